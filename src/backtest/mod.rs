@@ -1,0 +1,15 @@
+//! Backtests: fit before each cutoff on what was visible, score after it, and watch what drifts.
+//! No label that is scored starts before its features' as-of plus the embargo.
+
+mod folds;
+mod learner;
+mod linfa_learner;
+mod metrics;
+mod run;
+
+pub use folds::{Fold, Folds};
+pub use learner::{Learner, Linear, MeanOnly, Model};
+pub use linfa_learner::LinearRegression;
+pub use metrics::Metrics;
+pub(crate) use run::run;
+pub use run::{Backtest, BacktestReport, FoldReport};

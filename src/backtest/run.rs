@@ -1,0 +1,149 @@
+//! A backtest: for each fold materialize, fit, score, and compare with the fold before.
+//! Training sees what a materialization at the as-of sees, which is nothing of the scored span.
+
+use std::{fmt, sync::Arc};
+
+use arrow::array::RecordBatch;
+use futures::StreamExt;
+
+use super::{Fold, Folds, Learner, Linear, LinearRegression, Metrics};
+use crate::{
+    error::{Error, Result},
+    feature_set::FeatureSet,
+    materialize::{Apply, Materialization, Materializer, extract, output_batch, output_schema},
+    time::AsOf,
+    training::Dataset,
+};
+
+/// What to backtest: a set of rows, a label, folds and a learner.
+///
+/// ```
+/// use asof::backtest::{Backtest, Folds};
+/// use chrono::NaiveDate;
+/// let day = |m| NaiveDate::from_ymd_opt(2014, m, 1).unwrap();
+/// let folds = Folds::monthly(day(2), day(12), "America/New_York".parse()?)?;
+/// let backtest = Backtest::new("taxi_v1", "total_amount", folds);
+/// # Ok::<(), asof::Error>(())
+/// ```
+pub struct Backtest {
+    pub(crate) set: String,
+    pub(crate) label: String,
+    pub(crate) folds: Folds,
+    pub(crate) learner: Arc<dyn Learner>,
+    settle_us: i64,
+    progress: Option<Progress>,
+}
+
+/// Called with the number of folds that are done.
+type Progress = Arc<dyn Fn(usize) + Send + Sync>;
+
+impl Backtest {
+    /// A backtest of linear regression.
+    pub fn new(set: &str, label: &str, folds: Folds) -> Self {
+        Self { set: set.into(), label: label.into(), folds, learner: Arc::new(LinearRegression), settle_us: 0, progress: None }
+    }
+
+    /// The learner instead of linear regression.
+    pub fn learner(mut self, learner: impl Learner + 'static) -> Self {
+        self.learner = Arc::new(learner);
+        self
+    }
+
+    /// How long after a scored span ends its labels may still become known; zero by default.
+    ///
+    /// A trip that starts in the last minutes of a month ends in the next: without time to settle it is not scored.
+    pub fn settle(mut self, delay: chrono::TimeDelta) -> Self {
+        self.settle_us = crate::time::saturating_micros(delay).max(0);
+        self
+    }
+
+    /// Calls `each` with the number of folds that are done, after each fold.
+    pub fn on_progress(mut self, each: impl Fn(usize) + Send + Sync + 'static) -> Self {
+        self.progress = Some(Arc::new(each));
+        self
+    }
+}
+
+impl fmt::Debug for Backtest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Backtest({} -> {}, {}, {} folds)", self.set, self.label, self.learner.name(), self.folds.iter().count())
+    }
+}
+
+/// What a backtest found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BacktestReport {
+    /// The feature set.
+    pub set: String,
+    /// The label.
+    pub label: String,
+    /// The features, in the order of the slopes.
+    pub features: Vec<String>,
+    /// The folds, in the order of time.
+    pub folds: Vec<FoldReport>,
+}
+
+/// What one fold found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FoldReport {
+    /// The fold.
+    pub fold: Fold,
+    /// Rows of the extract that were visible at the as-of.
+    pub rows_seen: u64,
+    /// Rows that the selections kept: what the model was fitted on.
+    pub rows_kept: u64,
+    /// The model, if it is linear and there were rows to fit.
+    pub linear: Option<Linear>,
+    /// Rows that were scored.
+    pub rows_scored: u64,
+    /// The metrics, if there was a model and there were rows to score.
+    pub metrics: Option<Metrics>,
+    /// The mean of the scored labels minus that of the fold before.
+    pub label_shift: Option<f64>,
+}
+
+/// Runs a backtest.
+pub(crate) async fn run(materializer: &Arc<Materializer>, set: &FeatureSet, backtest: &Backtest) -> Result<BacktestReport> {
+    let mut folds: Vec<FoldReport> = Vec::new();
+    for fold in backtest.folds.iter() {
+        let trained = materializer.materialize(set, fold.as_of()).await?;
+        let data = trained.dataset(&backtest.label).await?;
+        // Without a row there is nothing to fit, and that is the truth before the first fact.
+        let model = if data.targets.is_empty() { None } else { Some(backtest.learner.fit(&data)?) };
+        let known_at = AsOf::from_micros(fold.scored().end.micros().saturating_add(backtest.settle_us));
+        let scored = score_rows(&trained, fold, known_at, &backtest.label).await?;
+        let metrics = model.as_ref().and_then(|model| Metrics::of(&scored.targets, &model.predict(&scored.records)));
+        let before = folds.last().and_then(|f: &FoldReport| f.metrics).map(|m| m.label_mean);
+        folds.push(FoldReport {
+            fold: *fold,
+            rows_seen: trained.manifest().rows_seen,
+            rows_kept: trained.rows(),
+            linear: model.and_then(|model| model.linear()),
+            rows_scored: scored.targets.len() as u64,
+            metrics,
+            label_shift: metrics.zip(before).map(|(m, before)| m.label_mean - before),
+        });
+        if let Some(progress) = &backtest.progress {
+            progress(folds.len());
+        }
+    }
+    Ok(BacktestReport { set: backtest.set.clone(), label: backtest.label.clone(), features: set.features(), folds })
+}
+
+/// The rows of the scored span as they are known at `known_at`, encoded with what was learned before the cutoff; those
+/// that the model is about, by bounds learned before the cutoff too.
+async fn score_rows(trained: &Materialization, fold: &Fold, known_at: AsOf, label: &str) -> Result<Dataset> {
+    let (owner, set) = (trained.owner(), trained.set());
+    let Some((rows, pipeline)) = trained.pipeline()? else {
+        let reason = "a backtest scores rows, and a set of entities has none".to_owned();
+        return Err(Error::Definition { subject: format!("feature set `{}`", set.name), reason });
+    };
+    let tables = owner.pin(set).await?;
+    let (schema, batches) = extract(&owner.engine, &set.name, rows, &tables, known_at, set.cutoff, Some(fold.scored())).await?;
+    let output = output_schema(rows, &schema, &pipeline)?;
+    let encoded = batches.map(|batch| -> Result<RecordBatch> {
+        output_batch(rows, &pipeline, &output, &pipeline.select(Apply::Population, &batch?, None)?)
+    });
+    let features: Vec<String> = set.features().into_iter().filter(|f| f != label).collect();
+    Dataset::collect(&format!("the extract of `{}`", set.name), encoded, &features, label).await
+}

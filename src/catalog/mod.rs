@@ -1,0 +1,15 @@
+//! The catalog: which fact tables exist, what their times mean, and which files each version of them holds.
+//! It reads no rows; a version, once published, never changes.
+
+mod discover;
+mod hive;
+mod spec;
+mod version;
+mod versions;
+
+pub(crate) use discover::{discover, file_facts};
+pub(crate) use hive::partition_path;
+pub use spec::{FactTable, KnownAt, TimeColumn};
+pub(crate) use version::FORMAT;
+pub use version::{Bounds, Column, FileEntry, LoadRecord, Partition, TableLocation, TableVersion};
+pub(crate) use versions::Catalog;

@@ -1,0 +1,196 @@
+//! What a user declares about a fact table: its times, its zone, its keys.
+//! It names columns; whether a schema really holds them is checked against each schema it meets.
+
+use arrow::datatypes::{DataType, Schema, TimeUnit as ArrowUnit};
+use chrono::TimeDelta;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::{Error, Result},
+    time::{TimeScale, TimeUnit, Zone},
+};
+
+/// The declaration of a fact table: when its facts happened, when they could be known, and whom they are about.
+///
+/// ```
+/// use asof::catalog::{FactTable, KnownAt};
+/// use chrono::TimeDelta;
+///
+/// // A fare is known when the trip ends; the times were written by clocks in New York.
+/// let trips = FactTable::new("pickup_at", KnownAt::column("dropoff_at")).zone("America/New_York".parse()?).key("pickup_zone");
+/// // A weather reading is published an hour after it was made.
+/// let weather = FactTable::new("measured_at", KnownAt::after(TimeDelta::hours(1)));
+/// # Ok::<(), asof::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FactTable {
+    pub(crate) event_time: TimeColumn,
+    pub(crate) known_at: KnownAt,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) zone: Option<Zone>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) keys: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) tie_break: Vec<String>,
+}
+
+/// When a fact could be known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum KnownAt {
+    /// At the time in this column.
+    Column(TimeColumn),
+    /// So many microseconds after the event time, zero or more.
+    DelayMicros(i64),
+}
+
+/// A column of times.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeColumn {
+    pub(crate) name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) unit: Option<TimeUnit>,
+}
+
+impl From<&str> for TimeColumn {
+    fn from(name: &str) -> Self {
+        Self { name: name.into(), unit: None }
+    }
+}
+
+impl TimeColumn {
+    /// A column of integers that count units since 1970-01-01T00:00:00Z.
+    pub fn epoch(name: impl Into<String>, unit: TimeUnit) -> Self {
+        Self { name: name.into(), unit: Some(unit) }
+    }
+
+    /// The column's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl KnownAt {
+    /// Known at the time in this column.
+    pub fn column(column: impl Into<TimeColumn>) -> Self {
+        KnownAt::Column(column.into())
+    }
+
+    /// Known this long after the event time. A delay of zero has to be written too.
+    pub fn after(delay: TimeDelta) -> Self {
+        KnownAt::DelayMicros(crate::time::saturating_micros(delay))
+    }
+}
+
+impl FactTable {
+    /// A table whose facts happened at `event_time` and could be known at `known_at`.
+    pub fn new(event_time: impl Into<TimeColumn>, known_at: KnownAt) -> Self {
+        Self { event_time: event_time.into(), known_at, zone: None, keys: Vec::new(), tie_break: Vec::new() }
+    }
+
+    /// The zone whose clocks wrote the times that carry no zone, and by whose calendar months are cut.
+    ///
+    /// Without it, zone-less times are refused and months are those of UTC.
+    pub fn zone(mut self, zone: Zone) -> Self {
+        self.zone = Some(zone);
+        self
+    }
+
+    /// Adds a column to the entity key.
+    pub fn key(mut self, column: impl Into<String>) -> Self {
+        self.keys.push(column.into());
+        self
+    }
+
+    /// Adds a column that decides, larger first, which of two facts with the same times is the newer one.
+    pub fn tie_break(mut self, column: impl Into<String>) -> Self {
+        self.tie_break.push(column.into());
+        self
+    }
+
+    /// The column of event times.
+    pub fn event_column(&self) -> &str {
+        &self.event_time.name
+    }
+
+    /// The column of known-at times, if they are not a delay.
+    pub fn known_column(&self) -> Option<&str> {
+        match &self.known_at {
+            KnownAt::Column(column) => Some(&column.name),
+            KnownAt::DelayMicros(_) => None,
+        }
+    }
+
+    /// The entity key's columns.
+    pub fn key_columns(&self) -> &[String] {
+        &self.keys
+    }
+
+    /// The zone by whose calendar months are cut.
+    pub fn calendar(&self) -> Zone {
+        self.zone.unwrap_or(Zone::UTC)
+    }
+
+    /// The time columns, the event time first.
+    pub(crate) fn time_columns(&self) -> impl Iterator<Item = &TimeColumn> {
+        let known = match &self.known_at {
+            KnownAt::Column(column) => Some(column),
+            KnownAt::DelayMicros(_) => None,
+        };
+        std::iter::once(&self.event_time).chain(known)
+    }
+
+    /// Checks the declaration against a schema.
+    pub(crate) fn check(&self, place: &str, schema: &Schema) -> Result<()> {
+        if let KnownAt::DelayMicros(delay) = self.known_at
+            && delay < 0
+        {
+            let reason = format!("facts would be known {} us before they happen; the delay must be zero or more", -delay);
+            return Err(Error::Definition { subject: place.into(), reason });
+        }
+        for column in self.time_columns() {
+            self.scale(place, column, schema)?;
+        }
+        for column in self.keys.iter().chain(&self.tie_break) {
+            if schema.column_with_name(column).is_none() {
+                return Err(Error::unknown_column(place, column, schema));
+            }
+        }
+        Ok(())
+    }
+
+    /// How the stored values of a time column are to be read.
+    pub(crate) fn scale(&self, place: &str, column: &TimeColumn, schema: &Schema) -> Result<TimeScale> {
+        let Some((_, field)) = schema.column_with_name(&column.name) else {
+            return Err(Error::unknown_column(place, &column.name, schema));
+        };
+        let refused = |needed: &str| Error::ColumnType {
+            place: place.into(),
+            column: column.name.clone(),
+            found: field.data_type().to_string(),
+            needed: needed.into(),
+        };
+        let local =
+            || self.zone.ok_or_else(|| refused("its times carry no zone: declare whose clock wrote them with `FactTable::zone`"));
+        match field.data_type() {
+            DataType::Timestamp(unit, Some(_)) => Ok(TimeScale { unit: unit_of(unit), zone: Zone::UTC }),
+            DataType::Timestamp(unit, None) => Ok(TimeScale { unit: unit_of(unit), zone: local()? }),
+            DataType::Date32 => Ok(TimeScale { unit: TimeUnit::Day, zone: local()? }),
+            DataType::Int64 => match column.unit {
+                Some(unit) => Ok(TimeScale { unit, zone: Zone::UTC }),
+                None => Err(refused("a time of integers needs its unit: declare it with `TimeColumn::epoch`")),
+            },
+            _ => Err(refused("a time must be a timestamp, a date or a 64-bit integer with a declared unit")),
+        }
+    }
+}
+
+fn unit_of(unit: &ArrowUnit) -> TimeUnit {
+    match unit {
+        ArrowUnit::Second => TimeUnit::Second,
+        ArrowUnit::Millisecond => TimeUnit::Millisecond,
+        ArrowUnit::Microsecond => TimeUnit::Microsecond,
+        ArrowUnit::Nanosecond => TimeUnit::Nanosecond,
+    }
+}

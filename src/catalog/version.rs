@@ -1,0 +1,260 @@
+//! One version of a table: schema, declaration and the exact list of its files, as published.
+//! Immutable: a change of the table is another version.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use serde::{Deserialize, Serialize};
+
+use super::FactTable;
+use crate::{
+    error::{Error, Result},
+    name::{ContentId, TableName},
+    storage::FileIdentity,
+    time::{AsOf, TimeScale},
+};
+
+/// The version of the catalog's file format.
+pub(crate) const FORMAT: u32 = 1;
+
+/// One published version of a fact table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TableVersion {
+    pub(crate) format: u32,
+    pub(crate) table: TableName,
+    pub(crate) version: u64,
+    pub(crate) location: TableLocation,
+    pub(crate) declared: FactTable,
+    pub(crate) columns: Vec<Column>,
+    pub(crate) partition_columns: Vec<Column>,
+    pub(crate) files: Vec<FileEntry>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) loads: Vec<LoadRecord>,
+}
+
+/// Where a table's files lie.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum TableLocation {
+    /// Below the store's root, written by `ingest`.
+    Managed,
+    /// At this path or URL, where they were found by `register_table`.
+    External(String),
+}
+
+/// A column of a table and its Arrow type, written as Arrow prints it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Column {
+    /// The name.
+    pub name: String,
+    /// The Arrow type: `Int64`, `Timestamp(µs, "UTC")`, ...
+    #[serde(rename = "type")]
+    pub data_type: String,
+    /// May it hold NULL?
+    pub nullable: bool,
+}
+
+/// A file of a table version.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// The path relative to the table's location.
+    pub path: String,
+    /// What the file was when it was registered.
+    #[serde(flatten)]
+    pub identity: FileIdentity,
+    /// Rows in the file.
+    pub rows: u64,
+    /// The values of the partition columns, in their order; NULL is `None`.
+    pub partition: Vec<Option<String>>,
+    /// Bounds of the event times, if the file's statistics tell them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<Bounds>,
+    /// Bounds of the known-at times, if there is such a column and the file's statistics tell them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known: Option<Bounds>,
+}
+
+/// The smallest and largest time in a file, both inclusive, in the column's own unit and zone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bounds {
+    /// The smallest stored value.
+    pub min: i64,
+    /// The largest stored value.
+    pub max: i64,
+    /// How many rows hold NULL.
+    pub nulls: u64,
+}
+
+/// A load that a version contains.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadRecord {
+    /// The hash of the sources' contents and of how they were read: the same sources twice are one load.
+    pub id: ContentId,
+    /// The source files, relative to the location they were read from.
+    pub sources: Vec<String>,
+    /// Rows loaded.
+    pub rows: u64,
+    /// Rows left out, all of them listed in the load's reject file.
+    pub rejected: u64,
+}
+
+/// A partition of a table version, as `partitions` lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Partition {
+    /// Folder below the table: `year=2014/month=11`.
+    pub path: String,
+    /// Files in it.
+    pub files: usize,
+    /// Rows in it.
+    pub rows: u64,
+    /// Bytes in it.
+    pub bytes: u64,
+    /// First and last event time, both inclusive, rounded towards the past to a microsecond; `None` when unknown.
+    pub event_times: Option<(AsOf, AsOf)>,
+}
+
+impl Column {
+    pub(crate) fn from_field(field: &Field) -> Self {
+        Self { name: field.name().clone(), data_type: field.data_type().to_string(), nullable: field.is_nullable() }
+    }
+
+    pub(crate) fn to_field(&self) -> Result<Field> {
+        let data_type: DataType = self.data_type.parse().map_err(|e| Error::Corrupt {
+            path: format!("column `{}` in the catalog", self.name),
+            reason: format!("`{}` is not an Arrow type ({e})", self.data_type),
+        })?;
+        Ok(Field::new(&self.name, data_type, self.nullable))
+    }
+
+    pub(crate) fn schema(columns: &[Column]) -> Result<SchemaRef> {
+        Ok(Arc::new(Schema::new(columns.iter().map(Column::to_field).collect::<Result<Vec<_>>>()?)))
+    }
+}
+
+impl TableVersion {
+    /// The table's name.
+    pub fn table(&self) -> &TableName {
+        &self.table
+    }
+
+    /// The version's number, counting from 1.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// What was declared about the table.
+    pub fn declared(&self) -> &FactTable {
+        &self.declared
+    }
+
+    /// The columns that the files hold.
+    pub fn columns(&self) -> &[Column] {
+        &self.columns
+    }
+
+    /// The columns that folder names hold.
+    pub fn partition_columns(&self) -> &[Column] {
+        &self.partition_columns
+    }
+
+    /// The files of this version, in the order of their paths.
+    pub fn files(&self) -> &[FileEntry] {
+        &self.files
+    }
+
+    /// The loads that this version contains.
+    pub fn loads(&self) -> &[LoadRecord] {
+        &self.loads
+    }
+
+    /// Where the files lie.
+    pub fn location(&self) -> &TableLocation {
+        &self.location
+    }
+
+    /// Rows of all files.
+    pub fn rows(&self) -> u64 {
+        self.files.iter().map(|f| f.rows).sum()
+    }
+
+    /// The schema of the files, without the partition columns.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when the catalog holds a type that this library does not know.
+    pub fn file_schema(&self) -> Result<SchemaRef> {
+        Column::schema(&self.columns)
+    }
+
+    /// The partitions, in the order of their files.
+    pub fn partitions(&self) -> Vec<Partition> {
+        let scale = self.event_scale().ok();
+        let mut found: BTreeMap<(usize, &str), Partition> = BTreeMap::new();
+        for file in &self.files {
+            let path = file.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+            // Months are numbers: 2 comes before 10, which the length of the path decides.
+            let entry = found.entry((path.len(), path)).or_insert_with(|| Partition {
+                path: path.into(),
+                files: 0,
+                rows: 0,
+                bytes: 0,
+                event_times: None,
+            });
+            entry.files += 1;
+            entry.rows += file.rows;
+            entry.bytes += file.identity.size;
+            if let (Some(scale), Some(event)) = (scale, file.event) {
+                let instant = |value| AsOf::from_micros(scale.instant_us(value));
+                let (min, max) = (instant(event.min), instant(event.max));
+                entry.event_times = Some(entry.event_times.map_or((min, max), |(a, b)| (a.min(min), b.max(max))));
+            }
+        }
+        let mut partitions: Vec<_> = found.into_values().collect();
+        partitions.sort_by_key(|p| (p.event_times.is_none(), p.event_times, p.path.clone()));
+        partitions
+    }
+
+    pub(crate) fn event_scale(&self) -> Result<TimeScale> {
+        let schema = self.file_schema()?;
+        self.declared.scale(&format!("table `{}`", self.table), &self.declared.event_time, &schema)
+    }
+
+    /// Do both list the same files with the same declaration?
+    pub(crate) fn is_same_table(&self, other: &TableVersion) -> bool {
+        let same_files = self.files.len() == other.files.len()
+            && self.files.iter().zip(&other.files).all(|(a, b)| a.path == b.path && a.identity.content() == b.identity.content());
+        self.location == other.location && self.declared == other.declared && self.columns == other.columns && same_files
+    }
+
+    /// Rows whose event time is NULL, as far as statistics tell: never visible.
+    pub fn null_event_times(&self) -> u64 {
+        self.files.iter().filter_map(|f| f.event).map(|bounds| bounds.nulls).sum()
+    }
+}
+
+impl fmt::Display for TableVersion {
+    /// What `DESCRIBE` shows.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "table {} version {}: {} rows in {} files", self.table, self.version, self.rows(), self.files.len())?;
+        let role = |name: &str| {
+            let mut roles = Vec::new();
+            if name == self.declared.event_column() {
+                roles.push("event time");
+            }
+            if Some(name) == self.declared.known_column() {
+                roles.push("known at");
+            }
+            if self.declared.keys.iter().any(|key| key == name) {
+                roles.push("key");
+            }
+            roles.join(", ")
+        };
+        for column in &self.columns {
+            writeln!(f, "  {:<24} {:<24} {}", column.name, column.data_type, role(&column.name))?;
+        }
+        for column in &self.partition_columns {
+            writeln!(f, "  {:<24} {:<24} partition", column.name, column.data_type)?;
+        }
+        Ok(())
+    }
+}

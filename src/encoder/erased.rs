@@ -1,0 +1,148 @@
+//! Encoders and selections behind one face each, their states as JSON.
+//! It checks what they return against what they declared; it adds no behaviour.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{Array, ArrayRef, BooleanArray, RecordBatch},
+    datatypes::{Schema, SchemaRef},
+};
+use serde_json::Value;
+
+use super::{Encoder, FittedEncoder, Purpose, RowSelection, Spec};
+use crate::{
+    error::{Error, Result},
+    scan::AsOfView,
+};
+
+/// A state that was learned, ready to encode batches of exactly the declared inputs.
+pub(crate) type Prepared = Box<dyn Fn(&RecordBatch) -> Result<Vec<ArrayRef>> + Send + Sync>;
+
+/// A state that was learned, ready to judge rows.
+pub(crate) type PreparedSelection = Box<dyn Fn(&RecordBatch) -> Result<BooleanArray> + Send + Sync>;
+
+/// Any encoder.
+pub(crate) trait AnyEncoder: Send + Sync {
+    fn spec(&self) -> Spec;
+    fn fit(&self, view: &AsOfView<'_>) -> Result<Value>;
+    fn prepare(self: Arc<Self>, state: &Value) -> Result<Prepared>;
+}
+
+/// Any row selection.
+pub(crate) trait AnySelection: Send + Sync {
+    fn spec(&self) -> Spec;
+    fn purpose(&self) -> Purpose;
+    fn fit(&self, view: &AsOfView<'_>) -> Result<Value>;
+    fn prepare(self: Arc<Self>, state: &Value) -> Result<PreparedSelection>;
+}
+
+struct Pure<E>(E);
+struct Fitted<E>(E);
+struct Selection<S>(S);
+
+/// Any encoder from a pure one.
+pub(crate) fn pure<E: Encoder + 'static>(encoder: E) -> Arc<dyn AnyEncoder> {
+    Arc::new(Pure(encoder))
+}
+
+/// Any encoder from a fitted one.
+pub(crate) fn fitted<E: FittedEncoder + 'static>(encoder: E) -> Arc<dyn AnyEncoder> {
+    Arc::new(Fitted(encoder))
+}
+
+/// Any selection.
+pub(crate) fn selection<S: RowSelection + 'static>(step: S) -> Arc<dyn AnySelection> {
+    Arc::new(Selection(step))
+}
+
+impl<E: Encoder + 'static> AnyEncoder for Pure<E> {
+    fn spec(&self) -> Spec {
+        self.0.spec()
+    }
+
+    fn fit(&self, _: &AsOfView<'_>) -> Result<Value> {
+        Ok(Value::Null)
+    }
+
+    fn prepare(self: Arc<Self>, _: &Value) -> Result<Prepared> {
+        let spec = self.spec();
+        Ok(Box::new(move |input| checked(&spec, input, self.0.encode(input)?)))
+    }
+}
+
+impl<E: FittedEncoder + 'static> AnyEncoder for Fitted<E> {
+    fn spec(&self) -> Spec {
+        self.0.spec()
+    }
+
+    fn fit(&self, view: &AsOfView<'_>) -> Result<Value> {
+        to_json(&self.0.spec(), &self.0.fit(view)?)
+    }
+
+    fn prepare(self: Arc<Self>, state: &Value) -> Result<Prepared> {
+        let spec = self.spec();
+        let state = from_json::<E::State>(&spec, state)?;
+        Ok(Box::new(move |input| checked(&spec, input, self.0.encode(&state, input)?)))
+    }
+}
+
+impl<S: RowSelection + 'static> AnySelection for Selection<S> {
+    fn spec(&self) -> Spec {
+        self.0.spec()
+    }
+
+    fn purpose(&self) -> Purpose {
+        self.0.purpose()
+    }
+
+    fn fit(&self, view: &AsOfView<'_>) -> Result<Value> {
+        to_json(&self.0.spec(), &self.0.fit(view)?)
+    }
+
+    fn prepare(self: Arc<Self>, state: &Value) -> Result<PreparedSelection> {
+        let spec = self.spec();
+        let state = from_json::<S::State>(&spec, state)?;
+        Ok(Box::new(move |input| {
+            let kept = self.0.keep(&state, input)?;
+            if kept.len() != input.num_rows() {
+                return Err(broken(&spec, format!("it judged {} of {} rows", kept.len(), input.num_rows())));
+            }
+            Ok(kept)
+        }))
+    }
+}
+
+fn broken(spec: &Spec, reason: String) -> Error {
+    Error::Definition { subject: format!("`{}`", spec.name), reason }
+}
+
+fn to_json<T: serde::Serialize>(spec: &Spec, state: &T) -> Result<Value> {
+    serde_json::to_value(state).map_err(|e| broken(spec, format!("its state cannot be written as JSON: {e}")))
+}
+
+fn from_json<T: serde::de::DeserializeOwned>(spec: &Spec, state: &Value) -> Result<T> {
+    T::deserialize(state)
+        .map_err(|e| broken(spec, format!("its state cannot be read back ({e}); JSON holds finite numbers only")))
+}
+
+fn checked(spec: &Spec, input: &RecordBatch, columns: Vec<ArrayRef>) -> Result<Vec<ArrayRef>> {
+    if columns.len() != spec.outputs.len() {
+        return Err(broken(spec, format!("it yielded {} columns and declares {}", columns.len(), spec.outputs.len())));
+    }
+    for (column, declared) in columns.iter().zip(&spec.outputs) {
+        if column.data_type() != declared.data_type() {
+            let (found, name) = (column.data_type(), declared.name());
+            return Err(broken(spec, format!("it yielded `{name}` as {found} and declares {}", declared.data_type())));
+        }
+        if column.len() != input.num_rows() {
+            let (found, name) = (column.len(), declared.name());
+            return Err(broken(spec, format!("it yielded {found} values of `{name}` for {} rows", input.num_rows())));
+        }
+    }
+    Ok(columns)
+}
+
+/// The declared inputs of a spec, as a schema.
+pub(crate) fn input_schema(spec: &Spec) -> SchemaRef {
+    Arc::new(Schema::new(spec.inputs.clone()))
+}

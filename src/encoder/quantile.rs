@@ -1,0 +1,182 @@
+//! Exact quantiles of a column in bounded memory, by counting instead of sorting.
+//! No sketch, no sample: the answer is an order statistic, or the line between two of them.
+//!
+//! A float's bits, with the sign handled, sort like the float. One pass counts how many values share each of 65,536
+//! leading 16-bit prefixes; the wanted rank then lies under one prefix, and the next pass counts the next 16 bits under it.
+//! Four passes fix all 64 bits. Fewer are needed when the values under the wanted prefixes are few enough to be kept:
+//! usually one count and one collection. Memory: half a megabyte of counters per open prefix, and [`KEPT_AT_MOST`] values.
+
+use std::collections::BTreeMap;
+
+use crate::error::Result;
+
+const DIGIT_BITS: u32 = 16;
+const KEPT_AT_MOST: u64 = 1 << 16;
+
+/// Calls its argument with each value; called once per pass, with the same values each time.
+pub(super) trait Passes {
+    fn pass(&self, each: &mut dyn FnMut(f64)) -> Result<()>;
+}
+
+/// The quantiles at these probabilities, each in `[0, 1]`, as NumPy's `percentile` does by default: linear between the
+/// order statistics at `p * (n - 1)` (Hyndman and Fan 1996, definition 7). `None` when there is no value.
+pub(super) fn quantiles(values: &dyn Passes, probabilities: &[f64]) -> Result<Option<Vec<f64>>> {
+    let mut counts = vec![0_u64; 1 << DIGIT_BITS];
+    values.pass(&mut |x| counts[digit(ordered(x), 0)] += 1)?;
+    let n: u64 = counts.iter().sum();
+    if n == 0 {
+        return Ok(None);
+    }
+    let position = |p: f64| p * (n - 1) as f64;
+    let neighbours = probabilities.iter().flat_map(|&p| [position(p).floor() as u64, position(p).ceil() as u64]);
+    let mut ranks: Vec<u64> = neighbours.map(|rank| rank.min(n - 1)).collect();
+    ranks.sort_unstable();
+    ranks.dedup();
+    let found = order_statistics(values, counts, &ranks)?;
+    let at = |rank: u64| found.get(&rank.min(n - 1)).copied().unwrap_or(f64::NAN);
+    let quantile = |p: f64| {
+        let virtual_index = position(p);
+        let below = virtual_index.floor();
+        lerp(at(below as u64), at(virtual_index.ceil() as u64), virtual_index - below)
+    };
+    Ok(Some(probabilities.iter().map(|&p| quantile(p)).collect()))
+}
+
+/// Linear interpolation that is exact at both ends and never leaves them, by approaching from the nearer one.
+fn lerp(a: f64, b: f64, t: f64) -> f64 {
+    if a == b {
+        return a;
+    }
+    let difference = b - a;
+    if t >= 0.5 { b - difference * (1.0 - t) } else { a + difference * t }
+}
+
+/// A prefix of ordered bits under which wanted ranks lie.
+struct Prefix {
+    digits: u32,
+    bits: u64,
+    /// How many values are smaller than all under it.
+    before: u64,
+    ranks: Vec<u64>,
+}
+
+/// The values at these ranks; `counts` are those of the first digit.
+fn order_statistics(values: &dyn Passes, counts: Vec<u64>, ranks: &[u64]) -> Result<BTreeMap<u64, f64>> {
+    let root = Prefix { digits: 0, bits: 0, before: 0, ranks: ranks.to_vec() };
+    let mut found = BTreeMap::new();
+    let mut open = split(&root, &counts, &mut found);
+    while !open.is_empty() {
+        let size: u64 = open.iter().map(|(_, size)| size).sum();
+        let prefixes: Vec<Prefix> = open.into_iter().map(|(prefix, _)| prefix).collect();
+        let find = |key: u64| prefixes.iter().position(|p| key >> (64 - DIGIT_BITS * p.digits) == p.bits);
+        open = Vec::new();
+        if size <= KEPT_AT_MOST {
+            let mut kept: Vec<Vec<u64>> = prefixes.iter().map(|_| Vec::new()).collect();
+            values.pass(&mut |x| {
+                if let Some(i) = find(ordered(x)) {
+                    kept[i].push(ordered(x));
+                }
+            })?;
+            for (prefix, mut keys) in prefixes.iter().zip(kept) {
+                keys.sort_unstable();
+                let at = |rank: u64| keys.get((rank - prefix.before) as usize).copied().map_or(f64::NAN, unordered);
+                found.extend(prefix.ranks.iter().map(|&rank| (rank, at(rank))));
+            }
+        } else {
+            let mut counts: Vec<Vec<u64>> = prefixes.iter().map(|_| vec![0; 1 << DIGIT_BITS]).collect();
+            values.pass(&mut |x| {
+                let key = ordered(x);
+                if let Some(i) = find(key) {
+                    counts[i][digit(key, prefixes[i].digits)] += 1;
+                }
+            })?;
+            for (prefix, counts) in prefixes.iter().zip(counts) {
+                open.extend(split(prefix, &counts, &mut found));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The prefixes one digit longer under which the wanted ranks lie, with their sizes; ranks whose value is fixed are found.
+fn split(prefix: &Prefix, counts: &[u64], found: &mut BTreeMap<u64, f64>) -> Vec<(Prefix, u64)> {
+    let mut longer = Vec::new();
+    let mut before = prefix.before;
+    for (digit, &count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+        let ranks: Vec<u64> = prefix.ranks.iter().copied().filter(|rank| (before..before + count).contains(rank)).collect();
+        let bits = prefix.bits << DIGIT_BITS | digit as u64;
+        if !ranks.is_empty() && prefix.digits + 1 == 64 / DIGIT_BITS {
+            found.extend(ranks.iter().map(|&rank| (rank, unordered(bits))));
+        } else if !ranks.is_empty() {
+            longer.push((Prefix { digits: prefix.digits + 1, bits, before, ranks }, count));
+        }
+        before += count;
+    }
+    longer
+}
+
+fn digit(key: u64, position: u32) -> usize {
+    (key >> (64 - DIGIT_BITS * (position + 1)) & ((1 << DIGIT_BITS) - 1)) as usize
+}
+
+/// Bits that sort as unsigned integers do as the floats sort: negative ones reversed, below the positive ones.
+fn ordered(x: f64) -> u64 {
+    // Zero has two signs and one place.
+    let bits = (x + 0.0).to_bits();
+    if bits >> 63 == 1 { !bits } else { bits | 1 << 63 }
+}
+
+fn unordered(key: u64) -> f64 {
+    f64::from_bits(if key >> 63 == 1 { key & !(1 << 63) } else { !key })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    impl Passes for Vec<f64> {
+        fn pass(&self, each: &mut dyn FnMut(f64)) -> Result<()> {
+            self.iter().copied().for_each(each);
+            Ok(())
+        }
+    }
+
+    /// The definition, by sorting.
+    fn by_sorting(values: &[f64], p: f64) -> f64 {
+        let mut sorted = values.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let h = p * (sorted.len() - 1) as f64;
+        lerp(sorted[h.floor() as usize], sorted[h.ceil() as usize], h.fract())
+    }
+
+    #[test]
+    fn numbers_from_numpy() {
+        // np.percentile([1, 2, 4, 8, 16.5], [0, 2, 50, 98, 100])
+        let found = quantiles(&vec![16.5, 8.0, 1.0, 4.0, 2.0], &[0.0, 0.02, 0.5, 0.98, 1.0]).unwrap().unwrap();
+        assert_eq!(found, [1.0, 1.08, 4.0, 15.82, 16.5]);
+        assert_eq!(quantiles(&vec![], &[0.5]).unwrap(), None);
+        assert_eq!(quantiles(&vec![7.0], &[0.0, 0.3, 1.0]).unwrap().unwrap(), [7.0, 7.0, 7.0]);
+    }
+
+    #[test]
+    fn many_values_under_one_prefix_are_counted_digit_by_digit() {
+        // 200,000 values that share their first 16 bits, many of them equal.
+        let values: Vec<f64> = (0..200_000u64).map(|i| 1.0 + (i * 7_919 % 1_000) as f64 * 1e-9).collect();
+        for p in [0.0, 0.02, 0.25, 0.5, 0.9801, 1.0] {
+            assert_eq!(quantiles(&values, &[p]).unwrap().unwrap(), [by_sorting(&values, p)], "{p}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn counting_agrees_with_sorting(
+            values in prop::collection::vec(prop_oneof![-1e3..1e3, prop::num::f64::NORMAL, Just(0.0), Just(5.5)], 1..300),
+            p in 0.0..=1.0f64,
+        ) {
+            let found = quantiles(&values, &[p]).unwrap().unwrap()[0];
+            prop_assert_eq!(found.to_bits(), (by_sorting(&values, p) + 0.0).to_bits());
+        }
+    }
+}

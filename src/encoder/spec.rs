@@ -1,0 +1,80 @@
+//! What an encoder or row selection declares of itself.
+//! It holds data only; two specs that are equal promise equal behaviour.
+
+use arrow::datatypes::{DataType, Field, TimeUnit};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// The declaration of an encoder or row selection: name, revision, parameters, inputs and outputs.
+///
+/// The **revision** stands for the code: raise it whenever the output may change. A change without a new revision is
+/// found by running the encoder on fixed inputs, and refused.
+///
+/// ```
+/// use arrow::datatypes::DataType;
+/// use asof::encoder::Spec;
+/// let spec = Spec::new("tip_rate", 1).number("tip_amount").number("fare_amount").output("tip_rate", DataType::Float64);
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Spec {
+    pub(crate) name: String,
+    pub(crate) revision: u32,
+    pub(crate) parameters: Map<String, Value>,
+    pub(crate) inputs: Vec<Field>,
+    pub(crate) outputs: Vec<Field>,
+}
+
+impl Spec {
+    /// A declaration without inputs and outputs yet.
+    pub fn new(name: impl Into<String>, revision: u32) -> Self {
+        Self { name: name.into(), revision, parameters: Map::new(), inputs: Vec::new(), outputs: Vec::new() }
+    }
+
+    /// Adds an input column of this type; a column of the extract is widened to it when no value can change.
+    pub fn input(mut self, column: impl Into<String>, data_type: DataType) -> Self {
+        self.inputs.push(Field::new(column, data_type, true));
+        self
+    }
+
+    /// Adds an input column of numbers, read as `Float64`.
+    pub fn number(self, column: impl Into<String>) -> Self {
+        self.input(column, DataType::Float64)
+    }
+
+    /// Adds an input column of instants, read as microseconds UTC.
+    pub fn instant(self, column: impl Into<String>) -> Self {
+        self.input(column, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())))
+    }
+
+    /// Adds an output column; it may hold NULL.
+    pub fn output(mut self, column: impl Into<String>, data_type: DataType) -> Self {
+        self.outputs.push(Field::new(column, data_type, true));
+        self
+    }
+
+    /// Adds a parameter that changes the output: part of the identity.
+    pub fn parameter(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.parameters.insert(name.into(), value.into());
+        self
+    }
+
+    /// The spec as it enters the definition's hash.
+    pub(crate) fn canonical(&self) -> impl Serialize {
+        #[derive(Serialize)]
+        struct Canonical {
+            name: String,
+            revision: u32,
+            parameters: Map<String, Value>,
+            inputs: Vec<(String, String)>,
+            outputs: Vec<(String, String)>,
+        }
+        let pairs = |fields: &[Field]| fields.iter().map(|f| (f.name().clone(), f.data_type().to_string())).collect();
+        Canonical {
+            name: self.name.clone(),
+            revision: self.revision,
+            parameters: self.parameters.clone(),
+            inputs: pairs(&self.inputs),
+            outputs: pairs(&self.outputs),
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Numbers brought to mean zero and standard deviation one: the fitted encoder that every model asks for.
+//! What it learns does not depend on the order of the rows.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{ArrayRef, AsArray, Float64Array, RecordBatch},
+    datatypes::{DataType, Float64Type},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{FittedEncoder, Spec, numeric::finite};
+use crate::{error::Result, scan::AsOfView, temporal::ExactSum};
+
+/// The feature `<column>_std` = `(x - mean) / standard deviation`, both learned from the training rows.
+///
+/// The deviation is that of the population (division by `n`), as in scikit-learn's `StandardScaler`. A constant column is
+/// only centred; NULL, NaN and infinities are neither learned from nor encoded.
+#[derive(Debug, Clone)]
+pub struct Standardize {
+    column: String,
+}
+
+/// What [`Standardize`] learns; `None` when there was no number to learn from.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct StandardizeState {
+    /// The mean.
+    pub mean: f64,
+    /// The standard deviation, or one for a constant column.
+    pub deviation: f64,
+}
+
+impl Standardize {
+    /// Of this column.
+    pub fn of(column: impl Into<String>) -> Self {
+        Self { column: column.into() }
+    }
+}
+
+impl FittedEncoder for Standardize {
+    type State = Option<StandardizeState>;
+
+    fn spec(&self) -> Spec {
+        Spec::new("standardize", 1).number(&self.column).output(format!("{}_std", self.column), DataType::Float64)
+    }
+
+    fn fit(&self, view: &AsOfView<'_>) -> Result<Self::State> {
+        let sum_of = |term: &dyn Fn(f64) -> f64| -> Result<(ExactSum, u64)> {
+            let (mut sum, mut count) = (ExactSum::default(), 0);
+            view.for_each_number(&self.column, |x| {
+                if x.is_finite() {
+                    sum.add(term(x));
+                    count += 1;
+                }
+            })?;
+            Ok((sum, count))
+        };
+        let (sum, count) = sum_of(&|x| x)?;
+        let mean = sum.mean(count);
+        if count == 0 || !mean.is_finite() {
+            return Ok(None);
+        }
+        let (squares, _) = sum_of(&|x| (x - mean) * (x - mean))?;
+        let deviation = squares.mean(count).sqrt();
+        let deviation = if deviation > 0.0 && deviation.is_finite() { deviation } else { 1.0 };
+        Ok(Some(StandardizeState { mean, deviation }))
+    }
+
+    fn encode(&self, state: &Self::State, input: &RecordBatch) -> Result<Vec<ArrayRef>> {
+        let numbers = input.column(0).as_primitive::<Float64Type>();
+        let scaled: Float64Array = numbers.unary_opt(|x| state.and_then(|s| finite((x - s.mean) / s.deviation)));
+        Ok(vec![Arc::new(scaled)])
+    }
+}

@@ -1,0 +1,88 @@
+//! DataFusion sessions as this library runs them: bounded memory with spilling, Parquet filters pushed down, UTC.
+//! It registers object stores, and no table, function or file beside those it is told of.
+
+use std::sync::Arc;
+
+use datafusion::{
+    execution::{
+        SessionStateBuilder,
+        memory_pool::{FairSpillPool, MemoryPool},
+        runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
+    },
+    prelude::{SessionConfig, SessionContext},
+};
+
+use crate::{error::Result, storage::Location};
+
+/// How much a store may use: settings only, no components.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resources {
+    /// Bytes that sorts and aggregations may hold before they spill to the disk.
+    pub memory_bytes: usize,
+    /// Tasks that a query runs in parallel.
+    pub partitions: usize,
+    /// Rows in a batch.
+    pub batch_rows: usize,
+}
+
+impl Default for Resources {
+    /// 128 MiB, a partition per core, DataFusion's 8,192 rows.
+    fn default() -> Self {
+        let partitions = std::thread::available_parallelism().map_or(2, usize::from);
+        Self { memory_bytes: 128 << 20, partitions, batch_rows: 8_192 }
+    }
+}
+
+/// Makes sessions that share one memory budget.
+#[derive(Debug, Clone)]
+pub(crate) struct Engine {
+    resources: Resources,
+    pool: Arc<dyn MemoryPool>,
+}
+
+/// In how many tasks a query may run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Parallelism {
+    /// As many as the resources allow.
+    Full,
+    /// One: for plans whose result depends on the order in which rows arrive.
+    One,
+}
+
+impl Engine {
+    pub(crate) fn new(resources: Resources) -> Self {
+        let pool = Arc::new(FairSpillPool::new(resources.memory_bytes));
+        Self { resources, pool }
+    }
+
+    /// A session that can read these locations.
+    pub(crate) fn session<'a>(
+        &self,
+        parallelism: Parallelism,
+        places: impl IntoIterator<Item = &'a Location>,
+    ) -> Result<SessionContext> {
+        let partitions = match parallelism {
+            Parallelism::Full => self.resources.partitions.max(1),
+            Parallelism::One => 1,
+        };
+        let mut config =
+            SessionConfig::new().with_target_partitions(partitions).with_batch_size(self.resources.batch_rows.max(1));
+        let options = config.options_mut();
+        options.execution.parquet.pushdown_filters = true;
+        // The time rule comes first in every filter and stays there: a fact that is not visible must not even be able to
+        // make a query fail, as by a division by zero in a filter of the user's.
+        options.execution.parquet.reorder_filters = false;
+        // Texts as plain `Utf8`: what tables declare is what queries yield.
+        options.execution.parquet.schema_force_view_types = false;
+        options.sql_parser.map_string_types_to_utf8view = false;
+        // A tenth of the budget for the merge of spilled runs, or sorts in a small budget could not end.
+        options.execution.sort_spill_reservation_bytes = (self.resources.memory_bytes / 10).min(10 << 20);
+        let runtime: RuntimeEnv = RuntimeEnvBuilder::new().with_memory_pool(self.pool.clone()).build()?;
+        for place in places {
+            runtime.register_object_store(place.base(), place.store().clone());
+        }
+        let state =
+            SessionStateBuilder::new().with_config(config).with_runtime_env(Arc::new(runtime)).with_default_features().build();
+        Ok(SessionContext::new_with_state(state))
+    }
+}

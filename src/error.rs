@@ -1,0 +1,286 @@
+//! Everything that can go wrong, as one typed enum.
+//! It holds no recovery: each variant says what was wrong, where, and what the caller can do.
+
+use std::path::PathBuf;
+
+use datafusion::error::DataFusionError;
+
+use crate::time::AsOf;
+
+/// The result of every fallible function of this library.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What was wrong, where, and what to do about it.
+///
+/// Messages name the table, file, column or row, so that they can be shown to a person as they are.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A name of a table, column, feature set or materialization cannot be used.
+    #[error("{what} `{value}` cannot be used: {reason}")]
+    InvalidName {
+        /// Which kind of name: "table", "feature set", ...
+        what: &'static str,
+        /// The name as it was given.
+        value: String,
+        /// Why it is refused.
+        reason: String,
+    },
+    /// A text is not an instant, or an instant is out of range.
+    #[error("`{text}` is not an instant: {reason}")]
+    InvalidTime {
+        /// The text as it was given.
+        text: String,
+        /// What is missing or wrong.
+        reason: String,
+    },
+    /// A path, glob or URL cannot be opened.
+    #[error("location `{location}`: {reason}")]
+    InvalidLocation {
+        /// The location as it was given, without credentials.
+        location: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A location holds none of the files that were asked for.
+    #[error("no {what} found at `{location}`; check the path or the glob")]
+    NoFiles {
+        /// What was looked for: "CSV or Parquet files", ...
+        what: &'static str,
+        /// Where.
+        location: String,
+    },
+    /// No table of this name is registered.
+    #[error("no table `{table}` in the catalog; it holds: {}", listed(.known))]
+    UnknownTable {
+        /// The name that was asked for.
+        table: String,
+        /// The tables that exist.
+        known: Vec<String>,
+    },
+    /// No feature set of this name is registered.
+    #[error("no feature set `{name}` is registered; registered are: {}", listed(.known))]
+    UnknownFeatureSet {
+        /// The name that was asked for.
+        name: String,
+        /// The feature sets that are registered.
+        known: Vec<String>,
+    },
+    /// A table, file or feature set has no such column.
+    #[error("{place} has no column `{column}`; it has: {}", listed(.known))]
+    UnknownColumn {
+        /// Where the column was looked for: a table, file, extract or feature set.
+        place: String,
+        /// The column that was asked for.
+        column: String,
+        /// The columns that exist.
+        known: Vec<String>,
+    },
+    /// A column holds another type than its use needs.
+    #[error("column `{column}` of {place} is {found}, but {needed}")]
+    ColumnType {
+        /// Where the column is.
+        place: String,
+        /// The column.
+        column: String,
+        /// The type that was found.
+        found: String,
+        /// What is needed, and how to get there.
+        needed: String,
+    },
+    /// A file cannot be read as what it should be.
+    #[error("file `{path}` cannot be read: {reason}")]
+    UnreadableFile {
+        /// The file.
+        path: String,
+        /// What the reader said.
+        reason: String,
+    },
+    /// Source rows could not be loaded, and the load was not told to go on without them.
+    #[error(
+        "{count} rows of the load into `{table}` cannot be read; the first is {first}; nothing was loaded, all of them \
+         are listed in `{reject_file}`: mend the source, or load the rest with `on_reject(OnReject::Skip)`"
+    )]
+    RejectedRows {
+        /// The table that was loaded.
+        table: String,
+        /// How many rows were rejected.
+        count: u64,
+        /// File, line and reason of the first one.
+        first: String,
+        /// Where all of them are listed.
+        reject_file: String,
+    },
+    /// A file of a pinned table version is not what it was when it was registered.
+    #[error("file `{path}` of table `{table}` {change} since it was registered; `repair` the table to take it in as it is now")]
+    FileChanged {
+        /// The table.
+        table: String,
+        /// The file.
+        path: String,
+        /// What happened to it: "vanished", "has changed".
+        change: String,
+    },
+    /// A definition of a table or feature set contradicts itself or the data.
+    #[error("the definition of {subject} does not hold: {reason}")]
+    Definition {
+        /// Which table or feature set.
+        subject: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// SQL whose answer would depend on something else than the facts and the as-of.
+    #[error(
+        "{subject} calls `{function}`, whose result changes from run to run; take the instant from the as-of or a request column"
+    )]
+    Volatile {
+        /// Which query or feature set.
+        subject: String,
+        /// The function.
+        function: String,
+    },
+    /// A row that is not visible at the as-of reached a reader. This is a defect, never a user's error.
+    #[error(
+        "leak: table `{table}` yielded a row that is not visible at {as_of}: {detail}; please report this as a defect of asof"
+    )]
+    Leak {
+        /// The table.
+        table: String,
+        /// The as-of of the scan.
+        as_of: AsOf,
+        /// Which row and times.
+        detail: String,
+    },
+    /// An encoder, row selection or learner failed or broke its contract.
+    #[error("{step} of {set}: {reason}")]
+    Step {
+        /// The feature set.
+        set: String,
+        /// The encoder, row selection or learner.
+        step: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// A file under the store's root was written by another version of the format.
+    #[error(
+        "`{path}` has format {found}, this library reads and writes format {expected}; use the library version that wrote it, or another root"
+    )]
+    Format {
+        /// The file.
+        path: String,
+        /// The version found.
+        found: String,
+        /// The version understood.
+        expected: u32,
+    },
+    /// A file under the store's root does not hold what was published.
+    #[error("`{path}` is damaged: {reason}")]
+    Corrupt {
+        /// The file.
+        path: String,
+        /// What does not fit, and what to do.
+        reason: String,
+    },
+    /// The cache directory is held by another process.
+    #[error(
+        "the cache `{}` is held by another process; give this one a directory of its own with `StoreOptions::cache_dir` \
+         (a cache can be rebuilt, the root can be shared)", .path.display()
+    )]
+    CacheLocked {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The cache directory cannot be read.
+    #[error("the cache `{}` cannot be used: {reason}; delete the directory, it will be rebuilt and nothing is lost", .path.display())]
+    Cache {
+        /// The directory.
+        path: PathBuf,
+        /// What the key-value store said.
+        reason: String,
+    },
+    /// Two writers published the same version again and again.
+    #[error("`{what}` was changed by other writers {attempts} times in a row; try again")]
+    Contention {
+        /// What was to be changed.
+        what: String,
+        /// How often it was tried.
+        attempts: u32,
+    },
+    /// An object store failed.
+    #[error("object store: {0}")]
+    Storage(#[from] object_store::Error),
+    /// A local file could not be used.
+    #[error("file `{}`: {source}", .path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// A query could not be planned or run.
+    #[error("query: {0}")]
+    Query(Box<DataFusionError>),
+}
+
+impl From<DataFusionError> for Error {
+    /// Gives back the error of this library that travelled through the query engine, if there is one.
+    fn from(error: DataFusionError) -> Self {
+        match error {
+            DataFusionError::External(inner) => match inner.downcast::<Error>() {
+                Ok(own) => *own,
+                Err(other) => Error::Query(Box::new(DataFusionError::External(other))),
+            },
+            DataFusionError::Context(_, inner) if holds_own(&inner) => Error::from(*inner),
+            DataFusionError::Diagnostic(_, inner) if holds_own(&inner) => Error::from(*inner),
+            DataFusionError::ArrowError(inner, trace) => match *inner {
+                arrow::error::ArrowError::ExternalError(cause) => Error::from(DataFusionError::External(cause)),
+                other => Error::Query(Box::new(DataFusionError::ArrowError(Box::new(other), trace))),
+            },
+            other => Error::Query(Box::new(other)),
+        }
+    }
+}
+
+fn holds_own(error: &DataFusionError) -> bool {
+    match error {
+        DataFusionError::External(inner) => inner.is::<Error>(),
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => holds_own(inner),
+        _ => false,
+    }
+}
+
+impl From<Error> for DataFusionError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Query(inner) => *inner,
+            own => DataFusionError::External(Box::new(own)),
+        }
+    }
+}
+
+impl From<arrow::error::ArrowError> for Error {
+    fn from(error: arrow::error::ArrowError) -> Self {
+        DataFusionError::from(error).into()
+    }
+}
+
+impl From<parquet::errors::ParquetError> for Error {
+    fn from(error: parquet::errors::ParquetError) -> Self {
+        DataFusionError::from(error).into()
+    }
+}
+
+impl Error {
+    /// The unknown-column error, with the columns that a schema does have.
+    pub(crate) fn unknown_column(place: impl Into<String>, column: &str, schema: &arrow::datatypes::Schema) -> Self {
+        Error::UnknownColumn {
+            place: place.into(),
+            column: column.into(),
+            known: schema.fields().iter().map(|f| f.name().clone()).collect(),
+        }
+    }
+}
+
+fn listed(names: &[String]) -> String {
+    if names.is_empty() { "nothing yet".into() } else { names.join(", ") }
+}

@@ -1,0 +1,173 @@
+//! The fingerprint of a definition: a hash of all that was declared, and a hash of what the code does to fixed inputs.
+//! A closure cannot be hashed, so its effect is: when the second hash moves and the first does not, the code has changed
+//! behind its revision's back.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{Array, ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, new_null_array},
+    datatypes::{DataType, Field, Schema, TimeUnit},
+    ipc::writer::StreamWriter,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Body, select_inputs};
+use crate::{
+    encoder::{Spec, input_schema},
+    error::{Error, Result},
+    name::{ContentId, SetName, TableName},
+    scan::{AsOfView, Batches, Replay, ViewParts},
+    time::{AsOf, Cutoff},
+};
+
+/// The hashes of a definition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fingerprint {
+    /// The hash of both others: what identifies the definition.
+    pub id: ContentId,
+    /// The hash of what was declared: SQL text, encoder names, revisions and parameters, windows, cutoff.
+    pub declared: ContentId,
+    /// The hash of what encoders and selections yield on fixed inputs.
+    pub behaviour: ContentId,
+}
+
+impl Fingerprint {
+    pub(super) fn take(name: &SetName, tables: &[TableName], cutoff: Cutoff, body: &Body) -> Result<Self> {
+        let declared = ContentId::of(&declared(name, tables, cutoff, body)?);
+        let behaviour = behaviour(name, body)?;
+        let id = ContentId::of(format!("{declared}{behaviour}").as_bytes());
+        Ok(Self { id, declared, behaviour })
+    }
+}
+
+fn declared(name: &SetName, tables: &[TableName], cutoff: Cutoff, body: &Body) -> Result<Vec<u8>> {
+    let json = match body {
+        Body::Rows(set) => serde_json::json!({
+            "set": name, "tables": tables, "cutoff": cutoff,
+            "extract": set.extract, "event_time": set.event_time, "labels": set.labels,
+            "selections": canonical(name, set.selections.iter().map(|s| s.spec()))?,
+            "encoders": canonical(name, set.encoders.iter().map(|e| e.spec()))?,
+        }),
+        Body::Entities(set) => serde_json::json!({
+            "set": name, "tables": tables, "cutoff": cutoff,
+            "table": set.table, "keys": set.keys, "lookups": set.lookups, "windows": set.windows,
+        }),
+    };
+    Ok(json.to_string().into_bytes())
+}
+
+fn canonical(name: &SetName, specs: impl Iterator<Item = Spec>) -> Result<Vec<serde_json::Value>> {
+    specs.map(|spec| serde_json::to_value(spec.canonical()).map_err(|e| step(name, &spec, e))).collect()
+}
+
+fn step(name: &SetName, spec: &Spec, cause: impl std::fmt::Display) -> Error {
+    Error::Step { set: name.to_string(), step: spec.name.clone(), reason: cause.to_string() }
+}
+
+/// What every step yields on the fixed inputs, hashed.
+fn behaviour(name: &SetName, body: &Body) -> Result<ContentId> {
+    let Body::Rows(set) = body else { return Ok(ContentId::of(b"declared aggregates only")) };
+    let mut hasher = blake3::Hasher::new();
+    for selection in &set.selections {
+        let spec = selection.spec();
+        let run = || {
+            let golden = Golden::of(&spec)?;
+            let state = selection.fit(&golden.view(&spec))?;
+            let keep = selection.clone().prepare(&state)?;
+            Ok((state, vec![Arc::new(keep(&golden.0)?) as ArrayRef]))
+        };
+        let (state, columns) = run().map_err(|e: Error| step(name, &spec, e))?;
+        take_in(&mut hasher, &state, columns)?;
+    }
+    for encoder in &set.encoders {
+        let spec = encoder.spec();
+        let run = || {
+            let golden = Golden::of(&spec)?;
+            let state = encoder.fit(&golden.view(&spec))?;
+            let encode = encoder.clone().prepare(&state)?;
+            Ok((state, encode(&golden.0)?))
+        };
+        let (state, columns) = run().map_err(|e: Error| step(name, &spec, e))?;
+        take_in(&mut hasher, &state, columns)?;
+    }
+    Ok(hasher.finalize().into())
+}
+
+fn take_in(hasher: &mut blake3::Hasher, state: &serde_json::Value, columns: Vec<ArrayRef>) -> Result<()> {
+    hasher.update(state.to_string().as_bytes());
+    let fields: Vec<Field> =
+        columns.iter().enumerate().map(|(i, c)| Field::new(i.to_string(), c.data_type().clone(), true)).collect();
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
+    let mut bytes = Vec::new();
+    let mut writer = StreamWriter::try_new(&mut bytes, batch.schema_ref())?;
+    writer.write(&batch)?;
+    writer.finish()?;
+    drop(writer);
+    hasher.update(&bytes);
+    Ok(())
+}
+
+/// Fixed inputs: ordinary values and the odd ones, NULL among them.
+struct Golden(RecordBatch);
+
+impl Golden {
+    fn of(spec: &Spec) -> Result<Self> {
+        let columns = spec.inputs.iter().enumerate().map(|(i, field)| golden_column(i, field.data_type()));
+        let columns = columns.collect::<Vec<_>>();
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(ROWS));
+        Ok(Self(RecordBatch::try_new_with_options(input_schema(spec), columns, &options)?))
+    }
+
+    fn view(&self, spec: &Spec) -> AsOfView<'_> {
+        ViewParts { as_of: AsOf::from_micros(GOLDEN_AS_OF_US), columns: input_schema(spec), rows: self }.into()
+    }
+}
+
+impl Replay for Golden {
+    fn replay(&self, columns: &Schema) -> Result<Batches<'_>> {
+        let batch = select_inputs("the fixed inputs", &self.0, &Arc::new(columns.clone()))?;
+        Ok(Box::new(std::iter::once(Ok(batch))))
+    }
+}
+
+const ROWS: usize = 64;
+const GOLDEN_AS_OF_US: i64 = 1_414_800_000_000_000;
+
+fn golden_column(position: usize, data_type: &DataType) -> ArrayRef {
+    // A fixed sequence that looks random: multiples of the golden ratio, shifted by the column.
+    let word = |row: usize| ((row + 1 + 97 * position) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let unit = |row: usize| (word(row) >> 11) as f64 * (-53_f64).exp2();
+    match data_type {
+        DataType::Float64 => {
+            let odd = [
+                None,
+                Some(0.0),
+                Some(-0.0),
+                Some(f64::NAN),
+                Some(f64::INFINITY),
+                Some(f64::NEG_INFINITY),
+                Some(1e300),
+                Some(-1.0),
+            ];
+            let number = |row: usize| odd.get(row).copied().unwrap_or_else(|| Some(unit(row) * 100.0 - 20.0));
+            Arc::new((0..ROWS).map(number).collect::<Float64Array>())
+        }
+        DataType::Int64 => {
+            let odd = [None, Some(0), Some(i64::MIN), Some(i64::MAX), Some(-1)];
+            let number = |row: usize| odd.get(row).copied().unwrap_or_else(|| Some((unit(row) * 1_000.0) as i64));
+            Arc::new((0..ROWS).map(number).collect::<Int64Array>())
+        }
+        DataType::Timestamp(TimeUnit::Microsecond, zone) => {
+            let odd = [None, Some(0), Some(-1), Some(1_414_909_800_000_000), Some(1_394_348_400_000_000)];
+            let year_us = 366.0 * 86_400e6;
+            let time = |row: usize| odd.get(row).copied().unwrap_or_else(|| Some(GOLDEN_AS_OF_US - (unit(row) * year_us) as i64));
+            Arc::new((0..ROWS).map(time).collect::<TimestampMicrosecondArray>().with_timezone_opt(zone.clone()))
+        }
+        DataType::Utf8 => {
+            let odd = [None, Some(""), Some("N/A"), Some("a,b\"c"), Some("Zürich")];
+            let text = |row: usize| odd.get(row).map_or_else(|| Some(format!("{:x}", word(row) >> 40)), |t| t.map(str::to_owned));
+            Arc::new((0..ROWS).map(text).collect::<StringArray>())
+        }
+        other => new_null_array(other, ROWS),
+    }
+}

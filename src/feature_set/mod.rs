@@ -1,0 +1,135 @@
+//! Feature sets: named, versioned definitions of rows or entities and their features.
+//! A definition is data and code together; its fingerprint tells whether either has changed.
+
+mod builder;
+mod fingerprint;
+mod inputs;
+
+use std::{fmt, sync::Arc};
+
+use serde_json::Value;
+
+pub use builder::{EntitySetBuilder, RowSetBuilder};
+pub use fingerprint::Fingerprint;
+pub(crate) use inputs::{field_of, select_inputs};
+
+use crate::{
+    encoder::{AnyEncoder, AnySelection},
+    name::{SetName, TableName},
+    temporal::Aggregate,
+    time::Cutoff,
+};
+
+/// A named, versioned definition of features.
+///
+/// There are two kinds. A set of **rows** has one training row per row of an SQL extract from facts; its encoders turn
+/// rows into features, in training and for requests. A set of **entities** has one row per entity; its features are the
+/// newest visible fact of the entity and aggregates over trailing windows, served by key.
+///
+/// ```
+/// use asof::{Aggregate, FeatureSet};
+/// use asof::encoder::{Number, OutlierFilter, Sample};
+/// use chrono::TimeDelta;
+///
+/// let taxi = FeatureSet::rows("taxi_v1", "SELECT pickup_at, trip_distance, total_amount FROM nyc_taxi")
+///     .table("nyc_taxi")
+///     .event_time("pickup_at")
+///     .keep(OutlierFilter::between_percentiles(2.0, 98.0).of(["trip_distance", "total_amount"]))
+///     .encode(Number::of("trip_distance"))
+///     .label("total_amount")
+///     .build()?;
+///
+/// let demand = FeatureSet::entities("zone_demand_v1", "nyc_taxi")
+///     .key("pickup_zone")
+///     .lookup("fare_amount", "last_fare")
+///     .window(TimeDelta::hours(1), [Aggregate::count().named("trips_1h")])
+///     .build()?;
+/// # Ok::<(), asof::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct FeatureSet {
+    pub(crate) name: SetName,
+    pub(crate) tables: Vec<TableName>,
+    pub(crate) cutoff: Cutoff,
+    pub(crate) body: Body,
+    pub(crate) fingerprint: Fingerprint,
+}
+
+/// What a set consists of.
+#[derive(Clone)]
+pub(crate) enum Body {
+    Rows(RowSet),
+    Entities(EntitySet),
+}
+
+#[derive(Clone)]
+pub(crate) struct RowSet {
+    pub(crate) extract: String,
+    pub(crate) event_time: String,
+    pub(crate) labels: Vec<String>,
+    pub(crate) selections: Vec<Arc<dyn AnySelection>>,
+    pub(crate) encoders: Vec<Arc<dyn AnyEncoder>>,
+}
+
+#[derive(Clone)]
+pub(crate) struct EntitySet {
+    pub(crate) table: TableName,
+    pub(crate) keys: Vec<String>,
+    /// Column and feature name.
+    pub(crate) lookups: Vec<(String, String)>,
+    /// Length in microseconds, and what is aggregated over it.
+    pub(crate) windows: Vec<(i64, Vec<Aggregate>)>,
+}
+
+impl FeatureSet {
+    /// Begins a set of rows: one training row per row of `extract`, a SQL query over fact tables.
+    pub fn rows(name: &str, extract: &str) -> RowSetBuilder {
+        RowSetBuilder::new(name, extract)
+    }
+
+    /// Begins a set of entities, described by the facts of `table`.
+    pub fn entities(name: &str, table: &str) -> EntitySetBuilder {
+        EntitySetBuilder::new(name, table)
+    }
+
+    /// The name with its version.
+    pub fn name(&self) -> &SetName {
+        &self.name
+    }
+
+    /// The fact tables it reads, and the only ones it can.
+    pub fn tables(&self) -> &[TableName] {
+        &self.tables
+    }
+
+    /// Whether facts at exactly the as-of are visible.
+    pub fn cutoff(&self) -> Cutoff {
+        self.cutoff
+    }
+
+    /// The hash of the definition and of what its code does to fixed inputs.
+    pub fn fingerprint(&self) -> &Fingerprint {
+        &self.fingerprint
+    }
+
+    /// The names of the features, in the order of the columns.
+    pub fn features(&self) -> Vec<String> {
+        match &self.body {
+            Body::Rows(rows) => rows.encoders.iter().flat_map(|e| e.spec().outputs).map(|f| f.name().clone()).collect(),
+            Body::Entities(set) => {
+                let lookups = set.lookups.iter().map(|(_, output)| output.clone());
+                let windows = set.windows.iter().flat_map(|(_, aggregates)| aggregates.iter().map(|a| a.output().to_owned()));
+                lookups.chain(windows).collect()
+            }
+        }
+    }
+}
+
+impl fmt::Debug for FeatureSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FeatureSet({}, fingerprint={})", self.name, self.fingerprint.id)
+    }
+}
+
+/// A state that a step learned, as kept in a manifest.
+pub(crate) type State = Value;

@@ -1,0 +1,98 @@
+//! The rows of a load on their way to the sort: target columns, the month they belong to, and their place in the sources.
+//! The month comes from the row's event time in the table's zone, never from the name of its file.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{Array, ArrayRef, AsArray, Int32Builder, Int64Array, RecordBatch},
+    datatypes::{
+        DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit as ArrowUnit, TimestampMicrosecondType, TimestampNanosecondType,
+    },
+};
+
+use crate::{
+    catalog::FactTable,
+    error::{Error, Result},
+    time::{TimeScale, TimeUnit, Zone},
+};
+
+/// Hidden columns that the sort needs and the files do not hold.
+pub(crate) const YEAR: &str = "__asof_year";
+pub(crate) const MONTH: &str = "__asof_month";
+pub(crate) const ROW: &str = "__asof_row";
+
+/// Bits of a row's place that count rows within a source; the bits above count sources.
+const ROW_BITS: u32 = 40;
+
+/// What a load writes.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    /// The files' columns.
+    pub(crate) schema: SchemaRef,
+    /// The files' columns and the hidden ones.
+    pub(crate) sorted: SchemaRef,
+    event: usize,
+    zone: Zone,
+}
+
+impl Target {
+    pub(crate) fn new(declared: &FactTable, schema: SchemaRef) -> Result<Self> {
+        let event = schema.index_of(declared.event_column())?;
+        let hidden = [(YEAR, DataType::Int32), (MONTH, DataType::Int32), (ROW, DataType::Int64)];
+        let hidden = hidden.map(|(name, data_type)| Arc::new(Field::new(name, data_type, false)));
+        let sorted = Arc::new(Schema::new(schema.fields().iter().cloned().chain(hidden).collect::<Vec<_>>()));
+        Ok(Self { schema, sorted, event, zone: declared.calendar() })
+    }
+
+    /// Adds the hidden columns to the rows `[end_row - n, end_row)` of a source.
+    pub(crate) fn batch(&self, source: usize, end_row: u64, mut columns: Vec<ArrayRef>) -> Result<RecordBatch> {
+        let events = &columns[self.event];
+        let row_count = events.len();
+        let (mut years, mut months) = (Int32Builder::with_capacity(row_count), Int32Builder::with_capacity(row_count));
+        for event_us in instants_us(events)?.iter() {
+            let (year, month) = event_us.and_then(|us| self.zone.year_month(us)).unwrap_or((0, 0));
+            years.append_value(year);
+            months.append_value(i32::try_from(month).unwrap_or(0));
+        }
+        let first = (source as i64) << ROW_BITS | (end_row as i64 - row_count as i64);
+        columns.push(Arc::new(years.finish()));
+        columns.push(Arc::new(months.finish()));
+        columns.push(Arc::new(Int64Array::from_iter_values(first..first + row_count as i64)));
+        Ok(RecordBatch::try_new(self.sorted.clone(), columns)?)
+    }
+}
+
+/// Instants in microseconds, rounded towards the past.
+pub(crate) fn instants_us(array: &ArrayRef) -> Result<Int64Array> {
+    match array.data_type() {
+        DataType::Timestamp(ArrowUnit::Nanosecond, _) => {
+            Ok(array.as_primitive::<TimestampNanosecondType>().unary(|ns| ns.div_euclid(1_000)))
+        }
+        _ => Ok(array.as_primitive::<TimestampMicrosecondType>().reinterpret_cast::<Int64Type>()),
+    }
+}
+
+/// A source's times as instants of the target's type; a value that is NULL or out of range becomes NULL.
+pub(crate) fn to_instants(array: &ArrayRef, scale: TimeScale, target: &DataType) -> Result<ArrayRef> {
+    let stored = match array.data_type() {
+        DataType::Date32 => arrow::compute::cast(&arrow::compute::cast(array, &DataType::Int32)?, &DataType::Int64)?,
+        _ => arrow::compute::cast(array, &DataType::Int64)?,
+    };
+    let stored = stored.as_primitive::<Int64Type>();
+    let nanos = matches!(target, DataType::Timestamp(ArrowUnit::Nanosecond, _));
+    if !nanos && scale.unit == TimeUnit::Nanosecond {
+        return Err(Error::ColumnType {
+            place: "the table".into(),
+            column: "its times".into(),
+            found: "microseconds".into(),
+            needed: "the load brings nanoseconds, which would lose digits; load them into a table of their own".into(),
+        });
+    }
+    let unit_ns = if nanos { 1 } else { 1_000 };
+    let scaled: Int64Array = stored.unary_opt(|value| i64::try_from(scale.instant_ns(value).div_euclid(unit_ns)).ok());
+    Ok(if nanos {
+        Arc::new(scaled.reinterpret_cast::<TimestampNanosecondType>().with_timezone("UTC"))
+    } else {
+        Arc::new(scaled.reinterpret_cast::<TimestampMicrosecondType>().with_timezone("UTC"))
+    })
+}

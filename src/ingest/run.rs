@@ -1,0 +1,272 @@
+//! A load from its sources to its commit.
+//! Everything before the commit is invisible: a load that is cut off leaves files that no version names, and a rerun
+//! writes the same files again.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::{array::ArrayRef, datatypes::SchemaRef};
+use datafusion::{
+    catalog::streaming::StreamingTable,
+    error::DataFusionError,
+    execution::{SendableRecordBatchStream, TaskContext},
+    physical_plan::{stream::RecordBatchStreamAdapter, streaming::PartitionStream},
+    prelude::col,
+};
+use futures::{StreamExt, TryStreamExt};
+use tokio::sync::mpsc;
+
+use super::{
+    Ingest, LoadOutcome, LoadReport, OnReject,
+    columns::{MONTH, ROW, Target, YEAR},
+    csv_source::{csv_reader, read_csv},
+    infer::target_schema,
+    parquet_source::{conform, parquet_batches},
+    rejects::Rejects,
+    sources::{Source, SourceFormat, find, load_id},
+    write::MonthWriter,
+};
+use crate::{
+    catalog::{Catalog, Column, FORMAT, LoadRecord, TableLocation, TableVersion},
+    engine::{Engine, Parallelism},
+    error::{Error, Result},
+    storage::{Location, Locations},
+};
+
+/// Batches between the reader and the sort.
+const QUEUE: usize = 2;
+
+/// Loads the sources and commits a version of the table that holds them.
+pub(crate) async fn run(
+    root: &Location,
+    catalog: &Catalog,
+    engine: &Engine,
+    locations: &Locations,
+    ingest: &Ingest,
+) -> Result<LoadReport> {
+    let sources = find(locations, ingest).await?;
+    let load = load_id(ingest, &sources)?;
+    let current = catalog.find(&ingest.table).await?;
+    if let Some(current) = &current {
+        if let Some(done) = current.loads.iter().find(|l| l.id == load) {
+            let (rows, rejected) = (done.rows, done.rejected);
+            return Ok(LoadReport {
+                outcome: LoadOutcome::AlreadyLoaded,
+                version: current.clone(),
+                rows,
+                rejected,
+                reject_file: None,
+            });
+        }
+        check_same_table(ingest, current)?;
+    }
+
+    let schema = target_schema(ingest, &sources, current.as_ref()).await?;
+    let target = Target::new(&ingest.declared, schema)?;
+    let rejects = Arc::new(Rejects::new()?);
+    let mut sorted = sorted_rows(engine, ingest, &sources, &target, &rejects).await?;
+
+    // The sort yields its first row after it has read the last one: from here on the list of rejects is complete.
+    let first = sorted.try_next().await?;
+    let reject_file = match rejects.count() {
+        0 => None,
+        count => {
+            let name = format!("rejects/{}/{}/{}.csv", ingest.table.database(), ingest.table.table(), load.short());
+            let _ = root.put_if_absent(&name, rejects.to_csv()?).await?;
+            if ingest.on_reject == OnReject::Stop {
+                let reject_file = root.child(&name).to_string();
+                return Err(Error::RejectedRows { table: ingest.table.to_string(), count, first: rejects.first(), reject_file });
+            }
+            Some(name)
+        }
+    };
+
+    let place = root.child("facts").child(ingest.table.database()).child(ingest.table.table());
+    let mut writer = MonthWriter::new(ingest, &target, place, load);
+    let mut next = first;
+    while let Some(batch) = next {
+        writer.write(&batch).await?;
+        next = sorted.try_next().await?;
+    }
+    let files = writer.finish().await?;
+
+    let record = LoadRecord {
+        id: load,
+        sources: sources.iter().map(|s| s.name.clone()).collect(),
+        rows: files.iter().map(|f| f.rows).sum(),
+        rejected: rejects.count(),
+    };
+    let version = catalog
+        .update(&ingest.table, |current| {
+            let mut next = match current {
+                Some(current) if current.loads.iter().any(|l| l.id == load) => return Ok(None),
+                Some(current) => {
+                    check_same_table(ingest, &current)?;
+                    current
+                }
+                None => empty_version(ingest, &target.schema),
+            };
+            for field in target.schema.fields() {
+                match next.columns.iter().find(|known| known.name == *field.name()) {
+                    None => next.columns.push(Column::from_field(field)),
+                    Some(known) if *known.data_type == field.data_type().to_string() => {}
+                    Some(known) => {
+                        return Err(Error::ColumnType {
+                            place: format!("the load into `{}`", ingest.table),
+                            column: known.name.clone(),
+                            found: field.data_type().to_string(),
+                            needed: format!("another writer has just added it as {}; run the load again", known.data_type),
+                        });
+                    }
+                }
+            }
+            next.files.extend(files.iter().cloned());
+            next.loads.push(record.clone());
+            Ok(Some(next))
+        })
+        .await?;
+    Ok(LoadReport { outcome: LoadOutcome::Loaded, version, rows: record.rows, rejected: record.rejected, reject_file })
+}
+
+fn empty_version(ingest: &Ingest, schema: &SchemaRef) -> TableVersion {
+    let integer = |name: &String| Column { name: name.clone(), data_type: "Int32".into(), nullable: true };
+    TableVersion {
+        format: FORMAT,
+        table: ingest.table.clone(),
+        version: 1,
+        location: TableLocation::Managed,
+        declared: ingest.declared.clone(),
+        columns: schema.fields().iter().map(|f| Column::from_field(f)).collect(),
+        partition_columns: ingest.partition_columns.iter().map(integer).collect(),
+        files: Vec::new(),
+        loads: Vec::new(),
+    }
+}
+
+fn check_same_table(ingest: &Ingest, current: &TableVersion) -> Result<()> {
+    let differs = |what: &str| {
+        Err(Error::Definition {
+            subject: format!("the load into `{}`", ingest.table),
+            reason: format!("its {what} differ from those the table was made with; load into a table of another name"),
+        })
+    };
+    if current.location != TableLocation::Managed {
+        return Err(Error::Definition {
+            subject: format!("the load into `{}`", ingest.table),
+            reason: "the table was registered where its files lie, and is not this store's to write".into(),
+        });
+    }
+    if current.declared != ingest.declared {
+        return differs("times, zone, keys or tie-breaks");
+    }
+    if current.partition_columns.iter().map(|c| &c.name).ne(&ingest.partition_columns) {
+        return differs("partition columns");
+    }
+    Ok(())
+}
+
+/// The rows of all sources by year, month, event time and, so that a rerun writes the same bytes, their place.
+async fn sorted_rows(
+    engine: &Engine,
+    ingest: &Ingest,
+    sources: &[Source],
+    target: &Target,
+    rejects: &Arc<Rejects>,
+) -> Result<SendableRecordBatchStream> {
+    let session = engine.session(Parallelism::One, [])?;
+    let batch_rows = session.copied_config().batch_size();
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    let reader = Reader {
+        ingest: ingest.clone(),
+        sources: sources.to_vec(),
+        target: target.clone(),
+        rejects: rejects.clone(),
+        batch_rows,
+        sender: sender.clone(),
+    };
+    tokio::spawn(async move {
+        if let Err(error) = reader.read_all().await {
+            // The receiver is gone only when the load has ended already.
+            let _ = sender.send(Err(error)).await;
+        }
+    });
+    let rows = Rows { schema: target.sorted.clone(), receiver: Mutex::new(Some(receiver)) };
+    let table = StreamingTable::try_new(target.sorted.clone(), vec![Arc::new(rows)])?;
+    let by = [YEAR, MONTH, ingest.declared.event_column(), ROW];
+    let sort = by.map(|name| col(format!("\"{name}\"")).sort(true, false)).to_vec();
+    Ok(session.read_table(Arc::new(table))?.sort(sort)?.execute_stream().await?)
+}
+
+type Batch = Result<arrow::array::RecordBatch>;
+
+/// Reads all sources, one after the other, into a queue.
+struct Reader {
+    ingest: Ingest,
+    sources: Vec<Source>,
+    target: Target,
+    rejects: Arc<Rejects>,
+    batch_rows: usize,
+    sender: mpsc::Sender<Batch>,
+}
+
+impl Reader {
+    async fn read_all(self) -> Result<()> {
+        let this = Arc::new(self);
+        for index in 0..this.sources.len() {
+            let source = &this.sources[index];
+            match source.format {
+                SourceFormat::Parquet => this.read_parquet(index, source).await?,
+                SourceFormat::Csv => {
+                    let bytes = csv_reader(source).await?;
+                    let task = this.clone();
+                    let done = tokio::task::spawn_blocking(move || task.read_csv(index, bytes)).await;
+                    done.map_err(|e| Error::Io { path: source.shown().into(), source: e.into() })??;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read_csv(&self, index: usize, bytes: Box<dyn std::io::Read + Send>) -> Result<()> {
+        let emit = |end_row: u64, columns: Vec<ArrayRef>| {
+            let batch = self.target.batch(index, end_row, columns)?;
+            Ok(self.sender.blocking_send(Ok(batch)).is_ok())
+        };
+        read_csv(&self.ingest, &self.sources[index], bytes, &self.target, &self.rejects, self.batch_rows, emit)
+    }
+
+    async fn read_parquet(&self, index: usize, source: &Source) -> Result<()> {
+        let mut batches = parquet_batches(source, self.batch_rows).await?;
+        let mut row = 0;
+        while let Some(batch) = batches.next().await.transpose()? {
+            let columns = conform(&self.ingest, source, &self.target, &self.rejects, row, &batch)?;
+            row += batch.num_rows() as u64;
+            if self.sender.send(Ok(self.target.batch(index, row, columns)?)).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The queue as a table that can be read once.
+#[derive(Debug)]
+struct Rows {
+    schema: SchemaRef,
+    receiver: Mutex<Option<mpsc::Receiver<Batch>>>,
+}
+
+impl PartitionStream for Rows {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let receiver = self.receiver.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let batches = futures::stream::unfold(receiver, |receiver| async move {
+            let mut receiver = receiver?;
+            let batch = receiver.recv().await?;
+            Some((batch.map_err(DataFusionError::from), Some(receiver)))
+        });
+        Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), batches))
+    }
+}

@@ -1,0 +1,119 @@
+//! Source files: which ones a path, glob or folder means, and what makes a load the same load.
+//! It opens nothing but what it has to hash.
+
+use object_store::ObjectMeta;
+use serde::Serialize;
+
+use super::Ingest;
+use crate::{
+    error::{Error, Result},
+    name::ContentId,
+    storage::{FileIdentity, Location, Locations},
+};
+
+/// A file to load.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    pub(crate) place: Location,
+    pub(crate) object: ObjectMeta,
+    /// The name relative to the folder that was given.
+    pub(crate) name: String,
+    pub(crate) format: SourceFormat,
+    pub(crate) identity: FileIdentity,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SourceFormat {
+    Csv,
+    Parquet,
+}
+
+impl Source {
+    /// The name for messages.
+    pub(crate) fn shown(&self) -> String {
+        self.place.child(&self.place.name_of(&self.object.location)).to_string()
+    }
+}
+
+fn format_of(name: &str) -> Option<SourceFormat> {
+    let name = name.to_ascii_lowercase();
+    if name.ends_with(".csv") || name.ends_with(".csv.gz") {
+        Some(SourceFormat::Csv)
+    } else if name.ends_with(".parquet") {
+        Some(SourceFormat::Parquet)
+    } else {
+        None
+    }
+}
+
+/// The files that a load reads, in the order of their names.
+pub(crate) async fn find(locations: &Locations, ingest: &Ingest) -> Result<Vec<Source>> {
+    let mut sources = Vec::new();
+    for text in &ingest.sources {
+        let before = sources.len();
+        let (folder, pattern) = split_glob(text);
+        let place = locations.open(folder)?;
+        let pattern = pattern
+            .map(|p| glob::Pattern::new(p).map_err(|e| Error::InvalidLocation { location: text.clone(), reason: e.to_string() }))
+            .transpose()?;
+        let single = match (&pattern, place.split_file()) {
+            (None, Some((parent, name))) => parent.head(&name).await?.map(|object| (parent, object)),
+            _ => None,
+        };
+        let found: Vec<_> = match single {
+            Some(file) => vec![file],
+            None => place.list().await?.into_iter().map(|object| (place.clone(), object)).collect(),
+        };
+        let options = glob::MatchOptions { require_literal_separator: true, ..Default::default() };
+        for (place, object) in found {
+            let name = place.name_of(&object.location);
+            let wanted = pattern.as_ref().is_none_or(|p| p.matches_with(&name, options));
+            if let (true, Some(format)) = (wanted, format_of(&name)) {
+                let identity = place.identify(&object).await?;
+                sources.push(Source { place, object, name, format, identity });
+            }
+        }
+        if sources.len() == before {
+            return Err(Error::NoFiles { what: "CSV or Parquet files", location: text.clone() });
+        }
+    }
+    if sources.is_empty() {
+        return Err(Error::NoFiles { what: "CSV or Parquet files", location: "(no source was given)".into() });
+    }
+    Ok(sources)
+}
+
+/// The folder before the first part with a wildcard, and the pattern below it.
+fn split_glob(text: &str) -> (&str, Option<&str>) {
+    let Some(wildcard) = text.find(['*', '?', '[']) else { return (text, None) };
+    match text[..wildcard].rfind('/') {
+        Some(slash) => (&text[..=slash], Some(&text[slash + 1..])),
+        None => (".", Some(text)),
+    }
+}
+
+/// The hash of everything that determines what a load yields.
+pub(crate) fn load_id(ingest: &Ingest, sources: &[Source]) -> Result<ContentId> {
+    #[derive(Serialize)]
+    struct Identity<'a> {
+        table: String,
+        declared: &'a crate::catalog::FactTable,
+        renames: &'a [(String, String)],
+        types: Vec<(&'a str, String)>,
+        partition_columns: &'a [String],
+        file_bytes: usize,
+        sources: Vec<(&'a str, u64, String)>,
+    }
+    let identity = Identity {
+        table: ingest.table.to_string(),
+        declared: &ingest.declared,
+        renames: &ingest.renames,
+        types: ingest.types.iter().map(|(c, t)| (c.as_str(), t.to_string())).collect(),
+        partition_columns: &ingest.partition_columns,
+        file_bytes: ingest.file_bytes,
+        sources: sources.iter().map(|s| (s.name.as_str(), s.identity.size, s.identity.content())).collect(),
+    };
+    let text = serde_json::to_vec(&identity)
+        .map_err(|e| Error::Corrupt { path: "the load's identity".into(), reason: e.to_string() })?;
+    Ok(ContentId::of(&text))
+}

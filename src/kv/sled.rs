@@ -1,0 +1,61 @@
+//! The cache on disk: the one file that names sled.
+//! It holds no truth: a directory that cannot be read may be deleted.
+
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
+
+use super::KeyValue;
+use crate::error::{Error, Result};
+
+const MEMORY_BYTES: u64 = 64 << 20;
+
+/// A [`KeyValue`] on disk.
+#[derive(Debug)]
+pub(super) struct SledKv {
+    dir: PathBuf,
+    db: sled::Db,
+}
+
+impl SledKv {
+    pub(super) fn open(dir: &Path) -> Result<Self> {
+        let opened = sled::Config::new().path(dir).cache_capacity(MEMORY_BYTES).open();
+        match opened {
+            Ok(db) => Ok(Self { dir: dir.into(), db }),
+            // sled says "could not acquire lock" as an i/o error of the kind `Other`.
+            Err(sled::Error::Io(cause))
+                if cause.kind() == ErrorKind::WouldBlock || cause.to_string().contains("acquire lock") =>
+            {
+                Err(Error::CacheLocked { path: dir.into() })
+            }
+            Err(cause) => Err(Error::Cache { path: dir.into(), reason: cause.to_string() }),
+        }
+    }
+
+    fn failed(&self, cause: sled::Error) -> Error {
+        Error::Cache { path: self.dir.clone(), reason: cause.to_string() }
+    }
+}
+
+impl KeyValue for SledKv {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        Ok(self.db.get(key).map_err(|e| self.failed(e))?.map(|value| value.to_vec()))
+    }
+
+    fn put_all(&self, entries: Vec<(Vec<u8>, Vec<u8>)>) -> Result<()> {
+        let mut batch = sled::Batch::default();
+        for (key, value) in entries {
+            batch.insert(key, value);
+        }
+        self.db.apply_batch(batch).map_err(|e| self.failed(e))
+    }
+
+    fn remove_prefix(&self, prefix: &[u8]) -> Result<()> {
+        let mut batch = sled::Batch::default();
+        for key in self.db.scan_prefix(prefix).keys() {
+            batch.remove(key.map_err(|e| self.failed(e))?);
+        }
+        self.db.apply_batch(batch).map_err(|e| self.failed(e))
+    }
+}

@@ -1,0 +1,19 @@
+//! Materializations: the rows of a feature set at one as-of, kept for good under a name made of all that determines them.
+//! Nothing is overwritten and nothing is published by halves.
+
+mod cache;
+mod entities;
+mod handle;
+mod keyed;
+mod manifest;
+mod pipeline;
+mod rows;
+mod run;
+
+pub(crate) use cache::Cache;
+pub use handle::Materialization;
+pub(crate) use keyed::RowCodec;
+pub use manifest::{InputFile, InputTable, Manifest, Part, StepState};
+pub(crate) use pipeline::{Apply, Pipeline};
+pub(crate) use rows::extract;
+pub(crate) use run::{Materializer, output_batch, output_schema};

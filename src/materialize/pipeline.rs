@@ -1,0 +1,182 @@
+//! The steps of a set of rows with what they learned: selections, then encoders.
+//! Training, scoring and serving run these same steps; only training learns.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{Array, ArrayRef, BooleanArray, RecordBatch},
+    compute::{and, filter_record_batch, prep_null_mask_filter},
+    datatypes::{Field, Schema, SchemaRef},
+};
+
+use super::StepState;
+use crate::{
+    encoder::{Prepared, PreparedSelection, Purpose, Spec, input_schema},
+    error::{Error, Result},
+    feature_set::{RowSet, field_of, select_inputs},
+    name::SetName,
+    scan::{Batches, Replay, Spool, ViewParts},
+    time::AsOf,
+};
+
+/// The learned steps of a set of rows.
+pub(crate) struct Pipeline {
+    set: SetName,
+    selections: Vec<(Spec, Purpose, SchemaRef, PreparedSelection)>,
+    encoders: Vec<(Spec, SchemaRef, Prepared)>,
+}
+
+/// What was learned on the way.
+pub(crate) struct Learned {
+    pub(crate) pipeline: Pipeline,
+    pub(crate) selections: Vec<StepState>,
+    pub(crate) encoders: Vec<StepState>,
+}
+
+/// Which row selections apply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Apply {
+    /// All: training rows.
+    All,
+    /// Those that say which rows the model is about: scored rows.
+    Population,
+}
+
+impl Pipeline {
+    /// Learns all steps from the extract's rows, each selection from what those before it left.
+    pub(crate) fn learn(name: &SetName, set: &RowSet, rows: &Spool, as_of: AsOf) -> Result<Learned> {
+        let mut pipeline = Self { set: name.clone(), selections: Vec::new(), encoders: Vec::new() };
+        let (mut selections, mut encoders) = (Vec::new(), Vec::new());
+        for selection in &set.selections {
+            let spec = selection.spec();
+            pipeline.check_inputs(&spec, rows.schema())?;
+            let selected = Selected { pipeline: &pipeline, rows };
+            let view = ViewParts { as_of, columns: input_schema(&spec), rows: &selected };
+            let state = selection.fit(&view.into()).map_err(|e| pipeline.step(&spec, e))?;
+            let prepared = selection.clone().prepare(&state).map_err(|e| pipeline.step(&spec, e))?;
+            selections.push(StepState { name: spec.name.clone(), revision: spec.revision, state, rows_left: Some(0) });
+            pipeline.selections.push((spec.clone(), selection.purpose(), input_schema(&spec), prepared));
+        }
+        for encoder in &set.encoders {
+            let spec = encoder.spec();
+            pipeline.check_inputs(&spec, rows.schema())?;
+            let selected = Selected { pipeline: &pipeline, rows };
+            let view = ViewParts { as_of, columns: input_schema(&spec), rows: &selected };
+            let state = encoder.fit(&view.into()).map_err(|e| pipeline.step(&spec, e))?;
+            let prepared = encoder.clone().prepare(&state).map_err(|e| pipeline.step(&spec, e))?;
+            encoders.push(StepState { name: spec.name.clone(), revision: spec.revision, state, rows_left: None });
+            pipeline.encoders.push((spec.clone(), input_schema(&spec), prepared));
+        }
+        Ok(Learned { pipeline, selections, encoders })
+    }
+
+    /// The steps with the states of a manifest.
+    pub(crate) fn load(name: &SetName, set: &RowSet, selections: &[StepState], encoders: &[StepState]) -> Result<Self> {
+        let mut pipeline = Self { set: name.clone(), selections: Vec::new(), encoders: Vec::new() };
+        for (selection, kept) in set.selections.iter().zip(selections) {
+            let spec = selection.spec();
+            let prepared = selection.clone().prepare(&kept.state).map_err(|e| pipeline.step(&spec, e))?;
+            pipeline.selections.push((spec.clone(), selection.purpose(), input_schema(&spec), prepared));
+        }
+        for (encoder, kept) in set.encoders.iter().zip(encoders) {
+            let spec = encoder.spec();
+            let prepared = encoder.clone().prepare(&kept.state).map_err(|e| pipeline.step(&spec, e))?;
+            pipeline.encoders.push((spec.clone(), input_schema(&spec), prepared));
+        }
+        Ok(pipeline)
+    }
+
+    /// The rows that the selections keep; `left` counts the rows left after each.
+    pub(crate) fn select(&self, apply: Apply, batch: &RecordBatch, left: Option<&mut [StepState]>) -> Result<RecordBatch> {
+        let mut kept: Option<BooleanArray> = None;
+        let mut counts = Vec::with_capacity(self.selections.len());
+        for (spec, purpose, inputs, keep) in &self.selections {
+            if apply == Apply::All || *purpose == Purpose::Population {
+                let judge = || keep(&select_inputs("the extract", batch, inputs)?);
+                let judged = judge().map_err(|e| self.step(spec, e))?;
+                let judged = if judged.nulls().is_some() { prep_null_mask_filter(&judged) } else { judged };
+                kept = Some(match kept {
+                    Some(before) => and(&before, &judged)?,
+                    None => judged,
+                });
+            }
+            counts.push(kept.as_ref().map_or(batch.num_rows(), BooleanArray::true_count) as u64);
+        }
+        if let Some(left) = left {
+            for (state, count) in left.iter_mut().zip(counts) {
+                state.rows_left = Some(state.rows_left.unwrap_or(0) + count);
+            }
+        }
+        Ok(match kept {
+            Some(kept) => filter_record_batch(batch, &kept)?,
+            None => batch.clone(),
+        })
+    }
+
+    /// The feature columns of these rows.
+    pub(crate) fn encode(&self, place: &str, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
+        let mut columns = Vec::new();
+        for (spec, inputs, encode) in &self.encoders {
+            let inputs = select_inputs(place, batch, inputs)?;
+            columns.extend(encode(&inputs).map_err(|e| self.step(spec, e))?);
+        }
+        Ok(columns)
+    }
+
+    /// The feature columns' fields.
+    pub(crate) fn features(&self) -> Vec<Field> {
+        self.encoders.iter().flat_map(|(spec, ..)| spec.outputs.iter().cloned()).collect()
+    }
+
+    /// The columns that a request must bring.
+    pub(crate) fn request_schema(&self) -> SchemaRef {
+        let mut fields: Vec<Field> = Vec::new();
+        for field in self.encoders.iter().flat_map(|(_, inputs, _)| inputs.fields()) {
+            if fields.iter().all(|known| known.name() != field.name()) {
+                fields.push(field.as_ref().clone());
+            }
+        }
+        Arc::new(Schema::new(fields))
+    }
+
+    fn check_inputs(&self, spec: &Spec, extract: &Schema) -> Result<()> {
+        for field in &spec.inputs {
+            field_of(&format!("the extract of `{}`", self.set), extract, field)?;
+        }
+        Ok(())
+    }
+
+    fn step(&self, spec: &Spec, cause: Error) -> Error {
+        match cause {
+            own @ (Error::UnknownColumn { .. } | Error::ColumnType { .. } | Error::Step { .. }) => own,
+            other => Error::Step { set: self.set.to_string(), step: spec.name.clone(), reason: other.to_string() },
+        }
+    }
+}
+
+/// The extract's rows that the selections learned so far keep.
+struct Selected<'a> {
+    pipeline: &'a Pipeline,
+    rows: &'a Spool,
+}
+
+impl Replay for Selected<'_> {
+    fn replay(&self, columns: &Schema) -> Result<Batches<'_>> {
+        // Only the columns that are asked for and those that selections judge by are read.
+        let wanted = Arc::new(columns.clone());
+        let judged = self.pipeline.selections.iter().flat_map(|(_, _, inputs, _)| inputs.fields().iter());
+        let mut positions = Vec::new();
+        for field in wanted.fields().iter().chain(judged) {
+            let position = self.rows.schema().index_of(field.name())?;
+            if !positions.contains(&position) {
+                positions.push(position);
+            }
+        }
+        positions.sort_unstable();
+        let batches = self.rows.batches(Some(positions))?;
+        Ok(Box::new(batches.map(move |batch| {
+            let kept = self.pipeline.select(Apply::All, &batch?, None)?;
+            select_inputs("the extract", &kept, &wanted)
+        })))
+    }
+}

@@ -1,0 +1,105 @@
+//! The extract of a set of rows: its SQL over the declared tables, cut at the as-of, in an order of its own.
+//! It learns and encodes nothing.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::RecordBatch,
+    compute::cast,
+    datatypes::{DataType, Field, Schema, SchemaRef},
+};
+use datafusion::{
+    logical_expr::SortExpr,
+    prelude::{DataFrame, ident},
+};
+use futures::{StreamExt, stream::BoxStream};
+
+use super::run::Pinned;
+use crate::{
+    engine::{Engine, Parallelism},
+    error::{Error, Result},
+    feature_set::RowSet,
+    name::SetName,
+    scan::{AsOfTable, plan_is_rowwise, query},
+    time::{AsOf, Cutoff, Span},
+};
+
+/// The extract's rows, sorted by event time and then by all other columns: the same order whatever the files, tasks and
+/// batches. With a span, only rows whose event time lies in it.
+pub(crate) async fn extract(
+    engine: &Engine,
+    name: &SetName,
+    set: &RowSet,
+    tables: &[Pinned],
+    as_of: AsOf,
+    cutoff: Cutoff,
+    span: Option<Span>,
+) -> Result<(SchemaRef, BoxStream<'static, Result<RecordBatch>>)> {
+    let subject = format!("the extract of `{name}`");
+    let mut sources = Vec::new();
+    for pinned in tables {
+        let table = AsOfTable::open(pinned.version.clone(), pinned.place.clone(), as_of, cutoff).await?;
+        sources.push((pinned.version.table().clone(), table));
+    }
+    let mut rows = query(engine, Parallelism::Full, &subject, sources.clone(), &set.extract).await?;
+    if !plan_is_rowwise(rows.logical_plan())? {
+        rows = query(engine, Parallelism::One, &subject, sources, &set.extract).await?;
+    }
+    check(&subject, set, &rows)?;
+    if let Some(span) = span {
+        let instant = |t: AsOf| {
+            datafusion::prelude::lit(datafusion::common::ScalarValue::TimestampMicrosecond(Some(t.micros()), Some("UTC".into())))
+        };
+        rows =
+            rows.filter(ident(&set.event_time).gt_eq(instant(span.start)).and(ident(&set.event_time).lt(instant(span.end))))?;
+    }
+    let schema = plain(rows.schema().as_arrow());
+    let others = schema.fields().iter().map(|f| f.name()).filter(|name| **name != set.event_time);
+    let order: Vec<SortExpr> = std::iter::once(&set.event_time).chain(others).map(|c| ident(c).sort(true, true)).collect();
+    let stream = rows.sort(order)?.execute_stream().await?;
+    let to = schema.clone();
+    let stream = stream.map(move |batch| {
+        let batch = batch?;
+        let columns = batch.columns().iter().zip(to.fields()).map(|(column, field)| cast(column, field.data_type()));
+        Ok(RecordBatch::try_new(to.clone(), columns.collect::<Result<_, _>>()?)?)
+    });
+    Ok((schema, stream.boxed()))
+}
+
+/// The schema with plain texts: views and dictionaries are the engine's affair.
+fn plain(schema: &Schema) -> SchemaRef {
+    let field = |f: &Arc<Field>| {
+        let data_type = match f.data_type() {
+            DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
+            DataType::Dictionary(_, values) => values.as_ref().clone(),
+            other => other.clone(),
+        };
+        Field::new(f.name(), data_type, true)
+    };
+    Arc::new(Schema::new(schema.fields().iter().map(field).collect::<Vec<_>>()))
+}
+
+fn check(subject: &str, set: &RowSet, rows: &DataFrame) -> Result<()> {
+    let schema = rows.schema().as_arrow();
+    let event = schema.field_with_name(&set.event_time).map_err(|_| Error::unknown_column(subject, &set.event_time, schema))?;
+    if !matches!(event.data_type(), DataType::Timestamp(_, Some(_))) {
+        return Err(Error::ColumnType {
+            place: subject.into(),
+            column: set.event_time.clone(),
+            found: event.data_type().to_string(),
+            needed: "the event time must be a timestamp with a zone; tables loaded by `ingest` have one".into(),
+        });
+    }
+    for label in &set.labels {
+        schema.field_with_name(label).map_err(|_| Error::unknown_column(subject, label, schema))?;
+    }
+    let mut names: Vec<_> = schema.fields().iter().map(|f| f.name()).collect();
+    names.sort_unstable();
+    match names.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(Error::Definition {
+            subject: subject.into(),
+            reason: format!("two of its columns are called `{}`; name them apart", pair[0]),
+        }),
+        None => Ok(()),
+    }
+}

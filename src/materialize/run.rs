@@ -1,0 +1,323 @@
+//! Making a materialization: find it, or compute it, write its files, and publish the manifest with one put-if-absent.
+//! Until the manifest is there nothing is; once it is there everything is.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::RecordBatch,
+    datatypes::{Field, Schema, SchemaRef},
+};
+use futures::TryStreamExt;
+use parquet::{
+    basic::{Compression, ZstdLevel},
+    file::properties::WriterProperties,
+};
+
+use super::{
+    Cache, InputFile, InputTable, Manifest, Materialization, Part,
+    entities::entities,
+    manifest::{FORMAT, materialization_id},
+    pipeline::{Apply, Learned, Pipeline},
+    rows::extract,
+};
+use crate::{
+    catalog::{Catalog, Column, TableLocation, TableVersion},
+    engine::Engine,
+    error::{Error, Result},
+    feature_set::{Body, EntitySet, FeatureSet, RowSet},
+    name::ContentId,
+    scan::{AsOfTable, Spool},
+    storage::{Location, Locations, ParquetFile, Published},
+    time::AsOf,
+};
+
+/// The size at which a part is closed and the next one begun.
+const PART_BYTES: usize = 256 << 20;
+const MANIFEST: &str = "manifest.json";
+
+/// What it takes to make and find materializations.
+#[derive(Debug, Clone)]
+pub(crate) struct Materializer {
+    pub(crate) root: Location,
+    pub(crate) catalog: Catalog,
+    pub(crate) engine: Engine,
+    pub(crate) locations: Locations,
+    pub(crate) cache: Cache,
+}
+
+/// A table version and where its files lie.
+#[derive(Debug, Clone)]
+pub(crate) struct Pinned {
+    pub(crate) version: Arc<TableVersion>,
+    pub(crate) place: Location,
+}
+
+impl Materializer {
+    /// The materialization of a set at an instant over the tables as they are now.
+    pub(crate) async fn materialize(self: &Arc<Self>, set: &FeatureSet, as_of: AsOf) -> Result<Materialization> {
+        let pinned = self.pin(set).await?;
+        let inputs = pinned.iter().map(|p| input_table(p, as_of, set)).collect::<Result<Vec<_>>>()?;
+        let id = materialization_id(&set.name, &set.fingerprint, as_of, set.cutoff, &inputs);
+        if let Some(found) = self.find(set, as_of, id).await? {
+            return Ok(found);
+        }
+        self.refuse_changed_behaviour(set).await?;
+        let mut manifest = Manifest {
+            format: FORMAT,
+            id,
+            set: set.name.clone(),
+            fingerprint: set.fingerprint.clone(),
+            as_of,
+            cutoff: set.cutoff,
+            inputs,
+            keys: Vec::new(),
+            columns: Vec::new(),
+            features: set.features(),
+            labels: Vec::new(),
+            selections: Vec::new(),
+            encoders: Vec::new(),
+            rows_seen: 0,
+            rows: 0,
+            parts: Vec::new(),
+        };
+        let place = self.place(set, as_of, id);
+        match &set.body {
+            Body::Rows(rows) => self.write_rows(rows, &pinned, &place, &mut manifest).await?,
+            Body::Entities(entities) => self.write_entities(entities, &pinned, &place, &mut manifest).await?,
+        }
+        manifest.rows = manifest.parts.iter().map(|part| part.rows).sum();
+        let published = match place.put_if_absent(MANIFEST, manifest.to_json()?).await? {
+            Published::New => manifest,
+            // Another process was faster: its rows are these rows.
+            Published::Existed => self.read_manifest(&place).await?.ok_or_else(|| vanished(&place))?,
+        };
+        self.cache.put_manifest(&published)?;
+        let made = Materialization::new(self.clone(), set.clone(), place, published);
+        made.cache_rows().await?;
+        Ok(made)
+    }
+
+    /// The materialization with this id, if it is published.
+    async fn find(self: &Arc<Self>, set: &FeatureSet, as_of: AsOf, id: ContentId) -> Result<Option<Materialization>> {
+        let place = self.place(set, as_of, id);
+        let manifest = match self.cache.manifest(id)? {
+            Some(manifest) => Some(manifest),
+            None => self.read_manifest(&place).await?,
+        };
+        let Some(manifest) = manifest else { return Ok(None) };
+        self.cache.put_manifest(&manifest)?;
+        Ok(Some(Materialization::new(self.clone(), set.clone(), place, manifest)))
+    }
+
+    /// The published materialization of a set with the newest as-of, of those made by this very definition.
+    pub(crate) async fn newest(self: &Arc<Self>, set: &FeatureSet) -> Result<Option<Materialization>> {
+        let folder = self.root.child("materialized").child(set.name.as_str());
+        let mut newest: Option<Manifest> = None;
+        for object in folder.list().await? {
+            let name = folder.name_of(&object.location);
+            let Some((made, MANIFEST)) = name.rsplit_once('/') else { continue };
+            let Some(manifest) = self.read_manifest(&folder.child(made)).await? else { continue };
+            // Two of one as-of differ in their facts: the later versions of the tables are the better knowledge.
+            let rank = |m: &Manifest| (m.as_of, m.inputs.iter().map(|i| i.version).sum::<u64>(), m.id);
+            let is_newer = newest.as_ref().is_none_or(|known| rank(&manifest) > rank(known));
+            if manifest.fingerprint == set.fingerprint && is_newer {
+                newest = Some(manifest);
+            }
+        }
+        Ok(newest.map(|manifest| {
+            let place = self.place(set, manifest.as_of, manifest.id);
+            Materialization::new(self.clone(), set.clone(), place, manifest)
+        }))
+    }
+
+    async fn read_manifest(&self, place: &Location) -> Result<Option<Manifest>> {
+        let bytes = place.get(MANIFEST).await?;
+        bytes.map(|bytes| Manifest::parse(&format!("{place}/{MANIFEST}"), &bytes)).transpose()
+    }
+
+    /// `materialized/<set>/<as-of>-<id>`: the as-of is there for people, the id tells them apart.
+    fn place(&self, set: &FeatureSet, as_of: AsOf, id: ContentId) -> Location {
+        let instant =
+            as_of.to_datetime().map_or_else(|| as_of.micros().to_string(), |t| t.format("%Y%m%dT%H%M%S%.6fZ").to_string());
+        self.root.child("materialized").child(set.name.as_str()).child(&format!("{instant}-{id}"))
+    }
+
+    /// The newest versions of the set's tables.
+    pub(crate) async fn pin(&self, set: &FeatureSet) -> Result<Vec<Pinned>> {
+        let mut pinned = Vec::with_capacity(set.tables.len());
+        for table in &set.tables {
+            pinned.push(self.pin_table(Arc::new(self.catalog.latest(table).await?))?);
+        }
+        Ok(pinned)
+    }
+
+    pub(crate) fn pin_table(&self, version: Arc<TableVersion>) -> Result<Pinned> {
+        let place = match version.location() {
+            TableLocation::Managed => self.root.child("facts").child(version.table().database()).child(version.table().table()),
+            TableLocation::External(location) => self.locations.open(location)?,
+        };
+        Ok(Pinned { version, place })
+    }
+
+    /// A definition whose code has changed behind its revision's back is refused.
+    async fn refuse_changed_behaviour(&self, set: &FeatureSet) -> Result<()> {
+        let place = self.root.child("definitions").child(set.name.as_str());
+        let name = format!("{}.json", set.fingerprint.declared);
+        let corrupt = |reason: String| Error::Corrupt { path: place.child(&name).to_string(), reason };
+        let bytes = serde_json::to_vec_pretty(&set.fingerprint).map_err(|e| corrupt(e.to_string()))?;
+        if place.put_if_absent(&name, bytes).await? == Published::New {
+            return Ok(());
+        }
+        let known = place.get(&name).await?.ok_or_else(|| corrupt("it has just vanished".into()))?;
+        let known: crate::feature_set::Fingerprint =
+            serde_json::from_slice(&known).map_err(|e| corrupt(format!("{e}; delete it, it will be written again")))?;
+        if known.behaviour == set.fingerprint.behaviour {
+            return Ok(());
+        }
+        Err(Error::Definition {
+            subject: format!("feature set `{}`", set.name),
+            reason:
+                "its code yields other values on fixed inputs than when it was first used, under the same revisions; raise the \
+                     revision of the encoder that was changed, or make a new version of the set"
+                    .into(),
+        })
+    }
+
+    async fn write_rows(&self, set: &RowSet, tables: &[Pinned], place: &Location, manifest: &mut Manifest) -> Result<()> {
+        let (schema, mut rows) = extract(&self.engine, &manifest.set, set, tables, manifest.as_of, manifest.cutoff, None).await?;
+        let mut writer = Spool::create(schema)?;
+        while let Some(batch) = rows.try_next().await? {
+            writer.write(&batch)?;
+        }
+        drop(rows);
+        let spool = writer.finish()?;
+        manifest.rows_seen = spool.rows();
+
+        // Learning reads files and computes: not on the threads that wait for the network.
+        let (name, own_set, as_of) = (manifest.set.clone(), set.clone(), manifest.as_of);
+        let learning =
+            tokio::task::spawn_blocking(move || Pipeline::learn(&name, &own_set, &spool, as_of).map(|learned| (learned, spool)));
+        let joined = learning.await.map_err(|e| Error::Step {
+            set: manifest.set.to_string(),
+            step: "learning".into(),
+            reason: format!("an encoder or row selection panicked: {e}"),
+        })?;
+        let (Learned { pipeline, mut selections, encoders }, spool) = joined?;
+
+        let mut parts = PartWriter::new(place, output_schema(set, spool.schema(), &pipeline)?);
+        for batch in spool.batches(None)? {
+            let kept = pipeline.select(Apply::All, &batch?, Some(&mut selections))?;
+            parts.write(&output_batch(set, &pipeline, &parts.schema, &kept)?).await?;
+        }
+        manifest.columns = parts.schema.fields().iter().map(|f| Column::from_field(f)).collect();
+        manifest.labels = set.labels.clone();
+        manifest.selections = selections;
+        manifest.encoders = encoders;
+        manifest.parts = parts.finish().await?;
+        Ok(())
+    }
+
+    async fn write_entities(&self, set: &EntitySet, tables: &[Pinned], place: &Location, manifest: &mut Manifest) -> Result<()> {
+        let Some(pinned) = tables.first() else { return Ok(()) };
+        let rows = entities(&self.engine, set, pinned, manifest.as_of, manifest.cutoff).await?;
+        manifest.rows_seen = rows.num_rows() as u64;
+        manifest.keys = set.keys.clone();
+        manifest.columns = rows.schema().fields().iter().map(|f| Column::from_field(f)).collect();
+        let mut parts = PartWriter::new(place, rows.schema());
+        parts.write(&rows).await?;
+        manifest.parts = parts.finish().await?;
+        Ok(())
+    }
+}
+
+fn vanished(place: &Location) -> Error {
+    Error::Corrupt {
+        path: format!("{place}/{MANIFEST}"),
+        reason: "it has just vanished; is another process cleaning the root?".into(),
+    }
+}
+
+fn input_table(pinned: &Pinned, as_of: AsOf, set: &FeatureSet) -> Result<InputTable> {
+    let files = AsOfTable::candidates(&pinned.version, as_of, set.cutoff)?;
+    Ok(InputTable {
+        table: pinned.version.table().clone(),
+        version: pinned.version.version(),
+        null_event_times: files.iter().filter_map(|f| f.event).map(|bounds| bounds.nulls).sum(),
+        files: files
+            .into_iter()
+            .map(|f| InputFile { path: f.path.clone(), size: f.identity.size, content: f.identity.content() })
+            .collect(),
+    })
+}
+
+/// Event time, features, labels.
+pub(crate) fn output_schema(set: &RowSet, extract: &Schema, pipeline: &Pipeline) -> Result<SchemaRef> {
+    let mut fields = vec![extract.field_with_name(&set.event_time)?.clone()];
+    fields.extend(pipeline.features());
+    for label in &set.labels {
+        fields.push(extract.field_with_name(label)?.clone());
+    }
+    Ok(Arc::new(Schema::new(fields.into_iter().map(|f: Field| f.with_nullable(true)).collect::<Vec<_>>())))
+}
+
+pub(crate) fn output_batch(set: &RowSet, pipeline: &Pipeline, schema: &SchemaRef, rows: &RecordBatch) -> Result<RecordBatch> {
+    let column = |name: &String| -> Result<_> { Ok(rows.column(rows.schema().index_of(name)?).clone()) };
+    let mut columns = vec![column(&set.event_time)?];
+    columns.extend(pipeline.encode("the extract", rows)?);
+    for label in &set.labels {
+        columns.push(column(label)?);
+    }
+    Ok(RecordBatch::try_new(schema.clone(), columns)?)
+}
+
+/// Writes rows in order into files of a bounded size.
+struct PartWriter {
+    place: Location,
+    schema: SchemaRef,
+    open: Option<ParquetFile>,
+    parts: Vec<Part>,
+}
+
+impl PartWriter {
+    fn new(place: &Location, schema: SchemaRef) -> Self {
+        Self { place: place.clone(), schema, open: None, parts: Vec::new() }
+    }
+
+    async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        let mut file = match self.open.take() {
+            Some(file) => file,
+            None => {
+                let name = format!("part-{:05}.parquet", self.parts.len());
+                let compression = Compression::ZSTD(ZstdLevel::default());
+                let properties =
+                    WriterProperties::builder().set_compression(compression).set_max_row_group_row_count(Some(256 << 10));
+                ParquetFile::create(&self.place, name, self.schema.clone(), properties.build())?
+            }
+        };
+        file.write(batch).await?;
+        let is_full = file.size() >= PART_BYTES;
+        self.open = Some(file);
+        if is_full { self.close().await } else { Ok(()) }
+    }
+
+    async fn close(&mut self) -> Result<()> {
+        let Some(file) = self.open.take() else { return Ok(()) };
+        let written = file.finish().await?;
+        let rows = u64::try_from(written.footer.metadata().file_metadata().num_rows()).unwrap_or(0);
+        let hash = written
+            .identity
+            .hash
+            .ok_or_else(|| Error::Corrupt { path: written.name.clone(), reason: "it was not hashed".into() })?;
+        self.parts.push(Part { name: written.name, rows, size: written.identity.size, hash });
+        Ok(())
+    }
+
+    /// Completes the last part. A materialization without rows has one part too, which carries the schema.
+    async fn finish(mut self) -> Result<Vec<Part>> {
+        if self.parts.is_empty() && self.open.is_none() {
+            self.write(&RecordBatch::new_empty(self.schema.clone())).await?;
+        }
+        self.close().await?;
+        Ok(self.parts)
+    }
+}

@@ -1,0 +1,196 @@
+//! Names, parsed once at the edge: tables, feature sets, materializations.
+//! No text that came from outside is used as a path or an identifier without passing through here.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// The database of tables whose name gives none.
+pub const DEFAULT_DATABASE: &str = "default";
+
+/// The name of a table: `database.table`, or `table` in the database `default`.
+///
+/// Both parts are lower-case ASCII letters, digits and underscores, and start with a letter or underscore, so that they
+/// need no quotes in SQL and no escapes in a path.
+///
+/// ```
+/// use asof::name::TableName;
+/// let name: TableName = "nyc_taxi".parse()?;
+/// assert_eq!((name.database(), name.table()), ("default", "nyc_taxi"));
+/// assert!("NYC-Taxi".parse::<TableName>().is_err());
+/// # Ok::<(), asof::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TableName {
+    database: String,
+    table: String,
+}
+
+impl TableName {
+    /// The database.
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
+    /// The table's name inside its database.
+    pub fn table(&self) -> &str {
+        &self.table
+    }
+}
+
+impl FromStr for TableName {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (database, table) = text.split_once('.').unwrap_or((DEFAULT_DATABASE, text));
+        check_identifier("table", text, database)?;
+        check_identifier("table", text, table)?;
+        Ok(Self { database: database.into(), table: table.into() })
+    }
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.database == DEFAULT_DATABASE { f.write_str(&self.table) } else { write!(f, "{}.{}", self.database, self.table) }
+    }
+}
+
+/// The name of a feature set with its version: `taxi_v1`.
+///
+/// ```
+/// use asof::name::SetName;
+/// let name: SetName = "zone_demand_v12".parse()?;
+/// assert_eq!((name.stem(), name.version()), ("zone_demand", 12));
+/// assert!("zone_demand".parse::<SetName>().is_err()); // a set without a version cannot be published
+/// # Ok::<(), asof::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SetName {
+    text: String,
+    stem_len: usize,
+    version: u32,
+}
+
+impl SetName {
+    /// The whole name.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The name without its version.
+    pub fn stem(&self) -> &str {
+        &self.text[..self.stem_len]
+    }
+
+    /// The version: the number after `_v`.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+}
+
+impl FromStr for SetName {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        check_identifier("feature set", text, text)?;
+        let refused = |reason: &str| Error::InvalidName { what: "feature set", value: text.into(), reason: reason.into() };
+        let (stem, digits) = text.rsplit_once("_v").ok_or_else(|| refused("it must end in a version, as `taxi_v1` does"))?;
+        if stem.is_empty() || digits.starts_with('0') || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(refused("it must end in a version that counts from 1, as `taxi_v1` does"));
+        }
+        let version = digits.parse().map_err(|_| refused("it must end in a version, as `taxi_v1` does"))?;
+        Ok(Self { stem_len: stem.len(), text: text.into(), version })
+    }
+}
+
+impl fmt::Display for SetName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// A hash of content: 32 bytes of BLAKE3, written as 64 hexadecimal digits.
+///
+/// It names materializations (the hash of all that determines their rows) and checks local files.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ContentId([u8; 32]);
+
+impl ContentId {
+    /// The hash of these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        blake3::hash(bytes).into()
+    }
+
+    /// The first 16 hexadecimal digits: enough for a file's name or a log line.
+    pub fn short(&self) -> String {
+        let mut text = self.to_string();
+        text.truncate(16);
+        text
+    }
+}
+
+impl From<blake3::Hash> for ContentId {
+    fn from(hash: blake3::Hash) -> Self {
+        Self(*hash.as_bytes())
+    }
+}
+
+impl FromStr for ContentId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        blake3::Hash::from_hex(text).map(Self::from).map_err(|_| Error::InvalidName {
+            what: "id",
+            value: text.into(),
+            reason: "it must be 64 hexadecimal digits".into(),
+        })
+    }
+}
+
+impl fmt::Display for ContentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
+    }
+}
+
+impl fmt::Debug for ContentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ContentId({self})")
+    }
+}
+
+macro_rules! text_conversions {
+    ($($name:ty),*) => {$(
+        impl TryFrom<String> for $name {
+            type Error = Error;
+            fn try_from(text: String) -> Result<Self> {
+                text.parse()
+            }
+        }
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.to_string()
+            }
+        }
+    )*};
+}
+text_conversions!(TableName, SetName, ContentId);
+
+/// Refuses what would need quotes in SQL or escapes in a path.
+pub(crate) fn check_identifier(what: &'static str, whole: &str, part: &str) -> Result<()> {
+    let starts_well = part.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
+    let is_plain = part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    if starts_well && is_plain && part.len() <= 128 {
+        return Ok(());
+    }
+    Err(Error::InvalidName {
+        what,
+        value: whole.into(),
+        reason: "use lower-case ASCII letters, digits and underscores, a letter first, at most 128".into(),
+    })
+}

@@ -1,0 +1,171 @@
+//! The serving side of one materialization.
+//! Requests are encoded by the same code with the same states as training rows; entities are read, never recomputed.
+
+use std::{fmt, sync::Arc};
+
+use arrow::{
+    array::RecordBatch,
+    datatypes::{Schema, SchemaRef},
+};
+
+use super::Value;
+use crate::{
+    error::{Error, Result},
+    materialize::{Materialization, Pipeline, RowCodec},
+};
+
+/// Serves the features of one materialization.
+pub struct Online {
+    materialization: Materialization,
+    side: Side,
+}
+
+enum Side {
+    Rows { pipeline: Pipeline, request: SchemaRef, features: SchemaRef },
+    Entities { codec: RowCodec },
+}
+
+impl Online {
+    /// Prepares to serve a materialization; the rows of a set of entities are brought into the cache if they are not.
+    pub(crate) async fn new(materialization: Materialization) -> Result<Self> {
+        let side = match (materialization.pipeline()?, materialization.codec()?) {
+            (Some((_, pipeline)), _) => {
+                Side::Rows { request: pipeline.request_schema(), features: Arc::new(Schema::new(pipeline.features())), pipeline }
+            }
+            (None, Some(codec)) => Side::Entities { codec },
+            (None, None) => {
+                return Err(Error::Definition {
+                    subject: materialization.set().name.to_string(),
+                    reason: "it has neither rows nor entities".into(),
+                });
+            }
+        };
+        materialization.cache_rows().await?;
+        Ok(Self { materialization, side })
+    }
+
+    /// The materialization that is served.
+    pub fn materialization(&self) -> &Materialization {
+        &self.materialization
+    }
+
+    /// The columns that [`Online::encode`] needs; others are of no account.
+    ///
+    /// # Errors
+    /// [`Error::Definition`] for a set of entities, which is served by key.
+    pub fn request_schema(&self) -> Result<SchemaRef> {
+        match &self.side {
+            Side::Rows { request, .. } => Ok(request.clone()),
+            Side::Entities { .. } => Err(self.wrong_side("is served by key: use `get`")),
+        }
+    }
+
+    /// The features of request rows, one row per row in order, with the states that were learned at the as-of.
+    ///
+    /// Row selections do not apply: every request gets an answer.
+    ///
+    /// # Errors
+    /// [`Error::UnknownColumn`] or [`Error::ColumnType`] when a request column is missing or does not fit,
+    /// [`Error::Definition`] for a set of entities.
+    pub fn encode(&self, rows: &RecordBatch) -> Result<RecordBatch> {
+        match &self.side {
+            Side::Rows { pipeline, features, .. } => {
+                Ok(RecordBatch::try_new(features.clone(), pipeline.encode("the request", rows)?)?)
+            }
+            Side::Entities { .. } => Err(self.wrong_side("is served by key: use `get`")),
+        }
+    }
+
+    /// The features of one request.
+    ///
+    /// # Errors
+    /// As [`Online::encode`].
+    pub fn encode_row(&self, values: &[(&str, Value)]) -> Result<FeatureRow> {
+        let request = self.request_schema()?;
+        let mut columns = Vec::with_capacity(request.fields().len());
+        for field in request.fields() {
+            let given = values.iter().find(|(name, _)| name == field.name());
+            let (_, value) = given.ok_or_else(|| Error::UnknownColumn {
+                place: "the request".into(),
+                column: field.name().clone(),
+                known: values.iter().map(|(name, _)| (*name).to_owned()).collect(),
+            })?;
+            columns.push(value.to_array("the request", field.name(), field.data_type())?);
+        }
+        Ok(FeatureRow(self.encode(&RecordBatch::try_new(request, columns)?)?))
+    }
+
+    /// The features of the entity with this key, its columns in the order of the definition; `None` if there was no
+    /// visible fact about it. A NULL in a key matches nothing.
+    ///
+    /// # Errors
+    /// [`Error::Definition`] for a set of rows or a key of another length, [`Error::ColumnType`] when a value does not fit.
+    pub fn get(&self, key: &[Value]) -> Result<Option<FeatureRow>> {
+        let Side::Entities { codec } = &self.side else { return Err(self.wrong_side("has no keys: use `encode`")) };
+        let fields = codec.key_schema().fields();
+        if key.len() != fields.len() {
+            return Err(self.wrong_side(&format!("has {} key columns, and {} values were given", fields.len(), key.len())));
+        }
+        if key.contains(&Value::Null) {
+            return Ok(None);
+        }
+        let columns = key.iter().zip(fields).map(|(value, field)| value.to_array("the key", field.name(), field.data_type()));
+        let row_key = codec.key(&columns.collect::<Result<Vec<_>>>()?)?;
+        let found = self.materialization.owner().cache.row(self.materialization.id(), &row_key)?;
+        let Some(bytes) = found else { return Ok(None) };
+        let row = codec.decode(&bytes)?.ok_or_else(|| Error::Corrupt {
+            path: format!("the cached row of key {key:?} of `{}`", self.materialization.set().name),
+            reason: "its checksum does not fit; delete the cache directory, it will be rebuilt and nothing is lost".into(),
+        })?;
+        Ok(Some(FeatureRow(row)))
+    }
+
+    fn wrong_side(&self, what: &str) -> Error {
+        Error::Definition { subject: format!("feature set `{}`", self.materialization.set().name), reason: format!("it {what}") }
+    }
+}
+
+impl fmt::Debug for Online {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Online({:?})", self.materialization)
+    }
+}
+
+/// The features of one request or entity.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FeatureRow(RecordBatch);
+
+impl FeatureRow {
+    /// The features as a batch of one row.
+    pub fn batch(&self) -> &RecordBatch {
+        &self.0
+    }
+
+    /// A feature's value.
+    ///
+    /// # Errors
+    /// [`Error::UnknownColumn`] when there is no such feature.
+    pub fn value(&self, feature: &str) -> Result<Value> {
+        let column =
+            self.0.column_by_name(feature).ok_or_else(|| Error::unknown_column("the row", feature, self.0.schema_ref()))?;
+        Value::of(column, 0)
+    }
+
+    /// A numeric feature; `None` for NULL.
+    ///
+    /// # Errors
+    /// [`Error::UnknownColumn`] when there is no such feature, [`Error::ColumnType`] when it is no number.
+    pub fn number(&self, feature: &str) -> Result<Option<f64>> {
+        match self.value(feature)? {
+            Value::Null => Ok(None),
+            Value::Int(x) => Ok(Some(x as f64)),
+            Value::Float(x) => Ok(Some(x)),
+            other => Err(Error::ColumnType {
+                place: "the row".into(),
+                column: feature.into(),
+                found: format!("{other:?}"),
+                needed: "a number was asked for".into(),
+            }),
+        }
+    }
+}

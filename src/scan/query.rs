@@ -1,0 +1,120 @@
+//! SQL over fact tables as of an instant.
+//! It refuses what could answer differently tomorrow: volatile functions, and any statement that is not a query.
+
+use std::sync::Arc;
+
+use datafusion::{
+    catalog::MemorySchemaProvider,
+    common::tree_node::{TreeNode, TreeNodeRecursion},
+    dataframe::DataFrame,
+    execution::context::SQLOptions,
+    logical_expr::{Expr, LogicalPlan, Volatility},
+    prelude::SessionContext,
+};
+
+use super::AsOfTable;
+use crate::{
+    engine::{Engine, Parallelism},
+    error::{Error, Result},
+    name::{DEFAULT_DATABASE, TableName},
+};
+
+/// The tables that a query may name.
+pub(crate) type Sources = Vec<(TableName, AsOfTable)>;
+
+/// DataFusion's own name for the database `default`.
+const DATAFUSION_DEFAULT: &str = "public";
+const CATALOG: &str = "datafusion";
+
+/// Functions that read the clock but do not call themselves volatile, since they hold still within one query.
+const CLOCK_FUNCTIONS: [&str; 5] = ["now", "current_timestamp", "current_date", "current_time", "today"];
+
+/// The tables that a query names, those of `information_schema` and its own common table expressions left out.
+///
+/// # Errors
+/// [`Error::Query`] when the text is not one SQL statement, [`Error::InvalidName`] when a table cannot exist.
+pub(crate) fn tables_in(sql: &str) -> Result<Vec<TableName>> {
+    let state = SessionContext::new().state();
+    let dialect = state.config_options().sql_parser.dialect;
+    let statement = state.sql_to_statement(sql, &dialect)?;
+    let mut names = Vec::new();
+    for reference in state.resolve_table_references(&statement)? {
+        let schema = reference.schema().filter(|schema| *schema != DATAFUSION_DEFAULT);
+        if schema == Some("information_schema") {
+            continue;
+        }
+        names.push(match schema {
+            Some(schema) => format!("{schema}.{}", reference.table()).parse()?,
+            None => reference.table().parse()?,
+        });
+    }
+    Ok(names)
+}
+
+/// Plans a query over these tables and nothing else; `subject` names it in errors.
+pub(crate) async fn query(
+    engine: &Engine,
+    parallelism: Parallelism,
+    subject: &str,
+    sources: Sources,
+    sql: &str,
+) -> Result<DataFrame> {
+    let session = session(engine, parallelism, sources)?;
+    let plan = session.state().create_logical_plan(sql).await?;
+    let only_queries = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+    only_queries.verify_plan(&plan)?;
+    refuse_volatile(subject, &plan)?;
+    Ok(session.execute_logical_plan(plan).await?)
+}
+
+fn session(engine: &Engine, parallelism: Parallelism, sources: Sources) -> Result<SessionContext> {
+    let session = engine.session(parallelism, sources.iter().map(|(_, table)| table.place()))?;
+    for (name, table) in sources {
+        let schema = if name.database() == DEFAULT_DATABASE { DATAFUSION_DEFAULT } else { name.database() };
+        if let Some(catalog) = session.catalog(CATALOG)
+            && catalog.schema(schema).is_none()
+        {
+            catalog.register_schema(schema, Arc::new(MemorySchemaProvider::new()))?;
+        }
+        let reference = datafusion::common::TableReference::full(CATALOG, schema, name.table());
+        session.register_table(reference, Arc::new(table))?;
+    }
+    Ok(session)
+}
+
+/// Refuses plans whose result depends on the clock or on chance.
+fn refuse_volatile(subject: &str, plan: &LogicalPlan) -> Result<()> {
+    let mut found = None;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expression| {
+            expression.apply(|e| {
+                if let Expr::ScalarFunction(call) = e {
+                    let name = call.func.name();
+                    if call.func.signature().volatility == Volatility::Volatile || CLOCK_FUNCTIONS.contains(&name) {
+                        found = Some(name.to_owned());
+                        return Ok(TreeNodeRecursion::Stop);
+                    }
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    match found {
+        Some(function) => Err(Error::Volatile { subject: subject.into(), function }),
+        None => Ok(()),
+    }
+}
+
+/// Does each output row depend on one input row alone? Then tasks may share the work without changing a bit; sums and
+/// windows over floats would round differently.
+pub(crate) fn plan_is_rowwise(plan: &LogicalPlan) -> Result<bool> {
+    let mut rowwise = true;
+    plan.apply_with_subqueries(|node| {
+        use LogicalPlan::{EmptyRelation, Filter, Projection, SubqueryAlias, TableScan, Union, Values};
+        let plain =
+            matches!(node, Projection(_) | Filter(_) | TableScan(_) | SubqueryAlias(_) | Union(_) | EmptyRelation(_) | Values(_));
+        rowwise &= plain;
+        Ok(if plain { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
+    })?;
+    Ok(rowwise)
+}

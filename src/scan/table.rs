@@ -1,0 +1,226 @@
+//! A pinned table version at one instant, as a DataFusion table.
+//! The version, the instant and the cutoff are chosen once; everything below is immutable.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::{
+    catalog::{Session, TableProvider},
+    common::{DFSchema, Result as DfResult, ScalarValue},
+    datasource::{
+        listing::PartitionedFile,
+        physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource},
+        source::DataSourceExec,
+        table_schema::TableSchema,
+    },
+    logical_expr::{Expr, TableProviderFilterPushDown, TableType, utils::conjunction},
+    physical_expr::expressions::Column as PhysicalColumn,
+    physical_plan::{ExecutionPlan, empty::EmptyExec, filter::FilterExec, projection::ProjectionExec},
+};
+use futures::{StreamExt, TryStreamExt};
+use object_store::ObjectMeta;
+
+use super::{
+    Visibility,
+    guard::{GuardExec, Pruned, Rule},
+};
+use crate::{
+    catalog::{Column, FileEntry, TableVersion},
+    error::{Error, Result},
+    storage::Location,
+    time::{AsOf, Cutoff},
+};
+
+/// Up to this many files are asked for one by one; more are listed.
+const HEADS_AT_MOST: usize = 64;
+const HEADS_AT_ONCE: usize = 16;
+
+/// A fact table at an instant.
+#[derive(Debug, Clone)]
+pub(crate) struct AsOfTable {
+    version: Arc<TableVersion>,
+    place: Location,
+    visibility: Visibility,
+    schema: SchemaRef,
+    file_schema: SchemaRef,
+    /// The files that may hold visible rows, as the store has them now.
+    files: Vec<(FileEntry, ObjectMeta)>,
+}
+
+impl AsOfTable {
+    /// The files of a version that may hold rows visible at an instant. Reads nothing.
+    pub(crate) fn candidates(version: &TableVersion, as_of: AsOf, cutoff: Cutoff) -> Result<Vec<&FileEntry>> {
+        let visibility = Visibility::new(version, as_of, cutoff)?;
+        Ok(version.files().iter().filter(|file| visibility.admits_some(file)).collect())
+    }
+
+    /// Pins the files and checks that they are what they were when they were registered.
+    ///
+    /// # Errors
+    /// [`Error::FileChanged`] names the first file that has changed or vanished.
+    pub(crate) async fn open(version: Arc<TableVersion>, place: Location, as_of: AsOf, cutoff: Cutoff) -> Result<Self> {
+        let visibility = Visibility::new(&version, as_of, cutoff)?;
+        let file_schema = version.file_schema()?;
+        let partition_schema = Column::schema(version.partition_columns())?;
+        let fields: Vec<_> = file_schema.fields().iter().chain(partition_schema.fields()).cloned().collect();
+        let candidates: Vec<&FileEntry> = version.files().iter().filter(|file| visibility.admits_some(file)).collect();
+        let found = find(&place, &candidates).await?;
+        let mut files = Vec::with_capacity(candidates.len());
+        for (file, object) in candidates.into_iter().zip(found) {
+            let changed = |change: &str| Error::FileChanged {
+                table: version.table().to_string(),
+                path: place.child(&file.path).to_string(),
+                change: change.into(),
+            };
+            let object = object.ok_or_else(|| changed("has vanished"))?;
+            if !place.is_unchanged(&object, &file.identity).await? {
+                return Err(changed("has changed"));
+            }
+            files.push((file.clone(), object));
+        }
+        Ok(Self { schema: Arc::new(Schema::new(fields)), file_schema, version, place, visibility, files })
+    }
+
+    pub(crate) fn place(&self) -> &Location {
+        &self.place
+    }
+
+    fn pruned(&self) -> Pruned {
+        let folder = |file: &FileEntry| file.path.rsplit_once('/').map_or(String::new(), |(folder, _)| folder.into());
+        let all: BTreeSet<String> = self.version.files().iter().map(folder).collect();
+        let kept: BTreeSet<String> = self.files.iter().map(|(file, _)| folder(file)).collect();
+        let (files, kept_files) = (self.version.files().len(), self.files.len());
+        Pruned { partitions: (all.len() - kept.len(), all.len()), files: (files - kept_files, files) }
+    }
+
+    fn partition_values(&self, file: &FileEntry) -> Result<Vec<ScalarValue>> {
+        let columns = self.version.partition_columns().iter().zip(&file.partition);
+        columns
+            .map(|(column, value)| {
+                let data_type = column.to_field()?.data_type().clone();
+                match value {
+                    None => Ok(ScalarValue::try_from(&data_type)?),
+                    Some(value) if data_type == DataType::Utf8 => Ok(ScalarValue::from(value.as_str())),
+                    Some(value) => Ok(ScalarValue::try_from_string(value.clone(), &data_type)?),
+                }
+            })
+            .collect()
+    }
+
+    /// The files, dealt out in runs to at most `groups` tasks.
+    fn file_groups(&self, groups: usize) -> Result<Vec<FileGroup>> {
+        let per_group = self.files.len().div_ceil(groups.max(1)).max(1);
+        self.files
+            .chunks(per_group)
+            .map(|files| {
+                let files = files.iter().map(|(file, object)| {
+                    Ok(PartitionedFile::new_from_meta(object.clone()).with_partition_values(self.partition_values(file)?))
+                });
+                Ok(FileGroup::new(files.collect::<Result<Vec<_>>>()?))
+            })
+            .collect()
+    }
+}
+
+/// What the store has of these files now, in their order.
+async fn find(place: &Location, files: &[&FileEntry]) -> Result<Vec<Option<ObjectMeta>>> {
+    if files.len() <= HEADS_AT_MOST {
+        let paths: Vec<String> = files.iter().map(|file| file.path.clone()).collect();
+        let heads = futures::stream::iter(paths.into_iter().map(|path| async move { place.head(&path).await }));
+        return heads.buffered(HEADS_AT_ONCE).try_collect().await;
+    }
+    let listed = place.list().await?;
+    let mut by_name: std::collections::HashMap<_, _> = listed.into_iter().map(|o| (place.name_of(&o.location), o)).collect();
+    Ok(files.iter().map(|file| by_name.remove(&file.path)).collect())
+}
+
+#[async_trait]
+impl TableProvider for AsOfTable {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    /// Every filter is applied together with the time rule, below the guard.
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Exact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        _: Option<usize>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let wanted: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
+        let times = self.visibility.positions(&self.schema)?;
+
+        // What is read: the wanted columns, then those that only filters and the guard need.
+        let mut read = wanted.clone();
+        let filter_columns = filters.iter().flat_map(|f| f.column_refs().into_iter().map(|c| self.schema.index_of(&c.name)));
+        for position in filter_columns.collect::<Result<Vec<_>, _>>()?.into_iter().chain(times) {
+            if !read.contains(&position) {
+                read.push(position);
+            }
+        }
+
+        let partition_fields: Vec<_> = Column::schema(self.version.partition_columns())?.fields().iter().cloned().collect();
+        let table_schema = TableSchema::builder(self.file_schema.clone()).with_table_partition_cols(partition_fields).build();
+        let mut options = state.default_table_options().parquet;
+        options.global = state.config_options().execution.parquet.clone();
+        let read_schema = Arc::new(self.schema.project(&read)?);
+        let source = ParquetSource::new(table_schema).with_table_parquet_options(options);
+        let config = FileScanConfigBuilder::new(self.place.datafusion_url()?, Arc::new(source))
+            .with_file_groups(self.file_groups(state.config().target_partitions())?)
+            .with_projection_indices(Some(read.clone()))?
+            .build();
+        let rows: Arc<dyn ExecutionPlan> = match self.files.is_empty() {
+            true => Arc::new(EmptyExec::new(read_schema.clone())),
+            false => DataSourceExec::from_data_source(config),
+        };
+
+        // The time rule first: the user's filters are not asked about facts that are not visible.
+        let visible = self.visibility.filter()?;
+        let filter = conjunction(std::iter::once(visible).chain(filters.iter().map(unqualified)))
+            .unwrap_or_else(|| datafusion::prelude::lit(true));
+        let predicate = state.create_physical_expr(filter, &DFSchema::try_from(read_schema.clone())?)?;
+        let rows = Arc::new(FilterExec::try_new(predicate, rows)?);
+
+        let rule = Rule {
+            table: self.version.table().to_string(),
+            version: self.version.version(),
+            positions: self.visibility.positions(&read_schema)?,
+            visibility: self.visibility.clone(),
+            pruned: self.pruned(),
+        };
+        let guarded = Arc::new(GuardExec::new(rows, Arc::new(rule)));
+        let outputs = wanted.iter().enumerate().map(|(i, &position)| {
+            let name = self.schema.field(position).name();
+            (Arc::new(PhysicalColumn::new(name, i)) as _, name.clone())
+        });
+        Ok(Arc::new(ProjectionExec::try_new(
+            outputs.collect::<Vec<(Arc<dyn datafusion::physical_expr::PhysicalExpr>, String)>>(),
+            guarded,
+        )?))
+    }
+}
+
+/// Filters arrive with the table's alias; the scan knows its columns by their names alone.
+fn unqualified(filter: &Expr) -> Expr {
+    use datafusion::common::{
+        Column as NamedColumn,
+        tree_node::{Transformed, TreeNode},
+    };
+    let renamed = filter.clone().transform(|e| {
+        Ok(match e {
+            Expr::Column(column) => Transformed::yes(Expr::Column(NamedColumn::new_unqualified(column.name))),
+            other => Transformed::no(other),
+        })
+    });
+    renamed.map_or_else(|_| filter.clone(), |t| t.data)
+}

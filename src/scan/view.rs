@@ -1,0 +1,114 @@
+//! What an encoder sees while it learns: the rows of its declared columns, already cut at the as-of.
+//! There is no session, clock, file or table behind it that could be reached.
+
+use std::{fmt, sync::Arc};
+
+use arrow::{
+    array::{Array, AsArray, RecordBatch},
+    datatypes::{Float64Type, Schema, SchemaRef},
+};
+
+use crate::{
+    error::{Error, Result},
+    time::AsOf,
+};
+
+/// Rows that can be read again and again; the same rows in the same order each time.
+pub(crate) trait Replay {
+    /// These columns of all rows.
+    fn replay(&self, columns: &Schema) -> Result<Batches<'_>>;
+}
+
+pub(crate) type Batches<'a> = Box<dyn Iterator<Item = Result<RecordBatch>> + 'a>;
+
+/// The facts that an encoder may learn from: its declared columns of the rows visible at the as-of.
+///
+/// It can be made only by this library, and gives out nothing but these rows. A learner that wants the future has nothing
+/// to ask for it:
+///
+/// ```compile_fail
+/// fn fit(view: &asof::AsOfView<'_>) -> asof::Result<f64> {
+///     let tomorrow = view.session().sql("SELECT max(total_amount) FROM nyc_taxi"); // no such method
+///     unimplemented!()
+/// }
+/// ```
+///
+/// ```compile_fail
+/// let view = asof::AsOfView { as_of: "2014-11-01".parse().unwrap() }; // cannot be made
+/// ```
+pub struct AsOfView<'a> {
+    as_of: AsOf,
+    columns: SchemaRef,
+    rows: &'a dyn Replay,
+}
+
+/// What a view is made of.
+pub(crate) struct ViewParts<'a> {
+    pub(crate) as_of: AsOf,
+    pub(crate) columns: SchemaRef,
+    pub(crate) rows: &'a dyn Replay,
+}
+
+impl<'a> From<ViewParts<'a>> for AsOfView<'a> {
+    fn from(parts: ViewParts<'a>) -> Self {
+        Self { as_of: parts.as_of, columns: parts.columns, rows: parts.rows }
+    }
+}
+
+impl AsOfView<'_> {
+    /// The instant at which the rows are cut.
+    pub fn as_of(&self) -> AsOf {
+        self.as_of
+    }
+
+    /// The declared columns.
+    pub fn schema(&self) -> &Schema {
+        &self.columns
+    }
+
+    /// The rows, batch by batch, with the declared columns; the same rows in the same order at each call.
+    ///
+    /// How rows are cut into batches means nothing and may differ from call to call.
+    ///
+    /// # Errors
+    /// An iterator's item is an error when the rows cannot be read.
+    pub fn batches(&self) -> Result<impl Iterator<Item = Result<RecordBatch>> + '_> {
+        self.rows.replay(&self.columns)
+    }
+
+    /// Calls `each` with every value of a declared `Float64` column that is neither NULL nor NaN, in the rows' order.
+    ///
+    /// # Errors
+    /// [`Error::UnknownColumn`] when the column is not declared, [`Error::ColumnType`] when it is not `Float64`.
+    pub fn for_each_number(&self, column: &str, mut each: impl FnMut(f64)) -> Result<()> {
+        let field = self.columns.field_with_name(column);
+        let field = field.map_err(|_| Error::unknown_column("the view", column, &self.columns))?;
+        let only = Schema::new(vec![Arc::new(field.clone())]);
+        for batch in self.rows.replay(&only)? {
+            let batch = batch?;
+            let numbers = batch.column(0).as_primitive_opt::<Float64Type>().ok_or_else(|| Error::ColumnType {
+                place: "the view".into(),
+                column: column.into(),
+                found: field.data_type().to_string(),
+                needed: "numbers are read as Float64".into(),
+            })?;
+            if numbers.null_count() == 0 {
+                numbers.values().iter().copied().filter(|x| !x.is_nan()).for_each(&mut each);
+            } else {
+                numbers.iter().flatten().filter(|x| !x.is_nan()).for_each(&mut each);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for AsOfView<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "AsOfView(as_of={}, columns={:?})",
+            self.as_of,
+            self.columns.fields().iter().map(|c| c.name()).collect::<Vec<_>>()
+        )
+    }
+}

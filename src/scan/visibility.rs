@@ -1,0 +1,131 @@
+//! The time rule for one table at one instant, in the table's own numbers.
+//! It decides on stored values and on bounds from statistics; a folder's name has no say.
+//!
+//! For each time column there is one threshold (see [`crate::time::TimeScale`]): a row is visible exactly when every time
+//! column is below its threshold. The same thresholds prune files, go into the Parquet filter, and arm the guard.
+
+use arrow::datatypes::{DataType, Schema, TimeUnit as ArrowUnit};
+use datafusion::{
+    common::ScalarValue,
+    logical_expr::{Expr, ident, lit},
+};
+
+use crate::{
+    catalog::{Bounds, FileEntry, KnownAt, TableVersion},
+    error::{Error, Result},
+    time::{AsOf, Cutoff, TimeScale},
+};
+
+/// What of one table is visible at one instant.
+#[derive(Debug, Clone)]
+pub(crate) struct Visibility {
+    pub(crate) as_of: AsOf,
+    pub(crate) cutoff: Cutoff,
+    /// The event time first, then the known-at column if there is one.
+    pub(crate) limits: Vec<TimeLimit>,
+    /// The delay of tables without a known-at column.
+    pub(crate) delay_us: Option<i64>,
+}
+
+/// A time column and its first value that is hidden; `None` hides nothing but NULL.
+#[derive(Debug, Clone)]
+pub(crate) struct TimeLimit {
+    pub(crate) column: String,
+    pub(crate) data_type: DataType,
+    pub(crate) scale: TimeScale,
+    pub(crate) first_hidden: Option<i64>,
+}
+
+impl TimeLimit {
+    /// Is this stored value visible?
+    pub(crate) fn admits(&self, value: i64) -> bool {
+        self.first_hidden.is_none_or(|hidden| value < hidden)
+    }
+
+    fn admits_some(&self, bounds: Option<Bounds>) -> bool {
+        bounds.is_none_or(|b| self.admits(b.min) && b.min <= b.max)
+    }
+}
+
+impl Visibility {
+    pub(crate) fn new(version: &TableVersion, as_of: AsOf, cutoff: Cutoff) -> Result<Self> {
+        let schema = version.file_schema()?;
+        let declared = version.declared();
+        let place = format!("table `{}`", version.table());
+        let delay_us = match declared.known_at {
+            KnownAt::DelayMicros(delay) => Some(delay),
+            KnownAt::Column(_) => None,
+        };
+        // Known at event time plus a delay, which is zero or more: before T means that the event is before T - delay.
+        let earlier = AsOf::from_micros(as_of.micros().saturating_sub(delay_us.unwrap_or(0)));
+        let limits = declared
+            .time_columns()
+            .map(|column| {
+                let scale = declared.scale(&place, column, &schema)?;
+                let data_type = schema.field_with_name(&column.name)?.data_type().clone();
+                Ok(TimeLimit { column: column.name.clone(), data_type, scale, first_hidden: scale.first_hidden(earlier, cutoff) })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Self { as_of, cutoff, limits, delay_us })
+    }
+
+    /// May this file hold a visible row?
+    pub(crate) fn admits_some(&self, file: &FileEntry) -> bool {
+        self.limits.iter().zip([file.event, file.known]).all(|(limit, bounds)| limit.admits_some(bounds))
+    }
+
+    /// The rule as a filter: every time is present and below its threshold.
+    pub(crate) fn filter(&self) -> Result<Expr> {
+        let mut whole: Option<Expr> = None;
+        for limit in &self.limits {
+            let column = ident(&limit.column);
+            let part = match limit.first_hidden {
+                Some(hidden) => column.lt(lit(literal(&limit.data_type, hidden)?)),
+                None => column.is_not_null(),
+            };
+            whole = Some(match whole {
+                Some(before) => before.and(part),
+                None => part,
+            });
+        }
+        Ok(whole.unwrap_or_else(|| lit(false)))
+    }
+
+    /// The time columns' positions in a schema.
+    pub(crate) fn positions(&self, schema: &Schema) -> Result<Vec<usize>> {
+        self.limits.iter().map(|limit| Ok(schema.index_of(&limit.column)?)).collect()
+    }
+
+    /// The rule as `EXPLAIN` shows it.
+    pub(crate) fn shown(&self) -> String {
+        let operator = if self.cutoff == Cutoff::Inclusive { "<=" } else { "<" };
+        let mut parts: Vec<_> = self.limits.iter().map(|l| format!("{} {operator} {}", l.column, self.as_of)).collect();
+        if let Some(delay) = self.delay_us {
+            parts.push(format!("{} + {delay} us {operator} {}", self.limits[0].column, self.as_of));
+        }
+        parts.join(" and ")
+    }
+}
+
+/// A stored value as a literal of its column's type.
+fn literal(data_type: &DataType, value: i64) -> Result<ScalarValue> {
+    Ok(match data_type {
+        DataType::Int64 => ScalarValue::Int64(Some(value)),
+        // A threshold beyond the days that fit hides nothing, and one before them everything: both saturate rightly.
+        DataType::Date32 => {
+            ScalarValue::Date32(Some(i32::try_from(value).unwrap_or(if value < 0 { i32::MIN } else { i32::MAX })))
+        }
+        DataType::Timestamp(unit, zone) => match unit {
+            ArrowUnit::Second => ScalarValue::TimestampSecond(Some(value), zone.clone()),
+            ArrowUnit::Millisecond => ScalarValue::TimestampMillisecond(Some(value), zone.clone()),
+            ArrowUnit::Microsecond => ScalarValue::TimestampMicrosecond(Some(value), zone.clone()),
+            ArrowUnit::Nanosecond => ScalarValue::TimestampNanosecond(Some(value), zone.clone()),
+        },
+        other => {
+            return Err(Error::Definition {
+                subject: "a time column".into(),
+                reason: format!("it is {other}, which holds no times"),
+            });
+        }
+    })
+}

@@ -1,0 +1,69 @@
+//! What makes a stored file the same file: size, entity tag, and a content hash where the tag is no proof.
+//! It never decides what to do about a change; it only tells.
+
+use futures::TryStreamExt;
+use object_store::{ObjectMeta, ObjectStoreExt};
+use serde::{Deserialize, Serialize};
+
+use super::Location;
+use crate::{error::Result, name::ContentId};
+
+/// What a file was when it was registered.
+///
+/// An object store's entity tag stands for the content. A local file's tag is made of its inode and time, so its content
+/// is hashed as well: a copied root is the same root, and a file rewritten in place is another file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileIdentity {
+    /// Size in bytes.
+    pub size: u64,
+    /// The store's entity tag, if it gives one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub e_tag: Option<String>,
+    /// The content hash, for files of this machine and files that this library wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<ContentId>,
+}
+
+impl FileIdentity {
+    /// The part of the identity that two copies of a file share: the hash, else the entity tag.
+    pub(crate) fn content(&self) -> String {
+        match (&self.hash, &self.e_tag) {
+            (Some(hash), _) => hash.to_string(),
+            (None, Some(tag)) => tag.clone(),
+            (None, None) => format!("size {}", self.size),
+        }
+    }
+}
+
+impl Location {
+    /// The identity of a listed object; reads the object only when it lies on this machine.
+    pub(crate) async fn identify(&self, meta: &ObjectMeta) -> Result<FileIdentity> {
+        let hash = if self.is_local() { Some(self.hash(meta).await?) } else { None };
+        Ok(FileIdentity { size: meta.size, e_tag: meta.e_tag.clone(), hash })
+    }
+
+    /// Is the object still what it was? One metadata request; the content is hashed only when the tag of a file whose
+    /// hash is known has moved.
+    pub(crate) async fn is_unchanged(&self, meta: &ObjectMeta, was: &FileIdentity) -> Result<bool> {
+        if meta.size != was.size {
+            return Ok(false);
+        }
+        if meta.e_tag == was.e_tag {
+            return Ok(true);
+        }
+        match was.hash {
+            Some(hash) => Ok(self.hash(meta).await? == hash),
+            None => Ok(false),
+        }
+    }
+
+    /// The content hash of an object, by reading it.
+    pub(crate) async fn hash(&self, meta: &ObjectMeta) -> Result<ContentId> {
+        let mut hasher = blake3::Hasher::new();
+        let mut chunks = self.store().get(&meta.location).await?.into_stream();
+        while let Some(chunk) = chunks.try_next().await? {
+            hasher.update(&chunk);
+        }
+        Ok(hasher.finalize().into())
+    }
+}

@@ -1,0 +1,11 @@
+//! Object stores by URL: the store's root, fact tables and source files, on a disk, in memory or on S3.
+//! All input and output of this library passes through here or through DataFusion with the same stores.
+
+mod files;
+mod location;
+mod parquet_io;
+
+pub use files::FileIdentity;
+pub(crate) use location::Published;
+pub use location::{Location, Locations};
+pub(crate) use parquet_io::{ObjectReader, ParquetFile, read_footer};

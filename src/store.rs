@@ -1,0 +1,302 @@
+//! The store: opens a root, wires the parts together, and delegates.
+//! No algorithm lives here.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::PathBuf,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use datafusion::prelude::DataFrame;
+
+use crate::{
+    backtest::{self, Backtest, BacktestReport},
+    catalog::{Catalog, FactTable, Partition, TableVersion, discover},
+    engine::{Engine, Parallelism, Resources},
+    error::{Error, Result},
+    feature_set::FeatureSet,
+    ingest::{self, Ingest, LoadReport},
+    kv::{self, KeyValue, MemoryKv},
+    materialize::{Cache, Materialization, Materializer},
+    name::{SetName, TableName},
+    online::Online,
+    scan::{AsOfTable, query, tables_in},
+    storage::{Location, Locations},
+    time::{AsOf, Cutoff},
+};
+
+/// The version of the root's layout.
+const FORMAT: u32 = 1;
+const MARKER: &str = "asof.json";
+/// The cache of a root on this machine, unless another directory is given.
+const CACHE_DIR: &str = ".asof-cache";
+
+/// An embedded feature store over one root: a directory, or a prefix in an object store.
+///
+/// ```no_run
+/// # async fn run() -> asof::Result<()> {
+/// use asof::{AsOf, FeatureStore, catalog::{FactTable, KnownAt}, ingest::Ingest};
+///
+/// let store = FeatureStore::open("./store").await?; // or s3://bucket/prefix
+/// let trips = FactTable::new("pickup_at", KnownAt::column("dropoff_at")).zone("America/New_York".parse()?);
+/// store.ingest(&Ingest::new("nyc_taxi", trips)?.from("data/*.csv")).await?;
+/// let as_of: AsOf = "2014-11-01".parse()?;
+/// store.sql("SELECT count(*) FROM nyc_taxi", as_of).await?.show().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct FeatureStore {
+    materializer: Arc<Materializer>,
+    sets: Arc<RwLock<BTreeMap<SetName, FeatureSet>>>,
+}
+
+/// How a store is opened. Settings are data; there is nothing here that computes.
+#[derive(Debug, Clone, Default)]
+pub struct StoreOptions {
+    cache_dir: Option<PathBuf>,
+    memory_cache: bool,
+    locations: Locations,
+    resources: Resources,
+}
+
+impl StoreOptions {
+    /// Keeps the cache in this directory, which one process can hold at a time.
+    ///
+    /// Without it, a root on this machine has its cache in `.asof-cache` below the root, any other in memory.
+    pub fn cache_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.cache_dir = Some(dir.into());
+        self
+    }
+
+    /// Keeps the cache in memory: nothing is locked, and it is rebuilt from the root by each process.
+    pub fn cache_in_memory(mut self) -> Self {
+        self.memory_cache = true;
+        self
+    }
+
+    /// How object stores are opened: options, credentials, shared stores.
+    pub fn locations(mut self, locations: Locations) -> Self {
+        self.locations = locations;
+        self
+    }
+
+    /// How much memory and how many tasks a query may use.
+    pub fn resources(mut self, resources: Resources) -> Self {
+        self.resources = resources;
+        self
+    }
+}
+
+impl FeatureStore {
+    /// Opens the store with this root, or makes it: a path of this machine, or a URL (`s3://bucket/prefix`, `file://`,
+    /// `memory://`).
+    ///
+    /// # Errors
+    /// [`Error::InvalidLocation`] for a root that cannot be opened, [`Error::Format`] for one that another version of the
+    /// format wrote, [`Error::CacheLocked`] and [`Error::Cache`] for the cache.
+    pub async fn open(root: &str) -> Result<Self> {
+        Self::open_with(root, StoreOptions::default()).await
+    }
+
+    /// As [`FeatureStore::open`], with options.
+    ///
+    /// # Errors
+    /// As [`FeatureStore::open`].
+    pub async fn open_with(root: &str, options: StoreOptions) -> Result<Self> {
+        let StoreOptions { cache_dir, memory_cache, locations, resources } = options;
+        let place = locations.open(root)?;
+        check_format(&place).await?;
+        let cache_dir = match memory_cache {
+            true => None,
+            false => cache_dir.or_else(|| place.local_dir().map(|dir| dir.join(CACHE_DIR))),
+        };
+        let kv: Arc<dyn KeyValue> = match cache_dir {
+            Some(dir) => kv::open(&dir)?,
+            None => Arc::new(MemoryKv::default()),
+        };
+        let materializer = Materializer {
+            catalog: Catalog::new(&place),
+            root: place,
+            engine: Engine::new(resources),
+            locations,
+            cache: Cache::new(kv),
+        };
+        Ok(Self { materializer: Arc::new(materializer), sets: Arc::default() })
+    }
+
+    /// Loads source files into a fact table below the root and registers it; one commit.
+    ///
+    /// # Errors
+    /// [`Error::NoFiles`], [`Error::UnreadableFile`], [`Error::UnknownColumn`] and [`Error::ColumnType`] for sources that
+    /// do not fit, [`Error::RejectedRows`] for rows that cannot be read, [`Error::Definition`] for a declaration that
+    /// contradicts the table's. After an error the table is what it was.
+    pub async fn ingest(&self, load: &Ingest) -> Result<LoadReport> {
+        let m = &self.materializer;
+        ingest::run(&m.root, &m.catalog, &m.engine, &m.locations, load).await
+    }
+
+    /// Registers an existing layout of Parquet files (`month=N/...`) as a fact table where it lies, without copying.
+    ///
+    /// # Errors
+    /// [`Error::NoFiles`] for an empty place, [`Error::UnreadableFile`] for a file that is no Parquet,
+    /// [`Error::UnknownColumn`] and [`Error::ColumnType`] for a declaration that does not fit the files,
+    /// [`Error::Definition`] when the table exists already.
+    pub async fn register_table(&self, table: &str, location: &str, declared: FactTable) -> Result<TableVersion> {
+        let m = &self.materializer;
+        let name: TableName = table.parse()?;
+        let found = discover(name.clone(), location, &m.locations.open(location)?, declared).await?;
+        m.catalog
+            .update(&name, |current| match current {
+                None => Ok(Some(found.clone())),
+                Some(current) if current.is_same_table(&found) => Ok(None),
+                Some(_) => Err(Error::Definition {
+                    subject: format!("table `{name}`"),
+                    reason: "it exists already, with other files or another declaration; register the files under another name"
+                        .into(),
+                }),
+            })
+            .await
+    }
+
+    /// The tables of the catalog, in the order of their names.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] when the root cannot be listed.
+    pub async fn tables(&self) -> Result<Vec<TableName>> {
+        self.materializer.catalog.tables().await
+    }
+
+    /// The newest version of a table: schema, declaration, files. It prints as a description.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`] when it is not registered.
+    pub async fn describe(&self, table: &str) -> Result<TableVersion> {
+        self.materializer.catalog.latest(&table.parse()?).await
+    }
+
+    /// The partitions of a table, in the order of time.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`] when it is not registered.
+    pub async fn partitions(&self, table: &str) -> Result<Vec<Partition>> {
+        Ok(self.describe(table).await?.partitions())
+    }
+
+    /// A SQL query over the catalog's tables that sees nothing at or after `as_of`.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`] for a table that is not registered, [`Error::Volatile`] for functions such as `now()`,
+    /// [`Error::Query`] for SQL that cannot be planned or is no query.
+    pub async fn sql(&self, sql: &str, as_of: AsOf) -> Result<DataFrame> {
+        let m = &self.materializer;
+        let mut sources = Vec::new();
+        for name in tables_in(sql)? {
+            let pinned = m.pin_table(Arc::new(m.catalog.latest(&name).await?))?;
+            let table = AsOfTable::open(pinned.version, pinned.place, as_of, Cutoff::Exclusive).await?;
+            sources.push((name, table));
+        }
+        query(&m.engine, Parallelism::Full, "the query", sources, sql).await
+    }
+
+    /// Makes a feature set known to this store's handle.
+    ///
+    /// # Errors
+    /// [`Error::Definition`] when another definition is registered under the same name.
+    pub fn register(&self, set: FeatureSet) -> Result<()> {
+        let mut sets = self.sets.write().unwrap_or_else(PoisonError::into_inner);
+        match sets.get(set.name()) {
+            Some(known) if known.fingerprint() != set.fingerprint() => Err(Error::Definition {
+                subject: format!("feature set `{}`", set.name()),
+                reason:
+                    "another definition is registered under this name; a published version never changes: name this one as the \
+                         next version"
+                        .into(),
+            }),
+            _ => {
+                sets.insert(set.name().clone(), set);
+                Ok(())
+            }
+        }
+    }
+
+    /// The registered feature set of this name.
+    ///
+    /// # Errors
+    /// [`Error::UnknownFeatureSet`] when it is not registered.
+    pub fn feature_set(&self, name: &str) -> Result<FeatureSet> {
+        let sets = self.sets.read().unwrap_or_else(PoisonError::into_inner);
+        let found = name.parse::<SetName>().ok().and_then(|name| sets.get(&name).cloned());
+        found.ok_or_else(|| Error::UnknownFeatureSet { name: name.into(), known: sets.keys().map(ToString::to_string).collect() })
+    }
+
+    /// The rows of a feature set at an instant, over the facts as they are in the catalog now.
+    ///
+    /// Made once: a second call with the same definition, instant and facts finds it and reads no data.
+    ///
+    /// # Errors
+    /// [`Error::UnknownFeatureSet`], [`Error::UnknownTable`], [`Error::FileChanged`] for what it is made of,
+    /// [`Error::Step`] when an encoder or row selection fails, [`Error::Definition`] when code has changed behind its
+    /// revision's back. After an error nothing is published.
+    pub async fn materialize(&self, set: &str, as_of: AsOf) -> Result<Materialization> {
+        self.materializer.materialize(&self.feature_set(set)?, as_of).await
+    }
+
+    /// Serves the newest published materialization of a feature set, made by any process with this definition.
+    ///
+    /// # Errors
+    /// [`Error::UnknownFeatureSet`] when it is not registered, [`Error::Definition`] when it was never materialized.
+    pub async fn online(&self, set: &str) -> Result<Online> {
+        let set = self.feature_set(set)?;
+        let newest = self.materializer.newest(&set).await?;
+        Online::new(newest.ok_or_else(|| Error::Definition {
+            subject: format!("feature set `{}`", set.name()),
+            reason: "nothing is published of this definition; materialize it first".into(),
+        })?)
+        .await
+    }
+
+    /// Serves this materialization.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when its files are not what was published, [`Error::Cache`] when they cannot be cached.
+    pub async fn online_for(&self, materialization: &Materialization) -> Result<Online> {
+        Online::new(materialization.clone()).await
+    }
+
+    /// Fits before each cutoff, scores after it, and reports how both move.
+    ///
+    /// # Errors
+    /// As [`FeatureStore::materialize`], and [`Error::Step`] when a learner fails.
+    pub async fn backtest(&self, backtest: &Backtest) -> Result<BacktestReport> {
+        backtest::run(&self.materializer, &self.feature_set(&backtest.set)?, backtest).await
+    }
+}
+
+impl fmt::Debug for FeatureStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FeatureStore({})", self.materializer.root)
+    }
+}
+
+/// Refuses a root of another format, and marks a new one.
+async fn check_format(root: &Location) -> Result<()> {
+    let marker = serde_json::json!({ "format": FORMAT }).to_string().into_bytes();
+    let known = match root.get(MARKER).await? {
+        Some(known) => known,
+        None => {
+            let _ = root.put_if_absent(MARKER, marker.clone()).await?;
+            root.get(MARKER).await?.unwrap_or_else(|| marker.into())
+        }
+    };
+    let path = root.child(MARKER).to_string();
+    let value: serde_json::Value = serde_json::from_slice(&known).map_err(|e| Error::Corrupt {
+        path: path.clone(),
+        reason: format!("{e}; it holds the root's format, and this library writes {FORMAT}"),
+    })?;
+    if value["format"] == FORMAT {
+        return Ok(());
+    }
+    Err(Error::Format { path, found: value["format"].to_string(), expected: FORMAT })
+}

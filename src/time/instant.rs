@@ -1,0 +1,188 @@
+//! The instant a question is asked about, the rule at its edge, and half-open spans.
+//! It knows no zones and no calendars: see [`super::Zone`] for those.
+
+use std::{fmt, str::FromStr};
+
+use chrono::{DateTime, NaiveDate, SecondsFormat, TimeDelta, TimeZone, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// The instant a question is asked about: microseconds since 1970-01-01T00:00:00Z.
+///
+/// There is no `AsOf::now()`: an answer that moves with the wall clock cannot be repeated. Take it from a
+/// [`Clock`](super::Clock) where a service needs the present.
+///
+/// ```
+/// use asof::time::AsOf;
+/// let a: AsOf = "2014-11-01".parse()?; // a date means its first instant, UTC
+/// let b: AsOf = "2014-10-31T20:00:00-04:00".parse()?;
+/// assert_eq!(a, b);
+/// assert_eq!(a.to_string(), "2014-11-01T00:00:00Z");
+/// # Ok::<(), asof::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AsOf(i64);
+
+impl AsOf {
+    /// The instant that lies `micros` microseconds after 1970-01-01T00:00:00Z.
+    pub const fn from_micros(micros: i64) -> Self {
+        Self(micros)
+    }
+
+    /// Microseconds since 1970-01-01T00:00:00Z.
+    pub const fn micros(self) -> i64 {
+        self.0
+    }
+
+    /// The instant `delta` earlier; saturates at the ends of the representable range.
+    pub fn minus(self, delta: TimeDelta) -> Self {
+        Self(self.0.saturating_sub(saturating_micros(delta)))
+    }
+
+    /// The instant `delta` later; saturates at the ends of the representable range.
+    pub fn plus(self, delta: TimeDelta) -> Self {
+        Self(self.0.saturating_add(saturating_micros(delta)))
+    }
+
+    /// The instant as chrono's type, or `None` outside chrono's range of years.
+    pub fn to_datetime(self) -> Option<DateTime<Utc>> {
+        DateTime::from_timestamp_micros(self.0)
+    }
+}
+
+pub(crate) fn saturating_micros(delta: TimeDelta) -> i64 {
+    delta.num_microseconds().unwrap_or(if delta < TimeDelta::zero() { i64::MIN } else { i64::MAX })
+}
+
+impl<Tz: TimeZone> From<DateTime<Tz>> for AsOf {
+    /// Finer digits than a microsecond are cut off towards the past, so nothing becomes visible early.
+    fn from(instant: DateTime<Tz>) -> Self {
+        Self(instant.timestamp_micros())
+    }
+}
+
+impl FromStr for AsOf {
+    type Err = Error;
+
+    /// Parses RFC 3339 with an offset, or a date, which means its first instant in UTC.
+    ///
+    /// # Errors
+    /// [`Error::InvalidTime`] for anything else, a time without an offset included.
+    fn from_str(text: &str) -> Result<Self> {
+        if let Ok(date) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
+            return Ok(date.and_time(chrono::NaiveTime::MIN).and_utc().into());
+        }
+        DateTime::parse_from_rfc3339(text).map(Self::from).map_err(|cause| Error::InvalidTime {
+            text: text.into(),
+            reason: format!(
+                "{cause}; write RFC 3339 with an offset (2014-11-01T00:00:00Z) or a date (2014-11-01, its first instant UTC)"
+            ),
+        })
+    }
+}
+
+impl fmt::Display for AsOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.to_datetime() {
+            Some(t) if self.0 % 1_000_000 == 0 => f.write_str(&t.to_rfc3339_opts(SecondsFormat::Secs, true)),
+            Some(t) => f.write_str(&t.to_rfc3339_opts(SecondsFormat::Micros, true)),
+            None => write!(f, "{} us", self.0),
+        }
+    }
+}
+
+impl Serialize for AsOf {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for AsOf {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        i64::deserialize(deserializer).map(Self)
+    }
+}
+
+/// Whether a fact at exactly the as-of is visible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cutoff {
+    /// Facts strictly before the as-of: the rule unless a definition says otherwise.
+    #[default]
+    Exclusive,
+    /// Facts at the as-of too.
+    Inclusive,
+}
+
+impl Cutoff {
+    /// Is a fact with these two instants (microseconds UTC) visible at `as_of`?
+    ///
+    /// Both must be before it; neither alone is enough.
+    pub const fn sees(self, event_us: i64, known_us: i64, as_of: AsOf) -> bool {
+        match self {
+            Cutoff::Exclusive => event_us < as_of.0 && known_us < as_of.0,
+            Cutoff::Inclusive => event_us <= as_of.0 && known_us <= as_of.0,
+        }
+    }
+}
+
+impl fmt::Display for Cutoff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Cutoff::Exclusive => "exclusive",
+            Cutoff::Inclusive => "inclusive",
+        })
+    }
+}
+
+/// A half-open span of time `[start, end)`; empty when `end <= start`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Span {
+    /// The first instant inside.
+    pub start: AsOf,
+    /// The first instant after it.
+    pub end: AsOf,
+}
+
+impl Span {
+    /// The span `[start, end)`.
+    pub const fn new(start: AsOf, end: AsOf) -> Self {
+        Self { start, end }
+    }
+
+    /// Does the span hold this instant?
+    pub fn contains(&self, instant: AsOf) -> bool {
+        self.start <= instant && instant < self.end
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}, {})", self.start, self.end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_as_of_needs_an_offset_or_is_a_date() {
+        assert_eq!("2014-11-01".parse::<AsOf>().unwrap().micros(), 1_414_800_000_000_000);
+        assert_eq!("2014-11-01T02:00:00.000001+02:00".parse::<AsOf>().unwrap().micros(), 1_414_800_000_000_001);
+        for bad in ["2014-11-01T00:00:00", "2014-11", "yesterday", "", "2014-02-30"] {
+            assert!(matches!(bad.parse::<AsOf>(), Err(Error::InvalidTime { .. })), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_fact_at_the_cutoff_is_hidden_unless_inclusive() {
+        let t = AsOf::from_micros(10);
+        assert!(Cutoff::Exclusive.sees(9, 9, t));
+        assert!(!Cutoff::Exclusive.sees(10, 9, t));
+        assert!(!Cutoff::Exclusive.sees(9, 10, t));
+        assert!(Cutoff::Inclusive.sees(10, 10, t));
+        assert!(!Cutoff::Inclusive.sees(10, 11, t));
+    }
+}

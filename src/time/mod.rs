@@ -1,0 +1,23 @@
+//! Instants, spans, cutoffs and clocks: the one rule of what is visible when.
+//! Nothing here reads the wall clock except [`SystemClock`], and no rounding makes a fact visible early.
+//!
+//! | question | rule |
+//! |---|---|
+//! | when is a fact visible at T? | `event_time < T` and `known_at < T`, strictly before |
+//! | may it be inclusive? | only with [`Cutoff::Inclusive`], then `<=` in both places |
+//! | spans | half-open, `[start, end)` |
+//! | local times | a time that occurs twice is the later instant, one that does not exist the instant after the gap |
+//! | units | instants are microseconds UTC; stored times of other units are compared exactly, never rounded |
+
+mod clock;
+mod instant;
+mod scale;
+mod text;
+mod zone;
+
+pub use clock::{Clock, FixedClock, SystemClock};
+pub(crate) use instant::saturating_micros;
+pub use instant::{AsOf, Cutoff, Span};
+pub use scale::{TimeScale, TimeUnit};
+pub use text::parse_time;
+pub use zone::Zone;

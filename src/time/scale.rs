@@ -1,0 +1,196 @@
+//! How a stored time column counts: its unit and its zone.
+//! A cutoff is translated into the column's own numbers, so the stored values are compared as they are, never rounded.
+//!
+//! The map from a stored value to its instant never decreases (a local time that occurs twice is the later instant, one
+//! in a gap the instant after it). So "visible at T" is one comparison `value < threshold` in the column's own scale, for
+//! every unit and zone, and it can be pushed down into Parquet.
+
+use serde::{Deserialize, Serialize};
+
+use super::{AsOf, Cutoff, Zone, zone::InGap};
+
+/// The unit of a stored time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TimeUnit {
+    /// Days: Arrow's `Date32`.
+    Day,
+    /// Seconds.
+    Second,
+    /// Milliseconds.
+    Millisecond,
+    /// Microseconds.
+    Microsecond,
+    /// Nanoseconds.
+    Nanosecond,
+}
+
+impl TimeUnit {
+    /// Nanoseconds in one unit.
+    pub const fn nanos(self) -> i64 {
+        match self {
+            TimeUnit::Day => 86_400_000_000_000,
+            TimeUnit::Second => 1_000_000_000,
+            TimeUnit::Millisecond => 1_000_000,
+            TimeUnit::Microsecond => 1_000,
+            TimeUnit::Nanosecond => 1,
+        }
+    }
+}
+
+/// How the integers of a time column are to be read: so many units since 1970-01-01T00:00:00 of the zone's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct TimeScale {
+    /// The unit.
+    pub unit: TimeUnit,
+    /// The zone whose clock wrote the times; [`Zone::UTC`] for true instants.
+    pub zone: Zone,
+}
+
+impl TimeScale {
+    /// Instants in microseconds: how this library writes times.
+    pub const UTC_MICROS: TimeScale = TimeScale { unit: TimeUnit::Microsecond, zone: Zone::UTC };
+
+    /// The smallest stored value that is **not** visible at `as_of`: visible means `value < first_hidden`.
+    ///
+    /// Exact for every unit and zone. `None` means that no value can be hidden.
+    pub fn first_hidden(self, as_of: AsOf, cutoff: Cutoff) -> Option<i64> {
+        let as_of_ns = i128::from(as_of.micros()) * 1_000;
+        // Inclusive at T is exclusive at the next instant that any unit can tell from T: one nanosecond.
+        let limit_ns = match cutoff {
+            Cutoff::Exclusive => as_of_ns,
+            Cutoff::Inclusive => as_of_ns + 1,
+        };
+        self.first_at_or_after(limit_ns)
+    }
+
+    /// The smallest stored value whose instant is at or after `instant`; `None` if there is none.
+    pub fn first_not_before(self, instant: AsOf) -> Option<i64> {
+        self.first_at_or_after(i128::from(instant.micros()) * 1_000)
+    }
+
+    fn first_at_or_after(self, limit_ns: i128) -> Option<i64> {
+        // Bisection over all stored values: the map to instants never decreases.
+        let (mut low, mut high) = (i128::from(i64::MIN), i128::from(i64::MAX) + 1);
+        if self.zone != Zone::UTC {
+            let near = limit_ns.div_euclid(i128::from(self.unit.nanos()));
+            let slack = i128::from(3 * TimeUnit::Day.nanos() / self.unit.nanos());
+            low = low.max(near - slack);
+            high = high.min(near + slack);
+        }
+        while low < high {
+            let middle = low + (high - low).div_euclid(2);
+            let reached = i64::try_from(middle).is_ok_and(|v| self.instant_ns(v) >= limit_ns);
+            if reached { high = middle } else { low = middle + 1 }
+        }
+        i64::try_from(low).ok()
+    }
+
+    /// The instant of a stored value in nanoseconds, exact.
+    pub fn instant_ns(self, value: i64) -> i128 {
+        let unit_ns = i128::from(self.unit.nanos());
+        let local_ns = i128::from(value) * unit_ns;
+        if self.zone == Zone::UTC {
+            return local_ns;
+        }
+        let second_ns = i128::from(TimeUnit::Second.nanos());
+        let fraction_ns = local_ns.rem_euclid(second_ns);
+        let instant = i64::try_from(local_ns.div_euclid(second_ns)).ok().and_then(|s| self.zone.instant_s(s));
+        match instant {
+            Some((s, InGap::No)) => i128::from(s) * second_ns + fraction_ns,
+            Some((s, InGap::Yes)) => i128::from(s) * second_ns,
+            // Beyond the calendar's years there are no transitions to know of.
+            None => local_ns,
+        }
+    }
+
+    /// The instant of a stored value in whole microseconds, rounded towards the past; saturates at the ends.
+    ///
+    /// For a cutoff in whole microseconds, `floor(x) < T` holds exactly when `x < T` does.
+    pub fn instant_us(self, value: i64) -> i64 {
+        if self == Self::UTC_MICROS {
+            return value;
+        }
+        let us = self.instant_ns(value).div_euclid(1_000);
+        i64::try_from(us).unwrap_or(if us < 0 { i64::MIN } else { i64::MAX })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const UNITS: [TimeUnit; 5] =
+        [TimeUnit::Day, TimeUnit::Second, TimeUnit::Millisecond, TimeUnit::Microsecond, TimeUnit::Nanosecond];
+    const ZONES: [&str; 6] =
+        ["UTC", "America/New_York", "Europe/Berlin", "Australia/Lord_Howe", "Pacific/Apia", "America/St_Johns"];
+
+    fn scale(unit: TimeUnit, zone: &str) -> TimeScale {
+        TimeScale { unit, zone: zone.parse().unwrap() }
+    }
+
+    fn new_york_s(text: &str) -> i64 {
+        chrono::NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S").unwrap().and_utc().timestamp()
+    }
+
+    #[test]
+    fn an_hour_that_occurs_twice_is_the_later_one() {
+        let ny = scale(TimeUnit::Second, "America/New_York");
+        let at = |t: &str| AsOf::from_micros(ny.instant_us(new_york_s(t))).to_string();
+        assert_eq!(at("2014-11-02 00:59:59"), "2014-11-02T04:59:59Z");
+        assert_eq!(at("2014-11-02 01:30:00"), "2014-11-02T06:30:00Z");
+        assert_eq!(at("2014-11-02 02:00:00"), "2014-11-02T07:00:00Z");
+    }
+
+    #[test]
+    fn a_time_in_the_gap_is_the_instant_after_it() {
+        for (unit, per_s, fraction) in [(TimeUnit::Second, 1, 0), (TimeUnit::Millisecond, 1_000, 7)] {
+            let ny = scale(unit, "America/New_York");
+            let at = |t: &str| AsOf::from_micros(ny.instant_us(new_york_s(t) * per_s + fraction)).to_string();
+            assert_eq!(at("2014-03-09 02:00:00"), "2014-03-09T07:00:00Z");
+            assert_eq!(at("2014-03-09 02:30:00"), "2014-03-09T07:00:00Z");
+            assert_eq!(at("2014-03-09 02:59:59"), "2014-03-09T07:00:00Z");
+        }
+        // A whole day was skipped in Samoa.
+        let apia = scale(TimeUnit::Second, "Pacific/Apia");
+        assert_eq!(AsOf::from_micros(apia.instant_us(new_york_s("2011-12-30 12:00:00"))).to_string(), "2011-12-30T10:00:00Z");
+    }
+
+    #[test]
+    fn finer_and_coarser_units_are_compared_exactly() {
+        let t = AsOf::from_micros(1_000_001);
+        let hidden = |unit, cutoff| scale(unit, "UTC").first_hidden(t, cutoff).unwrap();
+        assert_eq!(hidden(TimeUnit::Nanosecond, Cutoff::Exclusive), 1_000_001_000);
+        assert_eq!(hidden(TimeUnit::Nanosecond, Cutoff::Inclusive), 1_000_001_001);
+        assert_eq!(hidden(TimeUnit::Microsecond, Cutoff::Exclusive), 1_000_001);
+        assert_eq!(hidden(TimeUnit::Microsecond, Cutoff::Inclusive), 1_000_002);
+        assert_eq!(hidden(TimeUnit::Millisecond, Cutoff::Exclusive), 1_001);
+        assert_eq!(hidden(TimeUnit::Second, Cutoff::Exclusive), 2);
+        assert_eq!(hidden(TimeUnit::Day, Cutoff::Inclusive), 1);
+        let far = AsOf::from_micros(i64::MAX);
+        assert_eq!(scale(TimeUnit::Nanosecond, "UTC").first_hidden(far, Cutoff::Exclusive), None);
+    }
+
+    proptest! {
+        #[test]
+        fn the_threshold_divides_visible_from_hidden(
+            unit in 0..UNITS.len(), zone in 0..ZONES.len(), inclusive: bool,
+            // Around the transitions of 1990 to 2030, to the microsecond.
+            as_of_us in 631_152_000_000_000i64..1_893_456_000_000_000, near_s in -200_000i64..200_000,
+        ) {
+            let scale = scale(UNITS[unit], ZONES[zone]);
+            let cutoff = if inclusive { Cutoff::Inclusive } else { Cutoff::Exclusive };
+            let threshold = scale.first_hidden(AsOf::from_micros(as_of_us), cutoff).unwrap();
+            let value = ((i128::from(as_of_us) * 1_000 + i128::from(near_s) * 1_000_000_000)
+                / i128::from(UNITS[unit].nanos())) as i64;
+            for v in [value, threshold - 1, threshold] {
+                let instant = scale.instant_ns(v);
+                let limit = i128::from(as_of_us) * 1_000;
+                let visible = if inclusive { instant <= limit } else { instant < limit };
+                prop_assert_eq!(v < threshold, visible, "value {}", v);
+            }
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Times written as text, in the forms that real files hold.
+//! It guesses nothing: a form it does not know is an error, and digits finer than a microsecond are never rounded away.
+
+use chrono::NaiveDate;
+
+use super::{TimeScale, TimeUnit, Zone};
+
+/// The instant of a time written as text, in microseconds UTC.
+///
+/// Understood are `2014-11-02 01:30:00`, `2014-11-02T01:30:00.25`, `2014/4/1 00:11:00`, `2014-11-02 01:30` and a date
+/// alone, each without a zone or followed by `Z`, ` UTC`, `+00:00`, `-0500` or `-05`. An offset in the text counts; a text
+/// without one is a local time of `zone`.
+///
+/// # Errors
+/// A short reason, when the text is none of these, names a date that does not exist, has digits finer than a
+/// microsecond, or has neither an offset nor a declared zone.
+///
+/// ```
+/// use asof::time::{Zone, parse_time};
+/// let new_york: Zone = "America/New_York".parse()?;
+/// assert_eq!(parse_time("2014-11-02 01:30:00", Some(new_york)), Ok(1_414_909_800_000_000)); // the later one
+/// assert_eq!(parse_time("2014-11-02 06:30:00 UTC", None), Ok(1_414_909_800_000_000));
+/// assert!(parse_time("2014-11-02 06:30:00", None).is_err());
+/// # Ok::<(), asof::Error>(())
+/// ```
+pub fn parse_time(text: &str, zone: Option<Zone>) -> Result<i64, &'static str> {
+    let (local_us, offset_s) = parse(text.trim().as_bytes())?;
+    match (offset_s, zone) {
+        (Some(offset_s), _) => Ok(local_us - offset_s * 1_000_000),
+        (None, Some(zone)) => Ok(TimeScale { unit: TimeUnit::Microsecond, zone }.instant_us(local_us)),
+        (None, None) => Err("the time has no offset and the table declares no zone"),
+    }
+}
+
+const UNKNOWN: &str = "not a time";
+
+/// The clock's reading in microseconds, and the offset from UTC in seconds if there is one.
+fn parse(text: &[u8]) -> Result<(i64, Option<i64>), &'static str> {
+    if text.is_empty() {
+        return Err("the time is empty");
+    }
+    let mut rest = Digits(text);
+    let (year, separator) = (rest.number(4, 4)?, rest.one_of(b"-/")?);
+    let month = rest.number(1, 2)?;
+    rest.exactly(separator)?;
+    let day = rest.number(1, 2)?;
+    let date =
+        i32::try_from(year).ok().and_then(|y| NaiveDate::from_ymd_opt(y, month as u32, day as u32)).ok_or("no such date")?;
+    let days = date.signed_duration_since(NaiveDate::default()).num_days();
+    let mut us = 0;
+    if !rest.0.is_empty() && rest.one_of(b"T ").is_ok() {
+        let (hour, _) = (rest.number(1, 2)?, rest.exactly(b':')?);
+        let minute = rest.number(2, 2)?;
+        let second = if rest.exactly(b':').is_ok() { rest.number(2, 2)? } else { 0 };
+        if hour > 23 || minute > 59 || second > 59 {
+            return Err("no such time of day");
+        }
+        us = (hour * 3_600 + minute * 60 + second) * 1_000_000;
+        if rest.exactly(b'.').is_ok() {
+            us += rest.fraction_us()?;
+        }
+    }
+    Ok((days * 86_400_000_000 + us, rest.offset_s()?))
+}
+
+struct Digits<'a>(&'a [u8]);
+
+impl Digits<'_> {
+    fn number(&mut self, at_least: usize, at_most: usize) -> Result<i64, &'static str> {
+        let count = self.0.iter().take(at_most).take_while(|b| b.is_ascii_digit()).count();
+        if count < at_least {
+            return Err(UNKNOWN);
+        }
+        let (digits, rest) = self.0.split_at(count);
+        self.0 = rest;
+        Ok(digits.iter().fold(0, |n, b| n * 10 + i64::from(b - b'0')))
+    }
+
+    fn one_of(&mut self, bytes: &[u8]) -> Result<u8, &'static str> {
+        match self.0.split_first() {
+            Some((b, rest)) if bytes.contains(b) => {
+                self.0 = rest;
+                Ok(*b)
+            }
+            _ => Err(UNKNOWN),
+        }
+    }
+
+    fn exactly(&mut self, byte: u8) -> Result<u8, &'static str> {
+        self.one_of(&[byte])
+    }
+
+    fn fraction_us(&mut self) -> Result<i64, &'static str> {
+        let count = self.0.iter().take_while(|b| b.is_ascii_digit()).count();
+        let (digits, rest) = self.0.split_at(count);
+        if digits.is_empty() {
+            return Err(UNKNOWN);
+        }
+        if digits.iter().skip(6).any(|&b| b != b'0') {
+            return Err("the time is finer than a microsecond");
+        }
+        self.0 = rest;
+        Ok(digits.iter().chain(b"000000").take(6).fold(0, |n, b| n * 10 + i64::from(b - b'0')))
+    }
+
+    fn offset_s(&mut self) -> Result<Option<i64>, &'static str> {
+        match self.0 {
+            b"" => return Ok(None),
+            b"Z" | b"z" | b" Z" | b" UTC" | b"UTC" => return Ok(Some(0)),
+            _ => {}
+        }
+        if self.0.first() == Some(&b' ') {
+            self.0 = &self.0[1..];
+        }
+        let sign = if self.one_of(b"+-")? == b'-' { -1 } else { 1 };
+        let hours = self.number(2, 2)?;
+        let _ = self.exactly(b':');
+        let minutes = if self.0.is_empty() { 0 } else { self.number(2, 2)? };
+        if !self.0.is_empty() || hours > 23 || minutes > 59 {
+            return Err(UNKNOWN);
+        }
+        Ok(Some(sign * (hours * 3_600 + minutes * 60)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn real_forms_are_read() {
+        let utc = |text| parse_time(text, Some(Zone::UTC));
+        let noon = Ok(1_396_353_600_000_000);
+        for text in [
+            "2014-04-01 12:00:00",
+            "2014-04-01T12:00:00",
+            "2014/4/1 12:00:00",
+            "2014/4/1 12:00",
+            " 2014-04-01 12:00:00.000 ",
+            "2014-04-01 12:00:00 UTC",
+            "2014-04-01T12:00:00Z",
+            "2014-04-01 12:00:00+00:00",
+            "2014-04-01 07:00:00-0500",
+            "2014-04-01 14:00:00.000000000+02",
+        ] {
+            assert_eq!(utc(text), noon, "{text}");
+        }
+        assert_eq!(utc("2014-04-01"), Ok(1_396_310_400_000_000));
+        assert_eq!(utc("1969-12-31 23:59:59.999999"), Ok(-1));
+        assert_eq!(utc("1970-01-01 00:00:00.25"), Ok(250_000));
+    }
+
+    #[test]
+    fn everything_else_is_refused_with_a_reason() {
+        for text in [
+            "",
+            " ",
+            "N/A",
+            "2014-02-30 00:00:00",
+            "2014-13-01",
+            "2014-04/01",
+            "14-04-01",
+            "2014-04-01 24:00:00",
+            "2014-04-01 12:60:00",
+            "2014-04-01 12:00:00.1234567",
+            "2014-04-01 12:00:00 EST",
+            "2014-04-01 12:00:00+",
+            "2014-04-01x",
+            "2014-04-01 12:00:00.",
+            "1396353600",
+            "2014-04-01 12:00:00+25:00",
+        ] {
+            assert!(parse_time(text, Some(Zone::UTC)).is_err(), "{text}");
+        }
+        assert!(parse_time("2014-04-01 12:00:00", None).unwrap_err().contains("zone"));
+    }
+}

@@ -1,0 +1,131 @@
+//! Local times without a zone, turned into instants by the declared zone.
+//! An ambiguous or missing local time never becomes an earlier instant than it can have been.
+
+use std::{fmt, str::FromStr};
+
+use chrono::{DateTime, Datelike, LocalResult, NaiveDateTime, Offset, TimeDelta, TimeZone};
+use chrono_tz::Tz;
+use serde::{Deserialize, Serialize};
+
+use super::AsOf;
+use crate::error::{Error, Result};
+
+const DAY_S: i64 = 86_400;
+
+/// A time zone of the IANA database, in which a table's zone-less times were written.
+///
+/// ```
+/// use asof::time::Zone;
+/// let new_york: Zone = "America/New_York".parse()?;
+/// assert_eq!(new_york.to_string(), "America/New_York");
+/// assert!("New York".parse::<Zone>().is_err());
+/// # Ok::<(), asof::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Zone(Tz);
+
+impl Zone {
+    /// Coordinated universal time.
+    pub const UTC: Zone = Zone(Tz::UTC);
+
+    /// The instant of a local time, both in seconds since 1970-01-01T00:00:00 of their own clock, and whether the
+    /// local time falls into a gap.
+    ///
+    /// A local time that occurs twice is the later instant; one that does not exist is the instant after the gap,
+    /// whatever its fraction of a second. `None` outside the range of years that calendars know.
+    pub(crate) fn instant_s(self, local_s: i64) -> Option<(i64, InGap)> {
+        if self.0 == Tz::UTC {
+            return Some((local_s, InGap::No));
+        }
+        let local = DateTime::from_timestamp(local_s, 0)?.naive_utc();
+        match self.0.offset_from_local_datetime(&local) {
+            LocalResult::Single(offset) => Some((local_s - seconds(&offset), InGap::No)),
+            LocalResult::Ambiguous(a, b) => Some((local_s - seconds(&a).min(seconds(&b)), InGap::No)),
+            LocalResult::None => self.end_of_gap_s(local_s).map(|s| (s, InGap::Yes)),
+        }
+    }
+
+    /// The transition that skipped this local time: the first instant whose local clock is past it.
+    fn end_of_gap_s(self, local_s: i64) -> Option<i64> {
+        let before = self.offset_s(local_s - DAY_S)?;
+        let after = self.offset_s(local_s + DAY_S)?;
+        let (mut low, mut high) = (local_s - before.max(after), local_s - before.min(after) + 1);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if middle + self.offset_s(middle)? > local_s {
+                high = middle;
+            } else {
+                low = middle + 1;
+            }
+        }
+        Some(low)
+    }
+
+    /// Seconds to add to this instant to get the local clock.
+    fn offset_s(self, instant_s: i64) -> Option<i64> {
+        let utc = DateTime::from_timestamp(instant_s, 0)?.naive_utc();
+        Some(seconds(&self.0.offset_from_utc_datetime(&utc)))
+    }
+
+    /// The local date and time of an instant, or `None` outside the range of years that calendars know.
+    pub fn local(self, instant_us: i64) -> Option<NaiveDateTime> {
+        let utc = DateTime::from_timestamp_micros(instant_us)?.naive_utc();
+        let offset = i64::from(self.0.offset_from_utc_datetime(&utc).fix().local_minus_utc());
+        utc.checked_add_signed(TimeDelta::seconds(offset))
+    }
+
+    /// The first instant of a month (1 to 12) by the zone's calendar; `None` when there is no such month.
+    pub fn start_of_month(self, year: i32, month: u32) -> Option<AsOf> {
+        let midnight = chrono::NaiveDate::from_ymd_opt(year, month, 1)?.and_time(chrono::NaiveTime::MIN);
+        let (instant_s, _) = self.instant_s(midnight.and_utc().timestamp())?;
+        Some(AsOf::from_micros(instant_s.checked_mul(1_000_000)?))
+    }
+
+    /// The local year and month (1 to 12) of an instant: the folder that a fact belongs into.
+    pub fn year_month(self, instant_us: i64) -> Option<(i32, u32)> {
+        self.local(instant_us).map(|t| (t.year(), t.month()))
+    }
+}
+
+/// Whether a local time falls into a gap of its zone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InGap {
+    Yes,
+    No,
+}
+
+fn seconds(offset: &impl Offset) -> i64 {
+    i64::from(offset.fix().local_minus_utc())
+}
+
+impl FromStr for Zone {
+    type Err = Error;
+
+    /// # Errors
+    /// [`Error::InvalidName`] if the IANA database does not know the name.
+    fn from_str(name: &str) -> Result<Self> {
+        name.parse().map(Zone).map_err(|_| Error::InvalidName {
+            what: "time zone",
+            value: name.into(),
+            reason: "it is not in the IANA database; write `America/New_York` or `UTC`".into(),
+        })
+    }
+}
+
+impl fmt::Display for Zone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.name())
+    }
+}
+
+impl Serialize for Zone {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for Zone {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}

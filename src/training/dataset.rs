@@ -1,0 +1,85 @@
+//! Features and a label as `ndarray` matrices.
+//! NULL becomes NaN and is left to the learner: a row is never dropped here.
+
+use arrow::{
+    array::{Array, AsArray, RecordBatch},
+    compute::{CastOptions, cast_with_options},
+    datatypes::{DataType, Float64Type},
+};
+use futures::{Stream, StreamExt};
+use ndarray::{Array1, Array2};
+
+use crate::{
+    error::{Error, Result},
+    materialize::Materialization,
+};
+
+/// A training set: one row of `records` and one of `targets` per row of the materialization, in its order.
+///
+/// It turns into linfa's dataset with `linfa::Dataset::from(data)`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dataset {
+    /// The names of the features: the columns of `records`.
+    pub features: Vec<String>,
+    /// The name of the label.
+    pub label: String,
+    /// Features, rows by features; NULL is NaN.
+    pub records: Array2<f64>,
+    /// The label of each row; NULL is NaN.
+    pub targets: Array1<f64>,
+}
+
+impl Dataset {
+    /// The named columns of these rows as numbers.
+    pub(crate) async fn collect(
+        place: &str,
+        rows: impl Stream<Item = Result<RecordBatch>>,
+        features: &[String],
+        label: &str,
+    ) -> Result<Self> {
+        let (mut records, mut targets) = (Vec::new(), Vec::new());
+        let mut rows = std::pin::pin!(rows);
+        while let Some(batch) = rows.next().await {
+            let batch = batch?;
+            let columns = features.iter().map(|name| numbers(place, &batch, name)).collect::<Result<Vec<_>>>()?;
+            targets.extend(numbers(place, &batch, label)?);
+            for row in 0..batch.num_rows() {
+                records.extend(columns.iter().map(|column| column[row]));
+            }
+        }
+        let shape = (targets.len(), features.len());
+        let records = Array2::from_shape_vec(shape, records)
+            .map_err(|e| Error::Definition { subject: place.into(), reason: e.to_string() })?;
+        Ok(Self { features: features.to_vec(), label: label.into(), records, targets: targets.into() })
+    }
+}
+
+fn numbers(place: &str, batch: &RecordBatch, name: &str) -> Result<Vec<f64>> {
+    let schema = batch.schema_ref();
+    let column = batch.column_by_name(name).ok_or_else(|| Error::unknown_column(place, name, schema))?;
+    if !column.data_type().is_numeric() && *column.data_type() != DataType::Boolean {
+        return Err(Error::ColumnType {
+            place: place.into(),
+            column: name.into(),
+            found: column.data_type().to_string(),
+            needed: "a dataset holds numbers: encode the column as one".into(),
+        });
+    }
+    let floats = cast_with_options(column, &DataType::Float64, &CastOptions { safe: false, ..Default::default() })?;
+    let floats = floats.as_primitive::<Float64Type>();
+    Ok((0..floats.len()).map(|row| if floats.is_null(row) { f64::NAN } else { floats.value(row) }).collect())
+}
+
+impl Materialization {
+    /// The features and the column `label` as matrices: the label of a set of rows, or any column that is no feature.
+    ///
+    /// When `label` is itself a feature, it is taken out of the features.
+    ///
+    /// # Errors
+    /// [`Error::UnknownColumn`] when there is no such column, [`Error::ColumnType`] when a feature or the label is no
+    /// number.
+    pub async fn dataset(&self, label: &str) -> Result<Dataset> {
+        let features: Vec<String> = self.manifest().features.iter().filter(|f| *f != label).cloned().collect();
+        Dataset::collect(&format!("materialization of `{}`", self.manifest().set), self.batches().await?, &features, label).await
+    }
+}
