@@ -6,13 +6,17 @@ use std::sync::Arc;
 use datafusion::{
     execution::{
         SessionStateBuilder,
-        memory_pool::{FairSpillPool, MemoryPool},
+        memory_pool::{FairSpillPool, MemoryPool, UnboundedMemoryPool},
         runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
     },
     prelude::{SessionConfig, SessionContext},
 };
 
-use crate::{error::Result, storage::Location};
+use crate::{error::Result, name::DEFAULT_DATABASE, storage::Location};
+
+/// DataFusion's catalog that holds our databases.
+pub(crate) const CATALOG: &str = "datafusion";
+const REPRODUCIBLE_BATCH_ROWS: usize = 8_192;
 
 /// How much a store may use: settings only, no components.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,10 +30,10 @@ pub struct Resources {
 }
 
 impl Default for Resources {
-    /// 128 MiB, a partition per core, DataFusion's 8,192 rows.
+    /// 64 MiB, a partition per core, DataFusion's 8,192 rows.
     fn default() -> Self {
         let partitions = std::thread::available_parallelism().map_or(2, usize::from);
-        Self { memory_bytes: 128 << 20, partitions, batch_rows: 8_192 }
+        Self { memory_bytes: 64 << 20, partitions, batch_rows: 8_192 }
     }
 }
 
@@ -45,8 +49,11 @@ pub(crate) struct Engine {
 pub(crate) enum Parallelism {
     /// As many as the resources allow.
     Full,
-    /// One: for plans whose result depends on the order in which rows arrive.
+    /// One task.
     One,
+    /// One task, fixed batches, and no spilling, which depends on what else runs: for plans whose float results depend on
+    /// how rows are cut and combined. Memory grows with the plan's own state.
+    Reproducible,
 }
 
 impl Engine {
@@ -61,12 +68,16 @@ impl Engine {
         parallelism: Parallelism,
         places: impl IntoIterator<Item = &'a Location>,
     ) -> Result<SessionContext> {
-        let partitions = match parallelism {
-            Parallelism::Full => self.resources.partitions.max(1),
-            Parallelism::One => 1,
+        let Resources { partitions, batch_rows, .. } = self.resources;
+        let (partitions, batch_rows, pool) = match parallelism {
+            Parallelism::Full => (partitions.max(1), batch_rows.max(1), self.pool.clone()),
+            Parallelism::One => (1, batch_rows.max(1), self.pool.clone()),
+            Parallelism::Reproducible => (1, REPRODUCIBLE_BATCH_ROWS, Arc::new(UnboundedMemoryPool::default()) as _),
         };
-        let mut config =
-            SessionConfig::new().with_target_partitions(partitions).with_batch_size(self.resources.batch_rows.max(1));
+        let mut config = SessionConfig::new()
+            .with_target_partitions(partitions)
+            .with_batch_size(batch_rows)
+            .with_default_catalog_and_schema(CATALOG, DEFAULT_DATABASE);
         let options = config.options_mut();
         options.execution.parquet.pushdown_filters = true;
         // The time rule comes first in every filter and stays there: a fact that is not visible must not even be able to
@@ -77,7 +88,7 @@ impl Engine {
         options.sql_parser.map_string_types_to_utf8view = false;
         // A tenth of the budget for the merge of spilled runs, or sorts in a small budget could not end.
         options.execution.sort_spill_reservation_bytes = (self.resources.memory_bytes / 10).min(10 << 20);
-        let runtime: RuntimeEnv = RuntimeEnvBuilder::new().with_memory_pool(self.pool.clone()).build()?;
+        let runtime: RuntimeEnv = RuntimeEnvBuilder::new().with_memory_pool(pool).build()?;
         for place in places {
             runtime.register_object_store(place.base(), place.store().clone());
         }

@@ -1,7 +1,7 @@
 //! Everything that can go wrong, as one typed enum.
 //! It holds no recovery: each variant says what was wrong, where, and what the caller can do.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use datafusion::error::DataFusionError;
 
@@ -219,7 +219,7 @@ pub enum Error {
     },
     /// A query could not be planned or run.
     #[error("query: {0}")]
-    Query(Box<DataFusionError>),
+    Query(#[source] Box<DataFusionError>),
 }
 
 impl From<DataFusionError> for Error {
@@ -236,8 +236,28 @@ impl From<DataFusionError> for Error {
                 arrow::error::ArrowError::ExternalError(cause) => Error::from(DataFusionError::External(cause)),
                 other => Error::Query(Box::new(DataFusionError::ArrowError(Box::new(other), trace))),
             },
+            // Tasks that share an input share its error, too.
+            DataFusionError::Shared(shared) => match Arc::try_unwrap(shared) {
+                Ok(inner) => Error::from(inner),
+                Err(shared) => leak_in(&shared).unwrap_or_else(|| Error::Query(Box::new(DataFusionError::Shared(shared)))),
+            },
             other => Error::Query(Box::new(other)),
         }
+    }
+}
+
+/// The leak inside an error that several tasks hold.
+fn leak_in(error: &DataFusionError) -> Option<Error> {
+    match error {
+        DataFusionError::Context(_, inner) => leak_in(inner),
+        DataFusionError::Shared(inner) => leak_in(inner),
+        DataFusionError::External(inner) => match inner.downcast_ref::<Error>()? {
+            Error::Leak { table, as_of, detail } => {
+                Some(Error::Leak { table: table.clone(), as_of: *as_of, detail: detail.clone() })
+            }
+            _ => None,
+        },
+        _ => None,
     }
 }
 

@@ -48,6 +48,10 @@ impl FromStr for TableName {
         let (database, table) = text.split_once('.').unwrap_or((DEFAULT_DATABASE, text));
         check_identifier("table", text, database)?;
         check_identifier("table", text, table)?;
+        if database == "information_schema" {
+            let reason = "the database `information_schema` is the catalog's own".into();
+            return Err(Error::InvalidName { what: "table", value: text.into(), reason });
+        }
         Ok(Self { database: database.into(), table: table.into() })
     }
 }
@@ -126,11 +130,49 @@ impl ContentId {
         blake3::hash(bytes).into()
     }
 
+    /// The hash of a JSON value, written in one way only: keys sorted, no spaces.
+    pub(crate) fn of_json(value: &serde_json::Value) -> Self {
+        let mut text = String::new();
+        write_canonical(value, &mut text);
+        Self::of(text.as_bytes())
+    }
+
     /// The first 16 hexadecimal digits: enough for a file's name or a log line.
     pub fn short(&self) -> String {
         let mut text = self.to_string();
         text.truncate(16);
         text
+    }
+}
+
+/// How `serde_json` orders keys depends on flags that any crate of a program may set; an id must not.
+fn write_canonical(value: &serde_json::Value, text: &mut String) {
+    use serde_json::Value::{Array, Object};
+    let mut separator = "";
+    match value {
+        Object(map) => {
+            text.push('{');
+            let mut entries: Vec<_> = map.iter().collect();
+            entries.sort_by_key(|(key, _)| *key);
+            for (key, value) in entries {
+                text.push_str(separator);
+                text.push_str(&serde_json::Value::from(key.as_str()).to_string());
+                text.push(':');
+                write_canonical(value, text);
+                separator = ",";
+            }
+            text.push('}');
+        }
+        Array(values) => {
+            text.push('[');
+            for value in values {
+                text.push_str(separator);
+                write_canonical(value, text);
+                separator = ",";
+            }
+            text.push(']');
+        }
+        scalar => text.push_str(&scalar.to_string()),
     }
 }
 

@@ -12,7 +12,7 @@ use datafusion::prelude::DataFrame;
 
 use crate::{
     backtest::{self, Backtest, BacktestReport},
-    catalog::{Catalog, FactTable, Partition, TableVersion, discover},
+    catalog::{Catalog, FactTable, Partition, TableLocation, TableVersion, discover},
     engine::{Engine, Parallelism, Resources},
     error::{Error, Result},
     feature_set::FeatureSet,
@@ -146,7 +146,7 @@ impl FeatureStore {
     pub async fn register_table(&self, table: &str, location: &str, declared: FactTable) -> Result<TableVersion> {
         let m = &self.materializer;
         let name: TableName = table.parse()?;
-        let found = discover(name.clone(), location, &m.locations.open(location)?, declared).await?;
+        let found = discover(name.clone(), &m.locations.open(location)?, declared).await?;
         m.catalog
             .update(&name, |current| match current {
                 None => Ok(Some(found.clone())),
@@ -158,6 +158,24 @@ impl FeatureStore {
                 }),
             })
             .await
+    }
+
+    /// Takes in the files of a table that was registered where it lies, as they are now: new ones are added, vanished ones
+    /// removed, changed ones read again. Nothing is published when nothing has changed.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`] when it is not registered, [`Error::Definition`] for a table that this store wrote itself,
+    /// and as [`FeatureStore::register_table`].
+    pub async fn repair(&self, table: &str) -> Result<TableVersion> {
+        let m = &self.materializer;
+        let name: TableName = table.parse()?;
+        let current = m.catalog.latest(&name).await?;
+        let TableLocation::External(location) = current.location() else {
+            let reason = "this store wrote its files, and no other writer may; there is nothing to repair".into();
+            return Err(Error::Definition { subject: format!("table `{name}`"), reason });
+        };
+        let found = discover(name.clone(), &m.locations.open(location)?, current.declared().clone()).await?;
+        m.catalog.update(&name, |current| Ok((!current.is_some_and(|c| c.is_same_table(&found))).then(|| found.clone()))).await
     }
 
     /// The tables of the catalog, in the order of their names.

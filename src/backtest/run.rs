@@ -10,8 +10,8 @@ use super::{Fold, Folds, Learner, Linear, LinearRegression, Metrics};
 use crate::{
     error::{Error, Result},
     feature_set::FeatureSet,
-    materialize::{Apply, Materialization, Materializer, extract, output_batch, output_schema},
-    time::AsOf,
+    materialize::{Apply, Materialization, Materializer, Pinned, extract, output_batch, output_schema},
+    time::{AsOf, Cutoff},
     training::Dataset,
 };
 
@@ -104,14 +104,18 @@ pub struct FoldReport {
 
 /// Runs a backtest.
 pub(crate) async fn run(materializer: &Arc<Materializer>, set: &FeatureSet, backtest: &Backtest) -> Result<BacktestReport> {
+    // One state of the facts for the whole report, whatever is loaded meanwhile.
+    let tables = materializer.pin(set).await?;
+    let mut features = Vec::new();
     let mut folds: Vec<FoldReport> = Vec::new();
     for fold in backtest.folds.iter() {
-        let trained = materializer.materialize(set, fold.as_of()).await?;
+        let trained = materializer.materialize_pinned(set, fold.as_of(), &tables).await?;
         let data = trained.dataset(&backtest.label).await?;
-        // Without a row there is nothing to fit, and that is the truth before the first fact.
-        let model = if data.targets.is_empty() { None } else { Some(backtest.learner.fit(&data)?) };
+        // Without rows there is nothing to fit, and that is the truth around the first fact.
+        let model = if data.targets.len() <= data.features.len() { None } else { Some(backtest.learner.fit(&data)?) };
         let known_at = AsOf::from_micros(fold.scored().end.micros().saturating_add(backtest.settle_us));
-        let scored = score_rows(&trained, fold, known_at, &backtest.label).await?;
+        let scored = score_rows(&trained, &tables, fold, known_at, &backtest.label).await?;
+        features = data.features;
         let metrics = model.as_ref().and_then(|model| Metrics::of(&scored.targets, &model.predict(&scored.records)));
         let before = folds.last().and_then(|f: &FoldReport| f.metrics).map(|m| m.label_mean);
         folds.push(FoldReport {
@@ -127,19 +131,26 @@ pub(crate) async fn run(materializer: &Arc<Materializer>, set: &FeatureSet, back
             progress(folds.len());
         }
     }
-    Ok(BacktestReport { set: backtest.set.clone(), label: backtest.label.clone(), features: set.features(), folds })
+    Ok(BacktestReport { set: backtest.set.clone(), label: backtest.label.clone(), features, folds })
 }
 
 /// The rows of the scored span as they are known at `known_at`, encoded with what was learned before the cutoff; those
 /// that the model is about, by bounds learned before the cutoff too.
-async fn score_rows(trained: &Materialization, fold: &Fold, known_at: AsOf, label: &str) -> Result<Dataset> {
+///
+/// The extract runs once more, at `known_at`. That is sound only when each of its rows comes from one fact: a join or an
+/// aggregate would build a scored row from facts of its own future, so such an extract is refused.
+async fn score_rows(trained: &Materialization, tables: &[Pinned], fold: &Fold, known_at: AsOf, label: &str) -> Result<Dataset> {
     let (owner, set) = (trained.owner(), trained.set());
     let Some((rows, pipeline)) = trained.pipeline()? else {
         let reason = "a backtest scores rows, and a set of entities has none".to_owned();
         return Err(Error::Definition { subject: format!("feature set `{}`", set.name), reason });
     };
-    let tables = owner.pin(set).await?;
-    let (schema, batches) = extract(&owner.engine, &set.name, rows, &tables, known_at, set.cutoff, Some(fold.scored())).await?;
+    let mut span = fold.scored();
+    if set.cutoff == Cutoff::Inclusive && span.start == trained.as_of() {
+        // A fact at exactly the as-of was trained on.
+        span.start = AsOf::from_micros(span.start.micros().saturating_add(1));
+    }
+    let (schema, batches) = extract(&owner.engine, &set.name, rows, tables, known_at, set.cutoff, Some(span)).await?;
     let output = output_schema(rows, &schema, &pipeline)?;
     let encoded = batches.map(|batch| -> Result<RecordBatch> {
         output_batch(rows, &pipeline, &output, &pipeline.select(Apply::Population, &batch?, None)?)

@@ -13,7 +13,9 @@ use parquet::{
 };
 
 use super::{
-    Bounds, Column, FactTable, FileEntry, TableLocation, TableVersion, TimeColumn, hive::partition_values, version::FORMAT,
+    Bounds, Column, FactTable, FileEntry, TableLocation, TableVersion, TimeColumn,
+    hive::{is_hidden, partition_values},
+    version::FORMAT,
 };
 use crate::{
     error::{Error, Result},
@@ -33,12 +35,11 @@ pub(crate) struct FileFacts {
 
 /// The table that an existing layout of Parquet files makes up, as its first version.
 ///
-/// Files whose names start with `.` or `_` are not facts: markers of other writers have such names.
-pub(crate) async fn discover(table: TableName, text: &str, place: &Location, declared: FactTable) -> Result<TableVersion> {
+pub(crate) async fn discover(table: TableName, place: &Location, declared: FactTable) -> Result<TableVersion> {
     let objects = place.list().await?;
     let is_fact = |object: &&ObjectMeta| {
-        let file = object.location.filename().unwrap_or_default();
-        file.ends_with(".parquet") && !file.starts_with(['.', '_'])
+        let name = place.name_of(&object.location);
+        name.ends_with(".parquet") && !is_hidden(&name)
     };
     let objects: Vec<_> = objects.iter().filter(is_fact).collect();
     if objects.is_empty() {
@@ -94,7 +95,7 @@ pub(crate) async fn discover(table: TableName, text: &str, place: &Location, dec
         format: FORMAT,
         table,
         version: 1,
-        location: TableLocation::External(text.into()),
+        location: TableLocation::External(place.to_string()),
         declared,
         columns: schema.fields().iter().map(|field| Column::from_field(field)).collect(),
         partition_columns,
@@ -133,6 +134,7 @@ pub(crate) fn unify(place: &str, a: &Schema, b: &Schema) -> Result<Schema> {
 /// Schema, rows and time bounds from a footer.
 pub(crate) fn file_facts(shown: &str, footer: &ArrowReaderMetadata, declared: &FactTable) -> Result<FileFacts> {
     let bounds = |column: &TimeColumn| -> Result<Option<Bounds>> {
+        refuse_int96(shown, footer, &column.name)?;
         declared.scale(&format!("file `{shown}`"), column, footer.schema())?;
         Ok(time_bounds(footer.metadata(), footer.schema(), &column.name))
     };
@@ -141,6 +143,22 @@ pub(crate) fn file_facts(shown: &str, footer: &ArrowReaderMetadata, declared: &F
     let known = columns.next().map(bounds).transpose()?.flatten();
     let rows = footer.metadata().file_metadata().num_rows();
     Ok(FileFacts { schema: footer.schema().clone(), rows: u64::try_from(rows).unwrap_or(0), event, known })
+}
+
+/// Refuses times stored as INT96: as nanoseconds, which is how they are read, years beyond 2262 wrap into the past, and a
+/// fact would become visible early.
+pub(crate) fn refuse_int96(shown: &str, footer: &ArrowReaderMetadata, column: &str) -> Result<()> {
+    let parquet = footer.metadata().file_metadata().schema_descr();
+    let stored = parquet.columns().iter().find(|c| c.path().parts() == [column]);
+    if stored.is_none_or(|c| c.physical_type() != parquet::basic::Type::INT96) {
+        return Ok(());
+    }
+    Err(Error::ColumnType {
+        place: format!("file `{shown}`"),
+        column: column.into(),
+        found: "INT96".into(),
+        needed: "years beyond 2262 would wrap into the past; write the times as TIMESTAMP_MICROS".into(),
+    })
 }
 
 /// The bounds of a time column over all row groups; `None` when one of them does not tell.

@@ -13,6 +13,12 @@ pub(crate) fn partition_values(name: &str) -> Vec<(String, Option<String>)> {
     pairs.map(|(column, value)| (decoded(column).to_lowercase(), (value != HIVE_NULL).then(|| decoded(value)))).collect()
 }
 
+/// Is this file of a table none of its facts? Other writers keep markers, logs and unfinished files in files and folders
+/// whose names start with `.` or `_`.
+pub(crate) fn is_hidden(name: &str) -> bool {
+    name.split('/').any(|part| part.starts_with('.') || part.starts_with('_') && !part.contains('='))
+}
+
 fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -7,8 +7,8 @@ mod spec;
 mod version;
 mod versions;
 
-pub(crate) use discover::{discover, file_facts};
-pub(crate) use hive::partition_path;
+pub(crate) use discover::{discover, file_facts, refuse_int96};
+pub(crate) use hive::{is_hidden, partition_path};
 pub use spec::{FactTable, KnownAt, TimeColumn};
 pub(crate) use version::FORMAT;
 pub use version::{Bounds, Column, FileEntry, LoadRecord, Partition, TableLocation, TableVersion};

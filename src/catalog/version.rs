@@ -203,7 +203,9 @@ impl TableVersion {
             entry.files += 1;
             entry.rows += file.rows;
             entry.bytes += file.identity.size;
-            if let (Some(scale), Some(event)) = (scale, file.event) {
+            if let (Some(scale), Some(event)) = (scale, file.event)
+                && event.min <= event.max
+            {
                 let instant = |value| AsOf::from_micros(scale.instant_us(value));
                 let (min, max) = (instant(event.min), instant(event.max));
                 entry.event_times = Some(entry.event_times.map_or((min, max), |(a, b)| (a.min(min), b.max(max))));

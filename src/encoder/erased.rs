@@ -1,7 +1,10 @@
 //! Encoders and selections behind one face each, their states as JSON.
 //! It checks what they return against what they declared; it adds no behaviour.
 
-use std::sync::Arc;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use arrow::{
     array::{Array, ArrayRef, BooleanArray, RecordBatch},
@@ -66,7 +69,7 @@ impl<E: Encoder + 'static> AnyEncoder for Pure<E> {
 
     fn prepare(self: Arc<Self>, _: &Value) -> Result<Prepared> {
         let spec = self.spec();
-        Ok(Box::new(move |input| checked(&spec, input, self.0.encode(input)?)))
+        Ok(Box::new(move |input| checked(&spec, input, caught(&spec, || self.0.encode(input))?)))
     }
 }
 
@@ -76,13 +79,14 @@ impl<E: FittedEncoder + 'static> AnyEncoder for Fitted<E> {
     }
 
     fn fit(&self, view: &AsOfView<'_>) -> Result<Value> {
-        to_json(&self.0.spec(), &self.0.fit(view)?)
+        let spec = self.0.spec();
+        to_json(&spec, &caught(&spec, || self.0.fit(view))?)
     }
 
     fn prepare(self: Arc<Self>, state: &Value) -> Result<Prepared> {
         let spec = self.spec();
         let state = from_json::<E::State>(&spec, state)?;
-        Ok(Box::new(move |input| checked(&spec, input, self.0.encode(&state, input)?)))
+        Ok(Box::new(move |input| checked(&spec, input, caught(&spec, || self.0.encode(&state, input))?)))
     }
 }
 
@@ -96,20 +100,30 @@ impl<S: RowSelection + 'static> AnySelection for Selection<S> {
     }
 
     fn fit(&self, view: &AsOfView<'_>) -> Result<Value> {
-        to_json(&self.0.spec(), &self.0.fit(view)?)
+        let spec = self.0.spec();
+        to_json(&spec, &caught(&spec, || self.0.fit(view))?)
     }
 
     fn prepare(self: Arc<Self>, state: &Value) -> Result<PreparedSelection> {
         let spec = self.spec();
         let state = from_json::<S::State>(&spec, state)?;
         Ok(Box::new(move |input| {
-            let kept = self.0.keep(&state, input)?;
+            let kept = caught(&spec, || self.0.keep(&state, input))?;
             if kept.len() != input.num_rows() {
                 return Err(broken(&spec, format!("it judged {} of {} rows", kept.len(), input.num_rows())));
             }
             Ok(kept)
         }))
     }
+}
+
+/// A panic of the user's code as an error: a service must outlive a request that its encoder did not expect.
+fn caught<T>(spec: &Spec, run: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|cause| {
+        let said = cause.downcast_ref::<&str>().map(|s| (*s).to_owned());
+        let said = said.or_else(|| cause.downcast_ref::<String>().cloned()).unwrap_or_default();
+        Err(broken(spec, format!("it panicked: {said}")))
+    })
 }
 
 fn broken(spec: &Spec, reason: String) -> Error {

@@ -13,7 +13,10 @@ use super::{
     Purpose, RowSelection, Spec,
     quantile::{Passes, quantiles},
 };
-use crate::{error::Result, scan::AsOfView};
+use crate::{
+    error::{Error, Result},
+    scan::AsOfView,
+};
 
 /// Keeps the rows whose value lies strictly between two percentiles of every named column.
 ///
@@ -79,6 +82,13 @@ impl RowSelection for OutlierFilter {
     }
 
     fn fit(&self, view: &AsOfView<'_>) -> Result<Self::State> {
+        let refused = |reason: String| Err(Error::Definition { subject: "the outlier filter".into(), reason });
+        if self.columns.is_empty() {
+            return refused("it names no columns; name them with `of`".into());
+        }
+        if self.low.is_nan() || self.high.is_nan() || self.low >= self.high {
+            return refused(format!("nothing lies between the percentiles {} and {}", self.low, self.high));
+        }
         let learn = |column: &String| {
             let found = quantiles(&Column(view, column), &[self.low / 100.0, self.high / 100.0])?;
             let bounds = found.and_then(|q| Some(OutlierBounds { low: *q.first()?, high: *q.get(1)? }));

@@ -78,7 +78,15 @@ impl RowSelection for Sample {
         Purpose::Thinning
     }
 
+    /// Learns nothing, but is asked once when a set is built: a sample that cannot work is found there.
     fn fit(&self, _: &AsOfView<'_>) -> Result<()> {
+        let refused = |reason: &str| Err(Error::Definition { subject: "the sample".into(), reason: reason.into() });
+        if self.inputs.is_empty() {
+            return refused("it names no columns to tell rows apart by, so it would keep all rows or none");
+        }
+        if self.fraction.is_nan() {
+            return refused("its fraction is not a number");
+        }
         Ok(())
     }
 

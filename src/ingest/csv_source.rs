@@ -52,6 +52,11 @@ pub(crate) fn read_csv(
     let shown = source.shown();
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(reader);
     let names = header(source, &mut reader)?;
+    // After a header that ends in CRLF the reader has not counted its newline yet.
+    let counts_newline = u64::from(reader.position().line() > 1);
+    // Columns that held nothing where types were inferred have none: a value in them must not be lost.
+    let has_type = |name: &String| target.schema.column_with_name(ingest.renamed(name)).is_some();
+    let untyped: Vec<usize> = (0..names.len()).filter(|&i| !has_type(&names[i])).collect();
     let mut columns: Vec<ColumnReader> = target
         .schema
         .fields()
@@ -59,7 +64,7 @@ pub(crate) fn read_csv(
         .map(|field| {
             let position = names.iter().position(|name| ingest.renamed(name) == field.name());
             let time = ingest.declared.time_columns().find(|column| column.name == *field.name());
-            ColumnReader::new(position, field, time, ingest.declared.zone)
+            ColumnReader::new(position, field, time, ingest)
         })
         .collect();
     let mut record = csv::ByteRecord::new();
@@ -71,10 +76,16 @@ pub(crate) fn read_csv(
         if !more {
             break;
         }
-        let line = record.position().map_or(row + 2, csv::Position::line);
+        // A record's position is taken before blank lines and a pending newline are passed; its end is sure.
+        let newlines_inside = record.as_slice().iter().filter(|b| **b == b'\n').count() as u64;
+        let end = reader.position().line().saturating_sub(newlines_inside + counts_newline);
+        let line = record.position().map_or(row + 2, csv::Position::line).max(end);
         if record.len() != names.len() {
             let reason = format!("the row has {} fields, the header {}", record.len(), names.len());
             rejects.add(&shown, line, "", "", &reason)?;
+        } else if let Some(&i) = untyped.iter().find(|&&i| record.get(i).is_some_and(|value| !value.is_empty())) {
+            let value = String::from_utf8_lossy(&record[i]).into_owned();
+            rejects.add(&shown, line, &names[i], &value, "the column was empty where types were inferred; declare its type")?;
         } else if let Some((column, value, reason)) = columns.iter_mut().find_map(|c| c.parse(&record)) {
             rejects.add(&shown, line, &column, &value, reason)?;
         } else {
@@ -113,8 +124,10 @@ enum Kind {
         value: i64,
         builder: Int64Builder,
     },
+    /// A whole number; digits behind a leading zero are a code, unless the column was declared.
     Integer {
         value: Option<i64>,
+        codes: bool,
         builder: Int64Builder,
     },
     Float {
@@ -137,12 +150,14 @@ enum Kind {
 }
 
 impl ColumnReader {
-    fn new(position: Option<usize>, field: &Field, time: Option<&TimeColumn>, zone: Option<Zone>) -> Self {
+    fn new(position: Option<usize>, field: &Field, time: Option<&TimeColumn>, ingest: &Ingest) -> Self {
+        let zone = ingest.declared.zone;
+        let is_declared = ingest.types.iter().any(|(column, _)| column == field.name());
         let kind = match (time, field.data_type()) {
             (Some(column), DataType::Timestamp(unit, _)) => {
                 Kind::Instant { zone, epoch: column.unit, written: *unit, value: 0, builder: Int64Builder::new() }
             }
-            (_, DataType::Int64) => Kind::Integer { value: None, builder: Int64Builder::new() },
+            (_, DataType::Int64) => Kind::Integer { value: None, codes: is_declared, builder: Int64Builder::new() },
             (_, DataType::Float64) => Kind::Float { value: None, builder: Float64Builder::new() },
             (_, DataType::Boolean) => Kind::Boolean { value: None, builder: BooleanBuilder::new() },
             (_, DataType::Utf8) => Kind::Text { is_null: true, builder: StringBuilder::new() },
@@ -167,7 +182,7 @@ impl ColumnReader {
     fn append(&mut self) {
         match &mut self.kind {
             Kind::Instant { value, builder, .. } => builder.append_value(*value),
-            Kind::Integer { value, builder } => builder.append_option(*value),
+            Kind::Integer { value, builder, .. } => builder.append_option(*value),
             Kind::Float { value, builder } => builder.append_option(*value),
             Kind::Boolean { value, builder } => builder.append_option(*value),
             Kind::Text { is_null, builder } => builder.append_option((!*is_null).then_some(&self.text)),
@@ -207,6 +222,9 @@ fn parse_value(kind: &mut Kind, kept: &mut String, text: &str) -> Result<(), &'s
             let unit_ns = if *written == ArrowUnit::Nanosecond { 1 } else { 1_000 };
             *value = i64::try_from(scaled.div_euclid(unit_ns)).map_err(|_| "the time is out of range")?;
         }
+        Kind::Integer { codes: false, .. } if is_code(text) => {
+            return Err("digits behind a leading zero are a code, not a number; declare the column's type");
+        }
         Kind::Integer { value, .. } => *value = parsed(text, "not an integer")?,
         Kind::Float { value, .. } => *value = parsed(text, "not a number")?,
         Kind::Boolean { value, .. } => {
@@ -226,6 +244,12 @@ fn parse_value(kind: &mut Kind, kept: &mut String, text: &str) -> Result<(), &'s
         Kind::Foreign { .. } => return Err("the table's column has a type that CSV values are not read as"),
     }
     Ok(())
+}
+
+/// Digits behind a leading zero: reading them as a number would make two codes one.
+pub(crate) fn is_code(text: &str) -> bool {
+    let digits = text.trim_start_matches(['-', '+']);
+    digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit())
 }
 
 fn parsed<T: std::str::FromStr>(text: &str, reason: &'static str) -> Result<Option<T>, &'static str> {

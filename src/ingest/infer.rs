@@ -7,11 +7,11 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit as ArrowUnit
 
 use super::{
     Ingest,
-    csv_source::{csv_reader, header},
+    csv_source::{csv_reader, header, is_code},
     sources::{Source, SourceFormat},
 };
 use crate::{
-    catalog::{Column, TableVersion},
+    catalog::{Column, TableVersion, refuse_int96},
     error::{Error, Result},
     storage::read_footer,
     time::TimeUnit,
@@ -58,10 +58,9 @@ pub(crate) async fn target_schema(ingest: &Ingest, sources: &[Source], table: Op
         None => Vec::new(),
     };
     for field in found {
-        if fields.iter().all(|known| known.name() != field.name()) {
-            // A column that was empty in all rows looked at is text.
-            let data_type = if field.data_type() == &DataType::Null { DataType::Utf8 } else { field.data_type().clone() };
-            fields.push(Field::new(field.name(), data_type, true));
+        // A column that was empty in all rows looked at has no type yet; as a text it would keep later numbers as texts.
+        if field.data_type() != &DataType::Null && fields.iter().all(|known| known.name() != field.name()) {
+            fields.push(field);
         }
     }
     let schema = Schema::new(fields);
@@ -116,7 +115,15 @@ fn wider(a: &DataType, b: &DataType) -> Option<DataType> {
 /// The columns of one source after renaming; its time columns have the type they will be written with.
 async fn source_schema(ingest: &Ingest, source: &Source) -> Result<Schema> {
     let schema = match source.format {
-        SourceFormat::Parquet => read_footer(&source.place, &source.object).await?.schema().as_ref().clone(),
+        SourceFormat::Parquet => {
+            let footer = read_footer(&source.place, &source.object).await?;
+            for field in footer.schema().fields() {
+                if ingest.declared.time_columns().any(|column| column.name == ingest.renamed(field.name())) {
+                    refuse_int96(&source.shown(), &footer, field.name())?;
+                }
+            }
+            footer.schema().as_ref().clone()
+        }
         SourceFormat::Csv => {
             let (ingest, source) = (ingest.clone(), source.clone());
             let reader = csv_reader(&source).await?;
@@ -183,12 +190,11 @@ fn csv_schema(ingest: &Ingest, source: &Source, reader: Box<dyn Read + Send>) ->
     Ok(Schema::new(fields.collect::<Vec<_>>()))
 }
 
-/// The type of one value. Digits behind a leading zero are a code, not a number.
+/// The type of one value.
 fn type_of(value: &[u8]) -> DataType {
     let Ok(text) = std::str::from_utf8(value) else { return DataType::Utf8 };
     let digits = text.trim_start_matches(['-', '+']);
-    let is_code = digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit());
-    if is_code {
+    if is_code(text) {
         DataType::Utf8
     } else if text.parse::<i64>().is_ok() {
         DataType::Int64

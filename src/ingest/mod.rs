@@ -14,6 +14,8 @@ mod run;
 mod sources;
 mod write;
 
+use std::fmt;
+
 use arrow::datatypes::DataType;
 
 pub(crate) use run::run;
@@ -22,6 +24,7 @@ use crate::{
     catalog::{FactTable, TableVersion},
     error::{Error, Result},
     name::TableName,
+    storage::without_credentials,
 };
 
 /// What to load, and into which table.
@@ -38,7 +41,7 @@ use crate::{
 ///     .on_reject(OnReject::Skip);
 /// # Ok::<(), asof::Error>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Ingest {
     pub(crate) table: TableName,
     pub(crate) declared: FactTable,
@@ -92,6 +95,9 @@ impl Ingest {
     }
 
     /// Declares the type of a column instead of inferring it: `Int64`, `Float64`, `Boolean` or `Utf8`.
+    ///
+    /// Types are inferred from the first 10,000 rows of each CSV file. A column that holds nothing there has no type and is
+    /// left out, until a load brings a value or declares its type; a value further down is a reject, never lost in silence.
     pub fn column_type(mut self, column: impl Into<String>, data_type: DataType) -> Self {
         self.types.push((column.into(), data_type));
         self
@@ -135,6 +141,13 @@ impl Ingest {
 
     pub(crate) fn renamed<'a>(&'a self, column: &'a str) -> &'a str {
         self.renames.iter().find(|(from, _)| from == column).map_or(column, |(_, to)| to)
+    }
+}
+
+impl fmt::Debug for Ingest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sources: Vec<_> = self.sources.iter().map(|s| without_credentials(s)).collect();
+        write!(f, "Ingest({} from {})", self.table, sources.join(", "))
     }
 }
 

@@ -3,12 +3,15 @@
 
 use std::{
     fs::File,
-    io::{Read, Seek, SeekFrom},
+    io::Seek,
     path::PathBuf,
     sync::{Mutex, PoisonError},
 };
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    name::ContentId,
+};
 
 /// The rejects of one load, shared by its readers.
 #[derive(Debug)]
@@ -51,14 +54,14 @@ impl Rejects {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).first.clone().unwrap_or_default()
     }
 
-    /// The list as CSV.
-    pub(crate) fn to_csv(&self) -> Result<Vec<u8>> {
+    /// The list as a CSV file, and its hash.
+    pub(crate) fn to_csv(&self) -> Result<(File, ContentId)> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.list.flush().map_err(failed)?;
-        let mut file = state.list.get_ref();
-        let mut bytes = Vec::new();
-        file.seek(SeekFrom::Start(0)).map_err(failed)?;
-        file.read_to_end(&mut bytes).map_err(failed)?;
-        Ok(bytes)
+        let mut file = state.list.get_ref().try_clone().map_err(failed)?;
+        file.rewind().map_err(failed)?;
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(&file).map_err(failed)?;
+        Ok((file, hasher.finalize().into()))
     }
 }

@@ -2,7 +2,10 @@
 //! Everything before the commit is invisible: a load that is cut off leaves files that no version names, and a rerun
 //! writes the same files again.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use arrow::{array::ArrayRef, datatypes::SchemaRef};
 use datafusion::{
@@ -70,8 +73,10 @@ pub(crate) async fn run(
     let reject_file = match rejects.count() {
         0 => None,
         count => {
-            let name = format!("rejects/{}/{}/{}.csv", ingest.table.database(), ingest.table.table(), load.short());
-            let _ = root.put_if_absent(&name, rejects.to_csv()?).await?;
+            let (list, hash) = rejects.to_csv()?;
+            let folder = format!("rejects/{}/{}", ingest.table.database(), ingest.table.table());
+            let name = format!("{folder}/{}-{}.csv", load.short(), hash.short());
+            root.upload(&name, list).await?;
             if ingest.on_reject == OnReject::Stop {
                 let reject_file = root.child(&name).to_string();
                 return Err(Error::RejectedRows { table: ingest.table.to_string(), count, first: rejects.first(), reject_file });
@@ -95,10 +100,13 @@ pub(crate) async fn run(
         rows: files.iter().map(|f| f.rows).sum(),
         rejected: rejects.count(),
     };
+    let overtaken = AtomicBool::new(false);
     let version = catalog
         .update(&ingest.table, |current| {
+            let is_there = current.as_ref().is_some_and(|c| c.loads.iter().any(|l| l.id == load));
+            overtaken.store(is_there, Ordering::Relaxed);
             let mut next = match current {
-                Some(current) if current.loads.iter().any(|l| l.id == load) => return Ok(None),
+                Some(_) if is_there => return Ok(None),
                 Some(current) => {
                     check_same_table(ingest, &current)?;
                     current
@@ -124,7 +132,8 @@ pub(crate) async fn run(
             Ok(Some(next))
         })
         .await?;
-    Ok(LoadReport { outcome: LoadOutcome::Loaded, version, rows: record.rows, rejected: record.rejected, reject_file })
+    let outcome = if overtaken.into_inner() { LoadOutcome::AlreadyLoaded } else { LoadOutcome::Loaded };
+    Ok(LoadReport { outcome, version, rows: record.rows, rejected: record.rejected, reject_file })
 }
 
 fn empty_version(ingest: &Ingest, schema: &SchemaRef) -> TableVersion {
@@ -184,10 +193,9 @@ async fn sorted_rows(
         sender: sender.clone(),
     };
     tokio::spawn(async move {
-        if let Err(error) = reader.read_all().await {
-            // The receiver is gone only when the load has ended already.
-            let _ = sender.send(Err(error)).await;
-        }
+        let end = reader.read_all().await.map(|()| None);
+        // The receiver is gone only when the load has ended already.
+        let _ = sender.send(end).await;
     });
     let rows = Rows { schema: target.sorted.clone(), receiver: Mutex::new(Some(receiver)) };
     let table = StreamingTable::try_new(target.sorted.clone(), vec![Arc::new(rows)])?;
@@ -196,7 +204,8 @@ async fn sorted_rows(
     Ok(session.read_table(Arc::new(table))?.sort(sort)?.execute_stream().await?)
 }
 
-type Batch = Result<arrow::array::RecordBatch>;
+/// A batch; `None` after the last one of the last source. A queue that ends without it was cut off.
+type Batch = Result<Option<arrow::array::RecordBatch>>;
 
 /// Reads all sources, one after the other, into a queue.
 struct Reader {
@@ -229,7 +238,7 @@ impl Reader {
     fn read_csv(&self, index: usize, bytes: Box<dyn std::io::Read + Send>) -> Result<()> {
         let emit = |end_row: u64, columns: Vec<ArrayRef>| {
             let batch = self.target.batch(index, end_row, columns)?;
-            Ok(self.sender.blocking_send(Ok(batch)).is_ok())
+            Ok(self.sender.blocking_send(Ok(Some(batch))).is_ok())
         };
         read_csv(&self.ingest, &self.sources[index], bytes, &self.target, &self.rejects, self.batch_rows, emit)
     }
@@ -240,7 +249,7 @@ impl Reader {
         while let Some(batch) = batches.next().await.transpose()? {
             let columns = conform(&self.ingest, source, &self.target, &self.rejects, row, &batch)?;
             row += batch.num_rows() as u64;
-            if self.sender.send(Ok(self.target.batch(index, row, columns)?)).await.is_err() {
+            if self.sender.send(Ok(Some(self.target.batch(index, row, columns)?))).await.is_err() {
                 break;
             }
         }
@@ -264,8 +273,15 @@ impl PartitionStream for Rows {
         let receiver = self.receiver.lock().unwrap_or_else(PoisonError::into_inner).take();
         let batches = futures::stream::unfold(receiver, |receiver| async move {
             let mut receiver = receiver?;
-            let batch = receiver.recv().await?;
-            Some((batch.map_err(DataFusionError::from), Some(receiver)))
+            match receiver.recv().await {
+                Some(Ok(Some(batch))) => Some((Ok(batch), Some(receiver))),
+                Some(Ok(None)) => None,
+                Some(Err(error)) => Some((Err(DataFusionError::from(error)), None)),
+                None => {
+                    let reason = "a source's decoder panicked; the load is incomplete and was not committed".to_owned();
+                    Some((Err(Error::Definition { subject: "the load".into(), reason }.into()), None))
+                }
+            }
         });
         Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), batches))
     }

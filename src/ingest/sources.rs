@@ -6,9 +6,10 @@ use serde::Serialize;
 
 use super::Ingest;
 use crate::{
+    catalog::is_hidden,
     error::{Error, Result},
     name::ContentId,
-    storage::{FileIdentity, Location, Locations},
+    storage::{FileIdentity, Location, Locations, without_credentials},
 };
 
 /// A file to load.
@@ -50,11 +51,14 @@ fn format_of(name: &str) -> Option<SourceFormat> {
 pub(crate) async fn find(locations: &Locations, ingest: &Ingest) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
     for text in &ingest.sources {
-        let before = sources.len();
         let (folder, pattern) = split_glob(text);
         let place = locations.open(folder)?;
+        let shown = pattern.map_or(place.to_string(), |pattern| format!("{place}/{pattern}"));
         let pattern = pattern
-            .map(|p| glob::Pattern::new(p).map_err(|e| Error::InvalidLocation { location: text.clone(), reason: e.to_string() }))
+            .map(|p| {
+                glob::Pattern::new(p)
+                    .map_err(|e| Error::InvalidLocation { location: without_credentials(text), reason: e.to_string() })
+            })
             .transpose()?;
         let single = match (&pattern, place.split_file()) {
             (None, Some((parent, name))) => parent.head(&name).await?.map(|object| (parent, object)),
@@ -65,16 +69,20 @@ pub(crate) async fn find(locations: &Locations, ingest: &Ingest) -> Result<Vec<S
             None => place.list().await?.into_iter().map(|object| (place.clone(), object)).collect(),
         };
         let options = glob::MatchOptions { require_literal_separator: true, ..Default::default() };
+        let mut found_any = false;
         for (place, object) in found {
             let name = place.name_of(&object.location);
-            let wanted = pattern.as_ref().is_none_or(|p| p.matches_with(&name, options));
-            if let (true, Some(format)) = (wanted, format_of(&name)) {
+            let wanted = pattern.as_ref().is_none_or(|p| p.matches_with(&name, options)) && !is_hidden(&name);
+            let is_known =
+                sources.iter().any(|s: &Source| s.object.location == object.location && s.place.base() == place.base());
+            found_any |= wanted && format_of(&name).is_some();
+            if let (true, false, Some(format)) = (wanted, is_known, format_of(&name)) {
                 let identity = place.identify(&object).await?;
                 sources.push(Source { place, object, name, format, identity });
             }
         }
-        if sources.len() == before {
-            return Err(Error::NoFiles { what: "CSV or Parquet files", location: text.clone() });
+        if !found_any {
+            return Err(Error::NoFiles { what: "CSV or Parquet files", location: shown.clone() });
         }
     }
     if sources.is_empty() {

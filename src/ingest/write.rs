@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Rows in a row group: the unit in which a scan can skip rows by their times.
-const ROW_GROUP_ROWS: usize = 256 << 10;
+const ROW_GROUP_ROWS: usize = 128 << 10;
 
 pub(crate) fn writer_properties() -> WriterProperties {
     WriterProperties::builder()
@@ -70,33 +70,25 @@ impl<'a> MonthWriter<'a> {
         }
         let mut open = match self.open.take() {
             Some(open) => open,
-            None => {
-                let folder = partition_path(&self.ingest.partition_columns, year, month.unsigned_abs());
-                let name = format!("{folder}/{}-{:05}.parquet", self.load.short(), self.files.len());
-                (year, month, ParquetFile::create(&self.place, name, self.target.schema.clone(), writer_properties())?)
-            }
+            None => (year, month, ParquetFile::create(self.target.schema.clone(), writer_properties())?),
         };
-        open.2.write(facts).await?;
+        open.2.write(facts)?;
         self.open = Some(open);
         Ok(())
     }
 
     async fn close(&mut self) -> Result<()> {
         let Some((year, month, file)) = self.open.take() else { return Ok(()) };
-        let written = file.finish().await?;
-        let facts = file_facts(&written.name, &written.footer, &self.ingest.declared)?;
+        let file = file.finish()?;
+        let folder = partition_path(&self.ingest.partition_columns, year, month.unsigned_abs());
+        let path = format!("{folder}/{}-{:05}-{}.parquet", self.load.short(), self.files.len(), file.hash.short());
+        let facts = file_facts(&path, &file.footer, &self.ingest.declared)?;
+        let identity = file.publish(&self.place, &path).await?;
         let partition = match self.ingest.partition_columns.len() {
             1 => vec![Some(month.to_string())],
             _ => vec![Some(year.to_string()), Some(month.to_string())],
         };
-        self.files.push(FileEntry {
-            path: written.name,
-            identity: written.identity,
-            rows: facts.rows,
-            partition,
-            event: facts.event,
-            known: facts.known,
-        });
+        self.files.push(FileEntry { path, identity, rows: facts.rows, partition, event: facts.event, known: facts.known });
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 
 use std::{
     io::ErrorKind,
+    panic::AssertUnwindSafe,
     path::{Path, PathBuf},
 };
 
@@ -20,7 +21,7 @@ pub(super) struct SledKv {
 
 impl SledKv {
     pub(super) fn open(dir: &Path) -> Result<Self> {
-        let opened = sled::Config::new().path(dir).cache_capacity(MEMORY_BYTES).open();
+        let opened = caught(dir, || sled::Config::new().path(dir).cache_capacity(MEMORY_BYTES).open())?;
         match opened {
             Ok(db) => Ok(Self { dir: dir.into(), db }),
             // sled says "could not acquire lock" as an i/o error of the kind `Other`.
@@ -33,14 +34,20 @@ impl SledKv {
         }
     }
 
-    fn failed(&self, cause: sled::Error) -> Error {
-        Error::Cache { path: self.dir.clone(), reason: cause.to_string() }
+    fn run<T>(&self, work: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T> {
+        caught(&self.dir, || work(&self.db))?.map_err(|cause| Error::Cache { path: self.dir.clone(), reason: cause.to_string() })
     }
+}
+
+/// sled panics on some damaged files. All of it is cache, so that is an error like any other.
+fn caught<T>(dir: &Path, work: impl FnOnce() -> T) -> Result<T> {
+    std::panic::catch_unwind(AssertUnwindSafe(work))
+        .map_err(|_| Error::Cache { path: dir.into(), reason: "its files are damaged".into() })
 }
 
 impl KeyValue for SledKv {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        Ok(self.db.get(key).map_err(|e| self.failed(e))?.map(|value| value.to_vec()))
+        self.run(|db| Ok(db.get(key)?.map(|value| value.to_vec())))
     }
 
     fn put_all(&self, entries: Vec<(Vec<u8>, Vec<u8>)>) -> Result<()> {
@@ -48,14 +55,16 @@ impl KeyValue for SledKv {
         for (key, value) in entries {
             batch.insert(key, value);
         }
-        self.db.apply_batch(batch).map_err(|e| self.failed(e))
+        self.run(|db| db.apply_batch(batch))
     }
 
     fn remove_prefix(&self, prefix: &[u8]) -> Result<()> {
-        let mut batch = sled::Batch::default();
-        for key in self.db.scan_prefix(prefix).keys() {
-            batch.remove(key.map_err(|e| self.failed(e))?);
-        }
-        self.db.apply_batch(batch).map_err(|e| self.failed(e))
+        self.run(|db| {
+            let mut batch = sled::Batch::default();
+            for key in db.scan_prefix(prefix).keys() {
+                batch.remove(key?);
+            }
+            db.apply_batch(batch)
+        })
     }
 }

@@ -8,6 +8,7 @@ use crate::{error::Result, kv::KeyValue, name::ContentId};
 
 /// Part of every key: another layout of the cache, another version.
 const LAYOUT: &str = "asof1";
+const KEPT_SETS_OF_ROWS: usize = 8;
 
 /// The cache of one store.
 #[derive(Debug, Clone)]
@@ -40,6 +41,25 @@ impl Cache {
     /// Keeps rows of a materialization; they count only once [`Cache::mark_complete`] was called.
     pub(crate) fn put_rows(&self, id: ContentId, rows: Vec<(Vec<u8>, Vec<u8>)>) -> Result<()> {
         self.0.put_all(rows.into_iter().map(|(row_key, row)| (row_name(id, &row_key), row)).collect())
+    }
+
+    /// Forgets the rows of older materializations of a set, beyond the few that are served side by side.
+    pub(crate) fn evict(&self, set: &str, newest: ContentId) -> Result<()> {
+        let list = format!("{LAYOUT}/kept/{set}").into_bytes();
+        let known = self.0.get(&list)?.unwrap_or_default();
+        let known = String::from_utf8(known).unwrap_or_default();
+        let mut kept: Vec<&str> = known.split_whitespace().collect();
+        let newest = newest.to_string();
+        kept.retain(|id| *id != newest);
+        kept.push(&newest);
+        while kept.len() > KEPT_SETS_OF_ROWS {
+            let oldest = kept.remove(0);
+            // First the marker: rows that are gone must not look complete.
+            for what in ["complete", "row"] {
+                self.0.remove_prefix(format!("{LAYOUT}/{what}/{oldest}").as_bytes())?;
+            }
+        }
+        self.0.put_all(vec![(list, kept.join(" ").into_bytes())])
     }
 
     /// From here on a key without a row is a key that the materialization does not hold.

@@ -69,13 +69,7 @@ async fn scan(
             columns.push(column);
         }
     }
-    let sql = format!("SELECT * FROM {}.{}", quoted(name.database()), quoted(name.table()));
-    let sql =
-        if name.database() == crate::name::DEFAULT_DATABASE { format!("SELECT * FROM {}", quoted(name.table())) } else { sql };
+    let sql = format!("SELECT * FROM \"{}\".\"{}\"", name.database(), name.table());
     let rows = query(engine, Parallelism::Full, &format!("table `{name}`"), vec![(name.clone(), table)], &sql).await?;
     Ok(rows.select(columns.into_iter().map(ident).collect::<Vec<_>>())?.execute_stream().await?)
-}
-
-fn quoted(name: &str) -> String {
-    format!("\"{name}\"")
 }

@@ -147,7 +147,8 @@ impl Materialization {
         while let Some(batch) = batches.try_next().await? {
             self.owner.cache.put_rows(self.id(), codec.encode(&batch)?)?;
         }
-        self.owner.cache.mark_complete(self.id())
+        self.owner.cache.mark_complete(self.id())?;
+        self.owner.cache.evict(self.set.name.as_str(), self.id())
     }
 }
 

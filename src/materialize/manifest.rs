@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    catalog::Column,
+    catalog::{Column, FactTable},
     error::{Error, Result},
     feature_set::{Fingerprint, State},
     name::{ContentId, SetName, TableName},
@@ -57,6 +57,8 @@ pub struct InputTable {
     pub table: TableName,
     /// The version it was read at.
     pub version: u64,
+    /// What was declared about it: its times, zone and keys.
+    pub declared: FactTable,
     /// The files that may hold rows visible at the as-of; the others were not opened.
     pub files: Vec<InputFile>,
     /// Rows without an event time, which are never visible, as far as statistics tell.
@@ -127,9 +129,10 @@ pub(crate) fn materialization_id(
     cutoff: Cutoff,
     inputs: &[InputTable],
 ) -> ContentId {
-    let inputs: Vec<_> = inputs.iter().map(|t| serde_json::json!({ "table": t.table, "files": t.files })).collect();
+    let inputs: Vec<_> =
+        inputs.iter().map(|t| serde_json::json!({ "table": t.table, "declared": t.declared, "files": t.files })).collect();
     let all = serde_json::json!({
         "format": FORMAT, "set": set, "definition": fingerprint.id, "as_of": as_of, "cutoff": cutoff, "inputs": inputs,
     });
-    ContentId::of(all.to_string().as_bytes())
+    ContentId::of_json(&all)
 }

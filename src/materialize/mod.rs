@@ -16,4 +16,4 @@ pub(crate) use keyed::RowCodec;
 pub use manifest::{InputFile, InputTable, Manifest, Part, StepState};
 pub(crate) use pipeline::{Apply, Pipeline};
 pub(crate) use rows::extract;
-pub(crate) use run::{Materializer, output_batch, output_schema};
+pub(crate) use run::{Materializer, Pinned, output_batch, output_schema};

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// The extract's rows, sorted by event time and then by all other columns: the same order whatever the files, tasks and
-/// batches. With a span, only rows whose event time lies in it.
+/// batches. With a span, for scoring, only rows whose event time lies in it.
 pub(crate) async fn extract(
     engine: &Engine,
     name: &SetName,
@@ -41,9 +41,20 @@ pub(crate) async fn extract(
         let table = AsOfTable::open(pinned.version.clone(), pinned.place.clone(), as_of, cutoff).await?;
         sources.push((pinned.version.table().clone(), table));
     }
-    let mut rows = query(engine, Parallelism::Full, &subject, sources.clone(), &set.extract).await?;
+    let in_extract = |e: Error| match e {
+        Error::Query(cause) => {
+            Error::Definition { subject: subject.clone(), reason: format!("its SQL cannot be planned: {cause}") }
+        }
+        other => other,
+    };
+    let mut rows = query(engine, Parallelism::Full, &subject, sources.clone(), &set.extract).await.map_err(in_extract)?;
     if !plan_is_rowwise(rows.logical_plan())? {
-        rows = query(engine, Parallelism::One, &subject, sources, &set.extract).await?;
+        if span.is_some() {
+            let reason = "it joins or aggregates, so a scored row would be made of facts of its own future; a backtest needs an \
+                          extract whose rows each come from one fact";
+            return Err(Error::Definition { subject, reason: reason.into() });
+        }
+        rows = query(engine, Parallelism::Reproducible, &subject, sources, &set.extract).await?;
     }
     check(&subject, set, &rows)?;
     if let Some(span) = span {

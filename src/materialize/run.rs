@@ -14,7 +14,7 @@ use parquet::{
 };
 
 use super::{
-    Cache, InputFile, InputTable, Manifest, Materialization, Part,
+    Cache, InputFile, InputTable, Manifest, Materialization, Part, StepState,
     entities::entities,
     manifest::{FORMAT, materialization_id},
     pipeline::{Apply, Learned, Pipeline},
@@ -25,14 +25,16 @@ use crate::{
     engine::Engine,
     error::{Error, Result},
     feature_set::{Body, EntitySet, FeatureSet, RowSet},
-    name::ContentId,
+    name::{ContentId, SetName},
     scan::{AsOfTable, Spool},
-    storage::{Location, Locations, ParquetFile, Published},
+    storage::{FinishedParquet, Location, Locations, ParquetFile, Published},
     time::AsOf,
 };
 
 /// The size at which a part is closed and the next one begun.
 const PART_BYTES: usize = 256 << 20;
+/// Rows in a row group.
+const ROW_GROUP_ROWS: usize = 128 << 10;
 const MANIFEST: &str = "manifest.json";
 
 /// What it takes to make and find materializations.
@@ -55,7 +57,16 @@ pub(crate) struct Pinned {
 impl Materializer {
     /// The materialization of a set at an instant over the tables as they are now.
     pub(crate) async fn materialize(self: &Arc<Self>, set: &FeatureSet, as_of: AsOf) -> Result<Materialization> {
-        let pinned = self.pin(set).await?;
+        self.materialize_pinned(set, as_of, &self.pin(set).await?).await
+    }
+
+    /// As [`Materializer::materialize`], over these versions of the tables.
+    pub(crate) async fn materialize_pinned(
+        self: &Arc<Self>,
+        set: &FeatureSet,
+        as_of: AsOf,
+        pinned: &[Pinned],
+    ) -> Result<Materialization> {
         let inputs = pinned.iter().map(|p| input_table(p, as_of, set)).collect::<Result<Vec<_>>>()?;
         let id = materialization_id(&set.name, &set.fingerprint, as_of, set.cutoff, &inputs);
         if let Some(found) = self.find(set, as_of, id).await? {
@@ -82,8 +93,8 @@ impl Materializer {
         };
         let place = self.place(set, as_of, id);
         match &set.body {
-            Body::Rows(rows) => self.write_rows(rows, &pinned, &place, &mut manifest).await?,
-            Body::Entities(entities) => self.write_entities(entities, &pinned, &place, &mut manifest).await?,
+            Body::Rows(rows) => self.write_rows(rows, pinned, &place, &mut manifest).await?,
+            Body::Entities(entities) => self.write_entities(entities, pinned, &place, &mut manifest).await?,
         }
         manifest.rows = manifest.parts.iter().map(|part| part.rows).sum();
         let published = match place.put_if_absent(MANIFEST, manifest.to_json()?).await? {
@@ -100,12 +111,17 @@ impl Materializer {
     /// The materialization with this id, if it is published.
     async fn find(self: &Arc<Self>, set: &FeatureSet, as_of: AsOf, id: ContentId) -> Result<Option<Materialization>> {
         let place = self.place(set, as_of, id);
+        // What the cache knows counts only while the root holds it: somebody may have removed what was damaged.
         let manifest = match self.cache.manifest(id)? {
-            Some(manifest) => Some(manifest),
-            None => self.read_manifest(&place).await?,
+            Some(manifest) if place.head(MANIFEST).await?.is_some() => manifest,
+            _ => match self.read_manifest(&place).await? {
+                Some(manifest) => {
+                    self.cache.put_manifest(&manifest)?;
+                    manifest
+                }
+                None => return Ok(None),
+            },
         };
-        let Some(manifest) = manifest else { return Ok(None) };
-        self.cache.put_manifest(&manifest)?;
         Ok(Some(Materialization::new(self.clone(), set.clone(), place, manifest)))
     }
 
@@ -116,7 +132,16 @@ impl Materializer {
         for object in folder.list().await? {
             let name = folder.name_of(&object.location);
             let Some((made, MANIFEST)) = name.rsplit_once('/') else { continue };
-            let Some(manifest) = self.read_manifest(&folder.child(made)).await? else { continue };
+            // A manifest that cannot be read, or of another format, is not one of this definition's.
+            let manifest = match self.read_manifest(&folder.child(made)).await {
+                Ok(Some(manifest)) => manifest,
+                Ok(None) => continue,
+                Err(Error::Corrupt { .. } | Error::Format { .. }) => {
+                    tracing::warn!(folder = %folder, made, "skipped a manifest that cannot be read");
+                    continue;
+                }
+                Err(other) => return Err(other),
+            };
             // Two of one as-of differ in their facts: the later versions of the tables are the better knowledge.
             let rank = |m: &Manifest| (m.as_of, m.inputs.iter().map(|i| i.version).sum::<u64>(), m.id);
             let is_newer = newest.as_ref().is_none_or(|known| rank(&manifest) > rank(known));
@@ -193,27 +218,19 @@ impl Materializer {
         let spool = writer.finish()?;
         manifest.rows_seen = spool.rows();
 
-        // Learning reads files and computes: not on the threads that wait for the network.
+        // Learning and encoding compute and read files: not on the threads that wait for the network.
         let (name, own_set, as_of) = (manifest.set.clone(), set.clone(), manifest.as_of);
-        let learning =
-            tokio::task::spawn_blocking(move || Pipeline::learn(&name, &own_set, &spool, as_of).map(|learned| (learned, spool)));
-        let joined = learning.await.map_err(|e| Error::Step {
+        let work = tokio::task::spawn_blocking(move || learn_and_encode(&name, &own_set, &spool, as_of));
+        let made = work.await.map_err(|e| Error::Step {
             set: manifest.set.to_string(),
-            step: "learning".into(),
+            step: "learning and encoding".into(),
             reason: format!("an encoder or row selection panicked: {e}"),
-        })?;
-        let (Learned { pipeline, mut selections, encoders }, spool) = joined?;
-
-        let mut parts = PartWriter::new(place, output_schema(set, spool.schema(), &pipeline)?);
-        for batch in spool.batches(None)? {
-            let kept = pipeline.select(Apply::All, &batch?, Some(&mut selections))?;
-            parts.write(&output_batch(set, &pipeline, &parts.schema, &kept)?).await?;
-        }
-        manifest.columns = parts.schema.fields().iter().map(|f| Column::from_field(f)).collect();
+        })??;
+        manifest.columns = made.parts.schema.fields().iter().map(|f| Column::from_field(f)).collect();
         manifest.labels = set.labels.clone();
-        manifest.selections = selections;
-        manifest.encoders = encoders;
-        manifest.parts = parts.finish().await?;
+        manifest.selections = made.selections;
+        manifest.encoders = made.encoders;
+        manifest.parts = made.parts.publish(place).await?;
         Ok(())
     }
 
@@ -223,9 +240,9 @@ impl Materializer {
         manifest.rows_seen = rows.num_rows() as u64;
         manifest.keys = set.keys.clone();
         manifest.columns = rows.schema().fields().iter().map(|f| Column::from_field(f)).collect();
-        let mut parts = PartWriter::new(place, rows.schema());
-        parts.write(&rows).await?;
-        manifest.parts = parts.finish().await?;
+        let mut parts = Parts::new(rows.schema());
+        parts.write(&rows)?;
+        manifest.parts = parts.publish(place).await?;
         Ok(())
     }
 }
@@ -242,7 +259,8 @@ fn input_table(pinned: &Pinned, as_of: AsOf, set: &FeatureSet) -> Result<InputTa
     Ok(InputTable {
         table: pinned.version.table().clone(),
         version: pinned.version.version(),
-        null_event_times: files.iter().filter_map(|f| f.event).map(|bounds| bounds.nulls).sum(),
+        declared: pinned.version.declared().clone(),
+        null_event_times: pinned.version.null_event_times(),
         files: files
             .into_iter()
             .map(|f| InputFile { path: f.path.clone(), size: f.identity.size, content: f.identity.content() })
@@ -270,54 +288,69 @@ pub(crate) fn output_batch(set: &RowSet, pipeline: &Pipeline, schema: &SchemaRef
     Ok(RecordBatch::try_new(schema.clone(), columns)?)
 }
 
-/// Writes rows in order into files of a bounded size.
-struct PartWriter {
-    place: Location,
-    schema: SchemaRef,
-    open: Option<ParquetFile>,
-    parts: Vec<Part>,
+/// What became of an extract.
+struct Made {
+    parts: Parts,
+    selections: Vec<StepState>,
+    encoders: Vec<StepState>,
 }
 
-impl PartWriter {
-    fn new(place: &Location, schema: SchemaRef) -> Self {
-        Self { place: place.clone(), schema, open: None, parts: Vec::new() }
+fn learn_and_encode(name: &SetName, set: &RowSet, rows: &Spool, as_of: AsOf) -> Result<Made> {
+    let Learned { pipeline, mut selections, encoders } = Pipeline::learn(name, set, rows, as_of)?;
+    let mut parts = Parts::new(output_schema(set, rows.schema(), &pipeline)?);
+    for batch in rows.batches(None)? {
+        let kept = pipeline.select(Apply::All, &batch?, Some(&mut selections))?;
+        parts.write(&output_batch(set, &pipeline, &parts.schema, &kept)?)?;
+    }
+    Ok(Made { parts, selections, encoders })
+}
+
+/// Rows in order, in files of a bounded size on this machine's disk, until they are published.
+struct Parts {
+    schema: SchemaRef,
+    open: Option<ParquetFile>,
+    finished: Vec<FinishedParquet>,
+}
+
+impl Parts {
+    fn new(schema: SchemaRef) -> Self {
+        Self { schema, open: None, finished: Vec::new() }
     }
 
-    async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         let mut file = match self.open.take() {
             Some(file) => file,
             None => {
-                let name = format!("part-{:05}.parquet", self.parts.len());
                 let compression = Compression::ZSTD(ZstdLevel::default());
                 let properties =
-                    WriterProperties::builder().set_compression(compression).set_max_row_group_row_count(Some(256 << 10));
-                ParquetFile::create(&self.place, name, self.schema.clone(), properties.build())?
+                    WriterProperties::builder().set_compression(compression).set_max_row_group_row_count(Some(ROW_GROUP_ROWS));
+                ParquetFile::create(self.schema.clone(), properties.build())?
             }
         };
-        file.write(batch).await?;
-        let is_full = file.size() >= PART_BYTES;
-        self.open = Some(file);
-        if is_full { self.close().await } else { Ok(()) }
-    }
-
-    async fn close(&mut self) -> Result<()> {
-        let Some(file) = self.open.take() else { return Ok(()) };
-        let written = file.finish().await?;
-        let rows = u64::try_from(written.footer.metadata().file_metadata().num_rows()).unwrap_or(0);
-        let hash = written
-            .identity
-            .hash
-            .ok_or_else(|| Error::Corrupt { path: written.name.clone(), reason: "it was not hashed".into() })?;
-        self.parts.push(Part { name: written.name, rows, size: written.identity.size, hash });
+        file.write(batch)?;
+        if file.size() >= PART_BYTES {
+            self.finished.push(file.finish()?);
+        } else {
+            self.open = Some(file);
+        }
         Ok(())
     }
 
-    /// Completes the last part. A materialization without rows has one part too, which carries the schema.
-    async fn finish(mut self) -> Result<Vec<Part>> {
-        if self.parts.is_empty() && self.open.is_none() {
-            self.write(&RecordBatch::new_empty(self.schema.clone())).await?;
+    /// Puts all files into the store. A materialization without rows has one part too, which carries the schema.
+    async fn publish(mut self, place: &Location) -> Result<Vec<Part>> {
+        if self.finished.is_empty() && self.open.is_none() {
+            self.write(&RecordBatch::new_empty(self.schema.clone()))?;
         }
-        self.close().await?;
-        Ok(self.parts)
+        if let Some(file) = self.open.take() {
+            self.finished.push(file.finish()?);
+        }
+        let mut parts = Vec::with_capacity(self.finished.len());
+        for (i, file) in self.finished.into_iter().enumerate() {
+            let (rows, hash) = (file.rows(), file.hash);
+            let name = format!("part-{i:05}-{}.parquet", hash.short());
+            let size = file.publish(place, &name).await?.size;
+            parts.push(Part { name, rows, size, hash });
+        }
+        Ok(parts)
     }
 }

@@ -112,7 +112,15 @@ impl Online {
         let columns = key.iter().zip(fields).map(|(value, field)| value.to_array("the key", field.name(), field.data_type()));
         let row_key = codec.key(&columns.collect::<Result<Vec<_>>>()?)?;
         let found = self.materialization.owner().cache.row(self.materialization.id(), &row_key)?;
-        let Some(bytes) = found else { return Ok(None) };
+        let cache = &self.materialization.owner().cache;
+        let Some(bytes) = found else {
+            return match cache.has_rows(self.materialization.id())? {
+                true => Ok(None),
+                false => {
+                    Err(self.wrong_side("has been pushed out of the cache by newer materializations: open it for serving again"))
+                }
+            };
+        };
         let row = codec.decode(&bytes)?.ok_or_else(|| Error::Corrupt {
             path: format!("the cached row of key {key:?} of `{}`", self.materialization.set().name),
             reason: "its checksum does not fit; delete the cache directory, it will be rebuilt and nothing is lost".into(),

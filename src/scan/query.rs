@@ -14,17 +14,13 @@ use datafusion::{
 
 use super::AsOfTable;
 use crate::{
-    engine::{Engine, Parallelism},
+    engine::{CATALOG, Engine, Parallelism},
     error::{Error, Result},
-    name::{DEFAULT_DATABASE, TableName},
+    name::TableName,
 };
 
 /// The tables that a query may name.
 pub(crate) type Sources = Vec<(TableName, AsOfTable)>;
-
-/// DataFusion's own name for the database `default`.
-const DATAFUSION_DEFAULT: &str = "public";
-const CATALOG: &str = "datafusion";
 
 /// Functions that read the clock but do not call themselves volatile, since they hold still within one query.
 const CLOCK_FUNCTIONS: [&str; 5] = ["now", "current_timestamp", "current_date", "current_time", "today"];
@@ -39,7 +35,7 @@ pub(crate) fn tables_in(sql: &str) -> Result<Vec<TableName>> {
     let statement = state.sql_to_statement(sql, &dialect)?;
     let mut names = Vec::new();
     for reference in state.resolve_table_references(&statement)? {
-        let schema = reference.schema().filter(|schema| *schema != DATAFUSION_DEFAULT);
+        let schema = reference.schema();
         if schema == Some("information_schema") {
             continue;
         }
@@ -70,13 +66,12 @@ pub(crate) async fn query(
 fn session(engine: &Engine, parallelism: Parallelism, sources: Sources) -> Result<SessionContext> {
     let session = engine.session(parallelism, sources.iter().map(|(_, table)| table.place()))?;
     for (name, table) in sources {
-        let schema = if name.database() == DEFAULT_DATABASE { DATAFUSION_DEFAULT } else { name.database() };
         if let Some(catalog) = session.catalog(CATALOG)
-            && catalog.schema(schema).is_none()
+            && catalog.schema(name.database()).is_none()
         {
-            catalog.register_schema(schema, Arc::new(MemorySchemaProvider::new()))?;
+            catalog.register_schema(name.database(), Arc::new(MemorySchemaProvider::new()))?;
         }
-        let reference = datafusion::common::TableReference::full(CATALOG, schema, name.table());
+        let reference = datafusion::common::TableReference::full(CATALOG, name.database(), name.table());
         session.register_table(reference, Arc::new(table))?;
     }
     Ok(session)

@@ -48,7 +48,7 @@ impl Location {
         if meta.size != was.size {
             return Ok(false);
         }
-        if meta.e_tag == was.e_tag {
+        if meta.e_tag.is_some() && meta.e_tag == was.e_tag {
             return Ok(true);
         }
         match was.hash {

@@ -1,7 +1,13 @@
 //! A place in an object store: the store, and the prefix in it.
 //! Credentials go into the store's client and nowhere else: a location shows only scheme, bucket and path.
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{
+    fmt,
+    fs::File,
+    io::{Read, Seek, SeekFrom},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use datafusion::datasource::object_store::ObjectStoreUrl;
@@ -10,11 +16,15 @@ use object_store::{
     ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
     aws::AmazonS3Builder,
     aws::S3ConditionalPut,
+    buffered::BufWriter,
     local::LocalFileSystem,
     memory::InMemory,
     path::{Path, PathPart},
 };
+use tokio::io::AsyncWriteExt;
 use url::Url;
+
+use super::local;
 
 use crate::error::{Error, Result};
 
@@ -52,7 +62,7 @@ impl Locations {
     /// # Errors
     /// [`Error::InvalidLocation`] when `base` is not a URL.
     pub fn mount(mut self, base: &str, store: Arc<dyn ObjectStore>) -> Result<Self> {
-        let base = Url::parse(base).map_err(|e| invalid(base, e))?;
+        let base = Url::parse(base).map_err(|e| invalid(&without_credentials(base), e))?;
         self.mounted.push((bucket_of(&base)?, store));
         Ok(self)
     }
@@ -64,7 +74,7 @@ impl Locations {
     /// # Errors
     /// [`Error::InvalidLocation`] when it is neither, or its options do not fit.
     pub fn open(&self, text: &str) -> Result<Location> {
-        let Some(url) = as_url(text) else { return local(text) };
+        let Some(url) = as_url(text) else { return local_place(text) };
         let base = bucket_of(&url)?;
         let prefix = Path::from_url_path(url.path()).map_err(|e| invalid(&shown(&url), e))?;
         if let Some((_, store)) = self.mounted.iter().find(|(mounted, _)| *mounted == base) {
@@ -73,7 +83,7 @@ impl Locations {
         match url.scheme() {
             "file" => {
                 let path = url.to_file_path().map_err(|()| invalid(&shown(&url), "it is not a path of this machine"))?;
-                local(&path.to_string_lossy())
+                local_place(&path.to_string_lossy())
             }
             "memory" => Ok(Location { store: Arc::new(InMemory::new()), base, prefix, is_local: false }),
             "s3" => {
@@ -110,6 +120,11 @@ fn bucket_of(url: &Url) -> Result<Url> {
     Url::parse(&text).map_err(|e| invalid(&shown(url), e))
 }
 
+/// A path or URL as it may be shown.
+pub(crate) fn without_credentials(text: &str) -> String {
+    as_url(text).map_or_else(|| text.to_owned(), |url| shown(&url))
+}
+
 /// The URL without user, password and query, where credentials hide.
 fn shown(url: &Url) -> String {
     format!("{}://{}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path())
@@ -119,7 +134,7 @@ fn invalid(location: &str, reason: impl fmt::Display) -> Error {
     Error::InvalidLocation { location: location.into(), reason: reason.to_string() }
 }
 
-fn local(text: &str) -> Result<Location> {
+fn local_place(text: &str) -> Result<Location> {
     let absolute = std::path::absolute(text).map_err(|e| invalid(text, e))?;
     let prefix = Path::from_absolute_path(normalized(&absolute)).map_err(|e| invalid(text, e))?;
     let base = Url::parse("file:///").map_err(|e| invalid(text, e))?;
@@ -228,8 +243,35 @@ impl Location {
         }
     }
 
+    /// Puts the content of a file under a name; the object appears whole, and is durable when this returns.
+    pub(crate) async fn upload(&self, name: &str, file: File) -> Result<()> {
+        let mut sink = BufWriter::new(self.store.clone(), self.path(name));
+        let file = Arc::new(file);
+        let mut offset = 0;
+        loop {
+            let source = file.clone();
+            let chunk = blocking(move || read_at(&source, offset)).await?;
+            if chunk.is_empty() {
+                break;
+            }
+            offset += chunk.len() as u64;
+            sink.put(chunk).await?;
+        }
+        sink.shutdown().await.map_err(|e| match e.downcast::<object_store::Error>() {
+            Ok(own) => Error::Storage(own),
+            Err(source) => Error::Io { path: self.child(name).to_string().into(), source },
+        })?;
+        match self.child(name).local_dir() {
+            Some(path) => blocking(move || local::sync(&path)).await,
+            None => Ok(()),
+        }
+    }
+
     /// Publishes an object under a name that does not exist yet: atomic, and the first writer wins.
     pub(crate) async fn put_if_absent(&self, name: &str, bytes: Vec<u8>) -> Result<Published> {
+        if let Some(path) = self.child(name).local_dir() {
+            return blocking(move || local::put_if_absent(&path, &bytes)).await;
+        }
         let options = PutOptions::from(PutMode::Create);
         match self.store.put_opts(&self.path(name), PutPayload::from(bytes), options).await {
             Ok(_) => Ok(Published::New),
@@ -238,6 +280,20 @@ impl Location {
             Err(other) => Err(other.into()),
         }
     }
+}
+
+const CHUNK_BYTES: u64 = 4 << 20;
+
+fn read_at(mut file: &File, offset: u64) -> Result<Bytes> {
+    let mut chunk = Vec::new();
+    let read = file.seek(SeekFrom::Start(offset)).and_then(|_| file.take(CHUNK_BYTES).read_to_end(&mut chunk));
+    read.map_err(|source| Error::Io { path: "a temporary file".into(), source })?;
+    Ok(chunk.into())
+}
+
+/// Runs what waits for the disk off the threads that wait for the network.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|e| Error::Io { path: "a background task".into(), source: e.into() })?
 }
 
 /// What became of a put-if-absent.

@@ -2,10 +2,11 @@
 //! All input and output of this library passes through here or through DataFusion with the same stores.
 
 mod files;
+mod local;
 mod location;
 mod parquet_io;
 
 pub use files::FileIdentity;
-pub(crate) use location::Published;
 pub use location::{Location, Locations};
-pub(crate) use parquet_io::{ObjectReader, ParquetFile, read_footer};
+pub(crate) use location::{Published, without_credentials};
+pub(crate) use parquet_io::{FinishedParquet, ObjectReader, ParquetFile, read_footer};

@@ -1,17 +1,22 @@
-//! Parquet over an object store: reading by ranges, writing as a stream that is hashed on its way.
+//! Parquet over an object store: reading by ranges, writing by way of a local file that is hashed as it grows.
 //! It decides nothing about schemas, rows or names.
 
-use std::{fmt, ops::Range, sync::Arc};
+use std::{
+    fs::File,
+    io::{BufWriter, Write},
+    ops::Range,
+    sync::Arc,
+};
 
+use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, buffered::BufWriter};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use parquet::{
     arrow::{
-        AsyncArrowWriter,
+        ArrowWriter,
         arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions},
         async_reader::AsyncFileReader,
-        async_writer::AsyncFileWriter,
     },
     errors::{ParquetError, Result as ParquetResult},
     file::{
@@ -19,10 +24,13 @@ use parquet::{
         properties::WriterProperties,
     },
 };
-use tokio::io::AsyncWriteExt;
+use tempfile::NamedTempFile;
 
 use super::{FileIdentity, Location};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    name::ContentId,
+};
 
 /// Reads ranges of one object for the Parquet decoder.
 #[derive(Debug, Clone)]
@@ -80,27 +88,36 @@ pub(crate) async fn read_footer(place: &Location, object: &ObjectMeta) -> Result
     })
 }
 
-/// A Parquet file on its way into an object store. Nothing is there before [`ParquetFile::finish`].
+/// A Parquet file being written, on this machine's disk first.
+///
+/// Its name in the store can then hold its hash: a name never means two contents, whoever writes it, and a file that is
+/// there already need not be written again.
 pub(crate) struct ParquetFile {
-    place: Location,
-    name: String,
-    writer: AsyncArrowWriter<Hashing>,
+    file: NamedTempFile,
+    writer: ArrowWriter<Hashing>,
+}
+
+/// A Parquet file that is written and not yet published.
+pub(crate) struct FinishedParquet {
+    file: NamedTempFile,
+    pub(crate) hash: ContentId,
+    pub(crate) footer: ArrowReaderMetadata,
+}
+
+fn disk(source: std::io::Error) -> Error {
+    Error::Io { path: "a temporary file".into(), source }
 }
 
 impl ParquetFile {
-    pub(crate) fn create(
-        place: &Location,
-        name: String,
-        schema: arrow::datatypes::SchemaRef,
-        properties: WriterProperties,
-    ) -> Result<Self> {
-        let sink = BufWriter::new(place.store().clone(), place.path(&name));
-        let sink = Hashing { sink, hasher: blake3::Hasher::new() };
-        Ok(Self { place: place.clone(), name, writer: AsyncArrowWriter::try_new(sink, schema, Some(properties))? })
+    pub(crate) fn create(schema: SchemaRef, properties: WriterProperties) -> Result<Self> {
+        let file = NamedTempFile::with_prefix("asof-write-").map_err(disk)?;
+        let sink = BufWriter::with_capacity(1 << 20, file.reopen().map_err(disk)?);
+        let writer = ArrowWriter::try_new(Hashing { sink, hasher: blake3::Hasher::new() }, schema, Some(properties))?;
+        Ok(Self { file, writer })
     }
 
-    pub(crate) async fn write(&mut self, batch: &arrow::array::RecordBatch) -> Result<()> {
-        Ok(self.writer.write(batch).await?)
+    pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        Ok(self.writer.write(batch)?)
     }
 
     /// Bytes so far: those written, and an estimate for those still in memory.
@@ -108,45 +125,49 @@ impl ParquetFile {
         self.writer.bytes_written() + self.writer.in_progress_size()
     }
 
-    /// Completes the upload; the file appears whole.
-    pub(crate) async fn finish(mut self) -> Result<Written> {
-        let footer = self.writer.finish().await?;
-        let hash = self.writer.into_inner().hasher.finalize();
-        let meta = self.place.head(&self.name).await?.ok_or_else(|| Error::Corrupt {
-            path: self.place.child(&self.name).to_string(),
-            reason: "it vanished right after it was written; is another process cleaning the root?".into(),
-        })?;
-        let identity = FileIdentity { size: meta.size, e_tag: meta.e_tag, hash: Some(hash.into()) };
+    pub(crate) fn finish(mut self) -> Result<FinishedParquet> {
+        let footer = self.writer.finish()?;
+        let written = self.writer.inner_mut();
+        written.sink.flush().map_err(disk)?;
+        let hash = written.hasher.finalize().into();
         let footer = ArrowReaderMetadata::try_new(Arc::new(footer), ArrowReaderOptions::default())?;
-        Ok(Written { name: self.name, identity, footer })
+        Ok(FinishedParquet { file: self.file, hash, footer })
     }
 }
 
-/// A file that was written.
-pub(crate) struct Written {
-    pub(crate) name: String,
-    pub(crate) identity: FileIdentity,
-    pub(crate) footer: ArrowReaderMetadata,
+impl FinishedParquet {
+    pub(crate) fn rows(&self) -> u64 {
+        u64::try_from(self.footer.metadata().file_metadata().num_rows()).unwrap_or(0)
+    }
+
+    /// Puts the file under this name, which must hold its hash; it appears whole, and is durable when this returns.
+    pub(crate) async fn publish(self, place: &Location, name: &str) -> Result<FileIdentity> {
+        let file = self.file.reopen().map_err(disk)?;
+        let size = file.metadata().map_err(disk)?.len();
+        if place.head(name).await?.is_none_or(|there| there.size != size) {
+            place.upload(name, file).await?;
+        }
+        let meta = place.head(name).await?.ok_or_else(|| Error::Corrupt {
+            path: place.child(name).to_string(),
+            reason: "it vanished right after it was written; is another process cleaning the root?".into(),
+        })?;
+        Ok(FileIdentity { size: meta.size, e_tag: meta.e_tag, hash: Some(self.hash) })
+    }
 }
 
 struct Hashing {
-    sink: BufWriter,
+    sink: BufWriter<File>,
     hasher: blake3::Hasher,
 }
 
-impl AsyncFileWriter for Hashing {
-    fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, ParquetResult<()>> {
-        self.hasher.update(&bytes);
-        async move { self.sink.put(bytes).await.map_err(|e| ParquetError::External(Box::new(e))) }.boxed()
+impl Write for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let count = self.sink.write(bytes)?;
+        self.hasher.update(&bytes[..count]);
+        Ok(count)
     }
 
-    fn complete(&mut self) -> BoxFuture<'_, ParquetResult<()>> {
-        async move { self.sink.shutdown().await.map_err(|e| ParquetError::External(Box::new(e))) }.boxed()
-    }
-}
-
-impl fmt::Debug for ParquetFile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ParquetFile({})", self.place.child(&self.name))
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.sink.flush()
     }
 }

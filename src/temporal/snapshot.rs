@@ -120,7 +120,8 @@ impl<'a> Entities<'a> {
 
     fn take_in(&mut self, batch: &RecordBatch) -> Result<()> {
         let keys = self.keys.rows(batch)?;
-        let values = self.values.rows(batch)?;
+        let decides = !self.values.positions.is_empty();
+        let values = if decides { Some(self.values.rows(batch)?) } else { None };
         let stored = self.times.iter().map(|(p, _)| stored_times(batch.column(*p))).collect::<Result<Vec<_>>>()?;
         let numbers = self.numbers(batch)?;
         let fresh =
@@ -143,6 +144,7 @@ impl<'a> Entities<'a> {
                     }
                 }
             }
+            let Some(values) = &values else { continue };
             let instants: Vec<i64> =
                 self.times.iter().zip(&stored).map(|((_, scale), t)| instant(*scale, t.value(row))).collect();
             let is_newer = entity
@@ -187,7 +189,7 @@ impl<'a> Entities<'a> {
         let mut fields: Vec<Field> = self.keys.fields.iter().map(|f| f.clone().with_nullable(false)).collect();
 
         let newest = entities.iter().filter_map(|(_, entity)| entity.newest.as_ref().map(|(_, values)| values.row()));
-        let values = self.values.converter.convert_rows(newest)?;
+        let values = if self.values.positions.is_empty() { Vec::new() } else { self.values.converter.convert_rows(newest)? };
         let ties = self.question.tie_break.len();
         for (i, (_, output)) in self.question.lookups.iter().enumerate() {
             columns.push(values[ties + i].clone());
@@ -222,5 +224,5 @@ fn instant(scale: TimeScale, stored: i64) -> i64 {
     if scale.zone == crate::time::Zone::UTC {
         return stored;
     }
-    i64::try_from(scale.instant_ns(stored) / i128::from(scale.unit.nanos())).unwrap_or(stored)
+    i64::try_from(scale.instant_ns(stored).div_euclid(i128::from(scale.unit.nanos()))).unwrap_or(stored)
 }

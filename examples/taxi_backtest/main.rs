@@ -1,0 +1,121 @@
+//! The main job: a year of taxi trips in, a table of twelve fits out, a picture, and three requests served.
+//!
+//! ```text
+//! cargo run --release --example taxi_backtest                     # trips made from a seed
+//! cargo run --release --example taxi_backtest -- --facts DIR      # real monthly files
+//! ```
+
+#[path = "../data/taxi.rs"]
+pub mod taxi;
+
+use std::{error::Error, path::PathBuf};
+
+use asof::{
+    AsOf, FeatureStore, Materialization, StoreOptions,
+    backtest::{Backtest, Folds, Learner, LinearRegression},
+    catalog::{FactTable, KnownAt, TableVersion},
+    ingest::{Ingest, LoadReport, OnReject},
+    report::{Line, Scatter},
+    time::Zone,
+};
+use chrono::{Datelike, NaiveDate};
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Backtests the fare of a taxi ride, month by month.
+#[derive(Parser)]
+struct Args {
+    /// A folder of monthly CSV or Parquet files of yellow-taxi trips, instead of generated ones.
+    #[arg(long)]
+    facts: Option<PathBuf>,
+    /// Where to write the picture.
+    #[arg(long, default_value = "taxi_backtest.png")]
+    picture: PathBuf,
+    /// The store's root; a temporary directory when it is left out.
+    #[arg(long)]
+    root: Option<String>,
+    /// Generated trips per month.
+    #[arg(long, default_value_t = taxi::Config::default().trips_per_month)]
+    trips_per_month: u32,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let args = Args::parse();
+    let work = tempfile::tempdir()?;
+    let root = args.root.clone().unwrap_or_else(|| work.path().join("store").to_string_lossy().into_owned());
+    let store = FeatureStore::open_with(&root, StoreOptions::default()).await?;
+    store.register(asof_features::taxi_v1()?)?;
+
+    // 1. Facts: local New York times without a zone; a fare is known when the trip ends.
+    let new_york: Zone = "America/New_York".parse()?;
+    let facts = args.facts.clone().unwrap_or_else(|| work.path().join("trips"));
+    if args.facts.is_none() {
+        let config = taxi::Config { trips_per_month: args.trips_per_month, ..Default::default() };
+        taxi::write_csv(&config, &facts)?;
+        println!("generated {} trips of {} (seed {})", 12 * config.trips_per_month, config.year, config.seed);
+    }
+    let table = FactTable::new("pickup_at", KnownAt::column("dropoff_at")).zone(new_york);
+    let load = Ingest::new("nyc_taxi", table)?
+        .from(facts.to_string_lossy())
+        .rename("pickup_datetime", "pickup_at")
+        .rename("dropoff_datetime", "dropoff_at")
+        .rename("pickup_location_id", "pickup_zone")
+        .on_reject(OnReject::Skip);
+    let LoadReport { version, rows, rejected, .. } = store.ingest(&load).await?;
+    println!("loaded {rows} trips into {} partitions, {rejected} rejected\n", version.partitions().len());
+
+    // 2. Fit at each month's first instant on what was visible, score the month that follows.
+    let folds = folds(&version, new_york)?;
+    let last = folds.iter().last().ok_or("there is no month to score")?.as_of();
+    let bar =
+        ProgressBar::new(folds.iter().count() as u64).with_style(ProgressStyle::with_template("{bar:30} {pos}/{len} folds")?);
+    let steps = bar.clone();
+    let backtest = Backtest::new("taxi_v1", "total_amount", folds).on_progress(move |done| steps.set_position(done as u64));
+    let report = store.backtest(&backtest).await?;
+    bar.finish_and_clear();
+    println!("{report}");
+
+    // 3. The last fit as a picture.
+    let trained = store.materialize("taxi_v1", last).await?;
+    let data = trained.dataset("total_amount").await?;
+    let model = LinearRegression.fit(&data)?.linear().ok_or("a linear regression is linear")?;
+    let (x, y) = (data.records.column(0).to_vec(), data.targets.to_vec());
+    let title = format!("Taxi rides in business hours, as known at {last}");
+    let line = Some(Line { slope: model.slopes[0], intercept: model.intercept });
+    let (x_label, y_label) = ("trip distance (miles)", "total amount (dollars)");
+    Scatter { title: &title, x_label, y_label, x: &x, y: &y, line }.write_png(&args.picture)?;
+    println!("wrote {}", args.picture.display());
+
+    serve(&store, &trained, &x).await
+}
+
+/// 4. Three requests, answered with the states of the training side.
+async fn serve(store: &FeatureStore, trained: &Materialization, training: &[f64]) -> Result<(), Box<dyn Error>> {
+    let online = store.online_for(trained).await?;
+    for &distance in training.iter().step_by((training.len() / 3).max(1)).take(3) {
+        let served = online.encode_row(&[("trip_distance", distance.into())])?.number("trip_distance")?;
+        let agrees = served.map(f64::to_bits) == Some(distance.to_bits());
+        println!("request: {distance:5.2} miles -> feature {served:?}, as in training: {agrees}");
+        if !agrees {
+            return Err("online and offline differ".into());
+        }
+    }
+    println!("online and offline agree bit for bit");
+    Ok(())
+}
+
+/// A fold for each month that has facts before it; a few misdated trips do not make a month.
+fn folds(version: &TableVersion, zone: Zone) -> Result<Folds, Box<dyn Error>> {
+    let partitions = version.partitions();
+    let typical = partitions.iter().map(|p| p.rows).max().unwrap_or(0) / 100;
+    let local_month = |instant: AsOf| zone.local(instant.micros()).map(|t| t.date());
+    let months: Vec<NaiveDate> = partitions
+        .iter()
+        .filter(|p| p.rows > typical)
+        .filter_map(|p| local_month(p.event_times?.0))
+        .filter_map(|day| NaiveDate::from_ymd_opt(day.year(), day.month(), 1))
+        .collect();
+    let (first, last) = (months.get(1).ok_or("a backtest needs two months of facts")?, months[months.len() - 1]);
+    Ok(Folds::monthly(*first, last, zone)?)
+}
