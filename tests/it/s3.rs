@@ -182,3 +182,34 @@ async fn credentials_show_in_no_error_and_no_debug_output() {
     // What has failed tells where, and which access was refused.
     assert!(texts[1].contains("403") || texts[1].contains("Denied") || texts[1].contains("Signature"), "{}", texts[1]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_in_a_url_is_neither_told_nor_kept() {
+    let (server, facts, root) = (S3Server::start("lab").await.unwrap(), temp_dir(), temp_dir());
+    month_files(facts.path()).await;
+    let client = client(&server);
+    for name in files_below(facts.path()) {
+        let bytes = std::fs::read(facts.path().join(&name)).unwrap();
+        client.put(&Key::from(format!("facts/{name}")), PutPayload::from(bytes)).await.unwrap();
+    }
+    let good = locations(&server, server.access_key(), server.secret_key());
+    let options = StoreOptions::default().locations(good).cache_in_memory();
+    let store = FeatureStore::open_with(root.path().to_str().unwrap(), options).await.unwrap();
+    let url = "s3://user:p4ssw0rd@lab";
+    let mut texts = Vec::new();
+    let load = |source: &str| Ingest::new("nyc_taxi", trips_table()).unwrap().from(format!("{url}/{source}"));
+    for source in ["nowhere", "nowhere/*.csv", "["] {
+        let error = store.ingest(&load(source)).await.unwrap_err();
+        texts.push(format!("{error} {error:?}"));
+    }
+    let error = store.register_table("nyc_taxi", &format!("{url}/nowhere"), trips_table()).await.unwrap_err();
+    texts.push(format!("{error} {error:?}"));
+    let table = store.register_table("nyc_taxi", &format!("{url}/facts"), trips_table()).await.unwrap();
+    texts.push(format!("{table} {table:?}"));
+    for name in files_below(root.path()) {
+        texts.push(format!("{name}: {}", std::fs::read_to_string(root.path().join(&name)).unwrap()));
+    }
+    let shown: Vec<_> =
+        texts.iter().filter(|text| text.contains("p4ssw0rd")).map(|text| text.chars().take(160).collect::<String>()).collect();
+    assert!(shown.is_empty(), "{}", shown.join("\n"));
+}
