@@ -428,10 +428,9 @@ async fn csv_files_of_odd_shapes_are_read_or_refused_whole() {
             "quoted.csv",
             format!("at,ended,note\n{row},\"two\nlines\"\n{row},\"three\n\nlines\"\nnever,{row}\n"),
             "line 7",
-            "fields",
+            "`never`",
         ),
         ("late.csv", format!("at,ended,note\n{row},\"two\nlines\"\nnever,2014-01-05,x\n"), "line 4", "`never`"),
-        ("crlf.csv", format!("at,ended,note\r\n{row},a\r\n{row},b\r\nnever,2014-01-05,x\r\n"), "line 4", "`never`"),
         ("year.csv", format!("at,ended,note\n{row},a\n2014-02-30 00:00:00,2014-03-01,x\n"), "line 3", "no such date"),
     ] {
         says!(bench.refuses(&bad(name, content.as_bytes())).await, Error::RejectedRows { .. }, name, line, reason, "`other`");
@@ -465,6 +464,83 @@ async fn csv_files_of_odd_shapes_are_read_or_refused_whole() {
         bench.store.sql("SELECT note FROM quoted WHERE note LIKE '%\"%'", march()).await.unwrap().to_string().await.unwrap();
     assert!(note.contains("\"b\""), "{note}");
     bench.works().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reject_has_the_line_that_an_editor_shows_whatever_ends_the_lines() {
+    let bench = Bench::new().await;
+    let row = "2014-01-05 10:00:00,2014-01-05 10:20:00";
+    let mut wrong = Vec::new();
+    for (name, content, line) in [
+        ("lf.csv", format!("at,ended,note\n{row},a\n{row},b\nnever,2014-01-05,x\n"), 4),
+        ("open.csv", format!("at,ended,note\n{row},a\nnever,2014-01-05,x"), 3),
+        ("crlf.csv", format!("at,ended,note\r\n{row},a\r\n{row},b\r\nnever,2014-01-05,x\r\n"), 4),
+        ("crlf_quoted.csv", format!("at,ended,note\r\n{row},\"a\r\nb\"\r\nnever,2014-01-05,x\r\n"), 4),
+        ("blank.csv", format!("at,ended,note\n{row},a\n\n\nnever,2014-01-05,x\n"), 5),
+    ] {
+        let error = bench.refuses(&bench.load("other", name, content)).await.to_string();
+        if !error.contains(&format!("{name}` line {line},")) {
+            wrong.push(format!("not line {line}: {error}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_list_of_rejects_is_that_of_the_run_that_names_it() {
+    let bench = Bench::new().await;
+    let row = "2014-01-05 10:00:00,2014-01-05 10:20:00";
+    let load = bench.load("flags", "flags.csv", format!("at,ended,flag\n{row},1\nnever,{row}\n{row},2\n"));
+    let listed = async || match bench.refuses(&load).await {
+        Error::RejectedRows { reject_file, count, .. } => {
+            (count, fs::read_to_string(reject_file).unwrap().lines().count() as u64 - 1)
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(listed().await, (1, 1));
+    // Meanwhile the table is made by a file of truth values, which numbers are not.
+    bench.store.ingest(&bench.load("flags", "true.csv", format!("at,ended,flag\n{row},true\n"))).await.unwrap();
+    assert_eq!(listed().await, (3, 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parquet_file_with_a_flipped_bit_is_named_or_read_never_a_panic() {
+    let bench = Bench::new().await;
+    let rows: Vec<f64> = (0..500).map(f64::from).collect();
+    let at = TimestampMicrosecondArray::from_iter_values((0..500).map(|i| 1_388_916_000_000_000 + i * 60_000_000));
+    let columns: [(&str, ArrayRef); 2] =
+        [("at", Arc::new(at.with_timezone("UTC"))), ("fare", Arc::new(Float64Array::from(rows)))];
+    let file = write_parquet(bench.data.path(), "good.parquet", &RecordBatch::try_from_iter(columns).unwrap());
+    let good = fs::read(file).unwrap();
+    let (mut refused, mut wrong) = (0, Vec::new());
+    for (i, at) in (0..good.len()).step_by(good.len() / 60).enumerate() {
+        let (mut flipped, name) = (good.clone(), format!("flipped_{i}/a.parquet"));
+        flipped[at] ^= 0x40;
+        let file = bench.file(&name, flipped);
+        let load = Ingest::new(&format!("loaded_{i}"), at_once()).unwrap().from(file.clone());
+        let loading = AssertUnwindSafe(bench.store.ingest(&load)).catch_unwind().await.map(|done| done.map(drop));
+        let folder = Path::new(&file).parent().unwrap().to_str().unwrap().to_owned();
+        let found = format!("found_{i}");
+        let registering = AssertUnwindSafe(async {
+            bench.store.register_table(&found, &folder, at_once()).await?;
+            bench.store.sql(&format!("SELECT * FROM {found}"), march()).await?.collect().await?;
+            Ok(())
+        });
+        for (way, outcome) in [("loading", loading), ("registering", registering.catch_unwind().await)] {
+            match outcome {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) if way == "registering" || error.to_string().contains(&name) => {
+                    assert!(!error.to_string().is_empty());
+                    refused += 1;
+                }
+                Ok(Err(error)) => wrong.push(format!("{way}, byte {at}: {error:?}")),
+                Err(panic) => wrong.push(format!("{way}, byte {at}: panic: {:?}", panic.downcast_ref::<String>())),
+            }
+        }
+    }
+    bench.works().await;
+    println!("{refused} refused");
+    assert!(wrong.is_empty() && refused > 0, "{}", wrong.join("\n"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

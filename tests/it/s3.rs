@@ -213,3 +213,34 @@ async fn a_password_in_a_url_is_neither_told_nor_kept() {
         texts.iter().filter(|text| text.contains("p4ssw0rd")).map(|text| text.chars().take(160).collect::<String>()).collect();
     assert!(shown.is_empty(), "{}", shown.join("\n"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_a_disk_has_spoilt_under_their_old_tag_are_an_error_and_no_panic() {
+    let (server, data) = (S3Server::start("lab").await.unwrap(), temp_dir());
+    write_trips(data.path(), 60);
+    let store = remote(&server).await;
+    load_trips(&store, data.path()).await;
+    let made = store.materialize("taxi_v1", as_of()).await.unwrap();
+    let expected = bits(&made).await;
+    let stored: Vec<_> = client(&server).list(None).try_collect().await.unwrap();
+    let is_part = |key: &&String| key.contains("materialized/taxi_v1") && key.ends_with(".parquet");
+    let keys: Vec<String> = stored.iter().map(|o| o.location.to_string()).collect();
+    let part = server.object_file(keys.iter().find(is_part).unwrap());
+    let good = std::fs::read(&part).unwrap();
+    let mut bad = good.clone();
+    bad[good.len() / 3] ^= 1;
+    std::fs::write(&part, &bad).unwrap();
+    assert!(matches!(made.verify().await, Err(asof::Error::Corrupt { .. })));
+    std::fs::write(&part, &good).unwrap();
+    made.verify().await.unwrap();
+    assert_eq!(bits(&made).await, expected);
+
+    let name = store.describe("nyc_taxi").await.unwrap().files()[0].path.clone();
+    let fact = server.object_file(&format!("r/facts/default/nyc_taxi/{name}"));
+    let good = std::fs::read(&fact).unwrap();
+    std::fs::write(&fact, vec![0x5a; good.len()]).unwrap();
+    let rows = store.sql("SELECT * FROM nyc_taxi", as_of()).await.unwrap().collect().await.unwrap_err();
+    println!("{rows}");
+    std::fs::write(&fact, good).unwrap();
+    assert!(store.sql("SELECT * FROM nyc_taxi", as_of()).await.unwrap().count().await.unwrap() > 0);
+}
