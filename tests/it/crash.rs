@@ -21,6 +21,7 @@ use asof::{
 };
 use bytes::Bytes;
 use chrono::TimeDelta;
+use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray};
 use futures::{
     FutureExt, StreamExt,
     future::BoxFuture,
@@ -33,7 +34,8 @@ use object_store::{
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use crate::support::{
-    bits, bits_of, child, copy_dir, files_below, load_trips, store_with, temp_dir, version_text, write_text, write_trips,
+    bits, bits_of, child, copy_dir, files_below, load_trips, store_with, temp_dir, version_text, write_parquet, write_text,
+    write_trips,
 };
 
 const AS_OF: &str = "2014-07-01T04:00:00Z";
@@ -414,14 +416,14 @@ async fn a_load_whose_any_call_fails_leaves_the_old_table_or_the_new() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_load_of_large_files_fails_as_cleanly_in_the_middle_of_an_upload() {
-    // Texts that do not compress, so that files are uploaded in parts.
+    // Texts that do not compress, so that a file is uploaded in parts.
     let (data, mut chance) = (temp_dir(), StdRng::seed_from_u64(3));
-    let mut text = "at,zone,miles,fare,note\n".to_owned();
-    for day in 1..=12 {
-        let note: String = (0..1 << 20).map(|_| char::from(chance.random_range(b'a'..=b'z'))).collect();
-        text += &format!("2014-01-{day} 10:00:00,1,2.5,11,{note}{note}\n");
-    }
-    let large = PathBuf::from(write_text(data.path(), "large.csv", text));
+    let mut note = || -> String { (0..1 << 20).map(|_| char::from(chance.random_range(b' '..=b'~'))).collect() };
+    let notes: ArrayRef = Arc::new(StringArray::from_iter_values((0..14).map(|_| note())));
+    let at = TimestampMicrosecondArray::from_iter_values((0..14).map(|day| 1_388_916_000_000_000 + day * 86_400_000_000));
+    let columns: [(&str, ArrayRef); 2] = [("at", Arc::new(at.with_timezone("UTC"))), ("note", notes)];
+    let large = write_parquet(data.path(), "large.parquet", &RecordBatch::try_from_iter(columns).unwrap());
+    let large = PathBuf::from(large);
     let rows: Seen =
         |store| async move { store.describe("rides").await.map_or_else(|_| "nothing".into(), |v| version_text(&v)) }.boxed();
     let of_uploads = |call: &str| ["begin", "part", "complete"].contains(&call.split(' ').next().unwrap_or_default());
