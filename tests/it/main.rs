@@ -1,9 +1,12 @@
 //! The integration tests, one binary; a file per theme.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
+mod bad_input;
+mod crash;
 mod layers;
 mod main_job;
 mod real_data;
+mod s3;
 mod s3_server;
 mod support;
 #[path = "../../examples/data/taxi.rs"]

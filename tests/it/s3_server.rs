@@ -6,6 +6,7 @@
 // Each test uses its part of this helper.
 #![allow(dead_code, unreachable_pub)]
 
+use std::collections::HashMap;
 use std::error::Error;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -26,7 +27,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use s3s::auth::SimpleAuth;
 use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, CompleteMultipartUploadInput, CompleteMultipartUploadOutput,
-    CopyObjectInput, CopyObjectOutput, CreateMultipartUploadInput, CreateMultipartUploadOutput, DeleteObjectInput,
+    CopyObjectInput, CopyObjectOutput, CopySource, CreateMultipartUploadInput, CreateMultipartUploadOutput, DeleteObjectInput,
     DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, ETag, ETagCondition, GetObjectInput,
     GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput, ListObjectsV2Input,
     ListObjectsV2Output, PutObjectInput, PutObjectOutput, StreamingBlob, Timestamp, TimestampFormat, UploadPartCopyInput,
@@ -45,6 +46,9 @@ const ACCESS_KEY: &str = "AKIATESTR7Q2M5X9VD3K";
 const SECRET_KEY: &str = "t3stOnly/9fXbW2kq+VzH7mLr0NcYd5uEaPjGs1w";
 /// How long a shutdown waits for requests in flight.
 const GRACE: Duration = Duration::from_secs(1);
+/// Parts of keys that are longer than this are stored under their first characters and a hash.
+const LONGEST_PART: usize = 48;
+const KEPT_PART: usize = 32;
 /// The longest file name that the usual file systems take.
 const MAX_FILE_NAME: usize = 255;
 
@@ -57,6 +61,7 @@ pub struct S3Server {
     bucket: String,
     address: SocketAddr,
     traffic: Arc<Traffic>,
+    names: Arc<Names>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -70,12 +75,14 @@ impl S3Server {
         let root = tempfile::tempdir()?;
         std::fs::create_dir(root.path().join(bucket))?;
         let traffic = Arc::new(Traffic::default());
+        let names = Arc::new(Names::default());
         let service = {
             let mut builder = S3ServiceBuilder::new(ConditionalFs {
                 fs: FileSystem::new(root.path()).map_err(|e| format!("{e:?}"))?,
                 root: root.path().to_owned(),
                 order: RwLock::new(()),
                 traffic: Arc::clone(&traffic),
+                names: Arc::clone(&names),
             });
             builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
             builder.build()
@@ -86,7 +93,7 @@ impl S3Server {
         let thread =
             std::thread::Builder::new().name("s3-server".to_owned()).spawn(move || run(service, counted, ready, stopped))?;
         let address = started.await??;
-        Ok(Self { root, bucket: bucket.to_owned(), address, traffic, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { root, bucket: bucket.to_owned(), address, traffic, names, stop: Some(stop), thread: Some(thread) })
     }
 
     /// The base URL, as `http://127.0.0.1:PORT`.
@@ -119,7 +126,7 @@ impl S3Server {
     /// The server keeps ETags beside the objects: bytes changed in this file are served under the
     /// old ETag, as after a fault of the disk. A file put here by hand gets the MD5 of its bytes.
     pub fn object_file(&self, key: &str) -> PathBuf {
-        self.root.path().join(&self.bucket).join(key)
+        self.root.path().join(&self.bucket).join(self.names.stored(key))
     }
 
     /// The number of HTTP requests so far, those refused included.
@@ -140,6 +147,32 @@ impl Drop for S3Server {
             // A panic of the server thread has shown in the test already, as failed requests.
             let _ = thread.join();
         }
+    }
+}
+
+/// Long parts of keys under shorter names, since [`FileSystem`] cannot hold keys as long as those of S3.
+///
+/// The first characters stay, so the order of keys stays unless two of them differ only beyond those.
+#[derive(Debug, Default)]
+struct Names(Mutex<HashMap<String, String>>);
+
+impl Names {
+    /// The key, or a prefix that ends at a `/`, as it is stored.
+    fn stored(&self, key: &str) -> String {
+        let part = |part: &str| {
+            let Some(kept) = part.get(..KEPT_PART).filter(|_| part.len() > LONGEST_PART) else { return part.to_owned() };
+            let short = format!("{kept}~{}", &blake3::hash(part.as_bytes()).to_hex()[..8]);
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(short.clone(), part.to_owned());
+            short
+        };
+        key.split('/').map(part).collect::<Vec<_>>().join("/")
+    }
+
+    /// The key of a stored one.
+    fn given(&self, stored: &str) -> String {
+        let names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let part = |part: &str| names.get(part).cloned().unwrap_or_else(|| part.to_owned());
+        stored.split('/').map(part).collect::<Vec<_>>().join("/")
     }
 }
 
@@ -235,6 +268,7 @@ struct ConditionalFs {
     /// Held shared to read, exclusively to change an object.
     order: RwLock<()>,
     traffic: Arc<Traffic>,
+    names: Arc<Names>,
 }
 
 impl ConditionalFs {
@@ -303,7 +337,7 @@ impl ConditionalFs {
     }
 }
 
-/// Fails when the names of the hidden files that [`FileSystem`] derives from a key get too long.
+/// Fails when the names of the hidden files that [`FileSystem`] derives from a stored key get too long.
 fn check_key_length(bucket: &str, key: &str, extra: &str) -> S3Result {
     let base64 = |s: &str| (s.len() * 4).div_ceil(3);
     let fixed = ".bucket-.object-.metadata.json".len() + extra.len();
@@ -361,9 +395,10 @@ impl S3 for ConditionalFs {
         self.fs.head_bucket(req).await
     }
 
-    async fn get_object(&self, req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
+    async fn get_object(&self, mut req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
+        self.traffic.lock_gets().push(req.input.key.clone());
+        req.input.key = self.names.stored(&req.input.key);
         let input = &req.input;
-        self.traffic.lock_gets().push(input.key.clone());
         let conditions = Conditions {
             if_match: input.if_match.clone(),
             if_unmodified_since: input.if_unmodified_since.clone(),
@@ -376,7 +411,8 @@ impl S3 for ConditionalFs {
         self.fs.get_object(req).await
     }
 
-    async fn head_object(&self, req: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
+    async fn head_object(&self, mut req: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
+        req.input.key = self.names.stored(&req.input.key);
         let input = &req.input;
         let conditions = Conditions {
             if_match: input.if_match.clone(),
@@ -389,22 +425,30 @@ impl S3 for ConditionalFs {
         self.fs.head_object(req).await
     }
 
-    async fn list_objects_v2(&self, req: S3Request<ListObjectsV2Input>) -> S3Result<S3Response<ListObjectsV2Output>> {
+    async fn list_objects_v2(&self, mut req: S3Request<ListObjectsV2Input>) -> S3Result<S3Response<ListObjectsV2Output>> {
         let bucket = req.input.bucket.clone();
+        for name in [&mut req.input.prefix, &mut req.input.start_after].into_iter().flatten() {
+            *name = self.names.stored(name);
+        }
         let _shared = self.order.read().await;
         let mut response = self.fs.list_objects_v2(req).await?;
         for object in response.output.contents.iter_mut().flatten() {
             if let Some(key) = &object.key {
                 object.e_tag = self.stat(&bucket, key).await?.e_tag;
+                object.key = Some(self.names.given(key));
             }
             if let Some(time) = &mut object.last_modified {
                 *time = whole_seconds(time)?;
             }
         }
+        for prefix in response.output.common_prefixes.iter_mut().flatten().filter_map(|p| p.prefix.as_mut()) {
+            *prefix = self.names.given(prefix);
+        }
         Ok(response)
     }
 
     async fn put_object(&self, mut req: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
+        req.input.key = self.names.stored(&req.input.key);
         check_key_length(&req.input.bucket, &req.input.key, "")?;
         // The body is taken in before the lock: a slow client must not hold up the others.
         if let Some(mut body) = req.input.body.take() {
@@ -419,7 +463,11 @@ impl S3 for ConditionalFs {
         self.fs.put_object(req).await
     }
 
-    async fn copy_object(&self, req: S3Request<CopyObjectInput>) -> S3Result<S3Response<CopyObjectOutput>> {
+    async fn copy_object(&self, mut req: S3Request<CopyObjectInput>) -> S3Result<S3Response<CopyObjectOutput>> {
+        req.input.key = self.names.stored(&req.input.key);
+        if let CopySource::Bucket { key, .. } = &mut req.input.copy_source {
+            *key = self.names.stored(key).into();
+        }
         check_key_length(&req.input.bucket, &req.input.key, "")?;
         let _alone = self.order.write().await;
         self.check_placeable(&req.input.bucket, &req.input.key)?;
@@ -428,7 +476,7 @@ impl S3 for ConditionalFs {
 
     async fn delete_object(&self, req: S3Request<DeleteObjectInput>) -> S3Result<S3Response<DeleteObjectOutput>> {
         let _alone = self.order.write().await;
-        self.remove(&req.input.bucket, &req.input.key)?;
+        self.remove(&req.input.bucket, &self.names.stored(&req.input.key))?;
         Ok(S3Response::new(DeleteObjectOutput::default()))
     }
 
@@ -436,7 +484,7 @@ impl S3 for ConditionalFs {
         let _alone = self.order.write().await;
         let mut deleted = Vec::new();
         for object in req.input.delete.objects {
-            self.remove(&req.input.bucket, &object.key)?;
+            self.remove(&req.input.bucket, &self.names.stored(&object.key))?;
             deleted.push(DeletedObject { key: Some(object.key), ..Default::default() });
         }
         Ok(S3Response::new(DeleteObjectsOutput { deleted: Some(deleted), ..Default::default() }))
@@ -444,27 +492,34 @@ impl S3 for ConditionalFs {
 
     async fn create_multipart_upload(
         &self,
-        req: S3Request<CreateMultipartUploadInput>,
+        mut req: S3Request<CreateMultipartUploadInput>,
     ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
+        req.input.key = self.names.stored(&req.input.key);
         const UPLOAD: &str = ".upload-00000000-0000-0000-0000-000000000000";
         check_key_length(&req.input.bucket, &req.input.key, UPLOAD)?;
         self.bucket_dir(&req.input.bucket)?;
         self.fs.create_multipart_upload(req).await
     }
 
-    async fn upload_part(&self, req: S3Request<UploadPartInput>) -> S3Result<S3Response<UploadPartOutput>> {
+    async fn upload_part(&self, mut req: S3Request<UploadPartInput>) -> S3Result<S3Response<UploadPartOutput>> {
+        req.input.key = self.names.stored(&req.input.key);
         self.fs.upload_part(req).await
     }
 
-    async fn upload_part_copy(&self, req: S3Request<UploadPartCopyInput>) -> S3Result<S3Response<UploadPartCopyOutput>> {
+    async fn upload_part_copy(&self, mut req: S3Request<UploadPartCopyInput>) -> S3Result<S3Response<UploadPartCopyOutput>> {
+        req.input.key = self.names.stored(&req.input.key);
+        if let CopySource::Bucket { key, .. } = &mut req.input.copy_source {
+            *key = self.names.stored(key).into();
+        }
         let _shared = self.order.read().await;
         self.fs.upload_part_copy(req).await
     }
 
     async fn complete_multipart_upload(
         &self,
-        req: S3Request<CompleteMultipartUploadInput>,
+        mut req: S3Request<CompleteMultipartUploadInput>,
     ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
+        req.input.key = self.names.stored(&req.input.key);
         let _alone = self.order.write().await;
         self.check_placeable(&req.input.bucket, &req.input.key)?;
         self.fs.complete_multipart_upload(req).await
@@ -472,8 +527,9 @@ impl S3 for ConditionalFs {
 
     async fn abort_multipart_upload(
         &self,
-        req: S3Request<AbortMultipartUploadInput>,
+        mut req: S3Request<AbortMultipartUploadInput>,
     ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
+        req.input.key = self.names.stored(&req.input.key);
         self.fs.abort_multipart_upload(req).await
     }
 }

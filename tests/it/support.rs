@@ -1,10 +1,15 @@
 //! What several themes need: small trips, stores in temporary directories, rows as text to compare.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
 
 use asof::{
     FeatureStore, Materialization, StoreOptions,
-    catalog::{FactTable, KnownAt},
+    catalog::{FactTable, KnownAt, TableVersion},
     ingest::{Ingest, LoadReport},
 };
 use datafusion::arrow::array::RecordBatch;
@@ -89,4 +94,73 @@ pub fn files_below(dir: &Path) -> Vec<String> {
     found.retain(|path| !path.starts_with(".asof-cache"));
     found.sort();
     found
+}
+
+/// A table version as JSON without entity tags, which differ between two copies of one root.
+pub fn version_text(version: &TableVersion) -> String {
+    let mut value = serde_json::to_value(version).unwrap();
+    for file in value["files"].as_array_mut().unwrap() {
+        file.as_object_mut().unwrap().remove("e_tag");
+    }
+    serde_json::to_string_pretty(&value).unwrap()
+}
+
+/// A file with this text.
+pub fn write_text(dir: &Path, name: &str, text: impl AsRef<[u8]>) -> String {
+    let path = dir.join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// A Parquet file with these rows.
+pub fn write_parquet(dir: &Path, name: &str, rows: &RecordBatch) -> String {
+    let mut bytes = Vec::new();
+    let mut writer = parquet::arrow::ArrowWriter::try_new(&mut bytes, rows.schema(), None).unwrap();
+    writer.write(rows).unwrap();
+    writer.close().unwrap();
+    write_text(dir, name, bytes)
+}
+
+/// Copies all files below a directory.
+pub fn copy_dir(from: &Path, to: &Path) {
+    for name in files_below(from) {
+        fs::create_dir_all(to.join(&name).parent().unwrap()).unwrap();
+        fs::copy(from.join(&name), to.join(&name)).unwrap();
+    }
+}
+
+/// What a child process is to do, where, and with which source files.
+const CHILD_JOB: &str = "ASOF_TEST_CHILD_JOB";
+
+/// This test binary again, as another process that does one job; see [`child_job`].
+pub fn child(job: &str, root: &Path, data: &Path) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "support::child_job", "--nocapture"])
+        .env(CHILD_JOB, format!("{job}|{}|{}", root.display(), data.display()))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// The other side of [`child`]: without a job in the environment there is nothing to do.
+#[tokio::test(flavor = "multi_thread")]
+async fn child_job() {
+    let Ok(job) = std::env::var(CHILD_JOB) else { return };
+    let [job, root, data] = job.split('|').collect::<Vec<_>>()[..] else { panic!("{job}") };
+    let store = store_with(Path::new(root), StoreOptions::default()).await;
+    match job {
+        "ingest" => drop(load_trips(&store, Path::new(data)).await),
+        "materialize" => {
+            for set in ["taxi_v1", "zone_demand_v1"] {
+                store.materialize(set, data.parse().unwrap()).await.unwrap();
+            }
+        }
+        "hold" => {
+            fs::write(data, "opened").unwrap();
+            tokio::time::sleep(Duration::from_secs(600)).await;
+        }
+        other => panic!("{other}"),
+    }
 }

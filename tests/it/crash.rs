@@ -1,0 +1,599 @@
+//! I6: published means complete. Processes are killed, stores fail call by call, writers race; nothing is half there.
+
+use std::{
+    fmt, fs,
+    ops::Range,
+    path::{Path, PathBuf},
+    process::Child,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use asof::{
+    Aggregate, AsOf, Error, FeatureSet, FeatureStore, StoreOptions, Value,
+    catalog::{FactTable, KnownAt},
+    encoder::Number,
+    ingest::{Ingest, LoadOutcome},
+    storage::Locations,
+};
+use bytes::Bytes;
+use chrono::TimeDelta;
+use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray};
+use futures::{
+    FutureExt, StreamExt,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions,
+    PutPayload, PutResult, UploadPart, memory::InMemory, path::Path as Key,
+};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+
+use crate::support::{
+    bits, bits_of, child, copy_dir, files_below, load_trips, store_with, temp_dir, version_text, write_parquet, write_text,
+    write_trips,
+};
+
+const AS_OF: &str = "2014-07-01T04:00:00Z";
+const SETS: [&str; 2] = ["taxi_v1", "zone_demand_v1"];
+
+// --- kill -9 ---------------------------------------------------------------------------------------------------------
+
+/// The files below a root. A killed writer leaves its staging file `<name>#<digits>` beside the name it never got: no
+/// listing of an object store shows it, so it is left out here too.
+fn published(root: &Path) -> Vec<String> {
+    let is_staged = |name: &String| name.rsplit_once('#').is_some_and(|(_, n)| n.bytes().all(|b| b.is_ascii_digit()));
+    files_below(root).into_iter().filter(|name| !is_staged(name)).collect()
+}
+
+/// How many files lie below a root, staged ones too, while they come and go.
+fn stir(root: &Path) -> usize {
+    let Ok(entries) = fs::read_dir(root) else { return 0 };
+    let entries = entries.flatten().filter(|entry| entry.file_name() != ".asof-cache");
+    entries.map(|e| if e.path().is_dir() { stir(&e.path()) } else { 1 }).sum()
+}
+
+/// Lets the child make this many files, then a little more, and kills it; was it still at work?
+fn kill_after(mut child: Child, root: &Path, new_files: usize, more: Duration) -> bool {
+    let (before, start) = (stir(root), Instant::now());
+    while stir(root) < before + new_files && child.try_wait().unwrap().is_none() {
+        assert!(start.elapsed() < Duration::from_secs(120), "the child hangs");
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    std::thread::sleep(more);
+    let _ = child.kill();
+    !child.wait().unwrap().success()
+}
+
+/// Everything that a store says of its table and its sets.
+async fn testimony(store: &FeatureStore, root: &Path) -> String {
+    let mut said = format!("{:?}\n{:?}\n", store.tables().await.unwrap(), store.partitions("nyc_taxi").await.unwrap());
+    said += &version_text(&store.describe("nyc_taxi").await.unwrap());
+    for set in SETS {
+        let made = store.materialize(set, AS_OF.parse().unwrap()).await.unwrap();
+        made.verify().await.unwrap();
+        said += &format!(
+            "\n{} {} {:?}",
+            made.id(),
+            serde_json::to_string(made.manifest()).unwrap(),
+            blake3::hash(&bits(&made).await)
+        );
+    }
+    let online = store.online("zone_demand_v1").await.unwrap();
+    for zone in 1..=263 {
+        said += &format!("\n{:?}", online.get(&[Value::Int(zone)]).unwrap());
+    }
+    said + "\n" + &published(root).join("\n")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_killed_anywhere_is_completed_by_a_rerun() {
+    let (data, whole) = (temp_dir(), temp_dir());
+    write_trips(data.path(), 40);
+    let store = store_with(whole.path(), StoreOptions::default()).await;
+    load_trips(&store, data.path()).await;
+    let expected = testimony(&store, whole.path()).await;
+
+    let (mut chance, mut cut_off) = (StdRng::seed_from_u64(1), 0);
+    for new_files in [0, 1, 2, 4, 7, 10, 13, 14] {
+        let root = temp_dir();
+        let child = child("ingest", root.path(), data.path());
+        cut_off += usize::from(kill_after(child, root.path(), new_files, Duration::from_micros(chance.random_range(0..4_000))));
+        // Whatever is there, a reader sees the whole load or none of it.
+        let store = store_with(root.path(), StoreOptions::default()).await;
+        match store.describe("nyc_taxi").await {
+            Ok(version) => assert_eq!((version.version(), version.rows()), (1, 480)),
+            Err(error) => assert!(matches!(error, Error::UnknownTable { .. }), "{error}"),
+        }
+        load_trips(&store, data.path()).await;
+        assert_eq!(testimony(&store, root.path()).await, expected, "killed after {new_files} files");
+    }
+    println!("{cut_off} of 8 loads were cut off");
+    assert!(cut_off > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_materialization_killed_anywhere_is_completed_by_a_rerun() {
+    let (data, whole, loaded) = (temp_dir(), temp_dir(), temp_dir());
+    write_trips(data.path(), 40);
+    let store = store_with(whole.path(), StoreOptions::default()).await;
+    load_trips(&store, data.path()).await;
+    copy_dir(whole.path(), loaded.path());
+    let expected = testimony(&store, whole.path()).await;
+
+    let (mut chance, mut cut_off) = (StdRng::seed_from_u64(2), 0);
+    for new_files in [0, 1, 1, 2, 3, 4, 5, 6] {
+        let root = temp_dir();
+        copy_dir(loaded.path(), root.path());
+        let child = child("materialize", root.path(), Path::new(AS_OF));
+        cut_off += usize::from(kill_after(child, root.path(), new_files, Duration::from_micros(chance.random_range(0..20_000))));
+        let store = store_with(root.path(), StoreOptions::default()).await;
+        for set in SETS {
+            match store.online(set).await {
+                Ok(online) => online.materialization().verify().await.unwrap(),
+                Err(error) => assert!(matches!(error, Error::Definition { .. }), "{error}"),
+            }
+        }
+        assert_eq!(testimony(&store, root.path()).await, expected, "killed after {new_files} files");
+    }
+    println!("{cut_off} of 8 materializations were cut off");
+    assert!(cut_off > 0);
+}
+
+// --- a store that fails its k-th call --------------------------------------------------------------------------------
+
+/// What happens to the call that was chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// It fails and does nothing.
+    Refused,
+    /// It is done, and the answer is lost.
+    AnswerLost,
+}
+
+/// An object store whose `k`-th call fails, counting from 0; every call to the store counts, parts of uploads too.
+struct Failing {
+    inner: InMemory,
+    calls: Arc<Calls>,
+}
+
+struct Calls {
+    k: usize,
+    fault: Fault,
+    count: AtomicUsize,
+    log: Mutex<Vec<String>>,
+}
+
+impl Calls {
+    fn is_next_bad(&self, what: &str, key: impl fmt::Display) -> bool {
+        self.log.lock().unwrap().push(format!("{what} {key}"));
+        self.count.fetch_add(1, Ordering::SeqCst) == self.k
+    }
+
+    fn error() -> object_store::Error {
+        object_store::Error::Generic { store: "test", source: "this call was chosen to fail".into() }
+    }
+
+    async fn judge<T>(
+        &self,
+        what: &str,
+        key: &Key,
+        call: impl Future<Output = object_store::Result<T>>,
+    ) -> object_store::Result<T> {
+        match (self.is_next_bad(what, key), self.fault) {
+            (false, _) => call.await,
+            (true, Fault::Refused) => Err(Self::error()),
+            (true, Fault::AnswerLost) => call.await.and(Err(Self::error())),
+        }
+    }
+}
+
+impl fmt::Debug for Failing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Failing")
+    }
+}
+
+impl fmt::Display for Failing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Failing")
+    }
+}
+
+#[async_trait::async_trait]
+impl ObjectStore for Failing {
+    async fn put_opts(&self, key: &Key, bytes: PutPayload, options: PutOptions) -> object_store::Result<PutResult> {
+        self.calls.judge("put", key, self.inner.put_opts(key, bytes, options)).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        key: &Key,
+        options: PutMultipartOptions,
+    ) -> object_store::Result<Box<dyn MultipartUpload>> {
+        let inner = self.calls.judge("begin", key, self.inner.put_multipart_opts(key, options)).await?;
+        Ok(Box::new(FailingUpload { inner, key: key.clone(), calls: self.calls.clone() }))
+    }
+
+    async fn get_opts(&self, key: &Key, options: GetOptions) -> object_store::Result<GetResult> {
+        self.calls.judge("get", key, self.inner.get_opts(key, options)).await
+    }
+
+    async fn get_ranges(&self, key: &Key, ranges: &[Range<u64>]) -> object_store::Result<Vec<Bytes>> {
+        self.calls.judge("get ranges", key, self.inner.get_ranges(key, ranges)).await
+    }
+
+    fn delete_stream(
+        &self,
+        keys: BoxStream<'static, object_store::Result<Key>>,
+    ) -> BoxStream<'static, object_store::Result<Key>> {
+        match self.calls.is_next_bad("delete", "") {
+            true => stream::once(async { Err(Calls::error()) }).boxed(),
+            false => self.inner.delete_stream(keys),
+        }
+    }
+
+    fn list(&self, prefix: Option<&Key>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        let failed = stream::once(async { Err(Calls::error()) });
+        match (self.calls.is_next_bad("list", prefix.cloned().unwrap_or_default()), self.calls.fault) {
+            (false, _) => self.inner.list(prefix),
+            (true, Fault::Refused) => failed.boxed(),
+            // A listing has no answer but its entries: it breaks off after them.
+            (true, Fault::AnswerLost) => self.inner.list(prefix).chain(failed).boxed(),
+        }
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Key>) -> object_store::Result<ListResult> {
+        self.calls.judge("list one level", &Key::default(), self.inner.list_with_delimiter(prefix)).await
+    }
+
+    async fn copy_opts(&self, from: &Key, to: &Key, options: CopyOptions) -> object_store::Result<()> {
+        self.calls.judge("copy", to, self.inner.copy_opts(from, to, options)).await
+    }
+}
+
+struct FailingUpload {
+    inner: Box<dyn MultipartUpload>,
+    key: Key,
+    calls: Arc<Calls>,
+}
+
+impl fmt::Debug for FailingUpload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FailingUpload({})", self.key)
+    }
+}
+
+#[async_trait::async_trait]
+impl MultipartUpload for FailingUpload {
+    fn put_part(&mut self, bytes: PutPayload) -> UploadPart {
+        let (calls, key, part) = (self.calls.clone(), self.key.clone(), self.inner.put_part(bytes));
+        async move { calls.judge("part", &key, part).await }.boxed()
+    }
+
+    async fn complete(&mut self) -> object_store::Result<PutResult> {
+        self.calls.judge("complete", &self.key, self.inner.complete()).await
+    }
+
+    async fn abort(&mut self) -> object_store::Result<()> {
+        self.calls.judge("abort", &self.key, self.inner.abort()).await
+    }
+}
+
+/// A root in memory, opened through this object store.
+async fn open(store: Arc<dyn ObjectStore>) -> asof::Result<FeatureStore> {
+    let locations = Locations::default().mount("memory://x", store)?;
+    let store = FeatureStore::open_with("memory://x/root", StoreOptions::default().locations(locations)).await?;
+    store.register(
+        FeatureSet::rows("fares_v1", "SELECT at, miles, fare FROM rides")
+            .table("rides")
+            .event_time("at")
+            .encode(Number::of("miles"))
+            .label("fare")
+            .build()?,
+    )?;
+    store.register(
+        FeatureSet::entities("zones_v1", "rides")
+            .key("zone")
+            .lookup("fare", "last_fare")
+            .window(TimeDelta::days(40), [Aggregate::count().named("rides_40d"), Aggregate::mean("fare")])
+            .build()?,
+    )?;
+    Ok(store)
+}
+
+const RIDES_SEEN: &str = "2014-03-01T00:00:00Z";
+
+/// Two files of rides, which meet in one month.
+fn rides(dir: &Path) -> [PathBuf; 2] {
+    let january =
+        "at,zone,miles,fare\n2014-01-05 10:00:00,1,2.5,11\n2014-01-06 11:00:00,2,1.5,7.25\n2014-02-01 09:00:00,1,3,14\n";
+    let february = "at,zone,miles,fare\n2014-02-02 10:00:00,3,2,9\n2014-02-03 11:30:00,2,8.5,30.5\n";
+    [("january.csv", january), ("february.csv", february)].map(|(name, text)| write_text(dir, name, text).into())
+}
+
+fn load_of(file: &Path) -> Ingest {
+    let table = FactTable::new("at", KnownAt::after(TimeDelta::hours(1))).zone("UTC".parse().unwrap());
+    Ingest::new("rides", table).unwrap().from(file.to_str().unwrap())
+}
+
+/// What a reader sees of the table: its newest version and all rows, or that there is none.
+async fn table_seen(store: &FeatureStore) -> String {
+    match store.describe("rides").await {
+        Ok(version) => {
+            let rows = store.sql("SELECT * FROM rides ORDER BY at, zone", RIDES_SEEN.parse().unwrap()).await.unwrap();
+            format!("{}\n{:?}", version_text(&version), bits_of(&rows.collect().await.unwrap()))
+        }
+        Err(error) => {
+            assert!(matches!(error, Error::UnknownTable { .. }), "{error}");
+            "nothing".into()
+        }
+    }
+}
+
+/// What a reader sees of a set: the published rows, or that there are none.
+async fn set_seen(store: &FeatureStore, set: &str) -> String {
+    match store.online(set).await {
+        Ok(online) => {
+            let made = online.materialization();
+            made.verify().await.unwrap();
+            format!("{} {:?} {:?}", made.id(), serde_json::to_string(made.manifest()).unwrap(), bits(made).await)
+        }
+        Err(error) => {
+            assert!(matches!(error, Error::Definition { .. }), "{error}");
+            "nothing".into()
+        }
+    }
+}
+
+type Job = fn(FeatureStore, PathBuf) -> BoxFuture<'static, asof::Result<()>>;
+type Seen = fn(FeatureStore) -> BoxFuture<'static, String>;
+
+/// Runs a job on copies of a root, failing every call once; returns the calls that a run makes.
+async fn fail_every_call(base: &InMemory, data: &Path, job: Job, seen: Seen, only: fn(&str) -> bool) -> Vec<String> {
+    // A clone of a memory store holds the same objects, a fork the same ones in a store of its own.
+    let look = async |memory: &InMemory| seen(open(Arc::new(memory.clone())).await.unwrap()).await;
+    let handle = async |memory: &InMemory, calls: &Arc<Calls>| {
+        open(Arc::new(Failing { inner: memory.clone(), calls: calls.clone() })).await
+    };
+    let run = async |store: &asof::Result<FeatureStore>| match store {
+        Ok(store) => job(store.clone(), data.into()).await.map_err(|e| e.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    let calls = |k, fault| Arc::new(Calls { k, fault, count: AtomicUsize::new(0), log: Mutex::default() });
+
+    let before = look(&base.fork()).await;
+    let (whole, all) = (base.fork(), calls(usize::MAX, Fault::Refused));
+    run(&handle(&whole, &all).await).await.unwrap();
+    let (after, all) = (look(&whole).await, all.log.lock().unwrap().clone());
+    assert_ne!(before, after);
+    for (k, fault) in (0..all.len()).flat_map(|k| [(k, Fault::Refused), (k, Fault::AnswerLost)]) {
+        if !only(&all[k]) {
+            continue;
+        }
+        let (memory, calls) = (base.fork(), calls(k, fault));
+        let store = handle(&memory, &calls).await;
+        let outcome = run(&store).await;
+        assert!(calls.count.load(Ordering::SeqCst) > k, "call {k} was never made");
+        let told = format!("call {k}, {}, {fault:?}: {outcome:?}", calls.log.lock().unwrap()[k]);
+        let left = look(&memory).await;
+        assert!(left == before || left == after, "{told} left a half:\n{left}");
+        assert!(outcome.is_err() || left == after, "{told} says it is done and it is not");
+        // The rerun is one of the same process when there is one, else of the next.
+        let store = if store.is_ok() { store } else { handle(&memory, &calls).await };
+        run(&store).await.unwrap_or_else(|e| panic!("{told}, and the rerun fails: {e}"));
+        assert_eq!(look(&memory).await, after, "{told}, and the rerun made something else");
+    }
+    all
+}
+
+fn load(store: FeatureStore, data: PathBuf) -> BoxFuture<'static, asof::Result<()>> {
+    async move { store.ingest(&load_of(&data)).await.map(drop) }.boxed()
+}
+
+fn table(store: FeatureStore) -> BoxFuture<'static, String> {
+    async move { table_seen(&store).await }.boxed()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_whose_any_call_fails_leaves_the_old_table_or_the_new() {
+    let data = temp_dir();
+    let [january, february] = rides(data.path());
+    let base = InMemory::new();
+    // The first load, into an empty root ...
+    let calls = fail_every_call(&base, &january, load, table, |_| true).await;
+    println!("first load: {calls:#?}");
+    assert!(calls.len() >= 10);
+    // ... and the second, which adds to a month that is there.
+    open(Arc::new(base.clone())).await.unwrap().ingest(&load_of(&january)).await.unwrap();
+    let calls = fail_every_call(&base, &february, load, table, |_| true).await;
+    assert!(calls.iter().any(|call| call.ends_with("catalog/default/rides/v0000000002.json")), "{calls:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_of_large_files_fails_as_cleanly_in_the_middle_of_an_upload() {
+    // Texts that do not compress, so that a file is uploaded in parts.
+    let (data, mut chance) = (temp_dir(), StdRng::seed_from_u64(3));
+    let mut note = || -> String { (0..1 << 20).map(|_| char::from(chance.random_range(b' '..=b'~'))).collect() };
+    let notes: ArrayRef = Arc::new(StringArray::from_iter_values((0..14).map(|_| note())));
+    let at = TimestampMicrosecondArray::from_iter_values((0..14).map(|day| 1_388_916_000_000_000 + day * 86_400_000_000));
+    let columns: [(&str, ArrayRef); 2] = [("at", Arc::new(at.with_timezone("UTC"))), ("note", notes)];
+    let large = write_parquet(data.path(), "large.parquet", &RecordBatch::try_from_iter(columns).unwrap());
+    let large = PathBuf::from(large);
+    let rows: Seen =
+        |store| async move { store.describe("rides").await.map_or_else(|_| "nothing".into(), |v| version_text(&v)) }.boxed();
+    let of_uploads = |call: &str| ["begin", "part", "complete"].contains(&call.split(' ').next().unwrap_or_default());
+    let calls = fail_every_call(&InMemory::new(), &large, load, rows, of_uploads).await;
+    assert!(calls.iter().filter(|call| of_uploads(call)).count() >= 4, "{calls:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_materialization_whose_any_call_fails_is_there_whole_or_not_at_all() {
+    let data = temp_dir();
+    let [january, february] = rides(data.path());
+    let base = InMemory::new();
+    let store = open(Arc::new(base.clone())).await.unwrap();
+    for file in [&january, &february] {
+        store.ingest(&load_of(file)).await.unwrap();
+    }
+    // Two sets at once are two publications: a reader may find the first without the second.
+    for (set, job) in [
+        (
+            "fares_v1",
+            (|store, _| async move { store.materialize("fares_v1", RIDES_SEEN.parse()?).await.map(drop) }.boxed()) as Job,
+        ),
+        ("zones_v1", |store, _| async move { store.materialize("zones_v1", RIDES_SEEN.parse()?).await.map(drop) }.boxed()),
+    ] {
+        let seen: Seen = match set {
+            "fares_v1" => |store| async move { set_seen(&store, "fares_v1").await }.boxed(),
+            _ => |store| async move { set_seen(&store, "zones_v1").await }.boxed(),
+        };
+        let calls = fail_every_call(&base, &january, job, seen, |_| true).await;
+        println!("{set}: {calls:#?}");
+        assert!(calls.len() >= 10);
+    }
+}
+
+// --- two writers -----------------------------------------------------------------------------------------------------
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_stores_load_into_one_table_at_once_and_nothing_is_lost() {
+    let (data, root) = (temp_dir(), temp_dir());
+    write_trips(data.path(), 20);
+    let open = || store_with(root.path(), StoreOptions::default().cache_in_memory());
+    let months: Vec<PathBuf> = (1..=6).map(|m| data.path().join(format!("taxi_2014-{m:02}.csv"))).collect();
+    let load_all = |store: FeatureStore, months: Vec<PathBuf>| {
+        tokio::spawn(async move {
+            for month in months {
+                let report = load_trips(&store, &month).await;
+                assert_eq!((report.outcome, report.rows), (LoadOutcome::Loaded, 20));
+            }
+        })
+    };
+    let (a, b) = (open().await, open().await);
+    let (a, b) = tokio::join!(load_all(a, months[..3].to_vec()), load_all(b, months[3..].to_vec()));
+    a.and(b).unwrap();
+    let version = open().await.describe("nyc_taxi").await.unwrap();
+    assert_eq!((version.version(), version.loads().len(), version.rows()), (6, 6, 120));
+    for file in version.files() {
+        let bytes = fs::read(root.path().join("facts/default/nyc_taxi").join(&file.path)).unwrap();
+        assert_eq!(bytes.len() as u64, file.identity.size);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_stores_make_one_materialization_at_once_with_one_id_and_the_same_bits() {
+    let (data, root) = (temp_dir(), temp_dir());
+    write_trips(data.path(), 40);
+    let open = || store_with(root.path(), StoreOptions::default().cache_in_memory());
+    load_trips(&open().await, data.path()).await;
+    for set in SETS {
+        let make = |store: FeatureStore| {
+            tokio::spawn(async move {
+                let made = store.materialize(set, AS_OF.parse::<AsOf>().unwrap()).await.unwrap();
+                made.verify().await.unwrap();
+                (made.id(), bits(&made).await)
+            })
+        };
+        let (a, b) = tokio::join!(make(open().await), make(open().await));
+        assert_eq!(a.unwrap(), b.unwrap());
+    }
+    let manifests = published(root.path()).into_iter().filter(|name| name.ends_with("manifest.json")).count();
+    assert_eq!(manifests, SETS.len());
+}
+
+/// Calls `meanwhile` once, right before the table's version is published.
+struct Interrupted {
+    inner: InMemory,
+    meanwhile: Mutex<Option<BoxFuture<'static, ()>>>,
+}
+
+impl fmt::Debug for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Interrupted")
+    }
+}
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Interrupted")
+    }
+}
+
+#[async_trait::async_trait]
+impl ObjectStore for Interrupted {
+    async fn put_opts(&self, key: &Key, bytes: PutPayload, options: PutOptions) -> object_store::Result<PutResult> {
+        if key.as_ref().contains("catalog/") {
+            let meanwhile = self.meanwhile.lock().unwrap().take();
+            if let Some(meanwhile) = meanwhile {
+                meanwhile.await;
+            }
+        }
+        self.inner.put_opts(key, bytes, options).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        key: &Key,
+        options: PutMultipartOptions,
+    ) -> object_store::Result<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(key, options).await
+    }
+
+    async fn get_opts(&self, key: &Key, options: GetOptions) -> object_store::Result<GetResult> {
+        self.inner.get_opts(key, options).await
+    }
+
+    fn delete_stream(
+        &self,
+        keys: BoxStream<'static, object_store::Result<Key>>,
+    ) -> BoxStream<'static, object_store::Result<Key>> {
+        self.inner.delete_stream(keys)
+    }
+
+    fn list(&self, prefix: Option<&Key>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Key>) -> object_store::Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Key, to: &Key, options: CopyOptions) -> object_store::Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}
+
+/// A store of which another one, on the same root, loads `file` at the moment before it publishes.
+async fn overtaken(memory: &InMemory, file: &Path) -> FeatureStore {
+    let (other, load) = (open(Arc::new(memory.clone())).await.unwrap(), load_of(file));
+    let meanwhile = async move { drop(other.ingest(&load).await.unwrap()) }.boxed();
+    open(Arc::new(Interrupted { inner: memory.clone(), meanwhile: Mutex::new(Some(meanwhile)) })).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_that_is_overtaken_by_another_file_adds_to_it() {
+    let data = temp_dir();
+    let [january, february] = rides(data.path());
+    let memory = InMemory::new();
+    let report = overtaken(&memory, &february).await.ingest(&load_of(&january)).await.unwrap();
+    assert_eq!((report.outcome, report.rows, report.version.version()), (LoadOutcome::Loaded, 3, 2));
+    assert_eq!((report.version.loads().len(), report.version.rows()), (2, 5));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_that_is_overtaken_by_itself_says_so() {
+    let data = temp_dir();
+    let [january, _] = rides(data.path());
+    let memory = InMemory::new();
+    let report = overtaken(&memory, &january).await.ingest(&load_of(&january)).await.unwrap();
+    assert_eq!((report.version.version(), report.version.rows()), (1, 3));
+    // It was the other store that loaded the rows.
+    assert_eq!((report.outcome, report.rows), (LoadOutcome::AlreadyLoaded, 3));
+    let rows = open(Arc::new(memory)).await.unwrap().sql("SELECT * FROM rides", RIDES_SEEN.parse().unwrap()).await.unwrap();
+    assert_eq!(rows.count().await.unwrap(), 3);
+}
