@@ -1,11 +1,16 @@
 //! The integration tests, one binary; a file per theme.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
+mod identity;
+mod ingest;
 mod layers;
+mod leakage;
 mod main_job;
+mod parity;
 mod real_data;
 mod s3_server;
 mod support;
 #[path = "../../examples/data/taxi.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod taxi;
+mod times;
