@@ -161,8 +161,8 @@ async fn a_hidden_fact_cannot_even_make_a_query_fail() {
         assert!(found[0] == found[1] && !found[0].is_empty(), "{sql}");
         // At a later instant the same facts are visible, and do fail: the test has teeth.
         let later = AsOf::from_micros(t().micros() + 1);
-        let failed = store.materialize(&name, later).await.unwrap_err().to_string().to_lowercase();
-        assert!(failed.contains("divide by zero"), "{sql}: {failed}");
+        let failed = store.materialize(&name, later).await.unwrap_err().to_string().replace(' ', "");
+        assert!(failed.to_lowercase().contains("dividebyzero"), "{sql}: {failed}");
     }
 }
 
@@ -173,7 +173,7 @@ async fn a_query_sees_nothing_beyond_its_as_of() {
     assert_eq!(cells(&store, sum, instant("2014-02-05T00:10:00Z")).await, ["1 1.0 2014-01-05T00:00:00Z"]);
     assert_eq!(cells(&store, sum, instant("2014-02-05T00:10:00.000001Z")).await, ["2 3.0 2014-02-05T00:00:00Z"]);
     assert_eq!(cells(&store, sum, instant("2013-01-01")).await, ["0  "]);
-    let nested = "WITH n AS (SELECT * FROM nyc_taxi) SELECT (SELECT count(*) FROM nyc_taxi), count(*) FROM n AS a, n AS b";
+    let nested = "WITH n AS (SELECT * FROM nyc_taxi) SELECT (SELECT count(*) FROM nyc_taxi) AS facts, count(*) AS pairs FROM n AS a, n AS b";
     assert_eq!(cells(&store, nested, instant("2014-03-01")).await, ["2 4"]);
 }
 
