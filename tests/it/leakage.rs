@@ -5,7 +5,7 @@ use asof::{
     encoder::{HourOfDay, Number, Standardize},
 };
 use datafusion::{
-    arrow::array::RecordBatch,
+    arrow::array::{Float64Array, RecordBatch},
     parquet::{
         arrow::arrow_reader::ParquetRecordBatchReaderBuilder,
         file::properties::{EnabledStatistics, WriterProperties},
@@ -301,4 +301,34 @@ async fn facts_in_the_wrong_folder_are_neither_lost_nor_leaked() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn hidden_facts_do_not_even_change_how_a_sum_is_rounded() {
+    let t = t().micros();
+    let (_data, told) = registered((0..3_000).map(|i| (t - 1 - i, 0.1 * i as f64))).await;
+    // Between the visible facts lie as many hidden ones: other pages, row groups and batches.
+    let (_other, retold) = registered((0..3_000).flat_map(|i| [(t - 1 - i, 0.1 * i as f64), (t + i % 7, 1e9)])).await;
+    let sql = "SELECT max(pickup_at) AS pickup_at, sum(trip_distance) AS trip_distance FROM nyc_taxi";
+    let mut found = Vec::new();
+    for store in [&told, &retold] {
+        let set = FeatureSet::rows("summed_v1", sql).table("nyc_taxi").event_time("pickup_at");
+        store.register(set.encode(Number::of("trip_distance")).build().unwrap()).unwrap();
+        found.push(bits(&store.materialize("summed_v1", self::t()).await.unwrap()).await);
+    }
+    assert!(found[0] == found[1]);
+}
+
+/// A store with these facts, times and distances, where they lie, in row groups of a thousand.
+async fn registered(facts: impl Iterator<Item = (i64, f64)>) -> ([tempfile::TempDir; 2], FeatureStore) {
+    let (times, distances): (Vec<i64>, Vec<f64>) = facts.unzip();
+    let (data, root) = (temp_dir(), temp_dir());
+    let distances = std::sync::Arc::new(Float64Array::from(distances)) as _;
+    let columns = [("pickup_at", crate::times::utc_micros(times)), ("trip_distance", distances)];
+    let properties = WriterProperties::builder().set_max_row_group_row_count(Some(1_000)).build();
+    write_parquet(&data.path().join("facts.parquet"), &columns, Some(properties));
+    let store = store(root.path()).await;
+    let declared = asof::catalog::FactTable::new("pickup_at", asof::catalog::KnownAt::after(chrono::TimeDelta::zero()));
+    store.register_table("nyc_taxi", data.path().to_str().unwrap(), declared).await.unwrap();
+    ([data, root], store)
 }

@@ -81,6 +81,14 @@ async fn texts_become_instants_and_a_repeated_hour_the_later_one() {
     assert_eq!(cells(&store, fell_back, later(half_past_six, 1)).await, ["1"]);
 }
 
+#[test]
+fn a_date_alone_may_be_followed_by_its_zone() {
+    for text in ["2014-04-01Z", "2014-04-01 Z", "2014-04-01 UTC", "2014-04-01+00:00", "2014-04-01 +00:00", "2014-04-01 -0000"] {
+        assert_eq!(asof::time::parse_time(text, None), Ok(instant("2014-04-01").micros()), "{text}");
+    }
+    assert!(asof::time::parse_time("2014-04-01T", None).is_err());
+}
+
 #[tokio::test]
 async fn every_stored_unit_is_the_same_instant() {
     // Half past eleven on the last evening of October by New York's clocks is November by UTC's.
