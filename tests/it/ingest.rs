@@ -9,7 +9,7 @@ use asof::{
 };
 use datafusion::{
     arrow::{
-        array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int32Array, Int64Array, StringArray},
+        array::{ArrayRef, AsArray, BooleanArray, Float64Array, Int32Array, Int64Array, StringArray},
         datatypes::{DataType, TimestampMicrosecondType},
     },
     parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder,
@@ -209,6 +209,22 @@ async fn a_blank_line_does_not_shift_the_line_of_a_reject() {
     let store = store(root.path()).await;
     let refused = store.ingest(&load(data.path())).await.unwrap_err();
     assert!(refused.to_string().contains("line 6,"), "{refused}");
+}
+
+#[tokio::test]
+async fn the_line_ends_of_other_systems_are_no_part_of_a_value() {
+    for end in ["", "\r\n"] {
+        let (data, root) = (temp_dir(), temp_dir());
+        let text = format!("at,n,note\r\n2014-01-01,1,\"two\r\nlines\"\r\n2014-01-02,2,b\r\n2014-01-03,3,\r\nN/A,4,d{end}");
+        fs::write(data.path().join("dos.csv"), text).unwrap();
+        let store = store(root.path()).await;
+        let report = store.ingest(&load(data.path()).on_reject(OnReject::Skip)).await.unwrap();
+        assert_eq!((report.rows, report.rejected), (3, 1));
+        let expected = ["1 10 false", "2 1 false", "3  true"];
+        assert_eq!(query(&store, "SELECT n, length(note), note IS NULL FROM things ORDER BY n").await, expected);
+        let listed = fs::read_to_string(root.path().join(report.reject_file.unwrap())).unwrap();
+        assert!(listed.contains(",6,at,N/A,"), "{listed}");
+    }
 }
 
 #[tokio::test]

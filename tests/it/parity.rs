@@ -9,9 +9,9 @@ use asof::{
 use chrono::{NaiveDateTime, TimeDelta, TimeZone};
 use chrono_tz::America::New_York;
 use datafusion::arrow::{
-    array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray},
+    array::{Array, ArrayRef, AsArray, DictionaryArray, Float64Array, Int64Array, RecordBatch, StringArray},
     compute::concat_batches,
-    datatypes::{DataType, Float64Type, Int64Type, TimestampMicrosecondType},
+    datatypes::{DataType, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType},
     util::display::array_value_to_string,
 };
 
@@ -290,6 +290,33 @@ async fn composite_keys_are_compared_column_by_column_and_null_matches_nothing()
     assert_eq!(amount("a".into(), "bc".into()), Some(2.0));
     assert_eq!(amount("abc".into(), "".into()), None);
     assert_eq!(amount("a".into(), Value::Null), None);
+}
+
+#[tokio::test]
+async fn texts_that_a_file_keeps_in_a_dictionary_are_keys_and_values_like_others() {
+    let (data, root) = (temp_dir(), temp_dir());
+    let zones: DictionaryArray<Int32Type> = vec![Some("JFK"), Some("LGA"), Some("JFK"), None].into_iter().collect();
+    let colours: DictionaryArray<Int32Type> = vec![Some("red"), None, Some("blue"), None].into_iter().collect();
+    let columns: [(&str, ArrayRef); 3] =
+        [("at", crate::times::utc_micros([1, 2, 3, 4])), ("zone", Arc::new(zones)), ("colour", Arc::new(colours))];
+    write_parquet(&data.path().join("facts.parquet"), &columns, None);
+    let store = store(root.path()).await;
+    let declared = asof::catalog::FactTable::new("at", asof::catalog::KnownAt::after(TimeDelta::zero()));
+    store.register_table("facts", data.path().to_str().unwrap(), declared).await.unwrap();
+    let set = FeatureSet::entities("colours_v1", "facts").key("zone").lookup("colour", "colour").build().unwrap();
+    store.register(set).unwrap();
+    assert_eq!(store.materialize("colours_v1", instant(AS_OF)).await.unwrap().rows(), 2);
+    let online = store.online("colours_v1").await.unwrap();
+    let colour = |zone: &str| online.get(&[zone.into()]).unwrap().unwrap().value("colour").unwrap();
+    assert_eq!((colour("JFK"), colour("LGA")), ("blue".into(), Value::Null));
+}
+
+#[tokio::test]
+async fn a_table_declared_twice_is_one_table() {
+    let (_root, store) = store_of(&[trip("2014-01-05T15:00:00Z", 1.0)]).await;
+    let set = FeatureSet::rows("twice_v1", "SELECT pickup_at, trip_distance FROM nyc_taxi").table("nyc_taxi").table("nyc_taxi");
+    store.register(set.event_time("pickup_at").encode(Number::of("trip_distance")).build().unwrap()).unwrap();
+    assert_eq!(store.materialize("twice_v1", instant(AS_OF)).await.unwrap().rows(), 1);
 }
 
 /// All that a store answers: offline rows and online values of both sets.

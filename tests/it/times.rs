@@ -135,6 +135,25 @@ async fn a_date_is_its_first_instant_by_the_declared_clocks() {
 }
 
 #[tokio::test]
+async fn two_days_are_never_one_time() {
+    // The first days of the epoch by clocks east of Greenwich, the newer one with the smaller value.
+    let (data, root) = (temp_dir(), temp_dir());
+    let columns: [(&str, ArrayRef); 3] = [
+        ("at", Arc::new(Date32Array::from(vec![0, 1]))),
+        ("id", Arc::new(Int64Array::from(vec![1, 1]))),
+        ("x", Arc::new(Int64Array::from(vec![2, 1]))),
+    ];
+    write_parquet(&data.path().join("facts.parquet"), &columns, None);
+    let store = store(root.path()).await;
+    let declared = FactTable::new("at", KnownAt::after(TimeDelta::zero())).zone("Asia/Tokyo".parse().unwrap());
+    store.register_table("facts", data.path().to_str().unwrap(), declared).await.unwrap();
+    store.register(FeatureSet::entities("newest_v1", "facts").key("id").lookup("x", "x").build().unwrap()).unwrap();
+    store.materialize("newest_v1", instant("2014-01-01")).await.unwrap();
+    let row = store.online("newest_v1").await.unwrap().get(&[1.into()]).unwrap().unwrap();
+    assert_eq!(row.number("x").unwrap(), Some(1.0));
+}
+
+#[tokio::test]
 async fn a_nanosecond_decides() {
     let t = instant("2014-06-01T12:00:00.000001Z");
     let ns = t.micros() * 1_000;
