@@ -98,6 +98,23 @@ async fn batches_change_no_bit_of_an_aggregate_without_groups() {
     assert_the_same_everywhere(&[extracted("ungrouped_v1", sql)]).await;
 }
 
+/// A machine of many cores has many sorts at once, and they share one budget.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_tasks_share_the_memory_of_a_store() {
+    let (data, root) = (temp_dir(), temp_dir());
+    let days: Vec<_> = (0..64).map(|i| trip(&format!("2014-{:02}-{:02}T15:00:00Z", 1 + i / 28, 1 + i % 28), 1.0)).collect();
+    let loader = store_with(root.path(), with(1, 1)).await;
+    let loaded = loader.ingest(&made_load(&data.path().join("trips.csv"), &days).file_bytes(1)).await.unwrap();
+    assert_eq!(loaded.version.files().len(), 64);
+    let store = store_with(root.path(), with(64, 8_192)).await;
+    let one = "SELECT pickup_at, trip_distance AS x FROM nyc_taxi";
+    store.register(extracted("all_v1", &[one; 6].join(" UNION ALL "))).unwrap();
+    // How many of them hold memory at the same time is a matter of luck: try it a few times.
+    for day in 10..20 {
+        assert_eq!(store.materialize("all_v1", instant(&format!("2014-09-{day}"))).await.unwrap().rows(), 6 * 64);
+    }
+}
+
 #[tokio::test]
 async fn the_same_sources_loaded_by_another_machine_have_the_same_id() {
     let data = temp_dir();
