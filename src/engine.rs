@@ -86,8 +86,10 @@ impl Engine {
         // Texts as plain `Utf8`: what tables declare is what queries yield.
         options.execution.parquet.schema_force_view_types = false;
         options.sql_parser.map_string_types_to_utf8view = false;
-        // A tenth of the budget for the merge of spilled runs, or sorts in a small budget could not end.
-        options.execution.sort_spill_reservation_bytes = (self.resources.memory_bytes / 10).min(10 << 20);
+        // Part of the budget for the merge of spilled runs, or sorts in a small budget could not end; every task has its own
+        // sort, and all of them together must not exhaust the budget before the first row.
+        let reserved = self.resources.memory_bytes / 10 / partitions;
+        options.execution.sort_spill_reservation_bytes = reserved.min(10 << 20);
         let runtime: RuntimeEnv = RuntimeEnvBuilder::new().with_memory_pool(pool).build()?;
         for place in places {
             runtime.register_object_store(place.base(), place.store().clone());

@@ -12,7 +12,7 @@ use std::{error::Error, path::PathBuf};
 
 use asof::{
     AsOf, FeatureStore, Materialization, StoreOptions,
-    backtest::{Backtest, Folds, Learner, LinearRegression},
+    backtest::{Backtest, Folds, Learner, Linear, LinearRegression},
     catalog::{FactTable, KnownAt, TableVersion},
     ingest::{Ingest, LoadReport, OnReject},
     report::{Line, Scatter},
@@ -21,6 +21,10 @@ use asof::{
 use chrono::{Datelike, NaiveDate};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
+
+/// glibc's allocator keeps what each of many threads has freed; this one gives it back.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Backtests the fare of a taxi ride, month by month.
 #[derive(Parser)]
@@ -87,19 +91,19 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Scatter { title: &title, x_label, y_label, x: &x, y: &y, line }.write_png(&args.picture)?;
     println!("wrote {}", args.picture.display());
 
-    serve(&store, &trained, &x).await
+    serve(&store, &trained, &x, &model).await
 }
 
 /// 4. Three requests, answered with the states of the training side.
-async fn serve(store: &FeatureStore, trained: &Materialization, training: &[f64]) -> Result<(), Box<dyn Error>> {
+async fn serve(store: &FeatureStore, trained: &Materialization, training: &[f64], model: &Linear) -> Result<(), Box<dyn Error>> {
     let online = store.online_for(trained).await?;
     for &distance in training.iter().step_by((training.len() / 3).max(1)).take(3) {
-        let served = online.encode_row(&[("trip_distance", distance.into())])?.number("trip_distance")?;
-        let agrees = served.map(f64::to_bits) == Some(distance.to_bits());
-        println!("request: {distance:5.2} miles -> feature {served:?}, as in training: {agrees}");
-        if !agrees {
-            return Err("online and offline differ".into());
+        let served = online.encode_row(&[("trip_distance", distance.into())])?.number("trip_distance")?.unwrap_or(f64::NAN);
+        if served.to_bits() != distance.to_bits() {
+            return Err(format!("online {served} and offline {distance} differ").into());
         }
+        let dollars = model.intercept + model.slopes[0] * served;
+        println!("request: {distance:5.2} miles -> feature {served:?}, as in training; predicted {dollars:.2} dollars");
     }
     println!("online and offline agree bit for bit");
     Ok(())

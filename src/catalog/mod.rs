@@ -11,5 +11,5 @@ pub(crate) use discover::{discover, file_facts, refuse_int96};
 pub(crate) use hive::{is_hidden, partition_path};
 pub use spec::{FactTable, KnownAt, TimeColumn};
 pub(crate) use version::FORMAT;
-pub use version::{Bounds, Column, FileEntry, LoadRecord, Partition, TableLocation, TableVersion};
+pub use version::{Bounds, Column, FileEntry, LoadRecord, LoadedSource, Partition, TableLocation, TableVersion};
 pub(crate) use versions::Catalog;

@@ -91,12 +91,24 @@ pub struct Bounds {
 pub struct LoadRecord {
     /// The hash of the sources' contents and of how they were read: the same sources twice are one load.
     pub id: ContentId,
-    /// The source files, relative to the location they were read from.
-    pub sources: Vec<String>,
+    /// The source files.
+    pub sources: Vec<LoadedSource>,
     /// Rows loaded.
     pub rows: u64,
     /// Rows left out, all of them listed in the load's reject file.
     pub rejected: u64,
+    /// The reject file, relative to the root; `None` when nothing was left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reject_file: Option<String>,
+}
+
+/// A source file of a load.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadedSource {
+    /// The name relative to the folder it was read from.
+    pub name: String,
+    /// Content hash, or the store's entity tag: a source with a content that was loaded before is not loaded again.
+    pub content: String,
 }
 
 /// A partition of a table version, as `partitions` lists it.

@@ -179,7 +179,14 @@ impl EntitySetBuilder {
 }
 
 fn names(name: &str, tables: &[String]) -> Result<(SetName, Vec<TableName>)> {
-    Ok((name.parse()?, tables.iter().map(|t| t.parse()).collect::<Result<_>>()?))
+    let mut known = Vec::with_capacity(tables.len());
+    for table in tables {
+        let table = table.parse()?;
+        if !known.contains(&table) {
+            known.push(table);
+        }
+    }
+    Ok((name.parse()?, known))
 }
 
 fn refused(name: &SetName, reason: &str) -> Error {

@@ -53,6 +53,7 @@ pub(crate) async fn target_schema(ingest: &Ingest, sources: &[Source], table: Op
             }
         }
     }
+    let found_untyped: Vec<Field> = found.iter().filter(|f| f.data_type() == &DataType::Null).cloned().collect();
     let mut fields = match table {
         Some(table) => table.columns().iter().map(Column::to_field).collect::<Result<Vec<_>>>()?,
         None => Vec::new(),
@@ -63,19 +64,14 @@ pub(crate) async fn target_schema(ingest: &Ingest, sources: &[Source], table: Op
             fields.push(field);
         }
     }
+    // Columns without a type are not written, and yet they are there: a declaration may name them.
+    let untyped = found_untyped.iter().filter(|f| fields.iter().all(|known| known.name() != f.name())).cloned();
+    let declared = Schema::new(fields.iter().cloned().chain(untyped).collect::<Vec<_>>());
+    ingest.declared.check(&format!("table `{}`", ingest.table), &declared)?;
     let schema = Schema::new(fields);
-    for (column, data_type) in &ingest.types {
-        match schema.column_with_name(column) {
-            None => return Err(Error::unknown_column(format!("the load into `{}`", ingest.table), column, &schema)),
-            Some((_, field)) if table.is_some() && field.data_type() != data_type => {
-                return Err(Error::ColumnType {
-                    place: format!("table `{}`", ingest.table),
-                    column: column.clone(),
-                    found: field.data_type().to_string(),
-                    needed: format!("the load declares {data_type}; a table's column keeps its type"),
-                });
-            }
-            Some(_) => {}
+    for (column, _) in &ingest.types {
+        if schema.column_with_name(column).is_none() {
+            return Err(Error::unknown_column(format!("the load into `{}`", ingest.table), column, &schema));
         }
     }
     for name in &ingest.partition_columns {
@@ -89,7 +85,6 @@ pub(crate) async fn target_schema(ingest: &Ingest, sources: &[Source], table: Op
             });
         }
     }
-    ingest.declared.check(&format!("table `{}`", ingest.table), &schema)?;
     Ok(Arc::new(schema))
 }
 
@@ -141,18 +136,7 @@ async fn source_schema(ingest: &Ingest, source: &Source) -> Result<Schema> {
             });
         }
         let declared = ingest.types.iter().find(|(column, _)| column == name).map(|(_, t)| t.clone());
-        let data_type = match declared {
-            Some(data_type) if !matches!(data_type, DataType::Int64 | DataType::Float64 | DataType::Boolean | DataType::Utf8) => {
-                return Err(Error::ColumnType {
-                    place: format!("the load into `{}`", ingest.table),
-                    column: name.into(),
-                    found: data_type.to_string(),
-                    needed: "a declared type is one of Int64, Float64, Boolean, Utf8".into(),
-                });
-            }
-            Some(data_type) => data_type,
-            None => field.data_type().clone(),
-        };
+        let data_type = declared.unwrap_or_else(|| field.data_type().clone());
         let time = ingest.declared.time_columns().find(|column| column.name == name);
         let data_type = match (time, field.data_type()) {
             (None, _) => data_type,

@@ -1,5 +1,5 @@
 //! Loading: source files in, a registered fact table of month folders out.
-//! A load is one commit: readers see none of it or all of it, and the same load twice is one load.
+//! A load is one commit: readers see none of it or all of it. A source file that was loaded before is not loaded again.
 //!
 //! ```text
 //! sources -> read (CSV, Parquet) -> conform (types, instants, rejects) -> sort (spills) -> month files -> commit
@@ -171,6 +171,6 @@ pub struct LoadReport {
 pub enum LoadOutcome {
     /// The rows were loaded by this call.
     Loaded,
-    /// The same sources had been loaded before; nothing was changed.
+    /// All of the sources had been loaded before; nothing was changed, and the report is that of the table's last load.
     AlreadyLoaded,
 }

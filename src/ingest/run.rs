@@ -7,7 +7,10 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use arrow::{array::ArrayRef, datatypes::SchemaRef};
+use arrow::{
+    array::ArrayRef,
+    datatypes::{DataType, SchemaRef},
+};
 use datafusion::{
     catalog::streaming::StreamingTable,
     error::DataFusionError,
@@ -46,22 +49,19 @@ pub(crate) async fn run(
     locations: &Locations,
     ingest: &Ingest,
 ) -> Result<LoadReport> {
-    let sources = find(locations, ingest).await?;
-    let load = load_id(ingest, &sources)?;
+    check_types(ingest)?;
+    let mut sources = find(locations, ingest).await?;
     let current = catalog.find(&ingest.table).await?;
     if let Some(current) = &current {
-        if let Some(done) = current.loads.iter().find(|l| l.id == load) {
-            let (rows, rejected) = (done.rows, done.rejected);
-            return Ok(LoadReport {
-                outcome: LoadOutcome::AlreadyLoaded,
-                version: current.clone(),
-                rows,
-                rejected,
-                reject_file: None,
-            });
-        }
         check_same_table(ingest, current)?;
+        // A folder that has grown is loaded by what is new in it.
+        sources.retain(|source| !has_loaded(current, source));
+        if let (true, Some(last)) = (sources.is_empty(), current.loads.last()) {
+            let (rows, rejected, reject_file) = (last.rows, last.rejected, last.reject_file.clone());
+            return Ok(LoadReport { outcome: LoadOutcome::AlreadyLoaded, version: current.clone(), rows, rejected, reject_file });
+        }
     }
+    let load = load_id(ingest, &sources)?;
 
     let schema = target_schema(ingest, &sources, current.as_ref()).await?;
     let target = Target::new(&ingest.declared, schema)?;
@@ -96,14 +96,19 @@ pub(crate) async fn run(
 
     let record = LoadRecord {
         id: load,
-        sources: sources.iter().map(|s| s.name.clone()).collect(),
+        sources: sources.iter().map(Source::record).collect(),
         rows: files.iter().map(|f| f.rows).sum(),
         rejected: rejects.count(),
+        reject_file: reject_file.clone(),
     };
     let overtaken = AtomicBool::new(false);
     let version = catalog
         .update(&ingest.table, |current| {
+            let has_source = |c: &TableVersion| sources.iter().any(|source| has_loaded(c, source));
             let is_there = current.as_ref().is_some_and(|c| c.loads.iter().any(|l| l.id == load));
+            if !is_there && current.as_ref().is_some_and(has_source) {
+                return Err(Error::Contention { what: format!("table `{}`", ingest.table), attempts: 1 });
+            }
             overtaken.store(is_there, Ordering::Relaxed);
             let mut next = match current {
                 Some(_) if is_there => return Ok(None),
@@ -136,6 +141,25 @@ pub(crate) async fn run(
     Ok(LoadReport { outcome, version, rows: record.rows, rejected: record.rejected, reject_file })
 }
 
+fn check_types(ingest: &Ingest) -> Result<()> {
+    let is_readable = |t: &DataType| matches!(t, DataType::Int64 | DataType::Float64 | DataType::Boolean | DataType::Utf8);
+    match ingest.types.iter().find(|(_, data_type)| !is_readable(data_type)) {
+        None => Ok(()),
+        Some((column, data_type)) => Err(Error::ColumnType {
+            place: format!("the load into `{}`", ingest.table),
+            column: column.clone(),
+            found: data_type.to_string(),
+            needed: "a declared type is one of Int64, Float64, Boolean, Utf8".into(),
+        }),
+    }
+}
+
+/// Does the table hold this content already, from whatever load?
+fn has_loaded(version: &TableVersion, source: &Source) -> bool {
+    let content = source.identity.content();
+    version.loads.iter().flat_map(|load| &load.sources).any(|known| known.content == content)
+}
+
 fn empty_version(ingest: &Ingest, schema: &SchemaRef) -> TableVersion {
     let integer = |name: &String| Column { name: name.clone(), data_type: "Int32".into(), nullable: true };
     TableVersion {
@@ -166,6 +190,17 @@ fn check_same_table(ingest: &Ingest, current: &TableVersion) -> Result<()> {
     }
     if current.declared != ingest.declared {
         return differs("times, zone, keys or tie-breaks");
+    }
+    for (column, data_type) in &ingest.types {
+        let known = current.columns.iter().find(|known| known.name == *column);
+        if let Some(known) = known.filter(|known| known.data_type != data_type.to_string()) {
+            return Err(Error::ColumnType {
+                place: format!("table `{}`", ingest.table),
+                column: column.clone(),
+                found: known.data_type.clone(),
+                needed: format!("the load declares {data_type}; a table's column keeps its type"),
+            });
+        }
     }
     if current.partition_columns.iter().map(|c| &c.name).ne(&ingest.partition_columns) {
         return differs("partition columns");

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Ingest;
 use crate::{
-    catalog::is_hidden,
+    catalog::{LoadedSource, is_hidden},
     error::{Error, Result},
     name::ContentId,
     storage::{FileIdentity, Location, Locations, without_credentials},
@@ -30,6 +30,11 @@ pub(crate) enum SourceFormat {
 }
 
 impl Source {
+    /// The source as a load records it.
+    pub(crate) fn record(&self) -> LoadedSource {
+        LoadedSource { name: self.name.clone(), content: self.identity.content() }
+    }
+
     /// The name for messages.
     pub(crate) fn shown(&self) -> String {
         self.place.child(&self.place.name_of(&self.object.location)).to_string()
@@ -73,12 +78,14 @@ pub(crate) async fn find(locations: &Locations, ingest: &Ingest) -> Result<Vec<S
         for (place, object) in found {
             let name = place.name_of(&object.location);
             let wanted = pattern.as_ref().is_none_or(|p| p.matches_with(&name, options)) && !is_hidden(&name);
-            let is_known =
-                sources.iter().any(|s: &Source| s.object.location == object.location && s.place.base() == place.base());
-            found_any |= wanted && format_of(&name).is_some();
-            if let (true, false, Some(format)) = (wanted, is_known, format_of(&name)) {
+            if let (true, Some(format)) = (wanted, format_of(&name)) {
+                found_any = true;
                 let identity = place.identify(&object).await?;
-                sources.push(Source { place, object, name, format, identity });
+                // A file that two of the sources name, or a copy of one, is one source.
+                let content = identity.content();
+                if sources.iter().all(|known: &Source| known.identity.content() != content) {
+                    sources.push(Source { place, object, name, format, identity });
+                }
             }
         }
         if !found_any {

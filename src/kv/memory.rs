@@ -23,6 +23,11 @@ impl KeyValue for MemoryKv {
         Ok(())
     }
 
+    fn count_prefix(&self, prefix: &[u8]) -> Result<u64> {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(known.range(prefix.to_vec()..).take_while(|(key, _)| key.starts_with(prefix)).count() as u64)
+    }
+
     fn remove_prefix(&self, prefix: &[u8]) -> Result<()> {
         self.0.write().unwrap_or_else(PoisonError::into_inner).retain(|key, _| !key.starts_with(prefix));
         Ok(())

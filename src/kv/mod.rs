@@ -24,6 +24,12 @@ pub trait KeyValue: Debug + Send + Sync {
     /// [`Error::Cache`](crate::Error::Cache) when the store cannot be written.
     fn put_all(&self, entries: Vec<(Vec<u8>, Vec<u8>)>) -> Result<()>;
 
+    /// How many keys start with this prefix.
+    ///
+    /// # Errors
+    /// [`Error::Cache`](crate::Error::Cache) when the store cannot be read.
+    fn count_prefix(&self, prefix: &[u8]) -> Result<u64>;
+
     /// Removes every key that starts with this prefix.
     ///
     /// # Errors

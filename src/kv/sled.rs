@@ -58,6 +58,10 @@ impl KeyValue for SledKv {
         self.run(|db| db.apply_batch(batch))
     }
 
+    fn count_prefix(&self, prefix: &[u8]) -> Result<u64> {
+        self.run(|db| db.scan_prefix(prefix).keys().try_fold(0, |count, key| key.map(|_| count + 1)))
+    }
+
     fn remove_prefix(&self, prefix: &[u8]) -> Result<()> {
         self.run(|db| {
             let mut batch = sled::Batch::default();

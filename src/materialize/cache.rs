@@ -33,6 +33,11 @@ impl Cache {
         Ok(self.0.get(&key("complete", id))?.is_some())
     }
 
+    /// How many rows of this materialization are here.
+    pub(crate) fn count_rows(&self, id: ContentId) -> Result<u64> {
+        self.0.count_prefix(&row_name(id, &[]))
+    }
+
     /// The row under an encoded key.
     pub(crate) fn row(&self, id: ContentId, row_key: &[u8]) -> Result<Option<Vec<u8>>> {
         self.0.get(&row_name(id, row_key))

@@ -3,9 +3,8 @@
 
 use arrow::array::RecordBatch;
 use datafusion::{execution::SendableRecordBatchStream, prelude::ident};
-use futures::StreamExt;
 
-use super::run::Pinned;
+use super::{rows::plain_rows, run::Pinned};
 use crate::{
     engine::{Engine, Parallelism},
     error::{Error, Result},
@@ -40,9 +39,8 @@ pub(crate) async fn entities(
         windows: set.windows.iter().map(|(length, aggregates)| (start(length), aggregates.clone())).collect(),
         place,
     };
-    let facts = scan(engine, &question, pinned, as_of, cutoff).await?;
-    let schema = facts.schema();
-    snapshot(&question, facts.map(|batch| Ok(batch?)), schema).await
+    let (schema, facts) = plain_rows(scan(engine, &question, pinned, as_of, cutoff).await?);
+    snapshot(&question, facts, schema).await
 }
 
 /// The columns that the question needs of all visible facts.

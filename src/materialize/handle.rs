@@ -134,11 +134,13 @@ impl Materialization {
     }
 
     /// Makes sure that all rows of a set of entities are in the cache.
+    ///
+    /// They are counted: a cache that was damaged may have lost some of them and kept the mark that says it has all.
     pub(crate) async fn cache_rows(&self) -> Result<()> {
-        match self.codec()? {
-            Some(codec) if !self.owner.cache.has_rows(self.id())? => self.fill_cache(&codec).await,
-            _ => Ok(()),
-        }
+        let Some(codec) = self.codec()? else { return Ok(()) };
+        let cache = &self.owner.cache;
+        let is_whole = cache.has_rows(self.id())? && cache.count_rows(self.id())? == self.rows();
+        if is_whole { Ok(()) } else { self.fill_cache(&codec).await }
     }
 
     /// Puts all rows into the cache, whatever it holds.

@@ -132,8 +132,13 @@ impl Pipeline {
     pub(crate) fn request_schema(&self) -> SchemaRef {
         let mut fields: Vec<Field> = Vec::new();
         for field in self.encoders.iter().flat_map(|(_, inputs, _)| inputs.fields()) {
-            if fields.iter().all(|known| known.name() != field.name()) {
-                fields.push(field.as_ref().clone());
+            match fields.iter_mut().find(|known| known.name() == field.name()) {
+                None => fields.push(field.as_ref().clone()),
+                // Two encoders may read a column as two types: the narrower one can be widened to the other.
+                Some(known) if field_of("the request", &Schema::new(vec![field.clone()]), known).is_ok() => {
+                    *known = field.as_ref().clone();
+                }
+                Some(_) => {}
             }
         }
         Arc::new(Schema::new(fields))

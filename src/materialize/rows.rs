@@ -9,6 +9,7 @@ use arrow::{
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
 use datafusion::{
+    execution::SendableRecordBatchStream,
     logical_expr::SortExpr,
     prelude::{DataFrame, ident},
 };
@@ -64,17 +65,22 @@ pub(crate) async fn extract(
         rows =
             rows.filter(ident(&set.event_time).gt_eq(instant(span.start)).and(ident(&set.event_time).lt(instant(span.end))))?;
     }
-    let schema = plain(rows.schema().as_arrow());
+    let schema = rows.schema().as_arrow().clone();
     let others = schema.fields().iter().map(|f| f.name()).filter(|name| **name != set.event_time);
     let order: Vec<SortExpr> = std::iter::once(&set.event_time).chain(others).map(|c| ident(c).sort(true, true)).collect();
-    let stream = rows.sort(order)?.execute_stream().await?;
+    Ok(plain_rows(rows.sort(order)?.execute_stream().await?))
+}
+
+/// The same rows with plain texts, and their schema.
+pub(super) fn plain_rows(rows: SendableRecordBatchStream) -> (SchemaRef, BoxStream<'static, Result<RecordBatch>>) {
+    let schema = plain(&rows.schema());
     let to = schema.clone();
-    let stream = stream.map(move |batch| {
+    let rows = rows.map(move |batch| {
         let batch = batch?;
         let columns = batch.columns().iter().zip(to.fields()).map(|(column, field)| cast(column, field.data_type()));
         Ok(RecordBatch::try_new(to.clone(), columns.collect::<Result<_, _>>()?)?)
     });
-    Ok((schema, stream.boxed()))
+    (schema, rows.boxed())
 }
 
 /// The schema with plain texts: views and dictionaries are the engine's affair.

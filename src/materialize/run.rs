@@ -129,15 +129,17 @@ impl Materializer {
     pub(crate) async fn newest(self: &Arc<Self>, set: &FeatureSet) -> Result<Option<Materialization>> {
         let folder = self.root.child("materialized").child(set.name.as_str());
         let mut newest: Option<Manifest> = None;
+        let mut skipped = None;
         for object in folder.list().await? {
             let name = folder.name_of(&object.location);
             let Some((made, MANIFEST)) = name.rsplit_once('/') else { continue };
-            // A manifest that cannot be read, or of another format, is not one of this definition's.
+            // A manifest that cannot be read, or of another format, must not keep the others from being served.
             let manifest = match self.read_manifest(&folder.child(made)).await {
                 Ok(Some(manifest)) => manifest,
                 Ok(None) => continue,
-                Err(Error::Corrupt { .. } | Error::Format { .. }) => {
-                    tracing::warn!(folder = %folder, made, "skipped a manifest that cannot be read");
+                Err(error @ (Error::Corrupt { .. } | Error::Format { .. })) => {
+                    tracing::warn!(%error, "skipped a manifest that cannot be read");
+                    skipped = Some(error);
                     continue;
                 }
                 Err(other) => return Err(other),
@@ -149,10 +151,14 @@ impl Materializer {
                 newest = Some(manifest);
             }
         }
-        Ok(newest.map(|manifest| {
-            let place = self.place(set, manifest.as_of, manifest.id);
-            Materialization::new(self.clone(), set.clone(), place, manifest)
-        }))
+        match (newest, skipped) {
+            (Some(manifest), _) => {
+                let place = self.place(set, manifest.as_of, manifest.id);
+                Ok(Some(Materialization::new(self.clone(), set.clone(), place, manifest)))
+            }
+            (None, Some(error)) => Err(error),
+            (None, None) => Ok(None),
+        }
     }
 
     async fn read_manifest(&self, place: &Location) -> Result<Option<Manifest>> {

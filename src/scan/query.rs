@@ -39,10 +39,13 @@ pub(crate) fn tables_in(sql: &str) -> Result<Vec<TableName>> {
         if schema == Some("information_schema") {
             continue;
         }
-        names.push(match schema {
+        let name = match schema {
             Some(schema) => format!("{schema}.{}", reference.table()).parse()?,
             None => reference.table().parse()?,
-        });
+        };
+        if !names.contains(&name) {
+            names.push(name);
+        }
     }
     Ok(names)
 }

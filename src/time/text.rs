@@ -48,7 +48,8 @@ fn parse(text: &[u8]) -> Result<(i64, Option<i64>), &'static str> {
         i32::try_from(year).ok().and_then(|y| NaiveDate::from_ymd_opt(y, month as u32, day as u32)).ok_or("no such date")?;
     let days = date.signed_duration_since(NaiveDate::default()).num_days();
     let mut us = 0;
-    if !rest.0.is_empty() && rest.one_of(b"T ").is_ok() {
+    if let [b'T' | b' ', b'0'..=b'9', ..] = rest.0 {
+        rest.0 = &rest.0[1..];
         let (hour, _) = (rest.number(1, 2)?, rest.exactly(b':')?);
         let minute = rest.number(2, 2)?;
         let second = if rest.exactly(b':').is_ok() { rest.number(2, 2)? } else { 0 };

@@ -34,7 +34,7 @@ use object_store::{
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use crate::support::{
-    bits, bits_of, child, copy_dir, files_below, load_trips, store_with, temp_dir, version_text, write_parquet, write_text,
+    bits, bits_of, child, copy_dir, files_below, load_trips, store_with, temp_dir, version_text, write_batch, write_text,
     write_trips,
 };
 
@@ -422,7 +422,7 @@ async fn a_load_of_large_files_fails_as_cleanly_in_the_middle_of_an_upload() {
     let notes: ArrayRef = Arc::new(StringArray::from_iter_values((0..14).map(|_| note())));
     let at = TimestampMicrosecondArray::from_iter_values((0..14).map(|day| 1_388_916_000_000_000 + day * 86_400_000_000));
     let columns: [(&str, ArrayRef); 2] = [("at", Arc::new(at.with_timezone("UTC"))), ("note", notes)];
-    let large = write_parquet(data.path(), "large.parquet", &RecordBatch::try_from_iter(columns).unwrap());
+    let large = write_batch(data.path(), "large.parquet", &RecordBatch::try_from_iter(columns).unwrap());
     let large = PathBuf::from(large);
     let rows: Seen =
         |store| async move { store.describe("rides").await.map_or_else(|_| "nothing".into(), |v| version_text(&v)) }.boxed();

@@ -3,8 +3,12 @@
 
 mod bad_input;
 mod crash;
+mod identity;
+mod ingest;
 mod layers;
+mod leakage;
 mod main_job;
+mod parity;
 mod real_data;
 mod s3;
 mod s3_server;
@@ -12,3 +16,4 @@ mod support;
 #[path = "../../examples/data/taxi.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod taxi;
+mod times;

@@ -1,18 +1,28 @@
 //! What several themes need: small trips, stores in temporary directories, rows as text to compare.
 
+#![allow(unreachable_pub)]
+
 use std::{
     fs,
     path::Path,
     process::{Child, Command, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
 use asof::{
-    FeatureStore, Materialization, StoreOptions,
+    AsOf, Error, FeatureStore, Materialization, Result, StoreOptions,
     catalog::{FactTable, KnownAt, TableVersion},
     ingest::{Ingest, LoadReport},
 };
-use datafusion::arrow::array::RecordBatch;
+use datafusion::{
+    arrow::{
+        array::{ArrayRef, RecordBatch},
+        datatypes::DataType,
+        util::pretty::pretty_format_batches,
+    },
+    parquet::{arrow::ArrowWriter, file::properties::WriterProperties},
+};
 use futures::TryStreamExt;
 use tempfile::TempDir;
 
@@ -114,12 +124,11 @@ pub fn write_text(dir: &Path, name: &str, text: impl AsRef<[u8]>) -> String {
 }
 
 /// A Parquet file with these rows.
-pub fn write_parquet(dir: &Path, name: &str, rows: &RecordBatch) -> String {
-    let mut bytes = Vec::new();
-    let mut writer = parquet::arrow::ArrowWriter::try_new(&mut bytes, rows.schema(), None).unwrap();
-    writer.write(rows).unwrap();
-    writer.close().unwrap();
-    write_text(dir, name, bytes)
+pub fn write_batch(dir: &Path, name: &str, rows: &RecordBatch) -> String {
+    let columns: Vec<(&str, ArrayRef)> =
+        rows.schema_ref().fields().iter().zip(rows.columns()).map(|(f, c)| (f.name().as_str(), c.clone())).collect();
+    write_parquet(&dir.join(name), &columns, None);
+    dir.join(name).to_str().unwrap().to_owned()
 }
 
 /// Copies all files below a directory.
@@ -163,4 +172,77 @@ async fn child_job() {
         }
         other => panic!("{other}"),
     }
+}
+
+/// A trip that a test makes up; times in microseconds UTC.
+#[derive(Debug, Clone)]
+pub struct Trip {
+    pub pickup_us: i64,
+    pub dropoff_us: i64,
+    pub passengers: i64,
+    pub miles: f64,
+    pub zone: i64,
+    pub fare: f64,
+}
+
+/// A trip of ten minutes, a passenger and two miles.
+pub fn trip(pickup: &str, fare: f64) -> Trip {
+    let pickup_us = instant(pickup).micros();
+    Trip { pickup_us, dropoff_us: pickup_us + 600_000_000, passengers: 1, miles: 2.0, zone: 1, fare }
+}
+
+pub fn instant(text: &str) -> AsOf {
+    text.parse().unwrap()
+}
+
+/// The load of one CSV file with these trips, which it writes.
+pub fn made_load(file: &Path, trips: &[Trip]) -> Ingest {
+    let mut text = "pickup_at,dropoff_at,passenger_count,trip_distance,pickup_zone,fare_amount,total_amount\n".to_owned();
+    for t in trips {
+        let (pickup, dropoff) = (AsOf::from_micros(t.pickup_us), AsOf::from_micros(t.dropoff_us));
+        text += &format!("{pickup},{dropoff},{},{},{},{},{}\n", t.passengers, t.miles, t.zone, t.fare, t.fare + 1.0);
+    }
+    fs::write(file, text).unwrap();
+    let mut load = Ingest::new("nyc_taxi", trips_table()).unwrap().from(file.to_str().unwrap());
+    for column in ["passenger_count", "pickup_zone"] {
+        load = load.column_type(column, DataType::Int64);
+    }
+    for column in ["trip_distance", "fare_amount", "total_amount"] {
+        load = load.column_type(column, DataType::Float64);
+    }
+    load
+}
+
+/// A store that holds these trips, and its root.
+pub async fn store_of(trips: &[Trip]) -> (TempDir, FeatureStore) {
+    let (data, root) = (temp_dir(), temp_dir());
+    let store = store(root.path()).await;
+    store.ingest(&made_load(&data.path().join("trips.csv"), trips)).await.unwrap();
+    (root, store)
+}
+
+/// The answer to a query as a table of text.
+pub async fn answer(store: &FeatureStore, sql: &str, as_of: AsOf) -> Result<String> {
+    let batches = store.sql(sql, as_of).await?.collect().await.map_err(Error::from)?;
+    Ok(pretty_format_batches(&batches)?.to_string())
+}
+
+/// The cells of an answer, row by row, without its header and frame.
+pub async fn cells(store: &FeatureStore, sql: &str, as_of: AsOf) -> Vec<String> {
+    let text = answer(store, sql, as_of).await.unwrap();
+    let lines = text.lines().filter(|line| line.starts_with('|')).skip(1);
+    lines.map(|line| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>().join(" ")).collect()
+}
+
+pub async fn count(store: &FeatureStore, as_of: AsOf) -> usize {
+    cells(store, "SELECT count(*) FROM nyc_taxi", as_of).await[0].parse().unwrap()
+}
+
+/// Writes a Parquet file with these columns, and the folders it lies in.
+pub fn write_parquet(file: &Path, columns: &[(&str, ArrayRef)], properties: Option<WriterProperties>) {
+    let batch = RecordBatch::try_from_iter(columns.iter().map(|(name, array)| (*name, Arc::clone(array)))).unwrap();
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    let mut writer = ArrowWriter::try_new(fs::File::create(file).unwrap(), batch.schema(), properties).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
 }
