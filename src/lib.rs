@@ -1,4 +1,34 @@
-//! asof
+//! An embedded feature store, correct in time, on Apache DataFusion.
+//!
+//! asof turns **facts** (observations stored as they were made) into **features** as they could have been known at an
+//! instant, keeps them for training, and serves the same values to a model at inference.
+//!
+//! # A tour by task
+//!
+//! | to | see |
+//! |---|---|
+//! | open a store on a disk or on S3 | [`FeatureStore::open`], [`StoreOptions`], [`storage::Locations`] |
+//! | load files, or register them where they lie | [`FeatureStore::ingest`], [`FeatureStore::register_table`], [`catalog::FactTable`] |
+//! | ask what was visible at an instant | [`FeatureStore::sql`], [`AsOf`], the rule in [`mod@time`] |
+//! | define features | [`FeatureSet`], [`encoder`], [`Aggregate`] |
+//! | write an encoder | [`encoder::Encoder`], [`encoder::FittedEncoder`], [`encoder::encoder_fn`], [`AsOfView`] |
+//! | get training data | [`FeatureStore::materialize`], [`Materialization`], [`training::Dataset`] |
+//! | serve a model | [`FeatureStore::online`], [`online::Online`] |
+//! | backtest and watch drift | [`FeatureStore::backtest`], [`mod@backtest`] |
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> asof::Result<()> {
+//! use asof::{AsOf, FeatureStore};
+//!
+//! let store = FeatureStore::open("memory://docs").await?;
+//! let as_of: AsOf = "2014-11-01".parse()?;
+//! let one = store.sql("SELECT 1 AS x", as_of).await?;
+//! assert_eq!(one.count().await?, 1);
+//! # Ok(())
+//! # }
+//! ```
+
 pub mod backtest;
 pub mod catalog;
 pub mod encoder;
@@ -27,3 +57,8 @@ pub use scan::AsOfView;
 pub use store::{FeatureStore, StoreOptions};
 pub use temporal::Aggregate;
 pub use time::AsOf;
+
+/// The README's programs, compiled with the doc tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -5,6 +5,8 @@
 //! cargo run --release --example taxi_backtest -- --facts DIR      # real monthly files
 //! ```
 
+#![allow(clippy::print_stdout, reason = "a program prints")]
+
 #[path = "../data/taxi.rs"]
 pub mod taxi;
 

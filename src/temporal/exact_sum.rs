@@ -104,6 +104,7 @@ impl ExactSum {
 
     /// Takes out an `x` that was put in before: the exact inverse of [`ExactSum::add`].
     #[inline]
+    #[cfg_attr(not(test), expect(dead_code, reason = "a window that slides takes values out again; a snapshot only adds"))]
     pub(crate) fn subtract(&mut self, x: f64) {
         // A NaN or infinity is never added in place, so negation cannot lose its sign here.
         if !self.add_in_place(-x) {
@@ -112,6 +113,7 @@ impl ExactSum {
     }
 
     /// Puts in all that `other` holds.
+    #[cfg_attr(not(test), expect(dead_code, reason = "sums of several tasks become one; a snapshot is one task"))]
     pub(crate) fn merge(&mut self, other: &Self) {
         match &other.form {
             Form::Narrow { low, high, base } => self.add_term(Term::narrow(*low, *high, *base)),

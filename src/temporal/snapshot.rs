@@ -53,9 +53,12 @@ struct Entities<'a> {
     /// The tie-breaks, then the looked-up values: what decides between facts of the same times.
     values: Columns,
     times: Vec<(usize, TimeScale)>,
-    windows: Vec<(Option<i64>, Vec<(Option<usize>, MeasureKind)>)>,
+    windows: Vec<Window>,
     known: HashMap<OwnedRow, Entity>,
 }
+
+/// The first stored event time inside a window, and the column and kind of each of its aggregates.
+type Window = (Option<i64>, Vec<(Option<usize>, MeasureKind)>);
 
 struct Entity {
     newest: Option<(Vec<i64>, OwnedRow)>,

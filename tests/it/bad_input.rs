@@ -644,7 +644,8 @@ async fn an_encoder_that_breaks_its_contract_is_named_and_publishes_nothing() {
     let bench = Bench::new().await;
     let always: Broken = broken(|rows| Ok(vec![rows.column(0).slice(1, rows.num_rows() - 1)]));
     says!(fares("a_v1").encode(always).build().unwrap_err(), Error::Step { .. }, "`broken`", "a_v1", "63", "64 rows");
-    let cases: [(&str, fn(&RecordBatch) -> asof::Result<Vec<ArrayRef>>, &str); 3] = [
+    type Encode = fn(&RecordBatch) -> asof::Result<Vec<ArrayRef>>;
+    let cases: [(&str, Encode, &str); 3] = [
         (
             "short_v1",
             |rows| if rows.num_rows() == 64 { as_it_is(rows) } else { Ok(vec![rows.column(0).slice(0, 1)]) },

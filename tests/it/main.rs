@@ -1,4 +1,5 @@
 //! The integration tests, one binary; a file per theme.
+#![allow(clippy::disallowed_methods, reason = "tests wait for processes by the clock")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
 mod bad_input;

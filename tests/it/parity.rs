@@ -174,7 +174,7 @@ async fn every_zone_is_served_with_the_bits_of_its_row_and_odd_keys_are_told_apa
     let zones = offline.column_by_name("pickup_zone").unwrap();
     for (row, expected) in expected.iter().enumerate() {
         let found = online.get(&[value(zones, row)]).unwrap().unwrap();
-        assert_eq!(bit_rows(found.batch()), [expected.clone()]);
+        assert_eq!(bit_rows(found.batch()), std::slice::from_ref(expected));
     }
     assert!(expected.len() > 30);
     assert_eq!(online.get(&[9_999.into()]).unwrap(), None);
