@@ -86,10 +86,12 @@ impl Engine {
         // Texts as plain `Utf8`: what tables declare is what queries yield.
         options.execution.parquet.schema_force_view_types = false;
         options.sql_parser.map_string_types_to_utf8view = false;
-        // Part of the budget for the merge of spilled runs, or sorts in a small budget could not end; every task has its own
-        // sort, and all of them together must not exhaust the budget before the first row.
-        let reserved = self.resources.memory_bytes / 10 / partitions;
-        options.execution.sort_spill_reservation_bytes = reserved.min(10 << 20);
+        // One sort with the whole budget, behind scans that run in parallel: several sorts would share it out and starve each
+        // other. Runs in memory are sorted in place, since merging them takes as much memory again; a part of the budget is
+        // kept for the merge of runs that were spilled.
+        options.optimizer.repartition_sorts = false;
+        options.execution.sort_in_place_threshold_bytes = self.resources.memory_bytes;
+        options.execution.sort_spill_reservation_bytes = (self.resources.memory_bytes / 5).min(10 << 20);
         let runtime: RuntimeEnv = RuntimeEnvBuilder::new().with_memory_pool(pool).build()?;
         for place in places {
             runtime.register_object_store(place.base(), place.store().clone());

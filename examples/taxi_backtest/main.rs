@@ -24,10 +24,6 @@ use chrono::{Datelike, NaiveDate};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// glibc's allocator keeps what each of many threads has freed; this one gives it back.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Backtests the fare of a taxi ride, month by month.
 #[derive(Parser)]
 struct Args {
