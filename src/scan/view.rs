@@ -26,14 +26,19 @@ pub(crate) type Batches<'a> = Box<dyn Iterator<Item = Result<RecordBatch>> + 'a>
 /// It can be made only by this library, and gives out nothing but these rows. A learner that wants the future has nothing
 /// to ask for it:
 ///
-/// ```compile_fail
-/// fn fit(view: &asof::AsOfView<'_>) -> asof::Result<f64> {
-///     let tomorrow = view.session().sql("SELECT max(total_amount) FROM nyc_taxi"); // no such method
-///     unimplemented!()
+/// ```
+/// fn fit(view: &asof::AsOfView<'_>) -> asof::AsOf {
+///     view.as_of()
 /// }
 /// ```
 ///
-/// ```compile_fail
+/// ```compile_fail,E0599
+/// fn fit(view: &asof::AsOfView<'_>) -> asof::AsOf {
+///     view.session() // no such method, and the program above compiles
+/// }
+/// ```
+///
+/// ```compile_fail,E0451
 /// let view = asof::AsOfView { as_of: "2014-11-01".parse().unwrap() }; // cannot be made
 /// ```
 pub struct AsOfView<'a> {
