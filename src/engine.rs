@@ -1,12 +1,12 @@
 //! DataFusion sessions as this library runs them: bounded memory with spilling, Parquet filters pushed down, UTC.
 //! It registers object stores, and no table, function or file beside those it is told of.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use datafusion::{
     execution::{
         SessionStateBuilder,
-        memory_pool::{FairSpillPool, MemoryPool, UnboundedMemoryPool},
+        memory_pool::{FairSpillPool, GreedyMemoryPool, MemoryConsumer, MemoryPool, MemoryReservation, UnboundedMemoryPool},
         runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
     },
     prelude::{SessionConfig, SessionContext},
@@ -23,6 +23,9 @@ const REPRODUCIBLE_BATCH_ROWS: usize = 8_192;
 pub struct Resources {
     /// Bytes that sorts and aggregations may hold before they spill to the disk.
     pub memory_bytes: usize,
+    /// Bytes that all other operators may hold, which cannot spill: joins, and lookups and windows, which hold their spine.
+    /// A query that needs more fails and says so.
+    pub held_bytes: usize,
     /// Tasks that a query runs in parallel.
     pub partitions: usize,
     /// Rows in a batch.
@@ -30,10 +33,59 @@ pub struct Resources {
 }
 
 impl Default for Resources {
-    /// 64 MiB, a partition per core, DataFusion's 8,192 rows.
+    /// 64 MiB before spilling, 4 GiB held, a partition per core, DataFusion's 8,192 rows.
     fn default() -> Self {
         let partitions = std::thread::available_parallelism().map_or(2, usize::from);
-        Self { memory_bytes: 64 << 20, partitions, batch_rows: 8_192 }
+        Self { memory_bytes: 64 << 20, held_bytes: 4 << 30, partitions, batch_rows: 8_192 }
+    }
+}
+
+/// Two budgets: one for operators that can spill, small so that they do, and one for those that cannot.
+#[derive(Debug)]
+struct SplitPool {
+    spilling: FairSpillPool,
+    holding: GreedyMemoryPool,
+}
+
+impl SplitPool {
+    fn of(&self, consumer: &MemoryConsumer) -> &dyn MemoryPool {
+        if consumer.can_spill() { &self.spilling } else { &self.holding }
+    }
+}
+
+impl fmt::Display for SplitPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} and {}", self.spilling, self.holding)
+    }
+}
+
+impl MemoryPool for SplitPool {
+    fn name(&self) -> &str {
+        "asof"
+    }
+
+    fn register(&self, consumer: &MemoryConsumer) {
+        self.of(consumer).register(consumer);
+    }
+
+    fn unregister(&self, consumer: &MemoryConsumer) {
+        self.of(consumer).unregister(consumer);
+    }
+
+    fn grow(&self, reservation: &MemoryReservation, additional: usize) {
+        self.of(reservation.consumer()).grow(reservation, additional);
+    }
+
+    fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
+        self.of(reservation.consumer()).shrink(reservation, shrink);
+    }
+
+    fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> datafusion::error::Result<()> {
+        self.of(reservation.consumer()).try_grow(reservation, additional)
+    }
+
+    fn reserved(&self) -> usize {
+        self.spilling.reserved() + self.holding.reserved()
     }
 }
 
@@ -58,8 +110,11 @@ pub(crate) enum Parallelism {
 
 impl Engine {
     pub(crate) fn new(resources: Resources) -> Self {
-        let pool = Arc::new(FairSpillPool::new(resources.memory_bytes));
-        Self { resources, pool }
+        let pool = SplitPool {
+            spilling: FairSpillPool::new(resources.memory_bytes),
+            holding: GreedyMemoryPool::new(resources.held_bytes),
+        };
+        Self { resources, pool: Arc::new(pool) }
     }
 
     /// A session that can read these locations.

@@ -206,6 +206,23 @@ pub enum Error {
         /// How often it was tried.
         attempts: u32,
     },
+    /// A question needs more memory than its session allows.
+    #[error(
+        "{operator} needs {needed} bytes more for {place}, and holds {held}: {reason}; raise `Resources::held_bytes` (or the \
+         session's memory pool), or ask about fewer rows at once"
+    )]
+    Memory {
+        /// The operator.
+        operator: &'static str,
+        /// The table, or the spine.
+        place: String,
+        /// Bytes that were asked for.
+        needed: usize,
+        /// Bytes that the operator held already.
+        held: usize,
+        /// What the memory pool said.
+        reason: String,
+    },
     /// An object store failed.
     #[error("object store: {0}")]
     Storage(#[from] object_store::Error),

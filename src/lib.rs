@@ -44,7 +44,7 @@ pub mod report;
 mod scan;
 pub mod storage;
 mod store;
-mod temporal;
+pub mod temporal;
 pub mod time;
 pub mod training;
 

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use datafusion::prelude::DataFrame;
+use datafusion::prelude::{DataFrame, ParquetReadOptions};
 
 use crate::{
     backtest::{self, Backtest, BacktestReport},
@@ -18,11 +18,12 @@ use crate::{
     feature_set::FeatureSet,
     ingest::{self, Ingest, LoadReport},
     kv::{self, KeyValue, MemoryKv},
-    materialize::{Cache, Materialization, Materializer},
+    materialize::{Cache, Materialization, Materializer, facts_of},
     name::{SetName, TableName},
     online::Online,
     scan::{AsOfTable, query, tables_in},
     storage::{Location, Locations},
+    temporal::{Facts, Spine},
     time::{AsOf, Cutoff},
 };
 
@@ -216,6 +217,59 @@ impl FeatureStore {
             sources.push((name, table));
         }
         query(&m.engine, Parallelism::Full, "the query", sources, sql).await
+    }
+
+    /// The facts of a table that are visible at `as_of`, to look up in or to aggregate: see [`crate::temporal`].
+    ///
+    /// The operators cut them again at each row of the spine; an `as_of` after the last of its instants cuts off nothing.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`] when it is not registered, [`Error::FileChanged`] when its files are not what was registered.
+    pub async fn facts(&self, table: &str, as_of: AsOf) -> Result<Facts> {
+        let m = &self.materializer;
+        let pinned = m.pin_table(Arc::new(m.catalog.latest(&table.parse()?).await?))?;
+        facts_of(&m.engine, &pinned, as_of, Cutoff::Exclusive).await
+    }
+
+    /// The rows of Parquet files, in their order, for a spine: a path of this machine or a URL of a file or a folder.
+    ///
+    /// # Errors
+    /// [`Error::InvalidLocation`] for a place that cannot be opened, [`Error::Query`] when its files are no Parquet.
+    pub async fn read_parquet(&self, location: &str) -> Result<DataFrame> {
+        let m = &self.materializer;
+        let place = m.locations.open(location)?;
+        let is_file = match place.split_file() {
+            Some((folder, name)) => folder.head(&name).await?.is_some(),
+            None => false,
+        };
+        let session = m.engine.session(Parallelism::Full, [&place])?;
+        let url = if is_file { place.url() } else { format!("{}/", place.url()) };
+        let options = ParquetReadOptions { file_extension: if is_file { "" } else { ".parquet" }, ..Default::default() };
+        Ok(session.read_parquet(url, options).await?)
+    }
+
+    /// The spine with the features of a set of entities as they were at each row's own instant: one row out per row in,
+    /// in order.
+    ///
+    /// At a row `(k, t)` the features are those of entity `k` in the materialization as of `t`, bit for bit: both ask the
+    /// same operators. Facts are those in the catalog now.
+    ///
+    /// ```no_run
+    /// # async fn train(store: asof::FeatureStore) -> asof::Result<()> {
+    /// use asof::temporal::Spine;
+    ///
+    /// let rides = store.read_parquet("data/rides.parquet").await?; // pickup_zone, at, label
+    /// let rows = store.training_set("zone_demand_v1", Spine::new(rides, "at")).await?;
+    /// rows.write_parquet("data/training.parquet", Default::default(), None).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::UnknownFeatureSet`] and [`Error::UnknownTable`], [`Error::Definition`] for a set of rows, [`Error::UnknownColumn`]
+    /// and [`Error::ColumnType`] when the spine lacks a key or an instant, or has one that cannot be compared.
+    pub async fn training_set(&self, set: &str, spine: Spine) -> Result<DataFrame> {
+        self.materializer.training_rows(&self.feature_set(set)?, spine).await
     }
 
     /// Makes a feature set known to this store's handle.

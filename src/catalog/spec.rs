@@ -22,7 +22,7 @@ use crate::{
 /// let weather = FactTable::new("measured_at", KnownAt::after(TimeDelta::hours(1)));
 /// # Ok::<(), asof::Error>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FactTable {
     pub(crate) event_time: TimeColumn,
     pub(crate) known_at: KnownAt,
@@ -32,10 +32,12 @@ pub struct FactTable {
     pub(crate) keys: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) tie_break: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) identity: Vec<String>,
 }
 
 /// When a fact could be known.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum KnownAt {
@@ -46,7 +48,7 @@ pub enum KnownAt {
 }
 
 /// A column of times.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct TimeColumn {
     pub(crate) name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -86,7 +88,14 @@ impl KnownAt {
 impl FactTable {
     /// A table whose facts happened at `event_time` and could be known at `known_at`.
     pub fn new(event_time: impl Into<TimeColumn>, known_at: KnownAt) -> Self {
-        Self { event_time: event_time.into(), known_at, zone: None, keys: Vec::new(), tie_break: Vec::new() }
+        Self {
+            event_time: event_time.into(),
+            known_at,
+            zone: None,
+            keys: Vec::new(),
+            tie_break: Vec::new(),
+            identity: Vec::new(),
+        }
     }
 
     /// The zone whose clocks wrote the times that carry no zone, and by whose calendar months are cut.
@@ -106,6 +115,19 @@ impl FactTable {
     /// Adds a column that decides, larger first, which of two facts with the same times is the newer one.
     pub fn tie_break(mut self, column: impl Into<String>) -> Self {
         self.tie_break.push(column.into());
+        self
+    }
+
+    /// Adds a column to the identity of facts: rows that agree in it are versions of one fact.
+    ///
+    /// From the instant on at which a version with a later known-at is visible, it replaces the others, in lookups and
+    /// windows alike; of versions with one known-at the newest counts. A NULL makes a row a fact of its own. Without an
+    /// identity every row is a fact of its own, and nothing is replaced.
+    ///
+    /// Questions to such a table hold all of its visible facts in memory: a correction may move a fact to another time or
+    /// entity.
+    pub fn identity(mut self, column: impl Into<String>) -> Self {
+        self.identity.push(column.into());
         self
     }
 
@@ -152,7 +174,7 @@ impl FactTable {
         for column in self.time_columns() {
             self.scale(place, column, schema)?;
         }
-        for column in self.keys.iter().chain(&self.tie_break) {
+        for column in self.keys.iter().chain(&self.tie_break).chain(&self.identity) {
             if schema.column_with_name(column).is_none() {
                 return Err(Error::unknown_column(place, column, schema));
             }

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 
 use chrono::TimeDelta;
 
-use super::{Body, EntitySet, FeatureSet, Fingerprint, RowSet};
+use super::{Body, EntitySet, FeatureSet, Fingerprint, RowSet, Source};
 use crate::{
     encoder::{Encoder, FittedEncoder, RowSelection, fitted, pure, selection},
     error::{Error, Result},
     name::{SetName, TableName},
     temporal::Aggregate,
-    time::{Cutoff, saturating_micros},
+    time::Cutoff,
 };
 
 /// Builds a set of rows; see [`FeatureSet::rows`].
@@ -110,14 +110,14 @@ pub struct EntitySetBuilder {
     table: String,
     cutoff: Cutoff,
     keys: Vec<String>,
-    lookups: Vec<(String, String)>,
-    windows: Vec<(TimeDelta, Vec<Aggregate>)>,
+    own: Source,
+    others: Vec<Source>,
 }
 
 impl EntitySetBuilder {
     pub(super) fn new(name: &str, table: &str) -> Self {
-        let cutoff = Cutoff::default();
-        Self { name: name.into(), table: table.into(), cutoff, keys: Vec::new(), lookups: Vec::new(), windows: Vec::new() }
+        let own = Source::of(table);
+        Self { name: name.into(), table: table.into(), cutoff: Cutoff::default(), keys: Vec::new(), own, others: Vec::new() }
     }
 
     /// Adds a column to the entity's key.
@@ -128,19 +128,37 @@ impl EntitySetBuilder {
 
     /// Adds the value of `column` in the entity's newest visible fact, as the feature `output`.
     ///
-    /// All looked-up columns come from one and the same fact.
+    /// All looked-up columns of a table come from one and the same fact.
     pub fn lookup(mut self, column: &str, output: &str) -> Self {
-        self.lookups.push((column.into(), output.into()));
+        self.own = self.own.lookup(column, output);
         self
     }
 
-    /// Adds aggregates over the visible facts with an event time in `[as_of - length, as_of)`.
+    /// Adds aggregates over the visible facts with an event time in `[t - length, t)`.
     pub fn window(mut self, length: TimeDelta, aggregates: impl IntoIterator<Item = Aggregate>) -> Self {
-        self.windows.push((length, aggregates.into_iter().collect()));
+        self.own = self.own.window(length, aggregates);
         self
     }
 
-    /// Facts at exactly the as-of are visible too. The rule is exclusive unless this is said.
+    /// Adds aggregates over everything visible before t.
+    pub fn all_before(mut self, aggregates: impl IntoIterator<Item = Aggregate>) -> Self {
+        self.own = self.own.all_before(aggregates);
+        self
+    }
+
+    /// Gives NULL for looked-up values whose fact is older than this; see [`Source::max_age`].
+    pub fn max_age(mut self, max_age: TimeDelta) -> Self {
+        self.own = self.own.max_age(max_age);
+        self
+    }
+
+    /// Adds features from another table, or from this one by fewer keys.
+    pub fn also(mut self, source: Source) -> Self {
+        self.others.push(source);
+        self
+    }
+
+    /// Facts at exactly the instant are visible too. The rule is exclusive unless this is said.
     pub fn inclusive(mut self) -> Self {
         self.cutoff = Cutoff::Inclusive;
         self
@@ -149,32 +167,29 @@ impl EntitySetBuilder {
     /// Checks the definition and takes its fingerprint.
     ///
     /// # Errors
-    /// [`Error::InvalidName`] for the set's or the table's name, [`Error::Definition`] when something is missing, named
-    /// twice, or a window is not longer than nothing.
+    /// [`Error::InvalidName`] for the set's or a table's name, [`Error::Definition`] when something is missing, named
+    /// twice, a window is not longer than nothing, or a max age is negative.
     pub fn build(self) -> Result<FeatureSet> {
-        let (name, tables) = names(&self.name, std::slice::from_ref(&self.table))?;
-        let table = self.table.parse()?;
-        if self.keys.is_empty() {
+        let Self { name, table, cutoff, keys, mut own, others } = self;
+        let all: Vec<String> = std::iter::once(&table).chain(others.iter().map(|source| &source.table)).cloned().collect();
+        let (name, tables) = names(&name, &all)?;
+        if keys.is_empty() {
             return Err(refused(&name, "it has no key: name the entity's columns with `key`"));
         }
-        let mut windows = Vec::new();
-        for (length, aggregates) in self.windows {
-            let length_us = saturating_micros(length);
-            if length_us <= 0 {
-                return Err(refused(&name, &format!("a window of {length_us} us holds nothing; a window must be longer")));
-            }
-            windows.push((length_us, aggregates));
+        own.on = keys.iter().map(|key| (key.clone(), key.clone())).collect();
+        let mut sources = Vec::new();
+        for source in std::iter::once(own).chain(others) {
+            source.check(&keys).map_err(|reason| refused(&name, &reason))?;
+            sources.push(source);
         }
-        let set = EntitySet { table, keys: self.keys, lookups: self.lookups, windows };
-        let aggregates = set.windows.iter().flat_map(|(_, aggregates)| aggregates.iter().map(|a| a.output().to_owned()));
-        let outputs: Vec<String> = set.lookups.iter().map(|(_, output)| output.clone()).chain(aggregates).collect();
-        if outputs.is_empty() {
+        let set = EntitySet { table: table.parse()?, keys, sources };
+        if set.outputs().next().is_none() {
             return Err(refused(&name, "it has no feature: add a lookup or a window"));
         }
-        check_unique(&name, outputs.into_iter().chain(set.keys.iter().cloned()))?;
+        check_unique(&name, set.outputs().map(str::to_owned).chain(set.keys.iter().cloned()))?;
         let body = Body::Entities(set);
-        let fingerprint = Fingerprint::take(&name, &tables, self.cutoff, &body)?;
-        Ok(FeatureSet { name, tables, cutoff: self.cutoff, body, fingerprint })
+        let fingerprint = Fingerprint::take(&name, &tables, cutoff, &body)?;
+        Ok(FeatureSet { name, tables, cutoff, body, fingerprint })
     }
 }
 

@@ -51,10 +51,24 @@ fn declared(name: &SetName, tables: &[TableName], cutoff: Cutoff, body: &Body) -
             "selections": canonical(name, set.selections.iter().map(|s| s.spec()))?,
             "encoders": canonical(name, set.encoders.iter().map(|e| e.spec()))?,
         }),
-        Body::Entities(set) => serde_json::json!({
-            "set": name, "tables": tables, "cutoff": cutoff,
-            "table": set.table, "keys": set.keys, "lookups": set.lookups, "windows": set.windows,
-        }),
+        Body::Entities(set) => {
+            let (own, others) = set.sources.split_first().ok_or_else(|| Error::Definition {
+                subject: format!("feature set `{name}`"),
+                reason: "it has no table".into(),
+            })?;
+            let mut json = serde_json::json!({
+                "set": name, "tables": tables, "cutoff": cutoff,
+                "table": set.table, "keys": set.keys, "lookups": own.lookups, "windows": own.windows,
+            });
+            // What a definition does not use leaves no trace in its hash, so that new possibilities change no published set.
+            if let Some(age) = own.max_age_us {
+                json["max_age_us"] = age.into();
+            }
+            if !others.is_empty() {
+                json["sources"] = serde_json::json!(others);
+            }
+            json
+        }
     };
     Ok(json)
 }

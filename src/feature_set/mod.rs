@@ -4,6 +4,7 @@
 mod builder;
 mod fingerprint;
 mod inputs;
+mod source;
 
 use std::{fmt, sync::Arc};
 
@@ -12,11 +13,11 @@ use serde_json::Value;
 pub use builder::{EntitySetBuilder, RowSetBuilder};
 pub use fingerprint::Fingerprint;
 pub(crate) use inputs::{field_of, select_inputs};
+pub use source::Source;
 
 use crate::{
     encoder::{AnyEncoder, AnySelection},
     name::{SetName, TableName},
-    temporal::Aggregate,
     time::Cutoff,
 };
 
@@ -73,12 +74,18 @@ pub(crate) struct RowSet {
 
 #[derive(Clone)]
 pub(crate) struct EntitySet {
+    /// The table whose facts say which entities there are.
     pub(crate) table: TableName,
     pub(crate) keys: Vec<String>,
-    /// Column and feature name.
-    pub(crate) lookups: Vec<(String, String)>,
-    /// Length in microseconds, and what is aggregated over it.
-    pub(crate) windows: Vec<(i64, Vec<Aggregate>)>,
+    /// That table first, by all keys; it may have no features of its own.
+    pub(crate) sources: Vec<Source>,
+}
+
+impl EntitySet {
+    /// The names of the features, source by source.
+    pub(crate) fn outputs(&self) -> impl Iterator<Item = &str> {
+        self.sources.iter().flat_map(Source::outputs)
+    }
 }
 
 impl FeatureSet {
@@ -116,11 +123,7 @@ impl FeatureSet {
     pub fn features(&self) -> Vec<String> {
         match &self.body {
             Body::Rows(rows) => rows.encoders.iter().flat_map(|e| e.spec().outputs).map(|f| f.name().clone()).collect(),
-            Body::Entities(set) => {
-                let lookups = set.lookups.iter().map(|(_, output)| output.clone());
-                let windows = set.windows.iter().flat_map(|(_, aggregates)| aggregates.iter().map(|a| a.output().to_owned()));
-                lookups.chain(windows).collect()
-            }
+            Body::Entities(set) => set.outputs().map(str::to_owned).collect(),
         }
     }
 }

@@ -7,6 +7,7 @@ use arrow::{
     array::RecordBatch,
     datatypes::{Field, Schema, SchemaRef},
 };
+use datafusion::dataframe::DataFrame;
 use futures::TryStreamExt;
 use parquet::{
     basic::{Compression, ZstdLevel},
@@ -15,7 +16,7 @@ use parquet::{
 
 use super::{
     Cache, InputFile, InputTable, Manifest, Materialization, Part, StepState,
-    entities::entities,
+    entities::{entities, training_rows},
     manifest::{FORMAT, materialization_id},
     pipeline::{Apply, Learned, Pipeline},
     rows::extract,
@@ -28,6 +29,7 @@ use crate::{
     name::{ContentId, SetName},
     scan::{AsOfTable, Spool},
     storage::{FinishedParquet, Location, Locations, ParquetFile, Published},
+    temporal::Spine,
     time::AsOf,
 };
 
@@ -241,15 +243,26 @@ impl Materializer {
     }
 
     async fn write_entities(&self, set: &EntitySet, tables: &[Pinned], place: &Location, manifest: &mut Manifest) -> Result<()> {
-        let Some(pinned) = tables.first() else { return Ok(()) };
-        let rows = entities(&self.engine, set, pinned, manifest.as_of, manifest.cutoff).await?;
-        manifest.rows_seen = rows.num_rows() as u64;
+        let (schema, mut rows) = entities(&self.engine, set, tables, manifest.as_of, manifest.cutoff).await?;
         manifest.keys = set.keys.clone();
-        manifest.columns = rows.schema().fields().iter().map(|f| Column::from_field(f)).collect();
-        let mut parts = Parts::new(rows.schema());
-        parts.write(&rows)?;
+        manifest.columns = schema.fields().iter().map(|f| Column::from_field(f)).collect();
+        let mut parts = Parts::new(schema);
+        while let Some(batch) = rows.try_next().await? {
+            manifest.rows_seen += batch.num_rows() as u64;
+            parts.write(&batch)?;
+        }
         manifest.parts = parts.publish(place).await?;
         Ok(())
+    }
+
+    /// The spine with the features of a set as they were at each row's own instant.
+    pub(crate) async fn training_rows(&self, set: &FeatureSet, spine: Spine) -> Result<DataFrame> {
+        let Body::Entities(entities) = &set.body else {
+            let reason = "it has a training row per row of its extract, and no keys to find features by; materialize it, or ask a \
+                          set of entities";
+            return Err(Error::Definition { subject: format!("feature set `{}`", set.name), reason: reason.into() });
+        };
+        training_rows(&self.engine, entities, &self.pin(set).await?, set.cutoff, spine).await
     }
 }
 

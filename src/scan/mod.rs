@@ -1,16 +1,16 @@
 //! A fact table as of an instant: pruned, filtered and guarded, and the view that encoders get of it.
 //! Nothing outside this module can read a fact table's rows, and nothing in it reads a row that is not visible.
 
+mod as_of_table;
 mod guard;
 mod query;
 mod spool;
-mod table;
 mod view;
 mod visibility;
 
-pub(crate) use query::{plan_is_rowwise, query, tables_in};
+pub(crate) use as_of_table::AsOfTable;
+pub(crate) use query::{plan_is_rowwise, query, table, tables_in};
 pub(crate) use spool::Spool;
-pub(crate) use table::AsOfTable;
 pub use view::AsOfView;
 pub(crate) use view::{Batches, Replay, ViewParts};
 pub(crate) use visibility::Visibility;

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use datafusion::{
     catalog::MemorySchemaProvider,
-    common::tree_node::{TreeNode, TreeNodeRecursion},
+    common::{
+        TableReference,
+        tree_node::{TreeNode, TreeNodeRecursion},
+    },
     dataframe::DataFrame,
     execution::context::SQLOptions,
     logical_expr::{Expr, LogicalPlan, Volatility},
@@ -66,6 +69,12 @@ pub(crate) async fn query(
     Ok(session.execute_logical_plan(plan).await?)
 }
 
+/// All rows of one table.
+pub(crate) async fn table(engine: &Engine, parallelism: Parallelism, name: &TableName, table: AsOfTable) -> Result<DataFrame> {
+    let session = session(engine, parallelism, vec![(name.clone(), table)])?;
+    Ok(session.table(TableReference::full(CATALOG, name.database(), name.table())).await?)
+}
+
 fn session(engine: &Engine, parallelism: Parallelism, sources: Sources) -> Result<SessionContext> {
     let session = engine.session(parallelism, sources.iter().map(|(_, table)| table.place()))?;
     for (name, table) in sources {
@@ -74,7 +83,7 @@ fn session(engine: &Engine, parallelism: Parallelism, sources: Sources) -> Resul
         {
             catalog.register_schema(name.database(), Arc::new(MemorySchemaProvider::new()))?;
         }
-        let reference = datafusion::common::TableReference::full(CATALOG, name.database(), name.table());
+        let reference = TableReference::full(CATALOG, name.database(), name.table());
         session.register_table(reference, Arc::new(table))?;
     }
     Ok(session)

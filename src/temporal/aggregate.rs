@@ -1,72 +1,171 @@
-//! What is computed over the visible facts of an entity: counts, sums, means, minima, maxima.
-//! Every result depends on the set of facts alone: sums are exact and rounded once, extremes follow a total order.
+//! What can be computed over the facts in a window: its name, what it needs and what type it yields.
+//! How it is computed is the business of `cells` and `slide`.
 
-use serde::Serialize;
+use std::hash::{Hash, Hasher};
 
-use super::ExactSum;
+use arrow::datatypes::{DataType, Field};
+use serde::{Serialize, Serializer};
 
 /// An aggregate over the facts in a window.
 ///
-/// NULL values do not count. Nothing in the window gives a count of 0 and NULL for everything else. Sums are exact and
-/// rounded once, so they do not depend on the order, batches or partitions of the facts; a mean is such a sum divided by
-/// the count. Extremes order floats totally: NaN is beyond infinity, and -0.0 below 0.0.
+/// NULL values do not count, nor do facts that a [filter](Aggregate::filter) turns away. Nothing in the window gives a
+/// count of 0 and NULL for everything else. Results depend on the facts in the window alone, not on the order, batches or
+/// partitions in which they were read: sums are exact and rounded once, and floats are ordered totally (NaN is the
+/// largest, -0.0 comes before 0.0).
+///
+/// | aggregate | yields | cost beyond one pass |
+/// |---|---|---|
+/// | `count`, `count_of` | `Int64` | none |
+/// | `sum`, `mean` | `Float64` | 24 bytes between two instants of an entity |
+/// | `variance`, `stddev` | `Float64`, of the sample (n - 1) | twice that |
+/// | `min`, `max`, `first`, `last` | the column's type | one value there |
+/// | `count_distinct` | `Int64` | holds every value in a window of the spine |
+/// | `median`, `quantile` | `Float64`, linear between neighbours | the same, and a logarithm of them for each |
+/// | `last_k` | a list of the column's type, oldest first | the same |
 ///
 /// ```
 /// use asof::Aggregate;
-/// let features = [Aggregate::count().named("trips_1h"), Aggregate::mean("fare_amount").named("mean_fare_1h")];
+/// let features = [
+///     Aggregate::count().named("trips"),
+///     Aggregate::count().filter("payment_type = 2").named("paid_in_cash"),
+///     Aggregate::mean("fare_amount"), // named `mean_fare_amount`
+/// ];
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Aggregate {
-    kind: MeasureKind,
+    kind: Kind,
     #[serde(skip_serializing_if = "Option::is_none")]
     column: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    filter: Option<String>,
     output: String,
 }
 
 /// Which aggregate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum MeasureKind {
+pub(crate) enum Kind {
     Count,
+    CountDistinct,
     Sum,
     Mean,
+    Variance,
+    Stddev,
     Min,
     Max,
+    First,
+    Last,
+    LastK(usize),
+    Quantile(Fraction),
+}
+
+/// A number between 0 and 1, both inclusive, once it is checked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fraction(pub(crate) f64);
+
+impl PartialEq for Fraction {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.to_bits() == other.0.to_bits()
+    }
+}
+
+impl Eq for Fraction {}
+
+impl Hash for Fraction {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.to_bits().hash(state);
+    }
+}
+
+impl Serialize for Fraction {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(self.0)
+    }
 }
 
 impl Aggregate {
-    /// How many facts, as `Int64`.
+    /// How many facts.
     pub fn count() -> Self {
-        Self { kind: MeasureKind::Count, column: None, output: "count".into() }
+        Self { kind: Kind::Count, column: None, filter: None, output: "count".into() }
     }
 
-    /// How many facts whose value in this column is not NULL, as `Int64`.
+    /// How many facts whose value in this column is not NULL.
     pub fn count_of(column: impl Into<String>) -> Self {
-        Self::of(MeasureKind::Count, "count", column.into())
+        Self::of(Kind::Count, "count", column.into())
     }
 
-    /// The sum of a column, as `Float64`.
+    /// How many different values. All NaN are one value, and so are both zeros.
+    pub fn count_distinct(column: impl Into<String>) -> Self {
+        Self::of(Kind::CountDistinct, "count_distinct", column.into())
+    }
+
+    /// The sum of a column of numbers: exact, then rounded once.
     pub fn sum(column: impl Into<String>) -> Self {
-        Self::of(MeasureKind::Sum, "sum", column.into())
+        Self::of(Kind::Sum, "sum", column.into())
     }
 
-    /// The mean of a column, as `Float64`.
+    /// The sum divided by the count.
     pub fn mean(column: impl Into<String>) -> Self {
-        Self::of(MeasureKind::Mean, "mean", column.into())
+        Self::of(Kind::Mean, "mean", column.into())
     }
 
-    /// The smallest value of a column, as `Float64`.
+    /// The variance of the sample: squared deviations from the mean, divided by n - 1. NULL for a single value.
+    ///
+    /// Made from exact sums of the values and of their squares, so it does not depend on their order; NaN when a value, or
+    /// the square of one, is not finite.
+    pub fn variance(column: impl Into<String>) -> Self {
+        Self::of(Kind::Variance, "variance", column.into())
+    }
+
+    /// The square root of the [variance](Aggregate::variance).
+    pub fn stddev(column: impl Into<String>) -> Self {
+        Self::of(Kind::Stddev, "stddev", column.into())
+    }
+
+    /// The smallest value.
     pub fn min(column: impl Into<String>) -> Self {
-        Self::of(MeasureKind::Min, "min", column.into())
+        Self::of(Kind::Min, "min", column.into())
     }
 
-    /// The largest value of a column, as `Float64`.
+    /// The largest value.
     pub fn max(column: impl Into<String>) -> Self {
-        Self::of(MeasureKind::Max, "max", column.into())
+        Self::of(Kind::Max, "max", column.into())
     }
 
-    fn of(kind: MeasureKind, word: &str, column: String) -> Self {
-        Self { kind, output: format!("{word}_{column}"), column: Some(column) }
+    /// The value of the oldest fact, by event time, known-at, tie-breaks, and then the value itself.
+    pub fn first(column: impl Into<String>) -> Self {
+        Self::of(Kind::First, "first", column.into())
+    }
+
+    /// The value of the newest fact, by event time, known-at, tie-breaks, and then the value itself.
+    pub fn last(column: impl Into<String>) -> Self {
+        Self::of(Kind::Last, "last", column.into())
+    }
+
+    /// The values of the `k` newest facts, the oldest of them first. `k` is 1 or more.
+    pub fn last_k(column: impl Into<String>, k: usize) -> Self {
+        Self::of(Kind::LastK(k), &format!("last_{k}"), column.into())
+    }
+
+    /// The median: the 0.5 [quantile](Aggregate::quantile).
+    pub fn median(column: impl Into<String>) -> Self {
+        Self::of(Kind::Quantile(Fraction(0.5)), "median", column.into())
+    }
+
+    /// The value below which the fraction `q` of the values lies, between 0 and 1; exact, and linear between neighbours as
+    /// in Hyndman and Fan's definition 7 (*Sample Quantiles in Statistical Packages*, 1996), NumPy's default.
+    pub fn quantile(column: impl Into<String>, q: f64) -> Self {
+        Self::of(Kind::Quantile(Fraction(q)), &format!("q{q}"), column.into())
+    }
+
+    fn of(kind: Kind, word: &str, column: String) -> Self {
+        Self { kind, output: format!("{word}_{column}"), column: Some(column), filter: None }
+    }
+
+    /// Counts in only the facts for which this SQL condition over the fact table's columns is true.
+    pub fn filter(mut self, condition: impl Into<String>) -> Self {
+        self.filter = Some(condition.into());
+        self
     }
 
     /// The feature's name; without it, the aggregate and its column, as in `mean_fare_amount`.
@@ -75,7 +174,7 @@ impl Aggregate {
         self
     }
 
-    pub(crate) fn kind(&self) -> MeasureKind {
+    pub(crate) fn kind(&self) -> Kind {
         self.kind
     }
 
@@ -83,68 +182,49 @@ impl Aggregate {
         self.column.as_deref()
     }
 
+    pub(crate) fn condition(&self) -> Option<&str> {
+        self.filter.as_deref()
+    }
+
     pub(crate) fn output(&self) -> &str {
         &self.output
     }
+
+    /// What makes the aggregate impossible, if anything does.
+    pub(crate) fn flaw(&self) -> Option<String> {
+        match self.kind {
+            Kind::LastK(0) => Some(format!("`{}` asks for the last 0 values; ask for 1 or more", self.output)),
+            Kind::Quantile(Fraction(q)) if !(0.0..=1.0).contains(&q) => {
+                Some(format!("`{}` asks for the quantile {q}; a quantile is between 0 and 1", self.output))
+            }
+            _ => None,
+        }
+    }
 }
 
-/// An aggregate on its way: what it needs to know of the facts so far.
-#[derive(Debug, Clone)]
-pub(crate) enum Measure {
-    Count(u64),
-    Sum { sum: ExactSum, count: u64 },
-    Mean { sum: ExactSum, count: u64 },
-    Min(Option<f64>),
-    Max(Option<f64>),
+impl Kind {
+    /// The type of the result over a column of this type; `Err` says what is needed instead.
+    pub(crate) fn yields(self, input: Option<&DataType>) -> Result<DataType, &'static str> {
+        let Some(input) = input else { return Ok(DataType::Int64) };
+        let is_number = input.is_integer() || input.is_floating() || input.is_decimal();
+        match self {
+            Kind::Count => Ok(DataType::Int64),
+            Kind::Sum | Kind::Mean | Kind::Variance | Kind::Stddev | Kind::Quantile(_) if is_number => Ok(DataType::Float64),
+            Kind::Sum | Kind::Mean | Kind::Variance | Kind::Stddev | Kind::Quantile(_) => Err("only numbers can be aggregated"),
+            _ if !is_lane(input) => Err("numbers, texts, times and truth values can be compared here; cast the column"),
+            Kind::CountDistinct => Ok(DataType::Int64),
+            Kind::LastK(_) => Ok(DataType::List(Field::new_list_field(input.clone(), true).into())),
+            Kind::Min | Kind::Max | Kind::First | Kind::Last => Ok(input.clone()),
+        }
+    }
 }
 
-impl Measure {
-    pub(crate) fn new(kind: MeasureKind) -> Self {
-        match kind {
-            MeasureKind::Count => Measure::Count(0),
-            MeasureKind::Sum => Measure::Sum { sum: ExactSum::default(), count: 0 },
-            MeasureKind::Mean => Measure::Mean { sum: ExactSum::default(), count: 0 },
-            MeasureKind::Min => Measure::Min(None),
-            MeasureKind::Max => Measure::Max(None),
-        }
-    }
-
-    /// Takes in a fact; `value` is of no account to a count.
-    pub(crate) fn add(&mut self, value: f64) {
-        match self {
-            Measure::Count(count) => *count += 1,
-            Measure::Sum { sum, count } | Measure::Mean { sum, count } => {
-                sum.add(value);
-                *count += 1;
-            }
-            Measure::Min(least) => {
-                if least.is_none_or(|x| value.total_cmp(&x).is_lt()) {
-                    *least = Some(value);
-                }
-            }
-            Measure::Max(most) => {
-                if most.is_none_or(|x| value.total_cmp(&x).is_gt()) {
-                    *most = Some(value);
-                }
-            }
-        }
-    }
-
-    /// The result of all but counts.
-    pub(crate) fn number(&self) -> Option<f64> {
-        match self {
-            Measure::Count(_) => None,
-            Measure::Sum { sum, count } => (*count > 0).then(|| sum.value()),
-            Measure::Mean { sum, count } => (*count > 0).then(|| sum.mean(*count)),
-            Measure::Min(x) | Measure::Max(x) => *x,
-        }
-    }
-
-    /// The result of a count.
-    pub(crate) fn count(&self) -> i64 {
-        match self {
-            Measure::Count(count) => i64::try_from(*count).unwrap_or(i64::MAX),
-            _ => 0,
-        }
-    }
+/// Can values of this type be held in 64 bits, directly or by a number that stands for them?
+fn is_lane(data_type: &DataType) -> bool {
+    use DataType::{Binary, Boolean, Date32, Date64, Float16, Float32, Float64, LargeUtf8, Timestamp, Utf8, Utf8View};
+    data_type.is_integer()
+        || matches!(
+            data_type,
+            Float16 | Float32 | Float64 | Boolean | Date32 | Date64 | Timestamp(..) | Utf8 | LargeUtf8 | Utf8View | Binary
+        )
 }

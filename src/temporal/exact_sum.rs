@@ -104,7 +104,6 @@ impl ExactSum {
 
     /// Takes out an `x` that was put in before: the exact inverse of [`ExactSum::add`].
     #[inline]
-    #[cfg_attr(not(test), expect(dead_code, reason = "a window that slides takes values out again; a snapshot only adds"))]
     pub(crate) fn subtract(&mut self, x: f64) {
         // A NaN or infinity is never added in place, so negation cannot lose its sign here.
         if !self.add_in_place(-x) {
@@ -113,12 +112,47 @@ impl ExactSum {
     }
 
     /// Puts in all that `other` holds.
-    #[cfg_attr(not(test), expect(dead_code, reason = "sums of several tasks become one; a snapshot is one task"))]
+    #[inline]
     pub(crate) fn merge(&mut self, other: &Self) {
         match &other.form {
-            Form::Narrow { low, high, base } => self.add_term(Term::narrow(*low, *high, *base)),
+            Form::Narrow { low, high, base } => {
+                let term = Term::narrow(*low, *high, *base);
+                if !self.add_units_in_place(term.units, *base) {
+                    self.add_term(term);
+                }
+            }
             Form::Wide(wide) => self.widen(|own| own.merge(wide)),
         }
+    }
+
+    /// Takes out all that `other` holds, all of which was put in before: the exact inverse of [`ExactSum::merge`].
+    #[inline]
+    pub(crate) fn unmerge(&mut self, other: &Self) {
+        match &other.form {
+            Form::Narrow { low, high, base } => {
+                // The narrow form keeps a bit free, so its negative fits.
+                let term = Term::narrow(*low, *high, *base);
+                let negative = Term { units: term.units.wrapping_neg(), position: term.position };
+                if !self.add_units_in_place(negative.units, *base) {
+                    self.add_term(negative);
+                }
+            }
+            Form::Wide(wide) => {
+                self.widen(|own| own.unmerge(wide));
+                self.narrow_if_possible();
+            }
+        }
+    }
+
+    /// The sum as an unevaluated sum of two: the rounded value, and what rounding took away, rounded.
+    pub(crate) fn parts(&self) -> (f64, f64) {
+        let value = self.value();
+        if !value.is_finite() {
+            return (value, 0.0);
+        }
+        let mut rest = self.clone();
+        rest.subtract(value);
+        (value, rest.value())
     }
 
     /// The sum of what is held, correctly rounded.
@@ -163,6 +197,19 @@ impl ExactSum {
         let Some(sum) = sum.checked_add(i128::from(units).wrapping_shl(shift)) else {
             return false;
         };
+        *low = sum as u64;
+        *high = (sum >> 64) as i64;
+        true
+    }
+
+    /// Adds units of this very base to the narrow form, if both are so; whether they were.
+    #[inline]
+    fn add_units_in_place(&mut self, units: i128, other_base: u16) -> bool {
+        let Form::Narrow { low, high, base } = &mut self.form else { return false };
+        if *base != other_base {
+            return false;
+        }
+        let Some(sum) = Term::narrow(*low, *high, *base).units.checked_add(units) else { return false };
         *low = sum as u64;
         *high = (sum >> 64) as i64;
         true
@@ -375,6 +422,19 @@ impl Wide {
         self.nan = self.nan.wrapping_add(other.nan);
         self.positive_infinity = self.positive_infinity.wrapping_add(other.positive_infinity);
         self.negative_infinity = self.negative_infinity.wrapping_add(other.negative_infinity);
+    }
+
+    fn unmerge(&mut self, other: &Self) {
+        let mut borrow = 0;
+        for (own, limb) in self.limbs.iter_mut().zip(other.limbs) {
+            let (rest, first) = own.overflowing_sub(limb);
+            let (rest, second) = rest.overflowing_sub(borrow);
+            *own = rest;
+            borrow = u64::from(first | second);
+        }
+        self.nan = self.nan.wrapping_sub(other.nan);
+        self.positive_infinity = self.positive_infinity.wrapping_sub(other.positive_infinity);
+        self.negative_infinity = self.negative_infinity.wrapping_sub(other.negative_infinity);
     }
 
     fn value(&self) -> f64 {

@@ -1,11 +1,24 @@
-//! The temporal operators: the newest visible fact of an entity, and aggregates over its trailing windows.
-//! They see only facts that a scan has cut at an as-of, and their results do not depend on the order of rows.
+//! The temporal operators: the newest visible fact of an entity, and aggregates over its trailing windows, at each row of a
+//! spine. They are two DataFusion operators, and neither depends on the order, batches or partitions of the facts.
+//!
+//! [`Spine`] asks the questions, [`Lookup`] and [`Window`] are the questions, [`Facts`] is who is asked.
 
 mod aggregate;
+mod cells;
+mod clock;
 mod exact_sum;
-mod snapshot;
+mod exec;
+mod keys;
+mod lanes;
+mod lookup;
+mod node;
+mod planner;
+mod question;
+mod slide;
+mod slots;
+mod versions;
+mod window;
 
 pub use aggregate::Aggregate;
-pub(crate) use aggregate::{Measure, MeasureKind};
 pub(crate) use exact_sum::ExactSum;
-pub(crate) use snapshot::{Question, snapshot};
+pub use question::{AsOfDataFrame, Facts, Lookup, Spine, Window};

@@ -3,13 +3,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
 mod bad_input;
+mod cases;
+mod conformance;
 mod crash;
 mod identity;
 mod ingest;
 mod layers;
 mod leakage;
 mod main_job;
+mod oracle;
 mod parity;
+mod random_cases;
 mod real_data;
 mod s3;
 mod s3_server;

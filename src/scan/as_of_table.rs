@@ -10,7 +10,7 @@ use datafusion::{
     common::{DFSchema, Result as DfResult, ScalarValue},
     datasource::{
         listing::PartitionedFile,
-        physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource},
+        physical_plan::{FileGroup, FileGroupPartitioner, FileScanConfigBuilder, ParquetSource},
         source::DataSourceExec,
         table_schema::TableSchema,
     },
@@ -108,18 +108,14 @@ impl AsOfTable {
             .collect()
     }
 
-    /// The files, dealt out in runs to at most `groups` tasks.
+    /// The files, dealt out in runs of about the same size to at most `groups` tasks; a large file may be shared.
     fn file_groups(&self, groups: usize) -> Result<Vec<FileGroup>> {
-        let per_group = self.files.len().div_ceil(groups.max(1)).max(1);
-        self.files
-            .chunks(per_group)
-            .map(|files| {
-                let files = files.iter().map(|(file, object)| {
-                    Ok(PartitionedFile::new_from_meta(object.clone()).with_partition_values(self.partition_values(file)?))
-                });
-                Ok(FileGroup::new(files.collect::<Result<Vec<_>>>()?))
-            })
-            .collect()
+        let files = self.files.iter().map(|(file, object)| {
+            Ok(PartitionedFile::new_from_meta(object.clone()).with_partition_values(self.partition_values(file)?))
+        });
+        let whole = vec![FileGroup::new(files.collect::<Result<Vec<_>>>()?)];
+        let parts = FileGroupPartitioner::new().with_target_partitions(groups.max(1)).repartition_file_groups(&whole);
+        Ok(parts.unwrap_or(whole))
     }
 }
 
@@ -157,6 +153,8 @@ impl TableProvider for AsOfTable {
         filters: &[Expr],
         _: Option<usize>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        // The session may be another than the one that this table was made for, and know nothing of its place.
+        state.runtime_env().register_object_store(self.place.base(), self.place.store().clone());
         let wanted: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
         let times = self.visibility.positions(&self.schema)?;
 

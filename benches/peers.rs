@@ -1,0 +1,180 @@
+//! The yardstick's tasks by this library, on the files that `peers.py gen` wrote; one JSON line as `peers.py run` prints it.
+//! It measures one run of the process and compares nothing: who wants ratios lets processes take turns.
+//!
+//! ```text
+//! cargo bench --bench peers -- TASK DIR              lookup, windows, taxi, taxi_out, views, zipf
+//! cargo bench --bench peers -- TASK DIR --explain    the plan with its metrics instead (results stay in memory)
+//! ```
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+
+use std::{path::Path, sync::Arc, time::Instant};
+
+use asof::{
+    Aggregate, AsOf, FeatureStore, StoreOptions,
+    catalog::{FactTable, KnownAt},
+    temporal::{Facts, Lookup, Spine, Window},
+    time::{Cutoff, Zone},
+};
+use chrono::TimeDelta;
+use datafusion::{
+    arrow::{
+        array::{Array, ArrayRef, AsArray, RecordBatch},
+        compute::{cast, sum},
+        datatypes::{DataType, Float64Type, Int64Type},
+    },
+    config::TableParquetOptions,
+    dataframe::{DataFrame, DataFrameWriteOptions},
+    physical_plan::display::DisplayableExecutionPlan,
+};
+
+type Anyhow<T> = Result<T, Box<dyn std::error::Error>>;
+
+/// What a run yields: in memory, or the file it wrote.
+enum Yield {
+    Rows(Vec<RecordBatch>),
+    File(String),
+}
+
+fn main() -> Anyhow<()> {
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let [task, dir, flags @ ..] = args.as_slice() else {
+        println!("usage: cargo bench --bench peers -- TASK DIR [--explain]");
+        return Ok(());
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(run(task, dir, flags.iter().any(|flag| flag == "--explain")))
+}
+
+async fn run(task: &str, dir: &str, explain: bool) -> Anyhow<()> {
+    let root = tempfile::tempdir()?;
+    let start = Instant::now();
+    let store = FeatureStore::open_with(&root.path().to_string_lossy(), StoreOptions::default().cache_in_memory()).await?;
+    let rows = question(&store, task, dir).await?;
+    if explain {
+        return show(rows, start).await;
+    }
+    let is_file = matches!(task, "lookup" | "windows" | "taxi_out");
+    let result = match is_file {
+        true => {
+            let path = format!("{dir}/out_asof_{task}.parquet");
+            let mut options = TableParquetOptions::default();
+            options.global.compression = Some(if task == "taxi_out" { "snappy" } else { "zstd(1)" }.into());
+            let single = DataFrameWriteOptions::new().with_single_file_output(true);
+            rows.write_parquet(&path, single, Some(options)).await?;
+            Yield::File(path)
+        }
+        false => Yield::Rows(rows.collect().await?),
+    };
+    let seconds = start.elapsed().as_secs_f64();
+    let peak_mb = peak_mb();
+    let batches = match result {
+        Yield::Rows(batches) => batches,
+        Yield::File(path) => {
+            assert!(Path::new(&path).is_file());
+            store.read_parquet(&path).await?.collect().await?
+        }
+    };
+    let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+    let line = serde_json::json!({
+        "task": task, "engine": "asof", "seconds": (seconds * 1e3).round() / 1e3, "peak_mb": peak_mb, "rows": rows,
+        "checksum": checksum(task, &batches),
+    });
+    println!("{line}");
+    Ok(())
+}
+
+/// How a table of zone-less instants in UTC, known when they happen, is declared.
+fn at(column: &str) -> FactTable {
+    FactTable::new(column, KnownAt::after(TimeDelta::zero())).zone(Zone::UTC)
+}
+
+async fn question(store: &FeatureStore, task: &str, dir: &str) -> Anyhow<DataFrame> {
+    let spine =
+        async |file: &str, at: &str| Ok::<_, asof::Error>(Spine::new(store.read_parquet(file).await?, at).zone(Zone::UTC));
+    let file = async |name: &str, at_column: &str| {
+        let rows = store.read_parquet(&format!("{dir}/{name}.parquet")).await?;
+        Ok::<_, asof::Error>(Facts::new(name, rows, at(at_column)))
+    };
+    let inclusive = |lookup: Lookup| lookup.cutoff(Cutoff::Inclusive);
+    Ok(match task {
+        "lookup" | "windows" => {
+            store.register_table("facts", &format!("{dir}/facts"), at("event_ts").key("entity_id")).await?;
+            let facts = store.facts("facts", "2030-01-01".parse::<AsOf>()?).await?;
+            let spine = spine(&format!("{dir}/spine.parquet"), "ts").await?;
+            if task == "lookup" {
+                let values = ["f0", "f1", "f2", "f3", "f4", "f5"];
+                let rows = spine.lookup([Lookup::of(facts).on("entity_id").columns(values)])?.into_rows();
+                rows.select_columns(&["row_id", "entity_id", "ts", "f0", "f1", "f2", "f3", "f4", "f5"])?
+            } else {
+                let day =
+                    [Aggregate::count_of("f0").named("c1"), Aggregate::sum("f0").named("s1"), Aggregate::mean("f1").named("m1")];
+                let week =
+                    [Aggregate::count_of("f0").named("c7"), Aggregate::sum("f0").named("s7"), Aggregate::max("f1").named("x7")];
+                let window =
+                    Window::of(facts).on("entity_id").trailing(TimeDelta::days(1), day).trailing(TimeDelta::days(7), week);
+                let rows = spine.window([window])?.into_rows();
+                rows.select_columns(&["row_id", "entity_id", "ts", "c1", "s1", "m1", "c7", "s7", "x7"])?
+            }
+        }
+        "taxi" | "taxi_out" => {
+            let pickups = Lookup::of(file("pickups", "ts").await?).on_columns("pu", "k").columns(["mean_fare", "n"]);
+            let dropoffs = Lookup::of(file("dropoffs", "ts").await?).on_columns("do", "k").column("n2");
+            let spine = spine(&format!("{dir}/trips.parquet"), "pickup_ts").await?;
+            spine.lookup([inclusive(pickups), inclusive(dropoffs)])?.into_rows()
+        }
+        "views" => {
+            let mut lookups = Vec::new();
+            for i in 0..10 {
+                let columns = (0..3).map(|j| format!("v{i}_{j}"));
+                lookups.push(inclusive(Lookup::of(file(&format!("view{i}"), "t").await?).on("k").columns(columns)));
+            }
+            spine(&format!("{dir}/spine.parquet"), "t").await?.lookup(lookups)?.into_rows()
+        }
+        "zipf" => {
+            let lookup = Lookup::of(file("facts", "ts").await?).on("entity").column_as("val", "val_right");
+            spine(&format!("{dir}/spine.parquet"), "ts").await?.lookup([inclusive(lookup)])?.into_rows()
+        }
+        other => return Err(format!("no task `{other}`").into()),
+    })
+}
+
+fn checksum(task: &str, batches: &[RecordBatch]) -> serde_json::Value {
+    let column = |name: &str| -> Vec<ArrayRef> { batches.iter().map(|b| b.column_by_name(name).unwrap().clone()).collect() };
+    let total = |name: &str| -> serde_json::Value {
+        let arrays = column(name);
+        if arrays.first().is_some_and(|a| a.data_type().is_integer()) {
+            let parts = arrays.iter().map(|a| sum(cast(a, &DataType::Int64).unwrap().as_primitive::<Int64Type>()).unwrap_or(0));
+            return parts.sum::<i64>().into();
+        }
+        arrays.iter().filter_map(|a| sum(a.as_primitive::<Float64Type>())).sum::<f64>().into()
+    };
+    let named = |names: &[&str]| names.iter().map(|n| ((*n).to_owned(), total(n))).collect::<serde_json::Map<_, _>>().into();
+    match task {
+        "lookup" => named(&["f0", "f5"]),
+        "windows" => named(&["c1", "s1", "c7", "s7", "x7"]),
+        "taxi" | "taxi_out" => named(&["mean_fare", "n2"]),
+        "views" => named(&["v0_0", "v9_2"]),
+        _ => {
+            let found: usize = column("val_right").iter().map(|a| a.len() - a.null_count()).sum();
+            serde_json::json!({ "matched": found })
+        }
+    }
+}
+
+/// The largest resident set of this process so far, in MiB.
+fn peak_mb() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) / 1024
+}
+
+async fn show(rows: DataFrame, start: Instant) -> Anyhow<()> {
+    let context = Arc::new(rows.task_ctx());
+    let plan = rows.create_physical_plan().await?;
+    let batches = datafusion::physical_plan::collect(plan.clone(), context).await?;
+    println!("{}", DisplayableExecutionPlan::with_metrics(plan.as_ref()).indent(true));
+    let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+    println!("{rows} rows in {:.3} s, peak {} MiB", start.elapsed().as_secs_f64(), peak_mb());
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! One table's part in a set of entities: by which keys, what is looked up, what is aggregated.
+//! It names columns; whether a table holds them is checked when the set is used.
+
+use chrono::TimeDelta;
+use serde::Serialize;
+
+use crate::{temporal::Aggregate, time::saturating_micros};
+
+/// Features of an entity from one table.
+///
+/// ```
+/// use asof::{Aggregate, FeatureSet, feature_set::Source};
+/// use chrono::TimeDelta;
+///
+/// let set = FeatureSet::entities("flights_v1", "flights")
+///     .key("origin")
+///     .key("carrier")
+///     .also(Source::of("weather").on("origin").lookup("temp", "temp").max_age(TimeDelta::hours(3)))
+///     .also(Source::of("flights").on("carrier").window(TimeDelta::days(1), [Aggregate::mean("dep_delay")]))
+///     .build()?;
+/// # Ok::<(), asof::Error>(())
+/// ```
+#[derive(Debug, Clone, Serialize)]
+#[must_use]
+pub struct Source {
+    pub(crate) table: String,
+    /// Key columns of the entity and of the table.
+    pub(crate) on: Vec<(String, String)>,
+    /// Column and feature name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) lookups: Vec<(String, String)>,
+    /// Length in microseconds, or `None` for everything before, and what is aggregated over it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) windows: Vec<(Option<i64>, Vec<Aggregate>)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_age_us: Option<i64>,
+}
+
+impl Source {
+    /// A source in this table.
+    pub fn of(table: &str) -> Self {
+        Self { table: table.into(), on: Vec::new(), lookups: Vec::new(), windows: Vec::new(), max_age_us: None }
+    }
+
+    /// Finds facts by this key column of the entity, which has the same name in the table.
+    pub fn on(self, column: &str) -> Self {
+        self.on_columns(column, column)
+    }
+
+    /// Finds facts by a key column of the entity and its counterpart in the table.
+    pub fn on_columns(mut self, key: &str, column: &str) -> Self {
+        self.on.push((key.into(), column.into()));
+        self
+    }
+
+    /// Adds the value of `column` in the newest visible fact, as the feature `output`.
+    pub fn lookup(mut self, column: &str, output: &str) -> Self {
+        self.lookups.push((column.into(), output.into()));
+        self
+    }
+
+    /// Adds aggregates over the visible facts with an event time in `[t - length, t)`.
+    pub fn window(mut self, length: TimeDelta, aggregates: impl IntoIterator<Item = Aggregate>) -> Self {
+        self.windows.push((Some(saturating_micros(length)), aggregates.into_iter().collect()));
+        self
+    }
+
+    /// Adds aggregates over everything visible before t.
+    pub fn all_before(mut self, aggregates: impl IntoIterator<Item = Aggregate>) -> Self {
+        self.windows.push((None, aggregates.into_iter().collect()));
+        self
+    }
+
+    /// Looked-up values are NULL when their fact happened before t minus this. In training t is the instant of the spine's
+    /// row, in serving that of the request: see [`Online::get_at`](crate::online::Online::get_at).
+    pub fn max_age(mut self, max_age: TimeDelta) -> Self {
+        self.max_age_us = Some(saturating_micros(max_age));
+        self
+    }
+
+    /// The names of its features.
+    pub(crate) fn outputs(&self) -> impl Iterator<Item = &str> {
+        let windows = self.windows.iter().flat_map(|(_, aggregates)| aggregates.iter().map(Aggregate::output));
+        self.lookups.iter().map(|(_, output)| output.as_str()).chain(windows)
+    }
+
+    /// What is wrong with it, if anything is.
+    pub(super) fn check(&self, keys: &[String]) -> Result<(), String> {
+        let table = &self.table;
+        if self.on.is_empty() {
+            return Err(format!("no key says which facts of `{table}` belong to an entity: name it with `on`"));
+        }
+        if let Some((key, _)) = self.on.iter().find(|(key, _)| !keys.contains(key)) {
+            return Err(format!("facts of `{table}` are found by `{key}`, which is no key of the set: add it with `key`"));
+        }
+        if let Some(age) = self.max_age_us.filter(|age| *age < 0) {
+            return Err(format!("the max age of `{table}` is {age} us; it must be zero or more"));
+        }
+        if self.max_age_us.is_some() && self.lookups.is_empty() {
+            return Err(format!("the max age of `{table}` applies to lookups, and there is none"));
+        }
+        for (length, aggregates) in &self.windows {
+            if let Some(length) = length.filter(|length| *length <= 0) {
+                return Err(format!("a window of {length} us holds nothing; a window must be longer"));
+            }
+            if let Some(flaw) = aggregates.iter().find_map(Aggregate::flaw) {
+                return Err(flaw);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,315 @@
+//! The cells of one task: what is gathered of the facts in each, column by column.
+//! It adds facts to cells; which windows a cell lies in is the business of `slide`.
+
+use std::cmp::Ordering;
+
+use arrow::buffer::{NullBuffer, ScalarBuffer};
+
+use super::{
+    ExactSum,
+    aggregate::Kind,
+    exec::Chunk,
+    lanes::{Lane, Texts, pattern},
+    window::Plan,
+};
+
+const NO_CELL: u32 = u32::MAX;
+
+/// What is gathered of an input in each cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gather {
+    /// How many facts there are.
+    Facts,
+    /// How many values there are.
+    Count(usize),
+    Sum(usize),
+    /// The sum, and that of the squares.
+    Squares(usize),
+    Min(usize),
+    Max(usize),
+    First(usize),
+    Last(usize),
+    /// Every value.
+    Values(usize),
+    /// Every value, with what orders it.
+    Ordered(usize),
+}
+
+impl Gather {
+    pub(super) fn needed(kind: Kind, input: Option<usize>) -> Self {
+        let Some(input) = input else { return Gather::Facts };
+        match kind {
+            Kind::Count => Gather::Count(input),
+            Kind::Sum | Kind::Mean => Gather::Sum(input),
+            Kind::Variance | Kind::Stddev => Gather::Squares(input),
+            Kind::Min => Gather::Min(input),
+            Kind::Max => Gather::Max(input),
+            Kind::First => Gather::First(input),
+            Kind::Last => Gather::Last(input),
+            Kind::CountDistinct | Kind::Quantile(_) => Gather::Values(input),
+            Kind::LastK(_) => Gather::Ordered(input),
+        }
+    }
+}
+
+/// A value and what orders it among others: the newest fact has the largest.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Dated {
+    pub(super) event: i64,
+    pub(super) known: i64,
+    /// The row of its tie-breaks, if the table has any.
+    tie: u32,
+    pub(super) value: u64,
+}
+
+/// What was gathered, by cell.
+pub(super) enum Gathered {
+    Count(Vec<u32>),
+    Sum {
+        counts: Vec<u32>,
+        sums: Vec<ExactSum>,
+    },
+    Squares {
+        counts: Vec<u32>,
+        sums: Vec<(ExactSum, ExactSum)>,
+    },
+    Extreme(Vec<Option<u64>>),
+    Dated(Vec<Option<Dated>>),
+    /// Cells and values, in the order of arrival.
+    Values(Vec<(u32, u64)>),
+    Ordered(Vec<(u32, Dated)>),
+}
+
+/// The cells of a task, side by side.
+pub(super) struct Cells {
+    pub(super) entity: Vec<u32>,
+    /// The first slot that sees the cell.
+    pub(super) enter: Vec<u32>,
+    /// For each span, cell by cell: the first slot that sees it no longer.
+    leave: Vec<u32>,
+    spans: usize,
+    pub(super) gathered: Vec<Gathered>,
+    ties: Vec<Option<u64>>,
+    ties_per_row: usize,
+}
+
+/// Facts' values to be added.
+pub(super) struct Sums<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) inputs: &'a [(ScalarBuffer<u64>, Option<NullBuffer>)],
+    pub(super) ties: &'a [(ScalarBuffer<u64>, Option<NullBuffer>)],
+    pub(super) texts: &'a [std::sync::MutexGuard<'a, Texts>],
+    pub(super) tie_texts: &'a [std::sync::MutexGuard<'a, Texts>],
+}
+
+impl Cells {
+    pub(super) fn new(plan: &Plan) -> Self {
+        let gathered = plan.gathers.iter().map(|gather| match gather {
+            Gather::Facts | Gather::Count(_) => Gathered::Count(Vec::new()),
+            Gather::Sum(_) => Gathered::Sum { counts: Vec::new(), sums: Vec::new() },
+            Gather::Squares(_) => Gathered::Squares { counts: Vec::new(), sums: Vec::new() },
+            Gather::Min(_) | Gather::Max(_) => Gathered::Extreme(Vec::new()),
+            Gather::First(_) | Gather::Last(_) => Gathered::Dated(Vec::new()),
+            Gather::Values(_) => Gathered::Values(Vec::new()),
+            Gather::Ordered(_) => Gathered::Ordered(Vec::new()),
+        });
+        Self {
+            entity: Vec::new(),
+            enter: Vec::new(),
+            leave: Vec::new(),
+            spans: plan.spans.len(),
+            gathered: gathered.collect(),
+            ties: Vec::new(),
+            ties_per_row: plan.ties.len(),
+        }
+    }
+
+    /// Opens a cell.
+    pub(super) fn open(&mut self, entity: u32, enter: u32, leaves: &[u32]) -> u32 {
+        self.entity.push(entity);
+        self.enter.push(enter);
+        self.leave.extend_from_slice(leaves);
+        self.entity.len() as u32 - 1
+    }
+
+    /// Does a cell lie between these edges?
+    pub(super) fn is(&self, cell: u32, enter: u32, leaves: &[u32]) -> bool {
+        self.enter[cell as usize] == enter && self.leaves(cell) == leaves
+    }
+
+    /// For each span, the first slot that sees the cell no longer.
+    pub(super) fn leaves(&self, cell: u32) -> &[u32] {
+        &self.leave[cell as usize * self.spans..][..self.spans]
+    }
+
+    /// Bytes held.
+    pub(super) fn bytes(&self) -> usize {
+        let gathered = self.gathered.iter().map(|gathered| match gathered {
+            Gathered::Count(counts) => counts.capacity() * 4,
+            Gathered::Sum { counts, .. } => counts.capacity() * 28,
+            Gathered::Squares { counts, .. } => counts.capacity() * 52,
+            Gathered::Extreme(values) => values.capacity() * 16,
+            Gathered::Dated(values) => values.capacity() * size_of::<Option<Dated>>(),
+            Gathered::Values(values) => values.capacity() * 16,
+            Gathered::Ordered(values) => values.capacity() * size_of::<(u32, Dated)>(),
+        });
+        gathered.sum::<usize>() + self.entity.capacity() * 8 + self.leave.capacity() * 4 + self.ties.capacity() * 16
+    }
+
+    /// Adds facts to their cells.
+    pub(super) fn add(&mut self, chunk: &Chunk, cell_of: &[u32], sums: &Sums<'_>) {
+        let cells = self.entity.len();
+        let first_tie = (self.ties.len() / self.ties_per_row.max(1)) as u32;
+        let is_dated = |g: &Gather| matches!(g, Gather::First(_) | Gather::Last(_) | Gather::Ordered(_));
+        if self.ties_per_row > 0 && sums.plan.gathers.iter().any(is_dated) {
+            for &row in &chunk.rows {
+                let tie = |(values, nulls): &(ScalarBuffer<u64>, Option<NullBuffer>)| {
+                    let is_null = nulls.as_ref().is_some_and(|n| n.is_null(row as usize));
+                    (!is_null).then(|| values[row as usize])
+                };
+                self.ties.extend(sums.ties.iter().map(tie));
+            }
+        }
+        let dated = |i: usize, value: u64| Dated {
+            event: chunk.order()[i],
+            known: chunk.known.as_ref().map_or(0, |known| known[i]),
+            tie: first_tie + i as u32,
+            value,
+        };
+        for (gather, gathered) in sums.plan.gathers.iter().zip(&mut self.gathered) {
+            match (gather, gathered) {
+                (Gather::Facts, Gathered::Count(counts)) => {
+                    counts.resize(cells, 0);
+                    for &cell in cell_of.iter().filter(|&&cell| cell != NO_CELL) {
+                        counts[cell as usize] += 1;
+                    }
+                }
+                (Gather::Count(input), Gathered::Count(counts)) => {
+                    counts.resize(cells, 0);
+                    each(chunk, cell_of, &sums.inputs[*input], |cell, _, _| counts[cell] += 1);
+                }
+                (Gather::Sum(input), Gathered::Sum { counts, sums: totals }) => {
+                    counts.resize(cells, 0);
+                    totals.resize(cells, ExactSum::default());
+                    let lane = sums.plan.inputs[*input].lane;
+                    each(chunk, cell_of, &sums.inputs[*input], |cell, _, value| {
+                        let (high, low) = lane.number(value);
+                        counts[cell] += 1;
+                        totals[cell].add(high);
+                        if low != 0.0 {
+                            totals[cell].add(low);
+                        }
+                    });
+                }
+                (Gather::Squares(input), Gathered::Squares { counts, sums: totals }) => {
+                    counts.resize(cells, 0);
+                    totals.resize(cells, (ExactSum::default(), ExactSum::default()));
+                    let lane = sums.plan.inputs[*input].lane;
+                    each(chunk, cell_of, &sums.inputs[*input], |cell, _, value| {
+                        let (high, low) = lane.number(value);
+                        let x = high + low;
+                        counts[cell] += 1;
+                        let (sum, squares) = &mut totals[cell];
+                        sum.add(x);
+                        // The square and what rounding took from it, both exact.
+                        let square = x * x;
+                        squares.add(square);
+                        if square.is_finite() {
+                            squares.add(x.mul_add(x, -square));
+                        }
+                    });
+                }
+                (Gather::Min(input) | Gather::Max(input), Gathered::Extreme(extremes)) => {
+                    extremes.resize(cells, None);
+                    let (lane, texts) = (sums.plan.inputs[*input].lane, &sums.texts[*input]);
+                    let wanted = if matches!(gather, Gather::Min(_)) { Ordering::Less } else { Ordering::Greater };
+                    each(chunk, cell_of, &sums.inputs[*input], |cell, _, value| {
+                        if extremes[cell].is_none_or(|known| texts.compare(lane, value, known) == wanted) {
+                            extremes[cell] = Some(value);
+                        }
+                    });
+                }
+                (Gather::First(input) | Gather::Last(input), Gathered::Dated(newest)) => {
+                    newest.resize(cells, None);
+                    let wanted = if matches!(gather, Gather::First(_)) { Ordering::Less } else { Ordering::Greater };
+                    let order = TieOrder { plan: sums.plan, ties: &self.ties, texts: &|i| &sums.tie_texts[i] };
+                    let texts = &sums.texts[*input];
+                    each(chunk, cell_of, &sums.inputs[*input], |cell, i, value| {
+                        let dated = dated(i, value);
+                        if newest[cell].is_none_or(|known| order.compare(*input, texts, &dated, &known) == wanted) {
+                            newest[cell] = Some(dated);
+                        }
+                    });
+                }
+                (Gather::Values(input), Gathered::Values(values)) => {
+                    each(chunk, cell_of, &sums.inputs[*input], |cell, _, value| values.push((cell as u32, value)));
+                }
+                (Gather::Ordered(input), Gathered::Ordered(values)) => {
+                    each(chunk, cell_of, &sums.inputs[*input], |cell, i, value| values.push((cell as u32, dated(i, value))));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The tie-breaks of a value of this task.
+    pub(super) fn ties_of(&self, dated: &Dated) -> &[Option<u64>] {
+        self.ties.get(dated.tie as usize * self.ties_per_row..).and_then(|ties| ties.get(..self.ties_per_row)).unwrap_or(&[])
+    }
+}
+
+/// Calls `to` with the cell, the place and the value of every fact that has both.
+#[inline]
+fn each(chunk: &Chunk, cell_of: &[u32], input: &(ScalarBuffer<u64>, Option<NullBuffer>), mut to: impl FnMut(usize, usize, u64)) {
+    let (values, nulls) = input;
+    for (i, (&cell, &row)) in cell_of.iter().zip(&chunk.rows).enumerate() {
+        if cell != NO_CELL && nulls.as_ref().is_none_or(|n| n.is_valid(row as usize)) {
+            to(cell as usize, i, values[row as usize]);
+        }
+    }
+}
+
+/// The order of facts within one task.
+struct TieOrder<'a> {
+    plan: &'a Plan,
+    ties: &'a [Option<u64>],
+    texts: &'a dyn Fn(usize) -> &'a Texts,
+}
+
+impl TieOrder<'_> {
+    fn compare(&self, input: usize, texts: &Texts, a: &Dated, b: &Dated) -> Ordering {
+        let per_row = self.plan.ties.len();
+        let ties = |dated: &Dated| self.ties.get(dated.tie as usize * per_row..).and_then(|t| t.get(..per_row)).unwrap_or(&[]);
+        compare_dated(self.plan, input, texts, self.texts, (a, ties(a)), (b, ties(b)))
+    }
+}
+
+/// By event time, known-at, tie-breaks and value; NULL tie-breaks are the smallest.
+pub(super) fn compare_dated<'t>(
+    plan: &Plan,
+    input: usize,
+    texts: &Texts,
+    tie_texts: &dyn Fn(usize) -> &'t Texts,
+    (a, a_ties): (&Dated, &[Option<u64>]),
+    (b, b_ties): (&Dated, &[Option<u64>]),
+) -> Ordering {
+    let by_times = (a.event, a.known).cmp(&(b.event, b.known));
+    if by_times.is_ne() {
+        return by_times;
+    }
+    for (i, (x, y)) in a_ties.iter().zip(b_ties).enumerate() {
+        let order = match (x, y) {
+            (Some(x), Some(y)) => tie_texts(i).compare(plan.ties[i].lane, *x, *y),
+            _ => x.is_some().cmp(&y.is_some()),
+        };
+        if order.is_ne() {
+            return order;
+        }
+    }
+    texts.compare(plan.inputs[input].lane, a.value, b.value)
+}
+
+/// The pattern by which equal values are one: both zeros are.
+pub(super) fn distinct(lane: Lane, value: u64) -> u64 {
+    if lane == Lane::Float && value == pattern(-0.0) { pattern(0.0) } else { value }
+}

@@ -1,0 +1,384 @@
+//! The operators as logical nodes: a spine, the fact tables asked at each of its rows, and what is asked of each.
+//! A node knows names and types; positions and values are the business of `exec`.
+
+use std::{
+    cmp::Ordering,
+    fmt::{self, Debug},
+    hash::Hash,
+    sync::Arc,
+};
+
+use arrow::datatypes::{DataType, Field, FieldRef, Schema};
+use datafusion::{
+    common::{Column, DFSchema, DFSchemaRef, ExprSchema, Result as DfResult, TableReference},
+    logical_expr::{Extension, LogicalPlan, UserDefinedLogicalNodeCore},
+    prelude::Expr,
+};
+
+use super::{aggregate::Kind, clock::Clock, clock::TickUnit, exec::Answering, keys};
+use crate::{
+    catalog::{FactTable, TimeColumn},
+    error::{Error, Result},
+    time::{Cutoff, TimeScale, TimeUnit, Zone},
+};
+
+/// What is asked of one fact table; there are two such questions, and so two operators.
+pub(crate) trait Ask: Debug + Clone + PartialEq + Eq + Hash + Send + Sync + 'static {
+    /// The operator's name in `EXPLAIN`.
+    const NAME: &'static str;
+
+    /// The columns it adds, given those of the facts.
+    fn outputs(&self, facts: &Schema) -> Result<Vec<(Option<TableReference>, FieldRef)>>;
+
+    /// The same question without the outputs whose column the facts no longer have.
+    fn pruned(&self, facts: &Schema) -> Self;
+
+    /// The fact column that each output needs, if it needs one.
+    fn inputs(&self) -> Vec<Option<&str>>;
+
+    /// Would leaving out one output change another?
+    fn is_one_piece(&self) -> bool;
+
+    /// How it is shown in `EXPLAIN`.
+    fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
+
+    /// What answers it.
+    fn answering(&self, side: &super::exec::SideParts) -> Result<Arc<dyn Answering>>;
+}
+
+/// Columns of the newest visible fact.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct LookupAsk {
+    pub(crate) columns: Vec<LookupColumn>,
+    pub(crate) max_age_us: Option<i64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct LookupColumn {
+    pub(crate) fact: String,
+    pub(crate) qualifier: Option<TableReference>,
+    pub(crate) name: String,
+}
+
+/// Aggregates over trailing windows.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct WindowAsk {
+    pub(crate) columns: Vec<WindowColumn>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct WindowColumn {
+    /// `None`: everything before the instant.
+    pub(crate) length_us: Option<i64>,
+    pub(crate) kind: Kind,
+    pub(crate) input: Option<String>,
+    pub(crate) name: String,
+}
+
+/// Which way a lookup looks from the instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Direction {
+    /// To the newest fact before it.
+    Backward,
+    /// To the next fact after it: only SQL's `ASOF JOIN` with `<` or `<=` asks for that.
+    Forward,
+}
+
+/// The spine's instants.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct SpineTime {
+    pub(crate) column: Column,
+    pub(crate) unit: Option<TimeUnit>,
+    pub(crate) zone: Option<Zone>,
+}
+
+impl SpineTime {
+    pub(crate) fn scale(&self, field: &Field) -> Result<TimeScale> {
+        let needs_zone = matches!(field.data_type(), DataType::Timestamp(_, None) | DataType::Date32);
+        if needs_zone && self.zone.is_none() {
+            return Err(Error::ColumnType {
+                place: "the spine".into(),
+                column: field.name().clone(),
+                found: field.data_type().to_string(),
+                needed: "its times carry no zone: declare whose clock wrote them with `Spine::zone`".into(),
+            });
+        }
+        let column = match self.unit {
+            Some(unit) => TimeColumn::epoch(field.name(), unit),
+            None => TimeColumn::from(field.name().as_str()),
+        };
+        let mut declared = FactTable::new(column.clone(), crate::catalog::KnownAt::DelayMicros(0));
+        declared.zone = self.zone;
+        declared.scale("the spine", &column, &Schema::new(vec![field.clone()]))
+    }
+}
+
+/// One fact table's part in a question.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Side<Q> {
+    /// The table, for messages.
+    pub(crate) place: String,
+    /// Key columns of the spine and of the facts.
+    pub(crate) on: Vec<(Column, String)>,
+    pub(crate) declared: FactTable,
+    pub(crate) cutoff: Cutoff,
+    pub(crate) direction: Direction,
+    pub(crate) ask: Q,
+}
+
+/// Questions of one kind to several fact tables at each row of one spine.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct AsOfNode<Q> {
+    pub(crate) spine: LogicalPlan,
+    pub(crate) at: SpineTime,
+    pub(crate) sides: Vec<(LogicalPlan, Side<Q>)>,
+    schema: DFSchemaRef,
+}
+
+impl<Q: Ask> AsOfNode<Q> {
+    /// Checks types and names.
+    pub(crate) fn try_new(spine: LogicalPlan, at: SpineTime, sides: Vec<(LogicalPlan, Side<Q>)>) -> Result<Self> {
+        let mut fields: Vec<(Option<TableReference>, FieldRef)> =
+            spine.schema().iter().map(|(qualifier, field)| (qualifier.cloned(), field.clone())).collect();
+        for (facts, side) in &sides {
+            side.key_types(spine.schema(), facts.schema())?;
+            side.clocks(at.scale(spine_field(spine.schema(), &at.column)?)?, facts.schema().as_arrow())?;
+            for (qualifier, field) in side.ask.outputs(facts.schema().as_arrow())? {
+                if qualifier.is_none() && fields.iter().any(|(_, known)| known.name() == field.name()) {
+                    let reason =
+                        format!("it would add a column `{}`, and there is one already; give it another name", field.name());
+                    return Err(Error::Definition { subject: format!("the question to {}", side.place), reason });
+                }
+                fields.push((qualifier, field));
+            }
+        }
+        let schema = Arc::new(DFSchema::new_with_metadata(fields, spine.schema().as_arrow().metadata().clone())?);
+        Ok(Self { spine, at, sides, schema })
+    }
+
+    pub(crate) fn into_plan(self) -> LogicalPlan {
+        LogicalPlan::Extension(Extension { node: Arc::new(self) })
+    }
+}
+
+pub(crate) fn spine_field<'a>(schema: &'a DFSchema, column: &Column) -> Result<&'a FieldRef> {
+    schema.field_from_column(column).map_err(|_| Error::unknown_column("the spine", &column.name, schema.as_arrow()))
+}
+
+impl<Q> Side<Q> {
+    /// The types in which keys are compared.
+    pub(crate) fn key_types(&self, spine: &DFSchema, facts: &DFSchema) -> Result<Vec<DataType>> {
+        let types = self.on.iter().map(|(left, right)| {
+            let spine_type = spine_field(spine, left)?.data_type();
+            let fact_type = fact_field(&self.place, facts.as_arrow(), right)?.data_type();
+            keys::comparable(spine_type, fact_type).map_err(|reason| Error::ColumnType {
+                place: self.place.clone(),
+                column: right.clone(),
+                found: fact_type.to_string(),
+                needed: format!("the spine's `{}` is {spine_type}: {reason}", left.name),
+            })
+        });
+        types.collect()
+    }
+
+    /// How the spine's instants, the event times and the known-at times are read.
+    pub(crate) fn clocks(&self, spine: TimeScale, facts: &Schema) -> Result<(Clock, Vec<Clock>)> {
+        let mut scales = Vec::new();
+        for column in self.declared.time_columns() {
+            scales.push((column.name().to_owned(), self.declared.scale(&self.place, column, facts)?));
+        }
+        let unit = TickUnit::of(spine);
+        let clock = |place: &str, column: &str, scale| Clock { place: place.into(), column: column.into(), scale, unit };
+        let clocks = scales.iter().map(|(column, scale)| clock(&self.place, column, *scale)).collect();
+        Ok((clock("the spine", "", spine), clocks))
+    }
+}
+
+pub(crate) fn fact_field<'a>(place: &str, facts: &'a Schema, name: &str) -> Result<&'a Field> {
+    facts.field_with_name(name).map_err(|_| Error::unknown_column(place, name, facts))
+}
+
+impl Ask for LookupAsk {
+    const NAME: &'static str = "AsOfLookup";
+
+    fn outputs(&self, facts: &Schema) -> Result<Vec<(Option<TableReference>, FieldRef)>> {
+        let output = |column: &LookupColumn| {
+            let field = fact_field("the facts", facts, &column.fact)?;
+            Ok((column.qualifier.clone(), Arc::new(field.clone().with_name(&column.name).with_nullable(true))))
+        };
+        self.columns.iter().map(output).collect()
+    }
+
+    fn pruned(&self, facts: &Schema) -> Self {
+        let mut ask = self.clone();
+        ask.columns.retain(|column| facts.column_with_name(&column.fact).is_some());
+        ask
+    }
+
+    fn inputs(&self) -> Vec<Option<&str>> {
+        self.columns.iter().map(|column| Some(column.fact.as_str())).collect()
+    }
+
+    /// The values of the selected columns decide between facts of the same times; in SQL those that a query selects.
+    fn is_one_piece(&self) -> bool {
+        self.columns.iter().all(|column| column.qualifier.is_none())
+    }
+
+    fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.columns.iter().map(|column| column.fact.as_str()).collect();
+        write!(f, "newest({})", names.join(", "))?;
+        match self.max_age_us {
+            Some(age) => write!(f, ", max_age={age} us"),
+            None => Ok(()),
+        }
+    }
+
+    fn answering(&self, side: &super::exec::SideParts) -> Result<Arc<dyn Answering>> {
+        super::lookup::answering(self, side)
+    }
+}
+
+impl Ask for WindowAsk {
+    const NAME: &'static str = "AsOfWindow";
+
+    fn outputs(&self, facts: &Schema) -> Result<Vec<(Option<TableReference>, FieldRef)>> {
+        let output = |column: &WindowColumn| {
+            let input = column.input.as_deref().map(|name| fact_field("the facts", facts, name)).transpose()?;
+            let yields = column.kind.yields(input.map(|field| field.data_type()));
+            let data_type = yields.map_err(|needed| Error::ColumnType {
+                place: "the facts".into(),
+                column: column.input.clone().unwrap_or_default(),
+                found: input.map_or_else(String::new, |field| field.data_type().to_string()),
+                needed: needed.into(),
+            })?;
+            Ok((None, Arc::new(Field::new(&column.name, data_type, true))))
+        };
+        self.columns.iter().map(output).collect()
+    }
+
+    fn pruned(&self, facts: &Schema) -> Self {
+        let mut ask = self.clone();
+        ask.columns.retain(|column| column.input.as_ref().is_none_or(|name| facts.column_with_name(name).is_some()));
+        ask
+    }
+
+    fn inputs(&self) -> Vec<Option<&str>> {
+        self.columns.iter().map(|column| column.input.as_deref()).collect()
+    }
+
+    fn is_one_piece(&self) -> bool {
+        false
+    }
+
+    fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = self.columns.iter().map(|column| {
+            let span = column.length_us.map_or_else(|| "everything before".to_owned(), |length| format!("{length} us"));
+            format!("{}=[{:?}({}) over {span}]", column.name, column.kind, column.input.as_deref().unwrap_or(""))
+        });
+        f.write_str(&parts.collect::<Vec<_>>().join(", "))
+    }
+
+    fn answering(&self, side: &super::exec::SideParts) -> Result<Arc<dyn Answering>> {
+        super::window::answering(self, side)
+    }
+}
+
+impl<Q: Ask> Side<Q> {
+    /// The rule of this side, as `EXPLAIN` shows it.
+    pub(crate) fn show(&self, at: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys: Vec<String> = self.on.iter().map(|(left, right)| format!("{left} = {right}")).collect();
+        let operator = match (self.direction, self.cutoff) {
+            (Direction::Backward, Cutoff::Exclusive) => "<",
+            (Direction::Backward, Cutoff::Inclusive) => "<=",
+            (Direction::Forward, Cutoff::Exclusive) => ">",
+            (Direction::Forward, Cutoff::Inclusive) => ">=",
+        };
+        write!(f, "{} on [{}], visible=[", self.place, keys.join(", "))?;
+        match (&self.declared.known_at, self.declared.event_column()) {
+            (crate::catalog::KnownAt::DelayMicros(0), event) => write!(f, "{event} {operator} {at}")?,
+            (crate::catalog::KnownAt::DelayMicros(delay), event) => write!(f, "{event} + {delay} us {operator} {at}")?,
+            (crate::catalog::KnownAt::Column(known), event) => {
+                write!(f, "{event} {operator} {at} and {} {operator} {at}", known.name())?;
+            }
+        }
+        f.write_str("], ")?;
+        self.ask.show(f)
+    }
+}
+
+impl<Q: Ask> PartialOrd for AsOfNode<Q> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        (self == other).then_some(Ordering::Equal)
+    }
+}
+
+impl<Q: Ask> UserDefinedLogicalNodeCore for AsOfNode<Q> {
+    fn name(&self) -> &str {
+        Q::NAME
+    }
+
+    fn inputs(&self) -> Vec<&LogicalPlan> {
+        std::iter::once(&self.spine).chain(self.sides.iter().map(|(facts, _)| facts)).collect()
+    }
+
+    fn schema(&self) -> &DFSchemaRef {
+        &self.schema
+    }
+
+    fn expressions(&self) -> Vec<Expr> {
+        Vec::new()
+    }
+
+    fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: at={}", Q::NAME, self.at.column)?;
+        for (_, side) in &self.sides {
+            f.write_str(", ")?;
+            side.show(&self.at.column.name, f)?;
+        }
+        Ok(())
+    }
+
+    fn with_exprs_and_inputs(&self, _: Vec<Expr>, inputs: Vec<LogicalPlan>) -> DfResult<Self> {
+        let mut inputs = inputs.into_iter();
+        let spine = inputs.next().unwrap_or_else(|| self.spine.clone());
+        let sides = inputs.zip(&self.sides).map(|(facts, (_, side))| {
+            let ask = side.ask.pruned(facts.schema().as_arrow());
+            (facts, Side { ask, ..side.clone() })
+        });
+        Ok(Self::try_new(spine, self.at.clone(), sides.collect())?)
+    }
+
+    /// What of each input the wanted outputs need: keys, times and tie-breaks always, values only if wanted.
+    fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
+        let spine = self.spine.schema();
+        let mut of_spine: Vec<usize> = output_columns.iter().copied().filter(|&i| i < spine.fields().len()).collect();
+        let keys = self.sides.iter().flat_map(|(_, side)| side.on.iter().map(|(column, _)| column));
+        for column in keys.chain([&self.at.column]) {
+            of_spine.push(spine.maybe_index_of_column(column)?);
+        }
+        of_spine.sort_unstable();
+        of_spine.dedup();
+        let mut needed = vec![of_spine];
+        let mut first = spine.fields().len();
+        for (facts, side) in &self.sides {
+            let schema = facts.schema().as_arrow();
+            let inputs = side.ask.inputs();
+            let outputs = first..first + inputs.len();
+            first = outputs.end;
+            if !side.declared.identity.is_empty() {
+                needed.push((0..schema.fields().len()).collect());
+                continue;
+            }
+            let declared = side.declared.tie_break.iter().chain(&side.declared.identity).map(String::as_str);
+            let times = side.declared.time_columns().map(TimeColumn::name);
+            let mut names: Vec<&str> = side.on.iter().map(|(_, right)| right.as_str()).chain(declared).chain(times).collect();
+            let wanted = |output: usize| side.ask.is_one_piece() || output_columns.contains(&output);
+            names.extend(outputs.zip(&inputs).filter(|(output, _)| wanted(*output)).filter_map(|(_, input)| *input));
+            let mut positions = names.iter().map(|name| schema.index_of(name).ok()).collect::<Option<Vec<_>>>()?;
+            positions.sort_unstable();
+            positions.dedup();
+            needed.push(positions);
+        }
+        Some(needed)
+    }
+}

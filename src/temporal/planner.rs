@@ -1,0 +1,142 @@
+//! From logical to physical: finds the columns of the operators' inputs, and teaches a session to plan them.
+//! Any other plan is planned as DataFusion does.
+
+use std::sync::Arc;
+
+use arrow::datatypes::Schema;
+use async_trait::async_trait;
+use datafusion::{
+    catalog::Session,
+    common::{DFSchema, Result as DfResult},
+    execution::{SessionState, SessionStateBuilder, context::QueryPlanner},
+    logical_expr::{
+        LogicalPlan, UserDefinedLogicalNode, UserDefinedLogicalNodeCore, physical_planning_context::PhysicalPlanningContext,
+    },
+    physical_plan::{ExecutionPlan, ExecutionPlanProperties},
+    physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner},
+};
+
+use super::{
+    exec::{AsOfExec, PlannedSide},
+    node::{AsOfNode, Ask, LookupAsk, Side, SpineTime, WindowAsk, spine_field},
+};
+use crate::{
+    catalog::KnownAt,
+    error::{Error, Result},
+};
+
+/// The same session state, able to plan the operators.
+///
+/// Rows keep their order: the spine's is the result's, so round-robin repartitioning, which shuffles batches, is off.
+pub(crate) fn extended(state: SessionState) -> SessionState {
+    let mut config = state.config().clone();
+    config.options_mut().optimizer.enable_round_robin_repartition = false;
+    SessionStateBuilder::new_from_existing(state).with_config(config).with_query_planner(Arc::new(AsOfQueryPlanner)).build()
+}
+
+#[derive(Debug)]
+struct AsOfQueryPlanner;
+
+#[async_trait]
+impl QueryPlanner for AsOfQueryPlanner {
+    async fn create_physical_plan(&self, plan: &LogicalPlan, state: &dyn Session) -> DfResult<Arc<dyn ExecutionPlan>> {
+        DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(AsOfPlanner)]).create_physical_plan(plan, state).await
+    }
+}
+
+struct AsOfPlanner;
+
+#[async_trait]
+impl ExtensionPlanner for AsOfPlanner {
+    async fn plan_extension(
+        &self,
+        _: &dyn PhysicalPlanner,
+        node: &dyn UserDefinedLogicalNode,
+        _: &[&LogicalPlan],
+        inputs: &[Arc<dyn ExecutionPlan>],
+        _: &dyn Session,
+        _: &PhysicalPlanningContext,
+    ) -> DfResult<Option<Arc<dyn ExecutionPlan>>> {
+        if let Some(node) = node.as_any().downcast_ref::<AsOfNode<LookupAsk>>() {
+            return Ok(Some(plan(node, inputs)?));
+        }
+        if let Some(node) = node.as_any().downcast_ref::<AsOfNode<WindowAsk>>() {
+            return Ok(Some(plan(node, inputs)?));
+        }
+        Ok(None)
+    }
+}
+
+fn plan<Q: Ask>(node: &AsOfNode<Q>, inputs: &[Arc<dyn ExecutionPlan>]) -> Result<Arc<dyn ExecutionPlan>> {
+    let Some((spine, facts)) = inputs.split_first() else {
+        return Err(Error::Definition { subject: Q::NAME.into(), reason: "it has no spine".into() });
+    };
+    let spine_schema = node.spine.schema();
+    let at_position = position(spine_schema, &node.at)?;
+    let mut sides = Vec::with_capacity(node.sides.len());
+    for ((logical, side), physical) in node.sides.iter().zip(facts) {
+        sides.push(Arc::new(planned(spine_schema, &node.at, logical, side, physical)?));
+    }
+    let schema = Arc::new(UserDefinedLogicalNodeCore::schema(node).as_arrow().clone());
+    let mut shown = format!("{}: at={}", Q::NAME, node.at.column);
+    for (_, side) in &node.sides {
+        shown.push_str(", ");
+        shown.push_str(&Shown(side, &node.at.column.name).to_string());
+    }
+    let at_field = spine_field(spine_schema, &node.at.column)?;
+    let scale = node.at.scale(at_field)?;
+    let at = super::clock::Clock {
+        place: "the spine".into(),
+        column: node.at.column.name.clone(),
+        scale,
+        unit: super::clock::TickUnit::of(scale),
+    };
+    let order = spine.output_ordering().cloned();
+    Ok(Arc::new(AsOfExec::new(spine.clone(), (at_position, at), facts.to_vec(), sides, order, schema, shown)))
+}
+
+struct Shown<'a, Q>(&'a Side<Q>, &'a str);
+
+impl<Q: Ask> std::fmt::Display for Shown<'_, Q> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.show(self.1, f)
+    }
+}
+
+fn position(schema: &DFSchema, at: &SpineTime) -> Result<usize> {
+    let found = schema.maybe_index_of_column(&at.column);
+    found.ok_or_else(|| Error::unknown_column("the spine", &at.column.name, schema.as_arrow()))
+}
+
+fn planned<Q: Ask>(
+    spine: &DFSchema,
+    at: &SpineTime,
+    logical: &LogicalPlan,
+    side: &Side<Q>,
+    physical: &Arc<dyn ExecutionPlan>,
+) -> Result<PlannedSide<Q>> {
+    let facts: Arc<Schema> = Arc::new(logical.schema().as_arrow().clone());
+    let find = |name: &str| facts.index_of(name).map_err(|_| Error::unknown_column(&side.place, name, &facts));
+    let (mut spine_clock, clocks) = side.clocks(at.scale(spine_field(spine, &at.column)?)?, &facts)?;
+    spine_clock.column.clone_from(&at.column.name);
+    let mut spine_keys = Vec::new();
+    for (left, _) in &side.on {
+        let found = spine.maybe_index_of_column(left);
+        spine_keys.push(found.ok_or_else(|| Error::unknown_column("the spine", &left.name, spine.as_arrow()))?);
+    }
+    let delay = match side.declared.known_at {
+        KnownAt::DelayMicros(delay) => spine_clock.unit.ticks(delay),
+        KnownAt::Column(_) => 0,
+    };
+    Ok(PlannedSide {
+        spine_keys,
+        fact_keys: side.on.iter().map(|(_, right)| find(right)).collect::<Result<_>>()?,
+        key_types: side.key_types(spine, logical.schema())?,
+        clocks: clocks.into_iter().map(|clock| Ok((find(&clock.column)?, clock))).collect::<Result<_>>()?,
+        delay,
+        identity: side.declared.identity.iter().map(|name| find(name)).collect::<Result<_>>()?,
+        facts_schema: physical.schema(),
+        spine_clock,
+        side: side.clone(),
+    })
+}

@@ -1,0 +1,393 @@
+//! Questions to facts, as a user writes them: a spine, fact tables beside it, what to look up or to aggregate.
+//! Everything is checked here against the schemas, before anything is planned or read.
+
+use chrono::TimeDelta;
+use datafusion::{common::Column, dataframe::DataFrame, logical_expr::LogicalPlan, prelude::ident};
+
+use super::{
+    Aggregate,
+    node::{AsOfNode, Direction, LookupAsk, LookupColumn, Side, SpineTime, WindowAsk, WindowColumn},
+    planner,
+};
+use crate::{
+    catalog::{FactTable, TimeColumn},
+    error::{Error, Result},
+    time::{Cutoff, Zone, saturating_micros},
+};
+
+/// Facts to ask: rows of any DataFusion query, and the declaration of their times.
+///
+/// Those of a registered table come from [`FeatureStore::facts`](crate::FeatureStore::facts).
+#[derive(Debug, Clone)]
+pub struct Facts {
+    place: String,
+    rows: DataFrame,
+    declared: FactTable,
+}
+
+impl Facts {
+    /// Facts from a query. `name` stands for them in messages.
+    pub fn new(name: &str, rows: DataFrame, declared: FactTable) -> Self {
+        Self { place: format!("table `{name}`"), rows, declared }
+    }
+
+    pub(crate) fn declared(&self) -> &FactTable {
+        &self.declared
+    }
+}
+
+/// The rows to be predicted: entity keys and an instant, perhaps labels; any DataFusion query.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> asof::Result<()> {
+/// use asof::{Aggregate, catalog::{FactTable, KnownAt}, temporal::{Facts, Lookup, Spine, Window}};
+/// use chrono::TimeDelta;
+/// use datafusion::prelude::SessionContext;
+///
+/// let session = SessionContext::new();
+/// let trips = session.sql("SELECT * FROM (VALUES
+///     (1, arrow_cast('2014-01-01T08:00:00Z', 'Timestamp(Microsecond, Some(\"UTC\"))'), 7.5),
+///     (1, arrow_cast('2014-01-01T09:00:00Z', 'Timestamp(Microsecond, Some(\"UTC\"))'), 9.0)) AS t(zone, at, fare)").await?;
+/// let spine = session.sql("SELECT 1 AS zone, arrow_cast('2014-01-01T09:00:00Z', 'Timestamp(Microsecond, Some(\"UTC\"))') AS at").await?;
+///
+/// let trips = Facts::new("trips", trips, FactTable::new("at", KnownAt::after(TimeDelta::zero())));
+/// let rows = Spine::new(spine, "at")
+///     .lookup([Lookup::of(trips.clone()).on("zone").column_as("fare", "last_fare")])?
+///     .window([Window::of(trips).on("zone").trailing(TimeDelta::hours(24), [Aggregate::count()])])?
+///     .into_rows();
+/// // The trip at nine sharp is not visible at nine.
+/// let batches = rows.collect().await?;
+/// let shown = datafusion::arrow::util::pretty::pretty_format_batches(&batches)?.to_string();
+/// assert!(shown.contains("| 1    | 2014-01-01T09:00:00Z | 7.5       | 1     |"), "{shown}");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Spine {
+    rows: DataFrame,
+    at: TimeColumn,
+    zone: Option<Zone>,
+}
+
+impl Spine {
+    /// A spine whose instants are in the column `at`.
+    pub fn new(rows: DataFrame, at: impl Into<TimeColumn>) -> Self {
+        Self { rows, at: at.into(), zone: None }
+    }
+
+    /// The zone whose clocks wrote the instants, if they carry none.
+    pub fn zone(mut self, zone: Zone) -> Self {
+        self.zone = Some(zone);
+        self
+    }
+
+    /// The rows, in their order, with what was asked so far.
+    pub fn into_rows(self) -> DataFrame {
+        self.rows
+    }
+
+    pub(crate) fn schema(&self) -> &datafusion::common::DFSchema {
+        self.rows.schema()
+    }
+
+    /// Adds columns of the newest visible fact of each table, at each row's own instant: one row out per row in, in order.
+    ///
+    /// # Errors
+    /// [`Error::UnknownColumn`] and [`Error::ColumnType`] for columns that are missing, cannot be compared or hold no times,
+    /// [`Error::Definition`] for a negative max age, no key, no column or a name that is taken.
+    pub fn lookup(self, lookups: impl IntoIterator<Item = Lookup>) -> Result<Self> {
+        let mut sides = Vec::new();
+        for lookup in lookups {
+            sides.push(lookup.side(&self)?);
+        }
+        self.with(sides)
+    }
+
+    /// Adds aggregates over trailing windows of each table, at each row's own instant: one row out per row in, in order.
+    ///
+    /// # Errors
+    /// As [`Spine::lookup`], and [`Error::Definition`] for a window of zero or less.
+    pub fn window(self, windows: impl IntoIterator<Item = Window>) -> Result<Self> {
+        let mut sides = Vec::new();
+        for window in windows {
+            sides.push(window.side(&self)?);
+        }
+        self.with(sides)
+    }
+
+    fn with<Q: super::node::Ask>(self, sides: Vec<(LogicalPlan, Side<Q>)>) -> Result<Self> {
+        let Self { rows, at, zone } = self;
+        let (state, plan) = rows.into_parts();
+        let (field, column) = spine_field(plan.schema(), at.name())?;
+        let time = SpineTime { column, unit: at.unit, zone };
+        time.scale(&field)?;
+        let node = AsOfNode::try_new(plan, time, sides)?;
+        let rows = DataFrame::new(planner::extended(state), node.into_plan());
+        Ok(Self { rows, at, zone })
+    }
+}
+
+fn spine_field(schema: &datafusion::common::DFSchema, name: &str) -> Result<(arrow::datatypes::FieldRef, Column)> {
+    match schema.qualified_field_with_unqualified_name(name) {
+        Ok((qualifier, field)) => Ok((field.clone(), Column::new(qualifier.cloned(), field.name()))),
+        Err(_) => Err(Error::unknown_column("the spine", name, schema.as_arrow())),
+    }
+}
+
+/// The tables' questions have this much in common.
+#[derive(Debug, Clone)]
+struct Asked {
+    facts: Facts,
+    on: Vec<(String, String)>,
+    cutoff: Cutoff,
+}
+
+impl Asked {
+    fn of(facts: Facts) -> Self {
+        Self { facts, on: Vec::new(), cutoff: Cutoff::Exclusive }
+    }
+
+    fn on(&self, spine: &Spine) -> Result<Vec<(Column, String)>> {
+        if self.on.is_empty() {
+            let reason = "no key says which facts belong to a row of the spine; name it with `on`".into();
+            return Err(Error::Definition { subject: format!("the question to {}", self.facts.place), reason });
+        }
+        self.on.iter().map(|(left, right)| Ok((spine_field(spine.schema(), left)?.1, right.clone()))).collect()
+    }
+
+    /// The facts' columns that a question needs, in a plan of their own.
+    fn plan(&self, values: &[String], computed: Vec<datafusion::prelude::Expr>) -> Result<LogicalPlan> {
+        let Facts { place, rows, declared } = &self.facts;
+        let schema = rows.schema().as_arrow().clone();
+        declared.check(place, &schema)?;
+        let mut names: Vec<&str> = Vec::new();
+        let times = declared.time_columns().map(|c| c.name());
+        let declared_columns = declared.tie_break.iter().chain(&declared.identity).map(String::as_str);
+        let keys = self.on.iter().map(|(_, right)| right.as_str());
+        for name in keys.chain(times).chain(declared_columns).chain(values.iter().map(String::as_str)) {
+            if schema.column_with_name(name).is_none() {
+                return Err(Error::unknown_column(place, name, &schema));
+            }
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        if !declared.identity.is_empty() {
+            // Which version of a fact counts must not depend on what is asked: all columns decide.
+            names = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        }
+        let columns = names.into_iter().map(|name| ident(name).alias(name));
+        Ok(rows.clone().select(columns.chain(computed).collect::<Vec<_>>())?.into_unoptimized_plan())
+    }
+}
+
+/// Columns of an entity's newest visible fact.
+///
+/// The newest is the one with the largest event time, then known-at, then tie-break columns; beyond that the values of the
+/// selected columns decide, so the order of files and rows never matters. NULL where there is none.
+#[derive(Debug, Clone)]
+pub struct Lookup {
+    asked: Asked,
+    columns: Vec<(String, String)>,
+    max_age_us: Option<i64>,
+}
+
+impl Lookup {
+    /// Looks into these facts.
+    pub fn of(facts: Facts) -> Self {
+        Self { asked: Asked::of(facts), columns: Vec::new(), max_age_us: None }
+    }
+
+    /// Adds a key column that has the same name in the spine and in the facts.
+    pub fn on(self, column: impl Into<String>) -> Self {
+        let column = column.into();
+        self.on_columns(column.clone(), column)
+    }
+
+    /// Adds a key column of the spine and its counterpart in the facts.
+    pub fn on_columns(mut self, spine: impl Into<String>, facts: impl Into<String>) -> Self {
+        self.asked.on.push((spine.into(), facts.into()));
+        self
+    }
+
+    /// Adds a column of the facts to the result.
+    pub fn column(self, column: impl Into<String>) -> Self {
+        let column = column.into();
+        self.column_as(column.clone(), column)
+    }
+
+    /// Adds a column of the facts to the result, under another name.
+    pub fn column_as(mut self, column: impl Into<String>, output: impl Into<String>) -> Self {
+        self.columns.push((column.into(), output.into()));
+        self
+    }
+
+    /// Adds several columns of the facts to the result.
+    pub fn columns<C: Into<String>>(mut self, columns: impl IntoIterator<Item = C>) -> Self {
+        for column in columns {
+            self = self.column(column);
+        }
+        self
+    }
+
+    /// A newest fact whose event time is before the instant minus `max_age` gives NULL; one exactly that old does not.
+    pub fn max_age(mut self, max_age: TimeDelta) -> Self {
+        self.max_age_us = Some(saturating_micros(max_age));
+        self
+    }
+
+    /// The rule at the instant itself: [`Cutoff::Exclusive`] unless this says otherwise.
+    pub fn cutoff(mut self, cutoff: Cutoff) -> Self {
+        self.asked.cutoff = cutoff;
+        self
+    }
+
+    fn side(self, spine: &Spine) -> Result<(LogicalPlan, Side<LookupAsk>)> {
+        let Self { asked, columns, max_age_us } = self;
+        let refused = |reason: String| Error::Definition { subject: format!("the lookup in {}", asked.facts.place), reason };
+        if let Some(age) = max_age_us.filter(|age| *age < 0) {
+            return Err(refused(format!("its max age is {age} us; it must be zero or more")));
+        }
+        if columns.is_empty() {
+            return Err(refused("it asks for no column; name one with `column`".into()));
+        }
+        let plan = asked.plan(&columns.iter().map(|(column, _)| column.clone()).collect::<Vec<_>>(), Vec::new())?;
+        let columns = columns.into_iter().map(|(fact, name)| LookupColumn { fact, qualifier: None, name }).collect();
+        let ask = LookupAsk { columns, max_age_us };
+        let on = asked.on(spine)?;
+        let Facts { place, declared, .. } = asked.facts;
+        Ok((plan, Side { place, on, declared, cutoff: asked.cutoff, direction: Direction::Backward, ask }))
+    }
+}
+
+/// Aggregates over trailing windows of an entity's visible facts.
+#[derive(Debug, Clone)]
+pub struct Window {
+    asked: Asked,
+    spans: Vec<(Option<i64>, Vec<Aggregate>)>,
+}
+
+impl Window {
+    /// Aggregates these facts.
+    pub fn of(facts: Facts) -> Self {
+        Self { asked: Asked::of(facts), spans: Vec::new() }
+    }
+
+    /// Adds a key column that has the same name in the spine and in the facts.
+    pub fn on(self, column: impl Into<String>) -> Self {
+        let column = column.into();
+        self.on_columns(column.clone(), column)
+    }
+
+    /// Adds a key column of the spine and its counterpart in the facts.
+    pub fn on_columns(mut self, spine: impl Into<String>, facts: impl Into<String>) -> Self {
+        self.asked.on.push((spine.into(), facts.into()));
+        self
+    }
+
+    /// Aggregates over the visible facts of `[t - length, t)`: the start belongs to the window.
+    pub fn trailing(mut self, length: TimeDelta, aggregates: impl IntoIterator<Item = Aggregate>) -> Self {
+        self.spans.push((Some(saturating_micros(length)), aggregates.into_iter().collect()));
+        self
+    }
+
+    /// Aggregates over everything visible before the instant.
+    pub fn all_before(mut self, aggregates: impl IntoIterator<Item = Aggregate>) -> Self {
+        self.spans.push((None, aggregates.into_iter().collect()));
+        self
+    }
+
+    /// The rule at the instant itself: [`Cutoff::Exclusive`] unless this says otherwise.
+    pub fn cutoff(mut self, cutoff: Cutoff) -> Self {
+        self.asked.cutoff = cutoff;
+        self
+    }
+
+    fn side(self, spine: &Spine) -> Result<(LogicalPlan, Side<WindowAsk>)> {
+        let Self { asked, spans } = self;
+        let place = asked.facts.place.clone();
+        let refused = |reason: String| Error::Definition { subject: format!("the window over {place}"), reason };
+        if spans.iter().all(|(_, aggregates)| aggregates.is_empty()) {
+            return Err(refused("it has no aggregate".into()));
+        }
+        let schema = asked.facts.rows.schema().as_arrow().clone();
+        // What aggregates read: plain columns, and columns that are NULL where a filter turns a fact away.
+        let (mut plain, mut computed, mut columns) = (Vec::new(), Vec::new(), Vec::new());
+        for (length_us, aggregates) in spans {
+            if let Some(length) = length_us.filter(|length| *length <= 0) {
+                return Err(refused(format!("a window of {length} us holds nothing; make it longer than zero")));
+            }
+            for aggregate in aggregates {
+                if let Some(flaw) = aggregate.flaw() {
+                    return Err(refused(flaw));
+                }
+                let found =
+                    aggregate.column().map(|c| schema.field_with_name(c).map_err(|_| Error::unknown_column(&place, c, &schema)));
+                let field = found.transpose()?;
+                aggregate.kind().yields(field.map(|f| f.data_type())).map_err(|needed| Error::ColumnType {
+                    place: place.clone(),
+                    column: aggregate.column().unwrap_or_default().into(),
+                    found: field.map_or_else(String::new, |f| f.data_type().to_string()),
+                    needed: needed.into(),
+                })?;
+                let input = match (aggregate.column(), aggregate.condition()) {
+                    (None, None) => None,
+                    (Some(column), None) => {
+                        plain.push(column.to_owned());
+                        Some(column.to_owned())
+                    }
+                    (column, Some(condition)) => {
+                        let value = column.map_or_else(|| datafusion::prelude::lit(1i64), ident);
+                        let condition = asked.facts.rows.parse_sql_expr(condition)?;
+                        let name = format!("{} where {condition}", column.unwrap_or("1"));
+                        let kept = datafusion::logical_expr::when(condition, value).end()?.alias(&name);
+                        if !computed.contains(&kept) {
+                            computed.push(kept);
+                        }
+                        Some(name)
+                    }
+                };
+                columns.push(WindowColumn { length_us, kind: aggregate.kind(), input, name: aggregate.output().into() });
+            }
+        }
+        let plan = asked.plan(&plain, computed)?;
+        let on = asked.on(spine)?;
+        let Facts { place, declared, .. } = asked.facts;
+        let ask = WindowAsk { columns };
+        Ok((plan, Side { place, on, declared, cutoff: asked.cutoff, direction: Direction::Backward, ask }))
+    }
+}
+
+/// The operators on a DataFrame whose instants carry their zone.
+///
+/// ```no_run
+/// # fn ask(spine: datafusion::prelude::DataFrame, trips: asof::temporal::Facts) -> asof::Result<()> {
+/// use asof::temporal::{AsOfDataFrame, Lookup};
+/// let rows = spine.lookup_as_of("at", [Lookup::of(trips).on("zone").column("fare")])?;
+/// # Ok(())
+/// # }
+/// ```
+pub trait AsOfDataFrame: Sized {
+    /// As [`Spine::lookup`].
+    ///
+    /// # Errors
+    /// As [`Spine::lookup`].
+    fn lookup_as_of(self, at: &str, lookups: impl IntoIterator<Item = Lookup>) -> Result<Self>;
+
+    /// As [`Spine::window`].
+    ///
+    /// # Errors
+    /// As [`Spine::window`].
+    fn window_as_of(self, at: &str, windows: impl IntoIterator<Item = Window>) -> Result<Self>;
+}
+
+impl AsOfDataFrame for DataFrame {
+    fn lookup_as_of(self, at: &str, lookups: impl IntoIterator<Item = Lookup>) -> Result<Self> {
+        Ok(Spine::new(self, at).lookup(lookups)?.into_rows())
+    }
+
+    fn window_as_of(self, at: &str, windows: impl IntoIterator<Item = Window>) -> Result<Self> {
+        Ok(Spine::new(self, at).window(windows)?.into_rows())
+    }
+}

@@ -1,0 +1,133 @@
+//! The spine, indexed: each entity's instants in the order of time, one slot per spine row.
+//! It holds times and row numbers, no values.
+//!
+//! A fact is visible to a contiguous run of its entity's slots: from the first instant after it became visible to the last
+//! before it is out of the window, or replaced. So facts can be taken in any order and by any number of tasks, and what must
+//! be kept follows the spine, not the length of history.
+
+use super::keys::NO_KEY;
+
+/// The slots of a spine: those of one entity side by side, in the order of time.
+pub(crate) struct Slots {
+    /// The first slot of each entity, and the number of all slots.
+    starts: Vec<u32>,
+    instants: Vec<i64>,
+    rows: Vec<u32>,
+    spine_rows: usize,
+}
+
+impl Slots {
+    /// Indexes a spine, given the entity and the instant of each of its rows; rows without an entity get no slot.
+    pub(crate) fn new(numbers: &[u32], ticks: &[i64], entities: usize) -> Self {
+        let mut starts = vec![0u32; entities + 1];
+        for &number in numbers.iter().filter(|&&n| n != NO_KEY) {
+            starts[number as usize + 1] += 1;
+        }
+        for i in 1..starts.len() {
+            starts[i] += starts[i - 1];
+        }
+        let slots = starts.last().copied().unwrap_or(0) as usize;
+        let mut next = starts.clone();
+        let (mut instants, mut rows) = (vec![0i64; slots], vec![0u32; slots]);
+        for (row, (&number, &tick)) in numbers.iter().zip(ticks).enumerate() {
+            if number != NO_KEY {
+                let slot = &mut next[number as usize];
+                instants[*slot as usize] = tick;
+                rows[*slot as usize] = row as u32;
+                *slot += 1;
+            }
+        }
+        let mut pairs: Vec<(i64, u32)> = Vec::new();
+        for entity in starts.windows(2) {
+            let run = entity[0] as usize..entity[1] as usize;
+            if instants[run.clone()].is_sorted() {
+                continue;
+            }
+            pairs.clear();
+            pairs.extend(instants[run.clone()].iter().copied().zip(rows[run.clone()].iter().copied()));
+            pairs.sort_unstable();
+            for (slot, &(instant, row)) in run.zip(&pairs) {
+                (instants[slot], rows[slot]) = (instant, row);
+            }
+        }
+        Self { starts, instants, rows, spine_rows: numbers.len() }
+    }
+
+    /// How many slots there are.
+    pub(crate) fn len(&self) -> usize {
+        self.instants.len()
+    }
+
+    /// How many entities there are.
+    pub(crate) fn entities(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// How many rows the spine has, those without a slot included.
+    pub(crate) fn spine_rows(&self) -> usize {
+        self.spine_rows
+    }
+
+    /// The instant of each slot.
+    pub(crate) fn instants(&self) -> &[i64] {
+        &self.instants
+    }
+
+    /// The spine row of each slot.
+    pub(crate) fn rows(&self) -> &[u32] {
+        &self.rows
+    }
+
+    /// The slots of an entity.
+    #[inline]
+    pub(crate) fn of(&self, entity: u32) -> std::ops::Range<u32> {
+        self.starts[entity as usize]..self.starts[entity as usize + 1]
+    }
+
+    /// The first slot of a run whose instant is after `tick`, or the run's end. `hint` is where it was last time.
+    #[inline]
+    pub(crate) fn first_after(&self, run: &std::ops::Range<u32>, tick: i64, hint: u32) -> u32 {
+        for guess in [hint, hint.saturating_add(1)] {
+            let fits = guess >= run.start
+                && guess <= run.end
+                && (guess == run.end || self.instants[guess as usize] > tick)
+                && (guess == run.start || self.instants[guess as usize - 1] <= tick);
+            if fits {
+                return guess;
+            }
+        }
+        let instants = &self.instants[run.start as usize..run.end as usize];
+        run.start + instants.partition_point(|&instant| instant <= tick) as u32
+    }
+
+    /// The ticks for which a slot is the first after them: from the first (inclusive) to the second (exclusive).
+    #[inline]
+    pub(crate) fn reach(&self, run: &std::ops::Range<u32>, slot: u32) -> (i64, i64) {
+        let from = if slot > run.start { self.instants[slot as usize - 1] } else { i64::MIN };
+        let to = if slot < run.end { self.instants[slot as usize] } else { i64::MAX };
+        (from, to)
+    }
+
+    /// Bytes held.
+    pub(crate) fn bytes(&self) -> usize {
+        self.starts.len() * 4 + self.instants.len() * 12
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_lie_by_entity_and_time_and_remember_their_rows() {
+        let slots = Slots::new(&[1, 0, NO_KEY, 1, 1], &[30, 5, 1, 10, 30], 2);
+        assert_eq!((slots.of(0), slots.of(1)), (0..1, 1..4));
+        assert_eq!(slots.instants(), [5, 10, 30, 30]);
+        assert_eq!(slots.rows(), [1, 3, 0, 4]);
+        for hint in 0..5 {
+            assert_eq!(slots.first_after(&slots.of(1), 9, hint), 1);
+            assert_eq!(slots.first_after(&slots.of(1), 10, hint), 2);
+            assert_eq!(slots.first_after(&slots.of(1), 30, hint), 4);
+        }
+    }
+}

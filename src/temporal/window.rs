@@ -1,0 +1,385 @@
+//! Windows: facts are gathered into cells, a cell being the facts of an entity that the same slots see.
+//! It keeps cells, not facts: what is held follows the spine, unless an aggregate needs every value.
+//!
+//! Between two edges (an instant of the entity, or an instant plus the length of a window) all facts are alike: they enter
+//! and leave the same windows at the same slots. So they can be added up before any window is looked at.
+
+use std::{
+    ops::Range,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use arrow::{
+    array::{ArrayRef, UInt32Array},
+    compute::take,
+    datatypes::{DataType, Field},
+};
+
+use super::{
+    aggregate::Kind,
+    cells::{Cells, Gather, Sums},
+    exec::{Answering, Answers, Budget, Chunk, SideParts, Taking},
+    lanes::{Lane, Texts, patterns},
+    node::{WindowAsk, fact_field},
+    slide::{Column, Entity, Logs, Output},
+    slots::Slots,
+};
+use crate::error::Result;
+
+/// Entities whose last cell a task remembers, at most.
+const REMEMBERED: usize = 1 << 17;
+const NO_CELL: u32 = u32::MAX;
+/// Entities that one step of answering takes, at least.
+const ENTITIES_AT_ONCE: usize = 256;
+
+/// What is asked, resolved: which inputs are read, what is gathered of them in each cell, what each output makes of that.
+pub(super) struct Plan {
+    pub(super) inputs: Vec<Input>,
+    pub(super) ties: Vec<Input>,
+    pub(super) gathers: Vec<Gather>,
+    /// The lengths of the windows in ticks; `None` is everything before.
+    pub(super) spans: Vec<Option<i64>>,
+    pub(super) outputs: Vec<Output>,
+}
+
+/// A column of the facts.
+pub(super) struct Input {
+    pub(super) position: usize,
+    pub(super) lane: Lane,
+    pub(super) data_type: DataType,
+}
+
+pub(crate) fn answering(ask: &WindowAsk, side: &SideParts) -> Result<Arc<dyn Answering>> {
+    let mut plan = Plan { inputs: Vec::new(), ties: Vec::new(), gathers: Vec::new(), spans: Vec::new(), outputs: Vec::new() };
+    let input = |position: usize| {
+        let data_type = side.facts_schema.field(position).data_type().clone();
+        Input { position, lane: Lane::of(&data_type), data_type }
+    };
+    plan.ties = side.tie_break.iter().map(|&position| input(position)).collect();
+    for column in &ask.columns {
+        let span = column.length_us.and_then(|length| side.unit.length(length));
+        let span = place_of(&mut plan.spans, span);
+        let of = match &column.input {
+            None => None,
+            Some(name) => {
+                fact_field(&side.place, &side.facts_schema, name)?;
+                let position = side.facts_schema.index_of(name)?;
+                Some(plan.inputs.iter().position(|known| known.position == position).unwrap_or_else(|| {
+                    plan.inputs.push(input(position));
+                    plan.inputs.len() - 1
+                }))
+            }
+        };
+        let gather = place_of(&mut plan.gathers, Gather::needed(column.kind, of));
+        let input_type = of.map(|i| &plan.inputs[i].data_type);
+        let data_type = column.kind.yields(input_type).unwrap_or(DataType::Null);
+        plan.outputs.push(Output { kind: column.kind, span, gather, input: of, data_type });
+    }
+    let texts = (0..plan.inputs.len()).map(|_| Mutex::default()).collect();
+    let tie_texts = (0..plan.ties.len()).map(|_| Mutex::default()).collect();
+    Ok(Arc::new(Window {
+        place: side.place.clone(),
+        slots: side.slots.clone(),
+        plan,
+        is_steady: !side.has_known && !side.has_versions,
+        tasks: side.tasks,
+        budget: side.budget.clone(),
+        texts,
+        tie_texts,
+        done: Mutex::default(),
+    }))
+}
+
+fn place_of<T: PartialEq>(known: &mut Vec<T>, wanted: T) -> usize {
+    known.iter().position(|k| *k == wanted).unwrap_or_else(|| {
+        known.push(wanted);
+        known.len() - 1
+    })
+}
+
+struct Window {
+    place: String,
+    slots: Arc<Slots>,
+    plan: Plan,
+    /// Is a fact visible a constant time after it happened, and for good?
+    is_steady: bool,
+    tasks: usize,
+    budget: Arc<Budget>,
+    texts: Vec<Mutex<Texts>>,
+    tie_texts: Vec<Mutex<Texts>>,
+    done: Mutex<Vec<Cells>>,
+}
+
+impl Answering for Window {
+    fn task(self: Arc<Self>) -> Box<dyn Taking> {
+        let size = self.slots.entities().next_power_of_two().min(REMEMBERED);
+        let cells = Cells::new(&self.plan);
+        Box::new(Task { remembered: vec![Remembered::default(); size], cells, bytes: 0, window: self })
+    }
+
+    fn answer(&self) -> Result<Arc<dyn Answers>> {
+        let cells = std::mem::take(&mut *locked(&self.done));
+        let texts: Vec<Texts> = self.texts.iter().map(|t| std::mem::take(&mut *locked(t))).collect();
+        let tie_texts: Vec<Texts> = self.tie_texts.iter().map(|t| std::mem::take(&mut *locked(t))).collect();
+        let by_entity = ByEntity::new(&cells, self.slots.entities());
+        let logs = Logs::new(&self.plan, &cells);
+        self.budget.grow(&self.place, by_entity.cells.len() * 8 + self.slots.len() * 8 * self.plan.outputs.len())?;
+
+        // Entities in runs, which tasks take one by one.
+        let entities = self.slots.entities();
+        let at_once = entities.div_ceil(self.tasks * 8).max(ENTITIES_AT_ONCE);
+        let runs: Vec<Range<usize>> =
+            (0..entities).step_by(at_once).map(|first| first..(first + at_once).min(entities)).collect();
+        let next = AtomicUsize::new(0);
+        let pieces: Vec<Mutex<Option<Vec<Column>>>> = runs.iter().map(|_| Mutex::default()).collect();
+        let work = || -> Result<()> {
+            while let Some((run, piece)) = {
+                let i = next.fetch_add(1, Ordering::Relaxed);
+                runs.get(i).zip(pieces.get(i))
+            } {
+                let slots = self.slots.of(run.start as u32).start..self.slots.of(run.end as u32 - 1).end;
+                let mut columns: Vec<Column> = self.plan.outputs.iter().map(|output| Column::new(output, slots.len())).collect();
+                let mut entity = Entity::new(&self.plan, &cells, &logs, &texts, &tie_texts);
+                for number in run.clone() {
+                    let slots = self.slots.of(number as u32);
+                    if !slots.is_empty() {
+                        entity.answer(slots, by_entity.of(number), &mut columns);
+                    }
+                }
+                *locked(piece) = Some(columns);
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let helpers: Vec<_> = (1..self.tasks.min(runs.len())).map(|_| scope.spawn(work)).collect();
+            let own = work();
+            helpers.into_iter().try_for_each(|helper| match helper.join() {
+                Ok(done) => done,
+                Err(panic) => std::panic::resume_unwind(panic),
+            })?;
+            own
+        })?;
+        drop(by_entity);
+        drop(cells);
+
+        let mut whole: Vec<Column> = self.plan.outputs.iter().map(|output| Column::new(output, self.slots.len() + 1)).collect();
+        for piece in pieces {
+            for (column, part) in whole.iter_mut().zip(locked(&piece).take().into_iter().flatten()) {
+                column.append(part);
+            }
+        }
+        let columns = whole.into_iter().zip(&self.plan.outputs).map(|(mut column, output)| {
+            // What rows without a slot get: nothing was found.
+            column.push_nothing();
+            let (lane, texts) = match output.input {
+                Some(i) => (self.plan.inputs[i].lane, texts.get(i)),
+                None => (Lane::Signed, None),
+            };
+            column.into_array(lane, &output.data_type, texts.unwrap_or(&Texts::default()))
+        });
+        let columns = columns.collect::<Result<Vec<ArrayRef>>>()?;
+        let mut slot_of_row = vec![self.slots.len() as u32; self.slots.spine_rows()];
+        for (slot, &row) in self.slots.rows().iter().enumerate() {
+            slot_of_row[row as usize] = slot as u32;
+        }
+        Ok(Arc::new(BySlot { slot_of_row: slot_of_row.into(), columns }))
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The cells of each entity: which task's, and which of them.
+struct ByEntity {
+    starts: Vec<usize>,
+    cells: Vec<(u32, u32)>,
+}
+
+impl ByEntity {
+    fn new(tasks: &[Cells], entities: usize) -> Self {
+        let mut starts = vec![0usize; entities + 1];
+        for cells in tasks {
+            for &entity in &cells.entity {
+                starts[entity as usize + 1] += 1;
+            }
+        }
+        for i in 1..starts.len() {
+            starts[i] += starts[i - 1];
+        }
+        let mut next = starts.clone();
+        let mut placed = vec![(0, 0); starts.last().copied().unwrap_or(0)];
+        for (task, cells) in tasks.iter().enumerate() {
+            for (cell, &entity) in cells.entity.iter().enumerate() {
+                placed[next[entity as usize]] = (task as u32, cell as u32);
+                next[entity as usize] += 1;
+            }
+        }
+        Self { starts, cells: placed }
+    }
+
+    fn of(&self, entity: usize) -> &[(u32, u32)] {
+        &self.cells[self.starts[entity]..self.starts[entity + 1]]
+    }
+}
+
+/// The cell that an entity's last fact fell into.
+#[derive(Clone)]
+struct Remembered {
+    entity: u32,
+    cell: u32,
+    /// Where facts are steady: event times from here (inclusive) to there (exclusive) fall into the same cell.
+    from: i64,
+    to: i64,
+}
+
+impl Default for Remembered {
+    fn default() -> Self {
+        Self { entity: u32::MAX, cell: NO_CELL, from: 0, to: 0 }
+    }
+}
+
+struct Task {
+    window: Arc<Window>,
+    remembered: Vec<Remembered>,
+    cells: Cells,
+    bytes: usize,
+}
+
+impl Taking for Task {
+    fn take_in(&mut self, chunk: &Chunk) -> Result<()> {
+        let window = self.window.clone();
+        let cell_of = if window.is_steady { self.place_steady(chunk) } else { self.place_any(chunk) };
+        if cell_of.iter().all(|&cell| cell == NO_CELL) {
+            return Ok(());
+        }
+        let mut inputs = Vec::with_capacity(window.plan.inputs.len());
+        for (input, texts) in window.plan.inputs.iter().zip(&window.texts) {
+            inputs.push(patterns(input.lane, chunk.batch.column(input.position), &mut locked(texts))?);
+        }
+        let mut ties = Vec::with_capacity(window.plan.ties.len());
+        for (tie, texts) in window.plan.ties.iter().zip(&window.tie_texts) {
+            ties.push(patterns(tie.lane, chunk.batch.column(tie.position), &mut locked(texts))?);
+        }
+        let texts: Vec<_> = window.texts.iter().map(locked).collect();
+        let tie_texts: Vec<_> = window.tie_texts.iter().map(locked).collect();
+        let sums = Sums { plan: &window.plan, inputs: &inputs, ties: &ties, texts: &texts, tie_texts: &tie_texts };
+        self.cells.add(chunk, &cell_of, &sums);
+        let bytes = self.cells.bytes() + texts.iter().chain(&tie_texts).map(|t| t.bytes).sum::<usize>();
+        drop((texts, tie_texts));
+        window.budget.grow(&window.place, bytes.saturating_sub(self.bytes))?;
+        self.bytes = self.bytes.max(bytes);
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> Result<()> {
+        locked(&self.window.done).push(self.cells);
+        Ok(())
+    }
+}
+
+impl Task {
+    /// The cell of each fact, where visibility follows from the event time alone.
+    fn place_steady(&mut self, chunk: &Chunk) -> Vec<u32> {
+        let window = self.window.clone();
+        let mask = self.remembered.len() - 1;
+        // Visible is the event time plus a constant, but for times at the very end of the scale.
+        let mut leaves = vec![0u32; window.plan.spans.len()];
+        let mut cell_of = Vec::with_capacity(chunk.rows.len());
+        for i in 0..chunk.rows.len() {
+            let (entity, event) = (chunk.entities[i], chunk.event[i]);
+            let last = &mut self.remembered[entity as usize & mask];
+            if last.entity == entity && event >= last.from && event < last.to {
+                cell_of.push(last.cell);
+                continue;
+            }
+            let run = window.slots.of(entity);
+            let enter = window.slots.first_after(&run, chunk.visible[i], run.start);
+            let shift = chunk.visible[i].saturating_sub(event);
+            let (mut from, mut to) = moved(window.slots.reach(&run, enter), shift);
+            let mut is_seen = false;
+            for (span, leave) in window.plan.spans.iter().zip(&mut leaves) {
+                *leave = run.end;
+                if let Some(length) = span {
+                    *leave = window.slots.first_after(&run, event.saturating_add(*length), enter);
+                    let (first, end) = moved(window.slots.reach(&run, *leave), *length);
+                    (from, to) = (from.max(first), to.min(end));
+                }
+                is_seen |= enter < *leave;
+            }
+            let cell = if is_seen { self.cells.open(entity, enter, &leaves) } else { NO_CELL };
+            // A gap in the remembered stretch would be an empty one: then the next fact is looked up again.
+            *last = Remembered { entity, cell, from, to };
+            cell_of.push(cell);
+        }
+        cell_of
+    }
+
+    /// The cell of each fact, where facts are known late or replaced.
+    fn place_any(&mut self, chunk: &Chunk) -> Vec<u32> {
+        let window = self.window.clone();
+        let mask = self.remembered.len() - 1;
+        let mut leaves = vec![0u32; window.plan.spans.len()];
+        let mut cell_of = Vec::with_capacity(chunk.rows.len());
+        for i in 0..chunk.rows.len() {
+            let (entity, event) = (chunk.entities[i], chunk.event[i]);
+            let run = window.slots.of(entity);
+            let enter = window.slots.first_after(&run, chunk.visible[i], run.start);
+            let gone = chunk.until.as_ref().map_or(run.end, |until| window.slots.first_after(&run, until[i], run.end));
+            let mut is_seen = false;
+            for (span, leave) in window.plan.spans.iter().zip(&mut leaves) {
+                let end = span.map_or(run.end, |length| window.slots.first_after(&run, event.saturating_add(length), enter));
+                *leave = end.min(gone);
+                is_seen |= enter < *leave;
+            }
+            let last = &mut self.remembered[entity as usize & mask];
+            let is_same = last.entity == entity && last.cell != NO_CELL && self.cells.is(last.cell, enter, &leaves);
+            cell_of.push(if !is_seen {
+                NO_CELL
+            } else if is_same {
+                last.cell
+            } else {
+                let cell = self.cells.open(entity, enter, &leaves);
+                *last = Remembered { entity, cell, from: 0, to: 0 };
+                cell
+            });
+        }
+        cell_of
+    }
+}
+
+/// A stretch of ticks, earlier by `shift`; open ends stay open.
+fn moved((from, to): (i64, i64), shift: i64) -> (i64, i64) {
+    let from = if from == i64::MIN { from } else { from.saturating_sub(shift) };
+    let to = if to == i64::MAX { to } else { to.saturating_sub(shift) };
+    (from, to)
+}
+
+/// The aggregates of each slot, and the slot of each spine row.
+struct BySlot {
+    slot_of_row: UInt32Array,
+    columns: Vec<ArrayRef>,
+}
+
+impl Answers for BySlot {
+    fn columns(&self, rows: Range<usize>) -> Result<Vec<ArrayRef>> {
+        let slots = self.slot_of_row.slice(rows.start, rows.len());
+        self.columns.iter().map(|column| Ok(take(column, &slots, None)?)).collect()
+    }
+}
+
+/// The item field of a list column.
+pub(super) fn item_of(data_type: &DataType) -> Arc<Field> {
+    match data_type {
+        DataType::List(item) => item.clone(),
+        other => Field::new_list_field(other.clone(), true).into(),
+    }
+}
+
+/// Is the aggregate a list?
+pub(super) fn is_list(kind: Kind) -> bool {
+    matches!(kind, Kind::LastK(_))
+}

@@ -1,0 +1,686 @@
+//! The naive oracle: what must come out of a case, found by looking at every fact for every spine row.
+//! It refuses to be fast and to share code with the engine it judges.
+
+use std::cmp::Ordering;
+
+use chrono::{DateTime, NaiveDate, NaiveDateTime, Offset, TimeZone};
+use chrono_tz::Tz;
+use serde_json::{Number, Value};
+
+use crate::cases::{Aggregate, Case, Columns, Cutoff, Facts, Lookup, Op, Span, micros};
+
+/// Nanoseconds.
+const SECOND: i128 = 1_000_000_000;
+const DAY: i128 = 86_400 * SECOND;
+
+/// The answers to a case, one row per spine row.
+pub fn answer(case: &Case) -> Vec<Vec<Value>> {
+    let facts: Vec<Fact> = case.facts.rows.iter().map(|row| read_fact(&case.facts, row)).collect();
+    case.spine.rows.iter().map(|row| answer_row(case, &facts, row)).collect()
+}
+
+fn answer_row(case: &Case, facts: &[Fact], row: &[Value]) -> Vec<Value> {
+    let (on, cutoff) = match (&case.lookup, &case.window) {
+        (Some(lookup), None) => (&lookup.on, lookup.cutoff),
+        (None, Some(window)) => (&window.on, window.cutoff),
+        _ => panic!("a case asks one question: a lookup or a window"),
+    };
+    let spine = &case.spine;
+    let cells = read_row(&spine.columns, row);
+    let at = instant(&spine.columns, &spine.at, spine.zone.as_deref(), &cells);
+    let keys_match = |fact: &Fact| {
+        on.iter().all(|(spine_column, fact_column)| {
+            let asked = &cells[position(&spine.columns, spine_column)];
+            let found = &fact.cells[position(&case.facts.columns, fact_column)];
+            *asked != Cell::Null && *found != Cell::Null && asked == found
+        })
+    };
+    let mut candidates = standing(facts, at, cutoff);
+    candidates.retain(|fact| keys_match(fact));
+    match (&case.lookup, &case.window) {
+        (Some(lookup), _) => look_up(&case.facts.columns, lookup, at, &candidates),
+        (_, Some(window)) => {
+            window.spans.iter().flat_map(|span| answer_span(&case.facts.columns, span, at, &candidates)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+// Which facts count.
+
+/// A row of the facts. Only one that has both times can ever be visible.
+struct Fact {
+    event: Option<i128>,
+    known: Option<i128>,
+    tie_breaks: Vec<Cell>,
+    identity: Vec<Cell>,
+    cells: Vec<Cell>,
+}
+
+impl Fact {
+    /// How new the fact is, as far as its times and the declared tie-breaks tell; larger is newer.
+    fn newness(&self) -> (Option<i128>, Option<i128>, &[Cell]) {
+        (self.event, self.known, &self.tie_breaks)
+    }
+
+    /// How new the fact is among the versions of one fact; larger is newer.
+    fn version(&self) -> (Option<i128>, Option<i128>, &[Cell], &[Cell]) {
+        (self.known, self.event, &self.tie_breaks, &self.cells)
+    }
+
+    fn is_version_of_the_same_as(&self, other: &Fact) -> bool {
+        !self.identity.is_empty() && !self.identity.contains(&Cell::Null) && self.identity == other.identity
+    }
+}
+
+fn is_visible(fact: &Fact, at: Option<i128>, cutoff: Cutoff) -> bool {
+    let (Some(event), Some(known), Some(at)) = (fact.event, fact.known, at) else { return false };
+    match cutoff {
+        Cutoff::Exclusive => event < at && known < at,
+        Cutoff::Inclusive => event <= at && known <= at,
+    }
+}
+
+/// The facts visible at an instant without those that a visible version of the same fact replaces.
+/// Of versions alike in everything, the last one stands for all.
+fn standing(facts: &[Fact], at: Option<i128>, cutoff: Cutoff) -> Vec<&Fact> {
+    let visible: Vec<&Fact> = facts.iter().filter(|fact| is_visible(fact, at, cutoff)).collect();
+    let mut standing = Vec::new();
+    for (i, fact) in visible.iter().enumerate() {
+        let replaced = visible
+            .iter()
+            .enumerate()
+            .any(|(j, other)| fact.is_version_of_the_same_as(other) && (other.version(), j) > (fact.version(), i));
+        if !replaced {
+            standing.push(*fact);
+        }
+    }
+    standing
+}
+
+// The questions.
+
+fn look_up(columns: &Columns, lookup: &Lookup, at: Option<i128>, facts: &[&Fact]) -> Vec<Value> {
+    let selected: Vec<usize> = lookup.columns.iter().map(|name| position(columns, name)).collect();
+    let values = |fact: &Fact| -> Vec<Cell> { selected.iter().map(|&i| fact.cells[i].clone()).collect() };
+    let newest = facts.iter().max_by(|a, b| (a.newness(), values(a)).cmp(&(b.newness(), values(b))));
+    let oldest_allowed = lookup.max_age.as_ref().and_then(|age| Some(at? - nanos(age)));
+    match newest {
+        Some(fact) if oldest_allowed.is_none() || fact.event >= oldest_allowed => {
+            selected.iter().map(|&i| render(&fact.cells[i], &columns.0[i].1)).collect()
+        }
+        _ => vec![Value::Null; selected.len()],
+    }
+}
+
+fn answer_span(columns: &Columns, span: &Span, at: Option<i128>, facts: &[&Fact]) -> Vec<Value> {
+    let start = span.length.as_ref().and_then(|length| Some(at? - nanos(length)));
+    let inside: Vec<&Fact> = facts.iter().copied().filter(|fact| start.is_none() || fact.event >= start).collect();
+    span.aggregates.iter().map(|aggregate| answer_aggregate(columns, aggregate, &inside)).collect()
+}
+
+fn answer_aggregate(columns: &Columns, aggregate: &Aggregate, facts: &[&Fact]) -> Value {
+    let mut facts = facts.to_vec();
+    facts.retain(|fact| aggregate.filter.as_ref().is_none_or(|filter| passes(columns, filter, fact)));
+    let Some(column) = &aggregate.column else {
+        assert_eq!(aggregate.op, Op::Count, "only a count goes without a column");
+        return facts.len().into();
+    };
+    let column = position(columns, column);
+    facts.retain(|fact| fact.cells[column] != Cell::Null);
+    facts.sort_by(|a, b| (a.newness(), &a.cells[column]).cmp(&(b.newness(), &b.cells[column])));
+    let oldest_first: Vec<Cell> = facts.iter().map(|fact| fact.cells[column].clone()).collect();
+    aggregate_values(aggregate, &oldest_first, &columns.0[column].1)
+}
+
+fn aggregate_values(aggregate: &Aggregate, oldest_first: &[Cell], data_type: &str) -> Value {
+    let n = oldest_first.len();
+    match aggregate.op {
+        Op::Count => return n.into(),
+        Op::CountDistinct => return count_distinct(oldest_first).into(),
+        _ if n == 0 => return Value::Null,
+        _ => {}
+    }
+    let shown = |cell: Option<&Cell>| cell.map_or(Value::Null, |cell| render(cell, data_type));
+    match aggregate.op {
+        Op::Min => shown(oldest_first.iter().min()),
+        Op::Max => shown(oldest_first.iter().max()),
+        Op::First => shown(oldest_first.first()),
+        Op::Last => shown(oldest_first.last()),
+        Op::LastK => {
+            let k = aggregate.k.expect("last_k has a k");
+            oldest_first[n.saturating_sub(k)..].iter().map(|cell| render(cell, data_type)).collect()
+        }
+        Op::Sum => sum(oldest_first),
+        Op::Mean => json_of_float(sum_as_float(oldest_first) / n as f64),
+        Op::Variance => variance(&floats(oldest_first)).map_or(Value::Null, json_of_float),
+        Op::Stddev => variance(&floats(oldest_first)).map_or(Value::Null, |variance| json_of_float(variance.sqrt())),
+        Op::Median => json_of_float(quantile(floats(oldest_first), 0.5)),
+        Op::Quantile => json_of_float(quantile(floats(oldest_first), aggregate.q.expect("a quantile has a q"))),
+        Op::Count | Op::CountDistinct => unreachable!("answered above"),
+    }
+}
+
+/// Whether a fact passes `column operator literal`; a NULL passes nothing.
+fn passes(columns: &Columns, filter: &str, fact: &Fact) -> bool {
+    let parts: Vec<&str> = filter.splitn(3, ' ').collect();
+    let [column, operator, literal] = parts[..] else { panic!("`{filter}` is not `column operator literal`") };
+    let column = position(columns, column);
+    let literal = read_literal(literal.trim(), &columns.0[column].1);
+    let cell = &fact.cells[column];
+    if *cell == Cell::Null || literal == Cell::Null {
+        return false;
+    }
+    let order = cell.cmp(&literal);
+    match operator {
+        "=" => order.is_eq(),
+        "<>" | "!=" => order.is_ne(),
+        "<" => order.is_lt(),
+        "<=" => order.is_le(),
+        ">" => order.is_gt(),
+        ">=" => order.is_ge(),
+        _ => panic!("`{operator}` in `{filter}` is no operator"),
+    }
+}
+
+// Arithmetic.
+
+fn count_distinct(cells: &[Cell]) -> usize {
+    let one_zero = |cell: &Cell| match cell {
+        Cell::Float(float) if *float == 0.0 => Cell::Float(0.0),
+        other => other.clone(),
+    };
+    let mut distinct: Vec<Cell> = cells.iter().map(one_zero).collect();
+    distinct.sort();
+    distinct.dedup();
+    distinct.len()
+}
+
+fn floats(cells: &[Cell]) -> Vec<f64> {
+    let float = |cell: &Cell| match cell {
+        Cell::Int(int) => *int as f64,
+        Cell::Float(float) => *float,
+        other => panic!("{other:?} is no number"),
+    };
+    cells.iter().map(float).collect()
+}
+
+fn integer_sum(cells: &[Cell]) -> Option<i128> {
+    cells.iter().map(|cell| if let Cell::Int(int) = cell { Some(*int) } else { None }).sum()
+}
+
+fn sum(cells: &[Cell]) -> Value {
+    integer_sum(cells).map_or_else(|| json_of_float(exact_sum(&floats(cells))), json_of_int)
+}
+
+fn sum_as_float(cells: &[Cell]) -> f64 {
+    integer_sum(cells).map_or_else(|| exact_sum(&floats(cells)), |sum| sum as f64)
+}
+
+/// The sum of all values as if with unlimited precision, rounded once, half to even. A sum of nothing but zeros is 0.0.
+fn exact_sum(values: &[f64]) -> f64 {
+    if values.iter().any(|value| !value.is_finite()) {
+        return values.iter().filter(|value| !value.is_finite()).sum();
+    }
+    let (mut positive, mut negative) = (FixedPoint::zero(), FixedPoint::zero());
+    for value in values {
+        if *value < 0.0 { &mut negative } else { &mut positive }.add(value.abs());
+    }
+    if positive.is_smaller_than(&negative) { -negative.minus(&positive).to_float() } else { positive.minus(&negative).to_float() }
+}
+
+/// A whole number of 2^-1074, the smallest float: 32 bits to a limb, the least first. It holds the sum of any 2^64 floats.
+struct FixedPoint([u32; 68]);
+
+impl FixedPoint {
+    fn zero() -> Self {
+        FixedPoint([0; 68])
+    }
+
+    /// Adds a finite float without a sign.
+    fn add(&mut self, value: f64) {
+        let exponent = (value.to_bits() >> 52) as usize;
+        let fraction = value.to_bits() & ((1 << 52) - 1);
+        let (mantissa, shift) = if exponent == 0 { (fraction, 0) } else { (fraction | 1 << 52, exponent - 1) };
+        let mut carry = u128::from(mantissa) << (shift % 32);
+        let mut limb = shift / 32;
+        while carry > 0 {
+            carry += u128::from(self.0[limb]);
+            self.0[limb] = carry as u32;
+            carry >>= 32;
+            limb += 1;
+        }
+    }
+
+    fn is_smaller_than(&self, other: &Self) -> bool {
+        self.0.iter().rev().lt(other.0.iter().rev())
+    }
+
+    /// The difference to a number that is not larger.
+    fn minus(&self, other: &Self) -> Self {
+        let mut difference = Self::zero();
+        let mut borrow = 0;
+        for limb in 0..self.0.len() {
+            let signed = i64::from(self.0[limb]) - i64::from(other.0[limb]) - borrow;
+            difference.0[limb] = signed as u32;
+            borrow = i64::from(signed < 0);
+        }
+        difference
+    }
+
+    fn bit(&self, index: usize) -> u64 {
+        u64::from(self.0[index / 32] >> (index % 32) & 1)
+    }
+
+    /// The nearest float, half to even. The bits of a float are its 53 bit mantissa plus the shift of it times 2^52.
+    fn to_float(&self) -> f64 {
+        let length = (0..self.0.len() * 32).rev().find(|&index| self.bit(index) == 1).map_or(0, |top| top + 1);
+        let shift = length.saturating_sub(53);
+        let mantissa = (0..53).map(|index| self.bit(shift + index) << index).sum::<u64>();
+        let half = shift > 0 && self.bit(shift - 1) == 1;
+        let beyond_half = shift > 1 && (0..shift - 1).any(|index| self.bit(index) == 1);
+        let rounds_up = half && (beyond_half || mantissa % 2 == 1);
+        let bits = ((shift as u64) << 52) + mantissa + u64::from(rounds_up);
+        f64::from_bits(bits.min(f64::INFINITY.to_bits()))
+    }
+}
+
+/// The variance of a sample, in two passes: deviations from about the mean, then the error of that mean taken out.
+fn variance(values: &[f64]) -> Option<f64> {
+    let n = values.len() as f64;
+    if values.len() < 2 {
+        return None;
+    }
+    if values.iter().any(|value| !value.is_finite()) {
+        return Some(f64::NAN);
+    }
+    let center = exact_sum(&values.iter().map(|value| value / n).collect::<Vec<_>>());
+    let deviations: Vec<f64> = values.iter().map(|value| value - center).collect();
+    let squares: Vec<f64> = deviations.iter().map(|deviation| deviation * deviation).collect();
+    let off = exact_sum(&deviations);
+    Some(((exact_sum(&squares) - off * off / n) / (n - 1.0)).max(0.0))
+}
+
+/// The value at `q` of the way through the values in order, linear between two neighbours.
+fn quantile(mut values: Vec<f64>, q: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let place = q * (values.len() - 1) as f64;
+    let share = place.fract();
+    let below = values[place.floor() as usize];
+    let above = values[place.ceil() as usize];
+    if share == 0.0 || below == above { below } else { below * (1.0 - share) + above * share }
+}
+
+// Values.
+
+/// A value of any column. Integers of all widths are one kind; dates are whole days and times are nanoseconds since 1970, both as
+/// written, whatever the zone.
+#[derive(Debug, Clone)]
+enum Cell {
+    Null,
+    Bool(bool),
+    Int(i128),
+    Float(f64),
+    Text(String),
+}
+
+impl Ord for Cell {
+    fn cmp(&self, other: &Self) -> Ordering {
+        match (self, other) {
+            (Cell::Null, Cell::Null) => Ordering::Equal,
+            (Cell::Null, _) => Ordering::Less,
+            (_, Cell::Null) => Ordering::Greater,
+            (Cell::Bool(a), Cell::Bool(b)) => a.cmp(b),
+            (Cell::Int(a), Cell::Int(b)) => a.cmp(b),
+            (Cell::Float(a), Cell::Float(b)) => a.total_cmp(b),
+            (Cell::Text(a), Cell::Text(b)) => a.as_bytes().cmp(b.as_bytes()),
+            (Cell::Int(a), Cell::Float(b)) => (*a as f64).total_cmp(b),
+            _ => panic!("{self:?} and {other:?} cannot be compared"),
+        }
+    }
+}
+
+impl PartialOrd for Cell {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Cell {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Cell {}
+
+fn position(columns: &Columns, name: &str) -> usize {
+    columns.0.iter().position(|(column, _)| column == name).unwrap_or_else(|| panic!("there is no column `{name}`"))
+}
+
+fn read_fact(facts: &Facts, row: &[Value]) -> Fact {
+    let cells = read_row(&facts.columns, row);
+    let pick = |names: &[String]| names.iter().map(|name| cells[position(&facts.columns, name)].clone()).collect();
+    let time = |name: &str| instant(&facts.columns, name, facts.zone.as_deref(), &cells);
+    let event = time(&facts.event_time);
+    let known = match (&facts.known_at, &facts.delay) {
+        (Some(column), None) => time(column),
+        (None, Some(delay)) => event.map(|event| event + nanos(delay)),
+        _ => panic!("facts have a known-at or a delay"),
+    };
+    Fact { event, known, tie_breaks: pick(&facts.tie_break), identity: pick(&facts.identity), cells }
+}
+
+fn read_row(columns: &Columns, row: &[Value]) -> Vec<Cell> {
+    assert_eq!(columns.0.len(), row.len(), "a row has a value per column");
+    columns.0.iter().zip(row).map(|((_, data_type), value)| read_cell(value, data_type)).collect()
+}
+
+fn read_cell(value: &Value, data_type: &str) -> Cell {
+    if value.is_null() {
+        return Cell::Null;
+    }
+    let text = || value.as_str().unwrap_or_else(|| panic!("{value} is no {data_type}"));
+    match data_type {
+        "bool" => Cell::Bool(value.as_bool().unwrap_or_else(|| panic!("{value} is no bool"))),
+        "string" => Cell::Text(text().to_owned()),
+        "float32" => Cell::Float(f64::from(read_float(value) as f32)),
+        "float64" => Cell::Float(read_float(value)),
+        "date32" => Cell::Int(read_time(&format!("{}T00:00:00", text())) / DAY),
+        _ if data_type.starts_with("timestamp[") => Cell::Int(read_time(text())),
+        _ if data_type.contains("int") => Cell::Int(read_int(value).unwrap_or_else(|| panic!("{value} is no {data_type}"))),
+        _ => panic!("`{data_type}` is no type"),
+    }
+}
+
+fn read_int(value: &Value) -> Option<i128> {
+    value.as_i64().map(i128::from).or_else(|| value.as_u64().map(i128::from))
+}
+
+fn read_float(value: &Value) -> f64 {
+    match value.as_str() {
+        Some("NaN") => f64::NAN,
+        Some("inf") => f64::INFINITY,
+        Some("-inf") => f64::NEG_INFINITY,
+        _ => value.as_f64().unwrap_or_else(|| panic!("{value} is no float")),
+    }
+}
+
+/// Nanoseconds from 1970 to a time as written, as if of UTC.
+fn read_time(text: &str) -> i128 {
+    let time = NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f").unwrap_or_else(|e| panic!("`{text}`: {e}"));
+    i128::from(time.and_utc().timestamp()) * SECOND + i128::from(time.and_utc().timestamp_subsec_nanos())
+}
+
+/// A literal of a filter: `2`, `1.5`, `true` or `'text'`, as a value of the column's type.
+fn read_literal(literal: &str, data_type: &str) -> Cell {
+    let value = match literal.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\'')) {
+        Some(quoted) => Value::String(quoted.replace("''", "'")),
+        None => serde_json::from_str(literal).unwrap_or_else(|e| panic!("literal `{literal}`: {e}")),
+    };
+    match data_type.contains("int") && value.is_f64() {
+        true => Cell::Float(read_float(&value)),
+        false => read_cell(&value, data_type),
+    }
+}
+
+fn render(cell: &Cell, data_type: &str) -> Value {
+    match cell {
+        Cell::Null => Value::Null,
+        Cell::Bool(bool) => (*bool).into(),
+        Cell::Int(days) if data_type == "date32" => Value::String(render_date(*days)),
+        Cell::Int(time) if data_type.starts_with("timestamp[") => Value::String(render_time(*time)),
+        Cell::Int(int) => json_of_int(*int),
+        Cell::Float(float) => json_of_float(*float),
+        Cell::Text(text) => text.clone().into(),
+    }
+}
+
+fn render_date(days: i128) -> String {
+    let epoch = NaiveDate::from_ymd_opt(1970, 1, 1).expect("1970 is a year");
+    (epoch + chrono::TimeDelta::days(days as i64)).format("%Y-%m-%d").to_string()
+}
+
+/// A time with no more digits of the second than it needs.
+fn render_time(nanos: i128) -> String {
+    let seconds = utc(nanos.div_euclid(SECOND)).format("%Y-%m-%dT%H:%M:%S").to_string();
+    match nanos.rem_euclid(SECOND) {
+        0 => seconds,
+        fraction => format!("{seconds}.{fraction:09}").trim_end_matches('0').to_owned(),
+    }
+}
+
+/// An integer, or the nearest float to one that is beyond 64 bits.
+fn json_of_int(int: i128) -> Value {
+    let signed = i64::try_from(int).map(Value::from);
+    signed.or_else(|_| u64::try_from(int).map(Value::from)).unwrap_or_else(|_| json_of_float(int as f64))
+}
+
+fn json_of_float(float: f64) -> Value {
+    match Number::from_f64(float) {
+        Some(number) => Value::Number(number),
+        None if float.is_nan() => "NaN".into(),
+        None if float > 0.0 => "inf".into(),
+        None => "-inf".into(),
+    }
+}
+
+// Instants.
+
+fn nanos(duration: &str) -> i128 {
+    i128::from(micros(duration)) * 1_000
+}
+
+/// The instant that a time column holds: a date is its first moment, and what has no zone of its own is of the declared one.
+fn instant(columns: &Columns, name: &str, zone: Option<&str>, cells: &[Cell]) -> Option<i128> {
+    let column = position(columns, name);
+    let data_type = columns.0[column].1.as_str();
+    let written = match &cells[column] {
+        Cell::Null => return None,
+        Cell::Int(days) if data_type == "date32" => days * DAY,
+        Cell::Int(nanos) => *nanos,
+        other => panic!("{other:?} is no time"),
+    };
+    if data_type.ends_with(", UTC]") {
+        return Some(written);
+    }
+    let zone = zone.unwrap_or_else(|| panic!("`{name}` has no zone of its own and none is declared"));
+    Some(instant_of_local(written, zone.parse().unwrap_or_else(|e| panic!("zone `{zone}`: {e}"))))
+}
+
+/// The last instant at which the clocks of a zone show a time, or the one at which they jump over it.
+fn instant_of_local(local: i128, zone: Tz) -> i128 {
+    let (second, fraction) = (local.div_euclid(SECOND), local.rem_euclid(SECOND));
+    let shown_at = |instant: i128| instant + offset(zone, instant);
+    // Every zone is less than 30 hours from UTC, and none changes its clocks twice within an hour.
+    let hours = || (-30..=30).map(|hour| second + hour * 3_600);
+    let meant = hours().map(|near| second - offset(zone, near)).filter(|&instant| shown_at(instant) == second).max();
+    if let Some(meant) = meant {
+        return meant * SECOND + fraction;
+    }
+    let after = hours().find(|&hour| shown_at(hour) > second).expect("the clocks go on");
+    (after - 3_600..=after).find(|&instant| shown_at(instant) > second).expect("the clocks go on") * SECOND
+}
+
+/// How many seconds the clocks of a zone are ahead of UTC at an instant in seconds.
+fn offset(zone: Tz, instant: i128) -> i128 {
+    zone.offset_from_utc_datetime(&utc(instant)).fix().local_minus_utc().into()
+}
+
+fn utc(second: i128) -> NaiveDateTime {
+    DateTime::from_timestamp(second as i64, 0).expect("a time of this age").naive_utc()
+}
+
+// Comparing.
+
+/// Below this a number's error is measured against this instead of against the number: what should be 0 is never quite.
+const SMALL: f64 = 1e-3;
+
+/// Whether two values are the same but for a relative error of floats. Without tolerance even the sign of a zero counts. Integers
+/// are always exact; an integer and a float are compared as floats.
+pub fn same(expected: &Value, got: &Value, tolerance: f64) -> bool {
+    match (expected, got) {
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b, tolerance)),
+        (Value::Number(a), Value::Number(b)) if a.is_f64() || b.is_f64() => {
+            let (a, b) = (read_float(expected), read_float(got));
+            if tolerance == 0.0 { a.to_bits() == b.to_bits() } else { is_near(a, b, tolerance) }
+        }
+        _ => expected == got,
+    }
+}
+
+fn is_near(a: f64, b: f64, tolerance: f64) -> bool {
+    a == b || (a - b).abs() <= tolerance * a.abs().max(b.abs()).max(SMALL)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn local(text: &str, zone: &str) -> String {
+        render_time(instant_of_local(read_time(text), zone.parse().unwrap()))
+    }
+
+    #[test]
+    fn a_local_time_is_the_later_instant_or_the_one_after_the_gap() {
+        let (new_york, berlin) = ("America/New_York", "Europe/Berlin");
+        assert_eq!(local("2014-11-02T00:59:59.999999999", new_york), "2014-11-02T04:59:59.999999999");
+        assert_eq!(local("2014-11-02T01:00:00", new_york), "2014-11-02T06:00:00");
+        assert_eq!(local("2014-11-02T01:59:59.5", new_york), "2014-11-02T06:59:59.5");
+        assert_eq!(local("2014-11-02T02:00:00", new_york), "2014-11-02T07:00:00");
+        assert_eq!(local("2014-03-09T01:59:59.5", new_york), "2014-03-09T06:59:59.5");
+        assert_eq!(local("2014-03-09T02:00:00", new_york), "2014-03-09T07:00:00");
+        assert_eq!(local("2014-03-09T02:59:59.999999999", new_york), "2014-03-09T07:00:00");
+        assert_eq!(local("2014-03-09T03:00:00", new_york), "2014-03-09T07:00:00");
+        assert_eq!(local("2014-03-30T02:30:00.25", berlin), "2014-03-30T01:00:00");
+        assert_eq!(local("2014-10-26T02:00:00", berlin), "2014-10-26T01:00:00");
+        assert_eq!(local("2014-10-26T01:59:59", berlin), "2014-10-25T23:59:59");
+        assert_eq!(local("1969-12-31T23:59:59.999999999", "UTC"), "1969-12-31T23:59:59.999999999");
+        // Clocks that jump at midnight, by half an hour, and over a whole day.
+        assert_eq!(local("2014-10-19T00:00:00", "America/Sao_Paulo"), "2014-10-19T03:00:00");
+        assert_eq!(local("2014-10-05T02:29:59.9", "Australia/Lord_Howe"), "2014-10-04T15:30:00");
+        assert_eq!(local("2014-04-06T01:45:00", "Australia/Lord_Howe"), "2014-04-05T15:15:00");
+        assert_eq!(local("2011-12-30T12:00:00", "Pacific/Apia"), "2011-12-30T10:00:00");
+    }
+
+    #[test]
+    fn a_sum_is_rounded_once() {
+        let exact = |values: &[f64], sum: f64| assert_eq!(exact_sum(values).to_bits(), sum.to_bits(), "{values:?}");
+        exact(&[0.1; 10], 1.0);
+        exact(&[1e308, 1e308, -1e308], 1e308);
+        exact(&[1e308, 1e308], f64::INFINITY);
+        exact(&[1e16, 1.0, -1e16], 1.0);
+        exact(&[1.0, f64::EPSILON / 2.0], 1.0);
+        exact(&[1.0, f64::EPSILON / 2.0, 5e-324], 1.0 + f64::EPSILON);
+        exact(&[f64::MIN_POSITIVE, -5e-324], f64::from_bits((1 << 52) - 1));
+        exact(&[f64::MAX, f64::MAX, -f64::MAX, -f64::MAX, -5e-324], -5e-324);
+        exact(&[f64::INFINITY, 1.0], f64::INFINITY);
+        exact(&[-0.0], 0.0);
+        assert!(exact_sum(&[f64::INFINITY, f64::NEG_INFINITY]).is_nan());
+        assert!(exact_sum(&[f64::NAN, f64::INFINITY]).is_nan());
+    }
+
+    #[test]
+    fn spread_and_middle() {
+        assert_eq!(count_distinct(&[0.0, -0.0, f64::NAN, f64::NAN, 1.0].map(Cell::Float)), 3);
+        assert_eq!(variance(&[1.0]), None);
+        assert_eq!(variance(&[1e15, 1e15 + 0.125]), Some(0.0078125));
+        assert_eq!(variance(&[1.0, 2.0, 3.0, 4.0]), Some(5.0 / 3.0));
+        assert_eq!(quantile(vec![4.0, 1.0, 3.0, 2.0], 0.5), 2.5);
+        assert_eq!(quantile(vec![10.0, 20.0], 0.25), 12.5);
+        assert_eq!(quantile(vec![1.0, 2.0, f64::NAN], 0.5), 2.0);
+        assert_eq!(quantile(vec![f64::INFINITY, f64::INFINITY], 0.5), f64::INFINITY);
+    }
+
+    #[test]
+    fn sameness() {
+        assert!(same(&json!([1, 2.0, null, "inf"]), &json!([1.0, 2, null, "inf"]), 0.0));
+        assert!(!same(&json!(0.0), &json!(-0.0), 0.0) && same(&json!(0.0), &json!(-0.0), 1e-9));
+        assert!(!same(&json!(1.0), &json!(1.0 + f64::EPSILON), 0.0) && same(&json!(1.0), &json!(1.0 + f64::EPSILON), 1e-9));
+        assert!(!same(&json!(1e308), &json!(-1e308), 1e-9) && !same(&json!(1e308), &json!("inf"), 1e-9));
+        assert!(!same(&json!([1]), &json!([1, 1]), 1e-9) && !same(&json!(null), &json!(0), 1e-9));
+        assert!(!same(&json!(u64::MAX), &json!(u64::MAX - 1), 1e-9));
+    }
+
+    /// Facts of key 1 with an `id`, asked at noon of 2014-06-02 unless the question says otherwise.
+    fn ask(rows: Value, question: (&str, Value)) -> Value {
+        let mut case = json!({
+            "name": "", "why": "", "expected": [],
+            "facts": {"event_time": "at", "known_at": "known", "identity": ["id"], "columns": {}, "rows": rows},
+            "spine": {"at": "t", "columns": {}, "rows": [[1, "2014-06-02T12:00:00"]]}
+        });
+        case[question.0] = question.1;
+        let mut case: Case = serde_json::from_value(case).unwrap();
+        let times = [("at", "timestamp[ns, UTC]"), ("known", "timestamp[us, UTC]")];
+        case.facts.columns = columns(&[("k", "int8"), ("id", "int8"), times[0], times[1], ("v", "float64")]);
+        case.spine.columns = columns(&[("k", "uint64"), ("t", "timestamp[s, UTC]")]);
+        json!(answer(&case)[0])
+    }
+
+    fn columns(columns: &[(&str, &str)]) -> Columns {
+        Columns(columns.iter().map(|(name, data_type)| (name.to_string(), data_type.to_string())).collect())
+    }
+
+    fn lookup(cutoff: &str, max_age: &str) -> (&'static str, Value) {
+        ("lookup", json!({"on": [["k", "k"]], "columns": ["v"], "cutoff": cutoff, "max_age": max_age}))
+    }
+
+    fn list(length: Value, cutoff: &str) -> (&'static str, Value) {
+        let aggregates = json!([{"op": "last_k", "column": "v", "k": 9}]);
+        ("window", json!({"on": [["k", "k"]], "cutoff": cutoff, "spans": [{"length": length, "aggregates": aggregates}]}))
+    }
+
+    #[test]
+    fn a_cutoff_counts_for_both_times() {
+        let rows = json!([
+            [1, null, "2014-06-02T11:59:59.999999999", "2014-06-02T11:59:59.999999", 1.0],
+            [1, null, "2014-06-02T11:59:59.999999999", "2014-06-02T12:00:00", 2.0],
+            [1, null, "2014-06-02T12:00:00", "2014-06-02T11:00:00", 3.0],
+            [1, null, "2014-06-02T12:00:00.000000001", "2014-06-02T12:00:00", 4.0],
+            [1, null, "2014-06-02T11:00:00", null, 5.0],
+            [1, null, null, "2014-06-02T11:00:00", 6.0]
+        ]);
+        assert_eq!(ask(rows.clone(), list(json!(null), "exclusive")), json!([[1.0]]));
+        assert_eq!(ask(rows.clone(), list(json!(null), "inclusive")), json!([[1.0, 2.0, 3.0]]));
+        assert_eq!(ask(rows.clone(), lookup("exclusive", "0us")), json!([null]));
+        assert_eq!(ask(rows.clone(), lookup("exclusive", "1us")), json!([1.0]));
+        assert_eq!(ask(rows, lookup("inclusive", "0us")), json!([3.0]));
+    }
+
+    #[test]
+    fn a_window_starts_with_its_first_instant() {
+        let rows = json!([
+            [1, null, "2014-06-02T11:00:00", "2014-06-02T11:00:00", 1.0],
+            [1, null, "2014-06-02T10:59:59.999999999", "2014-06-02T11:00:00", 2.0]
+        ]);
+        assert_eq!(ask(rows.clone(), list(json!("1h"), "exclusive")), json!([[1.0]]));
+        assert_eq!(ask(rows.clone(), list(json!("1h"), "inclusive")), json!([[1.0]]));
+        assert_eq!(ask(rows.clone(), list(json!("60m"), "exclusive")), json!([[1.0]]));
+        assert_eq!(ask(rows.clone(), list(json!("1us"), "exclusive")), json!([null]));
+        assert_eq!(ask(rows, list(json!(null), "exclusive")), json!([[2.0, 1.0]]));
+    }
+
+    #[test]
+    fn a_replaced_fact_is_gone_once_its_replacement_is_visible() {
+        let day = |hour: u32| format!("2014-06-02T{hour:02}:00:00");
+        // Replaced by an older event under another key.
+        let moved = json!([[1, 7, day(9), day(9), 1.0], [2, 7, day(1), day(10), 2.0], [1, 8, day(8), day(8), 3.0]]);
+        assert_eq!(ask(moved, lookup("exclusive", "1d")), json!([3.0]));
+        // Not yet replaced: the replacement is known, but happens at the instant.
+        let pending = json!([[1, 7, day(9), day(9), 1.0], [1, 7, day(12), day(10), 2.0]]);
+        assert_eq!(ask(pending.clone(), list(json!(null), "exclusive")), json!([[1.0]]));
+        assert_eq!(ask(pending, list(json!(null), "inclusive")), json!([[2.0]]));
+        // Known at once: the newest event stays, once.
+        let tied = json!([[1, 7, day(9), day(9), 1.0], [1, 7, day(9), day(9), 2.0], [1, 7, day(9), day(9), 2.0]]);
+        assert_eq!(ask(tied, list(json!(null), "exclusive")), json!([[2.0]]));
+        // Replaced by what lies outside of the window.
+        let left = json!([[1, 7, day(11), day(11), 1.0], [1, 7, day(1), "2014-06-02T11:30:00", 2.0]]);
+        assert_eq!(ask(left, list(json!("1h"), "exclusive")), json!([null]));
+        // Without an identity every row is its own.
+        let own = json!([[1, null, day(9), day(9), 1.0], [1, null, day(9), day(9), 1.0], [1, null, day(9), day(10), null]]);
+        assert_eq!(ask(own.clone(), list(json!(null), "exclusive")), json!([[1.0, 1.0]]));
+        assert_eq!(ask(own, lookup("exclusive", "1d")), json!([null]));
+    }
+}
