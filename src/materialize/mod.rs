@@ -11,7 +11,7 @@ mod rows;
 mod run;
 
 pub(crate) use cache::Cache;
-pub(crate) use entities::facts_of;
+pub(crate) use entities::{event_time_of, facts_of};
 pub use handle::Materialization;
 pub(crate) use keyed::RowCodec;
 pub use manifest::{InputFile, InputTable, Manifest, Part, StepState};

@@ -4,14 +4,16 @@
 use std::{fmt, sync::Arc};
 
 use arrow::{
-    array::RecordBatch,
-    datatypes::{Schema, SchemaRef},
+    array::{Array, AsArray, RecordBatch, new_null_array},
+    datatypes::{Schema, SchemaRef, TimestampMicrosecondType},
 };
 
 use super::Value;
 use crate::{
     error::{Error, Result},
-    materialize::{Materialization, Pipeline, RowCodec},
+    feature_set::{Body, FeatureSet, Source},
+    materialize::{Materialization, Pipeline, RowCodec, event_time_of},
+    time::AsOf,
 };
 
 /// Serves the features of one materialization.
@@ -22,7 +24,15 @@ pub struct Online {
 
 enum Side {
     Rows { pipeline: Pipeline, request: SchemaRef, features: SchemaRef },
-    Entities { codec: RowCodec },
+    Entities { codec: RowCodec, aging: Vec<Aging> },
+}
+
+/// Looked-up features that are NULL once their fact is too old.
+struct Aging {
+    /// The column that holds the event time of the fact.
+    event_time: String,
+    max_age_us: i64,
+    features: Vec<String>,
 }
 
 impl Online {
@@ -32,7 +42,7 @@ impl Online {
             (Some((_, pipeline)), _) => {
                 Side::Rows { request: pipeline.request_schema(), features: Arc::new(Schema::new(pipeline.features())), pipeline }
             }
-            (None, Some(codec)) => Side::Entities { codec },
+            (None, Some(codec)) => Side::Entities { codec, aging: aging(materialization.set()) },
             (None, None) => {
                 return Err(Error::Definition {
                     subject: materialization.set().name.to_string(),
@@ -99,9 +109,50 @@ impl Online {
     /// visible fact about it. A NULL in a key matches nothing.
     ///
     /// # Errors
-    /// [`Error::Definition`] for a set of rows or a key of another length, [`Error::ColumnType`] when a value does not fit.
+    /// [`Error::Definition`] for a set of rows, for one with a max age, which only [`Online::get_at`] can judge, or for a key
+    /// of another length; [`Error::ColumnType`] when a value does not fit.
     pub fn get(&self, key: &[Value]) -> Result<Option<FeatureRow>> {
-        let Side::Entities { codec } = &self.side else { return Err(self.wrong_side("has no keys: use `encode`")) };
+        match &self.side {
+            Side::Entities { aging, .. } if !aging.is_empty() => {
+                Err(self.wrong_side("has a max age, which depends on the instant of the request: use `get_at`"))
+            }
+            _ => self.read(key),
+        }
+    }
+
+    /// As [`Online::get`] for a request at this instant: looked-up values whose fact happened before `at` minus their max
+    /// age are NULL. Take the instant from the request or from a [`Clock`](crate::time::Clock).
+    ///
+    /// # Errors
+    /// As [`Online::get`]; and [`Error::Definition`] for an instant before that of the materialization, whose values were
+    /// not yet known then.
+    pub fn get_at(&self, key: &[Value], at: AsOf) -> Result<Option<FeatureRow>> {
+        let made = self.materialization.as_of();
+        if at < made {
+            return Err(self.wrong_side(&format!("is served as of {made}, which a request at {at} cannot know yet")));
+        }
+        let Some(row) = self.read(key)? else { return Ok(None) };
+        let Side::Entities { aging, .. } = &self.side else { return Ok(Some(row)) };
+        let mut columns = row.0.columns().to_vec();
+        let schema = row.0.schema();
+        for Aging { event_time, max_age_us, features } in aging {
+            let times = row.0.column_by_name(event_time).and_then(|c| c.as_primitive_opt::<TimestampMicrosecondType>().cloned());
+            let event = times.filter(|times| times.is_valid(0)).map(|times| times.value(0));
+            if event.is_none_or(|event| event < at.micros().saturating_sub(*max_age_us)) {
+                for feature in features {
+                    let position = schema.index_of(feature)?;
+                    columns[position] = new_null_array(schema.field(position).data_type(), 1);
+                }
+            }
+        }
+        // Event times are there to judge by; they are no features.
+        let served: Vec<usize> =
+            (0..columns.len()).filter(|&i| aging.iter().all(|a| a.event_time != *schema.field(i).name())).collect();
+        Ok(Some(FeatureRow(RecordBatch::try_new(schema, columns)?.project(&served)?)))
+    }
+
+    fn read(&self, key: &[Value]) -> Result<Option<FeatureRow>> {
+        let Side::Entities { codec, .. } = &self.side else { return Err(self.wrong_side("has no keys: use `encode`")) };
         let fields = codec.key_schema().fields();
         if key.len() != fields.len() {
             return Err(self.wrong_side(&format!("has {} key columns, and {} values were given", fields.len(), key.len())));
@@ -131,6 +182,15 @@ impl Online {
     fn wrong_side(&self, what: &str) -> Error {
         Error::Definition { subject: format!("feature set `{}`", self.materialization.set().name), reason: format!("it {what}") }
     }
+}
+
+fn aging(set: &FeatureSet) -> Vec<Aging> {
+    let Body::Entities(set) = &set.body else { return Vec::new() };
+    let of_source = |(i, source): (usize, &Source)| {
+        let features = source.lookups.iter().map(|(_, output)| output.clone()).collect();
+        source.max_age_us.map(|max_age_us| Aging { event_time: event_time_of(i), max_age_us, features })
+    };
+    set.sources.iter().enumerate().filter_map(of_source).collect()
 }
 
 impl fmt::Debug for Online {
