@@ -202,14 +202,15 @@ impl ExactSum {
         true
     }
 
-    /// Adds units of this very base to the narrow form, if both are so; whether they were.
+    /// Adds units of this base or a higher one to the narrow form, if both are so and they fit; whether they were.
     #[inline]
     fn add_units_in_place(&mut self, units: i128, other_base: u16) -> bool {
         let Form::Narrow { low, high, base } = &mut self.form else { return false };
-        if *base != other_base {
+        let shift = u32::from(other_base).wrapping_sub(u32::from(*base));
+        if shift >= units.unsigned_abs().leading_zeros() {
             return false;
         }
-        let Some(sum) = Term::narrow(*low, *high, *base).units.checked_add(units) else { return false };
+        let Some(sum) = Term::narrow(*low, *high, *base).units.checked_add(units << shift) else { return false };
         *low = sum as u64;
         *high = (sum >> 64) as i64;
         true

@@ -46,7 +46,7 @@ use crate::{
 };
 
 /// Facts are read in batches of at least this many rows: fewer, larger steps.
-const FACT_BATCH_ROWS: usize = 32_768;
+const FACT_BATCH_ROWS: usize = 131_072;
 
 /// One question of a kind, planned.
 pub(crate) struct AsOfExec<Q> {
@@ -137,6 +137,25 @@ pub(crate) struct Chunk {
 }
 
 impl Chunk {
+    /// Puts the facts of an entity side by side, in the order in which they become visible: looking for their slots then
+    /// walks instead of jumping. Where all facts come in the order of time that is not worth while.
+    fn sort(&mut self) {
+        let place = |i: usize| {
+            let visible = self.visible[i] as u64 ^ (1 << 63);
+            (u128::from(self.entities[i]) << 96) | (u128::from(visible) << 32) | i as u128
+        };
+        let mut places: Vec<u128> = (0..self.rows.len()).map(place).collect();
+        places.sort_unstable();
+        let pick = |times: &[i64]| places.iter().map(|&place| times[place as u32 as usize]).collect::<Vec<_>>();
+        let pick_rows = |rows: &[u32]| places.iter().map(|&place| rows[place as u32 as usize]).collect::<Vec<_>>();
+        self.visible = pick(&self.visible);
+        self.event = pick(&self.event);
+        self.order = self.order.as_deref().map(pick);
+        self.known = self.known.as_deref().map(pick);
+        self.rows = pick_rows(&self.rows);
+        self.entities = pick_rows(&self.entities);
+    }
+
     /// Numbers in the order of event times.
     pub(crate) fn order(&self) -> &[i64] {
         self.order.as_deref().unwrap_or(&self.event)
@@ -653,6 +672,9 @@ impl<Q: Ask> PlannedSide<Q> {
             if let (Some(kept), Some((.., order))) = (&mut chunk.known, &known) {
                 kept.push(order[row]);
             }
+        }
+        if !chunk.visible.is_sorted() {
+            chunk.sort();
         }
         Ok(chunk)
     }

@@ -5,7 +5,10 @@ use std::{
     cmp::Ordering,
     collections::{BinaryHeap, HashMap},
     ops::Range,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, Ordering::Relaxed},
+    },
 };
 
 use arrow::{
@@ -40,7 +43,8 @@ pub(crate) fn answering(ask: &LookupAsk, side: &SideParts) -> Result<Arc<dyn Ans
     }
     let slots = side.slots.clone();
     let best = if side.has_versions { Vec::new() } else { vec![NONE; slots.len()] };
-    side.budget.grow(&side.place, best.len() * 8)?;
+    let best_order = best.iter().map(|_| AtomicI64::new(i64::MIN)).collect();
+    side.budget.grow(&side.place, best.len() * 16)?;
     Ok(Arc::new(Lookup {
         place: side.place.clone(),
         facts_types: positions.iter().map(|&p| side.facts_schema.field(p).data_type().clone()).collect(),
@@ -50,6 +54,7 @@ pub(crate) fn answering(ask: &LookupAsk, side: &SideParts) -> Result<Arc<dyn Ans
         has_versions: side.has_versions,
         budget: side.budget.clone(),
         found: Mutex::new(Found { best, ..Found::default() }),
+        best_order,
         slots,
     }))
 }
@@ -65,6 +70,9 @@ struct Lookup {
     has_versions: bool,
     budget: Arc<Budget>,
     found: Mutex<Found>,
+    /// The event time of the newest fact of each slot. Tasks read it without the lock: it only ever grows, so a fact that is
+    /// older than what they read has lost.
+    best_order: Vec<AtomicI64>,
 }
 
 /// What all tasks have found so far. A reference is a batch of kept facts (upper 32 bits) and a row in it.
@@ -222,19 +230,24 @@ impl Answering for Lookup {
             })?;
         } else {
             for entity in 0..self.slots.entities() as u32 {
-                let mut newest = NONE;
+                let (mut newest, mut newest_order) = (NONE, i64::MIN);
                 for slot in self.slots.of(entity) {
                     let slot = slot as usize;
-                    let challenger = found.best[slot];
-                    if challenger != NONE && (newest == NONE || newer.compare(&found.kept, challenger, newest)?.is_gt()) {
-                        newest = challenger;
+                    let (challenger, order) = (found.best[slot], self.best_order[slot].load(Relaxed));
+                    let is_newer = challenger != NONE
+                        && match order.cmp(&newest_order) {
+                            _ if newest == NONE => true,
+                            Ordering::Equal => newer.compare(&found.kept, challenger, newest)?.is_gt(),
+                            by_time => by_time.is_gt(),
+                        };
+                    if is_newer {
+                        (newest, newest_order) = (challenger, order);
                     }
                     if newest != NONE && !too_old(slot, newest, &found.kept) {
                         by_row[self.slots.rows()[slot] as usize] = newest;
                     }
                 }
             }
-            self.budget.shrink(found.best.len() * 8);
         }
         let columns = (self.ties..self.positions.len()).map(|c| {
             let nothing = new_null_array(&self.facts_types[c], 1);
@@ -365,6 +378,7 @@ impl Taking for Task {
                 last.row = NO_ROW;
             }
         }
+        winners.retain(|&(slot, row)| chunk.order()[row as usize] >= lookup.best_order[slot as usize].load(Relaxed));
         if winners.is_empty() {
             return Ok(());
         }
@@ -379,13 +393,18 @@ impl Taking for Task {
         found.kept_rows += winners.len();
         found.kept_bytes += bytes;
         let mut newer = Newer::default();
-        for (row, &(slot, _)) in winners.iter().enumerate() {
+        for (row, &(slot, place)) in winners.iter().enumerate() {
             let (best, fact) = (found.best[slot as usize], reference(batch, row));
-            if best == NONE {
-                found.live += 1;
+            let (order, best_order) = (chunk.order()[place as usize], &lookup.best_order[slot as usize]);
+            let is_newer = match order.cmp(&best_order.load(Relaxed)) {
+                _ if best == NONE => true,
+                Ordering::Equal => newer.compare(&found.kept, fact, best)?.is_gt(),
+                by_time => by_time.is_gt(),
+            };
+            if is_newer {
+                found.live += usize::from(best == NONE);
                 found.best[slot as usize] = fact;
-            } else if newer.compare(&found.kept, fact, best)?.is_gt() {
-                found.best[slot as usize] = fact;
+                best_order.store(order, Relaxed);
             }
         }
         if found.kept_rows > 2 * found.live + SLACK_ROWS {

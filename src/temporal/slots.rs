@@ -84,20 +84,37 @@ impl Slots {
         self.starts[entity as usize]..self.starts[entity as usize + 1]
     }
 
-    /// The first slot of a run whose instant is after `tick`, or the run's end. `hint` is where it was last time.
+    /// The first slot of a run whose instant is after `tick`, or the run's end. The search begins at `hint`, and takes time
+    /// in the logarithm of the way from there.
     #[inline]
     pub(crate) fn first_after(&self, run: &std::ops::Range<u32>, tick: i64, hint: u32) -> u32 {
-        for guess in [hint, hint.saturating_add(1)] {
-            let fits = guess >= run.start
-                && guess <= run.end
-                && (guess == run.end || self.instants[guess as usize] > tick)
-                && (guess == run.start || self.instants[guess as usize - 1] <= tick);
-            if fits {
-                return guess;
+        let instants = &self.instants[run.start as usize..run.end as usize];
+        let hint = (hint.clamp(run.start, run.end) - run.start) as usize;
+        let (mut low, mut high) = (0, instants.len());
+        let mut step = 1;
+        if instants.get(hint).is_some_and(|&instant| instant <= tick) {
+            low = hint + 1;
+            while let Some(&instant) = instants.get(low + step - 1) {
+                if instant > tick {
+                    high = low + step - 1;
+                    break;
+                }
+                low += step;
+                step *= 2;
+            }
+        } else {
+            high = hint;
+            while high > 0 {
+                let probe = high.saturating_sub(step);
+                if instants[probe] <= tick {
+                    low = probe + 1;
+                    break;
+                }
+                high = probe;
+                step *= 2;
             }
         }
-        let instants = &self.instants[run.start as usize..run.end as usize];
-        run.start + instants.partition_point(|&instant| instant <= tick) as u32
+        run.start + (low + instants[low..high].partition_point(|&instant| instant <= tick)) as u32
     }
 
     /// The ticks for which a slot is the first after them: from the first (inclusive) to the second (exclusive).

@@ -297,14 +297,18 @@ impl Task {
                 continue;
             }
             let run = window.slots.of(entity);
-            let enter = window.slots.first_after(&run, chunk.visible[i], run.start);
+            // An entity's next fact is as a rule near its last.
+            let near = (last.entity == entity && last.cell != NO_CELL).then_some(last.cell);
+            let hint = near.map_or(run.start, |cell| self.cells.enter[cell as usize]);
+            let enter = window.slots.first_after(&run, chunk.visible[i], hint);
             let shift = chunk.visible[i].saturating_sub(event);
             let (mut from, mut to) = moved(window.slots.reach(&run, enter), shift);
             let mut is_seen = false;
-            for (span, leave) in window.plan.spans.iter().zip(&mut leaves) {
+            for (i, (span, leave)) in window.plan.spans.iter().zip(&mut leaves).enumerate() {
                 *leave = run.end;
                 if let Some(length) = span {
-                    *leave = window.slots.first_after(&run, event.saturating_add(*length), enter);
+                    let hint = near.map_or(enter, |cell| self.cells.leaves(cell)[i]);
+                    *leave = window.slots.first_after(&run, event.saturating_add(*length), hint);
                     let (first, end) = moved(window.slots.reach(&run, *leave), *length);
                     (from, to) = (from.max(first), to.min(end));
                 }
