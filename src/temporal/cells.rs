@@ -10,10 +10,12 @@ use super::{
     aggregate::Kind,
     exec::Chunk,
     lanes::{Lane, Texts, pattern},
-    window::Plan,
+    window::{Numbered, Plan},
 };
 
 const NO_CELL: u32 = u32::MAX;
+/// Parts into which entities are divided when their cells are brought together: each is then small enough for a cache.
+const REGIONS: usize = 256;
 
 /// What is gathered of an input in each cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,14 +67,10 @@ pub(super) struct Dated {
 /// What was gathered, by cell.
 pub(super) enum Gathered {
     Count(Vec<u32>),
-    Sum {
-        counts: Vec<u32>,
-        sums: Vec<ExactSum>,
-    },
-    Squares {
-        counts: Vec<u32>,
-        sums: Vec<(ExactSum, ExactSum)>,
-    },
+    /// The sum of the values, and how many there are.
+    Sum(Vec<(ExactSum, u32)>),
+    /// The sums of the values and of their squares, and how many there are.
+    Squares(Vec<(ExactSum, ExactSum, u32)>),
     Extreme(Vec<Option<u64>>),
     Dated(Vec<Option<Dated>>),
     /// Cells and values, in the order of arrival.
@@ -83,10 +81,8 @@ pub(super) enum Gathered {
 /// The cells of a task, side by side.
 pub(super) struct Cells {
     pub(super) entity: Vec<u32>,
-    /// The first slot that sees the cell.
-    pub(super) enter: Vec<u32>,
-    /// For each span, cell by cell: the first slot that sees it no longer.
-    leave: Vec<u32>,
+    /// Cell by cell: the first slot that sees it, and for each span the first that sees it no longer.
+    edges: Vec<u32>,
     spans: usize,
     pub(super) gathered: Vec<Gathered>,
     ties: Vec<Option<u64>>,
@@ -98,16 +94,16 @@ pub(super) struct Sums<'a> {
     pub(super) plan: &'a Plan,
     pub(super) inputs: &'a [(ScalarBuffer<u64>, Option<NullBuffer>)],
     pub(super) ties: &'a [(ScalarBuffer<u64>, Option<NullBuffer>)],
-    pub(super) texts: &'a [std::sync::MutexGuard<'a, Texts>],
-    pub(super) tie_texts: &'a [std::sync::MutexGuard<'a, Texts>],
+    pub(super) texts: &'a [Numbered<'a>],
+    pub(super) tie_texts: &'a [Numbered<'a>],
 }
 
 impl Cells {
     pub(super) fn new(plan: &Plan) -> Self {
         let gathered = plan.gathers.iter().map(|gather| match gather {
             Gather::Facts | Gather::Count(_) => Gathered::Count(Vec::new()),
-            Gather::Sum(_) => Gathered::Sum { counts: Vec::new(), sums: Vec::new() },
-            Gather::Squares(_) => Gathered::Squares { counts: Vec::new(), sums: Vec::new() },
+            Gather::Sum(_) => Gathered::Sum(Vec::new()),
+            Gather::Squares(_) => Gathered::Squares(Vec::new()),
             Gather::Min(_) | Gather::Max(_) => Gathered::Extreme(Vec::new()),
             Gather::First(_) | Gather::Last(_) => Gathered::Dated(Vec::new()),
             Gather::Values(_) => Gathered::Values(Vec::new()),
@@ -115,8 +111,7 @@ impl Cells {
         });
         Self {
             entity: Vec::new(),
-            enter: Vec::new(),
-            leave: Vec::new(),
+            edges: Vec::new(),
             spans: plan.spans.len(),
             gathered: gathered.collect(),
             ties: Vec::new(),
@@ -127,33 +122,72 @@ impl Cells {
     /// Opens a cell.
     pub(super) fn open(&mut self, entity: u32, enter: u32, leaves: &[u32]) -> u32 {
         self.entity.push(entity);
-        self.enter.push(enter);
-        self.leave.extend_from_slice(leaves);
+        self.edges.push(enter);
+        self.edges.extend_from_slice(leaves);
         self.entity.len() as u32 - 1
     }
 
     /// Does a cell lie between these edges?
     pub(super) fn is(&self, cell: u32, enter: u32, leaves: &[u32]) -> bool {
-        self.enter[cell as usize] == enter && self.leaves(cell) == leaves
+        self.enter(cell) == enter && self.leaves(cell) == leaves
+    }
+
+    /// The first slot that sees the cell.
+    pub(super) fn enter(&self, cell: u32) -> u32 {
+        self.edges[cell as usize * (self.spans + 1)]
     }
 
     /// For each span, the first slot that sees the cell no longer.
     pub(super) fn leaves(&self, cell: u32) -> &[u32] {
-        &self.leave[cell as usize * self.spans..][..self.spans]
+        &self.edges[cell as usize * (self.spans + 1) + 1..][..self.spans]
+    }
+
+    /// Brings cells of neighbouring entities together. Cells are opened in the order of the facts, so those of one entity lie
+    /// all over the memory; they are answered entity by entity.
+    pub(super) fn gather_entities(&mut self, entities: usize) {
+        let per_region = entities.div_ceil(REGIONS).max(1);
+        let mut starts = vec![0u32; REGIONS + 1];
+        for &entity in &self.entity {
+            starts[entity as usize / per_region + 1] += 1;
+        }
+        for i in 1..starts.len() {
+            starts[i] += starts[i - 1];
+        }
+        let mut order = vec![0u32; self.entity.len()];
+        let mut place = vec![0u32; self.entity.len()];
+        for (cell, &entity) in self.entity.iter().enumerate() {
+            let next = &mut starts[entity as usize / per_region];
+            (order[*next as usize], place[cell]) = (cell as u32, *next);
+            *next += 1;
+        }
+        self.entity = moved(&self.entity, &order);
+        let stride = self.spans + 1;
+        self.edges = order.iter().flat_map(|&cell| &self.edges[cell as usize * stride..][..stride]).copied().collect();
+        for gathered in &mut self.gathered {
+            match gathered {
+                Gathered::Count(cells) => *cells = moved(cells, &order),
+                Gathered::Sum(cells) => *cells = moved(cells, &order),
+                Gathered::Squares(cells) => *cells = moved(cells, &order),
+                Gathered::Extreme(cells) => *cells = moved(cells, &order),
+                Gathered::Dated(cells) => *cells = moved(cells, &order),
+                Gathered::Values(log) => log.iter_mut().for_each(|(cell, _)| *cell = place[*cell as usize]),
+                Gathered::Ordered(log) => log.iter_mut().for_each(|(cell, _)| *cell = place[*cell as usize]),
+            }
+        }
     }
 
     /// Bytes held.
     pub(super) fn bytes(&self) -> usize {
         let gathered = self.gathered.iter().map(|gathered| match gathered {
             Gathered::Count(counts) => counts.capacity() * 4,
-            Gathered::Sum { counts, .. } => counts.capacity() * 28,
-            Gathered::Squares { counts, .. } => counts.capacity() * 52,
+            Gathered::Sum(cells) => cells.capacity() * size_of::<(ExactSum, u32)>(),
+            Gathered::Squares(cells) => cells.capacity() * size_of::<(ExactSum, ExactSum, u32)>(),
             Gathered::Extreme(values) => values.capacity() * 16,
             Gathered::Dated(values) => values.capacity() * size_of::<Option<Dated>>(),
             Gathered::Values(values) => values.capacity() * 16,
             Gathered::Ordered(values) => values.capacity() * size_of::<(u32, Dated)>(),
         });
-        gathered.sum::<usize>() + self.entity.capacity() * 8 + self.leave.capacity() * 4 + self.ties.capacity() * 16
+        gathered.sum::<usize>() + self.entity.capacity() * 4 + self.edges.capacity() * 4 + self.ties.capacity() * 16
     }
 
     /// Adds facts to their cells.
@@ -188,28 +222,27 @@ impl Cells {
                     counts.resize(cells, 0);
                     each(chunk, cell_of, &sums.inputs[*input], |cell, _, _| counts[cell] += 1);
                 }
-                (Gather::Sum(input), Gathered::Sum { counts, sums: totals }) => {
-                    counts.resize(cells, 0);
-                    totals.resize(cells, ExactSum::default());
+                (Gather::Sum(input), Gathered::Sum(totals)) => {
+                    totals.resize(cells, (ExactSum::default(), 0));
                     let lane = sums.plan.inputs[*input].lane;
                     each(chunk, cell_of, &sums.inputs[*input], |cell, _, value| {
                         let (high, low) = lane.number(value);
-                        counts[cell] += 1;
-                        totals[cell].add(high);
+                        let (sum, count) = &mut totals[cell];
+                        *count += 1;
+                        sum.add(high);
                         if low != 0.0 {
-                            totals[cell].add(low);
+                            sum.add(low);
                         }
                     });
                 }
-                (Gather::Squares(input), Gathered::Squares { counts, sums: totals }) => {
-                    counts.resize(cells, 0);
-                    totals.resize(cells, (ExactSum::default(), ExactSum::default()));
+                (Gather::Squares(input), Gathered::Squares(totals)) => {
+                    totals.resize(cells, (ExactSum::default(), ExactSum::default(), 0));
                     let lane = sums.plan.inputs[*input].lane;
                     each(chunk, cell_of, &sums.inputs[*input], |cell, _, value| {
                         let (high, low) = lane.number(value);
                         let x = high + low;
-                        counts[cell] += 1;
-                        let (sum, squares) = &mut totals[cell];
+                        let (sum, squares, count) = &mut totals[cell];
+                        *count += 1;
                         sum.add(x);
                         // The square and what rounding took from it, both exact.
                         let square = x * x;
@@ -256,6 +289,10 @@ impl Cells {
     pub(super) fn ties_of(&self, dated: &Dated) -> &[Option<u64>] {
         self.ties.get(dated.tie as usize * self.ties_per_row..).and_then(|ties| ties.get(..self.ties_per_row)).unwrap_or(&[])
     }
+}
+
+fn moved<T: Clone>(cells: &[T], order: &[u32]) -> Vec<T> {
+    order.iter().map(|&cell| cells[cell as usize].clone()).collect()
 }
 
 /// Calls `to` with the cell, the place and the value of every fact that has both.

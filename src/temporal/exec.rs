@@ -12,7 +12,6 @@ use std::{
 
 use arrow::{
     array::{ArrayRef, RecordBatch},
-    compute::cast,
     datatypes::{DataType, SchemaRef},
 };
 use datafusion::{
@@ -683,26 +682,26 @@ impl<Q: Ask> PlannedSide<Q> {
 /// Numbers the spine's entities and lays out their slots.
 fn index<Q: Ask>(side: &PlannedSide<Q>, at: usize, spine: &[RecordBatch], budget: &Budget) -> Result<Indexed> {
     let mut columns = Vec::with_capacity(spine.len());
-    let mut ticks: Vec<i64> = Vec::new();
-    let mut nulls: Vec<usize> = Vec::new();
+    let mut ticks = Vec::with_capacity(spine.len());
+    let (mut rows, mut without_instant) = (0, Vec::new());
     for batch in spine {
-        let keys = side.spine_keys.iter().zip(&side.key_types).map(|(&p, data_type)| Ok(cast(batch.column(p), data_type)?));
-        columns.push(keys.collect::<Result<Vec<_>>>()?);
-        let (values, missing) = side.spine_clock.instants(batch.column(at))?;
+        columns.push(side.spine_keys.iter().map(|&p| batch.column(p).clone()).collect());
+        let (mut values, missing) = side.spine_clock.instants(batch.column(at))?;
         if let Some(missing) = missing {
-            nulls.extend((0..values.len()).filter(|&row| missing.is_null(row)).map(|row| ticks.len() + row));
+            without_instant.extend((0..values.len()).filter(|&row| missing.is_null(row)).map(|row| rows + row));
         }
-        ticks.extend_from_slice(&values);
-    }
-    if side.side.direction == Direction::Forward {
-        ticks.iter_mut().for_each(|tick| *tick = !*tick);
+        if side.side.direction == Direction::Forward {
+            values = values.iter().map(|tick| !tick).collect();
+        }
+        rows += values.len();
+        ticks.push(values);
     }
     let (keys, mut numbers) = Keys::number(&side.key_types, &columns)?;
     // A row without an instant sees nothing.
-    for row in nulls {
+    for row in without_instant {
         numbers[row] = NO_KEY;
     }
-    let slots = Slots::new(&numbers, &ticks, keys.count());
+    let slots = Slots::new(numbers, &ticks, keys.count());
     budget.grow("the spine", keys.bytes() + slots.bytes())?;
     Ok(Indexed { keys, slots: Arc::new(slots) })
 }

@@ -96,10 +96,11 @@ impl Keys {
         let mut numbers = Vec::with_capacity(rows);
         match types {
             [only] if is_integral(only) => {
-                let columns = batches.iter().map(|columns| Integers::of(&columns[0])).collect::<Result<Vec<_>>>()?;
-                keys.form = integral_form(&columns);
-                for column in &columns {
-                    keys.number_integers(column, &mut numbers);
+                // Batch by batch, twice: all at once would hold a copy of the column.
+                let integers = |columns: &Vec<ArrayRef>| Integers::of(&cast(&columns[0], only)?);
+                keys.form = integral_form(batches.iter().map(integers))?;
+                for columns in batches {
+                    keys.number_integers(&integers(columns)?, &mut numbers);
                 }
             }
             [only] if is_bytes(only) => {
@@ -284,9 +285,10 @@ impl Integers {
 }
 
 /// An array for keys in a narrow range, a hash table for others.
-fn integral_form(columns: &[Integers]) -> Form {
+fn integral_form(columns: impl Iterator<Item = Result<Integers>>) -> Result<Form> {
     let (mut first, mut last, mut rows) = (i64::MAX, i64::MIN, 0i128);
     for column in columns {
+        let column = column?;
         for row in 0..column.values.len() {
             if !column.is_null(row) {
                 first = first.min(column.values[row]);
@@ -297,9 +299,9 @@ fn integral_form(columns: &[Integers]) -> Form {
     }
     let width = i128::from(last) - i128::from(first) + 1;
     if rows > 0 && width <= (rows * DENSE).max(ALWAYS_DENSE) && width < i128::from(NO_KEY) {
-        return Form::Dense { first, numbers: vec![NO_KEY; width as usize] };
+        return Ok(Form::Dense { first, numbers: vec![NO_KEY; width as usize] });
     }
-    Form::Sparse(HashMap::new())
+    Ok(Form::Sparse(HashMap::new()))
 }
 
 #[cfg(test)]

@@ -5,10 +5,7 @@ use std::{
     cmp::Ordering,
     collections::{BinaryHeap, HashMap},
     ops::Range,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI64, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use arrow::{
@@ -23,8 +20,8 @@ use super::{
 };
 use crate::error::Result;
 
-/// No fact.
-const NONE: u64 = u64::MAX;
+/// No fact: zero, so that memory for slots that no fact ever reaches need not be touched.
+const NONE: u64 = 0;
 const NO_ROW: u32 = u32::MAX;
 /// Entities whose last slot a task remembers, at most.
 const REMEMBERED: usize = 1 << 17;
@@ -42,9 +39,8 @@ pub(crate) fn answering(ask: &LookupAsk, side: &SideParts) -> Result<Arc<dyn Ans
         positions.push(side.facts_schema.index_of(&column.fact)?);
     }
     let slots = side.slots.clone();
-    let best = if side.has_versions { Vec::new() } else { vec![NONE; slots.len()] };
-    let best_order = best.iter().map(|_| AtomicI64::new(i64::MIN)).collect();
-    side.budget.grow(&side.place, best.len() * 16)?;
+    let slots_kept = if side.has_versions { 0 } else { slots.len() };
+    side.budget.grow(&side.place, slots_kept * 16)?;
     Ok(Arc::new(Lookup {
         place: side.place.clone(),
         facts_types: positions.iter().map(|&p| side.facts_schema.field(p).data_type().clone()).collect(),
@@ -52,9 +48,9 @@ pub(crate) fn answering(ask: &LookupAsk, side: &SideParts) -> Result<Arc<dyn Ans
         ties: side.tie_break.len(),
         max_age: ask.max_age_us.map(|age| side.unit.ticks(age)),
         has_versions: side.has_versions,
+        tasks: side.tasks,
         budget: side.budget.clone(),
-        found: Mutex::new(Found { best, ..Found::default() }),
-        best_order,
+        found: Mutex::new(Found { best: vec![NONE; slots_kept], best_rank: vec![0; slots_kept], ..Found::default() }),
         slots,
     }))
 }
@@ -68,18 +64,17 @@ struct Lookup {
     ties: usize,
     max_age: Option<i64>,
     has_versions: bool,
+    tasks: usize,
     budget: Arc<Budget>,
     found: Mutex<Found>,
-    /// The event time of the newest fact of each slot. Tasks read it without the lock: it only ever grows, so a fact that is
-    /// older than what they read has lost.
-    best_order: Vec<AtomicI64>,
 }
 
 /// What all tasks have found so far. A reference is a batch of kept facts (upper 32 bits) and a row in it.
 #[derive(Default)]
 struct Found {
-    /// The newest fact of each slot.
+    /// The newest fact of each slot, and the rank of its event time.
     best: Vec<u64>,
+    best_rank: Vec<u64>,
     kept: Vec<Kept>,
     kept_rows: usize,
     kept_bytes: usize,
@@ -100,11 +95,16 @@ struct Kept {
 }
 
 fn reference(batch: usize, row: usize) -> u64 {
-    ((batch as u64) << 32) | row as u64
+    ((batch as u64 + 1) << 32) | row as u64
 }
 
 fn parts(reference: u64) -> (usize, usize) {
-    ((reference >> 32) as usize, reference as u32 as usize)
+    ((reference >> 32) as usize - 1, reference as u32 as usize)
+}
+
+/// A time as a number of the same order whose smallest is zero.
+fn rank(time: i64) -> u64 {
+    time as u64 ^ (1 << 63)
 }
 
 impl Kept {
@@ -215,51 +215,83 @@ impl Answering for Lookup {
 
     fn answer(&self) -> Result<Arc<dyn Answers>> {
         let mut found = std::mem::take(&mut *self.found());
-        let mut by_row = vec![NONE; self.slots.spine_rows()];
-        self.budget.grow(&self.place, by_row.len() * 8)?;
-        let mut newer = Newer::default();
-        let too_old = |slot: usize, fact: u64, kept: &[Kept]| {
-            let (batch, row) = parts(fact);
-            self.max_age.is_some_and(|age| kept[batch].event[row] < self.slots.instants()[slot].saturating_sub(age))
-        };
+        let mut best = std::mem::take(&mut found.best);
         if self.has_versions {
-            self.sweep_versions(&mut found, &mut newer, |slot, fact, kept| {
-                if !too_old(slot, fact, kept) {
-                    by_row[self.slots.rows()[slot] as usize] = fact;
-                }
-            })?;
+            best = vec![NONE; self.slots.len()];
+            self.sweep_versions(&found, &mut best)?;
         } else {
-            for entity in 0..self.slots.entities() as u32 {
-                let (mut newest, mut newest_order) = (NONE, i64::MIN);
-                for slot in self.slots.of(entity) {
-                    let slot = slot as usize;
-                    let (challenger, order) = (found.best[slot], self.best_order[slot].load(Relaxed));
-                    let is_newer = challenger != NONE
-                        && match order.cmp(&newest_order) {
-                            _ if newest == NONE => true,
-                            Ordering::Equal => newer.compare(&found.kept, challenger, newest)?.is_gt(),
-                            by_time => by_time.is_gt(),
-                        };
-                    if is_newer {
-                        (newest, newest_order) = (challenger, order);
-                    }
-                    if newest != NONE && !too_old(slot, newest, &found.kept) {
-                        by_row[self.slots.rows()[slot] as usize] = newest;
-                    }
-                }
-            }
+            self.sweep(&found, &mut best)?;
         }
+        // What a row without a slot gets.
+        best.push(NONE);
         let columns = (self.ties..self.positions.len()).map(|c| {
             let nothing = new_null_array(&self.facts_types[c], 1);
             std::iter::once(nothing).chain(found.kept.iter().map(|kept| kept.columns[c].clone())).collect()
         });
-        Ok(Arc::new(Newest { by_row, columns: columns.collect() }))
+        Ok(Arc::new(Newest { best, slots: self.slots.clone(), columns: columns.collect() }))
     }
 }
 
 impl Lookup {
-    /// Calls `each` with every slot that sees a fact and the newest fact it sees; facts leave when they are replaced.
-    fn sweep_versions(&self, found: &mut Found, newer: &mut Newer, mut each: impl FnMut(usize, u64, &[Kept])) -> Result<()> {
+    fn is_too_old(&self, slot: usize, fact: u64, kept: &[Kept]) -> bool {
+        let (batch, row) = parts(fact);
+        self.max_age.is_some_and(|age| kept[batch].event[row] < self.slots.instants()[slot].saturating_sub(age))
+    }
+
+    /// From the newest fact of each slot's own to the newest that the slot sees; entities in runs, which tasks share out.
+    fn sweep(&self, found: &Found, best: &mut [u64]) -> Result<()> {
+        let per_task = best.len().div_ceil(self.tasks).max(1);
+        let mut runs = Vec::new();
+        let (mut rest, mut first, mut taken) = (best, 0u32, 0);
+        for entity in 0..self.slots.entities() as u32 {
+            let end = self.slots.of(entity).end as usize;
+            if end - taken >= per_task || entity as usize + 1 == self.slots.entities() {
+                let (own, others) = std::mem::take(&mut rest).split_at_mut(end - taken);
+                runs.push((first..entity + 1, taken, own));
+                (rest, first, taken) = (others, entity + 1, end);
+            }
+        }
+        std::thread::scope(|scope| {
+            let tasks: Vec<_> = runs
+                .into_iter()
+                .map(|(entities, offset, best)| scope.spawn(move || self.sweep_run(entities, found, offset, best)))
+                .collect();
+            tasks.into_iter().try_for_each(|task| match task.join() {
+                Ok(done) => done,
+                Err(panic) => std::panic::resume_unwind(panic),
+            })
+        })
+    }
+
+    fn sweep_run(&self, entities: Range<u32>, found: &Found, offset: usize, best: &mut [u64]) -> Result<()> {
+        let kept = &found.kept;
+        let mut newer = Newer::default();
+        for entity in entities {
+            let (mut newest, mut newest_rank) = (NONE, 0);
+            for slot in self.slots.of(entity) {
+                let slot = slot as usize;
+                let (challenger, rank) = (best[slot - offset], found.best_rank[slot]);
+                let is_newer = challenger != NONE
+                    && match rank.cmp(&newest_rank) {
+                        _ if newest == NONE => true,
+                        Ordering::Equal => newer.compare(kept, challenger, newest)?.is_gt(),
+                        by_time => by_time.is_gt(),
+                    };
+                if is_newer {
+                    (newest, newest_rank) = (challenger, rank);
+                }
+                let is_seen = newest != NONE && !self.is_too_old(slot, newest, kept);
+                best[slot - offset] = if is_seen { newest } else { NONE };
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Lookup {
+    /// The newest fact that each slot sees, where facts leave when they are replaced.
+    fn sweep_versions(&self, found: &Found, best: &mut [u64]) -> Result<()> {
+        let mut newer = Newer::default();
         let mut by_age: Vec<usize> = (0..found.runs.len()).collect();
         let mut failed = None;
         by_age.sort_by(|&a, &b| {
@@ -288,8 +320,10 @@ impl Lookup {
                 while visible.peek().is_some_and(|(_, leave, _)| *leave <= slot) {
                     visible.pop();
                 }
-                if let Some((_, _, fact)) = visible.peek() {
-                    each(slot as usize, *fact, &found.kept);
+                if let Some(&(_, _, fact)) = visible.peek()
+                    && !self.is_too_old(slot as usize, fact, &found.kept)
+                {
+                    best[slot as usize] = fact;
                 }
             }
         }
@@ -378,7 +412,11 @@ impl Taking for Task {
                 last.row = NO_ROW;
             }
         }
-        winners.retain(|&(slot, row)| chunk.order()[row as usize] >= lookup.best_order[slot as usize].load(Relaxed));
+        // A first look, so that values are taken only of facts that can still win.
+        {
+            let found = lookup.found();
+            winners.retain(|&(slot, row)| rank(chunk.order()[row as usize]) >= found.best_rank[slot as usize]);
+        }
         if winners.is_empty() {
             return Ok(());
         }
@@ -395,8 +433,8 @@ impl Taking for Task {
         let mut newer = Newer::default();
         for (row, &(slot, place)) in winners.iter().enumerate() {
             let (best, fact) = (found.best[slot as usize], reference(batch, row));
-            let (order, best_order) = (chunk.order()[place as usize], &lookup.best_order[slot as usize]);
-            let is_newer = match order.cmp(&best_order.load(Relaxed)) {
+            let own = rank(chunk.order()[place as usize]);
+            let is_newer = match own.cmp(&found.best_rank[slot as usize]) {
                 _ if best == NONE => true,
                 Ordering::Equal => newer.compare(&found.kept, fact, best)?.is_gt(),
                 by_time => by_time.is_gt(),
@@ -404,7 +442,7 @@ impl Taking for Task {
             if is_newer {
                 found.live += usize::from(best == NONE);
                 found.best[slot as usize] = fact;
-                best_order.store(order, Relaxed);
+                found.best_rank[slot as usize] = own;
             }
         }
         if found.kept_rows > 2 * found.live + SLACK_ROWS {
@@ -444,18 +482,19 @@ impl Task {
     }
 }
 
-/// The newest fact of each spine row.
+/// The newest fact that each slot sees.
 struct Newest {
-    by_row: Vec<u64>,
+    best: Vec<u64>,
+    slots: Arc<Slots>,
     /// For each looked-up column: NULL, then the batches of kept facts.
     columns: Vec<Vec<ArrayRef>>,
 }
 
 impl Answers for Newest {
     fn columns(&self, rows: Range<usize>) -> Result<Vec<ArrayRef>> {
-        let places: Vec<(usize, usize)> = self.by_row[rows]
+        let places: Vec<(usize, usize)> = self.slots.slot_of_row()[rows]
             .iter()
-            .map(|&fact| match fact {
+            .map(|&slot| match self.best[slot as usize] {
                 NONE => (0, 0),
                 fact => {
                     let (batch, row) = parts(fact);

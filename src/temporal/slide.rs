@@ -186,7 +186,7 @@ impl<'a> Entity<'a> {
         stays.clear();
         stays.extend(places.iter().filter_map(|&place| {
             let of = &cells[place.0 as usize];
-            let (enter, leave) = (of.enter[place.1 as usize], of.leaves(place.1)[span]);
+            let (enter, leave) = (of.enter(place.1), of.leaves(place.1)[span]);
             (enter < leave).then_some(Stay { enter, leave, place })
         }));
         if !stays.is_sorted_by_key(|stay| stay.enter) {
@@ -293,7 +293,9 @@ impl<'a> Entity<'a> {
 
     fn counts(&self, output: &Output, i: usize) -> u32 {
         match self.gathered(output, i) {
-            (Gathered::Count(counts) | Gathered::Sum { counts, .. } | Gathered::Squares { counts, .. }, cell) => counts[cell],
+            (Gathered::Count(counts), cell) => counts[cell],
+            (Gathered::Sum(cells), cell) => cells[cell].1,
+            (Gathered::Squares(cells), cell) => cells[cell].2,
             _ => 0,
         }
     }
@@ -302,18 +304,18 @@ impl<'a> Entity<'a> {
         let (mut count, mut total) = (0u64, ExactSum::default());
         self.each(slots, |step| match step {
             Step::Enter(i) => {
-                if let (Gathered::Sum { counts, sums }, cell) = self.gathered(output, i) {
-                    count += u64::from(counts[cell]);
-                    total.merge(&sums[cell]);
+                if let (Gathered::Sum(cells), cell) = self.gathered(output, i) {
+                    count += u64::from(cells[cell].1);
+                    total.merge(&cells[cell].0);
                 }
             }
             Step::Leave(i) => {
-                if let (Gathered::Sum { counts, sums }, cell) = self.gathered(output, i) {
-                    count -= u64::from(counts[cell]);
+                if let (Gathered::Sum(cells), cell) = self.gathered(output, i) {
+                    count -= u64::from(cells[cell].1);
                     if count == 0 {
                         total = ExactSum::default();
                     } else {
-                        total.unmerge(&sums[cell]);
+                        total.unmerge(&cells[cell].0);
                     }
                 }
             }
@@ -328,17 +330,17 @@ impl<'a> Entity<'a> {
         let (mut count, mut sum, mut squares) = (0u64, ExactSum::default(), ExactSum::default());
         self.each(slots, |step| match step {
             Step::Enter(i) => {
-                if let (Gathered::Squares { counts, sums }, cell) = self.gathered(output, i) {
-                    count += u64::from(counts[cell]);
-                    sum.merge(&sums[cell].0);
-                    squares.merge(&sums[cell].1);
+                if let (Gathered::Squares(cells), cell) = self.gathered(output, i) {
+                    count += u64::from(cells[cell].2);
+                    sum.merge(&cells[cell].0);
+                    squares.merge(&cells[cell].1);
                 }
             }
             Step::Leave(i) => {
-                if let (Gathered::Squares { counts, sums }, cell) = self.gathered(output, i) {
-                    count -= u64::from(counts[cell]);
-                    sum.unmerge(&sums[cell].0);
-                    squares.unmerge(&sums[cell].1);
+                if let (Gathered::Squares(cells), cell) = self.gathered(output, i) {
+                    count -= u64::from(cells[cell].2);
+                    sum.unmerge(&cells[cell].0);
+                    squares.unmerge(&cells[cell].1);
                     if count == 0 {
                         (sum, squares) = (ExactSum::default(), ExactSum::default());
                     }

@@ -5,6 +5,8 @@
 //! before it is out of the window, or replaced. So facts can be taken in any order and by any number of tasks, and what must
 //! be kept follows the spine, not the length of history.
 
+use arrow::buffer::ScalarBuffer;
+
 use super::keys::NO_KEY;
 
 /// The slots of a spine: those of one entity side by side, in the order of time.
@@ -12,13 +14,13 @@ pub(crate) struct Slots {
     /// The first slot of each entity, and the number of all slots.
     starts: Vec<u32>,
     instants: Vec<i64>,
-    rows: Vec<u32>,
-    spine_rows: usize,
+    /// The slot of each spine row; the number of all slots for a row that has none.
+    slot_of_row: Vec<u32>,
 }
 
 impl Slots {
-    /// Indexes a spine, given the entity and the instant of each of its rows; rows without an entity get no slot.
-    pub(crate) fn new(numbers: &[u32], ticks: &[i64], entities: usize) -> Self {
+    /// Indexes a spine, given the entity of each row, and the instants in pieces; rows without an entity get no slot.
+    pub(crate) fn new(mut numbers: Vec<u32>, ticks: &[ScalarBuffer<i64>], entities: usize) -> Self {
         let mut starts = vec![0u32; entities + 1];
         for &number in numbers.iter().filter(|&&n| n != NO_KEY) {
             starts[number as usize + 1] += 1;
@@ -26,31 +28,51 @@ impl Slots {
         for i in 1..starts.len() {
             starts[i] += starts[i - 1];
         }
-        let slots = starts.last().copied().unwrap_or(0) as usize;
+        let slots = starts.last().copied().unwrap_or(0);
         let mut next = starts.clone();
-        let (mut instants, mut rows) = (vec![0i64; slots], vec![0u32; slots]);
-        for (row, (&number, &tick)) in numbers.iter().zip(ticks).enumerate() {
-            if number != NO_KEY {
-                let slot = &mut next[number as usize];
-                instants[*slot as usize] = tick;
-                rows[*slot as usize] = row as u32;
-                *slot += 1;
+        let mut instants = vec![0i64; slots as usize];
+        let mut is_sorted = true;
+        // From here on the numbers are those of slots.
+        for (number, &tick) in numbers.iter_mut().zip(ticks.iter().flat_map(|piece| piece.iter())) {
+            if *number == NO_KEY {
+                *number = slots;
+                continue;
+            }
+            let slot = next[*number as usize];
+            is_sorted &= slot == starts[*number as usize] || instants[slot as usize - 1] <= tick;
+            instants[slot as usize] = tick;
+            next[*number as usize] += 1;
+            *number = slot;
+        }
+        let mut indexed = Self { starts, instants, slot_of_row: numbers };
+        if !is_sorted {
+            indexed.sort();
+        }
+        indexed
+    }
+
+    /// Puts the slots of every entity into the order of time.
+    fn sort(&mut self) {
+        let mut rows = vec![0u32; self.instants.len()];
+        for (row, &slot) in self.slot_of_row.iter().enumerate() {
+            if let Some(place) = rows.get_mut(slot as usize) {
+                *place = row as u32;
             }
         }
         let mut pairs: Vec<(i64, u32)> = Vec::new();
-        for entity in starts.windows(2) {
+        for entity in self.starts.windows(2) {
             let run = entity[0] as usize..entity[1] as usize;
-            if instants[run.clone()].is_sorted() {
+            if self.instants[run.clone()].is_sorted() {
                 continue;
             }
             pairs.clear();
-            pairs.extend(instants[run.clone()].iter().copied().zip(rows[run.clone()].iter().copied()));
+            pairs.extend(self.instants[run.clone()].iter().copied().zip(rows[run.clone()].iter().copied()));
             pairs.sort_unstable();
             for (slot, &(instant, row)) in run.zip(&pairs) {
-                (instants[slot], rows[slot]) = (instant, row);
+                self.instants[slot] = instant;
+                self.slot_of_row[row as usize] = slot as u32;
             }
         }
-        Self { starts, instants, rows, spine_rows: numbers.len() }
     }
 
     /// How many slots there are.
@@ -63,19 +85,14 @@ impl Slots {
         self.starts.len() - 1
     }
 
-    /// How many rows the spine has, those without a slot included.
-    pub(crate) fn spine_rows(&self) -> usize {
-        self.spine_rows
-    }
-
     /// The instant of each slot.
     pub(crate) fn instants(&self) -> &[i64] {
         &self.instants
     }
 
-    /// The spine row of each slot.
-    pub(crate) fn rows(&self) -> &[u32] {
-        &self.rows
+    /// The slot of each spine row; [`Slots::len`] for a row that has none.
+    pub(crate) fn slot_of_row(&self) -> &[u32] {
+        &self.slot_of_row
     }
 
     /// The slots of an entity.
@@ -127,7 +144,7 @@ impl Slots {
 
     /// Bytes held.
     pub(crate) fn bytes(&self) -> usize {
-        self.starts.len() * 4 + self.instants.len() * 12
+        self.starts.len() * 4 + self.instants.len() * 8 + self.slot_of_row.len() * 4
     }
 }
 
@@ -137,10 +154,11 @@ mod tests {
 
     #[test]
     fn slots_lie_by_entity_and_time_and_remember_their_rows() {
-        let slots = Slots::new(&[1, 0, NO_KEY, 1, 1], &[30, 5, 1, 10, 30], 2);
+        let ticks = [vec![30, 5, 1].into(), vec![10, 30].into()];
+        let slots = Slots::new(vec![1, 0, NO_KEY, 1, 1], &ticks, 2);
         assert_eq!((slots.of(0), slots.of(1)), (0..1, 1..4));
         assert_eq!(slots.instants(), [5, 10, 30, 30]);
-        assert_eq!(slots.rows(), [1, 3, 0, 4]);
+        assert_eq!(slots.slot_of_row(), [2, 0, 4, 1, 3]);
         for hint in 0..5 {
             assert_eq!(slots.first_after(&slots.of(1), 9, hint), 1);
             assert_eq!(slots.first_after(&slots.of(1), 10, hint), 2);

@@ -181,12 +181,38 @@ impl Answering for Window {
             column.into_array(lane, &output.data_type, texts.unwrap_or(&Texts::default()))
         });
         let columns = columns.collect::<Result<Vec<ArrayRef>>>()?;
-        let mut slot_of_row = vec![self.slots.len() as u32; self.slots.spine_rows()];
-        for (slot, &row) in self.slots.rows().iter().enumerate() {
-            slot_of_row[row as usize] = slot as u32;
-        }
-        Ok(Arc::new(BySlot { slot_of_row: slot_of_row.into(), columns }))
+        Ok(Arc::new(BySlot { slots: self.slots.clone(), columns }))
     }
+}
+
+/// The texts of a column: shared if it holds any, else none.
+pub(super) enum Numbered<'a> {
+    Shared(MutexGuard<'a, Texts>),
+    None(Texts),
+}
+
+impl std::ops::Deref for Numbered<'_> {
+    type Target = Texts;
+
+    fn deref(&self) -> &Texts {
+        match self {
+            Numbered::Shared(texts) => texts,
+            Numbered::None(texts) => texts,
+        }
+    }
+}
+
+impl std::ops::DerefMut for Numbered<'_> {
+    fn deref_mut(&mut self) -> &mut Texts {
+        match self {
+            Numbered::Shared(texts) => texts,
+            Numbered::None(texts) => texts,
+        }
+    }
+}
+
+fn numbered<'a>((input, texts): (&Input, &'a Mutex<Texts>)) -> Numbered<'a> {
+    if input.lane == Lane::Text { Numbered::Shared(locked(texts)) } else { Numbered::None(Texts::default()) }
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -256,16 +282,13 @@ impl Taking for Task {
         if cell_of.iter().all(|&cell| cell == NO_CELL) {
             return Ok(());
         }
-        let mut inputs = Vec::with_capacity(window.plan.inputs.len());
-        for (input, texts) in window.plan.inputs.iter().zip(&window.texts) {
-            inputs.push(patterns(input.lane, chunk.batch.column(input.position), &mut locked(texts))?);
-        }
-        let mut ties = Vec::with_capacity(window.plan.ties.len());
-        for (tie, texts) in window.plan.ties.iter().zip(&window.tie_texts) {
-            ties.push(patterns(tie.lane, chunk.batch.column(tie.position), &mut locked(texts))?);
-        }
-        let texts: Vec<_> = window.texts.iter().map(locked).collect();
-        let tie_texts: Vec<_> = window.tie_texts.iter().map(locked).collect();
+        // Tasks share the numbers of texts, and wait for each other only where there are texts.
+        let mut texts: Vec<Numbered<'_>> = window.plan.inputs.iter().zip(&window.texts).map(numbered).collect();
+        let mut tie_texts: Vec<Numbered<'_>> = window.plan.ties.iter().zip(&window.tie_texts).map(numbered).collect();
+        let read =
+            |(input, texts): (&Input, &mut Numbered<'_>)| patterns(input.lane, chunk.batch.column(input.position), &mut *texts);
+        let inputs = window.plan.inputs.iter().zip(&mut texts).map(read).collect::<Result<Vec<_>>>()?;
+        let ties = window.plan.ties.iter().zip(&mut tie_texts).map(read).collect::<Result<Vec<_>>>()?;
         let sums = Sums { plan: &window.plan, inputs: &inputs, ties: &ties, texts: &texts, tie_texts: &tie_texts };
         self.cells.add(chunk, &cell_of, &sums);
         let bytes = self.cells.bytes() + texts.iter().chain(&tie_texts).map(|t| t.bytes).sum::<usize>();
@@ -275,7 +298,8 @@ impl Taking for Task {
         Ok(())
     }
 
-    fn finish(self: Box<Self>) -> Result<()> {
+    fn finish(mut self: Box<Self>) -> Result<()> {
+        self.cells.gather_entities(self.window.slots.entities());
         locked(&self.window.done).push(self.cells);
         Ok(())
     }
@@ -299,7 +323,7 @@ impl Task {
             let run = window.slots.of(entity);
             // An entity's next fact is as a rule near its last.
             let near = (last.entity == entity && last.cell != NO_CELL).then_some(last.cell);
-            let hint = near.map_or(run.start, |cell| self.cells.enter[cell as usize]);
+            let hint = near.map_or(run.start, |cell| self.cells.enter(cell));
             let enter = window.slots.first_after(&run, chunk.visible[i], hint);
             let shift = chunk.visible[i].saturating_sub(event);
             let (mut from, mut to) = moved(window.slots.reach(&run, enter), shift);
@@ -362,15 +386,15 @@ fn moved((from, to): (i64, i64), shift: i64) -> (i64, i64) {
     (from, to)
 }
 
-/// The aggregates of each slot, and the slot of each spine row.
+/// The aggregates of each slot, and last those of a row that has none.
 struct BySlot {
-    slot_of_row: UInt32Array,
+    slots: Arc<Slots>,
     columns: Vec<ArrayRef>,
 }
 
 impl Answers for BySlot {
     fn columns(&self, rows: Range<usize>) -> Result<Vec<ArrayRef>> {
-        let slots = self.slot_of_row.slice(rows.start, rows.len());
+        let slots = UInt32Array::from(self.slots.slot_of_row()[rows].to_vec());
         self.columns.iter().map(|column| Ok(take(column, &slots, None)?)).collect()
     }
 }
