@@ -29,9 +29,13 @@ use crate::{
 ///
 /// Rows keep their order: the spine's is the result's, so round-robin repartitioning, which shuffles batches, is off.
 pub(crate) fn extended(state: SessionState) -> SessionState {
-    let mut config = state.config().clone();
-    config.options_mut().optimizer.enable_round_robin_repartition = false;
-    SessionStateBuilder::new_from_existing(state).with_config(config).with_query_planner(Arc::new(AsOfQueryPlanner)).build()
+    let mut builder = SessionStateBuilder::new_from_existing(state).with_query_planner(Arc::new(AsOfQueryPlanner));
+    // The builder's own copy of the settings says that the catalog is there already. With any other the builder would put an
+    // empty one into the list that the session's other states share, and the user's tables would be gone.
+    if let Some(config) = builder.config() {
+        config.options_mut().optimizer.enable_round_robin_repartition = false;
+    }
+    builder.build()
 }
 
 #[derive(Debug)]
