@@ -229,15 +229,15 @@ fn aggregate(asked: &cases::Aggregate) -> Aggregate {
 
 /// How rows are cut and spread: nothing of it may matter.
 #[derive(Debug, Clone, Copy)]
-struct Layout {
-    batch_rows: usize,
-    partitions: usize,
-    tasks: usize,
+pub(crate) struct Layout {
+    pub(crate) batch_rows: usize,
+    pub(crate) partitions: usize,
+    pub(crate) tasks: usize,
 }
 
-const PLAIN: Layout = Layout { batch_rows: 1_000, partitions: 1, tasks: 1 };
+pub(crate) const PLAIN: Layout = Layout { batch_rows: 1_000, partitions: 1, tasks: 1 };
 
-fn table(rows: RecordBatch, layout: Layout) -> Arc<MemTable> {
+pub(crate) fn table(rows: RecordBatch, layout: Layout) -> Arc<MemTable> {
     let pieces: Vec<RecordBatch> = (0..rows.num_rows())
         .step_by(layout.batch_rows)
         .map(|i| rows.slice(i, layout.batch_rows.min(rows.num_rows() - i)))
