@@ -466,10 +466,13 @@ impl<Q: Ask> Run<Q> {
     /// Reads all facts, as many partitions at once as the session has tasks, whatever table they are of.
     async fn take_facts_in(&self, indexes: &[Arc<Indexed>], answering: &[Arc<dyn Answering>]) -> Result<()> {
         let config = self.context.session_config();
+        let mut config = config.clone().with_batch_size(config.batch_size().max(FACT_BATCH_ROWS));
+        // Facts may come in any order: a task that is done takes over files of the others.
+        config.options_mut().execution.enable_file_stream_work_stealing = true;
         let context = Arc::new(TaskContext::new(
             self.context.task_id(),
             self.context.session_id(),
-            config.clone().with_batch_size(config.batch_size().max(FACT_BATCH_ROWS)),
+            config,
             self.context.scalar_functions().clone(),
             self.context.higher_order_functions().clone(),
             self.context.aggregate_functions().clone(),

@@ -27,11 +27,18 @@ use crate::{
 
 /// The same session state, able to plan the operators.
 ///
-/// Rows keep their order: the spine's is the result's, so round-robin repartitioning, which shuffles batches, is off.
+/// Rows keep their order: the spine's is the result's. So round-robin repartitioning, which shuffles batches, is off, and so
+/// is the way in which tasks that are done take over the files of others.
 pub(crate) fn extended(state: SessionState) -> SessionState {
-    let mut config = state.config().clone();
-    config.options_mut().optimizer.enable_round_robin_repartition = false;
-    SessionStateBuilder::new_from_existing(state).with_config(config).with_query_planner(Arc::new(AsOfQueryPlanner)).build()
+    let mut builder = SessionStateBuilder::new_from_existing(state).with_query_planner(Arc::new(AsOfQueryPlanner));
+    // The builder's own copy of the settings says that the catalog is there already. With any other the builder would put an
+    // empty one into the list that the session's other states share, and the user's tables would be gone.
+    if let Some(config) = builder.config() {
+        let options = config.options_mut();
+        options.optimizer.enable_round_robin_repartition = false;
+        options.execution.enable_file_stream_work_stealing = false;
+    }
+    builder.build()
 }
 
 #[derive(Debug)]

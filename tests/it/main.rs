@@ -22,3 +22,4 @@ mod support;
 #[allow(dead_code, unreachable_pub)]
 mod taxi;
 mod times;
+mod training;

@@ -21,7 +21,7 @@ use crate::support::{
 
 const AS_OF: &str = "2014-07-01T04:00:00Z";
 
-async fn store_of_a_year(root: &Path, data: &Path, trips_per_month: u32) -> FeatureStore {
+pub(crate) async fn store_of_a_year(root: &Path, data: &Path, trips_per_month: u32) -> FeatureStore {
     write_trips(data, trips_per_month);
     let store = store(root).await;
     load_trips(&store, data).await;
@@ -29,7 +29,7 @@ async fn store_of_a_year(root: &Path, data: &Path, trips_per_month: u32) -> Feat
 }
 
 /// Every row as text; floats as their bits.
-fn bit_rows(batch: &RecordBatch) -> Vec<String> {
+pub(crate) fn bit_rows(batch: &RecordBatch) -> Vec<String> {
     let cell = |column: &ArrayRef, row: usize| match column.data_type() {
         _ if column.is_null(row) => "NULL".to_owned(),
         DataType::Float64 => format!("{:016x}", column.as_primitive::<Float64Type>().value(row).to_bits()),
@@ -38,11 +38,11 @@ fn bit_rows(batch: &RecordBatch) -> Vec<String> {
     (0..batch.num_rows()).map(|row| batch.columns().iter().map(|c| cell(c, row)).collect::<Vec<_>>().join(" ")).collect()
 }
 
-async fn whole(made: &Materialization) -> RecordBatch {
+pub(crate) async fn whole(made: &Materialization) -> RecordBatch {
     concat_batches(&made.schema().unwrap(), &rows(made).await).unwrap()
 }
 
-fn columns(batch: &RecordBatch, names: &[String]) -> RecordBatch {
+pub(crate) fn columns(batch: &RecordBatch, names: &[String]) -> RecordBatch {
     let positions: Vec<usize> = names.iter().map(|name| batch.schema().index_of(name).unwrap()).collect();
     batch.project(&positions).unwrap()
 }
