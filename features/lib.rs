@@ -1,9 +1,11 @@
 //! Feature sets for [`asof`]: one folder per published version, its SQL beside its Rust.
 //! A published version never changes: `published.lock` holds its fingerprint, and a test compares.
 
+pub mod flights_v1;
 pub mod taxi_v1;
 pub mod zone_demand_v1;
 
+pub use flights_v1::flights_v1;
 pub use taxi_v1::taxi_v1;
 pub use zone_demand_v1::zone_demand_v1;
 
@@ -16,7 +18,8 @@ mod tests {
     #[test]
     fn published_versions_have_not_changed() {
         let published = include_str!("published.lock");
-        let sets: Vec<FeatureSet> = vec![super::taxi_v1().unwrap(), super::zone_demand_v1().unwrap()];
+        let sets: Vec<FeatureSet> =
+            vec![super::taxi_v1().unwrap(), super::zone_demand_v1().unwrap(), super::flights_v1().unwrap()];
         let expected: Vec<String> = sets.iter().map(|set| format!("{} {}", set.name(), set.fingerprint().id)).collect();
         let found: Vec<&str> = published.lines().filter(|line| !line.starts_with('#')).collect();
         assert_eq!(found, expected, "published.lock should hold:\n{}", expected.join("\n"));

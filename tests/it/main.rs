@@ -6,6 +6,10 @@ mod bad_input;
 mod cases;
 mod conformance;
 mod crash;
+mod flights;
+#[path = "../../examples/data/flights.rs"]
+#[allow(unreachable_pub)]
+mod flights_data;
 mod identity;
 mod ingest;
 mod layers;

@@ -1,6 +1,8 @@
 //! Random small cases that crowd where the time rule is hard: ties, boundaries, changes of the clocks, NULL, odd floats.
 //! It refuses to know any answer: `expected` is left empty.
 
+#![allow(unreachable_pub)]
+
 use std::ops::RangeInclusive;
 
 use chrono::{DateTime, NaiveDateTime, Offset, TimeZone};
