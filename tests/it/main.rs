@@ -7,6 +7,7 @@ mod bad_question;
 mod cases;
 mod conformance;
 mod crash;
+mod floats;
 mod identity;
 mod ingest;
 mod layers;
