@@ -256,22 +256,27 @@ impl From<DataFusionError> for Error {
             // Tasks that share an input share its error, too.
             DataFusionError::Shared(shared) => match Arc::try_unwrap(shared) {
                 Ok(inner) => Error::from(inner),
-                Err(shared) => leak_in(&shared).unwrap_or_else(|| Error::Query(Box::new(DataFusionError::Shared(shared)))),
+                Err(shared) => shared_own(&shared).unwrap_or_else(|| Error::Query(Box::new(DataFusionError::Shared(shared)))),
             },
             other => Error::Query(Box::new(other)),
         }
     }
 }
 
-/// The leak inside an error that several tasks hold.
-fn leak_in(error: &DataFusionError) -> Option<Error> {
+/// The error of this library inside one that several tasks hold, if it can be told a second time.
+fn shared_own(error: &DataFusionError) -> Option<Error> {
     match error {
-        DataFusionError::Context(_, inner) => leak_in(inner),
-        DataFusionError::Shared(inner) => leak_in(inner),
+        DataFusionError::Context(_, inner) => shared_own(inner),
+        DataFusionError::Shared(inner) => shared_own(inner),
         DataFusionError::External(inner) => match inner.downcast_ref::<Error>()? {
             Error::Leak { table, as_of, detail } => {
                 Some(Error::Leak { table: table.clone(), as_of: *as_of, detail: detail.clone() })
             }
+            Error::Memory { operator, place, needed, held, reason } => {
+                let (place, reason) = (place.clone(), reason.clone());
+                Some(Error::Memory { operator, place, needed: *needed, held: *held, reason })
+            }
+            Error::InvalidTime { text, reason } => Some(Error::InvalidTime { text: text.clone(), reason: reason.clone() }),
             _ => None,
         },
         _ => None,

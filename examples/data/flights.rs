@@ -19,8 +19,11 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 pub async fn load(store: &FeatureStore, dir: &Path, work: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let hourly = || FactTable::new("time_hour", KnownAt::after(TimeDelta::zero()));
     let files = |name: &str| format!("{}/{name}*.csv*", dir.display());
-    store.ingest(&Ingest::new("weather", hourly().key("origin"))?.from(files("weather"))).await?;
-    store.ingest(&Ingest::new("scheduled", hourly())?.from(files("flights"))).await?;
+    // The files have columns `year` and `month` of their own.
+    let folders = ["utc_year", "utc_month"];
+    let weather = Ingest::new("weather", hourly().key("origin"))?.from(files("weather")).partition_columns(folders)?;
+    store.ingest(&weather).await?;
+    store.ingest(&Ingest::new("scheduled", hourly())?.from(files("flights")).partition_columns(folders)?).await?;
     let minutes = |minutes: &str| {
         format!(
             "arrow_cast(arrow_cast(time_hour, 'Int64') + CAST(({minutes}) * 60000000 AS BIGINT), \

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use datafusion::{
     catalog::MemorySchemaProvider,
     common::{
-        TableReference,
+        Result as DfResult, TableReference,
         tree_node::{TreeNode, TreeNodeRecursion},
     },
     dataframe::DataFrame,
@@ -94,22 +94,36 @@ fn refuse_volatile(subject: &str, plan: &LogicalPlan) -> Result<()> {
     let mut found = None;
     plan.apply_with_subqueries(|node| {
         node.apply_expressions(|expression| {
-            expression.apply(|e| {
-                if let Expr::ScalarFunction(call) = e {
-                    let name = call.func.name();
-                    if call.func.signature().volatility == Volatility::Volatile || CLOCK_FUNCTIONS.contains(&name) {
-                        found = Some(name.to_owned());
-                        return Ok(TreeNodeRecursion::Stop);
-                    }
-                }
-                Ok(TreeNodeRecursion::Continue)
-            })
+            found = found.take().or(volatile_call(expression)?);
+            Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
         })
     })?;
-    match found {
-        Some(function) => Err(Error::Volatile { subject: subject.into(), function }),
-        None => Ok(()),
-    }
+    refuse(subject, found)
+}
+
+/// Refuses expressions whose value depends on the clock or on chance.
+pub(crate) fn refuse_volatile_expression(subject: &str, expression: &Expr) -> Result<()> {
+    refuse(subject, volatile_call(expression)?)
+}
+
+fn refuse(subject: &str, volatile: Option<String>) -> Result<()> {
+    volatile.map_or(Ok(()), |function| Err(Error::Volatile { subject: subject.into(), function }))
+}
+
+/// The first function in an expression that reads the clock or throws dice.
+fn volatile_call(expression: &Expr) -> DfResult<Option<String>> {
+    let mut found = None;
+    expression.apply(|e| {
+        if let Expr::ScalarFunction(call) = e {
+            let name = call.func.name();
+            if call.func.signature().volatility == Volatility::Volatile || CLOCK_FUNCTIONS.contains(&name) {
+                found = Some(name.to_owned());
+                return Ok(TreeNodeRecursion::Stop);
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(found)
 }
 
 /// Does each output row depend on one input row alone? Then tasks may share the work without changing a bit; sums and

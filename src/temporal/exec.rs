@@ -15,7 +15,7 @@ use arrow::{
     datatypes::{DataType, SchemaRef},
 };
 use datafusion::{
-    common::{Result as DfResult, tree_node::TreeNodeRecursion},
+    common::{Result as DfResult, tree_node::TreeNodeRecursion, utils::memory::RecordBatchMemoryCounter},
     execution::{
         SendableRecordBatchStream, TaskContext,
         memory_pool::{MemoryConsumer, MemoryReservation},
@@ -400,13 +400,17 @@ impl<Q: Ask> Run<Q> {
     async fn spine_batches(&self) -> Result<Vec<RecordBatch>> {
         let mut reading = JoinSet::new();
         let partitions = self.spine.output_partitioning().partition_count();
+        // Batches may be slices of a larger one, which is held once.
+        let counter = Arc::new(Mutex::new(RecordBatchMemoryCounter::new()));
         for partition in 0..partitions {
             let (stream, budget) = (self.spine.execute(partition, self.context.clone())?, self.budget.clone());
+            let counter = counter.clone();
             reading.spawn(async move {
                 let mut batches = Vec::new();
                 let mut stream = stream;
                 while let Some(batch) = stream.try_next().await? {
-                    budget.grow("the spine", batch.get_array_memory_size())?;
+                    let bytes = counter.lock().unwrap_or_else(PoisonError::into_inner).count_batch(&batch);
+                    budget.grow("the spine", bytes)?;
                     batches.push(batch);
                 }
                 Ok::<_, Error>((partition, batches))
@@ -536,20 +540,24 @@ impl<Q: Ask> Run<Q> {
         // The reservation lives as long as the rows that it stands for.
         let budget = self.budget;
         let mut first = 0;
-        let pieces: Vec<_> = batches
+        let mut pieces: Vec<_> = batches
             .into_iter()
             .map(|batch| {
                 let rows = first..first + batch.num_rows();
                 first = rows.end;
-                (batch, rows)
+                (batch, rows, 0)
             })
             .collect();
+        // What several batches share is given back with the last of them.
+        let mut counter = RecordBatchMemoryCounter::new();
+        for (batch, _, bytes) in pieces.iter_mut().rev() {
+            *bytes = counter.count_batch(batch);
+        }
         stream::iter(pieces)
-            .map(move |(batch, rows)| {
+            .map(move |(batch, rows, bytes)| {
                 let (schema, answers) = (schema.clone(), answers.clone());
                 async move {
                     let made = blocking(move || {
-                        let bytes = batch.get_array_memory_size();
                         let mut columns = batch.columns().to_vec();
                         for answer in answers.iter() {
                             columns.extend(answer.columns(rows.clone())?);
@@ -586,6 +594,7 @@ async fn take_partition<Q: Ask>(
     metrics: Metrics,
     mut goal: Goal,
 ) -> Result<()> {
+    let mut counter = RecordBatchMemoryCounter::new();
     while let Some(batch) = stream.try_next().await? {
         metrics.facts_rows.add(batch.num_rows());
         let timer = metrics.match_time.timer();
@@ -600,7 +609,7 @@ async fn take_partition<Q: Ask>(
         match &mut goal {
             Goal::Answer(task) => task.take_in(&chunk)?,
             Goal::Collect(chunks, budget) => {
-                budget.grow(&side.side.place, chunk.batch.get_array_memory_size() + chunk.rows.len() * 40)?;
+                budget.grow(&side.side.place, counter.count_batch(&chunk.batch) + chunk.rows.len() * 40)?;
                 chunks.lock().unwrap_or_else(PoisonError::into_inner).push(chunk);
             }
         }

@@ -1,5 +1,6 @@
 //! Values as 64-bit patterns whose unsigned order is the order of the values, whatever their type.
-//! Texts are numbered as they come; their order is that of the texts behind the numbers.
+//! Texts are numbered as they come; their order is that of the texts behind the numbers. So are values of types that no 64
+//! bits can stand for, by their bytes in Arrow's row format.
 
 use std::{cmp::Ordering, sync::Arc};
 
@@ -8,6 +9,7 @@ use arrow::{
     buffer::{NullBuffer, ScalarBuffer},
     compute::cast,
     datatypes::{DataType, Float64Type, Int64Type, UInt64Type},
+    row::{RowConverter, SortField},
 };
 use datafusion::common::HashMap;
 
@@ -24,15 +26,29 @@ pub(super) enum Lane {
     Signed,
     Unsigned,
     Text,
+    /// Only whether there is a value.
+    Presence,
 }
 
 impl Lane {
+    /// The lane of values that are computed with.
     pub(super) fn of(data_type: &DataType) -> Self {
         match data_type {
+            DataType::Dictionary(_, values) => Lane::of(values),
             DataType::UInt64 => Lane::Unsigned,
             t if t.is_floating() || t.is_decimal() => Lane::Float,
-            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Binary => Lane::Text,
-            _ => Lane::Signed,
+            t if t.is_integer() => Lane::Signed,
+            DataType::Boolean | DataType::Date32 | DataType::Date64 | DataType::Timestamp(..) => Lane::Signed,
+            _ => Lane::Text,
+        }
+    }
+
+    /// The lane of values that are only compared: no digit of a decimal may get lost.
+    pub(super) fn of_order(data_type: &DataType) -> Self {
+        match data_type {
+            DataType::Dictionary(_, values) => Lane::of_order(values),
+            t if t.is_decimal() => Lane::Text,
+            other => Lane::of(other),
         }
     }
 
@@ -112,12 +128,24 @@ pub(super) fn patterns(lane: Lane, array: &ArrayRef, texts: &mut Texts) -> Resul
             };
             values.as_primitive::<Int64Type>().values().iter().map(|&x| x as u64 ^ SIGN).collect()
         }
-        Lane::Text => {
+        Lane::Text if is_bytes(array.data_type()) => {
             let values = cast(array, &DataType::Binary)?;
             values.as_binary::<i32>().iter().map(|text| text.map_or(0, |text| texts.number(text))).collect()
         }
+        Lane::Text => {
+            let rows = RowConverter::new(vec![SortField::new(array.data_type().clone())])?.convert_columns(&[array.clone()])?;
+            rows.iter().map(|row| texts.number(row.as_ref())).collect()
+        }
+        Lane::Presence => vec![0; array.len()],
     };
     Ok((values.into(), nulls))
+}
+
+fn is_bytes(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Dictionary(_, values) => is_bytes(values),
+        other => other.is_string() || other.is_binary(),
+    }
 }
 
 /// The values of patterns, in a type of their lane.
@@ -131,7 +159,7 @@ pub(super) fn values(
     let array: ArrayRef = match lane {
         Lane::Float => Arc::new(Float64Array::new(patterns.iter().map(|&p| float(p)).collect(), nulls)),
         Lane::Unsigned => Arc::new(UInt64Array::new(patterns.to_vec().into(), nulls)),
-        Lane::Signed => Arc::new(Int64Array::new(patterns.iter().map(|&p| (p ^ SIGN) as i64).collect(), nulls)),
+        Lane::Signed | Lane::Presence => Arc::new(Int64Array::new(patterns.iter().map(|&p| (p ^ SIGN) as i64).collect(), nulls)),
         Lane::Text => {
             let text = |(i, &p): (usize, &u64)| match &nulls {
                 Some(nulls) if nulls.is_null(i) => None,

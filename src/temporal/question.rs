@@ -1,8 +1,14 @@
 //! Questions to facts, as a user writes them: a spine, fact tables beside it, what to look up or to aggregate.
 //! Everything is checked here against the schemas, before anything is planned or read.
 
+use arrow::datatypes::DataType;
 use chrono::TimeDelta;
-use datafusion::{common::Column, dataframe::DataFrame, logical_expr::LogicalPlan, prelude::ident};
+use datafusion::{
+    common::{Column, tree_node::TreeNode},
+    dataframe::DataFrame,
+    logical_expr::{Expr, ExprSchemable, LogicalPlan},
+    prelude::ident,
+};
 
 use super::{
     Aggregate,
@@ -12,6 +18,7 @@ use super::{
 use crate::{
     catalog::{FactTable, TimeColumn},
     error::{Error, Result},
+    scan::refuse_volatile_expression,
     time::{Cutoff, Zone, saturating_micros},
 };
 
@@ -107,7 +114,8 @@ impl Spine {
     /// Adds aggregates over trailing windows of each table, at each row's own instant: one row out per row in, in order.
     ///
     /// # Errors
-    /// As [`Spine::lookup`], and [`Error::Definition`] for a window of zero or less.
+    /// As [`Spine::lookup`], and [`Error::Definition`] for a window of zero or less, [`Error::Volatile`] for a filter that
+    /// reads the clock or throws dice, [`Error::Query`] for one that is no SQL expression.
     pub fn window(self, windows: impl IntoIterator<Item = Window>) -> Result<Self> {
         let mut sides = Vec::new();
         for window in windows {
@@ -340,6 +348,18 @@ impl Window {
                     (column, Some(condition)) => {
                         let value = column.map_or_else(|| datafusion::prelude::lit(1i64), ident);
                         let condition = asked.facts.rows.parse_sql_expr(condition)?;
+                        refuse_volatile_expression(&format!("the window over {place}"), &condition)?;
+                        if condition.exists(|e| Ok(reads_more_than_a_row(e)))? {
+                            let reason = format!(
+                                "the filter `{condition}` asks about more than one fact; it can judge a fact by its own columns"
+                            );
+                            return Err(refused(reason));
+                        }
+                        let found = condition.get_type(asked.facts.rows.schema())?;
+                        if found != DataType::Boolean {
+                            let reason = format!("the filter `{condition}` is {found}; a condition is true or false");
+                            return Err(refused(reason));
+                        }
                         let name = format!("{} where {condition}", column.unwrap_or("1"));
                         let kept = datafusion::logical_expr::when(condition, value).end()?.alias(&name);
                         if !computed.contains(&kept) {
@@ -357,6 +377,12 @@ impl Window {
         let ask = WindowAsk { columns };
         Ok((plan, Side { place, on, declared, cutoff: asked.cutoff, direction: Direction::Backward, ask }))
     }
+}
+
+/// A query within an expression knows no time rule, an aggregate no window, and a window function depends on the order of rows.
+fn reads_more_than_a_row(e: &Expr) -> bool {
+    use Expr::{AggregateFunction, Exists, InSubquery, ScalarSubquery, SetComparison, WindowFunction};
+    matches!(e, AggregateFunction(_) | WindowFunction(_) | ScalarSubquery(_) | InSubquery(_) | Exists(_) | SetComparison(_))
 }
 
 /// The operators on a DataFrame whose instants carry their zone.

@@ -54,11 +54,11 @@ pub(super) struct Input {
 
 pub(crate) fn answering(ask: &WindowAsk, side: &SideParts) -> Result<Arc<dyn Answering>> {
     let mut plan = Plan { inputs: Vec::new(), ties: Vec::new(), gathers: Vec::new(), spans: Vec::new(), outputs: Vec::new() };
-    let input = |position: usize| {
+    let input = |position: usize, lane: fn(&DataType) -> Lane| {
         let data_type = side.facts_schema.field(position).data_type().clone();
-        Input { position, lane: Lane::of(&data_type), data_type }
+        Input { position, lane: lane(&data_type), data_type }
     };
-    plan.ties = side.tie_break.iter().map(|&position| input(position)).collect();
+    plan.ties = side.tie_break.iter().map(|&position| input(position, Lane::of_order)).collect();
     for column in &ask.columns {
         let span = column.length_us.and_then(|length| side.unit.length(length));
         let span = place_of(&mut plan.spans, span);
@@ -68,7 +68,7 @@ pub(crate) fn answering(ask: &WindowAsk, side: &SideParts) -> Result<Arc<dyn Ans
                 fact_field(&side.place, &side.facts_schema, name)?;
                 let position = side.facts_schema.index_of(name)?;
                 Some(plan.inputs.iter().position(|known| known.position == position).unwrap_or_else(|| {
-                    plan.inputs.push(input(position));
+                    plan.inputs.push(input(position, Lane::of));
                     plan.inputs.len() - 1
                 }))
             }
@@ -77,6 +77,12 @@ pub(crate) fn answering(ask: &WindowAsk, side: &SideParts) -> Result<Arc<dyn Ans
         let input_type = of.map(|i| &plan.inputs[i].data_type);
         let data_type = column.kind.yields(input_type).unwrap_or(DataType::Null);
         plan.outputs.push(Output { kind: column.kind, span, gather, input: of, data_type });
+    }
+    for (i, input) in plan.inputs.iter_mut().enumerate() {
+        // What is only counted may be of any type, and no value of it is held.
+        if plan.outputs.iter().all(|output| output.input != Some(i) || output.kind == Kind::Count) {
+            input.lane = Lane::Presence;
+        }
     }
     let texts = (0..plan.inputs.len()).map(|_| Mutex::default()).collect();
     let tie_texts = (0..plan.ties.len()).map(|_| Mutex::default()).collect();

@@ -30,6 +30,7 @@ macro_rules! says {
         $(assert!(text.contains(&*$word), "`{}` is not in: {text}", $word);)+
     }};
 }
+pub(crate) use says;
 
 const RIDES: &str = "at,ended,zone,fare,note\n\
     2014-01-05 10:00:00,2014-01-05 10:20:00,1,11.5,a\n\

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
 mod bad_input;
+mod bad_question;
 mod cases;
 mod conformance;
 mod crash;
@@ -10,6 +11,7 @@ mod flights;
 #[path = "../../examples/data/flights.rs"]
 #[allow(unreachable_pub)]
 mod flights_data;
+mod floats;
 mod identity;
 mod ingest;
 mod layers;

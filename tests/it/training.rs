@@ -29,22 +29,22 @@ use crate::{
     support::{instant, store, store_with, temp_dir, write_parquet},
 };
 
-const SECOND_US: i64 = 1_000_000;
+pub(crate) const SECOND_US: i64 = 1_000_000;
 
-fn session(layout: Layout) -> SessionContext {
+pub(crate) fn session(layout: Layout) -> SessionContext {
     let config = SessionConfig::new().with_target_partitions(layout.tasks).with_batch_size(layout.batch_rows);
     SessionContext::new_with_config(config)
 }
 
-fn instants(us: impl IntoIterator<Item = Option<i64>>) -> ArrayRef {
+pub(crate) fn instants(us: impl IntoIterator<Item = Option<i64>>) -> ArrayRef {
     Arc::new(us.into_iter().collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
 }
 
-fn integers(values: impl IntoIterator<Item = Option<i64>>) -> ArrayRef {
+pub(crate) fn integers(values: impl IntoIterator<Item = Option<i64>>) -> ArrayRef {
     Arc::new(values.into_iter().collect::<Int64Array>())
 }
 
-fn floats(values: impl IntoIterator<Item = Option<f64>>) -> ArrayRef {
+pub(crate) fn floats(values: impl IntoIterator<Item = Option<f64>>) -> ArrayRef {
     Arc::new(values.into_iter().collect::<Float64Array>())
 }
 
@@ -52,16 +52,16 @@ fn texts<'a>(values: impl IntoIterator<Item = Option<&'a str>>) -> ArrayRef {
     Arc::new(values.into_iter().collect::<StringArray>())
 }
 
-fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
+pub(crate) fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
     RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true))).unwrap()
 }
 
 /// Facts that are known as soon as they happen.
-fn known_at_once() -> FactTable {
+pub(crate) fn known_at_once() -> FactTable {
     FactTable::new("at", KnownAt::after(TimeDelta::zero()))
 }
 
-async fn collected(rows: DataFrame) -> RecordBatch {
+pub(crate) async fn collected(rows: DataFrame) -> RecordBatch {
     let schema = Arc::new(rows.schema().as_arrow().clone());
     concat_batches(&schema, &rows.collect().await.unwrap()).unwrap()
 }
@@ -142,7 +142,7 @@ fn some_facts() -> impl Strategy<Value = Vec<(Option<i64>, Option<i64>, Option<i
     prop::collection::vec((maybe(0..4), maybe(0..60), maybe(0..5)), 0..50)
 }
 
-fn some_layout() -> impl Strategy<Value = Layout> {
+pub(crate) fn some_layout() -> impl Strategy<Value = Layout> {
     (1..24usize, 1..5usize, 1..5usize).prop_map(|(batch_rows, partitions, tasks)| Layout { batch_rows, partitions, tasks })
 }
 
@@ -182,7 +182,8 @@ fn every_spine_row_comes_back_once_in_its_place() {
             let facts = session.read_table(table(keyed(&facts, KEYED), fact_layout)).unwrap();
             let facts = Facts::new("facts", facts, known_at_once());
             let lookup = || Lookup::of(facts.clone()).on("k").column_as("v", "newest");
-            let window = || Window::of(facts.clone()).on("k").trailing(TimeDelta::seconds(10), [Aggregate::count().named("count")]);
+            let count = || [Aggregate::count().named("count")];
+            let window = || Window::of(facts.clone()).on("k").trailing(TimeDelta::seconds(10), count());
             let check = |rows: &RecordBatch, order: &[i64], how: &str| {
                 assert_eq!(ids(rows), order, "{how}");
                 let [newest, count] = ["newest", "count"].map(|c| rows.column_by_name(c).unwrap().as_primitive::<Int64Type>());
@@ -246,101 +247,6 @@ async fn a_spine_of_many_files_comes_back_in_their_order() {
             assert_eq!(astray, None, "the first row out of place, over {partitions} partitions");
         }
     }
-}
-
-/// A float of any magnitude, now and then none that can be added.
-fn any_value() -> impl Strategy<Value = Option<f64>> {
-    let signed = |x: f64, negative: bool| if negative { -x } else { x };
-    let wide = (1.0..10.0f64, -300..300i32, any::<bool>()).prop_map(move |(x, e, n)| signed(x * 10f64.powi(e), n));
-    let plain = (0..100_000i64, any::<bool>()).prop_map(move |(cents, n)| signed(cents as f64 / 100.0, n));
-    let odd = prop::sample::select(vec![0.0, -0.0, 5e-324, f64::MAX, -f64::MAX, f64::INFINITY, f64::NEG_INFINITY, f64::NAN]);
-    prop_oneof![10 => plain.prop_map(Some), 6 => wide.prop_map(Some), 1 => odd.prop_map(Some), 1 => Just(None)]
-}
-
-/// A fact: key, event time and the delay until it is known, in seconds, and a value.
-type FloatFact = (i64, i64, i64, Option<f64>);
-
-const LONGEST_S: i64 = 60;
-/// The first instant that is asked about; older history ends before the longest window at it begins.
-const FIRST_S: i64 = 100;
-
-fn float_facts(events: std::ops::Range<i64>, at_most: usize) -> impl Strategy<Value = Vec<FloatFact>> {
-    prop::collection::vec((0..3i64, events, prop_oneof![Just(0), 0..40i64], any_value()), 0..at_most)
-}
-
-fn float_batch(facts: &[FloatFact]) -> RecordBatch {
-    batch(vec![
-        ("k", integers(facts.iter().map(|f| Some(f.0)))),
-        ("at", instants(facts.iter().map(|f| Some(f.1 * SECOND_US)))),
-        ("known", instants(facts.iter().map(|f| Some((f.1 + f.2) * SECOND_US)))),
-        ("v", floats(facts.iter().map(|f| f.3))),
-    ])
-}
-
-/// The bits of every aggregate over these facts, by spine row.
-async fn float_answers(spine: &[(i64, i64)], facts: RecordBatch, known: KnownAt, layout: Layout) -> Vec<String> {
-    let session = session(layout);
-    let spine = batch(vec![
-        ("k", integers(spine.iter().map(|row| Some(row.0)))),
-        ("t", instants(spine.iter().map(|row| Some(row.1 * SECOND_US)))),
-    ]);
-    let facts = session.read_table(table(facts, layout)).unwrap();
-    let facts = Facts::new("facts", facts, FactTable::new("at", known));
-    let aggregates = |span: &str| {
-        let all = [
-            Aggregate::count_of("v"),
-            Aggregate::sum("v"),
-            Aggregate::mean("v"),
-            Aggregate::variance("v"),
-            Aggregate::stddev("v"),
-            Aggregate::min("v"),
-            Aggregate::max("v"),
-            Aggregate::median("v"),
-            Aggregate::quantile("v", 0.9),
-            Aggregate::count_distinct("v"),
-            Aggregate::sum("v").filter("v > 0"),
-            Aggregate::last("v"),
-        ];
-        all.into_iter().enumerate().map(|(i, a)| a.named(format!("{span}_{i}"))).collect::<Vec<_>>()
-    };
-    let window = Window::of(facts).on("k");
-    let window = window.trailing(TimeDelta::seconds(7), aggregates("short"));
-    let window = window.trailing(TimeDelta::seconds(LONGEST_S), aggregates("long"));
-    let spine = session.read_table(table(spine, layout)).unwrap();
-    let answer = collected(Spine::new(spine, "t").window([window]).unwrap().into_rows()).await;
-    bit_rows(&answer.project(&(2..answer.num_columns()).collect::<Vec<_>>()).unwrap())
-}
-
-#[test]
-fn floats_depend_on_the_facts_in_the_window_alone() {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let config = ProptestConfig { cases: 32, max_shrink_iters: 100, failure_persistence: None, ..Default::default() };
-    let in_reach = float_facts(FIRST_S - LONGEST_S..FIRST_S + 60, 90);
-    let history = float_facts(-500..FIRST_S - LONGEST_S, 60);
-    let spine = prop::collection::vec((0..3i64, FIRST_S..FIRST_S + 70), 1..20);
-    proptest!(config, |(facts in in_reach, history in history, spine in spine, layout in some_layout(), seed in any::<u64>())| {
-        runtime.block_on(async {
-            let knowledge = || [KnownAt::after(TimeDelta::zero()), KnownAt::after(TimeDelta::seconds(5)), KnownAt::column("known")];
-            for known in knowledge() {
-                let mut facts = facts.clone();
-                facts.sort_by(|a, b| (a.0, a.1, a.2).cmp(&(b.0, b.1, b.2)).then(a.3.partial_cmp(&b.3).unwrap_or(std::cmp::Ordering::Equal)));
-                let plain = float_answers(&spine, float_batch(&facts), known.clone(), PLAIN).await;
-                let mut rng = StdRng::seed_from_u64(seed);
-                facts.shuffle(&mut rng);
-                let found = float_answers(&spine, float_batch(&facts), known.clone(), layout).await;
-                assert_eq!(found, plain, "in another order, {layout:?}, {known:?}");
-                facts.extend(&history);
-                facts.shuffle(&mut rng);
-                let found = float_answers(&spine, float_batch(&facts), known.clone(), layout).await;
-                assert_eq!(found, plain, "with older history, {layout:?}, {known:?}");
-                // Nor does it matter which other rows are asked about at the same time.
-                for (row, expected) in spine.iter().zip(&plain).take(4) {
-                    let alone = float_answers(&[*row], float_batch(&facts), known.clone(), layout).await;
-                    assert_eq!(alone.as_slice(), std::slice::from_ref(expected), "alone, {layout:?}, {known:?}");
-                }
-            }
-        });
-    });
 }
 
 fn clock(text: &str) -> AsOf {
