@@ -4,6 +4,10 @@
 //! ```text
 //! cargo bench --bench peers -- TASK DIR              lookup, windows, taxi, taxi_out, views, zipf
 //! cargo bench --bench peers -- TASK DIR --explain    the plan with its metrics instead (results stay in memory)
+//!
+//! cargo bench --bench peers -- history DIR --generate [even|skewed]   100 M facts in 24 months, 10 M spine rows
+//! cargo bench --bench peers -- history DIR                            the newest fact for each of them, to Parquet
+//! cargo bench --bench peers -- history_windows DIR                    counts and sums over a day and a week
 //! ```
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
@@ -19,14 +23,16 @@ use asof::{
 use chrono::TimeDelta;
 use datafusion::{
     arrow::{
-        array::{Array, ArrayRef, AsArray, RecordBatch},
+        array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, TimestampMicrosecondArray},
         compute::{cast, sum},
         datatypes::{DataType, Float64Type, Int64Type},
     },
     config::TableParquetOptions,
     dataframe::{DataFrame, DataFrameWriteOptions},
+    parquet::{arrow::ArrowWriter, basic::Compression, file::properties::WriterProperties},
     physical_plan::display::DisplayableExecutionPlan,
 };
+use rand::{Rng, SeedableRng, rngs::StdRng};
 
 type Anyhow<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -42,6 +48,9 @@ fn main() -> Anyhow<()> {
         println!("usage: cargo bench --bench peers -- TASK DIR [--explain]");
         return Ok(());
     };
+    if flags.first().is_some_and(|flag| flag == "--generate") {
+        return generate(Path::new(dir), flags.get(1).is_some_and(|keys| keys == "even"));
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(run(task, dir, flags.iter().any(|flag| flag == "--explain")))
 }
@@ -54,7 +63,7 @@ async fn run(task: &str, dir: &str, explain: bool) -> Anyhow<()> {
     if explain {
         return show(rows, start).await;
     }
-    let is_file = matches!(task, "lookup" | "windows" | "taxi_out");
+    let is_file = matches!(task, "lookup" | "windows" | "taxi_out" | "history" | "history_windows");
     let result = match is_file {
         true => {
             let path = format!("{dir}/out_asof_{task}.parquet");
@@ -117,6 +126,20 @@ async fn question(store: &FeatureStore, task: &str, dir: &str) -> Anyhow<DataFra
                 rows.select_columns(&["row_id", "entity_id", "ts", "c1", "s1", "m1", "c7", "s7", "x7"])?
             }
         }
+        "history" | "history_windows" => {
+            store.register_table("facts", &format!("{dir}/facts"), at("event_ts").key("entity_id")).await?;
+            let facts = store.facts("facts", "2030-01-01".parse::<AsOf>()?).await?;
+            let spine = spine(&format!("{dir}/spine.parquet"), "ts").await?;
+            if task == "history" {
+                spine.lookup([Lookup::of(facts).on("entity_id").columns(["f0", "f1", "f2", "f3"])])?.into_rows()
+            } else {
+                let sums =
+                    |name: &str| [Aggregate::count().named(format!("c{name}")), Aggregate::sum("f0").named(format!("s{name}"))];
+                let window = Window::of(facts).on("entity_id");
+                let window = window.trailing(TimeDelta::days(1), sums("1")).trailing(TimeDelta::days(7), sums("7"));
+                spine.window([window])?.into_rows()
+            }
+        }
         "taxi" | "taxi_out" => {
             let pickups = Lookup::of(file("pickups", "ts").await?).on_columns("pu", "k").columns(["mean_fare", "n"]);
             let dropoffs = Lookup::of(file("dropoffs", "ts").await?).on_columns("do", "k").column("n2");
@@ -154,6 +177,8 @@ fn checksum(task: &str, batches: &[RecordBatch]) -> serde_json::Value {
         "lookup" => named(&["f0", "f5"]),
         "windows" => named(&["c1", "s1", "c7", "s7", "x7"]),
         "taxi" | "taxi_out" => named(&["mean_fare", "n2"]),
+        "history" => named(&["f0", "f3"]),
+        "history_windows" => named(&["c1", "s1", "c7", "s7"]),
         "views" => named(&["v0_0", "v9_2"]),
         _ => {
             let found: usize = column("val_right").iter().map(|a| a.len() - a.null_count()).sum();
@@ -167,6 +192,53 @@ fn peak_mb() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) / 1024
+}
+
+const HISTORY_MONTHS: i64 = 24;
+const HISTORY_FACTS: usize = 100_000_000;
+const HISTORY_SPINE: usize = 10_000_000;
+const HISTORY_KEYS: f64 = 100_000.0;
+const MONTH_US: i64 = 2_629_746_000_000;
+
+/// Facts and a spine from a seed: about 1,000 facts a key where keys are even; where they are skewed the first hundredth of
+/// the keys has a third of the facts.
+fn generate(dir: &Path, is_even: bool) -> Anyhow<()> {
+    let mut rng = StdRng::seed_from_u64(5);
+    let key = move |rng: &mut StdRng| {
+        let x: f64 = rng.random();
+        (HISTORY_KEYS * if is_even { x } else { x.powi(4) }) as i64
+    };
+    let start_us = 1_356_998_400_000_000;
+    let times = |values: Vec<i64>| Arc::new(TimestampMicrosecondArray::from(values)) as ArrayRef;
+    let mut values = StdRng::seed_from_u64(6);
+    let mut write = |path: String, first_us: i64, span_us: i64, rows: usize, columns: usize| -> Anyhow<()> {
+        let mut at: Vec<i64> = (0..rows).map(|_| first_us + rng.random_range(0..span_us)).collect();
+        if columns > 0 {
+            at.sort_unstable();
+        }
+        let keys: Int64Array = (0..rows).map(|_| key(&mut rng)).collect::<Vec<i64>>().into();
+        let mut named: Vec<(String, ArrayRef)> =
+            vec![("entity_id".into(), Arc::new(keys)), (if columns > 0 { "event_ts" } else { "ts" }.into(), times(at))];
+        for column in 0..columns {
+            let floats: Float64Array =
+                (0..rows).map(|_| f64::from(values.random_range(0..10_000)) / 100.0).collect::<Vec<_>>().into();
+            named.push((format!("f{column}"), Arc::new(floats)));
+        }
+        let batch = RecordBatch::try_from_iter(named)?;
+        std::fs::create_dir_all(Path::new(&path).parent().unwrap())?;
+        let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
+        let mut writer = ArrowWriter::try_new(std::fs::File::create(path)?, batch.schema(), Some(properties))?;
+        writer.write(&batch)?;
+        writer.close()?;
+        Ok(())
+    };
+    for month in 0..HISTORY_MONTHS {
+        let path = dir.join(format!("facts/month={}/part-0.parquet", month + 1));
+        let rows = HISTORY_FACTS / HISTORY_MONTHS as usize;
+        write(path.to_string_lossy().into(), start_us + month * MONTH_US, MONTH_US, rows, 4)?;
+    }
+    let path = dir.join("spine.parquet").to_string_lossy().into();
+    write(path, start_us + MONTH_US, (HISTORY_MONTHS - 1) * MONTH_US, HISTORY_SPINE, 0)
 }
 
 async fn show(rows: DataFrame, start: Instant) -> Anyhow<()> {
