@@ -205,9 +205,28 @@ impl FeatureStore {
 
     /// A SQL query over the catalog's tables that sees nothing at or after `as_of`.
     ///
+    /// Beside DataFusion's SQL it knows `ASOF JOIN`, the closest fact to each row's own instant, and `trailing`, aggregates
+    /// over windows that end there: see [`temporal::sql`](crate::temporal::sql).
+    ///
+    /// ```no_run
+    /// # async fn ask(store: asof::FeatureStore) -> asof::Result<()> {
+    /// let as_of = "2014-11-01".parse()?;
+    /// // The last fare of the zone that was known before each ride began.
+    /// let last = "SELECT r.*, t.fare_amount AS last_fare FROM rides AS r \
+    ///             ASOF JOIN nyc_taxi AS t MATCH_CONDITION (r.began > t.pickup_at) ON r.zone = t.pickup_zone";
+    /// store.sql(last, as_of).await?.show().await?;
+    /// // Trips of the zone in the day before, and their mean fare.
+    /// let day = "SELECT * FROM trailing('rides', 'began', 'nyc_taxi', 'zone = pickup_zone', \
+    ///            '1 day', 'count(*) AS trips_1d, avg(fare_amount) AS mean_fare_1d')";
+    /// store.sql(day, as_of).await?.show().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::UnknownTable`] for a table that is not registered, [`Error::Volatile`] for functions such as `now()`,
-    /// [`Error::Query`] for SQL that cannot be planned or is no query.
+    /// [`Error::Definition`], [`Error::ColumnType`] and [`Error::UnknownColumn`] for an `ASOF JOIN` or `trailing` that cannot
+    /// be meant, [`Error::Query`] for SQL that cannot be planned or is no query.
     pub async fn sql(&self, sql: &str, as_of: AsOf) -> Result<DataFrame> {
         let m = &self.materializer;
         let mut sources = Vec::new();

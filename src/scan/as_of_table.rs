@@ -26,7 +26,7 @@ use super::{
     guard::{GuardExec, Pruned, Rule},
 };
 use crate::{
-    catalog::{Column, FileEntry, TableVersion},
+    catalog::{Column, FactTable, FileEntry, TableVersion},
     error::{Error, Result},
     storage::Location,
     time::{AsOf, Cutoff},
@@ -84,6 +84,11 @@ impl AsOfTable {
 
     pub(crate) fn place(&self) -> &Location {
         &self.place
+    }
+
+    /// What is declared of the table: how its times are read, and when its facts could be known.
+    pub(crate) fn declared(&self) -> &FactTable {
+        self.version.declared()
     }
 
     fn pruned(&self) -> Pruned {

@@ -9,7 +9,7 @@ mod view;
 mod visibility;
 
 pub(crate) use as_of_table::AsOfTable;
-pub(crate) use query::{plan_is_rowwise, query, refuse_volatile_expression, table, tables_in};
+pub(crate) use query::{Sources, plan_is_rowwise, query, refuse_volatile_expression, table, tables_in};
 pub(crate) use spool::Spool;
 pub use view::AsOfView;
 pub(crate) use view::{Batches, Replay, ViewParts};

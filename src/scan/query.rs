@@ -1,4 +1,4 @@
-//! SQL over fact tables as of an instant.
+//! SQL over fact tables as of an instant; what is SQL about instants themselves is the business of `temporal::sql`.
 //! It refuses what could answer differently tomorrow: volatile functions, and any statement that is not a query.
 
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use crate::{
     engine::{CATALOG, Engine, Parallelism},
     error::{Error, Result},
     name::TableName,
+    temporal,
 };
 
 /// The tables that a query may name.
@@ -28,15 +29,15 @@ pub(crate) type Sources = Vec<(TableName, AsOfTable)>;
 /// Functions that read the clock but do not call themselves volatile, since they hold still within one query.
 const CLOCK_FUNCTIONS: [&str; 5] = ["now", "current_timestamp", "current_date", "current_time", "today"];
 
-/// The tables that a query names, those of `information_schema` and its own common table expressions left out.
+/// The tables that a query names, also in the arguments of `trailing`; those of `information_schema` and its own common table expressions left out.
 ///
 /// # Errors
 /// [`Error::Query`] when the text is not one SQL statement, [`Error::InvalidName`] when a table cannot exist.
 pub(crate) fn tables_in(sql: &str) -> Result<Vec<TableName>> {
     let state = SessionContext::new().state();
     let dialect = state.config_options().sql_parser.dialect;
-    let statement = state.sql_to_statement(sql, &dialect)?;
-    let mut names = Vec::new();
+    let mut statement = state.sql_to_statement(sql, &dialect)?;
+    let mut names = temporal::sql::take_tables(&mut statement)?;
     for reference in state.resolve_table_references(&statement)? {
         let schema = reference.schema();
         if schema == Some("information_schema") {
@@ -61,12 +62,13 @@ pub(crate) async fn query(
     sources: Sources,
     sql: &str,
 ) -> Result<DataFrame> {
-    let session = session(engine, parallelism, sources)?;
-    let plan = session.state().create_logical_plan(sql).await?;
+    let session = session(engine, parallelism, sources.clone())?;
+    temporal::sql::register(&session, sources);
+    let plan = temporal::sql::plan(&session, sql).await?;
     let only_queries = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     only_queries.verify_plan(&plan)?;
     refuse_volatile(subject, &plan)?;
-    Ok(session.execute_logical_plan(plan).await?)
+    temporal::sql::rows(&session, plan).await
 }
 
 /// All rows of one table.

@@ -23,6 +23,7 @@ mod random_cases;
 mod real_data;
 mod s3;
 mod s3_server;
+mod sql;
 mod support;
 #[path = "../../examples/data/taxi.rs"]
 #[allow(dead_code, unreachable_pub)]

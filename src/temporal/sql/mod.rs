@@ -1,0 +1,206 @@
+//! The temporal questions in SQL: `ASOF JOIN` looks up, `trailing` aggregates over windows.
+//! It refuses what would have to guess: keys that are no equality of columns, instants of unlike kinds, windows of months.
+//!
+//! Both work in [`FeatureStore::sql`](crate::FeatureStore::sql) and in the extract of a set of rows
+//! ([`FeatureSet::rows`](crate::FeatureSet::rows)), at any place of a query: in common table expressions, in subqueries, in
+//! the arms of a `UNION`. The as-of of the query cuts every table first; what follows is about the facts that are left.
+//!
+//! # `ASOF JOIN`: the closest fact
+//!
+//! ```sql
+//! SELECT ... FROM a ASOF JOIN b MATCH_CONDITION (a.ts > b.ts) [ON a.k = b.k AND ... | USING (k, ...)]
+//! ```
+//!
+//! One row for each row of `a`, with the columns of `a` and then those of `b`: the row of `b` with the same keys that is
+//! closest to `a.ts` on the side that the comparison names, or NULLs when there is none.
+//!
+//! | condition | the row of `b` |
+//! |---|---|
+//! | `a.ts > b.ts` | the newest before `a.ts` |
+//! | `a.ts >= b.ts` | the newest before `a.ts` or at it |
+//! | `a.ts < b.ts` | the next after `a.ts` |
+//! | `a.ts <= b.ts` | the next after `a.ts` or at it |
+//!
+//! The sides of the comparison, and of each `=`, may be swapped. A NULL key or instant matches nothing. Without `ON` and
+//! `USING` all rows of `b` are compared; with `USING`, `b.k` remains a column of its own. Of rows with one instant the
+//! tie-break columns decide, then the values of the columns that the query uses, the larger first: never the order of files.
+//!
+//! **What could be known.** When `b` is a table of the catalog itself (under any alias), `b.ts` is its declared event
+//! time and the comparison looks backward, then the table's whole declaration holds: its known-at column or delay is
+//! compared with `a.ts` as the event time is, corrections replace what they correct, tie-breaks decide. A fare that was not
+//! known at `a.ts` is not in the row, and `EXPLAIN` prints the rule. A subquery that selects the columns
+//! (`ASOF JOIN (SELECT ... FROM b) AS b`, an alias that renames columns, a common table expression), another column than the
+//! event time, or a look forward gets the plain meaning: only the times that are written there are compared. Looking forward is looking into the future of `a.ts`, although never
+//! beyond the as-of of the query: it makes labels, not features.
+//!
+//! **Instants** are both timestamps or dates, of any unit and compared exactly, or both `BIGINT`, compared as numbers. (The
+//! unit that a catalog table declares for its epochs counts: two declared units are converted, and epochs of a declared unit
+//! can be compared with timestamps.) A time without a zone is read as UTC; but where `b` is a catalog table with a declared
+//! zone, it is read by that clock, as is a zone-less `a.ts` unless its own table declares another.
+//!
+//! Filters and inequalities do not belong into `ON`: they would be about the rows that may match, so they belong into a
+//! subquery, `ASOF JOIN (SELECT * FROM b WHERE ...) AS b`.
+//!
+//! A `WHERE` over the joined rows is applied after the join, as everywhere; one that is about `a` alone saves work in a
+//! subquery of `a`.
+//!
+//! # `trailing`: aggregates over windows
+//!
+//! ```sql
+//! trailing(spine, instant, facts, keys, length, aggregates [, length, aggregates ...])
+//! ```
+//!
+//! A table function whose arguments are all texts. It yields the rows of `spine`, in their order, and beside their columns
+//! one for each aggregate over the facts of the row's entity that were visible strictly before its instant and happened in
+//! `[instant - length, instant)`. It is [`Spine::window`](super::Spine::window) over tables of the catalog, with all that
+//! `facts` declares: known-at or delay, zone, identity, tie-breaks.
+//!
+//! | argument | is | example |
+//! |---|---|---|
+//! | `spine` | a table of the catalog | `'rides'` |
+//! | `instant` | its column of instants; zone-less ones are read by its declared zone | `'pickup_at'` |
+//! | `facts` | a table of the catalog | `'nyc_taxi'` |
+//! | `keys` | columns of both tables, or pairs *spine = facts* | `'zone = pickup_zone, vendor'` |
+//! | `length` | an interval of fixed length, or `'all'` for everything before | `'7 days'`, `'1 hour 30 minutes'` |
+//! | `aggregates` | as below, by commas | `'count(*) AS n, avg(fare) FILTER (WHERE tip > 0) AS m'` |
+//!
+//! Aggregates are `count(*)`, `count(x)`, `count(DISTINCT x)`, `sum(x)`, `avg(x)` or `mean(x)`, `var_samp(x)` or
+//! `variance(x)`, `stddev_samp(x)` or `stddev(x)`, `min(x)`, `max(x)`, `first_value(x)` or `first(x)`, `last_value(x)` or
+//! `last(x)`, `last_k(x, 3)`, `median(x)` and `quantile(x, 0.9)`, with what [`Aggregate`](super::Aggregate) says about each.
+//! `x` is a column of the facts; each may have a `FILTER (WHERE ...)` over these columns and a name, `AS n`. Names are
+//! written as in SQL: lower case unless in double quotes.
+//!
+//! # Example
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use asof::{AsOf, FeatureStore, catalog::{FactTable, KnownAt}, ingest::Ingest};
+//! use datafusion::arrow::util::pretty::pretty_format_batches;
+//!
+//! # let dir = tempfile::tempdir()?;
+//! # let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+//! // Rides, whose fare is known when they end, and requests, known at once.
+//! std::fs::write(path("rides.csv"), "\
+//! began,ended,zone,fare
+//! 2014-11-03T08:00:00Z,2014-11-03T08:20:00Z,161,9.5
+//! 2014-11-03T08:30:00Z,2014-11-03T09:10:00Z,161,31.5
+//! ")?;
+//! std::fs::write(path("requests.csv"), "\
+//! at,zone
+//! 2014-11-03T09:00:00Z,161
+//! 2014-11-03T10:00:00Z,161
+//! ")?;
+//! let store = FeatureStore::open("memory://sql").await?;
+//! let rides = FactTable::new("began", KnownAt::column("ended"));
+//! let requests = FactTable::new("at", KnownAt::after(chrono::TimeDelta::zero()));
+//! store.ingest(&Ingest::new("rides", rides)?.from(path("rides.csv"))).await?;
+//! store.ingest(&Ingest::new("requests", requests)?.from(path("requests.csv"))).await?;
+//!
+//! let as_of: AsOf = "2014-12-01".parse()?;
+//! // At nine the ride of half past eight is under way: its fare is not known.
+//! let last = "SELECT q.at, r.fare FROM requests AS q \
+//!             ASOF JOIN rides AS r MATCH_CONDITION (q.at > r.began) ON q.zone = r.zone ORDER BY q.at";
+//! let rows = store.sql(last, as_of).await?.collect().await?;
+//! assert_eq!(pretty_format_batches(&rows)?.to_string(), "\
+//! +----------------------+------+
+//! | at                   | fare |
+//! +----------------------+------+
+//! | 2014-11-03T09:00:00Z | 9.5  |
+//! | 2014-11-03T10:00:00Z | 31.5 |
+//! +----------------------+------+");
+//!
+//! let window = "SELECT at, rides, mean_fare FROM trailing('requests', 'at', 'rides', 'zone', \
+//!               '1 day', 'count(*) AS rides, avg(fare) AS mean_fare') ORDER BY at";
+//! let rows = store.sql(window, as_of).await?.collect().await?;
+//! assert_eq!(pretty_format_batches(&rows)?.to_string(), "\
+//! +----------------------+-------+-----------+
+//! | at                   | rides | mean_fare |
+//! +----------------------+-------+-----------+
+//! | 2014-11-03T09:00:00Z | 1     | 9.5       |
+//! | 2014-11-03T10:00:00Z | 2     | 20.5      |
+//! +----------------------+-------+-----------+");
+//! # Ok(())
+//! # }
+//! ```
+
+use std::{ops::ControlFlow, sync::Arc};
+
+use datafusion::{
+    common::tree_node::TreeNodeRecursion,
+    dataframe::DataFrame,
+    logical_expr::LogicalPlan,
+    prelude::SessionContext,
+    sql::{
+        parser::Statement,
+        sqlparser::ast::{Ident, Statement as SqlStatement, VisitMut, VisitorMut},
+    },
+};
+
+use super::planner;
+use crate::{
+    error::{Error, Result},
+    name::TableName,
+    scan::Sources,
+};
+
+mod asof_join;
+mod trailing;
+
+/// The tables that a statement names in the arguments of `trailing`. The calls are gone from it afterwards: what is left
+/// names tables only as DataFusion expects it.
+pub(crate) fn take_tables(statement: &mut Statement) -> Result<Vec<TableName>> {
+    let mut taking = trailing::TableNames::default();
+    visit(statement, &mut taking)?;
+    Ok(taking.into_names())
+}
+
+/// Makes `trailing` known to a session, over these tables.
+pub(crate) fn register(session: &SessionContext, sources: Sources) {
+    session.register_udtf(trailing::NAME, Arc::new(trailing::Trailing::over(sources)));
+}
+
+/// Plans one statement.
+pub(crate) async fn plan(session: &SessionContext, sql: &str) -> Result<LogicalPlan> {
+    let state = session.state();
+    let mut statement = state.sql_to_statement(sql, &state.config_options().sql_parser.dialect)?;
+    visit(&mut statement, &mut trailing::LowerCase)?;
+    let mut marking = asof_join::Marking::default();
+    visit(&mut statement, &mut marking)?;
+    if !marking.found {
+        return Ok(state.statement_to_plan(statement).await?);
+    }
+    session.register_udf(asof_join::marker());
+    let plan = session.state().statement_to_plan(statement).await?;
+    asof_join::resolve(plan)
+}
+
+/// The rows of a plan that [`plan`] made; a plan without our operators runs as DataFusion would run it.
+pub(crate) async fn rows(session: &SessionContext, plan: LogicalPlan) -> Result<DataFrame> {
+    let mut asks = false;
+    plan.apply_with_subqueries(|node| {
+        asks |= matches!(node, LogicalPlan::Extension(_));
+        Ok(if asks { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    match asks {
+        true => Ok(DataFrame::new(planner::extended(session.state()), plan)),
+        false => Ok(session.execute_logical_plan(plan).await?),
+    }
+}
+
+fn visit<V: VisitorMut<Break = Error>>(statement: &mut Statement, visitor: &mut V) -> Result<()> {
+    match statement {
+        Statement::Explain(explain) => visit(&mut explain.statement, visitor),
+        Statement::Statement(inner) => match SqlStatement::visit(inner, visitor) {
+            ControlFlow::Break(error) => Err(error),
+            ControlFlow::Continue(()) => Ok(()),
+        },
+        // No queries; they are refused once they are planned.
+        Statement::CreateExternalTable(_) | Statement::CopyTo(_) | Statement::Reset(_) => Ok(()),
+    }
+}
+
+/// What an identifier names.
+fn name(ident: &Ident) -> String {
+    if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_ascii_lowercase() }
+}

@@ -1,0 +1,612 @@
+//! The temporal operators in SQL: `ASOF JOIN` and `trailing`, against rows worked out by hand and against the same questions
+//! asked from Rust.
+
+use std::{path::Path, sync::Arc};
+
+use asof::{
+    Aggregate, AsOf, Error, FeatureSet, FeatureStore, Resources, StoreOptions,
+    catalog::{FactTable, KnownAt, TimeColumn},
+    encoder::Number,
+    temporal::{Spine, Window},
+    time::TimeUnit,
+};
+use chrono::TimeDelta;
+use datafusion::arrow::{
+    array::{ArrayRef, Float64Array, Int64Array, StringArray, TimestampSecondArray},
+    util::pretty::pretty_format_batches,
+};
+use tempfile::TempDir;
+
+use crate::{
+    support::{answer, bits, cells, instant, store_of, store_with, temp_dir, trip, write_parquet},
+    times::utc_micros,
+};
+
+const END: &str = "2015-01-01";
+
+fn end() -> AsOf {
+    instant(END)
+}
+
+/// Left rows and right rows of entity 1 at the same and at neighbouring seconds, and what has no match.
+const SIDES: &str = "WITH a(id, k, ts) AS (VALUES
+        (1, 1, TIMESTAMP '2014-01-01 00:00:10'), (2, 1, TIMESTAMP '2014-01-01 00:00:20'), (3, 1, TIMESTAMP '2014-01-01 00:00:30'),
+        (4, NULL, TIMESTAMP '2014-01-01 00:00:20'), (5, 2, TIMESTAMP '2014-01-01 00:00:20'), (6, 1, NULL)),
+    b(k, ts, v) AS (VALUES
+        (1, TIMESTAMP '2014-01-01 00:00:09', 'nine'), (1, TIMESTAMP '2014-01-01 00:00:10', 'ten'),
+        (1, TIMESTAMP '2014-01-01 00:00:21', 'twenty-one'), (1, TIMESTAMP '2014-01-01 00:00:30', 'thirty'),
+        (NULL, TIMESTAMP '2014-01-01 00:00:15', 'nobody'), (1, NULL, 'never'), (3, TIMESTAMP '2014-01-01 00:00:15', 'other'))";
+
+async fn memory() -> FeatureStore {
+    let root = temp_dir();
+    store_with(root.path(), StoreOptions::default().cache_in_memory()).await
+}
+
+/// A table of the catalog with these columns.
+async fn table(store: &FeatureStore, dir: &Path, name: &str, declared: FactTable, columns: &[(&str, ArrayRef)]) {
+    write_parquet(&dir.join(name).join("facts.parquet"), columns, None);
+    store.register_table(name, dir.join(name).to_str().unwrap(), declared).await.unwrap();
+}
+
+fn ints(values: impl IntoIterator<Item = i64>) -> ArrayRef {
+    Arc::new(Int64Array::from_iter_values(values))
+}
+
+fn floats(values: impl IntoIterator<Item = f64>) -> ArrayRef {
+    Arc::new(Float64Array::from_iter_values(values))
+}
+
+fn at_once(event: impl Into<TimeColumn>) -> FactTable {
+    FactTable::new(event, KnownAt::after(TimeDelta::zero()))
+}
+
+const MINUTE: i64 = 60_000_000;
+
+fn minute(minutes: i64) -> i64 {
+    instant("2014-06-01").micros() + minutes * MINUTE
+}
+
+/// `rides` (a spine: zone and instant) and `fares` (event, known ten minutes later, zone, amount).
+async fn rides_and_fares() -> (TempDir, FeatureStore) {
+    let (dir, store) = (temp_dir(), memory().await);
+    let rides = [(1, 5), (1, 10), (1, 11), (1, 20), (2, 20), (3, 20)];
+    let columns: [(&str, ArrayRef); 3] =
+        [("id", ints(1..=6)), ("zone", ints(rides.map(|(zone, _)| zone))), ("at", utc_micros(rides.map(|(_, at)| minute(at))))];
+    table(&store, dir.path(), "rides", at_once("at"), &columns).await;
+    let fares = [(1, 0, 10.0), (1, 10, 20.0), (1, 19, 30.0), (2, 1, 40.0), (2, 1, 41.0)];
+    let columns: [(&str, ArrayRef); 5] = [
+        ("pickup_zone", ints(fares.map(|f| f.0))),
+        ("began", utc_micros(fares.map(|f| minute(f.1)))),
+        ("ended", utc_micros(fares.map(|f| minute(f.1 + 10)))),
+        ("amount", floats(fares.map(|f| f.2))),
+        ("unused", ints([0; 5])),
+    ];
+    table(&store, dir.path(), "fares", FactTable::new("began", KnownAt::column("ended")), &columns).await;
+    (dir, store)
+}
+
+#[tokio::test]
+async fn the_four_comparisons_and_their_boundaries() {
+    let store = memory().await;
+    let expected = [
+        (">", "<", ["1 nine", "2 ten", "3 twenty-one"]),
+        (">=", "<=", ["1 ten", "2 ten", "3 thirty"]),
+        ("<", ">", ["1 twenty-one", "2 twenty-one", "3"]),
+        ("<=", ">=", ["1 ten", "2 twenty-one", "3 thirty"]),
+    ];
+    for (operator, mirrored, rows) in expected {
+        for condition in [format!("a.ts {operator} b.ts"), format!("((b.ts {mirrored} a.ts))")] {
+            for on in ["ON a.k = b.k", "ON b.k = a.k", "ON (a.k = b.k)", "USING (k)"] {
+                let sql = format!("{SIDES} SELECT id, v FROM a ASOF JOIN b MATCH_CONDITION ({condition}) {on} ORDER BY id");
+                let rows = rows.iter().map(ToString::to_string).chain(["4", "5", "6"].map(str::to_owned));
+                let found = cells(&store, &sql, end()).await;
+                assert_eq!(found.iter().map(|row| row.trim()).collect::<Vec<_>>(), rows.collect::<Vec<_>>(), "{condition} {on}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_columns_are_those_of_the_left_join() {
+    let store = memory().await;
+    for on in ["ON a.k = b.k", "USING (k)", ""] {
+        let sql = format!("{SIDES} SELECT * FROM a ASOF JOIN b MATCH_CONDITION (a.ts > b.ts) {on}");
+        let rows = store.sql(&sql, end()).await.unwrap();
+        let join = format!("{SIDES} SELECT * FROM a LEFT JOIN b ON a.k = b.k");
+        let join = store.sql(&join, end()).await.unwrap();
+        assert_eq!(rows.schema().columns(), join.schema().columns(), "{on}");
+        assert_eq!(rows.schema().as_arrow(), join.schema().as_arrow(), "{on}");
+        assert_eq!(rows.count().await.unwrap(), 6);
+    }
+}
+
+#[tokio::test]
+async fn without_a_key_all_rows_are_compared() {
+    let store = memory().await;
+    let sql = format!("{SIDES} SELECT a.id, b.v FROM a ASOF JOIN b MATCH_CONDITION (a.ts >= b.ts) ORDER BY a.id");
+    let found = cells(&store, &sql, end()).await;
+    assert_eq!(found[..5], ["1 ten", "2 other", "3 thirty", "4 other", "5 other"]);
+    assert_eq!(found[5].trim(), "6");
+}
+
+#[tokio::test]
+async fn several_keys_with_other_names_are_compared_column_by_column() {
+    let store = memory().await;
+    let sql = "WITH a(x, y, ts) AS (VALUES ('a', 'bc', DATE '2014-01-02'), ('ab', 'c', DATE '2014-01-02'), ('ab', NULL, DATE '2014-01-02')),
+        b(u, v, ts, n) AS (VALUES ('ab', 'c', TIMESTAMP '2014-01-01 23:59:59', 1), ('a', 'bc', TIMESTAMP '2014-01-02 00:00:00', 2))
+        SELECT x, y, n FROM a ASOF JOIN b MATCH_CONDITION (a.ts > b.ts) ON v = y AND a.x = b.u ORDER BY x, y";
+    assert_eq!(cells(&store, sql, end()).await, ["a bc ", "ab c 1", "ab  "]);
+}
+
+#[tokio::test]
+async fn a_join_stands_wherever_a_table_may() {
+    let store = memory().await;
+    let join = "SELECT a.id, b.v FROM a ASOF JOIN b MATCH_CONDITION (a.ts > b.ts) ON a.k = b.k";
+    let rows = ["1 nine", "2 ten", "3 twenty-one"];
+    let queries = [
+        format!("{SIDES}, j AS ({join}) SELECT * FROM j WHERE v IS NOT NULL ORDER BY id"),
+        format!("{SIDES} SELECT * FROM ({join}) AS j WHERE v IS NOT NULL ORDER BY id"),
+        format!("{SIDES} SELECT * FROM ({join} WHERE id < 2 UNION ALL {join} WHERE id IN (2, 3)) ORDER BY id"),
+        format!("{SIDES} SELECT id, (SELECT max(v) FROM ({join}) AS j WHERE j.id = a.id) AS v FROM a WHERE id < 4 ORDER BY id"),
+        format!(
+            "{SIDES} SELECT a.id, b.v FROM a JOIN (a AS c ASOF JOIN b MATCH_CONDITION (c.ts > b.ts) ON c.k = b.k) ON a.id = c.id \
+             WHERE a.id < 4 ORDER BY a.id"
+        ),
+        format!(
+            "{SIDES} SELECT id, n.v FROM a LEFT ANTI JOIN b ON a.k > b.k \
+             ASOF JOIN b AS n MATCH_CONDITION (a.ts > n.ts) ON a.k = n.k WHERE v IS NOT NULL ORDER BY id"
+        ),
+        format!(
+            "{SIDES} SELECT id, v FROM (SELECT id, k AS own, ts AS at FROM a) asof join (SELECT k, ts, v FROM b) \
+             match_condition (at > ts) ON own = k WHERE v IS NOT NULL ORDER BY id"
+        ),
+    ];
+    for sql in queries {
+        assert_eq!(cells(&store, &sql, end()).await, rows, "{sql}");
+    }
+    let exists = format!("{SIDES} SELECT id FROM a WHERE id IN (SELECT j.id FROM ({join}) AS j WHERE j.v = 'ten')");
+    assert_eq!(cells(&store, &exists, end()).await, ["2"]);
+}
+
+#[tokio::test]
+async fn joins_follow_each_other_and_join_both_names_of_one_table() {
+    let store = memory().await;
+    let sql = format!(
+        "{SIDES} SELECT id, x.v, y.v, z.v FROM a \
+         ASOF JOIN b AS x MATCH_CONDITION (a.ts > x.ts) ON a.k = x.k \
+         ASOF JOIN b AS y MATCH_CONDITION (x.ts > y.ts) USING (k) \
+         ASOF JOIN b AS z MATCH_CONDITION (a.ts < z.ts) \
+         WHERE id <= 3 ORDER BY id"
+    );
+    // `USING (k)` after two tables with a `k` does not say which.
+    let refused = store.sql(&sql, end()).await.unwrap_err().to_string();
+    assert!(refused.contains("`k`") && refused.contains("several"), "{refused}");
+    let sql = sql.replace("USING (k)", "ON y.k = x.k");
+    let rows = ["1 nine  other", "2 ten nine twenty-one", "3 twenty-one ten"];
+    assert_eq!(cells(&store, &sql, end()).await.iter().map(|row| row.trim()).collect::<Vec<_>>(), rows);
+}
+
+#[tokio::test]
+async fn a_right_side_may_itself_be_joined() {
+    let store = memory().await;
+    let sql = format!(
+        "{SIDES} SELECT id, b.v, c.k FROM a ASOF JOIN (b JOIN (SELECT k, v FROM b) AS c ON b.v = c.v) \
+         MATCH_CONDITION (a.ts > b.ts) ON a.k = c.k WHERE id <= 2 ORDER BY id"
+    );
+    assert_eq!(cells(&store, &sql, end()).await, ["1 nine 1", "2 ten 1"]);
+}
+
+#[tokio::test]
+async fn of_equal_instants_the_values_decide_and_not_the_order_of_rows() {
+    let store = memory().await;
+    for rows in ["(1, 10, 3), (1, 10, 7), (1, 10, 5)", "(1, 10, 7), (1, 10, 5), (1, 10, 3)"] {
+        let sql = format!(
+            "SELECT b.v FROM (VALUES (1, 11)) AS a(k, t) ASOF JOIN (VALUES {rows}) AS b(k, t, v) MATCH_CONDITION (t1 > t2) ON a.k = b.k"
+        );
+        assert_eq!(cells(&store, &sql.replace("t1", "a.t").replace("t2", "b.t"), end()).await, ["7"]);
+    }
+}
+
+#[tokio::test]
+async fn only_the_needed_columns_of_the_right_table_are_read() {
+    let (_dir, store) = rides_and_fares().await;
+    let sql =
+        "EXPLAIN SELECT r.id, f.amount FROM rides r ASOF JOIN fares f MATCH_CONDITION (r.at > f.began) ON r.zone = f.pickup_zone";
+    let plan = answer(&store, sql, end()).await.unwrap();
+    assert!(
+        plan.contains("AsOfLookup: at=r.at, table `fares` on [r.zone = pickup_zone], visible=[began < at and ended < at]"),
+        "{plan}"
+    );
+    assert!(plan.contains("amount") && !plan.contains("unused"), "{plan}");
+    for explain in ["EXPLAIN VERBOSE", "EXPLAIN ANALYZE"] {
+        let plan = answer(&store, &sql.replace("EXPLAIN", explain), end()).await.unwrap();
+        assert!(plan.contains("AsOfLookup"), "{plan}");
+    }
+    let without = answer(&store, "EXPLAIN SELECT r.id FROM rides r JOIN fares f ON r.zone = f.pickup_zone", end()).await.unwrap();
+    assert!(!without.contains("AsOfLookup"), "{without}");
+}
+
+#[tokio::test]
+async fn a_table_of_the_catalog_hides_what_was_not_known() {
+    let (_dir, store) = rides_and_fares().await;
+    let asof = |right: &str, operator: &str| {
+        format!(
+            "SELECT r.id, f.amount FROM rides AS r ASOF JOIN {right} AS f MATCH_CONDITION (r.at {operator} f.began) \
+             ON r.zone = f.pickup_zone ORDER BY r.id"
+        )
+    };
+    let trimmed = |rows: Vec<String>| rows.iter().map(|row| row.trim().to_owned()).collect::<Vec<_>>();
+    // Fares of minute 0, 10 and 19 are known at 10, 20 and 29.
+    let known = trimmed(cells(&store, &asof("fares", ">"), end()).await);
+    assert_eq!(known, ["1", "2", "3 10.0", "4 10.0", "5 41.0", "6"]);
+    let at_last = trimmed(cells(&store, &asof("fares", ">="), end()).await);
+    assert_eq!(at_last, ["1", "2 10.0", "3 10.0", "4 20.0", "5 41.0", "6"]);
+    let bare = "SELECT id, amount FROM rides ASOF JOIN fares MATCH_CONDITION (at > began) ON zone = pickup_zone ORDER BY id";
+    assert_eq!(trimmed(cells(&store, bare, end()).await), known);
+    // A subquery means what is written: the event times alone are compared.
+    let plain = trimmed(cells(&store, &asof("(SELECT pickup_zone, began, amount FROM fares)", ">"), end()).await);
+    assert_eq!(plain, ["1 10.0", "2 10.0", "3 20.0", "4 30.0", "5 41.0", "6"]);
+    // So does another column than the event time, and a look forward.
+    let by_end = asof("fares", ">").replace("f.began", "f.ended");
+    assert_eq!(trimmed(cells(&store, &by_end, end()).await), ["1", "2", "3 10.0", "4 10.0", "5 41.0", "6"]);
+    let next = trimmed(cells(&store, &asof("fares", "<"), end()).await);
+    assert_eq!(next, ["1 20.0", "2 30.0", "3 30.0", "4", "5", "6"]);
+    // The same as from Rust.
+    let spine = store.sql("SELECT * FROM rides", end()).await.unwrap();
+    let fares = store.facts("fares", end()).await.unwrap();
+    let lookup = asof::temporal::Lookup::of(fares).on_columns("zone", "pickup_zone").column("amount");
+    let rows = Spine::new(spine, "at").lookup([lookup]).unwrap().into_rows();
+    let rows = rows.select_columns(&["id", "amount"]).unwrap().collect().await.unwrap();
+    let sql = store.sql(&asof("fares", ">"), end()).await.unwrap().collect().await.unwrap();
+    assert_eq!(pretty_format_batches(&rows).unwrap().to_string(), pretty_format_batches(&sql).unwrap().to_string());
+}
+
+#[tokio::test]
+async fn delays_tie_breaks_and_corrections_are_applied_too() {
+    let (dir, store) = (temp_dir(), memory().await);
+    let spine: [(&str, ArrayRef); 2] = [("k", ints([1; 4])), ("at", utc_micros([4, 6, 16, 30].map(minute)))];
+    table(&store, dir.path(), "spine", at_once("at"), &spine).await;
+    let columns: [(&str, ArrayRef); 5] = [
+        ("k", ints([1; 4])),
+        ("t", utc_micros([0, 10, 10, 0].map(minute))),
+        ("known", utc_micros([0, 10, 10, 20].map(minute))),
+        ("v", ints([5, 9, 7, 1])),
+        ("rank", ints([0, 1, 2, 0])),
+    ];
+    let sql = |facts: &str| {
+        format!("SELECT a.at, b.v FROM spine AS a ASOF JOIN {facts} AS b MATCH_CONDITION (a.at > b.t) ON a.k = b.k ORDER BY a.at")
+    };
+    let values = async |facts: &str| {
+        let rows = cells(&store, &sql(facts), end()).await;
+        rows.iter().map(|row| row.split(' ').nth(1).unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let after = FactTable::new("t", KnownAt::after(TimeDelta::minutes(5)));
+    table(&store, dir.path(), "later", after.tie_break("rank"), &columns).await;
+    assert_eq!(values("later").await, ["", "5", "7", "7"]);
+    table(&store, dir.path(), "tied", at_once("t"), &columns).await;
+    assert_eq!(values("tied").await, ["5", "5", "9", "9"]);
+    // From minute 20 on the second version of fact 2 replaces the first, and moves it to before the others.
+    let columns = [
+        columns[0].clone(),
+        ("t", utc_micros([0, 10, 11, 1].map(minute))),
+        columns[2].clone(),
+        columns[3].clone(),
+        ("rank", ints([0, 1, 2, 2])),
+    ];
+    table(&store, dir.path(), "corrected", FactTable::new("t", KnownAt::column("known")).identity("rank"), &columns).await;
+    let rows = values("corrected").await;
+    assert_eq!(rows, ["5", "5", "7", "9"]);
+}
+
+#[tokio::test]
+async fn the_as_of_of_the_query_cuts_both_sides() {
+    let trips = ["2014-03-01T08:00:00Z", "2014-03-01T09:00:00Z", "2014-03-01T10:00:00Z"].map(|at| trip(at, 1.0));
+    let trips: Vec<_> = trips.into_iter().enumerate().map(|(i, t)| crate::support::Trip { fare: i as f64, ..t }).collect();
+    let (_root, store) = store_of(&trips).await;
+    let sql = |operator: &str| {
+        format!(
+            "SELECT a.fare_amount, b.fare_amount FROM nyc_taxi AS a \
+             ASOF JOIN nyc_taxi AS b MATCH_CONDITION (a.pickup_at {operator} b.pickup_at) ON a.pickup_zone = b.pickup_zone ORDER BY 1"
+        )
+    };
+    for (as_of, back, forth) in [
+        ("2014-04-01", vec!["0.0 ", "1.0 0.0", "2.0 1.0"], vec!["0.0 1.0", "1.0 2.0", "2.0 "]),
+        ("2014-03-01T10:10:00Z", vec!["0.0 ", "1.0 0.0"], vec!["0.0 1.0", "1.0 "]),
+        ("2014-03-01T08:10:00Z", vec![], vec![]),
+    ] {
+        assert_eq!(cells(&store, &sql(">"), instant(as_of)).await, back, "{as_of}");
+        assert_eq!(cells(&store, &sql("<"), instant(as_of)).await, forth, "{as_of}");
+    }
+}
+
+#[tokio::test]
+async fn times_without_a_zone_are_read_by_the_clock_of_the_table() {
+    let (dir, store) = (temp_dir(), memory().await);
+    // Noon of a winter's day in New York is 17:00 UTC.
+    let noon = instant("2014-01-15T12:00:00Z").micros() / 1_000_000;
+    let local = |seconds: Vec<i64>| Arc::new(TimestampSecondArray::from(seconds)) as ArrayRef;
+    let new_york = || at_once("t").zone("America/New_York".parse().unwrap());
+    table(&store, dir.path(), "local", new_york(), &[("k", ints([1])), ("t", local(vec![noon])), ("v", ints([7]))]).await;
+    table(
+        &store,
+        dir.path(),
+        "berlin",
+        at_once("t").zone("Europe/Berlin".parse().unwrap()),
+        &[("k", ints([1, 1])), ("t", local(vec![noon + 6 * 3600, noon + 6 * 3600 + 1]))],
+    )
+    .await;
+    let utc = "SELECT * FROM (VALUES (1, arrow_cast('2014-01-15T17:00:00Z', 'Timestamp(Second, Some(\"UTC\"))')), \
+               (1, arrow_cast('2014-01-15T17:00:01Z', 'Timestamp(Second, Some(\"UTC\"))')))";
+    let bare = "SELECT * FROM (VALUES (1, TIMESTAMP '2014-01-15 12:00:00'), (1, TIMESTAMP '2014-01-15 12:00:01'))";
+    let by = |left: &str, right: &str| {
+        format!(
+            "SELECT b.v FROM ({left}) AS a(k, t) ASOF JOIN {right} AS b MATCH_CONDITION (a.t > b.t) ON a.k = b.k ORDER BY a.t"
+        )
+    };
+    assert_eq!(cells(&store, &by(utc, "local"), end()).await, ["", "7"]);
+    assert_eq!(cells(&store, &by(bare, "local"), end()).await, ["", "7"]);
+    // Each by its own clock, where both are of the catalog.
+    let both = "SELECT b.v FROM berlin AS a ASOF JOIN local AS b MATCH_CONDITION (a.t > b.t) ON a.k = b.k ORDER BY a.t";
+    assert_eq!(cells(&store, both, end()).await, ["", "7"]);
+    // In a subquery times are read as SQL reads them.
+    assert_eq!(cells(&store, &by(bare, "(SELECT * FROM local)"), end()).await, ["", "7"]);
+    assert_eq!(cells(&store, &by(utc, "(SELECT * FROM local)"), end()).await, ["7", "7"]);
+}
+
+#[tokio::test]
+async fn epochs_are_compared_as_numbers_or_by_their_declared_unit() {
+    let (dir, store) = (temp_dir(), memory().await);
+    let millis = FactTable::new(TimeColumn::epoch("t", TimeUnit::Millisecond), KnownAt::after(TimeDelta::seconds(1)));
+    let columns: [(&str, ArrayRef); 3] = [("k", ints([1, 1])), ("t", ints([10_000, 11_000])), ("v", ints([7, 8]))];
+    table(&store, dir.path(), "epochs", millis, &columns).await;
+    let by = |left: &str, right: &str| {
+        format!(
+            "SELECT b.v FROM (VALUES {left}) AS a(k, t) ASOF JOIN {right} AS b MATCH_CONDITION (a.t > b.t) ON a.k = b.k ORDER BY a.t"
+        )
+    };
+    let numbers = "(1, 11000), (1, 11001), (1, 12001)";
+    assert_eq!(cells(&store, &by(numbers, "epochs"), end()).await, ["", "7", "8"]);
+    assert_eq!(cells(&store, &by(numbers, "(SELECT * FROM epochs)"), end()).await, ["7", "8", "8"]);
+    let times = "(1, TIMESTAMP '1970-01-01 00:00:11.001'), (1, TIMESTAMP '1970-01-01 00:00:12.001')";
+    assert_eq!(cells(&store, &by(times, "epochs"), end()).await, ["7", "8"]);
+    let refused = store.sql(&by(times, "(SELECT * FROM epochs)"), end()).await.unwrap_err();
+    assert!(matches!(&refused, Error::ColumnType { column, place, .. } if column == "t" && place == "table `b`"), "{refused}");
+}
+
+#[tokio::test]
+async fn what_a_join_cannot_mean_is_refused_with_a_reason() {
+    let (_dir, store) = rides_and_fares().await;
+    let join = |rest: &str| format!("SELECT * FROM rides AS r ASOF JOIN fares AS f {rest}");
+    let key = "ON r.zone = f.pickup_zone";
+    let cases = [
+        (join("MATCH_CONDITION (r.at > f.began) ON r.zone = f.pickup_zone AND f.amount > 3"), "definition", "subquery"),
+        (join("MATCH_CONDITION (r.at > f.began) ON r.zone = f.pickup_zone OR r.zone = 1"), "definition", "subquery"),
+        (join("MATCH_CONDITION (r.at > f.began) ON r.zone = 1"), "definition", "`r.zone = Int64(1)`"),
+        (join("MATCH_CONDITION (r.at > f.began) ON r.zone = r.id"), "definition", "one of each side"),
+        (join("MATCH_CONDITION (r.at > f.began) ON r.zone < f.pickup_zone"), "definition", "one of each side"),
+        (join(&format!("MATCH_CONDITION (r.at = f.began) {key}")), "definition", ">, >=, < or <="),
+        (join(&format!("MATCH_CONDITION (r.at > f.began AND r.id > 1) {key}")), "definition", ">, >=, < or <="),
+        (join(&format!("MATCH_CONDITION (r.at > r.at) {key}")), "definition", "compare a column of the left side"),
+        (
+            join(&format!("MATCH_CONDITION (r.at - INTERVAL '1 day' > f.began) {key}")),
+            "definition",
+            "compare a column of the left side",
+        ),
+        (join(&format!("MATCH_CONDITION (r.at > f.amount) {key}")), "type", "column `amount` of table `fares` is Float64"),
+        (join(&format!("MATCH_CONDITION (r.zone > f.began) {key}")), "type", "column `zone` of table `r` is Int64"),
+        (join("MATCH_CONDITION (r.at > f.began) ON r.zone = f.amount"), "type", "floats do not identify"),
+        (join("MATCH_CONDITION (r.at > f.began) USING (zone)"), "column", "no column `zone`"),
+        (join("MATCH_CONDITION (r.at > f.began) USING (began)"), "column", "no column `began`"),
+        (join("MATCH_CONDITION (r.at > f.nothing) ON r.zone = f.pickup_zone"), "query", "nothing"),
+        (join("MATCH_CONDITION (r.at > f.began) ON r.zone = f.nothing"), "query", "nothing"),
+        (join("ON r.zone = f.pickup_zone"), "query", "MATCH_CONDITION"),
+        (
+            "SELECT * FROM rides r ASOF JOIN LATERAL (SELECT * FROM fares) f MATCH_CONDITION (r.at > f.began)".into(),
+            "definition",
+            "LATERAL",
+        ),
+        ("SELECT asof_match('>', at, at) FROM rides".into(), "query", "asof_match"),
+        (
+            format!(
+                "SELECT asof_match('>', at, at) FROM (SELECT r.at FROM rides AS r ASOF JOIN fares AS f MATCH_CONDITION (r.at > f.began) {key})"
+            ),
+            "definition",
+            "asof_match",
+        ),
+    ];
+    for (sql, kind, says) in cases {
+        let refused = store.sql(&sql, end()).await.map(|_| ()).unwrap_err();
+        let found = match &refused {
+            Error::Definition { .. } => "definition",
+            Error::ColumnType { .. } => "type",
+            Error::UnknownColumn { .. } => "column",
+            Error::Query(_) => "query",
+            _ => "other",
+        };
+        assert!(found == kind && refused.to_string().contains(says), "{sql}: {refused}");
+    }
+}
+
+/// The rows of a query as text, in their order.
+async fn shown(store: &FeatureStore, sql: &str) -> String {
+    answer(store, sql, end()).await.unwrap_or_else(|e| panic!("{sql}: {e}"))
+}
+
+#[tokio::test]
+async fn trailing_is_the_window_that_rust_asks() {
+    let (_dir, store) = rides_and_fares().await;
+    let aggregates = [
+        ("count(*)", Aggregate::count()),
+        ("count(amount)", Aggregate::count_of("amount")),
+        ("count(DISTINCT amount)", Aggregate::count_distinct("amount")),
+        ("sum(amount)", Aggregate::sum("amount")),
+        ("AVG(amount)", Aggregate::mean("amount")),
+        ("mean(amount) AS \"Mean\"", Aggregate::mean("amount").named("Mean")),
+        ("variance(amount)", Aggregate::variance("amount")),
+        ("var_samp(amount) AS v2", Aggregate::variance("amount").named("v2")),
+        ("stddev(amount)", Aggregate::stddev("amount")),
+        ("stddev_samp(amount) s2", Aggregate::stddev("amount").named("s2")),
+        ("min(amount)", Aggregate::min("amount")),
+        ("max(amount)", Aggregate::max("amount")),
+        ("first(amount)", Aggregate::first("amount")),
+        ("first_value(amount) AS f2", Aggregate::first("amount").named("f2")),
+        ("last(amount)", Aggregate::last("amount")),
+        ("last_value(amount) AS l2", Aggregate::last("amount").named("l2")),
+        ("last_k(amount, 2)", Aggregate::last_k("amount", 2)),
+        ("median(amount)", Aggregate::median("amount")),
+        ("quantile(amount, 0.9)", Aggregate::quantile("amount", 0.9)),
+        (
+            "count(*) FILTER (WHERE amount > 15 AND unused = 0) AS dear",
+            Aggregate::count().filter("amount > 15 AND unused = 0").named("dear"),
+        ),
+    ];
+    let text = aggregates.iter().map(|(text, _)| *text).collect::<Vec<_>>().join(", ");
+    let sql = format!(
+        "SELECT * FROM trailing('rides', 'at', 'fares', 'zone = pickup_zone', '10 minutes', '{text}', 'ALL', 'count(*) AS n')"
+    );
+    let spine = store.sql("SELECT * FROM rides", end()).await.unwrap();
+    let window = Window::of(store.facts("fares", end()).await.unwrap())
+        .on_columns("zone", "pickup_zone")
+        .trailing(TimeDelta::minutes(10), aggregates.map(|(_, aggregate)| aggregate))
+        .all_before([Aggregate::count().named("n")]);
+    let rows = Spine::new(spine, "at").window([window]).unwrap().into_rows();
+    let names: Vec<_> = rows.schema().fields().iter().map(|f| f.name().clone()).collect();
+    let by_sql = store.sql(&sql, end()).await.unwrap();
+    assert_eq!(by_sql.schema().fields().iter().map(|f| f.name().clone()).collect::<Vec<_>>(), names);
+    assert_eq!(names[..4], ["id", "zone", "at", "count"]);
+    let expected = pretty_format_batches(&rows.collect().await.unwrap()).unwrap().to_string();
+    assert_eq!(pretty_format_batches(&by_sql.collect().await.unwrap()).unwrap().to_string(), expected);
+    // Only what was known: the fare of minute 0 from minute 10 on, which is outside of the window by then.
+    let n = "SELECT id, dear, n FROM TRAILING('rides', 'at', 'fares', 'zone = pickup_zone', '15 minutes', \
+             'count(*) FILTER (WHERE amount > 15) AS dear', 'all', 'count(*) AS n') AS t WHERE t.zone < 3 ORDER BY id";
+    assert_eq!(cells(&store, n, end()).await, ["1 0 0", "2 0 0", "3 0 1", "4 0 1", "5 0 2"]);
+}
+
+#[tokio::test]
+async fn trailing_stands_wherever_a_table_may() {
+    let (_dir, store) = rides_and_fares().await;
+    let call = "trailing('rides', 'at', 'fares', 'zone = pickup_zone', 'all', 'count(*) AS n')";
+    let queries = [
+        format!("WITH t AS (SELECT * FROM {call}) SELECT id, n FROM t WHERE n > 0 ORDER BY id"),
+        format!(
+            "SELECT id, n FROM {call} WHERE id <= 3 AND n > 0 UNION ALL SELECT id, n FROM {call} WHERE id > 3 AND n > 0 ORDER BY id"
+        ),
+        format!("SELECT t.id, t.n FROM {call} AS t JOIN rides USING (id) WHERE n > 0 ORDER BY id"),
+        format!(
+            "SELECT t.id, t.n FROM {call} AS t ASOF JOIN fares AS f MATCH_CONDITION (t.at > f.began) ON t.zone = f.pickup_zone WHERE f.amount > 0 ORDER BY id"
+        ),
+        format!("SELECT id, n FROM {} WHERE n > 0 ORDER BY id", call.replace("'rides'", "'default.rides'")),
+    ];
+    for sql in queries {
+        assert_eq!(cells(&store, &sql, end()).await, ["3 1", "4 1", "5 2"], "{sql}");
+    }
+    let plan = shown(&store, &format!("EXPLAIN SELECT id, n FROM {call}")).await;
+    assert!(plan.contains("AsOfWindow") && plan.contains("began < at and ended < at") && !plan.contains("unused"), "{plan}");
+}
+
+#[tokio::test]
+async fn trailing_reads_a_local_spine_by_its_declared_zone() {
+    let (dir, store) = (temp_dir(), memory().await);
+    let noon = instant("2014-01-15T12:00:00Z").micros() / 1_000_000;
+    let local: ArrayRef = Arc::new(TimestampSecondArray::from(vec![noon, noon + 1]));
+    let zone = "America/New_York".parse().unwrap();
+    table(&store, dir.path(), "spine", at_once("t").zone(zone), &[("K", ints([1, 1])), ("t", local)]).await;
+    let fact = utc_micros([instant("2014-01-15T17:00:00Z").micros()]);
+    let facts: [(&str, ArrayRef); 3] = [("k", ints([1])), ("t", fact), ("Name", Arc::new(StringArray::from(vec!["x"])))];
+    table(&store, dir.path(), "facts", at_once("t"), &facts).await;
+    let sql = "SELECT n, last FROM trailing('spine', 't', 'facts', '\"K\" = k', '1 hour 30 minutes', 'count(*) AS n, last(\"Name\") AS last') ORDER BY t";
+    assert_eq!(cells(&store, sql, end()).await, ["0 ", "1 x"]);
+}
+
+#[tokio::test]
+async fn trailing_refuses_what_it_cannot_mean() {
+    let (_dir, store) = rides_and_fares().await;
+    let call = |arguments: &str| format!("SELECT * FROM trailing({arguments})");
+    let with = |length: &str, text: &str| call(&format!("'rides', 'at', 'fares', 'zone = pickup_zone', '{length}', '{text}'"));
+    let cases = [
+        (call("'rides', 'at'"), "definition", "write trailing("),
+        (call("'rides', 'at', 'fares', 'zone = pickup_zone', '1 day'"), "definition", "each length needs its aggregates"),
+        (call("rides, 'at', fares, 'zone', '1 day', 'count(*)'"), "definition", "no name of a table"),
+        (call("'rides', 'at', 'fares', 3, '1 day', 'count(*)'"), "definition", "arguments are texts"),
+        (call("'nothing', 'at', 'fares', 'zone = pickup_zone', '1 day', 'count(*)'"), "table", "no table `nothing`"),
+        (call("'rides', 'at', 'nothing', 'zone', '1 day', 'count(*)'"), "table", "no table `nothing`"),
+        (call("'Rides!', 'at', 'fares', 'zone', '1 day', 'count(*)'"), "other", "Rides!"),
+        (call("'rides', 'nothing', 'fares', 'zone = pickup_zone', '1 day', 'count(*)'"), "column", "`nothing`"),
+        (call("'rides', 'zone', 'fares', 'zone = pickup_zone', '1 day', 'count(*)'"), "type", "`zone`"),
+        (call("'rides', 'at', 'fares', 'zone', '1 day', 'count(*)'"), "column", "table `fares` has no column `zone`"),
+        (call("'rides', 'at', 'fares', 'zone > pickup_zone', '1 day', 'count(*)'"), "definition", "zone > pickup_zone"),
+        (call("'rides', 'at', 'fares', '', '1 day', 'count(*)'"), "definition", "keys"),
+        (with("0 days", "count(*)"), "definition", "longer than zero"),
+        (with("-1 day", "count(*)"), "definition", "longer than zero"),
+        (with("1 month", "count(*)"), "definition", "months"),
+        (with("7", "count(*)"), "definition", "months"),
+        (with("soon", "count(*)"), "definition", "`soon`"),
+        (with("1 day", ""), "definition", "aggregates"),
+        (with("1 day", "count(*"), "definition", "cannot be read"),
+        (with("1 day", "count(*) FROM fares"), "definition", "cannot be read"),
+        (with("1 day", "amount"), "definition", "no aggregate"),
+        (with("1 day", "*"), "definition", "no aggregate"),
+        (with("1 day", "sum(amount) + 1"), "definition", "no aggregate"),
+        (with("1 day", "mode(amount)"), "definition", "is none of"),
+        (with("1 day", "sum(amount, amount)"), "definition", "is none of"),
+        (with("1 day", "sum(DISTINCT amount)"), "definition", "only `count`"),
+        (with("1 day", "sum(amount * 2)"), "definition", "over a column"),
+        (with("1 day", "sum(amount) OVER ()"), "definition", "leave the rest out"),
+        (with("1 day", "sum(nothing)"), "column", "table `fares` has no column `nothing`"),
+        (with("1 day", "sum(began)"), "type", "only numbers"),
+        (with("1 day", "last_k(amount, 0)"), "definition", "1 or more"),
+        (with("1 day", "last_k(amount, amount)"), "definition", "how many"),
+        (with("1 day", "quantile(amount, 1.5)"), "definition", "between 0 and 1"),
+        (with("1 day", "count(*) FILTER (WHERE nothing > 1)"), "query", "nothing"),
+        (with("1 day", "count(*) AS zone"), "definition", "`zone`"),
+        (with("1 day", "count(*), count(*)"), "definition", "`count`"),
+        (with("1 day", "count(*) FILTER (WHERE began < now())"), "volatile", "now"),
+        ("SELECT * FROM sideways('rides')".into(), "definition", "no table function `sideways`"),
+    ];
+    for (sql, kind, says) in cases {
+        let refused = store.sql(&sql, end()).await.map(|_| ()).unwrap_err();
+        let found = match &refused {
+            Error::Definition { .. } => "definition",
+            Error::ColumnType { .. } => "type",
+            Error::UnknownColumn { .. } => "column",
+            Error::UnknownTable { .. } => "table",
+            Error::Volatile { .. } => "volatile",
+            Error::Query(_) => "query",
+            _ => "other",
+        };
+        assert!(found == kind && refused.to_string().contains(says), "{sql}: {refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn extracts_of_feature_sets_ask_in_time_and_are_made_alike_every_time() {
+    let sqls = [
+        "SELECT r.id, r.at, f.amount FROM rides AS r ASOF JOIN fares AS f MATCH_CONDITION (r.at > f.began) ON r.zone = f.pickup_zone",
+        "SELECT id, at, amount FROM trailing('rides', 'at', 'fares', 'zone = pickup_zone', '1 day', 'avg(amount) AS amount')",
+    ];
+    for (i, sql) in sqls.into_iter().enumerate() {
+        let mut made = Vec::new();
+        for (partitions, batch_rows) in [(1, 8_192), (4, 1)] {
+            let (dir, _) = rides_and_fares().await;
+            let root = temp_dir();
+            let resources = Resources { partitions, batch_rows, ..Default::default() };
+            let store = store_with(root.path(), StoreOptions::default().cache_in_memory().resources(resources)).await;
+            let tables = [("rides", at_once("at")), ("fares", FactTable::new("began", KnownAt::column("ended")))];
+            for (name, declared) in tables {
+                store.register_table(name, dir.path().join(name).to_str().unwrap(), declared).await.unwrap();
+            }
+            let set = FeatureSet::rows(&format!("joined_{i}_v1"), sql).table("rides").table("fares").event_time("at");
+            store.register(set.encode(Number::of("amount")).build().unwrap()).unwrap();
+            let rows = store.materialize(&format!("joined_{i}_v1"), AsOf::from_micros(minute(20) + 1)).await.unwrap();
+            assert_eq!(rows.rows(), 6);
+            made.push(bits(&rows).await);
+        }
+        assert!(made[0] == made[1], "{sql}");
+    }
+    // A table that the set does not declare is not there.
+    let (_dir, store) = rides_and_fares().await;
+    let set = FeatureSet::rows("undeclared_v1", sqls[1]).table("rides").event_time("at").encode(Number::of("amount"));
+    store.register(set.build().unwrap()).unwrap();
+    let refused = store.materialize("undeclared_v1", end()).await.unwrap_err();
+    assert!(matches!(&refused, Error::UnknownTable { table, .. } if table == "fares"), "{refused}");
+}
