@@ -10,6 +10,7 @@
 //! | open a store on a disk or on S3 | [`FeatureStore::open`], [`StoreOptions`], [`storage::Locations`] |
 //! | load files, or register them where they lie | [`FeatureStore::ingest`], [`FeatureStore::register_table`], [`catalog::FactTable`] |
 //! | ask what was visible at an instant | [`FeatureStore::sql`], [`AsOf`], the rule in [`mod@time`] |
+//! | ask that at each row's own instant | [`temporal`], in SQL `ASOF JOIN` and `trailing`: [`temporal::sql`] |
 //! | define features | [`FeatureSet`], [`encoder`], [`Aggregate`] |
 //! | write an encoder | [`encoder::Encoder`], [`encoder::FittedEncoder`], [`encoder::encoder_fn`], [`AsOfView`] |
 //! | get training data | [`FeatureStore::materialize`], [`Materialization`], [`training::Dataset`] |

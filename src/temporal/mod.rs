@@ -1,8 +1,8 @@
 //! The temporal operators: the newest visible fact of an entity, and aggregates over its trailing windows, at each row of a
 //! spine. They are two DataFusion operators, and neither depends on the order, batches or partitions of the facts.
 //!
-//! In SQL they are `ASOF JOIN` and `trailing`: see [`sql`]. From Rust,
-//! [`Spine`] asks the questions, [`Lookup`] and [`Window`] are the questions, [`Facts`] is who is asked.
+//! [`Spine`] asks the questions, [`Lookup`] and [`Window`] are the questions, [`Facts`] is who is asked. In SQL they are
+//! `ASOF JOIN` and `trailing`: see [`sql`].
 
 mod aggregate;
 mod cells;

@@ -15,6 +15,7 @@ use datafusion::arrow::{
     array::{ArrayRef, Float64Array, Int64Array, StringArray, TimestampSecondArray},
     util::pretty::pretty_format_batches,
 };
+use proptest::prelude::*;
 use tempfile::TempDir;
 
 use crate::{
@@ -609,4 +610,53 @@ async fn extracts_of_feature_sets_ask_in_time_and_are_made_alike_every_time() {
     store.register(set.build().unwrap()).unwrap();
     let refused = store.materialize("undeclared_v1", end()).await.unwrap_err();
     assert!(matches!(&refused, Error::UnknownTable { table, .. } if table == "fares"), "{refused}");
+}
+
+type Row = (Option<i64>, Option<i64>);
+
+/// A row of numbers as SQL writes it; `t` in nanoseconds or microseconds as its type says.
+fn values<'a>(rows: impl Iterator<Item = (usize, &'a Row)>, time: &str) -> String {
+    let text = |value: Option<i64>| value.map_or("CAST(NULL AS BIGINT)".to_owned(), |v| v.to_string());
+    let rows = rows.map(|(i, (k, t))| format!("({i}, {}, arrow_cast({}, '{time}'))", text(*k), text(*t)));
+    rows.collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn random_rows_are_joined_as_a_search_through_all_of_them_finds() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let row = |longest: i64| (prop::option::weighted(0.9, 0..3i64), prop::option::weighted(0.9, -longest..longest));
+    let sides = (prop::collection::vec(row(6), 1..12), prop::collection::vec(row(6_000), 1..16), any::<bool>());
+    let config = ProptestConfig { cases: 24, max_shrink_iters: 60, failure_persistence: None, ..Default::default() };
+    proptest!(config, |((left, right, is_fine) in sides)| {
+        // Facts in nanoseconds between instants in microseconds, or both in numbers of one kind.
+        let (left_type, right_type, unit) = match is_fine {
+            true => ("Timestamp(Microsecond, None)", "Timestamp(Nanosecond, Some(\"UTC\"))", 1_000),
+            false => ("Int64", "Int64", 1),
+        };
+        let right: Vec<Row> = right.into_iter().map(|(k, t)| (k, t.map(|t| if is_fine { t / 250 * 250 } else { t / 1_000 }))).collect();
+        for operator in [">", ">=", "<", "<="] {
+            let sql = format!(
+                "SELECT b.i FROM (VALUES {}) AS a(i, k, t) ASOF JOIN (VALUES {}) AS b(i, k, t) \
+                 MATCH_CONDITION (a.t {operator} b.t) ON a.k = b.k ORDER BY a.i",
+                values(left.iter().enumerate(), left_type),
+                values(right.iter().enumerate(), right_type),
+            );
+            let expected = left.iter().map(|&(k, at)| {
+                let (k, at) = (k?, at? * unit);
+                let fits = |t: i64| match operator {
+                    ">" => t < at,
+                    ">=" => t <= at,
+                    "<" => t > at,
+                    _ => t >= at,
+                };
+                let matching = right.iter().enumerate().filter_map(|(i, row)| (row.0? == k && fits(row.1?)).then_some((row.1?, i)));
+                // Of one instant the larger value, which here is the later row.
+                let best = matching.max_by_key(|&(t, i)| (if operator.starts_with('>') { t } else { -t }, i));
+                best.map(|(_, i)| i)
+            });
+            let expected: Vec<String> = expected.map(|i| i.map_or(String::new(), |i| i.to_string())).collect();
+            let found = runtime.block_on(async { cells(&memory().await, &sql, end()).await });
+            prop_assert_eq!(found, expected, "{}", sql);
+        }
+    });
 }
