@@ -145,10 +145,16 @@ impl Cells {
     /// Brings cells of neighbouring entities together. Cells are opened in the order of the facts, so those of one entity lie
     /// all over the memory; they are answered entity by entity.
     pub(super) fn gather_entities(&mut self, entities: usize) {
-        let per_region = entities.div_ceil(REGIONS).max(1);
-        let mut starts = vec![0u32; REGIONS + 1];
-        for &entity in &self.entity {
-            starts[entity as usize / per_region + 1] += 1;
+        // Regions hold about as many cells each, whatever the entities.
+        let mut counts = vec![0u32; entities];
+        self.entity.iter().for_each(|&entity| counts[entity as usize] += 1);
+        let per_region = self.entity.len().div_ceil(REGIONS).max(1);
+        let (mut region_of, mut starts, mut cells) = (vec![0u16; entities], vec![0u32; REGIONS + 1], 0usize);
+        for (entity, &count) in counts.iter().enumerate() {
+            let region = (cells / per_region).min(REGIONS - 1);
+            region_of[entity] = region as u16;
+            starts[region + 1] += count;
+            cells += count as usize;
         }
         for i in 1..starts.len() {
             starts[i] += starts[i - 1];
@@ -156,7 +162,7 @@ impl Cells {
         let mut order = vec![0u32; self.entity.len()];
         let mut place = vec![0u32; self.entity.len()];
         for (cell, &entity) in self.entity.iter().enumerate() {
-            let next = &mut starts[entity as usize / per_region];
+            let next = &mut starts[usize::from(region_of[entity as usize])];
             (order[*next as usize], place[cell]) = (cell as u32, *next);
             *next += 1;
         }

@@ -22,7 +22,6 @@ use crate::error::Result;
 
 /// No fact: zero, so that memory for slots that no fact ever reaches need not be touched.
 const NONE: u64 = 0;
-const NO_ROW: u32 = u32::MAX;
 /// Entities whose last slot a task remembers, at most.
 const REMEMBERED: usize = 1 << 17;
 /// Kept facts beyond twice those that win are dropped when there are so many.
@@ -210,7 +209,7 @@ impl Lookup {
 impl Answering for Lookup {
     fn task(self: Arc<Self>) -> Box<dyn Taking> {
         let size = self.slots.entities().next_power_of_two().min(REMEMBERED);
-        Box::new(Task { remembered: vec![Remembered::default(); size], open: Vec::new(), lookup: self })
+        Box::new(Task { hints: vec![0; size], lookup: self })
     }
 
     fn answer(&self) -> Result<Arc<dyn Answers>> {
@@ -331,87 +330,19 @@ impl Lookup {
     }
 }
 
-/// The slot that an entity's last fact fell into, and the newest fact of the present chunk in it.
-#[derive(Clone)]
-struct Remembered {
-    entity: u32,
-    slot: u32,
-    row: u32,
-    /// Facts that become visible from here (inclusive) to there (exclusive) fall into the same slot.
-    from: i64,
-    to: i64,
-}
-
-impl Default for Remembered {
-    fn default() -> Self {
-        Self { entity: u32::MAX, slot: 0, row: NO_ROW, from: 0, to: 0 }
-    }
-}
-
 struct Task {
     lookup: Arc<Lookup>,
-    /// Entities by their lower bits.
-    remembered: Vec<Remembered>,
-    /// Which of them hold a fact of the present chunk.
-    open: Vec<u32>,
+    /// The slot that an entity's last fact fell into, by the lower bits of its number: where to look first.
+    hints: Vec<u32>,
 }
 
 impl Taking for Task {
     fn take_in(&mut self, chunk: &Chunk) -> Result<()> {
-        if self.lookup.has_versions {
+        let lookup = self.lookup.clone();
+        if lookup.has_versions {
             return self.take_versions(chunk);
         }
-        let lookup = self.lookup.clone();
-        let mut winners: Vec<(u32, u32)> = Vec::new();
-        let mut values: Option<Vec<DynComparator>> = None;
-        let mask = self.remembered.len() - 1;
-        for i in 0..chunk.rows.len() {
-            let (entity, visible) = (chunk.entities[i], chunk.visible[i]);
-            let place = entity as usize & mask;
-            let last = &mut self.remembered[place];
-            if last.entity != entity || visible < last.from || visible >= last.to {
-                if last.row != NO_ROW {
-                    winners.push((last.slot, last.row));
-                }
-                let run = lookup.slots.of(entity);
-                let hint = if last.entity == entity { last.slot } else { run.start };
-                let slot = lookup.slots.first_after(&run, visible, hint);
-                let (from, to) = lookup.slots.reach(&run, slot);
-                // Nobody sees a fact beyond the last slot.
-                *last = Remembered { entity, slot: if slot == run.end { u32::MAX } else { slot }, row: NO_ROW, from, to };
-            }
-            if last.slot == u32::MAX {
-                continue;
-            }
-            if last.row == NO_ROW {
-                last.row = i as u32;
-                self.open.push(place as u32);
-                continue;
-            }
-            let rival = last.row as usize;
-            let known = |i: usize| chunk.known.as_ref().map(|known| known[i]);
-            let mut order = chunk.order()[i].cmp(&chunk.order()[rival]).then_with(|| known(i).cmp(&known(rival)));
-            if order.is_eq() {
-                let comparators = match &mut values {
-                    Some(known) => known,
-                    none => {
-                        let columns: Vec<ArrayRef> = lookup.positions.iter().map(|&p| chunk.batch.column(p).clone()).collect();
-                        none.insert(comparators(&columns, &columns)?)
-                    }
-                };
-                order = by_values(comparators, chunk.rows[i] as usize, chunk.rows[rival] as usize);
-            }
-            if order.is_gt() {
-                last.row = i as u32;
-            }
-        }
-        for place in self.open.drain(..) {
-            let last = &mut self.remembered[place as usize];
-            if last.row != NO_ROW {
-                winners.push((last.slot, last.row));
-                last.row = NO_ROW;
-            }
-        }
+        let mut winners = self.winners(chunk)?;
         // A first look, so that values are taken only of facts that can still win.
         {
             let found = lookup.found();
@@ -457,6 +388,55 @@ impl Taking for Task {
 }
 
 impl Task {
+    /// The slots that facts of a chunk fall into, ascending, and the newest fact in each.
+    fn winners(&mut self, chunk: &Chunk) -> Result<Vec<(u32, u32)>> {
+        let Self { lookup, hints } = self;
+        let mask = hints.len() - 1;
+        let mut winners: Vec<(u32, u32)> = Vec::new();
+        let mut values: Option<Vec<DynComparator>> = None;
+        let known = |i: usize| chunk.known.as_ref().map(|known| known[i]);
+        // The facts of an entity lie side by side in the order in which they become visible: a slot's facts do too.
+        let (mut entity, mut end, mut slot, mut to) = (u32::MAX, 0, 0, i64::MIN);
+        for i in 0..chunk.rows.len() {
+            let visible = chunk.visible[i];
+            if chunk.entities[i] == entity && visible < to {
+                if slot == end {
+                    // Nobody sees a fact beyond the last slot.
+                    continue;
+                }
+            } else {
+                let run = lookup.slots.of(chunk.entities[i]);
+                let place = chunk.entities[i] as usize & mask;
+                let hint = if chunk.entities[i] == entity { slot } else { hints[place] };
+                (entity, end) = (chunk.entities[i], run.end);
+                slot = lookup.slots.first_after(&run, visible, hint);
+                to = lookup.slots.reach(&run, slot).1;
+                hints[place] = slot;
+                if slot < end {
+                    winners.push((slot, i as u32));
+                }
+                continue;
+            }
+            let Some((_, best)) = winners.last_mut() else { continue };
+            let rival = *best as usize;
+            let mut order = chunk.order()[i].cmp(&chunk.order()[rival]).then_with(|| known(i).cmp(&known(rival)));
+            if order.is_eq() {
+                let comparators = match &mut values {
+                    Some(known) => known,
+                    none => {
+                        let columns: Vec<ArrayRef> = lookup.positions.iter().map(|&p| chunk.batch.column(p).clone()).collect();
+                        none.insert(comparators(&columns, &columns)?)
+                    }
+                };
+                order = by_values(comparators, chunk.rows[i] as usize, chunk.rows[rival] as usize);
+            }
+            if order.is_gt() {
+                *best = i as u32;
+            }
+        }
+        Ok(winners)
+    }
+
     /// Where facts are replaced the newest of a slot may leave before the next comes: all that are seen are kept.
     fn take_versions(&mut self, chunk: &Chunk) -> Result<()> {
         let slots = &self.lookup.slots;
