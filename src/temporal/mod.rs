@@ -9,6 +9,7 @@ mod cells;
 mod clock;
 mod exact_sum;
 mod exec;
+mod kept;
 mod keys;
 mod lanes;
 mod lookup;

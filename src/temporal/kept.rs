@@ -1,0 +1,199 @@
+//! Facts that win a slot, or won one: their times and values, numbered as they come.
+//! Which of them win is the business of `lookup`; here they are kept, compared and gathered.
+
+use std::{
+    cmp::Ordering,
+    collections::{HashMap, hash_map::Entry},
+};
+
+use arrow::{
+    array::{Array, ArrayRef, DynComparator, UInt32Array, make_comparator, new_null_array},
+    compute::{SortOptions, concat, interleave, take},
+    datatypes::DataType,
+};
+
+use crate::error::Result;
+
+/// Facts in a batch made by gathering, at most.
+const GATHERED_ROWS: usize = 1 << 20;
+/// Comparators of pairs of batches that are remembered.
+const COMPARATORS: usize = 4_096;
+
+/// Some facts: times side by side, and the columns that are kept of them.
+pub(super) struct Facts {
+    /// Event times in ticks, where a max age asks for them.
+    pub(super) event: Vec<i64>,
+    /// What orders facts by event time, and by known-at where there is one.
+    pub(super) order: Vec<i64>,
+    pub(super) known: Vec<i64>,
+    pub(super) columns: Vec<ArrayRef>,
+}
+
+impl Facts {
+    pub(super) fn bytes(&self) -> usize {
+        (self.event.len() + self.order.len() + self.known.len()) * 8
+            + self.columns.iter().map(|c| c.get_array_memory_size()).sum::<usize>()
+    }
+}
+
+/// All kept facts.
+#[derive(Default)]
+pub(super) struct Kept {
+    event: Vec<i64>,
+    order: Vec<i64>,
+    known: Vec<i64>,
+    batches: Vec<Vec<ArrayRef>>,
+    /// The number of the first fact of each batch.
+    starts: Vec<u32>,
+    pub(super) bytes: usize,
+}
+
+impl Kept {
+    /// How many facts are kept.
+    pub(super) fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// Keeps these too; yields the number of the first.
+    pub(super) fn push(&mut self, facts: Facts) -> u32 {
+        let first = self.order.len() as u32;
+        self.bytes += facts.bytes();
+        self.event.extend(facts.event);
+        self.order.extend(facts.order);
+        self.known.extend(facts.known);
+        self.batches.push(facts.columns);
+        self.starts.push(first);
+        first
+    }
+
+    /// A fact's event time in ticks.
+    pub(super) fn event(&self, fact: u32) -> i64 {
+        self.event[fact as usize]
+    }
+
+    /// What orders a fact by its event time.
+    pub(super) fn order(&self, fact: u32) -> i64 {
+        self.order[fact as usize]
+    }
+
+    fn place(&self, fact: u32) -> (usize, usize) {
+        let batch = self.starts.partition_point(|&start| start <= fact) - 1;
+        (batch, (fact - self.starts[batch]) as usize)
+    }
+
+    /// These facts alone, in this order.
+    pub(super) fn gathered(&self, facts: &[u32]) -> Result<Self> {
+        let mut gathered = Self::default();
+        for piece in facts.chunks(GATHERED_ROWS) {
+            let places: Vec<(usize, usize)> = piece.iter().map(|&fact| self.place(fact)).collect();
+            let columns = (0..self.batches.first().map_or(0, Vec::len)).map(|c| {
+                let arrays: Vec<&dyn Array> = self.batches.iter().map(|columns| columns[c].as_ref()).collect();
+                Ok(interleave(&arrays, &places)?)
+            });
+            let pick = |times: &[i64]| -> Vec<i64> {
+                if times.is_empty() { Vec::new() } else { piece.iter().map(|&fact| times[fact as usize]).collect() }
+            };
+            let columns = columns.collect::<Result<_>>()?;
+            gathered.push(Facts { event: pick(&self.event), order: pick(&self.order), known: pick(&self.known), columns });
+        }
+        Ok(gathered)
+    }
+
+    /// The columns from `first` on, ready to be read by the numbers of facts; the types are those of all columns.
+    pub(super) fn into_columns(mut self, first: usize, types: &[DataType]) -> Result<Columns> {
+        self.order = Vec::new();
+        let mut columns = Vec::new();
+        for (c, data_type) in types.iter().enumerate().skip(first) {
+            let parts: Vec<ArrayRef> = self
+                .batches
+                .iter_mut()
+                .map(|batch| std::mem::replace(&mut batch[c], new_null_array(&DataType::Null, 0)))
+                .collect();
+            // Texts in one piece could be longer than their offsets can say.
+            columns.push(match data_type.primitive_width() {
+                Some(_) if !parts.is_empty() => {
+                    Column::Whole(concat(&parts.iter().map(AsRef::as_ref).collect::<Vec<&dyn Array>>())?)
+                }
+                _ => Column::Pieces(std::iter::once(new_null_array(data_type, 1)).chain(parts).collect()),
+            });
+        }
+        Ok(Columns { starts: self.starts, columns })
+    }
+}
+
+/// The values of kept facts.
+pub(super) struct Columns {
+    starts: Vec<u32>,
+    columns: Vec<Column>,
+}
+
+enum Column {
+    /// All values in one array.
+    Whole(ArrayRef),
+    /// A NULL, then the values batch by batch.
+    Pieces(Vec<ArrayRef>),
+}
+
+impl Columns {
+    /// The values of these facts; NULL where there is none.
+    pub(super) fn read(&self, facts: &[Option<u32>]) -> Result<Vec<ArrayRef>> {
+        let numbers = UInt32Array::from(facts.to_vec());
+        let mut places = Vec::new();
+        let mut read = Vec::with_capacity(self.columns.len());
+        for column in &self.columns {
+            read.push(match column {
+                Column::Whole(values) => take(values, &numbers, None)?,
+                Column::Pieces(pieces) => {
+                    if places.is_empty() {
+                        places = facts.iter().map(|fact| self.place(*fact)).collect();
+                    }
+                    interleave(&pieces.iter().map(AsRef::as_ref).collect::<Vec<&dyn Array>>(), &places)?
+                }
+            });
+        }
+        Ok(read)
+    }
+
+    fn place(&self, fact: Option<u32>) -> (usize, usize) {
+        let Some(fact) = fact else { return (0, 0) };
+        let batch = self.starts.partition_point(|&start| start <= fact);
+        (batch, (fact - self.starts[batch - 1]) as usize)
+    }
+}
+
+/// Which of two kept facts is the newer one; remembers how to compare the values of two batches.
+#[derive(Default)]
+pub(super) struct Newer {
+    comparators: HashMap<(usize, usize), Vec<DynComparator>>,
+}
+
+impl Newer {
+    /// By event time, known-at, and then the columns in their order.
+    pub(super) fn compare(&mut self, kept: &Kept, a: u32, b: u32) -> Result<Ordering> {
+        let by_order = kept.order(a).cmp(&kept.order(b));
+        let by_times = by_order.then_with(|| kept.known.get(a as usize).cmp(&kept.known.get(b as usize)));
+        if by_times.is_ne() {
+            return Ok(by_times);
+        }
+        if self.comparators.len() > COMPARATORS {
+            self.comparators.clear();
+        }
+        let ((batch_a, row_a), (batch_b, row_b)) = (kept.place(a), kept.place(b));
+        let comparators = match self.comparators.entry((batch_a, batch_b)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(comparators(&kept.batches[batch_a], &kept.batches[batch_b])?),
+        };
+        Ok(by_values(comparators, row_a, row_b))
+    }
+}
+
+/// Larger is newer; NULL is the smallest value, and floats are ordered totally.
+pub(super) fn comparators(left: &[ArrayRef], right: &[ArrayRef]) -> Result<Vec<DynComparator>> {
+    let options = SortOptions { descending: false, nulls_first: true };
+    left.iter().zip(right).map(|(a, b)| Ok(make_comparator(a, b, options)?)).collect()
+}
+
+/// The first column that differs decides.
+pub(super) fn by_values(comparators: &[DynComparator], a: usize, b: usize) -> Ordering {
+    comparators.iter().map(|compare| compare(a, b)).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+}
