@@ -11,6 +11,7 @@
 //! ```
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+#![allow(clippy::disallowed_methods, reason = "a bench measures by the clock")]
 
 use std::{path::Path, sync::Arc, time::Instant};
 

@@ -8,8 +8,8 @@ use arrow::buffer::{NullBuffer, ScalarBuffer};
 use super::{
     ExactSum,
     aggregate::Kind,
-    exec::Chunk,
     lanes::{Lane, Texts, pattern},
+    side::Chunk,
     window::{Numbered, Plan},
 };
 

@@ -133,7 +133,8 @@ pub(super) fn patterns(lane: Lane, array: &ArrayRef, texts: &mut Texts) -> Resul
             values.as_binary::<i32>().iter().map(|text| text.map_or(0, |text| texts.number(text))).collect()
         }
         Lane::Text => {
-            let rows = RowConverter::new(vec![SortField::new(array.data_type().clone())])?.convert_columns(&[array.clone()])?;
+            let rows = RowConverter::new(vec![SortField::new(array.data_type().clone())])?
+                .convert_columns(std::slice::from_ref(array))?;
             rows.iter().map(|row| texts.number(row.as_ref())).collect()
         }
         Lane::Presence => vec![0; array.len()],

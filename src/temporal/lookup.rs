@@ -14,9 +14,10 @@ use arrow::{
 };
 
 use super::{
-    exec::{Answering, Answers, Budget, Chunk, SideParts, Taking},
+    budget::Budget,
     kept::{Columns, Facts, Kept, Newer, by_values, comparators},
     node::{LookupAsk, fact_field},
+    side::{Answering, Answers, Chunk, SideParts, Taking},
     slots::Slots,
 };
 use crate::error::{Error, Result};
@@ -135,7 +136,7 @@ impl Answering for Lookup {
 
     fn answer(&self) -> Result<Arc<dyn Answers>> {
         let mut found = std::mem::take(&mut *self.found());
-        if !self.has_versions && found.kept.len() > found.live + found.live / 4 {
+        if !self.has_versions && found.kept.len() > found.live + found.live / 2 {
             self.compact(&mut found)?;
         }
         let mut best = std::mem::take(&mut found.best);

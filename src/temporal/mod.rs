@@ -5,6 +5,7 @@
 //! `ASOF JOIN` and `trailing`: see [`sql`].
 
 mod aggregate;
+mod budget;
 mod cells;
 mod clock;
 mod exact_sum;
@@ -16,6 +17,8 @@ mod lookup;
 mod node;
 mod planner;
 mod question;
+mod run;
+mod side;
 mod slide;
 mod slots;
 pub mod sql;

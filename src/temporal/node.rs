@@ -15,7 +15,12 @@ use datafusion::{
     prelude::Expr,
 };
 
-use super::{aggregate::Kind, clock::Clock, clock::TickUnit, exec::Answering, keys};
+use super::{
+    aggregate::Kind,
+    clock::{Clock, TickUnit},
+    keys,
+    side::{Answering, SideParts},
+};
 use crate::{
     catalog::{FactTable, TimeColumn},
     error::{Error, Result},
@@ -43,7 +48,7 @@ pub(crate) trait Ask: Debug + Clone + PartialEq + Eq + Hash + Send + Sync + 'sta
     fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
 
     /// What answers it.
-    fn answering(&self, side: &super::exec::SideParts) -> Result<Arc<dyn Answering>>;
+    fn answering(&self, side: &SideParts) -> Result<Arc<dyn Answering>>;
 }
 
 /// Columns of the newest visible fact.
@@ -233,7 +238,7 @@ impl Ask for LookupAsk {
         }
     }
 
-    fn answering(&self, side: &super::exec::SideParts) -> Result<Arc<dyn Answering>> {
+    fn answering(&self, side: &SideParts) -> Result<Arc<dyn Answering>> {
         super::lookup::answering(self, side)
     }
 }
@@ -278,7 +283,7 @@ impl Ask for WindowAsk {
         f.write_str(&parts.collect::<Vec<_>>().join(", "))
     }
 
-    fn answering(&self, side: &super::exec::SideParts) -> Result<Arc<dyn Answering>> {
+    fn answering(&self, side: &SideParts) -> Result<Arc<dyn Answering>> {
         super::window::answering(self, side)
     }
 }

@@ -17,8 +17,9 @@ use datafusion::{
 };
 
 use super::{
-    exec::{AsOfExec, PlannedSide},
+    exec::AsOfExec,
     node::{AsOfNode, Ask, LookupAsk, Side, SpineTime, WindowAsk, spine_field},
+    side::PlannedSide,
 };
 use crate::{
     catalog::KnownAt,
@@ -90,16 +91,8 @@ fn plan<Q: Ask>(node: &AsOfNode<Q>, inputs: &[Arc<dyn ExecutionPlan>]) -> Result
         shown.push_str(", ");
         shown.push_str(&Shown(side, &node.at.column.name).to_string());
     }
-    let at_field = spine_field(spine_schema, &node.at.column)?;
-    let scale = node.at.scale(at_field)?;
-    let at = super::clock::Clock {
-        place: "the spine".into(),
-        column: node.at.column.name.clone(),
-        scale,
-        unit: super::clock::TickUnit::of(scale),
-    };
     let order = spine.output_ordering().cloned();
-    Ok(Arc::new(AsOfExec::new(spine.clone(), (at_position, at), facts.to_vec(), sides, order, schema, shown)))
+    Ok(Arc::new(AsOfExec::new(spine.clone(), at_position, facts.to_vec(), sides, order, schema, shown)))
 }
 
 struct Shown<'a, Q>(&'a Side<Q>, &'a str);

@@ -9,10 +9,7 @@ use arrow::{
     row::{RowConverter, SortField},
 };
 
-use super::{
-    exec::{Budget, Chunk},
-    keys::NO_KEY,
-};
+use super::{budget::Budget, keys::NO_KEY, side::Chunk};
 use crate::error::{Error, Result};
 
 /// Says of every fact until when it is seen, and drops those of entities that are not in the spine.

@@ -20,10 +20,11 @@ use arrow::{
 
 use super::{
     aggregate::Kind,
+    budget::Budget,
     cells::{Cells, Gather, Sums},
-    exec::{Answering, Answers, Budget, Chunk, SideParts, Taking},
     lanes::{Lane, Texts, patterns},
     node::{WindowAsk, fact_field},
+    side::{Answering, Answers, Chunk, SideParts, Taking},
     slide::{Column, Entity, Logs, Output},
     slots::Slots,
 };

@@ -1,0 +1,56 @@
+//! The memory of a running question, reserved from its session.
+//! It counts bytes and holds none.
+
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use datafusion::{
+    execution::{
+        TaskContext,
+        memory_pool::{MemoryConsumer, MemoryReservation},
+    },
+    physical_plan::metrics::Gauge,
+};
+
+use crate::error::{Error, Result};
+
+/// Bytes that a running question holds, within what the session allows.
+pub(crate) struct Budget {
+    operator: &'static str,
+    reservation: Mutex<MemoryReservation>,
+    peak: Gauge,
+    held: AtomicUsize,
+}
+
+impl Budget {
+    pub(super) fn new(operator: &'static str, context: &TaskContext, peak: Gauge) -> Self {
+        let reservation = MemoryConsumer::new(operator).register(context.memory_pool());
+        Self { operator, reservation: Mutex::new(reservation), peak, held: AtomicUsize::new(0) }
+    }
+
+    /// Takes more.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] when the session does not allow it.
+    pub(crate) fn grow(&self, place: &str, bytes: usize) -> Result<()> {
+        let reservation = self.reservation.lock().unwrap_or_else(PoisonError::into_inner);
+        reservation.try_grow(bytes).map_err(|e| Error::Memory {
+            operator: self.operator,
+            place: place.into(),
+            needed: bytes,
+            held: reservation.size(),
+            reason: e.strip_backtrace(),
+        })?;
+        let held = self.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.peak.set_max(held);
+        Ok(())
+    }
+
+    /// Gives some back.
+    pub(crate) fn shrink(&self, bytes: usize) {
+        self.reservation.lock().unwrap_or_else(PoisonError::into_inner).shrink(bytes);
+        self.held.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}

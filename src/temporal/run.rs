@@ -1,0 +1,379 @@
+//! One execution of a question: index the spine, let the facts stream past it, make the answers.
+//! What is kept of the facts, and how an answer is made of it, is the business of `lookup` and `window`.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use datafusion::{
+    common::{Result as DfResult, utils::memory::RecordBatchMemoryCounter},
+    execution::{SendableRecordBatchStream, TaskContext},
+    physical_plan::{
+        ExecutionPlan, ExecutionPlanProperties,
+        metrics::{BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, Time},
+    },
+};
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio::task::JoinSet;
+
+use super::{
+    budget::Budget,
+    keys::{Keys, NO_KEY},
+    node::{Ask, Direction},
+    side::{Answering, Answers, Chunk, PlannedSide, SideParts, Taking},
+    slots::Slots,
+    versions,
+};
+use crate::error::{Error, Result};
+
+/// Facts are read in batches of at least this many rows: fewer, larger steps.
+const FACT_BATCH_ROWS: usize = 131_072;
+
+#[derive(Clone)]
+pub(super) struct Metrics {
+    baseline: BaselineMetrics,
+    /// Wall time: reading the spine, indexing it, taking facts in, making the answers.
+    spine_time: Time,
+    index_time: Time,
+    facts_time: Time,
+    answer_time: Time,
+    /// Processor time of all tasks within `facts_time`, without decoding: finding keys and times, and taking facts in.
+    match_time: Time,
+    take_time: Time,
+    spine_rows: Count,
+    facts_rows: Count,
+    facts_of_entities: Count,
+}
+
+impl Metrics {
+    pub(super) fn new(set: &ExecutionPlanMetricsSet) -> Self {
+        let time = |name: &'static str| MetricBuilder::new(set).subset_time(name, 0);
+        let count = |name: &'static str| MetricBuilder::new(set).counter(name, 0);
+        Self {
+            baseline: BaselineMetrics::new(set, 0),
+            spine_time: time("spine_time"),
+            index_time: time("index_time"),
+            facts_time: time("facts_time"),
+            answer_time: time("answer_time"),
+            match_time: time("match_time"),
+            take_time: time("take_time"),
+            spine_rows: count("spine_rows"),
+            facts_rows: count("facts_rows"),
+            facts_of_entities: count("facts_of_entities"),
+        }
+    }
+}
+
+/// One execution.
+pub(super) struct Run<Q> {
+    pub(super) spine: Arc<dyn ExecutionPlan>,
+    pub(super) at_position: usize,
+    pub(super) facts: Vec<Arc<dyn ExecutionPlan>>,
+    pub(super) sides: Vec<Arc<PlannedSide<Q>>>,
+    pub(super) schema: SchemaRef,
+    pub(super) tasks: usize,
+    pub(super) budget: Arc<Budget>,
+    pub(super) metrics: Metrics,
+    pub(super) context: Arc<TaskContext>,
+}
+
+/// The spine as one kind of side sees it: its entities and their slots.
+struct Indexed {
+    keys: Keys,
+    slots: Arc<Slots>,
+}
+
+impl<Q: Ask> Run<Q> {
+    pub(super) async fn rows(self) -> DfResult<impl futures::Stream<Item = DfResult<RecordBatch>>> {
+        let timer = self.metrics.spine_time.timer();
+        let spine = Arc::new(self.spine_batches().await?);
+        timer.done();
+        self.metrics.spine_rows.add(spine.iter().map(RecordBatch::num_rows).sum());
+
+        let timer = self.metrics.index_time.timer();
+        let indexes = self.indexes(&spine).await?;
+        timer.done();
+
+        let timer = self.metrics.facts_time.timer();
+        let mut answering = Vec::with_capacity(self.sides.len());
+        for (side, index) in self.sides.iter().zip(&indexes) {
+            answering.push(side.side.ask.answering(&self.parts(side, index)?)?);
+        }
+        self.take_facts_in(&indexes, &answering).await?;
+        timer.done();
+
+        let timer = self.metrics.answer_time.timer();
+        drop(indexes);
+        let mut answers = Vec::with_capacity(answering.len());
+        for side in answering {
+            answers.push(blocking(move || side.answer()).await?);
+        }
+        timer.done();
+        Ok(self.output(spine, answers))
+    }
+
+    /// The spine's rows: those of the first partition, then those of the second, and so on.
+    async fn spine_batches(&self) -> Result<Vec<RecordBatch>> {
+        let mut reading = JoinSet::new();
+        let partitions = self.spine.output_partitioning().partition_count();
+        // Batches may be slices of a larger one, which is held once.
+        let counter = Arc::new(Mutex::new(RecordBatchMemoryCounter::new()));
+        for partition in 0..partitions {
+            let (stream, budget) = (self.spine.execute(partition, self.context.clone())?, self.budget.clone());
+            let counter = counter.clone();
+            reading.spawn(async move {
+                let mut batches = Vec::new();
+                let mut stream = stream;
+                while let Some(batch) = stream.try_next().await? {
+                    let bytes = counter.lock().unwrap_or_else(PoisonError::into_inner).count_batch(&batch);
+                    budget.grow("the spine", bytes)?;
+                    batches.push(batch);
+                }
+                Ok::<_, Error>((partition, batches))
+            });
+        }
+        let mut read = vec![Vec::new(); partitions];
+        while let Some(done) = reading.join_next().await {
+            let (partition, batches) = joined(done)?;
+            read[partition] = batches;
+        }
+        Ok(read.into_iter().flatten().collect())
+    }
+
+    /// The spine's entities and slots for each side; sides with the same keys and ticks share them.
+    async fn indexes(&self, spine: &Arc<Vec<RecordBatch>>) -> Result<Vec<Arc<Indexed>>> {
+        let same = |a: &PlannedSide<Q>, b: &PlannedSide<Q>| {
+            (&a.spine_keys, &a.key_types, a.spine_clock.unit, a.side.direction)
+                == (&b.spine_keys, &b.key_types, b.spine_clock.unit, b.side.direction)
+        };
+        let mut kinds: Vec<usize> = Vec::new();
+        let mut kind_of = Vec::with_capacity(self.sides.len());
+        for (i, side) in self.sides.iter().enumerate() {
+            let known = kinds.iter().position(|&k| same(&self.sides[k], side));
+            kind_of.push(known.unwrap_or_else(|| {
+                kinds.push(i);
+                kinds.len() - 1
+            }));
+        }
+        let mut building = JoinSet::new();
+        for (kind, &i) in kinds.iter().enumerate() {
+            let (side, spine, at, budget) = (self.sides[i].clone(), spine.clone(), self.at_position, self.budget.clone());
+            building.spawn_blocking(move || Ok::<_, Error>((kind, index(&side, at, &spine, &budget)?)));
+        }
+        let mut built: Vec<Option<Arc<Indexed>>> = vec![None; kinds.len()];
+        while let Some(done) = building.join_next().await {
+            let (kind, index) = joined(done)?;
+            built[kind] = Some(Arc::new(index));
+        }
+        Ok(kind_of.into_iter().filter_map(|kind| built[kind].clone()).collect())
+    }
+
+    fn parts(&self, side: &PlannedSide<Q>, index: &Indexed) -> Result<SideParts> {
+        let tie_break = side.side.declared.tie_break.iter();
+        Ok(SideParts {
+            place: side.side.place.clone(),
+            slots: index.slots.clone(),
+            unit: side.spine_clock.unit,
+            facts_schema: side.facts_schema.clone(),
+            tie_break: tie_break.map(|name| Ok(side.facts_schema.index_of(name)?)).collect::<Result<_>>()?,
+            has_known: side.clocks.len() > 1,
+            has_versions: !side.identity.is_empty(),
+            budget: self.budget.clone(),
+            tasks: self.tasks,
+        })
+    }
+
+    /// Reads all facts, as many partitions at once as the session has tasks, whatever table they are of.
+    async fn take_facts_in(&self, indexes: &[Arc<Indexed>], answering: &[Arc<dyn Answering>]) -> Result<()> {
+        let config = self.context.session_config();
+        let mut config = config.clone().with_batch_size(config.batch_size().max(FACT_BATCH_ROWS));
+        // Facts may come in any order: a task that is done takes over files of the others.
+        config.options_mut().execution.enable_file_stream_work_stealing = true;
+        let context = Arc::new(TaskContext::new(
+            self.context.task_id(),
+            self.context.session_id(),
+            config,
+            self.context.scalar_functions().clone(),
+            self.context.higher_order_functions().clone(),
+            self.context.aggregate_functions().clone(),
+            self.context.window_functions().clone(),
+            self.context.runtime_env(),
+        ));
+        // Tables take turns, so that tasks meet at the same one as late as possible.
+        let mut work = Vec::new();
+        for (i, facts) in self.facts.iter().enumerate() {
+            work.extend((0..facts.output_partitioning().partition_count()).map(|partition| (partition, i)));
+        }
+        work.sort_unstable();
+        let collected: Vec<Arc<Mutex<Vec<Chunk>>>> = self.sides.iter().map(|_| Arc::default()).collect();
+        let mut running = JoinSet::new();
+        let mut work = work.into_iter();
+        loop {
+            while running.len() < self.tasks
+                && let Some((partition, i)) = work.next()
+            {
+                let stream = self.facts[i].execute(partition, context.clone())?;
+                let (side, index) = (self.sides[i].clone(), indexes[i].clone());
+                let (metrics, budget) = (self.metrics.clone(), self.budget.clone());
+                // Versions of a fact find each other only when all are there.
+                let goal = match side.identity.is_empty() {
+                    true => Goal::Answer(answering[i].clone().task()),
+                    false => Goal::Collect(collected[i].clone(), budget),
+                };
+                running.spawn(take_partition(side, index, stream, metrics, goal));
+            }
+            match running.join_next().await {
+                Some(done) => joined(done)?,
+                None => break,
+            }
+        }
+        for (i, chunks) in collected.into_iter().enumerate() {
+            let side = &self.sides[i];
+            if side.identity.is_empty() {
+                continue;
+            }
+            let chunks = std::mem::take(&mut *chunks.lock().unwrap_or_else(PoisonError::into_inner));
+            let (side, answering, budget) = (side.clone(), answering[i].clone(), self.budget.clone());
+            blocking(move || {
+                let chunks = versions::resolve(&side.side.place, &side.identity, &tie_columns(&side)?, chunks, &budget)?;
+                let mut task = answering.task();
+                for chunk in &chunks {
+                    task.take_in(chunk)?;
+                }
+                task.finish()
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// The spine's batches with the added columns, in order; several are made at once.
+    fn output(
+        self,
+        spine: Arc<Vec<RecordBatch>>,
+        answers: Vec<Arc<dyn Answers>>,
+    ) -> impl futures::Stream<Item = DfResult<RecordBatch>> {
+        let batches = Arc::try_unwrap(spine).unwrap_or_else(|shared| shared.to_vec());
+        let (schema, answers, metrics, tasks) = (self.schema, Arc::new(answers), self.metrics.baseline, self.tasks);
+        // The reservation lives as long as the rows that it stands for.
+        let budget = self.budget;
+        let mut first = 0;
+        let mut pieces: Vec<_> = batches
+            .into_iter()
+            .map(|batch| {
+                let rows = first..first + batch.num_rows();
+                first = rows.end;
+                (batch, rows, 0)
+            })
+            .collect();
+        // What several batches share is given back with the last of them.
+        let mut counter = RecordBatchMemoryCounter::new();
+        for (batch, _, bytes) in pieces.iter_mut().rev() {
+            *bytes = counter.count_batch(batch);
+        }
+        stream::iter(pieces)
+            .map(move |(batch, rows, bytes)| {
+                let (schema, answers) = (schema.clone(), answers.clone());
+                async move {
+                    let made = blocking(move || {
+                        let mut columns = batch.columns().to_vec();
+                        for answer in answers.iter() {
+                            columns.extend(answer.columns(rows.clone())?);
+                        }
+                        Ok((RecordBatch::try_new(schema, columns)?, bytes))
+                    });
+                    Ok::<_, datafusion::error::DataFusionError>(made.await?)
+                }
+            })
+            .buffered(tasks)
+            .map(move |made| {
+                let (batch, bytes) = made?;
+                budget.shrink(bytes);
+                metrics.record_output(batch.num_rows());
+                Ok(batch)
+            })
+    }
+}
+
+fn tie_columns<Q>(side: &PlannedSide<Q>) -> Result<Vec<usize>> {
+    side.side.declared.tie_break.iter().map(|name| Ok(side.facts_schema.index_of(name)?)).collect()
+}
+
+/// Where the facts of a partition go.
+enum Goal {
+    Answer(Box<dyn Taking>),
+    Collect(Arc<Mutex<Vec<Chunk>>>, Arc<Budget>),
+}
+
+async fn take_partition<Q: Ask>(
+    side: Arc<PlannedSide<Q>>,
+    index: Arc<Indexed>,
+    mut stream: SendableRecordBatchStream,
+    metrics: Metrics,
+    mut goal: Goal,
+) -> Result<()> {
+    let mut counter = RecordBatchMemoryCounter::new();
+    while let Some(batch) = stream.try_next().await? {
+        metrics.facts_rows.add(batch.num_rows());
+        let timer = metrics.match_time.timer();
+        let keep_all = matches!(goal, Goal::Collect(..));
+        let chunk = side.chunk(&index.keys, batch, keep_all)?;
+        timer.done();
+        metrics.facts_of_entities.add(chunk.rows.len());
+        if chunk.rows.is_empty() {
+            continue;
+        }
+        let timer = metrics.take_time.timer();
+        match &mut goal {
+            Goal::Answer(task) => task.take_in(&chunk)?,
+            Goal::Collect(chunks, budget) => {
+                budget.grow(&side.side.place, counter.count_batch(&chunk.batch) + chunk.rows.len() * 40)?;
+                chunks.lock().unwrap_or_else(PoisonError::into_inner).push(chunk);
+            }
+        }
+        timer.done();
+    }
+    match goal {
+        Goal::Answer(task) => task.finish(),
+        Goal::Collect(..) => Ok(()),
+    }
+}
+
+/// Numbers the spine's entities and lays out their slots.
+fn index<Q: Ask>(side: &PlannedSide<Q>, at: usize, spine: &[RecordBatch], budget: &Budget) -> Result<Indexed> {
+    let mut columns = Vec::with_capacity(spine.len());
+    let mut ticks = Vec::with_capacity(spine.len());
+    let (mut rows, mut without_instant) = (0, Vec::new());
+    for batch in spine {
+        columns.push(side.spine_keys.iter().map(|&p| batch.column(p).clone()).collect());
+        let (mut values, missing) = side.spine_clock.instants(batch.column(at))?;
+        if let Some(missing) = missing {
+            without_instant.extend((0..values.len()).filter(|&row| missing.is_null(row)).map(|row| rows + row));
+        }
+        if side.side.direction == Direction::Forward {
+            values = values.iter().map(|tick| !tick).collect();
+        }
+        rows += values.len();
+        ticks.push(values);
+    }
+    let (keys, mut numbers) = Keys::number(&side.key_types, &columns)?;
+    // A row without an instant sees nothing.
+    for row in without_instant {
+        numbers[row] = NO_KEY;
+    }
+    let slots = Slots::new(numbers, &ticks, keys.count());
+    budget.grow("the spine", keys.bytes() + slots.bytes())?;
+    Ok(Indexed { keys, slots: Arc::new(slots) })
+}
+
+/// Runs what computes for long away from the threads that wait for files and networks.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    joined(tokio::task::spawn_blocking(work).await)
+}
+
+fn joined<T>(done: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
+    match done {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(error) => Err(datafusion::error::DataFusionError::External(Box::new(error)).into()),
+    }
+}

@@ -1,0 +1,211 @@
+//! One fact table's part in a running question: where its columns are, and its rows as facts of entities in ticks.
+//! It keeps nothing: what becomes of the facts is the business of whoever takes them in.
+
+use std::{ops::Range, sync::Arc};
+
+use arrow::{
+    array::{ArrayRef, RecordBatch},
+    datatypes::{DataType, SchemaRef},
+};
+
+use super::{
+    budget::Budget,
+    clock::{Clock, NEVER, Round, TickUnit},
+    keys::{Keys, NO_KEY},
+    node::{Ask, Direction, Side},
+    slots::Slots,
+};
+use crate::{
+    error::{Error, Result},
+    time::Cutoff,
+};
+
+/// A side with its columns found.
+#[derive(Debug, Clone)]
+pub(crate) struct PlannedSide<Q> {
+    pub(crate) side: Side<Q>,
+    /// Positions of the keys in the spine and in the facts, and the types in which they are compared.
+    pub(crate) spine_keys: Vec<usize>,
+    pub(crate) fact_keys: Vec<usize>,
+    pub(crate) key_types: Vec<DataType>,
+    /// The spine's instants in this side's ticks; event time and, if there is one, known-at.
+    pub(crate) spine_clock: Clock,
+    pub(crate) clocks: Vec<(usize, Clock)>,
+    pub(crate) delay: i64,
+    pub(crate) identity: Vec<usize>,
+    pub(crate) facts_schema: SchemaRef,
+}
+
+/// What a question needs to know to be answered.
+pub(crate) struct SideParts {
+    pub(crate) place: String,
+    pub(crate) slots: Arc<Slots>,
+    pub(crate) unit: TickUnit,
+    pub(crate) facts_schema: SchemaRef,
+    pub(crate) tie_break: Vec<usize>,
+    /// Do facts have a known-at of their own?
+    pub(crate) has_known: bool,
+    /// Are facts replaced by later versions?
+    pub(crate) has_versions: bool,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) tasks: usize,
+}
+
+/// Takes facts in, in any order and by several tasks, and answers when all are in.
+pub(crate) trait Answering: Send + Sync {
+    /// A task's own part.
+    fn task(self: Arc<Self>) -> Box<dyn Taking>;
+
+    /// The answers; called once, after every task has finished.
+    fn answer(&self) -> Result<Arc<dyn Answers>>;
+}
+
+/// One task's part in taking facts in.
+pub(crate) trait Taking: Send {
+    /// Takes some facts in.
+    fn take_in(&mut self, chunk: &Chunk) -> Result<()>;
+
+    /// Hands over what was taken in.
+    fn finish(self: Box<Self>) -> Result<()>;
+}
+
+/// The added columns, by spine row.
+pub(crate) trait Answers: Send + Sync {
+    /// Those of a range of spine rows.
+    fn columns(&self, rows: Range<usize>) -> Result<Vec<ArrayRef>>;
+}
+
+/// Facts of entities of the spine, with their times in ticks. The vectors lie side by side.
+pub(crate) struct Chunk {
+    /// All columns of the facts, and of other rows too.
+    pub(crate) batch: RecordBatch,
+    /// Their rows in the batch.
+    pub(crate) rows: Vec<u32>,
+    pub(crate) entities: Vec<u32>,
+    /// A fact is visible at the instants after this tick: the later of event time and known-at, by the cutoff.
+    pub(crate) visible: Vec<i64>,
+    pub(crate) event: Vec<i64>,
+    /// What orders facts by event time, where that is finer than ticks.
+    pub(crate) order: Option<Vec<i64>>,
+    /// What orders facts by known-at, if they have one of their own.
+    pub(crate) known: Option<Vec<i64>>,
+    /// A fact is gone at the instants after this tick: when its next version is visible.
+    pub(crate) until: Option<Vec<i64>>,
+}
+
+impl Chunk {
+    /// Puts the facts of an entity side by side, entities in the order of their slots, facts in the order in which they become
+    /// visible: taking them in then walks through memory instead of jumping, and from slot to slot.
+    fn arrange(&mut self, entities: usize) {
+        let mut places: Vec<u32>;
+        if entities <= 8 * self.rows.len() + 1_024 {
+            let mut starts = vec![0u32; entities + 1];
+            for &entity in &self.entities {
+                starts[entity as usize + 1] += 1;
+            }
+            for i in 1..starts.len() {
+                starts[i] += starts[i - 1];
+            }
+            places = vec![0; self.rows.len()];
+            for (i, &entity) in self.entities.iter().enumerate() {
+                let next = &mut starts[entity as usize];
+                places[*next as usize] = i as u32;
+                *next += 1;
+            }
+        } else {
+            let packed = self.entities.iter().zip(0u64..).map(|(&entity, i)| (u64::from(entity) << 32) | i);
+            let mut packed: Vec<u64> = packed.collect();
+            packed.sort_unstable();
+            places = packed.into_iter().map(|place| place as u32).collect();
+        }
+        let (entities, visible) = (&self.entities, &self.visible);
+        for run in places.chunk_by_mut(|&a, &b| entities[a as usize] == entities[b as usize]) {
+            if !run.is_sorted_by_key(|&i| visible[i as usize]) {
+                run.sort_unstable_by_key(|&i| (visible[i as usize], i));
+            }
+        }
+        let pick = |times: &[i64]| places.iter().map(|&i| times[i as usize]).collect::<Vec<_>>();
+        let pick_rows = |rows: &[u32]| places.iter().map(|&i| rows[i as usize]).collect::<Vec<_>>();
+        self.visible = pick(&self.visible);
+        self.event = pick(&self.event);
+        self.order = self.order.as_deref().map(pick);
+        self.known = self.known.as_deref().map(pick);
+        self.rows = pick_rows(&self.rows);
+        self.entities = pick_rows(&self.entities);
+    }
+
+    /// Numbers in the order of event times.
+    pub(crate) fn order(&self) -> &[i64] {
+        self.order.as_deref().unwrap_or(&self.event)
+    }
+}
+
+impl<Q: Ask> PlannedSide<Q> {
+    /// The facts of a batch that belong to an entity of the spine (or all of them) and have their times.
+    pub(super) fn chunk(&self, keys: &Keys, batch: RecordBatch, keep_all: bool) -> Result<Chunk> {
+        let key_columns: Vec<ArrayRef> = self.fact_keys.iter().map(|&p| batch.column(p).clone()).collect();
+        let found = keys.find(&key_columns)?;
+        let (event_position, clock) = &self.clocks[0];
+        let backward = self.side.direction == Direction::Backward;
+        let inclusive = self.side.cutoff == Cutoff::Inclusive;
+        let round = if inclusive == backward { Round::Up } else { Round::Down };
+        let events = batch.column(*event_position);
+        let (event, event_nulls) = clock.facts(events, Round::Down)?;
+        let deciding = match round {
+            Round::Down => event.clone(),
+            Round::Up => clock.facts(events, round)?.0,
+        };
+        let order = clock.order(events)?;
+        let known = self.clocks.get(1).map(|(p, clock)| {
+            let (deciding, nulls) = clock.facts(batch.column(*p), round)?;
+            let order = clock.order(batch.column(*p))?.unwrap_or_else(|| deciding.clone());
+            Ok::<_, Error>((deciding, nulls, order))
+        });
+        let known = known.transpose()?;
+        // Inclusive at t is exclusive one tick later.
+        let earlier = i64::from(inclusive);
+        // Looking forward is looking backward in mirrored time.
+        let mirrored = |time: i64| if backward { time } else { !time };
+        let mut chunk = Chunk {
+            rows: Vec::with_capacity(found.len()),
+            entities: Vec::with_capacity(found.len()),
+            visible: Vec::with_capacity(found.len()),
+            event: Vec::with_capacity(found.len()),
+            order: order.as_ref().map(|_| Vec::with_capacity(found.len())),
+            known: known.as_ref().map(|_| Vec::with_capacity(found.len())),
+            until: None,
+            batch,
+        };
+        let is_null = |nulls: &Option<arrow::buffer::NullBuffer>, row| nulls.as_ref().is_some_and(|n| n.is_null(row));
+        for (row, &entity) in found.iter().enumerate() {
+            if (entity == NO_KEY && !keep_all) || is_null(&event_nulls, row) {
+                continue;
+            }
+            let mut visible = mirrored(deciding[row]).saturating_add(self.delay);
+            if let Some((times, nulls, _)) = &known {
+                if is_null(nulls, row) {
+                    continue;
+                }
+                visible = visible.max(times[row]);
+            }
+            if visible == NEVER {
+                // Beyond every instant that can be asked about.
+                continue;
+            }
+            chunk.rows.push(row as u32);
+            chunk.entities.push(entity);
+            chunk.visible.push(visible.saturating_sub(earlier));
+            chunk.event.push(mirrored(event[row]));
+            if let (Some(kept), Some(order)) = (&mut chunk.order, &order) {
+                kept.push(mirrored(order[row]));
+            }
+            if let (Some(kept), Some((.., order))) = (&mut chunk.known, &known) {
+                kept.push(order[row]);
+            }
+        }
+        if !keep_all {
+            chunk.arrange(keys.count());
+        }
+        Ok(chunk)
+    }
+}
