@@ -56,9 +56,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     rows.clone().select_columns(&shown)?.limit(20_000.min(rows.clone().count().await? / 2), Some(8))?.show().await?;
 
     // Is there anything in it? Flights after a day of delays of their aircraft against the others.
-    let late = rows.filter(col("tailnum_delay_1d").gt(lit(30.0)))?;
+    let late = rows.filter(col("tailnum_delay_1d").gt(lit(10.0)))?;
     let mean = datafusion::functions_aggregate::expr_fn::avg(col("label"));
-    println!("mean delay in minutes where the aircraft was more than half an hour late on the day before, and how many:");
+    println!("mean delay in minutes where the aircraft was more than ten minutes late on the day before, and how many:");
     let count = datafusion::functions_aggregate::expr_fn::count(col("label"));
     late.aggregate(vec![], vec![mean.alias("mean_delay"), count.alias("flights")])?.show().await?;
 
