@@ -136,16 +136,15 @@ enum Column {
 
 impl Columns {
     /// The values of these facts; NULL where there is none.
-    pub(super) fn read(&self, facts: &[Option<u32>]) -> Result<Vec<ArrayRef>> {
-        let numbers = UInt32Array::from(facts.to_vec());
+    pub(super) fn read(&self, facts: &UInt32Array) -> Result<Vec<ArrayRef>> {
         let mut places = Vec::new();
         let mut read = Vec::with_capacity(self.columns.len());
         for column in &self.columns {
             read.push(match column {
-                Column::Whole(values) => take(values, &numbers, None)?,
+                Column::Whole(values) => take(values, facts, None)?,
                 Column::Pieces(pieces) => {
                     if places.is_empty() {
-                        places = facts.iter().map(|fact| self.place(*fact)).collect();
+                        places = facts.iter().map(|fact| self.place(fact)).collect();
                     }
                     interleave(&pieces.iter().map(AsRef::as_ref).collect::<Vec<&dyn Array>>(), &places)?
                 }

@@ -10,6 +10,7 @@ use std::{
 
 use arrow::{
     array::{ArrayRef, DynComparator, UInt32Array},
+    buffer::{NullBuffer, ScalarBuffer},
     compute::take,
 };
 
@@ -29,6 +30,7 @@ const NONE: u32 = 0;
 const REMEMBERED: usize = 1 << 17;
 /// Kept facts beyond twice those that win are dropped when there are so many.
 const SLACK_ROWS: usize = 1 << 19;
+
 pub(crate) fn answering(ask: &LookupAsk, side: &SideParts) -> Result<Arc<dyn Answering>> {
     let mut positions = side.tie_break.clone();
     for column in &ask.columns {
@@ -149,7 +151,7 @@ impl Answering for Lookup {
         // What a row without a slot gets.
         best.push(NONE);
         let columns = found.kept.into_columns(self.ties, &self.facts_types)?;
-        Ok(Arc::new(Newest { best, slots: self.slots.clone(), columns }))
+        Ok(Arc::new(Newest { best, slot_of_row: self.slots.slot_of_row(), columns }))
     }
 }
 
@@ -380,14 +382,15 @@ impl Task {
 /// The newest fact that each slot sees.
 struct Newest {
     best: Vec<u32>,
-    slots: Arc<Slots>,
+    slot_of_row: Arc<Vec<u32>>,
     columns: Columns,
 }
 
 impl Answers for Newest {
     fn columns(&self, rows: Range<usize>) -> Result<Vec<ArrayRef>> {
-        let slots = &self.slots.slot_of_row()[rows];
-        let facts: Vec<Option<u32>> = slots.iter().map(|&slot| self.best[slot as usize].checked_sub(1)).collect();
-        self.columns.read(&facts)
+        let found: Vec<u32> = self.slot_of_row[rows].iter().map(|&slot| self.best[slot as usize]).collect();
+        let is_found = found.contains(&NONE).then(|| found.iter().map(|&fact| fact != NONE).collect::<NullBuffer>());
+        let numbers = found.into_iter().map(|fact| fact.wrapping_sub(1)).collect::<ScalarBuffer<u32>>();
+        self.columns.read(&UInt32Array::new(numbers, is_found))
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use datafusion::{
-    common::{Result as DfResult, utils::memory::RecordBatchMemoryCounter},
+    common::{Result as DfResult, config::ExecutionOptions, utils::memory::RecordBatchMemoryCounter},
     execution::{SendableRecordBatchStream, TaskContext},
     physical_plan::{
         ExecutionPlan, ExecutionPlanProperties,
@@ -25,8 +25,10 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// Facts are read in batches of at least this many rows: fewer, larger steps.
+/// Batches have at least this many rows, for fewer, larger steps: those of the facts, and those of the spine, which are also
+/// those of the result.
 const FACT_BATCH_ROWS: usize = 131_072;
+const SPINE_BATCH_ROWS: usize = 65_536;
 
 #[derive(Clone)]
 pub(super) struct Metrics {
@@ -113,12 +115,13 @@ impl<Q: Ask> Run<Q> {
 
     /// The spine's rows: those of the first partition, then those of the second, and so on.
     async fn spine_batches(&self) -> Result<Vec<RecordBatch>> {
+        let context = self.context_of(SPINE_BATCH_ROWS, |_| ());
         let mut reading = JoinSet::new();
         let partitions = self.spine.output_partitioning().partition_count();
         // Batches may be slices of a larger one, which is held once.
         let counter = Arc::new(Mutex::new(RecordBatchMemoryCounter::new()));
         for partition in 0..partitions {
-            let (stream, budget) = (self.spine.execute(partition, self.context.clone())?, self.budget.clone());
+            let (stream, budget) = (self.spine.execute(partition, context.clone())?, self.budget.clone());
             let counter = counter.clone();
             reading.spawn(async move {
                 let mut batches = Vec::new();
@@ -168,13 +171,12 @@ impl<Q: Ask> Run<Q> {
     }
 
     fn parts(&self, side: &PlannedSide<Q>, index: &Indexed) -> Result<SideParts> {
-        let tie_break = side.side.declared.tie_break.iter();
         Ok(SideParts {
             place: side.side.place.clone(),
             slots: index.slots.clone(),
             unit: side.spine_clock.unit,
             facts_schema: side.facts_schema.clone(),
-            tie_break: tie_break.map(|name| Ok(side.facts_schema.index_of(name)?)).collect::<Result<_>>()?,
+            tie_break: tie_columns(side)?,
             has_known: side.clocks.len() > 1,
             has_versions: !side.identity.is_empty(),
             budget: self.budget.clone(),
@@ -182,13 +184,12 @@ impl<Q: Ask> Run<Q> {
         })
     }
 
-    /// Reads all facts, as many partitions at once as the session has tasks, whatever table they are of.
-    async fn take_facts_in(&self, indexes: &[Arc<Indexed>], answering: &[Arc<dyn Answering>]) -> Result<()> {
+    /// The query's context, with larger batches and other options of execution.
+    fn context_of(&self, batch_rows: usize, change: impl FnOnce(&mut ExecutionOptions)) -> Arc<TaskContext> {
         let config = self.context.session_config();
-        let mut config = config.clone().with_batch_size(config.batch_size().max(FACT_BATCH_ROWS));
-        // Facts may come in any order: a task that is done takes over files of the others.
-        config.options_mut().execution.enable_file_stream_work_stealing = true;
-        let context = Arc::new(TaskContext::new(
+        let mut config = config.clone().with_batch_size(config.batch_size().max(batch_rows));
+        change(&mut config.options_mut().execution);
+        Arc::new(TaskContext::new(
             self.context.task_id(),
             self.context.session_id(),
             config,
@@ -197,7 +198,13 @@ impl<Q: Ask> Run<Q> {
             self.context.aggregate_functions().clone(),
             self.context.window_functions().clone(),
             self.context.runtime_env(),
-        ));
+        ))
+    }
+
+    /// Reads all facts, as many partitions at once as the session has tasks, whatever table they are of.
+    async fn take_facts_in(&self, indexes: &[Arc<Indexed>], answering: &[Arc<dyn Answering>]) -> Result<()> {
+        // Facts may come in any order: a task that is done takes over files of the others.
+        let context = self.context_of(FACT_BATCH_ROWS, |execution| execution.enable_file_stream_work_stealing = true);
         // Tables take turns, so that tasks meet at the same one as late as possible.
         let mut work = Vec::new();
         for (i, facts) in self.facts.iter().enumerate() {

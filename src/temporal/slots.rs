@@ -5,6 +5,8 @@
 //! before it is out of the window, or replaced. So facts can be taken in any order and by any number of tasks, and what must
 //! be kept follows the spine, not the length of history.
 
+use std::sync::Arc;
+
 use arrow::buffer::ScalarBuffer;
 
 use super::keys::NO_KEY;
@@ -15,7 +17,7 @@ pub(crate) struct Slots {
     starts: Vec<u32>,
     instants: Vec<i64>,
     /// The slot of each spine row; the number of all slots for a row that has none.
-    slot_of_row: Vec<u32>,
+    slot_of_row: Arc<Vec<u32>>,
 }
 
 impl Slots {
@@ -44,35 +46,10 @@ impl Slots {
             next[*number as usize] += 1;
             *number = slot;
         }
-        let mut indexed = Self { starts, instants, slot_of_row: numbers };
         if !is_sorted {
-            indexed.sort();
+            sort(&starts, &mut instants, &mut numbers);
         }
-        indexed
-    }
-
-    /// Puts the slots of every entity into the order of time.
-    fn sort(&mut self) {
-        let mut rows = vec![0u32; self.instants.len()];
-        for (row, &slot) in self.slot_of_row.iter().enumerate() {
-            if let Some(place) = rows.get_mut(slot as usize) {
-                *place = row as u32;
-            }
-        }
-        let mut pairs: Vec<(i64, u32)> = Vec::new();
-        for entity in self.starts.windows(2) {
-            let run = entity[0] as usize..entity[1] as usize;
-            if self.instants[run.clone()].is_sorted() {
-                continue;
-            }
-            pairs.clear();
-            pairs.extend(self.instants[run.clone()].iter().copied().zip(rows[run.clone()].iter().copied()));
-            pairs.sort_unstable();
-            for (slot, &(instant, row)) in run.zip(&pairs) {
-                self.instants[slot] = instant;
-                self.slot_of_row[row as usize] = slot as u32;
-            }
-        }
+        Self { starts, instants, slot_of_row: Arc::new(numbers) }
     }
 
     /// How many slots there are.
@@ -90,9 +67,9 @@ impl Slots {
         &self.instants
     }
 
-    /// The slot of each spine row; [`Slots::len`] for a row that has none.
-    pub(crate) fn slot_of_row(&self) -> &[u32] {
-        &self.slot_of_row
+    /// The slot of each spine row; [`Slots::len`] for a row that has none. It can outlive the rest.
+    pub(crate) fn slot_of_row(&self) -> Arc<Vec<u32>> {
+        self.slot_of_row.clone()
     }
 
     /// The slots of an entity.
@@ -148,6 +125,30 @@ impl Slots {
     }
 }
 
+/// Puts the slots of every entity into the order of time.
+fn sort(starts: &[u32], instants: &mut [i64], slot_of_row: &mut [u32]) {
+    let mut rows = vec![0u32; instants.len()];
+    for (row, &slot) in slot_of_row.iter().enumerate() {
+        if let Some(place) = rows.get_mut(slot as usize) {
+            *place = row as u32;
+        }
+    }
+    let mut pairs: Vec<(i64, u32)> = Vec::new();
+    for entity in starts.windows(2) {
+        let run = entity[0] as usize..entity[1] as usize;
+        if instants[run.clone()].is_sorted() {
+            continue;
+        }
+        pairs.clear();
+        pairs.extend(instants[run.clone()].iter().copied().zip(rows[run.clone()].iter().copied()));
+        pairs.sort_unstable();
+        for (slot, &(instant, row)) in run.zip(&pairs) {
+            instants[slot] = instant;
+            slot_of_row[row as usize] = slot as u32;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,7 +159,7 @@ mod tests {
         let slots = Slots::new(vec![1, 0, NO_KEY, 1, 1], &ticks, 2);
         assert_eq!((slots.of(0), slots.of(1)), (0..1, 1..4));
         assert_eq!(slots.instants(), [5, 10, 30, 30]);
-        assert_eq!(slots.slot_of_row(), [2, 0, 4, 1, 3]);
+        assert_eq!(*slots.slot_of_row(), [2, 0, 4, 1, 3]);
         for hint in 0..5 {
             assert_eq!(slots.first_after(&slots.of(1), 9, hint), 1);
             assert_eq!(slots.first_after(&slots.of(1), 10, hint), 2);

@@ -188,7 +188,7 @@ impl Answering for Window {
             column.into_array(lane, &output.data_type, texts.unwrap_or(&Texts::default()))
         });
         let columns = columns.collect::<Result<Vec<ArrayRef>>>()?;
-        Ok(Arc::new(BySlot { slots: self.slots.clone(), columns }))
+        Ok(Arc::new(BySlot { slot_of_row: self.slots.slot_of_row(), columns }))
     }
 }
 
@@ -395,13 +395,13 @@ fn moved((from, to): (i64, i64), shift: i64) -> (i64, i64) {
 
 /// The aggregates of each slot, and last those of a row that has none.
 struct BySlot {
-    slots: Arc<Slots>,
+    slot_of_row: Arc<Vec<u32>>,
     columns: Vec<ArrayRef>,
 }
 
 impl Answers for BySlot {
     fn columns(&self, rows: Range<usize>) -> Result<Vec<ArrayRef>> {
-        let slots = UInt32Array::from(self.slots.slot_of_row()[rows].to_vec());
+        let slots = UInt32Array::from(self.slot_of_row[rows].to_vec());
         self.columns.iter().map(|column| Ok(take(column, &slots, None)?)).collect()
     }
 }
