@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod bad_question;
+mod case_arrow;
 mod cases;
 mod conformance;
 mod crash;
@@ -23,6 +24,7 @@ mod random_cases;
 mod real_data;
 mod s3;
 mod s3_server;
+mod served_cases;
 mod sql;
 mod support;
 #[path = "../../examples/data/taxi.rs"]
