@@ -8,6 +8,7 @@
 //! the system for; on systems without `/proc` both columns stay empty.
 
 #![allow(clippy::print_stdout, reason = "a program prints")]
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures durations")]
 
 pub mod ways;
 
