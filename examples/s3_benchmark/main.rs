@@ -119,16 +119,19 @@ async fn main() -> Result<()> {
 }
 
 async fn measure(options: &Options, place: &Location, bare: Arc<dyn ObjectStore>, work: &Path) -> Result<()> {
-    let settings = ReadSettings {
-        requests_in_flight: options.workers,
-        range_bytes: options.range_mib << 20,
-        ..ReadSettings::default()
-    };
+    let settings =
+        ReadSettings { requests_in_flight: options.workers, range_bytes: options.range_mib << 20, ..ReadSettings::default() };
     let objects: Vec<ObjectMeta> =
         place.list().await?.into_iter().filter(|object| object.location.as_ref().ends_with(".parquet")).collect();
     let smallest = objects.iter().min_by_key(|object| object.size).ok_or("there are no Parquet files")?.clone();
     let total: u64 = objects.iter().map(|object| object.size).sum();
-    println!("{} files, {:.1} MB, {} workers, best of {} rounds\n", objects.len(), total as f64 / 1e6, options.workers, options.rounds);
+    println!(
+        "{} files, {:.1} MB, {} workers, best of {} rounds\n",
+        objects.len(),
+        total as f64 / 1e6,
+        options.workers,
+        options.rounds
+    );
 
     let reader = BulkReader::new(place).settings(settings.clone());
     let (mut ways, mut rows) = (Vec::new(), Vec::new());
@@ -149,7 +152,10 @@ async fn measure(options: &Options, place: &Location, bare: Arc<dyn ObjectStore>
         }
         keep(timed("S3: read by way of the disk cache", read(&reader.clone().cache(cache.clone()), &objects)).await?);
         let folder = work.join(format!("download-{round}"));
-        keep(timed("S3: download to a folder", async { Ok(reader.download_to(objects.clone(), folder).await?.statistics.bytes) }).await?);
+        keep(
+            timed("S3: download to a folder", async { Ok(reader.download_to(objects.clone(), folder).await?.statistics.bytes) })
+                .await?,
+        );
         keep(timed("S3: read and decode", decode(&reader, &objects, options.workers, &mut rows)).await?);
         reader.download_to(objects.clone(), &local).await?;
         let here = Locations::default().open(&local.to_string_lossy())?;
@@ -272,7 +278,8 @@ struct Server {
 
 impl Server {
     fn start() -> Result<Self> {
-        let process = Command::new(std::env::current_exe()?).arg("--serve").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let process =
+            Command::new(std::env::current_exe()?).arg("--serve").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let mut server = Self { process, endpoint: String::new(), key: String::new(), secret: String::new() };
         let mut said = BufReader::new(server.process.stdout.take().ok_or("the server has no output")?).lines();
         let mut next = || said.next().ok_or("the server ended before it began")?.map_err(Box::<dyn Error + Send + Sync>::from);

@@ -109,7 +109,15 @@ pub(super) fn open(base: &Url, options: &[(String, String)], requests: &RequestS
         "az" => azure(base, &own, requests),
         other => Err(format!("the scheme `{other}` is not supported; use s3, file or memory, or gs or az with their flags")),
     };
-    let (store, endpoint) = built.map_err(|reason| secrets.scrub(&reason))?;
+    // A client that cannot be built may repeat any value, and a secret may stand where none belongs.
+    let (store, endpoint) = built.map_err(|reason| match own.is_empty() {
+        true => secrets.scrub(&reason),
+        false => {
+            let names: Vec<&str> = own.iter().map(|(name, _)| *name).collect();
+            let reason = Secrets::of(given().map(|(_, value)| value)).scrub(&reason);
+            format!("{reason} (options given: {})", names.join(", "))
+        }
+    })?;
     Ok(Client { store, secrets, endpoint })
 }
 

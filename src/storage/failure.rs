@@ -25,8 +25,13 @@ impl Secrets {
             let name = name.to_ascii_lowercase();
             SECRET_WORDS.iter().any(|word| name.contains(word))
         };
-        let values = options.into_iter().filter(|(name, value)| is_secret(name) && !matches!(*value, "" | "true" | "false"));
-        let mut values: Vec<String> = values.map(|(_, value)| value.to_owned()).collect();
+        Self::of(options.into_iter().filter(|(name, _)| is_secret(name)).map(|(_, value)| value))
+    }
+
+    /// These values.
+    pub(super) fn of<'a>(values: impl IntoIterator<Item = &'a str>) -> Self {
+        let values = values.into_iter().filter(|value| !matches!(*value, "" | "true" | "false"));
+        let mut values: Vec<String> = values.map(str::to_owned).collect();
         // The longest first: one secret may be a part of another.
         values.sort_by_key(|value| std::cmp::Reverse(value.len()));
         values.dedup();
