@@ -9,7 +9,6 @@
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures durations")]
 
 #[path = "../../tests/it/s3_server.rs"]
-#[allow(dead_code, unreachable_pub)]
 mod s3_server;
 
 use std::{

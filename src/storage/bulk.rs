@@ -115,16 +115,20 @@ impl BulkReader {
         let fetch = Arc::new(Fetch::new(self, Counters::of(objects.iter().map(|object| object.size))));
         let (count, reserving) = (self.settings.objects_in_flight.max(1), fetch.clone());
         // Memory is given out in the order asked: what comes first never waits for what comes later.
-        let reads = stream::iter(objects).then(move |object| {
+        let reserved = stream::iter(objects).then(move |object| {
             let fetch = reserving.clone();
             async move {
                 let held = fetch.reserve(object.size).await;
-                let task = SpawnedTask::spawn(async move {
-                    let bytes = fetch.whole(&object).await?;
-                    Ok((object, bytes, held))
-                });
-                async move { task.join().await.map_err(lost)? }
+                (fetch, object, held)
             }
+        });
+        let reads = reserved.map(|(fetch, object, held)| {
+            // A task of its own, which goes on while the reader is busy and ends when it has gone.
+            let task = SpawnedTask::spawn(async move {
+                let bytes = fetch.whole(&object).await?;
+                Ok((object, bytes, held))
+            });
+            async move { task.join().await.map_err(lost)? }
         });
         let read = match order {
             Order::AsAsked => reads.buffered(count).boxed(),

@@ -1,7 +1,7 @@
 //! An object store as this library uses it: a limit on the requests in flight, and errors that may be shown.
-//! It adds no semantics: every call goes to the inner store once, and its answer comes back.
+//! It adds no semantics: each request goes to the inner store once, and its answer comes back.
 
-use std::{fmt, ops::Range, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -17,7 +17,8 @@ use super::failure::Teller;
 /// The wrapper around every store but this machine's file system.
 ///
 /// A request counts from its start until its answer, and for a streamed body until the stream is read or dropped. A
-/// listing counts only while it waits for a page, so that what reads a listing may send requests of its own.
+/// listing counts only while it waits for a page, so that what reads a listing may send requests of its own. Several
+/// ranges at a time are several requests, by the trait's own way of joining neighbours.
 pub(super) struct Guard {
     inner: Arc<dyn ObjectStore>,
     permits: Arc<Semaphore>,
@@ -91,11 +92,6 @@ impl ObjectStore for Guard {
             file => file,
         };
         Ok(GetResult { payload, ..result })
-    }
-
-    async fn get_ranges(&self, path: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        let _permit = self.permits.acquire().await;
-        self.teller.tell_result(path, self.inner.get_ranges(path, ranges).await)
     }
 
     fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {

@@ -12,10 +12,11 @@ use std::{
 };
 
 use asof::{
-    Error,
+    Error, FeatureStore, Resources, StoreOptions,
     storage::{BulkReader, DiskCache, Location, Locations, ObjectMeta, ReadSettings, ReadStatistics, RequestSettings},
 };
 use bytes::Bytes;
+use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use futures::{FutureExt, StreamExt, TryStreamExt, future::join_all, stream::BoxStream};
 use object_store::{
     CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectStore, ObjectStoreExt,
@@ -27,7 +28,7 @@ use rand::{Rng, RngCore, SeedableRng, rngs::StdRng};
 use crate::{
     object_stores::{Place, places, put, reaching, replace},
     s3_server::S3Server,
-    support::{files_below, temp_dir},
+    support::{files_below, temp_dir, write_parquet},
 };
 
 /// Bytes from a seed, no two alike.
@@ -272,6 +273,34 @@ async fn the_limit_of_a_store_holds_for_all_that_read_from_it() {
     let (read, _) = tokio::join!(join_all(readers), join_all(one_by_one));
     assert!(read.into_iter().all(|read| read.unwrap().len() == 20));
     assert_eq!(seen.most.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_keep_to_the_limit_too_even_if_it_is_one() {
+    let (locations, at, seen) = watched(1);
+    let folder = temp_dir();
+    let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..20_000));
+    for file in 0..8 {
+        let name = format!("{file}.parquet");
+        write_parquet(&folder.path().join(&name), &[("a", column.clone()), ("b", column.clone())], None);
+        put(&at, &name, fs::read(folder.path().join(&name)).unwrap()).await;
+    }
+    let resources = Resources { partitions: 8, ..Default::default() };
+    let options = StoreOptions::default().locations(locations).resources(resources);
+    let store = FeatureStore::open_with("s3://watched/root", options).await.unwrap();
+    let rows = store.read_parquet("s3://watched/place").await.unwrap();
+    assert_eq!(
+        tokio::time::timeout(Duration::from_secs(60), rows.collect())
+            .await
+            .unwrap()
+            .unwrap()
+            .iter()
+            .map(RecordBatch::num_rows)
+            .sum::<usize>(),
+        160_000
+    );
+    assert!(seen.requests.load(Ordering::SeqCst) >= 16);
+    assert_eq!(seen.most.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

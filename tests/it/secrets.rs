@@ -66,7 +66,7 @@ impl Subscriber for Log {
     fn exit(&self, _: &span::Id) {}
 }
 
-fn told(texts: &mut Vec<String>, error: &(impl std::fmt::Display + Debug + std::error::Error)) {
+fn told(texts: &mut Vec<String>, error: &impl std::error::Error) {
     let mut text = format!("{error} {error:?} {error:#?}");
     let mut cause = error.source();
     while let Some(error) = cause {
