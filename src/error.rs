@@ -121,6 +121,27 @@ pub enum Error {
         /// What happened to it: "vanished", "has changed".
         change: String,
     },
+    /// An object is not what it was when it was listed.
+    #[error("object `{path}` {change} since it was listed; list its folder again and read what is there now")]
+    ObjectChanged {
+        /// The object.
+        path: String,
+        /// What happened to it: "vanished", "has changed".
+        change: &'static str,
+    },
+    /// An object is larger than all that a bulk read may hold in memory.
+    #[error(
+        "object `{path}` has {size} bytes, and a bulk read may hold {limit}; raise `ReadSettings::bytes_in_flight`, or use \
+         `BulkReader::download_to`, which holds a range at a time"
+    )]
+    ObjectTooLarge {
+        /// The object.
+        path: String,
+        /// Its size in bytes.
+        size: u64,
+        /// What may be held, in bytes.
+        limit: u64,
+    },
     /// A definition of a table or feature set contradicts itself or the data.
     #[error("the definition of {subject} does not hold: {reason}")]
     Definition {

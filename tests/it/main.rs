@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod bad_question;
+mod bulk_reads;
 mod case_arrow;
 mod cases;
 mod conformance;
@@ -18,12 +19,14 @@ mod ingest;
 mod layers;
 mod leakage;
 mod main_job;
+mod object_stores;
 mod oracle;
 mod parity;
 mod random_cases;
 mod real_data;
 mod s3;
 mod s3_server;
+mod secrets;
 mod served_cases;
 mod sql;
 mod support;
