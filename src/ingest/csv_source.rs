@@ -29,7 +29,7 @@ impl<'a> CsvRows<'a> {
     pub(crate) fn open(ingest: &Ingest, source: &'a Source, text: Box<dyn BufRead + Send>) -> Result<Self> {
         let refused = |reason: String| Error::UnreadableFile { path: source.shown(), reason };
         // Its own line end is one of two bytes, so that it counts no line before a row is told apart.
-        let input: Box<dyn Read + Send> = Box::new(text.chain(Cursor::new(format!("\r\n{END}\n"))));
+        let input: Box<dyn Read + Send> = Box::new(text.chain(Cursor::new(format!("\r\n{END}"))));
         let mut reader = ingest.csv.reader(input);
         let (found, counts_newline) = match &ingest.csv.columns {
             Some(names) => (names.clone(), None),

@@ -131,6 +131,14 @@ pub(crate) async fn plan(ingest: &Ingest, sources: &[Source], table: Option<&Tab
         before = Some(after);
         all.push(columns);
     }
+    // A field of JSON may come further down than anybody has looked; where its type is declared, it has a column.
+    if sources.iter().any(|source| source.format == Format::JsonLines) {
+        for (column, data_type) in ingest.types.iter().filter(|(column, _)| !is_time(ingest, column)) {
+            if found.iter().all(|known| known.name() != column) {
+                found.push(Field::new(column, data_type.clone(), true));
+            }
+        }
+    }
     let schema = target_schema(ingest, found, table)?;
     Ok(Plan { schema, columns: all, names, changes: changed, newest: before })
 }

@@ -23,6 +23,9 @@ mod random_cases;
 mod real_data;
 mod s3;
 mod s3_server;
+mod source_random;
+mod source_times;
+mod sources;
 mod sql;
 mod support;
 #[path = "../../examples/data/taxi.rs"]
