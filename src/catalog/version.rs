@@ -291,14 +291,16 @@ impl fmt::Display for TableVersion {
         let role = |name: &str| {
             let mut roles = Vec::new();
             if name == self.declared.event_column() {
-                roles.push("event time");
+                roles.push("event time".to_owned());
             }
             if Some(name) == self.declared.known_column() {
-                roles.push("known at");
+                roles.push("known at".to_owned());
             }
             if self.declared.keys.iter().any(|key| key == name) {
-                roles.push("key");
+                roles.push("key".to_owned());
             }
+            let old_names = self.renames.iter().filter(|rename| rename.to == name);
+            roles.extend(old_names.map(|rename| format!("from `{}`", rename.from)));
             roles.join(", ")
         };
         for column in &self.columns {

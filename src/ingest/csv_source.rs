@@ -5,9 +5,7 @@ use std::io::{BufRead, Cursor, Read};
 
 use arrow::array::ArrayRef;
 
-use super::{
-    Ingest, cell::CellReader, columns::Target, infer::SourceColumns, open::unreadable, rejects::Rejects, sources::Source,
-};
+use super::{Ingest, cell::CellReader, columns::Reading, infer::SourceColumns, open::unreadable, sources::Source};
 use crate::error::{Error, Result};
 
 /// A line that is put behind the end of each file: a row that swallows it holds a quote that is never closed.
@@ -80,15 +78,12 @@ impl<'a> CsvRows<'a> {
 
 /// Reads one CSV file into batches of the target's schema; `emit` returns false when nobody wants more.
 pub(crate) fn read_csv(
-    ingest: &Ingest,
-    source: &Source,
+    reading: &Reading<'_>,
     columns: &SourceColumns,
     text: Box<dyn BufRead + Send>,
-    target: &Target,
-    rejects: &Rejects,
-    batch_rows: usize,
     mut emit: impl FnMut(u64, Vec<ArrayRef>) -> Result<bool>,
 ) -> Result<()> {
+    let Reading { ingest, source, target, rejects, batch_rows } = *reading;
     let shown = source.shown();
     let mut rows = CsvRows::open(ingest, source, text)?;
     if rows.found != columns.found {

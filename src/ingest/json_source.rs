@@ -6,10 +6,7 @@ use std::{borrow::Cow, collections::HashMap, io::BufRead};
 use arrow::array::ArrayRef;
 use serde::de::IgnoredAny;
 
-use super::{
-    Ingest, cell::CellReader, columns::Target, names::Names, open::unreadable, rejects::Rejects, sources::Source,
-    time_cell::Reason,
-};
+use super::{cell::CellReader, columns::Reading, names::Names, open::unreadable, sources::Source, time_cell::Reason};
 use crate::error::{Error, Result};
 
 /// The longest line that is read; a file without line ends is no JSON lines.
@@ -34,6 +31,9 @@ impl Value<'_> {
         }
     }
 }
+
+/// The fields of a line, in its order.
+pub(crate) type Fields<'a> = Vec<(Cow<'a, str>, Value<'a>)>;
 
 /// The lines of a file that are not blank.
 pub(crate) struct JsonLines<'a> {
@@ -82,7 +82,7 @@ impl<'a> JsonLines<'a> {
 ///
 /// # Errors
 /// The field and the reason, when the line is no JSON object, names a field twice or holds a nested value.
-pub(crate) fn fields(line: &[u8]) -> Result<Vec<(Cow<'_, str>, Value<'_>)>, (String, Reason)> {
+pub(crate) fn fields(line: &[u8]) -> Result<Fields<'_>, (String, Reason)> {
     let refused = |reason: Reason| (String::new(), reason);
     let line = std::str::from_utf8(line).map_err(|_| refused("the line is not UTF-8".into()))?;
     let Some(inner) = line.strip_prefix('{') else {
@@ -93,7 +93,7 @@ pub(crate) fn fields(line: &[u8]) -> Result<Vec<(Cow<'_, str>, Value<'_>)>, (Str
     serde_json::from_str::<IgnoredAny>(line).map_err(|e| refused(malformed(e)))?;
     // From here on the line is known to be well-formed: each token is where it should be.
     let mut rest = inner.trim_start();
-    let mut found: Vec<(Cow<'_, str>, Value<'_>)> = Vec::new();
+    let mut found = Fields::new();
     while rest.starts_with('"') {
         let (name, after) = text(rest).ok_or_else(|| refused("a field's name is no valid text".into()))?;
         rest = after.trim_start().trim_start_matches(':').trim_start();
@@ -153,15 +153,12 @@ fn text(rest: &str) -> Option<(Cow<'_, str>, &str)> {
 
 /// Reads one file of JSON lines into batches of the target's schema; `emit` returns false when nobody wants more.
 pub(crate) fn read_json(
-    ingest: &Ingest,
-    source: &Source,
+    reading: &Reading<'_>,
     names: &Names,
     text: Box<dyn BufRead + Send>,
-    target: &Target,
-    rejects: &Rejects,
-    batch_rows: usize,
     mut emit: impl FnMut(u64, Vec<ArrayRef>) -> Result<bool>,
 ) -> Result<()> {
+    let Reading { ingest, source, target, rejects, batch_rows } = *reading;
     let shown = source.shown();
     let mut lines = JsonLines::open(source, text);
     let mut readers: Vec<CellReader> =

@@ -14,10 +14,9 @@ use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask, arrow_read
 use super::{
     Ingest,
     cell::{CellReader, Typing, timestamps, typing},
-    columns::Target,
+    columns::Reading,
     infer::SourceColumns,
     int96,
-    rejects::Rejects,
     sources::Source,
     time_cell::{Reason, TimeReader},
 };
@@ -51,6 +50,11 @@ pub(crate) async fn parquet_batches(
     let unreadable = move |e: parquet::errors::ParquetError| Error::UnreadableFile { path: shown.clone(), reason: e.to_string() };
     let reader = || ObjectReader::new(&source.place, source.object.clone());
     let plain = ParquetRecordBatchStreamBuilder::new(reader()).await.map_err(&unreadable)?.with_batch_size(batch_rows);
+    let found = plain.schema().fields().iter().map(|field| field.name().trim());
+    if !found.eq(columns.found.iter().map(String::as_str)) {
+        let reason = "its columns are not what they were when the load began; load it again once it is complete".into();
+        return Err(Error::UnreadableFile { path: source.shown(), reason });
+    }
     if !columns.int96.contains(&true) {
         let stream = plain.build().map_err(&unreadable)?;
         let rows = move |batch: parquet::errors::Result<RecordBatch>| {
@@ -79,14 +83,12 @@ type Refused = BTreeMap<usize, (String, String, Reason)>;
 
 /// The target's columns from rows of a source; rows with values that cannot be used are listed and left out.
 pub(crate) fn conform(
-    ingest: &Ingest,
-    source: &Source,
+    reading: &Reading<'_>,
     columns: &SourceColumns,
-    target: &Target,
-    rejects: &Rejects,
     first_row: u64,
     rows: &ParquetRows,
 ) -> Result<Vec<ArrayRef>> {
+    let Reading { ingest, source, target, rejects, .. } = *reading;
     let shown = source.shown();
     let mut conformed = Vec::with_capacity(target.schema.fields().len());
     let mut refused = Refused::new();
@@ -184,7 +186,7 @@ fn times(ingest: &Ingest, shown: &str, field: &Field, array: &ArrayRef) -> Resul
     };
     let scale = time_scale(ingest, shown, field.name(), stored.clone())?;
     let (numbers, mut reasons) = match array.data_type() {
-        from if is_number(from) => exactly(field.name(), array, &DataType::Int64)?,
+        from if is_number(from) => exactly(shown, field, array, &DataType::Int64)?,
         DataType::Date32 => (cast(&cast(array, &DataType::Int32)?, &DataType::Int64)?, Vec::new()),
         _ => (cast(array, &DataType::Int64)?, Vec::new()),
     };
@@ -236,7 +238,7 @@ fn values(ingest: &Ingest, shown: &str, field: &Field, array: &ArrayRef) -> Resu
         (from, to) if from == to => Ok((array.clone(), Vec::new())),
         (Null, _) => Ok((new_null_array(to, array.len()), Vec::new())),
         (from, to) if is_text(from) && is_text(to) => Ok((cast(array, to)?, Vec::new())),
-        (from, to) if is_number(from) && is_number(to) => exactly(field.name(), array, to),
+        (from, to) if is_number(from) && is_number(to) => exactly(shown, field, array, to),
         (Timestamp(_, None), Timestamp(unit, Some(_))) => {
             let scale = time_scale(ingest, shown, field.name(), from.clone())?;
             let reader = TimeReader { zone: None, epoch: None, format: None, unit: *unit };
@@ -245,7 +247,7 @@ fn values(ingest: &Ingest, shown: &str, field: &Field, array: &ArrayRef) -> Resu
             Ok(collected(field, numbers.iter().map(|value| value.map(|value| reader.written(scale.instant_ns(value))))))
         }
         (Timestamp(_, Some(_)), Timestamp(_, Some(_)))
-        | (Timestamp(_, None) | Date32 | Date64, Timestamp(_, None) | Date32 | Date64) => exactly(field.name(), array, to),
+        | (Timestamp(_, None) | Date32 | Date64, Timestamp(_, None) | Date32 | Date64) => exactly(shown, field, array, to),
         (from, _) if is_text(from) && typing == Typing::Declared => parsed(ingest, field, array),
         (from, to) if is_text(to) && typing == Typing::Declared && (is_number(from) || matches!(from, Boolean | Date32)) => {
             Ok((cast(array, to)?, Vec::new()))
@@ -286,14 +288,16 @@ fn parsed(ingest: &Ingest, field: &Field, array: &ArrayRef) -> Result<Conformed>
 }
 
 /// Casts what comes back from the cast as it was; all else has a reason.
-fn exactly(column: &str, array: &ArrayRef, to: &DataType) -> Result<Conformed> {
-    let there = cast(array, to)?;
-    let back = cast(&there, array.data_type())?;
-    let same = not_distinct(&back, array)?;
+fn exactly(shown: &str, field: &Field, array: &ArrayRef, to: &DataType) -> Result<Conformed> {
+    let cast_to =
+        |array: &ArrayRef, to: &DataType| cast(array, to).map_err(|_| refused(shown, field, &array.data_type().to_string()));
+    let there = cast_to(array, to)?;
+    let same = not_distinct(&cast_to(&there, array.data_type())?, array)?;
     let reason = || {
         format!(
             "the value is not exact as {to}, which the table holds; a table for such values declares \
-             `Ingest::column_type(\"{column}\", DataType::{})` in its first load",
+             `Ingest::column_type(\"{}\", DataType::{})` in its first load",
+            field.name(),
             array.data_type()
         )
     };

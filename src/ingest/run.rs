@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use super::{
     Format, Ingest, LoadOutcome, LoadReport, OnReject,
     cell::{DECLARABLE, is_declarable},
-    columns::{MONTH, ROW, Target, YEAR},
+    columns::{MONTH, ROW, Reading, Target, YEAR},
     csv_source::read_csv,
     infer::{Plan, plan},
     json_source::read_json,
@@ -300,12 +300,18 @@ impl Reader {
             let batch = self.target.batch(index, end_row, columns)?;
             Ok(self.sender.blocking_send(Ok(Some(batch))).is_ok())
         };
-        let (ingest, source, plan, target) = (&self.ingest, &self.sources[index], &self.plan, &self.target);
+        let source = &self.sources[index];
+        let reading = self.reading(source);
         let text = text_of(source, bytes)?;
         match source.format {
-            Format::JsonLines => read_json(ingest, source, &plan.names, text, target, &self.rejects, self.batch_rows, emit),
-            _ => read_csv(ingest, source, &plan.columns[index], text, target, &self.rejects, self.batch_rows, emit),
+            Format::JsonLines => read_json(&reading, &self.plan.names, text, emit),
+            _ => read_csv(&reading, &self.plan.columns[index], text, emit),
         }
+    }
+
+    fn reading<'a>(&'a self, source: &'a Source) -> Reading<'a> {
+        let Self { ingest, target, rejects, batch_rows, .. } = self;
+        Reading { ingest, source, target, rejects, batch_rows: *batch_rows }
     }
 
     async fn read_parquet(&self, index: usize, source: &Source) -> Result<()> {
@@ -313,7 +319,7 @@ impl Reader {
         let mut batches = parquet_batches(source, columns, self.batch_rows).await?;
         let mut row = 0;
         while let Some(rows) = batches.next().await.transpose()? {
-            let conformed = conform(&self.ingest, source, columns, &self.target, &self.rejects, row, &rows)?;
+            let conformed = conform(&self.reading(source), columns, row, &rows)?;
             row += rows.len() as u64;
             if self.sender.send(Ok(Some(self.target.batch(index, row, conformed)?))).await.is_err() {
                 break;

@@ -507,6 +507,8 @@ async fn columns_that_differ_between_months_are_one_column_and_every_difference_
     assert_eq!(report.schema_changes, expected);
     let kept = [rename("Pickup_datetime", "pickup_at"), rename("tpep_pickup_datetime", "pickup_at"), rename("Fare", "fare")];
     assert_eq!(report.version.renames(), kept);
+    let described = report.version.to_string();
+    assert!(described.contains("event time, from `Pickup_datetime`, from `tpep_pickup_datetime`"), "{described}");
 
     // Another load need not say any of it again, and is compared with the last file of the one before.
     let further = store.ingest(&of("2014-03.jsonl")).await.unwrap();
