@@ -45,7 +45,7 @@ pub enum Error {
     /// A location holds none of the files that were asked for.
     #[error("no {what} found at `{location}`; check the path or the glob")]
     NoFiles {
-        /// What was looked for: "CSV or Parquet files", ...
+        /// What was looked for: "CSV, JSON or Parquet files", ...
         what: &'static str,
         /// Where.
         location: String,

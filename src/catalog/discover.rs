@@ -101,6 +101,8 @@ pub(crate) async fn discover(table: TableName, place: &Location, declared: FactT
         partition_columns,
         files,
         loads: Vec::new(),
+        renames: Vec::new(),
+        newest_source: None,
     })
 }
 
@@ -147,7 +149,7 @@ pub(crate) fn file_facts(shown: &str, footer: &ArrowReaderMetadata, declared: &F
 
 /// Refuses times stored as INT96: as nanoseconds, which is how they are read, years beyond 2262 wrap into the past, and a
 /// fact would become visible early.
-pub(crate) fn refuse_int96(shown: &str, footer: &ArrowReaderMetadata, column: &str) -> Result<()> {
+fn refuse_int96(shown: &str, footer: &ArrowReaderMetadata, column: &str) -> Result<()> {
     let parquet = footer.metadata().file_metadata().schema_descr();
     let stored = parquet.columns().iter().find(|c| c.path().parts() == [column]);
     if stored.is_none_or(|c| c.physical_type() != parquet::basic::Type::INT96) {
@@ -157,7 +159,7 @@ pub(crate) fn refuse_int96(shown: &str, footer: &ArrowReaderMetadata, column: &s
         place: format!("file `{shown}`"),
         column: column.into(),
         found: "INT96".into(),
-        needed: "years beyond 2262 would wrap into the past; write the times as TIMESTAMP_MICROS".into(),
+        needed: "years beyond 2262 would wrap into the past; write the times as TIMESTAMP_MICROS, or load the files with `ingest`, which reads them".into(),
     })
 }
 

@@ -7,9 +7,10 @@ mod spec;
 mod version;
 mod versions;
 
-pub(crate) use discover::{discover, file_facts, refuse_int96};
+pub(crate) use discover::{discover, file_facts};
 pub(crate) use hive::{is_hidden, partition_path};
 pub use spec::{FactTable, KnownAt, TimeColumn};
 pub(crate) use version::FORMAT;
-pub use version::{Bounds, Column, FileEntry, LoadRecord, LoadedSource, Partition, TableLocation, TableVersion};
+pub use version::{Bounds, Column, FileEntry, LoadRecord, LoadedSource, Partition, Rename, TableLocation, TableVersion};
+pub(crate) use version::{SourceColumn, SourceSchema};
 pub(crate) use versions::Catalog;

@@ -30,6 +30,39 @@ pub struct TableVersion {
     pub(crate) files: Vec<FileEntry>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) loads: Vec<LoadRecord>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) renames: Vec<Rename>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) newest_source: Option<SourceSchema>,
+}
+
+/// A column of source files that has another name in the table, for every load into it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rename {
+    /// What a source file calls it.
+    pub from: String,
+    /// What the table calls it.
+    pub to: String,
+}
+
+/// The columns of a source file, to tell what the next one changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SourceSchema {
+    pub(crate) columns: Vec<SourceColumn>,
+    /// Does the order of the columns mean anything in the file's format?
+    pub(crate) is_ordered: bool,
+}
+
+/// A column of a source file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SourceColumn {
+    /// What the file calls it.
+    pub(crate) found: String,
+    /// What the table calls it.
+    pub(crate) name: String,
+    /// The file's own type, or the one that was inferred.
+    #[serde(rename = "type")]
+    pub(crate) data_type: String,
 }
 
 /// Where a table's files lie.
@@ -180,6 +213,11 @@ impl TableVersion {
         &self.loads
     }
 
+    /// The columns of source files that have another name in the table, as its loads declared them.
+    pub fn renames(&self) -> &[Rename] {
+        &self.renames
+    }
+
     /// Where the files lie.
     pub fn location(&self) -> &TableLocation {
         &self.location
@@ -253,14 +291,16 @@ impl fmt::Display for TableVersion {
         let role = |name: &str| {
             let mut roles = Vec::new();
             if name == self.declared.event_column() {
-                roles.push("event time");
+                roles.push("event time".to_owned());
             }
             if Some(name) == self.declared.known_column() {
-                roles.push("known at");
+                roles.push("known at".to_owned());
             }
             if self.declared.keys.iter().any(|key| key == name) {
-                roles.push("key");
+                roles.push("key".to_owned());
             }
+            let old_names = self.renames.iter().filter(|rename| rename.to == name);
+            roles.extend(old_names.map(|rename| format!("from `{}`", rename.from)));
             roles.join(", ")
         };
         for column in &self.columns {

@@ -7,10 +7,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use arrow::{
-    array::ArrayRef,
-    datatypes::{DataType, SchemaRef},
-};
+use arrow::{array::ArrayRef, datatypes::SchemaRef};
 use datafusion::{
     catalog::streaming::StreamingTable,
     error::DataFusionError,
@@ -22,13 +19,17 @@ use futures::{StreamExt, TryStreamExt};
 use tokio::sync::mpsc;
 
 use super::{
-    Ingest, LoadOutcome, LoadReport, OnReject,
-    columns::{MONTH, ROW, Target, YEAR},
-    csv_source::{csv_reader, read_csv},
-    infer::target_schema,
+    Format, Ingest, LoadOutcome, LoadReport, OnReject,
+    cell::{DECLARABLE, is_declarable},
+    columns::{MONTH, ROW, Reading, Target, YEAR},
+    csv_source::read_csv,
+    infer::{Plan, plan},
+    json_source::read_json,
+    names::merged,
+    open::{raw_bytes, text_of},
     parquet_source::{conform, parquet_batches},
     rejects::Rejects,
-    sources::{Source, SourceFormat, find, load_id},
+    sources::{Source, find, load_id},
     write::MonthWriter,
 };
 use crate::{
@@ -58,15 +59,24 @@ pub(crate) async fn run(
         sources.retain(|source| !has_loaded(current, source));
         if let (true, Some(last)) = (sources.is_empty(), current.loads.last()) {
             let (rows, rejected, reject_file) = (last.rows, last.rejected, last.reject_file.clone());
-            return Ok(LoadReport { outcome: LoadOutcome::AlreadyLoaded, version: current.clone(), rows, rejected, reject_file });
+            return Ok(LoadReport {
+                outcome: LoadOutcome::AlreadyLoaded,
+                version: current.clone(),
+                rows,
+                rejected,
+                reject_file,
+                schema_changes: Vec::new(),
+            });
         }
     }
+    // What earlier loads renamed is renamed here too.
+    let ingest = &Ingest { renames: merged(ingest, current.as_ref())?, ..ingest.clone() };
     let load = load_id(ingest, &sources)?;
 
-    let schema = target_schema(ingest, &sources, current.as_ref()).await?;
-    let target = Target::new(&ingest.declared, schema)?;
+    let plan = Arc::new(plan(ingest, &sources, current.as_ref()).await?);
+    let target = Target::new(&ingest.declared, plan.schema.clone())?;
     let rejects = Arc::new(Rejects::new()?);
-    let mut sorted = sorted_rows(engine, ingest, &sources, &target, &rejects).await?;
+    let mut sorted = sorted_rows(engine, ingest, &sources, &plan, &target, &rejects).await?;
 
     // The sort yields its first row after it has read the last one: from here on the list of rejects is complete.
     let first = sorted.try_next().await?;
@@ -132,24 +142,28 @@ pub(crate) async fn run(
                     }
                 }
             }
+            next.renames = merged(ingest, Some(&next))?;
+            next.newest_source.clone_from(&plan.newest);
             next.files.extend(files.iter().cloned());
             next.loads.push(record.clone());
             Ok(Some(next))
         })
         .await?;
     let outcome = if overtaken.into_inner() { LoadOutcome::AlreadyLoaded } else { LoadOutcome::Loaded };
-    Ok(LoadReport { outcome, version, rows: record.rows, rejected: record.rejected, reject_file })
+    let schema_changes = plan.changes.clone();
+    Ok(LoadReport { outcome, version, rows: record.rows, rejected: record.rejected, reject_file, schema_changes })
 }
 
 fn check_types(ingest: &Ingest) -> Result<()> {
-    let is_readable = |t: &DataType| matches!(t, DataType::Int64 | DataType::Float64 | DataType::Boolean | DataType::Utf8);
-    match ingest.types.iter().find(|(_, data_type)| !is_readable(data_type)) {
+    let of_schema = ingest.schema.iter().map(|field| (field.name(), field.data_type()));
+    let mut types = ingest.types.iter().map(|(column, data_type)| (column, data_type)).chain(of_schema);
+    match types.find(|(_, data_type)| !is_declarable(data_type)) {
         None => Ok(()),
         Some((column, data_type)) => Err(Error::ColumnType {
             place: format!("the load into `{}`", ingest.table),
             column: column.clone(),
             found: data_type.to_string(),
-            needed: "a declared type is one of Int64, Float64, Boolean, Utf8".into(),
+            needed: format!("a declared type is one of {DECLARABLE}"),
         }),
     }
 }
@@ -172,6 +186,8 @@ fn empty_version(ingest: &Ingest, schema: &SchemaRef) -> TableVersion {
         partition_columns: ingest.partition_columns.iter().map(integer).collect(),
         files: Vec::new(),
         loads: Vec::new(),
+        renames: Vec::new(),
+        newest_source: None,
     }
 }
 
@@ -191,12 +207,18 @@ fn check_same_table(ingest: &Ingest, current: &TableVersion) -> Result<()> {
     if current.declared != ingest.declared {
         return differs("times, zone, keys or tie-breaks");
     }
-    for (column, data_type) in &ingest.types {
-        let known = current.columns.iter().find(|known| known.name == *column);
-        if let Some(known) = known.filter(|known| known.data_type != data_type.to_string()) {
+    merged(ingest, Some(current))?;
+    for known in &current.columns {
+        let Some(data_type) = ingest.declared_type(&known.name) else { continue };
+        let is_time = ingest.declared.time_columns().any(|time| time.name == known.name);
+        // The table's times are instants, whatever the sources hold; only their unit is declared.
+        let is_nanos = |data_type: &str| data_type.starts_with("Timestamp(ns");
+        let shown = data_type.to_string();
+        let differs = if is_time { is_nanos(&shown) && !is_nanos(&known.data_type) } else { shown != known.data_type };
+        if differs {
             return Err(Error::ColumnType {
                 place: format!("table `{}`", ingest.table),
-                column: column.clone(),
+                column: known.name.clone(),
                 found: known.data_type.clone(),
                 needed: format!("the load declares {data_type}; a table's column keeps its type"),
             });
@@ -213,6 +235,7 @@ async fn sorted_rows(
     engine: &Engine,
     ingest: &Ingest,
     sources: &[Source],
+    plan: &Arc<Plan>,
     target: &Target,
     rejects: &Arc<Rejects>,
 ) -> Result<SendableRecordBatchStream> {
@@ -222,6 +245,7 @@ async fn sorted_rows(
     let reader = Reader {
         ingest: ingest.clone(),
         sources: sources.to_vec(),
+        plan: plan.clone(),
         target: target.clone(),
         rejects: rejects.clone(),
         batch_rows,
@@ -246,6 +270,7 @@ type Batch = Result<Option<arrow::array::RecordBatch>>;
 struct Reader {
     ingest: Ingest,
     sources: Vec<Source>,
+    plan: Arc<Plan>,
     target: Target,
     rejects: Arc<Rejects>,
     batch_rows: usize,
@@ -258,11 +283,11 @@ impl Reader {
         for index in 0..this.sources.len() {
             let source = &this.sources[index];
             match source.format {
-                SourceFormat::Parquet => this.read_parquet(index, source).await?,
-                SourceFormat::Csv => {
-                    let bytes = csv_reader(source).await?;
+                Format::Parquet => this.read_parquet(index, source).await?,
+                Format::Csv | Format::JsonLines => {
+                    let bytes = raw_bytes(source).await?;
                     let task = this.clone();
-                    let done = tokio::task::spawn_blocking(move || task.read_csv(index, bytes)).await;
+                    let done = tokio::task::spawn_blocking(move || task.read_text(index, bytes)).await;
                     done.map_err(|e| Error::Io { path: source.shown().into(), source: e.into() })??;
                 }
             }
@@ -270,21 +295,33 @@ impl Reader {
         Ok(())
     }
 
-    fn read_csv(&self, index: usize, bytes: Box<dyn std::io::Read + Send>) -> Result<()> {
+    fn read_text(&self, index: usize, bytes: Box<dyn std::io::Read + Send>) -> Result<()> {
         let emit = |end_row: u64, columns: Vec<ArrayRef>| {
             let batch = self.target.batch(index, end_row, columns)?;
             Ok(self.sender.blocking_send(Ok(Some(batch))).is_ok())
         };
-        read_csv(&self.ingest, &self.sources[index], bytes, &self.target, &self.rejects, self.batch_rows, emit)
+        let source = &self.sources[index];
+        let reading = self.reading(source);
+        let text = text_of(source, bytes)?;
+        match source.format {
+            Format::JsonLines => read_json(&reading, &self.plan.names, text, emit),
+            _ => read_csv(&reading, &self.plan.columns[index], text, emit),
+        }
+    }
+
+    fn reading<'a>(&'a self, source: &'a Source) -> Reading<'a> {
+        let Self { ingest, target, rejects, batch_rows, .. } = self;
+        Reading { ingest, source, target, rejects, batch_rows: *batch_rows }
     }
 
     async fn read_parquet(&self, index: usize, source: &Source) -> Result<()> {
-        let mut batches = parquet_batches(source, self.batch_rows).await?;
+        let columns = &self.plan.columns[index];
+        let mut batches = parquet_batches(source, columns, self.batch_rows).await?;
         let mut row = 0;
-        while let Some(batch) = batches.next().await.transpose()? {
-            let columns = conform(&self.ingest, source, &self.target, &self.rejects, row, &batch)?;
-            row += batch.num_rows() as u64;
-            if self.sender.send(Ok(Some(self.target.batch(index, row, columns)?))).await.is_err() {
+        while let Some(rows) = batches.next().await.transpose()? {
+            let conformed = conform(&self.reading(source), columns, row, &rows)?;
+            row += rows.len() as u64;
+            if self.sender.send(Ok(Some(self.target.batch(index, row, conformed)?))).await.is_err() {
                 break;
             }
         }

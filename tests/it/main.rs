@@ -28,6 +28,9 @@ mod s3;
 mod s3_server;
 mod secrets;
 mod served_cases;
+mod source_random;
+mod source_times;
+mod sources;
 mod sql;
 mod support;
 #[path = "../../examples/data/taxi.rs"]
