@@ -8,6 +8,7 @@
 //! | to | see |
 //! |---|---|
 //! | open a store on a disk or on S3 | [`FeatureStore::open`], [`StoreOptions`], [`storage::Locations`] |
+//! | read many or large objects as bytes | [`storage::BulkReader`], [`storage::DiskCache`] |
 //! | load files, or register them where they lie | [`FeatureStore::ingest`], [`FeatureStore::register_table`], [`catalog::FactTable`] |
 //! | ask what was visible at an instant | [`FeatureStore::sql`], [`AsOf`], the rule in [`mod@time`] |
 //! | ask that at each row's own instant | [`temporal`], in SQL `ASOF JOIN` and `trailing`: [`temporal::sql`] |

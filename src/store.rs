@@ -92,7 +92,7 @@ impl StoreOptions {
 
 impl FeatureStore {
     /// Opens the store with this root, or makes it: a path of this machine, or a URL (`s3://bucket/prefix`, `file://`,
-    /// `memory://`).
+    /// `memory://`, with their flags `gs://` and `az://`).
     ///
     /// # Errors
     /// [`Error::InvalidLocation`] for a root that cannot be opened, [`Error::Format`] for one that another version of the
