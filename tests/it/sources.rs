@@ -301,6 +301,30 @@ async fn a_field_that_first_appears_late_is_never_lost_in_silence() {
 }
 
 #[tokio::test]
+async fn a_file_without_a_header_counts_its_lines_from_the_first_row() {
+    for end in ["\n", "\r\n"] {
+        let data = temp_dir();
+        let rows =
+            ["2014-01-01|1|\"two\nlines\"", "soon|2|b", "2014-01-03|3", "2014-01-04|4|d|e", "2014-01-05|five|f", "2014-01-06|6|"];
+        let file = write_text(data.path(), "bare.txt", format!("\u{feff}{}", rows.join(end)));
+        let options = CsvOptions::default().delimiter(b'|').columns(["at", "n", "note"]);
+        let bare = load(&file).format(Format::Csv).csv(options).column_type("n", DataType::Int64);
+        let (root, store, report) = loaded(&bare.on_reject(OnReject::Skip)).await;
+        assert_eq!((report.rows, report.rejected), (2, 4), "{end:?}");
+        let listed = fs::read_to_string(root.path().join(report.reject_file.unwrap())).unwrap();
+        let listed: Vec<&str> = listed.lines().skip(1).map(|line| line.rsplit("bare.txt,").next().unwrap()).collect();
+        let expected = [
+            "3,at,soon,not a time",
+            "4,,,\"the row has 2 fields, the declared columns 3\"",
+            "5,,,\"the row has 4 fields, the declared columns 3\"",
+            "6,n,five,not an integer",
+        ];
+        assert_eq!(listed, expected, "{end:?}");
+        assert_eq!(query(&store, "SELECT n, length(note) FROM things ORDER BY at").await, ["1 9", "6 "]);
+    }
+}
+
+#[tokio::test]
 async fn null_texts_are_those_that_were_declared() {
     let data = temp_dir();
     let text = "at,n,s\n2014-01-01,NULL,NA\n2014-01-02,\\N,\n2014-01-03,3,NULL\n2014-01-04,NA,null\n";
