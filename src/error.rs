@@ -129,6 +129,14 @@ pub enum Error {
         /// What is wrong, and what to do.
         reason: String,
     },
+    /// A statement of DDL cannot be understood or carried out.
+    #[error("the statement `{statement}` {reason}")]
+    Statement {
+        /// How it begins.
+        statement: String,
+        /// What is wrong with it, and what to write.
+        reason: String,
+    },
     /// SQL whose answer would depend on something else than the facts and the as-of.
     #[error(
         "{subject} calls `{function}`, whose result changes from run to run; take the instant from the as-of or a request column"
@@ -249,6 +257,10 @@ impl From<DataFusionError> for Error {
             },
             DataFusionError::Context(_, inner) if holds_own(&inner) => Error::from(*inner),
             DataFusionError::Diagnostic(_, inner) if holds_own(&inner) => Error::from(*inner),
+            DataFusionError::ParquetError(inner) => match *inner {
+                parquet::errors::ParquetError::External(cause) => Error::from(DataFusionError::External(cause)),
+                other => Error::Query(Box::new(DataFusionError::ParquetError(Box::new(other)))),
+            },
             DataFusionError::ArrowError(inner, trace) => match *inner {
                 arrow::error::ArrowError::ExternalError(cause) => Error::from(DataFusionError::External(cause)),
                 other => Error::Query(Box::new(DataFusionError::ArrowError(Box::new(other), trace))),
@@ -275,6 +287,9 @@ fn shared_own(error: &DataFusionError) -> Option<Error> {
             Error::Memory { operator, place, needed, held, reason } => {
                 let (place, reason) = (place.clone(), reason.clone());
                 Some(Error::Memory { operator, place, needed: *needed, held: *held, reason })
+            }
+            Error::FileChanged { table, path, change } => {
+                Some(Error::FileChanged { table: table.clone(), path: path.clone(), change: change.clone() })
             }
             Error::InvalidTime { text, reason } => Some(Error::InvalidTime { text: text.clone(), reason: reason.clone() }),
             _ => None,

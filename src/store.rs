@@ -12,7 +12,8 @@ use datafusion::prelude::{DataFrame, ParquetReadOptions};
 
 use crate::{
     backtest::{self, Backtest, BacktestReport},
-    catalog::{Catalog, FactTable, Partition, TableLocation, TableVersion, discover},
+    catalog::{self, Catalog, Change, FactTable, IfTaken, Partition, RepairReport, TableVersion, VersionInfo},
+    ddl::{self, Answer},
     engine::{Engine, Parallelism, Resources},
     error::{Error, Result},
     feature_set::FeatureSet,
@@ -147,18 +148,9 @@ impl FeatureStore {
     pub async fn register_table(&self, table: &str, location: &str, declared: FactTable) -> Result<TableVersion> {
         let m = &self.materializer;
         let name: TableName = table.parse()?;
-        let found = discover(name.clone(), &m.locations.open(location)?, declared).await?;
-        m.catalog
-            .update(&name, |current| match current {
-                None => Ok(Some(found.clone())),
-                Some(current) if current.is_same_table(&found) => Ok(None),
-                Some(_) => Err(Error::Definition {
-                    subject: format!("table `{name}`"),
-                    reason: "it exists already, with other files or another declaration; register the files under another name"
-                        .into(),
-                }),
-            })
-            .await
+        let place = m.locations.open(location)?;
+        let (version, _) = catalog::register(&m.catalog, &place, &name, declared, Default::default(), IfTaken::Compare).await?;
+        Ok(version)
     }
 
     /// Takes in the files of a table that was registered where it lies, as they are now: new ones are added, vanished ones
@@ -167,16 +159,67 @@ impl FeatureStore {
     /// # Errors
     /// [`Error::UnknownTable`] when it is not registered, [`Error::Definition`] for a table that this store wrote itself,
     /// and as [`FeatureStore::register_table`].
-    pub async fn repair(&self, table: &str) -> Result<TableVersion> {
+    pub async fn repair(&self, table: &str) -> Result<RepairReport> {
         let m = &self.materializer;
-        let name: TableName = table.parse()?;
-        let current = m.catalog.latest(&name).await?;
-        let TableLocation::External(location) = current.location() else {
-            let reason = "this store wrote its files, and no other writer may; there is nothing to repair".into();
-            return Err(Error::Definition { subject: format!("table `{name}`"), reason });
-        };
-        let found = discover(name.clone(), &m.locations.open(location)?, current.declared().clone()).await?;
-        m.catalog.update(&name, |current| Ok((!current.is_some_and(|c| c.is_same_table(&found))).then(|| found.clone()))).await
+        catalog::repair(&m.catalog, &m.locations, &table.parse()?).await
+    }
+
+    /// Carries out one statement of Hive's DDL: `CREATE EXTERNAL TABLE`, `MSCK REPAIR TABLE`, `SHOW PARTITIONS`, ...; see
+    /// [`ddl`](crate::ddl). Each is one commit or none.
+    ///
+    /// ```no_run
+    /// # async fn run(store: asof::FeatureStore) -> asof::Result<()> {
+    /// store.execute(
+    ///     "CREATE EXTERNAL TABLE clicks (user_id bigint, at timestamp, page string) PARTITIONED BY (month int)
+    ///      STORED AS PARQUET LOCATION 's3://bucket/clicks'
+    ///      TBLPROPERTIES ('asof.event_time' = 'at', 'asof.delay' = '5 minutes', 'asof.keys' = 'user_id')",
+    /// ).await?;
+    /// println!("{}", store.execute("MSCK REPAIR TABLE clicks").await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Statement`] for one that is not understood, is a query, or lacks a declaration, [`Error::UnknownTable`],
+    /// [`Error::Definition`] for what exists already or does not exist, and for files as [`FeatureStore::register_table`].
+    pub async fn execute(&self, sql: &str) -> Result<Answer> {
+        let m = &self.materializer;
+        ddl::execute(&m.catalog, &m.root, &m.locations, sql).await
+    }
+
+    /// Makes a database: a name that tables can be registered under, as `sales.orders`.
+    ///
+    /// A database need not be made before a table is loaded or registered in it; one that holds a table exists.
+    ///
+    /// # Errors
+    /// [`Error::InvalidName`] when the name cannot be one.
+    pub async fn create_database(&self, name: &str) -> Result<Change> {
+        self.materializer.catalog.create_database(name, None).await
+    }
+
+    /// The databases, in the order of their names; `default` is always there.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] when the root cannot be listed.
+    pub async fn databases(&self) -> Result<Vec<String>> {
+        self.materializer.catalog.databases().await
+    }
+
+    /// Removes a database that holds no table.
+    ///
+    /// # Errors
+    /// [`Error::Definition`] when it holds one, and for `default`.
+    pub async fn drop_database(&self, name: &str) -> Result<Change> {
+        self.materializer.catalog.drop_database(name).await
+    }
+
+    /// Takes a table out of the catalog, in one commit: its files stay, and so do its earlier versions
+    /// ([`FeatureStore::describe_at`], [`FeatureStore::sql_at`]). The name can be used again, for any table.
+    ///
+    /// # Errors
+    /// [`Error::Contention`] when others change the table again and again.
+    pub async fn drop_table(&self, table: &str) -> Result<Change> {
+        self.materializer.catalog.drop_table(&table.parse()?).await
     }
 
     /// The tables of the catalog, in the order of their names.
@@ -193,6 +236,22 @@ impl FeatureStore {
     /// [`Error::UnknownTable`] when it is not registered.
     pub async fn describe(&self, table: &str) -> Result<TableVersion> {
         self.materializer.catalog.latest(&table.parse()?).await
+    }
+
+    /// A version of a table as it was published, also of a table that was dropped since.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`] when there never was one, [`Error::Definition`] when it has no such version.
+    pub async fn describe_at(&self, table: &str, version: u64) -> Result<TableVersion> {
+        self.materializer.catalog.at(&table.parse()?, version).await
+    }
+
+    /// The versions that were published under a table's name, the oldest first; none when there never was one.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] when they cannot be listed.
+    pub async fn versions(&self, table: &str) -> Result<Vec<VersionInfo>> {
+        self.materializer.catalog.versions(&table.parse()?).await
     }
 
     /// The partitions of a table, in the order of time.

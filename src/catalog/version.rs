@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
-use super::FactTable;
+use super::{FactTable, details::Details, hive::partition_name};
 use crate::{
     error::{Error, Result},
     name::{ContentId, TableName},
@@ -30,6 +30,8 @@ pub struct TableVersion {
     pub(crate) files: Vec<FileEntry>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) loads: Vec<LoadRecord>,
+    #[serde(default, skip_serializing_if = "Details::is_empty")]
+    pub(crate) details: Details,
 }
 
 /// Where a table's files lie.
@@ -114,7 +116,7 @@ pub struct LoadedSource {
 /// A partition of a table version, as `partitions` lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Partition {
-    /// Folder below the table: `year=2014/month=11`.
+    /// The partition as Hive names its folder: `year=2014/month=11`.
     pub path: String,
     /// Files in it.
     pub files: usize,
@@ -198,15 +200,19 @@ impl TableVersion {
         Column::schema(&self.columns)
     }
 
-    /// The partitions, in the order of their files.
+    /// The partitions, in the order of time; those of which no time is known come last, in the order of their names.
     pub fn partitions(&self) -> Vec<Partition> {
         let scale = self.event_scale().ok();
-        let mut found: BTreeMap<(usize, &str), Partition> = BTreeMap::new();
+        let mut found: BTreeMap<(usize, String), Partition> = BTreeMap::new();
+        for values in self.details.partitions.iter().map(|placed| &placed.values) {
+            let path = self.partition_name(values);
+            found.insert((path.len(), path.clone()), Partition { path, files: 0, rows: 0, bytes: 0, event_times: None });
+        }
         for file in &self.files {
-            let path = file.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+            let path = self.partition_name(&file.partition);
             // Months are numbers: 2 comes before 10, which the length of the path decides.
-            let entry = found.entry((path.len(), path)).or_insert_with(|| Partition {
-                path: path.into(),
+            let entry = found.entry((path.len(), path.clone())).or_insert_with(|| Partition {
+                path,
                 files: 0,
                 rows: 0,
                 bytes: 0,
@@ -224,8 +230,13 @@ impl TableVersion {
             }
         }
         let mut partitions: Vec<_> = found.into_values().collect();
-        partitions.sort_by_key(|p| (p.event_times.is_none(), p.event_times, p.path.clone()));
+        partitions.sort_by_key(|p| (p.event_times.is_none(), p.event_times));
         partitions
+    }
+
+    /// The partition with these values as Hive names its folder, wherever it lies: `year=2014/month=11`.
+    pub(crate) fn partition_name(&self, values: &[Option<String>]) -> String {
+        partition_name(self.partition_columns.iter().map(|column| column.name.as_str()), values)
     }
 
     pub(crate) fn event_scale(&self) -> Result<TimeScale> {

@@ -172,6 +172,7 @@ fn empty_version(ingest: &Ingest, schema: &SchemaRef) -> TableVersion {
         partition_columns: ingest.partition_columns.iter().map(integer).collect(),
         files: Vec::new(),
         loads: Vec::new(),
+        details: Default::default(),
     }
 }
 

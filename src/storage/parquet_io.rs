@@ -32,6 +32,9 @@ use crate::{
     name::ContentId,
 };
 
+/// What is read of a file's end at first: footers of tables of usual width fit, and one request is enough.
+const FOOTER_BYTES: usize = 64 << 10;
+
 /// Reads ranges of one object for the Parquet decoder.
 #[derive(Debug, Clone)]
 pub(crate) struct ObjectReader {
@@ -64,7 +67,7 @@ impl AsyncFileReader for ObjectReader {
     ) -> BoxFuture<'a, ParquetResult<Arc<ParquetMetaData>>> {
         async move {
             let size = self.object.size;
-            let reader = ParquetMetaDataReader::new().with_arrow_reader_options(options);
+            let reader = ParquetMetaDataReader::new().with_prefetch_hint(Some(FOOTER_BYTES)).with_arrow_reader_options(options);
             Ok(Arc::new(reader.load_and_finish(self, size).await?))
         }
         .boxed()
@@ -77,7 +80,13 @@ impl AsyncFileReader for ObjectReader {
 /// [`Error::UnreadableFile`] when there is none, and the store's error when it does not answer.
 pub(crate) async fn read_footer(place: &Location, object: &ObjectMeta) -> Result<ArrowReaderMetadata> {
     let mut reader = ObjectReader::new(place, object.clone());
-    ArrowReaderMetadata::load_async(&mut reader, ArrowReaderOptions::default()).await.map_err(|cause| match cause {
+    let footer = ArrowReaderMetadata::load_async(&mut reader, ArrowReaderOptions::default()).await;
+    footer.map_err(|cause| unreadable(place, object, cause))
+}
+
+/// Why a footer could not be read: the store's error when it did not answer, else the file's fault.
+pub(super) fn unreadable(place: &Location, object: &ObjectMeta, cause: ParquetError) -> Error {
+    match cause {
         ParquetError::External(inner) if inner.is::<object_store::Error>() => {
             inner.downcast().map_or_else(|other| Error::from(ParquetError::External(other)), |own| Error::Storage(*own))
         }
@@ -85,7 +94,7 @@ pub(crate) async fn read_footer(place: &Location, object: &ObjectMeta) -> Result
             path: place.child(&place.name_of(&object.location)).to_string(),
             reason: format!("{cause}; it is truncated or no Parquet file: replace or remove it"),
         },
-    })
+    }
 }
 
 /// A Parquet file being written, on this machine's disk first.
