@@ -277,23 +277,26 @@ impl From<DataFusionError> for Error {
 
 /// The error of this library inside one that several tasks hold, if it can be told a second time.
 fn shared_own(error: &DataFusionError) -> Option<Error> {
-    match error {
-        DataFusionError::Context(_, inner) => shared_own(inner),
-        DataFusionError::Shared(inner) => shared_own(inner),
-        DataFusionError::External(inner) => match inner.downcast_ref::<Error>()? {
-            Error::Leak { table, as_of, detail } => {
-                Some(Error::Leak { table: table.clone(), as_of: *as_of, detail: detail.clone() })
-            }
-            Error::Memory { operator, place, needed, held, reason } => {
-                let (place, reason) = (place.clone(), reason.clone());
-                Some(Error::Memory { operator, place, needed: *needed, held: *held, reason })
-            }
-            Error::FileChanged { table, path, change } => {
-                Some(Error::FileChanged { table: table.clone(), path: path.clone(), change: change.clone() })
-            }
-            Error::InvalidTime { text, reason } => Some(Error::InvalidTime { text: text.clone(), reason: reason.clone() }),
-            _ => None,
+    let own = match error {
+        DataFusionError::Context(_, inner) => return shared_own(inner),
+        DataFusionError::Shared(inner) => return shared_own(inner),
+        DataFusionError::External(inner) => inner.downcast_ref::<Error>()?,
+        DataFusionError::ParquetError(inner) => match inner.as_ref() {
+            parquet::errors::ParquetError::External(inner) => inner.downcast_ref::<Error>()?,
+            _ => return None,
         },
+        _ => return None,
+    };
+    match own {
+        Error::Leak { table, as_of, detail } => Some(Error::Leak { table: table.clone(), as_of: *as_of, detail: detail.clone() }),
+        Error::Memory { operator, place, needed, held, reason } => {
+            let (place, reason) = (place.clone(), reason.clone());
+            Some(Error::Memory { operator, place, needed: *needed, held: *held, reason })
+        }
+        Error::FileChanged { table, path, change } => {
+            Some(Error::FileChanged { table: table.clone(), path: path.clone(), change: change.clone() })
+        }
+        Error::InvalidTime { text, reason } => Some(Error::InvalidTime { text: text.clone(), reason: reason.clone() }),
         _ => None,
     }
 }
@@ -301,6 +304,9 @@ fn shared_own(error: &DataFusionError) -> Option<Error> {
 fn holds_own(error: &DataFusionError) -> bool {
     match error {
         DataFusionError::External(inner) => inner.is::<Error>(),
+        DataFusionError::ParquetError(inner) => {
+            matches!(inner.as_ref(), parquet::errors::ParquetError::External(inner) if inner.is::<Error>())
+        }
         DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => holds_own(inner),
         _ => false,
     }

@@ -8,7 +8,10 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use datafusion::prelude::{DataFrame, ParquetReadOptions};
+use datafusion::{
+    catalog::TableProvider,
+    prelude::{DataFrame, ParquetReadOptions},
+};
 
 use crate::{
     backtest::{self, Backtest, BacktestReport},
@@ -22,7 +25,7 @@ use crate::{
     materialize::{Cache, Materialization, Materializer, facts_of},
     name::{SetName, TableName},
     online::Online,
-    scan::{AsOfTable, query, tables_in},
+    scan::{self, AsOfTable, Listing, Providers, query_with, tables_in},
     storage::{Location, Locations},
     temporal::{Facts, Spine},
     time::{AsOf, Cutoff},
@@ -52,6 +55,7 @@ const CACHE_DIR: &str = ".asof-cache";
 pub struct FeatureStore {
     materializer: Arc<Materializer>,
     sets: Arc<RwLock<BTreeMap<SetName, FeatureSet>>>,
+    providers: Providers,
 }
 
 /// How a store is opened. Settings are data; there is nothing here that computes.
@@ -125,7 +129,7 @@ impl FeatureStore {
             locations,
             cache: Cache::new(kv),
         };
-        Ok(Self { materializer: Arc::new(materializer), sets: Arc::default() })
+        Ok(Self { materializer: Arc::new(materializer), sets: Arc::default(), providers: Providers::default() })
     }
 
     /// Loads source files into a fact table below the root and registers it; one commit.
@@ -287,14 +291,88 @@ impl FeatureStore {
     /// [`Error::Definition`], [`Error::ColumnType`] and [`Error::UnknownColumn`] for an `ASOF JOIN` or `trailing` that cannot
     /// be meant, [`Error::Query`] for SQL that cannot be planned or is no query.
     pub async fn sql(&self, sql: &str, as_of: AsOf) -> Result<DataFrame> {
+        self.sql_at(sql, as_of, &[]).await
+    }
+
+    /// As [`FeatureStore::sql`], over these versions of tables; the others are read as they are now.
+    ///
+    /// A version is readable for good: also after the table was changed, or dropped. Its files must be what they were; one
+    /// that has changed or vanished is an error.
+    ///
+    /// ```no_run
+    /// # async fn ask(store: asof::FeatureStore) -> asof::Result<()> {
+    /// let rows = store.sql_at("SELECT count(*) FROM nyc_taxi", "2014-11-01".parse()?, &[("nyc_taxi", 3)]).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`FeatureStore::sql`] and [`FeatureStore::describe_at`], [`Error::Definition`] when the query does not name a table
+    /// whose version is given.
+    pub async fn sql_at(&self, sql: &str, as_of: AsOf, versions: &[(&str, u64)]) -> Result<DataFrame> {
         let m = &self.materializer;
+        let mut pins: BTreeMap<TableName, u64> = BTreeMap::new();
+        for (table, version) in versions {
+            pins.insert(table.parse()?, *version);
+        }
         let mut sources = Vec::new();
         for name in tables_in(sql)? {
-            let pinned = m.pin_table(Arc::new(m.catalog.latest(&name).await?))?;
-            let table = AsOfTable::open(pinned.version, pinned.place, as_of, Cutoff::Exclusive).await?;
-            sources.push((name, table));
+            let version = match pins.remove(&name) {
+                Some(version) => m.catalog.at(&name, version).await?,
+                None => match self.providers.open(&name, as_of, Cutoff::Exclusive)? {
+                    Some(table) => {
+                        sources.push((name, table));
+                        continue;
+                    }
+                    None => m.catalog.latest(&name).await?,
+                },
+            };
+            let pinned = m.pin_table(Arc::new(version))?;
+            sources.push((name, AsOfTable::open(pinned.version, pinned.place, as_of, Cutoff::Exclusive).await?));
         }
-        query(&m.engine, Parallelism::Full, "the query", sources, sql).await
+        if let Some(name) = pins.keys().next() {
+            let reason = format!("it names no table `{name}`, of which a version is given");
+            return Err(Error::Definition { subject: "the query".into(), reason });
+        }
+        let listing = Listing::asked_by(sql, &m.catalog, &self.providers).await?;
+        query_with(&m.engine, Parallelism::Full, "the query", sources, listing, sql).await
+    }
+
+    /// Makes any DataFusion table a fact table of this store's handles, in this process only: its rows are cut and guarded as
+    /// of the instant that is asked about, in [`FeatureStore::sql`], `ASOF JOIN`, `trailing` and [`FeatureStore::facts`].
+    ///
+    /// A provider's rows have no identity that could be kept, so feature sets over it are refused by
+    /// [`FeatureStore::materialize`], [`FeatureStore::training_set`] and [`FeatureStore::backtest`]. It stands before a table
+    /// that somebody registers in the catalog under the same name later. Registering again replaces it.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> asof::Result<()> {
+    /// use std::sync::Arc;
+    /// use asof::{FeatureStore, catalog::{FactTable, KnownAt}};
+    /// use datafusion::{arrow::{array::TimestampMicrosecondArray, record_batch::RecordBatch}, datasource::MemTable};
+    ///
+    /// let at = TimestampMicrosecondArray::from(vec![1_388_534_400_000_000, 1_420_070_400_000_000]).with_timezone("UTC");
+    /// let rows = RecordBatch::try_from_iter([("at", Arc::new(at) as _)])?;
+    /// let clicks = MemTable::try_new(rows.schema(), vec![vec![rows]])?;
+    /// let store = FeatureStore::open("memory://providers").await?;
+    /// let declared = FactTable::new("at", KnownAt::after(chrono::TimeDelta::zero()));
+    /// store.register_provider("clicks", Arc::new(clicks), declared).await?;
+    /// assert_eq!(store.sql("SELECT * FROM clicks", "2014-11-01".parse()?).await?.count().await?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::UnknownColumn`] and [`Error::ColumnType`] when the declaration does not fit its schema, [`Error::Definition`]
+    /// when the catalog has a table of this name.
+    pub async fn register_provider(&self, table: &str, provider: Arc<dyn TableProvider>, declared: FactTable) -> Result<()> {
+        let name: TableName = table.parse()?;
+        if self.materializer.catalog.find(&name).await?.is_some() {
+            let reason = "the catalog has a table of this name; choose another one".into();
+            return Err(Error::Definition { subject: format!("table `{name}`"), reason });
+        }
+        self.providers.register(name, provider, declared)
     }
 
     /// The facts of a table that are visible at `as_of`, to look up in or to aggregate: see [`crate::temporal`].
@@ -304,8 +382,13 @@ impl FeatureStore {
     /// # Errors
     /// [`Error::UnknownTable`] when it is not registered, [`Error::FileChanged`] when its files are not what was registered.
     pub async fn facts(&self, table: &str, as_of: AsOf) -> Result<Facts> {
-        let m = &self.materializer;
-        let pinned = m.pin_table(Arc::new(m.catalog.latest(&table.parse()?).await?))?;
+        let (m, name) = (&self.materializer, table.parse()?);
+        if let Some(table) = self.providers.open(&name, as_of, Cutoff::Exclusive)? {
+            let declared = table.declared().clone();
+            let rows = scan::table(&m.engine, Parallelism::Full, &name, table).await?;
+            return Ok(Facts::new(&name.to_string(), rows, declared));
+        }
+        let pinned = m.pin_table(Arc::new(m.catalog.latest(&name).await?))?;
         facts_of(&m.engine, &pinned, as_of, Cutoff::Exclusive).await
     }
 
@@ -347,7 +430,7 @@ impl FeatureStore {
     /// [`Error::UnknownFeatureSet`] and [`Error::UnknownTable`], [`Error::Definition`] for a set of rows, [`Error::UnknownColumn`]
     /// and [`Error::ColumnType`] when the spine lacks a key or an instant, or has one that cannot be compared.
     pub async fn training_set(&self, set: &str, spine: Spine) -> Result<DataFrame> {
-        self.materializer.training_rows(&self.feature_set(set)?, spine).await
+        self.materializer.training_rows(&self.catalog_set(set)?, spine).await
     }
 
     /// Makes a feature set known to this store's handle.
@@ -390,7 +473,7 @@ impl FeatureStore {
     /// [`Error::Step`] when an encoder or row selection fails, [`Error::Definition`] when code has changed behind its
     /// revision's back. After an error nothing is published.
     pub async fn materialize(&self, set: &str, as_of: AsOf) -> Result<Materialization> {
-        self.materializer.materialize(&self.feature_set(set)?, as_of).await
+        self.materializer.materialize(&self.catalog_set(set)?, as_of).await
     }
 
     /// Serves the newest published materialization of a feature set, made by any process with this definition.
@@ -420,7 +503,14 @@ impl FeatureStore {
     /// # Errors
     /// As [`FeatureStore::materialize`], and [`Error::Step`] when a learner fails.
     pub async fn backtest(&self, backtest: &Backtest) -> Result<BacktestReport> {
-        backtest::run(&self.materializer, &self.feature_set(&backtest.set)?, backtest).await
+        backtest::run(&self.materializer, &self.catalog_set(&backtest.set)?, backtest).await
+    }
+
+    /// The registered feature set of this name, all of whose tables are the catalog's.
+    fn catalog_set(&self, name: &str) -> Result<FeatureSet> {
+        let set = self.feature_set(name)?;
+        self.providers.refuse_any_of(&format!("feature set `{name}`"), &set.tables)?;
+        Ok(set)
     }
 }
 

@@ -55,10 +55,9 @@ pub(crate) struct PlacedPartition {
 
 impl DeclaredColumn {
     pub(crate) fn hive_type(&self) -> Result<HiveType> {
-        self.hive_type.parse().map_err(|e: Error| Error::Corrupt {
-            path: format!("column `{}` in the catalog", self.name),
-            reason: e.to_string(),
-        })
+        self.hive_type
+            .parse()
+            .map_err(|e: Error| Error::Corrupt { path: format!("column `{}` in the catalog", self.name), reason: e.to_string() })
     }
 }
 

@@ -3,12 +3,12 @@
 
 use std::collections::HashMap;
 
-use arrow::datatypes::{Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use futures::future::try_join_all;
 use object_store::ObjectMeta;
 
 use super::{
-    Column, FileEntry, TableVersion,
+    Column, FileEntry, HiveType, TableVersion,
     details::DeclaredColumn,
     footer::file_facts,
     hive::{FileKind, inferred_type, partition_values, typed_value},
@@ -141,7 +141,10 @@ fn type_partitions(next: &mut TableVersion, found: &[Found]) -> Result<()> {
                     place: format!("file `{}`", file.path),
                     column: column.name.clone(),
                     found: format!("`{}`", value.unwrap_or_default()),
-                    needed: format!("partitions of table `{}` hold {}; rename the folder, or remove it", next.table, column.data_type),
+                    needed: format!(
+                        "partitions of table `{}` hold {}; rename the folder, or remove it",
+                        next.table, column.data_type
+                    ),
                 });
             }
         }
@@ -189,20 +192,18 @@ async fn take_in(
         true => inferred_columns(base, kept, &schemas)?,
         false => declared_columns(base, &mut next.details.columns, kept, &schemas)?,
     };
-    if !(next.columns.is_empty() && files.is_empty() && unread.is_empty()) {
-        next.declared.check(&format!("table `{}`", next.table), Column::schema(&next.columns)?.as_ref())?;
-    }
-    if let Some(both) = next.partition_columns.iter().find(|own| next.columns.iter().any(|column| column.name == own.name)) {
-        let reason = format!(
-            "`{}` is a partition column and a column of the files too; a column must come from one of them",
-            both.name
-        );
-        return Err(Error::Definition { subject: format!("table `{}`", next.table), reason });
-    }
     for (file, Inspected { footer, identity }) in unread.into_iter().zip(read) {
         let facts = file_facts(&place.child(&file.path).to_string(), &footer, &next.declared)?;
         let Found { path, partition, .. } = file;
         files.push(FileEntry { path, identity, rows: facts.rows, partition, event: facts.event, known: facts.known });
+    }
+    if !(next.columns.is_empty() && files.is_empty()) {
+        next.declared.check(&format!("table `{}`", next.table), Column::schema(&next.columns)?.as_ref())?;
+    }
+    if let Some(both) = next.partition_columns.iter().find(|own| next.columns.iter().any(|column| column.name == own.name)) {
+        let reason =
+            format!("`{}` is a partition column and a column of the files too; a column must come from one of them", both.name);
+        return Err(Error::Definition { subject: format!("table `{}`", next.table), reason });
     }
     files.sort_by(|a, b| a.path.cmp(&b.path));
     next.files = files;
@@ -259,9 +260,8 @@ fn declared_columns(
                 found: field.data_type().to_string(),
                 needed,
             };
-            let is_hidden_timestamp = as_bigint
-                && hive_type == super::HiveType::BigInt
-                && matches!(field.data_type(), arrow::datatypes::DataType::Timestamp(..));
+            let is_hidden_timestamp =
+                as_bigint && hive_type == HiveType::BigInt && matches!(field.data_type(), DataType::Timestamp(..));
             if !hive_type.accepts(field.data_type()) && !is_hidden_timestamp {
                 return Err(mismatch(format!("it is declared as {hive_type}; declare what the file holds, or rewrite the file")));
             }
@@ -288,10 +288,18 @@ fn declared_columns(
             });
         }
         own.is_found = resolved.is_some();
-        let field = resolved.unwrap_or_else(|| Field::new(&own.name, hive_type.to_arrow(), true));
+        let field = resolved.unwrap_or_else(|| Field::new(&own.name, unfound_type(&hive_type, base), true));
         columns.push(Column { nullable: nullable || field.is_nullable(), ..Column::from_field(&field) });
     }
     Ok(columns)
+}
+
+/// The type of a column that no file has told yet. Times are instants unless the table says whose clock wrote them.
+fn unfound_type(hive_type: &HiveType, table: &TableVersion) -> DataType {
+    match hive_type {
+        HiveType::Timestamp if table.declared.zone.is_none() => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        other => other.to_arrow(),
+    }
 }
 
 /// The column of a file that a declared name means: the one that is spelled so, else the only one that differs in case alone.

@@ -3,7 +3,7 @@
 
 use arrow::{
     array::Array as _,
-    datatypes::{DataType, Schema, SchemaRef},
+    datatypes::{DataType, Schema},
 };
 use parquet::{
     arrow::arrow_reader::{ArrowReaderMetadata, statistics::StatisticsConverter},
@@ -13,9 +13,8 @@ use parquet::{
 use super::{Bounds, FactTable, TimeColumn};
 use crate::error::{Error, Result};
 
-/// What a footer tells about a file.
+/// What a footer tells about a file's rows and times.
 pub(crate) struct FileFacts {
-    pub(crate) schema: SchemaRef,
     pub(crate) rows: u64,
     pub(crate) event: Option<Bounds>,
     pub(crate) known: Option<Bounds>,
@@ -32,7 +31,7 @@ pub(crate) fn file_facts(shown: &str, footer: &ArrowReaderMetadata, declared: &F
     let event = columns.next().map(bounds).transpose()?.flatten();
     let known = columns.next().map(bounds).transpose()?.flatten();
     let rows = footer.metadata().file_metadata().num_rows();
-    Ok(FileFacts { schema: footer.schema().clone(), rows: u64::try_from(rows).unwrap_or(0), event, known })
+    Ok(FileFacts { rows: u64::try_from(rows).unwrap_or(0), event, known })
 }
 
 /// Refuses times stored as INT96: as nanoseconds, which is how they are read, years beyond 2262 wrap into the past, and a

@@ -390,11 +390,15 @@ mod tests {
 
     #[test]
     fn what_is_no_type_is_refused() {
-        for text in ["", "text", "decimal(39,0)", "decimal(3,4)", "array<int", "map<int>", "struct<>", "int int", "varchar", "char(0)"] {
+        for text in
+            ["", "text", "decimal(39,0)", "decimal(3,4)", "array<int", "map<int>", "struct<>", "int int", "varchar", "char(0)"]
+        {
             assert!(text.parse::<HiveType>().is_err(), "{text}");
         }
         assert!("array<".repeat(10_000).parse::<HiveType>().is_err());
-        for found in [DataType::UInt8, DataType::Null, DataType::Float16, DataType::Time64(TimeUnit::Microsecond), DataType::Date64] {
+        for found in
+            [DataType::UInt8, DataType::Null, DataType::Float16, DataType::Time64(TimeUnit::Microsecond), DataType::Date64]
+        {
             assert_eq!(HiveType::of(&found), None, "{found}");
         }
     }

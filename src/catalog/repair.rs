@@ -134,9 +134,7 @@ fn taken_by(table: &TableName, taken: TableVersion, if_taken: IfTaken) -> Result
     let reason = match if_taken {
         IfTaken::Keep => return Ok((taken, Change::Nothing)),
         IfTaken::Refuse => "it exists already; write IF NOT EXISTS, drop it first, or choose another name",
-        IfTaken::Compare => {
-            "it exists already, with other files or another declaration; register the files under another name"
-        }
+        IfTaken::Compare => "it exists already, with other files or another declaration; register the files under another name",
     };
     Err(Error::Definition { subject: format!("table `{table}`"), reason: reason.into() })
 }

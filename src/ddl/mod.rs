@@ -103,18 +103,16 @@ impl Answer {
 
     /// Columns of texts.
     fn texts<const N: usize>(headings: [&str; N], rows: Vec<[String; N]>) -> Result<Self> {
-        let column = |i: usize| -> ArrayRef {
-            std::sync::Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row[i].as_str())))
-        };
+        let column =
+            |i: usize| -> ArrayRef { std::sync::Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row[i].as_str()))) };
         let columns = headings.iter().enumerate().map(|(i, heading)| (*heading, column(i)));
         Ok(Self { rows: RecordBatch::try_from_iter(columns)? })
     }
 
     /// One row of numbers.
     fn numbers(cells: &[(&str, usize)]) -> Result<Self> {
-        let number = |n: usize| -> ArrayRef {
-            std::sync::Arc::new(Int64Array::from_iter_values([i64::try_from(n).unwrap_or(i64::MAX)]))
-        };
+        let number =
+            |n: usize| -> ArrayRef { std::sync::Arc::new(Int64Array::from_iter_values([i64::try_from(n).unwrap_or(i64::MAX)])) };
         Ok(Self { rows: RecordBatch::try_from_iter(cells.iter().map(|(heading, n)| (*heading, number(*n))))? })
     }
 }

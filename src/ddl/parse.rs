@@ -4,7 +4,7 @@
 use datafusion::sql::sqlparser::{
     dialect::Dialect,
     parser::{Parser, ParserError},
-    tokenizer::{Token, Whitespace},
+    tokenizer::Token,
 };
 
 use crate::{
@@ -143,7 +143,10 @@ impl Cursor<'_> {
         let found = self.parser.peek_token();
         match found.token {
             Token::EOF => format!("ends where {what} is expected"),
-            token => format!("has `{token}` at line {}, column {}, where {what} is expected", found.span.start.line, found.span.start.column),
+            token => format!(
+                "has `{token}` at line {}, column {}, where {what} is expected",
+                found.span.start.line, found.span.start.column
+            ),
         }
     }
 
@@ -473,7 +476,7 @@ impl Cursor<'_> {
 
     /// The text of a type: up to the comma, parenthesis or word behind it that belongs to the list of columns.
     fn hive_type(&mut self, column: &str) -> Parsed<HiveType> {
-        let (mut text, mut depth) = (String::new(), 0i32);
+        let (mut text, mut depth, mut after_word) = (String::new(), 0i32, false);
         loop {
             let token = self.parser.peek_token().token;
             match &token {
@@ -485,16 +488,11 @@ impl Cursor<'_> {
                 Token::Word(_) if depth == 0 && self.is_next("COMMENT") => break,
                 _ => {}
             }
+            let is_word = matches!(token, Token::Word(_));
+            text += if is_word && after_word { " " } else { "" };
             text += &token.to_string();
-            // Words stay apart as they were.
-            self.parser.next_token_no_skip();
-            while matches!(self.parser.peek_token_no_skip().token, Token::Whitespace(_)) {
-                if let Some(Token::Whitespace(Whitespace::Space | Whitespace::Newline | Whitespace::Tab)) =
-                    self.parser.next_token_no_skip().map(|t| t.token.clone())
-                {
-                    text.push(' ');
-                }
-            }
+            after_word = is_word;
+            self.parser.next_token();
         }
         if text.trim().is_empty() {
             return self.fail(&format!("the type of the column `{column}`"));

@@ -20,8 +20,7 @@ const ZONE: &str = "asof.zone";
 const KEYS: &str = "asof.keys";
 const TIE_BREAK: &str = "asof.tie_break";
 const IDENTITY: &str = "asof.identity";
-const ALL: [&str; 10] =
-    [EVENT_TIME, EVENT_UNIT, KNOWN_AT, KNOWN_UNIT, DELAY, ZONE, KEYS, TIE_BREAK, IDENTITY, TIMESTAMPS];
+const ALL: [&str; 10] = [EVENT_TIME, EVENT_UNIT, KNOWN_AT, KNOWN_UNIT, DELAY, ZONE, KEYS, TIE_BREAK, IDENTITY, TIMESTAMPS];
 
 const UNITS: [(&str, TimeUnit); 5] = [
     ("day", TimeUnit::Day),
@@ -52,7 +51,9 @@ pub(super) fn declaration(properties: &[(String, String)]) -> Result<(FactTable,
     let known_at = match (known, delay) {
         (Some(column), None) => KnownAt::column(time_column(column, known_unit, KNOWN_UNIT)?),
         (None, Some(delay)) => KnownAt::after(delay_of(&delay)?),
-        (Some(_), Some(_)) => return Err(format!("has both `{KNOWN_AT}` and `{DELAY}`; a fact is known at one or after the other")),
+        (Some(_), Some(_)) => {
+            return Err(format!("has both `{KNOWN_AT}` and `{DELAY}`; a fact is known at one or after the other"));
+        }
         (None, None) => {
             return Err(format!(
                 "does not say when its facts could be known: add '{KNOWN_AT}' = '<column>', or '{DELAY}' = '<time>' after the event \
@@ -136,10 +137,11 @@ fn delay_of(text: &str) -> Result<TimeDelta, String> {
 
 fn delay_text(delay_us: i64) -> String {
     let units = [("days", 86_400_000_000), ("hours", 3_600_000_000), ("minutes", 60_000_000), ("seconds", 1_000_000)];
-    let (name, length) = units.into_iter().find(|(_, length)| delay_us % length == 0 && delay_us != 0).unwrap_or(match delay_us {
-        0 => ("seconds", 1),
-        _ => ("microseconds", 1),
-    });
+    let (name, length) =
+        units.into_iter().find(|(_, length)| delay_us % length == 0 && delay_us != 0).unwrap_or(match delay_us {
+            0 => ("seconds", 1),
+            _ => ("microseconds", 1),
+        });
     format!("{} {name}", delay_us / length)
 }
 

@@ -110,7 +110,10 @@ async fn create_table(catalog: &Catalog, locations: &Locations, sql: &str, creat
     let mut partitioned = Vec::with_capacity(partition_columns.len());
     for column in &partition_columns {
         if matches!(column.hive_type, HiveType::Array(_) | HiveType::Map(..) | HiveType::Struct(_) | HiveType::Binary) {
-            return Err(refused(format!("partitions by `{}`, a {}, which no folder's name can hold", column.name, column.hive_type)));
+            return Err(refused(format!(
+                "partitions by `{}`, a {}, which no folder's name can hold",
+                column.name, column.hive_type
+            )));
         }
         // The names of folders are compared in lower case.
         let (name, data_type) = (column.name.to_lowercase(), column.hive_type.to_arrow());

@@ -79,7 +79,9 @@ pub(super) fn describe(version: &TableVersion, root: &Location, detail: Detail) 
             heading("Table Parameters:"),
         ]);
         let own = version.details.properties.iter().map(|(key, value)| (key.clone(), value.clone()));
-        rows.extend(properties_of(version.declared()).into_iter().chain(own).map(|(key, value)| pair(&format!("  {key}"), value)));
+        rows.extend(
+            properties_of(version.declared()).into_iter().chain(own).map(|(key, value)| pair(&format!("  {key}"), value)),
+        );
     }
     Ok(rows)
 }
@@ -120,9 +122,7 @@ fn shown_column(version: &TableVersion, column: &Column, declared: Option<&Decla
 fn location(version: &TableVersion, root: &Location) -> String {
     match version.location() {
         TableLocation::External(location) => location.clone(),
-        TableLocation::Managed => {
-            root.child("facts").child(version.table().database()).child(version.table().table()).to_text()
-        }
+        TableLocation::Managed => root.child("facts").child(version.table().database()).child(version.table().table()).to_text(),
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{GetOptions, OBJECT_STORE_COALESCE_DEFAULT, ObjectMeta, ObjectStore, ObjectStoreExt, coalesce_ranges};
 use parquet::{
     arrow::{
         ArrowWriter,
@@ -40,11 +40,27 @@ const FOOTER_BYTES: usize = 64 << 10;
 pub(crate) struct ObjectReader {
     store: Arc<dyn ObjectStore>,
     object: ObjectMeta,
+    /// The entity tag that the object must have.
+    if_match: Option<String>,
 }
 
 impl ObjectReader {
     pub(crate) fn new(place: &Location, object: ObjectMeta) -> Self {
-        Self { store: place.store().clone(), object }
+        Self { store: place.store().clone(), object, if_match: None }
+    }
+
+    /// Reads the object only while its entity tag is the one that it was found with; another one is
+    /// [`object_store::Error::Precondition`].
+    pub(crate) fn only_unchanged(mut self) -> Self {
+        // A weak tag matches nothing by the rules of HTTP.
+        self.if_match = self.object.e_tag.clone().filter(|tag| !tag.starts_with("W/"));
+        self
+    }
+
+    async fn fetch(&self, range: Range<u64>) -> ParquetResult<Bytes> {
+        let options = GetOptions { range: Some(range.into()), if_match: self.if_match.clone(), ..Default::default() };
+        let found = self.store.get_opts(&self.object.location, options).await.map_err(external)?;
+        found.bytes().await.map_err(external)
     }
 }
 
@@ -54,11 +70,23 @@ fn external(cause: object_store::Error) -> ParquetError {
 
 impl AsyncFileReader for ObjectReader {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
-        async move { self.store.get_range(&self.object.location, range).await.map_err(external) }.boxed()
+        async move {
+            match self.if_match {
+                Some(_) => self.fetch(range).await,
+                None => self.store.get_range(&self.object.location, range).await.map_err(external),
+            }
+        }
+        .boxed()
     }
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, ParquetResult<Vec<Bytes>>> {
-        async move { self.store.get_ranges(&self.object.location, &ranges).await.map_err(external) }.boxed()
+        async move {
+            match self.if_match {
+                Some(_) => coalesce_ranges(&ranges, |range| self.fetch(range), OBJECT_STORE_COALESCE_DEFAULT).await,
+                None => self.store.get_ranges(&self.object.location, &ranges).await.map_err(external),
+            }
+        }
+        .boxed()
     }
 
     fn get_metadata<'a>(

@@ -5,13 +5,16 @@
 mod bad_input;
 mod bad_question;
 mod cases;
+mod catalog;
 mod conformance;
 mod crash;
+mod ddl;
 mod flights;
 #[path = "../../examples/data/flights.rs"]
 #[allow(unreachable_pub)]
 mod flights_data;
 mod floats;
+mod hive;
 mod identity;
 mod ingest;
 mod layers;
