@@ -20,8 +20,10 @@ use crate::{
 /// The providers that a store's handles know.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Providers {
-    known: Arc<RwLock<BTreeMap<TableName, (Arc<dyn TableProvider>, FactTable)>>>,
+    known: Arc<RwLock<BTreeMap<TableName, Registered>>>,
 }
+
+type Registered = (Arc<dyn TableProvider>, FactTable);
 
 impl Providers {
     /// Puts a provider under a name, in the place of one that was there.
