@@ -150,6 +150,14 @@ pub enum Error {
         /// What is wrong, and what to do.
         reason: String,
     },
+    /// A statement of DDL cannot be understood or carried out.
+    #[error("the statement `{statement}` {reason}")]
+    Statement {
+        /// How it begins.
+        statement: String,
+        /// What is wrong with it, and what to write.
+        reason: String,
+    },
     /// SQL whose answer would depend on something else than the facts and the as-of.
     #[error(
         "{subject} calls `{function}`, whose result changes from run to run; take the instant from the as-of or a request column"
@@ -270,6 +278,10 @@ impl From<DataFusionError> for Error {
             },
             DataFusionError::Context(_, inner) if holds_own(&inner) => Error::from(*inner),
             DataFusionError::Diagnostic(_, inner) if holds_own(&inner) => Error::from(*inner),
+            DataFusionError::ParquetError(inner) => match *inner {
+                parquet::errors::ParquetError::External(cause) => Error::from(DataFusionError::External(cause)),
+                other => Error::Query(Box::new(DataFusionError::ParquetError(Box::new(other)))),
+            },
             DataFusionError::ArrowError(inner, trace) => match *inner {
                 arrow::error::ArrowError::ExternalError(cause) => Error::from(DataFusionError::External(cause)),
                 other => Error::Query(Box::new(DataFusionError::ArrowError(Box::new(other), trace))),
@@ -286,20 +298,26 @@ impl From<DataFusionError> for Error {
 
 /// The error of this library inside one that several tasks hold, if it can be told a second time.
 fn shared_own(error: &DataFusionError) -> Option<Error> {
-    match error {
-        DataFusionError::Context(_, inner) => shared_own(inner),
-        DataFusionError::Shared(inner) => shared_own(inner),
-        DataFusionError::External(inner) => match inner.downcast_ref::<Error>()? {
-            Error::Leak { table, as_of, detail } => {
-                Some(Error::Leak { table: table.clone(), as_of: *as_of, detail: detail.clone() })
-            }
-            Error::Memory { operator, place, needed, held, reason } => {
-                let (place, reason) = (place.clone(), reason.clone());
-                Some(Error::Memory { operator, place, needed: *needed, held: *held, reason })
-            }
-            Error::InvalidTime { text, reason } => Some(Error::InvalidTime { text: text.clone(), reason: reason.clone() }),
-            _ => None,
+    let own = match error {
+        DataFusionError::Context(_, inner) => return shared_own(inner),
+        DataFusionError::Shared(inner) => return shared_own(inner),
+        DataFusionError::External(inner) => inner.downcast_ref::<Error>()?,
+        DataFusionError::ParquetError(inner) => match inner.as_ref() {
+            parquet::errors::ParquetError::External(inner) => inner.downcast_ref::<Error>()?,
+            _ => return None,
         },
+        _ => return None,
+    };
+    match own {
+        Error::Leak { table, as_of, detail } => Some(Error::Leak { table: table.clone(), as_of: *as_of, detail: detail.clone() }),
+        Error::Memory { operator, place, needed, held, reason } => {
+            let (place, reason) = (place.clone(), reason.clone());
+            Some(Error::Memory { operator, place, needed: *needed, held: *held, reason })
+        }
+        Error::FileChanged { table, path, change } => {
+            Some(Error::FileChanged { table: table.clone(), path: path.clone(), change: change.clone() })
+        }
+        Error::InvalidTime { text, reason } => Some(Error::InvalidTime { text: text.clone(), reason: reason.clone() }),
         _ => None,
     }
 }
@@ -307,6 +325,9 @@ fn shared_own(error: &DataFusionError) -> Option<Error> {
 fn holds_own(error: &DataFusionError) -> bool {
     match error {
         DataFusionError::External(inner) => inner.is::<Error>(),
+        DataFusionError::ParquetError(inner) => {
+            matches!(inner.as_ref(), parquet::errors::ParquetError::External(inner) if inner.is::<Error>())
+        }
         DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => holds_own(inner),
         _ => false,
     }

@@ -33,7 +33,7 @@ use super::{
     write::MonthWriter,
 };
 use crate::{
-    catalog::{Catalog, Column, FORMAT, LoadRecord, TableLocation, TableVersion},
+    catalog::{Catalog, Column, LoadRecord, TableLocation, TableVersion},
     engine::{Engine, Parallelism},
     error::{Error, Result},
     storage::{Location, Locations},
@@ -176,18 +176,10 @@ fn has_loaded(version: &TableVersion, source: &Source) -> bool {
 
 fn empty_version(ingest: &Ingest, schema: &SchemaRef) -> TableVersion {
     let integer = |name: &String| Column { name: name.clone(), data_type: "Int32".into(), nullable: true };
+    let partitions = ingest.partition_columns.iter().map(integer).collect();
     TableVersion {
-        format: FORMAT,
-        table: ingest.table.clone(),
-        version: 1,
-        location: TableLocation::Managed,
-        declared: ingest.declared.clone(),
         columns: schema.fields().iter().map(|f| Column::from_field(f)).collect(),
-        partition_columns: ingest.partition_columns.iter().map(integer).collect(),
-        files: Vec::new(),
-        loads: Vec::new(),
-        renames: Vec::new(),
-        newest_source: None,
+        ..TableVersion::empty(ingest.table.clone(), TableLocation::Managed, ingest.declared.clone(), partitions)
     }
 }
 

@@ -56,8 +56,11 @@ impl Location {
     }
 
     /// The place `name` below this one; `name` may have several parts, written as the store lists them.
+    ///
+    /// A name that begins with `/` counts from the top of the store: another place in the same bucket or on the same disk.
     pub fn child(&self, name: &str) -> Location {
-        let prefix = name.split('/').filter(|part| !part.is_empty()).fold(self.prefix.clone(), |path, part| {
+        let from = if name.starts_with('/') { Path::default() } else { self.prefix.clone() };
+        let prefix = name.split('/').filter(|part| !part.is_empty()).fold(from, |path, part| {
             // A part that came from a listing is used as it is: escaping it again would name another object.
             PathPart::parse(part).map_or_else(|_| path.clone().join(part), |raw| path.clone().join(raw))
         });
@@ -76,10 +79,21 @@ impl Location {
         self.child(name).prefix
     }
 
-    /// The name, relative to this location, of an object that its store listed; of one outside of it, its whole path.
+    /// The name, relative to this location, of an object that its store listed; that of an object elsewhere begins with `/`.
     pub fn name_of(&self, path: &Path) -> String {
         let parts = path.prefix_match(&self.prefix).map(|parts| parts.map(|p| p.as_ref().to_owned()).collect::<Vec<_>>());
-        parts.map_or_else(|| path.to_string(), |parts| parts.join("/"))
+        parts.map_or_else(|| format!("/{path}"), |parts| parts.join("/"))
+    }
+
+    /// This location as text from which [`Locations::open`] makes the same location again.
+    pub(crate) fn to_text(&self) -> String {
+        // The path of a URL is decoded when it is read.
+        if self.is_local { self.to_string() } else { self.to_string().replace('%', "%25") }
+    }
+
+    /// The name by which [`Location::child`] of this location finds another one; `None` when that lies in another store.
+    pub(crate) fn name_of_place(&self, other: &Location) -> Option<String> {
+        (self.base == other.base && self.is_local == other.is_local).then(|| self.name_of(&other.prefix))
     }
 
     /// The client.
@@ -90,6 +104,11 @@ impl Location {
     /// The directory on this machine, if it is one.
     pub fn local_dir(&self) -> Option<PathBuf> {
         self.is_local.then(|| PathBuf::from("/").join(self.prefix.as_ref()))
+    }
+
+    /// The file of this machine that an object of a local location is.
+    pub(super) fn local_path(&self, path: &Path) -> PathBuf {
+        PathBuf::from("/").join(path.as_ref())
     }
 
     /// Is this the file system of this machine, whose files may change in place?

@@ -17,6 +17,7 @@ mod failure;
 mod fetch;
 mod files;
 mod guard;
+mod inspect;
 mod local;
 mod location;
 mod locations;
@@ -33,5 +34,6 @@ pub use locations::Locations;
 pub use object_store::ObjectMeta;
 pub use statistics::ReadStatistics;
 
+pub(crate) use inspect::{Inspected, inspect};
 pub(crate) use locations::without_credentials;
 pub(crate) use parquet_io::{FinishedParquet, ObjectReader, ParquetFile, read_footer};

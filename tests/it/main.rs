@@ -7,13 +7,16 @@ mod bad_question;
 mod bulk_reads;
 mod case_arrow;
 mod cases;
+mod catalog;
 mod conformance;
 mod crash;
+mod ddl;
 mod flights;
 #[path = "../../examples/data/flights.rs"]
 #[allow(unreachable_pub)]
 mod flights_data;
 mod floats;
+mod hive;
 mod identity;
 mod ingest;
 mod layers;
