@@ -51,6 +51,12 @@ impl Catalog {
         parse(&path, &bytes).map(Some)
     }
 
+    /// The version of this number, or `None` when it is not there (any more).
+    pub(crate) async fn version(&self, table: &TableName, number: u64) -> Result<Option<TableVersion>> {
+        let (folder, name) = (self.folder(table), format!("v{number:010}.json"));
+        folder.get(&name).await?.map(|bytes| parse(&format!("{folder}/{name}"), &bytes)).transpose()
+    }
+
     /// The newest version of a table.
     pub(crate) async fn latest(&self, table: &TableName) -> Result<TableVersion> {
         match self.find(table).await? {
@@ -94,6 +100,13 @@ impl Catalog {
 
 fn number_of(name: &str) -> Option<u64> {
     name.strip_prefix('v')?.strip_suffix(".json")?.parse().ok()
+}
+
+impl TableVersion {
+    /// A version as it was published; `path` names it in errors.
+    pub(crate) fn parse(path: &str, bytes: &[u8]) -> Result<Self> {
+        parse(path, bytes)
+    }
 }
 
 fn parse(path: &str, bytes: &[u8]) -> Result<TableVersion> {

@@ -46,6 +46,8 @@ pub(crate) struct AsOfTable {
     file_schema: SchemaRef,
     /// The files that may hold visible rows, as the store has them now.
     files: Vec<(FileEntry, ObjectMeta)>,
+    /// The bytes of each file to read, where not all of it; a row group belongs to the bytes that it begins in.
+    ranges: Option<Vec<(u64, u64)>>,
 }
 
 impl AsOfTable {
@@ -79,7 +81,19 @@ impl AsOfTable {
             }
             files.push((file.clone(), object));
         }
-        Ok(Self { schema: Arc::new(Schema::new(fields)), file_schema, version, place, visibility, files })
+        Ok(Self { schema: Arc::new(Schema::new(fields)), file_schema, version, place, visibility, files, ranges: None })
+    }
+
+    /// The files that may hold visible rows.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &FileEntry> {
+        self.files.iter().map(|(file, _)| file)
+    }
+
+    /// These pieces (place of the file, first byte, byte after the last) of the table alone.
+    pub(crate) fn pieces(&self, pieces: &[(usize, u64, u64)]) -> Self {
+        let files = pieces.iter().filter_map(|(file, ..)| self.files.get(*file).cloned()).collect();
+        let ranges = Some(pieces.iter().map(|(_, start, end)| (*start, *end)).collect());
+        Self { files, ranges, ..self.clone() }
     }
 
     pub(crate) fn place(&self) -> &Location {
@@ -115,8 +129,13 @@ impl AsOfTable {
 
     /// The files, dealt out in runs of about the same size to at most `groups` tasks; a large file may be shared.
     fn file_groups(&self, groups: usize) -> Result<Vec<FileGroup>> {
-        let files = self.files.iter().map(|(file, object)| {
-            Ok(PartitionedFile::new_from_meta(object.clone()).with_partition_values(self.partition_values(file)?))
+        let files = self.files.iter().enumerate().map(|(i, (file, object))| {
+            let whole = PartitionedFile::new_from_meta(object.clone()).with_partition_values(self.partition_values(file)?);
+            let signed = |byte: u64| i64::try_from(byte).unwrap_or(i64::MAX);
+            Ok(match self.ranges.as_ref().and_then(|ranges| ranges.get(i)) {
+                Some((start, end)) => whole.with_range(signed(*start), signed(*end)),
+                None => whole,
+            })
         });
         let whole = vec![FileGroup::new(files.collect::<Result<Vec<_>>>()?)];
         let parts = FileGroupPartitioner::new().with_target_partitions(groups.max(1)).repartition_file_groups(&whole);

@@ -3,13 +3,17 @@
 
 mod as_of_table;
 mod guard;
+mod parameters;
 mod query;
 mod spool;
 mod view;
 mod visibility;
 
 pub(crate) use as_of_table::AsOfTable;
-pub(crate) use query::{Sources, plan_is_rowwise, query, refuse_volatile_expression, table, tables_in};
+pub(crate) use parameters::Parameters;
+pub(crate) use query::{
+    Beside, Derived, Sources, plan_is_rowwise, query, query_with, refuse_volatile_expression, table, tables_in,
+};
 pub(crate) use spool::Spool;
 pub use view::AsOfView;
 pub(crate) use view::{Batches, Replay, ViewParts};

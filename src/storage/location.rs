@@ -24,7 +24,7 @@ use object_store::{
 use tokio::io::AsyncWriteExt;
 use url::Url;
 
-use super::local;
+use super::local::{self, StagedFile};
 
 use crate::error::{Error, Result};
 
@@ -278,6 +278,22 @@ impl Location {
             // S3 answers a lost race with 412 (precondition) or, while the winner still writes, 409.
             Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Ok(Published::Existed),
             Err(other) => Err(other.into()),
+        }
+    }
+
+    /// Removes an object; one that is gone already is no error.
+    pub(crate) async fn delete(&self, name: &str) -> Result<()> {
+        match self.store.delete(&self.path(name)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    /// Files on this machine's disk that were begun and never published; other stores show none.
+    pub(crate) async fn staged(&self) -> Result<Vec<StagedFile>> {
+        match self.local_dir() {
+            Some(dir) => blocking(move || local::staged(&dir)).await,
+            None => Ok(Vec::new()),
         }
     }
 }
