@@ -11,6 +11,10 @@
 //! | load files, or register them where they lie | [`FeatureStore::ingest`], [`FeatureStore::register_table`], [`catalog::FactTable`] |
 //! | ask what was visible at an instant | [`FeatureStore::sql`], [`AsOf`], the rule in [`mod@time`] |
 //! | ask that at each row's own instant | [`temporal`], in SQL `ASOF JOIN` and `trailing`: [`temporal::sql`] |
+//! | keep a query's rows, and know what they were made of | [`FeatureStore::ctas`], [`FeatureStore::lineage`], [`extract`] |
+//! | clean up | [`FeatureStore::gc`], [`extract::Gc`] |
+//! | write Presto's or Athena's SQL | [`sql_functions`] |
+//! | run Rust over a table's files in parallel | [`FeatureStore::shards`], [`shards`] |
 //! | define features | [`FeatureSet`], [`encoder`], [`Aggregate`] |
 //! | write an encoder | [`encoder::Encoder`], [`encoder::FittedEncoder`], [`encoder::encoder_fn`], [`AsOfView`] |
 //! | get training data | [`FeatureStore::materialize`], [`Materialization`], [`training::Dataset`] |

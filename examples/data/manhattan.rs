@@ -98,7 +98,7 @@ const AVENUES: [(f64, f64); 14] = [
 ];
 /// Miles between two streets, and how wide a line of pick-ups is.
 const STREET: f64 = 0.0497;
-const WIDTH: f64 = 0.0035;
+const WIDTH: f64 = 0.005;
 
 /// Miles along the avenues and across them, from the centre.
 fn turned((x, y): (f64, f64)) -> (f64, f64) {
@@ -131,19 +131,19 @@ fn pickup(chance: &mut StdRng) -> (f64, f64) {
     loop {
         let blur = chance.sample::<f64, _>(StandardNormal) * WIDTH;
         // Midtown is busiest, the ends of the island less so.
-        let along = chance.sample::<f64, _>(StandardNormal) * 1.5 + 0.2;
+        let along = chance.sample::<f64, _>(StandardNormal) * 2.1 - 0.2;
         let kind = chance.random_range(0.0..1.0);
-        let point = if kind < 0.52 {
+        let point = if kind < 0.45 {
             let mut left = chance.random_range(0.0..total);
             let avenue = AVENUES.iter().find(|(_, weight)| {
                 left -= weight;
                 left <= 0.0
             });
             degrees((along, avenue.map_or(0.0, |(across, _)| *across) + blur))
-        } else if kind < 0.86 {
+        } else if kind < 0.88 {
             let across = chance.random_range(-1.1..1.5);
             degrees(((along / STREET).round() * STREET + blur, across))
-        } else if kind < 0.94 {
+        } else if kind < 0.93 {
             let leg = chance.random_range(0..BROADWAY.len() - 1);
             let (part, (a, b)) = (chance.random_range(0.0..1.0), (BROADWAY[leg], BROADWAY[leg + 1]));
             (

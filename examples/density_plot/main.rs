@@ -1,7 +1,7 @@
 //! Where rides begin: longitude and latitude of millions of pick-ups, counted shard by shard, as a picture.
 //!
 //! ```text
-//! cargo run --release --example density_plot                                    # two million made from a seed
+//! cargo run --release --example density_plot                                    # four million made from a seed
 //! cargo run --release --example density_plot -- --facts ../shared/data/uber_2014
 //! ```
 

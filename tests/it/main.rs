@@ -7,11 +7,13 @@ mod bad_question;
 mod cases;
 mod conformance;
 mod crash;
+mod extracts;
 mod flights;
 #[path = "../../examples/data/flights.rs"]
 #[allow(unreachable_pub)]
 mod flights_data;
 mod floats;
+mod garbage;
 mod identity;
 mod ingest;
 mod layers;
@@ -19,10 +21,12 @@ mod leakage;
 mod main_job;
 mod oracle;
 mod parity;
+mod presto;
 mod random_cases;
 mod real_data;
 mod s3;
 mod s3_server;
+mod shards;
 mod sql;
 mod support;
 #[path = "../../examples/data/taxi.rs"]
