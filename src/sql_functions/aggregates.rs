@@ -103,9 +103,9 @@ impl AggregateUDFImpl for Disguise {
 
 fn percentile_types(types: &[DataType]) -> Option<Vec<DataType>> {
     match types {
-        [value, at] if value.is_numeric() && at.is_numeric() => Some(vec![value.clone(), DataType::Float64]),
+        [value, at] if value.is_numeric() && at.is_numeric() => Some(vec![DataType::Float64, DataType::Float64]),
         [value, weight, at] if value.is_numeric() && weight.is_numeric() && at.is_numeric() => {
-            Some(vec![value.clone(), DataType::Float64, DataType::Float64])
+            Some(vec![DataType::Float64, DataType::Float64, DataType::Float64])
         }
         _ => None,
     }

@@ -79,8 +79,8 @@
 //! | signature | query | result |
 //! |---|---|---|
 //! | `count_if(condition)` | `count_if(x > 5) FROM (VALUES (5), (6), (NULL)) AS t(x)` | `1` |
-//! | `approx_percentile(x, fraction)`: DataFusion's t-digest | `approx_percentile(x, 0.5) FROM (VALUES (1), (2), (3)) AS t(x)` | `2` |
-//! | `approx_percentile(x, weight, fraction)` | `approx_percentile(x, w, 0.5) FROM (VALUES (1, 9), (2, 1), (3, 1)) AS t(x, w)` | `1` |
+//! | `approx_percentile(x, fraction)`: DataFusion's t-digest; a double whatever x is | `approx_percentile(x, 0.5) FROM (VALUES (1), (2), (3)) AS t(x)` | `2.0` |
+//! | `approx_percentile(x, weight, fraction)` | `round(approx_percentile(x, w, 0.5)) FROM (VALUES (1, 9), (2, 1), (3, 1)) AS t(x, w)` | `1.0` |
 //! | `max_by(x, y)`: x where y is largest; of several the largest x | `max_by(x, y) FROM (VALUES ('a', 1), ('b', 2), ('c', 2), ('d', NULL)) AS t(x, y)` | `c` |
 //! | `min_by(x, y)`: x where y is smallest; of several the smallest x | `min_by(x, y) FROM (VALUES ('b', 1), ('a', 1), ('d', NULL)) AS t(x, y)` | `a` |
 

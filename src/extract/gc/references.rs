@@ -58,8 +58,7 @@ pub(super) async fn references(m: &Arc<Materializer>, gc: &Gc, now: AsOf) -> Res
         }
     }
     let is_old = |modified: AsOf| modified.micros().saturating_add(gc.grace_us) <= now.micros();
-    let mut found = References::default();
-    found.old_versions = old_versions(gc, &published, is_old);
+    let mut found = References { old_versions: old_versions(gc, &published, is_old), ..References::default() };
 
     let read = |publishing: Publishing| async move {
         let bytes = m.root.get(&publishing.path).await?;
