@@ -27,7 +27,7 @@ const READS_AT_ONCE: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct References {
     /// Named by what stays.
-    pub(super) kept: BTreeSet<String>,
+    kept: BTreeSet<String>,
     /// The loads of kept versions, by the first digits of their ids.
     pub(super) loads: BTreeSet<String>,
     /// Table versions to remove, each table's oldest first.
@@ -36,6 +36,8 @@ pub(super) struct References {
     pub(super) of_old_versions: BTreeSet<String>,
     /// Records and files of expired extracts.
     pub(super) expired: BTreeSet<String>,
+    /// Folders below the root, with a `/` at the end, whose files are those of registered tables.
+    registered: BTreeSet<String>,
 }
 
 /// A file that publishes something.
@@ -71,7 +73,13 @@ pub(super) async fn references(m: &Arc<Materializer>, gc: &Gc, now: AsOf) -> Res
         let Some(bytes) = bytes else { continue };
         let shown = m.root.child(&path).to_string();
         match kind {
-            Kind::Version(..) => found.add_version(&path, &TableVersion::parse(&shown, &bytes)?),
+            Kind::Version(..) => {
+                let version = TableVersion::parse(&shown, &bytes)?;
+                if let TableLocation::External(place) = version.location() {
+                    found.registered.extend(below(&m.root.to_string(), place));
+                }
+                found.add_version(&path, &version);
+            }
             Kind::Manifest => found.add_manifest(&path, &Manifest::parse(&shown, &bytes)?),
             Kind::Record(run) => {
                 let record = ExtractRecord::parse(&shown, &bytes)?;
@@ -106,7 +114,22 @@ fn old_versions(gc: &Gc, published: &[Publishing], is_old: impl Fn(AsOf) -> bool
     old
 }
 
+/// The folder below the root that a registered table lies in, if there it lies; all of the root when it lies around it.
+fn below(root: &str, place: &str) -> Option<String> {
+    let slashed = |path: &str| format!("{}/", path.trim_end_matches('/'));
+    let (root, place) = (slashed(root), slashed(place));
+    if root.starts_with(&place) {
+        return Some(String::new());
+    }
+    place.strip_prefix(&root).map(str::to_owned)
+}
+
 impl References {
+    /// Is this a file that stays, whatever it is?
+    pub(super) fn keeps(&self, path: &str) -> bool {
+        self.kept.contains(path) || self.registered.iter().any(|folder| path.starts_with(folder))
+    }
+
     fn add_version(&mut self, path: &str, version: &TableVersion) {
         let is_kept = !self.old_versions.contains(path);
         if is_kept {

@@ -65,7 +65,9 @@ pub(crate) async fn run(m: &Arc<Materializer>, clock: &dyn Clock, gc: &Gc) -> Re
     let root = m.root.local_dir().unwrap_or_default();
     for file in staged {
         let path = file.path.strip_prefix(&root).unwrap_or(&file.path).to_string_lossy().replace('\\', "/");
-        if path.starts_with(CACHE) {
+        // What this library would have written under the name it was to get; others may have staging files of their own.
+        let name = path.rsplit_once('#').map_or(path.as_str(), |(name, _)| name);
+        if path.starts_with(CACHE) || references.keeps(&path) || kind_of(name) == Kind::Unknown {
             continue;
         }
         if !is_old(file.modified_us) {
@@ -87,7 +89,7 @@ enum Fate {
 }
 
 fn judge(references: &References, kind: &Kind, path: &str) -> Fate {
-    if references.kept.contains(path) {
+    if references.keeps(path) {
         return Fate::Kept;
     }
     let expired = || references.expired.contains(path).then_some(Fate::Garbage(Why::Expired));
