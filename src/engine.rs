@@ -117,6 +117,11 @@ impl Engine {
         Self { resources, pool: Arc::new(pool) }
     }
 
+    /// Tasks that a query runs in parallel.
+    pub(crate) fn partitions(&self) -> usize {
+        self.resources.partitions.max(1)
+    }
+
     /// A session that can read these locations.
     pub(crate) fn session<'a>(
         &self,

@@ -190,6 +190,20 @@ pub enum Error {
         /// What went wrong.
         reason: String,
     },
+    /// A function or plan over a shard of a table failed.
+    #[error("shard {shard} of {count} of table `{table}` (files: {}): {cause}", listed(.files))]
+    Shard {
+        /// The table.
+        table: String,
+        /// The shard, counting from 0.
+        shard: usize,
+        /// How many shards there are.
+        count: usize,
+        /// The files that the shard reads, whole or in part.
+        files: Vec<String>,
+        /// What went wrong.
+        cause: Box<Error>,
+    },
     /// A file under the store's root was written by another version of the format.
     #[error(
         "`{path}` has format {found}, this library reads and writes format {expected}; use the library version that wrote it, or another root"

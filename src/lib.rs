@@ -13,6 +13,10 @@
 //! | register, repair and look at tables in Hive's SQL | [`FeatureStore::execute`], [`ddl`] |
 //! | ask what was visible at an instant | [`FeatureStore::sql`], [`AsOf`], the rule in [`mod@time`] |
 //! | ask that at each row's own instant | [`temporal`], in SQL `ASOF JOIN` and `trailing`: [`temporal::sql`] |
+//! | keep a query's rows, and know what they were made of | [`FeatureStore::ctas`], [`FeatureStore::lineage`], [`extract`] |
+//! | clean up | [`FeatureStore::gc`], [`extract::Gc`] |
+//! | write Presto's or Athena's SQL | [`sql_functions`] |
+//! | run Rust over a table's files in parallel | [`FeatureStore::shards`], [`shards`] |
 //! | define features | [`FeatureSet`], [`encoder`], [`Aggregate`] |
 //! | write an encoder | [`encoder::Encoder`], [`encoder::FittedEncoder`], [`encoder::encoder_fn`], [`AsOfView`] |
 //! | get training data | [`FeatureStore::materialize`], [`Materialization`], [`training::Dataset`] |
@@ -38,6 +42,7 @@ pub mod ddl;
 pub mod encoder;
 mod engine;
 pub mod error;
+pub mod extract;
 pub mod feature_set;
 pub mod ingest;
 pub mod kv;
@@ -46,6 +51,8 @@ pub mod name;
 pub mod online;
 pub mod report;
 mod scan;
+pub mod shards;
+pub mod sql_functions;
 pub mod storage;
 mod store;
 pub mod temporal;

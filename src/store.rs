@@ -19,16 +19,18 @@ use crate::{
     ddl::{self, Answer},
     engine::{Engine, Parallelism, Resources},
     error::{Error, Result},
+    extract::{self, Extract, ExtractRecord, ExtractRun, Gc, GcReport, Lineage},
     feature_set::FeatureSet,
     ingest::{self, Ingest, LoadReport},
     kv::{self, KeyValue, MemoryKv},
     materialize::{Cache, Materialization, Materializer, facts_of},
     name::{SetName, TableName},
     online::Online,
-    scan::{self, AsOfTable, Listing, Providers, query_with, tables_in},
+    scan::{self, Beside, Listing, Providers, query_with, tables_in},
+    shards::Shards,
     storage::{Location, Locations},
     temporal::{Facts, Spine},
-    time::{AsOf, Cutoff},
+    time::{AsOf, Clock, Cutoff, SystemClock},
 };
 
 /// The version of the root's layout.
@@ -56,6 +58,7 @@ pub struct FeatureStore {
     materializer: Arc<Materializer>,
     sets: Arc<RwLock<BTreeMap<SetName, FeatureSet>>>,
     providers: Providers,
+    clock: Arc<dyn Clock>,
 }
 
 /// How a store is opened. Settings are data; there is nothing here that computes.
@@ -65,6 +68,7 @@ pub struct StoreOptions {
     memory_cache: bool,
     locations: Locations,
     resources: Resources,
+    clock: Option<Arc<dyn Clock>>,
 }
 
 impl StoreOptions {
@@ -93,6 +97,13 @@ impl StoreOptions {
         self.resources = resources;
         self
     }
+
+    /// Where the store takes the present from when it writes down when an extract was made, and when it judges what has
+    /// expired; the machine's clock by default. No answer to a question depends on it.
+    pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
+        self.clock = Some(Arc::new(clock));
+        self
+    }
 }
 
 impl FeatureStore {
@@ -111,7 +122,7 @@ impl FeatureStore {
     /// # Errors
     /// As [`FeatureStore::open`].
     pub async fn open_with(root: &str, options: StoreOptions) -> Result<Self> {
-        let StoreOptions { cache_dir, memory_cache, locations, resources } = options;
+        let StoreOptions { cache_dir, memory_cache, locations, resources, clock } = options;
         let place = locations.open(root)?;
         check_format(&place).await?;
         let cache_dir = match memory_cache {
@@ -129,7 +140,8 @@ impl FeatureStore {
             locations,
             cache: Cache::new(kv),
         };
-        Ok(Self { materializer: Arc::new(materializer), sets: Arc::default(), providers: Providers::default() })
+        let clock = clock.unwrap_or_else(|| Arc::new(SystemClock));
+        Ok(Self { materializer: Arc::new(materializer), sets: Arc::default(), providers: Providers::default(), clock })
     }
 
     /// Loads source files into a fact table below the root and registers it; one commit.
@@ -226,20 +238,29 @@ impl FeatureStore {
         self.materializer.catalog.drop_table(&table.parse()?).await
     }
 
-    /// The tables of the catalog, in the order of their names.
+    /// The tables of the catalog and those of extracts, in the order of their names.
     ///
     /// # Errors
     /// [`Error::Storage`] when the root cannot be listed.
     pub async fn tables(&self) -> Result<Vec<TableName>> {
-        self.materializer.catalog.tables().await
+        let mut tables = self.materializer.catalog.tables().await?;
+        tables.extend(extract::all(&self.materializer).await?);
+        tables.sort();
+        Ok(tables)
     }
 
     /// The newest version of a table: schema, declaration, files. It prints as a description.
     ///
     /// # Errors
-    /// [`Error::UnknownTable`] when it is not registered.
+    /// [`Error::UnknownTable`] when it is not registered, [`Error::Definition`] for the table of an extract, which has no
+    /// times and partitions: see [`FeatureStore::extract`].
     pub async fn describe(&self, table: &str) -> Result<TableVersion> {
-        self.materializer.catalog.latest(&table.parse()?).await
+        let name: TableName = table.parse()?;
+        if extract::find(&self.materializer, &name).await?.is_some() {
+            let reason = "it is an extract, without declared times, partitions and versions; see `FeatureStore::extract`".into();
+            return Err(Error::Definition { subject: format!("table `{name}`"), reason });
+        }
+        self.materializer.catalog.latest(&name).await
     }
 
     /// A version of a table as it was published, also of a table that was dropped since.
@@ -315,27 +336,14 @@ impl FeatureStore {
         for (table, version) in versions {
             pins.insert(table.parse()?, *version);
         }
-        let mut sources = Vec::new();
-        for name in tables_in(sql)? {
-            let version = match pins.remove(&name) {
-                Some(version) => m.catalog.at(&name, version).await?,
-                None => match self.providers.open(&name, as_of, Cutoff::Exclusive)? {
-                    Some(table) => {
-                        sources.push((name, table));
-                        continue;
-                    }
-                    None => m.catalog.latest(&name).await?,
-                },
-            };
-            let pinned = m.pin_table(Arc::new(version))?;
-            sources.push((name, AsOfTable::open(pinned.version, pinned.place, as_of, Cutoff::Exclusive).await?));
+        let subject = "the query";
+        let opened = extract::open_tables(m, subject, sql, Some(as_of), pins, &self.providers).await?;
+        let mut listing = Listing::asked_by(sql, &m.catalog, &self.providers).await?;
+        if let Some(listing) = &mut listing {
+            listing.add(extract::schemas(m).await?);
         }
-        if let Some(name) = pins.keys().next() {
-            let reason = format!("it names no table `{name}`, of which a version is given");
-            return Err(Error::Definition { subject: "the query".into(), reason });
-        }
-        let listing = Listing::asked_by(sql, &m.catalog, &self.providers).await?;
-        query_with(&m.engine, Parallelism::Full, "the query", sources, listing, sql).await
+        let beside = Beside { derived: opened.derived, listing, ..Beside::default() };
+        query_with(&m.engine, Parallelism::Full, subject, opened.facts, beside, sql).await
     }
 
     /// Makes any DataFusion table a fact table of this store's handles, in this process only: its rows are cut and guarded as
@@ -373,6 +381,98 @@ impl FeatureStore {
             return Err(Error::Definition { subject: format!("table `{name}`"), reason });
         }
         self.providers.register(name, provider, declared)
+    }
+
+    /// Runs a query over all facts in the catalog now and keeps its rows as the table `ctas_<name>_<run>`.
+    ///
+    /// With an as-of, parameters, a file of SQL or a retention: [`FeatureStore::ctas_with`].
+    ///
+    /// # Errors
+    /// [`Error::InvalidName`], and as [`FeatureStore::ctas_with`].
+    pub async fn ctas(&self, name: &str, sql: &str) -> Result<ExtractRun> {
+        self.ctas_with(&Extract::new(name, sql)?).await
+    }
+
+    /// Runs an extract against the newest versions of its tables, and keeps its rows as the table `ctas_<name>_<run>`: each
+    /// call makes another run. Published whole, or not at all.
+    ///
+    /// ```no_run
+    /// # async fn keep(store: asof::FeatureStore) -> asof::Result<()> {
+    /// use asof::{AsOf, extract::Extract};
+    /// let as_of: AsOf = "2014-11-01".parse()?;
+    /// let sql = "SELECT pickup_zone, count(*) AS trips FROM nyc_taxi \
+    ///            WHERE hour(pickup_at) BETWEEN $from AND 17 GROUP BY pickup_zone";
+    /// let busy = store.ctas_with(&Extract::new("busy_zones", sql)?.param("from", 9).as_of(as_of).keep_last(5)).await?;
+    /// let top = format!("SELECT * FROM {} ORDER BY trips DESC LIMIT 10", busy.table());
+    /// store.sql(&top, as_of).await?.show().await?;
+    /// println!("{}", store.lineage(&busy.table().to_string()).await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`], [`Error::FileChanged`], [`Error::Volatile`] and [`Error::Query`] as [`FeatureStore::sql`];
+    /// [`Error::Definition`] for placeholders and values that do not match, for an extract among the tables that holds more
+    /// than the as-of allows, and for columns that cannot be told apart. After an error nothing is published.
+    pub async fn ctas_with(&self, extract: &Extract) -> Result<ExtractRun> {
+        self.providers.refuse_any_of(&extract.subject(), &tables_in(&extract.sql)?)?;
+        extract::run(&self.materializer, self.clock.as_ref(), extract).await
+    }
+
+    /// The published run that is this table, `ctas_<name>_<run>`.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`] when there is none (any more).
+    pub async fn extract(&self, table: &str) -> Result<ExtractRun> {
+        let found = extract::find(&self.materializer, &table.parse()?).await?;
+        let known = extract::all(&self.materializer).await?.iter().map(ToString::to_string).collect();
+        found.ok_or_else(|| Error::UnknownTable { table: table.into(), known })
+    }
+
+    /// The published runs of an extract, in the order of their beginnings.
+    ///
+    /// # Errors
+    /// [`Error::InvalidName`], and [`Error::Corrupt`] for a record that cannot be read.
+    pub async fn extracts(&self, name: &str) -> Result<Vec<ExtractRecord>> {
+        extract::of_name(&self.materializer, name).await
+    }
+
+    /// What a table was made of: an extract of its inputs, a fact table of its loads. It prints as a tree.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`] when there is no such table.
+    pub async fn lineage(&self, table: &str) -> Result<Lineage> {
+        extract::lineage(&self.materializer, &table.parse()?).await
+    }
+
+    /// Removes, or lists, what nothing published needs any more: see [`Gc`]. The present is what the store's clock shows.
+    ///
+    /// ```no_run
+    /// # async fn clean(store: asof::FeatureStore) -> asof::Result<()> {
+    /// use asof::extract::Gc;
+    /// println!("{}", store.gc(&Gc::dry_run()).await?); // look first
+    /// store.gc(&Gc::delete().keep_versions(10)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] and [`Error::Format`] for a published file that cannot be read: as long as it is not known what it
+    /// needs, nothing is removed. [`Error::Storage`] when the root cannot be listed or cleaned; run it again.
+    pub async fn gc(&self, gc: &Gc) -> Result<GcReport> {
+        extract::gc::run(&self.materializer, self.clock.as_ref(), gc).await
+    }
+
+    /// Splits the files of a table's newest version into `count` shards of about the same size, for what SQL does not say
+    /// well: see [`Shards`](crate::shards::Shards). With an as-of they hold what was visible then, without (`None`) all facts
+    /// that have an event time.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`] when it is not registered, [`Error::FileChanged`] when its files are not what was registered.
+    pub async fn shards(&self, table: &str, count: usize, as_of: impl Into<Option<AsOf>>) -> Result<Shards> {
+        let m = &self.materializer;
+        let pinned = m.pin_table(Arc::new(m.catalog.latest(&table.parse()?).await?))?;
+        Shards::open(&m.engine, pinned, count, as_of.into()).await
     }
 
     /// The facts of a table that are visible at `as_of`, to look up in or to aggregate: see [`crate::temporal`].

@@ -115,6 +115,13 @@ impl Catalog {
         }
     }
 
+    /// The version of this number, or `None` when there is no table in it (any more).
+    pub(crate) async fn version(&self, table: &TableName, number: u64) -> Result<Option<TableVersion>> {
+        let (folder, name) = (self.folder(table), file_name(number));
+        let Some(bytes) = folder.get(&name).await? else { return Ok(None) };
+        TableVersion::parse(&format!("{folder}/{name}"), &bytes)
+    }
+
     /// The newest version of a table.
     pub(crate) async fn latest(&self, table: &TableName) -> Result<TableVersion> {
         match self.find(table).await? {
@@ -247,6 +254,16 @@ pub(super) fn number_of(name: &str) -> Option<u64> {
 /// Compact: a table of ten thousand partitions is some megabytes.
 fn to_json(table: &TableName, value: &impl Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec(value).map_err(|e| Error::Corrupt { path: table.to_string(), reason: e.to_string() })
+}
+
+impl TableVersion {
+    /// A version as it was published, `None` where the table was dropped; `path` names it in errors.
+    pub(crate) fn parse(path: &str, bytes: &[u8]) -> Result<Option<Self>> {
+        Ok(match parse(path, bytes)? {
+            Entry::Table(version) => Some(*version),
+            Entry::Dropped => None,
+        })
+    }
 }
 
 fn parse(path: &str, bytes: &[u8]) -> Result<Entry> {

@@ -72,7 +72,7 @@ pub(crate) async fn extract(
 }
 
 /// The same rows with plain texts, and their schema.
-pub(super) fn plain_rows(rows: SendableRecordBatchStream) -> (SchemaRef, BoxStream<'static, Result<RecordBatch>>) {
+pub(crate) fn plain_rows(rows: SendableRecordBatchStream) -> (SchemaRef, BoxStream<'static, Result<RecordBatch>>) {
     let schema = plain(&rows.schema());
     let to = schema.clone();
     let rows = rows.map(move |batch| {

@@ -9,13 +9,9 @@ use arrow::{
 };
 use datafusion::dataframe::DataFrame;
 use futures::TryStreamExt;
-use parquet::{
-    basic::{Compression, ZstdLevel},
-    file::properties::WriterProperties,
-};
 
 use super::{
-    Cache, InputFile, InputTable, Manifest, Materialization, Part, StepState,
+    Cache, InputFile, InputTable, Manifest, Materialization, Parts, StepState,
     entities::{entities, training_rows},
     manifest::{FORMAT, materialization_id},
     pipeline::{Apply, Learned, Pipeline},
@@ -28,16 +24,12 @@ use crate::{
     feature_set::{Body, EntitySet, FeatureSet, RowSet},
     name::{ContentId, SetName},
     scan::{AsOfTable, Spool},
-    storage::{FinishedParquet, Location, Locations, ParquetFile, Published},
+    storage::{Location, Locations, Published},
     temporal::Spine,
     time::AsOf,
 };
 
-/// The size at which a part is closed and the next one begun.
-const PART_BYTES: usize = 256 << 20;
-/// Rows in a row group.
-const ROW_GROUP_ROWS: usize = 128 << 10;
-const MANIFEST: &str = "manifest.json";
+pub(crate) const MANIFEST: &str = "manifest.json";
 
 /// What it takes to make and find materializations.
 #[derive(Debug, Clone)]
@@ -322,54 +314,4 @@ fn learn_and_encode(name: &SetName, set: &RowSet, rows: &Spool, as_of: AsOf) -> 
         parts.write(&output_batch(set, &pipeline, &parts.schema, &kept)?)?;
     }
     Ok(Made { parts, selections, encoders })
-}
-
-/// Rows in order, in files of a bounded size on this machine's disk, until they are published.
-struct Parts {
-    schema: SchemaRef,
-    open: Option<ParquetFile>,
-    finished: Vec<FinishedParquet>,
-}
-
-impl Parts {
-    fn new(schema: SchemaRef) -> Self {
-        Self { schema, open: None, finished: Vec::new() }
-    }
-
-    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        let mut file = match self.open.take() {
-            Some(file) => file,
-            None => {
-                let compression = Compression::ZSTD(ZstdLevel::default());
-                let properties =
-                    WriterProperties::builder().set_compression(compression).set_max_row_group_row_count(Some(ROW_GROUP_ROWS));
-                ParquetFile::create(self.schema.clone(), properties.build())?
-            }
-        };
-        file.write(batch)?;
-        if file.size() >= PART_BYTES {
-            self.finished.push(file.finish()?);
-        } else {
-            self.open = Some(file);
-        }
-        Ok(())
-    }
-
-    /// Puts all files into the store. A materialization without rows has one part too, which carries the schema.
-    async fn publish(mut self, place: &Location) -> Result<Vec<Part>> {
-        if self.finished.is_empty() && self.open.is_none() {
-            self.write(&RecordBatch::new_empty(self.schema.clone()))?;
-        }
-        if let Some(file) = self.open.take() {
-            self.finished.push(file.finish()?);
-        }
-        let mut parts = Vec::with_capacity(self.finished.len());
-        for (i, file) in self.finished.into_iter().enumerate() {
-            let (rows, hash) = (file.rows(), file.hash);
-            let name = format!("part-{i:05}-{}.parquet", hash.short());
-            let size = file.publish(place, &name).await?.size;
-            parts.push(Part { name, rows, size, hash });
-        }
-        Ok(parts)
-    }
 }

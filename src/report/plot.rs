@@ -91,28 +91,8 @@ impl Scatter<'_> {
             let (x, y) = (self.x.len(), self.y.len());
             return Err(fail(format!("{x} x values but {y} y values")));
         }
-        let name = path.file_name().ok_or_else(|| fail("the path names no file".to_owned()))?;
-        let parent = match path.parent() {
-            Some(dir) if !dir.as_os_str().is_empty() => dir,
-            _ => Path::new("."),
-        };
-        if !parent.is_dir() {
-            let dir = parent.display();
-            return Err(fail(format!("directory {dir} does not exist")));
-        }
         let picture = shrink(&self.render().map_err(&fail)?);
-
-        static SERIAL: AtomicU64 = AtomicU64::new(0);
-        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-        let mut temporary = std::ffi::OsString::from(".");
-        temporary.push(name);
-        temporary.push(format!(".{}-{serial}.tmp.png", std::process::id()));
-        let temporary = parent.join(temporary);
-        save(&temporary, &picture).and_then(|()| std::fs::rename(&temporary, path).map_err(|e| e.to_string())).map_err(|reason| {
-            // The write has failed already; a leftover that cannot be removed adds nothing.
-            let _ = std::fs::remove_file(&temporary);
-            fail(reason)
-        })
+        blit(path, (SIZE.0 as u32, SIZE.1 as u32), &picture)
     }
 
     /// Draws the whole chart on the enlarged canvas.
@@ -356,8 +336,33 @@ fn shrink(canvas: &[u8]) -> Vec<u8> {
 }
 
 /// Encodes the picture into a file and has the system store it.
-fn save(path: &Path, picture: &[u8]) -> Result<(), String> {
-    let size = (SIZE.0 as u32, SIZE.1 as u32);
+/// Writes pixels (red, green, blue; row by row) as a PNG of this size, replacing `path` in one step.
+pub(super) fn blit(path: &Path, size: (u32, u32), picture: &[u8]) -> Result<(), PlotError> {
+    let fail = |reason: String| PlotError::new(path, reason);
+    let name = path.file_name().ok_or_else(|| fail("the path names no file".to_owned()))?;
+    let parent = match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    };
+    if !parent.is_dir() {
+        let dir = parent.display();
+        return Err(fail(format!("directory {dir} does not exist")));
+    }
+    static SERIAL: AtomicU64 = AtomicU64::new(0);
+    let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+    let mut temporary = std::ffi::OsString::from(".");
+    temporary.push(name);
+    temporary.push(format!(".{}-{serial}.tmp.png", std::process::id()));
+    let temporary = parent.join(temporary);
+    let saved = save(&temporary, size, picture);
+    saved.and_then(|()| std::fs::rename(&temporary, path).map_err(|e| e.to_string())).map_err(|reason| {
+        // The write has failed already; a leftover that cannot be removed adds nothing.
+        let _ = std::fs::remove_file(&temporary);
+        fail(reason)
+    })
+}
+
+fn save(path: &Path, size: (u32, u32), picture: &[u8]) -> Result<(), String> {
     let mut backend = BitMapBackend::new(path, size);
     backend.blit_bitmap((0, 0), size, picture).map_err(text_of)?;
     backend.present().map_err(text_of)?;

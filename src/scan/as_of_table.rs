@@ -63,6 +63,8 @@ struct Files {
     schema: SchemaRef,
     /// Those that may hold visible rows, as the store has them now.
     open: Vec<(FileEntry, ObjectMeta)>,
+    /// The bytes of each file to read, where not all of it; a row group belongs to the bytes that it begins in.
+    ranges: Option<Vec<(u64, u64)>>,
 }
 
 impl AsOfTable {
@@ -101,8 +103,27 @@ impl AsOfTable {
             declared: version.declared().clone(),
             schema: Arc::new(Schema::new(fields)),
             visibility,
-            rows: Rows::Files(Files { version, place, schema: file_schema, open: files }),
+            rows: Rows::Files(Files { version, place, schema: file_schema, open: files, ranges: None }),
         })
+    }
+
+    /// The files that may hold visible rows; those of a provider are unknown.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &FileEntry> {
+        let open = match &self.rows {
+            Rows::Files(files) => files.open.as_slice(),
+            Rows::Provider(_) => &[],
+        };
+        open.iter().map(|(file, _)| file)
+    }
+
+    /// These pieces (place of the file, first byte, byte after the last) of the table alone.
+    pub(crate) fn pieces(&self, pieces: &[(usize, u64, u64)]) -> Self {
+        let mut table = self.clone();
+        if let Rows::Files(files) = &mut table.rows {
+            files.open = pieces.iter().filter_map(|(file, ..)| files.open.get(*file).cloned()).collect();
+            files.ranges = Some(pieces.iter().map(|(_, start, end)| (*start, *end)).collect());
+        }
+        table
     }
 
     /// The rows of a provider.
@@ -159,8 +180,13 @@ impl Files {
 
     /// The files, dealt out in runs of about the same size to at most `groups` tasks; a large file may be shared.
     fn file_groups(&self, groups: usize) -> Result<Vec<FileGroup>> {
-        let files = self.open.iter().map(|(file, object)| {
-            Ok(PartitionedFile::new_from_meta(object.clone()).with_partition_values(self.partition_values(file)?))
+        let files = self.open.iter().enumerate().map(|(i, (file, object))| {
+            let whole = PartitionedFile::new_from_meta(object.clone()).with_partition_values(self.partition_values(file)?);
+            let signed = |byte: u64| i64::try_from(byte).unwrap_or(i64::MAX);
+            Ok(match self.ranges.as_ref().and_then(|ranges| ranges.get(i)) {
+                Some((start, end)) => whole.with_range(signed(*start), signed(*end)),
+                None => whole,
+            })
         });
         let whole = vec![FileGroup::new(files.collect::<Result<Vec<_>>>()?)];
         let parts = FileGroupPartitioner::new().with_target_partitions(groups.max(1)).repartition_file_groups(&whole);
@@ -199,7 +225,12 @@ async fn find(place: &Location, files: &[&FileEntry]) -> Result<Vec<Option<Objec
     }
     let listed = place.list().await?;
     let mut by_name: std::collections::HashMap<_, _> = listed.into_iter().map(|o| (place.name_of(&o.location), o)).collect();
-    Ok(files.iter().map(|file| by_name.remove(&file.path)).collect())
+    let mut found: Vec<Option<ObjectMeta>> = files.iter().map(|file| by_name.remove(&file.path)).collect();
+    // Partitions may lie outside of the table's own place.
+    for (file, object) in files.iter().zip(&mut found).filter(|(file, _)| file.path.starts_with('/')) {
+        *object = place.head(&file.path).await?;
+    }
+    Ok(found)
 }
 
 #[async_trait]

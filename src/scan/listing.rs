@@ -26,6 +26,7 @@ use crate::{
 const NAME: &str = "information_schema";
 
 /// Databases and tables with their columns.
+#[derive(Debug, Clone)]
 pub(crate) struct Listing {
     databases: Vec<String>,
     tables: Vec<(TableName, SchemaRef)>,
@@ -49,6 +50,11 @@ impl Listing {
             tables.push((name, schema));
         }
         Ok(Some(Self { databases: catalog.databases().await?, tables }))
+    }
+
+    /// Shows these too.
+    pub(crate) fn add(&mut self, tables: Vec<(TableName, SchemaRef)>) {
+        self.tables.extend(tables);
     }
 
     /// Makes `information_schema` known to a session that holds these tables already.

@@ -4,6 +4,7 @@
 mod as_of_table;
 mod guard;
 mod listing;
+mod parameters;
 mod pinned_reader;
 mod providers;
 mod query;
@@ -13,8 +14,11 @@ mod visibility;
 
 pub(crate) use as_of_table::AsOfTable;
 pub(crate) use listing::Listing;
+pub(crate) use parameters::Parameters;
 pub(crate) use providers::Providers;
-pub(crate) use query::{Sources, plan_is_rowwise, query, query_with, refuse_volatile_expression, table, tables_in};
+pub(crate) use query::{
+    Beside, Derived, Sources, plan_is_rowwise, query, query_with, refuse_volatile_expression, table, tables_in,
+};
 pub(crate) use spool::Spool;
 pub use view::AsOfView;
 pub(crate) use view::{Batches, Replay, ViewParts};

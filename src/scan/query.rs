@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use datafusion::{
-    catalog::MemorySchemaProvider,
+    catalog::{MemorySchemaProvider, TableProvider},
     common::{
         Result as DfResult, TableReference,
         tree_node::{TreeNode, TreeNodeRecursion},
@@ -15,11 +15,13 @@ use datafusion::{
     prelude::SessionContext,
 };
 
-use super::{AsOfTable, Listing};
+use super::{AsOfTable, Listing, Parameters};
 use crate::{
     engine::{CATALOG, Engine, Parallelism},
     error::{Error, Result},
     name::TableName,
+    sql_functions,
+    storage::Location,
     temporal,
 };
 
@@ -62,24 +64,48 @@ pub(crate) async fn query(
     sources: Sources,
     sql: &str,
 ) -> Result<DataFrame> {
-    query_with(engine, parallelism, subject, sources, None, sql).await
+    query_with(engine, parallelism, subject, sources, Beside::default(), sql).await
 }
 
-/// As [`query`], and over `information_schema` with what it is to show.
+/// Rows that are no facts: an extract, which was cut when it was made. Whoever makes one has checked that the query may see it.
+#[derive(Clone)]
+pub(crate) struct Derived {
+    pub(crate) name: TableName,
+    pub(crate) place: Location,
+    pub(crate) rows: Arc<dyn TableProvider>,
+}
+
+/// What a query may name beside fact tables.
+#[derive(Clone, Default)]
+pub(crate) struct Beside {
+    pub(crate) derived: Vec<Derived>,
+    pub(crate) parameters: Parameters,
+    /// What `information_schema` shows, when the query asks.
+    pub(crate) listing: Option<Listing>,
+}
+
+/// As [`query`], with more that the query may name.
 pub(crate) async fn query_with(
     engine: &Engine,
     parallelism: Parallelism,
     subject: &str,
     sources: Sources,
-    listing: Option<Listing>,
+    beside: Beside,
     sql: &str,
 ) -> Result<DataFrame> {
     let session = session(engine, parallelism, sources.clone())?;
-    if let Some(listing) = listing {
+    if let Some(listing) = beside.listing {
         listing.register(&session, &sources)?;
     }
+    for derived in beside.derived {
+        session.runtime_env().register_object_store(derived.place.base(), derived.place.store().clone());
+        register(&session, &derived.name, derived.rows)?;
+    }
     temporal::sql::register(&session, sources);
-    let plan = temporal::sql::plan(&session, sql).await?;
+    let state = session.state();
+    let mut statement = state.sql_to_statement(sql, &state.config_options().sql_parser.dialect)?;
+    beside.parameters.declare(subject, &mut statement)?;
+    let plan = beside.parameters.fill(temporal::sql::plan(&session, statement).await?)?;
     let only_queries = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     only_queries.verify_plan(&plan)?;
     refuse_volatile(subject, &plan)?;
@@ -94,16 +120,21 @@ pub(crate) async fn table(engine: &Engine, parallelism: Parallelism, name: &Tabl
 
 fn session(engine: &Engine, parallelism: Parallelism, sources: Sources) -> Result<SessionContext> {
     let session = engine.session(parallelism, sources.iter().filter_map(|(_, table)| table.place()))?;
+    sql_functions::register(&session);
     for (name, table) in sources {
-        if let Some(catalog) = session.catalog(CATALOG)
-            && catalog.schema(name.database()).is_none()
-        {
-            catalog.register_schema(name.database(), Arc::new(MemorySchemaProvider::new()))?;
-        }
-        let reference = TableReference::full(CATALOG, name.database(), name.table());
-        session.register_table(reference, Arc::new(table))?;
+        register(&session, &name, Arc::new(table))?;
     }
     Ok(session)
+}
+
+fn register(session: &SessionContext, name: &TableName, table: Arc<dyn TableProvider>) -> Result<()> {
+    if let Some(catalog) = session.catalog(CATALOG)
+        && catalog.schema(name.database()).is_none()
+    {
+        catalog.register_schema(name.database(), Arc::new(MemorySchemaProvider::new()))?;
+    }
+    session.register_table(TableReference::full(CATALOG, name.database(), name.table()), table)?;
+    Ok(())
 }
 
 /// Refuses plans whose result depends on the clock or on chance.

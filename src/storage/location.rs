@@ -21,7 +21,10 @@ use object_store::{
 use tokio::io::AsyncWriteExt;
 use url::Url;
 
-use super::{local, locations::shown};
+use super::{
+    local::{self, StagedFile},
+    locations::shown,
+};
 
 use crate::error::{Error, Result};
 
@@ -266,6 +269,14 @@ impl Location {
             // S3 answers a lost race with 412 (precondition) or, while the winner still writes, 409.
             Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Ok(Published::Existed),
             Err(other) => Err(other.into()),
+        }
+    }
+
+    /// Files on this machine's disk that were begun and never published; other stores show none.
+    pub(crate) async fn staged(&self) -> Result<Vec<StagedFile>> {
+        match self.local_dir() {
+            Some(dir) => blocking(move || local::staged(&dir)).await,
+            None => Ok(Vec::new()),
         }
     }
 }

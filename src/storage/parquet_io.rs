@@ -30,6 +30,7 @@ use super::{FileIdentity, Location};
 use crate::{
     error::{Error, Result},
     name::ContentId,
+    time::{AsOf, Clock, SystemClock},
 };
 
 /// What is read of a file's end at first: footers of tables of usual width fit, and one request is enough.
@@ -181,7 +182,9 @@ impl FinishedParquet {
     pub(crate) async fn publish(self, place: &Location, name: &str) -> Result<FileIdentity> {
         let file = self.file.reopen().map_err(disk)?;
         let size = file.metadata().map_err(disk)?.len();
-        if place.head(name).await?.is_none_or(|there| there.size != size) {
+        // A file that is there already is written again when it is not of this hour: it may be what a crash left, which the
+        // garbage collector knows by its age, and must not go away under the version that is about to name it.
+        if place.head(name).await?.is_none_or(|there| there.size != size || !is_recent(&there)) {
             place.upload(name, file).await?;
         }
         let meta = place.head(name).await?.ok_or_else(|| Error::Corrupt {
@@ -190,6 +193,11 @@ impl FinishedParquet {
         })?;
         Ok(FileIdentity { size: meta.size, e_tag: meta.e_tag, hash: Some(self.hash) })
     }
+}
+
+/// The age of a stored file is a matter between the store and the wall clock, whatever instant a question is about.
+fn is_recent(there: &ObjectMeta) -> bool {
+    AsOf::from(there.last_modified).plus(chrono::TimeDelta::hours(1)) > SystemClock.now()
 }
 
 struct Hashing {

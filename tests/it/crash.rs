@@ -45,7 +45,7 @@ const SETS: [&str; 2] = ["taxi_v1", "zone_demand_v1"];
 
 /// The files below a root. A killed writer leaves its staging file `<name>#<digits>` beside the name it never got: no
 /// listing of an object store shows it, so it is left out here too.
-fn published(root: &Path) -> Vec<String> {
+pub(crate) fn published(root: &Path) -> Vec<String> {
     let is_staged = |name: &String| name.rsplit_once('#').is_some_and(|(_, n)| n.bytes().all(|b| b.is_ascii_digit()));
     files_below(root).into_iter().filter(|name| !is_staged(name)).collect()
 }
@@ -58,7 +58,7 @@ fn stir(root: &Path) -> usize {
 }
 
 /// Lets the child make this many files, then a little more, and kills it; was it still at work?
-fn kill_after(mut child: Child, root: &Path, new_files: usize, more: Duration) -> bool {
+pub(crate) fn kill_after(mut child: Child, root: &Path, new_files: usize, more: Duration) -> bool {
     let (before, start) = (stir(root), Instant::now());
     while stir(root) < before + new_files && child.try_wait().unwrap().is_none() {
         assert!(start.elapsed() < Duration::from_secs(120), "the child hangs");
@@ -148,7 +148,7 @@ async fn a_materialization_killed_anywhere_is_completed_by_a_rerun() {
 
 /// What happens to the call that was chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
+pub(crate) enum Fault {
     /// It fails and does nothing.
     Refused,
     /// It is done, and the answer is lost.
@@ -156,16 +156,16 @@ enum Fault {
 }
 
 /// An object store whose `k`-th call fails, counting from 0; every call to the store counts, parts of uploads too.
-struct Failing {
-    inner: InMemory,
-    calls: Arc<Calls>,
+pub(crate) struct Failing {
+    pub(crate) inner: InMemory,
+    pub(crate) calls: Arc<Calls>,
 }
 
-struct Calls {
-    k: usize,
-    fault: Fault,
-    count: AtomicUsize,
-    log: Mutex<Vec<String>>,
+pub(crate) struct Calls {
+    pub(crate) k: usize,
+    pub(crate) fault: Fault,
+    pub(crate) count: AtomicUsize,
+    pub(crate) log: Mutex<Vec<String>>,
 }
 
 impl Calls {
@@ -285,7 +285,7 @@ impl MultipartUpload for FailingUpload {
 }
 
 /// A root in memory, opened through this object store.
-async fn open(store: Arc<dyn ObjectStore>) -> asof::Result<FeatureStore> {
+pub(crate) async fn open(store: Arc<dyn ObjectStore>) -> asof::Result<FeatureStore> {
     let locations = Locations::default().mount("memory://x", store)?;
     let store = FeatureStore::open_with("memory://x/root", StoreOptions::default().locations(locations)).await?;
     store.register(
@@ -306,17 +306,17 @@ async fn open(store: Arc<dyn ObjectStore>) -> asof::Result<FeatureStore> {
     Ok(store)
 }
 
-const RIDES_SEEN: &str = "2014-03-01T00:00:00Z";
+pub(crate) const RIDES_SEEN: &str = "2014-03-01T00:00:00Z";
 
 /// Two files of rides, which meet in one month.
-fn rides(dir: &Path) -> [PathBuf; 2] {
+pub(crate) fn rides(dir: &Path) -> [PathBuf; 2] {
     let january =
         "at,zone,miles,fare\n2014-01-05 10:00:00,1,2.5,11\n2014-01-06 11:00:00,2,1.5,7.25\n2014-02-01 09:00:00,1,3,14\n";
     let february = "at,zone,miles,fare\n2014-02-02 10:00:00,3,2,9\n2014-02-03 11:30:00,2,8.5,30.5\n";
     [("january.csv", january), ("february.csv", february)].map(|(name, text)| write_text(dir, name, text).into())
 }
 
-fn load_of(file: &Path) -> Ingest {
+pub(crate) fn load_of(file: &Path) -> Ingest {
     let table = FactTable::new("at", KnownAt::after(TimeDelta::hours(1))).zone("UTC".parse().unwrap());
     Ingest::new("rides", table).unwrap().from(file.to_str().unwrap())
 }
@@ -350,11 +350,11 @@ async fn set_seen(store: &FeatureStore, set: &str) -> String {
     }
 }
 
-type Job = fn(FeatureStore, PathBuf) -> BoxFuture<'static, asof::Result<()>>;
-type Seen = fn(FeatureStore) -> BoxFuture<'static, String>;
+pub(crate) type Job = fn(FeatureStore, PathBuf) -> BoxFuture<'static, asof::Result<()>>;
+pub(crate) type Seen = fn(FeatureStore) -> BoxFuture<'static, String>;
 
 /// Runs a job on copies of a root, failing every call once; returns the calls that a run makes.
-async fn fail_every_call(base: &InMemory, data: &Path, job: Job, seen: Seen, only: fn(&str) -> bool) -> Vec<String> {
+pub(crate) async fn fail_every_call(base: &InMemory, data: &Path, job: Job, seen: Seen, only: fn(&str) -> bool) -> Vec<String> {
     // A clone of a memory store holds the same objects, a fork the same ones in a store of its own.
     let look = async |memory: &InMemory| seen(open(Arc::new(memory.clone())).await.unwrap()).await;
     let handle = async |memory: &InMemory, calls: &Arc<Calls>| {

@@ -7,9 +7,9 @@ const LAYERS: &[&[&str]] = &[
     &["error", "time", "name"],
     &["storage", "kv", "engine"],
     &["catalog", "ddl", "ingest"],
-    &["scan", "temporal"],
+    &["scan", "temporal", "sql_functions"],
     &["encoder", "feature_set"],
-    &["materialize", "training", "online"],
+    &["materialize", "training", "online", "extract", "shards"],
     &["backtest", "report"],
     &["store"],
 ];

@@ -11,11 +11,13 @@ mod catalog;
 mod conformance;
 mod crash;
 mod ddl;
+mod extracts;
 mod flights;
 #[path = "../../examples/data/flights.rs"]
 #[allow(unreachable_pub)]
 mod flights_data;
 mod floats;
+mod garbage;
 mod hive;
 mod identity;
 mod ingest;
@@ -25,12 +27,14 @@ mod main_job;
 mod object_stores;
 mod oracle;
 mod parity;
+mod presto;
 mod random_cases;
 mod real_data;
 mod s3;
 mod s3_server;
 mod secrets;
 mod served_cases;
+mod shards;
 mod source_random;
 mod source_times;
 mod sources;

@@ -2,13 +2,20 @@
 
 use std::path::Path;
 
-use asof::{AsOf, FeatureStore, Materialization, StoreOptions, Value, ingest::Ingest, storage::Locations};
+use asof::{
+    AsOf, FeatureStore, Materialization, StoreOptions, Value,
+    extract::{Extract, Gc},
+    ingest::Ingest,
+    storage::Locations,
+};
 use futures::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload, aws::AmazonS3Builder, path::Path as Key};
 
 use crate::{
     s3_server::S3Server,
-    support::{bits, copy_dir, files_below, load_trips, register, store, temp_dir, trips_table, version_text, write_trips},
+    support::{
+        bits, cells, copy_dir, files_below, load_trips, register, store, temp_dir, trips_table, version_text, write_trips,
+    },
 };
 
 const AS_OF: &str = "2014-07-01T04:00:00Z";
@@ -77,6 +84,41 @@ async fn answers(store: &FeatureStore) -> String {
     let sql = "SELECT count(*) n, max(pickup_at), max(dropoff_at), sum(passenger_count), min(month), max(month) FROM nyc_taxi";
     let rows = store.sql(sql, as_of()).await.unwrap().collect().await.unwrap();
     said + &format!("{rows:?}")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn extracts_are_made_and_collected_on_s3_and_hold_no_credentials() {
+    let (server, data) = (S3Server::start("lab").await.unwrap(), temp_dir());
+    write_trips(data.path(), 20);
+    let store = remote(&server).await;
+    load_trips(&store, data.path()).await;
+    let extract = Extract::new("zones", "SELECT pickup_zone, count(*) AS trips FROM nyc_taxi GROUP BY pickup_zone").unwrap();
+    let extract = extract.as_of(as_of()).keep_last(1);
+    let old = store.ctas_with(&extract).await.unwrap();
+    // The second of a run is part of its name, and orders runs.
+    tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
+    let new = store.ctas_with(&extract).await.unwrap();
+    let count = format!("SELECT sum(trips) FROM {}", new.table());
+    assert_eq!(cells(&store, &count, as_of()).await, cells(&store, "SELECT count(*) FROM nyc_taxi", as_of()).await);
+    assert_eq!(
+        store.shards("nyc_taxi", 5, None).await.unwrap().collect().await.unwrap().iter().map(|b| b.num_rows()).sum::<usize>(),
+        240
+    );
+
+    let client = client(&server);
+    let record = client.get(&Key::from(format!("r/extracts/zones/{}/extract.json", new.record().run))).await.unwrap();
+    let record = String::from_utf8(record.bytes().await.unwrap().into()).unwrap();
+    assert!(record.contains("s3://lab/r/facts/default/nyc_taxi"), "{record}");
+    assert!(!record.contains(server.secret_key()) && !record.contains(server.access_key()), "{record}");
+
+    client.put(&Key::from("r/facts/default/nyc_taxi/month=1/stray.parquet"), PutPayload::from("stray")).await.unwrap();
+    let gc = Gc::delete().grace(chrono::TimeDelta::zero());
+    let listed = store.gc(&Gc::dry_run().grace(chrono::TimeDelta::zero())).await.unwrap();
+    let removed = store.gc(&gc).await.unwrap();
+    assert_eq!((listed.removed.len(), &listed.removed), (3, &removed.removed), "{removed}");
+    assert!(store.extract(&old.table().to_string()).await.is_err());
+    store.extract(&new.table().to_string()).await.unwrap().verify().await.unwrap();
+    assert!(store.gc(&gc).await.unwrap().removed.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,6 +13,7 @@ use std::{
 use asof::{
     AsOf, Error, FeatureStore, Materialization, Result, StoreOptions,
     catalog::{FactTable, KnownAt, TableVersion},
+    extract::{Extract, Gc},
     ingest::{Ingest, LoadReport},
 };
 use datafusion::{
@@ -177,6 +178,14 @@ async fn child_job() {
                 store.execute(&format!("ALTER TABLE t ADD PARTITION (part = {part})")).await.unwrap();
             }
         }
+        "ctas" => {
+            let sql = "SELECT pickup_zone, total_amount FROM nyc_taxi";
+            let extract = Extract::new("zones", sql).unwrap().as_of(data.parse().unwrap());
+            for _ in 0..3 {
+                store.ctas_with(&extract).await.unwrap();
+            }
+        }
+        "gc" => drop(store.gc(&Gc::delete().grace(chrono::TimeDelta::zero())).await.unwrap()),
         "hold" => {
             fs::write(data, "opened").unwrap();
             tokio::time::sleep(Duration::from_secs(600)).await;

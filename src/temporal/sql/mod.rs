@@ -161,9 +161,8 @@ pub(crate) fn register(session: &SessionContext, sources: Sources) {
 }
 
 /// Plans one statement.
-pub(crate) async fn plan(session: &SessionContext, sql: &str) -> Result<LogicalPlan> {
+pub(crate) async fn plan(session: &SessionContext, mut statement: Statement) -> Result<LogicalPlan> {
     let state = session.state();
-    let mut statement = state.sql_to_statement(sql, &state.config_options().sql_parser.dialect)?;
     visit(&mut statement, &mut trailing::LowerCase)?;
     let mut marking = asof_join::Marking::default();
     visit(&mut statement, &mut marking)?;
@@ -188,7 +187,8 @@ pub(crate) async fn rows(session: &SessionContext, plan: LogicalPlan) -> Result<
     }
 }
 
-fn visit<V: VisitorMut<Break = Error>>(statement: &mut Statement, visitor: &mut V) -> Result<()> {
+/// Visits the query that a statement holds.
+pub(crate) fn visit<V: VisitorMut<Break = Error>>(statement: &mut Statement, visitor: &mut V) -> Result<()> {
     match statement {
         Statement::Explain(explain) => visit(&mut explain.statement, visitor),
         Statement::Statement(inner) => match SqlStatement::visit(inner, visitor) {

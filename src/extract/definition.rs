@@ -1,0 +1,95 @@
+//! What to extract: a name, a query, its parameters, an as-of, and for how long to keep the result.
+//! It reads no table; whether the query can be answered shows when it runs.
+
+use std::path::Path;
+
+use chrono::TimeDelta;
+
+use super::Retention;
+use crate::{
+    error::{Error, Result},
+    name::check_identifier,
+    online::Value,
+    time::AsOf,
+};
+
+/// The longest name that leaves room for `ctas_` and the run in the name of a table.
+const LONGEST_NAME: usize = 96;
+
+/// The definition of an extract.
+///
+/// ```
+/// use asof::{AsOf, extract::Extract};
+///
+/// let extract = Extract::new("busy_zones", "SELECT * FROM nyc_taxi WHERE pickup_zone = $zone")?
+///     .param("zone", 132)
+///     .as_of("2014-11-01".parse()?)
+///     .keep_for(30)
+///     .keep_last(5);
+/// # Ok::<(), asof::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Extract {
+    pub(crate) name: String,
+    pub(crate) sql: String,
+    pub(crate) parameters: Vec<(String, Value)>,
+    pub(crate) as_of: Option<AsOf>,
+    pub(crate) retention: Retention,
+}
+
+impl Extract {
+    /// How errors name it.
+    pub(crate) fn subject(&self) -> String {
+        format!("the extract `{}`", self.name)
+    }
+
+    /// An extract of this query's rows. The name is lower-case letters, digits and underscores, at most 96.
+    ///
+    /// # Errors
+    /// [`Error::InvalidName`] when the name cannot be part of a table's.
+    pub fn new(name: impl Into<String>, sql: impl Into<String>) -> Result<Self> {
+        let name = name.into();
+        check_identifier("extract", &name, &name)?;
+        if name.len() > LONGEST_NAME {
+            let reason = format!("it becomes part of a table's name; use at most {LONGEST_NAME} letters");
+            return Err(Error::InvalidName { what: "extract", value: name, reason });
+        }
+        Ok(Self { name, sql: sql.into(), parameters: Vec::new(), as_of: None, retention: Retention::default() })
+    }
+
+    /// An extract whose query is the content of a file of this machine, as UTF-8.
+    ///
+    /// # Errors
+    /// As [`Extract::new`], and [`Error::Io`] when the file cannot be read.
+    pub fn from_file(name: impl Into<String>, path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let sql = std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.into(), source })?;
+        Self::new(name, sql)
+    }
+
+    /// Sees nothing at or after this instant. Without it, all facts of the tables' newest versions are seen, those without
+    /// an event time left out, and no query as of an instant may name the result.
+    pub fn as_of(mut self, as_of: AsOf) -> Self {
+        self.as_of = Some(as_of);
+        self
+    }
+
+    /// Gives the placeholder `$name` a value. It is a value of its type, never text put into the query.
+    pub fn param(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.parameters.push((name.into(), value.into()));
+        self
+    }
+
+    /// Lets [`FeatureStore::gc`](crate::FeatureStore::gc) remove the result so many days after it was made.
+    pub fn keep_for(mut self, days: u32) -> Self {
+        self.retention.keep_for_us = Some(TimeDelta::days(days.into()).num_microseconds().unwrap_or(i64::MAX));
+        self
+    }
+
+    /// Lets [`FeatureStore::gc`](crate::FeatureStore::gc) remove the result when this many newer runs of the name exist.
+    /// Beside [`Extract::keep_for`] either is reason enough. Zero keeps one.
+    pub fn keep_last(mut self, runs: u32) -> Self {
+        self.retention.keep_last = Some(runs.max(1));
+        self
+    }
+}

@@ -1,0 +1,109 @@
+//! What each path below a store's root is.
+//! It knows paths only; what it does not know is unknown, and nobody's to remove.
+
+use crate::{
+    extract::record::{FOLDER, RECORD, RunName},
+    materialize::MANIFEST,
+    name::TableName,
+};
+
+/// What a path is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Kept for ever: the root's marker, databases, fingerprints of definitions.
+    Kept,
+    /// A table version.
+    Version(TableName, u64),
+    /// A file of facts.
+    Fact,
+    /// A file about a load (rejects, quality, quarantine), with the first 16 digits of the load's id.
+    OfLoad(String),
+    /// The manifest of a materialization.
+    Manifest,
+    /// Another file of a materialization.
+    Part,
+    /// The record of an extract.
+    Record(RunName),
+    /// Another file of an extract.
+    Rows(RunName),
+    /// Not of this library's making.
+    Unknown,
+}
+
+/// What the path, relative to the root, is.
+pub(super) fn kind_of(path: &str) -> Kind {
+    let table = |database: &str, table: &str| format!("{database}.{table}").parse::<TableName>().ok();
+    match path.split('/').collect::<Vec<_>>()[..] {
+        ["asof.json"] => Kind::Kept,
+        ["definitions", _, name] if name.ends_with(".json") => Kind::Kept,
+        ["catalog", _, database_version] if number_of(database_version).is_some() => Kind::Kept,
+        ["catalog", database, name, version] => match (table(database, name), number_of(version)) {
+            (Some(table), Some(number)) => Kind::Version(table, number),
+            _ => Kind::Unknown,
+        },
+        ["facts", database, name, .., file] if file.ends_with(".parquet") && table(database, name).is_some() => Kind::Fact,
+        ["rejects" | "quality" | "quarantine", database, name, of_load, ..] if table(database, name).is_some() => {
+            load_of(of_load).map_or(Kind::Unknown, Kind::OfLoad)
+        }
+        ["materialized", _, _, MANIFEST] => Kind::Manifest,
+        ["materialized", _, _, part] if is_part(part) => Kind::Part,
+        [FOLDER, name, run, RECORD] => Kind::Record(RunName { name: name.into(), run: run.into() }),
+        [FOLDER, name, run, part] if is_part(part) => Kind::Rows(RunName { name: name.into(), run: run.into() }),
+        _ => Kind::Unknown,
+    }
+}
+
+fn number_of(version: &str) -> Option<u64> {
+    version.strip_prefix('v')?.strip_suffix(".json")?.parse().ok()
+}
+
+fn is_part(name: &str) -> bool {
+    name.starts_with("part-") && name.ends_with(".parquet")
+}
+
+/// The first digits of the load's id, with which such names begin.
+fn load_of(name: &str) -> Option<String> {
+    let digits = name.get(..16)?;
+    digits.bytes().all(|b| b.is_ascii_hexdigit()).then(|| digits.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_that_this_library_writes_is_known_and_no_other() {
+        let run = || RunName { name: "zones".into(), run: "20141101t000000_0123abcd".into() };
+        let taxi: TableName = "nyc_taxi".parse().unwrap();
+        let known = [
+            ("asof.json", Kind::Kept),
+            ("definitions/taxi_v1/0123.json", Kind::Kept),
+            ("catalog/default/nyc_taxi/v0000000012.json", Kind::Version(taxi, 12)),
+            ("catalog/sales/v0000000001.json", Kind::Kept),
+            ("facts/default/nyc_taxi/year=2014/month=1/0123-00000-4567.parquet", Kind::Fact),
+            ("rejects/default/nyc_taxi/0123456789abcdef-01.csv", Kind::OfLoad("0123456789abcdef".into())),
+            ("quality/default/nyc_taxi/0123456789abcdef.json", Kind::OfLoad("0123456789abcdef".into())),
+            ("quarantine/default/nyc_taxi/0123456789abcdef/part-0.parquet", Kind::OfLoad("0123456789abcdef".into())),
+            ("materialized/taxi_v1/20141101T000000.000000Z-01/manifest.json", Kind::Manifest),
+            ("materialized/taxi_v1/20141101T000000.000000Z-01/part-00000-01.parquet", Kind::Part),
+            ("extracts/zones/20141101t000000_0123abcd/extract.json", Kind::Record(run())),
+            ("extracts/zones/20141101t000000_0123abcd/part-00000-01.parquet", Kind::Rows(run())),
+        ];
+        for (path, kind) in known {
+            assert_eq!(kind_of(path), kind, "{path}");
+        }
+        for path in [
+            "notes.txt",
+            "facts/readme.md",
+            "facts/default/nyc_taxi/readme.md",
+            "facts/Default/x/a.parquet",
+            "catalog/default/nyc_taxi/dropped.json",
+            "quality/default/nyc_taxi/summary.json",
+            "materialized/taxi_v1/a/extra.bin",
+            "extracts/zones/run/deep/part-0.parquet",
+            "part-0.parquet",
+        ] {
+            assert_eq!(kind_of(path), Kind::Unknown, "{path}");
+        }
+    }
+}

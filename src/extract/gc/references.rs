@@ -1,0 +1,176 @@
+//! What published things name: the files that a garbage collection must leave alone.
+//! A version, manifest or record that cannot be read ends the collection: what it needs is not known.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use futures::{StreamExt, TryStreamExt};
+
+use super::{
+    Gc,
+    layout::{Kind, kind_of},
+};
+use crate::{
+    catalog::{TableLocation, TableVersion},
+    error::Result,
+    extract::{ExtractRecord, record::FOLDER},
+    materialize::{Manifest, Materializer},
+    name::TableName,
+    time::AsOf,
+};
+
+const READS_AT_ONCE: usize = 16;
+
+/// Paths below the root by their fate, and the loads whose files stay.
+#[derive(Debug, Default)]
+pub(super) struct References {
+    /// Named by what stays.
+    kept: BTreeSet<String>,
+    /// The loads of kept versions, by the first digits of their ids.
+    pub(super) loads: BTreeSet<String>,
+    /// Table versions to remove, each table's oldest first.
+    pub(super) old_versions: BTreeSet<String>,
+    /// Named by versions to remove; what stays may name it too.
+    pub(super) of_old_versions: BTreeSet<String>,
+    /// Records and files of expired extracts.
+    pub(super) expired: BTreeSet<String>,
+    /// Folders below the root, with a `/` at the end, whose files are those of registered tables.
+    registered: BTreeSet<String>,
+}
+
+/// A file that publishes something.
+struct Publishing {
+    path: String,
+    kind: Kind,
+    modified: AsOf,
+}
+
+/// Reads all that is published now.
+pub(super) async fn references(m: &Arc<Materializer>, gc: &Gc, now: AsOf) -> Result<References> {
+    let mut published = Vec::new();
+    for folder in ["catalog", "materialized", FOLDER] {
+        for object in m.root.child(folder).list().await? {
+            let path = m.root.name_of(&object.location);
+            let kind = kind_of(&path);
+            if matches!(kind, Kind::Version(..) | Kind::Manifest | Kind::Record(_)) {
+                published.push(Publishing { path, kind, modified: AsOf::from(object.last_modified) });
+            }
+        }
+    }
+    let is_old = |modified: AsOf| modified.micros().saturating_add(gc.grace_us) <= now.micros();
+    let mut found = References { old_versions: old_versions(gc, &published, is_old), ..References::default() };
+
+    let read = |publishing: Publishing| async move {
+        let bytes = m.root.get(&publishing.path).await?;
+        Ok::<_, crate::error::Error>((publishing, bytes))
+    };
+    let mut read = futures::stream::iter(published.into_iter().map(read)).buffered(READS_AT_ONCE);
+    let mut extracts: BTreeMap<String, Vec<(ExtractRecord, String, AsOf)>> = BTreeMap::new();
+    while let Some((Publishing { path, kind, modified }, bytes)) = read.try_next().await? {
+        // Gone since it was listed: another collection is at work, and what it has unpublished is not published.
+        let Some(bytes) = bytes else { continue };
+        let shown = m.root.child(&path).to_string();
+        match kind {
+            Kind::Version(..) => {
+                let Some(version) = TableVersion::parse(&shown, &bytes)? else { continue };
+                if let TableLocation::External(place) = version.location() {
+                    found.registered.extend(below(&m.root.to_string(), place));
+                }
+                found.add_version(&path, &version);
+            }
+            Kind::Manifest => found.add_manifest(&path, &Manifest::parse(&shown, &bytes)?),
+            Kind::Record(run) => {
+                let record = ExtractRecord::parse(&shown, &bytes)?;
+                extracts.entry(run.name).or_default().push((record, path, modified));
+            }
+            _ => {}
+        }
+    }
+    for runs in extracts.into_values() {
+        found.add_extracts(runs, now, is_old);
+    }
+    Ok(found)
+}
+
+/// The versions beyond those to keep, of which none was the newest within the grace period: that ended when the next one was
+/// published.
+fn old_versions(gc: &Gc, published: &[Publishing], is_old: impl Fn(AsOf) -> bool) -> BTreeSet<String> {
+    let Some(keep) = gc.keep_versions else { return BTreeSet::new() };
+    let mut tables: BTreeMap<&TableName, Vec<(u64, &Publishing)>> = BTreeMap::new();
+    for publishing in published {
+        if let Kind::Version(table, number) = &publishing.kind {
+            tables.entry(table).or_default().push((*number, publishing));
+        }
+    }
+    let mut old = BTreeSet::new();
+    for mut versions in tables.into_values() {
+        versions.sort_by_key(|(number, _)| *number);
+        let spare = versions.len().saturating_sub(usize::try_from(keep).unwrap_or(usize::MAX));
+        let replaced = versions.windows(2).take(spare);
+        old.extend(replaced.filter(|pair| is_old(pair[1].1.modified)).map(|pair| pair[0].1.path.clone()));
+    }
+    old
+}
+
+/// The folder below the root that a registered table lies in, if there it lies; all of the root when it lies around it.
+fn below(root: &str, place: &str) -> Option<String> {
+    let slashed = |path: &str| format!("{}/", path.trim_end_matches('/'));
+    let (root, place) = (slashed(root), slashed(place));
+    if root.starts_with(&place) {
+        return Some(String::new());
+    }
+    place.strip_prefix(&root).map(str::to_owned)
+}
+
+impl References {
+    /// Is this a file that stays, whatever it is?
+    pub(super) fn keeps(&self, path: &str) -> bool {
+        self.kept.contains(path) || self.registered.iter().any(|folder| path.starts_with(folder))
+    }
+
+    fn add_version(&mut self, path: &str, version: &TableVersion) {
+        let is_kept = !self.old_versions.contains(path);
+        if is_kept {
+            for load in version.loads() {
+                self.loads.insert(load.id.short());
+                self.kept.extend(load.reject_file.clone());
+            }
+        }
+        if *version.location() == TableLocation::Managed {
+            let files = version.files().iter().map(|file| fact_path(version.table(), &file.path));
+            if is_kept { self.kept.extend(files) } else { self.of_old_versions.extend(files) }
+        }
+    }
+
+    /// A materialization can be looked into for what it was made of as long as it is there.
+    fn add_manifest(&mut self, path: &str, manifest: &Manifest) {
+        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        self.kept.insert(path.into());
+        self.kept.extend(manifest.parts.iter().map(|part| format!("{folder}/{}", part.name)));
+        for input in &manifest.inputs {
+            // Of a registered table these paths are none below the root, and name nothing there.
+            self.kept.extend(input.files.iter().map(|file| fact_path(&input.table, &file.path)));
+        }
+    }
+
+    fn add_extracts(&mut self, mut runs: Vec<(ExtractRecord, String, AsOf)>, now: AsOf, is_old: impl Fn(AsOf) -> bool) {
+        runs.sort_by(|(a, ..), (b, ..)| (b.started, &b.run).cmp(&(a.started, &a.run)));
+        for (newer_count, (record, path, modified)) in runs.into_iter().enumerate() {
+            let has_aged =
+                record.retention.keep_for_us.is_some_and(|kept| record.ended.micros().saturating_add(kept) <= now.micros());
+            let is_overtaken = record.retention.keep_last.is_some_and(|kept| newer_count >= kept as usize);
+            let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+            let files = record.parts.iter().map(|part| format!("{folder}/{}", part.name)).chain([path.clone()]);
+            match (has_aged || is_overtaken) && is_old(modified) {
+                true => self.expired.extend(files),
+                false => self.kept.extend(files),
+            }
+        }
+    }
+}
+
+fn fact_path(table: &TableName, path: &str) -> String {
+    format!("facts/{}/{}/{path}", table.database(), table.table())
+}

@@ -1,0 +1,101 @@
+//! A published run of an extract: its record and its rows.
+//! Reading changes nothing; the rows are those that were written, for as long as they are kept.
+
+use std::{fmt, sync::Arc};
+
+use arrow::datatypes::SchemaRef;
+use datafusion::prelude::{DataFrame, ParquetReadOptions};
+
+use super::ExtractRecord;
+use crate::{
+    catalog::Column,
+    engine::Parallelism,
+    error::{Error, Result},
+    materialize::Materializer,
+    name::TableName,
+    storage::Location,
+};
+
+/// The rows of an extract, published and immutable.
+#[derive(Clone)]
+pub struct ExtractRun {
+    owner: Arc<Materializer>,
+    place: Location,
+    record: Arc<ExtractRecord>,
+}
+
+impl ExtractRun {
+    pub(crate) fn new(owner: Arc<Materializer>, place: Location, record: ExtractRecord) -> Self {
+        Self { owner, place, record: Arc::new(record) }
+    }
+
+    pub(crate) fn place(&self) -> &Location {
+        &self.place
+    }
+
+    /// The table that queries name: `ctas_<name>_<run>`.
+    pub fn table(&self) -> &TableName {
+        &self.record.table
+    }
+
+    /// What it is and what it was made of.
+    pub fn record(&self) -> &ExtractRecord {
+        &self.record
+    }
+
+    /// How many rows it holds.
+    pub fn rows(&self) -> u64 {
+        self.record.rows
+    }
+
+    /// The columns.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when the record holds a type that this library does not know.
+    pub fn schema(&self) -> Result<SchemaRef> {
+        Column::schema(&self.record.columns)
+    }
+
+    /// The rows, in the order of the parts; the order within the query's result counts only if it asked for one.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when a file is not there or not of the size that was published.
+    pub async fn dataframe(&self) -> Result<DataFrame> {
+        for part in &self.record.parts {
+            let found = self.place.head(&part.name).await?.map(|object| object.size);
+            if found != Some(part.size) {
+                let found = found.map_or("it is gone".into(), |size| format!("it holds {size} bytes, not {}", part.size));
+                return Err(self.damaged(&part.name, &found));
+            }
+        }
+        let session = self.owner.engine.session(Parallelism::One, [&self.place])?;
+        let schema = self.schema()?;
+        let files: Vec<String> = self.record.parts.iter().map(|part| self.place.child(&part.name).url()).collect();
+        Ok(session.read_parquet(files, ParquetReadOptions::default().schema(&schema)).await?)
+    }
+
+    /// Reads every file again and compares its hash with the published one.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] names the first file that differs.
+    pub async fn verify(&self) -> Result<()> {
+        for part in &self.record.parts {
+            let object = self.place.head(&part.name).await?.ok_or_else(|| self.damaged(&part.name, "it is gone"))?;
+            if self.place.hash(&object).await? != part.hash {
+                return Err(self.damaged(&part.name, "its content is not what was published"));
+            }
+        }
+        Ok(())
+    }
+
+    fn damaged(&self, name: &str, what: &str) -> Error {
+        let reason = format!("{what}; run the extract again (its SQL and inputs are in the record)");
+        Error::Corrupt { path: self.place.child(name).to_string(), reason }
+    }
+}
+
+impl fmt::Debug for ExtractRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ExtractRun({}, {} rows)", self.record.table, self.record.rows)
+    }
+}

@@ -1,0 +1,107 @@
+//! Lineage: what a table was made of, down to the files that were loaded.
+//! It reads records and versions, never rows, and says so where one is gone.
+
+use std::{fmt, sync::Arc};
+
+use super::{ExtractRecord, run::find};
+use crate::{
+    catalog::{LoadRecord, TableLocation},
+    error::Result,
+    materialize::Materializer,
+    name::TableName,
+};
+
+/// Where a table comes from; it prints as an indented tree.
+#[derive(Debug, Clone)]
+pub struct Lineage {
+    /// The table.
+    pub table: TableName,
+    /// Its version; `None` for an extract, which has one only.
+    pub version: Option<u64>,
+    /// How it came about.
+    pub origin: Origin,
+    /// The tables that it was made of.
+    pub inputs: Vec<Lineage>,
+}
+
+/// How a table came about.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Origin {
+    /// By a query: SQL, parameters, as-of, input files, output files, times.
+    Extract(Box<ExtractRecord>),
+    /// By loads of source files into this store.
+    Loaded(Vec<LoadRecord>),
+    /// Registered where its files lie, at this path or URL.
+    Registered(String),
+    /// The version or extract is no longer kept; what was read of it stands in the record of what was made of it.
+    Removed,
+}
+
+/// What a table was made of, at its newest version.
+pub(crate) async fn lineage(m: &Arc<Materializer>, table: &TableName) -> Result<Lineage> {
+    let version = match find(m, table).await? {
+        Some(_) => None,
+        None => Some(m.catalog.latest(table).await?.version()),
+    };
+    of(m, table.clone(), version).await
+}
+
+/// Extracts can only be made of older extracts, so this ends.
+fn of(m: &Arc<Materializer>, table: TableName, version: Option<u64>) -> futures::future::BoxFuture<'_, Result<Lineage>> {
+    Box::pin(async move {
+        let mut inputs = Vec::new();
+        let origin = match version {
+            Some(number) => match m.catalog.version(&table, number).await? {
+                None => Origin::Removed,
+                Some(found) => match found.location() {
+                    TableLocation::External(place) => Origin::Registered(place.clone()),
+                    TableLocation::Managed => Origin::Loaded(found.loads().to_vec()),
+                },
+            },
+            None => match find(m, &table).await? {
+                None => Origin::Removed,
+                Some(run) => {
+                    for input in &run.record().inputs {
+                        inputs.push(of(m, input.table.clone(), input.version).await?);
+                    }
+                    Origin::Extract(Box::new(run.record().clone()))
+                }
+            },
+        };
+        Ok(Lineage { table, version, origin, inputs })
+    })
+}
+
+impl Lineage {
+    fn write(&self, depth: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let indent = "  ".repeat(depth);
+        let version = self.version.map_or(String::new(), |version| format!(" version {version}"));
+        write!(f, "{indent}{}{version}: ", self.table)?;
+        match &self.origin {
+            Origin::Extract(record) => {
+                let as_of = record.as_of.map_or("without an as-of".into(), |as_of| format!("as of {as_of}"));
+                writeln!(f, "{} rows {as_of}, made {} by", record.rows, record.ended)?;
+                for line in record.sql.trim().lines() {
+                    writeln!(f, "{indent}  | {line}")?;
+                }
+                for parameter in &record.parameters {
+                    writeln!(f, "{indent}  ${} = {:?}", parameter.name, parameter.value)?;
+                }
+            }
+            Origin::Loaded(loads) => {
+                let sources: Vec<_> = loads.iter().flat_map(|load| &load.sources).map(|source| source.name.as_str()).collect();
+                writeln!(f, "loaded from {}", sources.join(", "))?;
+            }
+            Origin::Registered(place) => writeln!(f, "registered at {place}")?,
+            Origin::Removed => writeln!(f, "no longer kept")?,
+        }
+        self.inputs.iter().try_for_each(|input| input.write(depth + 1, f))
+    }
+}
+
+impl fmt::Display for Lineage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(0, f)
+    }
+}

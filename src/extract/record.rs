@@ -1,0 +1,169 @@
+//! The record of an extract: what it is, what it was made of, and which files hold it.
+//! It holds no credentials: locations are written without them, and object stores' options are never written.
+//!
+//! `extracts/<name>/<run>/extract.json`
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    catalog::Column,
+    error::{Error, Result},
+    materialize::Part,
+    name::TableName,
+    online::Value,
+    storage::FileIdentity,
+    time::AsOf,
+};
+
+/// The version of the record's format.
+pub(crate) const FORMAT: u32 = 1;
+/// The record's name beside its files.
+pub(crate) const RECORD: &str = "extract.json";
+/// The folder of all extracts below the root.
+pub(crate) const FOLDER: &str = "extracts";
+
+/// What a run of an extract is: published once, never changed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExtractRecord {
+    pub(crate) format: u32,
+    /// The extract's name.
+    pub name: String,
+    /// The run: when it began, to a second of UTC, and what tells it from others of that second.
+    pub run: String,
+    /// The table that queries name: `ctas_<name>_<run>`.
+    pub table: TableName,
+    /// The query.
+    pub sql: String,
+    /// The values of its placeholders.
+    pub parameters: Vec<Parameter>,
+    /// The instant at which facts were cut; `None`: all facts of the pinned versions were seen.
+    pub as_of: Option<AsOf>,
+    /// The tables that the query names.
+    pub inputs: Vec<ExtractInput>,
+    /// The columns of the rows.
+    pub columns: Vec<Column>,
+    /// How many rows there are.
+    pub rows: u64,
+    /// The files that hold them, in the order of the rows.
+    pub parts: Vec<Part>,
+    /// When the run began, by the store's clock.
+    pub started: AsOf,
+    /// When its last file was written, by the store's clock.
+    pub ended: AsOf,
+    /// For how long it is kept.
+    pub retention: Retention,
+    /// The version of this library that made it.
+    pub library: String,
+}
+
+/// The value of a placeholder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Parameter {
+    /// The placeholder's name, without `$`.
+    pub name: String,
+    /// The value and its type.
+    #[serde(flatten)]
+    pub value: Value,
+}
+
+/// A table that an extract was made of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExtractInput {
+    /// The table.
+    pub table: TableName,
+    /// The version that was pinned; `None` for an extract, which has one only.
+    pub version: Option<u64>,
+    /// Where its files lie, without credentials.
+    pub location: String,
+    /// The files that were read.
+    pub files: Vec<ExtractFile>,
+}
+
+/// A file that an extract was made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExtractFile {
+    /// The path relative to the input's location.
+    pub path: String,
+    /// Size, entity tag, content hash.
+    #[serde(flatten)]
+    pub identity: FileIdentity,
+}
+
+/// For how long an extract is kept; without either, until somebody removes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Retention {
+    /// Microseconds after its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_for_us: Option<i64>,
+    /// Until so many newer runs of its name exist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_last: Option<u32>,
+}
+
+impl ExtractRecord {
+    pub(crate) fn to_json(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec_pretty(self).map_err(|e| Error::Corrupt { path: self.table.to_string(), reason: e.to_string() })
+    }
+
+    pub(crate) fn parse(path: &str, bytes: &[u8]) -> Result<Self> {
+        let damaged = |e: serde_json::Error| Error::Corrupt {
+            path: path.into(),
+            reason: format!("{e}; restore the file from a copy of the root, or delete the folder it lies in"),
+        };
+        let value: serde_json::Value = serde_json::from_slice(bytes).map_err(damaged)?;
+        if value["format"] != FORMAT {
+            return Err(Error::Format { path: path.into(), found: value["format"].to_string(), expected: FORMAT });
+        }
+        serde_json::from_value(value).map_err(damaged)
+    }
+
+    /// May a question as of this instant (`None`: one without) read these rows?
+    ///
+    /// # Errors
+    /// [`Error::Definition`] says why not.
+    pub(crate) fn check_visible(&self, subject: &str, asked: Option<AsOf>) -> Result<()> {
+        let reason = match (self.as_of, asked) {
+            (_, None) => return Ok(()),
+            (Some(made), Some(asked)) if made <= asked => return Ok(()),
+            (Some(made), Some(asked)) => format!(
+                "it asks as of {asked}, and table `{}` holds what was visible at {made}, which is later: its rows would leak \
+                 what was not known yet; ask as of {made} or later, or extract again as of {asked}",
+                self.table
+            ),
+            (None, Some(asked)) => format!(
+                "it asks as of {asked}, and table `{}` was made without an as-of, of facts of all times: its rows would leak \
+                 what was not known yet; read it by `FeatureStore::extract`, or extract again with `Extract::as_of`",
+                self.table
+            ),
+        };
+        Err(Error::Definition { subject: subject.into(), reason })
+    }
+}
+
+/// The folder of a run below the root, and its table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RunName {
+    pub(crate) name: String,
+    pub(crate) run: String,
+}
+
+impl RunName {
+    /// The table's name.
+    pub(crate) fn table(&self) -> Result<TableName> {
+        format!("ctas_{}_{}", self.name, self.run).parse()
+    }
+
+    /// The run whose table has this name; `None` when no run's table is called so.
+    pub(crate) fn of_table(table: &TableName) -> Option<Self> {
+        let rest = table.table().strip_prefix("ctas_").filter(|_| table.database() == crate::name::DEFAULT_DATABASE)?;
+        let (rest, suffix) = rest.rsplit_once('_')?;
+        let (name, instant) = rest.rsplit_once('_')?;
+        let is_run = suffix.len() == 8 && instant.contains('t') && instant.starts_with(|c: char| c.is_ascii_digit());
+        (is_run && !name.is_empty()).then(|| Self { name: name.into(), run: format!("{instant}_{suffix}") })
+    }
+
+    /// The folder below the root.
+    pub(crate) fn folder(&self) -> String {
+        format!("{FOLDER}/{}/{}", self.name, self.run)
+    }
+}

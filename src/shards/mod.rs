@@ -1,0 +1,116 @@
+//! Map-reduce over the files of a table: for what SQL does not say well.
+//! It is one machine's: shards are shared out to tasks, never to other processes.
+//!
+//! ```no_run
+//! # async fn longest(store: asof::FeatureStore) -> asof::Result<()> {
+//! use datafusion::prelude::{col, lit};
+//!
+//! let as_of: asof::AsOf = "2014-11-01".parse()?;
+//! let rows = store
+//!     .shards("nyc_taxi", 16, as_of)
+//!     .await?
+//!     .plan(|trips| Ok(trips.filter(col("passenger_count").gt(lit(1)))?.select_columns(&["trip_distance"])?))
+//!     .map(|mut batches| batches.try_fold(0, |rows, batch| Ok(rows + batch?.num_rows())))
+//!     .reduce(|a, b| Ok(a + b))
+//!     .await?;
+//! println!("{rows:?} trips with company");
+//! # Ok(())
+//! # }
+//! ```
+
+mod map;
+mod split;
+
+use std::{fmt, sync::Arc};
+
+use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use datafusion::prelude::DataFrame;
+use futures::TryStreamExt;
+
+pub use map::{Mapped, ShardRows};
+
+use crate::{
+    engine::{Engine, Parallelism},
+    error::Result,
+    materialize::Pinned,
+    name::TableName,
+    scan::{self, AsOfTable},
+    time::{AsOf, Cutoff},
+};
+
+/// A step of a plan over a shard's rows.
+type Plan = Arc<dyn Fn(DataFrame) -> Result<DataFrame> + Send + Sync>;
+
+/// The files of a pinned table version in shards of about the same size.
+///
+/// Every visible row is in exactly one shard, and shards lie in the order of the files' paths. Large files are cut between
+/// row groups, so a table of few row groups has shards without rows.
+#[derive(Clone)]
+pub struct Shards {
+    engine: Engine,
+    table: TableName,
+    shards: Vec<AsOfTable>,
+    plans: Vec<Plan>,
+}
+
+impl Shards {
+    pub(crate) async fn open(engine: &Engine, pinned: Pinned, count: usize, as_of: Option<AsOf>) -> Result<Self> {
+        let (table, cut) = (pinned.version.table().clone(), as_of.unwrap_or(AsOf::from_micros(i64::MAX)));
+        let whole = AsOfTable::open(pinned.version, pinned.place, cut, Cutoff::Exclusive).await?;
+        let sizes: Vec<u64> = whole.files().map(|file| file.identity.size).collect();
+        let shards = split::even(&sizes, count.max(1)).into_iter().map(|pieces| whole.pieces(&pieces)).collect();
+        Ok(Self { engine: engine.clone(), table, shards, plans: Vec::new() })
+    }
+
+    /// How many shards there are.
+    pub fn count(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Runs each shard's rows through a plan first: a filter, a projection, an aggregate of the shard.
+    pub fn plan(mut self, plan: impl Fn(DataFrame) -> Result<DataFrame> + Send + Sync + 'static) -> Self {
+        self.plans.push(Arc::new(plan));
+        self
+    }
+
+    /// Runs a function over each shard's batches, at most [`Resources::partitions`](crate::Resources) at once, each on a
+    /// thread of its own where it may compute for as long as it likes. Batches are read as the function asks for them; a few
+    /// wait for it, never a whole shard.
+    pub fn map<T, F>(self, function: F) -> Mapped<T>
+    where
+        T: Send + 'static,
+        F: Fn(ShardRows) -> Result<T> + Send + Sync + 'static,
+    {
+        Mapped::new(self, Arc::new(function))
+    }
+
+    /// The rows of all shards, in the shards' order: for plans that leave few.
+    ///
+    /// # Errors
+    /// As [`Mapped::collect`].
+    pub async fn collect(self) -> Result<Vec<RecordBatch>> {
+        let batches: Vec<Vec<RecordBatch>> = self.map(|rows| rows.collect()).collect().await?;
+        Ok(batches.into_iter().flatten().collect())
+    }
+
+    /// The rows of a shard, after its plans: their schema, and the batches as they are read.
+    async fn rows(&self, shard: usize) -> Result<(SchemaRef, futures::stream::BoxStream<'static, Result<RecordBatch>>)> {
+        let mut rows = scan::table(&self.engine, Parallelism::One, &self.table, self.shards[shard].clone()).await?;
+        for plan in &self.plans {
+            rows = plan(rows)?;
+        }
+        let rows = rows.execute_stream().await?;
+        Ok((rows.schema(), Box::pin(rows.map_err(Into::into))))
+    }
+
+    /// The files of a shard, for errors.
+    fn files(&self, shard: usize) -> Vec<String> {
+        self.shards[shard].files().map(|file| file.path.clone()).collect()
+    }
+}
+
+impl fmt::Debug for Shards {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Shards({} of table `{}`)", self.count(), self.table)
+    }
+}

@@ -1,0 +1,190 @@
+//! Presto's functions: every line of their documentation is asked, and what it does not show.
+
+use asof::{
+    Error, FeatureStore,
+    catalog::{FactTable, KnownAt, TimeColumn},
+    time::TimeUnit,
+};
+use chrono::TimeDelta;
+use datafusion::arrow::array::{
+    ArrayRef, Float64Array, Int64Array, Int64Builder, MapBuilder, StringBuilder, TimestampNanosecondArray,
+};
+use std::sync::Arc;
+
+use crate::support::{answer, cells, instant, store, temp_dir, write_parquet};
+
+async fn memory() -> FeatureStore {
+    FeatureStore::open("memory://presto").await.unwrap()
+}
+
+/// The only cell of `SELECT <query>`.
+async fn one(store: &FeatureStore, query: &str) -> String {
+    let rows = cells(store, &format!("SELECT {query}"), instant("2015-01-01")).await;
+    assert_eq!(rows.len(), 1, "{query}: {rows:?}");
+    rows[0].clone()
+}
+
+#[tokio::test]
+async fn every_line_of_the_documentation_holds() {
+    let (store, mut asked) = (memory().await, 0);
+    for line in include_str!("../../src/sql_functions/mod.rs").lines().filter_map(|line| line.strip_prefix("//! |")) {
+        let columns: Vec<&str> = line.trim_end_matches(" |").split(" | ").collect();
+        let [_, query, result] = columns[..] else { continue };
+        let Some(query) = query.strip_prefix('`').and_then(|query| query.strip_suffix('`')) else { continue };
+        assert_eq!(format!("`{}`", one(&store, query).await), result, "{query}");
+        asked += 1;
+    }
+    assert!(asked >= 36, "{asked} lines were found");
+}
+
+#[tokio::test]
+async fn a_query_as_athena_users_write_it_runs_on_milliseconds() {
+    let (root, data) = (temp_dir(), temp_dir());
+    let hours = [8, 9, 12, 17, 18];
+    // A fraction of a second before the hour's end still belongs to it.
+    let at = |hour: i64| 1_414_800_000_000 + hour * 3_600_000 + 3_599_999;
+    let times: ArrayRef = Arc::new(Int64Array::from_iter_values(hours.map(at).into_iter().chain([-3_600_001 * 8])));
+    let fares: ArrayRef = Arc::new(Float64Array::from_iter_values((0..6).map(f64::from)));
+    write_parquet(&data.path().join("month=11/a.parquet"), &[("pickup_at", times), ("fare", fares)], None);
+    let store = store(root.path()).await;
+    let declared = FactTable::new(TimeColumn::epoch("pickup_at", TimeUnit::Millisecond), KnownAt::after(TimeDelta::zero()));
+    store.register_table("nyc_taxi", data.path().to_str().unwrap(), declared).await.unwrap();
+
+    let sql = "SELECT * FROM nyc_taxi WHERE hour(from_unixtime(pickup_at / 1000)) BETWEEN 9 AND 17";
+    assert_eq!(store.sql(sql, instant("2015-01-01")).await.unwrap().count().await.unwrap(), 4);
+    let kept = store.ctas("business", sql).await.unwrap();
+    assert_eq!(kept.rows(), 4);
+    let sql = "SELECT fare FROM nyc_taxi WHERE hour(from_unixtime(pickup_at / 1000)) BETWEEN 9 AND 17 ORDER BY fare";
+    assert_eq!(cells(&store, sql, instant("2015-01-01")).await, ["1.0", "2.0", "3.0", "5.0"]);
+}
+
+#[tokio::test]
+async fn null_makes_null() {
+    let store = memory().await;
+    for query in [
+        "year(NULL)",
+        "hour(CAST(NULL AS TIMESTAMP))",
+        "dow(CAST(NULL AS DATE))",
+        "from_unixtime(NULL)",
+        "from_unixtime(CAST(NULL AS BIGINT))",
+        "to_unixtime(NULL)",
+        "date_diff('day', NULL, DATE '2014-01-01')",
+        "date_diff(NULL, DATE '2014-01-01', DATE '2014-01-01')",
+        "date_add('day', NULL, DATE '2014-01-01')",
+        "date_add('day', 1, NULL)",
+        "from_iso8601_timestamp(NULL)",
+        "date_parse(NULL, '%Y')",
+        "date_parse('2014', NULL)",
+        "date_format(NULL, '%Y')",
+        "date_format(DATE '2014-01-01', NULL)",
+        "if(false, 1)",
+        "if(true, NULL, 1)",
+        "regexp_like(NULL, 'a')",
+        "strpos(NULL, 'a')",
+        "max_by(x, y) FROM (VALUES (1, CAST(NULL AS BIGINT))) AS t(x, y)",
+        "max_by(x, y) FROM (VALUES (CAST(NULL AS BIGINT), 2), (1, 1)) AS t(x, y)",
+        "min_by(x, y) FROM (VALUES (1, 1)) AS t(x, y) WHERE x > 1",
+        "element_at(array_agg(x), 3) FROM (VALUES (1)) AS t(x)",
+        "element_at(array_agg(x), -2) FROM (VALUES (1)) AS t(x)",
+        "element_at(array_agg(x), NULL) FROM (VALUES (1)) AS t(x)",
+        "approx_percentile(x, 0.5) FROM (VALUES (1)) AS t(x) WHERE x > 1",
+    ] {
+        assert_eq!(one(&store, query).await, "", "{query}");
+    }
+    assert_eq!(one(&store, "count_if(x > 1) FROM (VALUES (1)) AS t(x) WHERE x > 1").await, "0");
+    assert_eq!(one(&store, "count_if(x > 1) FILTER (WHERE x < 3) FROM (VALUES (1), (2), (3)) AS t(x)").await, "1");
+    assert_eq!(one(&store, "max_by(x, y) FILTER (WHERE y < 3) FROM (VALUES (1, 1), (2, 2), (3, 3)) AS t(x, y)").await, "2");
+}
+
+#[tokio::test]
+async fn what_cannot_be_computed_is_an_error_that_shows_it() {
+    let store = memory().await;
+    for (query, part) in [
+        ("hour('2014-01-01')", "needs a timestamp"),
+        ("hour(12)", "from_unixtime"),
+        ("from_unixtime(9223372036854775807)", "9223372036854775807"),
+        ("from_unixtime(CAST('NaN' AS DOUBLE))", "NaN"),
+        ("date_diff('fortnight', DATE '2014-01-01', DATE '2014-01-01')", "fortnight"),
+        ("date_add('hour', 1, DATE '2014-01-01')", "timestamp"),
+        ("date_add('year', 9000000000000000000, DATE '2014-01-01')", "calendar"),
+        ("from_iso8601_timestamp('yesterday')", "yesterday"),
+        ("from_iso8601_timestamp('2014-02-30')", "2014-02-30"),
+        ("date_parse('2014-02-30', '%Y-%m-%d')", "2014-02-30"),
+        ("date_parse('2014-01-01x', '%Y-%m-%d')", "2014-01-01x"),
+        ("date_parse('13 PM', '%h %p')", "13 PM"),
+        ("date_format(DATE '2014-01-01', '%U')", "%U"),
+        ("if(1, 2, 3)", "boolean"),
+        ("element_at(array_agg(x), 0) FROM (VALUES (1)) AS t(x)", "number 1"),
+        ("cardinality(1)", "list"),
+        ("count_if(x > 1) OVER () FROM (VALUES (1)) AS t(x)", "OVER"),
+    ] {
+        let error = answer(&store, &format!("SELECT {query}"), instant("2015-01-01")).await.expect_err(query);
+        assert!(error.to_string().contains(part), "{query}: {error}");
+        assert!(matches!(error, Error::Query(_)), "{query}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn more_of_the_calendar() {
+    let store = memory().await;
+    for (query, result) in [
+        ("week(DATE '2012-01-01')", "52"),
+        ("week(DATE '1968-12-30')", "1"),
+        ("yow(DATE '1968-12-30')", "1969"),
+        ("dow(DATE '1969-12-29')", "1"),
+        ("doy(DATE '1900-12-31')", "365"),
+        ("date_diff('year', DATE '2012-02-29', DATE '2013-02-28')", "1"),
+        ("date_diff('year', DATE '2012-02-28', DATE '2013-02-27')", "0"),
+        ("date_diff('month', DATE '2014-03-31', DATE '2014-02-28')", "-1"),
+        ("date_diff('quarter', DATE '2014-01-01', DATE '2014-12-31')", "3"),
+        ("date_diff('week', DATE '2014-01-01', DATE '2014-01-14')", "1"),
+        ("date_diff('millisecond', TIMESTAMP '1969-12-31 23:59:59.999', TIMESTAMP '1970-01-01')", "1"),
+        ("date_add('year', 1, DATE '2012-02-29')", "2013-02-28"),
+        ("date_add('quarter', -1, TIMESTAMP '1970-01-31 12:00:00')", "1969-10-31T12:00:00"),
+        ("date_add('week', 2, DATE '1969-12-25')", "1970-01-08"),
+        ("date_add('day', 1, from_unixtime(0))", "1970-01-02T00:00:00Z"),
+        // The night in which New York's clocks went back has 25 hours, and no day of UTC knows of it.
+        (
+            "date_diff('hour', from_iso8601_timestamp('2014-11-02T00:00:00-04:00'), from_iso8601_timestamp('2014-11-03T00:00:00-05:00'))",
+            "25",
+        ),
+        ("hour(from_iso8601_timestamp('2014-11-02T06:30:00Z') AT TIME ZONE 'America/New_York')", "1"),
+        ("date_format(from_iso8601_timestamp('2014-11-02T05:30:00Z') AT TIME ZONE 'America/New_York', '%H:%i')", "01:30"),
+        (
+            "date_format(TIMESTAMP '2014-01-02 15:04:05.000006', '%a %b %c %d %e %f %h %I %j %k %l %m %p %r %S %T %v %x %y %%')",
+            "Thu Jan 1 02 2 000006 03 03 002 15 3 01 PM 03:04:05 PM 05 15:04:05 01 2014 14 %",
+        ),
+        ("date_format(TIMESTAMP '1969-12-31 00:00:00', '%h %p')", "12 AM"),
+        ("date_parse('2014-11-03 12:00:00 AM', '%Y-%m-%d %r')", "2014-11-03T00:00:00"),
+        ("date_parse('3 nov 2014 09:05:06.25', '%e %b %Y %H:%i:%s.%f')", "2014-11-03T09:05:06.250"),
+        ("date_parse('2012-366', '%Y-%j')", "2012-12-31T00:00:00"),
+        ("from_iso8601_timestamp('2014-11-01T09Z')", "2014-11-01T09:00:00Z"),
+        ("from_unixtime(1414800000.000001)", "2014-11-01T00:00:00.000001Z"),
+        ("to_unixtime(from_unixtime(-1.5))", "-1.5"),
+        ("if(true, 1, 2.5)", "1.0"),
+    ] {
+        assert_eq!(one(&store, query).await, result, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn columns_of_nanoseconds_and_maps_are_read_too() {
+    let (root, data) = (temp_dir(), temp_dir());
+    let at: ArrayRef =
+        Arc::new(TimestampNanosecondArray::from(vec![Some(-1), Some(1_414_800_000_000_000_001)]).with_timezone("UTC"));
+    let mut maps = MapBuilder::new(None, StringBuilder::new(), Int64Builder::new());
+    maps.keys().append_value("a");
+    maps.values().append_value(1);
+    maps.keys().append_value("b");
+    maps.values().append_value(2);
+    maps.append(true).unwrap();
+    maps.append(false).unwrap();
+    let maps: ArrayRef = Arc::new(maps.finish());
+    write_parquet(&data.path().join("month=11/a.parquet"), &[("at", at), ("tags", maps)], None);
+    let store = store(root.path()).await;
+    let declared = FactTable::new("at", KnownAt::after(TimeDelta::zero()));
+    store.register_table("facts", data.path().to_str().unwrap(), declared).await.unwrap();
+    let sql =
+        "SELECT year(at), second(at), cardinality(tags), element_at(tags, 'b'), element_at(tags, 'c') FROM facts ORDER BY at";
+    assert_eq!(cells(&store, sql, instant("2015-01-01")).await, ["1969 59 2 2 ", "2014 0   "]);
+}
