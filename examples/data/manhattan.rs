@@ -54,8 +54,10 @@ const EAST: [(f64, f64); 10] = [
     (-73.9190, 40.7790),
     (-73.9190, 40.6990),
 ];
-/// Central Park, Bryant Park, Madison, Union, Washington, Tompkins and Stuyvesant Squares, by opposite ends and half a width in miles.
-const PARKS: [((f64, f64), (f64, f64), f64); 6] = [
+/// Longitude and latitude in degrees.
+type Place = (f64, f64);
+/// Central Park, Bryant Park, Madison, Union, Washington and Tompkins Squares, by opposite ends and half a width in miles.
+const PARKS: [(Place, Place, f64); 6] = [
     ((-73.9776, 40.7662), (-73.9537, 40.7989), 0.245),
     ((-73.9846, 40.7533), (-73.9822, 40.7543), 0.045),
     ((-73.9884, 40.7413), (-73.9872, 40.7430), 0.035),

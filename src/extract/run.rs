@@ -48,11 +48,11 @@ pub(crate) async fn open_tables(
     let mut opened = Opened { facts: Vec::new(), derived: Vec::new(), inputs: Vec::new() };
     for name in tables_in(sql)? {
         let pin = pins.remove(&name);
-        if pin.is_none() {
-            if let Some(table) = providers.open(&name, cut, Cutoff::Exclusive)? {
-                opened.facts.push((name, table));
-                continue;
-            }
+        if pin.is_none()
+            && let Some(table) = providers.open(&name, cut, Cutoff::Exclusive)?
+        {
+            opened.facts.push((name, table));
+            continue;
         }
         if pin.is_none()
             && let Some(found) = find(m, &name).await?
