@@ -117,6 +117,11 @@ impl Engine {
         Self { resources, pool: Arc::new(pool) }
     }
 
+    /// Rows in a batch.
+    pub(crate) fn batch_rows(&self) -> usize {
+        self.resources.batch_rows.max(1)
+    }
+
     /// A session that can read these locations.
     pub(crate) fn session<'a>(
         &self,

@@ -71,7 +71,17 @@ pub(crate) async fn discover(table: TableName, place: &Location, declared: FactT
         }
         schema = unify(&format!("file `{path}`"), &schema, &facts.schema)?;
         let partition = values.into_iter().map(|(_, value)| value).collect();
-        files.push(FileEntry { path, identity, rows: facts.rows, partition, event: facts.event, known: facts.known });
+        let (loads, full_at) = (Vec::new(), None);
+        files.push(FileEntry {
+            path,
+            identity,
+            rows: facts.rows,
+            partition,
+            event: facts.event,
+            known: facts.known,
+            loads,
+            full_at,
+        });
     }
     declared.check(&format!("table `{table}`"), &schema)?;
     if let Some(column) = partition_names.iter().find(|column| schema.column_with_name(column).is_some()) {
@@ -101,6 +111,7 @@ pub(crate) async fn discover(table: TableName, place: &Location, declared: FactT
         partition_columns,
         files,
         loads: Vec::new(),
+        expectations: Vec::new(),
     })
 }
 

@@ -11,7 +11,7 @@ use futures::TryStreamExt;
 use object_store::{GetResultPayload, ObjectStoreExt};
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
-use super::{Ingest, columns::Target, rejects::Rejects, sources::Source};
+use super::{Ingest, columns::Target, rejects::Rejects, sources::Source, whole::Whole};
 use crate::{
     catalog::TimeColumn,
     error::{Error, Result},
@@ -21,10 +21,12 @@ use crate::{
 /// The bytes of a CSV file as blocking input, decompressed.
 pub(crate) async fn csv_reader(source: &Source) -> Result<Box<dyn Read + Send>> {
     let found = source.place.store().get(&source.object.location).await?;
+    let size = found.meta.size;
     let raw: Box<dyn Read + Send> = match found.payload {
         GetResultPayload::File(file, _) => Box::new(std::io::BufReader::with_capacity(1 << 20, file)),
         GetResultPayload::Stream(stream) => Box::new(SyncIoBridge::new(StreamReader::new(stream.map_err(std::io::Error::other)))),
     };
+    let raw: Box<dyn Read + Send> = Box::new(Whole::new(raw, size));
     Ok(if source.name.ends_with(".gz") { Box::new(flate2::read::MultiGzDecoder::new(raw)) } else { raw })
 }
 
@@ -39,7 +41,8 @@ pub(crate) fn header<R: Read>(source: &Source, reader: &mut csv::Reader<R>) -> R
     Ok(names)
 }
 
-/// Reads one CSV file into batches of the target's schema; `emit` returns false when nobody wants more.
+/// Reads one CSV file into batches of the target's schema and the line of each row; `emit` returns false when nobody wants
+/// more.
 pub(crate) fn read_csv(
     ingest: &Ingest,
     source: &Source,
@@ -47,7 +50,7 @@ pub(crate) fn read_csv(
     target: &Target,
     rejects: &Rejects,
     batch_rows: usize,
-    mut emit: impl FnMut(u64, Vec<ArrayRef>) -> Result<bool>,
+    mut emit: impl FnMut(&[u64], Vec<ArrayRef>) -> Result<bool>,
 ) -> Result<()> {
     let shown = source.shown();
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(reader);
@@ -68,7 +71,7 @@ pub(crate) fn read_csv(
         })
         .collect();
     let mut record = csv::ByteRecord::new();
-    let (mut row, mut pending) = (0_u64, 0);
+    let (mut row, mut lines) = (0_u64, Vec::with_capacity(batch_rows));
     loop {
         let more = reader
             .read_byte_record(&mut record)
@@ -90,19 +93,19 @@ pub(crate) fn read_csv(
             rejects.add(&shown, line, &column, &value, reason)?;
         } else {
             columns.iter_mut().for_each(ColumnReader::append);
-            pending += 1;
+            lines.push(line);
         }
         row += 1;
-        if pending == batch_rows {
+        if lines.len() == batch_rows {
             let arrays = columns.iter_mut().map(ColumnReader::finish).collect();
-            pending = 0;
-            if !emit(row, arrays)? {
+            if !emit(&lines, arrays)? {
                 return Ok(());
             }
+            lines.clear();
         }
     }
-    if pending > 0 {
-        emit(row, columns.iter_mut().map(ColumnReader::finish).collect())?;
+    if !lines.is_empty() {
+        emit(&lines, columns.iter_mut().map(ColumnReader::finish).collect())?;
     }
     Ok(())
 }

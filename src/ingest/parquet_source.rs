@@ -28,7 +28,8 @@ pub(crate) async fn parquet_batches(source: &Source, batch_rows: usize) -> Resul
     Ok(stream.map(move |batch| batch.map_err(&unreadable)).boxed())
 }
 
-/// The target's columns from a batch of a source; rows whose times cannot be used are listed and left out.
+/// The target's columns from a batch of a source, and the row in the file, counting from 1, of each of them; rows whose times
+/// cannot be used are listed and left out.
 pub(crate) fn conform(
     ingest: &Ingest,
     source: &Source,
@@ -36,7 +37,7 @@ pub(crate) fn conform(
     rejects: &Rejects,
     first_row: u64,
     batch: &RecordBatch,
-) -> Result<Vec<ArrayRef>> {
+) -> Result<(Vec<u64>, Vec<ArrayRef>)> {
     let shown = source.shown();
     let renamed: Vec<Field> = batch
         .schema()
@@ -75,14 +76,15 @@ pub(crate) fn conform(
         columns.push(array);
     }
     if bad.iter().all(Option::is_none) {
-        return Ok(columns);
+        return Ok(((first_row + 1..=first_row + batch.num_rows() as u64).collect(), columns));
     }
     for (row, (column, value)) in bad.iter().enumerate().filter_map(|(row, b)| Some((row, b.as_ref()?))) {
         let reason = if value.is_empty() { "the time is empty" } else { "not a time in range" };
         rejects.add(&shown, first_row + row as u64 + 1, column, value, reason)?;
     }
     let keep = BooleanArray::from_iter(bad.iter().map(|b| Some(b.is_none())));
-    columns.iter().map(|array| Ok(filter(array, &keep)?)).collect()
+    let rows = (first_row + 1..).zip(&bad).filter(|(_, reason)| reason.is_none()).map(|(row, _)| row).collect();
+    Ok((rows, columns.iter().map(|array| Ok(filter(array, &keep)?)).collect::<Result<_>>()?))
 }
 
 fn parse_texts(ingest: &Ingest, field: &Field, array: &ArrayRef) -> Result<ArrayRef> {
