@@ -121,8 +121,7 @@ impl Inspector {
             lines = lines.iter().zip(is_in.values()).filter(|(_, is_in)| *is_in).map(|(line, _)| *line).collect();
         }
         let batch = target.batch(source, &lines, columns)?;
-        let number =
-            |name: &str| Ok::<_, Error>(batch.column(batch.schema_ref().index_of(name)?).as_primitive::<Int32Type>());
+        let number = |name: &str| Ok::<_, Error>(batch.column(batch.schema_ref().index_of(name)?).as_primitive::<Int32Type>());
         let (years, months) = (number(YEAR)?, number(MONTH)?);
         for (row, line) in lines.iter().enumerate() {
             if let Some(month) = Month::new(years.value(row), months.value(row).unsigned_abs()) {

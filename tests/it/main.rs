@@ -5,6 +5,7 @@
 mod bad_input;
 mod bad_question;
 mod cases;
+mod compaction;
 mod conformance;
 mod crash;
 mod flights;
@@ -19,12 +20,15 @@ mod leakage;
 mod main_job;
 mod oracle;
 mod parity;
+mod quality;
 mod random_cases;
 mod real_data;
+mod replacing;
 mod s3;
 mod s3_server;
 mod sql;
 mod support;
+mod suspicion;
 #[path = "../../examples/data/taxi.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod taxi;

@@ -13,7 +13,7 @@ use std::{
 use asof::{
     AsOf, Error, FeatureStore, Materialization, Result, StoreOptions,
     catalog::{FactTable, KnownAt, TableVersion},
-    ingest::{Ingest, LoadReport},
+    ingest::{CompactOptions, Ingest, LoadReport},
 };
 use datafusion::{
     arrow::{
@@ -158,8 +158,25 @@ pub fn child(job: &str, root: &Path, data: &Path) -> Child {
 async fn child_job() {
     let Ok(job) = std::env::var(CHILD_JOB) else { return };
     let [job, root, data] = job.split('|').collect::<Vec<_>>()[..] else { panic!("{job}") };
-    let store = store_with(Path::new(root), StoreOptions::default()).await;
+    let options = match job {
+        // Several of these work on one root at a time, and a cache has one holder.
+        "ingest_each" | "compact" => StoreOptions::default().cache_in_memory(),
+        _ => StoreOptions::default(),
+    };
+    let store = store_with(Path::new(root), options).await;
     match job {
+        "ingest_each" => {
+            for name in files_below(Path::new(data)) {
+                load_trips(&store, &Path::new(data).join(name)).await;
+            }
+        }
+        // Until it is killed.
+        "compact" => loop {
+            match store.compact("nyc_taxi", &CompactOptions::default()).await {
+                Ok(_) | Err(Error::UnknownTable { .. }) => tokio::time::sleep(Duration::from_millis(2)).await,
+                Err(error) => panic!("{error}"),
+            }
+        },
         "ingest" => drop(load_trips(&store, Path::new(data)).await),
         "materialize" => {
             for set in ["taxi_v1", "zone_demand_v1"] {
