@@ -3,14 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use arrow::array::{ArrayRef, new_null_array};
-use futures::{StreamExt, TryStreamExt};
-use parquet::arrow::ParquetRecordBatchStreamBuilder;
+use futures::TryStreamExt;
 
 use super::{
     columns::Target,
+    read_back::ReadBack,
     run::{facts_of, refuse_external},
-    sort::{Sink, sorted},
+    sort::sorted,
     write::{Destination, MonthWriter},
 };
 use crate::{
@@ -18,7 +17,7 @@ use crate::{
     engine::Engine,
     error::{Error, Result},
     name::{ContentId, TableName},
-    storage::{Location, ObjectReader},
+    storage::Location,
 };
 
 /// How a table is compacted.
@@ -168,14 +167,16 @@ async fn merge(
         true => BTreeSet::new(),
         false => files.iter().flat_map(|file| file.loads.clone()).collect(),
     };
-    let reader = Inputs {
+    let inputs = ReadBack {
         table: version.table.to_string(),
         place: place.clone(),
         files: files.iter().map(|file| (*file).clone()).collect(),
-        target: target.clone(),
+        schema: target.schema.clone(),
         batch_rows: engine.batch_rows(),
     };
-    let mut rows = sorted(engine, &target, declared.event_column(), |sink| reader.read_all(sink)).await?;
+    let placed = target.clone();
+    let read = |sink| inputs.read_all(sink, move |file, rows, columns| placed.batch(file, rows, columns));
+    let mut rows = sorted(engine, &target, declared.event_column(), read).await?;
     let to = Destination {
         place,
         partition_columns: version.partition_columns.iter().map(|column| column.name.clone()).collect(),
@@ -197,51 +198,4 @@ async fn merge(
         });
     }
     Ok(Merged { path: path.into(), inputs: names.into_iter().map(str::to_owned).collect(), outputs, rows: after })
-}
-
-/// The files of a partition, read one after the other.
-struct Inputs {
-    table: String,
-    place: Location,
-    files: Vec<FileEntry>,
-    target: Target,
-    batch_rows: usize,
-}
-
-impl Inputs {
-    async fn read_all(self, sink: Sink) -> Result<()> {
-        for (index, file) in self.files.iter().enumerate() {
-            let shown = self.place.child(&file.path).to_string();
-            let changed =
-                |change: &str| Error::FileChanged { table: self.table.clone(), path: shown.clone(), change: change.into() };
-            let object = self.place.head(&file.path).await?.ok_or_else(|| changed("has vanished"))?;
-            if !self.place.is_unchanged(&object, &file.identity).await? {
-                return Err(changed("has changed"));
-            }
-            let unreadable =
-                |e: parquet::errors::ParquetError| Error::UnreadableFile { path: shown.clone(), reason: e.to_string() };
-            let reader = ObjectReader::new(&self.place, object);
-            let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(unreadable)?;
-            let mut batches = builder.with_batch_size(self.batch_rows).build().map_err(unreadable)?;
-            let mut row = 0;
-            while let Some(batch) = batches.next().await.transpose().map_err(unreadable)? {
-                let rows = batch.num_rows();
-                let column = |name: &str| batch.column_by_name(name).cloned();
-                let columns: Vec<ArrayRef> = self
-                    .target
-                    .schema
-                    .fields()
-                    .iter()
-                    // A column that the table got after the file was written.
-                    .map(|field| column(field.name()).unwrap_or_else(|| new_null_array(field.data_type(), rows)))
-                    .collect();
-                let lines: Vec<u64> = (row + 1..=row + rows as u64).collect();
-                row += rows as u64;
-                if !sink.send(self.target.batch(index, &lines, columns)?).await {
-                    return Ok(());
-                }
-            }
-        }
-        Ok(())
-    }
 }

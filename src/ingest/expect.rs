@@ -140,6 +140,9 @@ impl Expect {
             },
             Rule::Unique { columns } => match (columns.is_empty(), types.iter().position(DataType::is_nested)) {
                 (true, _) => Err(contradicts("name at least one column")),
+                _ if (1..columns.len()).any(|i| columns[..i].contains(&columns[i])) => {
+                    Err(contradicts("it names a column twice"))
+                }
                 (false, Some(i)) => Err(refused(&columns[i], &types[i], "compares single values")),
                 (false, None) => Ok(()),
             },

@@ -21,6 +21,7 @@ mod parquet_source;
 mod profile;
 mod quality;
 mod quarantine;
+mod read_back;
 mod rejects;
 mod replace;
 mod run;

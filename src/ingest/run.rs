@@ -60,6 +60,8 @@ pub(crate) async fn run(
 /// Changes what is expected of the rows that are loaded from now on.
 pub(crate) async fn set_expectations(catalog: &Catalog, table: &TableName, expectations: &[Expect]) -> Result<TableVersion> {
     let expectations = joined(&table.to_string(), &[], expectations)?;
+    // Names the tables that there are, should this not be one.
+    catalog.latest(table).await?;
     catalog
         .update(table, |current| {
             let Some(mut next) = current else {
@@ -156,6 +158,7 @@ async fn attempt(
         target: &target,
         expectations: &expectations,
         months: (replaces_months(&ingest.mode) && ingest.on_stray == OnStray::Quarantine).then_some(&months[..]),
+        table: &table,
         files: &kept_files,
         place: &place,
     };

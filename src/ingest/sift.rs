@@ -35,7 +35,8 @@ pub(crate) struct Sift<'a> {
     pub(crate) expectations: &'a [Expect],
     /// The only months whose rows are taken, if not all are.
     pub(crate) months: Option<&'a [Month]>,
-    /// The table's files that stay, and their place.
+    /// The table's name, its files that stay, and their place.
+    pub(crate) table: &'a str,
     pub(crate) files: &'a [FileEntry],
     pub(crate) place: &'a Location,
 }
@@ -65,7 +66,7 @@ impl Sift<'_> {
         for (i, expect) in self.expectations.iter().enumerate() {
             let Rule::Unique { columns } = &expect.rule else { continue };
             let schema = self.target.schema.clone();
-            let compared = unique::Rows { files: self.files.iter().collect(), place: self.place, load: &spool, schema };
+            let compared = unique::Rows { table: self.table, files: self.files, place: self.place, load: &spool, schema };
             let places = repeated(self.engine, &compared, columns).await?;
             self.inspector.seen(|seen| seen.violations[i].count = places.len() as u64);
             if let Some(first) = places.first() {

@@ -54,18 +54,26 @@ where
     F: Future<Output = Result<()>> + Send + 'static,
 {
     let session = engine.session(Parallelism::One, [])?;
+    let table = streamed(target.sorted.clone(), read)?;
+    let by = [YEAR, MONTH, event_column, ROW];
+    let sort = by.map(|name| col(format!("\"{name}\"")).sort(true, false)).to_vec();
+    Ok(session.read_table(Arc::new(table))?.sort(sort)?.execute_stream().await?)
+}
+
+/// The rows that `read` sends as a table that can be read once.
+pub(crate) fn streamed<F>(schema: SchemaRef, read: impl FnOnce(Sink) -> F) -> Result<StreamingTable>
+where
+    F: Future<Output = Result<()>> + Send + 'static,
+{
     let (sender, receiver) = mpsc::channel(QUEUE);
     let reading = read(Sink(sender.clone()));
     tokio::spawn(async move {
         let end = reading.await.map(|()| None);
-        // The receiver is gone only when the sort has ended already.
+        // The receiver is gone only when the query has ended already.
         let _ = sender.send(end).await;
     });
-    let rows = Rows { schema: target.sorted.clone(), receiver: Mutex::new(Some(receiver)) };
-    let table = StreamingTable::try_new(target.sorted.clone(), vec![Arc::new(rows)])?;
-    let by = [YEAR, MONTH, event_column, ROW];
-    let sort = by.map(|name| col(format!("\"{name}\"")).sort(true, false)).to_vec();
-    Ok(session.read_table(Arc::new(table))?.sort(sort)?.execute_stream().await?)
+    let rows = Rows { schema: schema.clone(), receiver: Mutex::new(Some(receiver)) };
+    Ok(StreamingTable::try_new(schema, vec![Arc::new(rows)])?)
 }
 
 /// The queue as a table that can be read once.

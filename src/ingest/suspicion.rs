@@ -66,7 +66,9 @@ impl Examined<'_> {
     /// The month that the name tells when at least half of the rows fall into it, else that of most of them.
     pub(crate) fn month(&self) -> Option<Month> {
         let months = &self.seen.months;
-        let named = Month::of_name(self.name).filter(|month| self.rows_in(*month) * 2 >= self.rows_loaded());
+        // A file without rows has no month: it must not empty the one that its name tells.
+        let holds = |month: &Month| self.rows_in(*month) > 0 && self.rows_in(*month) * 2 >= self.rows_loaded();
+        let named = Month::of_name(self.name).filter(holds);
         // Of two months with as many rows the earlier one.
         let most = months.iter().max_by_key(|(month, in_month)| (in_month.rows, std::cmp::Reverse(**month)));
         named.or(most.map(|(month, _)| *month))

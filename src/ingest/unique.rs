@@ -4,24 +4,25 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::AsArray,
-    datatypes::{Int64Type, SchemaRef},
+    array::{AsArray, RecordBatch},
+    datatypes::{Int64Type, Schema, SchemaRef},
 };
-use datafusion::prelude::{ParquetReadOptions, SessionContext};
+use datafusion::prelude::ParquetReadOptions;
 use futures::TryStreamExt;
 
-use super::columns::ROW;
+use super::{columns::ROW, read_back::ReadBack, sort::streamed};
 use crate::{
     catalog::FileEntry,
     engine::{Engine, Parallelism},
-    error::{Error, Result},
+    error::Result,
     storage::{FinishedParquet, Location, Locations},
 };
 
 /// Where the rows lie that keys are compared over.
 pub(crate) struct Rows<'a> {
-    /// The table's files that stay, and their place.
-    pub(crate) files: Vec<&'a FileEntry>,
+    /// The table's name, its files that stay, and their place.
+    pub(crate) table: &'a str,
+    pub(crate) files: &'a [FileEntry],
     pub(crate) place: &'a Location,
     /// The rows of the load with their places.
     pub(crate) load: &'a FinishedParquet,
@@ -31,14 +32,25 @@ pub(crate) struct Rows<'a> {
 /// The places of the load's rows whose key a row of the table or an earlier row of the load has, in their order.
 pub(crate) async fn repeated(engine: &Engine, rows: &Rows<'_>, columns: &[String]) -> Result<Vec<i64>> {
     let load = Locations::default().open(&rows.load.path().to_string_lossy())?;
-    let session = engine.session(Parallelism::One, [rows.place, &load])?;
+    let session = engine.session(Parallelism::One, [&load])?;
     let spool = ParquetReadOptions { file_extension: "", ..Default::default() };
     session.register_parquet("load", load.url(), spool).await?;
     let names: Vec<String> = columns.iter().map(|column| format!("\"{}\"", column.replace('"', "\"\""))).collect();
     let keys = names.join(", ");
     let mut all = format!("SELECT {keys}, \"{ROW}\" AS place FROM load");
     if !rows.files.is_empty() {
-        register_table(&session, rows).await?;
+        let fields = columns.iter().map(|column| rows.schema.field_with_name(column).cloned());
+        let schema = Arc::new(Schema::new(fields.collect::<std::result::Result<Vec<_>, _>>()?));
+        let table = ReadBack {
+            table: rows.table.into(),
+            place: rows.place.clone(),
+            files: rows.files.to_vec(),
+            schema: schema.clone(),
+            batch_rows: engine.batch_rows(),
+        };
+        let of_keys = schema.clone();
+        let read = |sink| table.read_all(sink, move |_, _, columns| Ok(RecordBatch::try_new(of_keys.clone(), columns)?));
+        session.register_table("facts", Arc::new(streamed(schema, read)?))?;
         // Rows of the table come first.
         all = format!("SELECT {keys}, CAST(-1 AS BIGINT) AS place FROM facts UNION ALL {all}");
     }
@@ -54,12 +66,4 @@ pub(crate) async fn repeated(engine: &Engine, rows: &Rows<'_>, columns: &[String
     }
     found.sort_unstable();
     Ok(found)
-}
-
-async fn register_table(session: &SessionContext, rows: &Rows<'_>) -> Result<()> {
-    let urls: Vec<String> = rows.files.iter().map(|file| rows.place.child(&file.path).url()).collect();
-    let schema = Arc::new(rows.schema.as_ref().clone());
-    let options = ParquetReadOptions { schema: Some(&schema), ..Default::default() };
-    let facts = session.read_parquet(urls, options).await?;
-    session.register_table("facts", facts.into_view()).map(drop).map_err(Error::from)
 }

@@ -205,6 +205,8 @@ async fn expectations_belong_to_the_table_and_are_not_contradicted() {
         assert!(refused.contains(&format!("`{column}`")), "{refused}");
         assert!(store.set_expectations("rides", &[expect]).await.is_err());
     }
+    let twice = Expect::unique(["id", "id"]);
+    assert!(matches!(store.set_expectations("rides", &[twice]).await, Err(Error::Definition { .. })));
     for empty in [Expect::range("fare", 2.0..=1.0), Expect::range("fare", f64::NAN..=1.0), Expect::unique(Vec::<String>::new())] {
         assert!(matches!(store.set_expectations("rides", &[empty]).await, Err(Error::Definition { .. })));
     }

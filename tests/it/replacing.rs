@@ -50,11 +50,15 @@ async fn a_month_is_replaced_in_one_commit_and_all_others_stay() {
     assert_eq!(ids(&store).await, "1 4 20 21 22");
     assert_eq!(store.ingest(&replace).await.unwrap().outcome, LoadOutcome::Loaded);
     assert_eq!(ids(&store).await, "1 4 20 21");
+    // A file without rows empties no month, whatever its name.
+    let empty = rides(file(data.path(), "rides_2014-11.csv", &[])).mode(LoadMode::ReplacePartitions);
+    store.ingest(&empty).await.unwrap();
+    assert_eq!(ids(&store).await, "1 4 20 21");
     // A load whose rows are all gone can be loaded again.
     assert_eq!(store.ingest(&rides(data.path().join("more.csv"))).await.unwrap().outcome, LoadOutcome::Loaded);
     assert_eq!(ids(&store).await, "1 4 20 21 22");
     let loads = store.describe("rides").await.unwrap();
-    assert_eq!(loads.loads().len(), 3);
+    assert_eq!(loads.loads().len(), 4);
     assert_eq!(loads.loads()[0].replaced_months, [month("2014-11")]);
 }
 
