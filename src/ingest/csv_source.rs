@@ -11,7 +11,7 @@ use futures::TryStreamExt;
 use object_store::{GetResultPayload, ObjectStoreExt};
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
-use super::{Ingest, columns::Target, rejects::Rejects, sources::Source, whole::Whole};
+use super::{Ingest, columns::Target, gzip::Gzip, rejects::Rejects, sources::Source, whole::Whole};
 use crate::{
     catalog::TimeColumn,
     error::{Error, Result},
@@ -27,7 +27,7 @@ pub(crate) async fn csv_reader(source: &Source) -> Result<Box<dyn Read + Send>> 
         GetResultPayload::Stream(stream) => Box::new(SyncIoBridge::new(StreamReader::new(stream.map_err(std::io::Error::other)))),
     };
     let raw: Box<dyn Read + Send> = Box::new(Whole::new(raw, size));
-    Ok(if source.name.ends_with(".gz") { Box::new(flate2::read::MultiGzDecoder::new(raw)) } else { raw })
+    Ok(if source.name.ends_with(".gz") { Box::new(Gzip::new(raw)) } else { raw })
 }
 
 /// The column names of a CSV file, as they are in the file.

@@ -12,6 +12,7 @@ mod csv_source;
 mod duplicates;
 mod expect;
 mod feed;
+mod gzip;
 mod infer;
 mod inspect;
 mod judge;
