@@ -231,7 +231,8 @@ fn by_history(profile: &ColumnProfile, known: &ColumnProfile) -> Option<Told> {
     let before = |told: &str| format!("{told}, as elsewhere in the table{}", about(known));
     // A column of texts that were numbers until now, or of numbers that were texts.
     let (texts, known_texts) = (profile.share(profile.number_texts), known.share(known.number_texts));
-    if known_texts > 0.98 && texts < 0.5 {
+    // One text all over is a placeholder for no value.
+    if known_texts > 0.98 && texts < 0.5 && profile.min != profile.max {
         return Some((before("numbers"), format!("texts ({})", span(profile))));
     }
     if known_texts < 0.02 && texts > 0.98 && profile.distance(known) > MOVED {
