@@ -45,7 +45,7 @@ pub enum Error {
     /// A location holds none of the files that were asked for.
     #[error("no {what} found at `{location}`; check the path or the glob")]
     NoFiles {
-        /// What was looked for: "CSV or Parquet files", ...
+        /// What was looked for: "CSV, JSON or Parquet files", ...
         what: &'static str,
         /// Where.
         location: String,
@@ -164,12 +164,41 @@ pub enum Error {
         /// What happened to it: "vanished", "has changed".
         change: String,
     },
+    /// An object is not what it was when it was listed.
+    #[error("object `{path}` {change} since it was listed; list its folder again and read what is there now")]
+    ObjectChanged {
+        /// The object.
+        path: String,
+        /// What happened to it: "vanished", "has changed".
+        change: &'static str,
+    },
+    /// An object is larger than all that a bulk read may hold in memory.
+    #[error(
+        "object `{path}` has {size} bytes, and a bulk read may hold {limit}; raise `ReadSettings::bytes_in_flight`, or use \
+         `BulkReader::download_to`, which holds a range at a time"
+    )]
+    ObjectTooLarge {
+        /// The object.
+        path: String,
+        /// Its size in bytes.
+        size: u64,
+        /// What may be held, in bytes.
+        limit: u64,
+    },
     /// A definition of a table or feature set contradicts itself or the data.
     #[error("the definition of {subject} does not hold: {reason}")]
     Definition {
         /// Which table or feature set.
         subject: String,
         /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// A statement of DDL cannot be understood or carried out.
+    #[error("the statement `{statement}` {reason}")]
+    Statement {
+        /// How it begins.
+        statement: String,
+        /// What is wrong with it, and what to write.
         reason: String,
     },
     /// SQL whose answer would depend on something else than the facts and the as-of.
@@ -292,6 +321,10 @@ impl From<DataFusionError> for Error {
             },
             DataFusionError::Context(_, inner) if holds_own(&inner) => Error::from(*inner),
             DataFusionError::Diagnostic(_, inner) if holds_own(&inner) => Error::from(*inner),
+            DataFusionError::ParquetError(inner) => match *inner {
+                parquet::errors::ParquetError::External(cause) => Error::from(DataFusionError::External(cause)),
+                other => Error::Query(Box::new(DataFusionError::ParquetError(Box::new(other)))),
+            },
             DataFusionError::ArrowError(inner, trace) => match *inner {
                 arrow::error::ArrowError::ExternalError(cause) => Error::from(DataFusionError::External(cause)),
                 other => Error::Query(Box::new(DataFusionError::ArrowError(Box::new(other), trace))),
@@ -308,20 +341,26 @@ impl From<DataFusionError> for Error {
 
 /// The error of this library inside one that several tasks hold, if it can be told a second time.
 fn shared_own(error: &DataFusionError) -> Option<Error> {
-    match error {
-        DataFusionError::Context(_, inner) => shared_own(inner),
-        DataFusionError::Shared(inner) => shared_own(inner),
-        DataFusionError::External(inner) => match inner.downcast_ref::<Error>()? {
-            Error::Leak { table, as_of, detail } => {
-                Some(Error::Leak { table: table.clone(), as_of: *as_of, detail: detail.clone() })
-            }
-            Error::Memory { operator, place, needed, held, reason } => {
-                let (place, reason) = (place.clone(), reason.clone());
-                Some(Error::Memory { operator, place, needed: *needed, held: *held, reason })
-            }
-            Error::InvalidTime { text, reason } => Some(Error::InvalidTime { text: text.clone(), reason: reason.clone() }),
-            _ => None,
+    let own = match error {
+        DataFusionError::Context(_, inner) => return shared_own(inner),
+        DataFusionError::Shared(inner) => return shared_own(inner),
+        DataFusionError::External(inner) => inner.downcast_ref::<Error>()?,
+        DataFusionError::ParquetError(inner) => match inner.as_ref() {
+            parquet::errors::ParquetError::External(inner) => inner.downcast_ref::<Error>()?,
+            _ => return None,
         },
+        _ => return None,
+    };
+    match own {
+        Error::Leak { table, as_of, detail } => Some(Error::Leak { table: table.clone(), as_of: *as_of, detail: detail.clone() }),
+        Error::Memory { operator, place, needed, held, reason } => {
+            let (place, reason) = (place.clone(), reason.clone());
+            Some(Error::Memory { operator, place, needed: *needed, held: *held, reason })
+        }
+        Error::FileChanged { table, path, change } => {
+            Some(Error::FileChanged { table: table.clone(), path: path.clone(), change: change.clone() })
+        }
+        Error::InvalidTime { text, reason } => Some(Error::InvalidTime { text: text.clone(), reason: reason.clone() }),
         _ => None,
     }
 }
@@ -329,6 +368,9 @@ fn shared_own(error: &DataFusionError) -> Option<Error> {
 fn holds_own(error: &DataFusionError) -> bool {
     match error {
         DataFusionError::External(inner) => inner.is::<Error>(),
+        DataFusionError::ParquetError(inner) => {
+            matches!(inner.as_ref(), parquet::errors::ParquetError::External(inner) if inner.is::<Error>())
+        }
         DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => holds_own(inner),
         _ => false,
     }

@@ -8,7 +8,9 @@
 //! | to | see |
 //! |---|---|
 //! | open a store on a disk or on S3 | [`FeatureStore::open`], [`StoreOptions`], [`storage::Locations`] |
+//! | read many or large objects as bytes | [`storage::BulkReader`], [`storage::DiskCache`] |
 //! | load files, or register them where they lie | [`FeatureStore::ingest`], [`FeatureStore::register_table`], [`catalog::FactTable`] |
+//! | register, repair and look at tables in Hive's SQL | [`FeatureStore::execute`], [`ddl`] |
 //! | ask what was visible at an instant | [`FeatureStore::sql`], [`AsOf`], the rule in [`mod@time`] |
 //! | ask that at each row's own instant | [`temporal`], in SQL `ASOF JOIN` and `trailing`: [`temporal::sql`] |
 //! | define features | [`FeatureSet`], [`encoder`], [`Aggregate`] |
@@ -32,6 +34,7 @@
 
 pub mod backtest;
 pub mod catalog;
+pub mod ddl;
 pub mod encoder;
 mod engine;
 pub mod error;

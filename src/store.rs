@@ -8,11 +8,15 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use datafusion::prelude::{DataFrame, ParquetReadOptions};
+use datafusion::{
+    catalog::TableProvider,
+    prelude::{DataFrame, ParquetReadOptions},
+};
 
 use crate::{
     backtest::{self, Backtest, BacktestReport},
-    catalog::{Catalog, FactTable, Partition, TableLocation, TableVersion, discover},
+    catalog::{self, Catalog, Change, FactTable, IfTaken, Partition, RepairReport, TableVersion, VersionInfo},
+    ddl::{self, Answer},
     engine::{Engine, Parallelism, Resources},
     error::{Error, Result},
     feature_set::FeatureSet,
@@ -21,7 +25,7 @@ use crate::{
     materialize::{Cache, Materialization, Materializer, facts_of},
     name::{SetName, TableName},
     online::Online,
-    scan::{AsOfTable, query, tables_in},
+    scan::{self, AsOfTable, Listing, Providers, query_with, tables_in},
     storage::{Location, Locations},
     temporal::{Facts, Spine},
     time::{AsOf, Cutoff},
@@ -51,6 +55,7 @@ const CACHE_DIR: &str = ".asof-cache";
 pub struct FeatureStore {
     materializer: Arc<Materializer>,
     sets: Arc<RwLock<BTreeMap<SetName, FeatureSet>>>,
+    providers: Providers,
 }
 
 /// How a store is opened. Settings are data; there is nothing here that computes.
@@ -92,7 +97,7 @@ impl StoreOptions {
 
 impl FeatureStore {
     /// Opens the store with this root, or makes it: a path of this machine, or a URL (`s3://bucket/prefix`, `file://`,
-    /// `memory://`).
+    /// `memory://`, with their flags `gs://` and `az://`).
     ///
     /// # Errors
     /// [`Error::InvalidLocation`] for a root that cannot be opened, [`Error::Format`] for one that another version of the
@@ -124,7 +129,7 @@ impl FeatureStore {
             locations,
             cache: Cache::new(kv),
         };
-        Ok(Self { materializer: Arc::new(materializer), sets: Arc::default() })
+        Ok(Self { materializer: Arc::new(materializer), sets: Arc::default(), providers: Providers::default() })
     }
 
     /// Loads source files into a fact table below the root and registers it; one commit.
@@ -192,18 +197,9 @@ impl FeatureStore {
     pub async fn register_table(&self, table: &str, location: &str, declared: FactTable) -> Result<TableVersion> {
         let m = &self.materializer;
         let name: TableName = table.parse()?;
-        let found = discover(name.clone(), &m.locations.open(location)?, declared).await?;
-        m.catalog
-            .update(&name, |current| match current {
-                None => Ok(Some(found.clone())),
-                Some(current) if current.is_same_table(&found) => Ok(None),
-                Some(_) => Err(Error::Definition {
-                    subject: format!("table `{name}`"),
-                    reason: "it exists already, with other files or another declaration; register the files under another name"
-                        .into(),
-                }),
-            })
-            .await
+        let place = m.locations.open(location)?;
+        let (version, _) = catalog::register(&m.catalog, &place, &name, declared, Default::default(), IfTaken::Compare).await?;
+        Ok(version)
     }
 
     /// Takes in the files of a table that was registered where it lies, as they are now: new ones are added, vanished ones
@@ -212,16 +208,67 @@ impl FeatureStore {
     /// # Errors
     /// [`Error::UnknownTable`] when it is not registered, [`Error::Definition`] for a table that this store wrote itself,
     /// and as [`FeatureStore::register_table`].
-    pub async fn repair(&self, table: &str) -> Result<TableVersion> {
+    pub async fn repair(&self, table: &str) -> Result<RepairReport> {
         let m = &self.materializer;
-        let name: TableName = table.parse()?;
-        let current = m.catalog.latest(&name).await?;
-        let TableLocation::External(location) = current.location() else {
-            let reason = "this store wrote its files, and no other writer may; there is nothing to repair".into();
-            return Err(Error::Definition { subject: format!("table `{name}`"), reason });
-        };
-        let found = discover(name.clone(), &m.locations.open(location)?, current.declared().clone()).await?;
-        m.catalog.update(&name, |current| Ok((!current.is_some_and(|c| c.is_same_table(&found))).then(|| found.clone()))).await
+        catalog::repair(&m.catalog, &m.locations, &table.parse()?).await
+    }
+
+    /// Carries out one statement of Hive's DDL: `CREATE EXTERNAL TABLE`, `MSCK REPAIR TABLE`, `SHOW PARTITIONS`, ...; see
+    /// [`ddl`](crate::ddl). Each is one commit or none.
+    ///
+    /// ```no_run
+    /// # async fn run(store: asof::FeatureStore) -> asof::Result<()> {
+    /// store.execute(
+    ///     "CREATE EXTERNAL TABLE clicks (user_id bigint, at timestamp, page string) PARTITIONED BY (month int)
+    ///      STORED AS PARQUET LOCATION 's3://bucket/clicks'
+    ///      TBLPROPERTIES ('asof.event_time' = 'at', 'asof.delay' = '5 minutes', 'asof.keys' = 'user_id')",
+    /// ).await?;
+    /// println!("{}", store.execute("MSCK REPAIR TABLE clicks").await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Statement`] for one that is not understood, is a query, or lacks a declaration, [`Error::UnknownTable`],
+    /// [`Error::Definition`] for what exists already or does not exist, and for files as [`FeatureStore::register_table`].
+    pub async fn execute(&self, sql: &str) -> Result<Answer> {
+        let m = &self.materializer;
+        ddl::execute(&m.catalog, &m.root, &m.locations, sql).await
+    }
+
+    /// Makes a database: a name that tables can be registered under, as `sales.orders`.
+    ///
+    /// A database need not be made before a table is loaded or registered in it; one that holds a table exists.
+    ///
+    /// # Errors
+    /// [`Error::InvalidName`] when the name cannot be one.
+    pub async fn create_database(&self, name: &str) -> Result<Change> {
+        self.materializer.catalog.create_database(name, None).await
+    }
+
+    /// The databases, in the order of their names; `default` is always there.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] when the root cannot be listed.
+    pub async fn databases(&self) -> Result<Vec<String>> {
+        self.materializer.catalog.databases().await
+    }
+
+    /// Removes a database that holds no table.
+    ///
+    /// # Errors
+    /// [`Error::Definition`] when it holds one, and for `default`.
+    pub async fn drop_database(&self, name: &str) -> Result<Change> {
+        self.materializer.catalog.drop_database(name).await
+    }
+
+    /// Takes a table out of the catalog, in one commit: its files stay, and so do its earlier versions
+    /// ([`FeatureStore::describe_at`], [`FeatureStore::sql_at`]). The name can be used again, for any table.
+    ///
+    /// # Errors
+    /// [`Error::Contention`] when others change the table again and again.
+    pub async fn drop_table(&self, table: &str) -> Result<Change> {
+        self.materializer.catalog.drop_table(&table.parse()?).await
     }
 
     /// The tables of the catalog, in the order of their names.
@@ -238,6 +285,22 @@ impl FeatureStore {
     /// [`Error::UnknownTable`] when it is not registered.
     pub async fn describe(&self, table: &str) -> Result<TableVersion> {
         self.materializer.catalog.latest(&table.parse()?).await
+    }
+
+    /// A version of a table as it was published, also of a table that was dropped since.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`] when there never was one, [`Error::Definition`] when it has no such version.
+    pub async fn describe_at(&self, table: &str, version: u64) -> Result<TableVersion> {
+        self.materializer.catalog.at(&table.parse()?, version).await
+    }
+
+    /// The versions that were published under a table's name, the oldest first; none when there never was one.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] when they cannot be listed.
+    pub async fn versions(&self, table: &str) -> Result<Vec<VersionInfo>> {
+        self.materializer.catalog.versions(&table.parse()?).await
     }
 
     /// The partitions of a table, in the order of time.
@@ -273,14 +336,88 @@ impl FeatureStore {
     /// [`Error::Definition`], [`Error::ColumnType`] and [`Error::UnknownColumn`] for an `ASOF JOIN` or `trailing` that cannot
     /// be meant, [`Error::Query`] for SQL that cannot be planned or is no query.
     pub async fn sql(&self, sql: &str, as_of: AsOf) -> Result<DataFrame> {
+        self.sql_at(sql, as_of, &[]).await
+    }
+
+    /// As [`FeatureStore::sql`], over these versions of tables; the others are read as they are now.
+    ///
+    /// A version is readable for good: also after the table was changed, or dropped. Its files must be what they were; one
+    /// that has changed or vanished is an error.
+    ///
+    /// ```no_run
+    /// # async fn ask(store: asof::FeatureStore) -> asof::Result<()> {
+    /// let rows = store.sql_at("SELECT count(*) FROM nyc_taxi", "2014-11-01".parse()?, &[("nyc_taxi", 3)]).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`FeatureStore::sql`] and [`FeatureStore::describe_at`], [`Error::Definition`] when the query does not name a table
+    /// whose version is given.
+    pub async fn sql_at(&self, sql: &str, as_of: AsOf, versions: &[(&str, u64)]) -> Result<DataFrame> {
         let m = &self.materializer;
+        let mut pins: BTreeMap<TableName, u64> = BTreeMap::new();
+        for (table, version) in versions {
+            pins.insert(table.parse()?, *version);
+        }
         let mut sources = Vec::new();
         for name in tables_in(sql)? {
-            let pinned = m.pin_table(Arc::new(m.catalog.latest(&name).await?))?;
-            let table = AsOfTable::open(pinned.version, pinned.place, as_of, Cutoff::Exclusive).await?;
-            sources.push((name, table));
+            let version = match pins.remove(&name) {
+                Some(version) => m.catalog.at(&name, version).await?,
+                None => match self.providers.open(&name, as_of, Cutoff::Exclusive)? {
+                    Some(table) => {
+                        sources.push((name, table));
+                        continue;
+                    }
+                    None => m.catalog.latest(&name).await?,
+                },
+            };
+            let pinned = m.pin_table(Arc::new(version))?;
+            sources.push((name, AsOfTable::open(pinned.version, pinned.place, as_of, Cutoff::Exclusive).await?));
         }
-        query(&m.engine, Parallelism::Full, "the query", sources, sql).await
+        if let Some(name) = pins.keys().next() {
+            let reason = format!("it names no table `{name}`, of which a version is given");
+            return Err(Error::Definition { subject: "the query".into(), reason });
+        }
+        let listing = Listing::asked_by(sql, &m.catalog, &self.providers).await?;
+        query_with(&m.engine, Parallelism::Full, "the query", sources, listing, sql).await
+    }
+
+    /// Makes any DataFusion table a fact table of this store's handles, in this process only: its rows are cut and guarded as
+    /// of the instant that is asked about, in [`FeatureStore::sql`], `ASOF JOIN`, `trailing` and [`FeatureStore::facts`].
+    ///
+    /// A provider's rows have no identity that could be kept, so feature sets over it are refused by
+    /// [`FeatureStore::materialize`], [`FeatureStore::training_set`] and [`FeatureStore::backtest`]. It stands before a table
+    /// that somebody registers in the catalog under the same name later. Registering again replaces it.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> asof::Result<()> {
+    /// use std::sync::Arc;
+    /// use asof::{FeatureStore, catalog::{FactTable, KnownAt}};
+    /// use datafusion::{arrow::{array::TimestampMicrosecondArray, record_batch::RecordBatch}, datasource::MemTable};
+    ///
+    /// let at = TimestampMicrosecondArray::from(vec![1_388_534_400_000_000, 1_420_070_400_000_000]).with_timezone("UTC");
+    /// let rows = RecordBatch::try_from_iter([("at", Arc::new(at) as _)])?;
+    /// let clicks = MemTable::try_new(rows.schema(), vec![vec![rows]])?;
+    /// let store = FeatureStore::open("memory://providers").await?;
+    /// let declared = FactTable::new("at", KnownAt::after(chrono::TimeDelta::zero()));
+    /// store.register_provider("clicks", Arc::new(clicks), declared).await?;
+    /// assert_eq!(store.sql("SELECT * FROM clicks", "2014-11-01".parse()?).await?.count().await?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::UnknownColumn`] and [`Error::ColumnType`] when the declaration does not fit its schema, [`Error::Definition`]
+    /// when the catalog has a table of this name.
+    pub async fn register_provider(&self, table: &str, provider: Arc<dyn TableProvider>, declared: FactTable) -> Result<()> {
+        let name: TableName = table.parse()?;
+        if self.materializer.catalog.find(&name).await?.is_some() {
+            let reason = "the catalog has a table of this name; choose another one".into();
+            return Err(Error::Definition { subject: format!("table `{name}`"), reason });
+        }
+        self.providers.register(name, provider, declared)
     }
 
     /// The facts of a table that are visible at `as_of`, to look up in or to aggregate: see [`crate::temporal`].
@@ -290,8 +427,13 @@ impl FeatureStore {
     /// # Errors
     /// [`Error::UnknownTable`] when it is not registered, [`Error::FileChanged`] when its files are not what was registered.
     pub async fn facts(&self, table: &str, as_of: AsOf) -> Result<Facts> {
-        let m = &self.materializer;
-        let pinned = m.pin_table(Arc::new(m.catalog.latest(&table.parse()?).await?))?;
+        let (m, name) = (&self.materializer, table.parse()?);
+        if let Some(table) = self.providers.open(&name, as_of, Cutoff::Exclusive)? {
+            let declared = table.declared().clone();
+            let rows = scan::table(&m.engine, Parallelism::Full, &name, table).await?;
+            return Ok(Facts::new(&name.to_string(), rows, declared));
+        }
+        let pinned = m.pin_table(Arc::new(m.catalog.latest(&name).await?))?;
         facts_of(&m.engine, &pinned, as_of, Cutoff::Exclusive).await
     }
 
@@ -333,7 +475,7 @@ impl FeatureStore {
     /// [`Error::UnknownFeatureSet`] and [`Error::UnknownTable`], [`Error::Definition`] for a set of rows, [`Error::UnknownColumn`]
     /// and [`Error::ColumnType`] when the spine lacks a key or an instant, or has one that cannot be compared.
     pub async fn training_set(&self, set: &str, spine: Spine) -> Result<DataFrame> {
-        self.materializer.training_rows(&self.feature_set(set)?, spine).await
+        self.materializer.training_rows(&self.catalog_set(set)?, spine).await
     }
 
     /// Makes a feature set known to this store's handle.
@@ -376,7 +518,7 @@ impl FeatureStore {
     /// [`Error::Step`] when an encoder or row selection fails, [`Error::Definition`] when code has changed behind its
     /// revision's back. After an error nothing is published.
     pub async fn materialize(&self, set: &str, as_of: AsOf) -> Result<Materialization> {
-        self.materializer.materialize(&self.feature_set(set)?, as_of).await
+        self.materializer.materialize(&self.catalog_set(set)?, as_of).await
     }
 
     /// Serves the newest published materialization of a feature set, made by any process with this definition.
@@ -406,7 +548,14 @@ impl FeatureStore {
     /// # Errors
     /// As [`FeatureStore::materialize`], and [`Error::Step`] when a learner fails.
     pub async fn backtest(&self, backtest: &Backtest) -> Result<BacktestReport> {
-        backtest::run(&self.materializer, &self.feature_set(&backtest.set)?, backtest).await
+        backtest::run(&self.materializer, &self.catalog_set(&backtest.set)?, backtest).await
+    }
+
+    /// The registered feature set of this name, all of whose tables are the catalog's.
+    fn catalog_set(&self, name: &str) -> Result<FeatureSet> {
+        let set = self.feature_set(name)?;
+        self.providers.refuse_any_of(&format!("feature set `{name}`"), &set.tables)?;
+        Ok(set)
     }
 }
 

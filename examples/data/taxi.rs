@@ -187,21 +187,23 @@ pub fn trips(config: &Config, month: u32) -> impl Iterator<Item = Trip> + use<> 
 /// Writes `taxi_YYYY-MM.csv` for each month of the year into `dir`, which is created if missing, and returns the paths
 /// in order of the months. Times are local and without a zone; a missing passenger count is an empty field.
 pub fn write_csv(config: &Config, dir: &Path) -> io::Result<Vec<PathBuf>> {
+    (1..=12).map(|month| write_month(config, month, dir)).collect()
+}
+
+/// Writes one month (1 to 12) as [`write_csv`] does.
+pub fn write_month(config: &Config, month: u32, dir: &Path) -> io::Result<PathBuf> {
     fs::create_dir_all(dir)?;
-    let write_month = |month| {
-        let path = dir.join(format!("taxi_{:04}-{month:02}.csv", config.year));
-        let mut file = BufWriter::with_capacity(1 << 18, File::create(&path)?);
-        writeln!(file, "{HEADER}")?;
-        let mut line = Vec::with_capacity(256);
-        for trip in trips(config, month) {
-            line.clear();
-            trip.push_csv(&mut line);
-            file.write_all(&line)?;
-        }
-        file.flush()?;
-        Ok(path)
-    };
-    (1..=12).map(write_month).collect()
+    let path = dir.join(format!("taxi_{:04}-{month:02}.csv", config.year));
+    let mut file = BufWriter::with_capacity(1 << 18, File::create(&path)?);
+    writeln!(file, "{HEADER}")?;
+    let mut line = Vec::with_capacity(256);
+    for trip in trips(config, month) {
+        line.clear();
+        trip.push_csv(&mut line);
+        file.write_all(&line)?;
+    }
+    file.flush()?;
+    Ok(path)
 }
 
 const HEADER: &str = "vendor_id,pickup_at,dropoff_at,passenger_count,trip_distance,pickup_zone,dropoff_zone,\

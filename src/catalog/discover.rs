@@ -1,77 +1,200 @@
-//! What Parquet footers tell about a file: schema, rows, and the bounds of its times.
-//! It reads footers only, never rows, and believes no folder's name about times.
+//! The files of a table as they lie there now: which they are, what their footers tell, and the columns they make up.
+//! It reads footers only, never rows; a file that is what it was when it was registered is not read again.
 
-use arrow::{
-    array::Array as _,
-    datatypes::{DataType, Field, Schema, SchemaRef},
-};
-use futures::{StreamExt, TryStreamExt};
+use std::collections::HashMap;
+
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use futures::future::try_join_all;
 use object_store::ObjectMeta;
-use parquet::{
-    arrow::arrow_reader::{ArrowReaderMetadata, statistics::StatisticsConverter},
-    file::metadata::ParquetMetaData,
-};
 
 use super::{
-    Bounds, Column, FactTable, FileEntry, TableLocation, TableVersion, TimeColumn,
-    hive::{is_hidden, partition_values},
-    version::FORMAT,
+    Column, FileEntry, HiveType, TableVersion,
+    details::DeclaredColumn,
+    footer::file_facts,
+    hive::{FileKind, inferred_type, partition_values, typed_value},
 };
 use crate::{
     error::{Error, Result},
-    name::TableName,
-    storage::{FileIdentity, Location, read_footer},
+    storage::{Inspected, Location, inspect},
 };
 
-const FOOTERS_AT_ONCE: usize = 16;
-
-/// What a footer tells about a file.
-pub(crate) struct FileFacts {
-    pub(crate) schema: SchemaRef,
-    pub(crate) rows: u64,
-    pub(crate) event: Option<Bounds>,
-    pub(crate) known: Option<Bounds>,
+/// A file that belongs to a table, and where in it.
+struct Found {
+    path: String,
+    object: ObjectMeta,
+    partition: Vec<Option<String>>,
 }
 
-/// The table that an existing layout of Parquet files makes up, as its first version.
+/// The next version of a table: its files as they are now.
 ///
-pub(crate) async fn discover(table: TableName, place: &Location, declared: FactTable) -> Result<TableVersion> {
-    let objects = place.list().await?;
-    let is_fact = |object: &&ObjectMeta| {
-        let name = place.name_of(&object.location);
-        name.ends_with(".parquet") && !is_hidden(&name)
-    };
-    let objects: Vec<_> = objects.iter().filter(is_fact).collect();
-    if objects.is_empty() {
-        return Err(Error::NoFiles { what: "Parquet files", location: place.to_string() });
-    }
-    let read = |object: ObjectMeta| {
-        let declared = &declared;
-        async move {
-            let shown = place.child(&place.name_of(&object.location)).to_string();
-            let footer = read_footer(place, &object).await?;
-            let identity = place.identify(&object).await?;
-            Ok::<_, Error>((file_facts(&shown, &footer, declared)?, identity, place.name_of(&object.location)))
-        }
-    };
-    let read = futures::stream::iter(objects.into_iter().cloned().map(read));
-    let found: Vec<(FileFacts, FileIdentity, String)> = read.buffered(FOOTERS_AT_ONCE).try_collect().await?;
+/// # Errors
+/// [`Error::UnreadableFile`] for a file that is no Parquet, [`Error::ColumnType`] and [`Error::UnknownColumn`] for one that
+/// does not fit the table, [`Error::Definition`] for one that lies where none should.
+pub(crate) async fn survey(place: &Location, base: &TableVersion) -> Result<TableVersion> {
+    // Partitions in folders of their own, the innermost first.
+    let mut placed: Vec<(&str, &Vec<Option<String>>)> =
+        base.details.partitions.iter().filter_map(|p| Some((p.folder.as_deref()?, &p.values))).collect();
+    placed.sort_by_key(|(folder, _)| std::cmp::Reverse(folder.len()));
+    let elsewhere = placed.iter().map(|(folder, _)| *folder).filter(|folder| folder.starts_with('/'));
+    let places: Vec<Location> = std::iter::once(place.clone()).chain(elsewhere.map(|folder| place.child(folder))).collect();
+    let listed = try_join_all(places.iter().map(Location::list)).await?;
 
-    let partition_names: Vec<String> =
-        found.first().map_or(Vec::new(), |(_, _, path)| partition_values(path).into_iter().map(|(c, _)| c).collect());
-    let mut schema = Schema::empty();
-    let mut files = Vec::with_capacity(found.len());
-    for (facts, identity, path) in found {
-        let values = partition_values(&path);
-        if values.iter().map(|(column, _)| column).ne(&partition_names) {
-            return Err(Error::Definition {
-                subject: format!("table `{table}`"),
-                reason: format!("file `{path}` is not partitioned by ({}) as the first file is", partition_names.join(", ")),
-            });
+    let mut next = base.clone();
+    let mut files = Vec::new();
+    for object in listed.into_iter().flatten() {
+        let path = place.name_of(&object.location);
+        let own = placed.iter().find(|(folder, _)| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/')));
+        let inside = own.map_or(path.as_str(), |(folder, _)| &path[folder.len() + 1..]);
+        if !is_parquet(base, inside, &path, object.size)? {
+            continue;
         }
-        schema = unify(&format!("file `{path}`"), &schema, &facts.schema)?;
-        let partition = values.into_iter().map(|(_, value)| value).collect();
-        let (loads, full_at) = (Vec::new(), None);
+        files.push((own.map(|(_, values)| (*values).clone()), path, object));
+    }
+    files.sort_by(|a, b| a.1.cmp(&b.1));
+    files.dedup_by(|a, b| a.1 == b.1);
+
+    let is_unknown = base.files.is_empty() && base.details.columns.is_empty() && base.partition_columns.is_empty();
+    if let (true, Some((None, first, _))) = (is_unknown, files.iter().find(|(own, ..)| own.is_none())) {
+        let nothing_yet = |(name, _)| Column { name, data_type: String::new(), nullable: true };
+        next.partition_columns = partition_values(first).into_iter().map(nothing_yet).collect();
+    }
+    let mut found = Vec::with_capacity(files.len());
+    for (own, path, object) in files {
+        let partition = match own {
+            Some(values) => values,
+            None => values_of(&next, &path)?,
+        };
+        found.push(Found { path, object, partition });
+    }
+    type_partitions(&mut next, &found)?;
+    // What was placed by hand stays; what lies where its values say is there when a file is.
+    next.details.partitions.retain(|placed| placed.folder.is_some());
+    take_in(place, base, next, found, Others::Gone).await
+}
+
+/// The next version of a table: as it is, and with the files of one more folder, which all have these partition values.
+///
+/// # Errors
+/// As [`survey`].
+pub(crate) async fn survey_folder(
+    place: &Location,
+    base: &TableVersion,
+    folder: &str,
+    values: &[Option<String>],
+) -> Result<TableVersion> {
+    let mut found = Vec::new();
+    for object in place.child(folder).list().await? {
+        let path = place.name_of(&object.location);
+        let inside = path.strip_prefix(folder).map_or(path.as_str(), |rest| rest.trim_start_matches('/'));
+        if is_parquet(base, inside, &path, object.size)? {
+            found.push(Found { path, object, partition: values.to_vec() });
+        }
+    }
+    let mut next = base.clone();
+    type_partitions(&mut next, &found)?;
+    take_in(place, base, next, found, Others::Stay).await
+}
+
+fn is_parquet(table: &TableVersion, inside: &str, path: &str, size: u64) -> Result<bool> {
+    match FileKind::of(inside, size) {
+        FileKind::Parquet => Ok(true),
+        FileKind::Other => Ok(false),
+        FileKind::PartitionThatIsAFile => Err(Error::Definition {
+            subject: format!("table `{}`", table.table),
+            reason: format!("`{path}` is a file, and a partition is a folder of files; move it into a folder, or remove it"),
+        }),
+    }
+}
+
+/// The partition values of a file that lies where Hive puts it.
+fn values_of(table: &TableVersion, path: &str) -> Result<Vec<Option<String>>> {
+    let values = partition_values(path);
+    let columns = || table.partition_columns.iter().map(|column| &column.name);
+    if values.iter().map(|(name, _)| name).eq(columns()) {
+        return Ok(values.into_iter().map(|(_, value)| value).collect());
+    }
+    let listed = |names: Vec<&String>| names.into_iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    Err(Error::Definition {
+        subject: format!("table `{}`", table.table),
+        reason: format!(
+            "file `{path}` is not partitioned by ({}) as the table is, but by ({}); move it, or register it as another table",
+            listed(columns().collect()),
+            listed(values.iter().map(|(name, _)| name).collect()),
+        ),
+    })
+}
+
+/// Infers the types of partition columns that have none yet, and holds the values against those that have one.
+fn type_partitions(next: &mut TableVersion, found: &[Found]) -> Result<()> {
+    for (i, column) in next.partition_columns.iter_mut().enumerate() {
+        if column.data_type.is_empty() {
+            let values = found.iter().filter_map(|file| file.partition[i].as_deref());
+            *column = Column::from_field(&Field::new(&column.name, inferred_type(values), true));
+            continue;
+        }
+        let field = column.to_field()?;
+        let mut fits = HashMap::new();
+        for file in found {
+            let value = file.partition[i].as_deref();
+            if !*fits.entry(value).or_insert_with(|| typed_value(value, field.data_type()).is_some()) {
+                return Err(Error::ColumnType {
+                    place: format!("file `{}`", file.path),
+                    column: column.name.clone(),
+                    found: format!("`{}`", value.unwrap_or_default()),
+                    needed: format!(
+                        "partitions of table `{}` hold {}; rename the folder, or remove it",
+                        next.table, column.data_type
+                    ),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What becomes of the files of a version that are not among those found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Others {
+    Gone,
+    Stay,
+}
+
+async fn take_in(
+    place: &Location,
+    base: &TableVersion,
+    mut next: TableVersion,
+    found: Vec<Found>,
+    others: Others,
+) -> Result<TableVersion> {
+    let known: HashMap<&str, &FileEntry> = base.files.iter().map(|file| (file.path.as_str(), file)).collect();
+    let mut files = Vec::with_capacity(found.len());
+    let mut unread = Vec::new();
+    for file in found {
+        let same = |entry: &&&FileEntry| {
+            entry.identity.size == file.object.size && entry.identity.e_tag.is_some() && entry.identity.e_tag == file.object.e_tag
+        };
+        match known.get(file.path.as_str()).filter(same) {
+            Some(entry) => files.push(FileEntry { partition: file.partition, ..(*entry).clone() }),
+            None => unread.push(file),
+        }
+    }
+    if others == Others::Stay {
+        let taken: std::collections::HashSet<&str> =
+            files.iter().map(|file| file.path.as_str()).chain(unread.iter().map(|file| file.path.as_str())).collect();
+        let rest: Vec<_> = base.files.iter().filter(|file| !taken.contains(file.path.as_str())).cloned().collect();
+        files.extend(rest);
+    }
+    let read = inspect(place, unread.iter().map(|file| file.object.clone()).collect()).await?;
+    let schemas: Vec<(&str, &Schema)> =
+        unread.iter().zip(&read).map(|(file, read)| (file.path.as_str(), read.footer.schema().as_ref())).collect();
+    let kept = if files.is_empty() { Kept::None } else { Kept::Some };
+    next.columns = match base.details.columns.is_empty() {
+        true => inferred_columns(base, kept, &schemas)?,
+        false => declared_columns(base, &mut next.details.columns, kept, &schemas)?,
+    };
+    for (file, Inspected { footer, identity }) in unread.into_iter().zip(read) {
+        let facts = file_facts(&place.child(&file.path).to_string(), &footer, &next.declared)?;
+        let Found { path, partition, .. } = file;
         files.push(FileEntry {
             path,
             identity,
@@ -79,44 +202,133 @@ pub(crate) async fn discover(table: TableName, place: &Location, declared: FactT
             partition,
             event: facts.event,
             known: facts.known,
-            loads,
-            full_at,
+            loads: Vec::new(),
+            full_at: None,
         });
     }
-    declared.check(&format!("table `{table}`"), &schema)?;
-    if let Some(column) = partition_names.iter().find(|column| schema.column_with_name(column).is_some()) {
-        return Err(Error::Definition {
-            subject: format!("table `{table}`"),
-            reason: format!(
-                "`{column}` is a partition column and a column of the files too; a column must come from one of them"
-            ),
-        });
+    if !(next.columns.is_empty() && files.is_empty()) {
+        next.declared.check(&format!("table `{}`", next.table), Column::schema(&next.columns)?.as_ref())?;
     }
-    let partition_columns = partition_names
-        .iter()
-        .enumerate()
-        .map(|(i, name)| {
-            let all_integers = files.iter().all(|f| f.partition[i].as_ref().is_none_or(|v| v.parse::<i32>().is_ok()));
-            let data_type = if all_integers { DataType::Int32 } else { DataType::Utf8 };
-            Column::from_field(&Field::new(name, data_type, true))
-        })
-        .collect();
-    Ok(TableVersion {
-        format: FORMAT,
-        table,
-        version: 1,
-        location: TableLocation::External(place.to_string()),
-        declared,
-        columns: schema.fields().iter().map(|field| Column::from_field(field)).collect(),
-        partition_columns,
-        files,
-        loads: Vec::new(),
-        expectations: Vec::new(),
-    })
+    if let Some(both) = next.partition_columns.iter().find(|own| next.columns.iter().any(|column| column.name == own.name)) {
+        let reason =
+            format!("`{}` is a partition column and a column of the files too; a column must come from one of them", both.name);
+        return Err(Error::Definition { subject: format!("table `{}`", next.table), reason });
+    }
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    next.files = files;
+    Ok(next)
+}
+
+/// Are there files that are as they were, and hold the table to its columns?
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    Some,
+    None,
+}
+
+/// The columns of all files together; those that some files lack are nullable.
+fn inferred_columns(base: &TableVersion, kept: Kept, schemas: &[(&str, &Schema)]) -> Result<Vec<Column>> {
+    let mut schema = match kept {
+        Kept::Some => base.file_schema()?.as_ref().clone(),
+        Kept::None if schemas.is_empty() => return Ok(base.columns.clone()),
+        Kept::None => Schema::empty(),
+    };
+    for (path, found) in schemas {
+        if schema == **found {
+            continue;
+        }
+        schema = unify(&format!("file `{path}`"), &schema, found)?;
+    }
+    Ok(schema.fields().iter().map(|field| Column::from_field(field)).collect())
+}
+
+/// The declared columns with the names and Arrow types that the files give them.
+fn declared_columns(
+    base: &TableVersion,
+    declared: &mut [DeclaredColumn],
+    kept: Kept,
+    schemas: &[(&str, &Schema)],
+) -> Result<Vec<Column>> {
+    let as_bigint = base.details.timestamps_as_bigint();
+    let mut columns = Vec::with_capacity(declared.len());
+    for (i, own) in declared.iter_mut().enumerate() {
+        let hive_type = own.hive_type()?;
+        let known = base.columns.get(i).filter(|_| kept == Kept::Some && own.is_found).map(Column::to_field).transpose()?;
+        // A file that was read before lacks a column that none has told.
+        let mut nullable = kept == Kept::Some && known.is_none();
+        let mut resolved = known;
+        for (path, schema) in schemas {
+            let place = || format!("file `{path}`");
+            let Some(field) = column_of(schema, &own.name, &place())? else {
+                nullable = true;
+                continue;
+            };
+            let mismatch = |needed: String| Error::ColumnType {
+                place: place(),
+                column: field.name().clone(),
+                found: field.data_type().to_string(),
+                needed,
+            };
+            let is_hidden_timestamp =
+                as_bigint && hive_type == HiveType::BigInt && matches!(field.data_type(), DataType::Timestamp(..));
+            if !hive_type.accepts(field.data_type()) && !is_hidden_timestamp {
+                return Err(mismatch(format!("it is declared as {hive_type}; declare what the file holds, or rewrite the file")));
+            }
+            resolved = Some(match resolved {
+                None => field.clone(),
+                Some(known) if known.name() != field.name() => {
+                    return Err(Error::Definition {
+                        subject: format!("table `{}`", base.table),
+                        reason: format!(
+                            "{} spells a column `{}` that other files spell `{}`; files of one table must agree",
+                            place(),
+                            field.name(),
+                            known.name()
+                        ),
+                    });
+                }
+                Some(known) if known.data_type() != field.data_type() => {
+                    return Err(mismatch(format!("other files hold {}; files of one table must agree", known.data_type())));
+                }
+                Some(known) => {
+                    let nullable = known.is_nullable() || field.is_nullable();
+                    known.with_nullable(nullable)
+                }
+            });
+        }
+        own.is_found = resolved.is_some();
+        let field = resolved.unwrap_or_else(|| Field::new(&own.name, unfound_type(&hive_type, base), true));
+        columns.push(Column { nullable: nullable || field.is_nullable(), ..Column::from_field(&field) });
+    }
+    Ok(columns)
+}
+
+/// The type of a column that no file has told yet. Times are instants unless the table says whose clock wrote them.
+fn unfound_type(hive_type: &HiveType, table: &TableVersion) -> DataType {
+    match hive_type {
+        HiveType::Timestamp if table.declared.zone.is_none() => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        other => other.to_arrow(),
+    }
+}
+
+/// The column of a file that a declared name means: the one that is spelled so, else the only one that differs in case alone.
+fn column_of<'a>(schema: &'a Schema, name: &str, place: &str) -> Result<Option<&'a Field>> {
+    if let Some((_, field)) = schema.column_with_name(name) {
+        return Ok(Some(field));
+    }
+    let lower = name.to_lowercase();
+    let mut alike = schema.fields().iter().filter(|field| field.name().to_lowercase() == lower);
+    match (alike.next(), alike.next()) {
+        (Some(a), Some(b)) => Err(Error::Definition {
+            subject: format!("column `{name}`"),
+            reason: format!("{place} has `{}` and `{}`; write the one that is meant in backquotes", a.name(), b.name()),
+        }),
+        (found, _) => Ok(found.map(AsRef::as_ref)),
+    }
 }
 
 /// The columns of both schemas, those of `a` first; a column that one of them lacks is nullable.
-pub(crate) fn unify(place: &str, a: &Schema, b: &Schema) -> Result<Schema> {
+fn unify(place: &str, a: &Schema, b: &Schema) -> Result<Schema> {
     let mut fields: Vec<Field> = Vec::new();
     for field in a.fields() {
         let nullable = field.is_nullable() || b.column_with_name(field.name()).is_none_or(|(_, other)| other.is_nullable());
@@ -140,65 +352,4 @@ pub(crate) fn unify(place: &str, a: &Schema, b: &Schema) -> Result<Schema> {
         }
     }
     Ok(Schema::new(fields))
-}
-
-/// Schema, rows and time bounds from a footer.
-pub(crate) fn file_facts(shown: &str, footer: &ArrowReaderMetadata, declared: &FactTable) -> Result<FileFacts> {
-    let bounds = |column: &TimeColumn| -> Result<Option<Bounds>> {
-        refuse_int96(shown, footer, &column.name)?;
-        declared.scale(&format!("file `{shown}`"), column, footer.schema())?;
-        Ok(time_bounds(footer.metadata(), footer.schema(), &column.name))
-    };
-    let mut columns = declared.time_columns();
-    let event = columns.next().map(bounds).transpose()?.flatten();
-    let known = columns.next().map(bounds).transpose()?.flatten();
-    let rows = footer.metadata().file_metadata().num_rows();
-    Ok(FileFacts { schema: footer.schema().clone(), rows: u64::try_from(rows).unwrap_or(0), event, known })
-}
-
-/// Refuses times stored as INT96: as nanoseconds, which is how they are read, years beyond 2262 wrap into the past, and a
-/// fact would become visible early.
-pub(crate) fn refuse_int96(shown: &str, footer: &ArrowReaderMetadata, column: &str) -> Result<()> {
-    let parquet = footer.metadata().file_metadata().schema_descr();
-    let stored = parquet.columns().iter().find(|c| c.path().parts() == [column]);
-    if stored.is_none_or(|c| c.physical_type() != parquet::basic::Type::INT96) {
-        return Ok(());
-    }
-    Err(Error::ColumnType {
-        place: format!("file `{shown}`"),
-        column: column.into(),
-        found: "INT96".into(),
-        needed: "years beyond 2262 would wrap into the past; write the times as TIMESTAMP_MICROS".into(),
-    })
-}
-
-/// The bounds of a time column over all row groups; `None` when one of them does not tell.
-fn time_bounds(footer: &ParquetMetaData, schema: &Schema, column: &str) -> Option<Bounds> {
-    use arrow::{array::AsArray, compute, datatypes::Int64Type};
-    let converter = StatisticsConverter::try_new(column, schema, footer.file_metadata().schema_descr()).ok()?;
-    let as_integers = |array: arrow::array::ArrayRef| {
-        let array = match array.data_type() {
-            DataType::Date32 => compute::cast(&compute::cast(&array, &DataType::Int32).ok()?, &DataType::Int64),
-            _ => compute::cast(&array, &DataType::Int64),
-        };
-        array.ok().map(|a| a.as_primitive::<Int64Type>().clone())
-    };
-    let groups = footer.row_groups();
-    let mins = as_integers(converter.row_group_mins(groups).ok()?)?;
-    let maxes = as_integers(converter.row_group_maxes(groups).ok()?)?;
-    let nulls = converter.row_group_null_counts(groups).ok()?;
-    let mut bounds: Option<Bounds> = None;
-    let mut null_count = 0;
-    for (group, meta) in groups.iter().enumerate() {
-        let nulls_here = nulls.is_valid(group).then(|| nulls.value(group))?;
-        null_count += nulls_here;
-        if nulls_here == u64::try_from(meta.num_rows()).ok()? {
-            continue;
-        }
-        let (min, max) = (mins.is_valid(group).then(|| mins.value(group))?, maxes.is_valid(group).then(|| maxes.value(group))?);
-        bounds =
-            Some(bounds.map_or(Bounds { min, max, nulls: 0 }, |b| Bounds { min: b.min.min(min), max: b.max.max(max), nulls: 0 }));
-    }
-    // A file without any time is a file without bounds that are worth anything: empty, and never visible.
-    Some(Bounds { nulls: null_count, ..bounds.unwrap_or(Bounds { min: i64::MAX, max: i64::MIN, nulls: 0 }) })
 }

@@ -1,6 +1,9 @@
 //! The Hive layout: `column=value` folders between a table and its files.
 //! A folder's name tells where a file was put, never which times it holds: that comes from statistics.
 
+use arrow::datatypes::DataType;
+use datafusion::common::ScalarValue;
+
 /// The name under which Hive files rows whose partition value is NULL.
 const HIVE_NULL: &str = "__HIVE_DEFAULT_PARTITION__";
 
@@ -13,10 +16,86 @@ pub(crate) fn partition_values(name: &str) -> Vec<(String, Option<String>)> {
     pairs.map(|(column, value)| (decoded(column).to_lowercase(), (value != HIVE_NULL).then(|| decoded(value)))).collect()
 }
 
+/// The folders of a partition as Hive writes them: `year=2014/zone=a%2Fb`.
+pub(crate) fn partition_name<'a>(columns: impl IntoIterator<Item = &'a str>, values: &[Option<String>]) -> String {
+    let folder = |(column, value): (&str, &Option<String>)| match value.as_deref() {
+        None | Some("") => format!("{}={HIVE_NULL}", encoded(column)),
+        Some(value) => format!("{}={}", encoded(column), encoded(value)),
+    };
+    columns.into_iter().zip(values).map(folder).collect::<Vec<_>>().join("/")
+}
+
+/// What a file's name says about whether it holds facts of a Hive table.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum FileKind {
+    /// A Parquet file, by its extension or by having none, as Hive and Athena write them.
+    Parquet,
+    /// A file where a folder of a partition should be.
+    PartitionThatIsAFile,
+    /// A marker, a log, an unfinished or an unrelated file.
+    Other,
+}
+
+impl FileKind {
+    /// Of a file with this name relative to the table.
+    pub(crate) fn of(name: &str, size: u64) -> Self {
+        let file = name.rsplit('/').next().unwrap_or(name);
+        let lower = file.to_lowercase();
+        if is_hidden(name) {
+            FileKind::Other
+        } else if [".parquet", ".parq", ".pq"].iter().any(|extension| lower.ends_with(extension)) {
+            FileKind::Parquet
+        } else if file.contains('.') || size == 0 {
+            // Empty objects without an extension mark folders in object stores.
+            FileKind::Other
+        } else if file.contains('=') {
+            FileKind::PartitionThatIsAFile
+        } else {
+            FileKind::Parquet
+        }
+    }
+}
+
 /// Is this file of a table none of its facts? Other writers keep markers, logs and unfinished files in files and folders
 /// whose names start with `.` or `_`.
 pub(crate) fn is_hidden(name: &str) -> bool {
     name.split('/').any(|part| part.starts_with('.') || part.starts_with('_') && !part.contains('='))
+}
+
+/// The type that holds all of these partition values: `int`, else `bigint`, `date`, text. Of NULLs alone it is `int`.
+pub(crate) fn inferred_type<'a>(values: impl Iterator<Item = &'a str> + Clone) -> DataType {
+    let is_number = |v: &str| v.strip_prefix('-').unwrap_or(v).bytes().all(|b| b.is_ascii_digit());
+    let is_date = |v: &str| v.len() == 10 && v.parse::<chrono::NaiveDate>().is_ok();
+    if values.clone().all(|v| is_number(v) && v.parse::<i32>().is_ok()) {
+        DataType::Int32
+    } else if values.clone().all(|v| is_number(v) && v.parse::<i64>().is_ok()) {
+        DataType::Int64
+    } else if values.clone().all(is_date) {
+        DataType::Date32
+    } else {
+        DataType::Utf8
+    }
+}
+
+/// A partition value as a value of its column's type; `None` when it is none.
+pub(crate) fn typed_value(value: Option<&str>, data_type: &DataType) -> Option<ScalarValue> {
+    match (value, data_type) {
+        (None, _) => ScalarValue::try_from(data_type).ok(),
+        (Some(value), DataType::Utf8) => Some(ScalarValue::from(value)),
+        (Some(value), _) => ScalarValue::try_from_string(value.into(), data_type).ok().filter(|typed| !typed.is_null()),
+    }
+}
+
+/// Escapes what Hive escapes in a folder's name.
+fn encoded(text: &str) -> String {
+    let mut name = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_ascii_control() || "\"#%'*/:=?\\{[]^".contains(c) {
+            true => name += &format!("%{:02X}", u32::from(c)),
+            false => name.push(c),
+        }
+    }
+    name
 }
 
 fn decoded(text: &str) -> String {
@@ -52,5 +131,46 @@ mod tests {
         let expected: Vec<_> = expected.map(|(c, v)| (c.to_owned(), v.map(str::to_owned))).into();
         assert_eq!(values, expected);
         assert!(partition_values("file.parquet").is_empty());
+    }
+
+    #[test]
+    fn a_partition_is_named_as_it_is_read() {
+        let values = ["7", "a/b=c%20 \u{e9}", "'"].map(|v| Some(v.to_owned()));
+        let name = partition_name(["year", "zone", "q"], &values);
+        assert_eq!(name, "year=7/zone=a%2Fb%3Dc%2520 \u{e9}/q=%27");
+        let read: Vec<_> = partition_values(&format!("{name}/f.parquet")).into_iter().map(|(_, value)| value).collect();
+        assert_eq!(read, values);
+        assert_eq!(partition_name(["x"], &[None]), "x=__HIVE_DEFAULT_PARTITION__");
+    }
+
+    #[test]
+    fn types_are_inferred_from_all_values() {
+        let of = |values: &[&str]| inferred_type(values.iter().copied());
+        assert_eq!(of(&["01", "12", "-3"]), DataType::Int32);
+        assert_eq!(of(&["20140101000000", "1"]), DataType::Int64);
+        assert_eq!(of(&["2014-01-31", "2015-02-01"]), DataType::Date32);
+        assert_eq!(of(&["2014-02-31"]), DataType::Utf8);
+        assert_eq!(of(&["1", "x"]), DataType::Utf8);
+        assert_eq!(of(&[""]), DataType::Utf8);
+        assert_eq!(typed_value(Some("01"), &DataType::Int32), Some(ScalarValue::Int32(Some(1))));
+        assert_eq!(typed_value(Some("x"), &DataType::Int32), None);
+    }
+
+    #[test]
+    fn files_are_told_apart_by_their_names() {
+        for (name, size, kind) in [
+            ("month=1/a.parquet", 0, FileKind::Parquet),
+            ("month=1/000000_0", 9, FileKind::Parquet),
+            ("month=1/A.PARQUET", 9, FileKind::Parquet),
+            ("month=1/a=b.parquet", 9, FileKind::Parquet),
+            ("month=1", 9, FileKind::PartitionThatIsAFile),
+            ("month=1", 0, FileKind::Other),
+            ("month=1/_SUCCESS", 9, FileKind::Other),
+            ("_temporary/a.parquet", 9, FileKind::Other),
+            ("month=1/.a.parquet.crc", 9, FileKind::Other),
+            ("month=1/readme.txt", 9, FileKind::Other),
+        ] {
+            assert_eq!(FileKind::of(name, size), kind, "{name}");
+        }
     }
 }

@@ -1,15 +1,25 @@
 //! The catalog: which fact tables exist, what their times mean, and which files each version of them holds.
 //! It reads no rows; a version, once published, never changes.
 
+mod databases;
+mod details;
 mod discover;
+mod footer;
 mod hive;
+mod hive_type;
+mod repair;
 mod spec;
 mod version;
 mod versions;
 
-pub(crate) use discover::{discover, file_facts, refuse_int96};
-pub(crate) use hive::{is_hidden, partition_path};
+pub(crate) use details::{DeclaredColumn, Details, TIMESTAMPS};
+pub(crate) use footer::file_facts;
+pub(crate) use hive::{is_hidden, partition_path, typed_value};
+pub use hive_type::HiveType;
+pub use repair::{Changes, RepairReport};
+pub(crate) use repair::{IfTaken, NewPartition, add_partitions, drop_partitions, partitions_like, register, repair};
 pub use spec::{FactTable, KnownAt, TimeColumn};
-pub(crate) use version::FORMAT;
-pub use version::{Bounds, Column, FileEntry, LoadRecord, LoadedSource, Partition, TableLocation, TableVersion};
+pub use version::{Bounds, Column, FileEntry, LoadRecord, LoadedSource, Partition, Rename, TableLocation, TableVersion};
+pub(crate) use version::{FORMAT, SourceColumn, SourceSchema};
 pub(crate) use versions::Catalog;
+pub use versions::{Change, VersionInfo, VersionState};

@@ -163,6 +163,11 @@ impl FactTable {
         std::iter::once(&self.event_time).chain(known)
     }
 
+    /// Every column that the declaration names, the event time first.
+    pub(crate) fn named_columns(&self) -> impl Iterator<Item = &String> {
+        self.time_columns().map(|column| &column.name).chain(&self.keys).chain(&self.tie_break).chain(&self.identity)
+    }
+
     /// Checks the declaration against a schema.
     pub(crate) fn check(&self, place: &str, schema: &Schema) -> Result<()> {
         if let KnownAt::DelayMicros(delay) = self.known_at

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
-use super::FactTable;
+use super::{FactTable, details::Details, hive::partition_name};
 use crate::{
     error::{Error, Result},
     ingest::{Expect, Month},
@@ -33,6 +33,41 @@ pub struct TableVersion {
     pub(crate) loads: Vec<LoadRecord>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) expectations: Vec<Expect>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) renames: Vec<Rename>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) newest_source: Option<SourceSchema>,
+    #[serde(default, skip_serializing_if = "Details::is_empty")]
+    pub(crate) details: Details,
+}
+
+/// A column of source files that has another name in the table, for every load into it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rename {
+    /// What a source file calls it.
+    pub from: String,
+    /// What the table calls it.
+    pub to: String,
+}
+
+/// The columns of a source file, to tell what the next one changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SourceSchema {
+    pub(crate) columns: Vec<SourceColumn>,
+    /// Does the order of the columns mean anything in the file's format?
+    pub(crate) is_ordered: bool,
+}
+
+/// A column of a source file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SourceColumn {
+    /// What the file calls it.
+    pub(crate) found: String,
+    /// What the table calls it.
+    pub(crate) name: String,
+    /// The file's own type, or the one that was inferred.
+    #[serde(rename = "type")]
+    pub(crate) data_type: String,
 }
 
 /// Where a table's files lie.
@@ -133,7 +168,7 @@ pub struct LoadedSource {
 /// A partition of a table version, as `partitions` lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Partition {
-    /// Folder below the table: `year=2014/month=11`.
+    /// The partition as Hive names its folder: `year=2014/month=11`.
     pub path: String,
     /// Files in it.
     pub files: usize,
@@ -164,6 +199,25 @@ impl Column {
 }
 
 impl TableVersion {
+    /// A table before its first file.
+    pub(crate) fn empty(table: TableName, location: TableLocation, declared: FactTable, partition_columns: Vec<Column>) -> Self {
+        Self {
+            format: FORMAT,
+            table,
+            version: 1,
+            location,
+            declared,
+            columns: Vec::new(),
+            partition_columns,
+            files: Vec::new(),
+            loads: Vec::new(),
+            expectations: Vec::new(),
+            renames: Vec::new(),
+            newest_source: None,
+            details: Details::default(),
+        }
+    }
+
     /// The table's name.
     pub fn table(&self) -> &TableName {
         &self.table
@@ -204,6 +258,11 @@ impl TableVersion {
         &self.expectations
     }
 
+    /// The columns of source files that have another name in the table, as its loads declared them.
+    pub fn renames(&self) -> &[Rename] {
+        &self.renames
+    }
+
     /// Where the files lie.
     pub fn location(&self) -> &TableLocation {
         &self.location
@@ -222,15 +281,19 @@ impl TableVersion {
         Column::schema(&self.columns)
     }
 
-    /// The partitions, in the order of their files.
+    /// The partitions, in the order of time; those of which no time is known come last, in the order of their names.
     pub fn partitions(&self) -> Vec<Partition> {
         let scale = self.event_scale().ok();
-        let mut found: BTreeMap<(usize, &str), Partition> = BTreeMap::new();
+        let mut found: BTreeMap<(usize, String), Partition> = BTreeMap::new();
+        for values in self.details.partitions.iter().map(|placed| &placed.values) {
+            let path = self.partition_name(values);
+            found.insert((path.len(), path.clone()), Partition { path, files: 0, rows: 0, bytes: 0, event_times: None });
+        }
         for file in &self.files {
-            let path = file.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+            let path = self.partition_name(&file.partition);
             // Months are numbers: 2 comes before 10, which the length of the path decides.
-            let entry = found.entry((path.len(), path)).or_insert_with(|| Partition {
-                path: path.into(),
+            let entry = found.entry((path.len(), path.clone())).or_insert_with(|| Partition {
+                path,
                 files: 0,
                 rows: 0,
                 bytes: 0,
@@ -248,8 +311,13 @@ impl TableVersion {
             }
         }
         let mut partitions: Vec<_> = found.into_values().collect();
-        partitions.sort_by_key(|p| (p.event_times.is_none(), p.event_times, p.path.clone()));
+        partitions.sort_by_key(|p| (p.event_times.is_none(), p.event_times));
         partitions
+    }
+
+    /// The partition with these values as Hive names its folder, wherever it lies: `year=2014/month=11`.
+    pub(crate) fn partition_name(&self, values: &[Option<String>]) -> String {
+        partition_name(self.partition_columns.iter().map(|column| column.name.as_str()), values)
     }
 
     pub(crate) fn event_scale(&self) -> Result<TimeScale> {
@@ -277,14 +345,16 @@ impl fmt::Display for TableVersion {
         let role = |name: &str| {
             let mut roles = Vec::new();
             if name == self.declared.event_column() {
-                roles.push("event time");
+                roles.push("event time".to_owned());
             }
             if Some(name) == self.declared.known_column() {
-                roles.push("known at");
+                roles.push("known at".to_owned());
             }
             if self.declared.keys.iter().any(|key| key == name) {
-                roles.push("key");
+                roles.push("key".to_owned());
             }
+            let old_names = self.renames.iter().filter(|rename| rename.to == name);
+            roles.extend(old_names.map(|rename| format!("from `{}`", rename.from)));
             roles.join(", ")
         };
         for column in &self.columns {

@@ -1,21 +1,73 @@
 //! Where table versions are published: one small file a version, each put-if-absent.
 //! Two writers never lose an update: the later one sees the other's version and applies its change again.
 //!
-//! `catalog/<database>/<table>/v0000000001.json`
+//! `catalog/<database>/<table>/v0000000001.json`. A dropped table's last version is a tombstone under the next number, so
+//! that dropping competes with every other change for one name; what is made under the table's name later goes on counting.
+
+use futures::{StreamExt, TryStreamExt, stream};
+use serde::{Deserialize, Serialize};
 
 use super::{TableVersion, version::FORMAT};
 use crate::{
     error::{Error, Result},
     name::TableName,
     storage::{Location, Published},
+    time::AsOf,
 };
 
-const ATTEMPTS: u32 = 20;
+pub(super) const ATTEMPTS: u32 = 20;
+/// A tombstone holds a name and three numbers; what is larger is none, and need not be read to know.
+const TOMBSTONE_BYTES: u64 = 1024;
+const READS_AT_ONCE: usize = 16;
 
 /// The catalog of a store.
 #[derive(Debug, Clone)]
 pub(crate) struct Catalog {
-    root: Location,
+    pub(super) root: Location,
+}
+
+/// A version of a table as [`FeatureStore::versions`](crate::FeatureStore::versions) lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VersionInfo {
+    /// The number, counting from 1.
+    pub version: u64,
+    /// Whether there is a table in it.
+    pub state: VersionState,
+    /// When it was published, by the store's clock.
+    pub published_at: AsOf,
+}
+
+/// Whether there is a table in a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VersionState {
+    /// A table with these files; it can be read for good.
+    Table,
+    /// The table was dropped here.
+    Dropped,
+}
+
+/// What became of a request to make or remove something that may be there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It was done.
+    Done,
+    /// There was nothing to do: it was there, or not there, already.
+    Nothing,
+}
+
+/// The end of a table under its name.
+#[derive(Serialize, Deserialize)]
+struct Tombstone {
+    format: u32,
+    table: TableName,
+    version: u64,
+    dropped: bool,
+}
+
+/// What a version's file holds.
+enum Entry {
+    Table(Box<TableVersion>),
+    Dropped,
 }
 
 impl Catalog {
@@ -25,41 +77,93 @@ impl Catalog {
 
     /// All tables, in the order of their names.
     pub(crate) async fn tables(&self) -> Result<Vec<TableName>> {
-        let mut names = Vec::new();
+        // Sorted by path: of one table, the newest version comes last.
+        let mut newest: Vec<(TableName, String, u64)> = Vec::new();
         for object in self.root.list().await? {
-            let name = self.root.name_of(&object.location);
-            if let [database, table, _] = name.split('/').collect::<Vec<_>>()[..]
+            let path = self.root.name_of(&object.location);
+            if let [database, table, file] = path.split('/').collect::<Vec<_>>()[..]
+                && number_of(file).is_some()
                 && let Ok(name) = format!("{database}.{table}").parse()
             {
-                names.push(name);
+                newest.pop_if(|(known, ..)| *known == name);
+                newest.push((name, path, object.size));
             }
         }
-        names.dedup();
+        let checked = stream::iter(newest.into_iter().map(|(name, path, size)| async move {
+            let is_live = size > TOMBSTONE_BYTES || matches!(self.read(&self.root, &path).await?, Entry::Table(_));
+            Ok::<_, Error>(is_live.then_some(name))
+        }));
+        let checked: Vec<Option<TableName>> = checked.buffered(READS_AT_ONCE).try_collect().await?;
+        let mut names: Vec<TableName> = checked.into_iter().flatten().collect();
+        names.sort();
         Ok(names)
     }
 
-    /// The newest version of a table, or `None`.
+    /// The newest version of a table, or `None` when there is no such table.
     pub(crate) async fn find(&self, table: &TableName) -> Result<Option<TableVersion>> {
+        Ok(self.newest(table).await?.1)
+    }
+
+    /// The newest number under a table's name, 0 when it never existed, and the table if it was not dropped there.
+    async fn newest(&self, table: &TableName) -> Result<(u64, Option<TableVersion>)> {
         let folder = self.folder(table);
         let names = folder.list().await?.into_iter().map(|object| folder.name_of(&object.location));
-        let Some(newest) = names.filter(|name| number_of(name).is_some()).max() else { return Ok(None) };
-        let path = format!("{folder}/{newest}");
-        let bytes = folder.get(&newest).await?.ok_or_else(|| Error::Corrupt {
-            path: path.clone(),
-            reason: "it vanished while it was read; list the table again".into(),
-        })?;
-        parse(&path, &bytes).map(Some)
+        let Some((number, newest)) = names.filter_map(|name| Some((number_of(&name)?, name))).max() else { return Ok((0, None)) };
+        match self.read(&folder, &newest).await? {
+            Entry::Table(version) => Ok((number, Some(*version))),
+            Entry::Dropped => Ok((number, None)),
+        }
     }
 
     /// The newest version of a table.
     pub(crate) async fn latest(&self, table: &TableName) -> Result<TableVersion> {
         match self.find(table).await? {
             Some(version) => Ok(version),
-            None => {
-                let known = self.tables().await?.iter().map(ToString::to_string).collect();
-                Err(Error::UnknownTable { table: table.to_string(), known })
-            }
+            None => Err(self.unknown(table).await?),
         }
+    }
+
+    async fn unknown(&self, table: &TableName) -> Result<Error> {
+        let known = self.tables().await?.iter().map(ToString::to_string).collect();
+        Ok(Error::UnknownTable { table: table.to_string(), known })
+    }
+
+    /// This version of a table, also of one that was dropped since.
+    pub(crate) async fn at(&self, table: &TableName, version: u64) -> Result<TableVersion> {
+        let (folder, name) = (self.folder(table), file_name(version));
+        let reason = match folder.head(&name).await? {
+            Some(_) => match self.read(&folder, &name).await? {
+                Entry::Table(version) => return Ok(*version),
+                Entry::Dropped => format!("version {version} is where it was dropped; ask for an earlier one"),
+            },
+            None => match self.versions(table).await?.last() {
+                Some(last) => format!("there is no version {version}; the versions are 1 to {}", last.version),
+                None => return Err(self.unknown(table).await?),
+            },
+        };
+        Err(Error::Definition { subject: format!("table `{table}`"), reason })
+    }
+
+    /// All versions under a table's name, the oldest first.
+    pub(crate) async fn versions(&self, table: &TableName) -> Result<Vec<VersionInfo>> {
+        let folder = self.folder(table);
+        let listed = folder.list().await?;
+        let numbered = listed.into_iter().filter_map(|object| {
+            let name = folder.name_of(&object.location);
+            Some((number_of(&name)?, name, object))
+        });
+        let infos = stream::iter(numbered.map(|(version, name, object)| {
+            let folder = &folder;
+            async move {
+                let is_table = object.size > TOMBSTONE_BYTES || matches!(self.read(folder, &name).await?, Entry::Table(_));
+                let state = if is_table { VersionState::Table } else { VersionState::Dropped };
+                let published_at = AsOf::from_micros(object.last_modified.timestamp_micros());
+                Ok::<_, Error>(VersionInfo { version, state, published_at })
+            }
+        }));
+        let mut infos: Vec<VersionInfo> = infos.buffered(READS_AT_ONCE).try_collect().await?;
+        infos.sort_by_key(|info| info.version);
+        Ok(infos)
     }
 
     /// Publishes what `change` makes of the newest version; `None` means that there is nothing to change.
@@ -71,20 +175,56 @@ impl Catalog {
         change: impl Fn(Option<TableVersion>) -> Result<Option<TableVersion>>,
     ) -> Result<TableVersion> {
         for _ in 0..ATTEMPTS {
-            let current = self.find(table).await?;
-            let number = current.as_ref().map_or(0, |c| c.version) + 1;
-            let Some(mut next) = change(current.clone())? else {
-                return current.ok_or_else(|| Error::UnknownTable { table: table.to_string(), known: Vec::new() });
+            let (number, current) = self.newest(table).await?;
+            let Some(next) = change(current.clone())? else {
+                return match current {
+                    Some(current) => Ok(current),
+                    None => Err(self.unknown(table).await?),
+                };
             };
-            next.version = number;
-            next.files.sort_by(|a, b| a.path.cmp(&b.path));
-            let bytes = serde_json::to_vec_pretty(&next)
-                .map_err(|e| Error::Corrupt { path: table.to_string(), reason: e.to_string() })?;
-            if self.folder(table).put_if_absent(&format!("v{number:010}.json"), bytes).await? == Published::New {
-                return Ok(next);
+            if let Some(published) = self.publish(number, next).await? {
+                return Ok(published);
             }
         }
-        Err(Error::Contention { what: format!("table `{table}`"), attempts: ATTEMPTS })
+        Err(contention(table))
+    }
+
+    /// Publishes the version after `base`; `None` when another writer was faster.
+    pub(crate) async fn publish_after(&self, base: &TableVersion, next: TableVersion) -> Result<Option<TableVersion>> {
+        self.publish(base.version, next).await
+    }
+
+    async fn publish(&self, after: u64, mut next: TableVersion) -> Result<Option<TableVersion>> {
+        next.version = after + 1;
+        next.files.sort_by(|a, b| a.path.cmp(&b.path));
+        let bytes = to_json(&next.table, &next)?;
+        let published = self.folder(&next.table).put_if_absent(&file_name(next.version), bytes).await?;
+        Ok((published == Published::New).then_some(next))
+    }
+
+    /// Ends a table: one commit, which leaves its files and its earlier versions as they are.
+    pub(crate) async fn drop_table(&self, table: &TableName) -> Result<Change> {
+        for _ in 0..ATTEMPTS {
+            let (number, current) = self.newest(table).await?;
+            if current.is_none() {
+                return Ok(Change::Nothing);
+            }
+            let tombstone = Tombstone { format: FORMAT, table: table.clone(), version: number + 1, dropped: true };
+            let bytes = to_json(table, &tombstone)?;
+            if self.folder(table).put_if_absent(&file_name(number + 1), bytes).await? == Published::New {
+                return Ok(Change::Done);
+            }
+        }
+        Err(contention(table))
+    }
+
+    async fn read(&self, folder: &Location, name: &str) -> Result<Entry> {
+        let path = format!("{folder}/{name}");
+        let bytes = folder.get(name).await?.ok_or_else(|| Error::Corrupt {
+            path: path.clone(),
+            reason: "it vanished while it was read; list the table again".into(),
+        })?;
+        parse(&path, &bytes)
     }
 
     fn folder(&self, table: &TableName) -> Location {
@@ -92,18 +232,42 @@ impl Catalog {
     }
 }
 
-fn number_of(name: &str) -> Option<u64> {
+pub(super) fn contention(table: &TableName) -> Error {
+    Error::Contention { what: format!("table `{table}`"), attempts: ATTEMPTS }
+}
+
+pub(super) fn file_name(version: u64) -> String {
+    format!("v{version:010}.json")
+}
+
+pub(super) fn number_of(name: &str) -> Option<u64> {
     name.strip_prefix('v')?.strip_suffix(".json")?.parse().ok()
 }
 
-fn parse(path: &str, bytes: &[u8]) -> Result<TableVersion> {
+/// Compact: a table of ten thousand partitions is some megabytes.
+fn to_json(table: &TableName, value: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(|e| Error::Corrupt { path: table.to_string(), reason: e.to_string() })
+}
+
+fn parse(path: &str, bytes: &[u8]) -> Result<Entry> {
+    /// What every format has.
+    #[derive(Deserialize)]
+    struct Head {
+        #[serde(default)]
+        format: serde_json::Value,
+        #[serde(default)]
+        dropped: bool,
+    }
     let damaged = |e: serde_json::Error| Error::Corrupt {
         path: path.into(),
         reason: format!("{e}; restore the file from a copy of the root, or register the table again under another name"),
     };
-    let value: serde_json::Value = serde_json::from_slice(bytes).map_err(damaged)?;
-    if value["format"] != FORMAT {
-        return Err(Error::Format { path: path.into(), found: value["format"].to_string(), expected: FORMAT });
+    let head: Head = serde_json::from_slice(bytes).map_err(damaged)?;
+    if head.format != FORMAT {
+        return Err(Error::Format { path: path.into(), found: head.format.to_string(), expected: FORMAT });
     }
-    serde_json::from_value(value).map_err(damaged)
+    match head.dropped {
+        true => serde_json::from_slice::<Tombstone>(bytes).map_err(damaged).map(|_| Entry::Dropped),
+        false => serde_json::from_slice(bytes).map_err(damaged).map(|version| Entry::Table(Box::new(version))),
+    }
 }

@@ -4,17 +4,14 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, Int32Builder, Int64Array, RecordBatch},
+    array::{ArrayRef, AsArray, Int32Builder, Int64Array, RecordBatch},
     datatypes::{
         DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit as ArrowUnit, TimestampMicrosecondType, TimestampNanosecondType,
     },
 };
 
-use crate::{
-    catalog::FactTable,
-    error::{Error, Result},
-    time::{TimeScale, TimeUnit, Zone},
-};
+use super::{Ingest, rejects::Rejects, sources::Source};
+use crate::{catalog::FactTable, error::Result, time::Zone};
 
 /// Hidden columns that the sort needs and the files do not hold.
 pub(crate) const YEAR: &str = "__asof_year";
@@ -33,6 +30,15 @@ pub(crate) struct Target {
     pub(crate) sorted: SchemaRef,
     event: usize,
     zone: Zone,
+}
+
+/// What a reader of one source needs to know.
+pub(crate) struct Reading<'a> {
+    pub(crate) ingest: &'a Ingest,
+    pub(crate) source: &'a Source,
+    pub(crate) target: &'a Target,
+    pub(crate) rejects: &'a Rejects,
+    pub(crate) batch_rows: usize,
 }
 
 impl Target {
@@ -74,29 +80,4 @@ pub(crate) fn instants_us(array: &ArrayRef) -> Result<Int64Array> {
         }
         _ => Ok(array.as_primitive::<TimestampMicrosecondType>().reinterpret_cast::<Int64Type>()),
     }
-}
-
-/// A source's times as instants of the target's type; a value that is NULL or out of range becomes NULL.
-pub(crate) fn to_instants(array: &ArrayRef, scale: TimeScale, target: &DataType) -> Result<ArrayRef> {
-    let stored = match array.data_type() {
-        DataType::Date32 => arrow::compute::cast(&arrow::compute::cast(array, &DataType::Int32)?, &DataType::Int64)?,
-        _ => arrow::compute::cast(array, &DataType::Int64)?,
-    };
-    let stored = stored.as_primitive::<Int64Type>();
-    let nanos = matches!(target, DataType::Timestamp(ArrowUnit::Nanosecond, _));
-    if !nanos && scale.unit == TimeUnit::Nanosecond {
-        return Err(Error::ColumnType {
-            place: "the table".into(),
-            column: "its times".into(),
-            found: "microseconds".into(),
-            needed: "the load brings nanoseconds, which would lose digits; load them into a table of their own".into(),
-        });
-    }
-    let unit_ns = if nanos { 1 } else { 1_000 };
-    let scaled: Int64Array = stored.unary_opt(|value| i64::try_from(scale.instant_ns(value).div_euclid(unit_ns)).ok());
-    Ok(if nanos {
-        Arc::new(scaled.reinterpret_cast::<TimestampNanosecondType>().with_timezone("UTC"))
-    } else {
-        Arc::new(scaled.reinterpret_cast::<TimestampMicrosecondType>().with_timezone("UTC"))
-    })
 }

@@ -7,14 +7,17 @@ use arrow::array::ArrayRef;
 use futures::StreamExt;
 
 use super::{
-    Ingest,
-    columns::Target,
-    csv_source::{csv_reader, read_csv},
+    Format, Ingest,
+    columns::{Reading, Target},
+    csv_source::read_csv,
+    infer::Plan,
     inspect::Inspector,
+    json_source::read_json,
+    open::{raw_bytes, text_of},
     parquet_source::{conform, parquet_batches},
     rejects::Rejects,
     sort::Sink,
-    sources::{Source, SourceFormat},
+    sources::Source,
 };
 use crate::error::{Error, Result};
 
@@ -22,6 +25,7 @@ use crate::error::{Error, Result};
 pub(crate) struct Feed {
     pub(crate) ingest: Ingest,
     pub(crate) sources: Vec<Source>,
+    pub(crate) plan: Arc<Plan>,
     pub(crate) target: Target,
     pub(crate) rejects: Arc<Rejects>,
     pub(crate) inspector: Arc<Inspector>,
@@ -35,11 +39,11 @@ impl Feed {
         for index in 0..this.sources.len() {
             let source = &this.sources[index];
             match source.format {
-                SourceFormat::Parquet => this.read_parquet(index, source, &sink).await?,
-                SourceFormat::Csv => {
-                    let bytes = csv_reader(source).await?;
+                Format::Parquet => this.read_parquet(index, source, &sink).await?,
+                Format::Csv | Format::JsonLines => {
+                    let bytes = raw_bytes(source).await?;
                     let (task, sink) = (this.clone(), sink.clone());
-                    let done = tokio::task::spawn_blocking(move || task.read_csv(index, bytes, &sink)).await;
+                    let done = tokio::task::spawn_blocking(move || task.read_text(index, bytes, &sink)).await;
                     done.map_err(|e| Error::Io { path: source.shown().into(), source: e.into() })??;
                 }
             }
@@ -47,20 +51,32 @@ impl Feed {
         Ok(())
     }
 
-    fn read_csv(&self, index: usize, bytes: Box<dyn std::io::Read + Send>, sink: &Sink) -> Result<()> {
+    fn read_text(&self, index: usize, bytes: Box<dyn std::io::Read + Send>, sink: &Sink) -> Result<()> {
         let emit = |lines: &[u64], columns: Vec<ArrayRef>| {
             Ok(sink.send_blocking(self.inspector.pass(&self.target, index, lines.to_vec(), columns)?))
         };
-        read_csv(&self.ingest, &self.sources[index], bytes, &self.target, &self.rejects, self.batch_rows, emit)
+        let source = &self.sources[index];
+        let reading = self.reading(source);
+        let text = text_of(source, bytes)?;
+        match source.format {
+            Format::JsonLines => read_json(&reading, &self.plan.names, text, emit),
+            _ => read_csv(&reading, &self.plan.columns[index], text, emit),
+        }
+    }
+
+    fn reading<'a>(&'a self, source: &'a Source) -> Reading<'a> {
+        let Self { ingest, target, rejects, batch_rows, .. } = self;
+        Reading { ingest, source, target, rejects, batch_rows: *batch_rows }
     }
 
     async fn read_parquet(&self, index: usize, source: &Source, sink: &Sink) -> Result<()> {
-        let mut batches = parquet_batches(source, self.batch_rows).await?;
+        let columns = &self.plan.columns[index];
+        let mut batches = parquet_batches(source, columns, self.batch_rows).await?;
         let mut row = 0;
-        while let Some(batch) = batches.next().await.transpose()? {
-            let (rows, columns) = conform(&self.ingest, source, &self.target, &self.rejects, row, &batch)?;
-            row += batch.num_rows() as u64;
-            if !sink.send(self.inspector.pass(&self.target, index, rows, columns)?).await {
+        while let Some(rows) = batches.next().await.transpose()? {
+            let (numbers, conformed) = conform(&self.reading(source), columns, row, &rows)?;
+            row += rows.len() as u64;
+            if !sink.send(self.inspector.pass(&self.target, index, numbers, conformed)?).await {
                 break;
             }
         }

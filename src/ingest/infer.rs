@@ -1,38 +1,110 @@
-//! The schema of a load: what the sources hold, what the table holds already, and what was declared.
-//! It looks at the first rows of each CSV file; a later value that does not fit is a reject, never another type.
+//! The plan of a load: which columns its sources hold, what they are called, and the types of the columns that it writes.
+//! It looks at the first rows of each text file; a later value that does not fit is a reject, never another type.
 
 use std::{io::Read, sync::Arc};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit as ArrowUnit};
 
 use super::{
-    Ingest,
-    csv_source::{csv_reader, header, is_code},
-    sources::{Source, SourceFormat},
+    Format, Ingest,
+    cell::is_code,
+    changes::{self, SchemaChange},
+    csv_source::{CsvRows, is_null},
+    int96,
+    json_source::{JsonLines, Value, fields},
+    names::Names,
+    open::{raw_bytes, text_of},
+    parquet_source::{time_scale, time_type},
+    sources::Source,
+    time_cell::is_finer_than_micros,
 };
 use crate::{
-    catalog::{Column, TableVersion, refuse_int96},
+    catalog::{Column, SourceColumn, SourceSchema, TableVersion},
     error::{Error, Result},
     storage::read_footer,
     time::TimeUnit,
 };
 
-/// How many rows of each CSV file decide its types.
+/// How many rows of each text file decide its types.
 const INFERRED_ROWS: usize = 10_000;
+
+/// What a load reads and writes.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// The columns that are written: the table's own first, then the declared schema's, then new ones in the order of the
+    /// sources.
+    pub(crate) schema: SchemaRef,
+    /// The columns of each source.
+    pub(crate) columns: Vec<SourceColumns>,
+    pub(crate) names: Names,
+    pub(crate) changes: Vec<SchemaChange>,
+    /// The columns of the last source, to be kept for the next load.
+    pub(crate) newest: Option<SourceSchema>,
+}
+
+/// The columns of one source, in its order.
+#[derive(Debug, Default)]
+pub(crate) struct SourceColumns {
+    /// What the file calls them.
+    pub(crate) found: Vec<String>,
+    /// What the table calls them.
+    pub(crate) names: Vec<String>,
+    /// Their own types, or those that were inferred; `Null` for a column without a value.
+    types: Vec<DataType>,
+    /// Have their times digits finer than a microsecond?
+    finer: Vec<bool>,
+    /// Are they stored as INT96?
+    pub(crate) int96: Vec<bool>,
+}
+
+impl SourceColumns {
+    fn recorded(&self) -> Vec<SourceColumn> {
+        let type_of = |i: usize| if self.int96[i] { "Int96".to_owned() } else { self.types[i].to_string() };
+        let column = |i: usize| SourceColumn { found: self.found[i].clone(), name: self.names[i].clone(), data_type: type_of(i) };
+        (0..self.names.len()).map(column).collect()
+    }
+
+    /// Takes in a column, or a further value's type of one that is known.
+    fn learn(&mut self, found: &str, name: &str, data_type: DataType, finer: bool) {
+        match self.names.iter().position(|known| known == name) {
+            Some(i) => {
+                self.types[i] = wider(&self.types[i], &data_type).unwrap_or(DataType::Utf8);
+                self.finer[i] |= finer;
+            }
+            None => {
+                self.found.push(found.to_owned());
+                self.names.push(name.to_owned());
+                self.types.push(data_type);
+                self.finer.push(finer);
+                self.int96.push(false);
+            }
+        }
+    }
+}
 
 /// The instant type of this library's files.
 pub(crate) fn instant_type(unit: ArrowUnit) -> DataType {
     DataType::Timestamp(unit, Some("UTC".into()))
 }
 
-/// The columns of the files that a load writes: the table's own first, then new ones in the order of the sources.
-pub(crate) async fn target_schema(ingest: &Ingest, sources: &[Source], table: Option<&TableVersion>) -> Result<SchemaRef> {
+/// Looks at the sources and at the table they are loaded into.
+pub(crate) async fn plan(ingest: &Ingest, sources: &[Source], table: Option<&TableVersion>) -> Result<Plan> {
+    let mut names = Names::new(ingest, table);
+    let (mut all, mut changed) = (Vec::with_capacity(sources.len()), Vec::new());
     let mut found: Vec<Field> = Vec::new();
+    let mut before = table.map(changes::before);
     for source in sources {
-        let schema = source_schema(ingest, source).await?;
+        let shown = source.shown();
+        let columns = source_columns(ingest, source, &names).await?;
+        let mut written = Vec::with_capacity(columns.names.len());
+        for (i, name) in columns.names.iter().enumerate() {
+            written.push(Field::new(name, written_type(ingest, &shown, &columns, i)?, true));
+            names.learn(name);
+        }
+        let schema = Schema::new(written);
         for column in ingest.declared.time_columns() {
             if schema.column_with_name(&column.name).is_none() {
-                return Err(Error::unknown_column(format!("file `{}`", source.shown()), &column.name, &schema));
+                return Err(Error::unknown_column(format!("file `{shown}`"), &column.name, &schema));
             }
         }
         for field in schema.fields() {
@@ -40,7 +112,7 @@ pub(crate) async fn target_schema(ingest: &Ingest, sources: &[Source], table: Op
                 None => found.push(field.as_ref().clone()),
                 Some(known) => {
                     let wider = wider(known.data_type(), field.data_type()).ok_or_else(|| Error::ColumnType {
-                        place: format!("file `{}`", source.shown()),
+                        place: format!("file `{shown}`"),
                         column: field.name().clone(),
                         found: field.data_type().to_string(),
                         needed: format!(
@@ -52,12 +124,37 @@ pub(crate) async fn target_schema(ingest: &Ingest, sources: &[Source], table: Op
                 }
             }
         }
+        let after = changes::recorded(source.format, columns.recorded());
+        if let Some(before) = &before {
+            changed.extend(changes::between(before, &after, &source.name));
+        }
+        before = Some(after);
+        all.push(columns);
     }
+    // A field of JSON may come further down than anybody has looked; where its type is declared, it has a column.
+    if sources.iter().any(|source| source.format == Format::JsonLines) {
+        for (column, data_type) in ingest.types.iter().filter(|(column, _)| !is_time(ingest, column)) {
+            if found.iter().all(|known| known.name() != column) {
+                found.push(Field::new(column, data_type.clone(), true));
+            }
+        }
+    }
+    let schema = target_schema(ingest, found, table)?;
+    Ok(Plan { schema, columns: all, names, changes: changed, newest: before })
+}
+
+fn target_schema(ingest: &Ingest, found: Vec<Field>, table: Option<&TableVersion>) -> Result<SchemaRef> {
     let found_untyped: Vec<Field> = found.iter().filter(|f| f.data_type() == &DataType::Null).cloned().collect();
     let mut fields = match table {
         Some(table) => table.columns().iter().map(Column::to_field).collect::<Result<Vec<_>>>()?,
         None => Vec::new(),
     };
+    for field in &ingest.schema {
+        if fields.iter().all(|known| known.name() != field.name()) {
+            let typed = found.iter().find(|known| known.name() == field.name()).cloned();
+            fields.push(typed.unwrap_or_else(|| Field::new(field.name(), field.data_type().clone(), true)));
+        }
+    }
     for field in found {
         // A column that was empty in all rows looked at has no type yet; as a text it would keep later numbers as texts.
         if field.data_type() != &DataType::Null && fields.iter().all(|known| known.name() != field.name()) {
@@ -107,81 +204,133 @@ fn wider(a: &DataType, b: &DataType) -> Option<DataType> {
     }
 }
 
-/// The columns of one source after renaming; its time columns have the type they will be written with.
-async fn source_schema(ingest: &Ingest, source: &Source) -> Result<Schema> {
-    let schema = match source.format {
-        SourceFormat::Parquet => {
-            let footer = read_footer(&source.place, &source.object).await?;
-            for field in footer.schema().fields() {
-                if ingest.declared.time_columns().any(|column| column.name == ingest.renamed(field.name())) {
-                    refuse_int96(&source.shown(), &footer, field.name())?;
-                }
-            }
-            footer.schema().as_ref().clone()
-        }
-        SourceFormat::Csv => {
-            let (ingest, source) = (ingest.clone(), source.clone());
-            let reader = csv_reader(&source).await?;
-            let task = tokio::task::spawn_blocking(move || csv_schema(&ingest, &source, reader));
-            task.await.map_err(|e| Error::Io { path: "the schema inference".into(), source: e.into() })??
-        }
+/// The type with which a column of a source is written into a new table.
+fn written_type(ingest: &Ingest, shown: &str, columns: &SourceColumns, at: usize) -> Result<DataType> {
+    let (name, own, is_int96) = (&columns.names[at], &columns.types[at], columns.int96[at]);
+    let declared = ingest.declared_type(name);
+    let Some(time) = ingest.declared.time_columns().find(|column| column.name == *name) else {
+        return Ok(match (declared, own) {
+            (Some(declared), _) => declared.clone(),
+            (None, _) if is_int96 => DataType::Timestamp(ArrowUnit::Microsecond, None),
+            (None, own) => plain_type(own),
+        });
     };
-    let mut fields = Vec::with_capacity(schema.fields().len());
-    for field in schema.fields() {
-        let name = ingest.renamed(field.name());
-        if fields.iter().any(|known: &Field| known.name() == name) {
-            return Err(Error::Definition {
-                subject: format!("the load of `{}`", source.shown()),
-                reason: format!("two of its columns would be called `{name}`; rename one of them with `Ingest::rename`"),
-            });
-        }
-        let declared = ingest.types.iter().find(|(column, _)| column == name).map(|(_, t)| t.clone());
-        let data_type = declared.unwrap_or_else(|| field.data_type().clone());
-        let time = ingest.declared.time_columns().find(|column| column.name == name);
-        let data_type = match (time, field.data_type()) {
-            (None, _) => data_type,
-            (Some(_), DataType::Timestamp(ArrowUnit::Nanosecond, _)) => instant_type(ArrowUnit::Nanosecond),
-            (Some(column), _) if column.unit == Some(TimeUnit::Nanosecond) => instant_type(ArrowUnit::Nanosecond),
-            (Some(_), _) => instant_type(ArrowUnit::Microsecond),
-        };
-        fields.push(Field::new(name, data_type, true));
+    if let Some(stored) = time_type(own, is_int96).filter(|stored| *stored != DataType::Null) {
+        time_scale(ingest, shown, name, stored)?;
     }
-    Ok(Schema::new(fields))
+    let is_nanos = |data_type: &DataType| matches!(data_type, DataType::Timestamp(ArrowUnit::Nanosecond, _));
+    let nanos = declared.is_some_and(is_nanos)
+        || (is_nanos(own) && !is_int96)
+        || time.unit == Some(TimeUnit::Nanosecond)
+        || columns.finer[at];
+    Ok(instant_type(if nanos { ArrowUnit::Nanosecond } else { ArrowUnit::Microsecond }))
 }
 
-fn csv_schema(ingest: &Ingest, source: &Source, reader: Box<dyn Read + Send>) -> Result<Schema> {
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(reader);
-    let names = header(source, &mut reader)?;
+/// A type without the encodings that writers choose for texts, dates and repeated values.
+fn plain_type(own: &DataType) -> DataType {
+    match own {
+        DataType::Dictionary(_, value) => plain_type(value),
+        DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
+        DataType::Date64 => DataType::Timestamp(ArrowUnit::Millisecond, None),
+        other => other.clone(),
+    }
+}
+
+async fn source_columns(ingest: &Ingest, source: &Source, names: &Names) -> Result<SourceColumns> {
+    if source.format == Format::Parquet {
+        let footer = read_footer(&source.place, &source.object).await?;
+        let found: Vec<String> = footer.schema().fields().iter().map(|field| field.name().trim().to_owned()).collect();
+        let types: Vec<DataType> = footer.schema().fields().iter().map(|field| field.data_type().clone()).collect();
+        return Ok(SourceColumns {
+            names: names.resolve_all(&source.shown(), &found)?,
+            finer: vec![false; found.len()],
+            int96: int96::columns(&source.shown(), &footer)?,
+            found,
+            types,
+        });
+    }
+    let raw = raw_bytes(source).await?;
+    let (ingest, source, names) = (ingest.clone(), source.clone(), names.clone());
+    let sample = move || match source.format {
+        Format::JsonLines => json_columns(&ingest, &source, &names, raw),
+        _ => csv_columns(&ingest, &source, &names, raw),
+    };
+    let task = tokio::task::spawn_blocking(sample);
+    task.await.map_err(|e| Error::Io { path: "the schema inference".into(), source: e.into() })?
+}
+
+fn csv_columns(ingest: &Ingest, source: &Source, names: &Names, raw: Box<dyn Read + Send>) -> Result<SourceColumns> {
+    let mut rows = CsvRows::open(ingest, source, text_of(source, raw)?)?;
+    let names = names.resolve_all(&source.shown(), &rows.found)?;
     let mut types = vec![DataType::Null; names.len()];
-    let mut record = csv::ByteRecord::new();
+    let is_time: Vec<bool> = names.iter().map(|name| is_time(ingest, name)).collect();
+    let mut finer = vec![false; names.len()];
     for _ in 0..INFERRED_ROWS {
-        let more = reader.read_byte_record(&mut record);
-        let more = more.map_err(|e| Error::UnreadableFile { path: source.shown(), reason: e.to_string() })?;
-        if !more {
-            break;
-        }
-        for (known, value) in types.iter_mut().zip(record.iter()) {
-            if !value.is_empty() && *known != DataType::Utf8 {
-                *known = wider(known, &type_of(value)).unwrap_or(DataType::Utf8);
+        let Some((record, _)) = rows.next()? else { break };
+        for (i, value) in record.iter().enumerate().take(names.len()).filter(|(_, value)| !is_null(ingest, value)) {
+            let text = std::str::from_utf8(value).unwrap_or("a text");
+            if types[i] != DataType::Utf8 {
+                types[i] = wider(&types[i], &type_of(text)).unwrap_or(DataType::Utf8);
             }
+            finer[i] |= is_time[i] && is_finer_than_micros(text);
         }
     }
-    let is_time = |name: &str| ingest.declared.time_columns().any(|column| column.name == ingest.renamed(name));
-    let fields = names.iter().zip(types).map(|(name, data_type)| {
-        let data_type = if is_time(name) { DataType::Utf8 } else { data_type };
-        Field::new(name, data_type, true)
-    });
-    Ok(Schema::new(fields.collect::<Vec<_>>()))
+    for (data_type, _) in types.iter_mut().zip(&is_time).filter(|(_, is_time)| **is_time) {
+        *data_type = DataType::Utf8;
+    }
+    let int96 = vec![false; names.len()];
+    Ok(SourceColumns { found: rows.found, names, types, finer, int96 })
+}
+
+fn json_columns(ingest: &Ingest, source: &Source, names: &Names, raw: Box<dyn Read + Send>) -> Result<SourceColumns> {
+    let mut lines = JsonLines::open(source, text_of(source, raw)?);
+    let (mut columns, mut objects, mut first_reason) = (SourceColumns::default(), 0, None);
+    for _ in 0..INFERRED_ROWS {
+        let Some((line, number)) = lines.next()? else { break };
+        let found = match fields(line) {
+            Ok(found) => found,
+            // It will be a reject.
+            Err((_, reason)) => {
+                first_reason.get_or_insert_with(|| format!("line {number}: {reason}"));
+                continue;
+            }
+        };
+        objects += 1;
+        for (found, value) in &found {
+            let name = names.resolve(found.trim());
+            let is_time = is_time(ingest, name);
+            let data_type = match value {
+                _ if is_time => DataType::Utf8,
+                Value::Null => DataType::Null,
+                Value::Plain(text) => type_of(text),
+                Value::Text(_) => DataType::Utf8,
+            };
+            columns.learn(found.trim(), name, data_type, is_time && value.cell().is_some_and(is_finer_than_micros));
+        }
+    }
+    if objects == 0 {
+        let reason = first_reason.map_or("it is empty; JSON lines hold one object a line".into(), |reason| {
+            format!("none of its lines is a JSON object of plain values; {reason}")
+        });
+        return Err(Error::UnreadableFile { path: source.shown(), reason });
+    }
+    Ok(columns)
+}
+
+fn is_time(ingest: &Ingest, name: &str) -> bool {
+    ingest.declared.time_columns().any(|column| column.name == name)
 }
 
 /// The type of one value.
-fn type_of(value: &[u8]) -> DataType {
-    let Ok(text) = std::str::from_utf8(value) else { return DataType::Utf8 };
+fn type_of(text: &str) -> DataType {
     let digits = text.trim_start_matches(['-', '+']);
     if is_code(text) {
         DataType::Utf8
     } else if text.parse::<i64>().is_ok() {
         DataType::Int64
+    } else if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) {
+        // More digits than 64 bits hold: as a float it would lose some.
+        DataType::Utf8
     } else if digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') && text.parse::<f64>().is_ok() {
         DataType::Float64
     } else if matches!(text, "true" | "false" | "True" | "False" | "TRUE" | "FALSE") {

@@ -2,22 +2,30 @@
 //! A load is one commit: readers see none of it or all of it. A source file that was loaded before is not loaded again.
 //!
 //! ```text
-//! sources -> read (CSV, Parquet) -> conform (types, instants, rejects) -> inspect (profile, expectations)
+//! sources -> plan (names, types) -> read (CSV, JSON lines, Parquet) -> conform (types, instants, rejects)
+//!         -> inspect (profile, expectations)
 //!         -> sort (spills) -> unique keys -> month files -> quality report -> commit
 //! ```
 
+mod cell;
+mod changes;
 mod columns;
 mod compact;
 mod csv_source;
 mod duplicates;
 mod expect;
 mod feed;
-mod gzip;
 mod infer;
 mod inspect;
+mod int96;
+mod json_source;
 mod judge;
 mod mode;
 mod month;
+mod names;
+mod number;
+mod open;
+mod options;
 mod parquet_source;
 mod profile;
 mod quality;
@@ -30,26 +38,31 @@ mod sift;
 mod sort;
 mod sources;
 mod suspicion;
+mod time_cell;
 mod unique;
 mod whole;
 mod write;
 
 use std::fmt;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, FieldRef, Schema, TimeUnit as ArrowUnit};
 
+pub use changes::{ColumnChange, SchemaChange};
 pub(crate) use compact::compact;
 pub use compact::{CompactOptions, CompactReport, CompactedPartition, PartitionOutcome};
 pub use expect::{Expect, OnViolation};
 pub use mode::{LoadMode, OnChangedSource, OnStray, OnSuspicion};
 pub use month::Month;
+pub use options::{CsvOptions, Format};
 pub use profile::Extreme;
 pub use quality::{ColumnQuality, ExpectationQuality, FileQuality, QualityReport};
 pub(crate) use run::{run, set_expectations};
 pub use suspicion::Suspicion;
 
+use time_cell::{TimeFormat, TimeReader};
+
 use crate::{
-    catalog::{FactTable, TableVersion},
+    catalog::{FactTable, Rename, TableVersion},
     error::{Error, Result},
     name::TableName,
     storage::without_credentials,
@@ -74,8 +87,12 @@ pub struct Ingest {
     pub(crate) table: TableName,
     pub(crate) declared: FactTable,
     pub(crate) sources: Vec<String>,
-    pub(crate) renames: Vec<(String, String)>,
+    pub(crate) renames: Vec<Rename>,
     pub(crate) types: Vec<(String, DataType)>,
+    pub(crate) schema: Vec<FieldRef>,
+    pub(crate) time_formats: Vec<(String, TimeFormat)>,
+    pub(crate) format: Option<Format>,
+    pub(crate) csv: CsvOptions,
     pub(crate) partition_columns: Vec<String>,
     pub(crate) on_reject: OnReject,
     pub(crate) file_bytes: usize,
@@ -108,6 +125,10 @@ impl Ingest {
             sources: Vec::new(),
             renames: Vec::new(),
             types: Vec::new(),
+            schema: Vec::new(),
+            time_formats: Vec::new(),
+            format: None,
+            csv: CsvOptions::default(),
             partition_columns: vec!["year".into(), "month".into()],
             on_reject: OnReject::default(),
             file_bytes: 128 << 20,
@@ -119,26 +140,82 @@ impl Ingest {
         })
     }
 
-    /// Adds source files: a file, a glob (`*`, `?`, `[..]`, `**`), or a folder with all CSV and Parquet files below it; on
-    /// this machine or by URL. CSV files have a header.
+    /// Adds source files: a file, a glob (`*`, `?`, `[..]`, `**`), or a folder with all files below it that can be read; on
+    /// this machine or by URL.
+    ///
+    /// A name tells the format: `.csv`, JSON lines as `.jsonl`, `.ndjson` or `.json`, each of them plain or followed by `.gz`
+    /// or `.zst`, and `.parquet`. Files of other names in a folder are passed over, unless [`Ingest::format`] tells what they
+    /// are.
     pub fn from(mut self, source: impl Into<String>) -> Self {
         self.sources.push(source.into());
         self
     }
 
-    /// Loads the source column `from` under the name `to`.
-    pub fn rename(mut self, from: impl Into<String>, to: impl Into<String>) -> Self {
-        self.renames.push((from.into(), to.into()));
+    /// Reads all files of the load in this format, whatever their names are; whether they are compressed with gzip or zstd is
+    /// told by their first bytes.
+    pub fn format(mut self, format: Format) -> Self {
+        self.format = Some(format);
         self
     }
 
-    /// Declares the type of a column instead of inferring it: `Int64`, `Float64`, `Boolean` or `Utf8`.
+    /// The dialect of the load's CSV files, if it is not commas, double quotes and a header.
+    pub fn csv(mut self, options: CsvOptions) -> Self {
+        self.csv = options;
+        self
+    }
+
+    /// Loads the source column `from` under the name `to`. Several old names may have one new name.
     ///
-    /// Types are inferred from the first 10,000 rows of each CSV file. A column that holds nothing there has no type and is
-    /// left out, until a load brings a value or declares its type; a value further down is a reject, never lost in silence.
+    /// The table keeps this: later loads rename so too, and a load that contradicts it is an error. Spaces around a name
+    /// are no part of it, and a column whose name differs from a known one in its case alone is that column.
+    pub fn rename(mut self, from: impl Into<String>, to: impl Into<String>) -> Self {
+        self.renames.push(Rename { from: from.into(), to: to.into() });
+        self
+    }
+
+    /// Declares the type of a column instead of inferring it: integers and floats of any width, `Boolean`, `Utf8`, `Date32`,
+    /// `Decimal128`, `Timestamp`. What the type cannot hold exactly is a reject. A declared `Boolean` takes `yes`/`no`, `y`/`n`,
+    /// `t`/`f` and `1`/`0` in any case too, a declared number digits behind a leading zero, and a declared `Utf8` the texts of
+    /// numbers.
+    ///
+    /// Types are inferred from the first 10,000 rows of each CSV or JSON file. A column that holds nothing there has no type
+    /// and is left out, until a load brings a value or declares its type; a value further down is a reject, never lost in
+    /// silence.
+    ///
+    /// The table's times are always instants in microseconds; `Timestamp(Nanosecond, ..)`, declared in the table's first load
+    /// or found in its first rows, makes them nanoseconds.
     pub fn column_type(mut self, column: impl Into<String>, data_type: DataType) -> Self {
         self.types.push((column.into(), data_type));
         self
+    }
+
+    /// Declares the types of all columns of a schema, as [`Ingest::column_type`] does, and that they are the table's first
+    /// columns in this order: one that no file holds is NULL. Columns of the files beyond the schema are loaded too.
+    ///
+    /// Whether a field may be NULL is not looked at.
+    pub fn schema(mut self, schema: &Schema) -> Self {
+        self.schema = schema.fields().iter().cloned().collect();
+        self
+    }
+
+    /// Declares the form of a column's times in `strftime` notation, for texts that are not ISO 8601: `%m/%d/%Y %H:%M` reads
+    /// `4/1/2014 0:11`. A form without a time of day means the date's first instant; `%z` is an offset, `%s` seconds since 1970.
+    ///
+    /// ```
+    /// # use asof::{catalog::{FactTable, KnownAt}, ingest::Ingest};
+    /// # let table = FactTable::new("at", KnownAt::column("ended"));
+    /// let load = Ingest::new("rides", table)?.from("rides.csv").time_format("at", "%m/%d/%Y %I:%M %p")?;
+    /// # Ok::<(), asof::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Definition`] when it is not a form of times.
+    pub fn time_format(mut self, column: impl Into<String>, format: &str) -> Result<Self> {
+        let column = column.into();
+        let format = TimeFormat::new(&column, format)?;
+        self.time_formats.retain(|(known, _)| *known != column);
+        self.time_formats.push((column, format));
+        Ok(self)
     }
 
     /// Lays the table out as `month=N` alone, for facts of a single year. The default is `year=YYYY/month=N`.
@@ -223,8 +300,20 @@ impl Ingest {
         self
     }
 
-    pub(crate) fn renamed<'a>(&'a self, column: &'a str) -> &'a str {
-        self.renames.iter().find(|(from, _)| from == column).map_or(column, |(_, to)| to)
+    /// The type that the load declares for a column.
+    pub(crate) fn declared_type(&self, column: &str) -> Option<&DataType> {
+        let own = self.types.iter().rev().find(|(name, _)| name == column).map(|(_, data_type)| data_type);
+        own.or_else(|| self.schema.iter().find(|field| field.name() == column).map(|field| field.data_type()))
+    }
+
+    /// How the times of a column are read that is written in this unit.
+    pub(crate) fn time_reader(&self, column: &str, unit: ArrowUnit) -> TimeReader {
+        TimeReader {
+            zone: self.declared.zone,
+            epoch: self.declared.time_columns().find(|time| time.name() == column).and_then(|time| time.unit),
+            format: self.time_formats.iter().find(|(name, _)| name == column).map(|(_, format)| format.clone()),
+            unit,
+        }
     }
 }
 
@@ -254,6 +343,9 @@ pub struct LoadReport {
     pub quarantine_file: Option<String>,
     /// What the load brought; `None` for a load that was made before there were reports.
     pub quality: Option<QualityReport>,
+    /// What changed in the columns from one source file to the next, in the order of the files; the first one is compared with
+    /// the last one of the table's load before. Empty when nothing was loaded.
+    pub schema_changes: Vec<SchemaChange>,
 }
 
 /// Whether a load was needed.

@@ -1,130 +1,309 @@
-//! Parquet files, batch by batch: renamed, widened to the target's types, times turned into instants.
-//! A value that a target type cannot hold stops the load; it is never rounded or made NULL.
+//! Parquet files, batch by batch: their columns as the target's, times turned into instants.
+//! A value that a target type cannot hold exactly is a reject; it is never rounded or made NULL.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, new_null_array},
-    compute::{CastOptions, cast_with_options, filter},
-    datatypes::{DataType, Field, Schema},
+    array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray, new_null_array},
+    compute::{cast, filter, kernels::cmp::not_distinct},
+    datatypes::{DataType, Field, Int64Type, TimeUnit as ArrowUnit},
 };
 use futures::{StreamExt, stream::BoxStream};
-use parquet::arrow::ParquetRecordBatchStreamBuilder;
+use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask, arrow_reader::ArrowReaderOptions};
 
-use super::{Ingest, columns::Target, columns::to_instants, rejects::Rejects, sources::Source};
+use super::{
+    Ingest,
+    cell::{CellReader, Typing, timestamps, typing},
+    columns::Reading,
+    infer::SourceColumns,
+    int96,
+    sources::Source,
+    time_cell::{Reason, TimeReader},
+};
 use crate::{
     error::{Error, Result},
     storage::ObjectReader,
-    time::parse_time,
+    time::{TimeScale, Zone},
 };
 
+/// Rows of a Parquet file.
+pub(crate) struct ParquetRows {
+    /// The file's columns; times stored as INT96 in whole seconds.
+    batch: RecordBatch,
+    /// The INT96 columns alone, in nanoseconds that wrap.
+    wrapped: Option<RecordBatch>,
+}
+
+impl ParquetRows {
+    pub(crate) fn len(&self) -> usize {
+        self.batch.num_rows()
+    }
+}
+
 /// The batches of a Parquet file, with its own columns.
-pub(crate) async fn parquet_batches(source: &Source, batch_rows: usize) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+pub(crate) async fn parquet_batches(
+    source: &Source,
+    columns: &SourceColumns,
+    batch_rows: usize,
+) -> Result<BoxStream<'static, Result<ParquetRows>>> {
     let shown = source.shown();
     let unreadable = move |e: parquet::errors::ParquetError| Error::UnreadableFile { path: shown.clone(), reason: e.to_string() };
-    let reader = ObjectReader::new(&source.place, source.object.clone());
-    let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(&unreadable)?;
-    let stream = builder.with_batch_size(batch_rows).build().map_err(&unreadable)?;
-    Ok(stream.map(move |batch| batch.map_err(&unreadable)).boxed())
+    let reader = || ObjectReader::new(&source.place, source.object.clone());
+    let plain = ParquetRecordBatchStreamBuilder::new(reader()).await.map_err(&unreadable)?.with_batch_size(batch_rows);
+    let found = plain.schema().fields().iter().map(|field| field.name().trim());
+    if !found.eq(columns.found.iter().map(String::as_str)) {
+        let reason = "its columns are not what they were when the load began; load it again once it is complete".into();
+        return Err(Error::UnreadableFile { path: source.shown(), reason });
+    }
+    if !columns.int96.contains(&true) {
+        let stream = plain.build().map_err(&unreadable)?;
+        let rows = move |batch: parquet::errors::Result<RecordBatch>| {
+            batch.map(|batch| ParquetRows { batch, wrapped: None }).map_err(&unreadable)
+        };
+        return Ok(stream.map(rows).boxed());
+    }
+    let options = ArrowReaderOptions::new().with_schema(Arc::new(int96::in_seconds(plain.schema(), &columns.int96)));
+    let seconds = ParquetRecordBatchStreamBuilder::new_with_options(reader(), options).await.map_err(&unreadable)?;
+    let roots = columns.int96.iter().enumerate().filter(|(_, is_int96)| **is_int96).map(|(root, _)| root);
+    let mask = ProjectionMask::roots(plain.parquet_schema(), roots);
+    let wrapped = plain.with_projection(mask).build().map_err(&unreadable)?;
+    let seconds = seconds.with_batch_size(batch_rows).build().map_err(&unreadable)?;
+    let rows = move |(batch, wrapped): (parquet::errors::Result<RecordBatch>, parquet::errors::Result<RecordBatch>)| {
+        let (batch, wrapped) = (batch.map_err(&unreadable)?, wrapped.map_err(&unreadable)?);
+        if batch.num_rows() != wrapped.num_rows() {
+            return Err(unreadable(parquet::errors::ParquetError::General("its columns have not the same rows".into())));
+        }
+        Ok(ParquetRows { batch, wrapped: Some(wrapped) })
+    };
+    Ok(seconds.zip(wrapped).map(rows).boxed())
 }
 
-/// The target's columns from a batch of a source, and the row in the file, counting from 1, of each of them; rows whose times
+/// Rows that cannot be taken: the column, the value and the reason of the first one that was found in each.
+type Refused = BTreeMap<usize, (String, String, Reason)>;
+
+/// The target's columns from rows of a source, and the row in the file, counting from 1, of each of them; rows with values that
 /// cannot be used are listed and left out.
 pub(crate) fn conform(
-    ingest: &Ingest,
-    source: &Source,
-    target: &Target,
-    rejects: &Rejects,
+    reading: &Reading<'_>,
+    columns: &SourceColumns,
     first_row: u64,
-    batch: &RecordBatch,
+    rows: &ParquetRows,
 ) -> Result<(Vec<u64>, Vec<ArrayRef>)> {
+    let Reading { ingest, source, target, rejects, .. } = *reading;
     let shown = source.shown();
-    let renamed: Vec<Field> = batch
-        .schema()
-        .fields()
-        .iter()
-        .map(|f| Field::new(ingest.renamed(f.name()), f.data_type().clone(), f.is_nullable()))
-        .collect();
-    let source_schema = Schema::new(renamed);
-    let mut columns = Vec::with_capacity(target.schema.fields().len());
-    let mut bad: Vec<Option<(String, String)>> = vec![None; batch.num_rows()];
+    let mut conformed = Vec::with_capacity(target.schema.fields().len());
+    let mut refused = Refused::new();
     for field in target.schema.fields() {
-        let Some((position, _)) = source_schema.column_with_name(field.name()) else {
-            columns.push(new_null_array(field.data_type(), batch.num_rows()));
+        let Some(position) = columns.names.iter().position(|name| name == field.name()) else {
+            conformed.push(new_null_array(field.data_type(), rows.len()));
             continue;
         };
-        let array = batch.column(position);
-        let time = ingest.declared.time_columns().find(|column| column.name == *field.name());
-        let array = match time {
-            None => widened(&shown, field, array)?,
-            Some(column) => {
-                let instants = match array.data_type() {
-                    DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => parse_texts(ingest, field, array)?,
-                    _ => to_instants(
-                        array,
-                        ingest.declared.scale(&format!("file `{shown}`"), column, &source_schema)?,
-                        field.data_type(),
-                    )?,
-                };
-                for (row, reason) in bad.iter_mut().enumerate().filter(|(row, _)| instants.is_null(*row)) {
-                    let value = arrow::util::display::array_value_to_string(array, row).unwrap_or_default();
-                    reason.get_or_insert((field.name().clone(), value));
-                }
-                instants
+        let array = decoded(rows.batch.column(position))?;
+        let is_time = ingest.declared.time_columns().any(|column| column.name == *field.name());
+        let (array, reasons) = match (&rows.wrapped, columns.int96[position], is_time) {
+            (Some(wrapped), true, _) => {
+                let at = columns.int96[..position].iter().filter(|is_int96| **is_int96).count();
+                let readings = int96::readings_ns(&array, wrapped.column(at))?;
+                from_readings(ingest, &shown, field, &readings)?
             }
+            (_, _, true) => times(ingest, &shown, field, &array)?,
+            _ => values(ingest, &shown, field, &array)?,
         };
-        columns.push(array);
+        for (row, reason) in reasons {
+            let value = || arrow::util::display::array_value_to_string(rows.batch.column(position), row).unwrap_or_default();
+            refused.entry(row).or_insert_with(|| (field.name().clone(), value(), reason));
+        }
+        // A time that is NULL is refused whatever it was read from.
+        if is_time {
+            for row in (0..array.len()).filter(|row| array.is_null(*row)) {
+                refused.entry(row).or_insert_with(|| (field.name().clone(), String::new(), "the time is empty".into()));
+            }
+        }
+        conformed.push(array);
     }
-    if bad.iter().all(Option::is_none) {
-        return Ok(((first_row + 1..=first_row + batch.num_rows() as u64).collect(), columns));
+    let numbers = first_row + 1..=first_row + rows.len() as u64;
+    if refused.is_empty() {
+        return Ok((numbers.collect(), conformed));
     }
-    for (row, (column, value)) in bad.iter().enumerate().filter_map(|(row, b)| Some((row, b.as_ref()?))) {
-        let reason = if value.is_empty() { "the time is empty" } else { "not a time in range" };
-        rejects.add(&shown, first_row + row as u64 + 1, column, value, reason)?;
+    for (row, (column, value, reason)) in &refused {
+        rejects.add(&shown, first_row + *row as u64 + 1, column, value, reason)?;
     }
-    let keep = BooleanArray::from_iter(bad.iter().map(|b| Some(b.is_none())));
-    let rows = (first_row + 1..).zip(&bad).filter(|(_, reason)| reason.is_none()).map(|(row, _)| row).collect();
-    Ok((rows, columns.iter().map(|array| Ok(filter(array, &keep)?)).collect::<Result<_>>()?))
+    let keep = BooleanArray::from_iter((0..rows.len()).map(|row| Some(!refused.contains_key(&row))));
+    let taken = numbers.enumerate().filter(|(row, _)| !refused.contains_key(row)).map(|(_, number)| number).collect();
+    Ok((taken, conformed.iter().map(|array| Ok(filter(array, &keep)?)).collect::<Result<_>>()?))
 }
 
-fn parse_texts(ingest: &Ingest, field: &Field, array: &ArrayRef) -> Result<ArrayRef> {
-    let texts = arrow::compute::cast(array, &DataType::Utf8)?;
-    let texts: &StringArray = texts.as_string();
-    let parsed: arrow::array::Int64Array = texts.iter().map(|text| parse_time(text?, ingest.declared.zone).ok()).collect();
-    let micros: ArrayRef = Arc::new(parsed.reinterpret_cast::<arrow::datatypes::TimestampMicrosecondType>().with_timezone("UTC"));
-    Ok(arrow::compute::cast(&micros, field.data_type())?)
+/// An array, and why some of its rows cannot be used.
+type Conformed = (ArrayRef, Vec<(usize, Reason)>);
+
+/// A column without its dictionary.
+fn decoded(array: &ArrayRef) -> Result<ArrayRef> {
+    match array.data_type() {
+        DataType::Dictionary(_, value) => Ok(cast(array, value)?),
+        _ => Ok(array.clone()),
+    }
 }
 
-/// Casts to a type that holds every value of the source's type.
-fn widened(shown: &str, field: &Field, array: &ArrayRef) -> Result<ArrayRef> {
-    if array.data_type() == field.data_type() {
-        return Ok(array.clone());
+fn is_text(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+}
+
+fn is_number(data_type: &DataType) -> bool {
+    data_type.is_integer() || data_type.is_floating() || matches!(data_type, DataType::Decimal128(..) | DataType::Decimal256(..))
+}
+
+/// The type as which the values of a time column are read; `None` for texts, which are parsed.
+pub(crate) fn time_type(data_type: &DataType, is_int96: bool) -> Option<DataType> {
+    match data_type {
+        DataType::Dictionary(_, value) => time_type(value, is_int96),
+        _ if is_int96 => Some(DataType::Timestamp(ArrowUnit::Nanosecond, None)),
+        text if is_text(text) => None,
+        DataType::Date64 => Some(DataType::Timestamp(ArrowUnit::Millisecond, None)),
+        number if number.is_integer() || number.is_floating() => Some(DataType::Int64),
+        other => Some(other.clone()),
     }
-    use DataType::{Float64, Int64, LargeUtf8, Utf8, Utf8View};
-    let is_lossless = match (array.data_type(), field.data_type()) {
-        (from, Int64) => from.is_integer() && *from != DataType::UInt64,
-        // Integers beyond 2^53 would be rounded; the cast back below finds them.
-        (from, Float64) => from.is_integer() || matches!(from, DataType::Float32 | DataType::Float16),
-        (LargeUtf8 | Utf8View, Utf8) | (Utf8, LargeUtf8 | Utf8View) => true,
-        (DataType::Null, _) => true,
-        _ => false,
+}
+
+/// The unit and zone of a column of the table's times.
+pub(crate) fn time_scale(ingest: &Ingest, shown: &str, column: &str, data_type: DataType) -> Result<TimeScale> {
+    let schema = arrow::datatypes::Schema::new(vec![Field::new(column, data_type, true)]);
+    let known = ingest.declared.time_columns().find(|time| time.name == column);
+    let declared = known.cloned().unwrap_or_else(|| column.into());
+    ingest.declared.scale(&format!("file `{shown}`"), &declared, &schema)
+}
+
+fn unit_of(field: &Field) -> ArrowUnit {
+    match field.data_type() {
+        DataType::Timestamp(unit, _) => *unit,
+        _ => ArrowUnit::Microsecond,
+    }
+}
+
+/// The instants of a column of the table's times.
+fn times(ingest: &Ingest, shown: &str, field: &Field, array: &ArrayRef) -> Result<Conformed> {
+    let reader = ingest.time_reader(field.name(), unit_of(field));
+    let Some(stored) = time_type(array.data_type(), false) else {
+        let texts = cast(array, &DataType::Utf8)?;
+        let texts: &StringArray = texts.as_string();
+        return Ok(collected(field, texts.iter().map(|text| text.map(|text| reader.instant(text)))));
     };
-    let refused = |detail: &str| Error::ColumnType {
+    let scale = time_scale(ingest, shown, field.name(), stored.clone())?;
+    let (numbers, mut reasons) = match array.data_type() {
+        from if is_number(from) => exactly(shown, field, array, &DataType::Int64)?,
+        DataType::Date32 => (cast(&cast(array, &DataType::Int32)?, &DataType::Int64)?, Vec::new()),
+        _ => (cast(array, &DataType::Int64)?, Vec::new()),
+    };
+    let numbers = numbers.as_primitive::<Int64Type>();
+    let instant = |value: i64| match stored {
+        DataType::Int64 => reader.epoch(value, scale.unit),
+        _ => reader.written(scale.instant_ns(value)),
+    };
+    let (instants, further) = collected(field, numbers.iter().map(|value| value.map(&instant)));
+    reasons.extend(further);
+    Ok((instants, reasons))
+}
+
+/// Timestamps from the readings of INT96.
+fn from_readings(ingest: &Ingest, shown: &str, field: &Field, readings: &[Option<i128>]) -> Result<Conformed> {
+    let DataType::Timestamp(unit, zone) = field.data_type() else {
+        return Err(refused(shown, field, "INT96"));
+    };
+    let reader = ingest.time_reader(field.name(), *unit);
+    let clock = match zone {
+        None => Zone::UTC,
+        Some(_) => time_scale(ingest, shown, field.name(), DataType::Timestamp(ArrowUnit::Nanosecond, None))?.zone,
+    };
+    Ok(collected(field, readings.iter().map(|reading| reading.map(|local_ns| reader.written(clock.instant_ns(local_ns))))))
+}
+
+/// A column of timestamps; a row with a reason is NULL, and so is one without a value.
+fn collected(field: &Field, values: impl Iterator<Item = Option<Result<i64, Reason>>>) -> Conformed {
+    let mut reasons = Vec::new();
+    let values: Int64Array = values
+        .enumerate()
+        .map(|(row, value)| match value? {
+            Ok(value) => Some(value),
+            Err(reason) => {
+                reasons.push((row, reason));
+                None
+            }
+        })
+        .collect();
+    (timestamps(values, field.data_type()), reasons)
+}
+
+/// The values of any other column.
+fn values(ingest: &Ingest, shown: &str, field: &Field, array: &ArrayRef) -> Result<Conformed> {
+    use DataType::{Boolean, Date32, Date64, Null, Timestamp};
+    let (from, to) = (array.data_type(), field.data_type());
+    let typing = typing(ingest, field.name());
+    match (from, to) {
+        (from, to) if from == to => Ok((array.clone(), Vec::new())),
+        (Null, _) => Ok((new_null_array(to, array.len()), Vec::new())),
+        (from, to) if is_text(from) && is_text(to) => Ok((cast(array, to)?, Vec::new())),
+        (from, to) if is_number(from) && is_number(to) => exactly(shown, field, array, to),
+        (Timestamp(_, None), Timestamp(unit, Some(_))) => {
+            let scale = time_scale(ingest, shown, field.name(), from.clone())?;
+            let reader = TimeReader { zone: None, epoch: None, format: None, unit: *unit };
+            let numbers = cast(array, &DataType::Int64)?;
+            let numbers = numbers.as_primitive::<Int64Type>();
+            Ok(collected(field, numbers.iter().map(|value| value.map(|value| reader.written(scale.instant_ns(value))))))
+        }
+        (Timestamp(_, Some(_)), Timestamp(_, Some(_)))
+        | (Timestamp(_, None) | Date32 | Date64, Timestamp(_, None) | Date32 | Date64) => exactly(shown, field, array, to),
+        (from, _) if is_text(from) && typing == Typing::Declared => parsed(ingest, field, array),
+        (from, to) if is_text(to) && typing == Typing::Declared && (is_number(from) || matches!(from, Boolean | Date32)) => {
+            Ok((cast(array, to)?, Vec::new()))
+        }
+        _ => Err(refused(shown, field, &from.to_string())),
+    }
+}
+
+fn refused(shown: &str, field: &Field, found: &str) -> Error {
+    Error::ColumnType {
         place: format!("file `{shown}`"),
         column: field.name().clone(),
-        found: array.data_type().to_string(),
-        needed: format!("the table holds {}{detail}", field.data_type()),
-    };
-    if !is_lossless {
-        return Err(refused("; cast the column before the load, or load it into a table of its own"));
+        found: found.into(),
+        needed: format!(
+            "the table holds {}; cast the column before the load, declare its type with `Ingest::column_type`, or load it into a \
+             table of its own",
+            field.data_type()
+        ),
     }
-    let options = CastOptions { safe: false, ..Default::default() };
-    let cast = cast_with_options(array, field.data_type(), &options).map_err(|e| refused(&format!(": {e}")))?;
-    if array.data_type().is_integer() && *field.data_type() == Float64 {
-        let back = cast_with_options(&cast, array.data_type(), &options).map_err(|e| refused(&format!(": {e}")))?;
-        if &back != array {
-            return Err(refused(", which cannot hold all of these integers"));
+}
+
+/// Texts read as the values of CSV files are.
+fn parsed(ingest: &Ingest, field: &Field, array: &ArrayRef) -> Result<Conformed> {
+    let texts = cast(array, &DataType::Utf8)?;
+    let texts: &StringArray = texts.as_string();
+    let (mut reader, mut reasons) = (CellReader::new(field, ingest)?, Vec::new());
+    for (row, text) in texts.iter().enumerate() {
+        if let Err(reason) = reader.parse(text) {
+            reasons.push((row, reason));
+            // The row is left out; something must stand in its place.
+            if reader.parse(None).is_err() {
+                return Err(refused("the load's declaration", field, "Utf8"));
+            }
         }
+        reader.append();
     }
-    Ok(cast)
+    Ok((reader.finish()?, reasons))
+}
+
+/// Casts what comes back from the cast as it was; all else has a reason.
+fn exactly(shown: &str, field: &Field, array: &ArrayRef, to: &DataType) -> Result<Conformed> {
+    let cast_to =
+        |array: &ArrayRef, to: &DataType| cast(array, to).map_err(|_| refused(shown, field, &array.data_type().to_string()));
+    let there = cast_to(array, to)?;
+    let same = not_distinct(&cast_to(&there, array.data_type())?, array)?;
+    let reason = || {
+        format!(
+            "the value is not exact as {to}, which the table holds; a table for such values declares \
+             `Ingest::column_type(\"{}\", DataType::{})` in its first load",
+            field.name(),
+            array.data_type()
+        )
+    };
+    let reasons = (0..array.len()).filter(|row| !same.value(*row)).map(|row| (row, reason().into())).collect();
+    Ok((there, reasons))
 }

@@ -7,18 +7,20 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use futures::TryStreamExt;
 
 use super::{
     ColumnQuality, Expect, ExpectationQuality, FileQuality, Ingest, LoadMode, LoadOutcome, LoadReport, Month, OnReject, OnStray,
     OnSuspicion, OnViolation, QualityReport,
+    cell::{DECLARABLE, is_declarable},
     columns::Target,
     duplicates::Duplicates,
     expect::joined,
     feed::Feed,
-    infer::target_schema,
+    infer::plan,
     inspect::{FileSeen, Inspector},
+    names::merged,
     profile::ColumnProfile,
     rejects::Rejects,
     replace::{Outgoing, changed, has_loaded, is_in_place, replaces_months, take_out},
@@ -93,6 +95,10 @@ async fn attempt(
     let mut outgoing = Outgoing::default();
     if let Some(current) = &current {
         check_same_table(ingest, current)?;
+    }
+    // What earlier loads renamed is renamed here too.
+    let ingest = &Ingest { renames: merged(ingest, current.as_ref())?, ..ingest.clone() };
+    if let Some(current) = &current {
         outgoing = changed(ingest, &sources, current)?;
         if replaces_months(&ingest.mode) {
             let load = load_id(ingest, &expectations, &sources)?;
@@ -110,14 +116,15 @@ async fn attempt(
     let load = load_id(ingest, &expectations, &sources)?;
     let history = history(root, current.as_ref()).await?;
 
-    let schema = target_schema(ingest, &sources, current.as_ref()).await?;
-    let target = Target::new(&ingest.declared, schema)?;
+    let plan = Arc::new(plan(ingest, &sources, current.as_ref()).await?);
+    let target = Target::new(&ingest.declared, plan.schema.clone())?;
     expectations.iter().try_for_each(|expect| expect.check(&format!("table `{table}`"), &target.schema))?;
     let rejects = Arc::new(Rejects::new()?);
     let inspector = Arc::new(Inspector::new(&sources, &target, &ingest.declared, &expectations)?);
     let feed = Feed {
         ingest: ingest.clone(),
         sources: sources.clone(),
+        plan: plan.clone(),
         target: target.clone(),
         rejects: rejects.clone(),
         inspector: inspector.clone(),
@@ -236,6 +243,7 @@ async fn attempt(
                 }
                 // What was planned on the table as it was must be the plan for the table as it is.
                 let is_planned = joined(&table, &newest.expectations, &ingest.expectations)? == expectations
+                    && merged(ingest, Some(&newest))? == ingest.renames
                     && changed(ingest, all_sources, &newest)? == outgoing
                     && (!has_unique || stays(&newest) == kept_files);
                 let is_loaded = |source| !replaces_months(&ingest.mode) && has_loaded(&newest, &outgoing, source);
@@ -253,6 +261,8 @@ async fn attempt(
         next.files.extend(added);
         next.loads.push(record.clone());
         next.expectations.clone_from(&expectations);
+        next.renames.clone_from(&ingest.renames);
+        next.newest_source.clone_from(&plan.newest);
         Ok(Some(next))
     });
     let version = match update.await {
@@ -269,6 +279,7 @@ async fn attempt(
         quarantined,
         quarantine_file,
         quality: Some(report),
+        schema_changes: plan.changes.clone(),
     }))
 }
 
@@ -293,6 +304,7 @@ async fn already(root: &Location, version: &TableVersion, record: &LoadRecord) -
         quarantined: quality.as_ref().map_or(0, |quality| quality.quarantined),
         quarantine_file: record.quarantine_file.clone(),
         quality,
+        schema_changes: Vec::new(),
     })
 }
 
@@ -432,31 +444,25 @@ fn add_columns(next: &mut TableVersion, schema: &SchemaRef, ingest: &Ingest) -> 
 }
 
 fn check_types(ingest: &Ingest) -> Result<()> {
-    let is_readable = |t: &DataType| matches!(t, DataType::Int64 | DataType::Float64 | DataType::Boolean | DataType::Utf8);
-    match ingest.types.iter().find(|(_, data_type)| !is_readable(data_type)) {
+    let of_schema = ingest.schema.iter().map(|field| (field.name(), field.data_type()));
+    let mut types = ingest.types.iter().map(|(column, data_type)| (column, data_type)).chain(of_schema);
+    match types.find(|(_, data_type)| !is_declarable(data_type)) {
         None => Ok(()),
         Some((column, data_type)) => Err(Error::ColumnType {
             place: format!("the load into `{}`", ingest.table),
             column: column.clone(),
             found: data_type.to_string(),
-            needed: "a declared type is one of Int64, Float64, Boolean, Utf8".into(),
+            needed: format!("a declared type is one of {DECLARABLE}"),
         }),
     }
 }
 
 fn empty_version(ingest: &Ingest, schema: &SchemaRef) -> TableVersion {
     let integer = |name: &String| Column { name: name.clone(), data_type: "Int32".into(), nullable: true };
+    let partitions = ingest.partition_columns.iter().map(integer).collect();
     TableVersion {
-        format: FORMAT,
-        table: ingest.table.clone(),
-        version: 1,
-        location: TableLocation::Managed,
-        declared: ingest.declared.clone(),
         columns: schema.fields().iter().map(|f| Column::from_field(f)).collect(),
-        partition_columns: ingest.partition_columns.iter().map(integer).collect(),
-        files: Vec::new(),
-        loads: Vec::new(),
-        expectations: Vec::new(),
+        ..TableVersion::empty(ingest.table.clone(), TableLocation::Managed, ingest.declared.clone(), partitions)
     }
 }
 
@@ -482,12 +488,18 @@ fn check_same_table(ingest: &Ingest, current: &TableVersion) -> Result<()> {
     if current.declared != ingest.declared {
         return differs("times, zone, keys or tie-breaks");
     }
-    for (column, data_type) in &ingest.types {
-        let known = current.columns.iter().find(|known| known.name == *column);
-        if let Some(known) = known.filter(|known| known.data_type != data_type.to_string()) {
+    merged(ingest, Some(current))?;
+    for known in &current.columns {
+        let Some(data_type) = ingest.declared_type(&known.name) else { continue };
+        let is_time = ingest.declared.time_columns().any(|time| time.name == known.name);
+        // The table's times are instants, whatever the sources hold; only their unit is declared.
+        let is_nanos = |data_type: &str| data_type.starts_with("Timestamp(ns");
+        let shown = data_type.to_string();
+        let differs = if is_time { is_nanos(&shown) && !is_nanos(&known.data_type) } else { shown != known.data_type };
+        if differs {
             return Err(Error::ColumnType {
                 place: format!("table `{}`", ingest.table),
-                column: column.clone(),
+                column: known.name.clone(),
                 found: known.data_type.clone(),
                 needed: format!("the load declares {data_type}; a table's column keeps its type"),
             });

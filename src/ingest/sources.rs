@@ -4,9 +4,9 @@
 use object_store::ObjectMeta;
 use serde::Serialize;
 
-use super::{Expect, Ingest, OnViolation, replace::replaces_months};
+use super::{Expect, Format, Ingest, OnViolation, replace::replaces_months};
 use crate::{
-    catalog::{LoadedSource, is_hidden},
+    catalog::{LoadedSource, Rename, is_hidden},
     error::{Error, Result},
     name::ContentId,
     storage::{FileIdentity, Location, Locations, without_credentials},
@@ -19,14 +19,19 @@ pub(crate) struct Source {
     pub(crate) object: ObjectMeta,
     /// The name relative to the folder that was given.
     pub(crate) name: String,
-    pub(crate) format: SourceFormat,
+    pub(crate) format: Format,
+    pub(crate) compression: Compression,
     pub(crate) identity: FileIdentity,
 }
 
+/// How the bytes of a text file are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum SourceFormat {
-    Csv,
-    Parquet,
+pub(crate) enum Compression {
+    None,
+    Gzip,
+    Zstd,
+    /// As its first bytes say: its name does not tell.
+    ByContent,
 }
 
 impl Source {
@@ -41,14 +46,23 @@ impl Source {
     }
 }
 
-fn format_of(name: &str) -> Option<SourceFormat> {
+/// What a file's name tells about it.
+fn format_of(ingest: &Ingest, name: &str) -> Option<(Format, Compression)> {
+    if let Some(format) = ingest.format {
+        return Some((format, Compression::ByContent));
+    }
     let name = name.to_ascii_lowercase();
-    if name.ends_with(".csv") || name.ends_with(".csv.gz") {
-        Some(SourceFormat::Csv)
-    } else if name.ends_with(".parquet") {
-        Some(SourceFormat::Parquet)
-    } else {
-        None
+    let (name, compression) = match (name.strip_suffix(".gz"), name.strip_suffix(".zst")) {
+        (Some(inner), _) => (inner, Compression::Gzip),
+        (_, Some(inner)) => (inner, Compression::Zstd),
+        _ => (name.as_str(), Compression::None),
+    };
+    let ends_with = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
+    match compression {
+        _ if ends_with(&[".csv"]) => Some((Format::Csv, compression)),
+        _ if ends_with(&[".jsonl", ".ndjson", ".json"]) => Some((Format::JsonLines, compression)),
+        Compression::None if ends_with(&[".parquet"]) => Some((Format::Parquet, compression)),
+        _ => None,
     }
 }
 
@@ -78,22 +92,22 @@ pub(crate) async fn find(locations: &Locations, ingest: &Ingest) -> Result<Vec<S
         for (place, object) in found {
             let name = place.name_of(&object.location);
             let wanted = pattern.as_ref().is_none_or(|p| p.matches_with(&name, options)) && !is_hidden(&name);
-            if let (true, Some(format)) = (wanted, format_of(&name)) {
+            if let (true, Some((format, compression))) = (wanted, format_of(ingest, &name)) {
                 found_any = true;
                 let identity = place.identify(&object).await?;
                 // A file that two of the sources name, or a copy of one, is one source.
                 let content = identity.content();
                 if sources.iter().all(|known: &Source| known.identity.content() != content) {
-                    sources.push(Source { place, object, name, format, identity });
+                    sources.push(Source { place, object, name, format, compression, identity });
                 }
             }
         }
         if !found_any {
-            return Err(Error::NoFiles { what: "CSV or Parquet files", location: shown.clone() });
+            return Err(Error::NoFiles { what: "CSV, JSON or Parquet files", location: shown.clone() });
         }
     }
     if sources.is_empty() {
-        return Err(Error::NoFiles { what: "CSV or Parquet files", location: "(no source was given)".into() });
+        return Err(Error::NoFiles { what: "CSV, JSON or Parquet files", location: "(no source was given)".into() });
     }
     Ok(sources)
 }
@@ -115,8 +129,11 @@ pub(crate) fn load_id(ingest: &Ingest, expectations: &[Expect], sources: &[Sourc
     struct Identity<'a> {
         table: String,
         declared: &'a crate::catalog::FactTable,
-        renames: &'a [(String, String)],
+        renames: &'a [Rename],
         types: Vec<(&'a str, String)>,
+        schema: Vec<(&'a str, String)>,
+        time_formats: Vec<(&'a str, &'a str)>,
+        reading: String,
         partition_columns: &'a [String],
         file_bytes: usize,
         sources: Vec<(&'a str, u64, String)>,
@@ -130,6 +147,9 @@ pub(crate) fn load_id(ingest: &Ingest, expectations: &[Expect], sources: &[Sourc
         declared: &ingest.declared,
         renames: &ingest.renames,
         types: ingest.types.iter().map(|(c, t)| (c.as_str(), t.to_string())).collect(),
+        schema: ingest.schema.iter().map(|f| (f.name().as_str(), f.data_type().to_string())).collect(),
+        time_formats: ingest.time_formats.iter().map(|(c, f)| (c.as_str(), f.text.as_str())).collect(),
+        reading: format!("{:?} {:?}", ingest.format, ingest.csv),
         partition_columns: &ingest.partition_columns,
         file_bytes: ingest.file_bytes,
         sources: sources.iter().map(|s| (s.name.as_str(), s.identity.size, s.identity.content())).collect(),

@@ -209,7 +209,7 @@ fn is_named(name: &str, words: &[&str]) -> bool {
 /// What a column's name alone forbids.
 fn by_name(name: &str, profile: &ColumnProfile) -> Option<Told> {
     let is_number = profile.min.as_ref().is_some_and(|min| min.number().is_some());
-    let too_many = |count: u64| is_number && count > 0 && profile.share(count) > WILD_SHARE;
+    let too_many = |count: u64| is_number && profile.values >= ENOUGH && profile.share(count) > WILD_SHARE;
     let of_values = |count: u64, what: &str| format!("{count} of {} values {what} ({})", profile.values, span(profile));
     if names_id(name) && too_many(profile.fractions) {
         return Some(("ids, which are whole".into(), of_values(profile.fractions, "with fractions")));

@@ -3,6 +3,9 @@
 
 use std::io::{Error, ErrorKind, Read, Result};
 
+/// What the error says.
+pub(crate) const BROKEN_OFF: &str = "the store broke off";
+
 /// Reads an object of known size.
 pub(crate) struct Whole<R> {
     inner: R,
@@ -20,7 +23,7 @@ impl<R: Read> Read for Whole<R> {
         let count = self.inner.read(buffer)?;
         self.missing = self.missing.saturating_sub(count as u64);
         if count == 0 && !buffer.is_empty() && self.missing > 0 {
-            let told = format!("the store broke off {} bytes before the end; try again", self.missing);
+            let told = format!("{BROKEN_OFF} {} bytes before the end; try again", self.missing);
             return Err(Error::new(ErrorKind::UnexpectedEof, told));
         }
         Ok(count)

@@ -1,9 +1,9 @@
-//! A pinned table version at one instant, as a DataFusion table.
-//! The version, the instant and the cutoff are chosen once; everything below is immutable.
+//! A fact table at one instant, as a DataFusion table: a pinned version of the catalog's, or a provider's rows.
+//! The rows' source, the instant and the cutoff are chosen once; of the catalog's tables everything below is immutable.
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::{
     catalog::{Session, TableProvider},
@@ -24,10 +24,12 @@ use object_store::ObjectMeta;
 use super::{
     Visibility,
     guard::{GuardExec, Pruned, Rule},
+    pinned_reader::PinnedReaders,
 };
 use crate::{
-    catalog::{Column, FactTable, FileEntry, TableVersion},
+    catalog::{Column, FactTable, FileEntry, TableVersion, typed_value},
     error::{Error, Result},
+    name::TableName,
     storage::Location,
     time::{AsOf, Cutoff},
 };
@@ -39,13 +41,28 @@ const HEADS_AT_ONCE: usize = 16;
 /// A fact table at an instant.
 #[derive(Debug, Clone)]
 pub(crate) struct AsOfTable {
-    version: Arc<TableVersion>,
-    place: Location,
+    name: TableName,
+    declared: FactTable,
     visibility: Visibility,
     schema: SchemaRef,
-    file_schema: SchemaRef,
-    /// The files that may hold visible rows, as the store has them now.
-    files: Vec<(FileEntry, ObjectMeta)>,
+    rows: Rows,
+}
+
+/// Where the rows come from.
+#[derive(Debug, Clone)]
+enum Rows {
+    Files(Files),
+    Provider(Arc<dyn TableProvider>),
+}
+
+/// The files of a pinned version.
+#[derive(Debug, Clone)]
+struct Files {
+    version: Arc<TableVersion>,
+    place: Location,
+    schema: SchemaRef,
+    /// Those that may hold visible rows, as the store has them now.
+    open: Vec<(FileEntry, ObjectMeta)>,
 }
 
 impl AsOfTable {
@@ -79,48 +96,97 @@ impl AsOfTable {
             }
             files.push((file.clone(), object));
         }
-        Ok(Self { schema: Arc::new(Schema::new(fields)), file_schema, version, place, visibility, files })
+        Ok(Self {
+            name: version.table().clone(),
+            declared: version.declared().clone(),
+            schema: Arc::new(Schema::new(fields)),
+            visibility,
+            rows: Rows::Files(Files { version, place, schema: file_schema, open: files }),
+        })
     }
 
-    pub(crate) fn place(&self) -> &Location {
-        &self.place
+    /// The rows of a provider.
+    pub(super) fn over(
+        name: &TableName,
+        provider: Arc<dyn TableProvider>,
+        declared: FactTable,
+        as_of: AsOf,
+        cutoff: Cutoff,
+    ) -> Result<Self> {
+        let schema = provider.schema();
+        let visibility = Visibility::of(&format!("table `{name}`"), &declared, &schema, as_of, cutoff)?;
+        Ok(Self { name: name.clone(), declared, visibility, schema, rows: Rows::Provider(provider) })
+    }
+
+    /// Where the files lie, if there are any.
+    pub(crate) fn place(&self) -> Option<&Location> {
+        match &self.rows {
+            Rows::Files(files) => Some(&files.place),
+            Rows::Provider(_) => None,
+        }
     }
 
     /// What is declared of the table: how its times are read, and when its facts could be known.
     pub(crate) fn declared(&self) -> &FactTable {
-        self.version.declared()
+        &self.declared
     }
+}
 
+impl Files {
     fn pruned(&self) -> Pruned {
         let folder = |file: &FileEntry| file.path.rsplit_once('/').map_or(String::new(), |(folder, _)| folder.into());
         let all: BTreeSet<String> = self.version.files().iter().map(folder).collect();
-        let kept: BTreeSet<String> = self.files.iter().map(|(file, _)| folder(file)).collect();
-        let (files, kept_files) = (self.version.files().len(), self.files.len());
+        let kept: BTreeSet<String> = self.open.iter().map(|(file, _)| folder(file)).collect();
+        let (files, kept_files) = (self.version.files().len(), self.open.len());
         Pruned { partitions: (all.len() - kept.len(), all.len()), files: (files - kept_files, files) }
     }
 
     fn partition_values(&self, file: &FileEntry) -> Result<Vec<ScalarValue>> {
         let columns = self.version.partition_columns().iter().zip(&file.partition);
-        columns
-            .map(|(column, value)| {
-                let data_type = column.to_field()?.data_type().clone();
-                match value {
-                    None => Ok(ScalarValue::try_from(&data_type)?),
-                    Some(value) if data_type == DataType::Utf8 => Ok(ScalarValue::from(value.as_str())),
-                    Some(value) => Ok(ScalarValue::try_from_string(value.clone(), &data_type)?),
-                }
+        let value = |(column, value): (&Column, &Option<String>)| {
+            let data_type = column.to_field()?.data_type().clone();
+            typed_value(value.as_deref(), &data_type).ok_or_else(|| Error::Corrupt {
+                path: self.place.child(&file.path).to_string(),
+                reason: format!(
+                    "the catalog files it under `{}` = `{}`, which is no {data_type}; repair the table",
+                    column.name,
+                    value.as_deref().unwrap_or("NULL")
+                ),
             })
-            .collect()
+        };
+        columns.map(value).collect()
     }
 
     /// The files, dealt out in runs of about the same size to at most `groups` tasks; a large file may be shared.
     fn file_groups(&self, groups: usize) -> Result<Vec<FileGroup>> {
-        let files = self.files.iter().map(|(file, object)| {
+        let files = self.open.iter().map(|(file, object)| {
             Ok(PartitionedFile::new_from_meta(object.clone()).with_partition_values(self.partition_values(file)?))
         });
         let whole = vec![FileGroup::new(files.collect::<Result<Vec<_>>>()?)];
         let parts = FileGroupPartitioner::new().with_target_partitions(groups.max(1)).repartition_file_groups(&whole);
         Ok(parts.unwrap_or(whole))
+    }
+
+    /// These columns of all rows, visible or not.
+    fn scan(&self, state: &dyn Session, read: &[usize], read_schema: SchemaRef) -> DfResult<Arc<dyn ExecutionPlan>> {
+        if self.open.is_empty() {
+            return Ok(Arc::new(EmptyExec::new(read_schema)));
+        }
+        // The session may be another than the one that this table was made for, and know nothing of its place.
+        state.runtime_env().register_object_store(self.place.base(), self.place.store().clone());
+        let partition_fields: Vec<_> = Column::schema(self.version.partition_columns())?.fields().iter().cloned().collect();
+        let table_schema = TableSchema::builder(self.schema.clone()).with_table_partition_cols(partition_fields).build();
+        let mut options = state.default_table_options().parquet;
+        options.global = state.config_options().execution.parquet.clone();
+        let readers = PinnedReaders { table: self.version.table().to_string(), place: self.place.clone() };
+        let source = ParquetSource::new(table_schema)
+            .with_table_parquet_options(options)
+            .with_parquet_file_reader_factory(Arc::new(readers));
+        let config = FileScanConfigBuilder::new(self.place.datafusion_url()?, Arc::new(source))
+            .with_file_groups(self.file_groups(state.config().target_partitions())?)
+            .with_projection_indices(Some(read.to_vec()))?
+            .build();
+        Ok(DataSourceExec::from_data_source(config))
     }
 }
 
@@ -158,8 +224,6 @@ impl TableProvider for AsOfTable {
         filters: &[Expr],
         _: Option<usize>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        // The session may be another than the one that this table was made for, and know nothing of its place.
-        state.runtime_env().register_object_store(self.place.base(), self.place.store().clone());
         let wanted: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
         let times = self.visibility.positions(&self.schema)?;
 
@@ -172,36 +236,43 @@ impl TableProvider for AsOfTable {
             }
         }
 
-        let partition_fields: Vec<_> = Column::schema(self.version.partition_columns())?.fields().iter().cloned().collect();
-        let table_schema = TableSchema::builder(self.file_schema.clone()).with_table_partition_cols(partition_fields).build();
-        let mut options = state.default_table_options().parquet;
-        options.global = state.config_options().execution.parquet.clone();
         let read_schema = Arc::new(self.schema.project(&read)?);
-        let source = ParquetSource::new(table_schema).with_table_parquet_options(options);
-        let config = FileScanConfigBuilder::new(self.place.datafusion_url()?, Arc::new(source))
-            .with_file_groups(self.file_groups(state.config().target_partitions())?)
-            .with_projection_indices(Some(read.clone()))?
-            .build();
-        let rows: Arc<dyn ExecutionPlan> = match self.files.is_empty() {
-            true => Arc::new(EmptyExec::new(read_schema.clone())),
-            false => DataSourceExec::from_data_source(config),
+        let visible = self.visibility.filter()?;
+        let (rows, version, pruned) = match &self.rows {
+            Rows::Files(files) => (files.scan(state, &read, read_schema.clone())?, Some(files.version.version()), files.pruned()),
+            Rows::Provider(provider) => {
+                // What a provider can leave out by itself it need not send; the user's filters come after the time rule.
+                let rule = provider.supports_filters_pushdown(&[&visible])?;
+                let takes_it = rule.first().is_some_and(|push| *push != TableProviderFilterPushDown::Unsupported);
+                let pushed = if takes_it { vec![visible.clone()] } else { Vec::new() };
+                let rows = provider.scan(state, Some(&read), &pushed, None).await?;
+                (rows, None, Pruned { partitions: (0, 0), files: (0, 0) })
+            }
         };
 
-        // The time rule first: the user's filters are not asked about facts that are not visible.
-        let visible = self.visibility.filter()?;
-        let filter = conjunction(std::iter::once(visible).chain(filters.iter().map(unqualified)))
-            .unwrap_or_else(|| datafusion::prelude::lit(true));
-        let predicate = state.create_physical_expr(filter, &DFSchema::try_from(read_schema.clone())?)?;
-        let rows = Arc::new(FilterExec::try_new(predicate, rows)?);
+        // The time rule first: the user's filters are not asked about facts that are not visible. The reader of files keeps
+        // the order of one filter's parts; of a provider's rows the user's come behind the guard, where they stay.
+        let user = || filters.iter().map(unqualified);
+        let (first, behind) = match version {
+            Some(_) => (conjunction(std::iter::once(visible).chain(user())), None),
+            None => (Some(visible), conjunction(user())),
+        };
+        let read_fields = DFSchema::try_from(read_schema.clone())?;
+        let filtered = |rows: Arc<dyn ExecutionPlan>, filter: Option<Expr>| -> DfResult<Arc<dyn ExecutionPlan>> {
+            let Some(filter) = filter else { return Ok(rows) };
+            let predicate = state.create_physical_expr(filter, &read_fields)?;
+            Ok(Arc::new(FilterExec::try_new(predicate, rows)?))
+        };
+        let rows = filtered(rows, first)?;
 
         let rule = Rule {
-            table: self.version.table().to_string(),
-            version: self.version.version(),
+            table: self.name.to_string(),
+            version,
             positions: self.visibility.positions(&read_schema)?,
             visibility: self.visibility.clone(),
-            pruned: self.pruned(),
+            pruned,
         };
-        let guarded = Arc::new(GuardExec::new(rows, Arc::new(rule)));
+        let guarded = filtered(Arc::new(GuardExec::new(rows, Arc::new(rule))), behind)?;
         let outputs = wanted.iter().enumerate().map(|(i, &position)| {
             let name = self.schema.field(position).name();
             (Arc::new(PhysicalColumn::new(name, i)) as _, name.clone())

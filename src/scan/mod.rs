@@ -3,13 +3,18 @@
 
 mod as_of_table;
 mod guard;
+mod listing;
+mod pinned_reader;
+mod providers;
 mod query;
 mod spool;
 mod view;
 mod visibility;
 
 pub(crate) use as_of_table::AsOfTable;
-pub(crate) use query::{Sources, plan_is_rowwise, query, refuse_volatile_expression, table, tables_in};
+pub(crate) use listing::Listing;
+pub(crate) use providers::Providers;
+pub(crate) use query::{Sources, plan_is_rowwise, query, query_with, refuse_volatile_expression, table, tables_in};
 pub(crate) use spool::Spool;
 pub use view::AsOfView;
 pub(crate) use view::{Batches, Replay, ViewParts};

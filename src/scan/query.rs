@@ -15,7 +15,7 @@ use datafusion::{
     prelude::SessionContext,
 };
 
-use super::AsOfTable;
+use super::{AsOfTable, Listing};
 use crate::{
     engine::{CATALOG, Engine, Parallelism},
     error::{Error, Result},
@@ -62,7 +62,22 @@ pub(crate) async fn query(
     sources: Sources,
     sql: &str,
 ) -> Result<DataFrame> {
+    query_with(engine, parallelism, subject, sources, None, sql).await
+}
+
+/// As [`query`], and over `information_schema` with what it is to show.
+pub(crate) async fn query_with(
+    engine: &Engine,
+    parallelism: Parallelism,
+    subject: &str,
+    sources: Sources,
+    listing: Option<Listing>,
+    sql: &str,
+) -> Result<DataFrame> {
     let session = session(engine, parallelism, sources.clone())?;
+    if let Some(listing) = listing {
+        listing.register(&session, &sources)?;
+    }
     temporal::sql::register(&session, sources);
     let plan = temporal::sql::plan(&session, sql).await?;
     let only_queries = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
@@ -78,7 +93,7 @@ pub(crate) async fn table(engine: &Engine, parallelism: Parallelism, name: &Tabl
 }
 
 fn session(engine: &Engine, parallelism: Parallelism, sources: Sources) -> Result<SessionContext> {
-    let session = engine.session(parallelism, sources.iter().map(|(_, table)| table.place()))?;
+    let session = engine.session(parallelism, sources.iter().filter_map(|(_, table)| table.place()))?;
     for (name, table) in sources {
         if let Some(catalog) = session.catalog(CATALOG)
             && catalog.schema(name.database()).is_none()

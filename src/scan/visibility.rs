@@ -11,7 +11,7 @@ use datafusion::{
 };
 
 use crate::{
-    catalog::{Bounds, FileEntry, KnownAt, TableVersion},
+    catalog::{Bounds, FactTable, FileEntry, KnownAt, TableVersion},
     error::{Error, Result},
     time::{AsOf, Cutoff, TimeScale},
 };
@@ -50,8 +50,11 @@ impl TimeLimit {
 impl Visibility {
     pub(crate) fn new(version: &TableVersion, as_of: AsOf, cutoff: Cutoff) -> Result<Self> {
         let schema = version.file_schema()?;
-        let declared = version.declared();
-        let place = format!("table `{}`", version.table());
+        Self::of(&format!("table `{}`", version.table()), version.declared(), &schema, as_of, cutoff)
+    }
+
+    /// As [`Visibility::new`], of any rows with this schema.
+    pub(crate) fn of(place: &str, declared: &FactTable, schema: &Schema, as_of: AsOf, cutoff: Cutoff) -> Result<Self> {
         let delay_us = match declared.known_at {
             KnownAt::DelayMicros(delay) => Some(delay),
             KnownAt::Column(_) => None,
@@ -61,7 +64,7 @@ impl Visibility {
         let limits = declared
             .time_columns()
             .map(|column| {
-                let scale = declared.scale(&place, column, &schema)?;
+                let scale = declared.scale(place, column, schema)?;
                 let data_type = schema.field_with_name(&column.name)?.data_type().clone();
                 Ok(TimeLimit { column: column.name.clone(), data_type, scale, first_hidden: scale.first_hidden(earlier, cutoff) })
             })

@@ -5,26 +5,23 @@ use std::{
     fmt,
     fs::File,
     io::{Read, Seek, SeekFrom},
+    ops::Range,
     path::PathBuf,
     sync::Arc,
 };
 
 use bytes::Bytes;
 use datafusion::datasource::object_store::ObjectStoreUrl;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt, stream};
 use object_store::{
     ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
-    aws::AmazonS3Builder,
-    aws::S3ConditionalPut,
     buffered::BufWriter,
-    local::LocalFileSystem,
-    memory::InMemory,
     path::{Path, PathPart},
 };
 use tokio::io::AsyncWriteExt;
 use url::Url;
 
-use super::local;
+use super::{local, locations::shown};
 
 use crate::error::{Error, Result};
 
@@ -38,129 +35,32 @@ pub struct Location {
     base: Url,
     prefix: Path,
     is_local: bool,
-}
-
-/// How locations are opened: options of the object stores, shared memory stores.
-///
-/// Options are named as in the `object_store` crate (`aws_access_key_id`, `aws_endpoint`, `aws_region`,
-/// `aws_allow_http`, ...); what they leave open comes from the environment.
-#[derive(Clone, Default)]
-pub struct Locations {
-    options: Vec<(String, String)>,
-    mounted: Vec<(Url, Arc<dyn ObjectStore>)>,
-}
-
-impl Locations {
-    /// Sets an option of the S3 client.
-    pub fn option(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
-        self.options.push((key.into(), value.into()));
-        self
-    }
-
-    /// Uses this object store for all URLs of this scheme and bucket, for example `memory://shared`.
-    ///
-    /// # Errors
-    /// [`Error::InvalidLocation`] when `base` is not a URL.
-    pub fn mount(mut self, base: &str, store: Arc<dyn ObjectStore>) -> Result<Self> {
-        let base = Url::parse(base).map_err(|e| invalid(&without_credentials(base), e))?;
-        self.mounted.push((bucket_of(&base)?, store));
-        Ok(self)
-    }
-
-    /// Opens a path of this machine or a URL with the scheme `file`, `s3` or `memory`.
-    ///
-    /// A `memory` URL that is not mounted is a new, empty store.
-    ///
-    /// # Errors
-    /// [`Error::InvalidLocation`] when it is neither, or its options do not fit.
-    pub fn open(&self, text: &str) -> Result<Location> {
-        let Some(url) = as_url(text) else { return local_place(text) };
-        let base = bucket_of(&url)?;
-        let prefix = Path::from_url_path(url.path()).map_err(|e| invalid(&shown(&url), e))?;
-        if let Some((_, store)) = self.mounted.iter().find(|(mounted, _)| *mounted == base) {
-            return Ok(Location { store: store.clone(), base, prefix, is_local: false });
-        }
-        match url.scheme() {
-            "file" => {
-                let path = url.to_file_path().map_err(|()| invalid(&shown(&url), "it is not a path of this machine"))?;
-                local_place(&path.to_string_lossy())
-            }
-            "memory" => Ok(Location { store: Arc::new(InMemory::new()), base, prefix, is_local: false }),
-            "s3" => {
-                let mut builder =
-                    AmazonS3Builder::from_env().with_url(base.as_str()).with_conditional_put(S3ConditionalPut::ETagMatch);
-                for (key, value) in &self.options {
-                    let key = key.parse().map_err(|e: object_store::Error| invalid(&shown(&url), e))?;
-                    builder = builder.with_config(key, value);
-                }
-                let store = builder.build().map_err(|e| invalid(&shown(&url), e))?;
-                Ok(Location { store: Arc::new(store), base, prefix, is_local: false })
-            }
-            other => Err(invalid(&shown(&url), format!("the scheme `{other}` is not supported; use s3, file or memory"))),
-        }
-    }
-}
-
-impl fmt::Debug for Locations {
-    /// Shows the names of the options, never their values.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let keys: Vec<_> = self.options.iter().map(|(key, _)| key).collect();
-        let mounted: Vec<_> = self.mounted.iter().map(|(url, _)| url.as_str()).collect();
-        f.debug_struct("Locations").field("options", &keys).field("mounted", &mounted).finish()
-    }
-}
-
-/// A Windows drive letter or a plain path is not a URL.
-fn as_url(text: &str) -> Option<Url> {
-    text.contains("://").then(|| Url::parse(text).ok()).flatten()
-}
-
-fn bucket_of(url: &Url) -> Result<Url> {
-    let text = format!("{}://{}", url.scheme(), url.host_str().unwrap_or_default());
-    Url::parse(&text).map_err(|e| invalid(&shown(url), e))
-}
-
-/// A path or URL as it may be shown.
-pub(crate) fn without_credentials(text: &str) -> String {
-    as_url(text).map_or_else(|| text.to_owned(), |url| shown(&url))
-}
-
-/// The URL without user, password and query, where credentials hide.
-fn shown(url: &Url) -> String {
-    format!("{}://{}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path())
-}
-
-fn invalid(location: &str, reason: impl fmt::Display) -> Error {
-    Error::InvalidLocation { location: location.into(), reason: reason.to_string() }
-}
-
-fn local_place(text: &str) -> Result<Location> {
-    let absolute = std::path::absolute(text).map_err(|e| invalid(text, e))?;
-    let prefix = Path::from_absolute_path(normalized(&absolute)).map_err(|e| invalid(text, e))?;
-    let base = Url::parse("file:///").map_err(|e| invalid(text, e))?;
-    Ok(Location { store: Arc::new(LocalFileSystem::new()), base, prefix, is_local: true })
-}
-
-/// Resolves `.` and `..` by their names: an object store's path holds neither.
-fn normalized(path: &std::path::Path) -> PathBuf {
-    use std::path::Component;
-    let mut parts = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::ParentDir => {
-                parts.pop();
-            }
-            Component::CurDir => {}
-            other => parts.push(other),
-        }
-    }
-    parts
+    /// Which objects of the same names are the same: scheme and bucket, and the endpoint if it is a custom one.
+    origin: Arc<str>,
 }
 
 impl Location {
+    pub(super) fn remote(store: Arc<dyn ObjectStore>, base: Url, prefix: Path, origin: Arc<str>) -> Self {
+        Self { store, base, prefix, is_local: false, origin }
+    }
+
+    pub(super) fn local(store: Arc<dyn ObjectStore>, base: Url, prefix: Path) -> Self {
+        let origin = base.as_str().into();
+        Self { store, base, prefix, is_local: true, origin }
+    }
+
+    /// The store, among all that exist, whose objects this location names; `None` when their tags mean nothing beyond this
+    /// machine or process.
+    pub(super) fn origin(&self) -> Option<&str> {
+        (!self.is_local && self.base.scheme() != "memory").then_some(&*self.origin)
+    }
+
     /// The place `name` below this one; `name` may have several parts, written as the store lists them.
+    ///
+    /// A name that begins with `/` counts from the top of the store: another place in the same bucket or on the same disk.
     pub fn child(&self, name: &str) -> Location {
-        let prefix = name.split('/').filter(|part| !part.is_empty()).fold(self.prefix.clone(), |path, part| {
+        let from = if name.starts_with('/') { Path::default() } else { self.prefix.clone() };
+        let prefix = name.split('/').filter(|part| !part.is_empty()).fold(from, |path, part| {
             // A part that came from a listing is used as it is: escaping it again would name another object.
             PathPart::parse(part).map_or_else(|_| path.clone().join(part), |raw| path.clone().join(raw))
         });
@@ -179,10 +79,21 @@ impl Location {
         self.child(name).prefix
     }
 
-    /// The name, relative to this location, of an object that its store listed.
-    pub(crate) fn name_of(&self, path: &Path) -> String {
+    /// The name, relative to this location, of an object that its store listed; that of an object elsewhere begins with `/`.
+    pub fn name_of(&self, path: &Path) -> String {
         let parts = path.prefix_match(&self.prefix).map(|parts| parts.map(|p| p.as_ref().to_owned()).collect::<Vec<_>>());
-        parts.map_or_else(|| path.to_string(), |parts| parts.join("/"))
+        parts.map_or_else(|| format!("/{path}"), |parts| parts.join("/"))
+    }
+
+    /// This location as text from which [`Locations::open`] makes the same location again.
+    pub(crate) fn to_text(&self) -> String {
+        // The path of a URL is decoded when it is read.
+        if self.is_local { self.to_string() } else { self.to_string().replace('%', "%25") }
+    }
+
+    /// The name by which [`Location::child`] of this location finds another one; `None` when that lies in another store.
+    pub(crate) fn name_of_place(&self, other: &Location) -> Option<String> {
+        (self.base == other.base && self.is_local == other.is_local).then(|| self.name_of(&other.prefix))
     }
 
     /// The client.
@@ -193,6 +104,11 @@ impl Location {
     /// The directory on this machine, if it is one.
     pub fn local_dir(&self) -> Option<PathBuf> {
         self.is_local.then(|| PathBuf::from("/").join(self.prefix.as_ref()))
+    }
+
+    /// The file of this machine that an object of a local location is.
+    pub(super) fn local_path(&self, path: &Path) -> PathBuf {
+        PathBuf::from("/").join(path.as_ref())
     }
 
     /// Is this the file system of this machine, whose files may change in place?
@@ -219,14 +135,27 @@ impl Location {
     ///
     /// # Errors
     /// [`Error::Storage`] when the store cannot be listed. A directory that does not exist is empty.
-    pub(crate) async fn list(&self) -> Result<Vec<ObjectMeta>> {
+    ///
+    /// ```no_run
+    /// # async fn list() -> asof::Result<()> {
+    /// let place = asof::storage::Locations::default().open("s3://bucket/facts")?;
+    /// for object in place.list().await? {
+    ///     println!("{} {}", place.name_of(&object.location), object.size);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn list(&self) -> Result<Vec<ObjectMeta>> {
         let mut found: Vec<ObjectMeta> = self.store.list(Some(&self.prefix)).try_collect().await?;
         found.sort_by(|a, b| a.location.cmp(&b.location));
         Ok(found)
     }
 
     /// The metadata of one object, or `None` if there is none.
-    pub(crate) async fn head(&self, name: &str) -> Result<Option<ObjectMeta>> {
+    ///
+    /// # Errors
+    /// [`Error::Storage`] when the store does not answer or denies it.
+    pub async fn head(&self, name: &str) -> Result<Option<ObjectMeta>> {
         match self.store.head(&self.path(name)).await {
             Ok(meta) => Ok(Some(meta)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
@@ -234,8 +163,12 @@ impl Location {
         }
     }
 
-    /// A small object whole, or `None` if there is none.
-    pub(crate) async fn get(&self, name: &str) -> Result<Option<Bytes>> {
+    /// A small object whole, or `None` if there is none. Many objects, and large ones, are read with
+    /// [`BulkReader`](super::BulkReader).
+    ///
+    /// # Errors
+    /// [`Error::Storage`] when the store does not answer or denies it, or has no such bucket.
+    pub async fn get(&self, name: &str) -> Result<Option<Bytes>> {
         match self.store.get(&self.path(name)).await {
             Ok(found) => Ok(Some(found.bytes().await?)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
@@ -243,8 +176,59 @@ impl Location {
         }
     }
 
-    /// Puts the content of a file under a name; the object appears whole, and is durable when this returns.
-    pub(crate) async fn upload(&self, name: &str, file: File) -> Result<()> {
+    /// These bytes of an object, from `start` up to and without `end`, or `None` if there is no such object. What lies
+    /// beyond the object's end is left out.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] when the range is empty or begins beyond the object's end, and as [`Location::get`].
+    pub async fn get_range(&self, name: &str, range: Range<u64>) -> Result<Option<Bytes>> {
+        match self.store.get_range(&self.path(name), range).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    /// Removes an object; one that does not exist is removed already. It is gone for readers when this returns.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] when the store does not answer or denies it; the object may or may not be there then.
+    pub async fn delete(&self, name: &str) -> Result<()> {
+        match self.store.delete(&self.path(name)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    /// Removes objects, in requests of up to 1,000 where the store takes them; those that do not exist are removed already.
+    ///
+    /// Not atomic: after an error any of them may be there or not, and a rerun completes it.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] with the first failure, after all others have been tried.
+    pub async fn delete_many(&self, names: impl IntoIterator<Item = impl AsRef<str>>) -> Result<()> {
+        let paths: Vec<Path> = names.into_iter().map(|name| self.path(name.as_ref())).collect();
+        let mut failure = None;
+        for paths in paths.chunks(DELETES_IN_REQUEST) {
+            let paths: Vec<_> = paths.iter().cloned().map(Ok).collect();
+            let mut deleted = self.store.delete_stream(stream::iter(paths).boxed());
+            while let Some(one) = deleted.next().await {
+                match one {
+                    Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+                    Err(other) => failure = failure.or(Some(other)),
+                }
+            }
+        }
+        failure.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Puts the content of a file under a name, in parts when it is large; the object appears whole, replaces one of that
+    /// name, and is durable when this returns.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the file cannot be read, [`Error::Storage`] when the store does not take it; the name then holds
+    /// what it held before, or the whole file if only the answer was lost.
+    pub async fn upload(&self, name: &str, file: File) -> Result<()> {
         let mut sink = BufWriter::new(self.store.clone(), self.path(name));
         let file = Arc::new(file);
         let mut offset = 0;
@@ -267,8 +251,12 @@ impl Location {
         }
     }
 
-    /// Publishes an object under a name that does not exist yet: atomic, and the first writer wins.
-    pub(crate) async fn put_if_absent(&self, name: &str, bytes: Vec<u8>) -> Result<Published> {
+    /// Publishes an object under a name that does not exist yet: atomic, durable, and the first writer wins.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] or [`Error::Io`] when it cannot be written. When only the answer was lost, the object may be there.
+    pub async fn put_if_absent(&self, name: &str, bytes: impl Into<Bytes>) -> Result<Published> {
+        let bytes: Bytes = bytes.into();
         if let Some(path) = self.child(name).local_dir() {
             return blocking(move || local::put_if_absent(&path, &bytes)).await;
         }
@@ -282,6 +270,8 @@ impl Location {
     }
 }
 
+/// What S3 takes in one request.
+const DELETES_IN_REQUEST: usize = 1_000;
 const CHUNK_BYTES: u64 = 4 << 20;
 
 fn read_at(mut file: &File, offset: u64) -> Result<Bytes> {
@@ -292,14 +282,14 @@ fn read_at(mut file: &File, offset: u64) -> Result<Bytes> {
 }
 
 /// Runs what waits for the disk off the threads that wait for the network.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(|e| Error::Io { path: "a background task".into(), source: e.into() })?
 }
 
 /// What became of a put-if-absent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
-pub(crate) enum Published {
+pub enum Published {
     /// This call made the object.
     New,
     /// Somebody else had made it before; it is unchanged.

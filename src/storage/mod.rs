@@ -1,12 +1,39 @@
 //! Object stores by URL: the store's root, fact tables and source files, on a disk, in memory or on S3.
 //! All input and output of this library passes through here or through DataFusion with the same stores.
+//!
+//! | to | see |
+//! |---|---|
+//! | open a place | [`Locations::open`] |
+//! | set time-outs, retries and requests in flight | [`RequestSettings`] |
+//! | list, read, publish and delete objects | [`Location`] |
+//! | read many or large objects fast | [`BulkReader`] |
+//! | keep what was read on this machine's disk | [`DiskCache`], [`BulkReader::download_to`] |
 
+mod bulk;
+mod clients;
+mod disk_cache;
+mod download;
+mod failure;
+mod fetch;
 mod files;
+mod guard;
+mod inspect;
 mod local;
 mod location;
+mod locations;
 mod parquet_io;
+mod statistics;
 
+pub use bulk::{BulkRead, BulkReader, ReadSettings};
+pub use clients::RequestSettings;
+pub use disk_cache::DiskCache;
+pub use download::Download;
 pub use files::FileIdentity;
-pub use location::{Location, Locations};
-pub(crate) use location::{Published, without_credentials};
+pub use location::{Location, Published};
+pub use locations::Locations;
+pub use object_store::ObjectMeta;
+pub use statistics::ReadStatistics;
+
+pub(crate) use inspect::{Inspected, inspect};
+pub(crate) use locations::without_credentials;
 pub(crate) use parquet_io::{FinishedParquet, ObjectReader, ParquetFile, read_footer};

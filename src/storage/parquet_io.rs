@@ -11,7 +11,7 @@ use std::{
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{GetOptions, OBJECT_STORE_COALESCE_DEFAULT, ObjectMeta, ObjectStore, ObjectStoreExt, coalesce_ranges};
 use parquet::{
     arrow::{
         ArrowWriter,
@@ -32,16 +32,38 @@ use crate::{
     name::ContentId,
 };
 
+/// What is read of a file's end at first: footers of tables of usual width fit, and one request is enough.
+const FOOTER_BYTES: usize = 64 << 10;
+
 /// Reads ranges of one object for the Parquet decoder.
 #[derive(Debug, Clone)]
 pub(crate) struct ObjectReader {
     store: Arc<dyn ObjectStore>,
     object: ObjectMeta,
+    /// The entity tag that the object must have.
+    if_match: Option<String>,
 }
 
 impl ObjectReader {
     pub(crate) fn new(place: &Location, object: ObjectMeta) -> Self {
-        Self { store: place.store().clone(), object }
+        Self { store: place.store().clone(), object, if_match: None }
+    }
+
+    /// Reads the object only while its entity tag is the one that it was found with; another one is
+    /// [`object_store::Error::Precondition`].
+    pub(crate) fn only_unchanged(mut self) -> Self {
+        // A weak tag matches nothing by the rules of HTTP.
+        self.if_match = self.object.e_tag.clone().filter(|tag| !tag.starts_with("W/"));
+        self
+    }
+
+    async fn fetch(&self, range: Range<u64>) -> ParquetResult<Bytes> {
+        let options = GetOptions { range: Some(range.clone().into()), if_match: self.if_match.clone(), ..Default::default() };
+        let found = self.store.get_opts(&self.object.location, options).await.map_err(external)?;
+        let bytes = found.bytes().await.map_err(external)?;
+        // Before parts are cut out of it.
+        whole(&range, &bytes)?;
+        Ok(bytes)
     }
 }
 
@@ -60,7 +82,10 @@ fn whole(range: &Range<u64>, bytes: &Bytes) -> ParquetResult<()> {
 impl AsyncFileReader for ObjectReader {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
         async move {
-            let bytes = self.store.get_range(&self.object.location, range.clone()).await.map_err(external)?;
+            let bytes = match self.if_match {
+                Some(_) => self.fetch(range.clone()).await?,
+                None => self.store.get_range(&self.object.location, range.clone()).await.map_err(external)?,
+            };
             whole(&range, &bytes)?;
             Ok(bytes)
         }
@@ -69,7 +94,10 @@ impl AsyncFileReader for ObjectReader {
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, ParquetResult<Vec<Bytes>>> {
         async move {
-            let parts = self.store.get_ranges(&self.object.location, &ranges).await.map_err(external)?;
+            let parts = match self.if_match {
+                Some(_) => coalesce_ranges(&ranges, |range| self.fetch(range), OBJECT_STORE_COALESCE_DEFAULT).await?,
+                None => self.store.get_ranges(&self.object.location, &ranges).await.map_err(external)?,
+            };
             ranges.iter().zip(&parts).try_for_each(|(range, bytes)| whole(range, bytes))?;
             Ok(parts)
         }
@@ -82,7 +110,7 @@ impl AsyncFileReader for ObjectReader {
     ) -> BoxFuture<'a, ParquetResult<Arc<ParquetMetaData>>> {
         async move {
             let size = self.object.size;
-            let reader = ParquetMetaDataReader::new().with_arrow_reader_options(options);
+            let reader = ParquetMetaDataReader::new().with_prefetch_hint(Some(FOOTER_BYTES)).with_arrow_reader_options(options);
             Ok(Arc::new(reader.load_and_finish(self, size).await?))
         }
         .boxed()
@@ -95,7 +123,13 @@ impl AsyncFileReader for ObjectReader {
 /// [`Error::UnreadableFile`] when there is none, and the store's error when it does not answer.
 pub(crate) async fn read_footer(place: &Location, object: &ObjectMeta) -> Result<ArrowReaderMetadata> {
     let mut reader = ObjectReader::new(place, object.clone());
-    ArrowReaderMetadata::load_async(&mut reader, ArrowReaderOptions::default()).await.map_err(|cause| match cause {
+    let footer = ArrowReaderMetadata::load_async(&mut reader, ArrowReaderOptions::default()).await;
+    footer.map_err(|cause| unreadable(place, object, cause))
+}
+
+/// Why a footer could not be read: the store's error when it did not answer, else the file's fault.
+pub(super) fn unreadable(place: &Location, object: &ObjectMeta, cause: ParquetError) -> Error {
+    match cause {
         ParquetError::External(inner) if inner.is::<object_store::Error>() => {
             inner.downcast().map_or_else(|other| Error::from(ParquetError::External(other)), |own| Error::Storage(*own))
         }
@@ -103,7 +137,7 @@ pub(crate) async fn read_footer(place: &Location, object: &ObjectMeta) -> Result
             path: place.child(&place.name_of(&object.location)).to_string(),
             reason: format!("{cause}; it is truncated or no Parquet file: replace or remove it"),
         },
-    })
+    }
 }
 
 /// A Parquet file being written, on this machine's disk first.

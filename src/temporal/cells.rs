@@ -13,7 +13,8 @@ use super::{
     window::{Numbered, Plan},
 };
 
-const NO_CELL: u32 = u32::MAX;
+/// The cell of a fact that no slot sees.
+pub(super) const NO_CELL: u32 = u32::MAX;
 /// Parts into which entities are divided when their cells are brought together: each is then small enough for a cache.
 const REGIONS: usize = 256;
 
@@ -293,8 +294,13 @@ impl Cells {
 
     /// The tie-breaks of a value of this task.
     pub(super) fn ties_of(&self, dated: &Dated) -> &[Option<u64>] {
-        self.ties.get(dated.tie as usize * self.ties_per_row..).and_then(|ties| ties.get(..self.ties_per_row)).unwrap_or(&[])
+        ties_of(&self.ties, self.ties_per_row, dated)
     }
+}
+
+/// The tie-breaks of a value, among those of a task.
+fn ties_of<'a>(ties: &'a [Option<u64>], per_row: usize, dated: &Dated) -> &'a [Option<u64>] {
+    ties.get(dated.tie as usize * per_row..).and_then(|ties| ties.get(..per_row)).unwrap_or(&[])
 }
 
 fn moved<T: Clone>(cells: &[T], order: &[u32]) -> Vec<T> {
@@ -321,8 +327,7 @@ struct TieOrder<'a> {
 
 impl TieOrder<'_> {
     fn compare(&self, input: usize, texts: &Texts, a: &Dated, b: &Dated) -> Ordering {
-        let per_row = self.plan.ties.len();
-        let ties = |dated: &Dated| self.ties.get(dated.tie as usize * per_row..).and_then(|t| t.get(..per_row)).unwrap_or(&[]);
+        let ties = |dated: &Dated| ties_of(self.ties, self.plan.ties.len(), dated);
         compare_dated(self.plan, input, texts, self.texts, (a, ties(a)), (b, ties(b)))
     }
 }

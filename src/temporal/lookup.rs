@@ -17,7 +17,7 @@ use arrow::{
 use super::{
     budget::Budget,
     kept::{Columns, Facts, Kept, Newer, by_values, comparators},
-    node::{LookupAsk, fact_field},
+    node::{LookupAsk, fact_position},
     side::{Answering, Answers, Chunk, SideParts, Taking},
     slots::Slots,
 };
@@ -26,16 +26,13 @@ use crate::error::{Error, Result};
 /// No fact: zero, so that memory for slots that no fact ever reaches need not be touched. Other numbers are those of kept
 /// facts, plus one.
 const NONE: u32 = 0;
-/// Entities whose last slot a task remembers, at most.
-const REMEMBERED: usize = 1 << 17;
 /// Kept facts beyond twice those that win are dropped when there are so many.
 const SLACK_ROWS: usize = 1 << 19;
 
 pub(crate) fn answering(ask: &LookupAsk, side: &SideParts) -> Result<Arc<dyn Answering>> {
     let mut positions = side.tie_break.clone();
     for column in &ask.columns {
-        fact_field(&side.place, &side.facts_schema, &column.fact)?;
-        positions.push(side.facts_schema.index_of(&column.fact)?);
+        positions.push(fact_position(&side.place, &side.facts_schema, &column.fact)?);
     }
     let slots = side.slots.clone();
     let slots_kept = if side.has_versions { 0 } else { slots.len() };
@@ -132,8 +129,7 @@ impl Lookup {
 
 impl Answering for Lookup {
     fn task(self: Arc<Self>) -> Box<dyn Taking> {
-        let size = self.slots.entities().next_power_of_two().min(REMEMBERED);
-        Box::new(Task { hints: vec![0; size], lookup: self })
+        Box::new(Task { hints: vec![0; self.slots.remembered()], lookup: self })
     }
 
     fn answer(&self) -> Result<Arc<dyn Answers>> {
@@ -207,9 +203,7 @@ impl Lookup {
         }
         Ok(())
     }
-}
 
-impl Lookup {
     /// The newest fact that each slot sees, where facts leave when they are replaced.
     fn sweep_versions(&self, found: &Found, best: &mut [u32]) -> Result<()> {
         let mut newer = Newer::default();

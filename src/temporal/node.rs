@@ -199,6 +199,10 @@ impl<Q> Side<Q> {
     }
 }
 
+pub(crate) fn fact_position(place: &str, facts: &Schema, name: &str) -> Result<usize> {
+    facts.index_of(name).map_err(|_| Error::unknown_column(place, name, facts))
+}
+
 pub(crate) fn fact_field<'a>(place: &str, facts: &'a Schema, name: &str) -> Result<&'a Field> {
     facts.field_with_name(name).map_err(|_| Error::unknown_column(place, name, facts))
 }
@@ -374,7 +378,7 @@ impl<Q: Ask> UserDefinedLogicalNodeCore for AsOfNode<Q> {
                 needed.push((0..schema.fields().len()).collect());
                 continue;
             }
-            let declared = side.declared.tie_break.iter().chain(&side.declared.identity).map(String::as_str);
+            let declared = side.declared.tie_break.iter().map(String::as_str);
             let times = side.declared.time_columns().map(TimeColumn::name);
             let mut names: Vec<&str> = side.on.iter().map(|(_, right)| right.as_str()).chain(declared).chain(times).collect();
             let wanted = |output: usize| side.ask.is_one_piece() || output_columns.contains(&output);

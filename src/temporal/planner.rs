@@ -18,7 +18,7 @@ use datafusion::{
 
 use super::{
     exec::AsOfExec,
-    node::{AsOfNode, Ask, LookupAsk, Side, SpineTime, WindowAsk, spine_field},
+    node::{AsOfNode, Ask, LookupAsk, Side, SpineTime, WindowAsk, fact_position, spine_field},
     side::PlannedSide,
 };
 use crate::{
@@ -86,20 +86,17 @@ fn plan<Q: Ask>(node: &AsOfNode<Q>, inputs: &[Arc<dyn ExecutionPlan>]) -> Result
         sides.push(Arc::new(planned(spine_schema, &node.at, logical, side, physical)?));
     }
     let schema = Arc::new(UserDefinedLogicalNodeCore::schema(node).as_arrow().clone());
-    let mut shown = format!("{}: at={}", Q::NAME, node.at.column);
-    for (_, side) in &node.sides {
-        shown.push_str(", ");
-        shown.push_str(&Shown(side, &node.at.column.name).to_string());
-    }
+    let shown = Shown(node).to_string();
     let order = spine.output_ordering().cloned();
     Ok(Arc::new(AsOfExec::new(spine.clone(), at_position, facts.to_vec(), sides, order, schema, shown)))
 }
 
-struct Shown<'a, Q>(&'a Side<Q>, &'a str);
+/// The physical plan is shown as the logical one.
+struct Shown<'a, Q>(&'a AsOfNode<Q>);
 
 impl<Q: Ask> std::fmt::Display for Shown<'_, Q> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.show(self.1, f)
+        UserDefinedLogicalNodeCore::fmt_for_explain(self.0, f)
     }
 }
 
@@ -116,7 +113,7 @@ fn planned<Q: Ask>(
     physical: &Arc<dyn ExecutionPlan>,
 ) -> Result<PlannedSide<Q>> {
     let facts: Arc<Schema> = Arc::new(logical.schema().as_arrow().clone());
-    let find = |name: &str| facts.index_of(name).map_err(|_| Error::unknown_column(&side.place, name, &facts));
+    let find = |name: &str| fact_position(&side.place, &facts, name);
     let (mut spine_clock, clocks) = side.clocks(at.scale(spine_field(spine, &at.column)?)?, &facts)?;
     spine_clock.column.clone_from(&at.column.name);
     let mut spine_keys = Vec::new();

@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use super::{
     budget::Budget,
     keys::{Keys, NO_KEY},
-    node::{Ask, Direction},
+    node::{Ask, Direction, fact_position},
     side::{Answering, Answers, Chunk, PlannedSide, SideParts, Taking},
     slots::Slots,
     versions,
@@ -302,7 +302,8 @@ impl<Q: Ask> Run<Q> {
 }
 
 fn tie_columns<Q>(side: &PlannedSide<Q>) -> Result<Vec<usize>> {
-    side.side.declared.tie_break.iter().map(|name| Ok(side.facts_schema.index_of(name)?)).collect()
+    let names = side.side.declared.tie_break.iter();
+    names.map(|name| fact_position(&side.side.place, &side.facts_schema, name)).collect()
 }
 
 /// Where the facts of a partition go.

@@ -5,99 +5,19 @@ use std::{
     cmp::Ordering,
     collections::{BTreeSet, BinaryHeap, VecDeque},
     ops::Range,
-    sync::Arc,
-};
-
-use arrow::{
-    array::{ArrayRef, Float64Array, Int64Array, ListArray},
-    buffer::{NullBuffer, OffsetBuffer},
-    datatypes::DataType,
 };
 
 use super::{
     ExactSum,
     aggregate::{Fraction, Kind},
     cells::{Cells, Dated, Gathered, compare_dated, distinct},
-    lanes::{Lane, Texts, pattern, values},
-    window::{Plan, is_list, item_of},
+    lanes::{Lane, Texts},
+    logs::Logs,
+    quantile::{Fenwick, quantile},
+    results::{Column, Output},
+    variance::variance,
+    window::Plan,
 };
-use crate::error::Result;
-
-/// One output of a question.
-pub(super) struct Output {
-    pub(super) kind: Kind,
-    pub(super) span: usize,
-    pub(super) gather: usize,
-    pub(super) input: Option<usize>,
-    pub(super) data_type: DataType,
-}
-
-/// Results by slot, while they are made.
-pub(super) enum Column {
-    Counts(Vec<i64>),
-    Numbers(Vec<Option<f64>>),
-    Values(Vec<Option<u64>>),
-    Lists { ends: Vec<i32>, valid: Vec<bool>, items: Vec<u64> },
-}
-
-impl Column {
-    pub(super) fn new(output: &Output, slots: usize) -> Self {
-        match output.kind {
-            Kind::Count | Kind::CountDistinct => Column::Counts(Vec::with_capacity(slots)),
-            Kind::Sum | Kind::Mean | Kind::Variance | Kind::Stddev | Kind::Quantile(_) => {
-                Column::Numbers(Vec::with_capacity(slots))
-            }
-            kind if is_list(kind) => Column::Lists { ends: Vec::new(), valid: Vec::new(), items: Vec::new() },
-            _ => Column::Values(Vec::with_capacity(slots)),
-        }
-    }
-
-    pub(super) fn append(&mut self, part: Column) {
-        match (self, part) {
-            (Column::Counts(all), Column::Counts(part)) => all.extend(part),
-            (Column::Numbers(all), Column::Numbers(part)) => all.extend(part),
-            (Column::Values(all), Column::Values(part)) => all.extend(part),
-            (Column::Lists { ends, valid, items }, Column::Lists { ends: e, valid: v, items: i }) => {
-                let first = items.len() as i32;
-                ends.extend(e.into_iter().map(|end| end + first));
-                valid.extend(v);
-                items.extend(i);
-            }
-            _ => {}
-        }
-    }
-
-    /// What a slot gets that sees no fact.
-    pub(super) fn push_nothing(&mut self) {
-        match self {
-            Column::Counts(counts) => counts.push(0),
-            Column::Numbers(numbers) => numbers.push(None),
-            Column::Values(values) => values.push(None),
-            Column::Lists { ends, valid, items } => {
-                ends.push(items.len() as i32);
-                valid.push(false);
-            }
-        }
-    }
-
-    pub(super) fn into_array(self, lane: Lane, data_type: &DataType, texts: &Texts) -> Result<ArrayRef> {
-        Ok(match self {
-            Column::Counts(counts) => Arc::new(Int64Array::from(counts)),
-            Column::Numbers(numbers) => Arc::new(Float64Array::from(numbers)),
-            Column::Values(found) => {
-                let nulls = NullBuffer::from_iter(found.iter().map(Option::is_some));
-                let patterns: Vec<u64> = found.into_iter().map(Option::unwrap_or_default).collect();
-                values(lane, data_type, &patterns, Some(nulls), texts)?
-            }
-            Column::Lists { ends, valid, items } => {
-                let item = item_of(data_type);
-                let items = values(lane, item.data_type(), &items, None, texts)?;
-                let offsets = OffsetBuffer::new(std::iter::once(0).chain(ends).collect());
-                Arc::new(ListArray::try_new(item, offsets, items, Some(NullBuffer::from(valid)))?)
-            }
-        })
-    }
-}
 
 /// Where a cell lies: which task's, and which of them.
 type Place = (u32, u32);
@@ -119,50 +39,6 @@ pub(super) struct Entity<'a> {
     logs: &'a Logs,
     stays: Vec<Stay>,
     leaving: Vec<u32>,
-}
-
-/// Where the values of each cell of a task lie in its log.
-struct ByCell {
-    starts: Vec<u32>,
-    order: Vec<u32>,
-}
-
-impl ByCell {
-    fn new(cells: usize, log: impl Iterator<Item = u32> + Clone) -> Self {
-        let mut starts = vec![0u32; cells + 1];
-        log.clone().for_each(|cell| starts[cell as usize + 1] += 1);
-        for i in 1..starts.len() {
-            starts[i] += starts[i - 1];
-        }
-        let mut next = starts.clone();
-        let mut order = vec![0u32; starts.last().copied().unwrap_or(0) as usize];
-        for (i, cell) in log.enumerate() {
-            order[next[cell as usize] as usize] = i as u32;
-            next[cell as usize] += 1;
-        }
-        Self { starts, order }
-    }
-
-    fn of(&self, cell: u32) -> &[u32] {
-        &self.order[self.starts[cell as usize] as usize..self.starts[cell as usize + 1] as usize]
-    }
-}
-
-/// For each gathering that holds all values, where those of each cell lie; made once, shared by all answering tasks.
-pub(super) struct Logs(Vec<Vec<ByCell>>);
-
-impl Logs {
-    pub(super) fn new(plan: &Plan, cells: &[Cells]) -> Self {
-        let logs = (0..plan.gathers.len()).map(|g| {
-            let by_task = cells.iter().map(|cells| match &cells.gathered[g] {
-                Gathered::Values(log) => ByCell::new(cells.entity.len(), log.iter().map(|(cell, _)| *cell)),
-                Gathered::Ordered(log) => ByCell::new(cells.entity.len(), log.iter().map(|(cell, _)| *cell)),
-                _ => ByCell::new(0, std::iter::empty()),
-            });
-            by_task.collect()
-        });
-        Self(logs.collect())
-    }
 }
 
 impl<'a> Entity<'a> {
@@ -273,8 +149,7 @@ impl<'a> Entity<'a> {
     fn each(&self, slots: Range<u32>, mut to: impl FnMut(Step)) {
         let (mut entered, mut left) = (0, 0);
         for slot in slots {
-            while let Some(stay) = self.stays.get(entered).filter(|stay| stay.enter <= slot) {
-                let _ = stay;
+            while self.stays.get(entered).is_some_and(|stay| stay.enter <= slot) {
                 to(Step::Enter(entered));
                 entered += 1;
             }
@@ -487,97 +362,5 @@ struct Ranks {
 impl Ranks {
     fn of(&self, i: usize) -> &[u32] {
         &self.ranks[self.starts[i]..self.starts[i + 1]]
-    }
-}
-
-/// The variance of a sample from exact sums: (n Σx² - (Σx)²) / (n (n - 1)), in doubled precision until the division.
-fn variance(count: u64, sum: &ExactSum, squares: &ExactSum) -> f64 {
-    let ((s, s_low), (q, q_low)) = (sum.parts(), squares.parts());
-    if !s.is_finite() || !q.is_finite() {
-        return f64::NAN;
-    }
-    let n = count as f64;
-    // n q - s², each product with what rounding takes from it.
-    let (product, square) = (n * q, s * s);
-    let low = n.mul_add(q, -product) + n * q_low - s.mul_add(s, -square) - 2.0 * s * s_low;
-    ((product - square + low) / (n * (n - 1.0))).max(0.0)
-}
-
-/// Linear between the neighbours of position q (n - 1).
-fn quantile(counts: &Fenwick, q: f64, value: impl Fn(usize) -> f64) -> Option<f64> {
-    let last = counts.total.checked_sub(1)?;
-    let position = q * last as f64;
-    let below = (position.floor() as u64).min(last);
-    let low = value(counts.rank_at(below));
-    let part = position - below as f64;
-    if part == 0.0 {
-        return Some(low);
-    }
-    let high = value(counts.rank_at(below + 1));
-    // Equal neighbours, infinities too, need no way between them.
-    Some(if pattern(low) == pattern(high) { low } else { low * (1.0 - part) + high * part })
-}
-
-/// How many values of each rank there are, with prefix sums in logarithmic time: P. M. Fenwick, *A New Data Structure for
-/// Cumulative Frequency Tables*, 1994.
-struct Fenwick {
-    sums: Vec<i64>,
-    total: u64,
-}
-
-impl Fenwick {
-    fn new(ranks: usize) -> Self {
-        Self { sums: vec![0; ranks + 1], total: 0 }
-    }
-
-    fn add(&mut self, rank: usize, times: i64) {
-        self.total = self.total.wrapping_add_signed(times);
-        let mut i = rank + 1;
-        while i < self.sums.len() {
-            self.sums[i] += times;
-            i += i & i.wrapping_neg();
-        }
-    }
-
-    /// The rank of the value at this place in the order of values.
-    fn rank_at(&self, place: u64) -> usize {
-        let (mut at, mut left) = (0, place as i64);
-        let mut step = self.sums.len().next_power_of_two();
-        while step > 0 {
-            if at + step < self.sums.len() && self.sums[at + step] <= left {
-                at += step;
-                left -= self.sums[at];
-            }
-            step /= 2;
-        }
-        at.min(self.sums.len().saturating_sub(2))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranks_are_found_by_place_after_any_changes() {
-        let mut counts = Fenwick::new(5);
-        for rank in [3, 0, 3, 4] {
-            counts.add(rank, 1);
-        }
-        assert_eq!((0..4).map(|place| counts.rank_at(place)).collect::<Vec<_>>(), [0, 3, 3, 4]);
-        counts.add(3, -1);
-        assert_eq!((0..3).map(|place| counts.rank_at(place)).collect::<Vec<_>>(), [0, 3, 4]);
-    }
-
-    #[test]
-    fn a_variance_survives_a_mean_far_from_zero() {
-        let (mut sum, mut squares) = (ExactSum::default(), ExactSum::default());
-        for x in [1e9 + 1.0, 1e9 + 2.0, 1e9 + 3.0, 1e9 + 4.0] {
-            let square: f64 = x * x;
-            sum.add(x);
-            squares.add(square);
-            squares.add(f64::mul_add(x, x, -square));
-        }
-        assert_eq!(variance(4, &sum, &squares), 5.0 / 3.0);
     }
 }

@@ -11,6 +11,9 @@ use arrow::buffer::ScalarBuffer;
 
 use super::keys::NO_KEY;
 
+/// Entities whose last place a task remembers, at most.
+const REMEMBERED: usize = 1 << 17;
+
 /// The slots of a spine: those of one entity side by side, in the order of time.
 pub(crate) struct Slots {
     /// The first slot of each entity, and the number of all slots.
@@ -60,6 +63,11 @@ impl Slots {
     /// How many entities there are.
     pub(crate) fn entities(&self) -> usize {
         self.starts.len() - 1
+    }
+
+    /// Of how many entities a task remembers where it was: a power of two.
+    pub(crate) fn remembered(&self) -> usize {
+        self.entities().next_power_of_two().min(REMEMBERED)
     }
 
     /// The instant of each slot.

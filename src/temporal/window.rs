@@ -21,18 +21,17 @@ use arrow::{
 use super::{
     aggregate::Kind,
     budget::Budget,
-    cells::{Cells, Gather, Sums},
+    cells::{Cells, Gather, NO_CELL, Sums},
     lanes::{Lane, Texts, patterns},
-    node::{WindowAsk, fact_field},
+    logs::Logs,
+    node::{WindowAsk, fact_position},
+    results::{Column, Output},
     side::{Answering, Answers, Chunk, SideParts, Taking},
-    slide::{Column, Entity, Logs, Output},
+    slide::Entity,
     slots::Slots,
 };
 use crate::error::Result;
 
-/// Entities whose last cell a task remembers, at most.
-const REMEMBERED: usize = 1 << 17;
-const NO_CELL: u32 = u32::MAX;
 /// Entities that one step of answering takes, at least.
 const ENTITIES_AT_ONCE: usize = 256;
 
@@ -66,8 +65,7 @@ pub(crate) fn answering(ask: &WindowAsk, side: &SideParts) -> Result<Arc<dyn Ans
         let of = match &column.input {
             None => None,
             Some(name) => {
-                fact_field(&side.place, &side.facts_schema, name)?;
-                let position = side.facts_schema.index_of(name)?;
+                let position = fact_position(&side.place, &side.facts_schema, name)?;
                 Some(plan.inputs.iter().position(|known| known.position == position).unwrap_or_else(|| {
                     plan.inputs.push(input(position, Lane::of));
                     plan.inputs.len() - 1
@@ -122,9 +120,8 @@ struct Window {
 
 impl Answering for Window {
     fn task(self: Arc<Self>) -> Box<dyn Taking> {
-        let size = self.slots.entities().next_power_of_two().min(REMEMBERED);
-        let cells = Cells::new(&self.plan);
-        Box::new(Task { remembered: vec![Remembered::default(); size], cells, bytes: 0, window: self })
+        let remembered = vec![Remembered::default(); self.slots.remembered()];
+        Box::new(Task { remembered, cells: Cells::new(&self.plan), bytes: 0, window: self })
     }
 
     fn answer(&self) -> Result<Arc<dyn Answers>> {
@@ -285,7 +282,7 @@ struct Task {
 impl Taking for Task {
     fn take_in(&mut self, chunk: &Chunk) -> Result<()> {
         let window = self.window.clone();
-        let cell_of = if window.is_steady { self.place_steady(chunk) } else { self.place_any(chunk) };
+        let cell_of = self.place(chunk);
         if cell_of.iter().all(|&cell| cell == NO_CELL) {
             return Ok(());
         }
@@ -313,15 +310,14 @@ impl Taking for Task {
 }
 
 impl Task {
-    /// The cell of each fact, where visibility follows from the event time alone.
-    fn place_steady(&mut self, chunk: &Chunk) -> Vec<u32> {
+    /// The cell of each fact; [`NO_CELL`] for one that no slot sees.
+    fn place(&mut self, chunk: &Chunk) -> Vec<u32> {
         let window = self.window.clone();
         let mask = self.remembered.len() - 1;
-        // Visible is the event time plus a constant, but for times at the very end of the scale.
         let mut leaves = vec![0u32; window.plan.spans.len()];
         let mut cell_of = Vec::with_capacity(chunk.rows.len());
         for i in 0..chunk.rows.len() {
-            let (entity, event) = (chunk.entities[i], chunk.event[i]);
+            let (entity, event, visible) = (chunk.entities[i], chunk.event[i], chunk.visible[i]);
             let last = &mut self.remembered[entity as usize & mask];
             if last.entity == entity && event >= last.from && event < last.to {
                 cell_of.push(last.cell);
@@ -331,56 +327,31 @@ impl Task {
             // An entity's next fact is as a rule near its last.
             let near = (last.entity == entity && last.cell != NO_CELL).then_some(last.cell);
             let hint = near.map_or(run.start, |cell| self.cells.enter(cell));
-            let enter = window.slots.first_after(&run, chunk.visible[i], hint);
-            let shift = chunk.visible[i].saturating_sub(event);
-            let (mut from, mut to) = moved(window.slots.reach(&run, enter), shift);
+            let enter = window.slots.first_after(&run, visible, hint);
+            let gone = chunk.until.as_ref().map_or(run.end, |until| window.slots.first_after(&run, until[i], run.end));
+            // A steady fact is visible a constant time after it happened, but for times at the very end of the scale.
+            let (mut from, mut to) = moved(window.slots.reach(&run, enter), visible.saturating_sub(event));
             let mut is_seen = false;
             for (i, (span, leave)) in window.plan.spans.iter().zip(&mut leaves).enumerate() {
-                *leave = run.end;
+                *leave = gone;
                 if let Some(length) = span {
                     let hint = near.map_or(enter, |cell| self.cells.leaves(cell)[i]);
-                    *leave = window.slots.first_after(&run, event.saturating_add(*length), hint);
-                    let (first, end) = moved(window.slots.reach(&run, *leave), *length);
-                    (from, to) = (from.max(first), to.min(end));
+                    let end = window.slots.first_after(&run, event.saturating_add(*length), hint);
+                    let (first, last) = moved(window.slots.reach(&run, end), *length);
+                    (from, to) = (from.max(first), to.min(last));
+                    *leave = end.min(gone);
                 }
                 is_seen |= enter < *leave;
             }
-            let cell = if is_seen { self.cells.open(entity, enter, &leaves) } else { NO_CELL };
-            // A gap in the remembered stretch would be an empty one: then the next fact is looked up again.
+            let cell = match near {
+                _ if !is_seen => NO_CELL,
+                Some(cell) if self.cells.is(cell, enter, &leaves) => cell,
+                _ => self.cells.open(entity, enter, &leaves),
+            };
+            // An empty stretch remembers no times: then the next fact is looked up again.
+            let (from, to) = if window.is_steady { (from, to) } else { (0, 0) };
             *last = Remembered { entity, cell, from, to };
             cell_of.push(cell);
-        }
-        cell_of
-    }
-
-    /// The cell of each fact, where facts are known late or replaced.
-    fn place_any(&mut self, chunk: &Chunk) -> Vec<u32> {
-        let window = self.window.clone();
-        let mask = self.remembered.len() - 1;
-        let mut leaves = vec![0u32; window.plan.spans.len()];
-        let mut cell_of = Vec::with_capacity(chunk.rows.len());
-        for i in 0..chunk.rows.len() {
-            let (entity, event) = (chunk.entities[i], chunk.event[i]);
-            let run = window.slots.of(entity);
-            let enter = window.slots.first_after(&run, chunk.visible[i], run.start);
-            let gone = chunk.until.as_ref().map_or(run.end, |until| window.slots.first_after(&run, until[i], run.end));
-            let mut is_seen = false;
-            for (span, leave) in window.plan.spans.iter().zip(&mut leaves) {
-                let end = span.map_or(run.end, |length| window.slots.first_after(&run, event.saturating_add(length), enter));
-                *leave = end.min(gone);
-                is_seen |= enter < *leave;
-            }
-            let last = &mut self.remembered[entity as usize & mask];
-            let is_same = last.entity == entity && last.cell != NO_CELL && self.cells.is(last.cell, enter, &leaves);
-            cell_of.push(if !is_seen {
-                NO_CELL
-            } else if is_same {
-                last.cell
-            } else {
-                let cell = self.cells.open(entity, enter, &leaves);
-                *last = Remembered { entity, cell, from: 0, to: 0 };
-                cell
-            });
         }
         cell_of
     }

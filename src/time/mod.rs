@@ -20,4 +20,5 @@ pub(crate) use instant::saturating_micros;
 pub use instant::{AsOf, Cutoff, Span};
 pub use scale::{TimeScale, TimeUnit};
 pub use text::parse_time;
+pub(crate) use text::{NO_ZONE, parse_local_ns, parse_time_ns};
 pub use zone::Zone;

@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AsOf, Cutoff, Zone, zone::InGap};
+use super::{AsOf, Cutoff, Zone};
 
 /// The unit of a stored time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -89,19 +89,7 @@ impl TimeScale {
     /// The instant of a stored value in nanoseconds, exact.
     pub fn instant_ns(self, value: i64) -> i128 {
         let unit_ns = i128::from(self.unit.nanos());
-        let local_ns = i128::from(value) * unit_ns;
-        if self.zone == Zone::UTC {
-            return local_ns;
-        }
-        let second_ns = i128::from(TimeUnit::Second.nanos());
-        let fraction_ns = local_ns.rem_euclid(second_ns);
-        let instant = i64::try_from(local_ns.div_euclid(second_ns)).ok().and_then(|s| self.zone.instant_s(s));
-        match instant {
-            Some((s, InGap::No)) => i128::from(s) * second_ns + fraction_ns,
-            Some((s, InGap::Yes)) => i128::from(s) * second_ns,
-            // Beyond the calendar's years there are no transitions to know of.
-            None => local_ns,
-        }
+        self.zone.instant_ns(i128::from(value) * unit_ns)
     }
 
     /// The instant of a stored value in whole microseconds, rounded towards the past; saturates at the ends.

@@ -1,9 +1,9 @@
 //! Times written as text, in the forms that real files hold.
-//! It guesses nothing: a form it does not know is an error, and digits finer than a microsecond are never rounded away.
+//! It guesses nothing: a form it does not know is an error, and digits that are too fine are never rounded away.
 
 use chrono::NaiveDate;
 
-use super::{TimeScale, TimeUnit, Zone};
+use super::Zone;
 
 /// The instant of a time written as text, in microseconds UTC.
 ///
@@ -24,18 +24,33 @@ use super::{TimeScale, TimeUnit, Zone};
 /// # Ok::<(), asof::Error>(())
 /// ```
 pub fn parse_time(text: &str, zone: Option<Zone>) -> Result<i64, &'static str> {
-    let (local_us, offset_s) = parse(text.trim().as_bytes())?;
+    let instant_ns = parse_time_ns(text, zone)?;
+    if instant_ns.rem_euclid(1_000) != 0 {
+        return Err("the time is finer than a microsecond");
+    }
+    i64::try_from(instant_ns / 1_000).map_err(|_| "the time is out of range")
+}
+
+/// As [`parse_time`], in nanoseconds: up to nine digits of a second, exact.
+pub(crate) fn parse_time_ns(text: &str, zone: Option<Zone>) -> Result<i128, &'static str> {
+    let (local_ns, offset_s) = parse_local_ns(text)?;
     match (offset_s, zone) {
-        (Some(offset_s), _) => Ok(local_us - offset_s * 1_000_000),
-        (None, Some(zone)) => Ok(TimeScale { unit: TimeUnit::Microsecond, zone }.instant_us(local_us)),
-        (None, None) => Err("the time has no offset and the table declares no zone"),
+        (Some(offset_s), _) => Ok(local_ns - i128::from(offset_s) * 1_000_000_000),
+        (None, Some(zone)) => Ok(zone.instant_ns(local_ns)),
+        (None, None) => Err(NO_ZONE),
     }
 }
 
+/// The clock's reading in nanoseconds, and the offset from UTC in seconds if the text has one.
+pub(crate) fn parse_local_ns(text: &str) -> Result<(i128, Option<i64>), &'static str> {
+    parse(text.trim().as_bytes())
+}
+
+pub(crate) const NO_ZONE: &str = "the time has no offset and the table declares no zone";
+
 const UNKNOWN: &str = "not a time";
 
-/// The clock's reading in microseconds, and the offset from UTC in seconds if there is one.
-fn parse(text: &[u8]) -> Result<(i64, Option<i64>), &'static str> {
+fn parse(text: &[u8]) -> Result<(i128, Option<i64>), &'static str> {
     if text.is_empty() {
         return Err("the time is empty");
     }
@@ -47,7 +62,7 @@ fn parse(text: &[u8]) -> Result<(i64, Option<i64>), &'static str> {
     let date =
         i32::try_from(year).ok().and_then(|y| NaiveDate::from_ymd_opt(y, month as u32, day as u32)).ok_or("no such date")?;
     let days = date.signed_duration_since(NaiveDate::default()).num_days();
-    let mut us = 0;
+    let mut ns = 0;
     if let [b'T' | b' ', b'0'..=b'9', ..] = rest.0 {
         rest.0 = &rest.0[1..];
         let (hour, _) = (rest.number(1, 2)?, rest.exactly(b':')?);
@@ -56,12 +71,12 @@ fn parse(text: &[u8]) -> Result<(i64, Option<i64>), &'static str> {
         if hour > 23 || minute > 59 || second > 59 {
             return Err("no such time of day");
         }
-        us = (hour * 3_600 + minute * 60 + second) * 1_000_000;
+        ns = (hour * 3_600 + minute * 60 + second) * 1_000_000_000;
         if rest.exactly(b'.').is_ok() {
-            us += rest.fraction_us()?;
+            ns += rest.fraction_ns()?;
         }
     }
-    Ok((days * 86_400_000_000 + us, rest.offset_s()?))
+    Ok((i128::from(days) * 86_400_000_000_000 + i128::from(ns), rest.offset_s()?))
 }
 
 struct Digits<'a>(&'a [u8]);
@@ -91,17 +106,17 @@ impl Digits<'_> {
         self.one_of(&[byte])
     }
 
-    fn fraction_us(&mut self) -> Result<i64, &'static str> {
+    fn fraction_ns(&mut self) -> Result<i64, &'static str> {
         let count = self.0.iter().take_while(|b| b.is_ascii_digit()).count();
         let (digits, rest) = self.0.split_at(count);
         if digits.is_empty() {
             return Err(UNKNOWN);
         }
-        if digits.iter().skip(6).any(|&b| b != b'0') {
-            return Err("the time is finer than a microsecond");
+        if digits.iter().skip(9).any(|&b| b != b'0') {
+            return Err("the time is finer than a nanosecond");
         }
         self.0 = rest;
-        Ok(digits.iter().chain(b"000000").take(6).fold(0, |n, b| n * 10 + i64::from(b - b'0')))
+        Ok(digits.iter().chain(b"000000000").take(9).fold(0, |n, b| n * 10 + i64::from(b - b'0')))
     }
 
     fn offset_s(&mut self) -> Result<Option<i64>, &'static str> {

@@ -45,6 +45,22 @@ impl Zone {
         }
     }
 
+    /// The instant of a local time, both in nanoseconds since 1970-01-01T00:00:00 of their own clock, exact.
+    pub(crate) fn instant_ns(self, local_ns: i128) -> i128 {
+        const SECOND_NS: i128 = 1_000_000_000;
+        if self == Self::UTC {
+            return local_ns;
+        }
+        let fraction_ns = local_ns.rem_euclid(SECOND_NS);
+        let instant = i64::try_from(local_ns.div_euclid(SECOND_NS)).ok().and_then(|s| self.instant_s(s));
+        match instant {
+            Some((s, InGap::No)) => i128::from(s) * SECOND_NS + fraction_ns,
+            Some((s, InGap::Yes)) => i128::from(s) * SECOND_NS,
+            // Beyond the calendar's years there are no transitions to know of.
+            None => local_ns,
+        }
+    }
+
     /// The transition that skipped this local time: the first instant whose local clock is past it.
     fn end_of_gap_s(self, local_s: i64) -> Option<i64> {
         let before = self.offset_s(local_s - DAY_S)?;

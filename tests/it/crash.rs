@@ -493,7 +493,23 @@ async fn a_load_from_within_a_failing_store_never_takes_a_part_for_the_whole() {
         ("fare", Arc::new(Float64Array::from_iter_values((0..40).map(f64::from)))),
     ];
     let rows = write_batch(data.path(), "february.parquet", &RecordBatch::try_from_iter(columns).unwrap());
-    let sources = [("csv", text), ("csv.gz", gzip.finish().unwrap()), ("parquet", fs::read(rows).unwrap())];
+    let lines = String::from_utf8(text.clone()).unwrap();
+    let mut lines = lines.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let names = lines.next().unwrap();
+    let object = |cells: Vec<&str>| {
+        let quote = |cell: &str| if cell.contains(':') { format!("{cell:?}") } else { cell.to_owned() };
+        let fields: Vec<String> = names.iter().zip(cells).map(|(name, cell)| format!("{name:?}: {}", quote(cell))).collect();
+        format!("{{{}}}\n", fields.join(", "))
+    };
+    let lines: String = lines.map(object).collect();
+    let zstd = zstd::encode_all(lines.as_bytes(), 3).unwrap();
+    let sources = [
+        ("csv", text),
+        ("csv.gz", gzip.finish().unwrap()),
+        ("parquet", fs::read(rows).unwrap()),
+        ("jsonl", lines.into()),
+        ("jsonl.zst", zstd),
+    ];
     for (ending, bytes) in sources {
         let key = format!("data/february.{ending}");
         base.put(&Key::from(key.as_str()), bytes.into()).await.unwrap();
@@ -520,7 +536,7 @@ async fn a_compaction_whose_any_call_fails_leaves_the_old_files_or_the_new() {
         store.ingest(&load_of(file)).await.unwrap();
     }
     let calls = fail_every_call(&base, data.path(), compact, table, ALL_FAULTS, |_| true).await;
-    assert!(calls.iter().any(|call| call.starts_with("get ranges root/facts/")), "{calls:#?}");
+    assert!(calls.iter().any(|call| call.starts_with("get root/facts/")), "{calls:#?}");
     assert!(calls.iter().any(|call| call.ends_with("catalog/default/rides/v0000000003.json")), "{calls:#?}");
 }
 
@@ -548,6 +564,84 @@ async fn a_materialization_whose_any_call_fails_is_there_whole_or_not_at_all() {
         let calls = fail_every_call(&base, &january, job, seen, BREAKS, |_| true).await;
         println!("{set}: {calls:#?}");
         assert!(calls.len() >= 10);
+    }
+}
+
+/// What a reader sees of the catalog: databases, tables, and all of the table `facts`.
+fn catalog(store: FeatureStore) -> BoxFuture<'static, String> {
+    async move {
+        let mut said = format!("{:?} {:?}", store.databases().await.unwrap(), store.tables().await.unwrap());
+        match store.describe("facts").await {
+            Ok(version) => {
+                let rows = store.sql("SELECT * FROM facts ORDER BY at, zone", RIDES_SEEN.parse().unwrap()).await.unwrap();
+                said += &format!("{}\n{:?}", version_text(&version), bits_of(&rows.collect().await.unwrap()));
+                said += &store.execute("SHOW PARTITIONS facts").await.unwrap().lines().join(" ");
+            }
+            Err(error) => assert!(matches!(error, Error::UnknownTable { .. }), "{error}"),
+        }
+        said
+    }
+    .boxed()
+}
+
+const CREATE_FACTS: &str = "CREATE EXTERNAL TABLE IF NOT EXISTS facts PARTITIONED BY (month int) STORED AS PARQUET LOCATION \
+    'memory://x/facts' TBLPROPERTIES ('asof.event_time' = 'at', 'asof.delay' = '1 hour')";
+
+/// Files of `month=N`, written by somebody else.
+async fn put_facts(memory: &InMemory, months: impl IntoIterator<Item = i64>) {
+    use object_store::ObjectStoreExt;
+    for month in months {
+        let at = TimestampMicrosecondArray::from(vec![1_388_916_000_000_000 + month * 1_000_000]).with_timezone("UTC");
+        let zone: ArrayRef = Arc::new(StringArray::from(vec![format!("z{month}")]));
+        let dir = temp_dir();
+        let batch = RecordBatch::try_from_iter([("at", Arc::new(at) as ArrayRef), ("zone", zone)]).unwrap();
+        let bytes = fs::read(write_batch(dir.path(), "a.parquet", &batch)).unwrap();
+        memory.put(&Key::from(format!("facts/month={month}/a.parquet")), PutPayload::from(bytes)).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ddl_and_repair_whose_any_call_fails_leave_the_old_catalog_or_the_new() {
+    let dir = temp_dir();
+    let base = InMemory::new();
+    put_facts(&base, 1..=3).await;
+    let create: Job = |store, _| async move { store.execute(CREATE_FACTS).await.map(drop) }.boxed();
+    let calls = fail_every_call(&base, dir.path(), create, catalog, ALL_FAULTS, |_| true).await;
+    println!("create: {calls:#?}");
+    open(Arc::new(base.clone())).await.unwrap().execute(CREATE_FACTS).await.unwrap();
+
+    // One month more, one less, one that is another.
+    let changed = base.fork();
+    put_facts(&changed, [4]).await;
+    {
+        use object_store::ObjectStoreExt;
+        changed.delete(&Key::from("facts/month=1/a.parquet")).await.unwrap();
+        let other = changed.get(&Key::from("facts/month=3/a.parquet")).await.unwrap().bytes().await.unwrap();
+        changed.put(&Key::from("facts/month=2/a.parquet"), PutPayload::from(other)).await.unwrap();
+    }
+    let repair: Job = |store, _| async move { store.execute("MSCK REPAIR TABLE facts").await.map(drop) }.boxed();
+    // The old version's files are gone, so that what is seen of it is its description alone.
+    let described: Seen = |store| async move { version_text(&store.describe("facts").await.unwrap()) }.boxed();
+    let calls = fail_every_call(&changed, dir.path(), repair, described, ALL_FAULTS, |_| true).await;
+    println!("repair: {calls:#?}");
+    assert!(calls.iter().any(|call| call.ends_with("facts/v0000000002.json")));
+
+    for job in [
+        (|store, _| {
+            async move { store.execute("ALTER TABLE facts DROP IF EXISTS PARTITION (month = 2)").await.map(drop) }.boxed()
+        }) as Job,
+        |store, _| async move { store.execute("DROP TABLE IF EXISTS facts").await.map(drop) }.boxed(),
+        |store, _| async move { store.execute("CREATE DATABASE IF NOT EXISTS sales").await.map(drop) }.boxed(),
+        |store, _| {
+            async move {
+                let add = "ALTER TABLE facts ADD IF NOT EXISTS PARTITION (month = 9) LOCATION 'memory://x/facts/late' PARTITION (month = 8)";
+                store.execute(add).await.map(drop)
+            }
+            .boxed()
+        },
+    ] {
+        let calls = fail_every_call(&base, dir.path(), job, catalog, ALL_FAULTS, |_| true).await;
+        assert!(calls.len() >= 3, "{calls:#?}");
     }
 }
 

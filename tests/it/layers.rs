@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 const LAYERS: &[&[&str]] = &[
     &["error", "time", "name"],
     &["storage", "kv", "engine"],
-    &["catalog", "ingest"],
+    &["catalog", "ddl", "ingest"],
     &["scan", "temporal"],
     &["encoder", "feature_set"],
     &["materialize", "training", "online"],

@@ -4,20 +4,26 @@
 
 mod bad_input;
 mod bad_question;
+mod bulk_reads;
+mod case_arrow;
 mod cases;
+mod catalog;
 mod compaction;
 mod conformance;
 mod crash;
+mod ddl;
 mod flights;
 #[path = "../../examples/data/flights.rs"]
 #[allow(unreachable_pub)]
 mod flights_data;
 mod floats;
+mod hive;
 mod identity;
 mod ingest;
 mod layers;
 mod leakage;
 mod main_job;
+mod object_stores;
 mod oracle;
 mod parity;
 mod quality;
@@ -26,6 +32,11 @@ mod real_data;
 mod replacing;
 mod s3;
 mod s3_server;
+mod secrets;
+mod served_cases;
+mod source_random;
+mod source_times;
+mod sources;
 mod sql;
 mod support;
 mod suspicion;

@@ -158,9 +158,9 @@ pub fn child(job: &str, root: &Path, data: &Path) -> Child {
 async fn child_job() {
     let Ok(job) = std::env::var(CHILD_JOB) else { return };
     let [job, root, data] = job.split('|').collect::<Vec<_>>()[..] else { panic!("{job}") };
+    // Processes at work at once have a cache each.
     let options = match job {
-        // Several of these work on one root at a time, and a cache has one holder.
-        "ingest_each" | "compact" => StoreOptions::default().cache_in_memory(),
+        "ingest_each" | "compact" | "add_even_partitions" | "add_odd_partitions" => StoreOptions::default().cache_in_memory(),
         _ => StoreOptions::default(),
     };
     let store = store_with(Path::new(root), options).await;
@@ -181,6 +181,12 @@ async fn child_job() {
         "materialize" => {
             for set in ["taxi_v1", "zone_demand_v1"] {
                 store.materialize(set, data.parse().unwrap()).await.unwrap();
+            }
+        }
+        "add_even_partitions" | "add_odd_partitions" => {
+            let first = usize::from(job == "add_odd_partitions");
+            for part in (first..16).step_by(2) {
+                store.execute(&format!("ALTER TABLE t ADD PARTITION (part = {part})")).await.unwrap();
             }
         }
         "hold" => {

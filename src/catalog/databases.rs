@@ -1,0 +1,136 @@
+//! Databases: names that hold tables, made and dropped as tables are, by one put-if-absent each.
+//! A database has no place of its own: its tables say where their files lie.
+//!
+//! `catalog/<database>/v0000000001.json`. The database `default` is always there, and so is any that holds a table: a table
+//! that is made while its database is dropped is not lost.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Catalog, Change,
+    version::FORMAT,
+    versions::{ATTEMPTS, file_name, number_of},
+};
+use crate::{
+    error::{Error, Result},
+    name::{DEFAULT_DATABASE, check_identifier},
+    storage::Published,
+};
+
+#[derive(Debug, Serialize, Deserialize)]
+struct DatabaseVersion {
+    format: u32,
+    database: String,
+    version: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    comment: Option<String>,
+    dropped: bool,
+}
+
+impl Catalog {
+    /// All databases, in the order of their names.
+    pub(crate) async fn databases(&self) -> Result<Vec<String>> {
+        let mut names: Vec<String> = self.tables().await?.into_iter().map(|table| table.database().to_owned()).collect();
+        names.push(DEFAULT_DATABASE.into());
+        let mut newest: Vec<(String, u64)> = Vec::new();
+        for object in self.root.list().await? {
+            let path = self.root.name_of(&object.location);
+            if let [database, file] = path.split('/').collect::<Vec<_>>()[..]
+                && let Some(number) = number_of(file)
+            {
+                newest.pop_if(|(known, _)| known == database);
+                newest.push((database.into(), number));
+            }
+        }
+        for (database, number) in newest {
+            if !self.read_database(&database, number).await?.dropped {
+                names.push(database);
+            }
+        }
+        names.sort();
+        names.dedup();
+        Ok(names)
+    }
+
+    /// Makes a database.
+    pub(crate) async fn create_database(&self, name: &str, comment: Option<String>) -> Result<Change> {
+        check_database(name)?;
+        for _ in 0..ATTEMPTS {
+            let (number, current) = self.newest_database(name).await?;
+            if name == DEFAULT_DATABASE || current.is_some_and(|current| !current.dropped) {
+                return Ok(Change::Nothing);
+            }
+            if self.put_database(name, number + 1, comment.clone(), false).await? == Published::New {
+                return Ok(Change::Done);
+            }
+        }
+        Err(contention(name))
+    }
+
+    /// Removes a database that holds no table.
+    pub(crate) async fn drop_database(&self, name: &str) -> Result<Change> {
+        check_database(name)?;
+        let refused = |reason: String| Err(Error::Definition { subject: format!("database `{name}`"), reason });
+        if name == DEFAULT_DATABASE {
+            return refused("it is where tables without a database live, and is always there".into());
+        }
+        for _ in 0..ATTEMPTS {
+            let (number, current) = self.newest_database(name).await?;
+            let tables = self.tables().await?;
+            let own: Vec<_> = tables.iter().filter(|table| table.database() == name).map(ToString::to_string).collect();
+            if !own.is_empty() {
+                return refused(format!("it still holds {}; drop its tables first", own.join(", ")));
+            }
+            if current.is_none_or(|current| current.dropped) {
+                return Ok(Change::Nothing);
+            }
+            if self.put_database(name, number + 1, None, true).await? == Published::New {
+                return Ok(Change::Done);
+            }
+        }
+        Err(contention(name))
+    }
+
+    async fn newest_database(&self, name: &str) -> Result<(u64, Option<DatabaseVersion>)> {
+        let folder = self.root.child(name);
+        let listed = folder.list().await?;
+        let newest = listed.iter().filter_map(|object| number_of(&folder.name_of(&object.location))).max();
+        match newest {
+            Some(number) => Ok((number, Some(self.read_database(name, number).await?))),
+            None => Ok((0, None)),
+        }
+    }
+
+    async fn read_database(&self, name: &str, number: u64) -> Result<DatabaseVersion> {
+        let (folder, file) = (self.root.child(name), file_name(number));
+        let path = format!("{folder}/{file}");
+        let bytes = folder.get(&file).await?.unwrap_or_default();
+        let found: DatabaseVersion =
+            serde_json::from_slice(&bytes).map_err(|e| Error::Corrupt { path: path.clone(), reason: e.to_string() })?;
+        match found.format == FORMAT {
+            true => Ok(found),
+            false => Err(Error::Format { path, found: found.format.to_string(), expected: FORMAT }),
+        }
+    }
+
+    async fn put_database(&self, name: &str, version: u64, comment: Option<String>, dropped: bool) -> Result<Published> {
+        let entry = DatabaseVersion { format: FORMAT, database: name.into(), version, comment, dropped };
+        let bytes = serde_json::to_vec(&entry).map_err(|e| Error::Corrupt { path: name.into(), reason: e.to_string() })?;
+        self.root.child(name).put_if_absent(&file_name(version), bytes).await
+    }
+}
+
+fn check_database(name: &str) -> Result<()> {
+    check_identifier("database", name, name)?;
+    match name {
+        "information_schema" => {
+            let reason = "the database `information_schema` is the catalog's own".into();
+            Err(Error::InvalidName { what: "database", value: name.into(), reason })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn contention(name: &str) -> Error {
+    Error::Contention { what: format!("database `{name}`"), attempts: ATTEMPTS }
+}

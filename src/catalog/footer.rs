@@ -1,0 +1,82 @@
+//! What Parquet footers tell about a file: schema, rows, and the bounds of its times.
+//! It reads footers only, never rows, and believes no folder's name about times.
+
+use arrow::{
+    array::Array as _,
+    datatypes::{DataType, Schema},
+};
+use parquet::{
+    arrow::arrow_reader::{ArrowReaderMetadata, statistics::StatisticsConverter},
+    file::metadata::ParquetMetaData,
+};
+
+use super::{Bounds, FactTable, TimeColumn};
+use crate::error::{Error, Result};
+
+/// What a footer tells about a file's rows and times.
+pub(crate) struct FileFacts {
+    pub(crate) rows: u64,
+    pub(crate) event: Option<Bounds>,
+    pub(crate) known: Option<Bounds>,
+}
+
+/// Schema, rows and time bounds from a footer.
+pub(crate) fn file_facts(shown: &str, footer: &ArrowReaderMetadata, declared: &FactTable) -> Result<FileFacts> {
+    let bounds = |column: &TimeColumn| -> Result<Option<Bounds>> {
+        refuse_int96(shown, footer, &column.name)?;
+        declared.scale(&format!("file `{shown}`"), column, footer.schema())?;
+        Ok(time_bounds(footer.metadata(), footer.schema(), &column.name))
+    };
+    let mut columns = declared.time_columns();
+    let event = columns.next().map(bounds).transpose()?.flatten();
+    let known = columns.next().map(bounds).transpose()?.flatten();
+    let rows = footer.metadata().file_metadata().num_rows();
+    Ok(FileFacts { rows: u64::try_from(rows).unwrap_or(0), event, known })
+}
+
+/// Refuses times stored as INT96: as nanoseconds, which is how they are read, years beyond 2262 wrap into the past, and a
+/// fact would become visible early.
+fn refuse_int96(shown: &str, footer: &ArrowReaderMetadata, column: &str) -> Result<()> {
+    let parquet = footer.metadata().file_metadata().schema_descr();
+    let stored = parquet.columns().iter().find(|c| c.path().parts() == [column]);
+    if stored.is_none_or(|c| c.physical_type() != parquet::basic::Type::INT96) {
+        return Ok(());
+    }
+    Err(Error::ColumnType {
+        place: format!("file `{shown}`"),
+        column: column.into(),
+        found: "INT96".into(),
+        needed: "years beyond 2262 would wrap into the past; write the times as TIMESTAMP_MICROS, or load the files with `ingest`, which reads them".into(),
+    })
+}
+
+/// The bounds of a time column over all row groups; `None` when one of them does not tell.
+fn time_bounds(footer: &ParquetMetaData, schema: &Schema, column: &str) -> Option<Bounds> {
+    use arrow::{array::AsArray, compute, datatypes::Int64Type};
+    let converter = StatisticsConverter::try_new(column, schema, footer.file_metadata().schema_descr()).ok()?;
+    let as_integers = |array: arrow::array::ArrayRef| {
+        let array = match array.data_type() {
+            DataType::Date32 => compute::cast(&compute::cast(&array, &DataType::Int32).ok()?, &DataType::Int64),
+            _ => compute::cast(&array, &DataType::Int64),
+        };
+        array.ok().map(|a| a.as_primitive::<Int64Type>().clone())
+    };
+    let groups = footer.row_groups();
+    let mins = as_integers(converter.row_group_mins(groups).ok()?)?;
+    let maxes = as_integers(converter.row_group_maxes(groups).ok()?)?;
+    let nulls = converter.row_group_null_counts(groups).ok()?;
+    let mut bounds: Option<Bounds> = None;
+    let mut null_count = 0;
+    for (group, meta) in groups.iter().enumerate() {
+        let nulls_here = nulls.is_valid(group).then(|| nulls.value(group))?;
+        null_count += nulls_here;
+        if nulls_here == u64::try_from(meta.num_rows()).ok()? {
+            continue;
+        }
+        let (min, max) = (mins.is_valid(group).then(|| mins.value(group))?, maxes.is_valid(group).then(|| maxes.value(group))?);
+        bounds =
+            Some(bounds.map_or(Bounds { min, max, nulls: 0 }, |b| Bounds { min: b.min.min(min), max: b.max.max(max), nulls: 0 }));
+    }
+    // A file without any time is a file without bounds that are worth anything: empty, and never visible.
+    Some(Bounds { nulls: null_count, ..bounds.unwrap_or(Bounds { min: i64::MAX, max: i64::MIN, nulls: 0 }) })
+}

@@ -1,0 +1,192 @@
+//! `TBLPROPERTIES` to the declaration of a fact table, and back.
+//! It checks that the properties make one declaration; whether the files hold its columns is checked against the files.
+
+use std::collections::BTreeMap;
+
+use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
+use chrono::TimeDelta;
+
+use crate::{
+    catalog::{FactTable, KnownAt, TIMESTAMPS, TimeColumn},
+    time::TimeUnit,
+};
+
+const EVENT_TIME: &str = "asof.event_time";
+const EVENT_UNIT: &str = "asof.event_time.unit";
+const KNOWN_AT: &str = "asof.known_at";
+const KNOWN_UNIT: &str = "asof.known_at.unit";
+const DELAY: &str = "asof.delay";
+const ZONE: &str = "asof.zone";
+const KEYS: &str = "asof.keys";
+const TIE_BREAK: &str = "asof.tie_break";
+const IDENTITY: &str = "asof.identity";
+const ALL: [&str; 10] = [EVENT_TIME, EVENT_UNIT, KNOWN_AT, KNOWN_UNIT, DELAY, ZONE, KEYS, TIE_BREAK, IDENTITY, TIMESTAMPS];
+
+const UNITS: [(&str, TimeUnit); 5] = [
+    ("day", TimeUnit::Day),
+    ("second", TimeUnit::Second),
+    ("millisecond", TimeUnit::Millisecond),
+    ("microsecond", TimeUnit::Microsecond),
+    ("nanosecond", TimeUnit::Nanosecond),
+];
+
+/// The declaration that properties make, and the properties that are none of it. The error says which is missing or wrong.
+pub(super) fn declaration(properties: &[(String, String)]) -> Result<(FactTable, BTreeMap<String, String>), String> {
+    let mut rest: BTreeMap<String, String> = properties.iter().cloned().collect();
+    if let Some(unknown) = rest.keys().find(|key| key.starts_with("asof.") && !ALL.contains(&key.as_str())) {
+        return Err(format!("has the property `{unknown}`, which is none of {}", ALL.join(", ")));
+    }
+    if let Some(other) = rest.get(TIMESTAMPS).filter(|value| *value != "bigint" && *value != "timestamp") {
+        return Err(format!("has `{TIMESTAMPS}` = `{other}`; it is `bigint` or `timestamp`"));
+    }
+    rest.retain(|key, value| key != TIMESTAMPS || value == "bigint");
+    let Some(event) = rest.remove(EVENT_TIME) else {
+        return Err(format!(
+            "does not say when its facts happened: add TBLPROPERTIES ('{EVENT_TIME}' = '<column>'), and '{KNOWN_AT}' = '<column>' or \
+             '{DELAY}' = '<time>' for when they could be known"
+        ));
+    };
+    let event = time_column(event, rest.remove(EVENT_UNIT), EVENT_UNIT)?;
+    let (known, known_unit, delay) = (rest.remove(KNOWN_AT), rest.remove(KNOWN_UNIT), rest.remove(DELAY));
+    let known_at = match (known, delay) {
+        (Some(column), None) => KnownAt::column(time_column(column, known_unit, KNOWN_UNIT)?),
+        (None, Some(delay)) => KnownAt::after(delay_of(&delay)?),
+        (Some(_), Some(_)) => {
+            return Err(format!("has both `{KNOWN_AT}` and `{DELAY}`; a fact is known at one or after the other"));
+        }
+        (None, None) => {
+            return Err(format!(
+                "does not say when its facts could be known: add '{KNOWN_AT}' = '<column>', or '{DELAY}' = '<time>' after the event \
+                 (zero must be written too: '0 seconds')"
+            ));
+        }
+    };
+    let mut declared = FactTable::new(event, known_at);
+    if let Some(zone) = rest.remove(ZONE) {
+        declared = declared.zone(zone.parse().map_err(|e| format!("has `{ZONE}`: {e}"))?);
+    }
+    for column in columns(rest.remove(KEYS), KEYS)? {
+        declared = declared.key(column);
+    }
+    for column in columns(rest.remove(TIE_BREAK), TIE_BREAK)? {
+        declared = declared.tie_break(column);
+    }
+    for column in columns(rest.remove(IDENTITY), IDENTITY)? {
+        declared = declared.identity(column);
+    }
+    Ok((declared, rest))
+}
+
+/// The properties that make this declaration, in the order in which they are documented.
+pub(super) fn properties_of(declared: &FactTable) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    let mut put = |key: &str, value: String| all.push((key.to_owned(), value));
+    let unit = |column: &TimeColumn| {
+        column.unit.and_then(|unit| UNITS.iter().find(|(_, known)| *known == unit)).map(|(name, _)| (*name).to_owned())
+    };
+    put(EVENT_TIME, declared.event_time.name.clone());
+    if let Some(unit) = unit(&declared.event_time) {
+        put(EVENT_UNIT, unit);
+    }
+    match &declared.known_at {
+        KnownAt::Column(column) => {
+            put(KNOWN_AT, column.name.clone());
+            if let Some(unit) = unit(column) {
+                put(KNOWN_UNIT, unit);
+            }
+        }
+        KnownAt::DelayMicros(delay) => put(DELAY, delay_text(*delay)),
+    }
+    if let Some(zone) = declared.zone {
+        put(ZONE, zone.to_string());
+    }
+    for (key, columns) in [(KEYS, &declared.keys), (TIE_BREAK, &declared.tie_break), (IDENTITY, &declared.identity)] {
+        if !columns.is_empty() {
+            put(key, columns.iter().map(|column| listed(column)).collect::<Vec<_>>().join(", "));
+        }
+    }
+    all
+}
+
+fn time_column(name: String, unit: Option<String>, property: &str) -> Result<TimeColumn, String> {
+    let Some(unit) = unit else { return Ok(TimeColumn { name, unit: None }) };
+    let singular = unit.trim().to_lowercase();
+    let singular = singular.strip_suffix('s').unwrap_or(&singular);
+    match UNITS.iter().find(|(known, _)| *known == singular) {
+        Some((_, unit)) => Ok(TimeColumn::epoch(name, *unit)),
+        None => {
+            let known: Vec<_> = UNITS.iter().map(|(name, _)| *name).collect();
+            Err(format!("has `{property}` = `{unit}`; it is one of {}", known.join(", ")))
+        }
+    }
+}
+
+/// Days, hours and below; months have no fixed length.
+fn delay_of(text: &str) -> Result<TimeDelta, String> {
+    let refused = |why: &str| format!("has `{DELAY}` = `{text}`, which is {why}; write '1 hour', '30 minutes' or '0 seconds'");
+    let interval = parse_interval_month_day_nano(text).map_err(|_| refused("no length of time"))?;
+    if interval.months != 0 {
+        return Err(refused("of no fixed length"));
+    }
+    let nanos = i128::from(interval.days) * 86_400_000_000_000 + i128::from(interval.nanoseconds);
+    if nanos % 1_000 != 0 {
+        return Err(refused("finer than a microsecond"));
+    }
+    i64::try_from(nanos / 1_000).map(TimeDelta::microseconds).map_err(|_| refused("too long"))
+}
+
+fn delay_text(delay_us: i64) -> String {
+    let units = [("days", 86_400_000_000), ("hours", 3_600_000_000), ("minutes", 60_000_000), ("seconds", 1_000_000)];
+    let (name, length) =
+        units.into_iter().find(|(_, length)| delay_us % length == 0 && delay_us != 0).unwrap_or(match delay_us {
+            0 => ("seconds", 1),
+            _ => ("microseconds", 1),
+        });
+    format!("{} {name}", delay_us / length)
+}
+
+/// Names by commas; one with a comma or a space at its ends stands in backquotes.
+fn columns(list: Option<String>, property: &str) -> Result<Vec<String>, String> {
+    let Some(list) = list else { return Ok(Vec::new()) };
+    let (mut names, mut rest) = (Vec::new(), list.trim());
+    loop {
+        let (name, after) = match rest.strip_prefix('`') {
+            Some(quoted) => quoted.split_once('`').map(|(name, after)| (name, after.trim_start())),
+            None => Some(rest.find(',').map_or((rest, ""), |end| rest.split_at(end))).map(|(name, after)| (name.trim(), after)),
+        }
+        .ok_or_else(|| format!("has `{property}` = `{list}`, where a backquote is not closed"))?;
+        if name.is_empty() {
+            return Err(format!("has `{property}` = `{list}`; it is a list of columns, with commas between them"));
+        }
+        names.push(name.to_owned());
+        match (after.is_empty(), after.strip_prefix(',')) {
+            (true, _) => return Ok(names),
+            (false, Some(more)) => rest = more.trim_start(),
+            (false, None) => return Err(format!("has `{property}` = `{list}`, where a comma is missing before `{after}`")),
+        }
+    }
+}
+
+fn listed(name: &str) -> String {
+    if name.contains(',') || name.trim() != name { format!("`{name}`") } else { name.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_declaration_is_read_as_it_is_written() {
+        let delays = [0, 1, 1_500, 1_000_000, 90_000_000, 3_600_000_000, 86_400_000_000, 90_000_000_000];
+        for delay in delays {
+            let declared = FactTable::new(TimeColumn::epoch("ts", TimeUnit::Millisecond), KnownAt::DelayMicros(delay))
+                .key("a,b")
+                .key("c d")
+                .tie_break("n")
+                .identity("id")
+                .zone("America/New_York".parse().unwrap());
+            let (read, rest) = declaration(&properties_of(&declared)).unwrap();
+            assert_eq!((read, rest.len()), (declared, 0));
+        }
+    }
+}

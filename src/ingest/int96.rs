@@ -1,0 +1,63 @@
+//! Times that Parquet files hold as INT96, read without the wrap of 64-bit nanoseconds.
+//! It decides nothing about zones: an INT96 is a clock's reading.
+//!
+//! The decoder can give an INT96 as whole seconds, for every year there is, or as nanoseconds that wrap around beyond the
+//! years 1677 to 2262. Both together are exact: the wrapped nanoseconds minus those of the whole seconds, wrapped alike, are the
+//! fraction of the second.
+
+use arrow::{
+    array::{Array, ArrayRef, AsArray},
+    datatypes::{DataType, Field, Schema, TimeUnit as ArrowUnit, TimestampNanosecondType, TimestampSecondType},
+};
+use parquet::{arrow::arrow_reader::ArrowReaderMetadata, basic::Type};
+
+use crate::error::{Error, Result};
+
+const SECOND_NS: i64 = 1_000_000_000;
+
+/// Which columns of a file are INT96.
+///
+/// # Errors
+/// [`Error::ColumnType`] for an INT96 inside a nested column: it would wrap.
+pub(crate) fn columns(shown: &str, footer: &ArrowReaderMetadata) -> Result<Vec<bool>> {
+    let parquet = footer.metadata().file_metadata().schema_descr();
+    let mut found = vec![false; footer.schema().fields().len()];
+    for (leaf, column) in parquet.columns().iter().enumerate().filter(|(_, c)| c.physical_type() == Type::INT96) {
+        let root = parquet.get_column_root_idx(leaf);
+        match found.get_mut(root) {
+            Some(found) if column.path().parts().len() == 1 => *found = true,
+            _ => {
+                return Err(Error::ColumnType {
+                    place: format!("file `{shown}`"),
+                    column: column.path().string(),
+                    found: "INT96".into(),
+                    needed: "times inside nested columns would wrap beyond the year 2262; write them as TIMESTAMP_MICROS".into(),
+                });
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The schema that makes the decoder give these columns as whole seconds.
+pub(crate) fn in_seconds(schema: &Schema, int96: &[bool]) -> Schema {
+    let seconds = |field: &Field| field.clone().with_data_type(DataType::Timestamp(ArrowUnit::Second, None));
+    let fields = schema.fields().iter().zip(int96).map(|(f, is_int96)| if *is_int96 { seconds(f) } else { f.as_ref().clone() });
+    Schema::new_with_metadata(fields.collect::<Vec<_>>(), schema.metadata().clone())
+}
+
+/// The clock's readings in nanoseconds, from a column read in both ways.
+pub(crate) fn readings_ns(seconds: &ArrayRef, wrapped_ns: &ArrayRef) -> Result<Vec<Option<i128>>> {
+    let (Some(seconds), Some(wrapped)) =
+        (seconds.as_primitive_opt::<TimestampSecondType>(), wrapped_ns.as_primitive_opt::<TimestampNanosecondType>())
+    else {
+        let reason = "an INT96 column was not decoded as timestamps".into();
+        return Err(Error::Corrupt { path: "the Parquet decoder's answer".into(), reason });
+    };
+    let reading = |row: usize| {
+        let (second, wrapped) = (seconds.value(row), wrapped.value(row));
+        let fraction = wrapped.wrapping_sub(second.wrapping_mul(SECOND_NS));
+        i128::from(second) * i128::from(SECOND_NS) + i128::from(fraction)
+    };
+    Ok((0..seconds.len()).map(|row| seconds.is_valid(row).then(|| reading(row))).collect())
+}

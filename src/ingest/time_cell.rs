@@ -1,0 +1,190 @@
+//! Instants from what sources hold: texts in known or declared forms, and counts of units since 1970.
+//! It rounds nothing: an instant that its column cannot hold exactly is refused, with what to declare.
+
+use std::borrow::Cow;
+
+use arrow::datatypes::TimeUnit as ArrowUnit;
+use chrono::format::{Item, Parsed, StrftimeItems, parse};
+
+use crate::{
+    error::{Error, Result},
+    time::{NO_ZONE, TimeUnit, Zone, parse_local_ns, parse_time_ns},
+};
+
+/// Why a value was refused.
+pub(crate) type Reason = Cow<'static, str>;
+
+/// A form of times that was declared: chrono's `strftime` items.
+#[derive(Debug, Clone)]
+pub(crate) struct TimeFormat {
+    pub(crate) text: String,
+    items: Vec<Item<'static>>,
+}
+
+impl TimeFormat {
+    pub(crate) fn new(column: &str, text: &str) -> Result<Self> {
+        let invalid =
+            |reason: &str| Error::Definition { subject: format!("the time format of `{column}`"), reason: reason.into() };
+        let items = StrftimeItems::new(text)
+            .parse_to_owned()
+            .map_err(|_| invalid(&format!("`{text}` is none; write one as `%m/%d/%Y %H:%M` in the notation of strftime")))?;
+        if items
+            .iter()
+            .all(|item| matches!(item, Item::Literal(_) | Item::OwnedLiteral(_) | Item::Space(_) | Item::OwnedSpace(_)))
+        {
+            return Err(invalid(&format!("`{text}` names no part of a time")));
+        }
+        Ok(Self { text: text.into(), items })
+    }
+
+    /// The clock's reading in nanoseconds, and the offset from UTC in seconds if the text has one.
+    fn local_ns(&self, text: &str) -> Result<(i128, Option<i64>), &'static str> {
+        const NO_TIME: &str = "not a time in the declared format";
+        let mut parsed = Parsed::new();
+        parse(&mut parsed, text, self.items.iter()).map_err(|_| NO_TIME)?;
+        let is_timestamp = parsed.timestamp().is_some();
+        let local = match parsed.to_naive_datetime_with_offset(parsed.offset().unwrap_or(0)) {
+            Ok(local) => local,
+            // A date alone means its first instant.
+            Err(_) if parsed.hour_mod_12().is_none() && parsed.minute().is_none() => {
+                parsed.to_naive_date().map_err(|_| NO_TIME)?.and_time(chrono::NaiveTime::MIN)
+            }
+            Err(_) => return Err(NO_TIME),
+        };
+        let (seconds, nanos) = (local.and_utc().timestamp(), local.and_utc().timestamp_subsec_nanos());
+        if nanos >= 1_000_000_000 {
+            return Err("no such time of day");
+        }
+        let offset_s = parsed.offset().map(i64::from).or(is_timestamp.then_some(0));
+        Ok((i128::from(seconds) * 1_000_000_000 + i128::from(nanos), offset_s))
+    }
+}
+
+/// How the times of one column are read, and what they are written as.
+#[derive(Debug, Clone)]
+pub(crate) struct TimeReader {
+    /// Whose clocks wrote the times without an offset.
+    pub(crate) zone: Option<Zone>,
+    /// The unit of integers, if they are times.
+    pub(crate) epoch: Option<TimeUnit>,
+    pub(crate) format: Option<TimeFormat>,
+    /// The unit that is written.
+    pub(crate) unit: ArrowUnit,
+}
+
+impl TimeReader {
+    /// The instant of a text, in the column's unit.
+    pub(crate) fn instant(&self, text: &str) -> Result<i64, Reason> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Err("the time is empty".into());
+        }
+        if let Some(format) = &self.format {
+            let (local_ns, offset_s) = format.local_ns(text)?;
+            return match (offset_s, self.zone) {
+                (Some(offset_s), _) => self.written(local_ns - i128::from(offset_s) * 1_000_000_000),
+                (None, Some(zone)) => self.written(zone.instant_ns(local_ns)),
+                (None, None) => Err(NO_ZONE.into()),
+            };
+        }
+        match (self.epoch, text.parse::<i64>()) {
+            (Some(unit), Ok(value)) => self.epoch(value, unit),
+            (Some(_), Err(_)) if text.bytes().all(|b| b.is_ascii_digit() || b == b'-') => Err("the time is out of range".into()),
+            (Some(_), Err(_)) => self.written(
+                parse_time_ns(text, self.zone)
+                    .map_err(|reason| format!("not an integer, as the declared epoch times are, and as a text: {reason}"))?,
+            ),
+            (None, _) => self.written(parse_time_ns(text, self.zone)?),
+        }
+    }
+
+    /// The clock's reading of a text without an offset, in the column's unit.
+    pub(crate) fn local(&self, text: &str) -> Result<i64, Reason> {
+        let (local_ns, offset_s) = match &self.format {
+            Some(format) => format.local_ns(text.trim())?,
+            None => parse_local_ns(text)?,
+        };
+        if offset_s.is_some() {
+            return Err("the time has an offset, and the column keeps none; declare a timestamp with a zone".into());
+        }
+        self.written(local_ns)
+    }
+
+    /// The instant of so many units since 1970.
+    pub(crate) fn epoch(&self, value: i64, unit: TimeUnit) -> Result<i64, Reason> {
+        let instant_ns = |unit: TimeUnit| i128::from(value) * i128::from(unit.nanos());
+        let found = instant_ns(unit);
+        if COMMON_ERA_NS.contains(&found) {
+            return self.written(found);
+        }
+        let units = [TimeUnit::Second, TimeUnit::Millisecond, TimeUnit::Microsecond, TimeUnit::Nanosecond];
+        let sane = |unit: &TimeUnit| year(instant_ns(*unit)).is_some_and(|year| (1_970..2_100).contains(&year));
+        let when = year(found).map_or_else(|| "beyond all years".into(), |year| format!("in the year {year}"));
+        Err(match units.iter().find(|unit| sane(unit)) {
+            Some(other) => {
+                format!("as {} it lies {when}, as {} it would not; is the declared unit wrong?", name(unit), name(*other))
+            }
+            None => format!("the time is out of range: as {} it lies {when}", name(unit)),
+        }
+        .into())
+    }
+
+    /// An instant in the unit that is written; exact, and within the years of the calendar.
+    pub(crate) fn written(&self, instant_ns: i128) -> Result<i64, Reason> {
+        let unit_ns = i128::from(nanos(self.unit));
+        if instant_ns.rem_euclid(unit_ns) != 0 {
+            return Err(match self.unit {
+                ArrowUnit::Microsecond => {
+                    "the time is finer than a microsecond; declare the column `Timestamp(Nanosecond, Some(\"UTC\"))` in the table's \
+                     first load"
+                }
+                _ => "the time is finer than the column's unit",
+            }
+            .into());
+        }
+        match i64::try_from(instant_ns / unit_ns) {
+            Ok(value) if COMMON_ERA_NS.contains(&instant_ns) || year(instant_ns).is_some() => Ok(value),
+            _ => Err("the time is out of range".into()),
+        }
+    }
+}
+
+/// The years 1 to 9999.
+const COMMON_ERA_NS: std::ops::Range<i128> = -62_135_596_800_000_000_000..253_402_300_800_000_000_000;
+
+/// Nanoseconds in a unit.
+pub(crate) fn nanos(unit: ArrowUnit) -> i64 {
+    match unit {
+        ArrowUnit::Second => 1_000_000_000,
+        ArrowUnit::Millisecond => 1_000_000,
+        ArrowUnit::Microsecond => 1_000,
+        ArrowUnit::Nanosecond => 1,
+    }
+}
+
+/// The year of an instant, UTC; `None` beyond the years that calendars know.
+fn year(instant_ns: i128) -> Option<i32> {
+    // Two days inside chrono's range, so that every zone's clock can show it.
+    const DAYS_NS: i128 = 2 * 86_400_000_000_000;
+    let seconds = |ns: i128| i64::try_from(ns.div_euclid(1_000_000_000)).ok();
+    let known = |ns: i128| chrono::DateTime::from_timestamp(seconds(ns)?, 0);
+    let _within = (known(instant_ns - DAYS_NS)?, known(instant_ns + DAYS_NS)?);
+    known(instant_ns).map(|at| chrono::Datelike::year(&at))
+}
+
+fn name(unit: TimeUnit) -> &'static str {
+    match unit {
+        TimeUnit::Day => "days",
+        TimeUnit::Second => "seconds",
+        TimeUnit::Millisecond => "milliseconds",
+        TimeUnit::Microsecond => "microseconds",
+        TimeUnit::Nanosecond => "nanoseconds",
+    }
+}
+
+/// Does a text have digits of a second finer than a microsecond that are not zero?
+pub(crate) fn is_finer_than_micros(text: &str) -> bool {
+    let Some((_, fraction)) = text.split_once('.') else { return false };
+    let digits = fraction.bytes().take_while(u8::is_ascii_digit);
+    digits.skip(6).any(|digit| digit != b'0')
+}

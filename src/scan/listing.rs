@@ -1,0 +1,102 @@
+//! What `information_schema` shows: all databases and tables, not only those that a query reads.
+//! It knows schemas alone; no row can be read through it.
+
+use std::{ops::ControlFlow, sync::Arc};
+
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::{
+    catalog::MemorySchemaProvider,
+    common::TableReference,
+    datasource::empty::EmptyTable,
+    prelude::SessionContext,
+    sql::{
+        parser::Statement,
+        sqlparser::ast::{ObjectName, Visit, Visitor},
+    },
+};
+
+use super::{Providers, Sources};
+use crate::{
+    catalog::{Catalog, Column, TableVersion},
+    engine::CATALOG,
+    error::Result,
+    name::TableName,
+};
+
+const NAME: &str = "information_schema";
+
+/// Databases and tables with their columns.
+pub(crate) struct Listing {
+    databases: Vec<String>,
+    tables: Vec<(TableName, SchemaRef)>,
+}
+
+impl Listing {
+    /// Those of the catalog and of this process, when a query asks for them.
+    pub(crate) async fn asked_by(sql: &str, catalog: &Catalog, providers: &Providers) -> Result<Option<Self>> {
+        if !names_it(sql)? {
+            return Ok(None);
+        }
+        let mut tables = Vec::new();
+        for name in catalog.tables().await? {
+            // A table that was dropped since it was listed is none.
+            if let Some(version) = catalog.find(&name).await? {
+                tables.push((name, schema_of(&version)?));
+            }
+        }
+        for (name, schema) in providers.schemas() {
+            tables.retain(|(known, _)| *known != name);
+            tables.push((name, schema));
+        }
+        Ok(Some(Self { databases: catalog.databases().await?, tables }))
+    }
+
+    /// Makes `information_schema` known to a session that holds these tables already.
+    pub(super) fn register(self, session: &SessionContext, sources: &Sources) -> Result<()> {
+        session.state_ref().write().config_mut().options_mut().catalog.information_schema = true;
+        let Some(catalog) = session.catalog(CATALOG) else { return Ok(()) };
+        for database in self.databases.iter().map(String::as_str).chain(self.tables.iter().map(|(name, _)| name.database())) {
+            if catalog.schema(database).is_none() {
+                catalog.register_schema(database, Arc::new(MemorySchemaProvider::new()))?;
+            }
+        }
+        for (name, schema) in self.tables {
+            if !sources.iter().any(|(known, _)| *known == name) {
+                let reference = TableReference::full(CATALOG, name.database(), name.table());
+                session.register_table(reference, Arc::new(EmptyTable::new(schema)))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The columns of the files, then those of the folders' names.
+fn schema_of(version: &TableVersion) -> Result<SchemaRef> {
+    let (files, folders) = (version.file_schema()?, Column::schema(version.partition_columns())?);
+    Ok(Arc::new(Schema::new(files.fields().iter().chain(folders.fields()).cloned().collect::<Vec<_>>())))
+}
+
+/// Does a query read from `information_schema`?
+fn names_it(sql: &str) -> Result<bool> {
+    struct Named;
+    impl Visitor for Named {
+        type Break = ();
+
+        fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<()> {
+            let is_named = relation.0.iter().rev().nth(1).and_then(|part| part.as_ident());
+            match is_named.is_some_and(|ident| ident.value.eq_ignore_ascii_case(NAME)) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        }
+    }
+    let state = SessionContext::new().state();
+    let mut statement = state.sql_to_statement(sql, &state.config_options().sql_parser.dialect)?;
+    while let Statement::Explain(explain) = statement {
+        statement = *explain.statement;
+    }
+    match statement {
+        Statement::Statement(statement) => Ok(statement.visit(&mut Named).is_break()),
+        _ => Ok(false),
+    }
+}

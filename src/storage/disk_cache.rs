@@ -1,0 +1,295 @@
+//! Bytes of objects on this machine's disk: written whole or not at all, checked when read, the oldest removed first.
+//! It never fails a read: what is missing, damaged or cannot be kept is read from the store.
+
+use std::{
+    fmt,
+    fs::{self, File, OpenOptions},
+    io::{Read, Seek, Write},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::SystemTime,
+};
+
+use bytes::BytesMut;
+
+use crate::error::{Error, Result};
+
+/// Names an entry's layout: `magic`, hash of all that follows, length of the key, length of the bytes, key, bytes; lengths
+/// as 64 bits, the least byte first.
+const MAGIC: &[u8; 8] = b"asofbyt1";
+const HASH_BYTES: usize = 32;
+const HEADER_BYTES: usize = MAGIC.len() + HASH_BYTES + 8 + 8;
+const ENTRIES: &str = "entries";
+const LEDGER: &str = "ledger";
+/// The decimal digits of the largest number, and the end of the line.
+const LEDGER_BYTES: usize = 21;
+/// Room is made for more than one entry at a time, since it takes a walk through the folder.
+const KEPT_TENTHS: u64 = 9;
+
+static ATTEMPTS: AtomicU64 = AtomicU64::new(0);
+
+/// A folder that keeps what was read from object stores, up to a limit.
+///
+/// Bytes are known by store, path, entity tag and range: those of another version are never found. An entry is written
+/// under another name, synced and renamed, and holds a checksum; a damaged one is dropped. Files in the folder, half-written
+/// ones too, take no more than the limit; the least recently used go first. Processes may share a folder, if each opens it
+/// with the same limit. It can be deleted at any time.
+///
+/// ```
+/// # fn main() -> asof::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let folder = folder.path();
+/// let cache = asof::storage::DiskCache::open(folder, 1 << 30)?;
+/// assert_eq!(cache.used_bytes()?, 0);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct DiskCache {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    folder: PathBuf,
+    limit_bytes: u64,
+    /// Locked against other processes, and by the mutex against other threads: bytes in use, as decimal text. It may be
+    /// too high after a crash, and is counted anew when the limit is met.
+    ledger: Mutex<File>,
+}
+
+/// What a cache has of the bytes that were asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    Whole,
+    Nothing,
+}
+
+impl DiskCache {
+    /// Opens the cache in this folder, or makes it, and brings it within the limit.
+    ///
+    /// # Errors
+    /// [`Error::Cache`] when the folder cannot be made, listed or locked.
+    pub fn open(folder: impl Into<PathBuf>, limit_bytes: u64) -> Result<Self> {
+        let folder = folder.into();
+        let open = || {
+            fs::create_dir_all(folder.join(ENTRIES))?;
+            let ledger = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(folder.join(LEDGER))?;
+            Ok(Self { shared: Arc::new(Shared { folder: folder.clone(), limit_bytes, ledger: Mutex::new(ledger) }) })
+        };
+        let failed = |e: std::io::Error| Error::Cache { path: folder.clone(), reason: e.to_string() };
+        let cache: Self = open().map_err(failed)?;
+        cache.locked(|_| Ok((cache.make_room(0)?, ()))).map_err(failed)?;
+        Ok(cache)
+    }
+
+    /// Bytes of all files in the folder, by looking.
+    ///
+    /// # Errors
+    /// [`Error::Cache`] when the folder cannot be listed.
+    pub fn used_bytes(&self) -> Result<u64> {
+        let files = files_below(&self.entries());
+        let files = files.map_err(|e| Error::Cache { path: self.shared.folder.clone(), reason: e.to_string() })?;
+        Ok(files.iter().map(|file| file.bytes).sum())
+    }
+
+    fn entries(&self) -> PathBuf {
+        self.shared.folder.join(ENTRIES)
+    }
+
+    fn entry(&self, key: &str) -> PathBuf {
+        let name = blake3::hash(key.as_bytes()).to_hex();
+        self.entries().join(&name[..2]).join(name.as_str())
+    }
+
+    /// Appends the bytes of this key to an empty buffer; a buffer that is told to hold nothing is empty.
+    pub(super) fn read(&self, key: &str, length: u64, into: &mut BytesMut) -> Found {
+        let path = self.entry(key);
+        let Ok(mut file) = File::open(&path) else { return Found::Nothing };
+        match read_entry(&mut file, key, length, into) {
+            Ok(()) => {
+                // The time of the last use; without it the entry only seems older.
+                let _ = file.set_modified(now());
+                Found::Whole
+            }
+            Err(reason) => {
+                into.clear();
+                tracing::debug!(entry = %path.display(), %reason, "a damaged entry of the disk cache is dropped");
+                let _ = fs::remove_file(&path);
+                Found::Nothing
+            }
+        }
+    }
+
+    /// Keeps these bytes, if there is room for them.
+    pub(super) fn write(&self, key: &str, bytes: &[u8]) {
+        if let Err(reason) = self.try_write(key, bytes) {
+            tracing::debug!(folder = %self.shared.folder.display(), %reason, "the disk cache cannot keep an entry");
+        }
+    }
+
+    fn try_write(&self, key: &str, bytes: &[u8]) -> std::io::Result<()> {
+        let length = (HEADER_BYTES + key.len() + bytes.len()) as u64;
+        if length > self.shared.limit_bytes {
+            return Ok(());
+        }
+        let path = self.entry(key);
+        let attempt = ATTEMPTS.fetch_add(1, Ordering::Relaxed);
+        let staged = path.with_extension(format!("{}-{attempt}", std::process::id()));
+        // The file takes all its room while the ledger is locked: whoever counts, counts it.
+        let mut file = self.locked(|used| {
+            let used = match used {
+                Some(used) if used.saturating_add(length) <= self.shared.limit_bytes => used,
+                _ => self.make_room(length)?,
+            };
+            fs::create_dir_all(staged.parent().unwrap_or(&self.shared.folder))?;
+            let file = OpenOptions::new().write(true).create(true).truncate(true).open(&staged)?;
+            file.set_len(length)?;
+            Ok((used + length, file))
+        })?;
+        let written = write_entry(&mut file, key, bytes).and_then(|()| fs::rename(&staged, &path));
+        if written.is_err() {
+            let _ = fs::remove_file(&staged);
+        }
+        written
+    }
+
+    /// Runs with the ledger locked against threads and processes: gets the bytes in use if they are known, and gives back
+    /// what they are afterwards.
+    fn locked<T>(&self, work: impl FnOnce(Option<u64>) -> std::io::Result<(u64, T)>) -> std::io::Result<T> {
+        let mut ledger = self.shared.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        ledger.lock()?;
+        let done = read_ledger(&mut ledger).and_then(|used| {
+            // Whoever dies or fails from here on leaves a ledger that says nothing, and the next one counts.
+            write_ledger(&mut ledger, None)?;
+            let (used, done) = work(used)?;
+            write_ledger(&mut ledger, Some(used))?;
+            Ok(done)
+        });
+        ledger.unlock()?;
+        done
+    }
+
+    /// Removes the least recently used files until this many bytes more fit; gives back what is left. Holds the ledger.
+    fn make_room(&self, needed: u64) -> std::io::Result<u64> {
+        let mut files = files_below(&self.entries())?;
+        let mut used: u64 = files.iter().map(|file| file.bytes).sum();
+        let limit = self.shared.limit_bytes;
+        if used.saturating_add(needed) <= limit {
+            return Ok(used);
+        }
+        let kept = (limit / 10 * KEPT_TENTHS).saturating_sub(needed);
+        files.sort_by(|a, b| (a.modified, &a.path).cmp(&(b.modified, &b.path)));
+        for file in files {
+            if used <= kept {
+                break;
+            }
+            match fs::remove_file(&file.path) {
+                Ok(()) => used = used.saturating_sub(file.bytes),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => used = used.saturating_sub(file.bytes),
+                Err(_) => {}
+            }
+        }
+        if used.saturating_add(needed) > limit {
+            return Err(std::io::Error::other("its files cannot be removed"));
+        }
+        Ok(used)
+    }
+}
+
+impl fmt::Debug for DiskCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DiskCache({}, {} bytes)", self.shared.folder.display(), self.shared.limit_bytes)
+    }
+}
+
+/// The bytes in use; nothing if it does not say.
+fn read_ledger(ledger: &mut File) -> std::io::Result<Option<u64>> {
+    let mut text = [0; LEDGER_BYTES];
+    ledger.rewind()?;
+    match ledger.read_exact(&mut text) {
+        Ok(()) => Ok(std::str::from_utf8(&text).ok().and_then(|text| text.trim_end().parse().ok())),
+        Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+fn write_ledger(ledger: &mut File, used: Option<u64>) -> std::io::Result<()> {
+    let text = used.map_or_else(|| "unknown".to_owned(), |used| used.to_string());
+    ledger.rewind()?;
+    ledger.write_all(format!("{text:<width$}\n", width = LEDGER_BYTES - 1).as_bytes())
+}
+
+struct Listed {
+    path: PathBuf,
+    bytes: u64,
+    modified: SystemTime,
+}
+
+/// All files below a folder; those that vanish meanwhile are passed over.
+fn files_below(folder: &Path) -> std::io::Result<Vec<Listed>> {
+    let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            // Of a link the link itself: what it points at is not ours.
+            let Ok(meta) = entry.metadata() else { continue };
+            match meta.is_dir() {
+                true => folders.push(entry.path()),
+                false => found.push(Listed { path: entry.path(), bytes: meta.len(), modified: meta.modified()? }),
+            }
+        }
+    }
+    Ok(found)
+}
+
+#[allow(clippy::disallowed_methods, reason = "the order of eviction; no answer depends on it")]
+fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+fn hash_of(rest: &[&[u8]]) -> [u8; HASH_BYTES] {
+    let mut hasher = blake3::Hasher::new();
+    for part in rest {
+        hasher.update(part);
+    }
+    *hasher.finalize().as_bytes()
+}
+
+fn write_entry(file: &mut File, key: &str, bytes: &[u8]) -> std::io::Result<()> {
+    let lengths = [(key.len() as u64).to_le_bytes(), (bytes.len() as u64).to_le_bytes()].concat();
+    let mut head = Vec::with_capacity(HEADER_BYTES + key.len());
+    head.extend_from_slice(MAGIC);
+    head.extend_from_slice(&hash_of(&[&lengths, key.as_bytes(), bytes]));
+    head.extend_from_slice(&lengths);
+    head.extend_from_slice(key.as_bytes());
+    file.write_all(&head)?;
+    file.write_all(bytes)?;
+    file.set_modified(now())?;
+    file.sync_all()
+}
+
+/// Reads an entry that must hold this key and as many bytes; says why it does not.
+fn read_entry(file: &mut File, key: &str, length: u64, into: &mut BytesMut) -> Result<(), String> {
+    let whole = (HEADER_BYTES + key.len()) as u64 + length;
+    let found = file.metadata().map_err(|e| e.to_string())?.len();
+    if found != whole {
+        return Err(format!("it has {found} bytes instead of {whole}"));
+    }
+    let mut head = vec![0; HEADER_BYTES + key.len()];
+    file.read_exact(&mut head).map_err(|e| e.to_string())?;
+    let lengths = [(key.len() as u64).to_le_bytes(), length.to_le_bytes()].concat();
+    let (magic, rest) = head.split_at(MAGIC.len());
+    let (hash, rest) = rest.split_at(HASH_BYTES);
+    if magic != MAGIC || rest[..lengths.len()] != lengths || rest[lengths.len()..] != *key.as_bytes() {
+        return Err("it is no entry of this key".into());
+    }
+    into.resize(usize::try_from(length).map_err(|e| e.to_string())?, 0);
+    file.read_exact(into).map_err(|e| e.to_string())?;
+    match hash == hash_of(&[&lengths, key.as_bytes(), into]) {
+        true => Ok(()),
+        false => Err("its checksum is wrong".into()),
+    }
+}

@@ -1,0 +1,234 @@
+//! Objects of a bulk read as files of a local folder: each whole or not at all, and none twice.
+//! It removes nothing: a file whose object is gone stays.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File, OpenOptions},
+    io::{BufRead, BufReader, Seek, SeekFrom, Write},
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::UNIX_EPOCH,
+};
+
+use bytes::BytesMut;
+use datafusion::common::runtime::SpawnedTask;
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::ObjectMeta;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    BulkReader, ReadStatistics,
+    bulk::lost,
+    fetch::{Fetch, Held},
+    location::blocking,
+    statistics::Counters,
+};
+use crate::error::{Error, Result};
+
+/// Hidden, as all that is not data: what is there, a line each, and files that are not whole yet.
+const BOOK_FOLDER: &str = ".asof-download";
+const BOOK: &str = "files.jsonl";
+const PARTS: &str = "parts";
+
+/// What a download has done.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Download {
+    /// The files, in the order asked: those that were there already too.
+    pub files: Vec<PathBuf>,
+    /// Objects, bytes, seconds.
+    pub statistics: ReadStatistics,
+}
+
+impl BulkReader {
+    /// Brings objects into a folder of this machine, under their names below this reader's location.
+    ///
+    /// Each file appears whole, by a rename of one that was written and synced, and replaces one of that name. A file that an
+    /// earlier download made of the same object with the same entity tag, and that nobody has touched since, is passed
+    /// over; objects without a tag are read again. One download at a time works in a folder; others wait for it.
+    /// A range at a time is held in memory, as many as the settings let.
+    ///
+    /// ```no_run
+    /// # async fn bring() -> asof::Result<()> {
+    /// use asof::storage::{BulkReader, Locations};
+    ///
+    /// let place = Locations::default().open("s3://bucket/facts")?;
+    /// let brought = BulkReader::new(&place).download_to(place.list().await?, "facts").await?;
+    /// println!("{} files, {}", brought.files.len(), brought.statistics);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::ObjectChanged`] when an object is not what was listed, [`Error::Storage`] when its store fails, [`Error::Io`]
+    /// when a file cannot be written. The first error ends the download; files that are done stay, and a rerun goes on.
+    pub async fn download_to(
+        &self,
+        objects: impl IntoIterator<Item = ObjectMeta>,
+        folder: impl Into<PathBuf>,
+    ) -> Result<Download> {
+        let objects: Vec<ObjectMeta> = objects.into_iter().collect();
+        let folder = std::path::absolute(folder.into()).map_err(|source| Error::Io { path: BOOK_FOLDER.into(), source })?;
+        let fetch = Arc::new(Fetch::new(self, Counters::of(objects.iter().map(|object| object.size))));
+        fetch.counters.begin();
+        let book = Arc::new(blocking(move || Book::open(&folder)).await?);
+        let count = self.settings.objects_in_flight.max(1);
+        let parallel = self.settings.requests_in_flight.max(1);
+        let files = stream::iter(objects).map(|object| {
+            let name = self.place.name_of(&object.location);
+            let name = if name.is_empty() { object.location.filename().unwrap_or_default().to_owned() } else { name };
+            let (fetch, book) = (fetch.clone(), book.clone());
+            async move {
+                let task = SpawnedTask::spawn(async move { one(&fetch, &book, &object, &name, parallel).await });
+                task.join().await.map_err(lost)?
+            }
+        });
+        let files = files.buffered(count).try_collect().await?;
+        fetch.counters.end();
+        Ok(Download { files, statistics: fetch.counters.so_far() })
+    }
+}
+
+/// Brings one object, unless it is there.
+async fn one(fetch: &Arc<Fetch>, book: &Arc<Book>, object: &ObjectMeta, name: &str, parallel: usize) -> Result<PathBuf> {
+    let target = book.folder.join(name);
+    let shown = fetch.shown(object);
+    let (asked, tag) = (book.clone(), object.e_tag.clone());
+    let (place, size, file) = (shown.clone(), object.size, target.clone());
+    if blocking(move || Ok(asked.has(&file, &place, tag.as_deref(), size))).await? {
+        fetch.counters.skipped();
+        fetch.report();
+        return Ok(target);
+    }
+    let part = book.part();
+    let (path, size) = (part.0.clone(), object.size);
+    blocking(move || {
+        let failed = |source| Error::Io { path: path.clone(), source };
+        File::create(&path).and_then(|file| file.set_len(size)).map_err(failed)
+    })
+    .await?;
+    let pieces = stream::iter(fetch.ranges(object.size)).map(|range| piece(fetch, object, range, &part.0));
+    pieces.buffer_unordered(parallel).try_for_each(|()| async { Ok(()) }).await?;
+    let (book, tag, file) = (book.clone(), object.e_tag.clone(), target.clone());
+    blocking(move || book.publish(&part, &file, shown, tag)).await?;
+    fetch.counters.finished();
+    fetch.report();
+    Ok(target)
+}
+
+/// Reads a range and writes it where it belongs.
+async fn piece(fetch: &Fetch, object: &ObjectMeta, range: Range<u64>, part: &Path) -> Result<()> {
+    let (start, length) = (range.start, range.end - range.start);
+    let held: Held = fetch.reserve(length).await;
+    let room = usize::try_from(length).map_err(|e| Error::Io { path: part.into(), source: std::io::Error::other(e) })?;
+    let bytes = fetch.fill(object, range, BytesMut::with_capacity(room)).await?;
+    let path = part.to_owned();
+    blocking(move || {
+        let write = || {
+            // A handle for each: they share no position.
+            let mut file = OpenOptions::new().write(true).open(&path)?;
+            file.seek(SeekFrom::Start(start))?;
+            file.write_all(&bytes)
+        };
+        let written = write().map_err(|source| Error::Io { path: path.clone(), source });
+        drop(held);
+        written
+    })
+    .await
+}
+
+/// A file that is not whole yet; gone when dropped, unless it was published.
+struct Part(PathBuf);
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// A file as it was when it was published.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Entry {
+    file: PathBuf,
+    object: String,
+    e_tag: Option<String>,
+    size: u64,
+    modified_ns: u128,
+}
+
+/// What downloads have left in a folder. Holds the folder against other downloads until it is dropped.
+struct Book {
+    folder: PathBuf,
+    known: HashMap<PathBuf, Entry>,
+    file: Mutex<File>,
+    parts: AtomicU64,
+}
+
+impl Book {
+    fn open(folder: &Path) -> Result<Self> {
+        let own = folder.join(BOOK_FOLDER);
+        let failed = |source| Error::Io { path: own.clone(), source };
+        let open = || {
+            fs::create_dir_all(own.join(PARTS))?;
+            let mut file = OpenOptions::new().read(true).append(true).create(true).open(own.join(BOOK))?;
+            file.lock()?;
+            // What a killed download has left: nobody else is at work here.
+            for part in fs::read_dir(own.join(PARTS))? {
+                fs::remove_file(part?.path())?;
+            }
+            let mut known = HashMap::new();
+            for line in BufReader::new(&file).split(b'\n') {
+                // A line that a crash cut off is a file to be brought again.
+                if let Ok(entry) = serde_json::from_slice::<Entry>(&line?) {
+                    known.insert(entry.file.clone(), entry);
+                }
+            }
+            file.write_all(b"\n")?;
+            Ok(Self { folder: folder.into(), known, file: Mutex::new(file), parts: AtomicU64::new(0) })
+        };
+        open().map_err(failed)
+    }
+
+    /// Is this file what an earlier download made of the object with this tag?
+    fn has(&self, file: &Path, object: &str, e_tag: Option<&str>, size: u64) -> bool {
+        let Ok(inside) = file.strip_prefix(&self.folder) else { return false };
+        let Some(known) = self.known.get(inside) else { return false };
+        e_tag.is_some()
+            && known.e_tag.as_deref() == e_tag
+            && known.object == object
+            && known.size == size
+            && look(file).is_ok_and(|found| found == (known.size, known.modified_ns))
+    }
+
+    fn part(&self) -> Part {
+        let number = self.parts.fetch_add(1, Ordering::Relaxed);
+        Part(self.folder.join(BOOK_FOLDER).join(PARTS).join(number.to_string()))
+    }
+
+    /// Makes a part the file that it is of.
+    fn publish(&self, part: &Part, target: &Path, object: String, e_tag: Option<String>) -> Result<()> {
+        let parent = target.parent().unwrap_or(&self.folder);
+        let publish = || {
+            fs::create_dir_all(parent)?;
+            File::open(&part.0)?.sync_all()?;
+            fs::rename(&part.0, target)?;
+            let (size, modified_ns) = look(target)?;
+            let file = target.strip_prefix(&self.folder).unwrap_or(target).to_owned();
+            let mut line = serde_json::to_vec(&Entry { file, object, e_tag, size, modified_ns })?;
+            line.push(b'\n');
+            self.file.lock().unwrap_or_else(PoisonError::into_inner).write_all(&line)
+        };
+        publish().map_err(|source| Error::Io { path: target.into(), source })
+    }
+}
+
+/// Size and time of the last change.
+fn look(file: &Path) -> std::io::Result<(u64, u128)> {
+    let meta = fs::metadata(file)?;
+    let since = meta.modified()?.duration_since(UNIX_EPOCH).map_err(std::io::Error::other)?;
+    Ok((meta.len(), since.as_nanos()))
+}

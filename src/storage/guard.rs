@@ -1,0 +1,176 @@
+//! An object store as this library uses it: a limit on the requests in flight, and errors that may be shown.
+//! It adds no semantics: each request goes to the inner store once, and its answer comes back. Parts that are cut out of a joint
+//! answer are whole.
+
+use std::{fmt, ops::Range, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{FutureExt, StreamExt, stream, stream::BoxStream};
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, OBJECT_STORE_COALESCE_DEFAULT,
+    ObjectMeta, ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
+    UploadPart, coalesce_ranges, path::Path,
+};
+use tokio::sync::Semaphore;
+
+use super::failure::Teller;
+
+/// The wrapper around every store but this machine's file system.
+///
+/// A request counts from its start until its answer, and for a streamed body until the stream is read or dropped. A
+/// listing counts only while it waits for a page, so that what reads a listing may send requests of its own. Several
+/// ranges at a time are several requests, by the trait's own way of joining neighbours.
+pub(super) struct Guard {
+    inner: Arc<dyn ObjectStore>,
+    permits: Arc<Semaphore>,
+    teller: Teller,
+}
+
+impl Guard {
+    pub(super) fn new(inner: Arc<dyn ObjectStore>, concurrency: usize, teller: Teller) -> Self {
+        let permits = Arc::new(Semaphore::new(concurrency.clamp(1, Semaphore::MAX_PERMITS)));
+        Self { inner, permits, teller }
+    }
+
+    /// A stream of answers that takes a permit while it waits for the next.
+    fn limited<T: Send + 'static>(
+        &self,
+        place: Option<Path>,
+        inner: BoxStream<'static, Result<T>>,
+    ) -> BoxStream<'static, Result<T>> {
+        let state = (inner, self.permits.clone(), self.teller.clone(), place);
+        stream::unfold(state, |(mut inner, permits, teller, place)| async move {
+            let item = {
+                // The semaphore is never closed; without a permit the call would go on all the same.
+                let _permit = permits.acquire().await;
+                inner.next().await?
+            };
+            let item = item.map_err(|error| teller.tell(place.as_ref(), error));
+            Some((item, (inner, permits, teller, place)))
+        })
+        .boxed()
+    }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Guard({})", self.teller.base())
+    }
+}
+
+impl fmt::Display for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.teller.base())
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Guard {
+    async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        let _permit = self.permits.acquire().await;
+        self.teller.tell_result(path, self.inner.put_opts(path, payload, options).await)
+    }
+
+    async fn put_multipart_opts(&self, path: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        let _permit = self.permits.acquire().await;
+        let inner = self.teller.tell_result(path, self.inner.put_multipart_opts(path, options).await)?;
+        let (permits, teller) = (self.permits.clone(), self.teller.clone());
+        Ok(Box::new(GuardedUpload { inner, permits, teller, path: path.clone() }))
+    }
+
+    async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
+        let permit = self.permits.clone().acquire_owned().await;
+        let result = self.teller.tell_result(path, self.inner.get_opts(path, options).await)?;
+        let payload = match result.payload {
+            GetResultPayload::Stream(chunks) => {
+                let (teller, path) = (self.teller.clone(), path.clone());
+                let told = move |chunk: Result<Bytes>| {
+                    let _held = &permit;
+                    teller.tell_result(&path, chunk)
+                };
+                GetResultPayload::Stream(chunks.map(told).boxed())
+            }
+            file => file,
+        };
+        Ok(GetResult { payload, ..result })
+    }
+
+    async fn get_ranges(&self, path: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        let fetch = |range: Range<u64>| async move {
+            let bytes = self.get_range(path, range.clone()).await?;
+            // Cutting parts out of less than was asked for would panic.
+            match range.end - range.start == bytes.len() as u64 {
+                true => Ok(bytes),
+                false => {
+                    let told = format!("{} bytes of {range:?} arrived", bytes.len());
+                    Err(self.teller.tell(Some(path), Error::Generic { store: "object store", source: told.into() }))
+                }
+            }
+        };
+        coalesce_ranges(ranges, fetch, OBJECT_STORE_COALESCE_DEFAULT).await
+    }
+
+    fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.limited(None, self.inner.delete_stream(paths))
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.limited(prefix.cloned(), self.inner.list(prefix))
+    }
+
+    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.limited(prefix.cloned(), self.inner.list_with_offset(prefix, offset))
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        let _permit = self.permits.acquire().await;
+        self.inner.list_with_delimiter(prefix).await.map_err(|error| self.teller.tell(prefix, error))
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        let _permit = self.permits.acquire().await;
+        self.teller.tell_result(to, self.inner.copy_opts(from, to, options).await)
+    }
+
+    async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
+        let _permit = self.permits.acquire().await;
+        self.teller.tell_result(to, self.inner.rename_opts(from, to, options).await)
+    }
+}
+
+struct GuardedUpload {
+    inner: Box<dyn MultipartUpload>,
+    permits: Arc<Semaphore>,
+    teller: Teller,
+    path: Path,
+}
+
+impl fmt::Debug for GuardedUpload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GuardedUpload({}/{})", self.teller.base(), self.path)
+    }
+}
+
+#[async_trait]
+impl MultipartUpload for GuardedUpload {
+    fn put_part(&mut self, payload: PutPayload) -> UploadPart {
+        let part = self.inner.put_part(payload);
+        let (permits, teller, path) = (self.permits.clone(), self.teller.clone(), self.path.clone());
+        async move {
+            let _permit = permits.acquire().await;
+            teller.tell_result(&path, part.await)
+        }
+        .boxed()
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        let _permit = self.permits.acquire().await;
+        self.teller.tell_result(&self.path, self.inner.complete().await)
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        let _permit = self.permits.acquire().await;
+        self.teller.tell_result(&self.path, self.inner.abort().await)
+    }
+}

@@ -1,0 +1,60 @@
+//! What many files are and what their footers say, in one pass and several at a time.
+//! It reads no rows, and a small file of this machine only once: for its hash and its footer.
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::ObjectMeta;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+
+use super::{FileIdentity, Location, location::blocking, parquet_io::unreadable, read_footer};
+use crate::{
+    error::{Error, Result},
+    name::ContentId,
+};
+
+/// Local files up to this size are read whole.
+const SMALL_BYTES: u64 = 4 << 20;
+/// Small local files that one background task reads, one after the other.
+const FILES_A_TASK: usize = 64;
+const LOCAL_TASKS: usize = 8;
+const REMOTE_REQUESTS: usize = 32;
+
+/// A Parquet file as it is now.
+#[derive(Debug)]
+pub(crate) struct Inspected {
+    pub(crate) footer: ArrowReaderMetadata,
+    pub(crate) identity: FileIdentity,
+}
+
+/// Footers and identities of these Parquet files, in their order.
+///
+/// # Errors
+/// [`Error::UnreadableFile`] for the first file without a footer, and the store's error when it does not answer.
+pub(crate) async fn inspect(place: &Location, objects: Vec<ObjectMeta>) -> Result<Vec<Inspected>> {
+    let (chunk, at_once) = if place.is_local() { (FILES_A_TASK, LOCAL_TASKS) } else { (1, REMOTE_REQUESTS) };
+    let chunks: Vec<Vec<ObjectMeta>> = objects.chunks(chunk).map(<[ObjectMeta]>::to_vec).collect();
+    let read = stream::iter(chunks.into_iter().map(|chunk| inspect_chunk(place.clone(), chunk)));
+    let found: Vec<Vec<Inspected>> = read.buffered(at_once).try_collect().await?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+async fn inspect_chunk(place: Location, objects: Vec<ObjectMeta>) -> Result<Vec<Inspected>> {
+    if place.is_local() && objects.iter().all(|object| object.size <= SMALL_BYTES) {
+        return blocking(move || objects.iter().map(|object| inspect_small(&place, object)).collect()).await;
+    }
+    let mut found = Vec::with_capacity(objects.len());
+    for object in &objects {
+        let footer = read_footer(&place, object).await?;
+        found.push(Inspected { footer, identity: place.identify(object).await? });
+    }
+    Ok(found)
+}
+
+fn inspect_small(place: &Location, object: &ObjectMeta) -> Result<Inspected> {
+    let path = place.local_path(&object.location);
+    let bytes = std::fs::read(&path).map_err(|source| Error::Io { path, source })?;
+    let hash = Some(ContentId::of(&bytes));
+    let footer = ArrowReaderMetadata::load(&Bytes::from(bytes), ArrowReaderOptions::default())
+        .map_err(|cause| unreadable(place, object, cause))?;
+    Ok(Inspected { footer, identity: FileIdentity { size: object.size, e_tag: object.e_tag.clone(), hash } })
+}
