@@ -122,6 +122,11 @@ impl Engine {
         self.resources.partitions.max(1)
     }
 
+    /// Rows in a batch.
+    pub(crate) fn batch_rows(&self) -> usize {
+        self.resources.batch_rows.max(1)
+    }
+
     /// A session that can read these locations.
     pub(crate) fn session<'a>(
         &self,

@@ -111,6 +111,49 @@ pub enum Error {
         /// Where all of them are listed.
         reject_file: String,
     },
+    /// Rows are not as declared, and the load was told to stop then.
+    #[error(
+        "{count} rows of the load into `{table}` are not as expected by `{expectation}`; the first is {first}; nothing was \
+         loaded, the rows are in `{quarantine_file}`: mend the source, or declare the expectation with \
+         `OnViolation::Quarantine` or `OnViolation::Warn`"
+    )]
+    Unexpected {
+        /// The table that was loaded.
+        table: String,
+        /// The expectation.
+        expectation: String,
+        /// How many rows break it.
+        count: u64,
+        /// File and line of the first one.
+        first: String,
+        /// Where the rows are: a Parquet file.
+        quarantine_file: String,
+    },
+    /// A source file seems to hold something else than its columns' names say.
+    #[error(
+        "{count} columns of the files for `{table}` are suspicious; the first is {first}; nothing was loaded: mend the file, or \
+         load it as it is with `Ingest::on_suspicion(OnSuspicion::Accept)`"
+    )]
+    Suspicious {
+        /// The table that was to be loaded.
+        table: String,
+        /// How many columns of files are suspicious.
+        count: usize,
+        /// File, column, what was expected and what was found.
+        first: String,
+    },
+    /// A source has the name of one that was loaded before, and other content.
+    #[error(
+        "source `{source_name}` of the load into `{table}` was loaded before with other content; nothing was loaded: replace the \
+         older rows with `Ingest::on_changed_source(OnChangedSource::Replace)`, or, if it is another file that shares the name, \
+         add its rows with `OnChangedSource::Append`"
+    )]
+    ChangedSource {
+        /// The table.
+        table: String,
+        /// The name of the source.
+        source_name: String,
+    },
     /// A file of a pinned table version is not what it was when it was registered.
     #[error("file `{path}` of table `{table}` {change} since it was registered; `repair` the table to take it in as it is now")]
     FileChanged {

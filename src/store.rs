@@ -21,7 +21,7 @@ use crate::{
     error::{Error, Result},
     extract::{self, Extract, ExtractRecord, ExtractRun, Gc, GcReport, Lineage},
     feature_set::FeatureSet,
-    ingest::{self, Ingest, LoadReport},
+    ingest::{self, CompactOptions, CompactReport, Expect, Ingest, LoadReport, QualityReport},
     kv::{self, KeyValue, MemoryKv},
     materialize::{Cache, Materialization, Materializer, facts_of},
     name::{SetName, TableName},
@@ -148,11 +148,56 @@ impl FeatureStore {
     ///
     /// # Errors
     /// [`Error::NoFiles`], [`Error::UnreadableFile`], [`Error::UnknownColumn`] and [`Error::ColumnType`] for sources that
-    /// do not fit, [`Error::RejectedRows`] for rows that cannot be read, [`Error::Definition`] for a declaration that
-    /// contradicts the table's. After an error the table is what it was.
+    /// do not fit, [`Error::RejectedRows`] for rows that cannot be read, [`Error::Unexpected`] for rows that
+    /// are not as declared, [`Error::Suspicious`] for files that hold something else than their columns say,
+    /// [`Error::ChangedSource`] for a loaded source whose content is another now, [`Error::Definition`] for a declaration that
+    /// contradicts the table's, and for months that cannot be replaced. After an error the table is what it was.
     pub async fn ingest(&self, load: &Ingest) -> Result<LoadReport> {
         let m = &self.materializer;
         ingest::run(&m.root, &m.catalog, &m.engine, &m.locations, load).await
+    }
+
+    /// Merges the small files of each partition of a table into few of about the size asked for, sorted by event time, in one
+    /// commit: the table holds exactly the same rows. The old files stay for readers that have pinned them.
+    ///
+    /// Loads may go on meanwhile: what they add stays, and a partition of which another writer took files out is left to that
+    /// writer, as the report says. A second run finds nothing to do. Rows are streamed through a sort that spills.
+    ///
+    /// ```no_run
+    /// # async fn run(store: asof::FeatureStore) -> asof::Result<()> {
+    /// use asof::ingest::CompactOptions;
+    ///
+    /// let report = store.compact("nyc_taxi", &CompactOptions::default()).await?;
+    /// println!("{} partitions were merged", report.partitions.len());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`] when it is not registered, [`Error::Definition`] for a table that was registered where it lies,
+    /// [`Error::FileChanged`] when its files are not what was written.
+    pub async fn compact(&self, table: &str, options: &CompactOptions) -> Result<CompactReport> {
+        let m = &self.materializer;
+        ingest::compact(&m.root, &m.catalog, &m.engine, &table.parse()?, options).await
+    }
+
+    /// The quality reports of the loads that the newest version of a table holds, in their order; loads that were made before
+    /// there were reports have none.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`] when it is not registered, [`Error::Corrupt`] when a report is damaged.
+    pub async fn quality(&self, table: &str) -> Result<Vec<QualityReport>> {
+        QualityReport::all(&self.materializer.root, &self.describe(table).await?).await
+    }
+
+    /// Changes what is expected of the rows of a table, from the next load on; rows that are there are not judged again.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`] when it is not registered, [`Error::UnknownColumn`] and [`Error::ColumnType`] for columns that
+    /// cannot be judged so, [`Error::Definition`] for expectations that contradict each other and for a table that was
+    /// registered where it lies.
+    pub async fn set_expectations(&self, table: &str, expectations: &[Expect]) -> Result<TableVersion> {
+        ingest::set_expectations(&self.materializer.catalog, &table.parse()?, expectations).await
     }
 
     /// Registers an existing layout of Parquet files (`month=N/...`) as a fact table where it lies, without copying.

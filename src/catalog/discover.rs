@@ -195,7 +195,16 @@ async fn take_in(
     for (file, Inspected { footer, identity }) in unread.into_iter().zip(read) {
         let facts = file_facts(&place.child(&file.path).to_string(), &footer, &next.declared)?;
         let Found { path, partition, .. } = file;
-        files.push(FileEntry { path, identity, rows: facts.rows, partition, event: facts.event, known: facts.known });
+        files.push(FileEntry {
+            path,
+            identity,
+            rows: facts.rows,
+            partition,
+            event: facts.event,
+            known: facts.known,
+            loads: Vec::new(),
+            full_at: None,
+        });
     }
     if !(next.columns.is_empty() && files.is_empty()) {
         next.declared.check(&format!("table `{}`", next.table), Column::schema(&next.columns)?.as_ref())?;

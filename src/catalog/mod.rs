@@ -20,6 +20,6 @@ pub use repair::{Changes, RepairReport};
 pub(crate) use repair::{IfTaken, NewPartition, add_partitions, drop_partitions, partitions_like, register, repair};
 pub use spec::{FactTable, KnownAt, TimeColumn};
 pub use version::{Bounds, Column, FileEntry, LoadRecord, LoadedSource, Partition, Rename, TableLocation, TableVersion};
-pub(crate) use version::{SourceColumn, SourceSchema};
+pub(crate) use version::{FORMAT, SourceColumn, SourceSchema};
 pub(crate) use versions::Catalog;
 pub use versions::{Change, VersionInfo, VersionState};

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{FactTable, details::Details, hive::partition_name};
 use crate::{
     error::{Error, Result},
+    ingest::{Expect, Month},
     name::{ContentId, TableName},
     storage::FileIdentity,
     time::{AsOf, TimeScale},
@@ -30,6 +31,8 @@ pub struct TableVersion {
     pub(crate) files: Vec<FileEntry>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) loads: Vec<LoadRecord>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) expectations: Vec<Expect>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) renames: Vec<Rename>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -108,6 +111,13 @@ pub struct FileEntry {
     /// Bounds of the known-at times, if there is such a column and the file's statistics tell them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub known: Option<Bounds>,
+    /// The loads whose rows the file holds; empty for files that were not loaded, or before this was recorded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub loads: Vec<ContentId>,
+    /// The file was closed because it had reached this size by the writer's estimate; compaction for at most this size
+    /// leaves it alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub full_at: Option<u64>,
 }
 
 /// The smallest and largest time in a file, both inclusive, in the column's own unit and zone.
@@ -135,6 +145,15 @@ pub struct LoadRecord {
     /// The reject file, relative to the root; `None` when nothing was left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reject_file: Option<String>,
+    /// The quality report, relative to the root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality_file: Option<String>,
+    /// Rows that were not as expected, relative to the root; `None` when there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantine_file: Option<String>,
+    /// Months whose rows of this load a later load has replaced.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaced_months: Vec<Month>,
 }
 
 /// A source file of a load.
@@ -192,6 +211,7 @@ impl TableVersion {
             partition_columns,
             files: Vec::new(),
             loads: Vec::new(),
+            expectations: Vec::new(),
             renames: Vec::new(),
             newest_source: None,
             details: Details::default(),
@@ -231,6 +251,11 @@ impl TableVersion {
     /// The loads that this version contains.
     pub fn loads(&self) -> &[LoadRecord] {
         &self.loads
+    }
+
+    /// What is expected of rows that are loaded.
+    pub fn expectations(&self) -> &[Expect] {
+        &self.expectations
     }
 
     /// The columns of source files that have another name in the table, as its loads declared them.

@@ -50,8 +50,8 @@ impl Target {
         Ok(Self { schema, sorted, event, zone: declared.calendar() })
     }
 
-    /// Adds the hidden columns to the rows `[end_row - n, end_row)` of a source.
-    pub(crate) fn batch(&self, source: usize, end_row: u64, mut columns: Vec<ArrayRef>) -> Result<RecordBatch> {
+    /// Adds the hidden columns to rows of a source, of which each is known by its line (in a Parquet file, its row).
+    pub(crate) fn batch(&self, source: usize, lines: &[u64], mut columns: Vec<ArrayRef>) -> Result<RecordBatch> {
         let events = &columns[self.event];
         let row_count = events.len();
         let (mut years, mut months) = (Int32Builder::with_capacity(row_count), Int32Builder::with_capacity(row_count));
@@ -60,12 +60,16 @@ impl Target {
             years.append_value(year);
             months.append_value(i32::try_from(month).unwrap_or(0));
         }
-        let first = (source as i64) << ROW_BITS | (end_row as i64 - row_count as i64);
         columns.push(Arc::new(years.finish()));
         columns.push(Arc::new(months.finish()));
-        columns.push(Arc::new(Int64Array::from_iter_values(first..first + row_count as i64)));
+        columns.push(Arc::new(Int64Array::from_iter_values(lines.iter().map(|line| (source as i64) << ROW_BITS | *line as i64))));
         Ok(RecordBatch::try_new(self.sorted.clone(), columns)?)
     }
+}
+
+/// The source and the line that a row's place holds.
+pub(crate) fn source_and_line(place: i64) -> (usize, i64) {
+    (usize::try_from(place >> ROW_BITS).unwrap_or(0), place & ((1 << ROW_BITS) - 1))
 }
 
 /// Instants in microseconds, rounded towards the past.

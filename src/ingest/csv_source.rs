@@ -76,12 +76,13 @@ impl<'a> CsvRows<'a> {
     }
 }
 
-/// Reads one CSV file into batches of the target's schema; `emit` returns false when nobody wants more.
+/// Reads one CSV file into batches of the target's schema and the line of each row; `emit` returns false when nobody wants
+/// more.
 pub(crate) fn read_csv(
     reading: &Reading<'_>,
     columns: &SourceColumns,
     text: Box<dyn BufRead + Send>,
-    mut emit: impl FnMut(u64, Vec<ArrayRef>) -> Result<bool>,
+    mut emit: impl FnMut(&[u64], Vec<ArrayRef>) -> Result<bool>,
 ) -> Result<()> {
     let Reading { ingest, source, target, rejects, batch_rows } = *reading;
     let shown = source.shown();
@@ -98,7 +99,7 @@ pub(crate) fn read_csv(
     let fields = target.schema.fields().iter();
     let mut readers: Vec<(Option<usize>, CellReader)> =
         fields.map(|field| Ok((position(field.name()), CellReader::new(field, ingest)?))).collect::<Result<_>>()?;
-    let (mut row, mut pending) = (0_u64, 0);
+    let mut lines = Vec::with_capacity(batch_rows);
     while let Some((record, line)) = rows.next()? {
         let shown_value = |i: usize| String::from_utf8_lossy(record.get(i).unwrap_or_default()).into_owned();
         if record.len() != names.len() {
@@ -124,20 +125,19 @@ pub(crate) fn read_csv(
                 Some((column, value, reason)) => rejects.add(&shown, line, column, &value, &reason)?,
                 None => {
                     readers.iter_mut().for_each(|(_, reader)| reader.append());
-                    pending += 1;
+                    lines.push(line);
                 }
             }
         }
-        row += 1;
-        if pending == batch_rows {
-            pending = 0;
-            if !emit(row, finished(&mut readers)?)? {
+        if lines.len() == batch_rows {
+            if !emit(&lines, finished(&mut readers)?)? {
                 return Ok(());
             }
+            lines.clear();
         }
     }
-    if pending > 0 {
-        emit(row, finished(&mut readers)?)?;
+    if !lines.is_empty() {
+        emit(&lines, finished(&mut readers)?)?;
     }
     Ok(())
 }

@@ -151,12 +151,13 @@ fn text(rest: &str) -> Option<(Cow<'_, str>, &str)> {
     Some((text, after))
 }
 
-/// Reads one file of JSON lines into batches of the target's schema; `emit` returns false when nobody wants more.
+/// Reads one file of JSON lines into batches of the target's schema and the line of each row; `emit` returns false when nobody
+/// wants more.
 pub(crate) fn read_json(
     reading: &Reading<'_>,
     names: &Names,
     text: Box<dyn BufRead + Send>,
-    mut emit: impl FnMut(u64, Vec<ArrayRef>) -> Result<bool>,
+    mut emit: impl FnMut(&[u64], Vec<ArrayRef>) -> Result<bool>,
 ) -> Result<()> {
     let Reading { ingest, source, target, rejects, batch_rows } = *reading;
     let shown = source.shown();
@@ -166,9 +167,8 @@ pub(crate) fn read_json(
     // Which column of the target a field is; `None` for one that has no type.
     let mut places: HashMap<String, Option<usize>> = HashMap::new();
     let mut cells: Vec<Option<usize>> = vec![None; readers.len()];
-    let (mut row, mut pending) = (0_u64, 0);
+    let mut taken = Vec::with_capacity(batch_rows);
     while let Some((line, number)) = lines.next()? {
-        row += 1;
         let parsed = fields(line).and_then(|found| {
             cells.fill(None);
             for (i, (name, value)) in found.iter().enumerate() {
@@ -203,22 +203,22 @@ pub(crate) fn read_json(
         match parsed {
             Ok(()) => {
                 readers.iter_mut().for_each(CellReader::append);
-                pending += 1;
+                taken.push(number);
             }
             Err((column, reason)) => {
                 let value = shown_value(line, &column, names);
                 rejects.add(&shown, number, &column, &value, &reason)?;
             }
         }
-        if pending == batch_rows {
-            pending = 0;
-            if !emit(row, finished(&mut readers)?)? {
+        if taken.len() == batch_rows {
+            if !emit(&taken, finished(&mut readers)?)? {
                 return Ok(());
             }
+            taken.clear();
         }
     }
-    if pending > 0 {
-        emit(row, finished(&mut readers)?)?;
+    if !taken.is_empty() {
+        emit(&taken, finished(&mut readers)?)?;
     }
     Ok(())
 }

@@ -2,25 +2,45 @@
 //! A load is one commit: readers see none of it or all of it. A source file that was loaded before is not loaded again.
 //!
 //! ```text
-//! sources -> read (CSV, JSON lines, Parquet) -> conform (types, instants, rejects) -> sort (spills) -> month files -> commit
+//! sources -> plan (names, types) -> read (CSV, JSON lines, Parquet) -> conform (types, instants, rejects)
+//!         -> inspect (profile, expectations)
+//!         -> sort (spills) -> unique keys -> month files -> quality report -> commit
 //! ```
 
 mod cell;
 mod changes;
 mod columns;
+mod compact;
 mod csv_source;
+mod duplicates;
+mod expect;
+mod feed;
 mod infer;
+mod inspect;
 mod int96;
 mod json_source;
+mod judge;
+mod mode;
+mod month;
 mod names;
 mod number;
 mod open;
 mod options;
 mod parquet_source;
+mod profile;
+mod quality;
+mod quarantine;
+mod read_back;
 mod rejects;
+mod replace;
 mod run;
+mod sift;
+mod sort;
 mod sources;
+mod suspicion;
 mod time_cell;
+mod unique;
+mod whole;
 mod write;
 
 use std::fmt;
@@ -28,8 +48,16 @@ use std::fmt;
 use arrow::datatypes::{DataType, FieldRef, Schema, TimeUnit as ArrowUnit};
 
 pub use changes::{ColumnChange, SchemaChange};
+pub(crate) use compact::compact;
+pub use compact::{CompactOptions, CompactReport, CompactedPartition, PartitionOutcome};
+pub use expect::{Expect, OnViolation};
+pub use mode::{LoadMode, OnChangedSource, OnStray, OnSuspicion};
+pub use month::Month;
 pub use options::{CsvOptions, Format};
-pub(crate) use run::run;
+pub use profile::Extreme;
+pub use quality::{ColumnQuality, ExpectationQuality, FileQuality, QualityReport};
+pub(crate) use run::{run, set_expectations};
+pub use suspicion::Suspicion;
 
 use time_cell::{TimeFormat, TimeReader};
 
@@ -68,6 +96,11 @@ pub struct Ingest {
     pub(crate) partition_columns: Vec<String>,
     pub(crate) on_reject: OnReject,
     pub(crate) file_bytes: usize,
+    pub(crate) mode: LoadMode,
+    pub(crate) on_stray: OnStray,
+    pub(crate) on_changed_source: OnChangedSource,
+    pub(crate) on_suspicion: OnSuspicion,
+    pub(crate) expectations: Vec<Expect>,
 }
 
 /// What a load does with rows that cannot be read.
@@ -99,6 +132,11 @@ impl Ingest {
             partition_columns: vec!["year".into(), "month".into()],
             on_reject: OnReject::default(),
             file_bytes: 128 << 20,
+            mode: LoadMode::default(),
+            on_stray: OnStray::default(),
+            on_changed_source: OnChangedSource::default(),
+            on_suspicion: OnSuspicion::default(),
+            expectations: Vec::new(),
         })
     }
 
@@ -216,6 +254,52 @@ impl Ingest {
         self
     }
 
+    /// Whether the load adds to the table, which is the default, or replaces months of it.
+    pub fn mode(mut self, mode: LoadMode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// What to do, when months are replaced, with rows of other months; the default is to stop.
+    pub fn on_stray(mut self, what: OnStray) -> Self {
+        self.on_stray = what;
+        self
+    }
+
+    /// What to do with a source that has the name of a loaded one and other content; the default is to refuse it.
+    pub fn on_changed_source(mut self, what: OnChangedSource) -> Self {
+        self.on_changed_source = what;
+        self
+    }
+
+    /// What to do with a file whose columns seem to hold something else than their names say; the default is to stop.
+    ///
+    /// Suspicious are: ids with fractions, latitudes and longitudes out of range, measured values that all lie far from
+    /// those seen, numbers where there were texts and the other way round, a column that holds what another one held (two
+    /// columns swapped, or all shifted), times of other months than the name of the file tells, and a file most of whose rows
+    /// cannot be read. What a column held is known from earlier loads and from the other files of this one; fewer than 30 values
+    /// tell nothing.
+    pub fn on_suspicion(mut self, what: OnSuspicion) -> Self {
+        self.on_suspicion = what;
+        self
+    }
+
+    /// Declares what is expected of each row of the table, in this load and those after it.
+    ///
+    /// ```
+    /// # use asof::{catalog::{FactTable, KnownAt}, ingest::{Expect, Ingest, OnViolation}};
+    /// # let table = FactTable::new("pickup_at", KnownAt::column("dropoff_at"));
+    /// let load = Ingest::new("nyc_taxi", table)?
+    ///     .from("data/*.csv")
+    ///     .expect(Expect::not_null("fare_amount"))
+    ///     .expect(Expect::order("pickup_at", "dropoff_at").on_violation(OnViolation::Quarantine));
+    /// # Ok::<(), asof::Error>(())
+    /// ```
+    pub fn expect(mut self, expectation: Expect) -> Self {
+        self.expectations.push(expectation);
+        self
+    }
+
     /// The type that the load declares for a column.
     pub(crate) fn declared_type(&self, column: &str) -> Option<&DataType> {
         let own = self.types.iter().rev().find(|(name, _)| name == column).map(|(_, data_type)| data_type);
@@ -253,6 +337,12 @@ pub struct LoadReport {
     pub rejected: u64,
     /// Where the rejected rows are listed with file, line and reason, relative to the root; `None` when there are none.
     pub reject_file: Option<String>,
+    /// Rows that were kept out because they are not as expected.
+    pub quarantined: u64,
+    /// The Parquet file with those rows and the reasons, relative to the root; `None` when there are none.
+    pub quarantine_file: Option<String>,
+    /// What the load brought; `None` for a load that was made before there were reports.
+    pub quality: Option<QualityReport>,
     /// What changed in the columns from one source file to the next, in the order of the files; the first one is compared with
     /// the last one of the table's load before. Empty when nothing was loaded.
     pub schema_changes: Vec<SchemaChange>,

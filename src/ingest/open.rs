@@ -7,23 +7,28 @@ use futures::TryStreamExt;
 use object_store::{GetResultPayload, ObjectStoreExt};
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
-use super::sources::{Compression, Source};
+use super::{
+    sources::{Compression, Source},
+    whole::{BROKEN_OFF, Whole},
+};
 use crate::error::{Error, Result};
 
 const BUFFER_BYTES: usize = 1 << 20;
 const GZIP: &[u8] = &[0x1f, 0x8b];
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 
-/// The bytes of a file as they are stored.
+/// The bytes of a file as they are stored; fewer than the store has promised are an error.
 pub(crate) async fn raw_bytes(source: &Source) -> Result<Box<dyn Read + Send>> {
     let found = source.place.store().get(&source.object.location).await?;
-    Ok(match found.payload {
+    let size = found.meta.size;
+    let raw: Box<dyn Read + Send> = match found.payload {
         GetResultPayload::File(file, _) => Box::new(file),
         GetResultPayload::Stream(stream) => Box::new(SyncIoBridge::new(StreamReader::new(stream.map_err(std::io::Error::other)))),
-    })
+    };
+    Ok(Box::new(Whole::new(raw, size)))
 }
 
-/// The text of a file; blocks.
+/// The text of a file. It blocks, since decoders read their headers when they are made: a thread of the runtime must not call it.
 ///
 /// # Errors
 /// [`Error::UnreadableFile`] when its first bytes are not what its name says.
@@ -93,9 +98,12 @@ fn what(start: &Cursor<Vec<u8>>) -> &'static str {
 
 /// The error of a file that cannot be read to its end.
 pub(crate) fn unreadable(source: &Source, cause: &dyn std::fmt::Display) -> Error {
+    let told = cause.to_string();
     let reason = match source.compression {
-        Compression::None => cause.to_string(),
-        _ => format!("{cause}; its compressed data is truncated or damaged: replace or remove it"),
+        // The file may be as it should be.
+        _ if told.contains(BROKEN_OFF) => told,
+        Compression::None => told,
+        _ => format!("{told}; its compressed data is truncated or damaged: replace or remove it"),
     };
     Error::UnreadableFile { path: source.shown(), reason }
 }

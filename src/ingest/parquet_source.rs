@@ -81,13 +81,14 @@ pub(crate) async fn parquet_batches(
 /// Rows that cannot be taken: the column, the value and the reason of the first one that was found in each.
 type Refused = BTreeMap<usize, (String, String, Reason)>;
 
-/// The target's columns from rows of a source; rows with values that cannot be used are listed and left out.
+/// The target's columns from rows of a source, and the row in the file, counting from 1, of each of them; rows with values that
+/// cannot be used are listed and left out.
 pub(crate) fn conform(
     reading: &Reading<'_>,
     columns: &SourceColumns,
     first_row: u64,
     rows: &ParquetRows,
-) -> Result<Vec<ArrayRef>> {
+) -> Result<(Vec<u64>, Vec<ArrayRef>)> {
     let Reading { ingest, source, target, rejects, .. } = *reading;
     let shown = source.shown();
     let mut conformed = Vec::with_capacity(target.schema.fields().len());
@@ -120,14 +121,16 @@ pub(crate) fn conform(
         }
         conformed.push(array);
     }
+    let numbers = first_row + 1..=first_row + rows.len() as u64;
     if refused.is_empty() {
-        return Ok(conformed);
+        return Ok((numbers.collect(), conformed));
     }
     for (row, (column, value, reason)) in &refused {
         rejects.add(&shown, first_row + *row as u64 + 1, column, value, reason)?;
     }
     let keep = BooleanArray::from_iter((0..rows.len()).map(|row| Some(!refused.contains_key(&row))));
-    conformed.iter().map(|array| Ok(filter(array, &keep)?)).collect()
+    let taken = numbers.enumerate().filter(|(row, _)| !refused.contains_key(row)).map(|(_, number)| number).collect();
+    Ok((taken, conformed.iter().map(|array| Ok(filter(array, &keep)?)).collect::<Result<_>>()?))
 }
 
 /// An array, and why some of its rows cannot be used.

@@ -3,44 +3,43 @@
 //! writes the same files again.
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
+    Arc,
     atomic::{AtomicBool, Ordering},
 };
 
-use arrow::{array::ArrayRef, datatypes::SchemaRef};
-use datafusion::{
-    catalog::streaming::StreamingTable,
-    error::DataFusionError,
-    execution::{SendableRecordBatchStream, TaskContext},
-    physical_plan::{stream::RecordBatchStreamAdapter, streaming::PartitionStream},
-    prelude::col,
-};
-use futures::{StreamExt, TryStreamExt};
-use tokio::sync::mpsc;
+use arrow::datatypes::SchemaRef;
+use futures::TryStreamExt;
 
 use super::{
-    Format, Ingest, LoadOutcome, LoadReport, OnReject,
+    ColumnQuality, Expect, ExpectationQuality, FileQuality, Ingest, LoadMode, LoadOutcome, LoadReport, Month, OnReject, OnStray,
+    OnSuspicion, OnViolation, QualityReport,
     cell::{DECLARABLE, is_declarable},
-    columns::{MONTH, ROW, Reading, Target, YEAR},
-    csv_source::read_csv,
-    infer::{Plan, plan},
-    json_source::read_json,
+    columns::Target,
+    duplicates::Duplicates,
+    expect::joined,
+    feed::Feed,
+    infer::plan,
+    inspect::{FileSeen, Inspector},
     names::merged,
-    open::{raw_bytes, text_of},
-    parquet_source::{conform, parquet_batches},
+    profile::ColumnProfile,
     rejects::Rejects,
+    replace::{Outgoing, changed, has_loaded, is_in_place, replaces_months, take_out},
+    sift::Sift,
+    sort::sorted,
     sources::{Source, find, load_id},
-    write::MonthWriter,
+    suspicion::{Examined, History, suspicions},
+    write::{Destination, MonthWriter},
 };
 use crate::{
-    catalog::{Catalog, Column, LoadRecord, TableLocation, TableVersion},
-    engine::{Engine, Parallelism},
+    catalog::{Catalog, Column, FORMAT, LoadRecord, TableLocation, TableVersion},
+    engine::Engine,
     error::{Error, Result},
+    name::{ContentId, TableName},
     storage::{Location, Locations},
 };
 
-/// Batches between the reader and the sort.
-const QUEUE: usize = 2;
+/// How often a load begins again because another writer has changed what it was planned on.
+const ATTEMPTS: u32 = 10;
 
 /// Loads the sources and commits a version of the table that holds them.
 pub(crate) async fn run(
@@ -51,107 +50,397 @@ pub(crate) async fn run(
     ingest: &Ingest,
 ) -> Result<LoadReport> {
     check_types(ingest)?;
-    let mut sources = find(locations, ingest).await?;
+    let sources = find(locations, ingest).await?;
+    for _ in 0..ATTEMPTS {
+        if let Some(report) = attempt(root, catalog, engine, ingest, &sources).await? {
+            return Ok(report);
+        }
+    }
+    Err(Error::Contention { what: format!("table `{}`", ingest.table), attempts: ATTEMPTS })
+}
+
+/// Changes what is expected of the rows that are loaded from now on.
+pub(crate) async fn set_expectations(catalog: &Catalog, table: &TableName, expectations: &[Expect]) -> Result<TableVersion> {
+    let expectations = joined(&table.to_string(), &[], expectations)?;
+    // Names the tables that there are, should this not be one.
+    catalog.latest(table).await?;
+    catalog
+        .update(table, |current| {
+            let Some(mut next) = current else {
+                return Err(Error::UnknownTable { table: table.to_string(), known: Vec::new() });
+            };
+            refuse_external(table, &next)?;
+            let schema = next.file_schema()?;
+            expectations.iter().try_for_each(|expect| expect.check(&format!("table `{table}`"), &schema))?;
+            let is_new = next.expectations != expectations;
+            next.expectations.clone_from(&expectations);
+            Ok(is_new.then_some(next))
+        })
+        .await
+}
+
+/// A load against the table as it is now; `None` when it has changed meanwhile so that the load has to begin again.
+async fn attempt(
+    root: &Location,
+    catalog: &Catalog,
+    engine: &Engine,
+    ingest: &Ingest,
+    all_sources: &[Source],
+) -> Result<Option<LoadReport>> {
+    let table = ingest.table.to_string();
     let current = catalog.find(&ingest.table).await?;
+    let known: &[Expect] = current.as_ref().map_or(&[], |current| &current.expectations);
+    let expectations = joined(&table, known, &ingest.expectations)?;
+    let mut sources = all_sources.to_vec();
+    let mut outgoing = Outgoing::default();
     if let Some(current) = &current {
         check_same_table(ingest, current)?;
-        // A folder that has grown is loaded by what is new in it.
-        sources.retain(|source| !has_loaded(current, source));
-        if let (true, Some(last)) = (sources.is_empty(), current.loads.last()) {
-            let (rows, rejected, reject_file) = (last.rows, last.rejected, last.reject_file.clone());
-            return Ok(LoadReport {
-                outcome: LoadOutcome::AlreadyLoaded,
-                version: current.clone(),
-                rows,
-                rejected,
-                reject_file,
-                schema_changes: Vec::new(),
-            });
-        }
     }
     // What earlier loads renamed is renamed here too.
     let ingest = &Ingest { renames: merged(ingest, current.as_ref())?, ..ingest.clone() };
-    let load = load_id(ingest, &sources)?;
+    if let Some(current) = &current {
+        outgoing = changed(ingest, &sources, current)?;
+        if replaces_months(&ingest.mode) {
+            let load = load_id(ingest, &expectations, &sources)?;
+            if let (true, Some(record)) = (is_in_place(current, load, &ingest.mode), find_load(current, load)) {
+                return already(root, current, record).await.map(Some);
+            }
+        } else {
+            // A folder that has grown is loaded by what is new in it.
+            sources.retain(|source| !has_loaded(current, &outgoing, source));
+            if let (true, Some(last)) = (sources.is_empty(), current.loads.last()) {
+                return already(root, current, last).await.map(Some);
+            }
+        }
+    }
+    let load = load_id(ingest, &expectations, &sources)?;
+    let history = history(root, current.as_ref()).await?;
 
     let plan = Arc::new(plan(ingest, &sources, current.as_ref()).await?);
     let target = Target::new(&ingest.declared, plan.schema.clone())?;
+    expectations.iter().try_for_each(|expect| expect.check(&format!("table `{table}`"), &target.schema))?;
     let rejects = Arc::new(Rejects::new()?);
-    let mut sorted = sorted_rows(engine, ingest, &sources, &plan, &target, &rejects).await?;
-
-    // The sort yields its first row after it has read the last one: from here on the list of rejects is complete.
-    let first = sorted.try_next().await?;
-    let reject_file = match rejects.count() {
-        0 => None,
-        count => {
-            let (list, hash) = rejects.to_csv()?;
-            let folder = format!("rejects/{}/{}", ingest.table.database(), ingest.table.table());
-            let name = format!("{folder}/{}-{}.csv", load.short(), hash.short());
-            root.upload(&name, list).await?;
-            if ingest.on_reject == OnReject::Stop {
-                let reject_file = root.child(&name).to_string();
-                return Err(Error::RejectedRows { table: ingest.table.to_string(), count, first: rejects.first(), reject_file });
-            }
-            Some(name)
-        }
+    let inspector = Arc::new(Inspector::new(&sources, &target, &ingest.declared, &expectations)?);
+    let feed = Feed {
+        ingest: ingest.clone(),
+        sources: sources.clone(),
+        plan: plan.clone(),
+        target: target.clone(),
+        rejects: rejects.clone(),
+        inspector: inspector.clone(),
+        batch_rows: engine.batch_rows(),
     };
+    let event_column = ingest.declared.event_column();
+    let mut rows = sorted(engine, &target, event_column, |sink| feed.read_all(sink)).await?;
 
-    let place = root.child("facts").child(ingest.table.database()).child(ingest.table.table());
-    let mut writer = MonthWriter::new(ingest, &target, place, load);
-    let mut next = first;
-    while let Some(batch) = next {
-        writer.write(&batch).await?;
-        next = sorted.try_next().await?;
+    // The sort yields its first row after it has read the last one: from here on all rows were seen.
+    let first = rows.try_next().await?;
+    let reject_file = publish_rejects(root, ingest, &rejects, load).await?;
+    let seen: Vec<FileSeen> = inspector.seen(|seen| seen.files.clone());
+    let files = examined(&sources, &rejects, &seen);
+    let suspicions = suspicions(&target.schema, &history, &files);
+    if let (OnSuspicion::Stop, Some(first)) = (ingest.on_suspicion, suspicions.first()) {
+        return Err(Error::Suspicious { table, count: suspicions.len(), first: first.to_string() });
     }
-    let files = writer.finish().await?;
+    if let (OnReject::Stop, Some(name)) = (ingest.on_reject, &reject_file) {
+        let reject_file = root.child(name).to_string();
+        return Err(Error::RejectedRows { table, count: rejects.count(), first: rejects.first(), reject_file });
+    }
+    stop_if_unexpected(root, ingest, &inspector, &expectations, load).await?;
+    let months = months_of(&ingest.mode, &files);
+    if replaces_months(&ingest.mode) && ingest.on_stray == OnStray::Stop {
+        refuse_strays(ingest, &files, &months)?;
+    }
 
+    let place = facts_of(root, &ingest.table);
+    let stays = |version: &TableVersion| {
+        let mut version = version.clone();
+        take_out(&mut version, &outgoing, &months);
+        version.files
+    };
+    let kept_files = current.as_ref().map(stays).unwrap_or_default();
+    let sift = Sift {
+        engine,
+        inspector: &inspector,
+        target: &target,
+        expectations: &expectations,
+        months: (replaces_months(&ingest.mode) && ingest.on_stray == OnStray::Quarantine).then_some(&months[..]),
+        table: &table,
+        files: &kept_files,
+        place: &place,
+    };
+    let mut rows = sift.rows(first, rows).await?;
+    stop_if_unexpected(root, ingest, &inspector, &expectations, load).await?;
+    let to = Destination {
+        place: place.clone(),
+        partition_columns: ingest.partition_columns.clone(),
+        file_bytes: ingest.file_bytes,
+        name: load,
+        loads: vec![load],
+    };
+    let mut writer = MonthWriter::new(&ingest.declared, &target, to);
+    let mut duplicates = Duplicates::new(&target, event_column)?;
+    while let Some(batch) = sift.next(&mut rows).await? {
+        duplicates.add(&batch)?;
+        writer.write(&batch).await?;
+    }
+    let new_files = writer.finish().await?;
+
+    let quarantine = inspector.seen(|seen| std::mem::take(&mut seen.quarantine));
+    let quarantined = quarantine.rows;
+    let quarantine_file = quarantine.publish(root, &ingest.table, load).await?;
+    let seen: Vec<FileSeen> = inspector.seen(|seen| seen.files.clone());
+    let files = examined(&sources, &rejects, &seen);
+    let report = QualityReport {
+        format: FORMAT,
+        table: ingest.table.clone(),
+        load,
+        rows: new_files.iter().map(|f| f.rows).sum(),
+        rejects: rejects.by_reason(),
+        quarantined,
+        outside_month: files.iter().flat_map(Examined::strays).map(|(_, stray)| stray.rows).sum(),
+        known_before_event: ingest.declared.known_column().map(|_| seen.iter().map(|file| file.reversed).sum()),
+        duplicates: duplicates.count,
+        duplicates_are_exact: duplicates.is_exact,
+        columns: column_quality(&target.schema, &seen),
+        files: files.iter().map(file_quality).collect(),
+        expectations: expectation_quality(&expectations, &inspector),
+        suspicions,
+        history: files.iter().fold(history, |mut history, file| {
+            history.add(&target.schema, file);
+            history
+        }),
+    };
     let record = LoadRecord {
         id: load,
         sources: sources.iter().map(Source::record).collect(),
-        rows: files.iter().map(|f| f.rows).sum(),
+        rows: report.rows,
         rejected: rejects.count(),
         reject_file: reject_file.clone(),
+        quality_file: Some(report.publish(root).await?),
+        quarantine_file: quarantine_file.clone(),
+        replaced_months: Vec::new(),
     };
-    let overtaken = AtomicBool::new(false);
-    let version = catalog
-        .update(&ingest.table, |current| {
-            let has_source = |c: &TableVersion| sources.iter().any(|source| has_loaded(c, source));
-            let is_there = current.as_ref().is_some_and(|c| c.loads.iter().any(|l| l.id == load));
-            if !is_there && current.as_ref().is_some_and(has_source) {
-                return Err(Error::Contention { what: format!("table `{}`", ingest.table), attempts: 1 });
-            }
-            overtaken.store(is_there, Ordering::Relaxed);
-            let mut next = match current {
-                Some(_) if is_there => return Ok(None),
-                Some(current) => {
-                    check_same_table(ingest, &current)?;
-                    current
+
+    let has_unique = expectations.iter().any(Expect::is_unique);
+    let (again, is_there) = (AtomicBool::new(false), AtomicBool::new(false));
+    let update = catalog.update(&ingest.table, |newest| {
+        let begin_again = || {
+            again.store(true, Ordering::Relaxed);
+            Err(Error::Contention { what: format!("table `{table}`"), attempts: 1 })
+        };
+        let mut next = match newest {
+            None => empty_version(ingest, &target.schema),
+            Some(newest) => {
+                check_same_table(ingest, &newest)?;
+                let was_loaded = match replaces_months(&ingest.mode) {
+                    true => is_in_place(&newest, load, &ingest.mode),
+                    false => find_load(&newest, load).is_some(),
+                };
+                if was_loaded {
+                    is_there.store(true, Ordering::Relaxed);
+                    return Ok(None);
                 }
-                None => empty_version(ingest, &target.schema),
-            };
-            for field in target.schema.fields() {
-                match next.columns.iter().find(|known| known.name == *field.name()) {
-                    None => next.columns.push(Column::from_field(field)),
-                    Some(known) if *known.data_type == field.data_type().to_string() => {}
-                    Some(known) => {
-                        return Err(Error::ColumnType {
-                            place: format!("the load into `{}`", ingest.table),
-                            column: known.name.clone(),
-                            found: field.data_type().to_string(),
-                            needed: format!("another writer has just added it as {}; run the load again", known.data_type),
-                        });
-                    }
+                // What was planned on the table as it was must be the plan for the table as it is.
+                let is_planned = joined(&table, &newest.expectations, &ingest.expectations)? == expectations
+                    && merged(ingest, Some(&newest))? == ingest.renames
+                    && changed(ingest, all_sources, &newest)? == outgoing
+                    && (!has_unique || stays(&newest) == kept_files);
+                let is_loaded = |source| !replaces_months(&ingest.mode) && has_loaded(&newest, &outgoing, source);
+                if !is_planned || sources.iter().any(is_loaded) {
+                    return begin_again();
                 }
+                newest
             }
-            next.renames = merged(ingest, Some(&next))?;
-            next.newest_source.clone_from(&plan.newest);
-            next.files.extend(files.iter().cloned());
-            next.loads.push(record.clone());
-            Ok(Some(next))
-        })
-        .await?;
-    let outcome = if overtaken.into_inner() { LoadOutcome::AlreadyLoaded } else { LoadOutcome::Loaded };
-    let schema_changes = plan.changes.clone();
-    Ok(LoadReport { outcome, version, rows: record.rows, rejected: record.rejected, reject_file, schema_changes })
+        };
+        take_out(&mut next, &outgoing, &months);
+        next.loads.retain(|known| known.id != load);
+        add_columns(&mut next, &target.schema, ingest)?;
+        let is_new = |path: &str| next.files.iter().all(|known| known.path != path);
+        let added: Vec<_> = new_files.iter().filter(|file| is_new(&file.path)).cloned().collect();
+        next.files.extend(added);
+        next.loads.push(record.clone());
+        next.expectations.clone_from(&expectations);
+        next.renames.clone_from(&ingest.renames);
+        next.newest_source.clone_from(&plan.newest);
+        Ok(Some(next))
+    });
+    let version = match update.await {
+        Err(Error::Contention { .. }) if again.into_inner() => return Ok(None),
+        done => done?,
+    };
+    let outcome = if is_there.into_inner() { LoadOutcome::AlreadyLoaded } else { LoadOutcome::Loaded };
+    Ok(Some(LoadReport {
+        outcome,
+        version,
+        rows: record.rows,
+        rejected: record.rejected,
+        reject_file,
+        quarantined,
+        quarantine_file,
+        quality: Some(report),
+        schema_changes: plan.changes.clone(),
+    }))
+}
+
+/// Where a table's files lie.
+pub(crate) fn facts_of(root: &Location, table: &TableName) -> Location {
+    root.child("facts").child(table.database()).child(table.table())
+}
+
+fn find_load(version: &TableVersion, load: ContentId) -> Option<&LoadRecord> {
+    version.loads.iter().find(|known| known.id == load)
+}
+
+/// The report of a load that is there.
+async fn already(root: &Location, version: &TableVersion, record: &LoadRecord) -> Result<LoadReport> {
+    let quality = QualityReport::read(root, record).await?;
+    Ok(LoadReport {
+        outcome: LoadOutcome::AlreadyLoaded,
+        version: version.clone(),
+        rows: record.rows,
+        rejected: record.rejected,
+        reject_file: record.reject_file.clone(),
+        quarantined: quality.as_ref().map_or(0, |quality| quality.quarantined),
+        quarantine_file: record.quarantine_file.clone(),
+        quality,
+        schema_changes: Vec::new(),
+    })
+}
+
+/// What the table has seen: each report tells it up to its load.
+async fn history(root: &Location, version: Option<&TableVersion>) -> Result<History> {
+    let newest = version.and_then(|version| version.loads.iter().rev().find(|load| load.quality_file.is_some()));
+    let Some(newest) = newest else { return Ok(History::default()) };
+    Ok(QualityReport::read(root, newest).await?.map(|report| report.history).unwrap_or_default())
+}
+
+async fn publish_rejects(root: &Location, ingest: &Ingest, rejects: &Rejects, load: ContentId) -> Result<Option<String>> {
+    if rejects.count() == 0 {
+        return Ok(None);
+    }
+    let (list, hash) = rejects.to_csv()?;
+    let folder = format!("rejects/{}/{}", ingest.table.database(), ingest.table.table());
+    let name = format!("{folder}/{}-{}.csv", load.short(), hash.short());
+    root.upload(&name, list).await?;
+    Ok(Some(name))
+}
+
+fn examined<'a>(sources: &'a [Source], rejects: &Rejects, seen: &'a [FileSeen]) -> Vec<Examined<'a>> {
+    let file = |(source, seen): (&'a Source, &'a FileSeen)| {
+        let shown = source.shown();
+        Examined { name: &source.name, rejected: rejects.of_file(&shown), shown, seen }
+    };
+    sources.iter().zip(seen).map(file).collect()
+}
+
+/// Ends the load when an expectation that stops it does not hold; what was kept out so far is published.
+async fn stop_if_unexpected(
+    root: &Location,
+    ingest: &Ingest,
+    inspector: &Inspector,
+    expectations: &[Expect],
+    load: ContentId,
+) -> Result<()> {
+    let violations = inspector.seen(|seen| seen.violations.clone());
+    let broken = |(expect, found): &(&Expect, _)| {
+        let found: &super::judge::Violations = found;
+        expect.on_violation == OnViolation::Stop && found.count > 0
+    };
+    let Some((expect, found)) = expectations.iter().zip(violations).find(broken) else { return Ok(()) };
+    let quarantine = inspector.seen(|seen| std::mem::take(&mut seen.quarantine));
+    let name = quarantine.publish(root, &ingest.table, load).await?.unwrap_or_default();
+    Err(Error::Unexpected {
+        table: ingest.table.to_string(),
+        expectation: expect.to_string(),
+        count: found.count,
+        first: found.first.unwrap_or_default(),
+        quarantine_file: root.child(&name).to_string(),
+    })
+}
+
+/// The months that a load replaces, in the order of time.
+fn months_of(mode: &LoadMode, files: &[Examined<'_>]) -> Vec<Month> {
+    let mut months: Vec<Month> = match mode {
+        LoadMode::Append => Vec::new(),
+        LoadMode::ReplacePartitions => files.iter().filter_map(Examined::month).collect(),
+        LoadMode::ReplaceMonths(months) => months.clone(),
+    };
+    months.sort_unstable();
+    months.dedup();
+    months
+}
+
+fn refuse_strays(ingest: &Ingest, files: &[Examined<'_>], months: &[Month]) -> Result<()> {
+    let all = files.iter().flat_map(|file| file.seen.months.iter().map(move |(month, rows)| (file, *month, *rows)));
+    let strays: Vec<_> = all.filter(|(_, month, _)| !months.contains(month)).collect();
+    let Some((file, month, rows)) = strays.first() else { return Ok(()) };
+    let listed = |months: &mut dyn Iterator<Item = Month>| {
+        let months: std::collections::BTreeSet<_> = months.collect();
+        months.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    };
+    Err(Error::Definition {
+        subject: format!("the load into `{}`", ingest.table),
+        reason: format!(
+            "it replaces {}, and {} of its rows lie in other months ({}), which would not be theirs alone to replace; the first \
+             is in {month}, `{}` line {}: name these months in `LoadMode::ReplaceMonths`, or keep the rows out or add them with \
+             `Ingest::on_stray`",
+            listed(&mut months.iter().copied()),
+            strays.iter().map(|(_, _, rows)| rows.rows).sum::<u64>(),
+            listed(&mut strays.iter().map(|(_, month, _)| *month)),
+            file.shown,
+            rows.first_line,
+        ),
+    })
+}
+
+fn column_quality(schema: &SchemaRef, seen: &[FileSeen]) -> Vec<ColumnQuality> {
+    let merged = |column: usize| {
+        let mut all = ColumnProfile::default();
+        seen.iter().for_each(|file| all.merge(&file.columns[column]));
+        all
+    };
+    let columns = schema.fields().iter().enumerate();
+    columns.map(|(i, field)| ColumnQuality::new(field.name(), field.data_type().to_string(), merged(i))).collect()
+}
+
+fn file_quality(file: &Examined<'_>) -> FileQuality {
+    FileQuality {
+        name: file.name.into(),
+        rows: file.seen.rows,
+        rejected: file.rejected,
+        quarantined: file.seen.quarantined,
+        month: file.month(),
+        outside_month: file.strays().map(|(_, stray)| stray.rows).sum(),
+    }
+}
+
+fn expectation_quality(expectations: &[Expect], inspector: &Inspector) -> Vec<ExpectationQuality> {
+    let violations = inspector.seen(|seen| seen.violations.clone());
+    let told = |(expect, found): (&Expect, super::judge::Violations)| ExpectationQuality {
+        expect: expect.clone(),
+        violations: found.count,
+        first: found.first,
+    };
+    expectations.iter().zip(violations).map(told).collect()
+}
+
+fn add_columns(next: &mut TableVersion, schema: &SchemaRef, ingest: &Ingest) -> Result<()> {
+    for field in schema.fields() {
+        match next.columns.iter().find(|known| known.name == *field.name()) {
+            None => next.columns.push(Column::from_field(field)),
+            Some(known) if *known.data_type == field.data_type().to_string() => {}
+            Some(known) => {
+                return Err(Error::ColumnType {
+                    place: format!("the load into `{}`", ingest.table),
+                    column: known.name.clone(),
+                    found: field.data_type().to_string(),
+                    needed: format!("another writer has just added it as {}; run the load again", known.data_type),
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 fn check_types(ingest: &Ingest) -> Result<()> {
@@ -168,12 +457,6 @@ fn check_types(ingest: &Ingest) -> Result<()> {
     }
 }
 
-/// Does the table hold this content already, from whatever load?
-fn has_loaded(version: &TableVersion, source: &Source) -> bool {
-    let content = source.identity.content();
-    version.loads.iter().flat_map(|load| &load.sources).any(|known| known.content == content)
-}
-
 fn empty_version(ingest: &Ingest, schema: &SchemaRef) -> TableVersion {
     let integer = |name: &String| Column { name: name.clone(), data_type: "Int32".into(), nullable: true };
     let partitions = ingest.partition_columns.iter().map(integer).collect();
@@ -183,6 +466,17 @@ fn empty_version(ingest: &Ingest, schema: &SchemaRef) -> TableVersion {
     }
 }
 
+/// Refuses tables whose files are another writer's.
+pub(crate) fn refuse_external(table: &TableName, current: &TableVersion) -> Result<()> {
+    if current.location == TableLocation::Managed {
+        return Ok(());
+    }
+    Err(Error::Definition {
+        subject: format!("the change of `{table}`"),
+        reason: "the table was registered where its files lie, and is not this store's to write".into(),
+    })
+}
+
 fn check_same_table(ingest: &Ingest, current: &TableVersion) -> Result<()> {
     let differs = |what: &str| {
         Err(Error::Definition {
@@ -190,12 +484,7 @@ fn check_same_table(ingest: &Ingest, current: &TableVersion) -> Result<()> {
             reason: format!("its {what} differ from those the table was made with; load into a table of another name"),
         })
     };
-    if current.location != TableLocation::Managed {
-        return Err(Error::Definition {
-            subject: format!("the load into `{}`", ingest.table),
-            reason: "the table was registered where its files lie, and is not this store's to write".into(),
-        });
-    }
+    refuse_external(&ingest.table, current)?;
     if current.declared != ingest.declared {
         return differs("times, zone, keys or tie-breaks");
     }
@@ -220,133 +509,4 @@ fn check_same_table(ingest: &Ingest, current: &TableVersion) -> Result<()> {
         return differs("partition columns");
     }
     Ok(())
-}
-
-/// The rows of all sources by year, month, event time and, so that a rerun writes the same bytes, their place.
-async fn sorted_rows(
-    engine: &Engine,
-    ingest: &Ingest,
-    sources: &[Source],
-    plan: &Arc<Plan>,
-    target: &Target,
-    rejects: &Arc<Rejects>,
-) -> Result<SendableRecordBatchStream> {
-    let session = engine.session(Parallelism::One, [])?;
-    let batch_rows = session.copied_config().batch_size();
-    let (sender, receiver) = mpsc::channel(QUEUE);
-    let reader = Reader {
-        ingest: ingest.clone(),
-        sources: sources.to_vec(),
-        plan: plan.clone(),
-        target: target.clone(),
-        rejects: rejects.clone(),
-        batch_rows,
-        sender: sender.clone(),
-    };
-    tokio::spawn(async move {
-        let end = reader.read_all().await.map(|()| None);
-        // The receiver is gone only when the load has ended already.
-        let _ = sender.send(end).await;
-    });
-    let rows = Rows { schema: target.sorted.clone(), receiver: Mutex::new(Some(receiver)) };
-    let table = StreamingTable::try_new(target.sorted.clone(), vec![Arc::new(rows)])?;
-    let by = [YEAR, MONTH, ingest.declared.event_column(), ROW];
-    let sort = by.map(|name| col(format!("\"{name}\"")).sort(true, false)).to_vec();
-    Ok(session.read_table(Arc::new(table))?.sort(sort)?.execute_stream().await?)
-}
-
-/// A batch; `None` after the last one of the last source. A queue that ends without it was cut off.
-type Batch = Result<Option<arrow::array::RecordBatch>>;
-
-/// Reads all sources, one after the other, into a queue.
-struct Reader {
-    ingest: Ingest,
-    sources: Vec<Source>,
-    plan: Arc<Plan>,
-    target: Target,
-    rejects: Arc<Rejects>,
-    batch_rows: usize,
-    sender: mpsc::Sender<Batch>,
-}
-
-impl Reader {
-    async fn read_all(self) -> Result<()> {
-        let this = Arc::new(self);
-        for index in 0..this.sources.len() {
-            let source = &this.sources[index];
-            match source.format {
-                Format::Parquet => this.read_parquet(index, source).await?,
-                Format::Csv | Format::JsonLines => {
-                    let bytes = raw_bytes(source).await?;
-                    let task = this.clone();
-                    let done = tokio::task::spawn_blocking(move || task.read_text(index, bytes)).await;
-                    done.map_err(|e| Error::Io { path: source.shown().into(), source: e.into() })??;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn read_text(&self, index: usize, bytes: Box<dyn std::io::Read + Send>) -> Result<()> {
-        let emit = |end_row: u64, columns: Vec<ArrayRef>| {
-            let batch = self.target.batch(index, end_row, columns)?;
-            Ok(self.sender.blocking_send(Ok(Some(batch))).is_ok())
-        };
-        let source = &self.sources[index];
-        let reading = self.reading(source);
-        let text = text_of(source, bytes)?;
-        match source.format {
-            Format::JsonLines => read_json(&reading, &self.plan.names, text, emit),
-            _ => read_csv(&reading, &self.plan.columns[index], text, emit),
-        }
-    }
-
-    fn reading<'a>(&'a self, source: &'a Source) -> Reading<'a> {
-        let Self { ingest, target, rejects, batch_rows, .. } = self;
-        Reading { ingest, source, target, rejects, batch_rows: *batch_rows }
-    }
-
-    async fn read_parquet(&self, index: usize, source: &Source) -> Result<()> {
-        let columns = &self.plan.columns[index];
-        let mut batches = parquet_batches(source, columns, self.batch_rows).await?;
-        let mut row = 0;
-        while let Some(rows) = batches.next().await.transpose()? {
-            let conformed = conform(&self.reading(source), columns, row, &rows)?;
-            row += rows.len() as u64;
-            if self.sender.send(Ok(Some(self.target.batch(index, row, conformed)?))).await.is_err() {
-                break;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The queue as a table that can be read once.
-#[derive(Debug)]
-struct Rows {
-    schema: SchemaRef,
-    receiver: Mutex<Option<mpsc::Receiver<Batch>>>,
-}
-
-impl PartitionStream for Rows {
-    fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
-    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let receiver = self.receiver.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let batches = futures::stream::unfold(receiver, |receiver| async move {
-            let mut receiver = receiver?;
-            match receiver.recv().await {
-                Some(Ok(Some(batch))) => Some((Ok(batch), Some(receiver))),
-                Some(Ok(None)) => None,
-                Some(Err(error)) => Some((Err(DataFusionError::from(error)), None)),
-                None => {
-                    let reason = "a source's decoder panicked; the load is incomplete and was not committed".to_owned();
-                    Some((Err(Error::Definition { subject: "the load".into(), reason }.into()), None))
-                }
-            }
-        });
-        Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), batches))
-    }
 }

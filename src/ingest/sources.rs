@@ -4,7 +4,7 @@
 use object_store::ObjectMeta;
 use serde::Serialize;
 
-use super::{Format, Ingest};
+use super::{Expect, Format, Ingest, OnViolation, replace::replaces_months};
 use crate::{
     catalog::{LoadedSource, Rename, is_hidden},
     error::{Error, Result},
@@ -122,7 +122,9 @@ fn split_glob(text: &str) -> (&str, Option<&str>) {
 }
 
 /// The hash of everything that determines what a load yields.
-pub(crate) fn load_id(ingest: &Ingest, sources: &[Source]) -> Result<ContentId> {
+///
+/// What only decides whether rows are loaded at all, or only counts, is no part of it.
+pub(crate) fn load_id(ingest: &Ingest, expectations: &[Expect], sources: &[Source]) -> Result<ContentId> {
     #[derive(Serialize)]
     struct Identity<'a> {
         table: String,
@@ -135,6 +137,10 @@ pub(crate) fn load_id(ingest: &Ingest, sources: &[Source]) -> Result<ContentId> 
         partition_columns: &'a [String],
         file_bytes: usize,
         sources: Vec<(&'a str, u64, String)>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        quarantine: Vec<&'a Expect>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        replaces: Option<String>,
     }
     let identity = Identity {
         table: ingest.table.to_string(),
@@ -147,6 +153,8 @@ pub(crate) fn load_id(ingest: &Ingest, sources: &[Source]) -> Result<ContentId> 
         partition_columns: &ingest.partition_columns,
         file_bytes: ingest.file_bytes,
         sources: sources.iter().map(|s| (s.name.as_str(), s.identity.size, s.identity.content())).collect(),
+        quarantine: expectations.iter().filter(|expect| expect.on_violation == OnViolation::Quarantine).collect(),
+        replaces: replaces_months(&ingest.mode).then(|| format!("{:?}, strays {:?}", ingest.mode, ingest.on_stray)),
     };
     let text = serde_json::to_vec(&identity)
         .map_err(|e| Error::Corrupt { path: "the load's identity".into(), reason: e.to_string() })?;

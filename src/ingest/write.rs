@@ -10,12 +10,9 @@ use parquet::{
     file::properties::{EnabledStatistics, WriterProperties},
 };
 
-use super::{
-    Ingest,
-    columns::{MONTH, Target, YEAR},
-};
+use super::columns::{MONTH, Target, YEAR};
 use crate::{
-    catalog::{FileEntry, file_facts, partition_path},
+    catalog::{FactTable, FileEntry, file_facts, partition_path},
     error::Result,
     name::ContentId,
     storage::{Location, ParquetFile},
@@ -32,19 +29,30 @@ pub(crate) fn writer_properties() -> WriterProperties {
         .build()
 }
 
-/// Writes the files of one load.
+/// Where files are written, and how large they may become.
+#[derive(Debug, Clone)]
+pub(crate) struct Destination {
+    pub(crate) place: Location,
+    pub(crate) partition_columns: Vec<String>,
+    pub(crate) file_bytes: usize,
+    /// The load or compaction after which the files are named.
+    pub(crate) name: ContentId,
+    /// The loads whose rows the files hold.
+    pub(crate) loads: Vec<ContentId>,
+}
+
+/// Writes sorted rows into month files.
 pub(crate) struct MonthWriter<'a> {
-    ingest: &'a Ingest,
+    declared: &'a FactTable,
     target: &'a Target,
-    place: Location,
-    load: ContentId,
+    to: Destination,
     open: Option<(i32, i32, ParquetFile)>,
     files: Vec<FileEntry>,
 }
 
 impl<'a> MonthWriter<'a> {
-    pub(crate) fn new(ingest: &'a Ingest, target: &'a Target, place: Location, load: ContentId) -> Self {
-        Self { ingest, target, place, load, open: None, files: Vec::new() }
+    pub(crate) fn new(declared: &'a FactTable, target: &'a Target, to: Destination) -> Self {
+        Self { declared, target, to, open: None, files: Vec::new() }
     }
 
     /// Writes rows that are sorted by year and month.
@@ -64,9 +72,10 @@ impl<'a> MonthWriter<'a> {
     }
 
     async fn write_month(&mut self, year: i32, month: i32, facts: &RecordBatch) -> Result<()> {
-        let is_full = |file: &ParquetFile| file.size() >= self.ingest.file_bytes;
-        if self.open.as_ref().is_some_and(|(y, m, file)| (*y, *m) != (year, month) || is_full(file)) {
-            self.close().await?;
+        if self.open.as_ref().is_some_and(|(y, m, _)| (*y, *m) != (year, month)) {
+            self.close(None).await?;
+        } else if self.open.as_ref().is_some_and(|(_, _, file)| file.size() >= self.to.file_bytes) {
+            self.close(Some(self.to.file_bytes as u64)).await?;
         }
         let mut open = match self.open.take() {
             Some(open) => open,
@@ -77,24 +86,25 @@ impl<'a> MonthWriter<'a> {
         Ok(())
     }
 
-    async fn close(&mut self) -> Result<()> {
+    async fn close(&mut self, full_at: Option<u64>) -> Result<()> {
         let Some((year, month, file)) = self.open.take() else { return Ok(()) };
         let file = file.finish()?;
-        let folder = partition_path(&self.ingest.partition_columns, year, month.unsigned_abs());
-        let path = format!("{folder}/{}-{:05}-{}.parquet", self.load.short(), self.files.len(), file.hash.short());
-        let facts = file_facts(&path, &file.footer, &self.ingest.declared)?;
-        let identity = file.publish(&self.place, &path).await?;
-        let partition = match self.ingest.partition_columns.len() {
+        let folder = partition_path(&self.to.partition_columns, year, month.unsigned_abs());
+        let path = format!("{folder}/{}-{:05}-{}.parquet", self.to.name.short(), self.files.len(), file.hash.short());
+        let facts = file_facts(&path, &file.footer, self.declared)?;
+        let identity = file.publish(&self.to.place, &path).await?;
+        let partition = match self.to.partition_columns.len() {
             1 => vec![Some(month.to_string())],
             _ => vec![Some(year.to_string()), Some(month.to_string())],
         };
-        self.files.push(FileEntry { path, identity, rows: facts.rows, partition, event: facts.event, known: facts.known });
+        let (rows, event, known, loads) = (facts.rows, facts.event, facts.known, self.to.loads.clone());
+        self.files.push(FileEntry { path, identity, rows, partition, event, known, loads, full_at });
         Ok(())
     }
 
     /// Completes the last file.
     pub(crate) async fn finish(mut self) -> Result<Vec<FileEntry>> {
-        self.close().await?;
+        self.close(None).await?;
         Ok(self.files)
     }
 }

@@ -1,14 +1,16 @@
 //! An object store as this library uses it: a limit on the requests in flight, and errors that may be shown.
-//! It adds no semantics: each request goes to the inner store once, and its answer comes back.
+//! It adds no semantics: each request goes to the inner store once, and its answer comes back. Parts that are cut out of a joint
+//! answer are whole.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::Range, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, stream, stream::BoxStream};
 use object_store::{
-    CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart, path::Path,
+    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, OBJECT_STORE_COALESCE_DEFAULT,
+    ObjectMeta, ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
+    UploadPart, coalesce_ranges, path::Path,
 };
 use tokio::sync::Semaphore;
 
@@ -92,6 +94,21 @@ impl ObjectStore for Guard {
             file => file,
         };
         Ok(GetResult { payload, ..result })
+    }
+
+    async fn get_ranges(&self, path: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        let fetch = |range: Range<u64>| async move {
+            let bytes = self.get_range(path, range.clone()).await?;
+            // Cutting parts out of less than was asked for would panic.
+            match range.end - range.start == bytes.len() as u64 {
+                true => Ok(bytes),
+                false => {
+                    let told = format!("{} bytes of {range:?} arrived", bytes.len());
+                    Err(self.teller.tell(Some(path), Error::Generic { store: "object store", source: told.into() }))
+                }
+            }
+        };
+        coalesce_ranges(ranges, fetch, OBJECT_STORE_COALESCE_DEFAULT).await
     }
 
     fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {

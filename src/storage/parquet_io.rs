@@ -59,9 +59,12 @@ impl ObjectReader {
     }
 
     async fn fetch(&self, range: Range<u64>) -> ParquetResult<Bytes> {
-        let options = GetOptions { range: Some(range.into()), if_match: self.if_match.clone(), ..Default::default() };
+        let options = GetOptions { range: Some(range.clone().into()), if_match: self.if_match.clone(), ..Default::default() };
         let found = self.store.get_opts(&self.object.location, options).await.map_err(external)?;
-        found.bytes().await.map_err(external)
+        let bytes = found.bytes().await.map_err(external)?;
+        // Before parts are cut out of it.
+        whole(&range, &bytes)?;
+        Ok(bytes)
     }
 }
 
@@ -69,23 +72,35 @@ fn external(cause: object_store::Error) -> ParquetError {
     ParquetError::External(Box::new(cause))
 }
 
+/// A store may answer with less than it was asked for: the decoder trusts lengths, and must not see it.
+fn whole(range: &Range<u64>, bytes: &Bytes) -> ParquetResult<()> {
+    match range.end - range.start == bytes.len() as u64 {
+        true => Ok(()),
+        false => Err(ParquetError::EOF(format!("{} bytes of {range:?} arrived", bytes.len()))),
+    }
+}
+
 impl AsyncFileReader for ObjectReader {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
         async move {
-            match self.if_match {
-                Some(_) => self.fetch(range).await,
-                None => self.store.get_range(&self.object.location, range).await.map_err(external),
-            }
+            let bytes = match self.if_match {
+                Some(_) => self.fetch(range.clone()).await?,
+                None => self.store.get_range(&self.object.location, range.clone()).await.map_err(external)?,
+            };
+            whole(&range, &bytes)?;
+            Ok(bytes)
         }
         .boxed()
     }
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, ParquetResult<Vec<Bytes>>> {
         async move {
-            match self.if_match {
-                Some(_) => coalesce_ranges(&ranges, |range| self.fetch(range), OBJECT_STORE_COALESCE_DEFAULT).await,
-                None => self.store.get_ranges(&self.object.location, &ranges).await.map_err(external),
-            }
+            let parts = match self.if_match {
+                Some(_) => coalesce_ranges(&ranges, |range| self.fetch(range), OBJECT_STORE_COALESCE_DEFAULT).await?,
+                None => self.store.get_ranges(&self.object.location, &ranges).await.map_err(external)?,
+            };
+            ranges.iter().zip(&parts).try_for_each(|(range, bytes)| whole(range, bytes))?;
+            Ok(parts)
         }
         .boxed()
     }
@@ -174,6 +189,11 @@ impl ParquetFile {
 }
 
 impl FinishedParquet {
+    /// Where it lies on this machine until it is dropped.
+    pub(crate) fn path(&self) -> &std::path::Path {
+        self.file.path()
+    }
+
     pub(crate) fn rows(&self) -> u64 {
         u64::try_from(self.footer.metadata().file_metadata().num_rows()).unwrap_or(0)
     }

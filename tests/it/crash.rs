@@ -16,25 +16,25 @@ use asof::{
     Aggregate, AsOf, Error, FeatureSet, FeatureStore, StoreOptions, Value,
     catalog::{FactTable, KnownAt},
     encoder::Number,
-    ingest::{Ingest, LoadOutcome},
+    ingest::{CompactOptions, Expect, Ingest, LoadMode, LoadOutcome, OnViolation, PartitionOutcome},
     storage::Locations,
 };
 use bytes::Bytes;
 use chrono::TimeDelta;
-use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray};
+use datafusion::arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use futures::{
     FutureExt, StreamExt,
     future::BoxFuture,
     stream::{self, BoxStream},
 };
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions,
-    PutPayload, PutResult, UploadPart, memory::InMemory, path::Path as Key,
+    CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, UploadPart, memory::InMemory, path::Path as Key,
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use crate::support::{
-    bits, bits_of, child, copy_dir, files_below, load_trips, store_with, temp_dir, version_text, write_batch, write_text,
+    bits, bits_of, cells, child, copy_dir, files_below, load_trips, store_with, temp_dir, version_text, write_batch, write_text,
     write_trips,
 };
 
@@ -153,7 +153,14 @@ pub(crate) enum Fault {
     Refused,
     /// It is done, and the answer is lost.
     AnswerLost,
+    /// It is done, and late.
+    Delayed,
+    /// If it reads, half of the bytes arrive, and nothing tells that there are more.
+    Truncated,
 }
+
+pub(crate) const BREAKS: &[Fault] = &[Fault::Refused, Fault::AnswerLost];
+pub(crate) const ALL_FAULTS: &[Fault] = &[Fault::Refused, Fault::AnswerLost, Fault::Delayed, Fault::Truncated];
 
 /// An object store whose `k`-th call fails, counting from 0; every call to the store counts, parts of uploads too.
 pub(crate) struct Failing {
@@ -184,10 +191,26 @@ impl Calls {
         key: &Key,
         call: impl Future<Output = object_store::Result<T>>,
     ) -> object_store::Result<T> {
+        self.judge_cut(what, key, call, Ok).await
+    }
+
+    /// As [`Calls::judge`], for a call whose answer can be cut.
+    async fn judge_cut<T>(
+        &self,
+        what: &str,
+        key: &Key,
+        call: impl Future<Output = object_store::Result<T>>,
+        cut: impl FnOnce(T) -> object_store::Result<T>,
+    ) -> object_store::Result<T> {
         match (self.is_next_bad(what, key), self.fault) {
             (false, _) => call.await,
             (true, Fault::Refused) => Err(Self::error()),
             (true, Fault::AnswerLost) => call.await.and(Err(Self::error())),
+            (true, Fault::Delayed) => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                call.await
+            }
+            (true, Fault::Truncated) => call.await.and_then(cut),
         }
     }
 }
@@ -220,11 +243,19 @@ impl ObjectStore for Failing {
     }
 
     async fn get_opts(&self, key: &Key, options: GetOptions) -> object_store::Result<GetResult> {
-        self.calls.judge("get", key, self.inner.get_opts(key, options)).await
+        // What a memory store answers is there at once.
+        let cut = |found: GetResult| {
+            let (meta, range, attributes) = (found.meta.clone(), found.range.clone(), found.attributes.clone());
+            let whole = found.bytes().now_or_never().expect("bytes in memory")?;
+            let half = stream::once(async move { Ok(whole.slice(..whole.len() / 2)) }).boxed();
+            Ok(GetResult { payload: GetResultPayload::Stream(half), meta, range, attributes })
+        };
+        self.calls.judge_cut("get", key, self.inner.get_opts(key, options), cut).await
     }
 
     async fn get_ranges(&self, key: &Key, ranges: &[Range<u64>]) -> object_store::Result<Vec<Bytes>> {
-        self.calls.judge("get ranges", key, self.inner.get_ranges(key, ranges)).await
+        let cut = |parts: Vec<Bytes>| Ok(parts.into_iter().map(|part| part.slice(..part.len() / 2)).collect());
+        self.calls.judge_cut("get ranges", key, self.inner.get_ranges(key, ranges), cut).await
     }
 
     fn delete_stream(
@@ -240,7 +271,7 @@ impl ObjectStore for Failing {
     fn list(&self, prefix: Option<&Key>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
         let failed = stream::once(async { Err(Calls::error()) });
         match (self.calls.is_next_bad("list", prefix.cloned().unwrap_or_default()), self.calls.fault) {
-            (false, _) => self.inner.list(prefix),
+            (false, _) | (true, Fault::Delayed | Fault::Truncated) => self.inner.list(prefix),
             (true, Fault::Refused) => failed.boxed(),
             // A listing has no answer but its entries: it breaks off after them.
             (true, Fault::AnswerLost) => self.inner.list(prefix).chain(failed).boxed(),
@@ -354,7 +385,14 @@ pub(crate) type Job = fn(FeatureStore, PathBuf) -> BoxFuture<'static, asof::Resu
 pub(crate) type Seen = fn(FeatureStore) -> BoxFuture<'static, String>;
 
 /// Runs a job on copies of a root, failing every call once; returns the calls that a run makes.
-pub(crate) async fn fail_every_call(base: &InMemory, data: &Path, job: Job, seen: Seen, only: fn(&str) -> bool) -> Vec<String> {
+pub(crate) async fn fail_every_call(
+    base: &InMemory,
+    data: &Path,
+    job: Job,
+    seen: Seen,
+    faults: &[Fault],
+    only: fn(&str) -> bool,
+) -> Vec<String> {
     // A clone of a memory store holds the same objects, a fork the same ones in a store of its own.
     let look = async |memory: &InMemory| seen(open(Arc::new(memory.clone())).await.unwrap()).await;
     let handle = async |memory: &InMemory, calls: &Arc<Calls>| {
@@ -371,8 +409,8 @@ pub(crate) async fn fail_every_call(base: &InMemory, data: &Path, job: Job, seen
     run(&handle(&whole, &all).await).await.unwrap();
     let (after, all) = (look(&whole).await, all.log.lock().unwrap().clone());
     assert_ne!(before, after);
-    for (k, fault) in (0..all.len()).flat_map(|k| [(k, Fault::Refused), (k, Fault::AnswerLost)]) {
-        if !only(&all[k]) {
+    for (k, fault) in (0..all.len()).flat_map(|k| faults.iter().map(move |fault| (k, *fault))) {
+        if !only(&all[k]) || fault == Fault::Truncated && !all[k].starts_with("get") {
             continue;
         }
         let (memory, calls) = (base.fork(), calls(k, fault));
@@ -405,12 +443,12 @@ async fn a_load_whose_any_call_fails_leaves_the_old_table_or_the_new() {
     let [january, february] = rides(data.path());
     let base = InMemory::new();
     // The first load, into an empty root ...
-    let calls = fail_every_call(&base, &january, load, table, |_| true).await;
+    let calls = fail_every_call(&base, &january, load, table, ALL_FAULTS, |_| true).await;
     println!("first load: {calls:#?}");
     assert!(calls.len() >= 10);
     // ... and the second, which adds to a month that is there.
     open(Arc::new(base.clone())).await.unwrap().ingest(&load_of(&january)).await.unwrap();
-    let calls = fail_every_call(&base, &february, load, table, |_| true).await;
+    let calls = fail_every_call(&base, &february, load, table, ALL_FAULTS, |_| true).await;
     assert!(calls.iter().any(|call| call.ends_with("catalog/default/rides/v0000000002.json")), "{calls:#?}");
 }
 
@@ -427,8 +465,79 @@ async fn a_load_of_large_files_fails_as_cleanly_in_the_middle_of_an_upload() {
     let rows: Seen =
         |store| async move { store.describe("rides").await.map_or_else(|_| "nothing".into(), |v| version_text(&v)) }.boxed();
     let of_uploads = |call: &str| ["begin", "part", "complete"].contains(&call.split(' ').next().unwrap_or_default());
-    let calls = fail_every_call(&InMemory::new(), &large, load, rows, of_uploads).await;
+    let calls = fail_every_call(&InMemory::new(), &large, load, rows, BREAKS, of_uploads).await;
     assert!(calls.iter().filter(|call| of_uploads(call)).count() >= 4, "{calls:#?}");
+}
+
+/// The load of a source that lies in the failing store itself, with keys to compare and a month to replace.
+fn load_within(store: FeatureStore, source: PathBuf) -> BoxFuture<'static, asof::Result<()>> {
+    let load = load_of(&source).expect(Expect::unique(["at", "zone"]));
+    let load = load.expect(Expect::range("fare", 0.0..=20.0).on_violation(OnViolation::Quarantine));
+    async move { store.ingest(&load.mode(LoadMode::ReplacePartitions)).await.map(drop) }.boxed()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_from_within_a_failing_store_never_takes_a_part_for_the_whole() {
+    let data = temp_dir();
+    let [january, february] = rides(data.path());
+    let base = InMemory::new();
+    let store = open(Arc::new(base.clone())).await.unwrap();
+    store.ingest(&load_of(&january)).await.unwrap();
+    let text = fs::read(&february).unwrap();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), Default::default());
+    std::io::Write::write_all(&mut gzip, &text).unwrap();
+    let at = TimestampMicrosecondArray::from_iter_values((0..40).map(|hour| 1_391_428_800_000_000 + hour * 3_600_000_000));
+    let columns: [(&str, ArrayRef); 3] = [
+        ("at", Arc::new(at.with_timezone("UTC"))),
+        ("zone", Arc::new(Int64Array::from_iter_values(0..40))),
+        ("fare", Arc::new(Float64Array::from_iter_values((0..40).map(f64::from)))),
+    ];
+    let rows = write_batch(data.path(), "february.parquet", &RecordBatch::try_from_iter(columns).unwrap());
+    let lines = String::from_utf8(text.clone()).unwrap();
+    let mut lines = lines.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let names = lines.next().unwrap();
+    let object = |cells: Vec<&str>| {
+        let quote = |cell: &str| if cell.contains(':') { format!("{cell:?}") } else { cell.to_owned() };
+        let fields: Vec<String> = names.iter().zip(cells).map(|(name, cell)| format!("{name:?}: {}", quote(cell))).collect();
+        format!("{{{}}}\n", fields.join(", "))
+    };
+    let lines: String = lines.map(object).collect();
+    let zstd = zstd::encode_all(lines.as_bytes(), 3).unwrap();
+    let sources = [
+        ("csv", text),
+        ("csv.gz", gzip.finish().unwrap()),
+        ("parquet", fs::read(rows).unwrap()),
+        ("jsonl", lines.into()),
+        ("jsonl.zst", zstd),
+    ];
+    for (ending, bytes) in sources {
+        let key = format!("data/february.{ending}");
+        base.put(&Key::from(key.as_str()), bytes.into()).await.unwrap();
+        let source = PathBuf::from(format!("memory://x/{key}"));
+        let calls = fail_every_call(&base, &source, load_within, table, ALL_FAULTS, |_| true).await;
+        for read in [format!("get {key}"), "get catalog/".into(), "put root/quarantine/".into(), "put root/quality/".into()] {
+            let is_there = calls.iter().any(|call| call.replacen("root/catalog", "catalog", 1).starts_with(&read));
+            assert!(is_there || ending == "parquet", "{read}: {calls:#?}");
+        }
+    }
+}
+
+fn compact(store: FeatureStore, _: PathBuf) -> BoxFuture<'static, asof::Result<()>> {
+    async move { store.compact("rides", &CompactOptions::default()).await.map(drop) }.boxed()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compaction_whose_any_call_fails_leaves_the_old_files_or_the_new() {
+    let data = temp_dir();
+    let [january, february] = rides(data.path());
+    let base = InMemory::new();
+    let store = open(Arc::new(base.clone())).await.unwrap();
+    for file in [&january, &february] {
+        store.ingest(&load_of(file)).await.unwrap();
+    }
+    let calls = fail_every_call(&base, data.path(), compact, table, ALL_FAULTS, |_| true).await;
+    assert!(calls.iter().any(|call| call.starts_with("get root/facts/")), "{calls:#?}");
+    assert!(calls.iter().any(|call| call.ends_with("catalog/default/rides/v0000000003.json")), "{calls:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -452,7 +561,7 @@ async fn a_materialization_whose_any_call_fails_is_there_whole_or_not_at_all() {
             "fares_v1" => |store| async move { set_seen(&store, "fares_v1").await }.boxed(),
             _ => |store| async move { set_seen(&store, "zones_v1").await }.boxed(),
         };
-        let calls = fail_every_call(&base, &january, job, seen, |_| true).await;
+        let calls = fail_every_call(&base, &january, job, seen, BREAKS, |_| true).await;
         println!("{set}: {calls:#?}");
         assert!(calls.len() >= 10);
     }
@@ -497,7 +606,7 @@ async fn ddl_and_repair_whose_any_call_fails_leave_the_old_catalog_or_the_new() 
     let base = InMemory::new();
     put_facts(&base, 1..=3).await;
     let create: Job = |store, _| async move { store.execute(CREATE_FACTS).await.map(drop) }.boxed();
-    let calls = fail_every_call(&base, dir.path(), create, catalog, |_| true).await;
+    let calls = fail_every_call(&base, dir.path(), create, catalog, ALL_FAULTS, |_| true).await;
     println!("create: {calls:#?}");
     open(Arc::new(base.clone())).await.unwrap().execute(CREATE_FACTS).await.unwrap();
 
@@ -513,7 +622,7 @@ async fn ddl_and_repair_whose_any_call_fails_leave_the_old_catalog_or_the_new() 
     let repair: Job = |store, _| async move { store.execute("MSCK REPAIR TABLE facts").await.map(drop) }.boxed();
     // The old version's files are gone, so that what is seen of it is its description alone.
     let described: Seen = |store| async move { version_text(&store.describe("facts").await.unwrap()) }.boxed();
-    let calls = fail_every_call(&changed, dir.path(), repair, described, |_| true).await;
+    let calls = fail_every_call(&changed, dir.path(), repair, described, ALL_FAULTS, |_| true).await;
     println!("repair: {calls:#?}");
     assert!(calls.iter().any(|call| call.ends_with("facts/v0000000002.json")));
 
@@ -531,7 +640,7 @@ async fn ddl_and_repair_whose_any_call_fails_leave_the_old_catalog_or_the_new() 
             .boxed()
         },
     ] {
-        let calls = fail_every_call(&base, dir.path(), job, catalog, |_| true).await;
+        let calls = fail_every_call(&base, dir.path(), job, catalog, ALL_FAULTS, |_| true).await;
         assert!(calls.len() >= 3, "{calls:#?}");
     }
 }
@@ -561,6 +670,68 @@ async fn two_stores_load_into_one_table_at_once_and_nothing_is_lost() {
         let bytes = fs::read(root.path().join("facts/default/nyc_taxi").join(&file.path)).unwrap();
         assert_eq!(bytes.len() as u64, file.identity.size);
     }
+}
+
+/// Copies some months of trips into a folder of their own.
+fn months_in(from: &Path, to: &Path, months: std::ops::RangeInclusive<u32>) {
+    for month in months {
+        let name = format!("taxi_2014-{month:02}.csv");
+        fs::copy(from.join(&name), to.join(&name)).unwrap();
+    }
+}
+
+/// Every file of the newest version is there, whole, and holds its rows; each content was loaded once.
+async fn is_sound(root: &Path, loads: usize, rows: u64) {
+    let store = store_with(root, StoreOptions::default().cache_in_memory()).await;
+    let version = store.describe("nyc_taxi").await.unwrap();
+    assert_eq!((version.loads().len(), version.rows()), (loads, rows));
+    for file in version.files() {
+        let bytes = fs::read(root.join("facts/default/nyc_taxi").join(&file.path)).unwrap();
+        assert_eq!(Some(blake3::hash(&bytes).into()), file.identity.hash, "{}", file.path);
+    }
+    let distinct = "SELECT count(*), count(DISTINCT pickup_at) FROM nyc_taxi";
+    let distinct = cells(&store, distinct, "2100-01-01".parse().unwrap()).await;
+    assert!(distinct[0].starts_with(&format!("{rows} ")), "{distinct:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_processes_load_into_one_table_at_once_and_nothing_is_lost_or_twice() {
+    let (data, one, two, root) = (temp_dir(), temp_dir(), temp_dir(), temp_dir());
+    write_trips(data.path(), 20);
+    // Four months are in both folders.
+    months_in(data.path(), one.path(), 1..=8);
+    months_in(data.path(), two.path(), 5..=12);
+    let children = [child("ingest_each", root.path(), one.path()), child("ingest_each", root.path(), two.path())];
+    for mut child in children {
+        assert!(child.wait().unwrap().success());
+    }
+    is_sound(root.path(), 12, 240).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_that_load_and_compact_one_table_at_once_lose_nothing() {
+    let (data, root) = (temp_dir(), temp_dir());
+    write_trips(data.path(), 20);
+    let january = fs::read_to_string(data.path().join("taxi_2014-01.csv")).unwrap();
+    let (header, trips) = january.split_once('\n').unwrap();
+    // Many small loads of one month, so that there is always something to compact.
+    let parts = temp_dir();
+    for (i, trip) in trips.lines().enumerate() {
+        write_text(parts.path(), &format!("part{i:02}.csv"), format!("{header}\n{trip}\n"));
+    }
+    let mut compacting = child("compact", root.path(), parts.path());
+    let mut loading = child("ingest_each", root.path(), parts.path());
+    assert!(loading.wait().unwrap().success());
+    assert!(compacting.try_wait().unwrap().is_none(), "the compaction has failed");
+    // Killed wherever it is.
+    compacting.kill().unwrap();
+    compacting.wait().unwrap();
+    is_sound(root.path(), 20, 20).await;
+    let store = store_with(root.path(), StoreOptions::default().cache_in_memory()).await;
+    let version = store.compact("nyc_taxi", &CompactOptions::default()).await.unwrap().version;
+    println!("version {} with {} files", version.version(), version.files().len());
+    assert!(version.version() > 20, "nothing was compacted meanwhile");
+    is_sound(root.path(), 20, 20).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -648,7 +819,11 @@ impl ObjectStore for Interrupted {
 
 /// A store of which another one, on the same root, loads `file` at the moment before it publishes.
 async fn overtaken(memory: &InMemory, file: &Path) -> FeatureStore {
-    let (other, load) = (open(Arc::new(memory.clone())).await.unwrap(), load_of(file));
+    overtaken_by(memory, load_of(file)).await
+}
+
+async fn overtaken_by(memory: &InMemory, load: Ingest) -> FeatureStore {
+    let other = open(Arc::new(memory.clone())).await.unwrap();
     let meanwhile = async move { drop(other.ingest(&load).await.unwrap()) }.boxed();
     open(Arc::new(Interrupted { inner: memory.clone(), meanwhile: Mutex::new(Some(meanwhile)) })).await.unwrap()
 }
@@ -674,4 +849,39 @@ async fn a_load_that_is_overtaken_by_itself_says_so() {
     assert_eq!((report.outcome, report.rows), (LoadOutcome::AlreadyLoaded, 3));
     let rows = open(Arc::new(memory)).await.unwrap().sql("SELECT * FROM rides", RIDES_SEEN.parse().unwrap()).await.unwrap();
     assert_eq!(rows.count().await.unwrap(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_of_keys_that_is_overtaken_compares_them_again() {
+    let data = temp_dir();
+    let [january, february] = rides(data.path());
+    let memory = InMemory::new();
+    let unique = |file: &Path| load_of(file).expect(Expect::unique(["zone"]).on_violation(OnViolation::Quarantine));
+    // Either file by itself has one zone twice or none; together they share a zone.
+    let report = overtaken_by(&memory, unique(&february)).await.ingest(&unique(&january)).await.unwrap();
+    assert_eq!((report.rows, report.quarantined, report.version.rows()), (1, 2, 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compaction_that_is_overtaken_keeps_what_the_other_did() {
+    let data = temp_dir();
+    let [january, february] = rides(data.path());
+    let third = write_text(data.path(), "third.csv", "at,zone,miles,fare\n2014-02-20 10:00:00,7,1,1\n");
+    for (load, outcome, files, rows) in [
+        // Its new file is not among those that were merged.
+        (load_of(Path::new(&third)), PartitionOutcome::Merged, 3, 6),
+        // It took them away.
+        (load_of(Path::new(&third)).mode(LoadMode::ReplacePartitions), PartitionOutcome::Overtaken, 2, 3),
+    ] {
+        let memory = InMemory::new();
+        let store = open(Arc::new(memory.clone())).await.unwrap();
+        for file in [&january, &february] {
+            store.ingest(&load_of(file)).await.unwrap();
+        }
+        let report = overtaken_by(&memory, load).await.compact("rides", &CompactOptions::default()).await.unwrap();
+        assert_eq!(report.partitions.iter().map(|p| p.outcome).collect::<Vec<_>>(), [outcome]);
+        assert_eq!((report.version.files().len(), report.version.rows()), (files, rows));
+        let seen = store.sql("SELECT * FROM rides", RIDES_SEEN.parse().unwrap()).await.unwrap();
+        assert_eq!(seen.count().await.unwrap() as u64, rows);
+    }
 }

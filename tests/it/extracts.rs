@@ -13,7 +13,7 @@ use futures::FutureExt;
 use object_store::memory::InMemory;
 
 use crate::{
-    crash::{Job, RIDES_SEEN, Seen, fail_every_call, kill_after, load_of, open, rides},
+    crash::{ALL_FAULTS, Job, RIDES_SEEN, Seen, fail_every_call, kill_after, load_of, open, rides},
     support::{
         cells, child, copy_dir, files_below, instant, load_trips, store, store_of, store_with, temp_dir, trip, write_text,
         write_trips,
@@ -264,7 +264,7 @@ async fn an_extract_whose_any_call_fails_is_there_whole_or_not_at_all() {
         .boxed()
     };
     let seen: Seen = |store| async move { format!("{:?}", contents(&store).await) }.boxed();
-    let calls = fail_every_call(&base, &january, job, seen, |_| true).await;
+    let calls = fail_every_call(&base, &january, job, seen, ALL_FAULTS, |_| true).await;
     println!("{calls:#?}");
     assert!(calls.len() >= 6 && calls.last().unwrap().ends_with("extract.json"), "{calls:#?}");
 }

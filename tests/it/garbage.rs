@@ -20,7 +20,7 @@ use chrono::TimeDelta;
 use object_store::{ObjectStoreExt, memory::InMemory};
 
 use crate::{
-    crash::{Calls, Failing, Fault, RIDES_SEEN, load_of, rides},
+    crash::{ALL_FAULTS, Calls, Failing, Fault, RIDES_SEEN, load_of, rides},
     support::{
         bits, child, copy_dir, files_below, load_trips, made_load, register, store_with, temp_dir, trip, trips_table, write_trips,
     },
@@ -274,7 +274,7 @@ async fn a_collection_whose_any_call_fails_leaves_readers_right_and_is_completed
     let (clean, count) = (listed(&whole).await, calls.count.load(Ordering::SeqCst));
     println!("{:#?}", calls.log.lock().unwrap());
     assert!(count > 20);
-    for (k, fault) in (0..count).flat_map(|k| [(k, Fault::Refused), (k, Fault::AnswerLost)]) {
+    for (k, fault) in (0..count).flat_map(|k| ALL_FAULTS.iter().map(move |fault| (k, *fault))) {
         let memory = base.fork();
         let calls = Arc::new(Calls { k, fault, count: AtomicUsize::new(0), log: Mutex::default() });
         if let Ok(store) = open_later(failing(&memory, &calls)).await {

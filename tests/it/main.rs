@@ -8,6 +8,7 @@ mod bulk_reads;
 mod case_arrow;
 mod cases;
 mod catalog;
+mod compaction;
 mod conformance;
 mod crash;
 mod ddl;
@@ -28,8 +29,10 @@ mod object_stores;
 mod oracle;
 mod parity;
 mod presto;
+mod quality;
 mod random_cases;
 mod real_data;
+mod replacing;
 mod s3;
 mod s3_server;
 mod secrets;
@@ -40,6 +43,7 @@ mod source_times;
 mod sources;
 mod sql;
 mod support;
+mod suspicion;
 #[path = "../../examples/data/taxi.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod taxi;

@@ -14,7 +14,7 @@ use asof::{
     AsOf, Error, FeatureStore, Materialization, Result, StoreOptions,
     catalog::{FactTable, KnownAt, TableVersion},
     extract::{Extract, Gc},
-    ingest::{Ingest, LoadReport},
+    ingest::{CompactOptions, Ingest, LoadReport},
 };
 use datafusion::{
     arrow::{
@@ -161,11 +161,23 @@ async fn child_job() {
     let [job, root, data] = job.split('|').collect::<Vec<_>>()[..] else { panic!("{job}") };
     // Processes at work at once have a cache each.
     let options = match job {
-        "add_even_partitions" | "add_odd_partitions" => StoreOptions::default().cache_in_memory(),
+        "ingest_each" | "compact" | "add_even_partitions" | "add_odd_partitions" => StoreOptions::default().cache_in_memory(),
         _ => StoreOptions::default(),
     };
     let store = store_with(Path::new(root), options).await;
     match job {
+        "ingest_each" => {
+            for name in files_below(Path::new(data)) {
+                load_trips(&store, &Path::new(data).join(name)).await;
+            }
+        }
+        // Until it is killed.
+        "compact" => loop {
+            match store.compact("nyc_taxi", &CompactOptions::default()).await {
+                Ok(_) | Err(Error::UnknownTable { .. }) => tokio::time::sleep(Duration::from_millis(2)).await,
+                Err(error) => panic!("{error}"),
+            }
+        },
         "ingest" => drop(load_trips(&store, Path::new(data)).await),
         "materialize" => {
             for set in ["taxi_v1", "zone_demand_v1"] {

@@ -1,0 +1,165 @@
+//! What a load looks at while its rows pass: a profile of each file, the months of its rows, and the expectations.
+//! Rows that are not as expected leave here for the quarantine; nothing else is changed or held.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
+
+use arrow::{
+    array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray},
+    compute::{cast, filter, kernels::cmp},
+    datatypes::{Int32Type, SchemaRef},
+};
+
+use super::{
+    Expect, Month,
+    columns::{MONTH, Target, YEAR, source_and_line},
+    judge::{Violations, judge},
+    profile::ColumnProfile,
+    quarantine::Quarantine,
+    sources::Source,
+};
+use crate::{
+    catalog::FactTable,
+    error::{Error, Result},
+};
+
+/// Rows of a file in a month: how many, and the line of the first.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct InMonth {
+    pub(crate) rows: u64,
+    pub(crate) first_line: u64,
+}
+
+/// What was seen of a file.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct FileSeen {
+    /// Rows that could be read.
+    pub(crate) rows: u64,
+    pub(crate) quarantined: u64,
+    /// One profile for each of the table's columns, over the rows that could be read.
+    pub(crate) columns: Vec<ColumnProfile>,
+    /// The rows that are loaded.
+    pub(crate) months: BTreeMap<Month, InMonth>,
+    /// Rows that were known before they happened.
+    pub(crate) reversed: u64,
+}
+
+/// What was seen of a load.
+#[derive(Default)]
+pub(crate) struct Seen {
+    pub(crate) files: Vec<FileSeen>,
+    /// One for each expectation.
+    pub(crate) violations: Vec<Violations>,
+    pub(crate) quarantine: Quarantine,
+}
+
+/// Watches the rows of a load.
+pub(crate) struct Inspector {
+    /// The sources as they are shown.
+    names: Vec<String>,
+    schema: SchemaRef,
+    event: usize,
+    known: Option<usize>,
+    expectations: Vec<Expect>,
+    seen: Mutex<Seen>,
+}
+
+impl Inspector {
+    pub(crate) fn new(sources: &[Source], target: &Target, declared: &FactTable, expectations: &[Expect]) -> Result<Self> {
+        let schema = target.schema.clone();
+        let file = FileSeen { columns: vec![ColumnProfile::default(); schema.fields().len()], ..Default::default() };
+        let seen = Seen {
+            files: vec![file; sources.len()],
+            violations: vec![Violations::default(); expectations.len()],
+            quarantine: Quarantine::default(),
+        };
+        Ok(Self {
+            names: sources.iter().map(Source::shown).collect(),
+            event: schema.index_of(declared.event_column())?,
+            known: declared.known_column().map(|name| schema.index_of(name)).transpose()?,
+            schema,
+            expectations: expectations.to_vec(),
+            seen: Mutex::new(seen),
+        })
+    }
+
+    /// Takes note of rows of a source, and gives back those that are loaded, ready for the sort.
+    pub(crate) fn pass(
+        &self,
+        target: &Target,
+        source: usize,
+        mut lines: Vec<u64>,
+        mut columns: Vec<ArrayRef>,
+    ) -> Result<RecordBatch> {
+        let mut guard = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = &mut *guard;
+        let file = &mut seen.files[source];
+        file.rows += lines.len() as u64;
+        for (profile, column) in file.columns.iter_mut().zip(&columns) {
+            profile.add(column)?;
+        }
+        if let Some(known) = self.known {
+            let known = cast(&columns[known], columns[self.event].data_type())?;
+            file.reversed += cmp::lt(&known, &columns[self.event])?.true_count() as u64;
+        }
+        let name = &self.names[source];
+        let place = |row: usize| format!("`{name}` line {}", lines[row]);
+        let verdict = judge(&self.expectations, &mut seen.violations, &self.schema, &columns, place)?;
+        if verdict.any_out {
+            let is_out: BooleanArray = verdict.reasons.iter().map(|reason| Some(!reason.is_empty())).collect();
+            let is_in = arrow::compute::not(&is_out)?;
+            let out = columns.iter().map(|column| Ok(filter(column, &is_out)?)).collect::<Result<Vec<_>>>()?;
+            let places: Vec<i64> =
+                lines.iter().zip(is_out.values()).filter(|(_, out)| *out).map(|(line, _)| *line as i64).collect();
+            file.quarantined += places.len() as u64;
+            let reasons = StringArray::from_iter_values(verdict.reasons.iter().filter(|reason| !reason.is_empty()));
+            let files = StringArray::from_iter_values(std::iter::repeat_n(name, places.len()));
+            seen.quarantine.add(&self.schema, out, reasons, files, Int64Array::from(places))?;
+            columns = columns.iter().map(|column| Ok(filter(column, &is_in)?)).collect::<Result<_>>()?;
+            lines = lines.iter().zip(is_in.values()).filter(|(_, is_in)| *is_in).map(|(line, _)| *line).collect();
+        }
+        let batch = target.batch(source, &lines, columns)?;
+        let number = |name: &str| Ok::<_, Error>(batch.column(batch.schema_ref().index_of(name)?).as_primitive::<Int32Type>());
+        let (years, months) = (number(YEAR)?, number(MONTH)?);
+        for (row, line) in lines.iter().enumerate() {
+            if let Some(month) = Month::new(years.value(row), months.value(row).unsigned_abs()) {
+                let entry = file.months.entry(month).or_insert(InMonth { rows: 0, first_line: *line });
+                entry.rows += 1;
+            }
+        }
+        Ok(batch)
+    }
+
+    /// Takes sorted rows out of a load: they are true in `is_out`.
+    pub(crate) fn set_aside(&self, batch: &RecordBatch, is_out: &BooleanArray, reason: &str) -> Result<()> {
+        let count = is_out.true_count();
+        if count == 0 {
+            return Ok(());
+        }
+        let out = arrow::compute::filter_record_batch(batch, is_out)?;
+        let places = out.column(out.num_columns() - 1).as_primitive::<arrow::datatypes::Int64Type>();
+        let places: Vec<(usize, i64)> = places.values().iter().map(|place| source_and_line(*place)).collect();
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        for (source, _) in &places {
+            seen.files[*source].quarantined += 1;
+        }
+        let columns = out.columns()[..self.schema.fields().len()].to_vec();
+        let reasons = StringArray::from_iter_values(std::iter::repeat_n(reason, count));
+        let files = StringArray::from_iter_values(places.iter().map(|(source, _)| &self.names[*source]));
+        let lines = places.iter().map(|(_, line)| *line).collect::<Vec<_>>();
+        seen.quarantine.add(&self.schema, columns, reasons, files, Int64Array::from(lines))
+    }
+
+    /// The name of the row at this place, for people.
+    pub(crate) fn shown(&self, place: i64) -> String {
+        let (source, line) = source_and_line(place);
+        format!("`{}` line {line}", self.names[source])
+    }
+
+    /// Reads or changes what was seen so far.
+    pub(crate) fn seen<T>(&self, look: impl FnOnce(&mut Seen) -> T) -> T {
+        look(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

@@ -1,0 +1,71 @@
+//! The table's own files, read back: some or all of their columns, each file checked to be what was written.
+//! It reads with its own reader, which takes no part of an answer for the whole, and holds one batch.
+
+use arrow::{
+    array::{ArrayRef, RecordBatch, new_null_array},
+    datatypes::SchemaRef,
+};
+use futures::StreamExt;
+use parquet::{
+    arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask},
+    errors::ParquetError,
+};
+
+use super::sort::Sink;
+use crate::{
+    catalog::FileEntry,
+    error::{Error, Result},
+    storage::{Location, ObjectReader},
+};
+
+/// Files of a table version.
+pub(crate) struct ReadBack {
+    pub(crate) table: String,
+    pub(crate) place: Location,
+    pub(crate) files: Vec<FileEntry>,
+    /// The columns that are wanted; one that a file lacks is NULL there.
+    pub(crate) schema: SchemaRef,
+    pub(crate) batch_rows: usize,
+}
+
+impl ReadBack {
+    /// Sends what `shape` makes of each batch: it gets the number of the file, the rows in it, counting from 1, and the columns.
+    pub(crate) async fn read_all(
+        self,
+        sink: Sink,
+        shape: impl Fn(usize, &[u64], Vec<ArrayRef>) -> Result<RecordBatch>,
+    ) -> Result<()> {
+        for (index, file) in self.files.iter().enumerate() {
+            let shown = self.place.child(&file.path).to_string();
+            let changed =
+                |change: &str| Error::FileChanged { table: self.table.clone(), path: shown.clone(), change: change.into() };
+            let object = self.place.head(&file.path).await?.ok_or_else(|| changed("has vanished"))?;
+            if !self.place.is_unchanged(&object, &file.identity).await? {
+                return Err(changed("has changed"));
+            }
+            let unreadable = |e: ParquetError| Error::UnreadableFile { path: shown.clone(), reason: e.to_string() };
+            let reader = ObjectReader::new(&self.place, object);
+            let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(unreadable)?;
+            let held = builder.schema().fields().iter().enumerate();
+            let wanted = held.filter(|(_, field)| self.schema.column_with_name(field.name()).is_some()).map(|(i, _)| i);
+            let mask = ProjectionMask::roots(builder.parquet_schema(), wanted.collect::<Vec<_>>());
+            let builder = builder.with_projection(mask).with_batch_size(self.batch_rows);
+            let mut batches = builder.build().map_err(unreadable)?;
+            let mut row = 0;
+            while let Some(batch) = batches.next().await.transpose().map_err(unreadable)? {
+                let count = batch.num_rows();
+                let fields = self.schema.fields().iter();
+                let columns = fields.map(|field| {
+                    let column = batch.column_by_name(field.name()).cloned();
+                    column.unwrap_or_else(|| new_null_array(field.data_type(), count))
+                });
+                let rows: Vec<u64> = (row + 1..=row + count as u64).collect();
+                row += count as u64;
+                if !sink.send(shape(index, &rows, columns.collect())?).await {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+}
