@@ -221,7 +221,7 @@ pub(crate) async fn drop_partitions(
                 let reason = format!("it has no partition `{name}`; write IF EXISTS, or see SHOW PARTITIONS");
                 return Err(Error::Definition { subject: format!("table `{table}`"), reason });
             }
-            next.files.retain(|file| !gone.contains(&file.partition));
+            next.remove_files(|file| gone.contains(&file.partition));
             next.details.partitions.retain(|placed| !gone.contains(&placed.values));
         }
         let is_same = next.files.len() == current.files.len() && next.details == current.details;

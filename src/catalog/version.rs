@@ -1,7 +1,11 @@
 //! One version of a table: schema, declaration and the exact list of its files, as published.
 //! Immutable: a change of the table is another version.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
@@ -216,6 +220,16 @@ impl TableVersion {
             newest_source: None,
             details: Details::default(),
         }
+    }
+
+    /// Takes files out. A load of whose rows nothing is left is forgotten, so that its sources can be loaded again.
+    pub(crate) fn remove_files(&mut self, is_gone: impl Fn(&FileEntry) -> bool) -> Vec<FileEntry> {
+        let (gone, stay): (Vec<_>, Vec<_>) = std::mem::take(&mut self.files).into_iter().partition(is_gone);
+        let loads = |files: &[FileEntry]| files.iter().flat_map(|file| file.loads.clone()).collect::<BTreeSet<_>>();
+        let (hit, left) = (loads(&gone), loads(&stay));
+        self.loads.retain(|load| !hit.contains(&load.id) || left.contains(&load.id));
+        self.files = stay;
+        gone
     }
 
     /// The table's name.

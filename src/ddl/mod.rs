@@ -22,6 +22,9 @@
 //! SHOW CREATE TABLE sales.trips
 //! ```
 //!
+//! `DROP PARTITION` of a table that this store loaded takes the rows out; a source of whose rows nothing is left can be loaded
+//! again, one that has rows in other partitions counts as loaded.
+//!
 //! Names of databases and tables are in lower case, however they are written; names of columns are those of the files, and
 //! are found in any case. Names may stand in backquotes or double quotes; texts in single quotes, where a quote is `\'` or
 //! `''` and a backslash `\\`.

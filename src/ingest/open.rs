@@ -4,7 +4,7 @@
 use std::io::{BufRead, BufReader, Cursor, Read};
 
 use futures::TryStreamExt;
-use object_store::{GetResultPayload, ObjectStoreExt};
+use object_store::{GetOptions, GetResultPayload};
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use super::{
@@ -17,9 +17,15 @@ const BUFFER_BYTES: usize = 1 << 20;
 const GZIP: &[u8] = &[0x1f, 0x8b];
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 
-/// The bytes of a file as they are stored; fewer than the store has promised are an error.
+/// The bytes of a file as they were listed: another content by now, or fewer bytes than the store has promised, are an error.
 pub(crate) async fn raw_bytes(source: &Source) -> Result<Box<dyn Read + Send>> {
-    let found = source.place.store().get(&source.object.location).await?;
+    // A weak tag matches nothing by the rules of HTTP.
+    let if_match = source.object.e_tag.clone().filter(|tag| !tag.starts_with("W/"));
+    let options = GetOptions { if_match, ..GetOptions::default() };
+    let found = source.place.store().get_opts(&source.object.location, options).await.map_err(|error| match error {
+        object_store::Error::Precondition { .. } => Error::ObjectChanged { path: source.shown(), change: "has changed" },
+        other => other.into(),
+    })?;
     let size = found.meta.size;
     let raw: Box<dyn Read + Send> = match found.payload {
         GetResultPayload::File(file, _) => Box::new(file),

@@ -48,7 +48,7 @@ pub(crate) async fn parquet_batches(
 ) -> Result<BoxStream<'static, Result<ParquetRows>>> {
     let shown = source.shown();
     let unreadable = move |e: parquet::errors::ParquetError| Error::UnreadableFile { path: shown.clone(), reason: e.to_string() };
-    let reader = || ObjectReader::new(&source.place, source.object.clone());
+    let reader = || ObjectReader::new(&source.place, source.object.clone()).only_unchanged();
     let plain = ParquetRecordBatchStreamBuilder::new(reader()).await.map_err(&unreadable)?.with_batch_size(batch_rows);
     let found = plain.schema().fields().iter().map(|field| field.name().trim());
     if !found.eq(columns.found.iter().map(String::as_str)) {

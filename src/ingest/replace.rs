@@ -37,7 +37,8 @@ pub(crate) fn is_in_place(version: &TableVersion, load: ContentId, mode: &LoadMo
     let mine: BTreeSet<_> = version.files.iter().filter(|f| f.loads.contains(&load)).map(|f| &f.partition).collect();
     let named: &[Month] = if let LoadMode::ReplaceMonths(months) = mode { months } else { &[] };
     let concerned = version.files.iter().filter(|f| mine.contains(&f.partition) || named.iter().any(|month| month.holds(f)));
-    record.replaced_months.is_empty() && concerned.into_iter().all(|file| file.loads == [load])
+    let is_there = record.rows == 0 || !mine.is_empty();
+    is_there && record.replaced_months.is_empty() && concerned.into_iter().all(|file| file.loads == [load])
 }
 
 /// The loads and files that hold the older content of changed sources, and all that lies mixed with them.
@@ -115,14 +116,8 @@ pub(crate) fn take_out(version: &mut TableVersion, outgoing: &Outgoing, months: 
     if months.is_empty() {
         return;
     }
-    let (gone, stay): (Vec<_>, Vec<_>) =
-        std::mem::take(&mut version.files).into_iter().partition(|file| months.iter().any(|month| month.holds(file)));
-    let remaining: BTreeSet<ContentId> = stay.iter().flat_map(|file| file.loads.clone()).collect();
-    let hit: BTreeSet<ContentId> = gone.iter().flat_map(|file| file.loads.clone()).collect();
-    version.files = stay;
-    // A load without rows in the table is forgotten, so that its sources can be loaded again.
-    version.loads.retain(|load| !hit.contains(&load.id) || remaining.contains(&load.id));
-    for load in version.loads.iter_mut().filter(|load| hit.contains(&load.id)) {
+    let gone = version.remove_files(|file| months.iter().any(|month| month.holds(file)));
+    for load in &mut version.loads {
         let of_it = gone.iter().filter(|file| file.loads.contains(&load.id));
         let replaced: Vec<Month> = of_it.flat_map(|file| months.iter().filter(|month| month.holds(file)).copied()).collect();
         load.replaced_months.extend(replaced);

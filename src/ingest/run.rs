@@ -230,6 +230,8 @@ async fn attempt(
             Err(Error::Contention { what: format!("table `{table}`"), attempts: 1 })
         };
         let mut next = match newest {
+            // Dropped since it was planned: what was left out as loaded is gone too.
+            None if current.is_some() => return begin_again(),
             None => empty_version(ingest, &target.schema),
             Some(newest) => {
                 check_same_table(ingest, &newest)?;

@@ -70,7 +70,15 @@ fn format_of(ingest: &Ingest, name: &str) -> Option<(Format, Compression)> {
 pub(crate) async fn find(locations: &Locations, ingest: &Ingest) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
     for text in &ingest.sources {
-        let (folder, pattern) = split_glob(text);
+        // A name with a bracket may be that of a file.
+        let is_file = match text.contains('[') && !text.contains(['*', '?']) {
+            true => match locations.open(text)?.split_file() {
+                Some((folder, name)) => folder.head(&name).await?.is_some(),
+                None => false,
+            },
+            false => false,
+        };
+        let (folder, pattern) = if is_file { (text.as_str(), None) } else { split_glob(text) };
         let place = locations.open(folder)?;
         let shown = pattern.map_or(place.to_string(), |pattern| format!("{place}/{pattern}"));
         let pattern = pattern

@@ -10,8 +10,8 @@ use crate::{error::Result, name::ContentId};
 
 /// What a file was when it was registered.
 ///
-/// An object store's entity tag stands for the content. A local file's tag is made of its inode and time, so its content
-/// is hashed as well: a copied root is the same root, and a file rewritten in place is another file.
+/// A remote store's entity tag stands for the content. A local file's tag is made of its inode and time, and tags in memory are
+/// counted, so their content is hashed as well: a copied root is the same root, and a file rewritten in place is another file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileIdentity {
     /// Size in bytes.
@@ -19,7 +19,7 @@ pub struct FileIdentity {
     /// The store's entity tag, if it gives one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub e_tag: Option<String>,
-    /// The content hash, for files of this machine and files that this library wrote.
+    /// The content hash, for files of this machine, files in memory and files that this library wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash: Option<ContentId>,
 }
@@ -36,9 +36,11 @@ impl FileIdentity {
 }
 
 impl Location {
-    /// The identity of a listed object; reads the object only when it lies on this machine.
+    /// The identity of a listed object; reads the object only when its tag does not stand for its content, as on this machine
+    /// and in memory.
     pub(crate) async fn identify(&self, meta: &ObjectMeta) -> Result<FileIdentity> {
-        let hash = if self.is_local() { Some(self.hash(meta).await?) } else { None };
+        let is_content = self.origin().is_some() && meta.e_tag.is_some();
+        let hash = if is_content { None } else { Some(self.hash(meta).await?) };
         Ok(FileIdentity { size: meta.size, e_tag: meta.e_tag.clone(), hash })
     }
 

@@ -9,6 +9,7 @@ use std::{
 use asof::{
     AsOf, Error, FeatureStore,
     catalog::{Change, FactTable, KnownAt, TableVersion},
+    ingest::{LoadMode, LoadOutcome},
 };
 use datafusion::arrow::{
     array::{
@@ -278,6 +279,19 @@ async fn what_is_wrong_with_a_statement_is_said() {
     bench.refuses("ALTER TABLE own ADD PARTITION (year=2014, month=3)", &["this store wrote its files", "load"]).await;
     assert_eq!(bench.ok("ALTER TABLE own DROP PARTITION (year=2014, month=1)").await, ["dropped"]);
     assert_eq!(bench.rows("SELECT n FROM own").await, ["2"]);
+    // The source has other rows in the table, so it counts as loaded.
+    assert_eq!(bench.store.ingest(&load).await.unwrap().outcome, LoadOutcome::AlreadyLoaded);
+    // A source of which nothing is left is loaded again.
+    let march = bench.path("march.csv");
+    fs::write(&march, "at,n\n2014-03-01T00:00:00Z,3\n").unwrap();
+    let declared = FactTable::new("at", KnownAt::after(chrono::TimeDelta::zero()));
+    let load = asof::ingest::Ingest::new("own", declared).unwrap().from(march.to_str().unwrap());
+    for mode in [LoadMode::Append, LoadMode::ReplacePartitions] {
+        let load = load.clone().mode(mode);
+        assert_eq!(bench.store.ingest(&load).await.unwrap().outcome, LoadOutcome::Loaded);
+        assert_eq!(bench.rows("SELECT n FROM own WHERE month = 3").await, ["3"]);
+        assert_eq!(bench.ok("ALTER TABLE own DROP PARTITION (year=2014, month=3)").await, ["dropped"]);
+    }
 }
 
 /// What makes a table the same table, under whatever name and version.

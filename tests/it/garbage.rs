@@ -13,6 +13,7 @@ use std::{
 use asof::{
     AsOf, Error, FeatureStore, StoreOptions,
     extract::{Extract, Gc, GcReport, Origin, Why},
+    ingest::{CompactOptions, Expect, OnViolation},
     storage::Locations,
     time::{Clock, FixedClock, SystemClock},
 };
@@ -395,4 +396,82 @@ async fn a_collection_beside_loads_extracts_and_materializations_loses_nothing()
         store.extract(&record.table.to_string()).await.unwrap().verify().await.unwrap();
     }
     assert!(store.gc(&Gc::dry_run()).await.unwrap().removed.is_empty());
+}
+
+/// What a table answers now.
+async fn rows_of(store: &FeatureStore, table: &str) -> usize {
+    let rows = store.sql(&format!("SELECT * FROM {table}"), "2015-01-01".parse().unwrap()).await.unwrap();
+    rows.count().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_that_lie_elsewhere_keep_their_files_when_the_table_there_is_dropped() {
+    let (data, root) = (temp_dir(), temp_dir());
+    write_trips(data.path(), 10);
+    let store = in_hours(root.path(), 0).await;
+    load_trips(&store, data.path()).await;
+    let months = root.path().join("facts/default/nyc_taxi/year=2014");
+    let own = data.path().join("own");
+    copy_dir(&months.join("month=2"), &own.join("year=2014/month=2"));
+    store.register_table("own", own.to_str().unwrap(), trips_table()).await.unwrap();
+    let january = months.join("month=1");
+    let add = format!("ALTER TABLE own ADD PARTITION (year = 2014, month = 1) LOCATION '{}'", january.display());
+    store.execute(&add).await.unwrap();
+    store.drop_table("nyc_taxi").await.unwrap();
+
+    let (before, files) = (rows_of(&store, "own").await, files_below(&january));
+    let later = in_hours(root.path(), 1_000).await;
+    // Twice: what the first run removes must not be what the second one needed to know.
+    let removed = later.gc(&Gc::delete().keep_versions(1)).await.unwrap().removed;
+    assert!(removed.iter().any(|garbage| garbage.path.contains("month=3/")), "{removed:?}");
+    later.gc(&Gc::delete().keep_versions(1)).await.unwrap();
+    assert_eq!((rows_of(&later, "own").await, files_below(&january)), (before, files));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_files_of_a_registered_table_outlive_it_and_so_does_what_was_made_of_them() {
+    let (data, root) = (temp_dir(), temp_dir());
+    write_trips(data.path(), 10);
+    let store = in_hours(root.path(), 0).await;
+    load_trips(&store, data.path()).await;
+    let theirs = root.path().join("facts/default/theirs");
+    copy_dir(&root.path().join("facts/default/nyc_taxi"), &theirs);
+    store.drop_table("nyc_taxi").await.unwrap();
+    store.register_table("nyc_taxi", theirs.to_str().unwrap(), trips_table()).await.unwrap();
+    store.materialize("taxi_v1", "2014-07-01".parse().unwrap()).await.unwrap();
+    store.register_table("taken", theirs.to_str().unwrap(), trips_table()).await.unwrap();
+    store.drop_table("nyc_taxi").await.unwrap();
+    store.drop_table("taken").await.unwrap();
+    let before = files_below(&theirs);
+    let later = in_hours(root.path(), 1_000).await;
+    for _ in 0..3 {
+        later.gc(&Gc::delete().keep_versions(1)).await.unwrap();
+    }
+    assert_eq!(files_below(&theirs), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_compaction_left_and_what_loads_report_is_known() {
+    let (data, root) = (temp_dir(), temp_dir());
+    let store = in_hours(root.path(), 0).await;
+    let cheap = Expect::range("fare", 0.0..=20.0).on_violation(OnViolation::Quarantine);
+    for file in rides(data.path()) {
+        store.ingest(&load_of(&file).expect(cheap.clone())).await.unwrap();
+    }
+    let small = store.describe("rides").await.unwrap();
+    store.compact("rides", &CompactOptions::default()).await.unwrap();
+    let (rows, files) = (rows_of(&store, "rides").await, store.describe("rides").await.unwrap().files().len());
+    assert!(rows == 4 && files < small.files().len());
+
+    let later = in_hours(root.path(), 48).await;
+    let report = later.gc(&Gc::delete()).await.unwrap();
+    assert!(report.removed.is_empty() && report.unknown.is_empty(), "{report}");
+    let report = later.gc(&Gc::delete().keep_versions(1)).await.unwrap();
+    let facts = report.removed.iter().filter(|garbage| garbage.path.starts_with("facts/")).count();
+    assert!(facts > 0 && report.removed.iter().all(|garbage| garbage.why == Why::OldVersion), "{report}");
+    assert!(report.unknown.is_empty());
+    assert_eq!(rows_of(&later, "rides").await, rows);
+    // The reports and the row that was kept out are those of loads that the table still holds.
+    let kept = |folder: &str| files_below(root.path()).iter().filter(|file| file.starts_with(folder)).count();
+    assert_eq!((kept("quality/"), kept("quarantine/"), later.quality("rides").await.unwrap().len()), (2, 1, 2));
 }

@@ -343,3 +343,32 @@ async fn a_file_that_two_sources_name_is_loaded_once() {
     let load = load(data.path()).from(data.path().join("*.csv").to_str().unwrap());
     assert_eq!(store.ingest(&load).await.unwrap().rows, 1);
 }
+
+#[tokio::test]
+async fn a_name_with_brackets_is_a_file_when_there_is_one() {
+    let (data, root) = (temp_dir(), temp_dir());
+    for (name, id) in [("trips [1].csv", 1), ("trips 1.csv", 2)] {
+        fs::write(data.path().join(name), format!("at,id\n2014-11-01 0{id}:00:00,{id}\n")).unwrap();
+    }
+    let store = store(root.path()).await;
+    assert_eq!(store.ingest(&load(&data.path().join("trips [1].csv"))).await.unwrap().rows, 1);
+    assert_eq!(query(&store, "SELECT id FROM things").await, ["1"]);
+    // As a pattern it means another file, when it is the name of none.
+    assert_eq!(store.ingest(&load(&data.path().join("trips [1-2].csv"))).await.unwrap().rows, 1);
+    assert_eq!(query(&store, "SELECT id FROM things ORDER BY id").await, ["1", "2"]);
+}
+
+#[tokio::test]
+async fn files_of_two_stores_in_memory_are_two_whatever_their_tags() {
+    use object_store::{ObjectStoreExt, memory::InMemory};
+    let root = temp_dir();
+    let mut locations = asof::storage::Locations::default();
+    for (base, id) in [("memory://a", 1), ("memory://b", 2)] {
+        let memory = InMemory::new();
+        memory.put(&"x.csv".into(), format!("at,id\n2014-11-01 0{id}:00:00,{id}\n").into()).await.unwrap();
+        locations = locations.mount(base, Arc::new(memory)).unwrap();
+    }
+    let store = store_with(root.path(), StoreOptions::default().cache_in_memory().locations(locations)).await;
+    let both = Ingest::new("things", things()).unwrap().from("memory://a").from("memory://b");
+    assert_eq!(store.ingest(&both).await.unwrap().rows, 2);
+}

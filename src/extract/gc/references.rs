@@ -18,6 +18,7 @@ use crate::{
     extract::{ExtractRecord, record::FOLDER},
     materialize::{Manifest, Materializer},
     name::TableName,
+    storage::Location,
     time::AsOf,
 };
 
@@ -60,13 +61,14 @@ pub(super) async fn references(m: &Arc<Materializer>, gc: &Gc, now: AsOf) -> Res
         }
     }
     let is_old = |modified: AsOf| modified.micros().saturating_add(gc.grace_us) <= now.micros();
-    let mut found = References { old_versions: old_versions(gc, &published, is_old), ..References::default() };
+    let mut found = References { old_versions: old_versions(m, gc, &published, is_old).await?, ..References::default() };
 
     let read = |publishing: Publishing| async move {
         let bytes = m.root.get(&publishing.path).await?;
         Ok::<_, crate::error::Error>((publishing, bytes))
     };
     let mut read = futures::stream::iter(published.into_iter().map(read)).buffered(READS_AT_ONCE);
+    let (mut registered, mut asked) = (BTreeMap::new(), BTreeSet::new());
     let mut extracts: BTreeMap<String, Vec<(ExtractRecord, String, AsOf)>> = BTreeMap::new();
     while let Some((Publishing { path, kind, modified }, bytes)) = read.try_next().await? {
         // Gone since it was listed: another collection is at work, and what it has unpublished is not published.
@@ -76,17 +78,26 @@ pub(super) async fn references(m: &Arc<Materializer>, gc: &Gc, now: AsOf) -> Res
             Kind::Version(..) => {
                 let Some(version) = TableVersion::parse(&shown, &bytes)? else { continue };
                 if let TableLocation::External(place) = version.location() {
-                    found.registered.extend(below(&m.root.to_string(), place));
+                    found.add_registered(&m.root, &m.locations.open(place)?, &version);
+                    registered.insert((version.table().clone(), version.version()), path.clone());
                 }
                 found.add_version(&path, &version);
             }
-            Kind::Manifest => found.add_manifest(&path, &Manifest::parse(&shown, &bytes)?),
+            Kind::Manifest => {
+                let manifest = Manifest::parse(&shown, &bytes)?;
+                found.add_manifest(&path, &manifest);
+                asked.extend(manifest.inputs.into_iter().map(|input| (input.table, input.version)));
+            }
             Kind::Record(run) => {
                 let record = ExtractRecord::parse(&shown, &bytes)?;
                 extracts.entry(run.name).or_default().push((record, path, modified));
             }
             _ => {}
         }
+    }
+    // What a materialization was made of: of a registered table its version alone knows where that lies.
+    for path in asked.iter().filter_map(|input| registered.get(input)) {
+        found.old_versions.remove(path);
     }
     for runs in extracts.into_values() {
         found.add_extracts(runs, now, is_old);
@@ -95,9 +106,14 @@ pub(super) async fn references(m: &Arc<Materializer>, gc: &Gc, now: AsOf) -> Res
 }
 
 /// The versions beyond those to keep, of which none was the newest within the grace period: that ended when the next one was
-/// published.
-fn old_versions(gc: &Gc, published: &[Publishing], is_old: impl Fn(AsOf) -> bool) -> BTreeSet<String> {
-    let Some(keep) = gc.keep_versions else { return BTreeSet::new() };
+/// published. Of a registered table that was dropped the last version stays too: it says where the files of others lie.
+async fn old_versions(
+    m: &Arc<Materializer>,
+    gc: &Gc,
+    published: &[Publishing],
+    is_old: impl Fn(AsOf) -> bool,
+) -> Result<BTreeSet<String>> {
+    let Some(keep) = gc.keep_versions else { return Ok(BTreeSet::new()) };
     let mut tables: BTreeMap<&TableName, Vec<(u64, &Publishing)>> = BTreeMap::new();
     for publishing in published {
         if let Kind::Version(table, number) = &publishing.kind {
@@ -107,27 +123,48 @@ fn old_versions(gc: &Gc, published: &[Publishing], is_old: impl Fn(AsOf) -> bool
     let mut old = BTreeSet::new();
     for mut versions in tables.into_values() {
         versions.sort_by_key(|(number, _)| *number);
-        let spare = versions.len().saturating_sub(usize::try_from(keep).unwrap_or(usize::MAX));
+        let mut spare = versions.len().saturating_sub(usize::try_from(keep).unwrap_or(usize::MAX));
+        if let [.., (_, last), (_, newest)] = versions[..]
+            && spare + 1 >= versions.len()
+            && version_at(m, &newest.path).await?.is_none()
+            && version_at(m, &last.path).await?.is_some_and(|last| matches!(last.location(), TableLocation::External(_)))
+        {
+            spare = versions.len() - 2;
+        }
         let replaced = versions.windows(2).take(spare);
         old.extend(replaced.filter(|pair| is_old(pair[1].1.modified)).map(|pair| pair[0].1.path.clone()));
     }
-    old
+    Ok(old)
+}
+
+/// The table in a version's file; `None` where it was dropped, or is gone since it was listed.
+async fn version_at(m: &Arc<Materializer>, path: &str) -> Result<Option<TableVersion>> {
+    match m.root.get(path).await? {
+        Some(bytes) => TableVersion::parse(&m.root.child(path).to_string(), &bytes),
+        None => Ok(None),
+    }
 }
 
 /// The folder below the root that a registered table lies in, if there it lies; all of the root when it lies around it.
-fn below(root: &str, place: &str) -> Option<String> {
-    let slashed = |path: &str| format!("{}/", path.trim_end_matches('/'));
-    let (root, place) = (slashed(root), slashed(place));
-    if root.starts_with(&place) {
+fn below(root: &Location, place: &Location) -> Option<String> {
+    let inside = |name: &String| !name.starts_with('/');
+    if place.name_of_place(root).as_ref().is_some_and(inside) {
         return Some(String::new());
     }
-    place.strip_prefix(&root).map(str::to_owned)
+    root.name_of_place(place).filter(inside).map(|name| format!("{name}/"))
 }
 
 impl References {
     /// Is this a file that stays, whatever it is?
     pub(super) fn keeps(&self, path: &str) -> bool {
         self.kept.contains(path) || self.registered.iter().any(|folder| path.starts_with(folder))
+    }
+
+    /// Where a registered table's files lie, those of partitions with places of their own too.
+    fn add_registered(&mut self, root: &Location, place: &Location, version: &TableVersion) {
+        let elsewhere = version.files().iter().map(|file| file.path.as_str()).filter(|path| path.starts_with('/'));
+        let folders = elsewhere.filter_map(|path| path.rsplit_once('/')).map(|(folder, _)| place.child(folder));
+        self.registered.extend(folders.chain([place.clone()]).filter_map(|place| below(root, &place)));
     }
 
     fn add_version(&mut self, path: &str, version: &TableVersion) {
