@@ -14,7 +14,7 @@ use super::{
     lanes::{Lane, Texts},
     logs::Logs,
     quantile::{Fenwick, quantile},
-    results::{Column, Output},
+    results::{Column, Nullable, Output},
     variance::variance,
     window::Plan,
 };
@@ -175,7 +175,7 @@ impl<'a> Entity<'a> {
         }
     }
 
-    fn slide_sum(&self, output: &Output, slots: Range<u32>, results: &mut Vec<Option<f64>>) {
+    fn slide_sum(&self, output: &Output, slots: Range<u32>, results: &mut Nullable<f64>) {
         let (mut count, mut total) = (0u64, ExactSum::default());
         self.each(slots, |step| match step {
             Step::Enter(i) => {
@@ -201,7 +201,7 @@ impl<'a> Entity<'a> {
         });
     }
 
-    fn slide_squares(&self, output: &Output, slots: Range<u32>, results: &mut Vec<Option<f64>>) {
+    fn slide_squares(&self, output: &Output, slots: Range<u32>, results: &mut Nullable<f64>) {
         let (mut count, mut sum, mut squares) = (0u64, ExactSum::default(), ExactSum::default());
         self.each(slots, |step| match step {
             Step::Enter(i) => {
@@ -229,7 +229,7 @@ impl<'a> Entity<'a> {
     }
 
     /// Minimum, maximum, first and last: the best of the cells in the window.
-    fn slide_extreme(&self, output: &Output, slots: Range<u32>, results: &mut Vec<Option<u64>>) {
+    fn slide_extreme(&self, output: &Output, slots: Range<u32>, results: &mut Nullable<u64>) {
         let is_least = matches!(output.kind, Kind::Min | Kind::First);
         let compare = |a: usize, b: usize| {
             let order = self.compare_best(output, a, b);

@@ -5,6 +5,7 @@
 //! and leave the same windows at the same slots. So they can be added up before any window is looked at.
 
 use std::{
+    collections::BTreeMap,
     ops::Range,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -138,12 +139,11 @@ impl Answering for Window {
         let runs: Vec<Range<usize>> =
             (0..entities).step_by(at_once).map(|first| first..(first + at_once).min(entities)).collect();
         let next = AtomicUsize::new(0);
-        let pieces: Vec<Mutex<Option<Vec<Column>>>> = runs.iter().map(|_| Mutex::default()).collect();
+        let whole = Mutex::new(InOrder::new(&self.plan, self.slots.len()));
         let work = || -> Result<()> {
-            while let Some((run, piece)) = {
+            loop {
                 let i = next.fetch_add(1, Ordering::Relaxed);
-                runs.get(i).zip(pieces.get(i))
-            } {
+                let Some(run) = runs.get(i) else { return Ok(()) };
                 let slots = self.slots.of(run.start as u32).start..self.slots.of(run.end as u32 - 1).end;
                 let mut columns: Vec<Column> = self.plan.outputs.iter().map(|output| Column::new(output, slots.len())).collect();
                 let mut entity = Entity::new(&self.plan, &cells, &logs, &texts, &tie_texts);
@@ -153,9 +153,8 @@ impl Answering for Window {
                         entity.answer(slots, by_entity.of(number), &mut columns);
                     }
                 }
-                *locked(piece) = Some(columns);
+                locked(&whole).put(i, columns);
             }
-            Ok(())
         };
         std::thread::scope(|scope| {
             let helpers: Vec<_> = (1..self.tasks.min(runs.len())).map(|_| scope.spawn(work)).collect();
@@ -169,12 +168,7 @@ impl Answering for Window {
         drop(by_entity);
         drop(cells);
 
-        let mut whole: Vec<Column> = self.plan.outputs.iter().map(|output| Column::new(output, self.slots.len() + 1)).collect();
-        for piece in pieces {
-            for (column, part) in whole.iter_mut().zip(locked(&piece).take().into_iter().flatten()) {
-                column.append(part);
-            }
-        }
+        let whole = whole.into_inner().unwrap_or_else(PoisonError::into_inner).columns;
         let columns = whole.into_iter().zip(&self.plan.outputs).map(|(mut column, output)| {
             // What rows without a slot get: nothing was found.
             column.push_nothing();
@@ -186,6 +180,29 @@ impl Answering for Window {
         });
         let columns = columns.collect::<Result<Vec<ArrayRef>>>()?;
         Ok(Arc::new(BySlot { slot_of_row: self.slots.slot_of_row(), columns }))
+    }
+}
+
+/// The results of all entities, put together as the runs are done: few of them wait for their turn.
+struct InOrder {
+    columns: Vec<Column>,
+    waiting: BTreeMap<usize, Vec<Column>>,
+    next: usize,
+}
+
+impl InOrder {
+    fn new(plan: &Plan, slots: usize) -> Self {
+        // One more for rows without a slot.
+        let columns = plan.outputs.iter().map(|output| Column::new(output, slots + 1)).collect();
+        Self { columns, waiting: BTreeMap::new(), next: 0 }
+    }
+
+    fn put(&mut self, run: usize, columns: Vec<Column>) {
+        self.waiting.insert(run, columns);
+        while let Some(parts) = self.waiting.remove(&self.next) {
+            self.columns.iter_mut().zip(parts).for_each(|(column, part)| column.append(part));
+            self.next += 1;
+        }
     }
 }
 
