@@ -1,12 +1,13 @@
 //! Functions of Presto, Trino and Athena that DataFusion lacks or means otherwise, in every SQL of this library.
-//! They have Trino's documented meaning, or they are an error; none reads a clock or a session's zone.
+//! They have Trino's documented meaning, or they are an error; none reads the machine's clock or a session's zone.
 //!
 //! They work in [`FeatureStore::sql`](crate::FeatureStore::sql), in extracts and in the SQL of feature sets. Every line of the
 //! tables below is a test: `SELECT <query>` yields the result.
 //!
-//! All times are instants or are read as UTC; a part of a time whose type has a zone (`t AT TIME ZONE 'America/New_York'`) is
-//! that of the clock there. Any NULL argument makes the result NULL unless a line says otherwise. What cannot be computed (a text that is
-//! no time, an instant beyond the calendar) is an error, as in Trino; `TRY` is not there.
+//! The type of a time can name a zone, as that of `t AT TIME ZONE 'America/New_York'` or `t AT TIME ZONE '+02:00'` does. Then its
+//! parts, its formats, and its sums and differences in days or longer units are those of the clock there. Times without a zone are
+//! read as UTC. Any NULL argument makes the result NULL unless a line says otherwise. What cannot be computed (a
+//! text that is no time, an instant beyond the calendar of the years -262143 to 262142) is an error, as in Trino; `TRY` is not there.
 //!
 //! # Parts of times
 //!
@@ -36,7 +37,9 @@
 //!
 //! # Differences and sums
 //!
-//! Units are `millisecond`, `second`, `minute`, `hour`, `day`, `week`, `month`, `quarter` and `year`.
+//! Units are `millisecond`, `second`, `minute`, `hour`, `day`, `week`, `month`, `quarter` and `year`. Up to the hour they are spans
+//! of time. From the day on they are those of the clock of `t`, and of `a` for both `a` and `b`: a day on which clocks change has
+//! 23 or 25 hours.
 //!
 //! | signature | query | result |
 //! |---|---|---|
@@ -44,8 +47,13 @@
 //! | cut towards zero | `date_diff('minute', TIMESTAMP '1970-01-01 00:00:30', TIMESTAMP '1969-12-31 23:59:00')` | `-1` |
 //! | full months; a month's last day completes it | `date_diff('month', DATE '2014-01-31', DATE '2014-02-28')` | `1` |
 //! | | `date_diff('month', DATE '2014-01-15', DATE '2014-03-14')` | `1` |
+//! | days and longer units by the clock of a | `date_diff('day', from_iso8601_timestamp('2014-11-01T04:00:00Z') AT TIME ZONE 'America/New_York', from_iso8601_timestamp('2014-11-03T04:59:59Z'))` | `1` |
 //! | `date_add(unit, n, t)`: of the type of t, to a microsecond | `date_add('minute', -90, TIMESTAMP '1970-01-01 01:00:00')` | `1969-12-31T23:30:00` |
 //! | a day that the month lacks is its last | `date_add('month', 1, DATE '2012-01-31')` | `2012-02-29` |
+//! | days and longer units by the clock of t | `date_add('day', 1, from_iso8601_timestamp('2014-11-01T16:00:00Z') AT TIME ZONE 'America/New_York')` | `2014-11-02T12:00:00-05:00` |
+//! | a time that the clock leaps over moves on by the leap, as in Trino | `date_add('day', 1, from_iso8601_timestamp('2014-03-08T07:30:00Z') AT TIME ZONE 'America/New_York')` | `2014-03-09T03:30:00-04:00` |
+//! | of a time that occurs twice the one with the offset of t, as in Trino | `date_add('day', 1, from_iso8601_timestamp('2014-11-01T05:30:00Z') AT TIME ZONE 'America/New_York')` | `2014-11-02T01:30:00-04:00` |
+//! | which may be the later; if neither has it, the earlier | `date_add('day', -1, from_iso8601_timestamp('2014-11-03T06:30:00Z') AT TIME ZONE 'America/New_York')` | `2014-11-02T01:30:00-05:00` |
 //!
 //! # Texts
 //!
@@ -58,7 +66,7 @@
 //! | | `from_iso8601_timestamp('1969-12-31')` | `1969-12-31T00:00:00Z` |
 //! | `date_parse(text, format)`: a timestamp without a zone | `date_parse('4/1/2014 1:05 PM', '%c/%e/%Y %l:%i %p')` | `2014-04-01T13:05:00` |
 //! | years of two digits begin with 1970 | `date_parse('69-12-31', '%y-%m-%d')` | `2069-12-31T00:00:00` |
-//! | `date_format(t, format)` | `date_format(TIMESTAMP '2014-11-03 09:05:00', '%W, %e %M %Y %H:%i')` | `Monday, 3 November 2014 09:05` |
+//! | `date_format(t, format)`: by the clock of t | `date_format(TIMESTAMP '2014-11-03 09:05:00', '%W, %e %M %Y %H:%i')` | `Monday, 3 November 2014 09:05` |
 //! | `regexp_like(text, pattern)`: DataFusion's; anywhere in the text | `regexp_like('taxi_v12', 'v[0-9]+')` | `true` |
 //! | `strpos(text, part)`: DataFusion's; counted from 1, 0 if absent | `strpos('nyc_taxi', 'taxi')` | `5` |
 //!
@@ -85,6 +93,7 @@
 //! | `min_by(x, y)`: x where y is smallest; of several the smallest x | `min_by(x, y) FROM (VALUES ('b', 1), ('a', 1), ('d', NULL)) AS t(x, y)` | `a` |
 
 mod aggregates;
+mod clock;
 mod scalar;
 mod texts;
 mod times;

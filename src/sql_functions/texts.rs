@@ -4,19 +4,20 @@
 use std::{fmt::Write as _, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, StringArray, TimestampMicrosecondArray, timezone::Tz},
+    array::{Array, ArrayRef, AsArray, StringArray, TimestampMicrosecondArray},
     compute::cast,
     datatypes::{DataType, TimeUnit, TimestampMicrosecondType},
 };
-use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone, Timelike, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Timelike, Utc};
 use datafusion::{
     common::{Result, exec_err, plan_err},
     logical_expr::ScalarUDF,
 };
 
 use super::{
+    clock::{Clock, datetime},
     scalar::scalar,
-    times::{datetime, instant},
+    times::instant,
 };
 
 pub(super) fn functions() -> Vec<ScalarUDF> {
@@ -104,18 +105,11 @@ const MONTHS: [&str; 12] =
 const DAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 
 fn date_format(columns: &[ArrayRef]) -> Result<ArrayRef> {
-    let zone = match columns[0].data_type() {
-        DataType::Timestamp(_, Some(zone)) => Some(zone.parse::<Tz>()?),
-        _ => None,
-    };
-    let local = |us: i64| -> Result<NaiveDateTime> {
-        let utc = datetime(us)?;
-        Ok(zone.map_or(utc, |zone| zone.from_utc_datetime(&utc).naive_local()))
-    };
+    let clock = Clock::of(columns[0].data_type())?;
     let micros = cast(&columns[0], &instant_of(columns[0].data_type()))?;
     let rows = micros.as_primitive::<TimestampMicrosecondType>().iter().zip(columns[1].as_string::<i32>());
     let texts = rows.map(|(us, format)| match (us, format) {
-        (Some(us), Some(format)) => formatted(local(us)?, format).map(Some),
+        (Some(us), Some(format)) => formatted(datetime(clock.shows(us)?)?, format).map(Some),
         _ => Ok(None),
     });
     Ok(Arc::new(texts.collect::<Result<StringArray>>()?))

@@ -1,5 +1,6 @@
 //! Functions of instants: their parts, seconds since 1970, differences and sums.
-//! Parts are read by the zone of the value's own type, all else by UTC; no session's zone has a say.
+//! Parts, and sums and differences in days or longer units, are read by the zone of the value's own type, and without one by
+//! UTC; no session's zone has a say.
 
 use std::sync::Arc;
 
@@ -8,13 +9,16 @@ use arrow::{
     compute::{DatePart, cast, date_part},
     datatypes::{DataType, Date32Type, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType},
 };
-use chrono::{DateTime, Datelike, Months, NaiveDate, NaiveDateTime};
+use chrono::{Datelike, Months, NaiveDate, NaiveDateTime};
 use datafusion::{
     common::{Result, exec_err, plan_err},
     logical_expr::ScalarUDF,
 };
 
-use super::scalar::scalar;
+use super::{
+    clock::{Clock, datetime},
+    scalar::scalar,
+};
 
 pub(super) const DAY_US: i64 = 86_400_000_000;
 
@@ -76,9 +80,16 @@ fn is_text(data_type: &DataType) -> bool {
     data_type.is_string() || data_type.is_null()
 }
 
+/// The first time keeps its zone, by whose clock both are read.
 fn difference(types: &[DataType]) -> Result<Vec<DataType>> {
     match types {
-        [unit, a, b] if is_text(unit) && is_time(a) && is_time(b) => Ok(vec![DataType::Utf8, instant(), instant()]),
+        [unit, a, b] if is_text(unit) && is_time(a) && is_time(b) => {
+            let a = match a {
+                DataType::Timestamp(_, zone @ Some(_)) => DataType::Timestamp(TimeUnit::Microsecond, zone.clone()),
+                _ => instant(),
+            };
+            Ok(vec![DataType::Utf8, a, instant()])
+        }
         _ => plan_err!("needs a unit and two timestamps or dates"),
     }
 }
@@ -98,7 +109,14 @@ fn sum(types: &[DataType]) -> Result<Vec<DataType>> {
 }
 
 fn part(columns: &[ArrayRef], part: DatePart, first: i64) -> Result<ArrayRef> {
-    let parts = cast(&date_part(&columns[0], part)?, &DataType::Int64)?;
+    let column = &columns[0];
+    let parts = date_part(column, part)?;
+    if parts.null_count() > column.null_count() {
+        let outside = (0..column.len()).find(|&row| column.is_valid(row) && parts.is_null(row)).unwrap_or_default();
+        let at = cast(&column.slice(outside, 1), &DataType::Int64)?;
+        return exec_err!("{} as {} lies outside the calendar", at.as_primitive::<Int64Type>().value(0), column.data_type());
+    }
+    let parts = cast(&parts, &DataType::Int64)?;
     Ok(Arc::new(parts.as_primitive::<Int64Type>().unary::<_, Int64Type>(|x| x + first)))
 }
 
@@ -126,7 +144,10 @@ fn to_unixtime(columns: &[ArrayRef]) -> Result<ArrayRef> {
 /// A unit of differences and sums.
 #[derive(Clone, Copy)]
 enum Unit {
+    /// A span of time.
     Micros(i64),
+    /// Days of a clock, however long they are.
+    Days(i64),
     Months(i64),
 }
 
@@ -136,8 +157,8 @@ fn unit(name: &str) -> Result<Unit> {
         "second" => Unit::Micros(1_000_000),
         "minute" => Unit::Micros(60_000_000),
         "hour" => Unit::Micros(3_600_000_000),
-        "day" => Unit::Micros(DAY_US),
-        "week" => Unit::Micros(7 * DAY_US),
+        "day" => Unit::Days(1),
+        "week" => Unit::Days(7),
         "month" => Unit::Months(1),
         "quarter" => Unit::Months(3),
         "year" => Unit::Months(12),
@@ -145,25 +166,25 @@ fn unit(name: &str) -> Result<Unit> {
     })
 }
 
-pub(super) fn datetime(us: i64) -> Result<NaiveDateTime> {
-    match DateTime::from_timestamp_micros(us) {
-        Some(instant) => Ok(instant.naive_utc()),
-        None => exec_err!("{us} us lie outside the calendar"),
-    }
-}
-
 /// Whole units from a to b, cut towards zero.
 fn date_diff(columns: &[ArrayRef]) -> Result<ArrayRef> {
     let units = columns[0].as_string::<i32>();
     let (a, b) = (columns[1].as_primitive::<TimestampMicrosecondType>(), columns[2].as_primitive::<TimestampMicrosecondType>());
+    let clock = Clock::of(columns[1].data_type())?;
     let between = |((name, a), b): ((Option<&str>, Option<i64>), Option<i64>)| {
         let (Some(name), Some(a), Some(b)) = (name, a, b) else { return Ok(None) };
         Ok(Some(match unit(name)? {
-            Unit::Micros(us) => ((i128::from(b) - i128::from(a)) / i128::from(us)) as i64,
-            Unit::Months(months) => months_between(datetime(a)?, datetime(b)?) / months,
+            Unit::Micros(us) => spans_between(a, b, us),
+            Unit::Days(days) => spans_between(clock.shows(a)?, clock.shows(b)?, days * DAY_US),
+            Unit::Months(months) => months_between(datetime(clock.shows(a)?)?, datetime(clock.shows(b)?)?) / months,
         }))
     };
     Ok(Arc::new(units.iter().zip(a).zip(b).map(between).collect::<Result<Int64Array>>()?))
+}
+
+/// Full spans from a to b, of a thousand microseconds or more.
+fn spans_between(a: i64, b: i64, us: i64) -> i64 {
+    ((i128::from(b) - i128::from(a)) / i128::from(us)) as i64
 }
 
 /// Full months from a to b. A day that b's month does not have counts as its last: so adding months and taking the
@@ -185,14 +206,15 @@ fn days_in_month(date: NaiveDate) -> u32 {
 
 fn date_add(columns: &[ArrayRef]) -> Result<ArrayRef> {
     let (units, counts) = (columns[0].as_string::<i32>(), columns[1].as_primitive::<Int64Type>());
-    let rows = units.iter().zip(counts);
+    let (rows, clock) = (units.iter().zip(counts), Clock::of(columns[2].data_type())?);
     if *columns[2].data_type() == DataType::Date32 {
         let days = columns[2].as_primitive::<Date32Type>();
         let added = rows.zip(days).map(|((name, count), day)| {
             let (Some(name), Some(count), Some(day)) = (name, count, day) else { return Ok(None) };
+            let Some(us) = i64::from(day).checked_mul(DAY_US) else { return exec_err!("day {day} lies outside the calendar") };
             match unit(name)? {
-                Unit::Micros(us) if us < DAY_US => exec_err!("`{name}` cannot be added to a date; cast it to a timestamp"),
-                unit => Ok(i32::try_from(add(unit, count, i64::from(day) * DAY_US)? / DAY_US).ok()),
+                Unit::Micros(_) => exec_err!("`{name}` cannot be added to a date; cast it to a timestamp"),
+                unit => Ok(i32::try_from(add(unit, count, us, clock)? / DAY_US).ok()),
             }
         });
         return Ok(Arc::new(added.collect::<Result<Date32Array>>()?));
@@ -200,28 +222,33 @@ fn date_add(columns: &[ArrayRef]) -> Result<ArrayRef> {
     let instants = columns[2].as_primitive::<TimestampMicrosecondType>();
     let added = rows.zip(instants).map(|((name, count), us)| {
         let (Some(name), Some(count), Some(us)) = (name, count, us) else { return Ok(None) };
-        add(unit(name)?, count, us).map(Some)
+        add(unit(name)?, count, us, clock).map(Some)
     });
     let added = added.collect::<Result<TimestampMicrosecondArray>>()?;
     Ok(Arc::new(added.with_data_type(columns[2].data_type().clone())))
 }
 
-fn add(unit: Unit, count: i64, us: i64) -> Result<i64> {
+fn add(unit: Unit, count: i64, us: i64, clock: Clock) -> Result<i64> {
     let sum = match unit {
         Unit::Micros(length) => count.checked_mul(length).and_then(|span| us.checked_add(span)),
-        Unit::Months(length) => {
-            let (at, months) = (datetime(us)?, count.checked_mul(length));
+        Unit::Days(days) => {
+            let (shown, span) = (clock.shows(us)?, count.checked_mul(days * DAY_US));
+            span.and_then(|span| shown.checked_add(span))
+        }
+        Unit::Months(months) => {
+            let (shown, months) = (datetime(clock.shows(us)?)?, count.checked_mul(months));
             let months = months.and_then(|months| Some((months < 0, Months::new(u32::try_from(months.unsigned_abs()).ok()?))));
             months
                 .and_then(|(is_back, months)| match is_back {
-                    true => at.checked_sub_months(months),
-                    false => at.checked_add_months(months),
+                    true => shown.checked_sub_months(months),
+                    false => shown.checked_add_months(months),
                 })
-                .map(|at| at.and_utc().timestamp_micros())
+                .map(|shown| shown.and_utc().timestamp_micros())
         }
     };
-    match sum {
-        Some(us) => Ok(us),
-        None => exec_err!("{count} units from {us} us lead out of the calendar"),
+    match (sum, unit) {
+        (Some(sum), Unit::Micros(_)) => clock.shows(sum).map(|_| sum),
+        (Some(shown), _) => clock.instant(shown, us),
+        (None, _) => exec_err!("{count} units from {us} us lead out of the calendar"),
     }
 }

@@ -143,7 +143,7 @@ async fn more_of_the_calendar() {
         ("date_add('quarter', -1, TIMESTAMP '1970-01-31 12:00:00')", "1969-10-31T12:00:00"),
         ("date_add('week', 2, DATE '1969-12-25')", "1970-01-08"),
         ("date_add('day', 1, from_unixtime(0))", "1970-01-02T00:00:00Z"),
-        // The night in which New York's clocks went back has 25 hours, and no day of UTC knows of it.
+        // The night in which New York's clocks went back has 25 hours.
         (
             "date_diff('hour', from_iso8601_timestamp('2014-11-02T00:00:00-04:00'), from_iso8601_timestamp('2014-11-03T00:00:00-05:00'))",
             "25",
@@ -164,6 +164,159 @@ async fn more_of_the_calendar() {
         ("if(true, 1, 2.5)", "1.0"),
     ] {
         assert_eq!(one(&store, query).await, result, "{query}");
+    }
+}
+
+/// `date_diff` and `date_add` of instants of UTC, read by the clock of a zone.
+#[tokio::test]
+async fn sums_and_differences_are_those_of_the_values_zone() {
+    let store = memory().await;
+    let (york, berlin, apia) = ("America/New_York", "Europe/Berlin", "Pacific/Apia");
+    for (unit, count, start, zone, sum) in [
+        ("day", 1, "2014-11-01T16:00:00Z", york, "2014-11-02T12:00:00-05:00"),
+        ("day", -1, "2014-11-02T17:00:00Z", york, "2014-11-01T12:00:00-04:00"),
+        ("day", 0, "2014-11-02T06:30:00Z", york, "2014-11-02T01:30:00-05:00"),
+        ("week", 1, "2014-03-08T17:00:00Z", york, "2014-03-15T12:00:00-04:00"),
+        ("month", 1, "2014-02-28T04:59:59Z", york, "2014-03-27T23:59:59-04:00"),
+        // It is still January there.
+        ("month", 1, "2014-02-01T04:00:00Z", york, "2014-02-28T23:00:00-05:00"),
+        ("quarter", -1, "2014-05-31T04:00:00Z", york, "2014-02-28T00:00:00-05:00"),
+        ("year", 1, "2012-02-29T12:00:00.000001Z", york, "2013-02-28T07:00:00.000001-05:00"),
+        // Spans of time know no clock.
+        ("hour", 24, "2014-11-01T16:00:00Z", york, "2014-11-02T11:00:00-05:00"),
+        ("minute", 60, "2014-11-02T05:30:00Z", york, "2014-11-02T01:30:00-05:00"),
+        // Skipped times, west and east of Greenwich, and a whole day of them.
+        ("day", 1, "2014-03-08T07:00:00Z", york, "2014-03-09T03:00:00-04:00"),
+        ("day", -1, "2014-03-10T06:59:59Z", york, "2014-03-09T03:59:59-04:00"),
+        ("month", 1, "2014-02-28T01:30:00Z", berlin, "2014-03-28T02:30:00+01:00"),
+        ("day", 2, "2014-03-28T01:30:00Z", berlin, "2014-03-30T03:30:00+02:00"),
+        ("day", 1, "2011-12-29T22:00:00Z", apia, "2011-12-31T12:00:00+14:00"),
+        // Times that occur twice.
+        ("day", 1, "2014-11-01T05:00:00Z", york, "2014-11-02T01:00:00-04:00"),
+        ("month", -1, "2014-12-02T06:30:00Z", york, "2014-11-02T01:30:00-05:00"),
+        ("day", 1, "2014-10-25T00:30:00Z", berlin, "2014-10-26T02:30:00+02:00"),
+        ("day", -1, "2014-10-27T01:30:00Z", berlin, "2014-10-26T02:30:00+01:00"),
+        // Neither has the offset of the sun over New York, which its clocks showed until 1883.
+        ("year", 36, "1882-10-27T06:26:02Z", york, "1918-10-27T01:30:00-04:00"),
+        ("day", 1, "2014-01-31T22:30:00Z", "+02:00", "2014-02-02T00:30:00+02:00"),
+        ("month", 1, "2014-01-30T22:30:00Z", "+02:00", "2014-02-28T00:30:00+02:00"),
+        ("month", 1, "2014-02-01T04:00:00Z", "-05:30", "2014-02-28T22:30:00-05:30"),
+        ("month", 1, "2014-02-01T04:00:00Z", "UTC", "2014-03-01T04:00:00Z"),
+    ] {
+        let query = format!("date_add('{unit}', {count}, from_iso8601_timestamp('{start}') AT TIME ZONE '{zone}')");
+        assert_eq!(one(&store, &query).await, sum, "{query}");
+    }
+    for (unit, a, zone, b, between) in [
+        ("day", "2014-11-01T16:00:00Z", york, "2014-11-02T16:59:59Z", 0),
+        ("day", "2014-11-01T16:00:00Z", york, "2014-11-02T17:00:00Z", 1),
+        ("day", "2014-11-02T17:00:00Z", york, "2014-11-01T16:00:00Z", -1),
+        ("day", "2014-11-02T16:59:59Z", york, "2014-11-01T16:00:00Z", 0),
+        ("day", "2014-03-09T05:00:00Z", york, "2014-03-10T04:00:00Z", 1),
+        ("week", "2014-03-08T17:00:00Z", york, "2014-03-15T16:00:00Z", 1),
+        ("week", "2014-03-08T17:00:00Z", "UTC", "2014-03-15T16:00:00Z", 0),
+        ("month", "2014-02-01T04:00:00Z", york, "2014-03-01T03:00:00Z", 0),
+        ("month", "2014-02-01T04:00:00Z", york, "2014-03-01T04:00:00Z", 1),
+        ("month", "2014-10-02T04:00:00Z", york, "2014-11-02T04:00:00Z", 1),
+        ("month", "2014-10-15T04:00:00Z", york, "2014-11-15T04:00:00Z", 0),
+        ("quarter", "2014-01-01T05:00:00Z", york, "2014-04-01T04:00:00Z", 1),
+        ("quarter", "2014-01-01T05:00:00Z", "UTC", "2014-04-01T04:00:00Z", 0),
+        ("year", "2014-01-01T04:59:59Z", york, "2015-01-01T04:59:58Z", 0),
+        ("year", "2014-07-01T04:00:00Z", york, "2013-07-01T04:00:00Z", -1),
+        ("hour", "2014-11-02T04:00:00Z", york, "2014-11-03T05:00:00Z", 25),
+        ("minute", "2014-11-02T05:30:00Z", york, "2014-11-02T06:30:00Z", 60),
+        // Later, though the clock shows less.
+        ("day", "2014-11-02T05:30:00Z", york, "2014-11-02T06:00:00Z", 0),
+        ("month", "2014-11-02T05:30:00Z", york, "2014-11-02T06:00:00Z", 0),
+        ("month", "2014-01-31T22:00:00Z", "+02:00", "2014-02-28T22:00:00Z", 1),
+        ("month", "2014-01-31T22:00:00Z", "UTC", "2014-02-28T21:59:59Z", 0),
+    ] {
+        let query =
+            format!("date_diff('{unit}', from_iso8601_timestamp('{a}') AT TIME ZONE '{zone}', from_iso8601_timestamp('{b}'))");
+        assert_eq!(one(&store, &query).await, between.to_string(), "{query}");
+        // Only the first argument's zone has a say.
+        let query = query.strip_suffix(')').unwrap();
+        assert_eq!(one(&store, &format!("{query} AT TIME ZONE 'Asia/Tokyo')")).await, between.to_string(), "{query}");
+    }
+    // Without a zone the clock is UTC's, whatever the second argument's is.
+    let night = "date_diff('day', TIMESTAMP '2014-11-01 16:00:00', from_iso8601_timestamp('2014-11-02T16:00:00Z')";
+    assert_eq!(one(&store, &format!("{night} AT TIME ZONE 'America/New_York')")).await, "1");
+}
+
+/// A sum of days or months on a clock leads to where the difference finds as many.
+#[tokio::test]
+async fn sums_and_differences_agree_on_a_clock() {
+    let store = memory().await;
+    // Every hour from the half-hour after midnight in New York, 29 October 2014, to 5 November.
+    let hours: Vec<String> = (0..200).map(|hour| format!("({})", 1_414_557_000 + hour * 3_600)).collect();
+    let hours = format!("(VALUES {}) AS s(value)", hours.join(", "));
+    for (unit, count) in [("day", 1), ("day", -3), ("week", 2), ("month", 1), ("month", -4), ("quarter", 2), ("year", -1)] {
+        let at = "from_unixtime(value) AT TIME ZONE 'America/New_York'";
+        let query =
+            format!("count(*), count_if(date_diff('{unit}', {at}, date_add('{unit}', {count}, {at})) = {count}) FROM {hours}");
+        let counts = one(&store, &query).await;
+        let (all, agree) = counts.split_once(' ').unwrap();
+        assert!(all == agree && all != "0", "{unit} {count}: {counts}");
+    }
+}
+
+/// The first and the last microsecond of the calendar, by UTC.
+const FIRST_US: i64 = -8_334_601_228_800_000_000;
+const LAST_US: i64 = 8_210_266_876_799_999_999;
+
+/// Whatever the instant, the zone, the unit and the count: an answer or an error.
+#[tokio::test]
+async fn no_instant_panics() {
+    let store = memory().await;
+    let parts = "year quarter month week yow day dow doy hour minute second to_unixtime";
+    let mut calls: Vec<String> = parts.split(' ').map(|name| format!("{name}(t)")).collect();
+    calls.extend(["%Y-%m-%d %T.%f", "%x %v %j %W %y %r"].map(|format| format!("date_format(t, '{format}')")));
+    for unit in ["millisecond", "day", "month"] {
+        let counts = [-1, 1, 4_000_000_000, i64::MAX];
+        calls.extend(counts.map(|count| format!("date_add('{unit}', {count}, t)")));
+        for other in ["from_unixtime(9200000000000)", "from_unixtime(-9200000000000)"] {
+            calls.extend([format!("date_diff('{unit}', t, {other})"), format!("date_diff('{unit}', {other}, t)")]);
+        }
+    }
+    let mut times = [i32::MIN, i32::MAX].map(|day| format!("arrow_cast(CAST({day} AS INT), 'Date32')")).to_vec();
+    for zone in ["None", "Some(\"America/New_York\")", "Some(\"+14:00\")"] {
+        let micros = [i64::MIN, FIRST_US - 1, FIRST_US, -1, LAST_US, LAST_US + 1, i64::MAX].map(|value| ("Microsecond", value));
+        let others = ["Second", "Nanosecond"].into_iter().flat_map(|unit| [(unit, i64::MIN), (unit, i64::MAX)]);
+        let at = |(unit, value)| format!("arrow_cast(CAST('{value}' AS BIGINT), 'Timestamp({unit}, {zone})')");
+        times.extend(micros.into_iter().chain(others).map(at));
+    }
+    let (mut answers, mut errors) = (0, 0);
+    for (time, call) in times.iter().flat_map(|time| calls.iter().map(move |call| (time, call))) {
+        match answer(&store, &format!("SELECT {call} FROM (SELECT {time} AS t)"), instant("2015-01-01")).await {
+            Ok(_) => answers += 1,
+            Err(_) => errors += 1,
+        }
+    }
+    assert!(answers > 100 && errors > 100, "{answers} answers, {errors} errors");
+}
+
+#[tokio::test]
+async fn what_lies_beyond_the_calendar_is_an_error() {
+    let store = memory().await;
+    let at = |us: i64, zone: &str| format!("arrow_cast(CAST('{us}' AS BIGINT), 'Timestamp(Microsecond, Some(\"{zone}\"))')");
+    let (first, last) = (FIRST_US, LAST_US);
+    assert_eq!(one(&store, &format!("date_format({}, '%Y-%m-%d %T')", at(last, "UTC"))).await, "262142-12-31 23:59:59");
+    assert_eq!(one(&store, &format!("date_format({}, '%Y-%m-%d %T')", at(first, "UTC"))).await, "-262143-01-01 00:00:00");
+    assert_eq!(one(&store, &format!("date_format({}, '%m-%d %T')", at(last, "-05:00"))).await, "12-31 18:59:59");
+    for call in [
+        format!("date_format({}, '%Y')", at(last, "+01:00")),
+        format!("date_format({}, '%Y')", at(first, "America/New_York")),
+        format!("date_add('day', 1, {})", at(last, "Asia/Tokyo")),
+        format!("date_add('day', 1, {})", at(last, "-05:00")),
+        format!("date_add('hour', 0, {})", at(last, "Asia/Tokyo")),
+        format!("date_add('month', -1, {})", at(first, "-05:00")),
+        format!("date_diff('month', {}, from_unixtime(0))", at(last, "Asia/Tokyo")),
+        format!("hour({})", at(i64::MAX, "UTC")),
+        format!("year({})", at(i64::MIN, "America/New_York")),
+        "day(arrow_cast(2147483647, 'Date32'))".to_owned(),
+        "date_add('day', 1, arrow_cast(2147483647, 'Date32'))".to_owned(),
+    ] {
+        let error = answer(&store, &format!("SELECT {call}"), instant("2015-01-01")).await.expect_err(&call);
+        assert!(error.to_string().contains("calendar"), "{call}: {error}");
     }
 }
 
