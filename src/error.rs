@@ -169,7 +169,7 @@ pub enum Error {
     ObjectChanged {
         /// The object.
         path: String,
-        /// What happened to it: "vanished", "has changed".
+        /// What happened to it: "vanished", "has changed", "has another length".
         change: &'static str,
     },
     /// An object is larger than all that a bulk read may hold in memory.

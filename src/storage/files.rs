@@ -6,7 +6,10 @@ use object_store::{ObjectMeta, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
 
 use super::Location;
-use crate::{error::Result, name::ContentId};
+use crate::{
+    error::{Error, Result},
+    name::ContentId,
+};
 
 /// What a file was when it was registered.
 ///
@@ -61,10 +64,16 @@ impl Location {
 
     /// The content hash of an object, by reading it.
     pub(crate) async fn hash(&self, meta: &ObjectMeta) -> Result<ContentId> {
-        let mut hasher = blake3::Hasher::new();
+        let (mut hasher, mut bytes) = (blake3::Hasher::new(), 0);
         let mut chunks = self.store().get(&meta.location).await?.into_stream();
         while let Some(chunk) = chunks.try_next().await? {
             hasher.update(&chunk);
+            bytes += chunk.len() as u64;
+        }
+        // A store may send less than it has, and say nothing.
+        if bytes != meta.size {
+            let path = self.child(&self.name_of(&meta.location)).to_string();
+            return Err(Error::ObjectChanged { path, change: "has another length" });
         }
         Ok(hasher.finalize().into())
     }
