@@ -6,7 +6,7 @@
 //!
 //! The type of a time can name a zone, as that of `t AT TIME ZONE 'America/New_York'` or `t AT TIME ZONE '+02:00'` does. Then its
 //! parts, its formats, and its sums and differences in days or longer units are those of the clock there. Times without a zone are
-//! read as UTC. Any NULL argument makes the result NULL unless a line says otherwise. What cannot be computed (a
+//! read as UTC. Summer times are known up to 2099; Trino goes on by the last rule. Any NULL argument makes the result NULL unless a line says otherwise. What cannot be computed (a
 //! text that is no time, an instant beyond the calendar of the years -262143 to 262142) is an error, as in Trino; `TRY` is not there.
 //!
 //! # Parts of times
