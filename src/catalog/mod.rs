@@ -21,5 +21,5 @@ pub(crate) use repair::{IfTaken, NewPartition, add_partitions, drop_partitions, 
 pub use spec::{FactTable, KnownAt, TimeColumn};
 pub use version::{Bounds, Column, FileEntry, LoadRecord, LoadedSource, Partition, Rename, TableLocation, TableVersion};
 pub(crate) use version::{FORMAT, SourceColumn, SourceSchema};
-pub(crate) use versions::Catalog;
+pub(crate) use versions::{Catalog, number_of};
 pub use versions::{Change, VersionInfo, VersionState};

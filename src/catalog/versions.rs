@@ -247,7 +247,8 @@ pub(super) fn file_name(version: u64) -> String {
     format!("v{version:010}.json")
 }
 
-pub(super) fn number_of(name: &str) -> Option<u64> {
+/// The number of a version, from the name of its file.
+pub(crate) fn number_of(name: &str) -> Option<u64> {
     name.strip_prefix('v')?.strip_suffix(".json")?.parse().ok()
 }
 

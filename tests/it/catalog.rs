@@ -170,15 +170,7 @@ fn on(server: &S3Server) -> StoreOptions {
 #[tokio::test(flavor = "multi_thread")]
 async fn on_s3_repair_reads_what_is_new_and_nothing_else() {
     let (server, bench) = (S3Server::start("lab").await.unwrap(), Bench::new().await);
-    let client = object_store::aws::AmazonS3Builder::new()
-        .with_endpoint(server.endpoint())
-        .with_allow_http(true)
-        .with_region("us-east-1")
-        .with_bucket_name("lab")
-        .with_access_key_id(server.access_key())
-        .with_secret_access_key(server.secret_key())
-        .build()
-        .unwrap();
+    let client = crate::s3::client(&server);
     let put = async |key: &str, numbers: &[i64]| {
         bench.facts("spare.parquet", numbers);
         let bytes = fs::read(bench.path("spare.parquet")).unwrap();

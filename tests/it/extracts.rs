@@ -13,7 +13,8 @@ use futures::FutureExt;
 use object_store::memory::InMemory;
 
 use crate::{
-    crash::{ALL_FAULTS, Job, RIDES_SEEN, Seen, fail_every_call, kill_after, load_of, open, rides},
+    crash::{Job, RIDES_SEEN, Seen, fail_every_call, kill_after, load_of, open, rides},
+    failing_store::ALL_FAULTS,
     support::{
         cells, child, copy_dir, files_below, instant, load_trips, store, store_of, store_with, temp_dir, trip, write_text,
         write_trips,

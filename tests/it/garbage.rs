@@ -21,7 +21,8 @@ use chrono::TimeDelta;
 use object_store::{ObjectStoreExt, memory::InMemory};
 
 use crate::{
-    crash::{ALL_FAULTS, Calls, Failing, Fault, RIDES_SEEN, load_of, rides},
+    crash::{RIDES_SEEN, load_of, rides},
+    failing_store::{ALL_FAULTS, Calls, Failing, Fault},
     support::{
         bits, child, copy_dir, files_below, load_trips, made_load, register, store_with, temp_dir, trip, trips_table, write_trips,
     },

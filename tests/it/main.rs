@@ -13,6 +13,7 @@ mod conformance;
 mod crash;
 mod ddl;
 mod extracts;
+mod failing_store;
 mod flights;
 #[path = "../../examples/data/flights.rs"]
 #[allow(unreachable_pub)]

@@ -44,7 +44,8 @@ async fn remote(server: &S3Server) -> FeatureStore {
     store
 }
 
-fn client(server: &S3Server) -> impl ObjectStore {
+/// The server's bucket, beside the library.
+pub(crate) fn client(server: &S3Server) -> impl ObjectStore {
     AmazonS3Builder::new()
         .with_endpoint(server.endpoint())
         .with_allow_http(true)

@@ -2,6 +2,7 @@
 //! It knows paths only; what it does not know is unknown, and nobody's to remove.
 
 use crate::{
+    catalog::number_of,
     extract::record::{FOLDER, RECORD, RunName},
     materialize::MANIFEST,
     name::TableName,
@@ -51,10 +52,6 @@ pub(super) fn kind_of(path: &str) -> Kind {
         [FOLDER, name, run, part] if is_part(part) => Kind::Rows(RunName { name: name.into(), run: run.into() }),
         _ => Kind::Unknown,
     }
-}
-
-fn number_of(version: &str) -> Option<u64> {
-    version.strip_prefix('v')?.strip_suffix(".json")?.parse().ok()
 }
 
 fn is_part(name: &str) -> bool {

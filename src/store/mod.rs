@@ -1,10 +1,11 @@
 //! The store: opens a root, wires the parts together, and delegates.
 //! No algorithm lives here.
 
+mod options;
+
 use std::{
     collections::BTreeMap,
     fmt,
-    path::PathBuf,
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -17,7 +18,7 @@ use crate::{
     backtest::{self, Backtest, BacktestReport},
     catalog::{self, Catalog, Change, FactTable, IfTaken, Partition, RepairReport, TableVersion, VersionInfo},
     ddl::{self, Answer},
-    engine::{Engine, Parallelism, Resources},
+    engine::{Engine, Parallelism},
     error::{Error, Result},
     extract::{self, Extract, ExtractRecord, ExtractRun, Gc, GcReport, Lineage},
     feature_set::FeatureSet,
@@ -28,10 +29,12 @@ use crate::{
     online::Online,
     scan::{self, Beside, Listing, Providers, query_with, tables_in},
     shards::Shards,
-    storage::{Location, Locations},
+    storage::Location,
     temporal::{Facts, Spine},
     time::{AsOf, Clock, Cutoff, SystemClock},
 };
+
+pub use options::StoreOptions;
 
 /// The version of the root's layout.
 const FORMAT: u32 = 1;
@@ -59,51 +62,6 @@ pub struct FeatureStore {
     sets: Arc<RwLock<BTreeMap<SetName, FeatureSet>>>,
     providers: Providers,
     clock: Arc<dyn Clock>,
-}
-
-/// How a store is opened. Settings are data; there is nothing here that computes.
-#[derive(Debug, Clone, Default)]
-pub struct StoreOptions {
-    cache_dir: Option<PathBuf>,
-    memory_cache: bool,
-    locations: Locations,
-    resources: Resources,
-    clock: Option<Arc<dyn Clock>>,
-}
-
-impl StoreOptions {
-    /// Keeps the cache in this directory, which one process can hold at a time.
-    ///
-    /// Without it, a root on this machine has its cache in `.asof-cache` below the root, any other in memory.
-    pub fn cache_dir(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.cache_dir = Some(dir.into());
-        self
-    }
-
-    /// Keeps the cache in memory: nothing is locked, and it is rebuilt from the root by each process.
-    pub fn cache_in_memory(mut self) -> Self {
-        self.memory_cache = true;
-        self
-    }
-
-    /// How object stores are opened: options, credentials, shared stores.
-    pub fn locations(mut self, locations: Locations) -> Self {
-        self.locations = locations;
-        self
-    }
-
-    /// How much memory and how many tasks a query may use.
-    pub fn resources(mut self, resources: Resources) -> Self {
-        self.resources = resources;
-        self
-    }
-
-    /// Where the store takes the present from when it writes down when an extract was made, and when it judges what has
-    /// expired; the machine's clock by default. No answer to a question depends on it.
-    pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
-        self.clock = Some(Arc::new(clock));
-        self
-    }
 }
 
 impl FeatureStore {
