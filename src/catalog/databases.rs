@@ -14,7 +14,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     name::{DEFAULT_DATABASE, check_identifier},
-    storage::Published,
+    storage::{Published, check_name, seal, unseal},
 };
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -105,17 +105,15 @@ impl Catalog {
         let (folder, file) = (self.root.child(name), file_name(number));
         let path = format!("{folder}/{file}");
         let bytes = folder.get(&file).await?.unwrap_or_default();
-        let found: DatabaseVersion =
-            serde_json::from_slice(&bytes).map_err(|e| Error::Corrupt { path: path.clone(), reason: e.to_string() })?;
-        match found.format == FORMAT {
-            true => Ok(found),
-            false => Err(Error::Format { path, found: found.format.to_string(), expected: FORMAT }),
-        }
+        let remedy = "restore the file from a copy of the root";
+        let found: DatabaseVersion = unseal(&path, &bytes, FORMAT, remedy)?;
+        check_name(&path, &format!("{}/{}", found.database, file_name(found.version)), remedy)?;
+        Ok(found)
     }
 
     async fn put_database(&self, name: &str, version: u64, comment: Option<String>, dropped: bool) -> Result<Published> {
         let entry = DatabaseVersion { format: FORMAT, database: name.into(), version, comment, dropped };
-        let bytes = serde_json::to_vec(&entry).map_err(|e| Error::Corrupt { path: name.into(), reason: e.to_string() })?;
+        let bytes = seal(name, serde_json::to_vec(&entry))?;
         self.root.child(name).put_if_absent(&file_name(version), bytes).await
     }
 }

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The version of the catalog's file format.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 
 /// One published version of a fact table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

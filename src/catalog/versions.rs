@@ -11,7 +11,7 @@ use super::{TableVersion, version::FORMAT};
 use crate::{
     error::{Error, Result},
     name::TableName,
-    storage::{Location, Published},
+    storage::{Location, Published, check_name, seal, unseal},
     time::AsOf,
 };
 
@@ -56,7 +56,7 @@ pub enum Change {
 }
 
 /// The end of a table under its name.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 struct Tombstone {
     format: u32,
     table: TableName,
@@ -202,7 +202,7 @@ impl Catalog {
     }
 
     async fn publish(&self, after: u64, mut next: TableVersion) -> Result<Option<TableVersion>> {
-        next.version = after + 1;
+        next.version = following(after, &next.table)?;
         next.files.sort_by(|a, b| a.path.cmp(&b.path));
         let bytes = to_json(&next.table, &next)?;
         let published = self.folder(&next.table).put_if_absent(&file_name(next.version), bytes).await?;
@@ -216,9 +216,10 @@ impl Catalog {
             if current.is_none() {
                 return Ok(Change::Nothing);
             }
-            let tombstone = Tombstone { format: FORMAT, table: table.clone(), version: number + 1, dropped: true };
+            let version = following(number, table)?;
+            let tombstone = Tombstone { format: FORMAT, table: table.clone(), version, dropped: true };
             let bytes = to_json(table, &tombstone)?;
-            if self.folder(table).put_if_absent(&file_name(number + 1), bytes).await? == Published::New {
+            if self.folder(table).put_if_absent(&file_name(version), bytes).await? == Published::New {
                 return Ok(Change::Done);
             }
         }
@@ -243,18 +244,32 @@ pub(super) fn contention(table: &TableName) -> Error {
     Error::Contention { what: format!("table `{table}`"), attempts: ATTEMPTS }
 }
 
+/// The digits of a version's number in its file's name: as many for each, so that names are in the order of numbers.
+const DIGITS: usize = 10;
+
 pub(super) fn file_name(version: u64) -> String {
-    format!("v{version:010}.json")
+    format!("v{version:0DIGITS$}.json")
 }
 
-/// The number of a version, from the name of its file.
+/// The number of a version, from the name of its file; a name that is written in another way is not that of a version.
 pub(crate) fn number_of(name: &str) -> Option<u64> {
-    name.strip_prefix('v')?.strip_suffix(".json")?.parse().ok()
+    let digits = name.strip_prefix('v')?.strip_suffix(".json")?;
+    let is_number = digits.len() == DIGITS && digits.bytes().all(|b| b.is_ascii_digit());
+    digits.parse().ok().filter(|_| is_number)
+}
+
+/// The number of the version after this one.
+fn following(version: u64, table: &TableName) -> Result<u64> {
+    let next = version.checked_add(1).filter(|next| number_of(&file_name(*next)).is_some());
+    next.ok_or_else(|| Error::Definition {
+        subject: format!("table `{table}`"),
+        reason: format!("version {version} is the last one that its catalog can number; register it under another name"),
+    })
 }
 
 /// Compact: a table of ten thousand partitions is some megabytes.
 fn to_json(table: &TableName, value: &impl Serialize) -> Result<Vec<u8>> {
-    serde_json::to_vec(value).map_err(|e| Error::Corrupt { path: table.to_string(), reason: e.to_string() })
+    seal(&table.to_string(), serde_json::to_vec(value))
 }
 
 impl TableVersion {
@@ -267,25 +282,38 @@ impl TableVersion {
     }
 }
 
+const REMEDY: &str = "restore the file from a copy of the root, or register the table again under another name";
+
 fn parse(path: &str, bytes: &[u8]) -> Result<Entry> {
-    /// What every format has.
     #[derive(Deserialize)]
     struct Head {
-        #[serde(default)]
-        format: serde_json::Value,
+        table: TableName,
+        version: u64,
         #[serde(default)]
         dropped: bool,
     }
-    let damaged = |e: serde_json::Error| Error::Corrupt {
-        path: path.into(),
-        reason: format!("{e}; restore the file from a copy of the root, or register the table again under another name"),
-    };
-    let head: Head = serde_json::from_slice(bytes).map_err(damaged)?;
-    if head.format != FORMAT {
-        return Err(Error::Format { path: path.into(), found: head.format.to_string(), expected: FORMAT });
+    let Head { table, version, dropped } = unseal(path, bytes, FORMAT, REMEDY)?;
+    check_name(path, &format!("{}/{}/{}", table.database(), table.table(), file_name(version)), REMEDY)?;
+    match dropped {
+        true => Ok(Entry::Dropped),
+        false => unseal(path, bytes, FORMAT, REMEDY).map(|version| Entry::Table(Box::new(version))),
     }
-    match head.dropped {
-        true => serde_json::from_slice::<Tombstone>(bytes).map_err(damaged).map(|_| Entry::Dropped),
-        false => serde_json::from_slice(bytes).map_err(damaged).map(|version| Entry::Table(Box::new(version))),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_in_one_way_and_do_not_wrap() {
+        assert_eq!(number_of(&file_name(7)), Some(7));
+        for name in ["v7.json", "v+000000007.json", "v18446744073709551615.json", "v0000000007", "0000000007.json", "v.json"] {
+            assert_eq!(number_of(name), None, "{name}");
+        }
+        let table: TableName = "rides".parse().unwrap();
+        assert_eq!(following(7, &table).unwrap(), 8);
+        for last in [9_999_999_999, u64::MAX] {
+            assert!(following(last, &table).is_err());
+        }
     }
 }

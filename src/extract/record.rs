@@ -11,12 +11,12 @@ use crate::{
     materialize::Part,
     name::TableName,
     online::Value,
-    storage::FileIdentity,
+    storage::{FileIdentity, check_name, seal, unseal},
     time::AsOf,
 };
 
 /// The version of the record's format.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 /// The record's name beside its files.
 pub(crate) const RECORD: &str = "extract.json";
 /// The folder of all extracts below the root.
@@ -102,19 +102,18 @@ pub struct Retention {
 
 impl ExtractRecord {
     pub(crate) fn to_json(&self) -> Result<Vec<u8>> {
-        serde_json::to_vec_pretty(self).map_err(|e| Error::Corrupt { path: self.table.to_string(), reason: e.to_string() })
+        seal(&self.table.to_string(), serde_json::to_vec_pretty(self))
     }
 
     pub(crate) fn parse(path: &str, bytes: &[u8]) -> Result<Self> {
-        let damaged = |e: serde_json::Error| Error::Corrupt {
-            path: path.into(),
-            reason: format!("{e}; restore the file from a copy of the root, or delete the folder it lies in"),
-        };
-        let value: serde_json::Value = serde_json::from_slice(bytes).map_err(damaged)?;
-        if value["format"] != FORMAT {
-            return Err(Error::Format { path: path.into(), found: value["format"].to_string(), expected: FORMAT });
+        let remedy = "restore the file from a copy of the root, or delete the folder it lies in";
+        let record: Self = unseal(path, bytes, FORMAT, remedy)?;
+        let run = RunName { name: record.name.clone(), run: record.run.clone() };
+        check_name(path, &format!("{}/{RECORD}", run.folder()), remedy)?;
+        match run.table().is_ok_and(|table| table == record.table) {
+            true => Ok(record),
+            false => Err(Error::Corrupt { path: path.into(), reason: format!("it names the table of another run; {remedy}") }),
         }
-        serde_json::from_value(value).map_err(damaged)
     }
 
     /// May a question as of this instant (`None`: one without) read these rows?

@@ -14,7 +14,7 @@ use crate::{
     catalog::{FORMAT, LoadRecord, TableVersion},
     error::{Error, Result},
     name::{ContentId, TableName},
-    storage::Location,
+    storage::{Location, seal, unseal},
 };
 
 /// What one load brought. It prints as a table.
@@ -113,8 +113,7 @@ impl QualityReport {
 
     /// Writes the report below the root; its name, relative to it.
     pub(crate) async fn publish(&self, root: &Location) -> Result<String> {
-        let failed = |e: serde_json::Error| Error::Corrupt { path: "the quality report".into(), reason: e.to_string() };
-        let bytes = serde_json::to_vec_pretty(self).map_err(failed)?;
+        let bytes = seal("the quality report", serde_json::to_vec_pretty(self))?;
         let folder = format!("quality/{}/{}", self.table.database(), self.table.table());
         let name = format!("{folder}/{}-{}.json", self.load.short(), ContentId::of(&bytes).short());
         // The name holds the content's hash: whoever was there first wrote the same.
@@ -128,11 +127,11 @@ impl QualityReport {
         let path = root.child(name).to_string();
         let bytes = root.get(name).await?;
         let bytes = bytes.ok_or_else(|| Error::Corrupt { path: path.clone(), reason: "it has vanished".into() })?;
-        let report: Self =
-            serde_json::from_slice(&bytes).map_err(|e| Error::Corrupt { path: path.clone(), reason: e.to_string() })?;
-        match report.format == FORMAT {
+        let remedy = "restore the file from a copy of the root";
+        let report: Self = unseal(&path, &bytes, FORMAT, remedy)?;
+        match report.load == load.id {
             true => Ok(Some(report)),
-            false => Err(Error::Format { path, found: report.format.to_string(), expected: FORMAT }),
+            false => Err(Error::Corrupt { path, reason: format!("it is the report of load {}; {remedy}", report.load) }),
         }
     }
 

@@ -8,11 +8,12 @@ use crate::{
     error::{Error, Result},
     feature_set::{Fingerprint, State},
     name::{ContentId, SetName, TableName},
+    storage::{seal, unseal},
     time::{AsOf, Cutoff},
 };
 
 /// The version of the manifest's format, part of every materialization's identity.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 
 /// What a materialization is: published once, never changed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -105,21 +106,30 @@ pub struct Part {
 
 impl Manifest {
     pub(crate) fn to_json(&self) -> Result<Vec<u8>> {
-        serde_json::to_vec_pretty(self).map_err(|e| Error::Corrupt { path: "a manifest".into(), reason: e.to_string() })
+        seal("a manifest", serde_json::to_vec_pretty(self))
     }
 
+    /// A manifest as it was published; `path` names it in errors.
     pub(crate) fn parse(path: &str, bytes: &[u8]) -> Result<Self> {
-        let damaged = |e: serde_json::Error| Error::Corrupt {
-            path: path.into(),
-            reason: format!("{e}; delete the folder it lies in and materialize again"),
-        };
-        let value: serde_json::Value = serde_json::from_slice(bytes).map_err(damaged)?;
-        if value["format"] != FORMAT {
-            return Err(Error::Format { path: path.into(), found: value["format"].to_string(), expected: FORMAT });
+        unseal(path, bytes, FORMAT, REMEDY)
+    }
+
+    /// The manifest at this path, which must be that of the folder it lies in.
+    pub(crate) fn parse_at(path: &str, bytes: &[u8]) -> Result<Self> {
+        let manifest = Self::parse(path, bytes)?;
+        let mut folders = path.rsplit('/').skip(1);
+        let is_of_folder = folders.next().is_some_and(|folder| folder.ends_with(&format!("-{}", manifest.id)));
+        match is_of_folder && folders.next() == Some(manifest.set.as_str()) {
+            true => Ok(manifest),
+            false => Err(Error::Corrupt {
+                path: path.into(),
+                reason: format!("it is the manifest of `{}` {}, not of its folder; {REMEDY}", manifest.set, manifest.id),
+            }),
         }
-        serde_json::from_value(value).map_err(damaged)
     }
 }
+
+const REMEDY: &str = "delete the folder it lies in and materialize again";
 
 /// The id of a materialization: a hash of all that determines its rows.
 pub(crate) fn materialization_id(

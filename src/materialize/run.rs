@@ -157,7 +157,7 @@ impl Materializer {
 
     async fn read_manifest(&self, place: &Location) -> Result<Option<Manifest>> {
         let bytes = place.get(MANIFEST).await?;
-        bytes.map(|bytes| Manifest::parse(&format!("{place}/{MANIFEST}"), &bytes)).transpose()
+        bytes.map(|bytes| Manifest::parse_at(&format!("{place}/{MANIFEST}"), &bytes)).transpose()
     }
 
     /// `materialized/<set>/<as-of>-<id>`: the as-of is there for people, the id tells them apart.

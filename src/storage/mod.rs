@@ -22,6 +22,7 @@ mod local;
 mod location;
 mod locations;
 mod parquet_io;
+mod sealed;
 mod statistics;
 
 pub use bulk::{BulkRead, BulkReader, ReadSettings};
@@ -37,3 +38,4 @@ pub use statistics::ReadStatistics;
 pub(crate) use inspect::{Inspected, inspect};
 pub(crate) use locations::without_credentials;
 pub(crate) use parquet_io::{FinishedParquet, ObjectReader, ParquetFile, read_footer};
+pub(crate) use sealed::{check_name, seal, unseal};

@@ -29,7 +29,7 @@ use crate::{
     online::Online,
     scan::{self, Beside, Listing, Providers, query_with, tables_in},
     shards::Shards,
-    storage::Location,
+    storage::{Location, seal, unseal},
     temporal::{Facts, Spine},
     time::{AsOf, Clock, Cutoff, SystemClock},
 };
@@ -37,7 +37,7 @@ use crate::{
 pub use options::StoreOptions;
 
 /// The version of the root's layout.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const MARKER: &str = "asof.json";
 /// The cache of a root on this machine, unless another directory is given.
 const CACHE_DIR: &str = ".asof-cache";
@@ -625,7 +625,11 @@ impl fmt::Debug for FeatureStore {
 
 /// Refuses a root of another format, and marks a new one.
 async fn check_format(root: &Location) -> Result<()> {
-    let marker = serde_json::json!({ "format": FORMAT }).to_string().into_bytes();
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Marker {
+        format: u32,
+    }
+    let marker = seal(MARKER, serde_json::to_vec(&Marker { format: FORMAT }))?;
     let known = match root.get(MARKER).await? {
         Some(known) => known,
         None => {
@@ -634,12 +638,6 @@ async fn check_format(root: &Location) -> Result<()> {
         }
     };
     let path = root.child(MARKER).to_string();
-    let value: serde_json::Value = serde_json::from_slice(&known).map_err(|e| Error::Corrupt {
-        path: path.clone(),
-        reason: format!("{e}; it holds the root's format, and this library writes {FORMAT}"),
-    })?;
-    if value["format"] == FORMAT {
-        return Ok(());
-    }
-    Err(Error::Format { path, found: value["format"].to_string(), expected: FORMAT })
+    let remedy = format!("it holds the root's format, and this library writes {FORMAT}");
+    unseal::<Marker>(&path, &known, FORMAT, &remedy).map(drop)
 }

@@ -710,10 +710,10 @@ async fn a_file_of_another_format_is_left_alone_and_named() {
     let good = in_format(&manifest, "999");
     let store = fresh().await.unwrap();
     for error in [store.materialize("zones_v1", march()).await.err().unwrap(), store.online("zones_v1").await.err().unwrap()] {
-        says!(error, Error::Format { .. }, manifest, "999", "format 1", "another root");
+        says!(error, Error::Format { .. }, manifest, "999", "format 2", "another root");
     }
     assert_eq!(store.materialize("fares_v1", march()).await.unwrap().rows(), 4);
-    fs::write(root.join(&manifest), "{\"format\": 1, \"id\"").unwrap();
+    fs::write(root.join(&manifest), "{\"format\": 2, \"id\"").unwrap();
     let store = fresh().await.unwrap();
     says!(store.materialize("zones_v1", march()).await.unwrap_err(), Error::Corrupt { .. }, manifest, "materialize again");
     fs::write(root.join(&manifest), good).unwrap();
@@ -721,11 +721,11 @@ async fn a_file_of_another_format_is_left_alone_and_named() {
     let good = in_format(catalog, "999");
     let store = fresh().await.unwrap();
     for error in [store.describe("other").await.unwrap_err(), store.sql("SELECT * FROM other", march()).await.err().unwrap()] {
-        says!(error, Error::Format { .. }, catalog, "999", "format 1");
+        says!(error, Error::Format { .. }, catalog, "999", "format 2");
     }
     let load = bench.load("other", "more.csv", RIDES);
     says!(store.ingest(&load).await.unwrap_err(), Error::Format { .. }, catalog);
-    for damage in ["", "{", "[]", "{\"format\": 1}", "\u{0}\u{0}\u{0}"] {
+    for damage in ["", "{", "[]", "{\"format\": 2}", "\u{0}\u{0}\u{0}"] {
         fs::write(root.join(catalog), damage).unwrap();
         let error = store.describe("other").await.unwrap_err();
         says!(error, Error::Corrupt { .. } | Error::Format { .. }, catalog);
@@ -736,7 +736,7 @@ async fn a_file_of_another_format_is_left_alone_and_named() {
     assert_eq!(fresh().await.unwrap().describe("other").await.unwrap().rows(), 4);
 
     let good = in_format("asof.json", "999");
-    says!(fresh().await.unwrap_err(), Error::Format { .. }, "asof.json", "999", "format 1");
+    says!(fresh().await.unwrap_err(), Error::Format { .. }, "asof.json", "999", "format 2");
     fs::write(root.join("asof.json"), "{").unwrap();
     says!(fresh().await.unwrap_err(), Error::Corrupt { .. }, "asof.json", "format");
     fs::write(root.join("asof.json"), good).unwrap();

@@ -147,6 +147,12 @@ async fn a_materialization_killed_anywhere_is_completed_by_a_rerun() {
 pub(crate) async fn open(store: Arc<dyn ObjectStore>) -> asof::Result<FeatureStore> {
     let locations = Locations::default().mount("memory://x", store)?;
     let store = FeatureStore::open_with("memory://x/root", StoreOptions::default().locations(locations)).await?;
+    register(&store)?;
+    Ok(store)
+}
+
+/// Makes a set of rows and one of entities over `rides` known.
+pub(crate) fn register(store: &FeatureStore) -> asof::Result<()> {
     store.register(
         FeatureSet::rows("fares_v1", "SELECT at, miles, fare FROM rides")
             .table("rides")
@@ -161,8 +167,7 @@ pub(crate) async fn open(store: Arc<dyn ObjectStore>) -> asof::Result<FeatureSto
             .lookup("fare", "last_fare")
             .window(TimeDelta::days(40), [Aggregate::count().named("rides_40d"), Aggregate::mean("fare")])
             .build()?,
-    )?;
-    Ok(store)
+    )
 }
 
 pub(crate) const RIDES_SEEN: &str = "2014-03-01T00:00:00Z";

@@ -36,6 +36,7 @@ mod real_data;
 mod replacing;
 mod s3;
 mod s3_server;
+mod sealed_files;
 mod secrets;
 mod served_cases;
 mod shards;

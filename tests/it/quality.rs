@@ -268,7 +268,7 @@ async fn a_report_that_is_damaged_is_named() {
     let name = files_below(&root.path().join("quality"))[0].clone();
     let path = root.path().join("quality").join(&name);
     let whole = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(&path, whole.replacen("\"format\": 1", "\"format\": 9", 1)).unwrap();
+    std::fs::write(&path, whole.replacen("\"format\": 2", "\"format\": 9", 1)).unwrap();
     assert!(matches!(store.quality("rides").await, Err(Error::Format { .. })));
     std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
     let refused = store.quality("rides").await.map(|reports: Vec<QualityReport>| reports.len()).unwrap_err();

@@ -84,7 +84,7 @@ pub(super) async fn references(m: &Arc<Materializer>, gc: &Gc, now: AsOf) -> Res
                 found.add_version(&path, &version);
             }
             Kind::Manifest => {
-                let manifest = Manifest::parse(&shown, &bytes)?;
+                let manifest = Manifest::parse_at(&shown, &bytes)?;
                 found.add_manifest(&path, &manifest);
                 asked.extend(manifest.inputs.into_iter().map(|input| (input.table, input.version)));
             }
