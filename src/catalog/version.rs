@@ -342,8 +342,13 @@ impl TableVersion {
     /// Do both list the same files with the same declaration?
     pub(crate) fn is_same_table(&self, other: &TableVersion) -> bool {
         let same_files = self.files.len() == other.files.len()
-            && self.files.iter().zip(&other.files).all(|(a, b)| a.path == b.path && a.identity.content() == b.identity.content());
-        self.location == other.location && self.declared == other.declared && self.columns == other.columns && same_files
+            && self
+                .files
+                .iter()
+                .zip(&other.files)
+                .all(|(a, b)| a.path == b.path && a.partition == b.partition && a.identity.content() == b.identity.content());
+        let same_columns = self.columns == other.columns && self.partition_columns == other.partition_columns;
+        self.location == other.location && self.declared == other.declared && same_columns && same_files
     }
 
     /// Rows whose event time is NULL, as far as statistics tell: never visible.

@@ -97,8 +97,8 @@ impl RowSetBuilder {
         let outputs = set.encoders.iter().flat_map(|e| e.spec().outputs).map(|f| f.name().clone());
         check_unique(&name, outputs.chain(set.labels.iter().cloned()).chain([set.event_time.clone()]))?;
         let body = Body::Rows(set);
-        let fingerprint = Fingerprint::take(&name, &tables, self.cutoff, &body)?;
-        Ok(FeatureSet { name, tables, cutoff: self.cutoff, body, fingerprint })
+        let (fingerprint, declared) = Fingerprint::take(&name, &tables, self.cutoff, &body)?;
+        Ok(FeatureSet { name, tables, cutoff: self.cutoff, body, fingerprint, declared })
     }
 }
 
@@ -188,8 +188,8 @@ impl EntitySetBuilder {
         }
         check_unique(&name, set.outputs().map(str::to_owned).chain(set.keys.iter().cloned()))?;
         let body = Body::Entities(set);
-        let fingerprint = Fingerprint::take(&name, &tables, cutoff, &body)?;
-        Ok(FeatureSet { name, tables, cutoff, body, fingerprint })
+        let (fingerprint, declared) = Fingerprint::take(&name, &tables, cutoff, &body)?;
+        Ok(FeatureSet { name, tables, cutoff, body, fingerprint, declared })
     }
 }
 

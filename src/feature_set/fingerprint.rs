@@ -35,11 +35,18 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
-    pub(super) fn take(name: &SetName, tables: &[TableName], cutoff: Cutoff, body: &Body) -> Result<Self> {
-        let declared = ContentId::of_json(&declared(name, tables, cutoff, body)?);
+    /// The hashes, and what was declared.
+    pub(super) fn take(
+        name: &SetName,
+        tables: &[TableName],
+        cutoff: Cutoff,
+        body: &Body,
+    ) -> Result<(Self, Arc<serde_json::Value>)> {
+        let json = declared(name, tables, cutoff, body)?;
+        let declared = ContentId::of_json(&json);
         let behaviour = behaviour(name, body)?;
         let id = ContentId::of(format!("{declared}{behaviour}").as_bytes());
-        Ok(Self { id, declared, behaviour })
+        Ok((Self { id, declared, behaviour }, Arc::new(json)))
     }
 }
 

@@ -2,21 +2,24 @@
 //! A definition is data and code together; its fingerprint tells whether either has changed.
 
 mod builder;
+mod difference;
 mod fingerprint;
 mod inputs;
 mod source;
 
 use std::{fmt, sync::Arc};
 
-use serde_json::Value;
-
 pub use builder::{EntitySetBuilder, RowSetBuilder};
 pub use fingerprint::Fingerprint;
 pub(crate) use inputs::{field_of, select_inputs};
 pub use source::Source;
 
+use difference::difference;
+use serde_json::Value;
+
 use crate::{
     encoder::{AnyEncoder, AnySelection},
+    error::{Error, Result},
     name::{SetName, TableName},
     time::Cutoff,
 };
@@ -54,6 +57,8 @@ pub struct FeatureSet {
     pub(crate) cutoff: Cutoff,
     pub(crate) body: Body,
     pub(crate) fingerprint: Fingerprint,
+    /// What the fingerprint's `declared` is the hash of.
+    pub(crate) declared: Arc<Value>,
 }
 
 /// What a set consists of.
@@ -117,6 +122,25 @@ impl FeatureSet {
     /// The hash of the definition and of what its code does to fixed inputs.
     pub fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint
+    }
+
+    /// Refuses this definition when another one holds its name; `remedy` is the other way out.
+    pub(crate) fn check_same(&self, known: &Fingerprint, declared: &Value, remedy: &str) -> Result<()> {
+        if *known == self.fingerprint {
+            return Ok(());
+        }
+        let next = format!("{}_v{}", self.name.stem(), u64::from(self.name.version()) + 1);
+        let reason = match difference(declared, &self.declared) {
+            Some(parts) => format!(
+                "its name holds another definition already, and a published version never changes: {parts}; name this one as the \
+                 next version, `{next}`{remedy}"
+            ),
+            None => format!(
+                "its code yields other values on fixed inputs than the definition that holds its name, under the same revisions; \
+                 raise the revision of the encoder that was changed, and name the set as its next version, `{next}`{remedy}"
+            ),
+        };
+        Err(Error::Definition { subject: format!("feature set `{}`", self.name), reason })
     }
 
     /// The names of the features, in the order of the columns.

@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::EngineVersions;
+
 use crate::{
     catalog::{Column, FactTable},
     error::{Error, Result},
@@ -19,7 +21,7 @@ pub(crate) const FORMAT: u32 = 2;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     pub(crate) format: u32,
-    /// The hash of the definition, the inputs, the as-of and the format: same id, same rows, same order, same bits.
+    /// The hash of the definition, the inputs, the as-of, the engine and the format: same id, same rows, same order, same bits.
     pub id: ContentId,
     /// The feature set.
     pub set: SetName,
@@ -29,6 +31,8 @@ pub struct Manifest {
     pub as_of: AsOf,
     /// Whether facts at exactly the as-of are visible.
     pub cutoff: Cutoff,
+    /// The code that made it.
+    pub engine: EngineVersions,
     /// The tables it was made of, and their files that may hold visible rows.
     pub inputs: Vec<InputTable>,
     /// The key's columns, for a set of entities.
@@ -60,6 +64,8 @@ pub struct InputTable {
     pub version: u64,
     /// What was declared about it: its times, zone and keys.
     pub declared: FactTable,
+    /// Its columns as queries see them: those of the files, then those of the partitions.
+    pub columns: Vec<Column>,
     /// The files that may hold rows visible at the as-of; the others were not opened.
     pub files: Vec<InputFile>,
     /// Rows without an event time, which are never visible, as far as statistics tell.
@@ -75,6 +81,9 @@ pub struct InputFile {
     pub size: u64,
     /// Content hash, or the store's entity tag.
     pub content: String,
+    /// The values of the partition columns, in their order, as they are written; NULL is `None`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partition: Vec<Option<String>>,
 }
 
 /// What a row selection or encoder learned.
@@ -132,17 +141,129 @@ impl Manifest {
 const REMEDY: &str = "delete the folder it lies in and materialize again";
 
 /// The id of a materialization: a hash of all that determines its rows.
+///
+/// Of the columns all names and types count, in their order, also those that only files of the future hold: an extract may
+/// ask for `*`. Whether a column may hold NULL does not count: no visible row tells.
 pub(crate) fn materialization_id(
     set: &SetName,
     fingerprint: &Fingerprint,
     as_of: AsOf,
     cutoff: Cutoff,
+    engine: &EngineVersions,
     inputs: &[InputTable],
 ) -> ContentId {
-    let inputs: Vec<_> =
-        inputs.iter().map(|t| serde_json::json!({ "table": t.table, "declared": t.declared, "files": t.files })).collect();
+    let input = |t: &InputTable| {
+        let columns: Vec<_> = t.columns.iter().map(|column| (&column.name, &column.data_type)).collect();
+        serde_json::json!({ "table": t.table, "declared": t.declared, "columns": columns, "files": t.files })
+    };
     let all = serde_json::json!({
-        "format": FORMAT, "set": set, "definition": fingerprint.id, "as_of": as_of, "cutoff": cutoff, "inputs": inputs,
+        "format": FORMAT, "set": set, "definition": fingerprint.id, "as_of": as_of, "cutoff": cutoff, "engine": engine,
+        "inputs": inputs.iter().map(input).collect::<Vec<_>>(),
     });
     ContentId::of_json(&all)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::catalog::KnownAt;
+
+    /// Everything that an id is made of.
+    #[derive(Clone)]
+    struct Parts {
+        set: &'static str,
+        definition: &'static [u8],
+        as_of_us: i64,
+        cutoff: Cutoff,
+        engine: EngineVersions,
+        inputs: Vec<InputTable>,
+    }
+
+    impl Parts {
+        fn id(&self) -> ContentId {
+            let hash = ContentId::of(self.definition);
+            let fingerprint = Fingerprint { id: hash, declared: hash, behaviour: hash };
+            let as_of = AsOf::from_micros(self.as_of_us);
+            materialization_id(&self.set.parse().unwrap(), &fingerprint, as_of, self.cutoff, &self.engine, &self.inputs)
+        }
+
+        fn with(&self, change: impl FnOnce(&mut Self)) -> ContentId {
+            let mut other = self.clone();
+            change(&mut other);
+            other.id()
+        }
+    }
+
+    fn column(name: &str, data_type: &str) -> Column {
+        Column { name: name.into(), data_type: data_type.into(), nullable: false }
+    }
+
+    fn parts() -> Parts {
+        let file =
+            |path: &str| InputFile { path: path.into(), size: 10, content: "abc".into(), partition: vec![Some("1".into())] };
+        let input = InputTable {
+            table: "trips".parse().unwrap(),
+            version: 3,
+            declared: FactTable::new("at", KnownAt::column("known")).key("zone"),
+            columns: vec![column("at", "Timestamp(µs)"), column("known", "Timestamp(µs)"), column("month", "Int32")],
+            files: vec![file("month=1/a.parquet"), file("month=1/b.parquet")],
+            null_event_times: 0,
+        };
+        let engine = EngineVersions { revision: 1, datafusion: "55.2.0".into(), time_zones: "2025b".into() };
+        Parts { set: "trips_v1", definition: b"x", as_of_us: 5, cutoff: Cutoff::Exclusive, engine, inputs: vec![input] }
+    }
+
+    #[test]
+    fn whatever_a_row_may_depend_on_makes_another_id() {
+        let p = parts();
+        let columns = |change: fn(&mut Vec<Column>)| p.with(|p| change(&mut p.inputs[0].columns));
+        let file = |change: fn(&mut InputFile)| p.with(|p| change(&mut p.inputs[0].files[1]));
+        let declared = |declared: FactTable| p.with(|p| p.inputs[0].declared = declared);
+        let as_declared = || p.inputs[0].declared.clone();
+        let ids = [
+            ("nothing", p.id()),
+            ("the set's name", p.with(|p| p.set = "trips_v2")),
+            ("the definition", p.with(|p| p.definition = b"y")),
+            ("the as-of", p.with(|p| p.as_of_us = 6)),
+            ("the cutoff", p.with(|p| p.cutoff = Cutoff::Inclusive)),
+            ("the revision of the library", p.with(|p| p.engine.revision = 2)),
+            ("DataFusion", p.with(|p| p.engine.datafusion = "55.3.0".into())),
+            ("the tables of time zones", p.with(|p| p.engine.time_zones = "2025c".into())),
+            ("the table", p.with(|p| p.inputs[0].table = "rides".parse().unwrap())),
+            ("a second table", p.with(|p| p.inputs.push(p.inputs[0].clone()))),
+            ("known-at", declared(FactTable::new("at", KnownAt::after(chrono::TimeDelta::zero())).key("zone"))),
+            ("a delay", declared(FactTable::new("at", KnownAt::after(chrono::TimeDelta::hours(1))).key("zone"))),
+            ("a zone", declared(as_declared().zone("Asia/Tokyo".parse().unwrap()))),
+            ("a key", declared(as_declared().key("other"))),
+            ("a tie-break", declared(as_declared().tie_break("n"))),
+            ("an identity", declared(as_declared().identity("n"))),
+            ("a column's name", columns(|c| c[1].name = "ended".into())),
+            ("a column's type", columns(|c| c[2].data_type = "Utf8".into())),
+            ("the order of columns", columns(|c| c.swap(0, 1))),
+            ("one more column", columns(|c| c.push(column("n", "Int64")))),
+            ("one column less", columns(|c| drop(c.pop()))),
+            ("a file's path", file(|f| f.path = "month=1/c.parquet".into())),
+            ("a file's size", file(|f| f.size = 11)),
+            ("a file's content", file(|f| f.content = "abd".into())),
+            ("a partition's value", file(|f| f.partition = vec![Some("2".into())])),
+            ("a partition without a value", file(|f| f.partition = vec![None])),
+            ("one file less", p.with(|p| drop(p.inputs[0].files.pop()))),
+        ];
+        let mut known = BTreeMap::new();
+        for (what, id) in ids {
+            if let Some(other) = known.insert(id, what) {
+                panic!("{what} has the id of {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_no_visible_row_can_tell_leaves_the_id_alone() {
+        let p = parts();
+        assert_eq!(p.id(), p.with(|p| p.inputs[0].version = 9));
+        assert_eq!(p.id(), p.with(|p| p.inputs[0].null_event_times = 9));
+        assert_eq!(p.id(), p.with(|p| p.inputs[0].columns[0].nullable = true));
+    }
 }

@@ -1,7 +1,9 @@
 //! Materializations: the rows of a feature set at one as-of, kept for good under a name made of all that determines them.
 //! Nothing is overwritten and nothing is published by halves.
 
+mod binding;
 mod cache;
+mod engine_revision;
 mod entities;
 mod handle;
 mod keyed;
@@ -12,6 +14,7 @@ mod rows;
 mod run;
 
 pub(crate) use cache::Cache;
+pub use engine_revision::{ENGINE_REVISION, EngineVersions};
 pub(crate) use entities::{event_time_of, facts_of};
 pub use handle::Materialization;
 pub(crate) use keyed::RowCodec;

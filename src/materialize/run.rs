@@ -11,14 +11,14 @@ use datafusion::dataframe::DataFrame;
 use futures::TryStreamExt;
 
 use super::{
-    Cache, InputFile, InputTable, Manifest, Materialization, Parts, StepState,
+    Cache, EngineVersions, InputFile, InputTable, Manifest, Materialization, Parts, StepState,
     entities::{entities, training_rows},
     manifest::{FORMAT, materialization_id},
     pipeline::{Apply, Learned, Pipeline},
     rows::extract,
 };
 use crate::{
-    catalog::{Catalog, Column, TableLocation, TableVersion},
+    catalog::{Catalog, Column, FileEntry, TableLocation, TableVersion},
     engine::Engine,
     error::{Error, Result},
     feature_set::{Body, EntitySet, FeatureSet, RowSet},
@@ -62,11 +62,12 @@ impl Materializer {
         pinned: &[Pinned],
     ) -> Result<Materialization> {
         let inputs = pinned.iter().map(|p| input_table(p, as_of, set)).collect::<Result<Vec<_>>>()?;
-        let id = materialization_id(&set.name, &set.fingerprint, as_of, set.cutoff, &inputs);
+        let engine = EngineVersions::current();
+        let id = materialization_id(&set.name, &set.fingerprint, as_of, set.cutoff, &engine, &inputs);
         if let Some(found) = self.find(set, as_of, id).await? {
             return Ok(found);
         }
-        self.refuse_changed_behaviour(set).await?;
+        self.check_binding(set).await?;
         let mut manifest = Manifest {
             format: FORMAT,
             id,
@@ -74,6 +75,7 @@ impl Materializer {
             fingerprint: set.fingerprint.clone(),
             as_of,
             cutoff: set.cutoff,
+            engine,
             inputs,
             keys: Vec::new(),
             columns: Vec::new(),
@@ -91,6 +93,8 @@ impl Materializer {
             Body::Entities(entities) => self.write_entities(entities, pinned, &place, &mut manifest).await?,
         }
         manifest.rows = manifest.parts.iter().map(|part| part.rows).sum();
+        // As late as can be: a definition that cannot be materialized yet may still be edited.
+        self.bind(set).await?;
         let published = match place.put_if_absent(MANIFEST, manifest.to_json()?).await? {
             Published::New => manifest,
             // Another process was faster: its rows are these rows.
@@ -151,7 +155,8 @@ impl Materializer {
                 Ok(Some(Materialization::new(self.clone(), set.clone(), place, manifest)))
             }
             (None, Some(error)) => Err(error),
-            (None, None) => Ok(None),
+            // Perhaps because the name is another definition's.
+            (None, None) => self.check_binding(set).await.map(|()| None),
         }
     }
 
@@ -182,30 +187,6 @@ impl Materializer {
             TableLocation::External(location) => self.locations.open(location)?,
         };
         Ok(Pinned { version, place })
-    }
-
-    /// A definition whose code has changed behind its revision's back is refused.
-    async fn refuse_changed_behaviour(&self, set: &FeatureSet) -> Result<()> {
-        let place = self.root.child("definitions").child(set.name.as_str());
-        let name = format!("{}.json", set.fingerprint.declared);
-        let corrupt = |reason: String| Error::Corrupt { path: place.child(&name).to_string(), reason };
-        let bytes = serde_json::to_vec_pretty(&set.fingerprint).map_err(|e| corrupt(e.to_string()))?;
-        if place.put_if_absent(&name, bytes).await? == Published::New {
-            return Ok(());
-        }
-        let known = place.get(&name).await?.ok_or_else(|| corrupt("it has just vanished".into()))?;
-        let known: crate::feature_set::Fingerprint =
-            serde_json::from_slice(&known).map_err(|e| corrupt(format!("{e}; delete it, it will be written again")))?;
-        if known.behaviour == set.fingerprint.behaviour {
-            return Ok(());
-        }
-        Err(Error::Definition {
-            subject: format!("feature set `{}`", set.name),
-            reason:
-                "its code yields other values on fixed inputs than when it was first used, under the same revisions; raise the \
-                     revision of the encoder that was changed, or make a new version of the set"
-                    .into(),
-        })
     }
 
     async fn write_rows(&self, set: &RowSet, tables: &[Pinned], place: &Location, manifest: &mut Manifest) -> Result<()> {
@@ -254,6 +235,7 @@ impl Materializer {
                           set of entities";
             return Err(Error::Definition { subject: format!("feature set `{}`", set.name), reason: reason.into() });
         };
+        self.check_binding(set).await?;
         training_rows(&self.engine, entities, &self.pin(set).await?, set.cutoff, spine).await
     }
 }
@@ -271,12 +253,15 @@ fn input_table(pinned: &Pinned, as_of: AsOf, set: &FeatureSet) -> Result<InputTa
         table: pinned.version.table().clone(),
         version: pinned.version.version(),
         declared: pinned.version.declared().clone(),
+        columns: pinned.version.columns().iter().chain(pinned.version.partition_columns()).cloned().collect(),
         null_event_times: pinned.version.null_event_times(),
-        files: files
-            .into_iter()
-            .map(|f| InputFile { path: f.path.clone(), size: f.identity.size, content: f.identity.content() })
-            .collect(),
+        files: files.into_iter().map(input_file).collect(),
     })
+}
+
+fn input_file(file: &FileEntry) -> InputFile {
+    let (size, content) = (file.identity.size, file.identity.content());
+    InputFile { path: file.path.clone(), size, content, partition: file.partition.clone() }
 }
 
 /// Event time, features, labels.

@@ -538,23 +538,38 @@ impl FeatureStore {
 
     /// Makes a feature set known to this store's handle.
     ///
+    /// The first materialization binds the set's name to its definition in the root, for every handle and process and for
+    /// good: whoever then uses the name for another definition is refused, there with [`Error::Definition`]. Up to then a set
+    /// may be edited freely; see [`FeatureStore::forget_set`] too.
+    ///
     /// # Errors
     /// [`Error::Definition`] when another definition is registered under the same name.
     pub fn register(&self, set: FeatureSet) -> Result<()> {
         let mut sets = self.sets.write().unwrap_or_else(PoisonError::into_inner);
         match sets.get(set.name()) {
-            Some(known) if known.fingerprint() != set.fingerprint() => Err(Error::Definition {
-                subject: format!("feature set `{}`", set.name()),
-                reason:
-                    "another definition is registered under this name; a published version never changes: name this one as the \
-                         next version"
-                        .into(),
-            }),
-            _ => {
+            Some(known) => {
+                set.check_same(known.fingerprint(), &known.declared, "; or let go of it with `FeatureStore::forget_set`")
+            }
+            None => {
                 sets.insert(set.name().clone(), set);
                 Ok(())
             }
         }
+    }
+
+    /// Lets go of a set's name, here and in the root, so that another definition can take it: for definitions that are still
+    /// being worked on. Refused as long as a materialization of it is published.
+    ///
+    /// Nobody should materialize the set meanwhile: who publishes in the very moment in which the name is let go keeps what was
+    /// published, under a name that others may take.
+    ///
+    /// # Errors
+    /// [`Error::InvalidName`], and [`Error::Definition`] when something is published under the name.
+    pub async fn forget_set(&self, set: &str) -> Result<Change> {
+        let name: SetName = set.parse()?;
+        let in_root = self.materializer.forget(&name).await?;
+        let here = self.sets.write().unwrap_or_else(PoisonError::into_inner).remove(&name);
+        Ok(if here.is_some() { Change::Done } else { in_root })
     }
 
     /// The registered feature set of this name.
@@ -573,8 +588,8 @@ impl FeatureStore {
     ///
     /// # Errors
     /// [`Error::UnknownFeatureSet`], [`Error::UnknownTable`], [`Error::FileChanged`] for what it is made of,
-    /// [`Error::Step`] when an encoder or row selection fails, [`Error::Definition`] when code has changed behind its
-    /// revision's back. After an error nothing is published.
+    /// [`Error::Step`] when an encoder or row selection fails, [`Error::Definition`] when the root holds another definition
+    /// under the set's name, or code has changed behind its revision's back. After an error nothing is published.
     pub async fn materialize(&self, set: &str, as_of: AsOf) -> Result<Materialization> {
         self.materializer.materialize(&self.catalog_set(set)?, as_of).await
     }

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod bad_question;
+mod bindings;
 mod bulk_reads;
 mod case_arrow;
 mod cases;
@@ -22,6 +23,7 @@ mod floats;
 mod garbage;
 mod hive;
 mod identity;
+mod ids;
 mod ingest;
 mod layers;
 mod leakage;

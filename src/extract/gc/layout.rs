@@ -11,7 +11,7 @@ use crate::{
 /// What a path is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Kept for ever: the root's marker, databases, fingerprints of definitions.
+    /// Kept for ever: the root's marker, databases, bindings of definitions.
     Kept,
     /// A table version.
     Version(TableName, u64),
@@ -74,7 +74,7 @@ mod tests {
         let taxi: TableName = "nyc_taxi".parse().unwrap();
         let known = [
             ("asof.json", Kind::Kept),
-            ("definitions/taxi_v1/0123.json", Kind::Kept),
+            ("definitions/taxi_v1/binding.json", Kind::Kept),
             ("catalog/default/nyc_taxi/v0000000012.json", Kind::Version(taxi, 12)),
             ("catalog/sales/v0000000001.json", Kind::Kept),
             ("facts/default/nyc_taxi/year=2014/month=1/0123-00000-4567.parquet", Kind::Fact),
