@@ -2,24 +2,21 @@
 //! It never rounds a fact to before an instant: what a tick cannot tell apart is rounded to the side that decides alike.
 //!
 //! A tick is as fine as the spine's instants and never coarser than a microsecond, so instants, windows, delays and max ages
-//! are whole ticks. A finer fact is compared by its floor where it must be before an instant, and by its ceiling where it
-//! must be before or at it: `x < t` holds exactly when `floor(x) < t` does, `x <= t` exactly when `ceil(x) <= t` does.
-//! Between themselves facts are ordered in their own unit.
+//! are whole ticks. What decides about a fact is the first tick from which on it is visible: `x < t` holds exactly from
+//! `floor(x) + 1` on, `x <= t` exactly from `ceil(x)` on. Between themselves facts are ordered in their own unit.
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray},
+    array::{Array, ArrayRef, AsArray, Int64Array},
     buffer::{NullBuffer, ScalarBuffer},
     compute::cast,
     datatypes::{DataType, Int64Type},
 };
 
+use super::node::Direction;
 use crate::{
     error::{Error, Result},
-    time::{TimeScale, TimeUnit, Zone},
+    time::{Cutoff, TimeScale, TimeUnit, Zone},
 };
-
-/// A tick that no instant of a spine reaches: a fact at it is never visible.
-pub(crate) const NEVER: i64 = i64::MAX;
 
 /// Local times are looked up in the zone's calendar once for each of these stretches; no zone has two transitions in one.
 const STRETCH_S: i64 = 900;
@@ -37,7 +34,7 @@ impl TickUnit {
         if spine.unit == TimeUnit::Nanosecond { TickUnit::Nano } else { TickUnit::Micro }
     }
 
-    fn nanos(self) -> i64 {
+    pub(crate) fn nanos(self) -> i64 {
         match self {
             TickUnit::Micro => 1_000,
             TickUnit::Nano => 1,
@@ -65,21 +62,63 @@ pub(crate) struct Clock {
     pub(crate) unit: TickUnit,
 }
 
-/// What a fact finer than a tick becomes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Round {
-    Down,
-    Up,
-}
-
 /// Times by row, and which rows have none.
 pub(crate) type Times = (ScalarBuffer<i64>, Option<NullBuffer>);
 
+/// From which tick on facts are visible.
+pub(crate) enum Visible {
+    /// This many ticks after the (mirrored) floor of their time; beyond the scale it is never.
+    After(i64),
+    /// From these ticks on; a row without one is never visible.
+    From(Times),
+}
+
 impl Clock {
-    /// The ticks of facts. Those beyond the scale saturate: later ones are never visible, earlier ones always.
-    pub(crate) fn facts(&self, array: &ArrayRef, round: Round) -> Result<Times> {
-        let saturated = |ns: i128| if ns < 0 { i64::MIN } else { NEVER };
-        self.read(array, self.unit.nanos(), round, |ns, _| Ok(saturated(ns)))
+    /// The ticks in which facts happened, rounded down. Those beyond the scale are at its ends.
+    pub(crate) fn facts(&self, array: &ArrayRef) -> Result<Times> {
+        self.floors(array, self.unit.nanos(), TimeScale::instant_ns, |tick, _| Ok(Some(saturated(tick))))
+    }
+
+    /// From which tick on facts are visible that could be known a delay after this time, whose floors [`Clock::facts`] made:
+    /// in ticks of the spine, mirrored (`!tick`) when the spine looks forward.
+    pub(crate) fn visible(
+        &self,
+        array: &ArrayRef,
+        floors: &Times,
+        direction: Direction,
+        cutoff: Cutoff,
+        delay_us: i64,
+    ) -> Result<Visible> {
+        let tick = i128::from(self.unit.nanos());
+        let delay = i128::from(delay_us) * (1_000 / tick);
+        let counts_floors = (direction == Direction::Backward) == (cutoff == Cutoff::Exclusive) || !self.is_finer();
+        let is_within = || !floors.0.iter().any(|&tick| tick == i64::MIN || tick == i64::MAX);
+        if let Ok(after) = i64::try_from(delay + i128::from(cutoff == Cutoff::Exclusive))
+            && counts_floors
+            && (self.is_in_ticks(self.unit.nanos()) || is_within())
+        {
+            return Ok(Visible::After(after));
+        }
+        let floor = |ns: i128| ns.div_euclid(tick);
+        let ceiling = |ns: i128| -(-ns).div_euclid(tick);
+        let from = |ns: i128| match (direction, cutoff) {
+            (Direction::Backward, Cutoff::Exclusive) => floor(ns) + 1,
+            (Direction::Backward, Cutoff::Inclusive) => ceiling(ns),
+            (Direction::Forward, Cutoff::Exclusive) => -ceiling(ns),
+            (Direction::Forward, Cutoff::Inclusive) => -floor(ns) - 1,
+        };
+        let beyond = |from: i128, _| Ok((from < 0).then_some(i64::MIN));
+        Ok(Visible::From(self.read(&integers(array)?, TimeScale::instant_ns, |ns| from(ns) + delay, beyond)?))
+    }
+
+    /// After how many ticks of its own every fact is visible; `None` if that differs from fact to fact.
+    pub(crate) fn steady(&self, cutoff: Cutoff, delay_us: i64) -> Option<i64> {
+        // An inclusive cutoff counts a finer fact from its ceiling on, and a window from its floor.
+        if cutoff == Cutoff::Inclusive && self.is_finer() {
+            return None;
+        }
+        let delay = i128::from(delay_us) * i128::from(1_000 / self.unit.nanos());
+        i64::try_from(delay + i128::from(cutoff == Cutoff::Exclusive)).ok()
     }
 
     /// The ticks of the instants that are asked about.
@@ -87,7 +126,7 @@ impl Clock {
     /// # Errors
     /// [`Error::InvalidTime`] for an instant beyond the scale.
     pub(crate) fn instants(&self, array: &ArrayRef) -> Result<Times> {
-        self.read(array, self.unit.nanos(), Round::Down, |_, value| {
+        self.floors(array, self.unit.nanos(), TimeScale::earliest_ns, |_, value| {
             Err(Error::InvalidTime {
                 text: value.to_string(),
                 reason: format!(
@@ -108,47 +147,90 @@ impl Clock {
         if own_ns == self.unit.nanos() {
             return Ok(None);
         }
-        let saturated = |ns: i128| if ns < 0 { i64::MIN } else { i64::MAX };
-        Ok(Some(self.read(array, own_ns, Round::Down, |ns, _| Ok(saturated(ns)))?.0))
+        Ok(Some(self.floors(array, own_ns, TimeScale::instant_ns, |number, _| Ok(Some(saturated(number))))?.0))
     }
 
-    /// Instants in some unit; `beyond` says what becomes of those that do not fit, given their nanoseconds and value.
-    fn read(&self, array: &ArrayRef, to_ns: i64, round: Round, beyond: impl Fn(i128, i64) -> Result<i64>) -> Result<Times> {
-        let integers = match array.data_type() {
-            DataType::Date32 => cast(&cast(array, &DataType::Int32)?, &DataType::Int64)?,
-            _ => cast(array, &DataType::Int64)?,
-        };
-        let integers = integers.as_primitive::<Int64Type>();
-        let (values, nulls) = (integers.values(), integers.nulls().cloned());
-        let unit_ns = self.scale.unit.nanos();
-        if self.scale.zone == Zone::UTC && unit_ns == to_ns {
-            return Ok((values.clone(), nulls));
+    /// Can a time lie between two ticks?
+    fn is_finer(&self) -> bool {
+        self.scale.unit.nanos() < self.unit.nanos()
+    }
+
+    /// Are the column's integers ticks of this many nanoseconds as they are?
+    fn is_in_ticks(&self, to_ns: i64) -> bool {
+        self.scale.zone == Zone::UTC && self.scale.unit.nanos() == to_ns
+    }
+
+    /// Instants in units of so many nanoseconds, rounded down; as [`Clock::read`].
+    fn floors(
+        &self,
+        array: &ArrayRef,
+        to_ns: i64,
+        instant: fn(TimeScale, i64) -> i128,
+        beyond: impl Fn(i128, i64) -> Result<Option<i64>>,
+    ) -> Result<Times> {
+        let integers = integers(array)?;
+        if self.is_in_ticks(to_ns) {
+            return Ok((integers.values().clone(), integers.nulls().cloned()));
         }
-        let mut memo = Stretch::default();
-        let (wide_to, zone) = (i128::from(to_ns), self.scale.zone);
+        self.read(&integers, instant, |ns| ns.div_euclid(i128::from(to_ns)), beyond)
+    }
+
+    /// Numbers made of instants: `instant` says which one a stored value is, `number` what becomes of its nanoseconds, and
+    /// `beyond` what of a number that does not fit, given that and the stored value.
+    fn read(
+        &self,
+        integers: &Int64Array,
+        instant: fn(TimeScale, i64) -> i128,
+        number: impl Fn(i128) -> i128,
+        beyond: impl Fn(i128, i64) -> Result<Option<i64>>,
+    ) -> Result<Times> {
+        let (values, mut nulls) = (integers.values(), integers.nulls().cloned());
+        let unit_ns = i128::from(self.scale.unit.nanos());
+        let mut memo = Stretch { instant, known: None };
+        let zone = self.scale.zone;
+        let mut without = Vec::new();
         let mut times = Vec::with_capacity(values.len());
         for (row, &value) in values.iter().enumerate() {
             if nulls.as_ref().is_some_and(|n| n.is_null(row)) {
                 times.push(0);
                 continue;
             }
-            let ns = if zone == Zone::UTC { i128::from(value) * i128::from(unit_ns) } else { memo.instant_ns(self.scale, value) };
-            let rounded = match round {
-                Round::Down => ns.div_euclid(wide_to),
-                Round::Up => -(-ns).div_euclid(wide_to),
+            let ns = if zone == Zone::UTC { i128::from(value) * unit_ns } else { memo.instant_ns(self.scale, value) };
+            let wanted = number(ns);
+            let time = match i64::try_from(wanted) {
+                Ok(time) => Some(time),
+                Err(_) => beyond(wanted, value)?,
             };
-            times.push(match i64::try_from(rounded) {
-                Ok(time) => time,
-                Err(_) => beyond(ns, value)?,
-            });
+            if time.is_none() {
+                without.push(row);
+            }
+            times.push(time.unwrap_or_default());
+        }
+        if !without.is_empty() {
+            let mut is_there = vec![true; times.len()];
+            without.into_iter().for_each(|row| is_there[row] = false);
+            nulls = NullBuffer::union(nulls.as_ref(), Some(&NullBuffer::from(is_there)));
         }
         Ok((times.into(), nulls))
     }
 }
 
+/// The stored integers of a time column.
+fn integers(array: &ArrayRef) -> Result<Int64Array> {
+    let integers = match array.data_type() {
+        DataType::Date32 => cast(&cast(array, &DataType::Int32)?, &DataType::Int64)?,
+        _ => cast(array, &DataType::Int64)?,
+    };
+    Ok(integers.as_primitive::<Int64Type>().clone())
+}
+
+fn saturated(number: i128) -> i64 {
+    if number < 0 { i64::MIN } else { i64::MAX }
+}
+
 /// The last stretch of local time that was looked up in a calendar, and its offset if it has one.
-#[derive(Default)]
 struct Stretch {
+    instant: fn(TimeScale, i64) -> i128,
     known: Option<(i64, Option<i128>)>,
 }
 
@@ -157,10 +239,10 @@ impl Stretch {
         let unit_ns = i128::from(scale.unit.nanos());
         let local_ns = i128::from(value) * unit_ns;
         let stretch_ns = i128::from(STRETCH_S) * 1_000_000_000;
-        let Ok(stretch) = i64::try_from(local_ns.div_euclid(stretch_ns)) else { return scale.instant_ns(value) };
+        let Ok(stretch) = i64::try_from(local_ns.div_euclid(stretch_ns)) else { return (self.instant)(scale, value) };
         if self.known.is_none_or(|(known, _)| known != stretch) {
             let seconds = TimeScale { unit: TimeUnit::Second, zone: scale.zone };
-            let offset = |local_s: i64| i128::from(local_s) * 1_000_000_000 - seconds.instant_ns(local_s);
+            let offset = |local_s: i64| i128::from(local_s) * 1_000_000_000 - (self.instant)(seconds, local_s);
             let (first, last) =
                 (stretch.saturating_mul(STRETCH_S), stretch.saturating_mul(STRETCH_S).saturating_add(STRETCH_S - 1));
             let steady = offset(first) == offset(last);
@@ -168,7 +250,7 @@ impl Stretch {
         }
         match self.known {
             Some((_, Some(offset))) => local_ns - offset,
-            _ => scale.instant_ns(value),
+            _ => (self.instant)(scale, value),
         }
     }
 }
@@ -177,7 +259,7 @@ impl Stretch {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{Int64Array, TimestampSecondArray};
+    use arrow::array::TimestampSecondArray;
 
     use super::*;
 
@@ -194,10 +276,29 @@ mod tests {
             for transition in [1_394_300_000i64, 1_396_100_000, 1_414_900_000, 1_412_300_000, 1_414_250_000] {
                 let local: Vec<i64> = (transition - 100_000..transition + 100_000).step_by(7).collect();
                 let array: ArrayRef = Arc::new(TimestampSecondArray::from(local.clone()));
-                let (ticks, _) = clock.facts(&array, Round::Down).unwrap();
-                for (tick, local) in ticks.iter().zip(&local) {
-                    assert_eq!(*tick, clock.scale.instant_us(*local), "{zone} {local}");
+                let (facts, _) = clock.facts(&array).unwrap();
+                let (instants, _) = clock.instants(&array).unwrap();
+                for ((fact, instant), &local) in facts.iter().zip(&instants).zip(&local) {
+                    assert_eq!(*fact, clock.scale.instant_us(local), "{zone} {local}");
+                    assert_eq!(i128::from(*instant) * 1_000, clock.scale.earliest_ns(local), "{zone} {local}");
                 }
+            }
+        }
+    }
+
+    fn from(clock: &Clock, values: Vec<Option<i64>>, direction: Direction, cutoff: Cutoff) -> Vec<Option<i64>> {
+        let array: ArrayRef = Arc::new(Int64Array::from(values));
+        let floors = clock.facts(&array).unwrap();
+        match clock.visible(&array, &floors, direction, cutoff, 0).unwrap() {
+            Visible::From((times, nulls)) => {
+                let is_null = |i| nulls.as_ref().is_some_and(|n| n.is_null(i));
+                times.iter().enumerate().map(|(i, &time)| (!is_null(i)).then_some(time)).collect()
+            }
+            Visible::After(after) => {
+                let mirrored = |time: i64| if direction == Direction::Backward { time } else { !time };
+                let is_null = |i| floors.1.as_ref().is_some_and(|n| n.is_null(i));
+                let from = |(i, &tick): (usize, &i64)| if is_null(i) { None } else { mirrored(tick).checked_add(after) };
+                floors.0.iter().enumerate().map(from).collect()
             }
         }
     }
@@ -205,18 +306,39 @@ mod tests {
     #[test]
     fn facts_beyond_the_scale_are_never_or_always_visible_and_keep_their_order() {
         let clock = clock(TimeUnit::Second, "UTC", TickUnit::Nano);
-        let array: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), Some(16_725_225_600), None, Some(-16_725_225_600)]));
-        assert_eq!(clock.facts(&array, Round::Down).unwrap().0[..], [1_000_000_000, NEVER, 0, i64::MIN]);
+        let values = vec![Some(1), Some(16_725_225_600), None, Some(-16_725_225_600)];
+        let array: ArrayRef = Arc::new(Int64Array::from(values.clone()));
+        assert_eq!(clock.facts(&array).unwrap().0[..], [1_000_000_000, i64::MAX, 0, i64::MIN]);
         assert_eq!(clock.order(&array).unwrap().unwrap()[..], [1, 16_725_225_600, 0, -16_725_225_600]);
+        let backward = from(&clock, values.clone(), Direction::Backward, Cutoff::Exclusive);
+        assert_eq!(backward, [Some(1_000_000_001), None, None, Some(i64::MIN)]);
+        let forward = from(&clock, values, Direction::Forward, Cutoff::Exclusive);
+        assert_eq!(forward, [Some(-1_000_000_000), Some(i64::MIN), None, None]);
         let beyond: ArrayRef = Arc::new(Int64Array::from(vec![i64::MAX]));
         assert!(clock.instants(&beyond).unwrap_err().to_string().contains("column `at` of table `t`"));
     }
 
     #[test]
-    fn finer_facts_are_rounded_to_the_side_that_decides_alike() {
+    fn finer_facts_are_visible_from_the_first_tick_that_is_not_before_them() {
         let clock = clock(TimeUnit::Nanosecond, "UTC", TickUnit::Micro);
-        let array: ArrayRef = Arc::new(Int64Array::from(vec![999, 1_000, 1_001, -1]));
-        assert_eq!(clock.facts(&array, Round::Down).unwrap().0[..], [0, 1, 1, -1]);
-        assert_eq!(clock.facts(&array, Round::Up).unwrap().0[..], [1, 1, 2, 0]);
+        let values = vec![Some(999), Some(1_000), Some(1_001), Some(-1)];
+        let array: ArrayRef = Arc::new(Int64Array::from(values.clone()));
+        assert_eq!(clock.facts(&array).unwrap().0[..], [0, 1, 1, -1]);
+        let some = |ticks: [i64; 4]| ticks.map(Some).to_vec();
+        assert_eq!(from(&clock, values.clone(), Direction::Backward, Cutoff::Exclusive), some([1, 2, 2, 0]));
+        assert_eq!(from(&clock, values.clone(), Direction::Backward, Cutoff::Inclusive), some([1, 1, 2, 0]));
+        // Forward, ticks are mirrored: a fact is visible at the ticks up to the mirror of these.
+        assert_eq!(from(&clock, values.clone(), Direction::Forward, Cutoff::Exclusive), some([!0, !0, !1, !-1]));
+        assert_eq!(from(&clock, values, Direction::Forward, Cutoff::Inclusive), some([!0, !1, !1, !-1]));
+    }
+
+    #[test]
+    fn at_the_ends_of_the_scale_a_fact_is_visible_at_its_own_tick_if_that_is_inclusive() {
+        let clock = clock(TimeUnit::Microsecond, "UTC", TickUnit::Micro);
+        let ends = vec![Some(i64::MIN), Some(i64::MAX)];
+        assert_eq!(from(&clock, ends.clone(), Direction::Backward, Cutoff::Inclusive), [Some(i64::MIN), Some(i64::MAX)]);
+        assert_eq!(from(&clock, ends.clone(), Direction::Backward, Cutoff::Exclusive), [Some(i64::MIN + 1), None]);
+        assert_eq!(from(&clock, ends.clone(), Direction::Forward, Cutoff::Inclusive), [Some(i64::MAX), Some(i64::MIN)]);
+        assert_eq!(from(&clock, ends, Direction::Forward, Cutoff::Exclusive), [None, Some(i64::MIN + 1)]);
     }
 }

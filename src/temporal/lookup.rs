@@ -95,8 +95,8 @@ impl Lookup {
         let pick = |times: &[i64]| places.iter().map(|&i| times[i as usize]).collect();
         let facts = Facts {
             event: if self.max_age.is_some() { pick(&chunk.event) } else { Vec::new() },
-            order: pick(chunk.order()),
-            known: chunk.known.as_deref().map_or_else(Vec::new, pick),
+            order: pick(chunk.age.as_deref().unwrap_or_else(|| chunk.order())),
+            known: chunk.known.as_deref().filter(|_| chunk.age.is_none()).map_or_else(Vec::new, pick),
             columns: columns.collect::<Result<_>>()?,
         };
         self.budget.grow(&self.place, facts.bytes())?;
@@ -309,8 +309,8 @@ impl Task {
         // The facts of an entity lie side by side in the order in which they become visible: a slot's facts do too.
         let (mut entity, mut end, mut slot, mut to) = (u32::MAX, 0, 0, i64::MIN);
         for i in 0..chunk.rows.len() {
-            let visible = chunk.visible[i];
-            if chunk.entities[i] == entity && visible < to {
+            let visible_from = chunk.visible_from[i];
+            if chunk.entities[i] == entity && visible_from <= to {
                 if slot == end {
                     // Nobody sees a fact beyond the last slot.
                     continue;
@@ -320,7 +320,7 @@ impl Task {
                 let place = chunk.entities[i] as usize & mask;
                 let hint = if chunk.entities[i] == entity { slot } else { hints[place] };
                 (entity, end) = (chunk.entities[i], run.end);
-                slot = lookup.slots.first_after(&run, visible, hint);
+                slot = lookup.slots.first_from(&run, visible_from, hint);
                 to = lookup.slots.reach(&run, slot).1;
                 hints[place] = slot;
                 if slot < end {
@@ -354,7 +354,7 @@ impl Task {
         let mut seen: Vec<(u32, u32, u32)> = Vec::new();
         for i in 0..chunk.rows.len() {
             let run = slots.of(chunk.entities[i]);
-            let enter = slots.first_after(&run, chunk.visible[i], run.start);
+            let enter = slots.first_from(&run, chunk.visible_from[i], run.start);
             let leave = match &chunk.until {
                 Some(until) => slots.first_after(&run, until[i], run.end),
                 None => run.end,

@@ -121,8 +121,8 @@ fn planned<Q: Ask>(
         let found = spine.maybe_index_of_column(left);
         spine_keys.push(found.ok_or_else(|| Error::unknown_column("the spine", &left.name, spine.as_arrow()))?);
     }
-    let delay = match side.declared.known_at {
-        KnownAt::DelayMicros(delay) => spine_clock.unit.ticks(delay),
+    let delay_us = match side.declared.known_at {
+        KnownAt::DelayMicros(delay) => delay,
         KnownAt::Column(_) => 0,
     };
     Ok(PlannedSide {
@@ -130,7 +130,7 @@ fn planned<Q: Ask>(
         fact_keys: side.on.iter().map(|(_, right)| find(right)).collect::<Result<_>>()?,
         key_types: side.key_types(spine, logical.schema())?,
         clocks: clocks.into_iter().map(|clock| Ok((find(&clock.column)?, clock))).collect::<Result<_>>()?,
-        delay,
+        delay_us,
         identity: side.declared.identity.iter().map(|name| find(name)).collect::<Result<_>>()?,
         facts_schema: physical.schema(),
         spine_clock,

@@ -84,6 +84,9 @@ impl Spine {
     }
 
     /// The zone whose clocks wrote the instants, if they carry none.
+    ///
+    /// A local time that occurs twice means the first of the two instants here, and one that was skipped the instant by the
+    /// clock that was already put forward: a row sees nothing that a reading of its time would hide.
     pub fn zone(mut self, zone: Zone) -> Self {
         self.zone = Some(zone);
         self

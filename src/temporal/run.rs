@@ -177,7 +177,7 @@ impl<Q: Ask> Run<Q> {
             unit: side.spine_clock.unit,
             facts_schema: side.facts_schema.clone(),
             tie_break: tie_columns(side)?,
-            has_known: side.clocks.len() > 1,
+            steady: side.steady(),
             has_versions: !side.identity.is_empty(),
             budget: self.budget.clone(),
             tasks: self.tasks,
@@ -241,7 +241,9 @@ impl<Q: Ask> Run<Q> {
             let chunks = std::mem::take(&mut *chunks.lock().unwrap_or_else(PoisonError::into_inner));
             let (side, answering, budget) = (side.clone(), answering[i].clone(), self.budget.clone());
             blocking(move || {
-                let chunks = versions::resolve(&side.side.place, &side.identity, &tie_columns(&side)?, chunks, &budget)?;
+                let (schema, mut order) = (&side.facts_schema, tie_columns(&side)?);
+                order.extend((0..schema.fields().len()).filter(|position| !order.contains(position)).collect::<Vec<_>>());
+                let chunks = versions::resolve(&side.side.place, schema, &side.identity, &order, chunks, &budget)?;
                 let mut task = answering.task();
                 for chunk in &chunks {
                     task.take_in(chunk)?;

@@ -10,15 +10,12 @@ use arrow::{
 
 use super::{
     budget::Budget,
-    clock::{Clock, NEVER, Round, TickUnit},
+    clock::{Clock, TickUnit, Times, Visible},
     keys::{Keys, NO_KEY},
     node::{Ask, Direction, Side},
     slots::Slots,
 };
-use crate::{
-    error::{Error, Result},
-    time::Cutoff,
-};
+use crate::error::{Error, Result};
 
 /// A side with its columns found.
 #[derive(Debug, Clone)]
@@ -31,7 +28,7 @@ pub(crate) struct PlannedSide<Q> {
     /// The spine's instants in this side's ticks; event time and, if there is one, known-at.
     pub(crate) spine_clock: Clock,
     pub(crate) clocks: Vec<(usize, Clock)>,
-    pub(crate) delay: i64,
+    pub(crate) delay_us: i64,
     pub(crate) identity: Vec<usize>,
     pub(crate) facts_schema: SchemaRef,
 }
@@ -43,8 +40,8 @@ pub(crate) struct SideParts {
     pub(crate) unit: TickUnit,
     pub(crate) facts_schema: SchemaRef,
     pub(crate) tie_break: Vec<usize>,
-    /// Do facts have a known-at of their own?
-    pub(crate) has_known: bool,
+    /// After how many ticks a fact is visible, and for good; `None` if that differs from fact to fact.
+    pub(crate) steady: Option<i64>,
     /// Are facts replaced by later versions?
     pub(crate) has_versions: bool,
     pub(crate) budget: Arc<Budget>,
@@ -82,8 +79,8 @@ pub(crate) struct Chunk {
     /// Their rows in the batch.
     pub(crate) rows: Vec<u32>,
     pub(crate) entities: Vec<u32>,
-    /// A fact is visible at the instants after this tick: the later of event time and known-at, by the cutoff.
-    pub(crate) visible: Vec<i64>,
+    /// The first tick at which a fact is visible: by the later of event time and known-at, and by the cutoff.
+    pub(crate) visible_from: Vec<i64>,
     pub(crate) event: Vec<i64>,
     /// What orders facts by event time, where that is finer than ticks.
     pub(crate) order: Option<Vec<i64>>,
@@ -91,6 +88,8 @@ pub(crate) struct Chunk {
     pub(crate) known: Option<Vec<i64>>,
     /// A fact is gone at the instants after this tick: when its next version is visible.
     pub(crate) until: Option<Vec<i64>>,
+    /// Where facts are replaced: their place in the order of all facts, from the oldest to the newest.
+    pub(crate) age: Option<Vec<i64>>,
 }
 
 impl Chunk {
@@ -118,7 +117,7 @@ impl Chunk {
             packed.sort_unstable();
             places = packed.into_iter().map(|place| place as u32).collect();
         }
-        let (entities, visible) = (&self.entities, &self.visible);
+        let (entities, visible) = (&self.entities, &self.visible_from);
         for run in places.chunk_by_mut(|&a, &b| entities[a as usize] == entities[b as usize]) {
             if !run.is_sorted_by_key(|&i| visible[i as usize]) {
                 run.sort_unstable_by_key(|&i| (visible[i as usize], i));
@@ -126,7 +125,7 @@ impl Chunk {
         }
         let pick = |times: &[i64]| places.iter().map(|&i| times[i as usize]).collect::<Vec<_>>();
         let pick_rows = |rows: &[u32]| places.iter().map(|&i| rows[i as usize]).collect::<Vec<_>>();
-        self.visible = pick(&self.visible);
+        self.visible_from = pick(&self.visible_from);
         self.event = pick(&self.event);
         self.order = self.order.as_deref().map(pick);
         self.known = self.known.as_deref().map(pick);
@@ -140,66 +139,96 @@ impl Chunk {
     }
 }
 
+/// From which ticks on the facts of a batch are visible, row by row.
+struct From {
+    times: Times,
+    /// Ticks between a (mirrored) time and the first tick at which the fact is visible; `None` if the times are that already.
+    after: Option<i64>,
+}
+
+impl From {
+    /// By one of a fact's times, which are given in ticks.
+    fn of(visible: Visible, ticks: &Times) -> Self {
+        match visible {
+            Visible::After(after) => Self { times: ticks.clone(), after: Some(after) },
+            Visible::From(times) => Self { times, after: None },
+        }
+    }
+
+    /// `None`: never.
+    #[inline]
+    fn row(&self, row: usize, mirrored: impl Fn(i64) -> i64) -> Option<i64> {
+        let (times, nulls) = &self.times;
+        if nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
+            return None;
+        }
+        match self.after {
+            Some(after) => mirrored(times[row]).checked_add(after),
+            None => Some(times[row]),
+        }
+    }
+}
+
 impl<Q: Ask> PlannedSide<Q> {
+    /// After how many ticks a fact is visible, and for good; `None` if that differs from fact to fact.
+    pub(super) fn steady(&self) -> Option<i64> {
+        match self.clocks.as_slice() {
+            [(_, event)] if self.identity.is_empty() => event.steady(self.side.cutoff, self.delay_us),
+            _ => None,
+        }
+    }
+
     /// The facts of a batch that belong to an entity of the spine (or all of them) and have their times.
     pub(super) fn chunk(&self, keys: &Keys, batch: RecordBatch, keep_all: bool) -> Result<Chunk> {
         let key_columns: Vec<ArrayRef> = self.fact_keys.iter().map(|&p| batch.column(p).clone()).collect();
         let found = keys.find(&key_columns)?;
+        let (direction, cutoff) = (self.side.direction, self.side.cutoff);
         let (event_position, clock) = &self.clocks[0];
-        let backward = self.side.direction == Direction::Backward;
-        let inclusive = self.side.cutoff == Cutoff::Inclusive;
-        let round = if inclusive == backward { Round::Up } else { Round::Down };
         let events = batch.column(*event_position);
-        let (event, event_nulls) = clock.facts(events, Round::Down)?;
-        let deciding = match round {
-            Round::Down => event.clone(),
-            Round::Up => clock.facts(events, round)?.0,
-        };
+        let event = clock.facts(events)?;
+        let happened = From::of(clock.visible(events, &event, direction, cutoff, self.delay_us)?, &event);
         let order = clock.order(events)?;
         let known = self.clocks.get(1).map(|(p, clock)| {
-            let (deciding, nulls) = clock.facts(batch.column(*p), round)?;
-            let order = clock.order(batch.column(*p))?.unwrap_or_else(|| deciding.clone());
-            Ok::<_, Error>((deciding, nulls, order))
+            let times = batch.column(*p);
+            let ticks = clock.facts(times)?;
+            let from = From::of(clock.visible(times, &ticks, direction, cutoff, 0)?, &ticks);
+            let order = clock.order(times)?.unwrap_or(ticks.0);
+            Ok::<_, Error>((from, order))
         });
         let known = known.transpose()?;
-        // Inclusive at t is exclusive one tick later.
-        let earlier = i64::from(inclusive);
         // Looking forward is looking backward in mirrored time.
+        let backward = direction == Direction::Backward;
         let mirrored = |time: i64| if backward { time } else { !time };
         let mut chunk = Chunk {
             rows: Vec::with_capacity(found.len()),
             entities: Vec::with_capacity(found.len()),
-            visible: Vec::with_capacity(found.len()),
+            visible_from: Vec::with_capacity(found.len()),
             event: Vec::with_capacity(found.len()),
             order: order.as_ref().map(|_| Vec::with_capacity(found.len())),
             known: known.as_ref().map(|_| Vec::with_capacity(found.len())),
             until: None,
+            age: None,
             batch,
         };
-        let is_null = |nulls: &Option<arrow::buffer::NullBuffer>, row| nulls.as_ref().is_some_and(|n| n.is_null(row));
+        let (event, event_nulls) = event;
         for (row, &entity) in found.iter().enumerate() {
-            if (entity == NO_KEY && !keep_all) || is_null(&event_nulls, row) {
+            if (entity == NO_KEY && !keep_all) || event_nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
                 continue;
             }
-            let mut visible = mirrored(deciding[row]).saturating_add(self.delay);
-            if let Some((times, nulls, _)) = &known {
-                if is_null(nulls, row) {
-                    continue;
-                }
-                visible = visible.max(times[row]);
-            }
-            if visible == NEVER {
-                // Beyond every instant that can be asked about.
-                continue;
+            // A fact that is visible at no instant that can be asked about is as if it were not there.
+            let Some(mut from) = happened.row(row, mirrored) else { continue };
+            if let Some((known, _)) = &known {
+                let Some(known) = known.row(row, mirrored) else { continue };
+                from = from.max(known);
             }
             chunk.rows.push(row as u32);
             chunk.entities.push(entity);
-            chunk.visible.push(visible.saturating_sub(earlier));
+            chunk.visible_from.push(from);
             chunk.event.push(mirrored(event[row]));
             if let (Some(kept), Some(order)) = (&mut chunk.order, &order) {
                 kept.push(mirrored(order[row]));
             }
-            if let (Some(kept), Some((.., order))) = (&mut chunk.known, &known) {
+            if let (Some(kept), Some((_, order))) = (&mut chunk.known, &known) {
                 kept.push(order[row]);
             }
         }

@@ -119,6 +119,15 @@ impl Slots {
         run.start + (low + instants[low..high].partition_point(|&instant| instant <= tick)) as u32
     }
 
+    /// The first slot of a run whose instant is at `tick` or after it, or the run's end; as [`Slots::first_after`].
+    #[inline]
+    pub(crate) fn first_from(&self, run: &std::ops::Range<u32>, tick: i64, hint: u32) -> u32 {
+        match tick.checked_sub(1) {
+            Some(before) => self.first_after(run, before, hint),
+            None => run.start,
+        }
+    }
+
     /// The ticks for which a slot is the first after them: from the first (inclusive) to the second (exclusive).
     #[inline]
     pub(crate) fn reach(&self, run: &std::ops::Range<u32>, slot: u32) -> (i64, i64) {
@@ -172,6 +181,8 @@ mod tests {
             assert_eq!(slots.first_after(&slots.of(1), 9, hint), 1);
             assert_eq!(slots.first_after(&slots.of(1), 10, hint), 2);
             assert_eq!(slots.first_after(&slots.of(1), 30, hint), 4);
+            assert_eq!(slots.first_from(&slots.of(1), 30, hint), 2);
+            assert_eq!(slots.first_from(&slots.of(1), i64::MIN, hint), 1);
         }
     }
 }

@@ -4,91 +4,117 @@
 use std::cmp::Ordering;
 
 use arrow::{
-    array::{Array, ArrayRef},
-    compute::concat,
-    row::{RowConverter, SortField},
+    array::{Array, ArrayRef, UInt32Array},
+    compute::take,
+    datatypes::Schema,
+    row::{RowConverter, Rows, SortField},
 };
 
 use super::{budget::Budget, keys::NO_KEY, side::Chunk};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
-/// Says of every fact until when it is seen, and drops those of entities that are not in the spine.
+/// Says of every fact until when it is seen and how new it is, and drops those of entities that are not in the spine.
 ///
 /// A version is replaced from the instant on at which one with a later known-at is visible; between versions of the same
-/// known-at the order of event time, tie-breaks and all other columns decides. A NULL in an identity column makes a row a
-/// fact of its own.
+/// known-at the order of event time and of the whole fact decides, whose columns `order` lists. A NULL in an identity column
+/// makes a row a fact of its own.
 pub(super) fn resolve(
     place: &str,
+    schema: &Schema,
     identity: &[usize],
-    tie_break: &[usize],
+    order: &[usize],
     chunks: Vec<Chunk>,
     budget: &Budget,
 ) -> Result<Vec<Chunk>> {
-    let Some(first) = chunks.first() else { return Ok(chunks) };
     let rows: usize = chunks.iter().map(|chunk| chunk.rows.len()).sum();
-    budget.grow(place, rows * 64)?;
-    let columns = first.batch.num_columns();
-    // All facts' columns, in the order of the chunks' vectors.
-    let all = (0..columns).map(|c| {
-        let parts = chunks.iter().map(|chunk| {
-            let rows = arrow::array::UInt32Array::from(chunk.rows.clone());
-            Ok(arrow::compute::take(chunk.batch.column(c), &rows, None)?)
-        });
-        let parts = parts.collect::<Result<Vec<ArrayRef>>>()?;
-        Ok(concat(&parts.iter().map(AsRef::as_ref).collect::<Vec<&dyn Array>>())?)
-    });
-    let all = all.collect::<Result<Vec<ArrayRef>>>()?;
-    let rows_of = |positions: &[usize]| {
-        let columns: Vec<ArrayRef> = positions.iter().map(|&p| all[p].clone()).collect();
-        let converter = RowConverter::new(columns.iter().map(|c| SortField::new(c.data_type().clone())).collect())?;
-        Ok::<_, Error>(converter.convert_columns(&columns)?)
-    };
-    let names = rows_of(identity)?;
-    let order: Vec<usize> = tie_break.iter().copied().chain((0..columns).filter(|c| !tie_break.contains(c))).collect();
-    let values = rows_of(&order)?;
-    let is_named: Vec<bool> = (0..rows).map(|row| identity.iter().all(|&p| all[p].is_valid(row))).collect();
+    budget.grow(place, rows * 72)?;
+    // Columns in Arrow's row format: texts of a whole table side by side could be longer than their offsets can say.
+    let (mut names, mut values) = (Format::new(schema, identity)?, Format::new(schema, order)?);
+    let mut is_named = Vec::with_capacity(rows);
+    for chunk in &chunks {
+        let of_identity = names.append(chunk)?;
+        is_named.extend((0..chunk.rows.len()).map(|i| of_identity.iter().all(|column| column.is_valid(i))));
+        values.append(chunk)?;
+    }
+    let (names, values) = (names.rows, values.rows);
+    budget.grow(place, names.size() + values.size())?;
 
     let flat = |pick: fn(&Chunk, usize) -> i64| -> Vec<i64> {
         chunks.iter().flat_map(|chunk| (0..chunk.rows.len()).map(move |i| pick(chunk, i))).collect()
     };
-    let visible = flat(|chunk, i| chunk.visible[i]);
+    let visible_from = flat(|chunk, i| chunk.visible_from[i]);
     let event = flat(|chunk, i| chunk.order()[i]);
     // Without a column, known-at is the event time plus a constant.
     let known = flat(|chunk, i| chunk.known.as_ref().map_or(chunk.order()[i], |known| known[i]));
 
     let mut sorted: Vec<usize> = (0..rows).filter(|&row| is_named[row]).collect();
-    let newer = |a: usize, b: usize| -> Ordering {
+    let later = |a: usize, b: usize| -> Ordering {
         (known[a], event[a]).cmp(&(known[b], event[b])).then_with(|| values.row(a).cmp(&values.row(b)))
     };
-    sorted.sort_unstable_by(|&a, &b| names.row(a).cmp(&names.row(b)).then_with(|| newer(a, b)).then(a.cmp(&b)));
-    let mut until = vec![i64::MAX; rows];
+    sorted.sort_unstable_by(|&a, &b| names.row(a).cmp(&names.row(b)).then_with(|| later(a, b)).then(a.cmp(&b)));
+    // The tick from which on each is gone; one beyond the scale is never reached.
+    let mut gone_from = vec![i128::from(i64::MAX) + 1; rows];
     for pair in sorted.windows(2).rev() {
         let (older, later) = (pair[0], pair[1]);
         if names.row(older) == names.row(later) {
-            until[older] = until[later].min(visible[later]);
+            gone_from[older] = gone_from[later].min(i128::from(visible_from[later]));
         }
     }
+    sorted = (0..rows).collect();
+    sorted.sort_unstable_by(|&a, &b| {
+        (event[a], known[a]).cmp(&(event[b], known[b])).then_with(|| values.row(a).cmp(&values.row(b))).then(a.cmp(&b))
+    });
+    let mut age = vec![0; rows];
+    sorted.iter().zip(0..).for_each(|(&row, rank)| age[row] = rank);
+
     let mut row = 0;
     let resolved = chunks.into_iter().map(|chunk| {
-        let until = &until[row..row + chunk.rows.len()];
-        row += chunk.rows.len();
-        kept(chunk, until)
+        let of_chunk = row..row + chunk.rows.len();
+        row = of_chunk.end;
+        kept(chunk, &gone_from[of_chunk.clone()], &age[of_chunk])
     });
     Ok(resolved.collect())
 }
 
-/// The facts of a chunk that belong to an entity of the spine.
-fn kept(chunk: Chunk, until: &[i64]) -> Chunk {
-    let places: Vec<usize> = (0..chunk.rows.len()).filter(|&i| chunk.entities[i] != NO_KEY).collect();
+/// Some columns of all facts, in the order of the chunks' vectors.
+struct Format<'a> {
+    converter: RowConverter,
+    columns: &'a [usize],
+    rows: Rows,
+}
+
+impl<'a> Format<'a> {
+    fn new(schema: &Schema, columns: &'a [usize]) -> Result<Self> {
+        let fields = columns.iter().map(|&p| SortField::new(schema.field(p).data_type().clone())).collect();
+        let converter = RowConverter::new(fields)?;
+        let rows = converter.empty_rows(0, 0);
+        Ok(Self { converter, columns, rows })
+    }
+
+    /// Yields the columns as they were appended.
+    fn append(&mut self, chunk: &Chunk) -> Result<Vec<ArrayRef>> {
+        let rows = UInt32Array::from(chunk.rows.clone());
+        let columns = self.columns.iter().map(|&p| Ok(take(chunk.batch.column(p), &rows, None)?));
+        let columns = columns.collect::<Result<Vec<ArrayRef>>>()?;
+        self.converter.append(&mut self.rows, &columns)?;
+        Ok(columns)
+    }
+}
+
+/// The facts of a chunk that belong to an entity of the spine and that some tick sees.
+fn kept(chunk: Chunk, gone_from: &[i128], age: &[i64]) -> Chunk {
+    let is_kept = |i: &usize| chunk.entities[*i] != NO_KEY && gone_from[*i] > i128::from(i64::MIN);
+    let places: Vec<usize> = (0..chunk.rows.len()).filter(is_kept).collect();
     let pick = |times: &[i64]| places.iter().map(|&i| times[i]).collect::<Vec<_>>();
     Chunk {
         rows: places.iter().map(|&i| chunk.rows[i]).collect(),
         entities: places.iter().map(|&i| chunk.entities[i]).collect(),
-        visible: pick(&chunk.visible),
+        visible_from: pick(&chunk.visible_from),
         event: pick(&chunk.event),
         order: chunk.order.as_deref().map(pick),
         known: chunk.known.as_deref().map(pick),
-        until: Some(pick(until)),
+        until: Some(places.iter().map(|&i| (gone_from[i] - 1) as i64).collect()),
+        age: Some(pick(age)),
         batch: chunk.batch,
     }
 }

@@ -90,7 +90,7 @@ pub(crate) fn answering(ask: &WindowAsk, side: &SideParts) -> Result<Arc<dyn Ans
         place: side.place.clone(),
         slots: side.slots.clone(),
         plan,
-        is_steady: !side.has_known && !side.has_versions,
+        steady: side.steady,
         tasks: side.tasks,
         budget: side.budget.clone(),
         texts,
@@ -110,8 +110,8 @@ struct Window {
     place: String,
     slots: Arc<Slots>,
     plan: Plan,
-    /// Is a fact visible a constant time after it happened, and for good?
-    is_steady: bool,
+    /// After how many ticks a fact is visible, and for good, if that is the same for all.
+    steady: Option<i64>,
     tasks: usize,
     budget: Arc<Budget>,
     texts: Vec<Mutex<Texts>>,
@@ -334,7 +334,7 @@ impl Task {
         let mut leaves = vec![0u32; window.plan.spans.len()];
         let mut cell_of = Vec::with_capacity(chunk.rows.len());
         for i in 0..chunk.rows.len() {
-            let (entity, event, visible) = (chunk.entities[i], chunk.event[i], chunk.visible[i]);
+            let (entity, event, visible_from) = (chunk.entities[i], chunk.event[i], chunk.visible_from[i]);
             let last = &mut self.remembered[entity as usize & mask];
             if last.entity == entity && event >= last.from && event < last.to {
                 cell_of.push(last.cell);
@@ -344,17 +344,18 @@ impl Task {
             // An entity's next fact is as a rule near its last.
             let near = (last.entity == entity && last.cell != NO_CELL).then_some(last.cell);
             let hint = near.map_or(run.start, |cell| self.cells.enter(cell));
-            let enter = window.slots.first_after(&run, visible, hint);
+            let enter = window.slots.first_from(&run, visible_from, hint);
             let gone = chunk.until.as_ref().map_or(run.end, |until| window.slots.first_after(&run, until[i], run.end));
-            // A steady fact is visible a constant time after it happened, but for times at the very end of the scale.
-            let (mut from, mut to) = moved(window.slots.reach(&run, enter), visible.saturating_sub(event));
+            // An empty stretch remembers no times: then the next fact is looked up again.
+            let (mut from, mut to) =
+                window.steady.map_or((0, 0), |after| stretch(&window.slots, &run, enter, after.saturating_sub(1)));
             let mut is_seen = false;
             for (i, (span, leave)) in window.plan.spans.iter().zip(&mut leaves).enumerate() {
                 *leave = gone;
                 if let Some(length) = span {
                     let hint = near.map_or(enter, |cell| self.cells.leaves(cell)[i]);
                     let end = window.slots.first_after(&run, event.saturating_add(*length), hint);
-                    let (first, last) = moved(window.slots.reach(&run, end), *length);
+                    let (first, last) = stretch(&window.slots, &run, end, *length);
                     (from, to) = (from.max(first), to.min(last));
                     *leave = end.min(gone);
                 }
@@ -365,8 +366,6 @@ impl Task {
                 Some(cell) if self.cells.is(cell, enter, &leaves) => cell,
                 _ => self.cells.open(entity, enter, &leaves),
             };
-            // An empty stretch remembers no times: then the next fact is looked up again.
-            let (from, to) = if window.is_steady { (from, to) } else { (0, 0) };
             *last = Remembered { entity, cell, from, to };
             cell_of.push(cell);
         }
@@ -374,11 +373,14 @@ impl Task {
     }
 }
 
-/// A stretch of ticks, earlier by `shift`; open ends stay open.
-fn moved((from, to): (i64, i64), shift: i64) -> (i64, i64) {
-    let from = if from == i64::MIN { from } else { from.saturating_sub(shift) };
-    let to = if to == i64::MAX { to } else { to.saturating_sub(shift) };
-    (from, to)
+/// The event times for which a slot is the first after them plus a shift: from the first (inclusive) to the second (exclusive).
+///
+/// Never those at the ends of the scale, which stand for times beyond it too: such a fact is looked up on its own.
+fn stretch(slots: &Slots, run: &Range<u32>, slot: u32, shift: i64) -> (i64, i64) {
+    let (from, to) = slots.reach(run, slot);
+    let from = if slot > run.start { from.saturating_sub(shift) } else { i64::MIN };
+    let to = if slot < run.end { to.saturating_sub(shift) } else { i64::MAX };
+    (from.max(i64::MIN + 1), to)
 }
 
 /// The aggregates of each slot, and last those of a row that has none.

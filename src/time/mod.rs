@@ -6,7 +6,8 @@
 //! | when is a fact visible at T? | `event_time < T` and `known_at < T`, strictly before |
 //! | may it be inclusive? | only with [`Cutoff::Inclusive`], then `<=` in both places |
 //! | spans | half-open, `[start, end)` |
-//! | local times | a time that occurs twice is the later instant, one that does not exist the instant after the gap |
+//! | local times of facts | a time that occurs twice is the later instant, one that does not exist the instant after the gap |
+//! | local times of a spine | the earliest instant that the time can mean: the first of two, and in a gap that by the clock already put forward |
 //! | units | instants are microseconds UTC; stored times of other units are compared exactly, never rounded |
 
 mod clock;

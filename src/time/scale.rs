@@ -92,6 +92,12 @@ impl TimeScale {
         self.zone.instant_ns(i128::from(value) * unit_ns)
     }
 
+    /// The earliest instant that a stored value can mean, in nanoseconds, exact: what a spine's time is read as.
+    pub(crate) fn earliest_ns(self, value: i64) -> i128 {
+        let unit_ns = i128::from(self.unit.nanos());
+        self.zone.earliest_ns(i128::from(value) * unit_ns)
+    }
+
     /// The instant of a stored value in whole microseconds, rounded towards the past; saturates at the ends.
     ///
     /// For a cutoff in whole microseconds, `floor(x) < T` holds exactly when `x < T` does.
@@ -144,6 +150,22 @@ mod tests {
         // A whole day was skipped in Samoa.
         let apia = scale(TimeUnit::Second, "Pacific/Apia");
         assert_eq!(AsOf::from_micros(apia.instant_us(new_york_s("2011-12-30 12:00:00"))).to_string(), "2011-12-30T10:00:00Z");
+    }
+
+    #[test]
+    fn a_spine_means_the_earliest_instant_that_a_clock_can_have_shown_its_time_at() {
+        let ny = scale(TimeUnit::Second, "America/New_York");
+        let at = |t: &str| AsOf::from_micros(i64::try_from(ny.earliest_ns(new_york_s(t)) / 1_000).unwrap()).to_string();
+        assert_eq!(at("2014-11-02 00:59:59"), "2014-11-02T04:59:59Z");
+        assert_eq!(at("2014-11-02 01:30:00"), "2014-11-02T05:30:00Z");
+        assert_eq!(at("2014-11-02 02:00:00"), "2014-11-02T07:00:00Z");
+        // In the gap: by a clock that was already put forward.
+        assert_eq!(at("2014-03-09 01:59:59"), "2014-03-09T06:59:59Z");
+        assert_eq!(at("2014-03-09 02:30:00"), "2014-03-09T06:30:00Z");
+        assert_eq!(at("2014-03-09 03:00:00"), "2014-03-09T07:00:00Z");
+        let apia = scale(TimeUnit::Second, "Pacific/Apia");
+        let noon = apia.earliest_ns(new_york_s("2011-12-30 12:00:00"));
+        assert_eq!(AsOf::from_micros(i64::try_from(noon / 1_000).unwrap()).to_string(), "2011-12-29T22:00:00Z");
     }
 
     #[test]

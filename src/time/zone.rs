@@ -1,5 +1,5 @@
 //! Local times without a zone, turned into instants by the declared zone.
-//! An ambiguous or missing local time never becomes an earlier instant than it can have been.
+//! A fact's never becomes an earlier instant than it can have been, a spine's never a later one.
 
 use std::{fmt, str::FromStr};
 
@@ -11,6 +11,7 @@ use super::AsOf;
 use crate::error::{Error, Result};
 
 const DAY_S: i64 = 86_400;
+const SECOND_NS: i128 = 1_000_000_000;
 
 /// A time zone of the IANA database, in which a table's zone-less times were written.
 ///
@@ -47,7 +48,6 @@ impl Zone {
 
     /// The instant of a local time, both in nanoseconds since 1970-01-01T00:00:00 of their own clock, exact.
     pub(crate) fn instant_ns(self, local_ns: i128) -> i128 {
-        const SECOND_NS: i128 = 1_000_000_000;
         if self == Self::UTC {
             return local_ns;
         }
@@ -57,6 +57,33 @@ impl Zone {
             Some((s, InGap::No)) => i128::from(s) * SECOND_NS + fraction_ns,
             Some((s, InGap::Yes)) => i128::from(s) * SECOND_NS,
             // Beyond the calendar's years there are no transitions to know of.
+            None => local_ns,
+        }
+    }
+
+    /// The earliest instant that a local time can mean, both in nanoseconds since 1970-01-01T00:00:00 of their own clock.
+    ///
+    /// Of a local time that occurs twice that is the first; of one that does not exist it is the instant by the clock that
+    /// was already put forward, which lies before the gap. So whoever asks at such a time sees nothing that a reading of it
+    /// would hide.
+    pub(crate) fn earliest_ns(self, local_ns: i128) -> i128 {
+        if self == Self::UTC {
+            return local_ns;
+        }
+        let earliest_s = |local_s: i64| {
+            let local = DateTime::from_timestamp(local_s, 0)?.naive_utc();
+            let offset_s = match self.0.offset_from_local_datetime(&local) {
+                LocalResult::Single(offset) => seconds(&offset),
+                LocalResult::Ambiguous(a, b) => seconds(&a).max(seconds(&b)),
+                LocalResult::None => {
+                    let after_s = self.end_of_gap_s(local_s)?;
+                    self.offset_s(after_s)?.max(self.offset_s(after_s - 1)?)
+                }
+            };
+            Some(local_s - offset_s)
+        };
+        match i64::try_from(local_ns.div_euclid(SECOND_NS)).ok().and_then(earliest_s) {
+            Some(s) => i128::from(s) * SECOND_NS + local_ns.rem_euclid(SECOND_NS),
             None => local_ns,
         }
     }

@@ -13,6 +13,7 @@ mod compaction;
 mod conformance;
 mod crash;
 mod ddl;
+mod exactness;
 mod extracts;
 mod failing_store;
 mod flights;

@@ -29,7 +29,7 @@ fn answer_row(case: &Case, facts: &[Fact], row: &[Value]) -> Vec<Value> {
     };
     let spine = &case.spine;
     let cells = read_row(&spine.columns, row);
-    let at = instant(&spine.columns, &spine.at, spine.zone.as_deref(), &cells);
+    let at = instant(&spine.columns, &spine.at, spine.zone.as_deref(), &cells, earliest_of_local);
     let keys_match = |fact: &Fact| {
         on.iter().all(|(spine_column, fact_column)| {
             let asked = &cells[position(&spine.columns, spine_column)];
@@ -105,7 +105,8 @@ fn standing(facts: &[Fact], at: Option<i128>, cutoff: Cutoff) -> Vec<&Fact> {
 fn look_up(columns: &Columns, lookup: &Lookup, at: Option<i128>, facts: &[&Fact]) -> Vec<Value> {
     let selected: Vec<usize> = lookup.columns.iter().map(|name| position(columns, name)).collect();
     let values = |fact: &Fact| -> Vec<Cell> { selected.iter().map(|&i| fact.cells[i].clone()).collect() };
-    let newest = facts.iter().max_by(|a, b| (a.newness(), values(a)).cmp(&(b.newness(), values(b))));
+    let decides = |fact: &Fact| if fact.identity.is_empty() { values(fact) } else { fact.cells.clone() };
+    let newest = facts.iter().max_by(|a, b| (a.newness(), decides(a)).cmp(&(b.newness(), decides(b))));
     let oldest_allowed = lookup.max_age.as_ref().and_then(|age| Some(at? - nanos(age)));
     match newest {
         Some(fact) if oldest_allowed.is_none() || fact.event >= oldest_allowed => {
@@ -363,7 +364,7 @@ fn position(columns: &Columns, name: &str) -> usize {
 fn read_fact(facts: &Facts, row: &[Value]) -> Fact {
     let cells = read_row(&facts.columns, row);
     let pick = |names: &[String]| names.iter().map(|name| cells[position(&facts.columns, name)].clone()).collect();
-    let time = |name: &str| instant(&facts.columns, name, facts.zone.as_deref(), &cells);
+    let time = |name: &str| instant(&facts.columns, name, facts.zone.as_deref(), &cells, instant_of_local);
     let event = time(&facts.event_time);
     let known = match (&facts.known_at, &facts.delay) {
         (Some(column), None) => time(column),
@@ -474,7 +475,7 @@ fn nanos(duration: &str) -> i128 {
 }
 
 /// The instant that a time column holds: a date is its first moment, and what has no zone of its own is of the declared one.
-fn instant(columns: &Columns, name: &str, zone: Option<&str>, cells: &[Cell]) -> Option<i128> {
+fn instant(columns: &Columns, name: &str, zone: Option<&str>, cells: &[Cell], read: fn(i128, Tz) -> i128) -> Option<i128> {
     let column = position(columns, name);
     let data_type = columns.0[column].1.as_str();
     let written = match &cells[column] {
@@ -487,7 +488,17 @@ fn instant(columns: &Columns, name: &str, zone: Option<&str>, cells: &[Cell]) ->
         return Some(written);
     }
     let zone = zone.unwrap_or_else(|| panic!("`{name}` has no zone of its own and none is declared"));
-    Some(instant_of_local(written, zone.parse().unwrap_or_else(|e| panic!("zone `{zone}`: {e}"))))
+    Some(read(written, zone.parse().unwrap_or_else(|e| panic!("zone `{zone}`: {e}"))))
+}
+
+/// The first instant at which the clocks of a zone show a time; of one that they jump over, what it is by the clocks after it.
+fn earliest_of_local(local: i128, zone: Tz) -> i128 {
+    let (second, fraction) = (local.div_euclid(SECOND), local.rem_euclid(SECOND));
+    let shown_at = |instant: i128| instant + offset(zone, instant);
+    let hours = || (-30..=30).map(|hour| second + hour * 3_600);
+    let meant = hours().map(|near| second - offset(zone, near)).filter(|&instant| shown_at(instant) == second).min();
+    let by_the_clocks_after = || second - offset(zone, instant_of_local(local, zone).div_euclid(SECOND));
+    meant.unwrap_or_else(by_the_clocks_after) * SECOND + fraction
 }
 
 /// The last instant at which the clocks of a zone show a time, or the one at which they jump over it.
@@ -543,6 +554,17 @@ mod tests {
 
     fn local(text: &str, zone: &str) -> String {
         render_time(instant_of_local(read_time(text), zone.parse().unwrap()))
+    }
+
+    #[test]
+    fn a_local_time_of_a_spine_is_the_earliest_instant_that_it_can_be() {
+        let earliest = |text: &str, zone: &str| render_time(earliest_of_local(read_time(text), zone.parse().unwrap()));
+        let (new_york, berlin) = ("America/New_York", "Europe/Berlin");
+        assert_eq!(earliest("2014-11-02T01:00:00", new_york), "2014-11-02T05:00:00");
+        assert_eq!(earliest("2014-11-02T01:59:59.5", new_york), "2014-11-02T05:59:59.5");
+        assert_eq!(earliest("2014-11-02T02:00:00", new_york), "2014-11-02T07:00:00");
+        assert_eq!(earliest("2014-03-09T02:59:59.5", new_york), "2014-03-09T06:59:59.5");
+        assert_eq!(earliest("2014-03-30T02:30:00.25", berlin), "2014-03-30T00:30:00.25");
     }
 
     #[test]

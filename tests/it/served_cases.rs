@@ -8,7 +8,7 @@ use std::{
 };
 
 use asof::{Aggregate, AsOf, FeatureSet, FeatureStore, StoreOptions};
-use chrono::{TimeDelta, TimeZone};
+use chrono::{Offset, TimeDelta, TimeZone};
 use serde_json::{Value, json};
 
 use crate::{
@@ -70,12 +70,12 @@ fn request_instant(case: &Case, data_type: &str, value: &Value) -> Result<AsOf, 
     }
     let zone: chrono_tz::Tz = case.spine.zone.as_ref().unwrap().parse().unwrap();
     let local = chrono::DateTime::from_timestamp_micros(us).unwrap().naive_utc();
-    // Twice there: the later one. Not there: the first second that is.
-    let after_gap = || {
-        let whole = local - TimeDelta::microseconds(us.rem_euclid(1_000_000));
-        (1..=86_400).find_map(|s| zone.from_local_datetime(&(whole + TimeDelta::seconds(s))).earliest()).unwrap()
+    // Twice there: the first one. Not there: what it is by the clock that shows the first second that is.
+    let in_gap = || {
+        let after = (1..=86_400).find_map(|s| zone.from_local_datetime(&(local + TimeDelta::seconds(s))).earliest()).unwrap();
+        zone.from_utc_datetime(&(local - TimeDelta::seconds(i64::from(after.offset().fix().local_minus_utc()))))
     };
-    let instant = zone.from_local_datetime(&local).latest().unwrap_or_else(after_gap);
+    let instant = zone.from_local_datetime(&local).earliest().unwrap_or_else(in_gap);
     Ok(AsOf::from_micros(instant.timestamp_micros()))
 }
 
