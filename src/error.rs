@@ -276,12 +276,15 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
-    /// The cache directory cannot be read.
-    #[error("the cache `{}` cannot be used: {reason}; delete the directory, it will be rebuilt and nothing is lost", .path.display())]
+    /// The cache directory cannot be made or written.
+    #[error(
+        "the cache `{}` cannot be used: {reason}; give the store another directory with `StoreOptions::cache_dir`, or keep \
+         the cache in memory with `StoreOptions::cache_in_memory` (a cache can be rebuilt, nothing is lost)", .path.display()
+    )]
     Cache {
         /// The directory.
         path: PathBuf,
-        /// What the key-value store said.
+        /// What the file system or the key-value store said.
         reason: String,
     },
     /// Two writers published the same version again and again.

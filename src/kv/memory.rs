@@ -18,18 +18,17 @@ impl KeyValue for MemoryKv {
         Ok(self.0.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned())
     }
 
-    fn put_all(&self, entries: Vec<(Vec<u8>, Vec<u8>)>) -> Result<()> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).extend(entries);
+    fn put_all(&self, entries: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).extend(entries.iter().cloned());
         Ok(())
-    }
-
-    fn count_prefix(&self, prefix: &[u8]) -> Result<u64> {
-        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(known.range(prefix.to_vec()..).take_while(|(key, _)| key.starts_with(prefix)).count() as u64)
     }
 
     fn remove_prefix(&self, prefix: &[u8]) -> Result<()> {
         self.0.write().unwrap_or_else(PoisonError::into_inner).retain(|key, _| !key.starts_with(prefix));
+        Ok(())
+    }
+
+    fn flush(&self) -> Result<()> {
         Ok(())
     }
 }

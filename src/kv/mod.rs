@@ -2,15 +2,20 @@
 //! Nothing is kept here that cannot be rebuilt from the store's root.
 
 mod memory;
+mod or_memory;
 mod sled;
 
 use std::{fmt::Debug, path::Path, sync::Arc};
 
 pub use memory::MemoryKv;
 
+use self::{
+    or_memory::OrMemory,
+    sled::{Failure, SledKv},
+};
 use crate::error::Result;
 
-/// A flat, ordered map of bytes to bytes; all of it is cache.
+/// A flat map of bytes to bytes; all of it is cache.
 pub trait KeyValue: Debug + Send + Sync {
     /// The value of a key.
     ///
@@ -22,26 +27,37 @@ pub trait KeyValue: Debug + Send + Sync {
     ///
     /// # Errors
     /// [`Error::Cache`](crate::Error::Cache) when the store cannot be written.
-    fn put_all(&self, entries: Vec<(Vec<u8>, Vec<u8>)>) -> Result<()>;
+    fn put_all(&self, entries: &[(Vec<u8>, Vec<u8>)]) -> Result<()>;
 
-    /// How many keys start with this prefix.
-    ///
-    /// # Errors
-    /// [`Error::Cache`](crate::Error::Cache) when the store cannot be read.
-    fn count_prefix(&self, prefix: &[u8]) -> Result<u64>;
-
-    /// Removes every key that starts with this prefix.
+    /// Removes every key that starts with this prefix; the empty one removes all.
     ///
     /// # Errors
     /// [`Error::Cache`](crate::Error::Cache) when the store cannot be written.
     fn remove_prefix(&self, prefix: &[u8]) -> Result<()>;
+
+    /// Waits until all that was set or removed before is as durable as the store can make it.
+    ///
+    /// # Errors
+    /// [`Error::Cache`](crate::Error::Cache) when the store cannot be written.
+    fn flush(&self) -> Result<()>;
 }
 
 /// Opens the sled database in this directory, or makes it.
 ///
+/// A directory that is damaged is set aside as `<directory>.damaged-<n>`, of which the newest one is kept, and a new one is
+/// made: it is a cache. When there is no room on its disk, or the database fails in use, everything goes on in memory until it
+/// is opened again. All of that is told by a warning.
+///
 /// # Errors
 /// [`Error::CacheLocked`](crate::Error::CacheLocked) when another process holds the directory,
-/// [`Error::Cache`](crate::Error::Cache) when it cannot be read.
+/// [`Error::Cache`](crate::Error::Cache) when it cannot be made or written, or not be set aside.
 pub fn open(dir: &Path) -> Result<Arc<dyn KeyValue>> {
-    Ok(Arc::new(sled::SledKv::open(dir)?))
+    match SledKv::open(dir) {
+        Ok(kv) => Ok(Arc::new(OrMemory::new(Arc::new(kv)))),
+        Err(Failure::Full(reason)) => {
+            tracing::warn!(cache = %dir.display(), reason, "the cache is kept in memory");
+            Ok(Arc::new(MemoryKv::default()))
+        }
+        Err(failure) => Err(failure.at(dir)),
+    }
 }

@@ -1,8 +1,10 @@
 //! The cache on disk: the one file that names sled.
-//! It holds no truth: a directory that cannot be read may be deleted.
+//! It holds no truth: what cannot be read is set aside, and made anew.
 
 use std::{
-    io::ErrorKind,
+    ffi::OsStr,
+    fs::{self, File, TryLockError},
+    io::{self, ErrorKind},
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
 };
@@ -11,6 +13,10 @@ use super::KeyValue;
 use crate::error::{Error, Result};
 
 const MEMORY_BYTES: u64 = 64 << 20;
+/// Set when the database failed in use: it may open, and fail again.
+const FAILED: &str = "asof-failed";
+/// The file that sled locks.
+const LOCKED: &str = "db";
 
 /// A [`KeyValue`] on disk.
 #[derive(Debug)]
@@ -19,30 +25,134 @@ pub(super) struct SledKv {
     db: sled::Db,
 }
 
-impl SledKv {
-    pub(super) fn open(dir: &Path) -> Result<Self> {
-        let opened = caught(dir, || sled::Config::new().path(dir).cache_capacity(MEMORY_BYTES).open())?;
-        match opened {
-            Ok(db) => Ok(Self { dir: dir.into(), db }),
-            // sled says "could not acquire lock" as an i/o error of the kind `Other`.
-            Err(sled::Error::Io(cause))
-                if cause.kind() == ErrorKind::WouldBlock || cause.to_string().contains("acquire lock") =>
-            {
-                Err(Error::CacheLocked { path: dir.into() })
-            }
-            Err(cause) => Err(Error::Cache { path: dir.into(), reason: cause.to_string() }),
-        }
-    }
+/// Why a directory could not be opened or used.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Another process holds it.
+    Locked,
+    /// There is no room on its disk.
+    Full(String),
+    /// Its place cannot be used: no permission, no directory.
+    Unusable(String),
+    /// It is not what sled wrote.
+    Damaged(String),
+}
 
-    fn run<T>(&self, work: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T> {
-        caught(&self.dir, || work(&self.db))?.map_err(|cause| Error::Cache { path: self.dir.clone(), reason: cause.to_string() })
+impl Failure {
+    pub(super) fn at(self, dir: &Path) -> Error {
+        match self {
+            Failure::Locked => Error::CacheLocked { path: dir.into() },
+            Failure::Full(reason) | Failure::Unusable(reason) | Failure::Damaged(reason) => {
+                Error::Cache { path: dir.into(), reason }
+            }
+        }
     }
 }
 
+impl SledKv {
+    pub(super) fn open(dir: &Path) -> Result<Self, Failure> {
+        let mut outcome = match failed_before(dir) {
+            Ok(false) => opened(dir),
+            Ok(true) => Err(Failure::Damaged("it failed when it was used last".into())),
+            Err(failure) => Err(failure),
+        };
+        if let Err(Failure::Damaged(reason)) = &outcome {
+            outcome = set_aside(dir, reason).and_then(|()| opened(dir));
+        }
+        if let Err(Failure::Full(_)) = &outcome {
+            // What was set aside is worth less than a cache that works.
+            remove_aside(dir);
+            outcome = opened(dir);
+        }
+        Ok(Self { dir: dir.into(), db: outcome? })
+    }
+
+    fn run<T>(&self, work: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T> {
+        let failure = match caught(|| work(&self.db)) {
+            Ok(Ok(done)) => return Ok(done),
+            Ok(Err(cause)) => classified(cause),
+            Err(panicked) => panicked,
+        };
+        // On a full disk there may be no room for the mark either; then opening finds what is wrong.
+        let _ = File::create(self.dir.join(FAILED));
+        Err(failure.at(&self.dir))
+    }
+}
+
+fn opened(dir: &Path) -> Result<sled::Db, Failure> {
+    caught(|| sled::Config::new().path(dir).cache_capacity(MEMORY_BYTES).open())?.map_err(classified)
+}
+
 /// sled panics on some damaged files. All of it is cache, so that is an error like any other.
-fn caught<T>(dir: &Path, work: impl FnOnce() -> T) -> Result<T> {
-    std::panic::catch_unwind(AssertUnwindSafe(work))
-        .map_err(|_| Error::Cache { path: dir.into(), reason: "its files are damaged".into() })
+fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Failure> {
+    std::panic::catch_unwind(AssertUnwindSafe(work)).map_err(|_| Failure::Damaged("its files are damaged".into()))
+}
+
+fn classified(cause: sled::Error) -> Failure {
+    match cause {
+        // sled says "could not acquire lock" as an i/o error of the kind `Other`.
+        sled::Error::Io(cause) if cause.to_string().contains("acquire lock") => Failure::Locked,
+        sled::Error::Io(cause) => of_io(&cause),
+        other => Failure::Damaged(other.to_string()),
+    }
+}
+
+fn of_io(cause: &io::Error) -> Failure {
+    let told = cause.to_string();
+    match cause.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Failure::Full(told),
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem | ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
+            Failure::Unusable(told)
+        }
+        _ => Failure::Damaged(told),
+    }
+}
+
+/// Is there a mark of a failure, in a directory that nobody holds?
+fn failed_before(dir: &Path) -> Result<bool, Failure> {
+    if !dir.join(FAILED).exists() {
+        return Ok(false);
+    }
+    // Who made the mark may still be running; the lock goes with this handle.
+    let Ok(file) = File::open(dir.join(LOCKED)) else { return Ok(true) };
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Err(Failure::Locked),
+        Err(TryLockError::Error(cause)) => Err(of_io(&cause)),
+    }
+}
+
+/// The directories that were set aside in the place of this one, with their numbers.
+fn aside(dir: &Path) -> Vec<(u64, PathBuf)> {
+    let prefix = format!("{}.damaged-", dir.file_name().unwrap_or_default().to_string_lossy());
+    let number_of = |name: &OsStr| name.to_str()?.strip_prefix(&prefix)?.parse().ok();
+    let entries = fs::read_dir(folder_of(dir)).into_iter().flatten().flatten();
+    entries.filter_map(|entry| Some((number_of(&entry.file_name())?, entry.path()))).collect()
+}
+
+fn folder_of(dir: &Path) -> &Path {
+    dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn remove_aside(dir: &Path) {
+    for (_, older) in aside(dir) {
+        let _ = fs::remove_dir_all(older);
+    }
+}
+
+/// Renames the directory to `<directory>.damaged-<n>`, and removes the ones that were set aside before.
+fn set_aside(dir: &Path, reason: &str) -> Result<(), Failure> {
+    let number = aside(dir).iter().map(|(number, _)| *number).max().unwrap_or(0).saturating_add(1);
+    remove_aside(dir);
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    let aside = folder_of(dir).join(format!("{name}.damaged-{number}"));
+    fs::rename(dir, &aside)
+        .map_err(|cause| Failure::Unusable(format!("it is damaged ({reason}) and cannot be set aside ({cause}), delete it")))?;
+    tracing::warn!(
+        cache = %dir.display(), aside = %aside.display(), reason,
+        "the cache is damaged: it was set aside and is built anew; nothing is lost"
+    );
+    Ok(())
 }
 
 impl KeyValue for SledKv {
@@ -50,16 +160,12 @@ impl KeyValue for SledKv {
         self.run(|db| Ok(db.get(key)?.map(|value| value.to_vec())))
     }
 
-    fn put_all(&self, entries: Vec<(Vec<u8>, Vec<u8>)>) -> Result<()> {
+    fn put_all(&self, entries: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
         let mut batch = sled::Batch::default();
         for (key, value) in entries {
-            batch.insert(key, value);
+            batch.insert(key.as_slice(), value.as_slice());
         }
         self.run(|db| db.apply_batch(batch))
-    }
-
-    fn count_prefix(&self, prefix: &[u8]) -> Result<u64> {
-        self.run(|db| db.scan_prefix(prefix).keys().try_fold(0, |count, key| key.map(|_| count + 1)))
     }
 
     fn remove_prefix(&self, prefix: &[u8]) -> Result<()> {
@@ -70,5 +176,9 @@ impl KeyValue for SledKv {
             }
             db.apply_batch(batch)
         })
+    }
+
+    fn flush(&self) -> Result<()> {
+        self.run(|db| db.flush().map(drop))
     }
 }

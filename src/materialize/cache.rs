@@ -1,85 +1,423 @@
-//! What is kept of materializations in the key-value store: manifests, and rows by key.
-//! All of it is rebuilt from the root when it is missing or does not parse; a set of rows is whole only under its marker.
+//! What is kept of materializations in the key-value store: manifests, and the rows of those that are served.
+//! All of it is rebuilt from the root when it is missing or damaged; it is never taken for an answer then.
+//!
+//! ```text
+//! <layout>/manifest/<id>
+//! <layout>/rows/<id>/<group>/<block>          consecutive rows in the order of their keys
+//! <layout>/directory/<id>/<group>/<piece>     the first key of each block; written when all blocks are there
+//! <layout>/directory/<id>/<group>             how many pieces it has; written last
+//! <layout>/kept                               the materializations with rows, the one that was opened last at the end
+//! ```
+//!
+//! Every value begins with a checksum of its name and itself. A group is a set of rows under one key; it is filled and read on
+//! its own, and goes with its materialization. All of it depends on the id alone: who writes it twice writes it alike.
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
 
-use super::Manifest;
-use crate::{error::Result, kv::KeyValue, name::ContentId};
+use super::{
+    Manifest,
+    blocks::{BlocksWriter, Directory, InBlock, find_in_block},
+};
+use crate::{
+    error::Result,
+    kv::KeyValue,
+    name::{ContentId, SetName},
+};
 
-/// Part of every key: another layout of the cache, another version.
-const LAYOUT: &str = "asof1";
-const KEPT_SETS_OF_ROWS: usize = 8;
+/// Part of every key. Other versions of the library may encode rows in another way.
+const LAYOUT: &str = concat!("asof2-", env!("CARGO_PKG_VERSION"));
+/// How many materializations of a set keep their rows, beyond those that somebody holds.
+const KEPT_OF_A_SET: usize = 8;
+const CHECKSUM_BYTES: usize = 8;
+/// Values of a few kilobytes suit the store.
+const PIECE_BYTES: usize = 4 << 10;
+const BATCH_BYTES: usize = 1 << 20;
 
 /// The cache of one store.
 #[derive(Debug, Clone)]
-pub(crate) struct Cache(Arc<dyn KeyValue>);
+pub(crate) struct Cache(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    store: Arc<dyn KeyValue>,
+    /// The materializations that are served; locked while it is decided which rows stay.
+    pins: Mutex<BTreeMap<ContentId, Weak<Pin>>>,
+}
+
+/// Held by those who serve a materialization: its rows stay, and are brought in by one at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Pin {
+    /// Held while rows are brought in before they are served.
+    pub(super) opening: tokio::sync::Mutex<()>,
+    /// Held, by threads of their own, while rows that were lost are brought in again.
+    pub(super) mending: Mutex<()>,
+}
+
+/// Rows under one key: one group of those of a materialization, counted from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Group {
+    pub(crate) id: ContentId,
+    pub(crate) index: usize,
+}
+
+/// What the cache says about a key.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// Its row.
+    Row(Vec<u8>),
+    /// The group has no such key.
+    Nothing,
+    /// The block that would hold it is missing or damaged.
+    Lost,
+}
 
 impl Cache {
-    pub(crate) fn new(store: Arc<dyn KeyValue>) -> Self {
-        Self(store)
+    /// The cache in this store; what another layout has left there is removed.
+    pub(crate) fn new(store: Arc<dyn KeyValue>) -> Result<Self> {
+        if store.get(b"layout")?.as_deref() != Some(LAYOUT.as_bytes()) {
+            store.remove_prefix(b"")?;
+            store.put_all(&[(b"layout".to_vec(), LAYOUT.into())])?;
+        }
+        Ok(Self(Arc::new(Inner { store, pins: Mutex::default() })))
     }
 
     pub(crate) fn manifest(&self, id: ContentId) -> Result<Option<Manifest>> {
-        let found = self.0.get(&key("manifest", id))?;
+        let found = self.get(&manifest_name(id))?;
         Ok(found.and_then(|bytes| Manifest::parse("the cache", &bytes).ok()).filter(|manifest| manifest.id == id))
     }
 
     pub(crate) fn put_manifest(&self, manifest: &Manifest) -> Result<()> {
-        self.0.put_all(vec![(key("manifest", manifest.id), manifest.to_json()?)])
+        self.put(manifest_name(manifest.id), &manifest.to_json()?)
     }
 
-    /// Are all rows of this materialization here?
-    pub(crate) fn has_rows(&self, id: ContentId) -> Result<bool> {
-        Ok(self.0.get(&key("complete", id))?.is_some())
+    /// Keeps the rows of a materialization from being pushed out for as long as the pin lives.
+    pub(crate) fn pin(&self, id: ContentId) -> Arc<Pin> {
+        let mut pins = self.0.pins.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pin) = pins.get(&id).and_then(Weak::upgrade) {
+            return pin;
+        }
+        pins.retain(|_, pin| pin.strong_count() > 0);
+        let pin = Arc::new(Pin::default());
+        pins.insert(id, Arc::downgrade(&pin));
+        pin
     }
 
-    /// How many rows of this materialization are here.
-    pub(crate) fn count_rows(&self, id: ContentId) -> Result<u64> {
-        self.0.count_prefix(&row_name(id, &[]))
+    /// Notes that the rows of a materialization of this set are opened, and forgets those of older ones that nobody holds,
+    /// beyond the few that are kept of a set.
+    pub(crate) fn note_opened(&self, set: &SetName, id: ContentId) -> Result<()> {
+        let pins = self.0.pins.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.get(&kept_name())?.and_then(|bytes| parse_kept(&bytes));
+        let mut kept = match &known {
+            Some(kept) => kept.clone(),
+            // Without the list nobody can tell what is there; those who serve will fill in what they miss.
+            None => {
+                self.remove_all(&["rows", "directory"], "")?;
+                Vec::new()
+            }
+        };
+        kept.retain(|(_, other)| *other != id);
+        kept.push((set.clone(), id));
+        let mut excess = kept.iter().filter(|(of, _)| of == set).count().saturating_sub(KEPT_OF_A_SET);
+        let mut gone = Vec::new();
+        kept.retain(|(of, id)| {
+            let is_held = pins.get(id).is_some_and(|pin| pin.strong_count() > 0);
+            let goes = of == set && excess > 0 && !is_held;
+            if goes {
+                excess -= 1;
+                gone.push(*id);
+            }
+            !goes
+        });
+        for id in gone {
+            self.remove_all(&["directory", "rows"], &format!("{id}/"))?;
+        }
+        if known.as_ref() == Some(&kept) {
+            return Ok(());
+        }
+        let lines: String = kept.iter().map(|(of, id)| format!("{of} {id}\n")).collect();
+        self.put(kept_name(), lines.as_bytes())
     }
 
-    /// The row under an encoded key.
-    pub(crate) fn row(&self, id: ContentId, row_key: &[u8]) -> Result<Option<Vec<u8>>> {
-        self.0.get(&row_name(id, row_key))
-    }
-
-    /// Keeps rows of a materialization; they count only once [`Cache::mark_complete`] was called.
-    pub(crate) fn put_rows(&self, id: ContentId, rows: Vec<(Vec<u8>, Vec<u8>)>) -> Result<()> {
-        self.0.put_all(rows.into_iter().map(|(row_key, row)| (row_name(id, &row_key), row)).collect())
-    }
-
-    /// Forgets the rows of older materializations of a set, beyond the few that are served side by side.
-    pub(crate) fn evict(&self, set: &str, newest: ContentId) -> Result<()> {
-        let list = format!("{LAYOUT}/kept/{set}").into_bytes();
-        let known = self.0.get(&list)?.unwrap_or_default();
-        let known = String::from_utf8(known).unwrap_or_default();
-        let mut kept: Vec<&str> = known.split_whitespace().collect();
-        let newest = newest.to_string();
-        kept.retain(|id| *id != newest);
-        kept.push(&newest);
-        while kept.len() > KEPT_SETS_OF_ROWS {
-            let oldest = kept.remove(0);
-            // First the marker: rows that are gone must not look complete.
-            for what in ["complete", "row"] {
-                self.0.remove_prefix(format!("{LAYOUT}/{what}/{oldest}").as_bytes())?;
+    /// The directory of a group whose blocks have all been written.
+    pub(super) fn directory(&self, group: Group) -> Result<Option<Directory>> {
+        let name = name_of("directory", group);
+        let Some(pieces) = self.get(&name)?.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?))) else {
+            return Ok(None);
+        };
+        let mut bytes = Vec::new();
+        for piece in 0..pieces {
+            match self.get(&numbered(&name, piece))? {
+                Some(piece) => bytes.extend_from_slice(&piece),
+                None => return Ok(None),
             }
         }
-        self.0.put_all(vec![(list, kept.join(" ").into_bytes())])
+        Ok(Directory::parse(&bytes))
     }
 
-    /// From here on a key without a row is a key that the materialization does not hold.
-    pub(crate) fn mark_complete(&self, id: ContentId) -> Result<()> {
-        self.0.put_all(vec![(key("complete", id), Vec::new())])
+    /// The row under an encoded key, of a group with this directory.
+    pub(super) fn find(&self, group: Group, directory: &Directory, key: &[u8]) -> Result<Found> {
+        let Some(block) = directory.block_of(key) else { return Ok(Found::Nothing) };
+        let Some(bytes) = self.get(&numbered(&name_of("rows", group), block as u64))? else { return Ok(Found::Lost) };
+        Ok(match find_in_block(&bytes, key) {
+            InBlock::Row(at) => Found::Row(bytes[at].to_vec()),
+            InBlock::Nothing => Found::Nothing,
+            InBlock::Damaged => Found::Lost,
+        })
+    }
+
+    /// Begins to fill a group.
+    pub(super) fn fill(&self, group: Group) -> Filling {
+        let blocks = BlocksWriter::default();
+        Filling { cache: self.clone(), group, blocks, next_block: 0, waiting: Vec::new(), waiting_bytes: 0 }
+    }
+
+    fn get(&self, name: &[u8]) -> Result<Option<Vec<u8>>> {
+        let Some(mut bytes) = self.0.store.get(name)? else { return Ok(None) };
+        let is_whole = bytes.split_at_checked(CHECKSUM_BYTES).is_some_and(|(sum, value)| checksum(name, value) == sum);
+        if !is_whole {
+            tracing::warn!(name = %String::from_utf8_lossy(name), "a damaged value in the cache is passed over");
+            return Ok(None);
+        }
+        bytes.drain(..CHECKSUM_BYTES);
+        Ok(Some(bytes))
+    }
+
+    fn put(&self, name: Vec<u8>, value: &[u8]) -> Result<()> {
+        self.0.store.put_all(&[sealed(name, value)])
+    }
+
+    fn remove_all(&self, kinds: &[&str], below: &str) -> Result<()> {
+        kinds.iter().try_for_each(|kind| self.0.store.remove_prefix(format!("{LAYOUT}/{kind}/{below}").as_bytes()))
     }
 }
 
-fn key(what: &str, id: ContentId) -> Vec<u8> {
-    format!("{LAYOUT}/{what}/{id}").into_bytes()
+/// A group whose rows are being put into the cache, in the order of their keys.
+pub(super) struct Filling {
+    cache: Cache,
+    group: Group,
+    blocks: BlocksWriter,
+    next_block: u64,
+    waiting: Vec<(Vec<u8>, Vec<u8>)>,
+    waiting_bytes: usize,
 }
 
-fn row_name(id: ContentId, row_key: &[u8]) -> Vec<u8> {
-    let mut name = key("row", id);
-    name.push(b'/');
-    name.extend_from_slice(row_key);
-    name
+impl Filling {
+    pub(super) fn push(&mut self, key: &[u8], row: &[u8]) -> Result<()> {
+        if let Some(block) = self.blocks.push(key, row)? {
+            self.add(&block);
+        }
+        if self.waiting_bytes >= BATCH_BYTES { self.write() } else { Ok(()) }
+    }
+
+    /// Writes what is left, and the directory when all else is on the disk.
+    pub(super) fn finish(mut self) -> Result<Directory> {
+        let (last, directory) = std::mem::take(&mut self.blocks).finish();
+        last.iter().for_each(|block| self.add(block));
+        self.write()?;
+        let name = name_of("directory", self.group);
+        let bytes = directory.to_bytes();
+        let pieces = bytes.chunks(PIECE_BYTES);
+        let count = pieces.len() as u64;
+        self.waiting = pieces.zip(0..).map(|(piece, i)| sealed(numbered(&name, i), piece)).collect();
+        self.write()?;
+        self.cache.0.store.flush()?;
+        self.cache.put(name, &count.to_le_bytes())?;
+        self.cache.0.store.flush()?;
+        Ok(directory)
+    }
+
+    fn add(&mut self, block: &[u8]) {
+        let entry = sealed(numbered(&name_of("rows", self.group), self.next_block), block);
+        self.waiting_bytes += entry.0.len() + entry.1.len();
+        self.waiting.push(entry);
+        self.next_block += 1;
+    }
+
+    fn write(&mut self) -> Result<()> {
+        self.waiting_bytes = 0;
+        self.cache.0.store.put_all(&std::mem::take(&mut self.waiting))
+    }
+}
+
+/// A line for each: the set and the id.
+fn parse_kept(bytes: &[u8]) -> Option<Vec<(SetName, ContentId)>> {
+    let line = |line: &str| {
+        let (set, id) = line.split_once(' ')?;
+        Some((set.parse().ok()?, id.parse().ok()?))
+    };
+    std::str::from_utf8(bytes).ok()?.lines().map(line).collect()
+}
+
+fn manifest_name(id: ContentId) -> Vec<u8> {
+    format!("{LAYOUT}/manifest/{id}").into_bytes()
+}
+
+fn kept_name() -> Vec<u8> {
+    format!("{LAYOUT}/kept").into_bytes()
+}
+
+fn name_of(kind: &str, group: Group) -> Vec<u8> {
+    format!("{LAYOUT}/{kind}/{}/{}", group.id, group.index).into_bytes()
+}
+
+fn numbered(name: &[u8], number: u64) -> Vec<u8> {
+    [name, b"/", &number.to_be_bytes()].concat()
+}
+
+fn sealed(name: Vec<u8>, value: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let value = [&checksum(&name, value), value].concat();
+    (name, value)
+}
+
+/// Of the name too: a value under another name is no less wrong than a damaged one.
+fn checksum(name: &[u8], value: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    let mut sum = [0; CHECKSUM_BYTES];
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&(name.len() as u64).to_le_bytes()).update(name).update(value).finalize_xof().fill(&mut sum);
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::kv::{self, MemoryKv};
+
+    /// Counts how often it is read.
+    #[derive(Debug)]
+    struct Counting(Arc<dyn KeyValue>, Arc<AtomicUsize>);
+
+    impl KeyValue for Counting {
+        fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            self.0.get(key)
+        }
+
+        fn put_all(&self, entries: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
+            self.0.put_all(entries)
+        }
+
+        fn remove_prefix(&self, prefix: &[u8]) -> Result<()> {
+            self.0.remove_prefix(prefix)
+        }
+
+        fn flush(&self) -> Result<()> {
+            self.0.flush()
+        }
+    }
+
+    /// A store of each kind.
+    fn stores() -> [(TempDir, Arc<dyn KeyValue>); 2] {
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let stores = [Arc::new(MemoryKv::default()) as Arc<dyn KeyValue>, kv::open(dirs[1].path()).unwrap()];
+        let [a, b] = dirs;
+        let [memory, sled] = stores;
+        [(a, memory), (b, sled)]
+    }
+
+    fn group(number: u64) -> Group {
+        Group { id: ContentId::of(&number.to_le_bytes()), index: 0 }
+    }
+
+    fn filled(cache: &Cache, group: Group, rows: u32) -> Directory {
+        let mut filling = cache.fill(group);
+        (0..rows).for_each(|i| filling.push(&(2 * i).to_be_bytes(), format!("row {i}").as_bytes()).unwrap());
+        filling.finish().unwrap()
+    }
+
+    #[test]
+    fn a_row_is_found_under_its_key_and_opening_does_not_read_the_rows() {
+        for (_dir, store) in stores() {
+            let reads = Arc::new(AtomicUsize::new(0));
+            let cache = Cache::new(Arc::new(Counting(store, reads.clone()))).unwrap();
+            for group in [group(1), Group { index: 1, ..group(1) }] {
+                let directory = filled(&cache, group, 10_000);
+                reads.store(0, Ordering::Relaxed);
+                assert_eq!(cache.directory(group).unwrap(), Some(directory.clone()));
+                assert!(reads.load(Ordering::Relaxed) < 10);
+                for i in (0..10_000_u32).step_by(77) {
+                    let found = |key: u32| cache.find(group, &directory, &key.to_be_bytes()).unwrap();
+                    assert_eq!((found(2 * i), found(2 * i + 1)), (Found::Row(format!("row {i}").into_bytes()), Found::Nothing));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_rows_that_were_opened_last_stay_and_those_that_somebody_holds() {
+        for (_dir, store) in stores() {
+            let cache = Cache::new(store).unwrap();
+            let (demand, other): (SetName, SetName) = ("demand_v1".parse().unwrap(), "other_v1".parse().unwrap());
+            let open = |set: &SetName, number: u64| {
+                let pin = cache.pin(group(number).id);
+                cache.note_opened(set, group(number).id).unwrap();
+                filled(&cache, group(number), 10);
+                pin
+            };
+            let is_there = |number: u64| cache.directory(group(number)).unwrap().is_some();
+            let held = open(&demand, 0);
+            drop(open(&other, 100));
+            (1..=12).for_each(|number| drop(open(&demand, number)));
+            let there: Vec<u64> = (0..=12).filter(|number| is_there(*number)).collect();
+            assert_eq!(there, [0, 6, 7, 8, 9, 10, 11, 12]);
+            // Nothing of those that went is left, and another set has a number of its own.
+            assert_eq!(cache.get(&numbered(&name_of("rows", group(5)), 0)).unwrap(), None);
+            assert!(is_there(100) && cache.get(&numbered(&name_of("rows", group(6)), 0)).unwrap().is_some());
+            // One that is opened again is among the last.
+            drop(open(&demand, 6));
+            drop(open(&demand, 13));
+            assert!(is_there(6) && !is_there(7) && is_there(0));
+            drop(held);
+            drop(open(&demand, 14));
+            assert!(!is_there(0));
+        }
+    }
+
+    #[test]
+    fn what_is_lost_or_damaged_is_never_taken_for_what_is_not_there() {
+        for (_dir, store) in stores() {
+            let cache = Cache::new(store.clone()).unwrap();
+            let directory = filled(&cache, group(1), 1_000);
+            let key = 2_u32.to_be_bytes();
+            let name = numbered(&name_of("rows", group(1)), 0);
+            let good = store.get(&name).unwrap().unwrap();
+            let other = store.get(&numbered(&name_of("rows", group(1)), 1)).unwrap().unwrap();
+            let mut flipped = good.clone();
+            flipped[20] ^= 1;
+            for damaged in [flipped, good[..40].to_vec(), Vec::new(), other] {
+                store.put_all(&[(name.clone(), damaged)]).unwrap();
+                assert_eq!(cache.find(group(1), &directory, &key).unwrap(), Found::Lost);
+            }
+            store.remove_prefix(&name).unwrap();
+            for key in [0, 1, 2, 3_u32] {
+                assert_eq!(cache.find(group(1), &directory, &key.to_be_bytes()).unwrap(), Found::Lost);
+            }
+            // A key after the last block's first one may only lie there.
+            assert_eq!(cache.find(group(1), &directory, &u32::MAX.to_be_bytes()).unwrap(), Found::Nothing);
+            store.remove_prefix(&numbered(&name_of("directory", group(1)), 0)).unwrap();
+            assert_eq!(cache.directory(group(1)).unwrap(), None);
+            // A list that cannot be read makes nobody forget rows that nobody can find any more.
+            store.put_all(&[(kept_name(), b"noise".to_vec())]).unwrap();
+            cache.note_opened(&"demand_v1".parse().unwrap(), group(2).id).unwrap();
+            assert_eq!(store.get(&numbered(&name_of("rows", group(1)), 1)).unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn what_another_layout_has_left_is_removed() {
+        for (_dir, store) in stores() {
+            store.put_all(&[(b"asof1/row/x".to_vec(), b"old".to_vec()), (b"layout".to_vec(), b"asof1".to_vec())]).unwrap();
+            let cache = Cache::new(store.clone()).unwrap();
+            assert_eq!(store.get(b"asof1/row/x").unwrap(), None);
+            filled(&cache, group(1), 10);
+            let again = Cache::new(store).unwrap();
+            assert!(again.directory(group(1)).unwrap().is_some());
+        }
+    }
 }

@@ -126,31 +126,8 @@ impl Materialization {
     }
 
     /// The codec of rows by key, for a set of entities.
-    pub(crate) fn codec(&self) -> Result<Option<RowCodec>> {
-        match &self.set.body {
-            Body::Rows(_) => Ok(None),
-            Body::Entities(set) => RowCodec::new(&set.keys, self.schema()?).map(Some),
-        }
-    }
-
-    /// Makes sure that all rows of a set of entities are in the cache.
-    ///
-    /// They are counted: a cache that was damaged may have lost some of them and kept the mark that says it has all.
-    pub(crate) async fn cache_rows(&self) -> Result<()> {
-        let Some(codec) = self.codec()? else { return Ok(()) };
-        let cache = &self.owner.cache;
-        let is_whole = cache.has_rows(self.id())? && cache.count_rows(self.id())? == self.rows();
-        if is_whole { Ok(()) } else { self.fill_cache(&codec).await }
-    }
-
-    /// Puts all rows into the cache, whatever it holds.
-    pub(crate) async fn fill_cache(&self, codec: &RowCodec) -> Result<()> {
-        let mut batches = self.batches().await?;
-        while let Some(batch) = batches.try_next().await? {
-            self.owner.cache.put_rows(self.id(), codec.encode(&batch)?)?;
-        }
-        self.owner.cache.mark_complete(self.id())?;
-        self.owner.cache.evict(self.set.name.as_str(), self.id())
+    pub(crate) fn codec(&self) -> Result<RowCodec> {
+        RowCodec::new(&self.manifest.keys, self.schema()?)
     }
 }
 

@@ -1,10 +1,10 @@
-//! Rows by key as bytes, in Arrow's row format: the same bits out as in.
+//! Rows by key as bytes, in Arrow's row format: the same bits out as in, and keys whose bytes have the order of the keys.
 //! It belongs to the cache: the bytes may differ between versions of the library and are never truth.
 
 use arrow::{
     array::{ArrayRef, RecordBatch},
     datatypes::{Schema, SchemaRef},
-    row::{RowConverter, SortField},
+    row::{RowConverter, Rows, SortField},
 };
 
 use crate::error::Result;
@@ -42,12 +42,9 @@ impl RowCodec {
     }
 
     /// Key and value bytes of every row.
-    pub(crate) fn encode(&self, batch: &RecordBatch) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    pub(crate) fn encode(&self, batch: &RecordBatch) -> Result<(Rows, Rows)> {
         let columns = |positions: &[usize]| -> Vec<ArrayRef> { positions.iter().map(|&i| batch.column(i).clone()).collect() };
-        let keys = self.key_rows.convert_columns(&columns(&self.keys))?;
-        let values = self.value_rows.convert_columns(&columns(&self.values))?;
-        let sealed = |row: &[u8]| [&checksum(row)[..], row].concat();
-        Ok(keys.iter().zip(values.iter()).map(|(key, value)| (key.as_ref().to_vec(), sealed(value.as_ref()))).collect())
+        Ok((self.key_rows.convert_columns(&columns(&self.keys))?, self.value_rows.convert_columns(&columns(&self.values))?))
     }
 
     /// The bytes of one key, given as one-row columns of the key's types.
@@ -55,22 +52,9 @@ impl RowCodec {
         Ok(self.key_rows.convert_columns(columns)?.row(0).as_ref().to_vec())
     }
 
-    /// One row of features, or `None` when the bytes are not what was encoded.
-    pub(crate) fn decode(&self, bytes: &[u8]) -> Result<Option<RecordBatch>> {
-        let Some((sum, row)) = bytes.split_at_checked(CHECKSUM_BYTES) else { return Ok(None) };
-        // Arrow's parser trusts its bytes: damaged ones must not reach it.
-        if checksum(row) != sum {
-            return Ok(None);
-        }
+    /// The values of one row. Arrow's parser trusts its bytes: these must be the ones that were encoded.
+    pub(crate) fn decode(&self, row: &[u8]) -> Result<RecordBatch> {
         let columns = self.value_rows.convert_rows([self.value_rows.parser().parse(row)])?;
-        Ok(Some(RecordBatch::try_new(self.value_schema.clone(), columns)?))
+        Ok(RecordBatch::try_new(self.value_schema.clone(), columns)?)
     }
-}
-
-const CHECKSUM_BYTES: usize = 8;
-
-fn checksum(row: &[u8]) -> [u8; CHECKSUM_BYTES] {
-    let mut sum = [0; CHECKSUM_BYTES];
-    blake3::Hasher::new().update(row).finalize_xof().fill(&mut sum);
-    sum
 }

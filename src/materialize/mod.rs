@@ -2,6 +2,7 @@
 //! Nothing is overwritten and nothing is published by halves.
 
 mod binding;
+mod blocks;
 mod cache;
 mod engine_revision;
 mod entities;
@@ -12,6 +13,7 @@ mod parts;
 mod pipeline;
 mod rows;
 mod run;
+mod served;
 
 pub(crate) use cache::Cache;
 pub use engine_revision::{ENGINE_REVISION, EngineVersions};
@@ -23,3 +25,4 @@ pub(crate) use parts::Parts;
 pub(crate) use pipeline::{Apply, Pipeline};
 pub(crate) use rows::{extract, plain_rows};
 pub(crate) use run::{MANIFEST, Materializer, Pinned, output_batch, output_schema};
+pub(crate) use served::KeyedRows;

@@ -101,9 +101,7 @@ impl Materializer {
             Published::Existed => self.read_manifest(&place).await?.ok_or_else(|| vanished(&place))?,
         };
         self.cache.put_manifest(&published)?;
-        let made = Materialization::new(self.clone(), set.clone(), place, published);
-        made.cache_rows().await?;
-        Ok(made)
+        Ok(Materialization::new(self.clone(), set.clone(), place, published))
     }
 
     /// The materialization with this id, if it is published.

@@ -12,7 +12,7 @@ use super::Value;
 use crate::{
     error::{Error, Result},
     feature_set::{Body, FeatureSet, Source},
-    materialize::{Materialization, Pipeline, RowCodec, event_time_of},
+    materialize::{KeyedRows, Materialization, Pipeline, event_time_of},
     time::AsOf,
 };
 
@@ -24,7 +24,7 @@ pub struct Online {
 
 enum Side {
     Rows { pipeline: Pipeline, request: SchemaRef, features: SchemaRef },
-    Entities { codec: RowCodec, aging: Vec<Aging> },
+    Entities { rows: KeyedRows, aging: Vec<Aging> },
 }
 
 /// Looked-up features that are NULL once their fact is too old.
@@ -38,19 +38,12 @@ struct Aging {
 impl Online {
     /// Prepares to serve a materialization; the rows of a set of entities are brought into the cache if they are not.
     pub(crate) async fn new(materialization: Materialization) -> Result<Self> {
-        let side = match (materialization.pipeline()?, materialization.codec()?) {
-            (Some((_, pipeline)), _) => {
+        let side = match materialization.pipeline()? {
+            Some((_, pipeline)) => {
                 Side::Rows { request: pipeline.request_schema(), features: Arc::new(Schema::new(pipeline.features())), pipeline }
             }
-            (None, Some(codec)) => Side::Entities { codec, aging: aging(materialization.set()) },
-            (None, None) => {
-                return Err(Error::Definition {
-                    subject: materialization.set().name.to_string(),
-                    reason: "it has neither rows nor entities".into(),
-                });
-            }
+            None => Side::Entities { rows: KeyedRows::open(&materialization).await?, aging: aging(materialization.set()) },
         };
-        materialization.cache_rows().await?;
         Ok(Self { materialization, side })
     }
 
@@ -152,8 +145,8 @@ impl Online {
     }
 
     fn read(&self, key: &[Value]) -> Result<Option<FeatureRow>> {
-        let Side::Entities { codec, .. } = &self.side else { return Err(self.wrong_side("has no keys: use `encode`")) };
-        let fields = codec.key_schema().fields();
+        let Side::Entities { rows, .. } = &self.side else { return Err(self.wrong_side("has no keys: use `encode`")) };
+        let fields = rows.key_schema().fields();
         if key.len() != fields.len() {
             return Err(self.wrong_side(&format!("has {} key columns, and {} values were given", fields.len(), key.len())));
         }
@@ -161,22 +154,7 @@ impl Online {
             return Ok(None);
         }
         let columns = key.iter().zip(fields).map(|(value, field)| value.to_array("the key", field.name(), field.data_type()));
-        let row_key = codec.key(&columns.collect::<Result<Vec<_>>>()?)?;
-        let found = self.materialization.owner().cache.row(self.materialization.id(), &row_key)?;
-        let cache = &self.materialization.owner().cache;
-        let Some(bytes) = found else {
-            return match cache.has_rows(self.materialization.id())? {
-                true => Ok(None),
-                false => {
-                    Err(self.wrong_side("has been pushed out of the cache by newer materializations: open it for serving again"))
-                }
-            };
-        };
-        let row = codec.decode(&bytes)?.ok_or_else(|| Error::Corrupt {
-            path: format!("the cached row of key {key:?} of `{}`", self.materialization.set().name),
-            reason: "its checksum does not fit; delete the cache directory, it will be rebuilt and nothing is lost".into(),
-        })?;
-        Ok(Some(FeatureRow(row)))
+        Ok(rows.get(&columns.collect::<Result<Vec<_>>>()?)?.map(FeatureRow))
     }
 
     fn wrong_side(&self, what: &str) -> Error {

@@ -70,7 +70,9 @@ impl FeatureStore {
     ///
     /// # Errors
     /// [`Error::InvalidLocation`] for a root that cannot be opened, [`Error::Format`] for one that another version of the
-    /// format wrote, [`Error::CacheLocked`] and [`Error::Cache`] for the cache.
+    /// format wrote, [`Error::CacheLocked`] when another process holds the cache, [`Error::Cache`] when a directory that was
+    /// given for it cannot be used. Without one, the cache is kept in memory, with a warning, where none can be made below the
+    /// root.
     pub async fn open(root: &str) -> Result<Self> {
         Self::open_with(root, StoreOptions::default()).await
     }
@@ -83,20 +85,17 @@ impl FeatureStore {
         let StoreOptions { cache_dir, memory_cache, locations, resources, clock } = options;
         let place = locations.open(root)?;
         check_format(&place).await?;
-        let cache_dir = match memory_cache {
-            true => None,
-            false => cache_dir.or_else(|| place.local_dir().map(|dir| dir.join(CACHE_DIR))),
-        };
-        let kv: Arc<dyn KeyValue> = match cache_dir {
+        let kv = match cache_dir {
+            _ if memory_cache => Arc::new(MemoryKv::default()),
             Some(dir) => kv::open(&dir)?,
-            None => Arc::new(MemoryKv::default()),
+            None => default_cache(&place)?,
         };
         let materializer = Materializer {
             catalog: Catalog::new(&place),
             root: place,
             engine: Engine::new(resources),
             locations,
-            cache: Cache::new(kv),
+            cache: Cache::new(kv)?,
         };
         let clock = clock.unwrap_or_else(|| Arc::new(SystemClock));
         Ok(Self { materializer: Arc::new(materializer), sets: Arc::default(), providers: Providers::default(), clock })
@@ -584,7 +583,8 @@ impl FeatureStore {
 
     /// The rows of a feature set at an instant, over the facts as they are in the catalog now.
     ///
-    /// Made once: a second call with the same definition, instant and facts finds it and reads no data.
+    /// Made once: a second call with the same definition, instant and facts finds it and reads no data. Rows are written to the
+    /// root only; [`FeatureStore::online`] brings those that it serves into the cache.
     ///
     /// # Errors
     /// [`Error::UnknownFeatureSet`], [`Error::UnknownTable`], [`Error::FileChanged`] for what it is made of,
@@ -595,6 +595,10 @@ impl FeatureStore {
     }
 
     /// Serves the newest published materialization of a feature set, made by any process with this definition.
+    ///
+    /// The first call for a materialization of entities reads its files and writes the rows into the cache, laid out by key; the
+    /// next ones, also of later processes, open in the time that it takes to read the first key of every few rows. Rows stay in
+    /// the cache for as long as an [`Online`] over them lives, and beyond that those of the eight of a set that were opened last.
     ///
     /// # Errors
     /// [`Error::UnknownFeatureSet`] when it is not registered, [`Error::Definition`] when it was never materialized.
@@ -636,6 +640,19 @@ impl fmt::Debug for FeatureStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "FeatureStore({})", self.materializer.root)
     }
+}
+
+/// A cache below a root on this machine; in memory where there is none, or where none can be made, as in a root that this
+/// process may only read.
+fn default_cache(root: &Location) -> Result<Arc<dyn KeyValue>> {
+    let Some(dir) = root.local_dir() else { return Ok(Arc::new(MemoryKv::default())) };
+    kv::open(&dir.join(CACHE_DIR)).or_else(|error| match error {
+        Error::Cache { .. } => {
+            tracing::warn!(%error, "the cache is kept in memory");
+            Ok(Arc::new(MemoryKv::default()))
+        }
+        other => Err(other),
+    })
 }
 
 /// Refuses a root of another format, and marks a new one.

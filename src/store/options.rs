@@ -18,7 +18,9 @@ pub struct StoreOptions {
 impl StoreOptions {
     /// Keeps the cache in this directory, which one process can hold at a time.
     ///
-    /// Without it, a root on this machine has its cache in `.asof-cache` below the root, any other in memory.
+    /// Without it, a root on this machine has its cache in `.asof-cache` below the root, any other in memory. A directory that
+    /// is damaged is set aside as `<directory>.damaged-<n>` and made anew, with a warning; on a full disk the cache goes on in
+    /// memory until the store is opened again.
     pub fn cache_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.cache_dir = Some(dir.into());
         self

@@ -42,6 +42,7 @@ mod s3_server;
 mod sealed_files;
 mod secrets;
 mod served_cases;
+mod serving;
 mod shards;
 mod source_random;
 mod source_times;

@@ -1,0 +1,104 @@
+//! Rows of a materialization by key, served from the cache: brought in when they are first served, and again when they are lost.
+//! A key is said to be missing only when the rows say so, never because the cache has lost something.
+
+use std::sync::{Arc, PoisonError};
+
+use arrow::{
+    array::{ArrayRef, RecordBatch},
+    datatypes::SchemaRef,
+};
+use futures::TryStreamExt;
+
+use super::{
+    Materialization, RowCodec,
+    blocks::Directory,
+    cache::{Found, Group, Pin},
+};
+use crate::error::{Error, Result};
+
+/// The rows of a materialization of entities by key. They stay in the cache for as long as this lives.
+pub(crate) struct KeyedRows {
+    made: Materialization,
+    group: Group,
+    codec: RowCodec,
+    directory: Directory,
+    pin: Arc<Pin>,
+}
+
+impl KeyedRows {
+    /// Opens them; they are read from the published files unless the cache has them all.
+    pub(crate) async fn open(made: &Materialization) -> Result<Self> {
+        let cache = &made.owner().cache;
+        let (codec, group) = (made.codec()?, Group { id: made.id(), index: 0 });
+        let pin = cache.pin(group.id);
+        let directory = {
+            let _one_at_a_time = pin.opening.lock().await;
+            cache.note_opened(&made.set().name, group.id)?;
+            match cache.directory(group)? {
+                Some(directory) => directory,
+                None => fill(made, group, &codec).await?,
+            }
+        };
+        Ok(Self { made: made.clone(), group, codec, directory, pin })
+    }
+
+    /// The key's columns.
+    pub(crate) fn key_schema(&self) -> &SchemaRef {
+        self.codec.key_schema()
+    }
+
+    /// The other columns of the row with this key, given as one-row columns of the key's types; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when the cache has lost the row and the published files do not have it (any more).
+    pub(crate) fn get(&self, key: &[ArrayRef]) -> Result<Option<RecordBatch>> {
+        let key = self.codec.key(key)?;
+        let mut found = self.find(&key)?;
+        if found == Found::Lost {
+            self.mend(&key)?;
+            found = self.find(&key)?;
+        }
+        match found {
+            Found::Row(row) => self.codec.decode(&row).map(Some),
+            Found::Nothing => Ok(None),
+            Found::Lost => Err(Error::Corrupt {
+                path: format!("the cached rows of {:?}", self.made),
+                reason: "they were lost right after they had been written again; give the store another cache directory".into(),
+            }),
+        }
+    }
+
+    fn find(&self, key: &[u8]) -> Result<Found> {
+        self.made.owner().cache.find(self.group, &self.directory, key)
+    }
+
+    /// Brings the rows in again, on a thread and runtime of its own: who asks may be on a thread that must not wait for its
+    /// own runtime.
+    fn mend(&self, key: &[u8]) -> Result<()> {
+        let failed = |source| Error::Io { path: "a thread that reads published rows again".into(), source };
+        let work = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+            let _one_at_a_time = self.pin.mending.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.find(key)? != Found::Lost {
+                return Ok(());
+            }
+            tracing::warn!(materialization = ?self.made, "the cache has lost rows; they are read again from the published files");
+            runtime.block_on(fill(&self.made, self.group, &self.codec)).map(drop)
+        };
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().spawn_scoped(scope, work).map_err(failed)?;
+            thread.join().unwrap_or_else(|_| Err(failed(std::io::Error::other("it panicked"))))
+        })
+    }
+}
+
+/// Puts all rows of a group into the cache, whatever it holds.
+async fn fill(made: &Materialization, group: Group, codec: &RowCodec) -> Result<Directory> {
+    let mut filling = made.owner().cache.fill(group);
+    let mut batches = made.batches().await?;
+    while let Some(batch) = batches.try_next().await? {
+        let (keys, rows) = codec.encode(&batch)?;
+        keys.iter().zip(rows.iter()).try_for_each(|(key, row)| filling.push(key.as_ref(), row.as_ref()))?;
+    }
+    filling.finish()
+}
