@@ -147,7 +147,7 @@ impl Answering for Lookup {
         // What a row without a slot gets.
         best.push(NONE);
         let columns = found.kept.into_columns(self.ties, &self.facts_types)?;
-        Ok(Arc::new(Newest { best, slot_of_row: self.slots.slot_of_row(), columns }))
+        Ok(Arc::new(Newest { best, columns }))
     }
 }
 
@@ -376,13 +376,12 @@ impl Task {
 /// The newest fact that each slot sees.
 struct Newest {
     best: Vec<u32>,
-    slot_of_row: Arc<Vec<u32>>,
     columns: Columns,
 }
 
 impl Answers for Newest {
-    fn columns(&self, rows: Range<usize>) -> Result<Vec<ArrayRef>> {
-        let found: Vec<u32> = self.slot_of_row[rows].iter().map(|&slot| self.best[slot as usize]).collect();
+    fn columns(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+        let found: Vec<u32> = slots.iter().map(|&slot| self.best[slot as usize]).collect();
         let is_found = found.contains(&NONE).then(|| found.iter().map(|&fact| fact != NONE).collect::<NullBuffer>());
         let numbers = found.into_iter().map(|fact| fact.wrapping_sub(1)).collect::<ScalarBuffer<u32>>();
         self.columns.read(&UInt32Array::new(numbers, is_found))

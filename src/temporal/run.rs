@@ -104,10 +104,11 @@ impl<Q: Ask> Run<Q> {
         timer.done();
 
         let timer = self.metrics.answer_time.timer();
+        let slots_of_rows: Vec<_> = indexes.iter().map(|index| index.slots.slot_of_row()).collect();
         drop(indexes);
         let mut answers = Vec::with_capacity(answering.len());
-        for side in answering {
-            answers.push(blocking(move || side.answer()).await?);
+        for (side, slot_of_row) in answering.into_iter().zip(slots_of_rows) {
+            answers.push((slot_of_row, blocking(move || side.answer()).await?));
         }
         timer.done();
         Ok(self.output(spine, answers))
@@ -259,7 +260,7 @@ impl<Q: Ask> Run<Q> {
     fn output(
         self,
         spine: Arc<Vec<RecordBatch>>,
-        answers: Vec<Arc<dyn Answers>>,
+        answers: Vec<(Arc<Vec<u32>>, Arc<dyn Answers>)>,
     ) -> impl futures::Stream<Item = DfResult<RecordBatch>> {
         let batches = Arc::try_unwrap(spine).unwrap_or_else(|shared| shared.to_vec());
         let (schema, answers, metrics, tasks) = (self.schema, Arc::new(answers), self.metrics.baseline, self.tasks);
@@ -285,8 +286,8 @@ impl<Q: Ask> Run<Q> {
                 async move {
                     let made = blocking(move || {
                         let mut columns = batch.columns().to_vec();
-                        for answer in answers.iter() {
-                            columns.extend(answer.columns(rows.clone())?);
+                        for (slot_of_row, answer) in answers.iter() {
+                            columns.extend(answer.columns(&slot_of_row[rows.clone()])?);
                         }
                         Ok((RecordBatch::try_new(schema, columns)?, bytes))
                     });

@@ -1,7 +1,7 @@
 //! One fact table's part in a running question: where its columns are, and its rows as facts of entities in ticks.
 //! It keeps nothing: what becomes of the facts is the business of whoever takes them in.
 
-use std::{ops::Range, sync::Arc};
+use std::sync::Arc;
 
 use arrow::{
     array::{ArrayRef, RecordBatch},
@@ -66,10 +66,10 @@ pub(crate) trait Taking: Send {
     fn finish(self: Box<Self>) -> Result<()>;
 }
 
-/// The added columns, by spine row.
+/// The added columns, by slot.
 pub(crate) trait Answers: Send + Sync {
-    /// Those of a range of spine rows.
-    fn columns(&self, rows: Range<usize>) -> Result<Vec<ArrayRef>>;
+    /// Those of these slots; the number of all slots stands for a row that has none.
+    fn columns(&self, slots: &[u32]) -> Result<Vec<ArrayRef>>;
 }
 
 /// Facts of entities of the spine, with their times in ticks. The vectors lie side by side.
@@ -178,10 +178,23 @@ impl<Q: Ask> PlannedSide<Q> {
         }
     }
 
+    /// The columns of a batch that hold its keys.
+    pub(super) fn key_columns(&self, batch: &RecordBatch) -> Vec<ArrayRef> {
+        self.fact_keys.iter().map(|&p| batch.column(p).clone()).collect()
+    }
+
     /// The facts of a batch that belong to an entity of the spine (or all of them) and have their times.
     pub(super) fn chunk(&self, keys: &Keys, batch: RecordBatch, keep_all: bool) -> Result<Chunk> {
-        let key_columns: Vec<ArrayRef> = self.fact_keys.iter().map(|&p| batch.column(p).clone()).collect();
-        let found = keys.find(&key_columns)?;
+        let found = keys.find(&self.key_columns(&batch))?;
+        let mut chunk = self.facts_of(&found, batch, keep_all)?;
+        if !keep_all {
+            chunk.arrange(keys.count());
+        }
+        Ok(chunk)
+    }
+
+    /// The facts of a batch that have an entity (or all of them) and their times, in their order, given the entity of each.
+    pub(super) fn facts_of(&self, found: &[u32], batch: RecordBatch, keep_all: bool) -> Result<Chunk> {
         let (direction, cutoff) = (self.side.direction, self.side.cutoff);
         let (event_position, clock) = &self.clocks[0];
         let events = batch.column(*event_position);
@@ -231,9 +244,6 @@ impl<Q: Ask> PlannedSide<Q> {
             if let (Some(kept), Some((_, order))) = (&mut chunk.known, &known) {
                 kept.push(order[row]);
             }
-        }
-        if !keep_all {
-            chunk.arrange(keys.count());
         }
         Ok(chunk)
     }

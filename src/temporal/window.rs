@@ -179,7 +179,7 @@ impl Answering for Window {
             column.into_array(lane, &output.data_type, texts.unwrap_or(&Texts::default()))
         });
         let columns = columns.collect::<Result<Vec<ArrayRef>>>()?;
-        Ok(Arc::new(BySlot { slot_of_row: self.slots.slot_of_row(), columns }))
+        Ok(Arc::new(BySlot { columns }))
     }
 }
 
@@ -385,13 +385,12 @@ fn stretch(slots: &Slots, run: &Range<u32>, slot: u32, shift: i64) -> (i64, i64)
 
 /// The aggregates of each slot, and last those of a row that has none.
 struct BySlot {
-    slot_of_row: Arc<Vec<u32>>,
     columns: Vec<ArrayRef>,
 }
 
 impl Answers for BySlot {
-    fn columns(&self, rows: Range<usize>) -> Result<Vec<ArrayRef>> {
-        let slots = UInt32Array::from(self.slot_of_row[rows].to_vec());
+    fn columns(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+        let slots = UInt32Array::from(slots.to_vec());
         self.columns.iter().map(|column| Ok(take(column, &slots, None)?)).collect()
     }
 }
