@@ -1,7 +1,7 @@
 //! The features of entities: at one instant for a materialization, at each row's own instant for a training set.
-//! Both put the same questions to the same operators; only the spine differs.
+//! Both ask the same of the same facts; a materialization finds its entities on the way.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray},
@@ -10,25 +10,20 @@ use arrow::{
 };
 use chrono::TimeDelta;
 use datafusion::{
-    common::ScalarValue,
     logical_expr::Expr,
-    prelude::{DataFrame, ident, lit},
+    prelude::{DataFrame, ident},
 };
-use futures::{StreamExt, stream::BoxStream};
 
-use super::{rows::plain_rows, run::Pinned};
+use super::{rows::plain_type, run::Pinned};
 use crate::{
     engine::{Engine, Parallelism},
     error::{Error, Result},
     feature_set::{EntitySet, Source},
     name::TableName,
     scan::{self, AsOfTable},
-    temporal::{Facts, Lookup, Spine, Window},
+    temporal::{self, EntityQuestion, Facts, Lookup, Spine, Window},
     time::{AsOf, Cutoff, TimeScale},
 };
-
-/// The spine's instants, where the spine is made here.
-const AT: &str = "__at";
 
 /// The name of the column that holds the event time of what a source with a max age looked up: whoever serves the row
 /// judges its age at the instant of the request.
@@ -36,60 +31,184 @@ pub(crate) fn event_time_of(source: usize) -> String {
     format!("_event_time_{source}")
 }
 
-/// Keys and features of every entity that has a visible fact, in the order of the keys.
+/// Rows in a batch of a materialization.
+const BATCH_ROWS: usize = 65_536;
+
+/// The sources of a set that find their facts by the same keys, and what they know of every entity at one instant.
+struct Group {
+    /// Places of the keys among those of the set.
+    keys: Vec<usize>,
+    sources: Vec<usize>,
+    entities: temporal::Entities,
+}
+
+/// All features of the entities of a set at an instant: rows for those that a visible fact is about, by all of their keys; and
+/// rows by fewer keys for what is known by those alone, so that any key can be answered as training answers it.
+pub(crate) struct EntityTables {
+    pub(crate) whole: KeyedRows,
+    /// By fewer keys than all.
+    pub(crate) partial: Vec<KeyedRows>,
+}
+
+/// Rows by key, in the order of the keys.
+pub(crate) struct KeyedRows {
+    pub(crate) keys: Vec<String>,
+    pub(crate) schema: SchemaRef,
+    pub(crate) rows: usize,
+    groups: Arc<Vec<Group>>,
+    /// Which group says who there is.
+    of: usize,
+    columns: Vec<Output>,
+}
+
+/// A column of a result: of which group's answers, and how it is given out.
+#[derive(Clone)]
+struct Output {
+    group: usize,
+    answer: usize,
+    field: Field,
+    /// A time to be given out as an instant.
+    scale: Option<TimeScale>,
+}
+
+/// Keys and features of every entity that has a visible fact in a table that knows all of its keys, in the order of the keys.
 pub(crate) async fn entities(
     engine: &Engine,
     set: &EntitySet,
     tables: &[Pinned],
     as_of: AsOf,
     cutoff: Cutoff,
-) -> Result<(SchemaRef, BoxStream<'static, Result<RecordBatch>>)> {
-    let own = pinned(tables, &set.table)?;
-    let table = AsOfTable::open(own.version.clone(), own.place.clone(), as_of, cutoff).await?;
-    let all = scan::table(engine, Parallelism::Full, own.version.table(), table).await?;
-    let schema = all.schema().as_arrow().clone();
-    let mut keys: Vec<Expr> = Vec::new();
-    for key in &set.keys {
-        schema.field_with_name(key).map_err(|_| Error::unknown_column(format!("table `{}`", set.table), key, &schema))?;
-        keys.push(ident(key).alias(key));
+) -> Result<EntityTables> {
+    let mut groups: Vec<Group> = Vec::new();
+    for keys in key_groups(set) {
+        let sources: Vec<usize> = (0..set.sources.len()).filter(|&i| keys_of(set, &set.sources[i]) == keys).collect();
+        let mut questions = Vec::with_capacity(sources.len());
+        for &i in &sources {
+            let source = &set.sources[i];
+            let facts = facts_of(engine, pinned(tables, &source.table.parse()?)?, as_of, cutoff).await?;
+            questions.push(question(set, &keys, i, facts, cutoff));
+        }
+        let names: Vec<String> = keys.iter().map(|&key| set.keys[key].clone()).collect();
+        groups.push(Group { keys, sources, entities: temporal::entities(&names, questions, as_of).await? });
     }
-    let mut rows = all.select(keys)?.distinct()?;
-    for key in &set.keys {
-        // An entity with a NULL in its key is none.
-        rows = rows.filter(ident(key).is_not_null())?;
-    }
-    let at = lit(ScalarValue::TimestampMicrosecond(Some(as_of.micros()), Some("UTC".into())));
-    let rows = rows.sort(set.keys.iter().map(|key| ident(key).sort(true, true)).collect())?.with_column(AT, at)?;
-
-    let mut facts = Vec::with_capacity(set.sources.len());
+    let mut scales = Vec::with_capacity(set.sources.len());
     for source in &set.sources {
-        facts.push(facts_of(engine, pinned(tables, &source.table.parse()?)?, as_of, cutoff).await?);
-    }
-    let spine = ask(Spine::new(rows, AT), set, facts, cutoff, EventTimes::Kept)?;
-    let mut columns: Vec<Expr> = set.keys.iter().map(String::as_str).chain(set.outputs()).map(ident).collect();
-    let mut scales = Vec::new();
-    for (i, source) in set.sources.iter().enumerate().filter(|(_, source)| source.max_age_us.is_some()) {
-        columns.push(ident(event_time_of(i)));
         let version = &pinned(tables, &source.table.parse()?)?.version;
         let (declared, schema) = (version.declared(), version.file_schema()?);
         scales.push(declared.scale(&format!("table `{}`", source.table), &declared.event_time, &schema)?);
     }
-    let (schema, rows) = plain_rows(spine.into_rows().select(columns)?.execute_stream().await?);
-    let (keys, first) = (set.keys.len(), schema.fields().len() - scales.len());
-    let fields = schema.fields().iter().enumerate().map(|(i, field)| {
-        let data_type = if i < first { field.data_type().clone() } else { instant_type() };
-        Field::new(field.name(), data_type, i >= keys)
-    });
-    let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-    let to = schema.clone();
-    let rows = rows.map(move |batch| {
-        let mut columns = batch?.columns().to_vec();
-        for (column, scale) in columns[first..].iter_mut().zip(&scales) {
-            *column = instants(column, *scale)?;
+    let groups = Arc::new(groups);
+    let all: Vec<usize> = (0..set.sources.len()).collect();
+    let whole = KeyedRows::new(set, groups.clone(), 0, &all, &scales)?;
+    let partial = (1..groups.len()).map(|of| KeyedRows::new(set, groups.clone(), of, &groups[of].sources, &scales));
+    Ok(EntityTables { whole, partial: partial.collect::<Result<_>>()? })
+}
+
+/// The different keys by which sources find their facts; all keys first.
+fn key_groups(set: &EntitySet) -> Vec<Vec<usize>> {
+    let mut groups: Vec<Vec<usize>> = vec![(0..set.keys.len()).collect()];
+    for source in &set.sources {
+        let keys = keys_of(set, source);
+        if !groups.contains(&keys) {
+            groups.push(keys);
         }
-        Ok(RecordBatch::try_new(to.clone(), columns)?)
-    });
-    Ok((schema, rows.boxed()))
+    }
+    groups
+}
+
+/// Places of a source's keys among those of the set.
+fn keys_of(set: &EntitySet, source: &Source) -> Vec<usize> {
+    (0..set.keys.len()).filter(|&i| source.on.iter().any(|(key, _)| *key == set.keys[i])).collect()
+}
+
+/// What a set asks of one source.
+fn question(set: &EntitySet, keys: &[usize], source: usize, facts: Facts, cutoff: Cutoff) -> EntityQuestion {
+    let (i, source) = (source, &set.sources[source]);
+    let on: Vec<(String, String)> =
+        keys.iter().flat_map(|&key| source.on.iter().filter(move |(name, _)| *name == set.keys[key]).cloned()).collect();
+    let lookup = (!source.lookups.is_empty()).then(|| lookup(source, &on, facts.clone(), cutoff, Some(i)));
+    let window = window(source, &on, facts.clone(), cutoff);
+    EntityQuestion { facts, on: on.into_iter().map(|(_, column)| column).collect(), lookup, window }
+}
+
+impl KeyedRows {
+    fn new(set: &EntitySet, groups: Arc<Vec<Group>>, of: usize, sources: &[usize], scales: &[TimeScale]) -> Result<Self> {
+        let keys: Vec<String> = groups[of].keys.iter().map(|&key| set.keys[key].clone()).collect();
+        let mut fields: Vec<Field> = Vec::new();
+        for (key, column) in keys.iter().zip(groups[of].entities.keys(0..0)?) {
+            fields.push(Field::new(key, column.data_type().clone(), false));
+        }
+        let (mut columns, mut event_times) = (Vec::new(), Vec::new());
+        for &i in sources {
+            let source = &set.sources[i];
+            let group = groups.iter().position(|group| group.sources.contains(&i)).unwrap_or_default();
+            // The answers of a group lie source by source: what was looked up, the event time of that, then windows.
+            let before = groups[group].sources.iter().take_while(|&&other| other != i);
+            let mut answer: usize = before.map(|&other| answers_of(&set.sources[other])).sum();
+            let types = groups[group].entities.answers(0..0)?;
+            let mut output = |name: &str, scale: Option<TimeScale>| {
+                let data_type = match scale {
+                    Some(_) => instant_type(),
+                    None => plain_type(types[answer].data_type()),
+                };
+                answer += 1;
+                Output { group, answer: answer - 1, field: Field::new(name, data_type, true), scale }
+            };
+            for (_, name) in &source.lookups {
+                columns.push(output(name, None));
+            }
+            if has_event_time(source) {
+                event_times.push(output(&event_time_of(i), Some(scales[i])));
+            }
+            for aggregate in source.windows.iter().flat_map(|(_, aggregates)| aggregates) {
+                columns.push(output(aggregate.output(), None));
+            }
+        }
+        columns.extend(event_times);
+        fields.extend(columns.iter().map(|column| column.field.clone()));
+        let rows = groups[of].entities.len();
+        Ok(Self { keys, schema: Arc::new(Schema::new(fields)), rows, groups, of, columns })
+    }
+
+    /// All rows, batch by batch.
+    pub(crate) fn batches(&self) -> impl Iterator<Item = Result<RecordBatch>> + '_ {
+        (0..self.rows).step_by(BATCH_ROWS).map(|first| self.batch(first..(first + BATCH_ROWS).min(self.rows)))
+    }
+
+    fn batch(&self, rows: Range<usize>) -> Result<RecordBatch> {
+        let own = &self.groups[self.of];
+        let keys = own.entities.keys(rows.clone())?;
+        let mut answers: Vec<Option<Vec<ArrayRef>>> = vec![None; self.groups.len()];
+        let mut columns = keys.clone();
+        for output in &self.columns {
+            let found = match &mut answers[output.group] {
+                Some(found) => found,
+                none => {
+                    let group = &self.groups[output.group];
+                    none.insert(if output.group == self.of {
+                        group.entities.answers(rows.clone())?
+                    } else {
+                        let place = |key: &usize| own.keys.iter().position(|own| own == key).unwrap_or_default();
+                        let by: Vec<ArrayRef> = group.keys.iter().map(|key| keys[place(key)].clone()).collect();
+                        group.entities.answers_for(&by)?
+                    })
+                }
+            };
+            columns.push(match output.scale {
+                Some(scale) => instants(&found[output.answer], scale)?,
+                None => cast(&found[output.answer], output.field.data_type())?,
+            });
+        }
+        Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
+    }
+}
+
+fn has_event_time(source: &Source) -> bool {
+    source.max_age_us.is_some() && !source.lookups.is_empty()
+}
+
+fn answers_of(source: &Source) -> usize {
+    source.outputs().count() + usize::from(has_event_time(source))
 }
 
 fn instant_type() -> DataType {
@@ -121,7 +240,7 @@ pub(crate) async fn training_rows(
     }
     let before: Vec<Expr> = spine.schema().columns().into_iter().map(Expr::Column).collect();
     let features = set.outputs().map(ident).collect::<Vec<_>>();
-    let rows = ask(spine, set, facts, cutoff, EventTimes::Dropped)?.into_rows();
+    let rows = ask(spine, set, facts, cutoff)?.into_rows();
     // Features in the order of the definition, whatever operator made them.
     Ok(rows.select(before.into_iter().chain(features).collect::<Vec<_>>())?)
 }
@@ -139,32 +258,26 @@ fn pinned<'a>(tables: &'a [Pinned], name: &TableName) -> Result<&'a Pinned> {
     found.ok_or_else(|| Error::UnknownTable { table: name.to_string(), known: Vec::new() })
 }
 
-/// Are the event times of what was looked up wanted too, where there is a max age?
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum EventTimes {
-    Kept,
-    Dropped,
-}
-
-/// Puts the questions of a set: all lookups in one pass, all windows in another.
-fn ask(spine: Spine, set: &EntitySet, facts: Vec<Facts>, cutoff: Cutoff, times: EventTimes) -> Result<Spine> {
+/// Puts the questions of a set to a spine: all lookups in one pass, all windows in another.
+fn ask(spine: Spine, set: &EntitySet, facts: Vec<Facts>, cutoff: Cutoff) -> Result<Spine> {
     let (mut lookups, mut windows) = (Vec::new(), Vec::new());
-    for (i, (source, facts)) in set.sources.iter().zip(facts).enumerate() {
+    for (source, facts) in set.sources.iter().zip(facts) {
         if !source.lookups.is_empty() {
-            lookups.push(lookup(source, facts.clone(), cutoff, (times == EventTimes::Kept).then_some(i)));
+            lookups.push(lookup(source, &source.on, facts.clone(), cutoff, None));
         }
         if !source.windows.is_empty() {
-            windows.push(window(source, facts, cutoff));
+            windows.push(window(source, &source.on, facts, cutoff));
         }
     }
     let spine = if lookups.is_empty() { spine } else { spine.lookup(lookups)? };
     if windows.is_empty() { Ok(spine) } else { spine.window(windows) }
 }
 
-fn lookup(source: &Source, facts: Facts, cutoff: Cutoff, event_time: Option<usize>) -> Lookup {
+/// `event_time` names the source whose facts' event times are wanted too, where there is a max age.
+fn lookup(source: &Source, on: &[(String, String)], facts: Facts, cutoff: Cutoff, event_time: Option<usize>) -> Lookup {
     let event_column = facts.declared().event_column().to_owned();
     let mut lookup = Lookup::of(facts).cutoff(cutoff);
-    for (key, column) in &source.on {
+    for (key, column) in on {
         lookup = lookup.on_columns(key, column);
     }
     for (column, output) in &source.lookups {
@@ -177,9 +290,9 @@ fn lookup(source: &Source, facts: Facts, cutoff: Cutoff, event_time: Option<usiz
     lookup.max_age(TimeDelta::microseconds(age))
 }
 
-fn window(source: &Source, facts: Facts, cutoff: Cutoff) -> Window {
+fn window(source: &Source, on: &[(String, String)], facts: Facts, cutoff: Cutoff) -> Window {
     let mut window = Window::of(facts).cutoff(cutoff);
-    for (key, column) in &source.on {
+    for (key, column) in on {
         window = window.on_columns(key, column);
     }
     for (length, aggregates) in &source.windows {

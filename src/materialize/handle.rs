@@ -87,7 +87,7 @@ impl Materialization {
     /// # Errors
     /// [`Error::Corrupt`] names the first file that differs.
     pub async fn verify(&self) -> Result<()> {
-        for part in &self.manifest.parts {
+        for part in self.manifest.files() {
             let path = format!("{}/{}", self.place, part.name);
             let damaged = |reason: &str| Error::Corrupt { path: path.clone(), reason: format!("{reason}; {REMEDY}") };
             let object = self.place.head(&part.name).await?.ok_or_else(|| damaged("it has vanished"))?;

@@ -53,6 +53,23 @@ pub struct Manifest {
     pub rows: u64,
     /// The files that hold the rows, in the order of the rows.
     pub parts: Vec<Part>,
+    /// Features of a set of entities by some of its keys: what is known of an entity by those alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partial: Vec<PartialRows>,
+}
+
+/// Rows of a set of entities by fewer keys than all: the features of the sources that find their facts by those. A key that no
+/// row of the materialization has gets these features from here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartialRows {
+    /// The columns of the key, in the order of the set's.
+    pub keys: Vec<String>,
+    /// The columns of the rows: keys, then features.
+    pub columns: Vec<Column>,
+    /// How many there are.
+    pub rows: u64,
+    /// The files that hold them, in the order of the rows.
+    pub parts: Vec<Part>,
 }
 
 /// A table that a materialization was made of.
@@ -114,6 +131,11 @@ pub struct Part {
 }
 
 impl Manifest {
+    /// All files that hold rows.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Part> {
+        self.parts.iter().chain(self.partial.iter().flat_map(|rows| &rows.parts))
+    }
+
     pub(crate) fn to_json(&self) -> Result<Vec<u8>> {
         seal("a manifest", serde_json::to_vec_pretty(self))
     }

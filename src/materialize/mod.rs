@@ -20,7 +20,7 @@ pub use engine_revision::{ENGINE_REVISION, EngineVersions};
 pub(crate) use entities::{event_time_of, facts_of};
 pub use handle::Materialization;
 pub(crate) use keyed::RowCodec;
-pub use manifest::{InputFile, InputTable, Manifest, Part, StepState};
+pub use manifest::{InputFile, InputTable, Manifest, Part, PartialRows, StepState};
 pub(crate) use parts::Parts;
 pub(crate) use pipeline::{Apply, Pipeline};
 pub(crate) use rows::{extract, plain_rows};

@@ -23,11 +23,19 @@ pub(crate) struct Parts {
     pub(crate) schema: SchemaRef,
     open: Option<ParquetFile>,
     finished: Vec<FinishedParquet>,
+    /// What the names of the files begin with.
+    prefix: String,
 }
 
 impl Parts {
     pub(crate) fn new(schema: SchemaRef) -> Self {
-        Self { schema, open: None, finished: Vec::new() }
+        Self { schema, open: None, finished: Vec::new(), prefix: "part".into() }
+    }
+
+    /// The same rows in files whose names begin so, beside others of one place.
+    pub(crate) fn named(mut self, prefix: &str) -> Self {
+        self.prefix = prefix.into();
+        self
     }
 
     pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
@@ -60,7 +68,7 @@ impl Parts {
         let mut parts = Vec::with_capacity(self.finished.len());
         for (i, file) in self.finished.into_iter().enumerate() {
             let (rows, hash) = (file.rows(), file.hash);
-            let name = format!("part-{i:05}-{}.parquet", hash.short());
+            let name = format!("{}-{i:05}-{}.parquet", self.prefix, hash.short());
             let size = file.publish(place, &name).await?.size;
             parts.push(Part { name, rows, size, hash });
         }

@@ -85,15 +85,17 @@ pub(crate) fn plain_rows(rows: SendableRecordBatchStream) -> (SchemaRef, BoxStre
 
 /// The schema with plain texts: views and dictionaries are the engine's affair.
 fn plain(schema: &Schema) -> SchemaRef {
-    let field = |f: &Arc<Field>| {
-        let data_type = match f.data_type() {
-            DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
-            DataType::Dictionary(_, values) => values.as_ref().clone(),
-            other => other.clone(),
-        };
-        Field::new(f.name(), data_type, true)
-    };
+    let field = |f: &Arc<Field>| Field::new(f.name(), plain_type(f.data_type()), true);
     Arc::new(Schema::new(schema.fields().iter().map(field).collect::<Vec<_>>()))
+}
+
+/// The type with plain texts.
+pub(super) fn plain_type(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
+        DataType::Dictionary(_, values) => plain_type(values),
+        other => other.clone(),
+    }
 }
 
 fn check(subject: &str, set: &RowSet, rows: &DataFrame) -> Result<()> {

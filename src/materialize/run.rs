@@ -12,8 +12,8 @@ use futures::TryStreamExt;
 
 use super::{
     Cache, EngineVersions, InputFile, InputTable, Manifest, Materialization, Parts, StepState,
-    entities::{entities, training_rows},
-    manifest::{FORMAT, materialization_id},
+    entities::{EntityTables, KeyedRows, entities, training_rows},
+    manifest::{FORMAT, PartialRows, materialization_id},
     pipeline::{Apply, Learned, Pipeline},
     rows::extract,
 };
@@ -86,6 +86,7 @@ impl Materializer {
             rows_seen: 0,
             rows: 0,
             parts: Vec::new(),
+            partial: Vec::new(),
         };
         let place = self.place(set, as_of, id);
         match &set.body {
@@ -214,15 +215,17 @@ impl Materializer {
     }
 
     async fn write_entities(&self, set: &EntitySet, tables: &[Pinned], place: &Location, manifest: &mut Manifest) -> Result<()> {
-        let (schema, mut rows) = entities(&self.engine, set, tables, manifest.as_of, manifest.cutoff).await?;
+        let EntityTables { whole, partial } = entities(&self.engine, set, tables, manifest.as_of, manifest.cutoff).await?;
         manifest.keys = set.keys.clone();
-        manifest.columns = schema.fields().iter().map(|f| Column::from_field(f)).collect();
-        let mut parts = Parts::new(schema);
-        while let Some(batch) = rows.try_next().await? {
-            manifest.rows_seen += batch.num_rows() as u64;
-            parts.write(&batch)?;
+        manifest.columns = whole.schema.fields().iter().map(|f| Column::from_field(f)).collect();
+        manifest.rows_seen = whole.rows as u64;
+        manifest.parts = written(whole).await?.publish(place).await?;
+        for (i, rows) in partial.into_iter().enumerate() {
+            let keys = rows.keys.clone();
+            let columns = rows.schema.fields().iter().map(|f| Column::from_field(f)).collect();
+            let parts = written(rows).await?.named(&format!("by-{i}")).publish(place).await?;
+            manifest.partial.push(PartialRows { keys, columns, rows: parts.iter().map(|part| part.rows).sum(), parts });
         }
-        manifest.parts = parts.publish(place).await?;
         Ok(())
     }
 
@@ -236,6 +239,22 @@ impl Materializer {
         self.check_binding(set).await?;
         training_rows(&self.engine, entities, &self.pin(set).await?, set.cutoff, spine).await
     }
+}
+
+/// Rows in files on this machine's disk.
+async fn written(rows: KeyedRows) -> Result<Parts> {
+    let work = tokio::task::spawn_blocking(move || {
+        let mut parts = Parts::new(rows.schema.clone());
+        for batch in rows.batches() {
+            parts.write(&batch?)?;
+        }
+        Ok(parts)
+    });
+    work.await.map_err(|e| Error::Step {
+        set: "a set of entities".into(),
+        step: "writing its rows".into(),
+        reason: format!("a task was stopped: {e}"),
+    })?
 }
 
 fn vanished(place: &Location) -> Error {

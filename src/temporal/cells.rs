@@ -183,6 +183,21 @@ impl Cells {
         }
     }
 
+    /// Gives cells that were opened and got no fact what an empty cell has.
+    pub(super) fn fill(&mut self) {
+        let cells = self.entity.len();
+        for gathered in &mut self.gathered {
+            match gathered {
+                Gathered::Count(counts) => counts.resize(cells, 0),
+                Gathered::Sum(totals) => totals.resize(cells, (ExactSum::default(), 0)),
+                Gathered::Squares(totals) => totals.resize(cells, (ExactSum::default(), ExactSum::default(), 0)),
+                Gathered::Extreme(values) => values.resize(cells, None),
+                Gathered::Dated(values) => values.resize(cells, None),
+                Gathered::Values(_) | Gathered::Ordered(_) => {}
+            }
+        }
+    }
+
     /// Bytes held.
     pub(super) fn bytes(&self) -> usize {
         let gathered = self.gathered.iter().map(|gathered| match gathered {

@@ -1,12 +1,14 @@
 //! Entity keys as dense numbers: each distinct key of a spine gets one, and a fact with another key gets none.
 //! Keys are compared column by column, never as one text; a NULL in any column matches nothing.
+//!
+//! Without a spine keys are numbered as facts bring them: [`GrowingKeys`].
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, BooleanArray},
+    array::{Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Int64Array, UInt32Array, UInt64Array},
     buffer::NullBuffer,
-    compute::cast,
+    compute::{cast, take},
     datatypes::{DataType, Int64Type},
     row::{RowConverter, SortField},
 };
@@ -229,6 +231,134 @@ impl Keys {
     }
 }
 
+/// Keys that several tasks number as they come.
+pub(crate) struct GrowingKeys(RwLock<Keys>);
+
+impl GrowingKeys {
+    /// No key yet; `types` are those in which keys are compared.
+    pub(crate) fn new(types: &[DataType]) -> Result<Self> {
+        let form = match types {
+            [only] if is_integral(only) => Form::Dense { first: 0, numbers: Vec::new() },
+            [only] if is_bytes(only) => Form::Text(HashMap::new()),
+            _ => {
+                let converter = RowConverter::new(types.iter().map(|t| SortField::new(t.clone())).collect())?;
+                Form::Rows(converter, HashMap::new())
+            }
+        };
+        Ok(Self(RwLock::new(Keys { types: types.to_vec(), form, count: 0 })))
+    }
+
+    /// The numbers of these rows' keys; a key that is new gets the next one, and one with a NULL gets [`NO_KEY`].
+    ///
+    /// # Errors
+    /// [`Error::Definition`] for more than `u32::MAX - 1` keys.
+    pub(crate) fn number(&self, columns: &[ArrayRef]) -> Result<Vec<u32>> {
+        let mut numbers = self.0.read().unwrap_or_else(PoisonError::into_inner).find(columns)?;
+        let nulls = any_null(columns);
+        let is_new = |row: usize| numbers[row] == NO_KEY && nulls.as_ref().is_none_or(|n| n.is_valid(row));
+        let new: Vec<u32> = (0..numbers.len()).filter(|&row| is_new(row)).map(|row| row as u32).collect();
+        if new.is_empty() {
+            return Ok(numbers);
+        }
+        let rows = UInt32Array::from(new);
+        let columns = columns.iter().map(|column| Ok(take(column, &rows, None)?)).collect::<Result<Vec<_>>>()?;
+        let added = self.0.write().unwrap_or_else(PoisonError::into_inner).add(&columns)?;
+        for (&row, number) in rows.values().iter().zip(added) {
+            numbers[row as usize] = number;
+        }
+        Ok(numbers)
+    }
+
+    /// The keys, when no more come.
+    pub(crate) fn into_keys(self) -> Keys {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Keys {
+    /// Numbers the keys of these rows beside those that are there.
+    fn add(&mut self, columns: &[ArrayRef]) -> Result<Vec<u32>> {
+        let rows = columns.first().map_or(0, |column| column.len());
+        if self.count() + rows >= NO_KEY as usize {
+            let reason = format!("it has more than {} entities; ask about fewer", NO_KEY - 1);
+            return Err(Error::Definition { subject: "the set of entities".into(), reason });
+        }
+        let mut numbers = Vec::with_capacity(rows);
+        let columns = self.cast(columns)?;
+        match self.types.as_slice() {
+            [only] if is_integral(only) => {
+                let integers = Integers::of(&columns[0])?;
+                self.make_room(&integers);
+                self.number_integers(&integers, &mut numbers);
+            }
+            [only] if is_bytes(only) => self.number_bytes(&columns[0], None, &mut numbers)?,
+            _ => self.number_bytes(&columns[0], Some(&columns), &mut numbers)?,
+        }
+        Ok(numbers)
+    }
+
+    /// Widens an array of numbers so that it takes in these keys, or gives it up for a hash table.
+    fn make_room(&mut self, column: &Integers) {
+        let Form::Dense { first, numbers } = &mut self.form else { return };
+        let values = || (0..column.values.len()).filter(|&row| !column.is_null(row)).map(|row| column.values[row]);
+        let (Some(least), Some(greatest)) = (values().min(), values().max()) else { return };
+        if numbers.is_empty() {
+            *first = least;
+        }
+        let last = i128::from(*first) + numbers.len() as i128 - 1;
+        let (from, to) = (i128::from(least.min(*first)), last.max(i128::from(greatest)));
+        let width = to - from + 1;
+        let rows = i128::from(self.count) + column.values.len() as i128;
+        if width > (rows * DENSE).max(ALWAYS_DENSE) || width >= i128::from(NO_KEY) {
+            self.form = Form::Sparse(dense_entries(*first, numbers).collect());
+            return;
+        }
+        let before = (i128::from(*first) - from) as usize;
+        if before > 0 {
+            numbers.splice(0..0, std::iter::repeat_n(NO_KEY, before));
+            *first = from as i64;
+        }
+        numbers.resize(width as usize, NO_KEY);
+    }
+
+    /// The keys by their numbers, in the types in which they are compared.
+    pub(crate) fn columns(&self) -> Result<Vec<ArrayRef>> {
+        let mut integers = vec![0i64; self.count()];
+        let mut bytes: Vec<&[u8]> = vec![&[]; self.count()];
+        match &self.form {
+            Form::Dense { first, numbers } => {
+                dense_entries(*first, numbers).for_each(|(value, number)| integers[number as usize] = value);
+            }
+            Form::Sparse(map) => map.iter().for_each(|(&value, &number)| integers[number as usize] = value),
+            Form::Text(map) | Form::Rows(_, map) => {
+                map.iter().for_each(|(key, &number)| bytes[number as usize] = key.as_ref());
+            }
+        }
+        Ok(match (&self.form, self.types.as_slice()) {
+            (Form::Rows(converter, _), _) => {
+                let parser = converter.parser();
+                converter.convert_rows(bytes.iter().map(|row| parser.parse(row)))?
+            }
+            (Form::Text(_), [only]) => vec![cast(&(Arc::new(BinaryArray::from(bytes)) as ArrayRef), only)?],
+            (_, [DataType::UInt64]) => vec![Arc::new(integers.iter().map(|&v| v as u64).collect::<UInt64Array>())],
+            (_, [only]) => {
+                let integers: ArrayRef = Arc::new(Int64Array::from(integers));
+                vec![match only {
+                    DataType::Date32 => cast(&cast(&integers, &DataType::Int32)?, only)?,
+                    other => cast(&integers, other)?,
+                }]
+            }
+            _ => Vec::new(),
+        })
+    }
+}
+
+/// The keys of an array of numbers, and their numbers.
+fn dense_entries(first: i64, numbers: &[u32]) -> impl Iterator<Item = (i64, u32)> {
+    let known = numbers.iter().enumerate().filter(|(_, number)| **number != NO_KEY);
+    known.map(move |(place, &number)| (first.wrapping_add(place as i64), number))
+}
+
 fn any_null(columns: &[ArrayRef]) -> Option<NullBuffer> {
     columns.iter().fold(None, |nulls, column| NullBuffer::union(nulls.as_ref(), column.logical_nulls().as_ref()))
 }
@@ -336,6 +466,33 @@ mod tests {
         let spine: ArrayRef = Arc::new(Int64Array::from(vec![-1]));
         let facts: ArrayRef = Arc::new(UInt64Array::from(vec![u64::MAX]));
         assert_eq!(found(&[DataType::Int64], vec![spine], vec![facts]).1, [NO_KEY]);
+    }
+
+    #[test]
+    fn keys_are_numbered_as_they_come_whatever_their_range() {
+        let batches: [&[Option<i64>]; 4] =
+            [&[Some(5), None, Some(7), Some(5)], &[Some(-3), Some(7)], &[], &[Some(i64::MAX), Some(5), Some(i64::MIN)]];
+        for data_type in [DataType::Int64, DataType::Utf8] {
+            let keys = GrowingKeys::new(std::slice::from_ref(&data_type)).unwrap();
+            let column =
+                |values: &[Option<i64>]| cast(&(Arc::new(Int64Array::from(values.to_vec())) as ArrayRef), &data_type).unwrap();
+            let numbers: Vec<Vec<u32>> = batches.iter().map(|values| keys.number(&[column(values)]).unwrap()).collect();
+            assert_eq!(numbers, [vec![0, NO_KEY, 1, 0], vec![2, 1], vec![], vec![3, 0, 4]], "{data_type}");
+            let keys = keys.into_keys();
+            let wanted = column(&[Some(5), Some(7), Some(-3), Some(i64::MAX), Some(i64::MIN)]);
+            assert_eq!(&keys.columns().unwrap()[0], &wanted);
+            assert_eq!(keys.find(&[wanted]).unwrap(), [0, 1, 2, 3, 4]);
+        }
+    }
+
+    #[test]
+    fn composite_keys_come_back_as_they_were() {
+        let columns: Vec<ArrayRef> =
+            vec![Arc::new(StringArray::from(vec![Some("a"), Some("a"), None])), Arc::new(Int64Array::from(vec![1, 2, 3]))];
+        let keys = GrowingKeys::new(&[DataType::Utf8, DataType::Int64]).unwrap();
+        assert_eq!(keys.number(&columns).unwrap(), [0, 1, NO_KEY]);
+        let whole: Vec<ArrayRef> = columns.iter().map(|column| column.slice(0, 2)).collect();
+        assert_eq!(keys.into_keys().columns().unwrap(), whole);
     }
 
     #[test]

@@ -129,7 +129,11 @@ impl Lookup {
 
 impl Answering for Lookup {
     fn task(self: Arc<Self>) -> Box<dyn Taking> {
-        Box::new(Task { hints: vec![0; self.slots.remembered()], lookup: self })
+        let places = match self.slots.single_instant() {
+            None => Places::Hints(vec![0; self.slots.remembered()]),
+            Some(_) => Places::Newest { orders: Vec::new(), winners: Vec::new() },
+        };
+        Box::new(Task { places, lookup: self })
     }
 
     fn answer(&self) -> Result<Arc<dyn Answers>> {
@@ -137,6 +141,7 @@ impl Answering for Lookup {
         if !self.has_versions && found.kept.len() > found.live + found.live / 2 {
             self.compact(&mut found)?;
         }
+        self.make_room(&mut found)?;
         let mut best = std::mem::take(&mut found.best);
         if self.has_versions {
             best = vec![NONE; self.slots.len()];
@@ -153,7 +158,7 @@ impl Answering for Lookup {
 
 impl Lookup {
     fn is_too_old(&self, slot: usize, fact: u32, kept: &Kept) -> bool {
-        self.max_age.is_some_and(|age| kept.event(fact) < self.slots.instants()[slot].saturating_sub(age))
+        self.max_age.is_some_and(|age| kept.event(fact) < self.slots.instant(slot).saturating_sub(age))
     }
 
     /// From the newest fact of each slot's own to the newest that the slot sees; entities in runs, which tasks share out.
@@ -248,8 +253,16 @@ impl Lookup {
 
 struct Task {
     lookup: Arc<Lookup>,
+    places: Places,
+}
+
+/// What a task remembers of the facts that it has taken in.
+enum Places {
     /// The slot that an entity's last fact fell into, by the lower bits of its number: where to look first.
-    hints: Vec<u32>,
+    Hints(Vec<u32>),
+    /// Where every entity has one slot: the order of the newest fact of each, and the place of its winner in the present
+    /// chunk, plus one.
+    Newest { orders: Vec<i64>, winners: Vec<u32> },
 }
 
 impl Taking for Task {
@@ -258,10 +271,14 @@ impl Taking for Task {
         if lookup.has_versions {
             return self.take_versions(chunk);
         }
-        let mut winners = self.winners(chunk)?;
+        let mut winners = match &mut self.places {
+            Places::Hints(hints) => lookup.winners(chunk, hints)?,
+            Places::Newest { orders, winners } => lookup.single_winners(chunk, orders, winners)?,
+        };
         // A first look, so that values are taken only of facts that can still win.
         {
-            let found = lookup.found();
+            let mut found = lookup.found();
+            lookup.make_room(&mut found)?;
             winners
                 .retain(|&(slot, row)| found.best(slot).is_none_or(|best| chunk.order()[row as usize] >= found.kept.order(best)));
         }
@@ -273,6 +290,7 @@ impl Taking for Task {
         let mut found = lookup.found();
         let found = &mut *found;
         lookup.check_count(found, winners.len())?;
+        lookup.make_room(found)?;
         let first = found.kept.push(facts);
         let mut newer = Newer::default();
         for (fact, &(slot, _)) in (first..).zip(&winners) {
@@ -298,14 +316,76 @@ impl Taking for Task {
     }
 }
 
-impl Task {
+/// Which of two facts of a chunk is the newer one.
+struct Rivals<'a> {
+    chunk: &'a Chunk,
+    positions: &'a [usize],
+    values: Option<Vec<DynComparator>>,
+}
+
+impl Rivals<'_> {
+    #[inline]
+    fn compare(&mut self, a: usize, b: usize) -> Result<Ordering> {
+        let known = |i: usize| self.chunk.known.as_ref().map(|known| known[i]);
+        let by_times = self.chunk.order()[a].cmp(&self.chunk.order()[b]).then_with(|| known(a).cmp(&known(b)));
+        if by_times.is_ne() {
+            return Ok(by_times);
+        }
+        let comparators = match &mut self.values {
+            Some(known) => known,
+            none => {
+                let columns: Vec<ArrayRef> = self.positions.iter().map(|&p| self.chunk.batch.column(p).clone()).collect();
+                none.insert(comparators(&columns, &columns)?)
+            }
+        };
+        Ok(by_values(comparators, self.chunk.rows[a] as usize, self.chunk.rows[b] as usize))
+    }
+}
+
+impl Lookup {
+    fn rivals<'a>(&'a self, chunk: &'a Chunk) -> Rivals<'a> {
+        Rivals { chunk, positions: &self.positions, values: None }
+    }
+
+    /// Slots that were added since get a place for their newest fact.
+    fn make_room(&self, found: &mut Found) -> Result<()> {
+        let slots = self.slots.len();
+        if !self.has_versions && found.best.len() < slots {
+            self.budget.grow(&self.place, (slots - found.best.len()) * 4)?;
+            found.best.resize(slots, NONE);
+        }
+        Ok(())
+    }
+
+    /// The newest fact of each entity of a chunk that has one newer than all before it; every entity has one slot.
+    fn single_winners(&self, chunk: &Chunk, orders: &mut Vec<i64>, winners: &mut Vec<u32>) -> Result<Vec<(u32, u32)>> {
+        let slots = self.slots.len();
+        orders.resize(slots, i64::MIN);
+        winners.resize(slots, NONE);
+        let mut rivals = self.rivals(chunk);
+        let mut touched: Vec<u32> = Vec::new();
+        for (i, &slot) in chunk.entities.iter().enumerate() {
+            let order = chunk.order()[i];
+            let (known, winner) = (&mut orders[slot as usize], &mut winners[slot as usize]);
+            if order < *known {
+                continue;
+            }
+            if *winner == NONE {
+                touched.push(slot);
+            } else if order == *known && rivals.compare(i, *winner as usize - 1)?.is_le() {
+                continue;
+            }
+            (*known, *winner) = (order, i as u32 + 1);
+        }
+        Ok(touched.into_iter().map(|slot| (slot, std::mem::replace(&mut winners[slot as usize], NONE) - 1)).collect())
+    }
+
     /// The slots that facts of a chunk fall into, ascending, and the newest fact in each.
-    fn winners(&mut self, chunk: &Chunk) -> Result<Vec<(u32, u32)>> {
-        let Self { lookup, hints } = self;
+    fn winners(&self, chunk: &Chunk, hints: &mut [u32]) -> Result<Vec<(u32, u32)>> {
+        let lookup = self;
         let mask = hints.len() - 1;
         let mut winners: Vec<(u32, u32)> = Vec::new();
-        let mut values: Option<Vec<DynComparator>> = None;
-        let known = |i: usize| chunk.known.as_ref().map(|known| known[i]);
+        let mut rivals = self.rivals(chunk);
         // The facts of an entity lie side by side in the order in which they become visible: a slot's facts do too.
         let (mut entity, mut end, mut slot, mut to) = (u32::MAX, 0, 0, i64::MIN);
         for i in 0..chunk.rows.len() {
@@ -329,25 +409,15 @@ impl Task {
                 continue;
             }
             let Some((_, best)) = winners.last_mut() else { continue };
-            let rival = *best as usize;
-            let mut order = chunk.order()[i].cmp(&chunk.order()[rival]).then_with(|| known(i).cmp(&known(rival)));
-            if order.is_eq() {
-                let comparators = match &mut values {
-                    Some(known) => known,
-                    none => {
-                        let columns: Vec<ArrayRef> = lookup.positions.iter().map(|&p| chunk.batch.column(p).clone()).collect();
-                        none.insert(comparators(&columns, &columns)?)
-                    }
-                };
-                order = by_values(comparators, chunk.rows[i] as usize, chunk.rows[rival] as usize);
-            }
-            if order.is_gt() {
+            if rivals.compare(i, *best as usize)?.is_gt() {
                 *best = i as u32;
             }
         }
         Ok(winners)
     }
+}
 
+impl Task {
     /// Where facts are replaced the newest of a slot may leave before the next comes: all that are seen are kept.
     fn take_versions(&mut self, chunk: &Chunk) -> Result<()> {
         let slots = &self.lookup.slots;

@@ -8,6 +8,7 @@ mod aggregate;
 mod budget;
 mod cells;
 mod clock;
+mod entities;
 mod exact_sum;
 mod exec;
 mod kept;
@@ -30,5 +31,6 @@ mod versions;
 mod window;
 
 pub use aggregate::Aggregate;
+pub(crate) use entities::{Entities, EntityQuestion, entities};
 pub(crate) use exact_sum::ExactSum;
 pub use question::{AsOfDataFrame, Facts, Lookup, Spine, Window};

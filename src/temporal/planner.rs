@@ -83,7 +83,7 @@ fn plan<Q: Ask>(node: &AsOfNode<Q>, inputs: &[Arc<dyn ExecutionPlan>]) -> Result
     let at_position = position(spine_schema, &node.at)?;
     let mut sides = Vec::with_capacity(node.sides.len());
     for ((logical, side), physical) in node.sides.iter().zip(facts) {
-        sides.push(Arc::new(planned(spine_schema, &node.at, logical, side, physical)?));
+        sides.push(Arc::new(planned(spine_schema, &node.at, logical.schema(), side, physical)?));
     }
     let schema = Arc::new(UserDefinedLogicalNodeCore::schema(node).as_arrow().clone());
     let shown = Shown(node).to_string();
@@ -105,14 +105,15 @@ fn position(schema: &DFSchema, at: &SpineTime) -> Result<usize> {
     found.ok_or_else(|| Error::unknown_column("the spine", &at.column.name, schema.as_arrow()))
 }
 
-fn planned<Q: Ask>(
+/// A side with its columns found: those of the spine, and those of the facts as the logical plan names them.
+pub(super) fn planned<Q: Clone>(
     spine: &DFSchema,
     at: &SpineTime,
-    logical: &LogicalPlan,
+    logical: &DFSchema,
     side: &Side<Q>,
     physical: &Arc<dyn ExecutionPlan>,
 ) -> Result<PlannedSide<Q>> {
-    let facts: Arc<Schema> = Arc::new(logical.schema().as_arrow().clone());
+    let facts: Arc<Schema> = Arc::new(logical.as_arrow().clone());
     let find = |name: &str| fact_position(&side.place, &facts, name);
     let (mut spine_clock, clocks) = side.clocks(at.scale(spine_field(spine, &at.column)?)?, &facts)?;
     spine_clock.column.clone_from(&at.column.name);
@@ -128,7 +129,7 @@ fn planned<Q: Ask>(
     Ok(PlannedSide {
         spine_keys,
         fact_keys: side.on.iter().map(|(_, right)| find(right)).collect::<Result<_>>()?,
-        key_types: side.key_types(spine, logical.schema())?,
+        key_types: side.key_types(spine, logical)?,
         clocks: clocks.into_iter().map(|clock| Ok((find(&clock.column)?, clock))).collect::<Result<_>>()?,
         delay_us,
         identity: side.declared.identity.iter().map(|name| find(name)).collect::<Result<_>>()?,

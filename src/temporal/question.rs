@@ -41,6 +41,15 @@ impl Facts {
     pub(crate) fn declared(&self) -> &FactTable {
         &self.declared
     }
+
+    pub(crate) fn rows(&self) -> &DataFrame {
+        &self.rows
+    }
+
+    /// The table, as messages name it.
+    pub(crate) fn place(&self) -> &str {
+        &self.place
+    }
 }
 
 /// The rows to be predicted: entity keys and an instant, perhaps labels; any DataFusion query.
@@ -146,9 +155,17 @@ fn spine_field(schema: &datafusion::common::DFSchema, name: &str) -> Result<(arr
     }
 }
 
+/// What is asked of a table, with the columns of its facts that it takes: those that are there, and those that are computed.
+pub(super) struct Needed<Q> {
+    pub(super) asked: Asked,
+    pub(super) values: Vec<String>,
+    pub(super) computed: Vec<Expr>,
+    pub(super) side: Side<Q>,
+}
+
 /// The tables' questions have this much in common.
 #[derive(Debug, Clone)]
-struct Asked {
+pub(super) struct Asked {
     facts: Facts,
     on: Vec<(String, String)>,
     cutoff: Cutoff,
@@ -167,8 +184,18 @@ impl Asked {
         self.on.iter().map(|(left, right)| Ok((spine_field(spine.schema(), left)?.1, right.clone()))).collect()
     }
 
+    fn side<Q>(&self, spine: &Spine, ask: Q) -> Result<Side<Q>> {
+        let (on, Facts { place, declared, .. }) = (self.on(spine)?, self.facts.clone());
+        Ok(Side { place, on, declared, cutoff: self.cutoff, direction: Direction::Backward, ask })
+    }
+
     /// The facts' columns that a question needs, in a plan of their own.
-    fn plan(&self, values: &[String], computed: Vec<datafusion::prelude::Expr>) -> Result<LogicalPlan> {
+    fn plan(&self, values: &[String], computed: Vec<Expr>) -> Result<LogicalPlan> {
+        Ok(self.rows(values, computed)?.into_unoptimized_plan())
+    }
+
+    /// The facts' columns that a question needs.
+    pub(super) fn rows(&self, values: &[String], computed: Vec<Expr>) -> Result<DataFrame> {
         let Facts { place, rows, declared } = &self.facts;
         let schema = rows.schema().as_arrow().clone();
         declared.check(place, &schema)?;
@@ -189,7 +216,7 @@ impl Asked {
             names = schema.fields().iter().map(|field| field.name().as_str()).collect();
         }
         let columns = names.into_iter().map(|name| ident(name).alias(name));
-        Ok(rows.clone().select(columns.chain(computed).collect::<Vec<_>>())?.into_unoptimized_plan())
+        Ok(rows.clone().select(columns.chain(computed).collect::<Vec<_>>())?)
     }
 }
 
@@ -255,6 +282,12 @@ impl Lookup {
     }
 
     fn side(self, spine: &Spine) -> Result<(LogicalPlan, Side<LookupAsk>)> {
+        let Needed { asked, values, computed, side } = self.needed(spine)?;
+        Ok((asked.plan(&values, computed)?, side))
+    }
+
+    /// What is asked, and the columns that it takes.
+    pub(super) fn needed(self, spine: &Spine) -> Result<Needed<LookupAsk>> {
         let Self { asked, columns, max_age_us } = self;
         let refused = |reason: String| Error::Definition { subject: format!("the lookup in {}", asked.facts.place), reason };
         if let Some(age) = max_age_us.filter(|age| *age < 0) {
@@ -263,12 +296,10 @@ impl Lookup {
         if columns.is_empty() {
             return Err(refused("it asks for no column; name one with `column`".into()));
         }
-        let plan = asked.plan(&columns.iter().map(|(column, _)| column.clone()).collect::<Vec<_>>(), Vec::new())?;
+        let values = columns.iter().map(|(column, _)| column.clone()).collect();
         let columns = columns.into_iter().map(|(fact, name)| LookupColumn { fact, qualifier: None, name }).collect();
-        let ask = LookupAsk { columns, max_age_us };
-        let on = asked.on(spine)?;
-        let Facts { place, declared, .. } = asked.facts;
-        Ok((plan, Side { place, on, declared, cutoff: asked.cutoff, direction: Direction::Backward, ask }))
+        let side = asked.side(spine, LookupAsk { columns, max_age_us })?;
+        Ok(Needed { asked, values, computed: Vec::new(), side })
     }
 }
 
@@ -316,12 +347,19 @@ impl Window {
     }
 
     fn side(self, spine: &Spine) -> Result<(LogicalPlan, Side<WindowAsk>)> {
+        if self.spans.iter().all(|(_, aggregates)| aggregates.is_empty()) {
+            let subject = format!("the window over {}", self.asked.facts.place);
+            return Err(Error::Definition { subject, reason: "it has no aggregate".into() });
+        }
+        let Needed { asked, values, computed, side } = self.needed(spine)?;
+        Ok((asked.plan(&values, computed)?, side))
+    }
+
+    /// What is asked, and the columns that it takes.
+    pub(super) fn needed(self, spine: &Spine) -> Result<Needed<WindowAsk>> {
         let Self { asked, spans } = self;
         let place = asked.facts.place.clone();
         let refused = |reason: String| Error::Definition { subject: format!("the window over {place}"), reason };
-        if spans.iter().all(|(_, aggregates)| aggregates.is_empty()) {
-            return Err(refused("it has no aggregate".into()));
-        }
         let schema = asked.facts.rows.schema().as_arrow().clone();
         // What aggregates read: plain columns, and columns that are NULL where a filter turns a fact away.
         let (mut plain, mut computed, mut columns) = (Vec::new(), Vec::new(), Vec::new());
@@ -374,11 +412,8 @@ impl Window {
                 columns.push(WindowColumn { length_us, kind: aggregate.kind(), input, name: aggregate.output().into() });
             }
         }
-        let plan = asked.plan(&plain, computed)?;
-        let on = asked.on(spine)?;
-        let Facts { place, declared, .. } = asked.facts;
-        let ask = WindowAsk { columns };
-        Ok((plan, Side { place, on, declared, cutoff: asked.cutoff, direction: Direction::Backward, ask }))
+        let side = asked.side(spine, WindowAsk { columns })?;
+        Ok(Needed { asked, values: plain, computed, side })
     }
 }
 

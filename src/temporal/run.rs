@@ -116,7 +116,7 @@ impl<Q: Ask> Run<Q> {
 
     /// The spine's rows: those of the first partition, then those of the second, and so on.
     async fn spine_batches(&self) -> Result<Vec<RecordBatch>> {
-        let context = self.context_of(SPINE_BATCH_ROWS, |_| ());
+        let context = context_of(&self.context, SPINE_BATCH_ROWS, |_| ());
         let mut reading = JoinSet::new();
         let partitions = self.spine.output_partitioning().partition_count();
         // Batches may be slices of a larger one, which is held once.
@@ -185,27 +185,9 @@ impl<Q: Ask> Run<Q> {
         })
     }
 
-    /// The query's context, with larger batches and other options of execution.
-    fn context_of(&self, batch_rows: usize, change: impl FnOnce(&mut ExecutionOptions)) -> Arc<TaskContext> {
-        let config = self.context.session_config();
-        let mut config = config.clone().with_batch_size(config.batch_size().max(batch_rows));
-        change(&mut config.options_mut().execution);
-        Arc::new(TaskContext::new(
-            self.context.task_id(),
-            self.context.session_id(),
-            config,
-            self.context.scalar_functions().clone(),
-            self.context.higher_order_functions().clone(),
-            self.context.aggregate_functions().clone(),
-            self.context.window_functions().clone(),
-            self.context.runtime_env(),
-        ))
-    }
-
     /// Reads all facts, as many partitions at once as the session has tasks, whatever table they are of.
     async fn take_facts_in(&self, indexes: &[Arc<Indexed>], answering: &[Arc<dyn Answering>]) -> Result<()> {
-        // Facts may come in any order: a task that is done takes over files of the others.
-        let context = self.context_of(FACT_BATCH_ROWS, |execution| execution.enable_file_stream_work_stealing = true);
+        let context = facts_context(&self.context);
         // Tables take turns, so that tasks meet at the same one as late as possible.
         let mut work = Vec::new();
         for (i, facts) in self.facts.iter().enumerate() {
@@ -304,7 +286,29 @@ impl<Q: Ask> Run<Q> {
     }
 }
 
-fn tie_columns<Q>(side: &PlannedSide<Q>) -> Result<Vec<usize>> {
+/// The query's context for reading facts. They may come in any order: a task that is done takes over files of the others.
+pub(super) fn facts_context(context: &TaskContext) -> Arc<TaskContext> {
+    context_of(context, FACT_BATCH_ROWS, |execution| execution.enable_file_stream_work_stealing = true)
+}
+
+/// The query's context, with larger batches and other options of execution.
+fn context_of(context: &TaskContext, batch_rows: usize, change: impl FnOnce(&mut ExecutionOptions)) -> Arc<TaskContext> {
+    let config = context.session_config();
+    let mut config = config.clone().with_batch_size(config.batch_size().max(batch_rows));
+    change(&mut config.options_mut().execution);
+    Arc::new(TaskContext::new(
+        context.task_id(),
+        context.session_id(),
+        config,
+        context.scalar_functions().clone(),
+        context.higher_order_functions().clone(),
+        context.aggregate_functions().clone(),
+        context.window_functions().clone(),
+        context.runtime_env(),
+    ))
+}
+
+pub(super) fn tie_columns<Q>(side: &PlannedSide<Q>) -> Result<Vec<usize>> {
     let names = side.side.declared.tie_break.iter();
     names.map(|name| fact_position(&side.side.place, &side.facts_schema, name)).collect()
 }
@@ -377,11 +381,11 @@ fn index<Q: Ask>(side: &PlannedSide<Q>, at: usize, spine: &[RecordBatch], budget
 }
 
 /// Runs what computes for long away from the threads that wait for files and networks.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     joined(tokio::task::spawn_blocking(work).await)
 }
 
-fn joined<T>(done: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
+pub(super) fn joined<T>(done: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
     match done {
         Ok(result) => result,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),

@@ -12,7 +12,7 @@ use super::{
     budget::Budget,
     clock::{Clock, TickUnit, Times, Visible},
     keys::{Keys, NO_KEY},
-    node::{Ask, Direction, Side},
+    node::{Direction, Side},
     slots::Slots,
 };
 use crate::error::{Error, Result};
@@ -169,7 +169,7 @@ impl From {
     }
 }
 
-impl<Q: Ask> PlannedSide<Q> {
+impl<Q> PlannedSide<Q> {
     /// After how many ticks a fact is visible, and for good; `None` if that differs from fact to fact.
     pub(super) fn steady(&self) -> Option<i64> {
         match self.clocks.as_slice() {

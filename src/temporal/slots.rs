@@ -5,7 +5,10 @@
 //! before it is out of the window, or replaced. So facts can be taken in any order and by any number of tasks, and what must
 //! be kept follows the spine, not the length of history.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
 
 use arrow::buffer::ScalarBuffer;
 
@@ -16,11 +19,19 @@ const REMEMBERED: usize = 1 << 17;
 
 /// The slots of a spine: those of one entity side by side, in the order of time.
 pub(crate) struct Slots {
-    /// The first slot of each entity, and the number of all slots.
-    starts: Vec<u32>,
-    instants: Vec<i64>,
+    layout: Layout,
     /// The slot of each spine row; the number of all slots for a row that has none.
     slot_of_row: Arc<Vec<u32>>,
+}
+
+enum Layout {
+    Spine {
+        /// The first slot of each entity, and the number of all slots.
+        starts: Vec<u32>,
+        instants: Vec<i64>,
+    },
+    /// Every entity asks at this one instant: its slot has its number. Entities are added while facts come in.
+    Single { instant: i64, entities: AtomicU32 },
 }
 
 impl Slots {
@@ -52,17 +63,43 @@ impl Slots {
         if !is_sorted {
             sort(&starts, &mut instants, &mut numbers);
         }
-        Self { starts, instants, slot_of_row: Arc::new(numbers) }
+        Self { layout: Layout::Spine { starts, instants }, slot_of_row: Arc::new(numbers) }
+    }
+
+    /// One slot at this instant for every entity there will be; none has come yet.
+    pub(crate) fn single(instant: i64) -> Self {
+        Self { layout: Layout::Single { instant, entities: AtomicU32::new(0) }, slot_of_row: Arc::default() }
+    }
+
+    /// The instant of all slots, where it is one.
+    pub(crate) fn single_instant(&self) -> Option<i64> {
+        match &self.layout {
+            Layout::Spine { .. } => None,
+            Layout::Single { instant, .. } => Some(*instant),
+        }
+    }
+
+    /// From here on there are at least so many entities, where they are added while facts come in.
+    pub(crate) fn reach_entities(&self, count: u32) {
+        if let Layout::Single { entities, .. } = &self.layout {
+            entities.fetch_max(count, Ordering::Relaxed);
+        }
     }
 
     /// How many slots there are.
     pub(crate) fn len(&self) -> usize {
-        self.instants.len()
+        match &self.layout {
+            Layout::Spine { instants, .. } => instants.len(),
+            Layout::Single { entities, .. } => entities.load(Ordering::Relaxed) as usize,
+        }
     }
 
     /// How many entities there are.
     pub(crate) fn entities(&self) -> usize {
-        self.starts.len() - 1
+        match &self.layout {
+            Layout::Spine { starts, .. } => starts.len() - 1,
+            Layout::Single { .. } => self.len(),
+        }
     }
 
     /// Of how many entities a task remembers where it was: a power of two.
@@ -70,9 +107,13 @@ impl Slots {
         self.entities().next_power_of_two().min(REMEMBERED)
     }
 
-    /// The instant of each slot.
-    pub(crate) fn instants(&self) -> &[i64] {
-        &self.instants
+    /// The instant of a slot.
+    #[inline]
+    pub(crate) fn instant(&self, slot: usize) -> i64 {
+        match &self.layout {
+            Layout::Spine { instants, .. } => instants[slot],
+            Layout::Single { instant, .. } => *instant,
+        }
     }
 
     /// The slot of each spine row; [`Slots::len`] for a row that has none. It can outlive the rest.
@@ -83,14 +124,20 @@ impl Slots {
     /// The slots of an entity.
     #[inline]
     pub(crate) fn of(&self, entity: u32) -> std::ops::Range<u32> {
-        self.starts[entity as usize]..self.starts[entity as usize + 1]
+        match &self.layout {
+            Layout::Spine { starts, .. } => starts[entity as usize]..starts[entity as usize + 1],
+            Layout::Single { .. } => entity..entity + 1,
+        }
     }
 
     /// The first slot of a run whose instant is after `tick`, or the run's end. The search begins at `hint`, and takes time
     /// in the logarithm of the way from there.
     #[inline]
     pub(crate) fn first_after(&self, run: &std::ops::Range<u32>, tick: i64, hint: u32) -> u32 {
-        let instants = &self.instants[run.start as usize..run.end as usize];
+        let instants = match &self.layout {
+            Layout::Spine { instants, .. } => &instants[run.start as usize..run.end as usize],
+            Layout::Single { instant, .. } => return if *instant > tick { run.start } else { run.end },
+        };
         let hint = (hint.clamp(run.start, run.end) - run.start) as usize;
         let (mut low, mut high) = (0, instants.len());
         let mut step = 1;
@@ -131,14 +178,18 @@ impl Slots {
     /// The ticks for which a slot is the first after them: from the first (inclusive) to the second (exclusive).
     #[inline]
     pub(crate) fn reach(&self, run: &std::ops::Range<u32>, slot: u32) -> (i64, i64) {
-        let from = if slot > run.start { self.instants[slot as usize - 1] } else { i64::MIN };
-        let to = if slot < run.end { self.instants[slot as usize] } else { i64::MAX };
+        let from = if slot > run.start { self.instant(slot as usize - 1) } else { i64::MIN };
+        let to = if slot < run.end { self.instant(slot as usize) } else { i64::MAX };
         (from, to)
     }
 
     /// Bytes held.
     pub(crate) fn bytes(&self) -> usize {
-        self.starts.len() * 4 + self.instants.len() * 8 + self.slot_of_row.len() * 4
+        let layout = match &self.layout {
+            Layout::Spine { starts, instants } => starts.len() * 4 + instants.len() * 8,
+            Layout::Single { .. } => 0,
+        };
+        layout + self.slot_of_row.len() * 4
     }
 }
 
@@ -175,7 +226,7 @@ mod tests {
         let ticks = [vec![30, 5, 1].into(), vec![10, 30].into()];
         let slots = Slots::new(vec![1, 0, NO_KEY, 1, 1], &ticks, 2);
         assert_eq!((slots.of(0), slots.of(1)), (0..1, 1..4));
-        assert_eq!(slots.instants(), [5, 10, 30, 30]);
+        assert_eq!([0, 1, 2, 3].map(|slot| slots.instant(slot)), [5, 10, 30, 30]);
         assert_eq!(*slots.slot_of_row(), [2, 0, 4, 1, 3]);
         for hint in 0..5 {
             assert_eq!(slots.first_after(&slots.of(1), 9, hint), 1);

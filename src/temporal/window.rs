@@ -31,7 +31,7 @@ use super::{
     slide::Entity,
     slots::Slots,
 };
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Entities that one step of answering takes, at least.
 const ENTITIES_AT_ONCE: usize = 256;
@@ -121,8 +121,11 @@ struct Window {
 
 impl Answering for Window {
     fn task(self: Arc<Self>) -> Box<dyn Taking> {
-        let remembered = vec![Remembered::default(); self.slots.remembered()];
-        Box::new(Task { remembered, cells: Cells::new(&self.plan), bytes: 0, window: self })
+        let places = match self.slots.single_instant() {
+            None => Places::Remembered(vec![Remembered::default(); self.slots.remembered()]),
+            Some(instant) => Places::Rings(Rings::new(&self.plan, instant)),
+        };
+        Box::new(Task { places, cells: Cells::new(&self.plan), bytes: 0, window: self })
     }
 
     fn answer(&self) -> Result<Arc<dyn Answers>> {
@@ -289,9 +292,17 @@ impl Default for Remembered {
     }
 }
 
+/// How a task finds the cell of a fact.
+enum Places {
+    /// Near that of the entity's last fact.
+    Remembered(Vec<Remembered>),
+    /// By its age, where every entity has one slot.
+    Rings(Rings),
+}
+
 struct Task {
     window: Arc<Window>,
-    remembered: Vec<Remembered>,
+    places: Places,
     cells: Cells,
     bytes: usize,
 }
@@ -299,7 +310,10 @@ struct Task {
 impl Taking for Task {
     fn take_in(&mut self, chunk: &Chunk) -> Result<()> {
         let window = self.window.clone();
-        let cell_of = self.place(chunk);
+        let cell_of = match &mut self.places {
+            Places::Remembered(remembered) => place(&window, remembered, &mut self.cells, chunk),
+            Places::Rings(rings) => rings.place(&window, &mut self.cells, chunk)?,
+        };
         if cell_of.iter().all(|&cell| cell == NO_CELL) {
             return Ok(());
         }
@@ -320,56 +334,105 @@ impl Taking for Task {
     }
 
     fn finish(mut self: Box<Self>) -> Result<()> {
-        self.cells.gather_entities(self.window.slots.entities());
+        match self.places {
+            Places::Remembered(_) => self.cells.gather_entities(self.window.slots.entities()),
+            Places::Rings(_) => self.cells.fill(),
+        }
         locked(&self.window.done).push(self.cells);
         Ok(())
     }
 }
 
-impl Task {
-    /// The cell of each fact; [`NO_CELL`] for one that no slot sees.
-    fn place(&mut self, chunk: &Chunk) -> Vec<u32> {
-        let window = self.window.clone();
-        let mask = self.remembered.len() - 1;
-        let mut leaves = vec![0u32; window.plan.spans.len()];
-        let mut cell_of = Vec::with_capacity(chunk.rows.len());
-        for i in 0..chunk.rows.len() {
-            let (entity, event, visible_from) = (chunk.entities[i], chunk.event[i], chunk.visible_from[i]);
-            let last = &mut self.remembered[entity as usize & mask];
-            if last.entity == entity && event >= last.from && event < last.to {
-                cell_of.push(last.cell);
-                continue;
-            }
-            let run = window.slots.of(entity);
-            // An entity's next fact is as a rule near its last.
-            let near = (last.entity == entity && last.cell != NO_CELL).then_some(last.cell);
-            let hint = near.map_or(run.start, |cell| self.cells.enter(cell));
-            let enter = window.slots.first_from(&run, visible_from, hint);
-            let gone = chunk.until.as_ref().map_or(run.end, |until| window.slots.first_after(&run, until[i], run.end));
-            // An empty stretch remembers no times: then the next fact is looked up again.
-            let (mut from, mut to) =
-                window.steady.map_or((0, 0), |after| stretch(&window.slots, &run, enter, after.saturating_sub(1)));
-            let mut is_seen = false;
-            for (i, (span, leave)) in window.plan.spans.iter().zip(&mut leaves).enumerate() {
-                *leave = gone;
-                if let Some(length) = span {
-                    let hint = near.map_or(enter, |cell| self.cells.leaves(cell)[i]);
-                    let end = window.slots.first_after(&run, event.saturating_add(*length), hint);
-                    let (first, last) = stretch(&window.slots, &run, end, *length);
-                    (from, to) = (from.max(first), to.min(last));
-                    *leave = end.min(gone);
-                }
-                is_seen |= enter < *leave;
-            }
-            let cell = match near {
-                _ if !is_seen => NO_CELL,
-                Some(cell) if self.cells.is(cell, enter, &leaves) => cell,
-                _ => self.cells.open(entity, enter, &leaves),
-            };
-            *last = Remembered { entity, cell, from, to };
-            cell_of.push(cell);
+/// The cell of each fact; [`NO_CELL`] for one that no slot sees.
+fn place(window: &Window, remembered: &mut [Remembered], cells: &mut Cells, chunk: &Chunk) -> Vec<u32> {
+    let mask = remembered.len() - 1;
+    let mut leaves = vec![0u32; window.plan.spans.len()];
+    let mut cell_of = Vec::with_capacity(chunk.rows.len());
+    for i in 0..chunk.rows.len() {
+        let (entity, event, visible_from) = (chunk.entities[i], chunk.event[i], chunk.visible_from[i]);
+        let last = &mut remembered[entity as usize & mask];
+        if last.entity == entity && event >= last.from && event < last.to {
+            cell_of.push(last.cell);
+            continue;
         }
-        cell_of
+        let run = window.slots.of(entity);
+        // An entity's next fact is as a rule near its last.
+        let near = (last.entity == entity && last.cell != NO_CELL).then_some(last.cell);
+        let hint = near.map_or(run.start, |cell| cells.enter(cell));
+        let enter = window.slots.first_from(&run, visible_from, hint);
+        let gone = chunk.until.as_ref().map_or(run.end, |until| window.slots.first_after(&run, until[i], run.end));
+        // An empty stretch remembers no times: then the next fact is looked up again.
+        let (mut from, mut to) =
+            window.steady.map_or((0, 0), |after| stretch(&window.slots, &run, enter, after.saturating_sub(1)));
+        let mut is_seen = false;
+        for (i, (span, leave)) in window.plan.spans.iter().zip(&mut leaves).enumerate() {
+            *leave = gone;
+            if let Some(length) = span {
+                let hint = near.map_or(enter, |cell| cells.leaves(cell)[i]);
+                let end = window.slots.first_after(&run, event.saturating_add(*length), hint);
+                let (first, last) = stretch(&window.slots, &run, end, *length);
+                (from, to) = (from.max(first), to.min(last));
+                *leave = end.min(gone);
+            }
+            is_seen |= enter < *leave;
+        }
+        let cell = match near {
+            _ if !is_seen => NO_CELL,
+            Some(cell) if cells.is(cell, enter, &leaves) => cell,
+            _ => cells.open(entity, enter, &leaves),
+        };
+        *last = Remembered { entity, cell, from, to };
+        cell_of.push(cell);
+    }
+    cell_of
+}
+
+/// The cells of entities that all ask at one instant: each has a ring for every span, of the facts that are in the window of
+/// that span and in no shorter one. All cells of an entity are opened at once, so a cell is found by arithmetic.
+struct Rings {
+    instant: i64,
+    /// For each ring from the youngest on, the earliest event time in it; then for each, which spans hold it.
+    from: Vec<i64>,
+    is_in: Vec<Vec<bool>>,
+    opened: u32,
+}
+
+impl Rings {
+    fn new(plan: &Plan, instant: i64) -> Self {
+        // A window of length w at T holds the events of [T - w, T).
+        let start = |span: &Option<i64>| span.map_or(i64::MIN, |length| instant.saturating_sub(length));
+        let mut from: Vec<i64> = plan.spans.iter().map(start).collect();
+        from.sort_unstable_by(|a, b| b.cmp(a));
+        from.dedup();
+        let is_in = from.iter().map(|&first| plan.spans.iter().map(|span| start(span) <= first).collect()).collect();
+        Self { instant, from, is_in, opened: 0 }
+    }
+
+    /// The cell of each fact; [`NO_CELL`] for one that is in no window, or is replaced.
+    fn place(&mut self, window: &Window, cells: &mut Cells, chunk: &Chunk) -> Result<Vec<u32>> {
+        if window.slots.len() * self.from.len() >= NO_CELL as usize {
+            let reason = format!("it has more than {NO_CELL} entities and lengths of windows together; ask in several sets");
+            return Err(Error::Definition { subject: format!("the window over {}", window.place), reason });
+        }
+        let rings = self.from.len() as u32;
+        let mut leaves = vec![0; window.plan.spans.len()];
+        for entity in self.opened..window.slots.len() as u32 {
+            for is_in in &self.is_in {
+                // The entity's slot has its number: whoever leaves there is not seen in it.
+                leaves.iter_mut().zip(is_in).for_each(|(leave, &is_in)| *leave = entity + u32::from(is_in));
+                cells.open(entity, entity, &leaves);
+            }
+        }
+        self.opened = self.opened.max(window.slots.len() as u32);
+        let cell = |i: usize| {
+            let is_gone = chunk.until.as_ref().is_some_and(|until| until[i] < self.instant);
+            if is_gone || chunk.visible_from[i] > self.instant {
+                return NO_CELL;
+            }
+            let ring = self.from.iter().position(|&from| chunk.event[i] >= from);
+            ring.map_or(NO_CELL, |ring| chunk.entities[i] * rings + ring as u32)
+        };
+        Ok((0..chunk.rows.len()).map(cell).collect())
     }
 }
 

@@ -185,7 +185,7 @@ impl References {
     fn add_manifest(&mut self, path: &str, manifest: &Manifest) {
         let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
         self.kept.insert(path.into());
-        self.kept.extend(manifest.parts.iter().map(|part| format!("{folder}/{}", part.name)));
+        self.kept.extend(manifest.files().map(|part| format!("{folder}/{}", part.name)));
         for input in &manifest.inputs {
             // Of a registered table these paths are none below the root, and name nothing there.
             self.kept.extend(input.files.iter().map(|file| fact_path(&input.table, &file.path)));

@@ -1,0 +1,367 @@
+//! Every entity of some fact tables, with what is asked about it, at one instant: one pass over the facts.
+//! There is no spine: who is an entity is found on the way. What is kept of facts is the business of `lookup` and `window`.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::{
+    array::{Array, ArrayRef, RecordBatch, TimestampMicrosecondArray, UInt32Array},
+    compute::{SortColumn, SortOptions, cast, lexsort_to_indices, take},
+    datatypes::{DataType, Field, Schema},
+};
+use datafusion::{
+    common::{Column, utils::memory::RecordBatchMemoryCounter},
+    execution::{SendableRecordBatchStream, TaskContext},
+    physical_plan::{
+        ExecutionPlan, ExecutionPlanProperties,
+        metrics::{ExecutionPlanMetricsSet, MetricBuilder},
+    },
+    prelude::SessionContext,
+};
+use futures::TryStreamExt;
+use tokio::task::JoinSet;
+
+use super::{
+    Facts, Lookup, Spine, Window,
+    budget::Budget,
+    keys::{GrowingKeys, Keys, NO_KEY, comparable},
+    node::{Ask, Side, SpineTime},
+    planner::planned,
+    run::{blocking, facts_context, joined, tie_columns},
+    side::{Answering, Answers, Chunk, PlannedSide, SideParts, Taking},
+    slots::Slots,
+    versions,
+};
+use crate::{
+    error::{Error, Result},
+    time::AsOf,
+};
+
+const OPERATOR: &str = "AsOfEntities";
+/// The name of the instant's column in the spine that stands for all entities.
+const AT: &str = "__at";
+
+/// What is asked of one fact table about every entity. Lookup and window have the same facts, keys in the order of the set's,
+/// and cutoff; a window without aggregates says only who there is.
+pub(crate) struct EntityQuestion {
+    pub(crate) facts: Facts,
+    /// The columns of the facts that hold the keys.
+    pub(crate) on: Vec<String>,
+    pub(crate) lookup: Option<Lookup>,
+    pub(crate) window: Window,
+}
+
+/// All entities of some tables at an instant: numbered from zero, with their answers.
+pub(crate) struct Entities {
+    keys: Keys,
+    /// Those that a visible fact is about, in the order of their keys.
+    order: Vec<u32>,
+    key_columns: Vec<ArrayRef>,
+    answers: Vec<Arc<dyn Answers>>,
+    /// What the answers hold is reserved as long as they are there.
+    _budget: Arc<Budget>,
+}
+
+impl Entities {
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// The keys of some entities, by their places in the order of the keys.
+    pub(crate) fn keys(&self, places: std::ops::Range<usize>) -> Result<Vec<ArrayRef>> {
+        let numbers = UInt32Array::from(self.order[places].to_vec());
+        self.key_columns.iter().map(|column| Ok(take(column, &numbers, None)?)).collect()
+    }
+
+    /// The answers of some entities, by their places in the order of the keys: question by question, lookups before windows.
+    pub(crate) fn answers(&self, places: std::ops::Range<usize>) -> Result<Vec<ArrayRef>> {
+        self.columns(&self.order[places])
+    }
+
+    /// The answers for these keys, row by row: those of nothing found for a key that no visible fact is about.
+    pub(crate) fn answers_for(&self, keys: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
+        let nothing = self.keys.count() as u32;
+        let mut numbers = self.keys.find(keys)?;
+        numbers.iter_mut().filter(|number| **number == NO_KEY).for_each(|number| *number = nothing);
+        self.columns(&numbers)
+    }
+
+    fn columns(&self, numbers: &[u32]) -> Result<Vec<ArrayRef>> {
+        let mut columns = Vec::new();
+        for answer in &self.answers {
+            columns.extend(answer.columns(numbers)?);
+        }
+        Ok(columns)
+    }
+}
+
+/// The facts of one table on their way to what is asked of them.
+struct Source {
+    facts: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+    side: Arc<PlannedSide<()>>,
+    answering: Vec<Arc<dyn Answering>>,
+}
+
+/// What all sources share.
+struct Shared {
+    numbers: GrowingKeys,
+    slots: Arc<Slots>,
+    /// Which entities a visible fact is about.
+    seen: Mutex<Vec<bool>>,
+    budget: Arc<Budget>,
+    tasks: usize,
+}
+
+/// Finds all entities of these tables at an instant, and answers what is asked about them. `keys` are the names of the key
+/// columns. At least one question is put.
+///
+/// # Errors
+/// As [`Spine::lookup`] and [`Spine::window`]; [`Error::ColumnType`] for keys of tables that cannot be compared,
+/// [`Error::Memory`] when the answers do not fit.
+pub(crate) async fn entities(keys: &[String], questions: Vec<EntityQuestion>, as_of: AsOf) -> Result<Entities> {
+    let types = key_types(keys, &questions)?;
+    let spine = spine(keys, &types.declared)?;
+    let context = questions.first().map(|question| Arc::new(question.facts.rows().task_ctx()));
+    let context = context.unwrap_or_else(|| SessionContext::new().task_ctx());
+    let peak = MetricBuilder::new(&ExecutionPlanMetricsSet::new()).gauge("peak_mem_used", 0);
+    let shared = Arc::new(Shared {
+        numbers: GrowingKeys::new(&types.compared)?,
+        slots: Arc::new(Slots::single(as_of.micros())),
+        seen: Mutex::default(),
+        budget: Arc::new(Budget::new(OPERATOR, &context, peak)),
+        tasks: context.session_config().target_partitions().max(1),
+    });
+    let mut answering = Vec::new();
+    for question in questions {
+        let source = Source::plan(&spine, question, &shared).await?;
+        source.take_facts_in(&shared).await?;
+        answering.extend(source.answering);
+    }
+    let mut answers = Vec::with_capacity(answering.len());
+    for side in answering {
+        answers.push(blocking(move || side.answer()).await?);
+    }
+    blocking(move || {
+        let Some(Shared { numbers, seen, budget, .. }) = Arc::into_inner(shared) else {
+            let reason = "a task that reads its facts has outlived its question".into();
+            return Err(Error::Definition { subject: "the set of entities".into(), reason });
+        };
+        let (keys, seen) = (numbers.into_keys(), seen.into_inner().unwrap_or_else(PoisonError::into_inner));
+        budget.grow("the entities", keys.bytes() + keys.count() * 16)?;
+        let columns = keys.columns()?;
+        let columns = columns.iter().zip(&types.declared).map(|(c, t)| Ok(cast(c, t)?)).collect::<Result<Vec<_>>>()?;
+        let order = in_order(&columns, &seen)?;
+        Ok(Entities { keys, order, key_columns: columns, answers, _budget: budget })
+    })
+    .await
+}
+
+/// The entities that were seen, in the order of their keys.
+fn in_order(keys: &[ArrayRef], seen: &[bool]) -> Result<Vec<u32>> {
+    let options = Some(SortOptions { descending: false, nulls_first: true });
+    let columns: Vec<SortColumn> = keys.iter().map(|values| SortColumn { values: values.clone(), options }).collect();
+    let order = lexsort_to_indices(&columns, None)?;
+    Ok(order.values().iter().copied().filter(|&number| seen.get(number as usize).is_some_and(|seen| *seen)).collect())
+}
+
+/// The types of the keys: as they are compared, and as they are given out.
+struct KeyTypes {
+    compared: Vec<DataType>,
+    declared: Vec<DataType>,
+}
+
+/// Keys of different tables are compared in a type that holds those of all; they are given out in the tables' own type where
+/// all have the same.
+fn key_types(keys: &[String], questions: &[EntityQuestion]) -> Result<KeyTypes> {
+    let mut types = KeyTypes { compared: Vec::new(), declared: Vec::new() };
+    for (i, key) in keys.iter().enumerate() {
+        let mut both: Option<(DataType, DataType)> = None;
+        for question in questions {
+            let schema = question.facts.rows().schema().as_arrow();
+            let column = &question.on[i];
+            let place = question.facts.place();
+            let found = schema.field_with_name(column).map_err(|_| Error::unknown_column(place, column, schema))?;
+            let refused = |needed: String| Error::ColumnType {
+                place: place.to_owned(),
+                column: column.clone(),
+                found: found.data_type().to_string(),
+                needed: format!("it is the entity's key `{key}`: {needed}"),
+            };
+            let own = plain(found.data_type());
+            both = Some(match both {
+                None => (comparable(&own, &own).map_err(refused)?, own),
+                Some((compared, declared)) => {
+                    let compared = comparable(&compared, &own).map_err(refused)?;
+                    let declared = if declared == own { declared } else { compared.clone() };
+                    (compared, declared)
+                }
+            });
+        }
+        let (compared, declared) = both.unwrap_or((DataType::Null, DataType::Null));
+        types.compared.push(compared);
+        types.declared.push(declared);
+    }
+    Ok(types)
+}
+
+/// Views and dictionaries are the engine's affair.
+fn plain(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
+        DataType::BinaryView | DataType::LargeBinary => DataType::Binary,
+        DataType::Dictionary(_, values) => plain(values),
+        other => other.clone(),
+    }
+}
+
+/// A spine without rows that has the columns of one of all entities: questions are checked against it.
+fn spine(keys: &[String], types: &[DataType]) -> Result<Spine> {
+    let mut fields: Vec<Field> = keys.iter().zip(types).map(|(key, t)| Field::new(key, t.clone(), true)).collect();
+    fields.push(Field::new(AT, TimestampMicrosecondArray::new_null(0).with_timezone("UTC").data_type().clone(), false));
+    let nobody = RecordBatch::new_empty(Arc::new(Schema::new(fields)));
+    Ok(Spine::new(SessionContext::new().read_batch(nobody)?, AT))
+}
+
+impl Source {
+    /// Plans one pass over a table for all that is asked of it.
+    async fn plan(spine: &Spine, question: EntityQuestion, shared: &Shared) -> Result<Self> {
+        let lookup = question.lookup.map(|lookup| lookup.needed(spine)).transpose()?;
+        let window = question.window.needed(spine)?;
+        let mut values = window.values;
+        if let Some(lookup) = &lookup {
+            values.extend_from_slice(&lookup.values);
+        }
+        let rows = window.asked.rows(&values, window.computed)?;
+        let (context, logical) = (facts_context(&rows.task_ctx()), rows.schema().clone());
+        let facts = rows.create_physical_plan().await?;
+        let at = SpineTime { column: Column::from_name(AT), unit: None, zone: None };
+        let Side { place, on, declared, cutoff, direction, ask } = window.side;
+        let side = Side { place, on, declared, cutoff, direction, ask: () };
+        let side = planned(spine.schema(), &at, &logical, &side, &facts)?;
+        let parts = shared.parts(&side)?;
+        let mut answering = Vec::new();
+        if let Some(lookup) = lookup {
+            answering.push(lookup.side.ask.answering(&parts)?);
+        }
+        if !ask.columns.is_empty() {
+            answering.push(ask.answering(&parts)?);
+        }
+        Ok(Self { facts, context, side: Arc::new(side), answering })
+    }
+
+    /// Reads all facts, in as many tasks as the session has.
+    async fn take_facts_in(&self, shared: &Arc<Shared>) -> Result<()> {
+        let collected: Arc<Mutex<Vec<Chunk>>> = Arc::default();
+        let mut running = JoinSet::new();
+        for partition in 0..self.facts.output_partitioning().partition_count() {
+            let stream = self.facts.execute(partition, self.context.clone())?;
+            let (side, shared) = (self.side.clone(), shared.clone());
+            // Versions of a fact find each other only when all are there.
+            let goal = match side.identity.is_empty() {
+                true => Goal::Answer(self.answering.iter().map(|answering| answering.clone().task()).collect()),
+                false => Goal::Collect(collected.clone()),
+            };
+            running.spawn(take_partition(side, shared, stream, goal));
+        }
+        while let Some(done) = running.join_next().await {
+            joined(done)?;
+        }
+        let chunks = std::mem::take(&mut *collected.lock().unwrap_or_else(PoisonError::into_inner));
+        if chunks.is_empty() {
+            return Ok(());
+        }
+        let (side, shared, answering) = (self.side.clone(), shared.clone(), self.answering.clone());
+        blocking(move || {
+            let (place, schema, mut order) = (&side.side.place, &side.facts_schema, tie_columns(&side)?);
+            order.extend((0..schema.fields().len()).filter(|position| !order.contains(position)).collect::<Vec<_>>());
+            let chunks = versions::resolve(place, schema, &side.identity, &order, chunks, &shared.budget)?;
+            let mut tasks: Vec<_> = answering.iter().map(|answering| answering.clone().task()).collect();
+            let mut seen = Seen::default();
+            for chunk in &chunks {
+                seen.add(chunk, &shared.slots);
+                tasks.iter_mut().try_for_each(|task| task.take_in(chunk))?;
+            }
+            seen.hand_over(&shared);
+            tasks.into_iter().try_for_each(Taking::finish)
+        })
+        .await
+    }
+}
+
+impl Shared {
+    fn parts(&self, side: &PlannedSide<()>) -> Result<SideParts> {
+        Ok(SideParts {
+            place: side.side.place.clone(),
+            slots: self.slots.clone(),
+            unit: side.spine_clock.unit,
+            facts_schema: side.facts_schema.clone(),
+            tie_break: tie_columns(side)?,
+            steady: side.steady(),
+            has_versions: !side.identity.is_empty(),
+            budget: self.budget.clone(),
+            tasks: self.tasks,
+        })
+    }
+}
+
+/// Where the facts of a partition go.
+enum Goal {
+    Answer(Vec<Box<dyn Taking>>),
+    Collect(Arc<Mutex<Vec<Chunk>>>),
+}
+
+async fn take_partition(
+    side: Arc<PlannedSide<()>>,
+    shared: Arc<Shared>,
+    mut stream: SendableRecordBatchStream,
+    mut goal: Goal,
+) -> Result<()> {
+    let mut counter = RecordBatchMemoryCounter::new();
+    let mut seen = Seen::default();
+    while let Some(batch) = stream.try_next().await? {
+        let found = shared.numbers.number(&side.key_columns(&batch))?;
+        let last = found.iter().filter(|&&number| number != NO_KEY).max();
+        shared.slots.reach_entities(last.map_or(0, |last| last + 1));
+        // A version without a key replaces one that had a key.
+        let keep_all = matches!(goal, Goal::Collect(_));
+        let chunk = side.facts_of(&found, batch, keep_all)?;
+        match &mut goal {
+            Goal::Answer(tasks) => {
+                seen.add(&chunk, &shared.slots);
+                tasks.iter_mut().try_for_each(|task| task.take_in(&chunk))?;
+            }
+            Goal::Collect(chunks) => {
+                shared.budget.grow(&side.side.place, counter.count_batch(&chunk.batch) + chunk.rows.len() * 40)?;
+                chunks.lock().unwrap_or_else(PoisonError::into_inner).push(chunk);
+            }
+        }
+    }
+    seen.hand_over(&shared);
+    match goal {
+        Goal::Answer(tasks) => tasks.into_iter().try_for_each(Taking::finish),
+        Goal::Collect(_) => Ok(()),
+    }
+}
+
+/// The entities that a task has seen a visible fact of.
+#[derive(Default)]
+struct Seen(Vec<bool>);
+
+impl Seen {
+    fn add(&mut self, chunk: &Chunk, slots: &Slots) {
+        self.0.resize(slots.len().max(self.0.len()), false);
+        let at = slots.single_instant().unwrap_or(i64::MAX);
+        for (i, &entity) in chunk.entities.iter().enumerate() {
+            let is_there = chunk.visible_from[i] <= at && chunk.until.as_ref().is_none_or(|until| until[i] >= at);
+            self.0[entity as usize] |= is_there;
+        }
+    }
+
+    fn hand_over(self, shared: &Shared) {
+        let mut all = shared.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let longer = self.0.len().max(all.len());
+        all.resize(longer, false);
+        all.iter_mut().zip(self.0).for_each(|(all, own)| *all |= own);
+    }
+}
