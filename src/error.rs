@@ -3,7 +3,10 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use datafusion::error::DataFusionError;
+use datafusion::{
+    common::{Column, SchemaError},
+    error::DataFusionError,
+};
 
 use crate::time::AsOf;
 
@@ -67,7 +70,7 @@ pub enum Error {
         known: Vec<String>,
     },
     /// A table, file or feature set has no such column.
-    #[error("{place} has no column `{column}`; it has: {}", listed(.known))]
+    #[error("{place} has no column `{column}`{}; it has: {}", other_case(.column, .known), listed(.known))]
     UnknownColumn {
         /// Where the column was looked for: a table, file, extract or feature set.
         place: String,
@@ -193,7 +196,7 @@ pub enum Error {
         /// What is wrong, and what to do.
         reason: String,
     },
-    /// A statement of DDL cannot be understood or carried out.
+    /// A statement of SQL or of DDL cannot be understood or carried out.
     #[error("the statement `{statement}` {reason}")]
     Statement {
         /// How it begins.
@@ -323,14 +326,25 @@ pub enum Error {
         /// The cause.
         source: std::io::Error,
     },
-    /// A query could not be planned or run.
-    #[error("query: {0}")]
+    /// A query could not be planned or run. The message is one line; the plan, if the engine showed it, is in the source.
+    #[error("query: {}", in_one_line(.0))]
     Query(#[source] Box<DataFusionError>),
 }
 
 impl From<DataFusionError> for Error {
-    /// Gives back the error of this library that travelled through the query engine, if there is one.
+    /// Gives back the error of this library that travelled through the query engine, if there is one, and names a column that
+    /// is not there.
     fn from(error: DataFusionError) -> Self {
+        if let DataFusionError::SchemaError(cause, _) = error.find_root()
+            && let SchemaError::FieldNotFound { field, valid_fields } = cause.as_ref()
+        {
+            let shown = |column: &Column| if field.relation.is_some() { column.flat_name() } else { column.name.clone() };
+            return Error::UnknownColumn {
+                place: "the query".into(),
+                column: shown(field),
+                known: valid_fields.iter().map(shown).collect(),
+            };
+        }
         match error {
             DataFusionError::External(inner) => match inner.downcast::<Error>() {
                 Ok(own) => *own,
@@ -423,6 +437,34 @@ impl Error {
             known: schema.fields().iter().map(|f| f.name().clone()).collect(),
         }
     }
+}
+
+/// Says that a column differs from the one that was asked for by its case alone.
+fn other_case(column: &str, known: &[String]) -> String {
+    let own = |name: &str| name.rsplit('.').next().unwrap_or(name).to_owned();
+    let asked = own(column);
+    match known.iter().map(|known| own(known)).find(|known| *known != asked && known.eq_ignore_ascii_case(&asked)) {
+        Some(other) => {
+            format!(" (but `{other}`: case counts, and SQL reads a name in lower case unless you quote it: \"{other}\")")
+        }
+        None => String::new(),
+    }
+}
+
+/// The most that one line of an engine's error may hold.
+const LONGEST_LINE: usize = 400;
+
+/// What the engine found, without the plan that it shows below or the stages that it went through.
+pub(crate) fn in_one_line(error: &DataFusionError) -> String {
+    let text = error.find_root().strip_backtrace();
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = lines.next().unwrap_or("the engine failed without a word");
+    let is_cut = first.chars().count() > LONGEST_LINE || lines.next().is_some();
+    let mut line: String = first.chars().take(LONGEST_LINE).collect();
+    if is_cut {
+        line.push_str(" ... (more in the error's source)");
+    }
+    line
 }
 
 fn listed(names: &[String]) -> String {

@@ -18,7 +18,7 @@ use futures::{StreamExt, stream::BoxStream};
 use super::run::Pinned;
 use crate::{
     engine::{Engine, Parallelism},
-    error::{Error, Result},
+    error::{Error, Result, in_one_line},
     feature_set::RowSet,
     name::SetName,
     scan::{AsOfTable, plan_is_rowwise, query},
@@ -44,7 +44,7 @@ pub(crate) async fn extract(
     }
     let in_extract = |e: Error| match e {
         Error::Query(cause) => {
-            Error::Definition { subject: subject.clone(), reason: format!("its SQL cannot be planned: {cause}") }
+            Error::Definition { subject: subject.clone(), reason: format!("its SQL cannot be planned: {}", in_one_line(&cause)) }
         }
         other => other,
     };
