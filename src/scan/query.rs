@@ -101,7 +101,7 @@ pub(crate) async fn query_with(
         session.runtime_env().register_object_store(derived.place.base(), derived.place.store().clone());
         register(&session, &derived.name, derived.rows)?;
     }
-    temporal::sql::register(&session, sources);
+    temporal::sql::register(&session, sources)?;
     let state = session.state();
     let mut statement = state.sql_to_statement(sql, &state.config_options().sql_parser.dialect)?;
     beside.parameters.declare(subject, &mut statement)?;

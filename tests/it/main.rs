@@ -48,6 +48,7 @@ mod source_random;
 mod source_times;
 mod sources;
 mod sql;
+mod sql_origin;
 mod support;
 mod suspicion;
 #[path = "../../examples/data/taxi.rs"]

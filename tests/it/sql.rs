@@ -25,7 +25,7 @@ use crate::{
 
 const END: &str = "2015-01-01";
 
-fn end() -> AsOf {
+pub fn end() -> AsOf {
     instant(END)
 }
 
@@ -38,37 +38,37 @@ const SIDES: &str = "WITH a(id, k, ts) AS (VALUES
         (1, TIMESTAMP '2014-01-01 00:00:21', 'twenty-one'), (1, TIMESTAMP '2014-01-01 00:00:30', 'thirty'),
         (NULL, TIMESTAMP '2014-01-01 00:00:15', 'nobody'), (1, NULL, 'never'), (3, TIMESTAMP '2014-01-01 00:00:15', 'other'))";
 
-async fn memory() -> FeatureStore {
+pub async fn memory() -> FeatureStore {
     let root = temp_dir();
     store_with(root.path(), StoreOptions::default().cache_in_memory()).await
 }
 
 /// A table of the catalog with these columns.
-async fn table(store: &FeatureStore, dir: &Path, name: &str, declared: FactTable, columns: &[(&str, ArrayRef)]) {
+pub async fn table(store: &FeatureStore, dir: &Path, name: &str, declared: FactTable, columns: &[(&str, ArrayRef)]) {
     write_parquet(&dir.join(name).join("facts.parquet"), columns, None);
     store.register_table(name, dir.join(name).to_str().unwrap(), declared).await.unwrap();
 }
 
-fn ints(values: impl IntoIterator<Item = i64>) -> ArrayRef {
+pub fn ints(values: impl IntoIterator<Item = i64>) -> ArrayRef {
     Arc::new(Int64Array::from_iter_values(values))
 }
 
-fn floats(values: impl IntoIterator<Item = f64>) -> ArrayRef {
+pub fn floats(values: impl IntoIterator<Item = f64>) -> ArrayRef {
     Arc::new(Float64Array::from_iter_values(values))
 }
 
-fn at_once(event: impl Into<TimeColumn>) -> FactTable {
+pub fn at_once(event: impl Into<TimeColumn>) -> FactTable {
     FactTable::new(event, KnownAt::after(TimeDelta::zero()))
 }
 
 const MINUTE: i64 = 60_000_000;
 
-fn minute(minutes: i64) -> i64 {
+pub fn minute(minutes: i64) -> i64 {
     instant("2014-06-01").micros() + minutes * MINUTE
 }
 
 /// `rides` (a spine: zone and instant) and `fares` (event, known ten minutes later, zone, amount).
-async fn rides_and_fares() -> (TempDir, FeatureStore) {
+pub async fn rides_and_fares() -> (TempDir, FeatureStore) {
     let (dir, store) = (temp_dir(), memory().await);
     let rides = [(1, 5), (1, 10), (1, 11), (1, 20), (2, 20), (3, 20)];
     let columns: [(&str, ArrayRef); 3] =
@@ -244,10 +244,10 @@ async fn a_table_of_the_catalog_hides_what_was_not_known() {
     assert_eq!(at_last, ["1", "2 10.0", "3 10.0", "4 20.0", "5 41.0", "6"]);
     let bare = "SELECT id, amount FROM rides ASOF JOIN fares MATCH_CONDITION (at > began) ON zone = pickup_zone ORDER BY id";
     assert_eq!(trimmed(cells(&store, bare, end()).await), known);
-    // A subquery means what is written: the event times alone are compared.
-    let plain = trimmed(cells(&store, &asof("(SELECT pickup_zone, began, amount FROM fares)", ">"), end()).await);
-    assert_eq!(plain, ["1 10.0", "2 10.0", "3 20.0", "4 30.0", "5 41.0", "6"]);
-    // So does another column than the event time, and a look forward.
+    // A subquery that leaves out when a fact was known does not make it known earlier.
+    let subquery = trimmed(cells(&store, &asof("(SELECT pickup_zone, began, amount FROM fares)", ">"), end()).await);
+    assert_eq!(subquery, known);
+    // Another column than the event time takes its place; a look forward asks about no known-at.
     let by_end = asof("fares", ">").replace("f.began", "f.ended");
     assert_eq!(trimmed(cells(&store, &by_end, end()).await), ["1", "2", "3 10.0", "4 10.0", "5 41.0", "6"]);
     let next = trimmed(cells(&store, &asof("fares", "<"), end()).await);
@@ -338,20 +338,25 @@ async fn times_without_a_zone_are_read_by_the_clock_of_the_table() {
     .await;
     let utc = "SELECT * FROM (VALUES (1, arrow_cast('2014-01-15T17:00:00Z', 'Timestamp(Second, Some(\"UTC\"))')), \
                (1, arrow_cast('2014-01-15T17:00:01Z', 'Timestamp(Second, Some(\"UTC\"))')))";
-    let bare = "SELECT * FROM (VALUES (1, TIMESTAMP '2014-01-15 12:00:00'), (1, TIMESTAMP '2014-01-15 12:00:01'))";
     let by = |left: &str, right: &str| {
         format!(
             "SELECT b.v FROM ({left}) AS a(k, t) ASOF JOIN {right} AS b MATCH_CONDITION (a.t > b.t) ON a.k = b.k ORDER BY a.t"
         )
     };
     assert_eq!(cells(&store, &by(utc, "local"), end()).await, ["", "7"]);
-    assert_eq!(cells(&store, &by(bare, "local"), end()).await, ["", "7"]);
+    assert_eq!(cells(&store, &by(utc, "(SELECT * FROM local)"), end()).await, ["", "7"]);
     // Each by its own clock, where both are of the catalog.
     let both = "SELECT b.v FROM berlin AS a ASOF JOIN local AS b MATCH_CONDITION (a.t > b.t) ON a.k = b.k ORDER BY a.t";
     assert_eq!(cells(&store, both, end()).await, ["", "7"]);
-    // In a subquery times are read as SQL reads them.
-    assert_eq!(cells(&store, &by(bare, "(SELECT * FROM local)"), end()).await, ["", "7"]);
-    assert_eq!(cells(&store, &by(utc, "(SELECT * FROM local)"), end()).await, ["7", "7"]);
+    // Times that nobody's clock is known of are no instants, until the query says whose they are.
+    let bare = "SELECT * FROM (VALUES (1, TIMESTAMP '2014-01-15 12:00:00'), (1, TIMESTAMP '2014-01-15 12:00:01'))";
+    let refused = store.sql(&by(bare, "local"), end()).await.unwrap_err();
+    assert!(
+        matches!(&refused, Error::ColumnType { column, needed, .. } if column == "t" && needed.contains("AT TIME ZONE")),
+        "{refused}"
+    );
+    let said = format!("SELECT k, t AT TIME ZONE 'America/New_York' AS t FROM ({bare}) AS bare(k, t)");
+    assert_eq!(cells(&store, &by(&said, "local"), end()).await, ["", "7"]);
 }
 
 #[tokio::test]
@@ -367,10 +372,12 @@ async fn epochs_are_compared_as_numbers_or_by_their_declared_unit() {
     };
     let numbers = "(1, 11000), (1, 11001), (1, 12001)";
     assert_eq!(cells(&store, &by(numbers, "epochs"), end()).await, ["", "7", "8"]);
-    assert_eq!(cells(&store, &by(numbers, "(SELECT * FROM epochs)"), end()).await, ["7", "8", "8"]);
-    let times = "(1, TIMESTAMP '1970-01-01 00:00:11.001'), (1, TIMESTAMP '1970-01-01 00:00:12.001')";
-    assert_eq!(cells(&store, &by(times, "epochs"), end()).await, ["7", "8"]);
-    let refused = store.sql(&by(times, "(SELECT * FROM epochs)"), end()).await.unwrap_err();
+    assert_eq!(cells(&store, &by(numbers, "(SELECT * FROM epochs)"), end()).await, ["", "7", "8"]);
+    let instant = |text: &str| format!("(1, from_iso8601_timestamp('1970-01-01T00:00:{text}Z'))");
+    let times = [instant("11.001"), instant("12.001")].join(", ");
+    assert_eq!(cells(&store, &by(&times, "epochs"), end()).await, ["7", "8"]);
+    assert_eq!(cells(&store, &by(&times, "(SELECT v, k, t FROM epochs)"), end()).await, ["7", "8"]);
+    let refused = store.sql(&by(&times, "(SELECT k, t + 0 AS t, v FROM epochs)"), end()).await.unwrap_err();
     assert!(matches!(&refused, Error::ColumnType { column, place, .. } if column == "t" && place == "table `b`"), "{refused}");
 }
 
@@ -388,18 +395,14 @@ async fn what_a_join_cannot_mean_is_refused_with_a_reason() {
         (join(&format!("MATCH_CONDITION (r.at = f.began) {key}")), "definition", ">, >=, < or <="),
         (join(&format!("MATCH_CONDITION (r.at > f.began AND r.id > 1) {key}")), "definition", ">, >=, < or <="),
         (join(&format!("MATCH_CONDITION (r.at > r.at) {key}")), "definition", "compare a column of the left side"),
-        (
-            join(&format!("MATCH_CONDITION (r.at - INTERVAL '1 day' > f.began) {key}")),
-            "definition",
-            "compare a column of the left side",
-        ),
+        (join(&format!("MATCH_CONDITION (r.at - INTERVAL '1 day' > f.began) {key}")), "definition", "a bound"),
         (join(&format!("MATCH_CONDITION (r.at > f.amount) {key}")), "type", "column `amount` of table `fares` is Float64"),
         (join(&format!("MATCH_CONDITION (r.zone > f.began) {key}")), "type", "column `zone` of table `r` is Int64"),
         (join("MATCH_CONDITION (r.at > f.began) ON r.zone = f.amount"), "type", "floats do not identify"),
         (join("MATCH_CONDITION (r.at > f.began) USING (zone)"), "column", "no column `zone`"),
         (join("MATCH_CONDITION (r.at > f.began) USING (began)"), "column", "no column `began`"),
-        (join("MATCH_CONDITION (r.at > f.nothing) ON r.zone = f.pickup_zone"), "query", "nothing"),
-        (join("MATCH_CONDITION (r.at > f.began) ON r.zone = f.nothing"), "query", "nothing"),
+        (join("MATCH_CONDITION (r.at > f.nothing) ON r.zone = f.pickup_zone"), "column", "nothing"),
+        (join("MATCH_CONDITION (r.at > f.began) ON r.zone = f.nothing"), "column", "nothing"),
         (join("ON r.zone = f.pickup_zone"), "query", "MATCH_CONDITION"),
         (
             "SELECT * FROM rides r ASOF JOIN LATERAL (SELECT * FROM fares) f MATCH_CONDITION (r.at > f.began)".into(),
@@ -527,8 +530,12 @@ async fn trailing_refuses_what_it_cannot_mean() {
     let cases = [
         (call("'rides', 'at'"), "definition", "write trailing("),
         (call("'rides', 'at', 'fares', 'zone = pickup_zone', '1 day'"), "definition", "each length needs its aggregates"),
-        (call("rides, 'at', fares, 'zone', '1 day', 'count(*)'"), "definition", "no name of a table"),
-        (call("'rides', 'at', 'fares', 3, '1 day', 'count(*)'"), "definition", "arguments are texts"),
+        (call("rides + 1, 'at', 'fares', 'zone', '1 day', 'count(*)'"), "definition", "no name of a table"),
+        (call("rides, at + 1, 'fares', 'zone', '1 day', 'count(*)'"), "definition", "its instant"),
+        (call("rides, 'at', fares + 1, 'zone', '1 day', 'count(*)'"), "definition", "no name of a table"),
+        (call("rides, at, fares, 'zone', '1 day', 'count(*)', cutoff => 'late'"), "definition", "cutoff => 'inclusive'"),
+        (call("rides, at, fares, 'zone', '1 day', 'count(*)', edge => 'inclusive'"), "definition", "cutoff => 'inclusive'"),
+        (call("'rides', 'at', 'fares', 3, '1 day', 'count(*)'"), "definition", "aggregates are texts"),
         (call("'nothing', 'at', 'fares', 'zone = pickup_zone', '1 day', 'count(*)'"), "table", "no table `nothing`"),
         (call("'rides', 'at', 'nothing', 'zone', '1 day', 'count(*)'"), "table", "no table `nothing`"),
         (call("'Rides!', 'at', 'fares', 'zone', '1 day', 'count(*)'"), "other", "Rides!"),
@@ -558,7 +565,7 @@ async fn trailing_refuses_what_it_cannot_mean() {
         (with("1 day", "last_k(amount, 0)"), "definition", "1 or more"),
         (with("1 day", "last_k(amount, amount)"), "definition", "how many"),
         (with("1 day", "quantile(amount, 1.5)"), "definition", "between 0 and 1"),
-        (with("1 day", "count(*) FILTER (WHERE nothing > 1)"), "query", "nothing"),
+        (with("1 day", "count(*) FILTER (WHERE nothing > 1)"), "column", "nothing"),
         (with("1 day", "count(*) AS zone"), "definition", "`zone`"),
         (with("1 day", "count(*), count(*)"), "definition", "`count`"),
         (with("1 day", "count(*) FILTER (WHERE began < now())"), "volatile", "now"),
@@ -630,7 +637,7 @@ fn random_rows_are_joined_as_a_search_through_all_of_them_finds() {
     proptest!(config, |((left, right, is_fine) in sides)| {
         // Facts in nanoseconds between instants in microseconds, or both in numbers of one kind.
         let (left_type, right_type, unit) = match is_fine {
-            true => ("Timestamp(Microsecond, None)", "Timestamp(Nanosecond, Some(\"UTC\"))", 1_000),
+            true => ("Timestamp(Microsecond, Some(\"UTC\"))", "Timestamp(Nanosecond, Some(\"UTC\"))", 1_000),
             false => ("Int64", "Int64", 1),
         };
         let right: Vec<Row> = right.into_iter().map(|(k, t)| (k, t.map(|t| if is_fine { t / 250 * 250 } else { t / 1_000 }))).collect();

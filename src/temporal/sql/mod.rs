@@ -25,18 +25,45 @@
 //! `USING` all rows of `b` are compared; with `USING`, `b.k` remains a column of its own. Of rows with one instant the
 //! tie-break columns decide, then the values of the columns that the query uses, the larger first: never the order of files.
 //!
-//! **What could be known.** When `b` is a table of the catalog itself (under any alias), `b.ts` is its declared event
-//! time and the comparison looks backward, then the table's whole declaration holds: its known-at column or delay is
-//! compared with `a.ts` as the event time is, corrections replace what they correct, tie-breaks decide. A fare that was not
-//! known at `a.ts` is not in the row, and `EXPLAIN` prints the rule. A subquery that selects the columns
-//! (`ASOF JOIN (SELECT ... FROM b) AS b`, an alias that renames columns, a common table expression), another column than the
-//! event time, or a look forward gets the plain meaning: only the times that are written there are compared. Looking forward is looking into the future of `a.ts`, although never
-//! beyond the as-of of the query: it makes labels, not features.
+//! **What could be known.** When the comparison looks backward and the rows of `b` are rows of a table of the catalog, then all
+//! that the table declares holds: its known-at column or delay is compared with `a.ts` as the event time is, corrections replace
+//! what they correct, tie-breaks decide. A fare that was not known at `a.ts` is not in the row, and `EXPLAIN` prints the rule.
+//! How the query writes `b` makes no difference:
+//!
+//! | `b` is | then |
+//! |---|---|
+//! | the table, under any alias | its declaration holds |
+//! | a subquery or common table expression of selected, renamed or computed columns, filters and `ORDER BY` | the same; columns that the declaration needs come along unseen |
+//! | the same with a filter about columns that a correction may change, where the table declares an identity | refused until it says `known_at` |
+//! | an aggregation, join, `UNION`, `DISTINCT`, `LIMIT`, window function, a table made by `ctas` | refused until it says `known_at` |
+//! | rows written in the query, `VALUES` | the times that are written are compared |
+//!
+//! `known_at` stands around the time of `b` and says when its rows could be known, where no declaration can:
+//!
+//! ```sql
+//! ... ASOF JOIN daily AS d MATCH_CONDITION (a.ts > known_at(d.day, d.computed_at))       -- at a column
+//! ... ASOF JOIN daily AS d MATCH_CONDITION (a.ts > known_at(d.day, INTERVAL '26 hours')) -- so long after d.day
+//! ... ASOF JOIN daily AS d MATCH_CONDITION (a.ts > known_at(d.day, d.day))               -- at once
+//! ```
+//!
+//! Another column than the event time may be compared; it takes the place of the event time, and the declared known-at holds
+//! all the same. Looking forward (`<`, `<=`) is looking into the future of `a.ts`, although never beyond the as-of of the query: it
+//! makes labels, not features, and asks about no known-at.
+//!
+//! **Max age.** A second comparison in the condition bounds how old the row of `b` may be; one that is exactly as old counts, and
+//! where the newest is older there are NULLs, as with [`Lookup::max_age`](super::Lookup::max_age):
+//!
+//! ```sql
+//! ... MATCH_CONDITION (a.ts > b.ts AND b.ts >= a.ts - INTERVAL '7 days')
+//! ... MATCH_CONDITION (a.ts < b.ts AND b.ts <= a.ts + INTERVAL '1 hour')   -- looking forward
+//! ```
 //!
 //! **Instants** are both timestamps or dates, of any unit and compared exactly, or both `BIGINT`, compared as numbers. (The
 //! unit that a catalog table declares for its epochs counts: two declared units are converted, and epochs of a declared unit
-//! can be compared with timestamps.) A time without a zone is read as UTC; but where `b` is a catalog table with a declared
-//! zone, it is read by that clock, as is a zone-less `a.ts` unless its own table declares another.
+//! can be compared with timestamps.) A time without a zone is read by the clock that its table declares, on both sides and
+//! through everything that passes it on: subqueries, joins, groups, `max(t)`, `t + INTERVAL '1 hour'`. One that comes from no such
+//! table is refused, never read as UTC: write `t AT TIME ZONE 'Asia/Tokyo' AS t` in a subquery. Only where both sides are of
+//! nobody's clock are they compared as they are written.
 //!
 //! Filters and inequalities do not belong into `ON`: they would be about the rows that may match, so they belong into a
 //! subquery, `ASOF JOIN (SELECT * FROM b WHERE ...) AS b`.
@@ -47,22 +74,26 @@
 //! # `trailing`: aggregates over windows
 //!
 //! ```sql
-//! trailing(spine, instant, facts, keys, length, aggregates [, length, aggregates ...])
+//! trailing(spine, instant, facts, keys, length, aggregates [, length, aggregates ...] [, cutoff => 'inclusive'])
 //! ```
 //!
-//! A table function whose arguments are all texts. It yields the rows of `spine`, in their order, and beside their columns
+//! A table function. It yields the rows of `spine`, in their order, and beside their columns
 //! one for each aggregate over the facts of the row's entity that were visible strictly before its instant and happened in
 //! `[instant - length, instant)`. It is [`Spine::window`](super::Spine::window) over tables of the catalog, with all that
 //! `facts` declares: known-at or delay, zone, identity, tie-breaks.
 //!
 //! | argument | is | example |
 //! |---|---|---|
-//! | `spine` | a table of the catalog | `'rides'` |
-//! | `instant` | its column of instants; zone-less ones are read by its declared zone | `'pickup_at'` |
-//! | `facts` | a table of the catalog | `'nyc_taxi'` |
-//! | `keys` | columns of both tables, or pairs *spine = facts* | `'zone = pickup_zone, vendor'` |
-//! | `length` | an interval of fixed length, or `'all'` for everything before | `'7 days'`, `'1 hour 30 minutes'` |
-//! | `aggregates` | as below, by commas | `'count(*) AS n, avg(fare) FILTER (WHERE tip > 0) AS m'` |
+//! | `spine` | a table, a common table expression, or a subquery | `rides`, `'sales.rides'`, `(SELECT zone, at FROM rides)` |
+//! | `instant` | its column of instants; zone-less ones are read by the zone of the table that they come from | `pickup_at`, `'pickup_at'` |
+//! | `facts` | a table of the catalog | `nyc_taxi`, `'nyc_taxi'` |
+//! | `keys` | a text: columns of both tables, or pairs *spine = facts* | `'zone = pickup_zone, vendor'` |
+//! | `length` | a text: an interval of fixed length, or `all` for everything before | `'7 days'`, `'1 hour 30 minutes'` |
+//! | `aggregates` | a text: as below, by commas | `'count(*) AS n, avg(fare) FILTER (WHERE tip > 0) AS m'` |
+//! | `cutoff` | `'inclusive'`: facts at the instant itself count too, the window is `[instant - length, instant]` | `cutoff => 'inclusive'` |
+//!
+//! An expression over the spine's columns, for the instant or a key, is a column of a subquery. A zone-less instant that comes from
+//! no table with a zone is refused, as in `ASOF JOIN`.
 //!
 //! Aggregates are `count(*)`, `count(x)`, `count(DISTINCT x)`, `sum(x)`, `avg(x)` or `mean(x)`, `var_samp(x)` or
 //! `variance(x)`, `stddev_samp(x)` or `stddev(x)`, `min(x)`, `max(x)`, `first_value(x)` or `first(x)`, `last_value(x)` or
@@ -145,6 +176,10 @@ use crate::{
 };
 
 mod asof_join;
+mod instants;
+mod length;
+mod match_condition;
+mod origin;
 mod trailing;
 
 /// The tables that a statement names in the arguments of `trailing`. The calls are gone from it afterwards: what is left
@@ -156,20 +191,24 @@ pub(crate) fn take_tables(statement: &mut Statement) -> Result<Vec<TableName>> {
 }
 
 /// Makes `trailing` known to a session, over these tables.
-pub(crate) fn register(session: &SessionContext, sources: Sources) {
-    session.register_udtf(trailing::NAME, Arc::new(trailing::Trailing::over(sources)));
+///
+/// # Errors
+/// [`Error::Query`] when the session plans no SQL.
+pub(crate) fn register(session: &SessionContext, sources: Sources) -> Result<()> {
+    let trailing = trailing::Trailing::over(sources, session.state());
+    Ok(session.register_relation_planner(Arc::new(trailing))?)
 }
 
 /// Plans one statement.
 pub(crate) async fn plan(session: &SessionContext, mut statement: Statement) -> Result<LogicalPlan> {
     let state = session.state();
-    visit(&mut statement, &mut trailing::LowerCase)?;
-    let mut marking = asof_join::Marking::default();
+    visit(&mut statement, &mut trailing::Plain)?;
+    let mut marking = match_condition::Marking::default();
     visit(&mut statement, &mut marking)?;
     if !marking.found {
         return Ok(state.statement_to_plan(statement).await?);
     }
-    session.register_udf(asof_join::marker());
+    session.register_udf(match_condition::marker());
     let plan = session.state().statement_to_plan(statement).await?;
     asof_join::resolve(plan)
 }

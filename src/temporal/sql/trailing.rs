@@ -1,37 +1,45 @@
-//! `trailing`: windows over a table of facts at each row of another table, as a table function.
-//! It refuses arguments that are no plain texts, and aggregates that `Aggregate` does not know.
+//! `trailing`: windows over a table of facts at each row of another table or query, where a table may stand.
+//! It refuses windows that are no plain texts, and aggregates that `Aggregate` does not know.
 
-use std::{mem, ops::ControlFlow, sync::Arc};
+use std::{mem, ops::ControlFlow};
 
-use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
 use chrono::TimeDelta;
 use datafusion::{
-    catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider, view::ViewTable},
     common::{Result as DfResult, TableReference},
     dataframe::DataFrame,
     datasource::provider_as_source,
     execution::SessionState,
-    logical_expr::{LogicalPlan, LogicalPlanBuilder},
-    prelude::Expr,
+    logical_expr::{
+        LogicalPlan, LogicalPlanBuilder,
+        planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning},
+    },
     sql::sqlparser::{
-        ast::{self, FunctionArg, FunctionArgExpr, SelectItem, TableFactor, VisitorMut},
+        ast::{self, FunctionArg, FunctionArgExpr, Ident, SelectItem, TableFactor, VisitorMut},
         dialect::GenericDialect,
         parser::{Parser, ParserError},
         tokenizer::Token,
     },
 };
 
-use super::super::{Aggregate, Facts, Spine, Window};
+use super::{
+    super::{Aggregate, Facts, Spine, Window},
+    instants::is_local,
+    length::length_us,
+    origin::reading,
+};
 use crate::{
     catalog::{FactTable, TimeColumn},
     error::{Error, Result},
     name::TableName,
     scan::Sources,
+    time::Cutoff,
 };
 
 pub(super) const NAME: &str = "trailing";
-const USAGE: &str = "write trailing('spine', 'instant', 'facts', 'keys', 'length', 'aggregates' [, 'length', 'aggregates' ...])";
-const DAY_US: i64 = 86_400_000_000;
+/// DataFusion's own table functions, which make rows of their arguments alone.
+const PLAIN: [&str; 2] = ["generate_series", "range"];
+const USAGE: &str = "write trailing(spine, instant, facts, 'keys', 'length', 'aggregates' [, 'length', 'aggregates' ...] \
+                     [, cutoff => 'inclusive'])";
 
 fn refused(reason: impl Into<String>) -> Error {
     Error::Definition { subject: format!("`{NAME}`"), reason: reason.into() }
@@ -46,27 +54,44 @@ fn call_in(factor: &mut TableFactor) -> Option<(&mut ast::ObjectName, Vec<Functi
     }
 }
 
-fn is_named(name: &ast::ObjectName) -> bool {
-    matches!(name.0.as_slice(), [ast::ObjectNamePart::Identifier(ident)] if super::name(ident) == NAME)
+fn is_named(name: &ast::ObjectName, wanted: &str) -> bool {
+    matches!(name.0.as_slice(), [ast::ObjectNamePart::Identifier(ident)] if super::name(ident) == wanted)
 }
 
-/// DataFusion knows table functions by their name as it is written.
-pub(super) struct LowerCase;
+/// Writes calls as the planner must find them: DataFusion knows its own functions by their name as it is written, and loads only
+/// tables that stand where a table may, so that a spine's name becomes a subquery.
+pub(super) struct Plain;
 
-impl VisitorMut for LowerCase {
+impl VisitorMut for Plain {
     type Break = Error;
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Error> {
-        if let Some((name, _)) = call_in(factor)
-            && is_named(name)
+        let (name, arguments) = match factor {
+            TableFactor::Table { name, args: Some(args), .. } => (name, &mut args.args),
+            TableFactor::Function { name, args, .. } => (name, args),
+            _ => return ControlFlow::Continue(()),
+        };
+        if let Some(plain) = PLAIN.into_iter().find(|plain| is_named(name, plain)) {
+            *name = ast::ObjectName::from(vec![Ident::new(plain)]);
+        }
+        if is_named(name, NAME)
+            && let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(spine))) = arguments.first_mut()
         {
-            *name = ast::ObjectName::from(vec![ast::Ident::new(NAME)]);
+            let all_of = |name: ast::ObjectName| {
+                let sql = format!("SELECT * FROM {name}");
+                parsed(&sql, "the spine", |parser| parser.parse_query())
+            };
+            match table_of(spine).and_then(|parts| parts.map(|parts| all_of(ast::ObjectName::from(parts))).transpose()) {
+                Ok(Some(query)) => *spine = ast::Expr::Subquery(query),
+                Ok(None) => {}
+                Err(error) => return ControlFlow::Break(error),
+            }
         }
         ControlFlow::Continue(())
     }
 }
 
-/// Collects the tables that calls name in their arguments, and puts a table in the place of each call.
+/// Collects the tables of facts that calls name, and puts what else a call reads in its place.
 #[derive(Default)]
 pub(super) struct TableNames {
     found: Vec<TableName>,
@@ -79,31 +104,31 @@ impl TableNames {
 
     fn take(&mut self, factor: &mut TableFactor) -> Result<()> {
         let Some((name, arguments)) = call_in(factor) else { return Ok(()) };
-        if !is_named(name) {
+        if PLAIN.into_iter().any(|plain| is_named(name, plain)) {
+            let expressions = arguments.into_iter().filter_map(|argument| match argument {
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(expression)) => Some(expression),
+                _ => None,
+            });
+            *factor = TableFactor::UNNEST {
+                alias: None,
+                array_exprs: expressions.collect(),
+                with_offset: false,
+                with_offset_alias: None,
+                with_ordinality: false,
+            };
+            return Ok(());
+        }
+        if !is_named(name, NAME) {
             return Err(Error::Definition {
                 subject: "the query".into(),
-                reason: format!("there is no table function `{name}`; there is `{NAME}`"),
+                reason: format!("there is no table function `{name}`; there are `{NAME}`, `generate_series` and `range`"),
             });
         }
-        let table = |position: usize| match arguments.get(position) {
-            Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(ast::Expr::Value(value)))) => match &value.value {
-                ast::Value::SingleQuotedString(text) => text.parse::<TableName>(),
-                other => Err(refused(format!("{other} is no name of a table; {USAGE}"))),
-            },
-            Some(other) => Err(refused(format!("{other} is no name of a table; {USAGE}"))),
-            None => Err(refused(USAGE)),
-        };
-        let (spine, facts) = (table(0)?, table(2)?);
-        let parts = [spine.database(), spine.table()].map(|part| ast::Ident::with_quote('"', part));
-        *name = ast::ObjectName::from(parts.to_vec());
-        for name in [spine, facts] {
-            if !self.found.contains(&name) {
-                self.found.push(name);
-            }
+        let Call { spine, facts, .. } = Call::of(arguments)?;
+        if !self.found.contains(&facts) {
+            self.found.push(facts);
         }
-        if let TableFactor::Table { args, .. } = factor {
-            *args = None;
-        }
+        *factor = spine;
         Ok(())
     }
 }
@@ -112,79 +137,212 @@ impl VisitorMut for TableNames {
     type Break = Error;
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Error> {
-        match self.take(factor) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => ControlFlow::Break(error),
+        // What a call reads may be a call itself.
+        loop {
+            let is_call = call_in(factor).is_some();
+            match self.take(factor) {
+                Ok(()) if is_call => {}
+                Ok(()) => return ControlFlow::Continue(()),
+                Err(error) => return ControlFlow::Break(error),
+            }
         }
     }
 }
 
-/// The function, over the tables that a query may name.
+/// The arguments of a call.
+struct Call {
+    spine: TableFactor,
+    at: String,
+    facts: TableName,
+    keys: String,
+    /// Lengths and aggregates.
+    windows: Vec<(String, String)>,
+    cutoff: Cutoff,
+}
+
+impl Call {
+    fn of(arguments: Vec<FunctionArg>) -> Result<Self> {
+        let (mut unnamed, mut cutoff) = (Vec::new(), Cutoff::Exclusive);
+        for argument in arguments {
+            match argument {
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(expression)) => unnamed.push(expression),
+                FunctionArg::Named { name, arg: FunctionArgExpr::Expr(value), .. } => {
+                    cutoff = cutoff_of(&name.to_string(), &value)?
+                }
+                FunctionArg::ExprNamed { name, arg: FunctionArgExpr::Expr(value), .. } => {
+                    cutoff = cutoff_of(&name.to_string(), &value)?;
+                }
+                other => return Err(refused(format!("it cannot take `{other}`; {USAGE}"))),
+            }
+        }
+        let mut unnamed = unnamed.into_iter();
+        let (Some(spine), Some(at), Some(facts), Some(keys)) = (unnamed.next(), unnamed.next(), unnamed.next(), unnamed.next())
+        else {
+            return Err(refused(USAGE));
+        };
+        let text = |expression: ast::Expr| match expression {
+            ast::Expr::Value(value) => value.value.into_string(),
+            _ => None,
+        };
+        let rest: Option<Vec<String>> = unnamed.map(text).collect();
+        let (Some(rest), Some(keys)) = (rest, text(keys)) else {
+            return Err(refused(format!("its keys, lengths and aggregates are texts; {USAGE}")));
+        };
+        if rest.is_empty() || rest.len() % 2 != 0 {
+            return Err(refused(format!("each length needs its aggregates; {USAGE}")));
+        }
+        Ok(Self {
+            spine: spine_of(spine)?,
+            at: match at {
+                ast::Expr::Identifier(ident) => super::name(&ident),
+                other => {
+                    let at = text(other).ok_or_else(|| refused(format!("its instant is no column of the spine; {USAGE}")))?;
+                    parsed(&at, "the instant", |parser| parser.parse_identifier()).map(|ident| super::name(&ident))?
+                }
+            },
+            facts: match table_of(&facts)? {
+                Some(parts) => parts.iter().map(super::name).collect::<Vec<_>>().join(".").parse()?,
+                None => return Err(refused(format!("`{facts}` is no name of a table; {USAGE}"))),
+            },
+            keys,
+            windows: rest.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect(),
+            cutoff,
+        })
+    }
+}
+
+fn cutoff_of(name: &str, value: &ast::Expr) -> Result<Cutoff> {
+    let value = match value {
+        ast::Expr::Value(value) => value.value.clone().into_string(),
+        _ => None,
+    };
+    match (name.to_ascii_lowercase().as_str(), value.as_deref()) {
+        ("cutoff", Some("inclusive")) => Ok(Cutoff::Inclusive),
+        ("cutoff", Some("exclusive")) => Ok(Cutoff::Exclusive),
+        _ => Err(refused(format!("it has one argument by name, cutoff => 'inclusive' or cutoff => 'exclusive'; {USAGE}"))),
+    }
+}
+
+/// The parts of a table's name, as an identifier or as a text.
+fn table_of(argument: &ast::Expr) -> Result<Option<Vec<Ident>>> {
+    Ok(match argument {
+        ast::Expr::Identifier(ident) => Some(vec![ident.clone()]),
+        ast::Expr::CompoundIdentifier(parts) => Some(parts.clone()),
+        ast::Expr::Value(value) => match &value.value {
+            ast::Value::SingleQuotedString(text) => {
+                let name: TableName = text.parse()?;
+                let table = Ident::with_quote('"', name.table());
+                // A name without a database may be that of a common table expression.
+                Some(if text.contains('.') { vec![Ident::with_quote('"', name.database()), table] } else { vec![table] })
+            }
+            _ => None,
+        },
+        _ => None,
+    })
+}
+
+/// The rows that are asked about: a table, a common table expression or a subquery.
+fn spine_of(argument: ast::Expr) -> Result<TableFactor> {
+    if let ast::Expr::Subquery(subquery) = argument {
+        return Ok(TableFactor::Derived { lateral: false, subquery, alias: None, sample: None });
+    }
+    let Some(parts) = table_of(&argument)? else {
+        return Err(refused(format!("`{argument}` is no name of a table and no subquery, `(SELECT ...)`; {USAGE}")));
+    };
+    Ok(TableFactor::Table {
+        name: ast::ObjectName::from(parts),
+        alias: None,
+        args: None,
+        with_hints: Vec::new(),
+        version: None,
+        with_ordinality: false,
+        partitions: Vec::new(),
+        json_path: None,
+        sample: None,
+        index_hints: Vec::new(),
+    })
+}
+
+/// Plans calls over the tables that a query may name.
 #[derive(Debug)]
 pub(super) struct Trailing {
     sources: Sources,
+    state: SessionState,
 }
 
-impl TableFunctionImpl for Trailing {
-    fn call_with_args(&self, args: TableFunctionArgs<'_, '_>) -> DfResult<Arc<dyn TableProvider>> {
-        let Some(state) = args.session().as_any().downcast_ref::<SessionState>() else {
-            return Err(refused("it was called outside of a store's session").into());
+impl RelationPlanner for Trailing {
+    fn plan_relation(&self, mut relation: TableFactor, context: &mut dyn RelationPlannerContext) -> DfResult<RelationPlanning> {
+        let call = match call_in(&mut relation) {
+            Some((name, arguments)) if is_named(name, NAME) => Call::of(arguments)?,
+            _ => return Ok(RelationPlanning::Original(Box::new(relation))),
         };
-        Ok(Arc::new(ViewTable::new(self.plan(state, args.exprs())?, None)))
+        let spine = context.plan(call.spine.clone())?;
+        let plan = self.plan(spine, call)?;
+        let plan = LogicalPlanBuilder::from(plan).alias(NAME)?.build()?;
+        let alias = match relation {
+            TableFactor::Table { alias, .. } | TableFactor::Function { alias, .. } => alias,
+            _ => None,
+        };
+        Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
     }
 }
 
 impl Trailing {
-    pub(super) fn over(sources: Sources) -> Self {
-        Self { sources }
+    pub(super) fn over(sources: Sources, state: SessionState) -> Self {
+        Self { sources, state }
     }
 
-    fn plan(&self, state: &SessionState, arguments: &[Expr]) -> Result<LogicalPlan> {
-        let text = |argument: &Expr| match argument {
-            Expr::Literal(value, _) => value.try_as_str().flatten().map(str::to_owned),
-            _ => None,
+    fn plan(&self, rows: LogicalPlan, call: Call) -> Result<LogicalPlan> {
+        let Call { at, facts, keys, windows, cutoff, .. } = call;
+        let place = "the spine of `trailing`";
+        let schema = rows.schema();
+        let Ok((qualifier, field)) = schema.qualified_field_with_unqualified_name(&at) else {
+            return Err(Error::unknown_column(place, &at, schema.as_arrow()));
         };
-        let texts: Option<Vec<String>> = arguments.iter().map(text).collect();
-        let texts = texts.ok_or_else(|| refused(format!("its arguments are texts; {USAGE}")))?;
-        let [spine, at, facts, keys, windows @ ..] = texts.as_slice() else { return Err(refused(USAGE)) };
-        if windows.is_empty() || windows.len() % 2 != 0 {
-            return Err(refused(format!("each length needs its aggregates; {USAGE}")));
+        // The table that these instants come from has declared how they are read.
+        let known = schema.index_of_column_by_name(qualifier, &at).and_then(|position| reading(&rows, position));
+        let zone = known.and_then(|known| known.zone);
+        if is_local(field.data_type()) && zone.is_none() {
+            return Err(Error::ColumnType {
+                place: place.into(),
+                column: at.clone(),
+                found: field.data_type().to_string(),
+                needed: format!(
+                    "its times carry no zone, and no table of the catalog says whose clock wrote them: say it in a subquery, as in \
+                     `{at} AT TIME ZONE 'Europe/Berlin' AS {at}`"
+                ),
+            });
         }
-        let at = parsed(at, "the instant", |parser| parser.parse_identifier()).map(|ident| super::name(&ident))?;
-
-        let (rows, declared) = self.table(state, spine)?;
-        // The spine's table may have declared how these instants are read.
-        let known = declared.time_columns().find(|column| column.name() == at).cloned();
-        let mut spine = Spine::new(rows, known.unwrap_or_else(|| TimeColumn::from(at.as_str())));
-        if let Some(zone) = declared.zone {
+        let unit = known.and_then(|known| known.unit);
+        let mut spine = Spine::new(DataFrame::new(self.state.clone(), rows), TimeColumn { name: at, unit });
+        if let Some(zone) = zone {
             spine = spine.zone(zone);
         }
 
-        let (rows, declared) = self.table(state, facts)?;
-        let mut window = Window::of(Facts::new(facts, rows, declared));
-        for (of_spine, of_facts) in key_pairs(keys)? {
+        let (rows, declared) = self.table(&facts)?;
+        let mut window = Window::of(Facts::new(&facts.to_string(), rows, declared)).cutoff(cutoff);
+        for (of_spine, of_facts) in key_pairs(&keys)? {
             window = window.on_columns(of_spine, of_facts);
         }
-        for pair in windows.chunks_exact(2) {
-            let aggregates = aggregates(&pair[1])?;
-            window = match pair[0].trim().eq_ignore_ascii_case("all") {
+        for (span, text) in windows {
+            let aggregates = aggregates(&text)?;
+            window = match span.trim().eq_ignore_ascii_case("all") {
                 true => window.all_before(aggregates),
-                false => window.trailing(length(&pair[0])?, aggregates),
+                false => window.trailing(length(&span)?, aggregates),
             };
         }
         Ok(spine.window([window])?.into_rows().into_unoptimized_plan())
     }
 
-    fn table(&self, state: &SessionState, name: &str) -> Result<(DataFrame, FactTable)> {
-        let wanted: TableName = name.parse()?;
-        let Some((_, table)) = self.sources.iter().find(|(known, _)| *known == wanted) else {
+    fn table(&self, wanted: &TableName) -> Result<(DataFrame, FactTable)> {
+        let Some((_, table)) = self.sources.iter().find(|(known, _)| known == wanted) else {
             let known = self.sources.iter().map(|(known, _)| known.to_string()).collect();
-            return Err(Error::UnknownTable { table: name.into(), known });
+            return Err(Error::UnknownTable { table: wanted.to_string(), known });
         };
         let declared = table.declared().clone();
-        let source = provider_as_source(Arc::new(table.clone()));
+        let source = provider_as_source(std::sync::Arc::new(table.clone()));
         let plan = LogicalPlanBuilder::scan(TableReference::bare(wanted.table()), source, None)?.build()?;
-        Ok((DataFrame::new(state.clone(), plan), declared))
+        Ok((DataFrame::new(self.state.clone(), plan), declared))
     }
 }
 
@@ -216,17 +374,8 @@ fn key_pairs(text: &str) -> Result<Vec<(String, String)>> {
 
 /// The length of a window: an interval that is the same on every day of the calendar.
 fn length(text: &str) -> Result<TimeDelta> {
-    let unfit = |reason: String| refused(format!("the length `{text}` {reason}; write it as `7 days` or `90 minutes`, or `all`"));
-    let interval = parse_interval_month_day_nano(text).map_err(|e| unfit(format!("cannot be read: {e}")))?;
-    if interval.months != 0 {
-        return Err(unfit("counts months, which are of different lengths".into()));
-    }
-    if interval.nanoseconds % 1_000 != 0 {
-        return Err(unfit("is finer than a microsecond".into()));
-    }
-    let days_us = i64::from(interval.days).checked_mul(DAY_US);
-    let whole_us = days_us.and_then(|us| us.checked_add(interval.nanoseconds / 1_000));
-    whole_us.map(TimeDelta::microseconds).ok_or_else(|| unfit("is too long".into()))
+    let found = length_us(text).map(TimeDelta::microseconds);
+    found.map_err(|reason| refused(format!("the length `{text}` {reason}; write it as `7 days` or `90 minutes`, or `all`")))
 }
 
 fn aggregates(text: &str) -> Result<Vec<Aggregate>> {

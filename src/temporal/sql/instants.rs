@@ -1,0 +1,231 @@
+//! The instants of both sides of an `ASOF JOIN`: how they are read, and when a fact could be known.
+//! It guesses neither a zone nor a known-at: what cannot be followed to a declaration has to be written.
+
+use arrow::datatypes::DataType;
+use datafusion::{
+    common::Column,
+    logical_expr::{Join, LogicalPlan},
+};
+
+use super::{
+    super::node::{Direction, SpineTime},
+    asof_join::refused,
+    origin::{NoFacts, Reading, Rows, reading},
+};
+use crate::{
+    catalog::{FactTable, KnownAt, TimeColumn},
+    error::{Error, Result},
+    time::{TimeUnit, Zone},
+};
+
+/// When the query says that facts could be known.
+pub(super) enum KnownWhen {
+    /// At this column of the right side.
+    At(usize),
+    AfterMicros(i64),
+}
+
+/// The time of the right side.
+pub(super) struct Fact<'a> {
+    pub(super) place: &'a str,
+    /// The column in the right side.
+    pub(super) position: usize,
+    /// What the operator knows the columns by.
+    pub(super) names: &'a [String],
+    pub(super) traced: &'a std::result::Result<Rows, NoFacts>,
+    pub(super) known: Option<KnownWhen>,
+}
+
+/// What is compared.
+pub(super) struct Instants<'a> {
+    pub(super) join: &'a Join,
+    pub(super) at: Column,
+    pub(super) fact: Fact<'a>,
+    pub(super) direction: Direction,
+}
+
+/// A column of times of one side.
+struct Time<'a> {
+    place: &'a str,
+    name: String,
+    data_type: DataType,
+    reading: Option<Reading>,
+}
+
+impl<'a> Time<'a> {
+    fn of(plan: &LogicalPlan, place: &'a str, position: usize) -> Result<Self> {
+        let field = plan.schema().field(position);
+        let found =
+            Self { place, name: field.name().clone(), data_type: field.data_type().clone(), reading: reading(plan, position) };
+        match found.data_type {
+            DataType::Timestamp(..) | DataType::Date32 | DataType::Int64 => Ok(found),
+            _ => Err(found.unfit("an ASOF JOIN compares timestamps, dates or BIGINTs; cast the column in a subquery".to_owned())),
+        }
+    }
+
+    fn unfit(&self, needed: String) -> Error {
+        Error::ColumnType { place: self.place.into(), column: self.name.clone(), found: self.data_type.to_string(), needed }
+    }
+
+    fn is_number(&self) -> bool {
+        self.data_type == DataType::Int64
+    }
+
+    /// Does it need a zone to be an instant?
+    fn is_local(&self) -> bool {
+        is_local(&self.data_type)
+    }
+
+    fn zone(&self) -> Option<Zone> {
+        self.reading.and_then(|reading| reading.zone)
+    }
+
+    fn unit(&self) -> Option<TimeUnit> {
+        self.reading.and_then(|reading| reading.unit).filter(|_| self.is_number())
+    }
+
+    /// The zone of local times; a time that needs none has whatever is given.
+    fn settled(&self, otherwise: Zone) -> Result<Zone> {
+        match (self.is_local(), self.zone()) {
+            (false, _) => Ok(otherwise),
+            (true, Some(zone)) => Ok(zone),
+            (true, None) => Err(self.unfit(format!(
+                "its times carry no zone, no table of the catalog says whose clock wrote them, and they are compared with times that \
+                 have one: say it in a subquery, as in `{name} AT TIME ZONE 'Europe/Berlin' AS {name}`",
+                name = self.name
+            ))),
+        }
+    }
+}
+
+pub(super) fn is_local(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Timestamp(_, None) | DataType::Date32)
+}
+
+impl Instants<'_> {
+    /// How the left side is read, and the declaration of the right one under the operator's names.
+    pub(super) fn read(self) -> Result<(SpineTime, FactTable)> {
+        let Self { join, at, fact, direction } = self;
+        let left_place = match &at.relation {
+            Some(relation) => format!("table `{}`", relation.table()),
+            None => "the left side of the ASOF JOIN".into(),
+        };
+        let at_position = join.left.schema().index_of_column(&at)?;
+        let left = Time::of(&join.left, &left_place, at_position)?;
+        let right = Time::of(&join.right, fact.place, fact.position)?;
+        let (left_unit, right_unit) = units(&left, &right)?;
+        // Two clocks that nobody declared are one: what is written is compared as it is written.
+        let both_bare = left.is_local() && right.is_local() && left.zone().is_none() && right.zone().is_none();
+        let (left_zone, right_zone) = match both_bare {
+            true => (Zone::UTC, Zone::UTC),
+            false => (left.settled(Zone::UTC)?, right.settled(Zone::UTC)?),
+        };
+        let at = SpineTime { column: at, unit: left_unit, zone: Some(left_zone) };
+        let event = TimeColumn { name: fact.names[fact.position].clone(), unit: right_unit };
+        if direction == Direction::Forward {
+            return Ok((at, FactTable::new(event, KnownAt::DelayMicros(0)).zone(right_zone)));
+        }
+        let declared = match fact.traced {
+            Ok(rows) => of_table(rows, &fact, event, right_zone)?,
+            Err(no_facts) => written(no_facts, &fact, event, &right, right_zone, join)?,
+        };
+        Ok((at, declared))
+    }
+}
+
+/// The units of numbers: numbers of no declared unit are of the other's, or both of any one.
+fn units(left: &Time<'_>, right: &Time<'_>) -> Result<(Option<TimeUnit>, Option<TimeUnit>)> {
+    if left.is_number() && right.is_number() {
+        let unit = left.unit().or(right.unit()).unwrap_or(TimeUnit::Microsecond);
+        return Ok((Some(left.unit().unwrap_or(unit)), Some(right.unit().unwrap_or(unit))));
+    }
+    for (number, other) in [(left, right), (right, left)] {
+        if number.is_number() && number.unit().is_none() {
+            let other = &other.data_type;
+            return Err(number.unfit(format!("it is compared with {other}, and its unit is not known; cast one of them")));
+        }
+    }
+    Ok((left.unit(), right.unit()))
+}
+
+/// All that the table declares of when a fact could be known, so that a query cannot forget it.
+fn of_table(rows: &Rows, fact: &Fact<'_>, event: TimeColumn, zone: Zone) -> Result<FactTable> {
+    let renamed = |name: &str| match rows.position_of(name).and_then(|at| fact.names.get(at)) {
+        Some(renamed) => renamed.clone(),
+        None => name.to_owned(),
+    };
+    let (place, event_column) = (fact.place, rows.declared.event_column());
+    let mut declared = rows.declared_as(renamed);
+    let is_event_time = rows.name_of(fact.position) == Some(event_column);
+    // Another column takes the place of the event time; when the fact could be known stays what it is.
+    declared.known_at = match (&declared.known_at, &fact.known) {
+        (known_at, None) if is_event_time => known_at.clone(),
+        (KnownAt::Column(column), None) => KnownAt::Column(column.clone()),
+        (KnownAt::DelayMicros(0), None) => KnownAt::Column(declared.event_time.clone()),
+        (KnownAt::DelayMicros(delay), Some(said)) if *delay > 0 && !is_event_time => match said {
+            KnownWhen::AfterMicros(delay) => KnownAt::DelayMicros(*delay),
+            KnownWhen::At(column) => KnownAt::Column(TimeColumn::from(fact.names[*column].as_str())),
+        },
+        (KnownAt::DelayMicros(_), None) => {
+            return Err(refused(format!(
+                "it compares `{time}` of {place}, whose facts are known a while after their `{event_column}`; compare with that, or say \
+                 when they could be known: `known_at({time}, k)` with a column k, or `known_at({time}, INTERVAL '1 hour')`",
+                time = event.name,
+            )));
+        }
+        (_, Some(_)) => {
+            return Err(refused(format!(
+                "it says `known_at` of {place}, whose table declares when its facts could be known, which holds; leave `known_at` out"
+            )));
+        }
+    };
+    declared.event_time = event;
+    declared.zone = declared.zone.or(Some(zone));
+    Ok(declared)
+}
+
+/// What the query says of rows that are made of others, or written in it.
+fn written(
+    no_facts: &NoFacts,
+    fact: &Fact<'_>,
+    event: TimeColumn,
+    right: &Time<'_>,
+    right_zone: Zone,
+    join: &Join,
+) -> Result<FactTable> {
+    let place = fact.place;
+    let (known_at, zone) = match (&fact.known, no_facts) {
+        (None, NoFacts::Written) => (KnownAt::DelayMicros(0), right_zone),
+        (None, NoFacts::Made(how)) => {
+            let time = &right.name;
+            return Err(refused(format!(
+                "{place} is made of others: {how}. So nothing says when its rows could be known; say it in the MATCH_CONDITION: \
+                 `known_at({time}, k)` with its column k of that instant, `known_at({time}, INTERVAL '1 hour')` for so long after \
+                 `{time}`, `known_at({time}, {time})` for at once"
+            )));
+        }
+        (Some(KnownWhen::AfterMicros(delay)), _) => (KnownAt::DelayMicros(*delay), right_zone),
+        (Some(KnownWhen::At(column)), _) => {
+            let known = Time::of(&join.right, place, *column)?;
+            let name = fact.names[*column].clone();
+            if known.is_number() {
+                let unit = if *column == fact.position { event.unit } else { known.unit().or(event.unit) };
+                (KnownAt::Column(TimeColumn { name, unit }), right_zone)
+            } else {
+                // One declaration has one zone for all that carry none.
+                let zone = match (known.is_local() && known.zone().is_none() && right.is_local(), right.zone()) {
+                    (true, None) => right_zone,
+                    _ => known.settled(right_zone)?,
+                };
+                if right.is_local() && zone != right_zone {
+                    return Err(known.unfit(format!(
+                        "its times are those of {zone}, and those of `{}` of {right_zone}; bring both to one clock with AT TIME ZONE",
+                        right.name
+                    )));
+                }
+                (KnownAt::Column(TimeColumn { name, unit: None }), zone)
+            }
+        }
+    };
+    Ok(FactTable::new(event, known_at).zone(zone))
+}
