@@ -1,5 +1,10 @@
 //! The operators as physical plans, as DataFusion sees them: children, order, distribution, metrics.
 //! What happens when one is executed is the business of `run`.
+//!
+//! What is declared here is what the optimizer may rely on, and every rule takes it at its word. The result has one
+//! partition: the spine's partitions one after the other. So what holds within a partition of the spine, an order or a column
+//! that is the same in all rows, holds in the result only if the spine has no more than one; and it is looked up in the spine
+//! as it is now, since the optimizer exchanges it.
 
 use std::{fmt, sync::Arc};
 
@@ -9,8 +14,8 @@ use datafusion::{
     execution::{SendableRecordBatchStream, TaskContext},
     physical_expr::{Distribution, EquivalenceProperties, LexOrdering, OrderingRequirements, PhysicalExpr},
     physical_plan::{
-        ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
-        ReplaceChildrenOptions,
+        ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning,
+        PlanProperties, ReplaceChildrenOptions,
         execution_plan::{Boundedness, EmissionType},
         metrics::{ExecutionPlanMetricsSet, MetricBuilder, MetricsSet},
         stream::RecordBatchStreamAdapter,
@@ -31,7 +36,7 @@ pub(crate) struct AsOfExec<Q> {
     at_position: usize,
     facts: Vec<Arc<dyn ExecutionPlan>>,
     sides: Vec<Arc<PlannedSide<Q>>>,
-    /// The order in which the spine was asked for; it is the result's.
+    /// The order in which the spine was asked for: it stays, whether or not anything above needs it.
     order: Option<LexOrdering>,
     shown: String,
     schema: SchemaRef,
@@ -48,16 +53,38 @@ impl<Q: Ask> AsOfExec<Q> {
         order: Option<LexOrdering>,
         schema: SchemaRef,
         shown: String,
-    ) -> Self {
-        let mut equivalences = EquivalenceProperties::new(schema.clone());
-        if let Some(order) = &order {
-            equivalences.add_ordering(order.clone());
-        }
-        let properties =
-            PlanProperties::new(equivalences, Partitioning::UnknownPartitioning(1), EmissionType::Final, Boundedness::Bounded);
+    ) -> DfResult<Self> {
+        // The last fact may change any answer.
+        let boundedness = match std::iter::once(&spine).chain(&facts).any(|child| child.boundedness().is_unbounded()) {
+            true => Boundedness::Unbounded { requires_infinite_memory: true },
+            false => Boundedness::Bounded,
+        };
+        let one_partition = Partitioning::UnknownPartitioning(1);
+        let properties = PlanProperties::new(equivalences(&spine, &schema)?, one_partition, EmissionType::Final, boundedness);
         let metrics = ExecutionPlanMetricsSet::new();
-        Self { spine, at_position, facts, sides, order, shown, schema, properties: Arc::new(properties), metrics }
+        Ok(Self { spine, at_position, facts, sides, order, shown, schema, properties: Arc::new(properties), metrics })
     }
+
+    fn is_in_one_partition(&self) -> bool {
+        is_in_one_partition(&self.spine)
+    }
+}
+
+fn is_in_one_partition(spine: &Arc<dyn ExecutionPlan>) -> bool {
+    spine.output_partitioning().partition_count() <= 1
+}
+
+/// What is known of the spine's columns, which are the first ones of the result.
+fn equivalences(spine: &Arc<dyn ExecutionPlan>, schema: &SchemaRef) -> DfResult<EquivalenceProperties> {
+    let mut of_spine = spine.equivalence_properties().clone();
+    if !is_in_one_partition(spine) {
+        of_spine.clear_orderings();
+        of_spine.clear_per_partition_constants();
+    }
+    let mut result = EquivalenceProperties::new(schema.clone());
+    result.add_equivalence_group(of_spine.eq_group().clone())?;
+    result.add_orderings(of_spine.oeq_class().clone());
+    Ok(result)
 }
 
 impl<Q: Ask> fmt::Debug for AsOfExec<Q> {
@@ -107,7 +134,7 @@ impl<Q: Ask> ExecutionPlan for AsOfExec<Q> {
             self.order.clone(),
             self.schema.clone(),
             self.shown.clone(),
-        )))
+        )?))
     }
 
     /// A sorted spine stays sorted: the rows come out in its order.
@@ -121,8 +148,16 @@ impl<Q: Ask> ExecutionPlan for AsOfExec<Q> {
         std::iter::once(spine).chain(self.facts.iter().map(|_| Distribution::UnspecifiedDistribution)).collect()
     }
 
+    /// The rows of one partition come out in their order. Where an order was asked for there is none to pass on: another one
+    /// must not be put in its place below, and what asks for it above gets it by a sort of its own.
     fn maintains_input_order(&self) -> Vec<bool> {
-        std::iter::once(true).chain(self.facts.iter().map(|_| false)).collect()
+        let spine = self.order.is_none() && self.is_in_one_partition();
+        std::iter::once(spine).chain(self.facts.iter().map(|_| false)).collect()
+    }
+
+    /// Dealing out the spine's batches would shuffle its rows; facts may come in any order.
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        std::iter::once(false).chain(self.facts.iter().map(|_| true)).collect()
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> DfResult<Arc<dyn ExecutionPlan>> {

@@ -170,7 +170,23 @@ pub(crate) fn spine_field<'a>(schema: &'a DFSchema, column: &Column) -> Result<&
     schema.field_from_column(column).map_err(|_| Error::unknown_column("the spine", &column.name, schema.as_arrow()))
 }
 
+/// A filter above the operator is about its rows, and a fact must not be able to vanish by it. One that names no column is
+/// pushed into every input; above the spine it means the same, and from the facts it is taken away again.
+fn without_filter_from_above(facts: LogicalPlan, before: &LogicalPlan) -> LogicalPlan {
+    match facts {
+        LogicalPlan::Filter(filter) if filter.input.as_ref() == before => Arc::unwrap_or_clone(filter.input),
+        other => other,
+    }
+}
+
 impl<Q> Side<Q> {
+    /// The columns of the facts that are read whatever is asked of them.
+    fn needed(&self) -> impl Iterator<Item = &str> {
+        let times = self.declared.time_columns().map(TimeColumn::name);
+        let decide = self.declared.tie_break.iter().chain(&self.declared.identity).map(String::as_str);
+        self.on.iter().map(|(_, right)| right.as_str()).chain(times).chain(decide)
+    }
+
     /// The types in which keys are compared.
     pub(crate) fn key_types(&self, spine: &DFSchema, facts: &DFSchema) -> Result<Vec<DataType>> {
         let types = self.on.iter().map(|(left, right)| {
@@ -350,7 +366,8 @@ impl<Q: Ask> UserDefinedLogicalNodeCore for AsOfNode<Q> {
     fn with_exprs_and_inputs(&self, _: Vec<Expr>, inputs: Vec<LogicalPlan>) -> DfResult<Self> {
         let mut inputs = inputs.into_iter();
         let spine = inputs.next().unwrap_or_else(|| self.spine.clone());
-        let sides = inputs.zip(&self.sides).map(|(facts, (_, side))| {
+        let sides = inputs.zip(&self.sides).map(|(facts, (before, side))| {
+            let facts = without_filter_from_above(facts, before);
             let ask = side.ask.pruned(facts.schema().as_arrow());
             (facts, Side { ask, ..side.clone() })
         });
@@ -378,9 +395,7 @@ impl<Q: Ask> UserDefinedLogicalNodeCore for AsOfNode<Q> {
                 needed.push((0..schema.fields().len()).collect());
                 continue;
             }
-            let declared = side.declared.tie_break.iter().map(String::as_str);
-            let times = side.declared.time_columns().map(TimeColumn::name);
-            let mut names: Vec<&str> = side.on.iter().map(|(_, right)| right.as_str()).chain(declared).chain(times).collect();
+            let mut names: Vec<&str> = side.needed().collect();
             let wanted = |output: usize| side.ask.is_one_piece() || output_columns.contains(&output);
             names.extend(outputs.zip(&inputs).filter(|(output, _)| wanted(*output)).filter_map(|(_, input)| *input));
             let mut positions = names.iter().map(|name| schema.index_of(name).ok()).collect::<Option<Vec<_>>>()?;

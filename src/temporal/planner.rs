@@ -7,12 +7,17 @@ use arrow::datatypes::Schema;
 use async_trait::async_trait;
 use datafusion::{
     catalog::Session,
-    common::{DFSchema, Result as DfResult},
+    common::{
+        DFSchema, Result as DfResult,
+        config::ConfigOptions,
+        tree_node::{Transformed, TreeNode, TreeNodeRecursion},
+    },
+    datasource::{physical_plan::FileScanConfig, source::DataSourceExec},
     execution::{SessionState, SessionStateBuilder, context::QueryPlanner},
     logical_expr::{
         LogicalPlan, UserDefinedLogicalNode, UserDefinedLogicalNodeCore, physical_planning_context::PhysicalPlanningContext,
     },
-    physical_plan::{ExecutionPlan, ExecutionPlanProperties},
+    physical_plan::{ExecutionPlan, ExecutionPlanProperties, filter::FilterExec, projection::ProjectionExec},
     physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner},
 };
 
@@ -28,8 +33,11 @@ use crate::{
 
 /// The same session state, able to plan the operators.
 ///
-/// Rows keep their order: the spine's is the result's. So round-robin repartitioning, which shuffles batches, is off, and so
-/// is the way in which tasks that are done take over the files of others.
+/// Rows keep their order: the spine's is the result's. So what shuffles rows is off, wherever it may be below the spine:
+/// round-robin repartitioning, which deals batches out; the repartitioning of scans, which sorts batches of tables in memory by
+/// size (what may be shared out, [`shared_out`] does); and the way in which tasks that are done take over the files of others.
+/// Off is also the rule that reads fields of nested columns below other operators: it takes a column of the result for that of
+/// the facts with its name.
 pub(crate) fn extended(state: SessionState) -> SessionState {
     let mut builder = SessionStateBuilder::new_from_existing(state).with_query_planner(Arc::new(AsOfQueryPlanner));
     // The builder's own copy of the settings says that the catalog is there already. With any other the builder would put an
@@ -37,6 +45,8 @@ pub(crate) fn extended(state: SessionState) -> SessionState {
     if let Some(config) = builder.config() {
         let options = config.options_mut();
         options.optimizer.enable_round_robin_repartition = false;
+        options.optimizer.repartition_file_scans = false;
+        options.optimizer.enable_leaf_expression_pushdown = false;
         options.execution.enable_file_stream_work_stealing = false;
     }
     builder.build()
@@ -62,33 +72,67 @@ impl ExtensionPlanner for AsOfPlanner {
         node: &dyn UserDefinedLogicalNode,
         _: &[&LogicalPlan],
         inputs: &[Arc<dyn ExecutionPlan>],
-        _: &dyn Session,
+        state: &dyn Session,
         _: &PhysicalPlanningContext,
     ) -> DfResult<Option<Arc<dyn ExecutionPlan>>> {
         if let Some(node) = node.as_any().downcast_ref::<AsOfNode<LookupAsk>>() {
-            return Ok(Some(plan(node, inputs)?));
+            return Ok(Some(plan(node, inputs, state.config_options())?));
         }
         if let Some(node) = node.as_any().downcast_ref::<AsOfNode<WindowAsk>>() {
-            return Ok(Some(plan(node, inputs)?));
+            return Ok(Some(plan(node, inputs, state.config_options())?));
         }
         Ok(None)
     }
 }
 
-fn plan<Q: Ask>(node: &AsOfNode<Q>, inputs: &[Arc<dyn ExecutionPlan>]) -> Result<Arc<dyn ExecutionPlan>> {
+fn plan<Q: Ask>(
+    node: &AsOfNode<Q>,
+    inputs: &[Arc<dyn ExecutionPlan>],
+    options: &ConfigOptions,
+) -> Result<Arc<dyn ExecutionPlan>> {
     let Some((spine, facts)) = inputs.split_first() else {
         return Err(Error::Definition { subject: Q::NAME.into(), reason: "it has no spine".into() });
     };
+    let spine = shared_out(spine, options, keeps_its_order_in_parts)?;
+    let facts = facts.iter().map(|facts| shared_out(facts, options, |_| true)).collect::<DfResult<Vec<_>>>()?;
     let spine_schema = node.spine.schema();
     let at_position = position(spine_schema, &node.at)?;
     let mut sides = Vec::with_capacity(node.sides.len());
-    for ((logical, side), physical) in node.sides.iter().zip(facts) {
+    for ((logical, side), physical) in node.sides.iter().zip(&facts) {
         sides.push(Arc::new(planned(spine_schema, &node.at, logical.schema(), side, physical)?));
     }
     let schema = Arc::new(UserDefinedLogicalNodeCore::schema(node).as_arrow().clone());
     let shown = Shown(node).to_string();
     let order = spine.output_ordering().cloned();
-    Ok(Arc::new(AsOfExec::new(spine.clone(), at_position, facts.to_vec(), sides, order, schema, shown)))
+    Ok(Arc::new(AsOfExec::new(spine, at_position, facts, sides, order, schema, shown)?))
+}
+
+/// Lets as many tasks as the session has share a scan below row-by-row operators, where `may_be` says so of it.
+fn shared_out(
+    plan: &Arc<dyn ExecutionPlan>,
+    options: &ConfigOptions,
+    may_be: impl Fn(&dyn ExecutionPlan) -> bool,
+) -> DfResult<Arc<dyn ExecutionPlan>> {
+    let shared = plan.clone().transform_down(|node| {
+        if node.is::<ProjectionExec>() || node.is::<FilterExec>() {
+            return Ok(Transformed::no(node));
+        }
+        let parts = match node.children().is_empty() && may_be(node.as_ref()) {
+            true => node.repartitioned(options.execution.target_partitions, options)?,
+            false => None,
+        };
+        Ok(match parts {
+            Some(parts) => Transformed::new(parts, true, TreeNodeRecursion::Jump),
+            None => Transformed::new(node, false, TreeNodeRecursion::Jump),
+        })
+    })?;
+    Ok(shared.data)
+}
+
+/// Files are cut into runs of bytes that follow each other, unless each of several groups has an order of its own.
+fn keeps_its_order_in_parts(scan: &dyn ExecutionPlan) -> bool {
+    let files = scan.downcast_ref::<DataSourceExec>().and_then(|source| source.data_source().downcast_ref::<FileScanConfig>());
+    files.is_some() && scan.properties().output_ordering().is_none()
 }
 
 /// The physical plan is shown as the logical one.

@@ -185,36 +185,40 @@ impl<Q: Ask> Run<Q> {
         })
     }
 
-    /// Reads all facts, as many partitions at once as the session has tasks, whatever table they are of.
+    /// Reads all facts, table by table. Partitions of a table may wait for each other, as those of a hash join do, so all of
+    /// them are read at once; the next table begins as soon as fewer are left than the session has tasks.
     async fn take_facts_in(&self, indexes: &[Arc<Indexed>], answering: &[Arc<dyn Answering>]) -> Result<()> {
         let context = facts_context(&self.context);
-        // Tables take turns, so that tasks meet at the same one as late as possible.
-        let mut work = Vec::new();
-        for (i, facts) in self.facts.iter().enumerate() {
-            work.extend((0..facts.output_partitioning().partition_count()).map(|partition| (partition, i)));
-        }
-        work.sort_unstable();
         let collected: Vec<Arc<Mutex<Vec<Chunk>>>> = self.sides.iter().map(|_| Arc::default()).collect();
+        let takers: Vec<Arc<Takers>> = answering.iter().map(|answering| Arc::new(Takers::of(answering.clone()))).collect();
         let mut running = JoinSet::new();
-        let mut work = work.into_iter();
+        let mut tables = 0..self.facts.len();
         loop {
             while running.len() < self.tasks
-                && let Some((partition, i)) = work.next()
+                && let Some(i) = tables.next()
             {
-                let stream = self.facts[i].execute(partition, context.clone())?;
-                let (side, index) = (self.sides[i].clone(), indexes[i].clone());
-                let (metrics, budget) = (self.metrics.clone(), self.budget.clone());
-                // Versions of a fact find each other only when all are there.
-                let goal = match side.identity.is_empty() {
-                    true => Goal::Answer(answering[i].clone().task()),
-                    false => Goal::Collect(collected[i].clone(), budget),
-                };
-                running.spawn(take_partition(side, index, stream, metrics, goal));
+                for partition in 0..self.facts[i].output_partitioning().partition_count() {
+                    let stream = self.facts[i].execute(partition, context.clone())?;
+                    let (side, index) = (self.sides[i].clone(), indexes[i].clone());
+                    // Versions of a fact find each other only when all are there.
+                    let goal = match side.identity.is_empty() {
+                        true => Goal::Answer(takers[i].clone()),
+                        false => Goal::Collect(collected[i].clone(), self.budget.clone()),
+                    };
+                    running.spawn(take_partition(side, index, stream, self.metrics.clone(), goal));
+                }
             }
             match running.join_next().await {
                 Some(done) => joined(done)?,
                 None => break,
             }
+        }
+        let mut finishing = JoinSet::new();
+        for taker in takers.iter().flat_map(|takers| takers.take_all()) {
+            finishing.spawn_blocking(move || taker.finish());
+        }
+        while let Some(done) = finishing.join_next().await {
+            joined(done)?;
         }
         for (i, chunks) in collected.into_iter().enumerate() {
             let side = &self.sides[i];
@@ -313,9 +317,33 @@ pub(super) fn tie_columns<Q>(side: &PlannedSide<Q>) -> Result<Vec<usize>> {
     names.map(|name| fact_position(&side.side.place, &side.facts_schema, name)).collect()
 }
 
+/// Those who take the facts of a table in: as many as are ever at work at once, however many partitions the table has.
+struct Takers {
+    answering: Arc<dyn Answering>,
+    idle: Mutex<Vec<Box<dyn Taking>>>,
+}
+
+impl Takers {
+    fn of(answering: Arc<dyn Answering>) -> Self {
+        Self { answering, idle: Mutex::default() }
+    }
+
+    fn take_in(&self, chunk: &Chunk) -> Result<()> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut taker = idle.unwrap_or_else(|| self.answering.clone().task());
+        taker.take_in(chunk)?;
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(taker);
+        Ok(())
+    }
+
+    fn take_all(&self) -> Vec<Box<dyn Taking>> {
+        std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// Where the facts of a partition go.
 enum Goal {
-    Answer(Box<dyn Taking>),
+    Answer(Arc<Takers>),
     Collect(Arc<Mutex<Vec<Chunk>>>, Arc<Budget>),
 }
 
@@ -324,7 +352,7 @@ async fn take_partition<Q: Ask>(
     index: Arc<Indexed>,
     mut stream: SendableRecordBatchStream,
     metrics: Metrics,
-    mut goal: Goal,
+    goal: Goal,
 ) -> Result<()> {
     let mut counter = RecordBatchMemoryCounter::new();
     while let Some(batch) = stream.try_next().await? {
@@ -338,8 +366,8 @@ async fn take_partition<Q: Ask>(
             continue;
         }
         let timer = metrics.take_time.timer();
-        match &mut goal {
-            Goal::Answer(task) => task.take_in(&chunk)?,
+        match &goal {
+            Goal::Answer(takers) => takers.take_in(&chunk)?,
             Goal::Collect(chunks, budget) => {
                 budget.grow(&side.side.place, counter.count_batch(&chunk.batch) + chunk.rows.len() * 40)?;
                 chunks.lock().unwrap_or_else(PoisonError::into_inner).push(chunk);
@@ -347,10 +375,7 @@ async fn take_partition<Q: Ask>(
         }
         timer.done();
     }
-    match goal {
-        Goal::Answer(task) => task.finish(),
-        Goal::Collect(..) => Ok(()),
-    }
+    Ok(())
 }
 
 /// Numbers the spine's entities and lays out their slots.

@@ -33,6 +33,7 @@ mod object_stores;
 mod oracle;
 mod parity;
 mod presto;
+mod promises;
 mod quality;
 mod random_cases;
 mod real_data;
