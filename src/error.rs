@@ -70,7 +70,7 @@ pub enum Error {
         known: Vec<String>,
     },
     /// A table, file or feature set has no such column.
-    #[error("{place} has no column `{column}`{}; it has: {}", other_case(.column, .known), listed(.known))]
+    #[error("{place} has no column `{column}`{}; it has: {}{}", other_case(.column, .known), listed(.known), near(.column, .known))]
     UnknownColumn {
         /// Where the column was looked for: a table, file, extract or feature set.
         place: String,
@@ -195,6 +195,14 @@ pub enum Error {
         subject: String,
         /// What is wrong, and what to do.
         reason: String,
+    },
+    /// Several things are wrong at once: a user can mend all of them before the next try.
+    #[error("{subject} has {} mistakes: {}", .mistakes.len(), numbered(.mistakes))]
+    Mistakes {
+        /// Which table or feature set.
+        subject: String,
+        /// What is wrong, two or more.
+        mistakes: Vec<Error>,
     },
     /// A statement of SQL or of DDL cannot be understood or carried out.
     #[error("the statement `{statement}` {reason}")]
@@ -437,6 +445,18 @@ impl Error {
             known: schema.fields().iter().map(|f| f.name().clone()).collect(),
         }
     }
+
+    /// One error out of those that were found: none, the only one, or all of them together.
+    pub(crate) fn all(subject: &str, mut mistakes: Vec<Error>) -> Result<()> {
+        match (mistakes.pop(), mistakes.is_empty()) {
+            (None, _) => Ok(()),
+            (Some(only), true) => Err(only),
+            (Some(last), false) => {
+                mistakes.push(last);
+                Err(Error::Mistakes { subject: subject.into(), mistakes })
+            }
+        }
+    }
 }
 
 /// Says that a column differs from the one that was asked for by its case alone.
@@ -467,6 +487,76 @@ pub(crate) fn in_one_line(error: &DataFusionError) -> String {
     line
 }
 
+fn numbered(mistakes: &[Error]) -> String {
+    mistakes.iter().enumerate().map(|(i, mistake)| format!("({}) {mistake}", i + 1)).collect::<Vec<_>>().join("; ")
+}
+
+/// The column that was probably meant, if its letters are nearly those that were written.
+fn near(column: &str, known: &[String]) -> String {
+    let letters = |name: &str| {
+        let own = name.rsplit('.').next().unwrap_or(name);
+        own.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect::<Vec<char>>()
+    };
+    let own = letters(column);
+    let nearest = known.iter().map(|name| (distance(&own, &letters(name)), name)).min();
+    match nearest {
+        Some((changes, name)) if changes <= own.len() / 4 && other_case(column, known).is_empty() => {
+            format!("; did you mean `{name}`?")
+        }
+        _ => String::new(),
+    }
+}
+
+/// How many letters must be put in, left out or replaced to make one word of the other.
+fn distance(a: &[char], b: &[char]) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
 fn listed(names: &[String]) -> String {
     if names.is_empty() { "nothing yet".into() } else { names.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(column: &str, known: &[&str]) -> String {
+        let known = known.iter().map(|name| (*name).to_owned()).collect();
+        Error::UnknownColumn { place: "table `t`".into(), column: column.into(), known }.to_string()
+    }
+
+    #[test]
+    fn the_column_that_was_meant_is_named() {
+        let columns = ["reqId", "eventTime", "trip_distance", "n"];
+        let case = told("eventtime", &columns);
+        assert!(case.contains("(but `eventTime`: case counts") && case.ends_with("it has: reqId, eventTime, trip_distance, n"), "{case}");
+        assert!(told("t.eventtime", &["t.eventTime"]).contains("`eventTime`"));
+        for near in ["trip_distanc", "tripdistance", "Trip Distance", "tirp_distance"] {
+            assert!(told(near, &columns).ends_with("; did you mean `trip_distance`?"), "{}", told(near, &columns));
+        }
+        for far in ["fare", "m", "", "distance"] {
+            assert!(told(far, &columns).ends_with("trip_distance, n"), "{}", told(far, &columns));
+        }
+        assert!(told("x", &[]).ends_with("it has: nothing yet"));
+    }
+
+    #[test]
+    fn one_mistake_is_itself_and_several_are_counted() {
+        let one = || Error::unknown_column("the extract", "x", &arrow::datatypes::Schema::empty());
+        assert!(Error::all("`a_v1`", Vec::new()).is_ok());
+        assert!(matches!(Error::all("`a_v1`", vec![one()]), Err(Error::UnknownColumn { .. })));
+        let told = Error::all("feature set `a_v1`", vec![one(), one()]).unwrap_err().to_string();
+        assert!(told.starts_with("feature set `a_v1` has 2 mistakes: (1) the extract has no column `x`"), "{told}");
+        assert!(told.contains("; (2) the extract"), "{told}");
+    }
 }

@@ -81,7 +81,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // 3. The last fit as a picture.
     let trained = store.materialize("taxi_v1", last).await?;
     let data = trained.dataset("total_amount").await?;
-    let model = LinearRegression.fit(&data)?.linear().ok_or("a linear regression is linear")?;
+    let model = LinearRegression::new().fit(&data)?.linear().ok_or("a linear regression is linear")?;
     let (x, y) = (data.records.column(0).to_vec(), data.targets.to_vec());
     let title = format!("Taxi rides in business hours, as known at {last}");
     let line = Some(Line { slope: model.slopes[0], intercept: model.intercept });

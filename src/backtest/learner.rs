@@ -3,7 +3,10 @@
 
 use ndarray::{Array1, Array2};
 
-use crate::{error::Result, training::Dataset};
+use crate::{
+    error::{Error, Result},
+    training::Dataset,
+};
 
 /// Fits a model to a training set.
 pub trait Learner: Send + Sync {
@@ -13,7 +16,7 @@ pub trait Learner: Send + Sync {
     /// The fitted model.
     ///
     /// # Errors
-    /// [`Error::Step`](crate::Error::Step) when the data cannot be fitted: too few rows, NaN.
+    /// [`Error::Step`](crate::Error::Step) when the data cannot be fitted: too few rows, NaN, features that tell the same.
     fn fit(&self, data: &Dataset) -> Result<Box<dyn Model>>;
 }
 
@@ -47,6 +50,8 @@ impl Learner for MeanOnly {
     }
 
     fn fit(&self, data: &Dataset) -> Result<Box<dyn Model>> {
+        let refused = |reason| Error::Step { set: "the training set".into(), step: self.name().into(), reason };
+        data.check_targets().map_err(refused)?;
         let mean = data.targets.mean().unwrap_or(f64::NAN);
         Ok(Box::new(Constant { mean, features: data.features.len() }))
     }

@@ -1,10 +1,13 @@
 //! Linear regression by linfa, and the way of a dataset into linfa: the one file that names it.
 //! No public signature of this library holds a type of linfa; the conversion below is asked for by its user.
 
-use linfa::traits::{Fit, Predict};
+use linfa::traits::Fit;
 use ndarray::{Array1, Array2, Axis, Ix1};
 
-use super::{Learner, Linear, Model};
+use super::{
+    Learner, Linear, Model,
+    redundant::{Redundant, redundant},
+};
 use crate::{
     error::{Error, Result},
     training::Dataset,
@@ -13,8 +16,43 @@ use crate::{
 /// Ordinary least squares with an intercept, fitted by linfa.
 ///
 /// Features and label are centred on their means before the fit, which loses fewer digits than a column of ones.
+///
+/// A feature that is constant, or a sum of multiples of others, has no slope of its own: any number would do as long as the
+/// others make up for it. Such features are found (by a QR decomposition with column pivoting of the standardized columns: less
+/// than 1e-7 of the column is left) and refused by name, unless [`OnRedundant::Drop`] says otherwise.
+///
+/// ```
+/// use asof::backtest::{LinearRegression, OnRedundant};
+/// let learner = LinearRegression::new().on_redundant(OnRedundant::Drop);
+/// ```
 #[derive(Debug, Clone, Copy, Default)]
-pub struct LinearRegression;
+pub struct LinearRegression {
+    on_redundant: OnRedundant,
+}
+
+/// What becomes of features that are constant or made of others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnRedundant {
+    /// The fit is refused, and the error names them.
+    #[default]
+    Refuse,
+    /// They get a slope of zero, and a line in the log; of features that tell the same, earlier ones are kept.
+    Drop,
+}
+
+impl LinearRegression {
+    /// The learner that refuses redundant features.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What to do about features that are constant or made of others.
+    pub fn on_redundant(mut self, on_redundant: OnRedundant) -> Self {
+        self.on_redundant = on_redundant;
+        self
+    }
+}
 
 impl Learner for LinearRegression {
     fn name(&self) -> &str {
@@ -22,27 +60,59 @@ impl Learner for LinearRegression {
     }
 
     fn fit(&self, data: &Dataset) -> Result<Box<dyn Model>> {
-        let refused = |reason: String| Error::Step { set: "the training set".into(), step: "linear regression".into(), reason };
+        let refused = |reason: String| Error::Step { set: "the training set".into(), step: self.name().into(), reason };
         let (rows, features) = data.records.dim();
         if rows <= features {
             return Err(refused(format!("{rows} rows cannot fix {features} slopes and an intercept")));
         }
-        if data.records.iter().chain(&data.targets).any(|x| !x.is_finite()) {
-            return Err(refused("a feature or label is NULL, NaN or infinite; drop such rows with a row selection".into()));
-        }
+        data.check_finite().map_err(refused)?;
         let empty = || refused("there are no rows".into());
         let (x_mean, y_mean) = (data.records.mean_axis(Axis(0)).ok_or_else(empty)?, data.targets.mean().ok_or_else(empty)?);
-        let centred = linfa::Dataset::new(&data.records - &x_mean, data.targets.mapv(|y| y - y_mean));
-        let fitted =
-            linfa_linear::LinearRegression::new().with_intercept(false).fit(&centred).map_err(|e| refused(e.to_string()))?;
-        let slopes = fitted.params().clone();
+        let redundant = redundant(&data.records, &x_mean);
+        if !redundant.is_empty() {
+            let shown = shown(&data.features, &redundant);
+            match self.on_redundant {
+                OnRedundant::Refuse => {
+                    return Err(refused(format!(
+                        "{shown}; leave it out of the set, or let `LinearRegression::on_redundant(OnRedundant::Drop)` do so"
+                    )));
+                }
+                OnRedundant::Drop => tracing::warn!("linear regression: {shown}; it gets a slope of zero"),
+            }
+        }
+        let kept: Vec<usize> = (0..features).filter(|i| redundant.iter().all(|r| r.feature != *i)).collect();
+        let mut slopes = Array1::zeros(features);
+        if !kept.is_empty() {
+            let mut centred = if kept.len() == features { data.records.clone() } else { data.records.select(Axis(1), &kept) };
+            centred -= &x_mean.select(Axis(0), &kept);
+            let centred = linfa::Dataset::new(centred, data.targets.mapv(|y| y - y_mean));
+            let fitted =
+                linfa_linear::LinearRegression::new().with_intercept(false).fit(&centred).map_err(|e| refused(e.to_string()))?;
+            for (feature, slope) in kept.into_iter().zip(fitted.params()) {
+                slopes[feature] = *slope;
+            }
+        }
         let linear = Linear { intercept: y_mean - slopes.dot(&x_mean), slopes: slopes.to_vec() };
-        Ok(Box::new(Fitted { centred: fitted, x_mean, y_mean, linear }))
+        Ok(Box::new(Fitted { slopes, x_mean, y_mean, linear }))
     }
 }
 
+/// The redundant features by their names.
+fn shown(names: &[String], redundant: &[Redundant]) -> String {
+    let name = |i: usize| format!("`{}`", names.get(i).map_or("?", String::as_str));
+    let one = |r: &Redundant| match r.of.as_slice() {
+        [] => format!("the feature {} is constant", name(r.feature)),
+        [other] => format!("the feature {} tells the same as {}", name(r.feature), name(*other)),
+        others => {
+            let others: Vec<_> = others.iter().map(|i| name(*i)).collect();
+            format!("the feature {} is a combination of {}", name(r.feature), others.join(", "))
+        }
+    };
+    redundant.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
 struct Fitted {
-    centred: linfa_linear::FittedLinearRegression<f64>,
+    slopes: Array1<f64>,
     x_mean: Array1<f64>,
     y_mean: f64,
     linear: Linear,
@@ -50,7 +120,7 @@ struct Fitted {
 
 impl Model for Fitted {
     fn predict(&self, records: &Array2<f64>) -> Array1<f64> {
-        self.centred.predict(&(records - &self.x_mean)) + self.y_mean
+        (records - &self.x_mean).dot(&self.slopes) + self.y_mean
     }
 
     fn linear(&self) -> Option<Linear> {

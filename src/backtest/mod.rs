@@ -5,11 +5,12 @@ mod folds;
 mod learner;
 mod linfa_learner;
 mod metrics;
+mod redundant;
 mod run;
 
 pub use folds::{Fold, Folds};
 pub use learner::{Learner, Linear, MeanOnly, Model};
-pub use linfa_learner::LinearRegression;
+pub use linfa_learner::{LinearRegression, OnRedundant};
 pub use metrics::Metrics;
 pub(crate) use run::run;
 pub use run::{Backtest, BacktestReport, FoldReport};

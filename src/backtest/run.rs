@@ -40,7 +40,14 @@ type Progress = Arc<dyn Fn(usize) + Send + Sync>;
 impl Backtest {
     /// A backtest of linear regression.
     pub fn new(set: &str, label: &str, folds: Folds) -> Self {
-        Self { set: set.into(), label: label.into(), folds, learner: Arc::new(LinearRegression), settle_us: 0, progress: None }
+        Self {
+            set: set.into(),
+            label: label.into(),
+            folds,
+            learner: Arc::new(LinearRegression::new()),
+            settle_us: 0,
+            progress: None,
+        }
     }
 
     /// The learner instead of linear regression.
@@ -112,11 +119,30 @@ pub(crate) async fn run(materializer: &Arc<Materializer>, set: &FeatureSet, back
         let trained = materializer.materialize_pinned(set, fold.as_of(), &tables).await?;
         let data = trained.dataset(&backtest.label).await?;
         // Without rows there is nothing to fit, and that is the truth around the first fact.
-        let model = if data.targets.len() <= data.features.len() { None } else { Some(backtest.learner.fit(&data)?) };
+        let of_fold = |e: Error| match e {
+            Error::Step { step, reason, .. } => {
+                Error::Step { set: format!("`{}` as of {}", set.name, fold.as_of()), step, reason }
+            }
+            other => other,
+        };
+        let model = match data.targets.len() <= data.features.len() {
+            true => None,
+            false => Some(backtest.learner.fit(&data).map_err(of_fold)?),
+        };
         let known_at = AsOf::from_micros(fold.scored().end.micros().saturating_add(backtest.settle_us));
         let scored = score_rows(&trained, &tables, fold, known_at, &backtest.label).await?;
         features = data.features;
-        let metrics = model.as_ref().and_then(|model| Metrics::of(&scored.targets, &model.predict(&scored.records)));
+        let metrics = match &model {
+            Some(model) => {
+                let predictions = model.predict(&scored.records);
+                if scored.targets.iter().chain(&predictions).any(|x| !x.is_finite()) {
+                    let reason = |reason| Error::Step { set: String::new(), step: "scoring".into(), reason };
+                    scored.check_finite().map_err(|e| of_fold(reason(e)))?;
+                }
+                Metrics::of(&scored.targets, &predictions)
+            }
+            None => None,
+        };
         let before = folds.last().and_then(|f: &FoldReport| f.metrics).map(|m| m.label_mean);
         folds.push(FoldReport {
             fold: *fold,

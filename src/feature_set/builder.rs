@@ -86,16 +86,20 @@ impl RowSetBuilder {
     pub fn build(self) -> Result<FeatureSet> {
         let (name, tables) = names(&self.name, &self.tables)?;
         let mut set = self.set;
-        set.event_time =
-            self.event_time.ok_or_else(|| refused(&name, "it has no event time: name the column with `event_time`"))?;
+        let mut mistakes = Vec::new();
+        if self.event_time.is_none() {
+            mistakes.push("it has no event time: name the column with `event_time`".to_owned());
+        }
         if tables.is_empty() {
-            return Err(refused(&name, "it declares no table: name those that the extract reads with `table`"));
+            mistakes.push("it declares no table: name those that the extract reads with `table`".to_owned());
         }
         if set.encoders.is_empty() {
-            return Err(refused(&name, "it has no feature: add an encoder"));
+            mistakes.push("it has no feature: add an encoder".to_owned());
         }
         let outputs = set.encoders.iter().flat_map(|e| e.spec().outputs).map(|f| f.name().clone());
-        check_unique(&name, outputs.chain(set.labels.iter().cloned()).chain([set.event_time.clone()]))?;
+        mistakes.extend(named_twice(outputs.chain(set.labels.iter().cloned()).chain(self.event_time.clone())));
+        refuse_any(&name, &mistakes)?;
+        set.event_time = self.event_time.unwrap_or_default();
         let body = Body::Rows(set);
         let (fingerprint, declared) = Fingerprint::take(&name, &tables, self.cutoff, &body)?;
         Ok(FeatureSet { name, tables, cutoff: self.cutoff, body, fingerprint, declared })
@@ -173,20 +177,19 @@ impl EntitySetBuilder {
         let Self { name, table, cutoff, keys, mut own, others } = self;
         let all: Vec<String> = std::iter::once(&table).chain(others.iter().map(|source| &source.table)).cloned().collect();
         let (name, tables) = names(&name, &all)?;
-        if keys.is_empty() {
-            return Err(refused(&name, "it has no key: name the entity's columns with `key`"));
-        }
+        let mut mistakes = Vec::new();
         own.on = keys.iter().map(|key| (key.clone(), key.clone())).collect();
-        let mut sources = Vec::new();
-        for source in std::iter::once(own).chain(others) {
-            source.check(&keys).map_err(|reason| refused(&name, &reason))?;
-            sources.push(source);
+        let sources: Vec<Source> = std::iter::once(own).chain(others).collect();
+        match keys.is_empty() {
+            true => mistakes.push("it has no key: name the entity's columns with `key`".to_owned()),
+            false => mistakes.extend(sources.iter().flat_map(|source| source.mistakes(&keys))),
         }
         let set = EntitySet { table: table.parse()?, keys, sources };
         if set.outputs().next().is_none() {
-            return Err(refused(&name, "it has no feature: add a lookup or a window"));
+            mistakes.push("it has no feature: add a lookup or a window".to_owned());
         }
-        check_unique(&name, set.outputs().map(str::to_owned).chain(set.keys.iter().cloned()))?;
+        mistakes.extend(named_twice(set.outputs().map(str::to_owned).chain(set.keys.iter().cloned())));
+        refuse_any(&name, &mistakes)?;
         let body = Body::Entities(set);
         let (fingerprint, declared) = Fingerprint::take(&name, &tables, cutoff, &body)?;
         Ok(FeatureSet { name, tables, cutoff, body, fingerprint, declared })
@@ -204,16 +207,17 @@ fn names(name: &str, tables: &[String]) -> Result<(SetName, Vec<TableName>)> {
     Ok((name.parse()?, known))
 }
 
-fn refused(name: &SetName, reason: &str) -> Error {
-    Error::Definition { subject: format!("feature set `{name}`"), reason: reason.into() }
+/// Refuses a set with all that is wrong with it.
+fn refuse_any(name: &SetName, mistakes: &[String]) -> Result<()> {
+    match mistakes {
+        [] => Ok(()),
+        _ => Err(Error::Definition { subject: format!("feature set `{name}`"), reason: mistakes.join("; and ") }),
+    }
 }
 
-fn check_unique(name: &SetName, columns: impl Iterator<Item = String>) -> Result<()> {
-    let mut seen = BTreeSet::new();
-    for column in columns {
-        if !seen.insert(column.clone()) {
-            return Err(refused(name, &format!("two of its columns are called `{column}`; give one of them another name")));
-        }
-    }
-    Ok(())
+/// Each name that more than one column has, once.
+fn named_twice(columns: impl Iterator<Item = String>) -> Vec<String> {
+    let (mut seen, mut twice) = (BTreeSet::new(), BTreeSet::new());
+    twice.extend(columns.filter(|column| !seen.insert(column.clone())));
+    twice.iter().map(|column| format!("two of its columns are called `{column}`; give one of them another name")).collect()
 }

@@ -84,29 +84,59 @@ impl Source {
         self.lookups.iter().map(|(_, output)| output.as_str()).chain(windows)
     }
 
-    /// What is wrong with it, if anything is.
-    pub(super) fn check(&self, keys: &[String]) -> Result<(), String> {
+    /// What is wrong with it, as far as it can be seen without its table.
+    pub(super) fn mistakes(&self, keys: &[String]) -> Vec<String> {
         let table = &self.table;
+        let mut found = Vec::new();
         if self.on.is_empty() {
-            return Err(format!("no key says which facts of `{table}` belong to an entity: name it with `on`"));
+            found.push(format!("no key says which facts of `{table}` belong to an entity: name it with `on`"));
         }
-        if let Some((key, _)) = self.on.iter().find(|(key, _)| !keys.contains(key)) {
-            return Err(format!("facts of `{table}` are found by `{key}`, which is no key of the set: add it with `key`"));
+        for (key, _) in self.on.iter().filter(|(key, _)| !keys.contains(key)) {
+            found.push(format!("facts of `{table}` are found by `{key}`, which is no key of the set: add it with `key`"));
         }
         if let Some(age) = self.max_age_us.filter(|age| *age < 0) {
-            return Err(format!("the max age of `{table}` is {age} us; it must be zero or more"));
+            found.push(format!("the max age of `{table}` is {age} us; it must be zero or more"));
         }
         if self.max_age_us.is_some() && self.lookups.is_empty() {
-            return Err(format!("the max age of `{table}` applies to lookups, and there is none"));
+            found.push(format!("the max age of `{table}` applies to lookups, and there is none"));
         }
         for (length, aggregates) in &self.windows {
             if let Some(length) = length.filter(|length| *length <= 0) {
-                return Err(format!("a window of {length} us holds nothing; a window must be longer"));
+                found.push(format!("a window of {length} us holds nothing; a window must be longer"));
             }
-            if let Some(flaw) = aggregates.iter().find_map(Aggregate::flaw) {
-                return Err(flaw);
-            }
+            found.extend(aggregates.iter().filter_map(Aggregate::flaw));
+            found.extend(aggregates.iter().filter_map(Aggregate::column).filter_map(not_a_column));
         }
-        Ok(())
+        found.extend(self.lookups.iter().filter_map(|(column, _)| not_a_column(column)));
+        found
+    }
+}
+
+/// Says so when a column's name is an expression without a doubt: names before and after a sign that hardly stands in names.
+fn not_a_column(column: &str) -> Option<String> {
+    let is_name =
+        |text: &str| text.trim().bytes().all(|b| b.is_ascii_alphanumeric() || b"_. ".contains(&b)) && !text.trim().is_empty();
+    let (left, right) = ["*", "+", "||"].iter().find_map(|sign| column.split_once(sign))?;
+    (is_name(left) && is_name(right)).then(|| {
+        format!(
+            "`{column}` is an expression, and features are made of columns: give the facts such a column before they are loaded, or \
+             make a set of rows, whose extract is SQL"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expressions_are_told_from_odd_names() {
+        for expression in ["price * quantity", "price*quantity", "a+b", "t.a || t.b", "fare * 1.1"] {
+            assert!(not_a_column(expression).is_some(), "{expression}");
+        }
+        for name in ["price", "Fare (USD)", "km/h", "Start - End", "*", "rating *", "C++", "+1", "a\"b", "x||", "Preis (€) * 2"]
+        {
+            assert!(not_a_column(name).is_none(), "{name}");
+        }
     }
 }

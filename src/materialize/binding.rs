@@ -12,7 +12,7 @@ use crate::{
     error::{Error, Result},
     feature_set::{FeatureSet, Fingerprint},
     name::SetName,
-    storage::{Location, Published},
+    storage::{Location, Published, check_name, seal, unseal},
 };
 
 const BINDING: &str = "binding.json";
@@ -41,7 +41,8 @@ impl Materializer {
     pub(super) async fn bind(&self, set: &FeatureSet) -> Result<()> {
         let place = self.binding_place(&set.name);
         let (fingerprint, declared) = (set.fingerprint.clone(), set.declared.clone());
-        let bytes = write(&Binding { format: FORMAT, set: set.name.clone(), fingerprint, declared })?;
+        let binding = Binding { format: FORMAT, set: set.name.clone(), fingerprint, declared };
+        let bytes = seal("the binding of a definition", serde_json::to_vec_pretty(&binding))?;
         match place.put_if_absent(BINDING, bytes).await? {
             Published::New => Ok(()),
             Published::Existed => self.check_binding(set).await,
@@ -86,17 +87,8 @@ impl Materializer {
 async fn read(place: &Location) -> Result<Option<Binding>> {
     let Some(bytes) = place.get(BINDING).await? else { return Ok(None) };
     let path = place.child(BINDING).to_string();
-    let damaged = |e: serde_json::Error| Error::Corrupt {
-        path: path.clone(),
-        reason: format!("{e}; delete it, and materialize the set by the definition that was published: that writes it again"),
-    };
-    let value: Value = serde_json::from_slice(&bytes).map_err(damaged)?;
-    if value["format"] != FORMAT {
-        return Err(Error::Format { path, found: value["format"].to_string(), expected: FORMAT });
-    }
-    serde_json::from_value(value).map(Some).map_err(damaged)
-}
-
-fn write(binding: &Binding) -> Result<Vec<u8>> {
-    serde_json::to_vec_pretty(binding).map_err(|e| Error::Corrupt { path: BINDING.into(), reason: e.to_string() })
+    let remedy = "delete it, and materialize the set by the definition that was published: that writes it again";
+    let binding: Binding = unseal(&path, &bytes, FORMAT, remedy)?;
+    check_name(&path, &format!("{}/{BINDING}", binding.set), remedy)?;
+    Ok(Some(binding))
 }

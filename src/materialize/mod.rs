@@ -4,6 +4,7 @@
 mod binding;
 mod blocks;
 mod cache;
+mod columns;
 mod engine_revision;
 mod entities;
 mod handle;

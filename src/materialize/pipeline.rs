@@ -49,7 +49,6 @@ impl Pipeline {
         let (mut selections, mut encoders) = (Vec::new(), Vec::new());
         for selection in &set.selections {
             let spec = selection.spec();
-            pipeline.check_inputs(&spec, rows.schema())?;
             let selected = Selected { pipeline: &pipeline, rows };
             let view = ViewParts { as_of, columns: input_schema(&spec), rows: &selected };
             let state = selection.fit(&view.into()).map_err(|e| pipeline.step(&spec, e))?;
@@ -59,7 +58,6 @@ impl Pipeline {
         }
         for encoder in &set.encoders {
             let spec = encoder.spec();
-            pipeline.check_inputs(&spec, rows.schema())?;
             let selected = Selected { pipeline: &pipeline, rows };
             let view = ViewParts { as_of, columns: input_schema(&spec), rows: &selected };
             let state = encoder.fit(&view.into()).map_err(|e| pipeline.step(&spec, e))?;
@@ -142,13 +140,6 @@ impl Pipeline {
             }
         }
         Arc::new(Schema::new(fields))
-    }
-
-    fn check_inputs(&self, spec: &Spec, extract: &Schema) -> Result<()> {
-        for field in &spec.inputs {
-            field_of(&format!("the extract of `{}`", self.set), extract, field)?;
-        }
-        Ok(())
     }
 
     fn step(&self, spec: &Spec, cause: Error) -> Error {

@@ -19,7 +19,7 @@ use super::run::Pinned;
 use crate::{
     engine::{Engine, Parallelism},
     error::{Error, Result, in_one_line},
-    feature_set::RowSet,
+    feature_set::{RowSet, field_of},
     name::SetName,
     scan::{AsOfTable, plan_is_rowwise, query},
     time::{AsOf, Cutoff, Span},
@@ -57,7 +57,7 @@ pub(crate) async fn extract(
         }
         rows = query(engine, Parallelism::Reproducible, &subject, sources, &set.extract).await?;
     }
-    check(&subject, set, &rows)?;
+    check(name, set, &rows)?;
     if let Some(span) = span {
         let instant = |t: AsOf| {
             datafusion::prelude::lit(datafusion::common::ScalarValue::TimestampMicrosecond(Some(t.micros()), Some("UTC".into())))
@@ -98,27 +98,35 @@ pub(super) fn plain_type(data_type: &DataType) -> DataType {
     }
 }
 
-fn check(subject: &str, set: &RowSet, rows: &DataFrame) -> Result<()> {
-    let schema = rows.schema().as_arrow();
-    let event = schema.field_with_name(&set.event_time).map_err(|_| Error::unknown_column(subject, &set.event_time, schema))?;
-    if !matches!(event.data_type(), DataType::Timestamp(_, Some(_))) {
-        return Err(Error::ColumnType {
-            place: subject.into(),
+/// Holds the columns that a set names against those of its extract, and tells all mistakes at once.
+fn check(name: &SetName, set: &RowSet, rows: &DataFrame) -> Result<()> {
+    let (subject, schema) = (format!("the extract of `{name}`"), rows.schema().as_arrow());
+    let mut mistakes = Vec::new();
+    match schema.field_with_name(&set.event_time) {
+        Err(_) => mistakes.push(Error::unknown_column(&subject, &set.event_time, schema)),
+        Ok(event) if !matches!(event.data_type(), DataType::Timestamp(_, Some(_))) => mistakes.push(Error::ColumnType {
+            place: subject.clone(),
             column: set.event_time.clone(),
             found: event.data_type().to_string(),
             needed: "the event time must be a timestamp with a zone; tables loaded by `ingest` have one".into(),
-        });
+        }),
+        Ok(_) => {}
     }
-    for label in &set.labels {
-        schema.field_with_name(label).map_err(|_| Error::unknown_column(subject, label, schema))?;
+    let labels = set.labels.iter().filter(|label| schema.field_with_name(label).is_err());
+    mistakes.extend(labels.map(|label| Error::unknown_column(&subject, label, schema)));
+    let specs = set.selections.iter().map(|s| s.spec()).chain(set.encoders.iter().map(|e| e.spec()));
+    let mut known: Vec<Field> = Vec::new();
+    for input in specs.flat_map(|spec| spec.inputs) {
+        if !known.contains(&input) {
+            mistakes.extend(field_of(&subject, schema, &input).err());
+            known.push(input);
+        }
     }
     let mut names: Vec<_> = schema.fields().iter().map(|f| f.name()).collect();
     names.sort_unstable();
-    match names.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(Error::Definition {
-            subject: subject.into(),
-            reason: format!("two of its columns are called `{}`; name them apart", pair[0]),
-        }),
-        None => Ok(()),
+    if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        let reason = format!("two of its columns are called `{}`; name them apart", pair[0]);
+        mistakes.push(Error::Definition { subject: subject.clone(), reason });
     }
+    Error::all(&format!("feature set `{name}`"), mistakes)
 }

@@ -12,6 +12,7 @@ use futures::TryStreamExt;
 
 use super::{
     Cache, EngineVersions, InputFile, InputTable, Manifest, Materialization, Parts, StepState,
+    columns::check_columns,
     entities::{EntityTables, KeyedRows, entities, training_rows},
     manifest::{FORMAT, PartialRows, materialization_id},
     pipeline::{Apply, Learned, Pipeline},
@@ -91,7 +92,10 @@ impl Materializer {
         let place = self.place(set, as_of, id);
         match &set.body {
             Body::Rows(rows) => self.write_rows(rows, pinned, &place, &mut manifest).await?,
-            Body::Entities(entities) => self.write_entities(entities, pinned, &place, &mut manifest).await?,
+            Body::Entities(entities) => {
+                check_columns(set, entities, pinned)?;
+                self.write_entities(entities, pinned, &place, &mut manifest).await?;
+            }
         }
         manifest.rows = manifest.parts.iter().map(|part| part.rows).sum();
         // As late as can be: a definition that cannot be materialized yet may still be edited.
@@ -237,7 +241,9 @@ impl Materializer {
             return Err(Error::Definition { subject: format!("feature set `{}`", set.name), reason: reason.into() });
         };
         self.check_binding(set).await?;
-        training_rows(&self.engine, entities, &self.pin(set).await?, set.cutoff, spine).await
+        let pinned = self.pin(set).await?;
+        check_columns(set, entities, &pinned)?;
+        training_rows(&self.engine, entities, &pinned, set.cutoff, spine).await
     }
 }
 

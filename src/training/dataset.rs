@@ -7,7 +7,7 @@ use arrow::{
     datatypes::{DataType, Float64Type},
 };
 use futures::{Stream, StreamExt};
-use ndarray::{Array1, Array2};
+use ndarray::{Array1, Array2, ArrayView1, Axis};
 
 use crate::{
     error::{Error, Result},
@@ -51,6 +51,40 @@ impl Dataset {
         let records = Array2::from_shape_vec(shape, records)
             .map_err(|e| Error::Definition { subject: place.into(), reason: e.to_string() })?;
         Ok(Self { features: features.to_vec(), label: label.into(), records, targets: targets.into() })
+    }
+
+    /// The columns that hold NULL, NaN or an infinity, each with the number of its rows: features in their order, then the
+    /// label. Learners can use none of them; see [`NotNull`](crate::encoder::NotNull).
+    pub fn unusable(&self) -> Vec<(String, usize)> {
+        let count = |column: ArrayView1<'_, f64>| column.iter().filter(|x| !x.is_finite()).count();
+        let features = self.features.iter().zip(self.records.axis_iter(Axis(1)));
+        let all = features.chain([(&self.label, self.targets.view())]);
+        all.map(|(name, column)| (name.clone(), count(column))).filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// Says which columns are not finite, if any is.
+    pub(crate) fn check_finite(&self) -> Result<(), String> {
+        self.refuse(&self.unusable())
+    }
+
+    /// As [`Dataset::check_finite`], of the label alone.
+    pub(crate) fn check_targets(&self) -> Result<(), String> {
+        let mut unusable = self.unusable();
+        unusable.retain(|(name, _)| *name == self.label);
+        self.refuse(&unusable)
+    }
+
+    fn refuse(&self, unusable: &[(String, usize)]) -> Result<(), String> {
+        if unusable.is_empty() {
+            return Ok(());
+        }
+        let rows = self.targets.len();
+        let one = |(name, count): &(String, usize)| format!("`{name}` in {count} of {rows} rows");
+        Err(format!(
+            "NULL, NaN or infinite: {}; drop such rows with the row selection `NotNull::of_numbers`, which names columns of the \
+             extract, or by a condition in the extract's SQL",
+            unusable.iter().map(one).collect::<Vec<_>>().join(", ")
+        ))
     }
 }
 

@@ -6,8 +6,8 @@ use asof::{
     Aggregate, AsOf, Error, FeatureSet, FeatureStore, StoreOptions, Value,
     backtest::{Backtest, Folds, Learner, LinearRegression},
     catalog::{FactTable, KnownAt, TimeColumn},
-    encoder::{FnEncoder, Number, Spec, encoder_fn},
-    feature_set::{EntitySetBuilder, RowSetBuilder},
+    encoder::{FnEncoder, Log, Number, Spec, encoder_fn},
+    feature_set::{EntitySetBuilder, RowSetBuilder, Source},
     ingest::{Ingest, LoadOutcome, OnReject},
     time::{Span, TimeUnit},
 };
@@ -560,7 +560,7 @@ async fn a_csv_file_with_a_header_alone_is_a_load_of_no_rows() {
     let set = || FeatureSet::entities("quiet_v1", "quiet").key("zone").lookup("fare", "last").build();
     bench.store.register(set().unwrap()).unwrap();
     let error = bench.store.materialize("quiet_v1", march()).await.unwrap_err();
-    says!(error, Error::UnknownColumn { .. }, "`quiet`", "`zone`");
+    says!(error, Error::Mistakes { .. }, "table `quiet` has no column `zone`", "table `quiet` has no column `fare`");
     bench.store.ingest(&bench.load("quiet", "loud.csv", RIDES)).await.unwrap();
     assert!(bench.store.materialize("quiet_v1", march()).await.unwrap().rows() > 0);
 }
@@ -622,7 +622,7 @@ async fn a_learner_without_enough_rows_says_how_many_it_has() {
     let bench = Bench::new().await;
     let one = "2014-01-06T00:00:00Z".parse::<AsOf>().unwrap();
     let data = bench.store.materialize("fares_v1", one).await.unwrap().dataset("fare").await.unwrap();
-    says!(LinearRegression.fit(&data).err().unwrap(), Error::Step { .. }, "linear regression", "1 rows");
+    says!(LinearRegression::new().fit(&data).err().unwrap(), Error::Step { .. }, "linear regression", "1 rows");
     let folds = Folds::new([(one, Span::new(one, march()))]).unwrap();
     let report = bench.store.backtest(&Backtest::new("fares_v1", "fare", folds)).await.unwrap();
     assert_eq!((report.folds[0].rows_kept, &report.folds[0].linear), (1, &None), "a fold without a model, not an error");
@@ -923,4 +923,61 @@ async fn a_cache_that_another_process_holds_is_named_with_the_way_out() {
     assert!(elsewhere.is_ok() && in_memory.is_ok());
     // The lock goes with its holder.
     open(root.path(), StoreOptions::default()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_mistakes_of_a_set_are_told_at_once() {
+    let bench = Bench::new().await;
+    // What can be seen without a table, when it is built.
+    let set = FeatureSet::entities("bad_v1", "rides")
+        .key("zone")
+        .window(TimeDelta::zero(), [Aggregate::count()])
+        .window(TimeDelta::days(1), [Aggregate::sum("price * quantity"), Aggregate::quantile("fare", 2.0), Aggregate::count()])
+        .also(Source::of("rides").on("driver").lookup("fare", "fare").lookup("fare", "zone"));
+    says!(
+        set.build().unwrap_err(),
+        Error::Definition { .. },
+        "`bad_v1`",
+        "a window of 0 us",
+        "`price * quantity` is an expression",
+        "before they are loaded",
+        "the quantile 2",
+        "`driver`, which is no key",
+        "called `count`",
+        "called `zone`"
+    );
+    let set = FeatureSet::rows("bad_v1", "SELECT 1").label("x").label("x").build().unwrap_err();
+    says!(set, Error::Definition { .. }, "`event_time`", "`table`", "add an encoder", "called `x`");
+
+    // What its tables tell, when it is first used; the name that was probably meant with it.
+    let day = [Aggregate::sum("tip"), Aggregate::mean("note")];
+    let set = zones("bad_v2").key("Zone").lookup("driver", "d").window(TimeDelta::days(1), day);
+    let set = set.also(Source::of("rides").on("zone").lookup("fares", "f").lookup("driver", "e"));
+    says!(
+        bench.refuses_set(set.build()).await,
+        Error::Mistakes { .. },
+        "`bad_v2` has 5 mistakes",
+        "`Zone`",
+        "(but `zone`: case counts",
+        "`driver`",
+        "`tip`",
+        "column `note` of table `rides` is Utf8",
+        "no column `fares`",
+        "did you mean `fare`?"
+    );
+    let set = fares("bad_v3").event_time("At").encode(Number::of("tip")).encode(Log::of("note")).label("driver").label("Fare");
+    says!(
+        bench.refuses_set(set.build()).await,
+        Error::Mistakes { .. },
+        "`bad_v3` has 5 mistakes",
+        "no column `At`",
+        "(but `at`: case counts",
+        "`driver`",
+        "the extract of `bad_v3`",
+        "`tip`",
+        "column `note`",
+        "Float64",
+        "quote it: \"fare\""
+    );
+    bench.works().await;
 }

@@ -16,6 +16,7 @@ mod ddl;
 mod exactness;
 mod extracts;
 mod failing_store;
+mod fits;
 mod flights;
 #[path = "../../examples/data/flights.rs"]
 #[allow(unreachable_pub)]

@@ -53,7 +53,7 @@ async fn the_regression_agrees_with_numpy() {
             close(found["high"].as_f64().unwrap(), expected["bounds"][column][1].as_f64().unwrap());
         }
         let data = made.dataset("total_amount").await.unwrap();
-        let linear = LinearRegression.fit(&data).unwrap().linear().unwrap();
+        let linear = LinearRegression::new().fit(&data).unwrap().linear().unwrap();
         close(linear.slopes[0], expected["slope"].as_f64().unwrap());
         close(linear.intercept, expected["intercept"].as_f64().unwrap());
     }

@@ -1,0 +1,58 @@
+//! The columns that a set of entities names, held against those of its tables: every mistake at once, before anything is planned.
+//! Filters of aggregates are SQL, and judged when they are planned.
+
+use arrow::datatypes::{Field, Schema};
+
+use super::Pinned;
+use crate::{
+    catalog::Column,
+    error::{Error, Result},
+    feature_set::{EntitySet, FeatureSet, Source},
+    name::TableName,
+};
+
+/// Refuses a set that names columns which its tables do not have, or aggregates what cannot be aggregated so.
+pub(super) fn check_columns(set: &FeatureSet, entities: &EntitySet, tables: &[Pinned]) -> Result<()> {
+    let mut mistakes: Vec<Error> = Vec::new();
+    for source in &entities.sources {
+        let name: TableName = source.table.parse()?;
+        let Some(pinned) = tables.iter().find(|pinned| *pinned.version.table() == name) else { continue };
+        let (version, place) = (&pinned.version, format!("table `{}`", pinned.version.table()));
+        let columns: Vec<Column> = version.columns().iter().chain(version.partition_columns()).cloned().collect();
+        source_mistakes(&place, source, Column::schema(&columns)?.as_ref(), &mut mistakes);
+    }
+    // The same mistake may be made by several sources of one table.
+    let mut told: Vec<String> = Vec::new();
+    mistakes.retain(|mistake| {
+        let text = mistake.to_string();
+        let is_new = !told.contains(&text);
+        told.push(text);
+        is_new
+    });
+    Error::all(&format!("feature set `{}`", set.name), mistakes)
+}
+
+fn source_mistakes(place: &str, source: &Source, schema: &Schema, mistakes: &mut Vec<Error>) {
+    let mut find = |column: &str| -> Option<Field> {
+        let found = schema.field_with_name(column).ok().cloned();
+        if found.is_none() {
+            mistakes.push(Error::unknown_column(place, column, schema));
+        }
+        found
+    };
+    for (_, column) in &source.on {
+        find(column);
+    }
+    for (column, _) in &source.lookups {
+        find(column);
+    }
+    let mut refused = Vec::new();
+    for aggregate in source.windows.iter().flat_map(|(_, aggregates)| aggregates) {
+        let Some(field) = aggregate.column().and_then(&mut find) else { continue };
+        if let Err(needed) = aggregate.kind().yields(Some(field.data_type())) {
+            let (column, found) = (field.name().clone(), field.data_type().to_string());
+            refused.push(Error::ColumnType { place: place.into(), column, found, needed: needed.into() });
+        }
+    }
+    mistakes.extend(refused);
+}
