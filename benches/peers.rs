@@ -2,7 +2,7 @@
 //! It measures one run of the process and compares nothing: who wants ratios lets processes take turns.
 //!
 //! ```text
-//! cargo bench --bench peers -- TASK DIR              lookup, windows, taxi, taxi_out, views, zipf, cutoffs
+//! cargo bench --bench peers -- TASK DIR              lookup, windows, taxi, taxi_out, views, zipf, cutoffs, fit
 //! cargo bench --bench peers -- TASK DIR --explain    the plan with its metrics instead (results stay in memory)
 //!
 //! cargo bench --bench peers -- history DIR --generate [even|skewed]   100 M facts in 24 months, 10 M spine rows
@@ -17,7 +17,9 @@ use std::{path::Path, sync::Arc, time::Instant};
 
 use asof::{
     Aggregate, AsOf, FeatureSet, FeatureStore, StoreOptions,
+    backtest::{Learner, LinearRegression},
     catalog::{FactTable, KnownAt},
+    encoder::{Number, OutlierFilter, Sample},
     temporal::{Facts, Lookup, Spine, Window},
     time::{Cutoff, Zone},
 };
@@ -66,6 +68,11 @@ async fn run(task: &str, dir: &str, explain: bool) -> Anyhow<()> {
     }
     if task == "cutoffs" {
         return cutoffs(&store, dir).await;
+    }
+    if task == "fit" {
+        let trips = FactTable::new("pickup_at", KnownAt::column("dropoff_at")).zone(Zone::UTC);
+        store.register_table("trips", &format!("{dir}/trips"), trips).await?;
+        return fit(&store, start.elapsed().as_secs_f64()).await;
     }
     let register_seconds = start.elapsed().as_secs_f64();
     let start = Instant::now();
@@ -139,6 +146,35 @@ async fn cutoffs(store: &FeatureStore, dir: &str) -> Anyhow<()> {
         "task": "cutoffs", "engine": "asof", "seconds": (seconds * 1e3).round() / 1e3, "peak_mb": peak_mb, "rows": rows,
         "checksum": { "c": count, "s30": (sum_30d * 100.0).round() / 100.0 }, "each": each,
         "register_seconds": (register_seconds * 1e3).round() / 1e3,
+    });
+    println!("{line}");
+    Ok(())
+}
+
+/// Materializes what `taxi_v1` is made of, over all hours of the day, and fits amounts on distances.
+async fn fit(store: &FeatureStore, register_seconds: f64) -> Anyhow<()> {
+    // The files' times carry no zone: as numbers they are those of UTC, and nothing is computed.
+    let extract = "SELECT arrow_cast(arrow_cast(pickup_at, 'Int64'), 'Timestamp(Microsecond, Some(\"UTC\"))') AS pickup_at, \
+                   trip_distance, total_amount FROM trips";
+    let set = FeatureSet::rows("fit_v1", extract)
+        .table("trips")
+        .event_time("pickup_at")
+        .keep(OutlierFilter::between_percentiles(2.0, 98.0).of(["trip_distance", "total_amount"]))
+        .keep(Sample::fraction(0.1, 7).of_instants(["pickup_at"]).of_numbers(["trip_distance", "total_amount"]))
+        .encode(Number::of("trip_distance"))
+        .label("total_amount");
+    store.register(set.build()?)?;
+    let start = Instant::now();
+    let made = store.materialize("fit_v1", "2030-01-01".parse()?).await?;
+    let materialize_seconds = start.elapsed().as_secs_f64();
+    let data = made.dataset("total_amount").await?;
+    let linear = LinearRegression::new().fit(&data)?.linear().ok_or("a linear regression is linear")?;
+    let (seconds, peak_mb) = (start.elapsed().as_secs_f64(), peak_mb());
+    let rounded = |seconds: f64| (seconds * 1e3).round() / 1e3;
+    let line = serde_json::json!({
+        "task": "fit", "engine": "asof", "seconds": rounded(seconds), "peak_mb": peak_mb, "rows": made.rows(),
+        "checksum": { "slope": linear.slopes[0], "intercept": linear.intercept },
+        "materialize_seconds": rounded(materialize_seconds), "register_seconds": rounded(register_seconds),
     });
     println!("{line}");
     Ok(())

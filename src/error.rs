@@ -539,7 +539,10 @@ mod tests {
     fn the_column_that_was_meant_is_named() {
         let columns = ["reqId", "eventTime", "trip_distance", "n"];
         let case = told("eventtime", &columns);
-        assert!(case.contains("(but `eventTime`: case counts") && case.ends_with("it has: reqId, eventTime, trip_distance, n"), "{case}");
+        assert!(
+            case.contains("(but `eventTime`: case counts") && case.ends_with("it has: reqId, eventTime, trip_distance, n"),
+            "{case}"
+        );
         assert!(told("t.eventtime", &["t.eventTime"]).contains("`eventTime`"));
         for near in ["trip_distanc", "tripdistance", "Trip Distance", "tirp_distance"] {
             assert!(told(near, &columns).ends_with("; did you mean `trip_distance`?"), "{}", told(near, &columns));

@@ -10,7 +10,7 @@ use super::{Fold, Folds, Learner, Linear, LinearRegression, Metrics};
 use crate::{
     error::{Error, Result},
     feature_set::FeatureSet,
-    materialize::{Apply, Materialization, Materializer, Pinned, extract, output_batch, output_schema},
+    materialize::{Apply, Materialization, Materializer, Pinned, extract, order_of, output_batch, output_schema, plain_rows},
     time::{AsOf, Cutoff},
     training::Dataset,
 };
@@ -176,7 +176,9 @@ async fn score_rows(trained: &Materialization, tables: &[Pinned], fold: &Fold, k
         // A fact at exactly the as-of was trained on.
         span.start = AsOf::from_micros(span.start.micros().saturating_add(1));
     }
-    let (schema, batches) = extract(&owner.engine, &set.name, rows, tables, known_at, set.cutoff, Some(span)).await?;
+    let scored = extract(&owner.engine, &set.name, rows, tables, known_at, set.cutoff, Some(span)).await?;
+    let order = order_of(scored.schema().as_arrow(), &rows.event_time);
+    let (schema, batches) = plain_rows(scored.sort(order)?.execute_stream().await?);
     let output = output_schema(rows, &schema, &pipeline)?;
     let encoded = batches.map(|batch| -> Result<RecordBatch> {
         output_batch(rows, &pipeline, &output, &pipeline.select(Apply::Population, &batch?, None)?)

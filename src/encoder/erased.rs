@@ -35,6 +35,7 @@ pub(crate) trait AnyEncoder: Send + Sync {
 pub(crate) trait AnySelection: Send + Sync {
     fn spec(&self) -> Spec;
     fn purpose(&self) -> Purpose;
+    fn learns_in_any_order(&self) -> bool;
     fn fit(&self, view: &AsOfView<'_>) -> Result<Value>;
     fn prepare(self: Arc<Self>, state: &Value) -> Result<PreparedSelection>;
 }
@@ -97,6 +98,10 @@ impl<S: RowSelection + 'static> AnySelection for Selection<S> {
 
     fn purpose(&self) -> Purpose {
         self.0.purpose()
+    }
+
+    fn learns_in_any_order(&self) -> bool {
+        self.0.learns_in_any_order()
     }
 
     fn fit(&self, view: &AsOfView<'_>) -> Result<Value> {

@@ -79,6 +79,10 @@ impl RowSelection for NotNull {
         Ok(())
     }
 
+    fn learns_in_any_order(&self) -> bool {
+        true
+    }
+
     fn keep(&self, (): &(), input: &RecordBatch) -> Result<BooleanArray> {
         let mut kept = vec![true; input.num_rows()];
         for column in input.columns() {

@@ -4,15 +4,12 @@
 use std::collections::BTreeMap;
 
 use arrow::{
-    array::{AsArray, BooleanArray, RecordBatch},
+    array::{Array, AsArray, BooleanArray, RecordBatch},
     datatypes::Float64Type,
 };
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Purpose, RowSelection, Spec,
-    quantile::{Passes, quantiles},
-};
+use super::{Purpose, RowSelection, Spec, quantile::Quantiles};
 use crate::{
     error::{Error, Result},
     scan::AsOfView,
@@ -56,19 +53,6 @@ impl OutlierFilter {
     }
 }
 
-struct Column<'a, 'b>(&'a AsOfView<'b>, &'a str);
-
-impl Passes for Column<'_, '_> {
-    fn pass(&self, each: &mut dyn FnMut(f64)) -> Result<()> {
-        // Infinities are outliers, and would make the line between them and their neighbours meaningless.
-        self.0.for_each_number(self.1, |x| {
-            if x.is_finite() {
-                each(x);
-            }
-        })
-    }
-}
-
 impl RowSelection for OutlierFilter {
     type State = BTreeMap<String, Option<OutlierBounds>>;
 
@@ -89,12 +73,32 @@ impl RowSelection for OutlierFilter {
         if self.low.is_nan() || self.high.is_nan() || self.low >= self.high {
             return refused(format!("nothing lies between the percentiles {} and {}", self.low, self.high));
         }
-        let learn = |column: &String| {
-            let found = quantiles(&Column(view, column), &[self.low / 100.0, self.high / 100.0])?;
-            let bounds = found.and_then(|q| Some(OutlierBounds { low: *q.first()?, high: *q.get(1)? }));
-            Ok((column.clone(), bounds))
-        };
-        self.columns.iter().map(learn).collect()
+        let at = [self.low / 100.0, self.high / 100.0];
+        let mut searches: Vec<Quantiles> = self.columns.iter().map(|_| Quantiles::at(&at)).collect();
+        loop {
+            for batch in view.batches()? {
+                let batch = batch?;
+                for (column, search) in batch.columns().iter().zip(&mut searches) {
+                    let numbers = column.as_primitive::<Float64Type>();
+                    // Infinities are outliers, and would make the line between them and their neighbours meaningless.
+                    match numbers.null_count() {
+                        0 => search.feed(numbers.values().iter().copied().filter(|x| x.is_finite())),
+                        _ => search.feed(numbers.iter().flatten().filter(|x| x.is_finite())),
+                    }
+                }
+            }
+            // All of them, whichever needs more.
+            if searches.iter_mut().map(Quantiles::next_pass).filter(|again| *again).count() == 0 {
+                break;
+            }
+        }
+        let bounds = |search: &Quantiles| search.found().and_then(|q| Some(OutlierBounds { low: *q.first()?, high: *q.get(1)? }));
+        Ok(self.columns.iter().cloned().zip(searches.iter().map(bounds)).collect())
+    }
+
+    /// Percentiles do not ask for an order.
+    fn learns_in_any_order(&self) -> bool {
+        true
     }
 
     fn keep(&self, state: &Self::State, input: &RecordBatch) -> Result<BooleanArray> {

@@ -5,50 +5,34 @@
 //! leading 16-bit prefixes; the wanted rank then lies under one prefix, and the next pass counts the next 16 bits under it.
 //! Four passes fix all 64 bits. Fewer are needed when the values under the wanted prefixes are few enough to be kept:
 //! usually one count and one collection. Memory: half a megabyte of counters per open prefix, and [`KEPT_AT_MOST`] values.
+//!
+//! A search is fed by its caller, so that several columns are searched in the same passes.
 
 use std::collections::BTreeMap;
 
-use crate::error::Result;
-
 const DIGIT_BITS: u32 = 16;
-const KEPT_AT_MOST: u64 = 1 << 16;
+const KEPT_AT_MOST: u64 = 1 << 20;
 
-/// Calls its argument with each value; called once per pass, with the same values each time.
-pub(super) trait Passes {
-    fn pass(&self, each: &mut dyn FnMut(f64)) -> Result<()>;
+/// The search for the quantiles of one column.
+///
+/// All of its values are fed to it, in any order, and again after each [`Quantiles::next_pass`] that asks for them.
+pub(super) struct Quantiles {
+    probabilities: Vec<f64>,
+    kept_at_most: u64,
+    count: u64,
+    found: BTreeMap<u64, f64>,
+    pass: Pass,
 }
 
-/// The quantiles at these probabilities, each in `[0, 1]`, as NumPy's `percentile` does by default: linear between the
-/// order statistics at `p * (n - 1)` (Hyndman and Fan 1996, definition 7). `None` when there is no value.
-pub(super) fn quantiles(values: &dyn Passes, probabilities: &[f64]) -> Result<Option<Vec<f64>>> {
-    let mut counts = vec![0_u64; 1 << DIGIT_BITS];
-    values.pass(&mut |x| counts[digit(ordered(x), 0)] += 1)?;
-    let n: u64 = counts.iter().sum();
-    if n == 0 {
-        return Ok(None);
-    }
-    let position = |p: f64| p * (n - 1) as f64;
-    let neighbours = probabilities.iter().flat_map(|&p| [position(p).floor() as u64, position(p).ceil() as u64]);
-    let mut ranks: Vec<u64> = neighbours.map(|rank| rank.min(n - 1)).collect();
-    ranks.sort_unstable();
-    ranks.dedup();
-    let found = order_statistics(values, counts, &ranks)?;
-    let at = |rank: u64| found.get(&rank.min(n - 1)).copied().unwrap_or(f64::NAN);
-    let quantile = |p: f64| {
-        let virtual_index = position(p);
-        let below = virtual_index.floor();
-        lerp(at(below as u64), at(virtual_index.ceil() as u64), virtual_index - below)
-    };
-    Ok(Some(probabilities.iter().map(|&p| quantile(p)).collect()))
-}
-
-/// Linear interpolation that is exact at both ends and never leaves them, by approaching from the nearer one.
-fn lerp(a: f64, b: f64, t: f64) -> f64 {
-    if a == b {
-        return a;
-    }
-    let difference = b - a;
-    if t >= 0.5 { b - difference * (1.0 - t) } else { a + difference * t }
+/// What the values of a pass are for.
+enum Pass {
+    /// Counting all values by their first digit.
+    First(Vec<u64>),
+    /// Counting those under each prefix by their next digit.
+    Count(Vec<Prefix>, Vec<Vec<u64>>),
+    /// Keeping those under each prefix.
+    Keep(Vec<Prefix>, Vec<Vec<u64>>),
+    Done,
 }
 
 /// A prefix of ordered bits under which wanted ranks lie.
@@ -60,42 +44,107 @@ struct Prefix {
     ranks: Vec<u64>,
 }
 
-/// The values at these ranks; `counts` are those of the first digit.
-fn order_statistics(values: &dyn Passes, counts: Vec<u64>, ranks: &[u64]) -> Result<BTreeMap<u64, f64>> {
-    let root = Prefix { digits: 0, bits: 0, before: 0, ranks: ranks.to_vec() };
-    let mut found = BTreeMap::new();
-    let mut open = split(&root, &counts, &mut found);
-    while !open.is_empty() {
-        let size: u64 = open.iter().map(|(_, size)| size).sum();
-        let prefixes: Vec<Prefix> = open.into_iter().map(|(prefix, _)| prefix).collect();
-        let find = |key: u64| prefixes.iter().position(|p| key >> (64 - DIGIT_BITS * p.digits) == p.bits);
-        open = Vec::new();
-        if size <= KEPT_AT_MOST {
-            let mut kept: Vec<Vec<u64>> = prefixes.iter().map(|_| Vec::new()).collect();
-            values.pass(&mut |x| {
-                if let Some(i) = find(ordered(x)) {
-                    kept[i].push(ordered(x));
-                }
-            })?;
-            for (prefix, mut keys) in prefixes.iter().zip(kept) {
-                keys.sort_unstable();
-                let at = |rank: u64| keys.get((rank - prefix.before) as usize).copied().map_or(f64::NAN, unordered);
-                found.extend(prefix.ranks.iter().map(|&rank| (rank, at(rank))));
-            }
-        } else {
-            let mut counts: Vec<Vec<u64>> = prefixes.iter().map(|_| vec![0; 1 << DIGIT_BITS]).collect();
-            values.pass(&mut |x| {
-                let key = ordered(x);
-                if let Some(i) = find(key) {
+impl Quantiles {
+    /// A search for the quantiles at these probabilities, each in `[0, 1]`.
+    pub(super) fn at(probabilities: &[f64]) -> Self {
+        let pass = Pass::First(vec![0; 1 << DIGIT_BITS]);
+        Self { probabilities: probabilities.to_vec(), kept_at_most: KEPT_AT_MOST, count: 0, found: BTreeMap::new(), pass }
+    }
+
+    /// Takes in values of a pass.
+    pub(super) fn feed(&mut self, values: impl Iterator<Item = f64>) {
+        let find = |prefixes: &[Prefix], key: u64| prefixes.iter().position(|p| key >> (64 - DIGIT_BITS * p.digits) == p.bits);
+        match &mut self.pass {
+            Pass::First(counts) => values.for_each(|x| counts[digit(ordered(x), 0)] += 1),
+            Pass::Count(prefixes, counts) => values.map(ordered).for_each(|key| {
+                if let Some(i) = find(prefixes, key) {
                     counts[i][digit(key, prefixes[i].digits)] += 1;
                 }
-            })?;
-            for (prefix, counts) in prefixes.iter().zip(counts) {
-                open.extend(split(prefix, &counts, &mut found));
-            }
+            }),
+            Pass::Keep(prefixes, kept) => values.map(ordered).for_each(|key| {
+                if let Some(i) = find(prefixes, key) {
+                    kept[i].push(key);
+                }
+            }),
+            Pass::Done => {}
         }
     }
-    Ok(found)
+
+    /// Ends a pass; says whether all values must be fed once more.
+    pub(super) fn next_pass(&mut self) -> bool {
+        let mut open = Vec::new();
+        match std::mem::replace(&mut self.pass, Pass::Done) {
+            Pass::First(counts) => {
+                self.count = counts.iter().sum();
+                if self.count > 0 {
+                    let root = Prefix { digits: 0, bits: 0, before: 0, ranks: self.ranks() };
+                    open = split(&root, &counts, &mut self.found);
+                }
+            }
+            Pass::Count(prefixes, counts) => {
+                for (prefix, counts) in prefixes.iter().zip(counts) {
+                    open.extend(split(prefix, &counts, &mut self.found));
+                }
+            }
+            Pass::Keep(prefixes, kept) => {
+                for (prefix, mut keys) in prefixes.iter().zip(kept) {
+                    keys.sort_unstable();
+                    let at = |rank: u64| keys.get((rank - prefix.before) as usize).copied().map_or(f64::NAN, unordered);
+                    self.found.extend(prefix.ranks.iter().map(|&rank| (rank, at(rank))));
+                }
+            }
+            Pass::Done => {}
+        }
+        if open.is_empty() {
+            return false;
+        }
+        let size: u64 = open.iter().map(|(_, size)| size).sum();
+        let prefixes: Vec<Prefix> = open.into_iter().map(|(prefix, _)| prefix).collect();
+        self.pass = match size <= self.kept_at_most {
+            true => {
+                let kept = prefixes.iter().map(|_| Vec::new()).collect();
+                Pass::Keep(prefixes, kept)
+            }
+            false => {
+                let counts = prefixes.iter().map(|_| vec![0; 1 << DIGIT_BITS]).collect();
+                Pass::Count(prefixes, counts)
+            }
+        };
+        true
+    }
+
+    /// The quantiles, as NumPy's `percentile` gives them by default: linear between the order statistics at `p * (n - 1)`
+    /// (Hyndman and Fan 1996, definition 7). `None` when there is no value.
+    pub(super) fn found(&self) -> Option<Vec<f64>> {
+        let last = self.count.checked_sub(1)?;
+        let at = |rank: u64| self.found.get(&rank.min(last)).copied().unwrap_or(f64::NAN);
+        let quantile = |p: &f64| {
+            let virtual_index = p * last as f64;
+            let below = virtual_index.floor();
+            lerp(at(below as u64), at(virtual_index.ceil() as u64), virtual_index - below)
+        };
+        Some(self.probabilities.iter().map(quantile).collect())
+    }
+
+    /// The ranks that the quantiles lie between.
+    fn ranks(&self) -> Vec<u64> {
+        let last = self.count.saturating_sub(1);
+        let position = |p: &f64| p * last as f64;
+        let neighbours = self.probabilities.iter().flat_map(|p| [position(p).floor() as u64, position(p).ceil() as u64]);
+        let mut ranks: Vec<u64> = neighbours.map(|rank| rank.min(last)).collect();
+        ranks.sort_unstable();
+        ranks.dedup();
+        ranks
+    }
+}
+
+/// Linear interpolation that is exact at both ends and never leaves them, by approaching from the nearer one.
+fn lerp(a: f64, b: f64, t: f64) -> f64 {
+    if a == b {
+        return a;
+    }
+    let difference = b - a;
+    if t >= 0.5 { b - difference * (1.0 - t) } else { a + difference * t }
 }
 
 /// The prefixes one digit longer under which the wanted ranks lie, with their sizes; ranks whose value is fixed are found.
@@ -136,11 +185,17 @@ mod tests {
 
     use super::*;
 
-    impl Passes for Vec<f64> {
-        fn pass(&self, each: &mut dyn FnMut(f64)) -> Result<()> {
-            self.iter().copied().for_each(each);
-            Ok(())
+    fn search(mut quantiles: Quantiles, values: &[f64]) -> Option<Vec<f64>> {
+        loop {
+            quantiles.feed(values.iter().copied());
+            if !quantiles.next_pass() {
+                return quantiles.found();
+            }
         }
+    }
+
+    fn quantiles(values: &[f64], probabilities: &[f64]) -> Option<Vec<f64>> {
+        search(Quantiles::at(probabilities), values)
     }
 
     /// The definition, by sorting.
@@ -154,10 +209,10 @@ mod tests {
     #[test]
     fn numbers_from_numpy() {
         // np.percentile([1, 2, 4, 8, 16.5], [0, 2, 50, 98, 100])
-        let found = quantiles(&vec![16.5, 8.0, 1.0, 4.0, 2.0], &[0.0, 0.02, 0.5, 0.98, 1.0]).unwrap().unwrap();
+        let found = quantiles(&[16.5, 8.0, 1.0, 4.0, 2.0], &[0.0, 0.02, 0.5, 0.98, 1.0]).unwrap();
         assert_eq!(found, [1.0, 1.08, 4.0, 15.82, 16.5]);
-        assert_eq!(quantiles(&vec![], &[0.5]).unwrap(), None);
-        assert_eq!(quantiles(&vec![7.0], &[0.0, 0.3, 1.0]).unwrap().unwrap(), [7.0, 7.0, 7.0]);
+        assert_eq!(quantiles(&[], &[0.5]), None);
+        assert_eq!(quantiles(&[7.0], &[0.0, 0.3, 1.0]).unwrap(), [7.0, 7.0, 7.0]);
     }
 
     #[test]
@@ -165,7 +220,9 @@ mod tests {
         // 200,000 values that share their first 16 bits, many of them equal.
         let values: Vec<f64> = (0..200_000u64).map(|i| 1.0 + (i * 7_919 % 1_000) as f64 * 1e-9).collect();
         for p in [0.0, 0.02, 0.25, 0.5, 0.9801, 1.0] {
-            assert_eq!(quantiles(&values, &[p]).unwrap().unwrap(), [by_sorting(&values, p)], "{p}");
+            let few = Quantiles { kept_at_most: 1_000, ..Quantiles::at(&[p]) };
+            assert_eq!(search(few, &values).unwrap(), [by_sorting(&values, p)], "{p}");
+            assert_eq!(quantiles(&values, &[p]).unwrap(), [by_sorting(&values, p)], "{p}");
         }
     }
 
@@ -175,7 +232,7 @@ mod tests {
             values in prop::collection::vec(prop_oneof![-1e3..1e3, prop::num::f64::NORMAL, Just(0.0), Just(5.5)], 1..300),
             p in 0.0..=1.0f64,
         ) {
-            let found = quantiles(&values, &[p]).unwrap().unwrap()[0];
+            let found = quantiles(&values, &[p]).unwrap()[0];
             prop_assert_eq!(found.to_bits(), (by_sorting(&values, p) + 0.0).to_bits());
         }
     }

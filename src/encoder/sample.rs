@@ -90,6 +90,10 @@ impl RowSelection for Sample {
         Ok(())
     }
 
+    fn learns_in_any_order(&self) -> bool {
+        true
+    }
+
     fn keep(&self, (): &(), input: &RecordBatch) -> Result<BooleanArray> {
         let mut hashes = vec![mix(self.seed); input.num_rows()];
         for column in input.columns() {

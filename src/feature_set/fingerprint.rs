@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use arrow::{
     array::{
-        Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, new_null_array,
+        Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array,
+        new_null_array,
     },
-    compute::cast,
+    compute::{cast, take_record_batch},
     datatypes::{DataType, Float64Type, Schema, TimeUnit},
     util::display::{ArrayFormatter, FormatOptions},
 };
@@ -97,6 +98,10 @@ fn behaviour(name: &SetName, body: &Body) -> Result<ContentId> {
         let run = || {
             let golden = Golden::of(&spec)?;
             let state = selection.fit(&golden.view(&spec))?;
+            if selection.learns_in_any_order() && selection.fit(&golden.reversed()?.view(&spec))? != state {
+                let reason = "it promises to learn the same in any order of the rows, and does not".into();
+                return Err(Error::Definition { subject: format!("`{}`", spec.name), reason });
+            }
             let keep = selection.clone().prepare(&state)?;
             Ok((state, vec![Arc::new(keep(&golden.0)?) as ArrayRef]))
         };
@@ -149,6 +154,12 @@ impl Golden {
         let columns = columns.collect::<Vec<_>>();
         let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(ROWS));
         Ok(Self(RecordBatch::try_new_with_options(input_schema(spec), columns, &options)?))
+    }
+
+    /// The same rows, the last one first.
+    fn reversed(&self) -> Result<Self> {
+        let last_first: UInt64Array = (0..ROWS as u64).rev().collect::<Vec<_>>().into();
+        Ok(Self(take_record_batch(&self.0, &last_first)?))
     }
 
     fn view(&self, spec: &Spec) -> AsOfView<'_> {

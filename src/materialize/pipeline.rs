@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::{
     array::{Array, ArrayRef, BooleanArray, RecordBatch},
     compute::{and, filter_record_batch, prep_null_mask_filter},
-    datatypes::{Field, Schema, SchemaRef},
+    datatypes::{Field, FieldRef, Schema, SchemaRef},
 };
 
 use super::StepState;
@@ -26,13 +26,6 @@ pub(crate) struct Pipeline {
     encoders: Vec<(Spec, SchemaRef, Prepared)>,
 }
 
-/// What was learned on the way.
-pub(crate) struct Learned {
-    pub(crate) pipeline: Pipeline,
-    pub(crate) selections: Vec<StepState>,
-    pub(crate) encoders: Vec<StepState>,
-}
-
 /// Which row selections apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Apply {
@@ -43,29 +36,34 @@ pub(crate) enum Apply {
 }
 
 impl Pipeline {
-    /// Learns all steps from the extract's rows, each selection from what those before it left.
-    pub(crate) fn learn(name: &SetName, set: &RowSet, rows: &Spool, as_of: AsOf) -> Result<Learned> {
+    /// Learns the selections from the extract's rows, each from what those before it left; no encoder yet.
+    pub(super) fn learn_selections(name: &SetName, set: &RowSet, rows: &Spool, as_of: AsOf) -> Result<(Self, Vec<StepState>)> {
         let mut pipeline = Self { set: name.clone(), selections: Vec::new(), encoders: Vec::new() };
-        let (mut selections, mut encoders) = (Vec::new(), Vec::new());
+        let mut states = Vec::new();
         for selection in &set.selections {
             let spec = selection.spec();
             let selected = Selected { pipeline: &pipeline, rows };
             let view = ViewParts { as_of, columns: input_schema(&spec), rows: &selected };
             let state = selection.fit(&view.into()).map_err(|e| pipeline.step(&spec, e))?;
             let prepared = selection.clone().prepare(&state).map_err(|e| pipeline.step(&spec, e))?;
-            selections.push(StepState { name: spec.name.clone(), revision: spec.revision, state, rows_left: Some(0) });
+            states.push(StepState { name: spec.name.clone(), revision: spec.revision, state, rows_left: Some(0) });
             pipeline.selections.push((spec.clone(), selection.purpose(), input_schema(&spec), prepared));
         }
+        Ok((pipeline, states))
+    }
+
+    /// Learns the encoders from the rows that the selections have left.
+    pub(super) fn learn_encoders(&mut self, set: &RowSet, rows: &Spool, as_of: AsOf) -> Result<Vec<StepState>> {
+        let mut states = Vec::new();
         for encoder in &set.encoders {
             let spec = encoder.spec();
-            let selected = Selected { pipeline: &pipeline, rows };
-            let view = ViewParts { as_of, columns: input_schema(&spec), rows: &selected };
-            let state = encoder.fit(&view.into()).map_err(|e| pipeline.step(&spec, e))?;
-            let prepared = encoder.clone().prepare(&state).map_err(|e| pipeline.step(&spec, e))?;
-            encoders.push(StepState { name: spec.name.clone(), revision: spec.revision, state, rows_left: None });
-            pipeline.encoders.push((spec.clone(), input_schema(&spec), prepared));
+            let view = ViewParts { as_of, columns: input_schema(&spec), rows };
+            let state = encoder.fit(&view.into()).map_err(|e| self.step(&spec, e))?;
+            let prepared = encoder.clone().prepare(&state).map_err(|e| self.step(&spec, e))?;
+            states.push(StepState { name: spec.name.clone(), revision: spec.revision, state, rows_left: None });
+            self.encoders.push((spec.clone(), input_schema(&spec), prepared));
         }
-        Ok(Learned { pipeline, selections, encoders })
+        Ok(states)
     }
 
     /// The steps with the states of a manifest.
@@ -158,21 +156,32 @@ struct Selected<'a> {
 
 impl Replay for Selected<'_> {
     fn replay(&self, columns: &Schema) -> Result<Batches<'_>> {
-        // Only the columns that are asked for and those that selections judge by are read.
+        let judged: Vec<_> =
+            self.pipeline.selections.iter().flat_map(|(_, _, inputs, _)| inputs.fields().iter().cloned()).collect();
         let wanted = Arc::new(columns.clone());
-        let judged = self.pipeline.selections.iter().flat_map(|(_, _, inputs, _)| inputs.fields().iter());
-        let mut positions = Vec::new();
-        for field in wanted.fields().iter().chain(judged) {
-            let position = self.rows.schema().index_of(field.name())?;
-            if !positions.contains(&position) {
-                positions.push(position);
-            }
-        }
-        positions.sort_unstable();
-        let batches = self.rows.batches(Some(positions))?;
-        Ok(Box::new(batches.map(move |batch| {
+        Ok(Box::new(read(self.rows, columns, &judged)?.map(move |batch| {
             let kept = self.pipeline.select(Apply::All, &batch?, None)?;
             select_inputs("the extract", &kept, &wanted)
         })))
     }
+}
+
+impl Replay for Spool {
+    fn replay(&self, columns: &Schema) -> Result<Batches<'_>> {
+        let wanted = Arc::new(columns.clone());
+        Ok(Box::new(read(self, columns, &[])?.map(move |batch| select_inputs("the extract", &batch?, &wanted))))
+    }
+}
+
+/// The rows with the columns that are asked for and no others.
+fn read(rows: &Spool, wanted: &Schema, more: &[FieldRef]) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
+    let mut positions = Vec::new();
+    for field in wanted.fields().iter().chain(more) {
+        let position = rows.schema().index_of(field.name())?;
+        if !positions.contains(&position) {
+            positions.push(position);
+        }
+    }
+    positions.sort_unstable();
+    rows.batches(Some(positions))
 }

@@ -25,8 +25,7 @@ use crate::{
     time::{AsOf, Cutoff, Span},
 };
 
-/// The extract's rows, sorted by event time and then by all other columns: the same order whatever the files, tasks and
-/// batches. With a span, for scoring, only rows whose event time lies in it.
+/// The extract's rows in no order. With a span, for scoring, only rows whose event time lies in it.
 pub(crate) async fn extract(
     engine: &Engine,
     name: &SetName,
@@ -35,7 +34,7 @@ pub(crate) async fn extract(
     as_of: AsOf,
     cutoff: Cutoff,
     span: Option<Span>,
-) -> Result<(SchemaRef, BoxStream<'static, Result<RecordBatch>>)> {
+) -> Result<DataFrame> {
     let subject = format!("the extract of `{name}`");
     let mut sources = Vec::new();
     for pinned in tables {
@@ -46,6 +45,7 @@ pub(crate) async fn extract(
         Error::Query(cause) => {
             Error::Definition { subject: subject.clone(), reason: format!("its SQL cannot be planned: {}", in_one_line(&cause)) }
         }
+        Error::UnknownColumn { column, known, .. } => Error::UnknownColumn { place: subject.clone(), column, known },
         other => other,
     };
     let mut rows = query(engine, Parallelism::Full, &subject, sources.clone(), &set.extract).await.map_err(in_extract)?;
@@ -65,10 +65,14 @@ pub(crate) async fn extract(
         rows =
             rows.filter(ident(&set.event_time).gt_eq(instant(span.start)).and(ident(&set.event_time).lt(instant(span.end))))?;
     }
-    let schema = rows.schema().as_arrow().clone();
-    let others = schema.fields().iter().map(|f| f.name()).filter(|name| **name != set.event_time);
-    let order: Vec<SortExpr> = std::iter::once(&set.event_time).chain(others).map(|c| ident(c).sort(true, true)).collect();
-    Ok(plain_rows(rows.sort(order)?.execute_stream().await?))
+    Ok(rows)
+}
+
+/// The order of a materialization's rows: by event time and then by all other columns, the same whatever the files, tasks and
+/// batches. Rows that are equal in all columns cannot be told apart.
+pub(crate) fn order_of(extract: &Schema, event_time: &str) -> Vec<SortExpr> {
+    let others = extract.fields().iter().map(|f| f.name().as_str()).filter(|name| *name != event_time);
+    std::iter::once(event_time).chain(others).map(|column| ident(column).sort(true, true)).collect()
 }
 
 /// The same rows with plain texts, and their schema.

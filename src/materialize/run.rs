@@ -3,28 +3,22 @@
 
 use std::sync::Arc;
 
-use arrow::{
-    array::RecordBatch,
-    datatypes::{Field, Schema, SchemaRef},
-};
 use datafusion::dataframe::DataFrame;
 use futures::TryStreamExt;
 
 use super::{
-    Cache, EngineVersions, InputFile, InputTable, Manifest, Materialization, Parts, StepState,
+    Cache, EngineVersions, InputFile, InputTable, Manifest, Materialization, Parts,
     columns::check_columns,
     entities::{EntityTables, KeyedRows, entities, training_rows},
     manifest::{FORMAT, PartialRows, materialization_id},
-    pipeline::{Apply, Learned, Pipeline},
-    rows::extract,
 };
 use crate::{
     catalog::{Catalog, Column, FileEntry, TableLocation, TableVersion},
     engine::Engine,
     error::{Error, Result},
-    feature_set::{Body, EntitySet, FeatureSet, RowSet},
-    name::{ContentId, SetName},
-    scan::{AsOfTable, Spool},
+    feature_set::{Body, EntitySet, FeatureSet},
+    name::ContentId,
+    scan::AsOfTable,
     storage::{Location, Locations, Published},
     temporal::Spine,
     time::AsOf,
@@ -192,32 +186,6 @@ impl Materializer {
         Ok(Pinned { version, place })
     }
 
-    async fn write_rows(&self, set: &RowSet, tables: &[Pinned], place: &Location, manifest: &mut Manifest) -> Result<()> {
-        let (schema, mut rows) = extract(&self.engine, &manifest.set, set, tables, manifest.as_of, manifest.cutoff, None).await?;
-        let mut writer = Spool::create(schema)?;
-        while let Some(batch) = rows.try_next().await? {
-            writer.write(&batch)?;
-        }
-        drop(rows);
-        let spool = writer.finish()?;
-        manifest.rows_seen = spool.rows();
-
-        // Learning and encoding compute and read files: not on the threads that wait for the network.
-        let (name, own_set, as_of) = (manifest.set.clone(), set.clone(), manifest.as_of);
-        let work = tokio::task::spawn_blocking(move || learn_and_encode(&name, &own_set, &spool, as_of));
-        let made = work.await.map_err(|e| Error::Step {
-            set: manifest.set.to_string(),
-            step: "learning and encoding".into(),
-            reason: format!("an encoder or row selection panicked: {e}"),
-        })??;
-        manifest.columns = made.parts.schema.fields().iter().map(|f| Column::from_field(f)).collect();
-        manifest.labels = set.labels.clone();
-        manifest.selections = made.selections;
-        manifest.encoders = made.encoders;
-        manifest.parts = made.parts.publish(place).await?;
-        Ok(())
-    }
-
     async fn write_entities(&self, set: &EntitySet, tables: &[Pinned], place: &Location, manifest: &mut Manifest) -> Result<()> {
         let EntityTables { whole, partial } = entities(&self.engine, set, tables, manifest.as_of, manifest.cutoff).await?;
         manifest.keys = set.keys.clone();
@@ -285,41 +253,4 @@ fn input_table(pinned: &Pinned, as_of: AsOf, set: &FeatureSet) -> Result<InputTa
 fn input_file(file: &FileEntry) -> InputFile {
     let (size, content) = (file.identity.size, file.identity.content());
     InputFile { path: file.path.clone(), size, content, partition: file.partition.clone() }
-}
-
-/// Event time, features, labels.
-pub(crate) fn output_schema(set: &RowSet, extract: &Schema, pipeline: &Pipeline) -> Result<SchemaRef> {
-    let mut fields = vec![extract.field_with_name(&set.event_time)?.clone()];
-    fields.extend(pipeline.features());
-    for label in &set.labels {
-        fields.push(extract.field_with_name(label)?.clone());
-    }
-    Ok(Arc::new(Schema::new(fields.into_iter().map(|f: Field| f.with_nullable(true)).collect::<Vec<_>>())))
-}
-
-pub(crate) fn output_batch(set: &RowSet, pipeline: &Pipeline, schema: &SchemaRef, rows: &RecordBatch) -> Result<RecordBatch> {
-    let column = |name: &String| -> Result<_> { Ok(rows.column(rows.schema().index_of(name)?).clone()) };
-    let mut columns = vec![column(&set.event_time)?];
-    columns.extend(pipeline.encode("the extract", rows)?);
-    for label in &set.labels {
-        columns.push(column(label)?);
-    }
-    Ok(RecordBatch::try_new(schema.clone(), columns)?)
-}
-
-/// What became of an extract.
-struct Made {
-    parts: Parts,
-    selections: Vec<StepState>,
-    encoders: Vec<StepState>,
-}
-
-fn learn_and_encode(name: &SetName, set: &RowSet, rows: &Spool, as_of: AsOf) -> Result<Made> {
-    let Learned { pipeline, mut selections, encoders } = Pipeline::learn(name, set, rows, as_of)?;
-    let mut parts = Parts::new(output_schema(set, rows.schema(), &pipeline)?);
-    for batch in rows.batches(None)? {
-        let kept = pipeline.select(Apply::All, &batch?, Some(&mut selections))?;
-        parts.write(&output_batch(set, &pipeline, &parts.schema, &kept)?)?;
-    }
-    Ok(Made { parts, selections, encoders })
 }

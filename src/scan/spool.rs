@@ -1,16 +1,26 @@
 //! Rows set aside on this machine's disk, to be read as often as learning needs.
 //! It keeps the rows' order and bits, and is gone when it is dropped.
 
-use std::{fs::File, io::BufReader, path::PathBuf};
+use std::{fs::File, io::BufReader, path::PathBuf, sync::Arc};
 
 use arrow::{
     array::RecordBatch,
     datatypes::SchemaRef,
     ipc::{reader::FileReader, writer::FileWriter},
 };
+use datafusion::{
+    catalog::streaming::StreamingTable,
+    error::DataFusionError,
+    execution::{SendableRecordBatchStream, TaskContext},
+    physical_plan::{stream::RecordBatchStreamAdapter, streaming::PartitionStream},
+};
 use tempfile::NamedTempFile;
+use tokio::sync::mpsc;
 
 use crate::error::{Error, Result};
+
+/// Batches between the file and a query.
+const QUEUE: usize = 2;
 
 /// Rows on their way into a spool.
 pub(crate) struct SpoolWriter {
@@ -48,10 +58,58 @@ impl Spool {
         self.rows
     }
 
+    /// The rows as a table that a query reads, in one task.
+    pub(crate) fn into_table(self) -> Result<StreamingTable> {
+        Ok(StreamingTable::try_new(self.schema.clone(), vec![Arc::new(Rows(Arc::new(self)))])?)
+    }
+
     /// The rows again, these columns of them, in the order they were written.
     pub(crate) fn batches(&self, columns: Option<Vec<usize>>) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
         let file = BufReader::with_capacity(1 << 20, self.file.reopen().map_err(failed)?);
         Ok(FileReader::try_new(file, columns)?.map(|batch| Ok(batch?)))
+    }
+}
+
+/// All rows of a spool.
+#[derive(Debug)]
+struct Rows(Arc<Spool>);
+
+impl PartitionStream for Rows {
+    fn schema(&self) -> &SchemaRef {
+        &self.0.schema
+    }
+
+    /// Reads on a thread that may wait for the disk.
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let spool = self.0.clone();
+        tokio::task::spawn_blocking(move || match spool.batches(None) {
+            Ok(batches) => {
+                for batch in batches {
+                    if sender.blocking_send(batch).is_err() {
+                        break;
+                    }
+                }
+            }
+            Err(error) => drop(sender.blocking_send(Err(error))),
+        });
+        let missing = self.0.rows;
+        let batches = futures::stream::unfold((receiver, missing), |(mut receiver, missing)| async move {
+            match receiver.recv().await {
+                Some(Ok(batch)) => {
+                    let missing = missing.saturating_sub(batch.num_rows() as u64);
+                    Some((Ok(batch), (receiver, missing)))
+                }
+                Some(Err(error)) => Some((Err(DataFusionError::from(error)), (receiver, 0))),
+                None if missing == 0 => None,
+                None => {
+                    let source =
+                        std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "rows that were set aside cannot be read");
+                    Some((Err(failed(source).into()), (receiver, 0)))
+                }
+            }
+        });
+        Box::pin(RecordBatchStreamAdapter::new(self.0.schema.clone(), batches))
     }
 }
 

@@ -3,13 +3,13 @@
 use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 
 use asof::{
-    AsOf, Error, FeatureSet, Resources, StoreOptions,
-    encoder::{FnEncoder, Number, Spec, Standardize, encoder_fn},
+    AsOf, AsOfView, Error, FeatureSet, Resources, StoreOptions,
+    encoder::{FnEncoder, Number, OutlierFilter, Purpose, RowSelection, Sample, Spec, Standardize, encoder_fn},
     ingest::Ingest,
     name::ContentId,
 };
 use datafusion::arrow::{
-    array::{ArrayRef, AsArray, RecordBatch},
+    array::{ArrayRef, AsArray, BooleanArray, RecordBatch},
     datatypes::{DataType, Float64Type},
 };
 
@@ -290,4 +290,92 @@ async fn a_set_of_nothing_is_a_materialization_too() {
     assert_eq!(store.online("zone_demand_v1").await.unwrap().get(&[1.into()]).unwrap(), None);
     let nothing = Ingest::new("none", trips_table()).unwrap().from(temp_dir().path().to_str().unwrap());
     assert!(matches!(store.ingest(&nothing).await, Err(Error::NoFiles { .. })));
+}
+
+/// Selects like another one, and learns from sorted rows.
+struct InOrder<S>(S);
+
+impl<S: RowSelection> RowSelection for InOrder<S> {
+    type State = S::State;
+
+    fn spec(&self) -> Spec {
+        self.0.spec()
+    }
+
+    fn purpose(&self) -> Purpose {
+        self.0.purpose()
+    }
+
+    fn fit(&self, view: &AsOfView<'_>) -> asof::Result<S::State> {
+        self.0.fit(view)
+    }
+
+    fn keep(&self, state: &S::State, input: &RecordBatch) -> asof::Result<BooleanArray> {
+        self.0.keep(state, input)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_the_same_whether_they_are_sorted_before_or_after_they_are_selected() {
+    let root = root_of_a_year(300).await;
+    let outliers = || OutlierFilter::between_percentiles(2.0, 98.0).of(["trip_distance", "total_amount"]);
+    // Few columns and coarse ones: many rows share their instant, and rows beside them decide their order.
+    let hours = "SELECT date_trunc('hour', pickup_at) AS at, passenger_count, trip_distance, total_amount FROM nyc_taxi";
+    let set = || FeatureSet::rows("hours_v1", hours).table("nyc_taxi").event_time("at");
+    let sample = || Sample::fraction(0.4, 7).of_instants(["at"]).of_numbers(["trip_distance", "total_amount"]);
+    let encoded = |set: asof::feature_set::RowSetBuilder| {
+        let set = set.encode(Number::of("trip_distance")).encode_fitted(Standardize::of("total_amount")).label("passenger_count");
+        set.build().unwrap()
+    };
+    let late = encoded(set().keep(outliers()).keep(sample()));
+    let early = encoded(set().keep(InOrder(outliers())).keep(sample()));
+    assert_eq!(late.fingerprint(), early.fingerprint(), "how rows are sorted is no part of a definition");
+    let expected = made(root.path(), with(1, 8_192), &[early]).await;
+    for options in [with(1, 8_192), with(8, 7), with(2, 1_000)] {
+        let found = made(root.path(), options, std::slice::from_ref(&late)).await;
+        assert!(found == expected);
+    }
+    let little = StoreOptions::default().cache_in_memory();
+    let little = little.resources(Resources { memory_bytes: 1 << 20, partitions: 2, ..Default::default() });
+    assert!(made(root.path(), little, &[late]).await == expected);
+}
+
+/// Learns the first number that it sees.
+struct First(bool);
+
+impl RowSelection for First {
+    type State = f64;
+
+    fn spec(&self) -> Spec {
+        Spec::new("first", 1).number("trip_distance")
+    }
+
+    fn purpose(&self) -> Purpose {
+        Purpose::Population
+    }
+
+    fn fit(&self, view: &AsOfView<'_>) -> asof::Result<f64> {
+        let mut first = None;
+        view.for_each_number("trip_distance", |x| first = first.or(Some(x)).filter(|x| x.is_finite()))?;
+        Ok(first.unwrap_or(0.0))
+    }
+
+    fn learns_in_any_order(&self) -> bool {
+        self.0
+    }
+
+    fn keep(&self, first: &f64, input: &RecordBatch) -> asof::Result<BooleanArray> {
+        Ok(input.column(0).as_primitive::<Float64Type>().iter().map(|x| Some(x? >= *first)).collect())
+    }
+}
+
+#[test]
+fn a_promise_to_learn_in_any_order_is_held_against_fixed_rows() {
+    let set = |step: First| {
+        let set = FeatureSet::rows("first_v1", "SELECT pickup_at, trip_distance FROM nyc_taxi").table("nyc_taxi");
+        set.event_time("pickup_at").keep(step).encode(Number::of("trip_distance")).build()
+    };
+    set(First(false)).unwrap();
+    let told = set(First(true)).unwrap_err().to_string();
+    assert!(told.contains("`first`") && told.contains("in any order"), "{told}");
 }
