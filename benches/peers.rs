@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! cargo bench --bench peers -- TASK DIR              lookup, windows, taxi, taxi_out, views, zipf, cutoffs, fit
+//! cargo bench --bench peers -- ingest DIR            monthly CSV files into a table of a fresh store
 //! cargo bench --bench peers -- TASK DIR --explain    the plan with its metrics instead (results stay in memory)
 //!
 //! cargo bench --bench peers -- history DIR --generate [even|skewed]   100 M facts in 24 months, 10 M spine rows
@@ -20,6 +21,7 @@ use asof::{
     backtest::{Learner, LinearRegression},
     catalog::{FactTable, KnownAt},
     encoder::{Number, OutlierFilter, Sample},
+    ingest::Ingest,
     temporal::{Facts, Lookup, Spine, Window},
     time::{Cutoff, Zone},
 };
@@ -55,6 +57,9 @@ fn main() -> Anyhow<()> {
         return generate(Path::new(dir), flags.get(1).is_some_and(|keys| keys == "even"));
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    if task == "ingest" {
+        return runtime.block_on(ingest(dir));
+    }
     runtime.block_on(run(task, dir, flags.iter().any(|flag| flag == "--explain")))
 }
 
@@ -175,6 +180,31 @@ async fn fit(store: &FeatureStore, register_seconds: f64) -> Anyhow<()> {
         "task": "fit", "engine": "asof", "seconds": rounded(seconds), "peak_mb": peak_mb, "rows": made.rows(),
         "checksum": { "slope": linear.slopes[0], "intercept": linear.intercept },
         "materialize_seconds": rounded(materialize_seconds), "register_seconds": rounded(register_seconds),
+    });
+    println!("{line}");
+    Ok(())
+}
+
+/// Loads the CSV files of a folder; the table stays in `DIR/out_asof`, so that its files can be looked at.
+async fn ingest(dir: &str) -> Anyhow<()> {
+    let root = format!("{dir}/out_asof");
+    match std::fs::remove_dir_all(&root) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    let store = FeatureStore::open_with(&root, StoreOptions::default().cache_in_memory()).await?;
+    let start = Instant::now();
+    let table = FactTable::new("pickup_at", KnownAt::column("dropoff_at")).zone(Zone::UTC);
+    let load = Ingest::new("trips", table)?.from(format!("{dir}/trips-*.csv")).by_month_of_one_year();
+    let report = store.ingest(&load).await?;
+    let seconds = start.elapsed().as_secs_f64();
+    let peak_mb = peak_mb();
+    let sums = store.sql("SELECT sum(total_amount) AS total FROM trips", "2100-01-01".parse::<AsOf>()?).await?.collect().await?;
+    let total = sums.first().map_or(0.0, |batch| batch.column(0).as_primitive::<Float64Type>().value(0));
+    let bytes: u64 = report.version.files().iter().map(|file| file.identity.size).sum();
+    let line = serde_json::json!({
+        "task": "ingest", "engine": "asof", "seconds": (seconds * 1e3).round() / 1e3, "peak_mb": peak_mb, "rows": report.rows,
+        "checksum": { "total": (total * 100.0).round() / 100.0 }, "files_mb": bytes / 1_000_000,
     });
     println!("{line}");
     Ok(())

@@ -127,6 +127,11 @@ impl Engine {
         self.resources.batch_rows.max(1)
     }
 
+    /// Memory for an operator of ours that spills what it is not granted.
+    pub(crate) fn spilling(&self, name: &str) -> MemoryReservation {
+        MemoryConsumer::new(name).with_can_spill(true).register(&self.pool)
+    }
+
     /// A session that can read these locations.
     pub(crate) fn session<'a>(
         &self,

@@ -522,8 +522,15 @@ fn distance(a: &[char], b: &[char]) -> usize {
     row[b.len()]
 }
 
+/// Names that a message lists, at most.
+const LISTED: usize = 100;
+
 fn listed(names: &[String]) -> String {
-    if names.is_empty() { "nothing yet".into() } else { names.join(", ") }
+    match names.len() {
+        0 => "nothing yet".into(),
+        0..=LISTED => names.join(", "),
+        count => format!("{} and {} more", names[..LISTED].join(", "), count - LISTED),
+    }
 }
 
 #[cfg(test)]

@@ -1,22 +1,26 @@
-//! One column of a text format: a value is parsed first and, once its whole row is good, appended.
+//! One column of a text format: its cells become an array at once, the common forms of values by their bytes.
 //! A value that the column's type cannot hold is refused with a reason; it is never rounded or made NULL.
 
 use std::sync::Arc;
 
 use arrow::{
     array::{
-        ArrayRef, BooleanBuilder, Decimal128Builder, Float32Builder, Float64Builder, Int32Builder, Int64Builder, StringBuilder,
-        TimestampMicrosecondArray, TimestampMillisecondArray, TimestampNanosecondArray, TimestampSecondArray, UInt64Builder,
+        Array, ArrayRef, BooleanArray, Int64Array, NullBufferBuilder, PrimitiveArray, StringArray, TimestampMicrosecondArray,
+        TimestampMillisecondArray, TimestampNanosecondArray, TimestampSecondArray,
     },
+    buffer::OffsetBuffer,
     compute::cast,
-    datatypes::{DataType, Field, TimeUnit as ArrowUnit},
+    datatypes::{
+        ArrowPrimitiveType, DataType, Decimal128Type, Field, FieldRef, Float32Type, Float64Type, Int32Type, Int64Type, Schema,
+        TimeUnit as ArrowUnit, UInt64Type,
+    },
 };
 
 use super::{
-    Ingest, number,
+    Ingest, exact, number,
     time_cell::{Reason, TimeReader},
 };
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// The types that a load may declare.
 pub(crate) const DECLARABLE: &str =
@@ -27,6 +31,16 @@ pub(crate) fn is_declarable(data_type: &DataType) -> bool {
     data_type.is_integer() || matches!(data_type, Boolean | Date32 | Decimal128(..) | Float32 | Float64 | Timestamp(..) | Utf8)
 }
 
+/// The readers of a table's columns, in their order.
+pub(crate) fn column_readers(schema: &Schema, ingest: &Ingest) -> Vec<ColumnReader> {
+    let declared = ingest.declared_types();
+    let reader = |field: &FieldRef| {
+        let typing = if declared.contains_key(field.name().as_str()) { Typing::Declared } else { Typing::Inferred };
+        ColumnReader::new(field, ingest, typing)
+    };
+    schema.fields().iter().map(reader).collect()
+}
+
 /// Is the column one that was declared for this load, by a type of its own or a whole schema?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Typing {
@@ -34,16 +48,8 @@ pub(crate) enum Typing {
     Inferred,
 }
 
-/// How a column of a load is read.
-pub(crate) fn typing(ingest: &Ingest, column: &str) -> Typing {
-    match ingest.declared_type(column) {
-        Some(_) => Typing::Declared,
-        None => Typing::Inferred,
-    }
-}
-
-/// Parses one column: first a value, then, once the whole row is good, into the array.
-pub(crate) struct CellReader {
+/// Reads one column of a text format.
+pub(crate) struct ColumnReader {
     pub(crate) name: String,
     data_type: DataType,
     typing: Typing,
@@ -52,173 +58,215 @@ pub(crate) struct CellReader {
 
 enum Kind {
     /// A time of the table: an instant, and never NULL.
-    Instant {
-        reader: TimeReader,
-        value: i64,
-        builder: Int64Builder,
-    },
-    /// A timestamp like any other value: an instant where the type has a zone, a clock's reading where it has none.
-    Timestamp {
-        reader: TimeReader,
-        is_instant: bool,
-        value: Option<i64>,
-        builder: Int64Builder,
-    },
-    Date {
-        value: Option<i32>,
-        builder: Int32Builder,
-    },
+    Instant(TimeReader),
+    /// A timestamp like any other value: an instant, for the type has a zone.
+    ZonedTime(TimeReader),
+    /// A clock's reading, for the type has no zone.
+    ClockTime(TimeReader),
+    Date,
     Integer {
         low: i64,
         high: i64,
-        value: Option<i64>,
-        builder: Int64Builder,
     },
     Unsigned {
         high: u64,
-        value: Option<u64>,
-        builder: UInt64Builder,
     },
-    Float {
-        value: Option<f64>,
-        builder: Float64Builder,
-    },
-    Float32 {
-        value: Option<f32>,
-        builder: Float32Builder,
-    },
+    Float,
+    Float32,
     Decimal {
         precision: u8,
         scale: i8,
-        value: Option<i128>,
-        builder: Decimal128Builder,
     },
-    Boolean {
-        value: Option<bool>,
-        builder: BooleanBuilder,
-    },
-    Text {
-        is_null: bool,
-        kept: String,
-        builder: StringBuilder,
-    },
+    Boolean,
+    Text,
     /// A type that text formats do not hold, in a table that other sources made.
-    Foreign {
-        rows: usize,
-    },
+    Foreign,
 }
 
-impl CellReader {
-    pub(crate) fn new(field: &Field, ingest: &Ingest) -> Result<Self> {
+const NOT_UTF8: &str = "the value is not UTF-8";
+
+fn text(cell: &[u8]) -> Result<&str, Reason> {
+    std::str::from_utf8(cell).map_err(|_| NOT_UTF8.into())
+}
+
+impl ColumnReader {
+    pub(crate) fn new(field: &Field, ingest: &Ingest, typing: Typing) -> Self {
         let is_time = ingest.declared.time_columns().any(|column| column.name == *field.name());
-        let integer = |low, high| Kind::Integer { low, high, value: None, builder: Int64Builder::new() };
-        let unsigned = |high| Kind::Unsigned { high, value: None, builder: UInt64Builder::new() };
         let kind = match field.data_type() {
-            DataType::Timestamp(unit, _) if is_time => {
-                Kind::Instant { reader: ingest.time_reader(field.name(), *unit), value: 0, builder: Int64Builder::new() }
+            DataType::Timestamp(unit, zone) => {
+                let reader = ingest.time_reader(field.name(), *unit);
+                match zone {
+                    _ if is_time => Kind::Instant(reader),
+                    Some(_) => Kind::ZonedTime(reader),
+                    None => Kind::ClockTime(reader),
+                }
             }
-            DataType::Timestamp(unit, zone) => Kind::Timestamp {
-                reader: ingest.time_reader(field.name(), *unit),
-                is_instant: zone.is_some(),
-                value: None,
-                builder: Int64Builder::new(),
-            },
-            DataType::Date32 => Kind::Date { value: None, builder: Int32Builder::new() },
-            DataType::Int8 => integer(i8::MIN.into(), i8::MAX.into()),
-            DataType::Int16 => integer(i16::MIN.into(), i16::MAX.into()),
-            DataType::Int32 => integer(i32::MIN.into(), i32::MAX.into()),
-            DataType::Int64 => integer(i64::MIN, i64::MAX),
-            DataType::UInt8 => unsigned(u8::MAX.into()),
-            DataType::UInt16 => unsigned(u16::MAX.into()),
-            DataType::UInt32 => unsigned(u32::MAX.into()),
-            DataType::UInt64 => unsigned(u64::MAX),
-            DataType::Float64 => Kind::Float { value: None, builder: Float64Builder::new() },
-            DataType::Float32 => Kind::Float32 { value: None, builder: Float32Builder::new() },
-            DataType::Decimal128(precision, scale) => Kind::Decimal {
-                precision: *precision,
-                scale: *scale,
-                value: None,
-                builder: Decimal128Builder::new().with_precision_and_scale(*precision, *scale).map_err(Error::from)?,
-            },
-            DataType::Boolean => Kind::Boolean { value: None, builder: BooleanBuilder::new() },
-            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
-                Kind::Text { is_null: true, kept: String::new(), builder: StringBuilder::new() }
-            }
-            _ => Kind::Foreign { rows: 0 },
+            DataType::Date32 => Kind::Date,
+            DataType::Int8 => Kind::Integer { low: i8::MIN.into(), high: i8::MAX.into() },
+            DataType::Int16 => Kind::Integer { low: i16::MIN.into(), high: i16::MAX.into() },
+            DataType::Int32 => Kind::Integer { low: i32::MIN.into(), high: i32::MAX.into() },
+            DataType::Int64 => Kind::Integer { low: i64::MIN, high: i64::MAX },
+            DataType::UInt8 => Kind::Unsigned { high: u8::MAX.into() },
+            DataType::UInt16 => Kind::Unsigned { high: u16::MAX.into() },
+            DataType::UInt32 => Kind::Unsigned { high: u32::MAX.into() },
+            DataType::UInt64 => Kind::Unsigned { high: u64::MAX },
+            DataType::Float64 => Kind::Float,
+            DataType::Float32 => Kind::Float32,
+            DataType::Decimal128(precision, scale) => Kind::Decimal { precision: *precision, scale: *scale },
+            DataType::Boolean => Kind::Boolean,
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Kind::Text,
+            _ => Kind::Foreign,
         };
-        let typing = typing(ingest, field.name());
-        Ok(Self { name: field.name().clone(), data_type: field.data_type().clone(), typing, kind })
+        Self { name: field.name().clone(), data_type: field.data_type().clone(), typing, kind }
     }
 
-    /// Parses a value; `None` is NULL.
-    pub(crate) fn parse(&mut self, cell: Option<&str>) -> Result<(), Reason> {
-        let declared = self.typing == Typing::Declared;
-        match &mut self.kind {
-            Kind::Instant { reader, value, .. } => *value = reader.instant(cell.unwrap_or_default())?,
-            Kind::Timestamp { reader, is_instant, value, .. } => {
-                let read = |text| if *is_instant { reader.instant(text) } else { reader.local(text) };
-                *value = cell.map(read).transpose()?;
+    /// The values of these cells, in which `None` is NULL. One that the type cannot hold is NULL in the array, and its row is
+    /// refused with the reason.
+    pub(crate) fn read<'a>(
+        &self,
+        cells: impl ExactSizeIterator<Item = Option<&'a [u8]>>,
+        refuse: impl FnMut(usize, Reason),
+    ) -> Result<ArrayRef> {
+        let timestamps = |values: Int64Array| Ok(timestamps(values, &self.data_type));
+        let array: ArrayRef = match &self.kind {
+            Kind::Instant(reader) => {
+                let cells = cells.map(|cell| Some(cell.unwrap_or_default()));
+                return timestamps(primitives::<Int64Type>(cells, refuse, instants(reader)));
             }
-            Kind::Date { value, .. } => *value = cell.map(date).transpose()?,
-            Kind::Integer { .. } | Kind::Unsigned { .. } if !declared && cell.is_some_and(is_code) => {
-                return Err("digits behind a leading zero are a code, not a number; declare the column's type".into());
+            Kind::ZonedTime(reader) => return timestamps(primitives::<Int64Type>(cells, refuse, instants(reader))),
+            Kind::ClockTime(reader) => {
+                let read = |cell: &[u8]| match reader.reading_by_clock(cell) {
+                    Some(value) => Ok(value),
+                    None => reader.local(text(cell)?),
+                };
+                return timestamps(primitives::<Int64Type>(cells, refuse, read));
             }
-            Kind::Integer { low, high, value, .. } => {
-                let read = |text| number::integer(text, i128::from(*low), i128::from(*high)).map(|n| n as i64);
-                *value = cell.map(read).transpose()?;
+            Kind::Date => Arc::new(primitives::<Int32Type>(cells, refuse, |cell| match exact::date(cell) {
+                Some(days) => i32::try_from(days).map_err(|_| DATE_RANGE.into()),
+                None => date(text(cell)?),
+            })),
+            Kind::Integer { low, high } => {
+                let read = |cell: &[u8]| match exact::integer(cell) {
+                    Some(value) if (*low..=*high).contains(&value) => Ok(value),
+                    _ => self.integer(cell, i128::from(*low), i128::from(*high)).map(|value| value as i64),
+                };
+                Arc::new(primitives::<Int64Type>(cells, refuse, read))
             }
-            Kind::Unsigned { high, value, .. } => {
-                *value = cell.map(|text| number::integer(text, 0, i128::from(*high)).map(|n| n as u64)).transpose()?;
+            Kind::Unsigned { high } => {
+                let read = |cell: &[u8]| self.integer(cell, 0, i128::from(*high)).map(|value| value as u64);
+                Arc::new(primitives::<UInt64Type>(cells, refuse, read))
             }
-            Kind::Float { value, .. } => *value = cell.map(number::float).transpose()?,
-            Kind::Float32 { value, .. } => *value = cell.map(number::float32).transpose()?,
-            Kind::Decimal { precision, scale, value, .. } => {
-                *value = cell.map(|text| number::decimal128(text, *precision, *scale)).transpose()?;
+            Kind::Float => Arc::new(primitives::<Float64Type>(cells, refuse, |cell| match exact::float(cell) {
+                Some(value) => Ok(value),
+                None => Ok(number::float(text(cell)?)?),
+            })),
+            Kind::Float32 => Arc::new(primitives::<Float32Type>(cells, refuse, |cell| Ok(number::float32(text(cell)?)?))),
+            Kind::Decimal { precision, scale } => {
+                let read = |cell: &[u8]| Ok(number::decimal128(text(cell)?, *precision, *scale)?);
+                let decimals = primitives::<Decimal128Type>(cells, refuse, read);
+                Arc::new(decimals.with_precision_and_scale(*precision, *scale)?)
             }
-            Kind::Boolean { value, .. } => *value = cell.map(|text| truth(text, self.typing)).transpose()?,
-            Kind::Text { is_null, kept, .. } => {
-                *is_null = cell.is_none();
-                kept.clear();
-                kept.push_str(cell.unwrap_or_default());
-            }
-            Kind::Foreign { .. } if cell.is_none() => {}
-            Kind::Foreign { .. } => return Err("the table's column has a type that texts are not read as".into()),
-        }
-        Ok(())
-    }
-
-    pub(crate) fn append(&mut self) {
-        match &mut self.kind {
-            Kind::Instant { value, builder, .. } => builder.append_value(*value),
-            Kind::Timestamp { value, builder, .. } | Kind::Integer { value, builder, .. } => builder.append_option(*value),
-            Kind::Date { value, builder } => builder.append_option(*value),
-            Kind::Unsigned { value, builder, .. } => builder.append_option(*value),
-            Kind::Float { value, builder } => builder.append_option(*value),
-            Kind::Float32 { value, builder } => builder.append_option(*value),
-            Kind::Decimal { value, builder, .. } => builder.append_option(*value),
-            Kind::Boolean { value, builder } => builder.append_option(*value),
-            Kind::Text { is_null, kept, builder } => builder.append_option((!*is_null).then_some(&*kept)),
-            Kind::Foreign { rows } => *rows += 1,
-        }
-    }
-
-    pub(crate) fn finish(&mut self) -> Result<ArrayRef> {
-        let array: ArrayRef = match &mut self.kind {
-            Kind::Instant { builder, .. } | Kind::Timestamp { builder, .. } => {
-                return Ok(timestamps(builder.finish(), &self.data_type));
-            }
-            Kind::Date { builder, .. } => Arc::new(builder.finish()),
-            Kind::Integer { builder, .. } => Arc::new(builder.finish()),
-            Kind::Unsigned { builder, .. } => Arc::new(builder.finish()),
-            Kind::Float { builder, .. } => Arc::new(builder.finish()),
-            Kind::Float32 { builder, .. } => Arc::new(builder.finish()),
-            Kind::Decimal { builder, .. } => Arc::new(builder.finish()),
-            Kind::Boolean { builder, .. } => Arc::new(builder.finish()),
-            Kind::Text { builder, .. } => Arc::new(builder.finish()),
-            Kind::Foreign { rows } => arrow::array::new_null_array(&self.data_type, std::mem::take(rows)),
+            Kind::Boolean => Arc::new(booleans(cells, refuse, |cell| Ok(truth(text(cell)?, self.typing)?))),
+            Kind::Text => Arc::new(texts(cells, refuse)?),
+            Kind::Foreign => foreign(&self.data_type, cells, refuse),
         };
         Ok(if array.data_type() == &self.data_type { array } else { cast(&array, &self.data_type)? })
     }
+
+    fn integer(&self, cell: &[u8], low: i128, high: i128) -> Result<i128, Reason> {
+        let text = text(cell)?;
+        if self.typing == Typing::Inferred && is_code(text) {
+            return Err("digits behind a leading zero are a code, not a number; declare the column's type".into());
+        }
+        Ok(number::integer(text, low, high)?)
+    }
+}
+
+/// Reads instants, the common form of texts by the bytes.
+fn instants(reader: &TimeReader) -> impl FnMut(&[u8]) -> Result<i64, Reason> {
+    let mut hours = reader.hours();
+    move |cell| match hours.as_mut().and_then(|hours| reader.instant_by_clock(hours, cell)) {
+        Some(value) => Ok(value),
+        None => reader.instant(text(cell)?),
+    }
+}
+
+fn primitives<'a, T: ArrowPrimitiveType>(
+    cells: impl ExactSizeIterator<Item = Option<&'a [u8]>>,
+    mut refuse: impl FnMut(usize, Reason),
+    mut read: impl FnMut(&[u8]) -> Result<T::Native, Reason>,
+) -> PrimitiveArray<T> {
+    let mut values = Vec::with_capacity(cells.len());
+    let mut nulls = NullBufferBuilder::new(cells.len());
+    for (row, cell) in cells.enumerate() {
+        match cell.map(&mut read) {
+            Some(Ok(value)) => {
+                values.push(value);
+                nulls.append_non_null();
+            }
+            other => {
+                values.push(T::default_value());
+                nulls.append_null();
+                if let Some(Err(reason)) = other {
+                    refuse(row, reason);
+                }
+            }
+        }
+    }
+    PrimitiveArray::new(values.into(), nulls.finish())
+}
+
+fn booleans<'a>(
+    cells: impl Iterator<Item = Option<&'a [u8]>>,
+    mut refuse: impl FnMut(usize, Reason),
+    read: impl Fn(&[u8]) -> Result<bool, Reason>,
+) -> BooleanArray {
+    let value = |(row, cell): (usize, Option<&[u8]>)| match read(cell?) {
+        Ok(value) => Some(value),
+        Err(reason) => {
+            refuse(row, reason);
+            None
+        }
+    };
+    cells.enumerate().map(value).collect()
+}
+
+fn texts<'a>(
+    cells: impl ExactSizeIterator<Item = Option<&'a [u8]>>,
+    mut refuse: impl FnMut(usize, Reason),
+) -> Result<StringArray> {
+    let (mut values, mut lengths) = (Vec::new(), Vec::with_capacity(cells.len()));
+    let mut nulls = NullBufferBuilder::new(cells.len());
+    for (row, cell) in cells.enumerate() {
+        let is_text = |cell: &&[u8]| cell.is_ascii() || std::str::from_utf8(cell).is_ok();
+        match cell.filter(is_text) {
+            Some(text) => {
+                values.extend_from_slice(text);
+                lengths.push(text.len());
+                nulls.append_non_null();
+            }
+            None => {
+                lengths.push(0);
+                nulls.append_null();
+                if cell.is_some() {
+                    refuse(row, NOT_UTF8.into());
+                }
+            }
+        }
+    }
+    Ok(StringArray::try_new(OffsetBuffer::from_lengths(lengths), values.into(), nulls.finish())?)
+}
+
+fn foreign<'a>(
+    data_type: &DataType,
+    cells: impl ExactSizeIterator<Item = Option<&'a [u8]>>,
+    mut refuse: impl FnMut(usize, Reason),
+) -> ArrayRef {
+    let count = cells.len();
+    for (row, _) in cells.enumerate().filter(|(_, cell)| cell.is_some()) {
+        refuse(row, "the table's column has a type that texts are not read as".into());
+    }
+    arrow::array::new_null_array(data_type, count)
 }
 
 /// Numbers of a timestamp type's unit as that type.
@@ -235,12 +283,14 @@ pub(crate) fn timestamps(values: arrow::array::Int64Array, data_type: &DataType)
     }
 }
 
+const DATE_RANGE: &str = "the date is out of range";
+
 /// Days since 1970 of a date without a time of day.
 fn date(text: &str) -> Result<i32, Reason> {
     const DAY_NS: i128 = 86_400_000_000_000;
     let is_date = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'/'));
     let (local_ns, _) = if is_date { crate::time::parse_local_ns(text)? } else { return Err("not a date alone".into()) };
-    i32::try_from(local_ns.div_euclid(DAY_NS)).map_err(|_| "the date is out of range".into())
+    i32::try_from(local_ns.div_euclid(DAY_NS)).map_err(|_| DATE_RANGE.into())
 }
 
 fn truth(text: &str, typing: Typing) -> Result<bool, &'static str> {

@@ -1,6 +1,8 @@
 //! What changed in the columns of source files from one to the next: names, types, order.
 //! It reports and refuses nothing; whether the values fit is decided value by value.
 
+use std::collections::{HashMap, HashSet};
+
 use super::options::Format;
 use crate::catalog::{SourceColumn, SourceSchema, TableVersion};
 
@@ -77,10 +79,10 @@ pub(crate) fn between(before: &SourceSchema, after: &SourceSchema, file: &str) -
     let mut add = |column: &SourceColumn, change: ColumnChange| {
         changes.push(SchemaChange { file: file.to_owned(), column: column.name.clone(), change });
     };
-    let find = |schema: &SourceSchema, name: &str| schema.columns.iter().position(|column| column.name == name);
+    let (before_as, after_as) = (by_name(before), by_name(after));
     let mut places = Vec::new();
     for (to, column) in after.columns.iter().enumerate() {
-        let Some(from) = find(before, &column.name) else {
+        let Some(&from) = before_as.get(column.name.as_str()) else {
             add(column, ColumnChange::Added { data_type: column.data_type.clone() });
             continue;
         };
@@ -94,29 +96,47 @@ pub(crate) fn between(before: &SourceSchema, after: &SourceSchema, file: &str) -
         places.push((from, to));
     }
     if before.is_ordered && after.is_ordered {
-        let stay = longest_rise(&places);
+        let stay: HashSet<_> = longest_rise(&places).into_iter().collect();
         for (from, to) in places.iter().filter(|place| !stay.contains(place)) {
             add(&after.columns[*to], ColumnChange::Order { from: from + 1, to: to + 1 });
         }
     }
-    for column in before.columns.iter().filter(|column| find(after, &column.name).is_none()) {
+    for column in before.columns.iter().filter(|column| !after_as.contains_key(column.name.as_str())) {
         add(column, ColumnChange::Missing { data_type: column.data_type.clone() });
     }
     changes
 }
 
-/// The longest run of places, with gaps, whose first numbers rise: the columns that have kept their order.
+/// The columns' places by their names.
+fn by_name(schema: &SourceSchema) -> HashMap<&str, usize> {
+    schema.columns.iter().enumerate().map(|(place, column)| (column.name.as_str(), place)).collect()
+}
+
+/// The longest run of places, with gaps, whose first numbers rise: the columns that have kept their order. Of several the one
+/// that is the earlier one from its end on.
 fn longest_rise(places: &[(usize, usize)]) -> Vec<(usize, usize)> {
-    let mut best: Vec<(usize, Option<usize>)> = Vec::with_capacity(places.len());
+    // The ends of all runs of a length, in the order of `places`: their first numbers fall.
+    let mut ends: Vec<Vec<usize>> = Vec::new();
+    let mut previous = Vec::with_capacity(places.len());
     for (i, (from, _)) in places.iter().enumerate() {
-        let previous = (0..i).filter(|&j| places[j].0 < *from).max_by_key(|&j| (best[j].0, std::cmp::Reverse(j)));
-        best.push((previous.map_or(1, |j| best[j].0 + 1), previous));
+        let is_behind = |end: &usize| places[*end].0 < *from;
+        // The ends of the longer runs lie further on: where no run of a length ends before this place, none of a longer one does.
+        let length = ends.partition_point(|ends| ends.last().is_some_and(is_behind));
+        let before = length.checked_sub(1).and_then(|shorter| {
+            let ends = &ends[shorter];
+            ends.get(ends.partition_point(|end| !is_behind(end))).copied()
+        });
+        previous.push(before);
+        match ends.get_mut(length) {
+            Some(ends) => ends.push(i),
+            None => ends.push(vec![i]),
+        }
     }
-    let mut at = (0..places.len()).max_by_key(|&i| (best[i].0, std::cmp::Reverse(i)));
+    let mut at = ends.last().and_then(|ends| ends.first()).copied();
     let mut run = Vec::new();
     while let Some(i) = at {
         run.push(places[i]);
-        at = best[i].1;
+        at = previous[i];
     }
     run
 }

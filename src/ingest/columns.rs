@@ -1,7 +1,7 @@
 //! The rows of a load on their way to the sort: target columns, the month they belong to, and their place in the sources.
 //! The month comes from the row's event time in the table's zone, never from the name of its file.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use arrow::{
     array::{ArrayRef, AsArray, Int32Builder, Int64Array, RecordBatch},
@@ -38,7 +38,6 @@ pub(crate) struct Reading<'a> {
     pub(crate) source: &'a Source,
     pub(crate) target: &'a Target,
     pub(crate) rejects: &'a Rejects,
-    pub(crate) batch_rows: usize,
 }
 
 impl Target {
@@ -55,8 +54,9 @@ impl Target {
         let events = &columns[self.event];
         let row_count = events.len();
         let (mut years, mut months) = (Int32Builder::with_capacity(row_count), Int32Builder::with_capacity(row_count));
+        let mut calendar = Calendar { zone: self.zone, inside: 0..0, month: (0, 0) };
         for event_us in instants_us(events)?.iter() {
-            let (year, month) = event_us.and_then(|us| self.zone.year_month(us)).unwrap_or((0, 0));
+            let (year, month) = event_us.and_then(|us| calendar.year_month(us)).unwrap_or((0, 0));
             years.append_value(year);
             months.append_value(i32::try_from(month).unwrap_or(0));
         }
@@ -66,6 +66,33 @@ impl Target {
         Ok(RecordBatch::try_new(self.sorted.clone(), columns)?)
     }
 }
+
+/// The months of a zone, of which the inside of the last one is remembered.
+struct Calendar {
+    zone: Zone,
+    /// Instants in microseconds that lie in `month` in every zone: none is a day ahead of UTC, or behind it.
+    inside: Range<i64>,
+    month: (i32, u32),
+}
+
+impl Calendar {
+    fn year_month(&mut self, instant_us: i64) -> Option<(i32, u32)> {
+        if self.inside.contains(&instant_us) {
+            return Some(self.month);
+        }
+        let found = self.zone.year_month(instant_us)?;
+        let first_day = |(year, month): (i32, u32)| chrono::NaiveDate::from_ymd_opt(year, month, 1);
+        let next = if found.1 == 12 { (found.0 + 1, 1) } else { (found.0, found.1 + 1) };
+        if let (Some(start), Some(end)) = (first_day(found), first_day(next)) {
+            let micros = |day: chrono::NaiveDate| day.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_micros();
+            self.inside = micros(start).saturating_add(DAY_US)..micros(end).saturating_sub(DAY_US);
+            self.month = found;
+        }
+        Some(found)
+    }
+}
+
+const DAY_US: i64 = 86_400_000_000;
 
 /// The source and the line that a row's place holds.
 pub(crate) fn source_and_line(place: i64) -> (usize, i64) {

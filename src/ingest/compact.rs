@@ -183,6 +183,7 @@ async fn merge(
         file_bytes: options.file_bytes,
         name: ContentId::of_json(&identity),
         loads: loads.into_iter().collect(),
+        threads: engine.partitions(),
     };
     let mut writer = MonthWriter::new(declared, &target, to);
     while let Some(batch) = rows.try_next().await? {

@@ -4,7 +4,8 @@
 use std::collections::HashSet;
 
 use arrow::{
-    array::{Array, ArrayRef, RecordBatch},
+    array::{Array, ArrayRef, RecordBatch, UInt32Array},
+    compute::take,
     row::{RowConverter, SortField},
 };
 
@@ -47,20 +48,19 @@ impl Duplicates {
         let Some(converter) = &self.converter else { return Ok(()) };
         let columns: &[ArrayRef] = &batch.columns()[..self.columns];
         let events = instants_us(&columns[self.event])?;
-        let rows = converter.convert_columns(columns)?;
-        for row in 0..batch.num_rows() {
-            let instant = events.is_valid(row).then(|| events.value(row));
-            let is_next =
-                |other: usize| other < batch.num_rows() && events.is_valid(other) && Some(events.value(other)) == instant;
-            if self.instant != instant {
-                self.instant = instant;
+        let instant = |row: usize| events.is_valid(row).then(|| events.value(row));
+        // A row that is alone in its instant needs no hash; the first and the last of a batch may not be alone.
+        let last = batch.num_rows().saturating_sub(1);
+        let is_alone = |row: usize| row > 0 && row < last && instant(row - 1) != instant(row) && instant(row + 1) != instant(row);
+        let together: UInt32Array = (0..batch.num_rows()).filter(|row| !is_alone(*row)).map(|row| row as u32).collect();
+        let taken = columns.iter().map(|column| Ok(take(column, &together, None)?)).collect::<Result<Vec<_>>>()?;
+        let rows = converter.convert_columns(&taken)?;
+        for (at, row) in together.values().iter().enumerate() {
+            if self.instant != instant(*row as usize) {
+                self.instant = instant(*row as usize);
                 self.rows.clear();
-                // A row that is alone in its instant needs no hash; the last of a batch may not be alone.
-                if row + 1 < batch.num_rows() && !is_next(row + 1) {
-                    continue;
-                }
             }
-            let hash = blake3::hash(rows.row(row).as_ref());
+            let hash = blake3::hash(rows.row(at).as_ref());
             let mut short = [0; 16];
             short.copy_from_slice(&hash.as_bytes()[..16]);
             if self.rows.len() < ROWS_OF_AN_INSTANT {

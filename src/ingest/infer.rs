@@ -1,7 +1,11 @@
 //! The plan of a load: which columns its sources hold, what they are called, and the types of the columns that it writes.
 //! It looks at the first rows of each text file; a later value that does not fit is a reject, never another type.
 
-use std::{io::Read, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    io::Read,
+    sync::Arc,
+};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit as ArrowUnit};
 
@@ -9,9 +13,9 @@ use super::{
     Format, Ingest,
     cell::is_code,
     changes::{self, SchemaChange},
-    csv_source::{CsvRows, is_null},
+    csv_source::CsvFile,
     int96,
-    json_source::{JsonLines, Value, fields},
+    json_source::{JsonFile, Value, fields},
     names::Names,
     open::{raw_bytes, text_of},
     parquet_source::{time_scale, time_type},
@@ -55,9 +59,23 @@ pub(crate) struct SourceColumns {
     finer: Vec<bool>,
     /// Are they stored as INT96?
     pub(crate) int96: Vec<bool>,
+    /// Which column has which name in the table.
+    places: HashMap<String, usize>,
 }
 
 impl SourceColumns {
+    /// Columns without a type, of a file that calls them so.
+    fn untyped(found: Vec<String>, names: Vec<String>) -> Self {
+        let count = names.len();
+        let places = names.iter().enumerate().map(|(place, name)| (name.clone(), place)).collect();
+        Self { found, names, types: vec![DataType::Null; count], finer: vec![false; count], int96: vec![false; count], places }
+    }
+
+    /// Where the column lies in the file that the table calls so.
+    pub(crate) fn place(&self, name: &str) -> Option<usize> {
+        self.places.get(name).copied()
+    }
+
     fn recorded(&self) -> Vec<SourceColumn> {
         let type_of = |i: usize| if self.int96[i] { "Int96".to_owned() } else { self.types[i].to_string() };
         let column = |i: usize| SourceColumn { found: self.found[i].clone(), name: self.names[i].clone(), data_type: type_of(i) };
@@ -66,12 +84,13 @@ impl SourceColumns {
 
     /// Takes in a column, or a further value's type of one that is known.
     fn learn(&mut self, found: &str, name: &str, data_type: DataType, finer: bool) {
-        match self.names.iter().position(|known| known == name) {
+        match self.place(name) {
             Some(i) => {
                 self.types[i] = wider(&self.types[i], &data_type).unwrap_or(DataType::Utf8);
                 self.finer[i] |= finer;
             }
             None => {
+                self.places.insert(name.to_owned(), self.names.len());
                 self.found.push(found.to_owned());
                 self.names.push(name.to_owned());
                 self.types.push(data_type);
@@ -92,13 +111,15 @@ pub(crate) async fn plan(ingest: &Ingest, sources: &[Source], table: Option<&Tab
     let mut names = Names::new(ingest, table);
     let (mut all, mut changed) = (Vec::with_capacity(sources.len()), Vec::new());
     let mut found: Vec<Field> = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
+    let declared = ingest.declared_types();
     let mut before = table.map(changes::before);
     for source in sources {
         let shown = source.shown();
         let columns = source_columns(ingest, source, &names).await?;
         let mut written = Vec::with_capacity(columns.names.len());
         for (i, name) in columns.names.iter().enumerate() {
-            written.push(Field::new(name, written_type(ingest, &shown, &columns, i)?, true));
+            written.push(Field::new(name, written_type(ingest, &declared, &shown, &columns, i)?, true));
             names.learn(name);
         }
         let schema = Schema::new(written);
@@ -108,8 +129,11 @@ pub(crate) async fn plan(ingest: &Ingest, sources: &[Source], table: Option<&Tab
             }
         }
         for field in schema.fields() {
-            match found.iter_mut().find(|known| known.name() == field.name()) {
-                None => found.push(field.as_ref().clone()),
+            match places.get(field.name()).and_then(|place| found.get_mut(*place)) {
+                None => {
+                    places.insert(field.name().clone(), found.len());
+                    found.push(field.as_ref().clone());
+                }
                 Some(known) => {
                     let wider = wider(known.data_type(), field.data_type()).ok_or_else(|| Error::ColumnType {
                         place: format!("file `{shown}`"),
@@ -134,7 +158,8 @@ pub(crate) async fn plan(ingest: &Ingest, sources: &[Source], table: Option<&Tab
     // A field of JSON may come further down than anybody has looked; where its type is declared, it has a column.
     if sources.iter().any(|source| source.format == Format::JsonLines) {
         for (column, data_type) in ingest.types.iter().filter(|(column, _)| !is_time(ingest, column)) {
-            if found.iter().all(|known| known.name() != column) {
+            if !places.contains_key(column) {
+                places.insert(column.clone(), found.len());
                 found.push(Field::new(column, data_type.clone(), true));
             }
         }
@@ -145,29 +170,31 @@ pub(crate) async fn plan(ingest: &Ingest, sources: &[Source], table: Option<&Tab
 
 fn target_schema(ingest: &Ingest, found: Vec<Field>, table: Option<&TableVersion>) -> Result<SchemaRef> {
     let found_untyped: Vec<Field> = found.iter().filter(|f| f.data_type() == &DataType::Null).cloned().collect();
+    let found_as: HashMap<&str, &Field> = found.iter().map(|field| (field.name().as_str(), field)).collect();
     let mut fields = match table {
         Some(table) => table.columns().iter().map(Column::to_field).collect::<Result<Vec<_>>>()?,
         None => Vec::new(),
     };
+    let mut known: HashSet<String> = fields.iter().map(|field| field.name().clone()).collect();
     for field in &ingest.schema {
-        if fields.iter().all(|known| known.name() != field.name()) {
-            let typed = found.iter().find(|known| known.name() == field.name()).cloned();
+        if known.insert(field.name().clone()) {
+            let typed = found_as.get(field.name().as_str()).map(|field| (*field).clone());
             fields.push(typed.unwrap_or_else(|| Field::new(field.name(), field.data_type().clone(), true)));
         }
     }
-    for field in found {
+    for field in &found {
         // A column that was empty in all rows looked at has no type yet; as a text it would keep later numbers as texts.
-        if field.data_type() != &DataType::Null && fields.iter().all(|known| known.name() != field.name()) {
-            fields.push(field);
+        if field.data_type() != &DataType::Null && known.insert(field.name().clone()) {
+            fields.push(field.clone());
         }
     }
     // Columns without a type are not written, and yet they are there: a declaration may name them.
-    let untyped = found_untyped.iter().filter(|f| fields.iter().all(|known| known.name() != f.name())).cloned();
+    let untyped = found_untyped.iter().filter(|field| !known.contains(field.name())).cloned();
     let declared = Schema::new(fields.iter().cloned().chain(untyped).collect::<Vec<_>>());
     ingest.declared.check(&format!("table `{}`", ingest.table), &declared)?;
     let schema = Schema::new(fields);
     for (column, _) in &ingest.types {
-        if schema.column_with_name(column).is_none() {
+        if !known.contains(column) {
             return Err(Error::unknown_column(format!("the load into `{}`", ingest.table), column, &schema));
         }
     }
@@ -205,9 +232,15 @@ fn wider(a: &DataType, b: &DataType) -> Option<DataType> {
 }
 
 /// The type with which a column of a source is written into a new table.
-fn written_type(ingest: &Ingest, shown: &str, columns: &SourceColumns, at: usize) -> Result<DataType> {
+fn written_type(
+    ingest: &Ingest,
+    declared: &HashMap<&str, &DataType>,
+    shown: &str,
+    columns: &SourceColumns,
+    at: usize,
+) -> Result<DataType> {
     let (name, own, is_int96) = (&columns.names[at], &columns.types[at], columns.int96[at]);
-    let declared = ingest.declared_type(name);
+    let declared = declared.get(name.as_str()).copied();
     let Some(time) = ingest.declared.time_columns().find(|column| column.name == *name) else {
         return Ok(match (declared, own) {
             (Some(declared), _) => declared.clone(),
@@ -241,13 +274,9 @@ async fn source_columns(ingest: &Ingest, source: &Source, names: &Names) -> Resu
         let footer = read_footer(&source.place, &source.object).await?;
         let found: Vec<String> = footer.schema().fields().iter().map(|field| field.name().trim().to_owned()).collect();
         let types: Vec<DataType> = footer.schema().fields().iter().map(|field| field.data_type().clone()).collect();
-        return Ok(SourceColumns {
-            names: names.resolve_all(&source.shown(), &found)?,
-            finer: vec![false; found.len()],
-            int96: int96::columns(&source.shown(), &footer)?,
-            found,
-            types,
-        });
+        let names = names.resolve_all(&source.shown(), &found)?;
+        let int96 = int96::columns(&source.shown(), &footer)?;
+        return Ok(SourceColumns { types, int96, ..SourceColumns::untyped(found, names) });
     }
     let raw = raw_bytes(source).await?;
     let (ingest, source, names) = (ingest.clone(), source.clone(), names.clone());
@@ -260,52 +289,68 @@ async fn source_columns(ingest: &Ingest, source: &Source, names: &Names) -> Resu
 }
 
 fn csv_columns(ingest: &Ingest, source: &Source, names: &Names, raw: Box<dyn Read + Send>) -> Result<SourceColumns> {
-    let mut rows = CsvRows::open(ingest, source, text_of(source, raw)?)?;
-    let names = names.resolve_all(&source.shown(), &rows.found)?;
-    let mut types = vec![DataType::Null; names.len()];
+    let mut file = CsvFile::open(ingest, source, text_of(source, raw)?)?;
+    let names = names.resolve_all(&source.shown(), &file.found)?;
     let is_time: Vec<bool> = names.iter().map(|name| is_time(ingest, name)).collect();
-    let mut finer = vec![false; names.len()];
-    for _ in 0..INFERRED_ROWS {
-        let Some((record, _)) = rows.next()? else { break };
-        for (i, value) in record.iter().enumerate().take(names.len()).filter(|(_, value)| !is_null(ingest, value)) {
-            let text = std::str::from_utf8(value).unwrap_or("a text");
-            if types[i] != DataType::Utf8 {
-                types[i] = wider(&types[i], &type_of(text)).unwrap_or(DataType::Utf8);
+    let mut columns = SourceColumns::untyped(file.found.clone(), names);
+    let mut missing = INFERRED_ROWS;
+    while missing > 0 {
+        let Some(block) = file.next(missing)? else { break };
+        missing -= block.rows.len();
+        for (i, is_time) in is_time.iter().enumerate() {
+            // A row may be shorter than the header: what it lacks is no value, whatever the texts of NULL are.
+            let has = block.rows.iter().filter(|row| i < row.fields as usize);
+            for value in has.filter_map(|row| ingest.csv.cell(block.cell(row, i))) {
+                let text = std::str::from_utf8(value).unwrap_or("a text");
+                if *is_time {
+                    columns.finer[i] |= is_finer_than_micros(text);
+                } else if columns.types[i] != DataType::Utf8 {
+                    columns.types[i] = wider(&columns.types[i], &type_of(text)).unwrap_or(DataType::Utf8);
+                }
             }
-            finer[i] |= is_time[i] && is_finer_than_micros(text);
         }
     }
-    for (data_type, _) in types.iter_mut().zip(&is_time).filter(|(_, is_time)| **is_time) {
+    for (data_type, _) in columns.types.iter_mut().zip(&is_time).filter(|(_, is_time)| **is_time) {
         *data_type = DataType::Utf8;
     }
-    let int96 = vec![false; names.len()];
-    Ok(SourceColumns { found: rows.found, names, types, finer, int96 })
+    Ok(columns)
 }
 
 fn json_columns(ingest: &Ingest, source: &Source, names: &Names, raw: Box<dyn Read + Send>) -> Result<SourceColumns> {
-    let mut lines = JsonLines::open(source, text_of(source, raw)?);
+    let mut file = JsonFile::open(source, text_of(source, raw)?, ingest.limits);
     let (mut columns, mut objects, mut first_reason) = (SourceColumns::default(), 0, None);
-    for _ in 0..INFERRED_ROWS {
-        let Some((line, number)) = lines.next()? else { break };
-        let found = match fields(line) {
-            Ok(found) => found,
-            // It will be a reject.
-            Err((_, reason)) => {
-                first_reason.get_or_insert_with(|| format!("line {number}: {reason}"));
-                continue;
-            }
-        };
-        objects += 1;
-        for (found, value) in &found {
-            let name = names.resolve(found.trim());
-            let is_time = is_time(ingest, name);
-            let data_type = match value {
-                _ if is_time => DataType::Utf8,
-                Value::Null => DataType::Null,
-                Value::Plain(text) => type_of(text),
-                Value::Text(_) => DataType::Utf8,
+    let mut missing = INFERRED_ROWS;
+    while missing > 0 {
+        let Some(lines) = file.next(missing)? else { break };
+        missing -= lines.len();
+        for (line, number) in lines.iter() {
+            let found = match fields(line, ingest.limits) {
+                Ok(found) => found,
+                // It will be a reject.
+                Err((_, reason)) => {
+                    first_reason.get_or_insert_with(|| format!("line {number}: {reason}"));
+                    continue;
+                }
             };
-            columns.learn(found.trim(), name, data_type, is_time && value.cell().is_some_and(is_finer_than_micros));
+            objects += 1;
+            for (found, value) in &found {
+                let name = names.resolve(found.trim());
+                let is_time = is_time(ingest, name);
+                let data_type = match value {
+                    _ if is_time => DataType::Utf8,
+                    Value::Null => DataType::Null,
+                    Value::Plain(text) => type_of(text),
+                    Value::Text(_) => DataType::Utf8,
+                };
+                columns.learn(found.trim(), name, data_type, is_time && value.cell().is_some_and(is_finer_than_micros));
+            }
+            if columns.names.len() > ingest.limits.columns {
+                let reason = format!(
+                    "its lines have more than {} different fields; `ReadLimits::columns` can allow them",
+                    ingest.limits.columns
+                );
+                return Err(Error::UnreadableFile { path: source.shown(), reason });
+            }
         }
     }
     if objects == 0 {

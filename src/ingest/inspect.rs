@@ -7,7 +7,7 @@ use std::{
 };
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray},
+    array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray},
     compute::{cast, filter, kernels::cmp},
     datatypes::{Int32Type, SchemaRef},
 };
@@ -16,7 +16,7 @@ use super::{
     Expect, Month,
     columns::{MONTH, Target, YEAR, source_and_line},
     judge::{Violations, judge},
-    profile::ColumnProfile,
+    profile::{Classes, ColumnProfile},
     quarantine::Quarantine,
     sources::Source,
 };
@@ -44,6 +44,31 @@ pub(crate) struct FileSeen {
     pub(crate) months: BTreeMap<Month, InMonth>,
     /// Rows that were known before they happened.
     pub(crate) reversed: u64,
+}
+
+impl FileSeen {
+    /// Takes in later rows of the file.
+    fn add(&mut self, later: Self) {
+        self.rows += later.rows;
+        self.quarantined += later.quarantined;
+        self.reversed += later.reversed;
+        for (profile, of_later) in self.columns.iter_mut().zip(&later.columns) {
+            profile.merge(of_later);
+        }
+        for (month, rows) in later.months {
+            self.months.entry(month).or_insert(InMonth { rows: 0, ..rows }).rows += rows.rows;
+        }
+    }
+}
+
+/// Rows of a source that were looked at, before anybody has taken note of them.
+pub(crate) struct Looked {
+    source: usize,
+    file: FileSeen,
+    violations: Vec<Violations>,
+    /// Rows for the quarantine: their columns, reasons and lines.
+    out: Option<(Vec<ArrayRef>, StringArray, Vec<i64>)>,
+    rows: RecordBatch,
 }
 
 /// What was seen of a load.
@@ -85,51 +110,62 @@ impl Inspector {
         })
     }
 
-    /// Takes note of rows of a source, and gives back those that are loaded, ready for the sort.
-    pub(crate) fn pass(
-        &self,
-        target: &Target,
-        source: usize,
-        mut lines: Vec<u64>,
-        mut columns: Vec<ArrayRef>,
-    ) -> Result<RecordBatch> {
-        let mut guard = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let seen = &mut *guard;
-        let file = &mut seen.files[source];
-        file.rows += lines.len() as u64;
-        for (profile, column) in file.columns.iter_mut().zip(&columns) {
-            profile.add(column)?;
-        }
+    /// Looks at rows of a source; several threads may.
+    pub(crate) fn look(&self, target: &Target, source: usize, mut lines: Vec<u64>, mut columns: Vec<ArrayRef>) -> Result<Looked> {
+        let mut classes = Classes::default();
+        let profiles = columns.iter().map(|column| ColumnProfile::of(column, &mut classes)).collect::<Result<_>>()?;
+        let mut file = FileSeen { rows: lines.len() as u64, columns: profiles, ..FileSeen::default() };
         if let Some(known) = self.known {
             let known = cast(&columns[known], columns[self.event].data_type())?;
-            file.reversed += cmp::lt(&known, &columns[self.event])?.true_count() as u64;
+            file.reversed = cmp::lt(&known, &columns[self.event])?.true_count() as u64;
         }
         let name = &self.names[source];
         let place = |row: usize| format!("`{name}` line {}", lines[row]);
-        let verdict = judge(&self.expectations, &mut seen.violations, &self.schema, &columns, place)?;
+        let mut violations = vec![Violations::default(); self.expectations.len()];
+        let verdict = judge(&self.expectations, &mut violations, &self.schema, &columns, place)?;
+        let mut out = None;
         if verdict.any_out {
             let is_out: BooleanArray = verdict.reasons.iter().map(|reason| Some(!reason.is_empty())).collect();
             let is_in = arrow::compute::not(&is_out)?;
-            let out = columns.iter().map(|column| Ok(filter(column, &is_out)?)).collect::<Result<Vec<_>>>()?;
+            let columns_out = columns.iter().map(|column| Ok(filter(column, &is_out)?)).collect::<Result<Vec<_>>>()?;
             let places: Vec<i64> =
                 lines.iter().zip(is_out.values()).filter(|(_, out)| *out).map(|(line, _)| *line as i64).collect();
-            file.quarantined += places.len() as u64;
+            file.quarantined = places.len() as u64;
             let reasons = StringArray::from_iter_values(verdict.reasons.iter().filter(|reason| !reason.is_empty()));
-            let files = StringArray::from_iter_values(std::iter::repeat_n(name, places.len()));
-            seen.quarantine.add(&self.schema, out, reasons, files, Int64Array::from(places))?;
+            out = Some((columns_out, reasons, places));
             columns = columns.iter().map(|column| Ok(filter(column, &is_in)?)).collect::<Result<_>>()?;
             lines = lines.iter().zip(is_in.values()).filter(|(_, is_in)| *is_in).map(|(line, _)| *line).collect();
         }
-        let batch = target.batch(source, &lines, columns)?;
-        let number = |name: &str| Ok::<_, Error>(batch.column(batch.schema_ref().index_of(name)?).as_primitive::<Int32Type>());
-        let (years, months) = (number(YEAR)?, number(MONTH)?);
-        for (row, line) in lines.iter().enumerate() {
-            if let Some(month) = Month::new(years.value(row), months.value(row).unsigned_abs()) {
-                let entry = file.months.entry(month).or_insert(InMonth { rows: 0, first_line: *line });
-                entry.rows += 1;
+        let rows = target.batch(source, &lines, columns)?;
+        let number = |name: &str| Ok::<_, Error>(rows.column(rows.schema_ref().index_of(name)?).as_primitive::<Int32Type>());
+        let (years, months) = (number(YEAR)?.values(), number(MONTH)?.values());
+        let mut row = 0;
+        while row < lines.len() {
+            let same = (row..lines.len()).take_while(|&i| years[i] == years[row] && months[i] == months[row]).count();
+            if let Some(month) = Month::new(years[row], months[row].unsigned_abs()) {
+                let entry = file.months.entry(month).or_insert(InMonth { rows: 0, first_line: lines[row] });
+                entry.rows += same as u64;
             }
+            row += same;
         }
-        Ok(batch)
+        Ok(Looked { source, file, violations, out, rows })
+    }
+
+    /// Takes note of what was looked at, in the order of the rows, and gives back those that are loaded, ready for the sort.
+    pub(crate) fn pass(&self, looked: Looked) -> Result<RecordBatch> {
+        let Looked { source, file, violations, out, rows } = looked;
+        let mut guard = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = &mut *guard;
+        seen.files[source].add(file);
+        for (all, found) in seen.violations.iter_mut().zip(violations) {
+            all.count += found.count;
+            all.first = all.first.take().or(found.first);
+        }
+        if let Some((columns, reasons, places)) = out {
+            let files = StringArray::from_iter_values(std::iter::repeat_n(&self.names[source], places.len()));
+            seen.quarantine.add(&self.schema, columns, reasons, files, Int64Array::from(places))?;
+        }
+        Ok(rows)
     }
 
     /// Takes sorted rows out of a load: they are true in `is_out`.

@@ -1,16 +1,29 @@
 //! JSON lines: one object a line, its fields by name in any order, numbers with every digit they are written with.
 //! A line that is no object of plain values is a reject; it takes no values out of nested ones.
 
-use std::{borrow::Cow, collections::HashMap, io::BufRead};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    io::BufRead,
+};
 
-use arrow::array::ArrayRef;
 use serde::de::IgnoredAny;
 
-use super::{cell::CellReader, columns::Reading, names::Names, open::unreadable, sources::Source, time_cell::Reason};
+use super::{
+    Ingest,
+    cell::{ColumnReader, column_readers},
+    columns::Target,
+    limits::ReadLimits,
+    names::Names,
+    open::unreadable,
+    read_rows::{ReadRows, Refusals, shown, shown_bytes},
+    sources::Source,
+    time_cell::Reason,
+};
 use crate::error::{Error, Result};
 
-/// The longest line that is read; a file without line ends is no JSON lines.
-const LINE_BYTES: u64 = 64 << 20;
+/// Bytes of text that are read at once; a line that is longer is read alone.
+const BLOCK_BYTES: usize = 1 << 20;
 
 /// A value of a field.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,54 +48,93 @@ impl Value<'_> {
 /// The fields of a line, in its order.
 pub(crate) type Fields<'a> = Vec<(Cow<'a, str>, Value<'a>)>;
 
-/// The lines of a file that are not blank.
-pub(crate) struct JsonLines<'a> {
+/// Lines of a file that are not blank.
+#[derive(Debug, Default)]
+pub(crate) struct Lines {
+    bytes: Vec<u8>,
+    places: Vec<Line>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Line {
+    number: u64,
+    start: usize,
+    end: usize,
+}
+
+impl Lines {
+    pub(crate) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Their bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The lines and their numbers, counting from 1.
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], u64)> {
+        self.places.iter().map(|line| (self.bytes.get(line.start..line.end).unwrap_or_default(), line.number))
+    }
+}
+
+/// A file of JSON lines.
+pub(crate) struct JsonFile<'a> {
     source: &'a Source,
     text: Box<dyn BufRead + Send>,
-    line: Vec<u8>,
+    line_bytes: usize,
     number: u64,
 }
 
-impl<'a> JsonLines<'a> {
-    pub(crate) fn open(source: &'a Source, text: Box<dyn BufRead + Send>) -> Self {
-        Self { source, text, line: Vec::new(), number: 0 }
+impl<'a> JsonFile<'a> {
+    pub(crate) fn open(source: &'a Source, text: Box<dyn BufRead + Send>, limits: ReadLimits) -> Self {
+        Self { source, text, line_bytes: limits.bounded().row_bytes, number: 0 }
     }
 
-    /// The next line and its number, counting from 1; `None` at the end.
-    pub(crate) fn next(&mut self) -> Result<Option<(&[u8], u64)>> {
-        loop {
-            self.line.clear();
-            let mut limited = std::io::Read::take(&mut self.text, LINE_BYTES);
-            let count = limited.read_until(b'\n', &mut self.line).map_err(|e| unreadable(self.source, &e))?;
-            self.number += 1;
+    /// The next lines, at most so many; `None` at the end.
+    pub(crate) fn next(&mut self, at_most: usize) -> Result<Option<Lines>> {
+        let mut lines = Lines::default();
+        let refused = |reason: String| Err(Error::UnreadableFile { path: self.source.shown(), reason });
+        while lines.bytes.len() < BLOCK_BYTES && lines.len() < at_most.max(1) {
+            let start = lines.bytes.len();
+            let mut limited = std::io::Read::take(&mut self.text, self.line_bytes as u64 + 1);
+            let count = limited.read_until(b'\n', &mut lines.bytes).map_err(|e| unreadable(self.source, &e))?;
             if count == 0 {
-                return Ok(None);
+                break;
             }
-            let refused = |reason: String| Err(Error::UnreadableFile { path: self.source.shown(), reason });
-            if count as u64 == LINE_BYTES && self.line.last() != Some(&b'\n') {
-                return refused(format!("line {} is longer than {LINE_BYTES} bytes; write one object a line", self.number));
+            self.number += 1;
+            if count > self.line_bytes && lines.bytes.last() != Some(&b'\n') {
+                return refused(format!(
+                    "line {} is longer than {} bytes; write one object a line, or allow it with `ReadLimits::row_bytes`",
+                    self.number, self.line_bytes
+                ));
             }
-            if self.number == 1 && self.line.starts_with(b"\xef\xbb\xbf") {
-                self.line.drain(..3);
+            let mut line = lines.bytes.get(start..).unwrap_or_default();
+            if self.number == 1 {
+                line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
             }
-            let used = self.line.trim_ascii();
+            let used = line.trim_ascii_start();
             if self.number == 1 && used.first() == Some(&b'[') {
                 return refused("it is a JSON array; write one object a line, without brackets or commas around them".into());
             }
-            if !used.is_empty() {
-                // The borrow of a value that is returned from a loop would last for all of it.
-                break;
+            let (start, end) = (lines.bytes.len() - used.len(), lines.bytes.len() - used.len() + used.trim_ascii_end().len());
+            if start == end {
+                // Blank lines take no memory, however many there are.
+                lines.bytes.truncate(lines.places.last().map_or(0, |line| line.end));
+            } else {
+                lines.places.push(Line { number: self.number, start, end });
             }
         }
-        Ok(Some((self.line.trim_ascii(), self.number)))
+        Ok((lines.len() > 0).then_some(lines))
     }
 }
 
 /// The fields of one line, in its order.
 ///
 /// # Errors
-/// The field and the reason, when the line is no JSON object, names a field twice or holds a nested value.
-pub(crate) fn fields(line: &[u8]) -> Result<Fields<'_>, (String, Reason)> {
+/// The field and the reason, when the line is no JSON object, names a field twice, holds a nested value, or more or longer
+/// fields than the limits allow.
+pub(crate) fn fields(line: &[u8], limits: ReadLimits) -> Result<Fields<'_>, (String, Reason)> {
     let refused = |reason: Reason| (String::new(), reason);
     let line = std::str::from_utf8(line).map_err(|_| refused("the line is not UTF-8".into()))?;
     let Some(inner) = line.strip_prefix('{') else {
@@ -114,13 +166,34 @@ pub(crate) fn fields(line: &[u8]) -> Result<Fields<'_>, (String, Reason)> {
                 if value == "null" { Value::Null } else { Value::Plain(value) }
             }
         };
-        if found.iter().any(|(known, _)| *known == name) {
-            return Err((name.into_owned(), "the line names the field twice".into()));
+        if found.len() == limits.columns {
+            let reason = format!("the line has more than {} fields; `ReadLimits::columns` can allow them", limits.columns);
+            return Err(refused(reason.into()));
+        }
+        if value.cell().is_some_and(|text| text.len() > limits.field_bytes) || name.len() > limits.field_bytes {
+            let reason = format!("longer than {} bytes; `ReadLimits::field_bytes` can allow it", limits.field_bytes);
+            return Err((shown(&name).into_owned(), reason.into()));
         }
         found.push((name, value));
         rest = rest.trim_start().trim_start_matches(',').trim_start();
     }
-    Ok(found)
+    match twice(&found) {
+        Some(name) => Err((name, "the line names the field twice".into())),
+        None => Ok(found),
+    }
+}
+
+/// The first field that a field before it has named.
+fn twice(found: &Fields<'_>) -> Option<String> {
+    const FEW: usize = 16;
+    let name = match found.len() {
+        0..FEW => (1..found.len()).find(|&i| found[..i].iter().any(|(known, _)| *known == found[i].0)),
+        _ => {
+            let mut known = HashSet::with_capacity(found.len());
+            found.iter().position(|(name, _)| !known.insert(name.as_ref()))
+        }
+    };
+    name.map(|i| found[i].0.clone().into_owned())
 }
 
 fn malformed(error: serde_json::Error) -> Reason {
@@ -151,91 +224,75 @@ fn text(rest: &str) -> Option<(Cow<'_, str>, &str)> {
     Some((text, after))
 }
 
-/// Reads one file of JSON lines into batches of the target's schema and the line of each row; `emit` returns false when nobody
-/// wants more.
-pub(crate) fn read_json(
-    reading: &Reading<'_>,
-    names: &Names,
-    text: Box<dyn BufRead + Send>,
-    mut emit: impl FnMut(&[u64], Vec<ArrayRef>) -> Result<bool>,
-) -> Result<()> {
-    let Reading { ingest, source, target, rejects, batch_rows } = *reading;
-    let shown = source.shown();
-    let mut lines = JsonLines::open(source, text);
-    let mut readers: Vec<CellReader> =
-        target.schema.fields().iter().map(|field| CellReader::new(field, ingest)).collect::<Result<_>>()?;
-    // Which column of the target a field is; `None` for one that has no type.
-    let mut places: HashMap<String, Option<usize>> = HashMap::new();
-    let mut cells: Vec<Option<usize>> = vec![None; readers.len()];
-    let mut taken = Vec::with_capacity(batch_rows);
-    while let Some((line, number)) = lines.next()? {
-        let parsed = fields(line).and_then(|found| {
-            cells.fill(None);
-            for (i, (name, value)) in found.iter().enumerate() {
-                let trimmed = name.trim();
-                let place = match places.get(trimmed) {
-                    Some(place) => *place,
-                    None => {
-                        let place = target.schema.column_with_name(names.resolve(trimmed)).map(|(at, _)| at);
-                        places.insert(trimmed.to_owned(), place);
-                        place
-                    }
-                };
-                match place {
-                    None if *value == Value::Null => {}
-                    None => {
-                        let reason = "the column was empty where types were inferred; declare its type";
-                        return Err((names.resolve(trimmed).to_owned(), reason.into()));
-                    }
-                    Some(place) if cells[place].is_some() => {
-                        let reason = "two fields of the line would be this column; rename one of them with `Ingest::rename`";
-                        return Err((readers[place].name.clone(), reason.into()));
-                    }
-                    Some(place) => cells[place] = Some(i),
+/// How the fields of JSON lines become the target's columns.
+pub(crate) struct JsonReader {
+    readers: Vec<ColumnReader>,
+    /// The target's columns by their names.
+    places: HashMap<String, usize>,
+    names: Names,
+    limits: ReadLimits,
+}
+
+/// A column's values in some of the rows; the others are NULL.
+type Sparse<'a> = Vec<(usize, Value<'a>)>;
+
+impl JsonReader {
+    pub(crate) fn new(ingest: &Ingest, names: &Names, target: &Target) -> Self {
+        let readers = column_readers(&target.schema, ingest);
+        let places = readers.iter().enumerate().map(|(place, reader)| (reader.name.clone(), place)).collect();
+        Self { readers, places, names: names.clone(), limits: ingest.limits }
+    }
+
+    /// The lines as columns of the target.
+    pub(crate) fn read(&self, lines: &Lines) -> Result<ReadRows> {
+        let mut refused = Refusals::default();
+        let mut cells: Vec<Sparse<'_>> = (0..self.readers.len()).map(|_| Vec::new()).collect();
+        for (row, (line, _)) in lines.iter().enumerate() {
+            if let Err((column, reason)) = fields(line, self.limits).and_then(|found| self.place(row, found, &mut cells)) {
+                refused.add_shown(row, &column, || self.shown_value(line, &column), reason);
+            }
+        }
+        let mut columns = Vec::with_capacity(self.readers.len());
+        for (reader, cells) in self.readers.iter().zip(&cells) {
+            let refuse = |row: usize, reason| {
+                let value = cells.binary_search_by_key(&row, |(row, _)| *row).ok().and_then(|at| cells[at].1.cell());
+                refused.add(row, &reader.name, || value.unwrap_or_default().as_bytes(), reason);
+            };
+            let mut left = cells.iter().peekable();
+            let dense = (0..lines.len()).map(|row| {
+                let (_, value) = left.next_if(|(at, _)| *at == row)?;
+                value.cell().map(str::as_bytes)
+            });
+            columns.push(reader.read(dense, refuse)?);
+        }
+        refused.leave_out(lines.iter().map(|(_, number)| number).collect(), columns)
+    }
+
+    /// Puts the fields of a row to their columns.
+    fn place<'a>(&self, row: usize, found: Fields<'a>, cells: &mut [Sparse<'a>]) -> Result<(), (String, Reason)> {
+        for (name, value) in found {
+            let name = self.names.resolve(name.trim());
+            match self.places.get(name) {
+                None if value == Value::Null => {}
+                None => {
+                    let reason = "the column was empty where types were inferred; declare its type";
+                    return Err((name.to_owned(), reason.into()));
                 }
-            }
-            for (reader, cell) in readers.iter_mut().zip(&cells) {
-                let cell = cell.and_then(|i| found[i].1.cell());
-                reader.parse(cell).map_err(|reason| (reader.name.clone(), reason))?;
-            }
-            Ok(())
-        });
-        match parsed {
-            Ok(()) => {
-                readers.iter_mut().for_each(CellReader::append);
-                taken.push(number);
-            }
-            Err((column, reason)) => {
-                let value = shown_value(line, &column, names);
-                rejects.add(&shown, number, &column, &value, &reason)?;
+                Some(&place) if cells[place].last().is_some_and(|(last, _)| *last == row) => {
+                    let reason = "two fields of the line would be this column; rename one of them with `Ingest::rename`";
+                    return Err((name.to_owned(), reason.into()));
+                }
+                Some(&place) => cells[place].push((row, value)),
             }
         }
-        if taken.len() == batch_rows {
-            if !emit(&taken, finished(&mut readers)?)? {
-                return Ok(());
-            }
-            taken.clear();
-        }
+        Ok(())
     }
-    if !taken.is_empty() {
-        emit(&taken, finished(&mut readers)?)?;
-    }
-    Ok(())
-}
 
-fn finished(readers: &mut [CellReader]) -> Result<Vec<ArrayRef>> {
-    readers.iter_mut().map(CellReader::finish).collect()
-}
-
-/// What the list of rejects shows of a line: the value of its column, or the beginning of the line.
-fn shown_value(line: &[u8], column: &str, names: &Names) -> String {
-    const SHOWN_CHARS: usize = 200;
-    let found = fields(line).unwrap_or_default();
-    let value = found.iter().find(|(name, _)| names.resolve(name.trim()) == column).map(|(_, value)| value);
-    match value {
-        Some(value) => value.cell().unwrap_or_default().to_owned(),
-        None if fields(line).is_ok() => String::new(),
-        None => String::from_utf8_lossy(line).chars().take(SHOWN_CHARS).collect(),
+    /// What the list of rejects shows of a line: the value of its column, or the beginning of the line.
+    fn shown_value(&self, line: &[u8], column: &str) -> String {
+        let Ok(found) = fields(line, self.limits) else { return shown_bytes(line).into_owned() };
+        let value = found.iter().find(|(name, _)| self.names.resolve(name.trim()) == column).map(|(_, value)| value);
+        shown(value.and_then(Value::cell).unwrap_or_default()).into_owned()
     }
 }
 
@@ -244,7 +301,7 @@ mod tests {
     use super::*;
 
     fn read(line: &str) -> Result<Vec<(String, Option<String>)>, String> {
-        let found = fields(line.as_bytes()).map_err(|(field, reason)| format!("{field}: {reason}"))?;
+        let found = fields(line.as_bytes(), ReadLimits::default()).map_err(|(field, reason)| format!("{field}: {reason}"))?;
         Ok(found.into_iter().map(|(name, value)| (name.into_owned(), value.cell().map(Into::into))).collect())
     }
 
@@ -287,6 +344,6 @@ mod tests {
             let error = read(line).unwrap_err();
             assert!(error.contains(words), "{line}: {error}");
         }
-        assert!(fields(b"{\"a\":\"\xff\"}").unwrap_err().1.contains("UTF-8"));
+        assert!(fields(b"{\"a\":\"\xff\"}", ReadLimits::default()).unwrap_err().1.contains("UTF-8"));
     }
 }

@@ -13,13 +13,17 @@ mod columns;
 mod compact;
 mod csv_source;
 mod duplicates;
+mod exact;
 mod expect;
 mod feed;
+mod in_order;
 mod infer;
 mod inspect;
 mod int96;
 mod json_source;
 mod judge;
+mod limits;
+mod merge;
 mod mode;
 mod month;
 mod names;
@@ -31,19 +35,23 @@ mod profile;
 mod quality;
 mod quarantine;
 mod read_back;
+mod read_rows;
 mod rejects;
 mod replace;
 mod run;
+mod runs;
 mod sift;
 mod sort;
 mod sources;
+mod specials;
 mod suspicion;
 mod time_cell;
+mod tokens;
 mod unique;
 mod whole;
 mod write;
 
-use std::fmt;
+use std::{collections::HashMap, fmt};
 
 use arrow::datatypes::{DataType, FieldRef, Schema, TimeUnit as ArrowUnit};
 
@@ -51,6 +59,7 @@ pub use changes::{ColumnChange, SchemaChange};
 pub(crate) use compact::compact;
 pub use compact::{CompactOptions, CompactReport, CompactedPartition, PartitionOutcome};
 pub use expect::{Expect, OnViolation};
+pub use limits::ReadLimits;
 pub use mode::{LoadMode, OnChangedSource, OnStray, OnSuspicion};
 pub use month::Month;
 pub use options::{CsvOptions, Format};
@@ -93,6 +102,7 @@ pub struct Ingest {
     pub(crate) time_formats: Vec<(String, TimeFormat)>,
     pub(crate) format: Option<Format>,
     pub(crate) csv: CsvOptions,
+    pub(crate) limits: ReadLimits,
     pub(crate) partition_columns: Vec<String>,
     pub(crate) on_reject: OnReject,
     pub(crate) file_bytes: usize,
@@ -129,6 +139,7 @@ impl Ingest {
             time_formats: Vec::new(),
             format: None,
             csv: CsvOptions::default(),
+            limits: ReadLimits::default(),
             partition_columns: vec!["year".into(), "month".into()],
             on_reject: OnReject::default(),
             file_bytes: 128 << 20,
@@ -161,6 +172,12 @@ impl Ingest {
     /// The dialect of the load's CSV files, if it is not commas, double quotes and a header.
     pub fn csv(mut self, options: CsvOptions) -> Self {
         self.csv = options;
+        self
+    }
+
+    /// How large the parts of CSV files and JSON lines may be: 16 MiB a value, 64 MiB a row and 20,000 columns by default.
+    pub fn limits(mut self, limits: ReadLimits) -> Self {
+        self.limits = limits;
         self
     }
 
@@ -300,10 +317,10 @@ impl Ingest {
         self
     }
 
-    /// The type that the load declares for a column.
-    pub(crate) fn declared_type(&self, column: &str) -> Option<&DataType> {
-        let own = self.types.iter().rev().find(|(name, _)| name == column).map(|(_, data_type)| data_type);
-        own.or_else(|| self.schema.iter().find(|field| field.name() == column).map(|field| field.data_type()))
+    /// The types that the load declares, by their columns.
+    pub(crate) fn declared_types(&self) -> HashMap<&str, &DataType> {
+        let of_schema = self.schema.iter().rev().map(|field| (field.name().as_str(), field.data_type()));
+        of_schema.chain(self.types.iter().map(|(column, data_type)| (column.as_str(), data_type))).collect()
     }
 
     /// How the times of a column are read that is written in this unit.

@@ -1,7 +1,9 @@
 //! What the columns of source files are called in the table: renamed as declared, and by names that differ in case alone.
 //! It never lets two columns of a file become one.
 
-use super::Ingest;
+use std::collections::{HashMap, HashSet};
+
+use super::{Ingest, read_rows::shown};
 use crate::{
     catalog::{Rename, TableVersion},
     error::{Error, Result},
@@ -10,8 +12,28 @@ use crate::{
 /// The names of a load's columns.
 #[derive(Debug, Clone)]
 pub(crate) struct Names {
-    renames: Vec<Rename>,
-    known: Vec<String>,
+    renames: Lookup,
+    known: Lookup,
+}
+
+/// Names that stand for other names, as they are written and in whatever case.
+#[derive(Debug, Clone, Default)]
+struct Lookup {
+    exact: HashMap<String, String>,
+    /// `None` where several differ in case alone.
+    folded: HashMap<String, Option<String>>,
+}
+
+impl Lookup {
+    fn add(&mut self, from: &str, to: &str) {
+        if !self.exact.contains_key(from) {
+            self.exact.insert(from.to_owned(), to.to_owned());
+        }
+        let only = self.folded.entry(from.to_lowercase()).or_insert_with(|| Some(to.to_owned()));
+        if only.as_deref() != Some(to) {
+            *only = None;
+        }
+    }
 }
 
 impl Names {
@@ -21,20 +43,15 @@ impl Names {
         let declared = ingest.declared.named_columns();
         let typed = ingest.types.iter().map(|(name, _)| name).chain(ingest.schema.iter().map(|field| field.name()));
         let renamed = ingest.renames.iter().map(|rename| &rename.to);
-        let mut known: Vec<String> = Vec::new();
-        for name in of_table.chain(declared).chain(typed).chain(renamed) {
-            if !known.contains(name) {
-                known.push(name.clone());
-            }
-        }
-        Self { renames: ingest.renames.clone(), known }
+        let mut this = Self { renames: Lookup::default(), known: Lookup::default() };
+        of_table.chain(declared).chain(typed).chain(renamed).for_each(|name| this.learn(name));
+        ingest.renames.iter().for_each(|rename| this.renames.add(&rename.from, &rename.to));
+        this
     }
 
     /// From here on this is a column's name.
     pub(crate) fn learn(&mut self, name: &str) {
-        if self.known.iter().all(|known| known != name) {
-            self.known.push(name.to_owned());
-        }
+        self.known.add(name, name);
     }
 
     /// What a column that a file calls so is called in the table.
@@ -49,19 +66,21 @@ impl Names {
     /// # Errors
     /// [`Error::Definition`] when two of them would have one name.
     pub(crate) fn resolve_all(&self, place: &str, found: &[String]) -> Result<Vec<String>> {
-        let exact: Vec<Option<&str>> = found.iter().map(|name| self.exact(name)).collect();
+        let exact: HashSet<&str> = found.iter().filter_map(|name| self.exact(name)).collect();
         let mut names: Vec<String> = Vec::with_capacity(found.len());
-        for (column, exact_name) in found.iter().zip(&exact) {
+        let mut places: HashMap<String, usize> = HashMap::with_capacity(found.len());
+        for (at, column) in found.iter().enumerate() {
             // `ID` beside `id` is a column of its own.
-            let folded = || self.folded(column).filter(|name| !exact.contains(&Some(name)));
-            let name = exact_name.or_else(folded).unwrap_or(column).to_owned();
-            if let Some(other) = names.iter().position(|known| *known == name) {
+            let folded = || self.folded(column).filter(|name| !exact.contains(name));
+            let name = self.exact(column).or_else(folded).unwrap_or(column).to_owned();
+            if let Some(other) = places.insert(name.clone(), at) {
                 return Err(Error::Definition {
                     subject: format!("the load of `{place}`"),
                     reason: format!(
-                        "two of its columns, `{}` and `{column}`, would be called `{name}`; rename one of them with \
-                         `Ingest::rename`",
-                        found[other]
+                        "two of its columns, `{}` and `{}`, would be called `{}`; rename one of them with `Ingest::rename`",
+                        shown(&found[other]),
+                        shown(column),
+                        shown(&name)
                     ),
                 });
             }
@@ -70,24 +89,16 @@ impl Names {
         Ok(names)
     }
 
-    fn exact<'a>(&'a self, found: &'a str) -> Option<&'a str> {
-        let renamed = self.renames.iter().find(|rename| rename.from == found).map(|rename| rename.to.as_str());
-        renamed.or_else(|| self.known.iter().find(|known| *known == found).map(String::as_str))
+    fn exact(&self, found: &str) -> Option<&str> {
+        self.renames.exact.get(found).or_else(|| self.known.exact.get(found)).map(String::as_str)
     }
 
     /// The one name that this is in another case.
     fn folded(&self, found: &str) -> Option<&str> {
         let folded = found.to_lowercase();
-        let renamed = self.renames.iter().filter(|r| r.from.to_lowercase() == folded).map(|r| r.to.as_str());
-        let known = self.known.iter().filter(|k| k.to_lowercase() == folded).map(String::as_str);
-        only(renamed).or_else(|| only(known))
+        let renamed = self.renames.folded.get(&folded).and_then(Option::as_deref);
+        renamed.or_else(|| self.known.folded.get(&folded).and_then(Option::as_deref))
     }
-}
-
-/// The name that all of these are.
-fn only<'a>(mut names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let first = names.next()?;
-    names.all(|other| other == first).then_some(first)
 }
 
 /// The renamings of a table and of a load into it.

@@ -65,12 +65,12 @@ pub(crate) fn integer(text: &str, low: i128, high: i128) -> Result<i128, &'stati
 /// The nearest float; an integer must be one that a float can hold, for its digits are meant.
 pub(crate) fn float(text: &str) -> Result<f64, &'static str> {
     let value: f64 = text.parse().map_err(|_| NO_NUMBER)?;
-    let is_written = text.bytes().any(|b| b.is_ascii_digit());
-    if value.is_infinite() && is_written {
+    let is_written = || text.bytes().any(|b| b.is_ascii_digit());
+    if value.is_infinite() && is_written() {
         return Err("a number beyond the range of a float");
     }
-    let is_integer = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'+'));
-    if is_integer && text.len() > 15 && !keeps_digits(text, value, &format!("{value:e}")) {
+    let is_integer = || text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'+'));
+    if text.len() > 15 && is_integer() && !keeps_digits(text, value, &format!("{value:e}")) {
         return Err("an integer that a float cannot hold; declare the column Int64, Decimal128 or Utf8");
     }
     Ok(value)
@@ -79,12 +79,12 @@ pub(crate) fn float(text: &str) -> Result<f64, &'static str> {
 /// As [`float`], for 32 bits.
 pub(crate) fn float32(text: &str) -> Result<f32, &'static str> {
     let value: f32 = text.parse().map_err(|_| NO_NUMBER)?;
-    let is_written = text.bytes().any(|b| b.is_ascii_digit());
-    if value.is_infinite() && is_written {
+    let is_written = || text.bytes().any(|b| b.is_ascii_digit());
+    if value.is_infinite() && is_written() {
         return Err("a number beyond the range of a float of 32 bits");
     }
-    let is_integer = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'+'));
-    if is_integer && text.len() > 6 && !keeps_digits(text, f64::from(value), &format!("{value:e}")) {
+    let is_integer = || text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'+'));
+    if text.len() > 6 && is_integer() && !keeps_digits(text, f64::from(value), &format!("{value:e}")) {
         return Err("an integer that a float of 32 bits cannot hold; declare the column Int64 or Float64");
     }
     Ok(value)

@@ -25,12 +25,29 @@ pub struct CsvOptions {
     pub(crate) quote: Option<u8>,
     pub(crate) columns: Option<Vec<String>>,
     pub(crate) null_texts: Vec<String>,
+    pub(crate) skipped_lines: u64,
+    pub(crate) extra_fields: ExtraFields,
+}
+
+/// What becomes of a row with more fields than there are columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ExtraFields {
+    Refused,
+    /// They are passed over where all of them are empty.
+    IgnoredWhenEmpty,
 }
 
 impl Default for CsvOptions {
     /// Commas, double quotes, a header, and NULL where a cell is empty.
     fn default() -> Self {
-        Self { delimiter: b',', quote: Some(b'"'), columns: None, null_texts: vec![String::new()] }
+        Self {
+            delimiter: b',',
+            quote: Some(b'"'),
+            columns: None,
+            null_texts: vec![String::new()],
+            skipped_lines: 0,
+            extra_fields: ExtraFields::Refused,
+        }
     }
 }
 
@@ -67,18 +84,24 @@ impl CsvOptions {
         self
     }
 
-    pub(crate) fn reader<R: std::io::Read>(&self, input: R) -> csv::Reader<R> {
-        let mut builder = csv::ReaderBuilder::new();
-        builder.flexible(true).has_headers(self.columns.is_none()).delimiter(self.delimiter);
-        match self.quote {
-            Some(quote) => builder.quote(quote),
-            None => builder.quoting(false),
-        };
-        builder.from_reader(input)
+    /// Passes over so many lines at the beginning of each file, before its header or, without one, its first row: a title, a
+    /// licence, a date of export. A line ends with its line end, whatever quotes there are.
+    pub fn skip_lines(mut self, count: u64) -> Self {
+        self.skipped_lines = count;
+        self
+    }
+
+    /// Takes rows with more fields than there are columns, as long as the extra ones are empty, and headers that end with empty
+    /// names. NYC's taxi files of 2009 to 2016 have such rows. By default they are rejects, for a row with too many fields is
+    /// mostly one with a delimiter that was not quoted; a row with a text in an extra field stays a reject.
+    pub fn ignore_empty_extra_fields(mut self) -> Self {
+        self.extra_fields = ExtraFields::IgnoredWhenEmpty;
+        self
     }
 
     /// What a cell holds; `None` for NULL.
-    pub(crate) fn cell<'a>(&self, text: &'a str) -> Option<&'a str> {
-        self.null_texts.iter().all(|null| null != text).then_some(text)
+    #[inline]
+    pub(crate) fn cell<'a>(&self, cell: &'a [u8]) -> Option<&'a [u8]> {
+        self.null_texts.iter().all(|null| null.as_bytes() != cell).then_some(cell)
     }
 }

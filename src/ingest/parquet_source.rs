@@ -13,10 +13,11 @@ use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask, arrow_read
 
 use super::{
     Ingest,
-    cell::{CellReader, Typing, timestamps, typing},
+    cell::{ColumnReader, Typing, timestamps},
     columns::Reading,
     infer::SourceColumns,
     int96,
+    read_rows::{self, Reject},
     sources::Source,
     time_cell::{Reason, TimeReader},
 };
@@ -93,8 +94,9 @@ pub(crate) fn conform(
     let shown = source.shown();
     let mut conformed = Vec::with_capacity(target.schema.fields().len());
     let mut refused = Refused::new();
+    let declared = ingest.declared_types();
     for field in target.schema.fields() {
-        let Some(position) = columns.names.iter().position(|name| name == field.name()) else {
+        let Some(position) = columns.place(field.name()) else {
             conformed.push(new_null_array(field.data_type(), rows.len()));
             continue;
         };
@@ -107,7 +109,11 @@ pub(crate) fn conform(
                 from_readings(ingest, &shown, field, &readings)?
             }
             (_, _, true) => times(ingest, &shown, field, &array)?,
-            _ => values(ingest, &shown, field, &array)?,
+            _ => {
+                let is_declared = declared.contains_key(field.name().as_str());
+                let typing = if is_declared { Typing::Declared } else { Typing::Inferred };
+                values(ingest, &shown, field, typing, &array)?
+            }
         };
         for (row, reason) in reasons {
             let value = || arrow::util::display::array_value_to_string(rows.batch.column(position), row).unwrap_or_default();
@@ -126,7 +132,9 @@ pub(crate) fn conform(
         return Ok((numbers.collect(), conformed));
     }
     for (row, (column, value, reason)) in &refused {
-        rejects.add(&shown, first_row + *row as u64 + 1, column, value, reason)?;
+        let line = first_row + *row as u64 + 1;
+        let (column, value) = (read_rows::shown(column).into_owned(), read_rows::shown(value).into_owned());
+        rejects.add(&shown, &Reject { line, column, value, reason: reason.clone() })?;
     }
     let keep = BooleanArray::from_iter((0..rows.len()).map(|row| Some(!refused.contains_key(&row))));
     let taken = numbers.enumerate().filter(|(row, _)| !refused.contains_key(row)).map(|(_, number)| number).collect();
@@ -233,10 +241,9 @@ fn collected(field: &Field, values: impl Iterator<Item = Option<Result<i64, Reas
 }
 
 /// The values of any other column.
-fn values(ingest: &Ingest, shown: &str, field: &Field, array: &ArrayRef) -> Result<Conformed> {
+fn values(ingest: &Ingest, shown: &str, field: &Field, typing: Typing, array: &ArrayRef) -> Result<Conformed> {
     use DataType::{Boolean, Date32, Date64, Null, Timestamp};
     let (from, to) = (array.data_type(), field.data_type());
-    let typing = typing(ingest, field.name());
     match (from, to) {
         (from, to) if from == to => Ok((array.clone(), Vec::new())),
         (Null, _) => Ok((new_null_array(to, array.len()), Vec::new())),
@@ -276,18 +283,9 @@ fn refused(shown: &str, field: &Field, found: &str) -> Error {
 fn parsed(ingest: &Ingest, field: &Field, array: &ArrayRef) -> Result<Conformed> {
     let texts = cast(array, &DataType::Utf8)?;
     let texts: &StringArray = texts.as_string();
-    let (mut reader, mut reasons) = (CellReader::new(field, ingest)?, Vec::new());
-    for (row, text) in texts.iter().enumerate() {
-        if let Err(reason) = reader.parse(text) {
-            reasons.push((row, reason));
-            // The row is left out; something must stand in its place.
-            if reader.parse(None).is_err() {
-                return Err(refused("the load's declaration", field, "Utf8"));
-            }
-        }
-        reader.append();
-    }
-    Ok((reader.finish()?, reasons))
+    let (reader, mut reasons) = (ColumnReader::new(field, ingest, Typing::Declared), Vec::new());
+    let values = reader.read(texts.iter().map(|text| text.map(str::as_bytes)), |row, reason| reasons.push((row, reason)))?;
+    Ok((values, reasons))
 }
 
 /// Casts what comes back from the cast as it was; all else has a reason.

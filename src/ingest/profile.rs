@@ -4,7 +4,7 @@
 use std::{cmp::Ordering, collections::BTreeMap, fmt};
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray},
+    array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray},
     compute::cast,
     datatypes::{DataType, Float64Type, Int64Type, TimeUnit as ArrowUnit},
 };
@@ -95,53 +95,94 @@ pub(crate) struct ColumnProfile {
 const NULLS: u32 = 1 << 16;
 const TEXTS: u32 = NULLS + 1;
 
+/// Counts of the classes of one array's values: a table that is used again for each array.
+pub(crate) struct Classes {
+    counts: Vec<u64>,
+    touched: Vec<u32>,
+}
+
+/// Numbers have as many classes.
+const NUMBERS: u32 = 1 << 14;
+/// Truth values have two classes, texts four for each of 64 lengths.
+const OTHERS: u32 = 2 + 4 * 64;
+
+impl Default for Classes {
+    fn default() -> Self {
+        Self { counts: vec![0; (NUMBERS + OTHERS) as usize], touched: Vec::new() }
+    }
+}
+
+impl Classes {
+    #[inline]
+    fn count(&mut self, class: u32) {
+        let place = if class < NULLS { class } else { NUMBERS + (class - TEXTS) };
+        if let Some(count) = self.counts.get_mut(place as usize) {
+            if *count == 0 {
+                self.touched.push(class);
+            }
+            *count += 1;
+        }
+    }
+
+    /// Adds the counts to a shape, and begins anew.
+    fn pour(&mut self, shape: &mut BTreeMap<u32, u64>) {
+        for class in self.touched.drain(..) {
+            let place = if class < NULLS { class } else { NUMBERS + (class - TEXTS) };
+            if let Some(count) = self.counts.get_mut(place as usize) {
+                *shape.entry(class).or_default() += std::mem::take(count);
+            }
+        }
+    }
+}
+
 impl ColumnProfile {
-    /// Takes in the values of an array.
-    pub(crate) fn add(&mut self, array: &ArrayRef) -> Result<()> {
+    /// The profile of an array.
+    pub(crate) fn of(array: &ArrayRef, classes: &mut Classes) -> Result<Self> {
+        let mut this = Self::default();
         let nulls = array.logical_null_count() as u64;
-        self.nulls += nulls;
-        self.values += array.len() as u64 - nulls;
+        (this.nulls, this.values) = (nulls, array.len() as u64 - nulls);
         if nulls > 0 {
-            *self.shape.entry(NULLS).or_default() += nulls;
+            this.shape.insert(NULLS, nulls);
         }
         match array.data_type() {
-            t if t.is_integer() && *t != DataType::UInt64 => self.add_integers(array)?,
-            t if t.is_numeric() => self.add_floats(array)?,
-            DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 => self.add_times(array)?,
+            t if t.is_integer() && *t != DataType::UInt64 => this.add_integers(array, classes)?,
+            t if t.is_numeric() => this.add_floats(array, classes)?,
+            DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 => this.add_times(array)?,
             DataType::Boolean => {
                 for value in array.as_boolean().iter().flatten() {
-                    self.count(TEXTS + u32::from(value));
-                    self.extend(Extreme::Boolean(value));
+                    classes.count(TEXTS + u32::from(value));
+                    this.extend(Extreme::Boolean(value));
                 }
             }
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
                 let texts = cast(array, &DataType::Utf8)?;
-                texts.as_string::<i32>().iter().flatten().for_each(|text| self.add_text(text));
+                texts.as_string::<i32>().iter().flatten().for_each(|text| this.add_text(text, classes));
             }
             _ => {}
         }
-        Ok(())
+        classes.pour(&mut this.shape);
+        Ok(this)
     }
 
-    fn add_integers(&mut self, array: &ArrayRef) -> Result<()> {
+    fn add_integers(&mut self, array: &ArrayRef, classes: &mut Classes) -> Result<()> {
         let integers = cast(array, &DataType::Int64)?;
         let integers = integers.as_primitive::<Int64Type>();
-        integers.iter().flatten().for_each(|value| self.add_number(value as f64));
+        each(integers, |value| self.add_number(value as f64, classes));
         for extreme in [arrow::compute::min(integers), arrow::compute::max(integers)].into_iter().flatten() {
             self.extend(Extreme::Integer(extreme));
         }
         Ok(())
     }
 
-    fn add_floats(&mut self, array: &ArrayRef) -> Result<()> {
+    fn add_floats(&mut self, array: &ArrayRef, classes: &mut Classes) -> Result<()> {
         let floats = cast(array, &DataType::Float64)?;
         let (mut min, mut max) = (f64::INFINITY, f64::NEG_INFINITY);
-        for value in floats.as_primitive::<Float64Type>().iter().flatten() {
-            self.add_number(value);
+        each(floats.as_primitive::<Float64Type>(), |value| {
+            self.add_number(value, classes);
             if value.is_finite() {
                 (min, max) = (min.min(value), max.max(value));
             }
-        }
+        });
         if min <= max {
             self.extend(Extreme::Float(min));
             self.extend(Extreme::Float(max));
@@ -162,15 +203,18 @@ impl ColumnProfile {
         Ok(())
     }
 
-    fn add_number(&mut self, value: f64) {
-        self.fractions += u64::from(value.fract() != 0.0 && value.is_finite());
+    #[inline]
+    fn add_number(&mut self, value: f64, classes: &mut Classes) {
+        // Beyond 2^53 all floats are whole.
+        let is_small = value.abs() < (1_u64 << 53) as f64;
+        self.fractions += u64::from(is_small && (value as i64) as f64 != value);
         self.beyond_90 += u64::from(value.abs() > 90.0);
         self.beyond_180 += u64::from(value.abs() > 180.0);
         // Sign, exponent and the first two bits behind the point; -0 is 0.
-        self.count(((value + 0.0).to_bits() >> 50) as u32 & 0x3fff);
+        classes.count(((value + 0.0).to_bits() >> 50) as u32 & (NUMBERS - 1));
     }
 
-    fn add_text(&mut self, text: &str) {
+    fn add_text(&mut self, text: &str, classes: &mut Classes) {
         let is_all = |class: fn(&u8) -> bool| text.bytes().all(|b| class(&b));
         let make = match text {
             _ if is_all(u8::is_ascii_digit) => 0,
@@ -179,7 +223,7 @@ impl ColumnProfile {
             _ => 3,
         };
         self.number_texts += u64::from(make != 1 && text.trim().parse::<f64>().is_ok());
-        self.count(TEXTS + 2 + make + 4 * u32::try_from(text.len().min(63)).unwrap_or(63));
+        classes.count(TEXTS + 2 + make + 4 * u32::try_from(text.len().min(63)).unwrap_or(63));
         let is_extreme = |known: &Option<Extreme>, side: Ordering| match known {
             Some(Extreme::Text(known)) => text.cmp(known) == side,
             _ => true,
@@ -187,10 +231,6 @@ impl ColumnProfile {
         if is_extreme(&self.min, Ordering::Less) || is_extreme(&self.max, Ordering::Greater) {
             self.extend(Extreme::Text(text.chars().take(TEXT_CHARS).collect()));
         }
-    }
-
-    fn count(&mut self, class: u32) {
-        *self.shape.entry(class).or_default() += 1;
     }
 
     fn extend(&mut self, value: Extreme) {
@@ -264,6 +304,15 @@ impl ColumnProfile {
     }
 }
 
+/// Each value of an array that is not NULL.
+fn each<T: ArrowPrimitiveType>(array: &PrimitiveArray<T>, mut look: impl FnMut(T::Native)) {
+    if array.null_count() == 0 {
+        array.values().iter().for_each(|value| look(*value));
+    } else {
+        array.iter().flatten().for_each(look);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -273,9 +322,7 @@ mod tests {
     use super::*;
 
     fn of(array: impl Array + 'static) -> ColumnProfile {
-        let mut profile = ColumnProfile::default();
-        profile.add(&(Arc::new(array) as ArrayRef)).unwrap();
-        profile
+        ColumnProfile::of(&(Arc::new(array) as ArrayRef), &mut Classes::default()).unwrap()
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The table's own files, read back: some or all of their columns, each file checked to be what was written.
 //! It reads with its own reader, which takes no part of an answer for the whole, and holds one batch.
 
+use std::collections::{HashMap, HashSet};
+
 use arrow::{
     array::{ArrayRef, RecordBatch, new_null_array},
     datatypes::SchemaRef,
@@ -35,6 +37,7 @@ impl ReadBack {
         sink: Sink,
         shape: impl Fn(usize, &[u64], Vec<ArrayRef>) -> Result<RecordBatch>,
     ) -> Result<()> {
+        let wanted_names: HashSet<&str> = self.schema.fields().iter().map(|field| field.name().as_str()).collect();
         for (index, file) in self.files.iter().enumerate() {
             let shown = self.place.child(&file.path).to_string();
             let changed =
@@ -47,16 +50,19 @@ impl ReadBack {
             let reader = ObjectReader::new(&self.place, object);
             let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(unreadable)?;
             let held = builder.schema().fields().iter().enumerate();
-            let wanted = held.filter(|(_, field)| self.schema.column_with_name(field.name()).is_some()).map(|(i, _)| i);
+            let wanted = held.filter(|(_, field)| wanted_names.contains(field.name().as_str())).map(|(i, _)| i);
             let mask = ProjectionMask::roots(builder.parquet_schema(), wanted.collect::<Vec<_>>());
             let builder = builder.with_projection(mask).with_batch_size(self.batch_rows);
             let mut batches = builder.build().map_err(unreadable)?;
             let mut row = 0;
             while let Some(batch) = batches.next().await.transpose().map_err(unreadable)? {
                 let count = batch.num_rows();
+                let held = batch.schema();
+                let places: HashMap<&str, usize> =
+                    held.fields().iter().enumerate().map(|(place, field)| (field.name().as_str(), place)).collect();
                 let fields = self.schema.fields().iter();
                 let columns = fields.map(|field| {
-                    let column = batch.column_by_name(field.name()).cloned();
+                    let column = places.get(field.name().as_str()).map(|place| batch.column(*place).clone());
                     column.unwrap_or_else(|| new_null_array(field.data_type(), count))
                 });
                 let rows: Vec<u64> = (row + 1..=row + count as u64).collect();

@@ -9,6 +9,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use super::read_rows::Reject;
 use crate::{
     error::{Error, Result},
     name::ContentId,
@@ -41,8 +42,10 @@ impl Rejects {
         Ok(Self(Mutex::new(State { count: 0, first: None, by_reason: BTreeMap::new(), by_file: BTreeMap::new(), list })))
     }
 
-    /// Lists a row; `line` counts from 1, in a Parquet file it is the row.
-    pub(crate) fn add(&self, file: &str, line: u64, column: &str, value: &str, reason: &str) -> Result<()> {
+    /// Lists a row of a file.
+    pub(crate) fn add(&self, file: &str, reject: &Reject) -> Result<()> {
+        let Reject { line, column, value, reason } = reject;
+        let reason = &**reason;
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.count += 1;
         if state.first.is_none() {
@@ -53,7 +56,7 @@ impl Rejects {
             if state.by_reason.len() < REASONS || state.by_reason.contains_key(reason) { reason } else { "other reasons" };
         *state.by_reason.entry(reason_key.to_owned()).or_default() += 1;
         *state.by_file.entry(file.to_owned()).or_default() += 1;
-        state.list.write_record([file, &line.to_string(), column, value, reason]).map_err(failed)
+        state.list.write_record([file, &line.to_string(), column.as_str(), value.as_str(), reason]).map_err(failed)
     }
 
     pub(crate) fn count(&self) -> u64 {

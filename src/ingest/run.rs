@@ -2,9 +2,12 @@
 //! Everything before the commit is invisible: a load that is cut off leaves files that no version names, and a rerun
 //! writes the same files again.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use arrow::datatypes::SchemaRef;
@@ -129,6 +132,7 @@ async fn attempt(
         rejects: rejects.clone(),
         inspector: inspector.clone(),
         batch_rows: engine.batch_rows(),
+        tasks: engine.partitions(),
     };
     let event_column = ingest.declared.event_column();
     let mut rows = sorted(engine, &target, event_column, |sink| feed.read_all(sink)).await?;
@@ -177,6 +181,7 @@ async fn attempt(
         file_bytes: ingest.file_bytes,
         name: load,
         loads: vec![load],
+        threads: engine.partitions(),
     };
     let mut writer = MonthWriter::new(&ingest.declared, &target, to);
     let mut duplicates = Duplicates::new(&target, event_column)?;
@@ -428,8 +433,10 @@ fn expectation_quality(expectations: &[Expect], inspector: &Inspector) -> Vec<Ex
 }
 
 fn add_columns(next: &mut TableVersion, schema: &SchemaRef, ingest: &Ingest) -> Result<()> {
+    let places: HashMap<String, usize> =
+        next.columns.iter().enumerate().map(|(place, known)| (known.name.clone(), place)).collect();
     for field in schema.fields() {
-        match next.columns.iter().find(|known| known.name == *field.name()) {
+        match places.get(field.name()).and_then(|place| next.columns.get(*place)) {
             None => next.columns.push(Column::from_field(field)),
             Some(known) if *known.data_type == field.data_type().to_string() => {}
             Some(known) => {
@@ -491,8 +498,9 @@ fn check_same_table(ingest: &Ingest, current: &TableVersion) -> Result<()> {
         return differs("times, zone, keys or tie-breaks");
     }
     merged(ingest, Some(current))?;
+    let declared = ingest.declared_types();
     for known in &current.columns {
-        let Some(data_type) = ingest.declared_type(&known.name) else { continue };
+        let Some(data_type) = declared.get(known.name.as_str()).copied() else { continue };
         let is_time = ingest.declared.time_columns().any(|time| time.name == known.name);
         // The table's times are instants, whatever the sources hold; only their unit is declared.
         let is_nanos = |data_type: &str| data_type.starts_with("Timestamp(ns");

@@ -1,4 +1,4 @@
-//! Rows from anywhere into the order of a table's files: month, event time, place. It spills beyond the engine's memory.
+//! Rows from anywhere into the order of a table's files: month, event time, place. `runs` sorts, in a thread of its own.
 //! It changes no row, and knows neither sources nor tables.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,13 +9,15 @@ use datafusion::{
     error::DataFusionError,
     execution::{SendableRecordBatchStream, TaskContext},
     physical_plan::{stream::RecordBatchStreamAdapter, streaming::PartitionStream},
-    prelude::col,
 };
 use tokio::sync::mpsc;
 
-use super::columns::{MONTH, ROW, Target, YEAR};
+use super::{
+    columns::Target,
+    runs::{Layout, Sorter},
+};
 use crate::{
-    engine::{Engine, Parallelism},
+    engine::Engine,
     error::{Error, Result},
 };
 
@@ -53,15 +55,36 @@ pub(crate) async fn sorted<F>(
 where
     F: Future<Output = Result<()>> + Send + 'static,
 {
-    let session = engine.session(Parallelism::One, [])?;
-    let table = streamed(target.sorted.clone(), read)?;
-    let by = [YEAR, MONTH, event_column, ROW];
-    let sort = by.map(|name| col(format!("\"{name}\"")).sort(true, false)).to_vec();
-    Ok(session.read_table(Arc::new(table))?.sort(sort)?.execute_stream().await?)
+    let layout = Layout::new(target, event_column, engine.batch_rows())?;
+    let mut sorter = Sorter::new(layout, engine.spilling("the sort of a load"));
+    let mut unsorted = queue(read);
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    let sort = move || {
+        let sort = || {
+            loop {
+                match unsorted.blocking_recv() {
+                    Some(batch) => match batch? {
+                        Some(batch) => sorter.add(batch)?,
+                        None => break,
+                    },
+                    None => return Err(cut_off()),
+                }
+                if sender.is_closed() {
+                    return Ok(());
+                }
+            }
+            sorter.finish(|rows| Ok(sender.blocking_send(Ok(Some(rows))).is_ok()))
+        };
+        // The receiver is gone only when nobody wants the rows any more.
+        let _ = sender.blocking_send(sort().map(|()| None));
+    };
+    let thread = std::thread::Builder::new().name("asof-sort".into()).spawn(sort);
+    thread.map_err(|source| Error::Io { path: "a thread for the sort".into(), source })?;
+    Ok(stream(target.sorted.clone(), Some(receiver)))
 }
 
-/// The rows that `read` sends as a table that can be read once.
-pub(crate) fn streamed<F>(schema: SchemaRef, read: impl FnOnce(Sink) -> F) -> Result<StreamingTable>
+/// The queue into which `read` sends rows.
+fn queue<F>(read: impl FnOnce(Sink) -> F) -> mpsc::Receiver<Batch>
 where
     F: Future<Output = Result<()>> + Send + 'static,
 {
@@ -72,6 +95,34 @@ where
         // The receiver is gone only when the query has ended already.
         let _ = sender.send(end).await;
     });
+    receiver
+}
+
+fn cut_off() -> Error {
+    let reason = "a source's decoder panicked; the load is incomplete and was not committed".to_owned();
+    Error::Definition { subject: "the load".into(), reason }
+}
+
+/// The rows of a queue.
+fn stream(schema: SchemaRef, receiver: Option<mpsc::Receiver<Batch>>) -> SendableRecordBatchStream {
+    let batches = futures::stream::unfold(receiver, |receiver| async move {
+        let mut receiver = receiver?;
+        match receiver.recv().await {
+            Some(Ok(Some(batch))) => Some((Ok(batch), Some(receiver))),
+            Some(Ok(None)) => None,
+            Some(Err(error)) => Some((Err(DataFusionError::from(error)), None)),
+            None => Some((Err(cut_off().into()), None)),
+        }
+    });
+    Box::pin(RecordBatchStreamAdapter::new(schema, batches))
+}
+
+/// The rows that `read` sends as a table that can be read once.
+pub(crate) fn streamed<F>(schema: SchemaRef, read: impl FnOnce(Sink) -> F) -> Result<StreamingTable>
+where
+    F: Future<Output = Result<()>> + Send + 'static,
+{
+    let receiver = queue(read);
     let rows = Rows { schema: schema.clone(), receiver: Mutex::new(Some(receiver)) };
     Ok(StreamingTable::try_new(schema, vec![Arc::new(rows)])?)
 }
@@ -90,18 +141,6 @@ impl PartitionStream for Rows {
 
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
         let receiver = self.receiver.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let batches = futures::stream::unfold(receiver, |receiver| async move {
-            let mut receiver = receiver?;
-            match receiver.recv().await {
-                Some(Ok(Some(batch))) => Some((Ok(batch), Some(receiver))),
-                Some(Ok(None)) => None,
-                Some(Err(error)) => Some((Err(DataFusionError::from(error)), None)),
-                None => {
-                    let reason = "a source's decoder panicked; the load is incomplete and was not committed".to_owned();
-                    Some((Err(Error::Definition { subject: "the load".into(), reason }.into()), None))
-                }
-            }
-        });
-        Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), batches))
+        stream(self.schema.clone(), receiver)
     }
 }

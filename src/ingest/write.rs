@@ -1,19 +1,24 @@
 //! Sorted rows into month files: one folder a month, a new file when one is large enough.
 //! It relies on the rows' order and holds one open file; it never looks back.
 
+use std::collections::HashSet;
+
 use arrow::{
-    array::{AsArray, RecordBatch},
-    datatypes::Int32Type,
+    array::{Array, ArrayRef, AsArray, RecordBatch},
+    datatypes::{DataType, Int32Type},
 };
 use parquet::{
-    basic::{Compression, ZstdLevel},
+    basic::{Compression, Encoding, ZstdLevel},
     file::properties::{EnabledStatistics, WriterProperties},
+    schema::types::ColumnPath,
 };
+
+use tokio::task::JoinSet;
 
 use super::columns::{MONTH, Target, YEAR};
 use crate::{
     catalog::{FactTable, FileEntry, file_facts, partition_path},
-    error::Result,
+    error::{Error, Result},
     name::ContentId,
     storage::{Location, ParquetFile},
 };
@@ -29,6 +34,51 @@ pub(crate) fn writer_properties() -> WriterProperties {
         .build()
 }
 
+/// As [`writer_properties`], with the encodings that suit the first rows: a dictionary where values come again, bytes apart
+/// for floats that hardly do, differences for integers and times that hardly do.
+fn properties_for(rows: &RecordBatch) -> WriterProperties {
+    let mut properties = writer_properties().into_builder();
+    for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {
+        let is_float = field.data_type().is_floating();
+        if repeats(column) != Some(Repeats::Hardly) {
+            continue;
+        }
+        let path = ColumnPath::new(vec![field.name().clone()]);
+        let encoding = if is_float { Encoding::BYTE_STREAM_SPLIT } else { Encoding::DELTA_BINARY_PACKED };
+        properties = properties.set_column_dictionary_enabled(path.clone(), false).set_column_encoding(path, encoding);
+    }
+    properties.build()
+}
+
+/// Do values come again?
+#[derive(Debug, PartialEq, Eq)]
+enum Repeats {
+    Often,
+    Hardly,
+}
+
+/// Rows that tell nothing of those to come.
+const FEW_ROWS: usize = 1_000;
+
+/// `None` for a column of another kind than numbers and times, and for one with few values.
+fn repeats(column: &ArrayRef) -> Option<Repeats> {
+    let width = match column.data_type() {
+        DataType::Int32 | DataType::UInt32 | DataType::Date32 | DataType::Float32 => 4,
+        DataType::Int64 | DataType::UInt64 | DataType::Timestamp(..) | DataType::Float64 => 8,
+        _ => return None,
+    };
+    let data = column.to_data();
+    let bytes = data.buffers().first()?.as_slice().get(data.offset() * width..(data.offset() + data.len()) * width)?;
+    let values = bytes.chunks_exact(width).enumerate().filter(|(row, _)| column.is_valid(*row)).map(|(_, value)| value);
+    let (mut count, mut different) = (0, HashSet::new());
+    for value in values {
+        count += 1;
+        different.insert(value);
+    }
+    let is_hardly = different.len() * 4 > count * 3;
+    (count >= FEW_ROWS).then_some(if is_hardly { Repeats::Hardly } else { Repeats::Often })
+}
+
 /// Where files are written, and how large they may become.
 #[derive(Debug, Clone)]
 pub(crate) struct Destination {
@@ -39,6 +89,8 @@ pub(crate) struct Destination {
     pub(crate) name: ContentId,
     /// The loads whose rows the files hold.
     pub(crate) loads: Vec<ContentId>,
+    /// How many threads encode columns.
+    pub(crate) threads: usize,
 }
 
 /// Writes sorted rows into month files.
@@ -48,11 +100,14 @@ pub(crate) struct MonthWriter<'a> {
     to: Destination,
     open: Option<(i32, i32, ParquetFile)>,
     files: Vec<FileEntry>,
+    /// Files that were completed, and the one of them that is being published while the next one is written.
+    completed: usize,
+    publishing: JoinSet<Result<FileEntry>>,
 }
 
 impl<'a> MonthWriter<'a> {
     pub(crate) fn new(declared: &'a FactTable, target: &'a Target, to: Destination) -> Self {
-        Self { declared, target, to, open: None, files: Vec::new() }
+        Self { declared, target, to, open: None, files: Vec::new(), completed: 0, publishing: JoinSet::new() }
     }
 
     /// Writes rows that are sorted by year and month.
@@ -79,7 +134,10 @@ impl<'a> MonthWriter<'a> {
         }
         let mut open = match self.open.take() {
             Some(open) => open,
-            None => (year, month, ParquetFile::create(self.target.schema.clone(), writer_properties())?),
+            None => {
+                let file = ParquetFile::create(self.target.schema.clone(), properties_for(facts))?;
+                (year, month, file.threads(self.to.threads))
+            }
         };
         open.2.write(facts)?;
         self.open = Some(open);
@@ -90,21 +148,67 @@ impl<'a> MonthWriter<'a> {
         let Some((year, month, file)) = self.open.take() else { return Ok(()) };
         let file = file.finish()?;
         let folder = partition_path(&self.to.partition_columns, year, month.unsigned_abs());
-        let path = format!("{folder}/{}-{:05}-{}.parquet", self.to.name.short(), self.files.len(), file.hash.short());
+        let path = format!("{folder}/{}-{:05}-{}.parquet", self.to.name.short(), self.completed, file.hash.short());
+        self.completed += 1;
         let facts = file_facts(&path, &file.footer, self.declared)?;
-        let identity = file.publish(&self.to.place, &path).await?;
         let partition = match self.to.partition_columns.len() {
             1 => vec![Some(month.to_string())],
             _ => vec![Some(year.to_string()), Some(month.to_string())],
         };
         let (rows, event, known, loads) = (facts.rows, facts.event, facts.known, self.to.loads.clone());
-        self.files.push(FileEntry { path, identity, rows, partition, event, known, loads, full_at });
+        self.published().await?;
+        let place = self.to.place.clone();
+        self.publishing.spawn(async move {
+            let identity = file.publish(&place, &path).await?;
+            Ok(FileEntry { path, identity, rows, partition, event, known, loads, full_at })
+        });
+        Ok(())
+    }
+
+    /// Waits for the file that is being published: they are published one after the other.
+    async fn published(&mut self) -> Result<()> {
+        while let Some(done) = self.publishing.join_next().await {
+            let file = done.map_err(|e| Error::Io { path: "the publishing of a file".into(), source: e.into() })??;
+            self.files.push(file);
+        }
         Ok(())
     }
 
     /// Completes the last file.
     pub(crate) async fn finish(mut self) -> Result<Vec<FileEntry>> {
         self.close(None).await?;
+        self.published().await?;
         Ok(self.files)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Float64Array, Int64Array, StringArray};
+
+    use super::*;
+
+    #[test]
+    fn encodings_follow_the_values() {
+        let columns: [(&str, ArrayRef); 4] = [
+            ("rare", Arc::new(Float64Array::from_iter_values((0..2_000).map(|i| f64::from(i) / 7.0)))),
+            ("often", Arc::new(Float64Array::from_iter_values((0..2_000).map(|i| f64::from(i % 100))))),
+            ("id.x", Arc::new(Int64Array::from_iter_values(0..2_000))),
+            ("text", Arc::new(StringArray::from_iter_values((0..2_000).map(|i| i.to_string())))),
+        ];
+        let rows = RecordBatch::try_from_iter(columns).unwrap();
+        let encoding = |rows: &RecordBatch, name: &str| {
+            let (properties, path) = (properties_for(rows), ColumnPath::new(vec![name.into()]));
+            (properties.dictionary_enabled(&path), properties.encoding(&path))
+        };
+        assert_eq!(encoding(&rows, "rare"), (false, Some(Encoding::BYTE_STREAM_SPLIT)));
+        assert_eq!(encoding(&rows, "often"), (true, None));
+        assert_eq!(encoding(&rows, "id.x"), (false, Some(Encoding::DELTA_BINARY_PACKED)));
+        assert_eq!(encoding(&rows, "text"), (true, None));
+        // A slice tells by its own rows, and few rows tell nothing.
+        assert_eq!(encoding(&rows.slice(500, 1_000), "id.x").0, false);
+        assert_eq!(encoding(&rows.slice(500, 100), "id.x").0, true);
     }
 }

@@ -22,6 +22,7 @@ mod local;
 mod location;
 mod locations;
 mod parquet_io;
+mod parquet_write;
 mod sealed;
 mod statistics;
 
@@ -37,5 +38,6 @@ pub use statistics::ReadStatistics;
 
 pub(crate) use inspect::{Inspected, inspect};
 pub(crate) use locations::without_credentials;
-pub(crate) use parquet_io::{FinishedParquet, ObjectReader, ParquetFile, read_footer};
+pub(crate) use parquet_io::{ObjectReader, read_footer};
+pub(crate) use parquet_write::{FinishedParquet, ParquetFile};
 pub(crate) use sealed::{check_name, seal, unseal};

@@ -22,4 +22,5 @@ pub use instant::{AsOf, Cutoff, Span};
 pub use scale::{TimeScale, TimeUnit};
 pub use text::parse_time;
 pub(crate) use text::{NO_ZONE, parse_local_ns, parse_time_ns};
+pub(crate) use zone::InGap;
 pub use zone::Zone;

@@ -56,5 +56,6 @@ mod suspicion;
 #[path = "../../examples/data/taxi.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod taxi;
+mod text_limits;
 mod times;
 mod training;

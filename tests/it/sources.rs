@@ -194,9 +194,9 @@ async fn a_file_that_is_not_what_its_name_says_is_named_with_what_it_is() {
         (
             "open_quote.csv",
             b"at,note\n2014-01-01,a\n2014-01-02,\"b\n2014-01-03,c\n".to_vec(),
-            "line 3 or after it and never closed",
+            "a quote is opened in line 3 and never closed",
         ),
-        ("open_header.csv", b"at,\"note\n2014-01-01,a\n".to_vec(), "a quote in its header is never closed"),
+        ("open_header.csv", b"at,\"note\n2014-01-01,a\n".to_vec(), "a quote is opened in line 1 and never closed"),
     ];
     for (name, content, words) in cases {
         let file = write_text(data.path(), name, content);
