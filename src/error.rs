@@ -145,6 +145,16 @@ pub enum Error {
         /// File, column, what was expected and what was found.
         first: String,
     },
+    /// A source is not what it was when its load began.
+    #[error(
+        "source `{path}` {change} while it was loaded; nothing was loaded: load it again once nobody writes it"
+    )]
+    SourceChanged {
+        /// The file.
+        path: String,
+        /// What happened to it: "has changed", "has vanished".
+        change: &'static str,
+    },
     /// A source has the name of one that was loaded before, and other content.
     #[error(
         "source `{source_name}` of the load into `{table}` was loaded before with other content; nothing was loaded: replace the \
@@ -399,6 +409,9 @@ fn shared_own(error: &DataFusionError) -> Option<Error> {
         Error::FileChanged { table, path, change } => {
             Some(Error::FileChanged { table: table.clone(), path: path.clone(), change: change.clone() })
         }
+        Error::UnreadableFile { path, reason } => {
+            Some(Error::UnreadableFile { path: path.clone(), reason: reason.clone() })
+        }
         Error::InvalidTime { text, reason } => Some(Error::InvalidTime { text: text.clone(), reason: reason.clone() }),
         _ => None,
     }
@@ -433,6 +446,12 @@ impl From<arrow::error::ArrowError> for Error {
 impl From<parquet::errors::ParquetError> for Error {
     fn from(error: parquet::errors::ParquetError) -> Self {
         DataFusionError::from(error).into()
+    }
+}
+
+impl From<Error> for parquet::errors::ParquetError {
+    fn from(error: Error) -> Self {
+        parquet::errors::ParquetError::External(Box::new(error))
     }
 }
 

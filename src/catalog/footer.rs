@@ -11,7 +11,10 @@ use parquet::{
 };
 
 use super::{Bounds, FactTable, TimeColumn};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    storage::contained,
+};
 
 /// What a footer tells about a file's rows and times.
 pub(crate) struct FileFacts {
@@ -22,6 +25,11 @@ pub(crate) struct FileFacts {
 
 /// Schema, rows and time bounds from a footer.
 pub(crate) fn file_facts(shown: &str, footer: &ArrowReaderMetadata, declared: &FactTable) -> Result<FileFacts> {
+    // Statistics are bytes from outside too.
+    contained(shown, || facts_of(shown, footer, declared))
+}
+
+fn facts_of(shown: &str, footer: &ArrowReaderMetadata, declared: &FactTable) -> Result<FileFacts> {
     let bounds = |column: &TimeColumn| -> Result<Option<Bounds>> {
         refuse_int96(shown, footer, &column.name)?;
         declared.scale(&format!("file `{shown}`"), column, footer.schema())?;

@@ -4,7 +4,7 @@
 use std::{fmt, sync::Arc};
 
 use arrow::datatypes::SchemaRef;
-use datafusion::prelude::{DataFrame, ParquetReadOptions};
+use datafusion::prelude::DataFrame;
 
 use super::ExtractRecord;
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     error::{Error, Result},
     materialize::Materializer,
     name::TableName,
-    storage::Location,
+    storage::{Location, ParquetTable},
 };
 
 /// The rows of an extract, published and immutable.
@@ -61,17 +61,20 @@ impl ExtractRun {
     /// # Errors
     /// [`Error::Corrupt`] when a file is not there or not of the size that was published.
     pub async fn dataframe(&self) -> Result<DataFrame> {
+        let mut files = Vec::with_capacity(self.record.parts.len());
         for part in &self.record.parts {
-            let found = self.place.head(&part.name).await?.map(|object| object.size);
-            if found != Some(part.size) {
-                let found = found.map_or("it is gone".into(), |size| format!("it holds {size} bytes, not {}", part.size));
-                return Err(self.damaged(&part.name, &found));
+            let found = self.place.head(&part.name).await?;
+            match found {
+                Some(object) if object.size == part.size => files.push(object),
+                Some(object) => {
+                    return Err(self.damaged(&part.name, &format!("it holds {} bytes, not {}", object.size, part.size)));
+                }
+                None => return Err(self.damaged(&part.name, "it is gone")),
             }
         }
         let session = self.owner.engine.session(Parallelism::One, [&self.place])?;
         let schema = self.schema()?;
-        let files: Vec<String> = self.record.parts.iter().map(|part| self.place.child(&part.name).url()).collect();
-        Ok(session.read_parquet(files, ParquetReadOptions::default().schema(&schema)).await?)
+        Ok(session.read_table(Arc::new(ParquetTable::new(self.place.clone(), files, schema)))?)
     }
 
     /// Reads every file again and compares its hash with the published one.

@@ -47,15 +47,18 @@ impl Feed {
         let this = Arc::new(self);
         for index in 0..this.sources.len() {
             let source = &this.sources[index];
-            match source.format {
-                Format::Parquet => this.read_parquet(index, source, &sink).await?,
+            let (done, read) = match source.format {
+                Format::Parquet => (this.read_parquet(index, source, &sink).await, None),
                 Format::Csv | Format::JsonLines => {
-                    let bytes = raw_bytes(source).await?;
+                    let (bytes, digest) = raw_bytes(source).await?;
                     let (task, sink) = (this.clone(), sink.clone());
                     let done = tokio::task::spawn_blocking(move || task.read_text(index, bytes, &sink)).await;
-                    done.map_err(|e| Error::Io { path: source.shown().into(), source: e.into() })??;
+                    (done.map_err(|e| Error::Io { path: source.shown().into(), source: e.into() })?, digest.of_all())
                 }
-            }
+            };
+            // A file that somebody writes may fail in any way: that it is being written is the reason.
+            source.check_unchanged(read).await?;
+            done?;
         }
         Ok(())
     }

@@ -278,7 +278,7 @@ async fn source_columns(ingest: &Ingest, source: &Source, names: &Names) -> Resu
         let int96 = int96::columns(&source.shown(), &footer)?;
         return Ok(SourceColumns { types, int96, ..SourceColumns::untyped(found, names) });
     }
-    let raw = raw_bytes(source).await?;
+    let (raw, _) = raw_bytes(source).await?;
     let (ingest, source, names) = (ingest.clone(), source.clone(), names.clone());
     let sample = move || match source.format {
         Format::JsonLines => json_columns(&ingest, &source, &names, raw),

@@ -9,7 +9,7 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use super::{
     sources::{Compression, Source},
-    whole::{BROKEN_OFF, Whole},
+    whole::{BROKEN_OFF, Digest, Whole},
 };
 use crate::error::{Error, Result};
 
@@ -18,12 +18,14 @@ const GZIP: &[u8] = &[0x1f, 0x8b];
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 
 /// The bytes of a file as they were listed: another content by now, or fewer bytes than the store has promised, are an error.
-pub(crate) async fn raw_bytes(source: &Source) -> Result<Box<dyn Read + Send>> {
+///
+/// The digest tells what was read of it.
+pub(crate) async fn raw_bytes(source: &Source) -> Result<(Box<dyn Read + Send>, Digest)> {
     // A weak tag matches nothing by the rules of HTTP.
     let if_match = source.object.e_tag.clone().filter(|tag| !tag.starts_with("W/"));
     let options = GetOptions { if_match, ..GetOptions::default() };
     let found = source.place.store().get_opts(&source.object.location, options).await.map_err(|error| match error {
-        object_store::Error::Precondition { .. } => Error::ObjectChanged { path: source.shown(), change: "has changed" },
+        object_store::Error::Precondition { .. } => Error::SourceChanged { path: source.shown(), change: "has changed" },
         other => other.into(),
     })?;
     let size = found.meta.size;
@@ -31,7 +33,8 @@ pub(crate) async fn raw_bytes(source: &Source) -> Result<Box<dyn Read + Send>> {
         GetResultPayload::File(file, _) => Box::new(file),
         GetResultPayload::Stream(stream) => Box::new(SyncIoBridge::new(StreamReader::new(stream.map_err(std::io::Error::other)))),
     };
-    Ok(Box::new(Whole::new(raw, size)))
+    let digest = Digest::default();
+    Ok((Box::new(Whole::new(raw, size, digest.clone())), digest))
 }
 
 /// The text of a file. It blocks, since decoders read their headers when they are made: a thread of the runtime must not call it.

@@ -9,7 +9,13 @@ use arrow::{
     datatypes::{DataType, Field, Int64Type, TimeUnit as ArrowUnit},
 };
 use futures::{StreamExt, stream::BoxStream};
-use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask, arrow_reader::ArrowReaderOptions};
+use parquet::{
+    arrow::{
+        ParquetRecordBatchStreamBuilder, ProjectionMask,
+        arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions},
+    },
+    errors::ParquetError,
+};
 
 use super::{
     Ingest,
@@ -23,7 +29,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    storage::ObjectReader,
+    storage::{ObjectReader, contained, contained_rows, read_unchanged_footer},
     time::{TimeScale, Zone},
 };
 
@@ -48,35 +54,38 @@ pub(crate) async fn parquet_batches(
     batch_rows: usize,
 ) -> Result<BoxStream<'static, Result<ParquetRows>>> {
     let shown = source.shown();
-    let unreadable = move |e: parquet::errors::ParquetError| Error::UnreadableFile { path: shown.clone(), reason: e.to_string() };
+    let unreadable = move |e: ParquetError| Error::UnreadableFile { path: shown.clone(), reason: e.to_string() };
     let reader = || ObjectReader::new(&source.place, source.object.clone()).only_unchanged();
-    let plain = ParquetRecordBatchStreamBuilder::new(reader()).await.map_err(&unreadable)?.with_batch_size(batch_rows);
+    let footer = read_unchanged_footer(&source.place, &source.object).await?;
+    let metadata = footer.metadata().clone();
+    let plain = ParquetRecordBatchStreamBuilder::new_with_metadata(reader(), footer).with_batch_size(batch_rows);
     let found = plain.schema().fields().iter().map(|field| field.name().trim());
     if !found.eq(columns.found.iter().map(String::as_str)) {
         let reason = "its columns are not what they were when the load began; load it again once it is complete".into();
         return Err(Error::UnreadableFile { path: source.shown(), reason });
     }
     if !columns.int96.contains(&true) {
-        let stream = plain.build().map_err(&unreadable)?;
+        let stream = contained(&source.shown(), || plain.build().map_err(&unreadable))?;
         let rows = move |batch: parquet::errors::Result<RecordBatch>| {
             batch.map(|batch| ParquetRows { batch, wrapped: None }).map_err(&unreadable)
         };
-        return Ok(stream.map(rows).boxed());
+        return Ok(contained_rows(source.shown(), stream.map(rows)).boxed());
     }
     let options = ArrowReaderOptions::new().with_schema(Arc::new(int96::in_seconds(plain.schema(), &columns.int96)));
-    let seconds = ParquetRecordBatchStreamBuilder::new_with_options(reader(), options).await.map_err(&unreadable)?;
+    let seconds = contained(&source.shown(), || ArrowReaderMetadata::try_new(metadata, options).map_err(&unreadable))?;
+    let seconds = ParquetRecordBatchStreamBuilder::new_with_metadata(reader(), seconds);
     let roots = columns.int96.iter().enumerate().filter(|(_, is_int96)| **is_int96).map(|(root, _)| root);
     let mask = ProjectionMask::roots(plain.parquet_schema(), roots);
-    let wrapped = plain.with_projection(mask).build().map_err(&unreadable)?;
-    let seconds = seconds.with_batch_size(batch_rows).build().map_err(&unreadable)?;
+    let wrapped = contained(&source.shown(), || plain.with_projection(mask).build().map_err(&unreadable))?;
+    let seconds = contained(&source.shown(), || seconds.with_batch_size(batch_rows).build().map_err(&unreadable))?;
     let rows = move |(batch, wrapped): (parquet::errors::Result<RecordBatch>, parquet::errors::Result<RecordBatch>)| {
         let (batch, wrapped) = (batch.map_err(&unreadable)?, wrapped.map_err(&unreadable)?);
         if batch.num_rows() != wrapped.num_rows() {
-            return Err(unreadable(parquet::errors::ParquetError::General("its columns have not the same rows".into())));
+            return Err(unreadable(ParquetError::General("its columns have not the same rows".into())));
         }
         Ok(ParquetRows { batch, wrapped: Some(wrapped) })
     };
-    Ok(seconds.zip(wrapped).map(rows).boxed())
+    Ok(contained_rows(source.shown(), seconds.zip(wrapped).map(rows)).boxed())
 }
 
 /// Rows that cannot be taken: the column, the value and the reason of the first one that was found in each.

@@ -7,7 +7,7 @@ use arrow::{
     array::{ArrayRef, RecordBatch, new_null_array},
     datatypes::SchemaRef,
 };
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use parquet::{
     arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask},
     errors::ParquetError,
@@ -17,7 +17,7 @@ use super::sort::Sink;
 use crate::{
     catalog::FileEntry,
     error::{Error, Result},
-    storage::{Location, ObjectReader},
+    storage::{Location, ObjectReader, contained, contained_rows, read_footer},
 };
 
 /// Files of a table version.
@@ -47,15 +47,17 @@ impl ReadBack {
                 return Err(changed("has changed"));
             }
             let unreadable = |e: ParquetError| Error::UnreadableFile { path: shown.clone(), reason: e.to_string() };
+            let footer = read_footer(&self.place, &object).await?;
             let reader = ObjectReader::new(&self.place, object);
-            let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(unreadable)?;
+            let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(reader, footer);
             let held = builder.schema().fields().iter().enumerate();
             let wanted = held.filter(|(_, field)| wanted_names.contains(field.name().as_str())).map(|(i, _)| i);
             let mask = ProjectionMask::roots(builder.parquet_schema(), wanted.collect::<Vec<_>>());
             let builder = builder.with_projection(mask).with_batch_size(self.batch_rows);
-            let mut batches = builder.build().map_err(unreadable)?;
+            let batches = contained(&shown, || builder.build().map_err(unreadable))?;
+            let mut batches = Box::pin(contained_rows(&shown, batches.map_err(unreadable)));
             let mut row = 0;
-            while let Some(batch) = batches.next().await.transpose().map_err(unreadable)? {
+            while let Some(batch) = batches.next().await.transpose()? {
                 let count = batch.num_rows();
                 let held = batch.schema();
                 let places: HashMap<&str, usize> =

@@ -40,6 +40,27 @@ impl Source {
         LoadedSource { name: self.name.clone(), content: self.identity.content() }
     }
 
+    /// Is the file still what it was when it was found? `read` is the hash of what was read of it, if that was all.
+    ///
+    /// # Errors
+    /// [`Error::SourceChanged`] when it is not.
+    pub(crate) async fn check_unchanged(&self, read: Option<ContentId>) -> Result<()> {
+        let changed = |change| Err(Error::SourceChanged { path: self.shown(), change });
+        if let (Some(was), Some(read)) = (self.identity.hash, read) {
+            return if was == read { Ok(()) } else { changed("has changed") };
+        }
+        let Some(now) = self.place.head(&self.place.name_of(&self.object.location)).await? else {
+            return changed("has vanished");
+        };
+        let is_same = match self.identity.hash {
+            _ if now.size != self.identity.size => false,
+            // The times of a local file prove nothing: two writes may share one.
+            Some(was) => self.place.hash(&now).await.is_ok_and(|hash| hash == was),
+            None => now.e_tag == self.identity.e_tag,
+        };
+        if is_same { Ok(()) } else { changed("has changed") }
+    }
+
     /// The name for messages.
     pub(crate) fn shown(&self) -> String {
         self.place.child(&self.place.name_of(&self.object.location)).to_string()

@@ -1,32 +1,55 @@
 //! A stream of bytes that has to be as long as its object: what is cut off is an error, never the end of a file.
-//! It looks at no byte.
+//! It changes no byte; it remembers a hash of them all, so that what was read can be held against what was found.
 
-use std::io::{Error, ErrorKind, Read, Result};
+use std::{
+    io::{Error, ErrorKind, Read, Result},
+    sync::{Arc, OnceLock},
+};
+
+use crate::name::ContentId;
 
 /// What the error says.
 pub(crate) const BROKEN_OFF: &str = "the store broke off";
+
+/// The hash of what was read.
+#[derive(Clone, Default)]
+pub(crate) struct Digest(Arc<OnceLock<ContentId>>);
+
+impl Digest {
+    /// The hash of all bytes; `None` unless they were read to their end.
+    pub(crate) fn of_all(&self) -> Option<ContentId> {
+        self.0.get().copied()
+    }
+}
 
 /// Reads an object of known size.
 pub(crate) struct Whole<R> {
     inner: R,
     missing: u64,
+    hasher: blake3::Hasher,
+    digest: Digest,
 }
 
 impl<R: Read> Whole<R> {
-    pub(crate) fn new(inner: R, size: u64) -> Self {
-        Self { inner, missing: size }
+    pub(crate) fn new(inner: R, size: u64, digest: Digest) -> Self {
+        Self { inner, missing: size, hasher: blake3::Hasher::new(), digest }
     }
 }
 
 impl<R: Read> Read for Whole<R> {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let count = self.inner.read(buffer)?;
+        self.hasher.update(&buffer[..count]);
         self.missing = self.missing.saturating_sub(count as u64);
-        if count == 0 && !buffer.is_empty() && self.missing > 0 {
+        if count > 0 || buffer.is_empty() {
+            return Ok(count);
+        }
+        if self.missing > 0 {
             let told = format!("{BROKEN_OFF} {} bytes before the end; try again", self.missing);
             return Err(Error::new(ErrorKind::UnexpectedEof, told));
         }
-        Ok(count)
+        self.digest.0.get_or_init(|| self.hasher.finalize().into());
+        Ok(0)
     }
 }
 
@@ -36,9 +59,18 @@ mod tests {
 
     #[test]
     fn less_than_was_promised_is_an_error() {
-        let mut text = String::new();
-        assert_eq!(Whole::new(&b"abc"[..], 3).read_to_string(&mut text).unwrap(), 3);
-        let cut = Whole::new(&b"abc"[..], 4).read_to_string(&mut text).unwrap_err();
-        assert_eq!(cut.kind(), ErrorKind::UnexpectedEof);
+        let (mut text, digest) = (String::new(), Digest::default());
+        assert_eq!(Whole::new(&b"abc"[..], 3, digest.clone()).read_to_string(&mut text).unwrap(), 3);
+        assert_eq!(digest.of_all(), Some(ContentId::of(b"abc")));
+        let digest = Digest::default();
+        let cut = Whole::new(&b"abc"[..], 4, digest.clone()).read_to_string(&mut text).unwrap_err();
+        assert_eq!((cut.kind(), digest.of_all()), (ErrorKind::UnexpectedEof, None));
+    }
+
+    #[test]
+    fn what_was_not_read_has_no_hash() {
+        let (mut two, digest) = ([0; 2], Digest::default());
+        Whole::new(&b"abc"[..], 3, digest.clone()).read_exact(&mut two).unwrap();
+        assert_eq!(digest.of_all(), None);
     }
 }

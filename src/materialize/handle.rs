@@ -4,7 +4,7 @@
 use std::{fmt, sync::Arc};
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
-use datafusion::prelude::{DataFrame, ParquetReadOptions};
+use datafusion::prelude::DataFrame;
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use parquet::arrow::ParquetRecordBatchStreamBuilder;
 
@@ -15,7 +15,7 @@ use crate::{
     error::{Error, Result},
     feature_set::{Body, FeatureSet, RowSet},
     name::ContentId,
-    storage::{Location, ObjectReader},
+    storage::{Location, ObjectReader, ParquetTable, contained, contained_rows, read_footer},
     time::AsOf,
 };
 
@@ -74,9 +74,11 @@ impl Materialization {
             if object.size != part.size {
                 return Err(damaged(format!("it holds {} bytes and {} were published", object.size, part.size)));
             }
+            let footer = read_footer(&self.place, &object).await.map_err(|e| damaged(e.to_string()))?;
             let reader = ObjectReader::new(&self.place, object);
-            let rows =
-                ParquetRecordBatchStreamBuilder::new(reader).await.and_then(|b| b.build()).map_err(|e| damaged(e.to_string()))?;
+            let rows = contained(&path, || Ok(ParquetRecordBatchStreamBuilder::new_with_metadata(reader, footer).build()?))
+                .map_err(|e: Error| damaged(e.to_string()))?;
+            let rows = contained_rows(path.clone(), rows);
             parts.push(rows.map_err(move |e| Error::Corrupt { path: path.clone(), reason: format!("{e}; {REMEDY}") }));
         }
         Ok(futures::stream::iter(parts).flatten().boxed())
@@ -106,8 +108,11 @@ impl Materialization {
         drop(self.batches().await?);
         let session = self.owner.engine.session(Parallelism::One, [&self.place])?;
         let schema = self.schema()?;
-        let files: Vec<String> = self.manifest.parts.iter().map(|part| self.place.child(&part.name).url()).collect();
-        Ok(session.read_parquet(files, ParquetReadOptions::default().schema(&schema)).await?)
+        let mut files = Vec::with_capacity(self.manifest.parts.len());
+        for part in &self.manifest.parts {
+            files.extend(self.place.head(&part.name).await?);
+        }
+        Ok(session.read_table(Arc::new(ParquetTable::new(self.place.clone(), files, schema)))?)
     }
 
     pub(crate) fn set(&self) -> &FeatureSet {

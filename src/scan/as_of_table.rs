@@ -30,7 +30,7 @@ use crate::{
     catalog::{Column, FactTable, FileEntry, TableVersion, typed_value},
     error::{Error, Result},
     name::TableName,
-    storage::Location,
+    storage::{Location, contained_source},
     time::{AsOf, Cutoff},
 };
 
@@ -208,7 +208,7 @@ impl Files {
         let source = ParquetSource::new(table_schema)
             .with_table_parquet_options(options)
             .with_parquet_file_reader_factory(Arc::new(readers));
-        let config = FileScanConfigBuilder::new(self.place.datafusion_url()?, Arc::new(source))
+        let config = FileScanConfigBuilder::new(self.place.datafusion_url()?, contained_source(&self.place, source))
             .with_file_groups(self.file_groups(state.config().target_partitions())?)
             .with_projection_indices(Some(read.to_vec()))?
             .build();

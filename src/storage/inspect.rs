@@ -4,9 +4,9 @@
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::ObjectMeta;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 
-use super::{FileIdentity, Location, location::blocking, parquet_io::unreadable, read_footer};
+use super::{FileIdentity, Location, location::blocking, parquet_io::footer_of, read_footer};
 use crate::{
     error::{Error, Result},
     name::ContentId,
@@ -54,7 +54,8 @@ fn inspect_small(place: &Location, object: &ObjectMeta) -> Result<Inspected> {
     let path = place.local_path(&object.location);
     let bytes = std::fs::read(&path).map_err(|source| Error::Io { path, source })?;
     let hash = Some(ContentId::of(&bytes));
-    let footer = ArrowReaderMetadata::load(&Bytes::from(bytes), ArrowReaderOptions::default())
-        .map_err(|cause| unreadable(place, object, cause))?;
-    Ok(Inspected { footer, identity: FileIdentity { size: object.size, e_tag: object.e_tag.clone(), hash } })
+    let size = bytes.len() as u64;
+    let object = ObjectMeta { size, ..object.clone() };
+    let footer = footer_of(place, &object, Bytes::from(bytes))?;
+    Ok(Inspected { footer, identity: FileIdentity { size, e_tag: object.e_tag, hash } })
 }

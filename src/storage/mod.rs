@@ -11,6 +11,7 @@
 
 mod bulk;
 mod clients;
+mod contain;
 mod disk_cache;
 mod download;
 mod failure;
@@ -22,6 +23,7 @@ mod local;
 mod location;
 mod locations;
 mod parquet_io;
+mod parquet_scan;
 mod parquet_write;
 mod sealed;
 mod statistics;
@@ -36,8 +38,10 @@ pub use locations::Locations;
 pub use object_store::ObjectMeta;
 pub use statistics::ReadStatistics;
 
+pub(crate) use contain::{contained, contained_rows};
 pub(crate) use inspect::{Inspected, inspect};
 pub(crate) use locations::without_credentials;
-pub(crate) use parquet_io::{ObjectReader, read_footer};
+pub(crate) use parquet_io::{ObjectReader, read_footer, read_unchanged_footer};
+pub(crate) use parquet_scan::{ParquetTable, contained_source};
 pub(crate) use parquet_write::{FinishedParquet, ParquetFile};
 pub(crate) use sealed::{check_name, seal, unseal};

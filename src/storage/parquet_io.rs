@@ -15,7 +15,10 @@ use parquet::{
     file::metadata::{ParquetMetaData, ParquetMetaDataReader},
 };
 
-use super::Location;
+use super::{
+    Location,
+    contain::{contained, contained_read, contradiction},
+};
 use crate::error::{Error, Result};
 
 /// What is read of a file's end at first: footers of tables of usual width fit, and one request is enough.
@@ -108,13 +111,38 @@ impl AsyncFileReader for ObjectReader {
 /// # Errors
 /// [`Error::UnreadableFile`] when there is none, and the store's error when it does not answer.
 pub(crate) async fn read_footer(place: &Location, object: &ObjectMeta) -> Result<ArrowReaderMetadata> {
-    let mut reader = ObjectReader::new(place, object.clone());
-    let footer = ArrowReaderMetadata::load_async(&mut reader, ArrowReaderOptions::default()).await;
-    footer.map_err(|cause| unreadable(place, object, cause))
+    read_footer_with(place, object, ObjectReader::new(place, object.clone())).await
+}
+
+/// As [`read_footer`], only while the object's entity tag is the one that it was found with.
+pub(crate) async fn read_unchanged_footer(place: &Location, object: &ObjectMeta) -> Result<ArrowReaderMetadata> {
+    read_footer_with(place, object, ObjectReader::new(place, object.clone()).only_unchanged()).await
+}
+
+async fn read_footer_with(place: &Location, object: &ObjectMeta, mut reader: ObjectReader) -> Result<ArrowReaderMetadata> {
+    let shown = place.child(&place.name_of(&object.location)).to_string();
+    let load = async { Ok(ArrowReaderMetadata::load_async(&mut reader, ArrowReaderOptions::default()).await) };
+    let footer = contained_read::<_, Error>(&shown, load).await?;
+    checked(place, object, footer)
+}
+
+/// The footer of a Parquet file that is in memory as a whole.
+pub(super) fn footer_of(place: &Location, object: &ObjectMeta, bytes: Bytes) -> Result<ArrowReaderMetadata> {
+    let shown = place.child(&place.name_of(&object.location)).to_string();
+    let load = || Ok(ArrowReaderMetadata::load(&bytes, ArrowReaderOptions::default()));
+    checked(place, object, contained::<_, Error>(&shown, load)?)
+}
+
+fn checked(place: &Location, object: &ObjectMeta, footer: ParquetResult<ArrowReaderMetadata>) -> Result<ArrowReaderMetadata> {
+    let footer = footer.map_err(|cause| unreadable(place, object, cause))?;
+    match contradiction(footer.metadata(), object.size) {
+        None => Ok(footer),
+        Some(reason) => Err(unreadable(place, object, ParquetError::General(format!("its footer is damaged: {reason}")))),
+    }
 }
 
 /// Why a footer could not be read: the store's error when it did not answer, else the file's fault.
-pub(super) fn unreadable(place: &Location, object: &ObjectMeta, cause: ParquetError) -> Error {
+fn unreadable(place: &Location, object: &ObjectMeta, cause: ParquetError) -> Error {
     match cause {
         ParquetError::External(inner) if inner.is::<object_store::Error>() => {
             inner.downcast().map_or_else(|other| Error::from(ParquetError::External(other)), |own| Error::Storage(*own))

@@ -9,10 +9,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use datafusion::{
-    catalog::TableProvider,
-    prelude::{DataFrame, ParquetReadOptions},
-};
+use datafusion::{catalog::TableProvider, prelude::DataFrame};
 
 use crate::{
     backtest::{self, Backtest, BacktestReport},
@@ -29,7 +26,7 @@ use crate::{
     online::Online,
     scan::{self, Beside, Listing, Providers, query_with, tables_in},
     shards::Shards,
-    storage::{Location, seal, unseal},
+    storage::{Location, ParquetTable, seal, unseal},
     temporal::{Facts, Spine},
     time::{AsOf, Clock, Cutoff, SystemClock},
 };
@@ -497,18 +494,28 @@ impl FeatureStore {
     /// The rows of Parquet files, in their order, for a spine: a path of this machine or a URL of a file or a folder.
     ///
     /// # Errors
-    /// [`Error::InvalidLocation`] for a place that cannot be opened, [`Error::Query`] when its files are no Parquet.
+    /// [`Error::InvalidLocation`] for a place that cannot be opened, [`Error::NoFiles`] where there are none, and
+    /// [`Error::UnreadableFile`] for a file that is no Parquet.
     pub async fn read_parquet(&self, location: &str) -> Result<DataFrame> {
         let m = &self.materializer;
         let place = m.locations.open(location)?;
-        let is_file = match place.split_file() {
-            Some((folder, name)) => folder.head(&name).await?.is_some(),
-            None => false,
+        let file = match place.split_file() {
+            Some((folder, name)) => folder.head(&name).await?,
+            None => None,
         };
+        let files = match file {
+            Some(file) => vec![file],
+            None => {
+                let mut files = place.list().await?;
+                files.retain(|file| file.location.as_ref().ends_with(".parquet") && file.size > 0);
+                files
+            }
+        };
+        if files.is_empty() {
+            return Err(Error::NoFiles { what: "Parquet files", location: place.to_string() });
+        }
         let session = m.engine.session(Parallelism::Full, [&place])?;
-        let url = if is_file { place.url() } else { format!("{}/", place.url()) };
-        let options = ParquetReadOptions { file_extension: if is_file { "" } else { ".parquet" }, ..Default::default() };
-        Ok(session.read_parquet(url, options).await?)
+        Ok(session.read_table(Arc::new(ParquetTable::with_own_columns(place, files).await?))?)
     }
 
     /// The spine with the features of a set of entities as they were at each row's own instant: one row out per row in,

@@ -1,0 +1,101 @@
+//! The wall around decoders of bytes that others wrote: where a decoder panics, the file is one that cannot be read.
+//! It replaces no panic hook: what the program's hook does with a panic it still does. It hides no error that is told as one.
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use futures::{FutureExt, Stream, StreamExt};
+use parquet::file::metadata::ParquetMetaData;
+
+use crate::error::Error;
+
+/// Runs a decoder over the bytes of a file that is shown by this name.
+///
+/// What the decoder held when it panicked is dropped with it, so nobody sees it half changed.
+pub(crate) fn contained<T, E: From<Error>>(shown: &str, decode: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|panic| Err(unreadable(shown, panic.as_ref()).into()))
+}
+
+/// As [`contained`], for a decoder that waits for its bytes.
+pub(crate) async fn contained_read<T, E: From<Error>>(shown: &str, read: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    AssertUnwindSafe(read).catch_unwind().await.unwrap_or_else(|panic| Err(unreadable(shown, panic.as_ref()).into()))
+}
+
+/// As [`contained`], for a decoder that gives part after part; it ends where it has panicked.
+pub(crate) fn contained_rows<T, E: From<Error>>(
+    shown: impl AsRef<str>,
+    rows: impl Stream<Item = Result<T, E>>,
+) -> impl Stream<Item = Result<T, E>> {
+    let told = move |rows: std::thread::Result<Result<T, E>>| {
+        rows.unwrap_or_else(|panic| Err(unreadable(shown.as_ref(), panic.as_ref()).into()))
+    };
+    AssertUnwindSafe(rows).catch_unwind().map(told)
+}
+
+fn unreadable(shown: &str, panic: &(dyn Any + Send)) -> Error {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    let first = text.and_then(|text| text.lines().next()).unwrap_or("no reason was told");
+    Error::UnreadableFile {
+        path: shown.into(),
+        reason: format!("its bytes make the decoder fail ({first}); it is damaged: replace or remove it"),
+    }
+}
+
+/// What a footer says that cannot be: counts that do not add up, columns that lie outside of the file.
+pub(crate) fn contradiction(footer: &ParquetMetaData, size: u64) -> Option<String> {
+    let mut rows = 0_i64;
+    for (i, group) in footer.row_groups().iter().enumerate() {
+        if group.num_rows() < 0 {
+            return Some(format!("row group {i} has {} rows", group.num_rows()));
+        }
+        rows = rows.saturating_add(group.num_rows());
+        for column in group.columns() {
+            let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
+            let signed = |value: i64| u64::try_from(value).ok();
+            let end = signed(start).zip(signed(column.compressed_size())).and_then(|(start, bytes)| start.checked_add(bytes));
+            if end.is_none_or(|end| end > size) || column.num_values() < 0 {
+                let column = column.column_path().string();
+                return Some(format!("column `{column}` of row group {i} lies outside of the file"));
+            }
+        }
+    }
+    let told = footer.file_metadata().num_rows();
+    (told != rows).then(|| format!("it tells of {told} rows, and its row groups of {rows}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{TryStreamExt, stream};
+
+    use super::*;
+    use crate::error::Result;
+
+    #[test]
+    #[allow(clippy::panic)]
+    fn a_panic_is_an_unreadable_file() {
+        let told = contained::<(), Error>("a.parquet", || panic!("index {} out of bounds", 7)).unwrap_err().to_string();
+        assert!(told.contains("a.parquet") && told.contains("index 7 out of bounds"), "{told}");
+        assert_eq!(contained::<_, Error>("a.parquet", || Ok(1)).unwrap(), 1);
+    }
+
+    #[tokio::test]
+    #[allow(clippy::panic)]
+    async fn a_stream_ends_where_it_panics() {
+        let rows = stream::iter(0..5).map(|i| if i == 3 { panic!("three") } else { Ok::<_, Error>(i) });
+        let mut rows = Box::pin(contained_rows("b.parquet", rows));
+        let mut seen = Vec::new();
+        let end = loop {
+            match rows.try_next().await {
+                Ok(Some(i)) => seen.push(i),
+                end => break end,
+            }
+        };
+        assert_eq!(seen, [0, 1, 2]);
+        assert!(matches!(end, Err(Error::UnreadableFile { .. })));
+        assert!(rows.next().await.is_none());
+        let waits: Result<()> = contained_read("c.parquet", async { panic!("late") }).await;
+        assert!(waits.is_err());
+    }
+}
