@@ -101,15 +101,19 @@ pub enum Error {
     },
     /// Source rows could not be loaded, and the load was not told to go on without them.
     #[error(
-        "{count} rows of the load into `{table}` cannot be read; the first is {first}; nothing was loaded, all of them \
-         are listed in `{reject_file}`: mend the source, or load the rest with `on_reject(OnReject::Skip)`"
+        "{count} of {} rows of the load into `{table}` cannot be read; {}the first is {first}; nothing was loaded, all of them \
+         are listed in `{reject_file}`: {}", sum(.count, .rows), mostly(.common, .count), remedy(.count, .rows)
     )]
     RejectedRows {
         /// The table that was loaded.
         table: String,
         /// How many rows were rejected.
         count: u64,
-        /// File, line and reason of the first one.
+        /// How many rows could be read.
+        rows: u64,
+        /// How many rows were rejected for the commonest reason.
+        common: u64,
+        /// File, line and reason of the first row that was rejected for the commonest reason.
         first: String,
         /// Where all of them are listed.
         reject_file: String,
@@ -134,8 +138,9 @@ pub enum Error {
     },
     /// A source file seems to hold something else than its columns' names say.
     #[error(
-        "{count} columns of the files for `{table}` are suspicious; the first is {first}; nothing was loaded: mend the file, or \
-         load it as it is with `Ingest::on_suspicion(OnSuspicion::Accept)`"
+        "{count} columns of the files for `{table}` are suspicious; the first is {first}; nothing was loaded, all of them are \
+         listed in `{list_file}`: mend the file, or, if it is right, load it as it is with \
+         `Ingest::on_suspicion(OnSuspicion::Accept)`"
     )]
     Suspicious {
         /// The table that was to be loaded.
@@ -144,6 +149,8 @@ pub enum Error {
         count: usize,
         /// File, column, what was expected and what was found.
         first: String,
+        /// Where all of them are listed: a CSV file.
+        list_file: String,
     },
     /// A source is not what it was when its load began.
     #[error(
@@ -166,6 +173,20 @@ pub enum Error {
         table: String,
         /// The name of the source.
         source_name: String,
+    },
+    /// A source was loaded before, some of its rows could not be read, and this load would read it in another way.
+    #[error(
+        "source `{source_name}` of the load into `{table}` was loaded before, without {rejected} rows that could not be read, and \
+         this load reads it in another way; nothing was loaded: load it again as a whole with \
+         `Ingest::on_changed_source(OnChangedSource::Replace)`, which takes its older rows out in the same commit"
+    )]
+    ReadOtherwise {
+        /// The table.
+        table: String,
+        /// The name of the source.
+        source_name: String,
+        /// Its rows that were left out before.
+        rejected: u64,
     },
     /// A file of a pinned table version is not what it was when it was registered.
     #[error("file `{path}` of table `{table}` {change} since it was registered; `repair` the table to take it in as it is now")]
@@ -539,6 +560,25 @@ fn distance(a: &[char], b: &[char]) -> usize {
         }
     }
     row[b.len()]
+}
+
+fn sum(a: &u64, b: &u64) -> u64 {
+    a.saturating_add(*b)
+}
+
+fn mostly(common: &u64, count: &u64) -> String {
+    if common == count { String::new() } else { format!("the commonest reason is that of {common} of them, of which ") }
+}
+
+/// What to do about rows that cannot be read. Where most of them cannot, leaving them out is no remedy.
+fn remedy(count: &u64, rows: &u64) -> &'static str {
+    match count > rows {
+        true => {
+            "mend the source, or tell the load how it is to be read (the zone of its times, `time_format`, `column_type`, \
+             `CsvOptions`)"
+        }
+        false => "mend the source, or load the rest with `on_reject(OnReject::Skip)`",
+    }
 }
 
 /// Names that a message lists, at most.

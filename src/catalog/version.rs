@@ -146,6 +146,9 @@ pub struct LoadRecord {
     pub rows: u64,
     /// Rows left out, all of them listed in the load's reject file.
     pub rejected: u64,
+    /// The hash of the options with which its sources were read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reading: Option<ContentId>,
     /// The reject file, relative to the root; `None` when nothing was left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reject_file: Option<String>,
@@ -160,6 +163,10 @@ pub struct LoadRecord {
     pub replaced_months: Vec<Month>,
 }
 
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 /// A source file of a load.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoadedSource {
@@ -167,6 +174,9 @@ pub struct LoadedSource {
     pub name: String,
     /// Content hash, or the store's entity tag: a source with a content that was loaded before is not loaded again.
     pub content: String,
+    /// Its rows that could not be read and were left out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rejected: u64,
 }
 
 /// A partition of a table version, as `partitions` lists it.

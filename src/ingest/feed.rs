@@ -9,6 +9,7 @@ use super::{
     Format, Ingest,
     columns::{Reading, Target},
     csv_source::{CsvFile, CsvReader},
+    ending::Ending,
     in_order::in_order,
     infer::Plan,
     inspect::Inspector,
@@ -75,7 +76,13 @@ impl Feed {
     fn read_text(&self, index: usize, bytes: Box<dyn Read + Send>, sink: &Sink) -> Result<()> {
         let source = &self.sources[index];
         let shown = source.shown();
-        let text = text_of(source, bytes)?;
+        let ending = Ending::default();
+        let text = ending.watch(text_of(source, bytes)?);
+        let ended = |done: Result<()>| {
+            done?;
+            self.inspector.seen(|seen| seen.files[index].lacks_newline = ending.lacks_newline());
+            Ok(())
+        };
         let look = |rows: ReadRows| {
             let ReadRows { lines, columns, rejects } = rows;
             Ok((rejects, self.inspector.look(&self.target, index, lines, columns)?))
@@ -96,7 +103,7 @@ impl Feed {
                 (lines, weight)
             };
             let next = || Ok(file.next(at_once)?.map(weighed));
-            return in_order(self.tasks, next, |lines| look(reader.read(&lines)?), take);
+            return ended(in_order(self.tasks, next, |lines| look(reader.read(&lines)?), take));
         }
         let mut file = CsvFile::open(&self.ingest, source, text)?;
         let columns = &self.plan.columns[index];
@@ -124,7 +131,7 @@ impl Feed {
         };
         let parse =
             |(block, rows): (Arc<Block>, Range<usize>)| look(reader.read(&block, block.rows.get(rows).unwrap_or_default())?);
-        in_order(self.tasks, next, parse, take)
+        ended(in_order(self.tasks, next, parse, take))
     }
 
     fn reading<'a>(&'a self, source: &'a Source) -> Reading<'a> {

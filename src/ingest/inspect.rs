@@ -44,6 +44,8 @@ pub(crate) struct FileSeen {
     pub(crate) months: BTreeMap<Month, InMonth>,
     /// Rows that were known before they happened.
     pub(crate) reversed: u64,
+    /// Does the text end without a newline?
+    pub(crate) lacks_newline: bool,
 }
 
 impl FileSeen {

@@ -13,6 +13,7 @@ mod columns;
 mod compact;
 mod csv_source;
 mod duplicates;
+mod ending;
 mod exact;
 mod expect;
 mod feed;
@@ -30,6 +31,7 @@ mod names;
 mod number;
 mod open;
 mod options;
+mod outcome;
 mod parquet_source;
 mod profile;
 mod quality;
@@ -63,6 +65,7 @@ pub use limits::ReadLimits;
 pub use mode::{LoadMode, OnChangedSource, OnStray, OnSuspicion};
 pub use month::Month;
 pub use options::{CsvOptions, Format};
+pub use outcome::{SourceOutcome, SourceReport};
 pub use profile::Extreme;
 pub use quality::{ColumnQuality, ExpectationQuality, FileQuality, QualityReport};
 pub(crate) use run::{run, set_expectations};
@@ -111,6 +114,7 @@ pub struct Ingest {
     pub(crate) on_changed_source: OnChangedSource,
     pub(crate) on_suspicion: OnSuspicion,
     pub(crate) expectations: Vec<Expect>,
+    pub(crate) months_at_most: usize,
 }
 
 /// What a load does with rows that cannot be read.
@@ -148,6 +152,7 @@ impl Ingest {
             on_changed_source: OnChangedSource::default(),
             on_suspicion: OnSuspicion::default(),
             expectations: Vec::new(),
+            months_at_most: 1_200,
         })
     }
 
@@ -260,6 +265,10 @@ impl Ingest {
     }
 
     /// What to do with rows that cannot be read; the default is to stop.
+    ///
+    /// A load of which no row can be read stops in any case, and so does one with a file most of whose rows cannot be read,
+    /// unless [`OnSuspicion::Accept`] takes it. A source some of whose rows were left out can be loaded again with other
+    /// reading options by [`OnChangedSource::Replace`].
     pub fn on_reject(mut self, what: OnReject) -> Self {
         self.on_reject = what;
         self
@@ -294,7 +303,7 @@ impl Ingest {
     /// Suspicious are: ids with fractions, latitudes and longitudes out of range, measured values that all lie far from
     /// those seen, numbers where there were texts and the other way round, a column that holds what another one held (two
     /// columns swapped, or all shifted), times of other months than the name of the file tells, and a file most of whose rows
-    /// cannot be read. What a column held is known from earlier loads and from the other files of this one; fewer than 30 values
+    /// cannot be read, which is told as [`Error::RejectedRows`]. What a column held is known from earlier loads and from the other files of this one; fewer than 30 values
     /// tell nothing.
     pub fn on_suspicion(mut self, what: OnSuspicion) -> Self {
         self.on_suspicion = what;
@@ -314,6 +323,15 @@ impl Ingest {
     /// ```
     pub fn expect(mut self, expectation: Expect) -> Self {
         self.expectations.push(expectation);
+        self
+    }
+
+    /// How many months the rows of one load may fall into; 1,200 by default, a century.
+    ///
+    /// Each month is a folder with a file of its own. Rows that are strewn over more are most often times that were read in
+    /// a wrong unit or form, and make a table of many small files that is slow to load and to read.
+    pub fn months_at_most(mut self, months: usize) -> Self {
+        self.months_at_most = months;
         self
     }
 
@@ -360,6 +378,8 @@ pub struct LoadReport {
     pub quarantine_file: Option<String>,
     /// What the load brought; `None` for a load that was made before there were reports.
     pub quality: Option<QualityReport>,
+    /// What became of each source file, in the order in which they were found.
+    pub sources: Vec<SourceReport>,
     /// What changed in the columns from one source file to the next, in the order of the files; the first one is compared with
     /// the last one of the table's load before. Empty when nothing was loaded.
     pub schema_changes: Vec<SchemaChange>,

@@ -43,6 +43,9 @@ pub enum OnChangedSource {
     Refuse,
     /// Take the rows of the older content out, in the same commit.
     ///
+    /// A source with the same content is taken again too, if some of its rows could not be read and this load reads it in
+    /// another way.
+    ///
     /// Rows of all sources of a load lie mixed in its files, and compaction mixes loads, so they go together: every load
     /// that holds the older content is replaced whole, and the other sources of those loads must be among the sources of
     /// this one; a folder that is loaded again as a whole always fits. Else the load stops, and names those that it lacks.

@@ -32,7 +32,7 @@ pub struct QualityReport {
     pub rejects: BTreeMap<String, u64>,
     /// Rows that could be read and were kept out of the table.
     pub quarantined: u64,
-    /// Rows loaded that lie outside the month of their file.
+    /// Rows loaded that lie outside the month that the name of their file tells.
     pub outside_month: u64,
     /// Rows that could be read and were known before they happened; `None` for a table without a known-at column.
     pub known_before_event: Option<u64>,
@@ -83,8 +83,12 @@ pub struct FileQuality {
     pub quarantined: u64,
     /// The month that its name tells when at least half of its rows fall into it, else that of most of its rows.
     pub month: Option<Month>,
-    /// Rows loaded that lie in another month.
+    /// Rows loaded that lie in another month, if the name tells one.
     pub outside_month: u64,
+    /// Does the text end without a newline? Then its last line may have been cut off, in a number too, which nothing else
+    /// tells.
+    #[serde(default)]
+    pub lacks_newline: bool,
 }
 
 /// How often an expectation did not hold.
@@ -158,7 +162,7 @@ impl fmt::Display for QualityReport {
             counted(f, &format!("- {reason}"), count)?;
         }
         counted(f, "rows in quarantine", self.quarantined)?;
-        counted(f, "rows outside the month of their file", self.outside_month)?;
+        counted(f, "rows outside the month of their file's name", self.outside_month)?;
         if let Some(count) = self.known_before_event {
             counted(f, "rows known before they happened", count)?;
         }
@@ -176,6 +180,9 @@ impl fmt::Display for QualityReport {
         let shown = |extreme: &Option<Extreme>| extreme.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
         for c in &self.columns {
             column(f, [&c.name, &c.data_type, &c.nulls.to_string(), &shown(&c.min), &shown(&c.max)])?;
+        }
+        for file in self.files.iter().filter(|file| file.lacks_newline) {
+            writeln!(f, "  note: file `{}` ends without a newline; its last line may have been cut off", file.name)?;
         }
         for suspicion in &self.suspicions {
             writeln!(f, "  suspicious: {suspicion}")?;

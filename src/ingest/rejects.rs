@@ -15,8 +15,9 @@ use crate::{
     name::ContentId,
 };
 
-/// Reasons that are counted each on its own.
-const REASONS: usize = 1_000;
+/// Reasons that are counted each on its own, file by file.
+const REASONS: usize = 10_000;
+const OTHERS: &str = "other reasons";
 
 /// The rejects of one load, shared by its readers.
 #[derive(Debug)]
@@ -25,21 +26,42 @@ pub(crate) struct Rejects(Mutex<State>);
 #[derive(Debug)]
 struct State {
     count: u64,
-    first: Option<String>,
-    by_reason: BTreeMap<String, u64>,
-    by_file: BTreeMap<String, u64>,
+    reasons: usize,
+    by_file: BTreeMap<String, BTreeMap<String, Rejected>>,
     list: csv::Writer<File>,
+}
+
+/// Rows that were left out for one reason.
+#[derive(Debug, Clone)]
+pub(crate) struct Rejected {
+    pub(crate) rows: u64,
+    /// File, line, column and value of the first of them, and the reason.
+    pub(crate) first: String,
+    /// How many rows of the load had been left out before it.
+    before: u64,
 }
 
 fn failed(cause: impl Into<std::io::Error>) -> Error {
     Error::Io { path: PathBuf::from("the temporary list of rejects"), source: cause.into() }
 }
 
+/// Where a row lies and why it is left out; what is not known of it is not told.
+fn told(file: &str, line: u64, column: &str, value: &str, reason: &str) -> String {
+    let column = if column.is_empty() { String::new() } else { format!(", column `{column}`") };
+    let value = if value.is_empty() { String::new() } else { format!("`{value}`: ") };
+    format!("`{file}` line {line}{column}: {value}{reason}")
+}
+
+/// The reason of most rows; of two with as many the one that came first.
+pub(crate) fn commonest(reasons: impl Iterator<Item = Rejected>) -> Option<Rejected> {
+    reasons.max_by_key(|reason| (reason.rows, std::cmp::Reverse(reason.before)))
+}
+
 impl Rejects {
     pub(crate) fn new() -> Result<Self> {
         let mut list = csv::Writer::from_writer(tempfile::tempfile().map_err(failed)?);
         list.write_record(["file", "line", "column", "value", "reason"]).map_err(failed)?;
-        Ok(Self(Mutex::new(State { count: 0, first: None, by_reason: BTreeMap::new(), by_file: BTreeMap::new(), list })))
+        Ok(Self(Mutex::new(State { count: 0, reasons: 0, by_file: BTreeMap::new(), list })))
     }
 
     /// Lists a row of a file.
@@ -47,15 +69,25 @@ impl Rejects {
         let Reject { line, column, value, reason } = reject;
         let reason = &**reason;
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = state.count;
         state.count += 1;
-        if state.first.is_none() {
-            state.first = Some(format!("`{file}` line {line}, column `{column}`: `{value}`: {reason}"));
+        if !state.by_file.contains_key(file) {
+            state.by_file.insert(file.to_owned(), BTreeMap::new());
         }
-        // Reasons may name what they found; as many as people read are told apart.
-        let reason_key =
-            if state.by_reason.len() < REASONS || state.by_reason.contains_key(reason) { reason } else { "other reasons" };
-        *state.by_reason.entry(reason_key.to_owned()).or_default() += 1;
-        *state.by_file.entry(file.to_owned()).or_default() += 1;
+        let is_full = state.reasons >= REASONS;
+        let mut new = 0;
+        if let Some(of_file) = state.by_file.get_mut(file) {
+            // Reasons may name what they found; as many as people read are told apart.
+            let key = if is_full && !of_file.contains_key(reason) { OTHERS } else { reason };
+            match of_file.get_mut(key) {
+                Some(known) => known.rows += 1,
+                None => {
+                    of_file.insert(key.to_owned(), Rejected { rows: 1, first: told(file, *line, column, value, reason), before });
+                    new = 1;
+                }
+            }
+        }
+        state.reasons += new;
         state.list.write_record([file, &line.to_string(), column.as_str(), value.as_str(), reason]).map_err(failed)
     }
 
@@ -65,17 +97,34 @@ impl Rejects {
 
     /// Rejected rows by their reason.
     pub(crate) fn by_reason(&self) -> BTreeMap<String, u64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).by_reason.clone()
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all: BTreeMap<String, u64> = BTreeMap::new();
+        for (reason, rejected) in state.by_file.values().flatten() {
+            *all.entry(reason.clone()).or_default() += rejected.rows;
+        }
+        all
     }
 
-    /// Rejected rows of a file.
-    pub(crate) fn of_file(&self, shown: &str) -> u64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).by_file.get(shown).copied().unwrap_or(0)
+    /// Rejected rows of a file by their reason.
+    pub(crate) fn of_file(&self, shown: &str) -> BTreeMap<String, Rejected> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).by_file.get(shown).cloned().unwrap_or_default()
     }
 
-    /// File, line and reason of the first reject.
-    pub(crate) fn first(&self) -> String {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).first.clone().unwrap_or_default()
+    /// The commonest reason of all files; of two that are as common the one that came first.
+    pub(crate) fn commonest(&self) -> Option<Rejected> {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all: BTreeMap<&str, Rejected> = BTreeMap::new();
+        for (reason, rejected) in state.by_file.values().flatten() {
+            match all.get_mut(reason.as_str()) {
+                None => drop(all.insert(reason, rejected.clone())),
+                Some(known) => {
+                    let rows = known.rows + rejected.rows;
+                    let earlier = if rejected.before < known.before { rejected } else { &*known };
+                    *known = Rejected { rows, ..earlier.clone() };
+                }
+            }
+        }
+        commonest(all.into_values())
     }
 
     /// The list as a CSV file, and its hash.

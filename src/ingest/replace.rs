@@ -3,9 +3,12 @@
 
 use std::collections::BTreeSet;
 
-use super::{Ingest, LoadMode, Month, OnChangedSource, sources::Source};
+use super::{
+    Ingest, LoadMode, Month, OnChangedSource,
+    sources::{Source, reading_id},
+};
 use crate::{
-    catalog::{LoadRecord, TableVersion},
+    catalog::{LoadRecord, LoadedSource, TableVersion},
     error::{Error, Result},
     name::ContentId,
 };
@@ -44,11 +47,28 @@ pub(crate) fn is_in_place(version: &TableVersion, load: ContentId, mode: &LoadMo
 /// The loads and files that hold the older content of changed sources, and all that lies mixed with them.
 ///
 /// # Errors
-/// [`Error::ChangedSource`] when changed sources are refused; [`Error::Definition`] when what would have to go with them is
+/// [`Error::ChangedSource`] when changed sources are refused, and [`Error::ReadOtherwise`] when one would be read in another
+/// way than before, when rows of it could not be read; [`Error::Definition`] when what would have to go with them is
 /// not part of this load.
 pub(crate) fn changed(ingest: &Ingest, sources: &[Source], version: &TableVersion) -> Result<Outgoing> {
     let mut outgoing = Outgoing::default();
-    if replaces_months(&ingest.mode) || ingest.on_changed_source == OnChangedSource::Append {
+    if replaces_months(&ingest.mode) {
+        return Ok(outgoing);
+    }
+    let reading = reading_id(ingest);
+    for load in version.loads.iter().filter(|load| load.reading.is_some_and(|id| id != reading)) {
+        let same = |known: &&LoadedSource| sources.iter().any(|source| source.identity.content() == known.content);
+        let Some(known) = load.sources.iter().filter(|known| known.rejected > 0).find(same) else { continue };
+        if ingest.on_changed_source != OnChangedSource::Replace {
+            return Err(Error::ReadOtherwise {
+                table: ingest.table.to_string(),
+                source_name: known.name.clone(),
+                rejected: known.rejected,
+            });
+        }
+        outgoing.loads.insert(load.id);
+    }
+    if ingest.on_changed_source == OnChangedSource::Append {
         return Ok(outgoing);
     }
     let holds = |load: &LoadRecord, source: &Source| load.sources.iter().any(|known| known.name == source.name);

@@ -29,8 +29,9 @@ use super::{
     replace::{Outgoing, changed, has_loaded, is_in_place, replaces_months, take_out},
     sift::Sift,
     sort::sorted,
-    sources::{Source, find, load_id},
-    suspicion::{Examined, History, suspicions},
+    outcome::reports,
+    sources::{Found, Source, find, load_id, reading_id},
+    suspicion::{Examined, History, Suspicion, suspicions},
     write::{Destination, MonthWriter},
 };
 use crate::{
@@ -53,9 +54,9 @@ pub(crate) async fn run(
     ingest: &Ingest,
 ) -> Result<LoadReport> {
     check_types(ingest)?;
-    let sources = find(locations, ingest).await?;
+    let found = find(locations, ingest).await?;
     for _ in 0..ATTEMPTS {
-        if let Some(report) = attempt(root, catalog, engine, ingest, &sources).await? {
+        if let Some(report) = attempt(root, catalog, engine, ingest, &found).await? {
             return Ok(report);
         }
     }
@@ -88,13 +89,13 @@ async fn attempt(
     catalog: &Catalog,
     engine: &Engine,
     ingest: &Ingest,
-    all_sources: &[Source],
+    found: &Found,
 ) -> Result<Option<LoadReport>> {
     let table = ingest.table.to_string();
     let current = catalog.find(&ingest.table).await?;
     let known: &[Expect] = current.as_ref().map_or(&[], |current| &current.expectations);
     let expectations = joined(&table, known, &ingest.expectations)?;
-    let mut sources = all_sources.to_vec();
+    let mut sources = found.sources.clone();
     let mut outgoing = Outgoing::default();
     if let Some(current) = &current {
         check_same_table(ingest, current)?;
@@ -106,13 +107,13 @@ async fn attempt(
         if replaces_months(&ingest.mode) {
             let load = load_id(ingest, &expectations, &sources)?;
             if let (true, Some(record)) = (is_in_place(current, load, &ingest.mode), find_load(current, load)) {
-                return already(root, current, record).await.map(Some);
+                return already(root, found, current, record).await.map(Some);
             }
         } else {
             // A folder that has grown is loaded by what is new in it.
             sources.retain(|source| !has_loaded(current, &outgoing, source));
             if let (true, Some(last)) = (sources.is_empty(), current.loads.last()) {
-                return already(root, current, last).await.map(Some);
+                return already(root, found, current, last).await.map(Some);
             }
         }
     }
@@ -143,13 +144,30 @@ async fn attempt(
     let seen: Vec<FileSeen> = inspector.seen(|seen| seen.files.clone());
     let files = examined(&sources, &rejects, &seen);
     let suspicions = suspicions(&target.schema, &history, &files);
+    let rows_read: u64 = seen.iter().map(|file| file.rows).sum();
+    if let (Some(name), Some(common)) = (&reject_file, rejects.commonest()) {
+        let stops = match ingest.on_suspicion {
+            // That most rows of a file cannot be read says more than what the rest of them looks like.
+            OnSuspicion::Stop if files.iter().any(|file| file.mostly_rejected().is_some()) => true,
+            OnSuspicion::Stop if !suspicions.is_empty() => false,
+            _ => ingest.on_reject == OnReject::Stop,
+        };
+        if stops || rows_read == 0 {
+            return Err(Error::RejectedRows {
+                table,
+                count: rejects.count(),
+                rows: rows_read,
+                common: common.rows,
+                first: common.first,
+                reject_file: root.child(name).to_string(),
+            });
+        }
+    }
     if let (OnSuspicion::Stop, Some(first)) = (ingest.on_suspicion, suspicions.first()) {
-        return Err(Error::Suspicious { table, count: suspicions.len(), first: first.to_string() });
+        let list_file = publish_suspicions(root, ingest, &suspicions, load).await?;
+        return Err(Error::Suspicious { table, count: suspicions.len(), first: first.to_string(), list_file });
     }
-    if let (OnReject::Stop, Some(name)) = (ingest.on_reject, &reject_file) {
-        let reject_file = root.child(name).to_string();
-        return Err(Error::RejectedRows { table, count: rejects.count(), first: rejects.first(), reject_file });
-    }
+    refuse_many_months(ingest, &files)?;
     stop_if_unexpected(root, ingest, &inspector, &expectations, load).await?;
     let months = months_of(&ingest.mode, &files);
     if replaces_months(&ingest.mode) && ingest.on_stray == OnStray::Stop {
@@ -203,7 +221,7 @@ async fn attempt(
         rows: new_files.iter().map(|f| f.rows).sum(),
         rejects: rejects.by_reason(),
         quarantined,
-        outside_month: files.iter().flat_map(Examined::strays).map(|(_, stray)| stray.rows).sum(),
+        outside_month: files.iter().map(Examined::rows_outside_month).sum(),
         known_before_event: ingest.declared.known_column().map(|_| seen.iter().map(|file| file.reversed).sum()),
         duplicates: duplicates.count,
         duplicates_are_exact: duplicates.is_exact,
@@ -218,7 +236,8 @@ async fn attempt(
     };
     let record = LoadRecord {
         id: load,
-        sources: sources.iter().map(Source::record).collect(),
+        sources: sources.iter().zip(&files).map(|(source, file)| source.record(file.rows_rejected())).collect(),
+        reading: Some(reading_id(ingest)),
         rows: report.rows,
         rejected: rejects.count(),
         reject_file: reject_file.clone(),
@@ -251,7 +270,7 @@ async fn attempt(
                 // What was planned on the table as it was must be the plan for the table as it is.
                 let is_planned = joined(&table, &newest.expectations, &ingest.expectations)? == expectations
                     && merged(ingest, Some(&newest))? == ingest.renames
-                    && changed(ingest, all_sources, &newest)? == outgoing
+                    && changed(ingest, &found.sources, &newest)? == outgoing
                     && (!has_unique || stays(&newest) == kept_files);
                 let is_loaded = |source| !replaces_months(&ingest.mode) && has_loaded(&newest, &outgoing, source);
                 if !is_planned || sources.iter().any(is_loaded) {
@@ -286,6 +305,7 @@ async fn attempt(
         quarantined,
         quarantine_file,
         quality: Some(report),
+        sources: reports(found, &sources, &files),
         schema_changes: plan.changes.clone(),
     }))
 }
@@ -300,7 +320,7 @@ fn find_load(version: &TableVersion, load: ContentId) -> Option<&LoadRecord> {
 }
 
 /// The report of a load that is there.
-async fn already(root: &Location, version: &TableVersion, record: &LoadRecord) -> Result<LoadReport> {
+async fn already(root: &Location, found: &Found, version: &TableVersion, record: &LoadRecord) -> Result<LoadReport> {
     let quality = QualityReport::read(root, record).await?;
     Ok(LoadReport {
         outcome: LoadOutcome::AlreadyLoaded,
@@ -311,6 +331,7 @@ async fn already(root: &Location, version: &TableVersion, record: &LoadRecord) -
         quarantined: quality.as_ref().map_or(0, |quality| quality.quarantined),
         quarantine_file: record.quarantine_file.clone(),
         quality,
+        sources: reports(found, &[], &[]),
         schema_changes: Vec::new(),
     })
 }
@@ -331,6 +352,21 @@ async fn publish_rejects(root: &Location, ingest: &Ingest, rejects: &Rejects, lo
     let name = format!("{folder}/{}-{}.csv", load.short(), hash.short());
     root.upload(&name, list).await?;
     Ok(Some(name))
+}
+
+async fn publish_suspicions(root: &Location, ingest: &Ingest, suspicions: &[Suspicion], load: ContentId) -> Result<String> {
+    let failed = |e: csv::Error| Error::Io { path: "the list of suspicions".into(), source: e.into() };
+    let mut list = csv::Writer::from_writer(Vec::new());
+    list.write_record(["file", "column", "expected", "found"]).map_err(failed)?;
+    for Suspicion { file, column, expected, found } in suspicions {
+        list.write_record([file, column, expected, found]).map_err(failed)?;
+    }
+    let bytes = list.into_inner().map_err(|e| failed(e.into_error().into()))?;
+    let folder = format!("rejects/{}/{}", ingest.table.database(), ingest.table.table());
+    let name = format!("{folder}/{}-suspicions-{}.csv", load.short(), ContentId::of(&bytes).short());
+    // The name holds the content's hash: whoever was there first wrote the same.
+    let _ = root.put_if_absent(&name, bytes).await?;
+    Ok(root.child(&name).to_string())
 }
 
 fn examined<'a>(sources: &'a [Source], rejects: &Rejects, seen: &'a [FileSeen]) -> Vec<Examined<'a>> {
@@ -401,6 +437,25 @@ fn refuse_strays(ingest: &Ingest, files: &[Examined<'_>], months: &[Month]) -> R
     })
 }
 
+/// Rows that are strewn over many months are times that were misread, most often.
+fn refuse_many_months(ingest: &Ingest, files: &[Examined<'_>]) -> Result<()> {
+    let months: std::collections::BTreeSet<Month> = files.iter().flat_map(|file| file.seen.months.keys().copied()).collect();
+    let (Some(first), Some(last)) = (months.first(), months.last()) else { return Ok(()) };
+    if months.len() <= ingest.months_at_most {
+        return Ok(());
+    }
+    let rows: u64 = files.iter().map(|file| file.seen.rows).sum();
+    Err(Error::Definition {
+        subject: format!("the load into `{}`", ingest.table),
+        reason: format!(
+            "its {rows} rows fall into {} months, from {first} to {last}, of which each would be a file, and a load may write {}: \
+             are the event times read in the right unit and form? If so, allow more with `Ingest::months_at_most`",
+            months.len(),
+            ingest.months_at_most
+        ),
+    })
+}
+
 fn column_quality(schema: &SchemaRef, seen: &[FileSeen]) -> Vec<ColumnQuality> {
     let merged = |column: usize| {
         let mut all = ColumnProfile::default();
@@ -415,10 +470,11 @@ fn file_quality(file: &Examined<'_>) -> FileQuality {
     FileQuality {
         name: file.name.into(),
         rows: file.seen.rows,
-        rejected: file.rejected,
+        rejected: file.rows_rejected(),
         quarantined: file.seen.quarantined,
         month: file.month(),
-        outside_month: file.strays().map(|(_, stray)| stray.rows).sum(),
+        outside_month: file.rows_outside_month(),
+        lacks_newline: file.seen.lacks_newline,
     }
 }
 

@@ -36,8 +36,8 @@ pub(crate) enum Compression {
 
 impl Source {
     /// The source as a load records it.
-    pub(crate) fn record(&self) -> LoadedSource {
-        LoadedSource { name: self.name.clone(), content: self.identity.content() }
+    pub(crate) fn record(&self, rejected: u64) -> LoadedSource {
+        LoadedSource { name: self.name.clone(), content: self.identity.content(), rejected }
     }
 
     /// Is the file still what it was when it was found? `read` is the hash of what was read of it, if that was all.
@@ -87,9 +87,18 @@ fn format_of(ingest: &Ingest, name: &str) -> Option<(Format, Compression)> {
     }
 }
 
-/// The files that a load reads, in the order of their names.
-pub(crate) async fn find(locations: &Locations, ingest: &Ingest) -> Result<Vec<Source>> {
-    let mut sources = Vec::new();
+/// The files that a load was given.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Found {
+    /// Those of different contents, in the order of their names.
+    pub(crate) sources: Vec<Source>,
+    /// Those that are copies of others: their names, and those of the others.
+    pub(crate) copies: Vec<(String, String)>,
+}
+
+/// The files that a load reads.
+pub(crate) async fn find(locations: &Locations, ingest: &Ingest) -> Result<Found> {
+    let (mut sources, mut copies) = (Vec::<Source>::new(), Vec::new());
     for text in &ingest.sources {
         // A name with a bracket may be that of a file.
         let is_file = match text.contains('[') && !text.contains(['*', '?']) {
@@ -126,8 +135,11 @@ pub(crate) async fn find(locations: &Locations, ingest: &Ingest) -> Result<Vec<S
                 let identity = place.identify(&object).await?;
                 // A file that two of the sources name, or a copy of one, is one source.
                 let content = identity.content();
-                if sources.iter().all(|known: &Source| known.identity.content() != content) {
-                    sources.push(Source { place, object, name, format, compression, identity });
+                match sources.iter().find(|known| known.identity.content() == content) {
+                    None => sources.push(Source { place, object, name, format, compression, identity }),
+                    // Named twice it is no copy.
+                    Some(known) if known.place.base() == place.base() && known.object.location == object.location => {}
+                    Some(known) => copies.push((name, known.name.clone())),
                 }
             }
         }
@@ -138,7 +150,7 @@ pub(crate) async fn find(locations: &Locations, ingest: &Ingest) -> Result<Vec<S
     if sources.is_empty() {
         return Err(Error::NoFiles { what: "CSV, JSON or Parquet files", location: "(no source was given)".into() });
     }
-    Ok(sources)
+    Ok(Found { sources, copies })
 }
 
 /// The folder before the first part with a wildcard, and the pattern below it.
@@ -148,6 +160,15 @@ fn split_glob(text: &str) -> (&str, Option<&str>) {
         Some(slash) => (&text[..=slash], Some(&text[slash + 1..])),
         None => (".", Some(text)),
     }
+}
+
+/// The hash of how a load reads its sources: what may turn rows that could not be read into rows that can.
+pub(crate) fn reading_id(ingest: &Ingest) -> ContentId {
+    let types: Vec<_> = ingest.types.iter().map(|(column, data_type)| (column, data_type.to_string())).collect();
+    let schema: Vec<_> = ingest.schema.iter().map(|field| (field.name(), field.data_type().to_string())).collect();
+    let formats: Vec<_> = ingest.time_formats.iter().map(|(column, format)| (column, &format.text)).collect();
+    let text = format!("{types:?} {schema:?} {formats:?} {:?} {:?} {:?}", ingest.format, ingest.csv, ingest.renames);
+    ContentId::of(text.as_bytes())
 }
 
 /// The hash of everything that determines what a load yields.

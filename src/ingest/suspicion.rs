@@ -10,6 +10,7 @@ use super::{
     Month,
     inspect::{FileSeen, InMonth},
     profile::ColumnProfile,
+    rejects::{Rejected, commonest},
 };
 
 /// Values that a column must have, here and in what it is compared with, before its shape says anything.
@@ -58,7 +59,8 @@ pub(crate) struct Examined<'a> {
     pub(crate) name: &'a str,
     /// The name for people.
     pub(crate) shown: String,
-    pub(crate) rejected: u64,
+    /// Rows that cannot be read, by reason.
+    pub(crate) rejected: BTreeMap<String, Rejected>,
     pub(crate) seen: &'a FileSeen,
 }
 
@@ -72,6 +74,26 @@ impl Examined<'_> {
         // Of two months with as many rows the earlier one.
         let most = months.iter().max_by_key(|(month, in_month)| (in_month.rows, std::cmp::Reverse(**month)));
         named.or(most.map(|(month, _)| *month))
+    }
+
+    /// Rows that cannot be read.
+    pub(crate) fn rows_rejected(&self) -> u64 {
+        self.rejected.values().map(|reason| reason.rows).sum()
+    }
+
+    /// The commonest reason, if most of the rows cannot be read and they are not just a few.
+    pub(crate) fn mostly_rejected(&self) -> Option<Rejected> {
+        let rejected = self.rows_rejected();
+        let is_most = rejected >= ENOUGH && rejected > self.seen.rows;
+        commonest(self.rejected.values().cloned()).filter(|_| is_most)
+    }
+
+    /// Rows that lie outside of the month that the file's name tells; none where it tells none.
+    pub(crate) fn rows_outside_month(&self) -> u64 {
+        match Month::of_name(self.name) {
+            Some(_) => self.strays().map(|(_, stray)| stray.rows).sum(),
+            None => 0,
+        }
     }
 
     /// The rows of other months than the file's, by month.
@@ -155,12 +177,20 @@ fn of_rows(file: &Examined<'_>, others: &History) -> Vec<Suspicion> {
         found,
     };
     let mut found = Vec::new();
-    let (rows, rejected) = (file.seen.rows, file.rejected);
-    if rejected >= ENOUGH && rejected > rows {
-        let told = format!("{rejected} of {} rows that cannot be read as that", rows + rejected);
-        found.push(suspicion("(all)", "the table's columns", told));
+    let rows = file.seen.rows;
+    if let Some(reason) = file.mostly_rejected() {
+        let rejected = file.rows_rejected();
+        let told = format!(
+            "{rejected} of {} rows that cannot be read, {} of them for one reason: {}",
+            rows + rejected,
+            reason.rows,
+            reason.first
+        );
+        found.push(suspicion("(all)", "rows that can be read", told));
     }
-    if let (Some(named), Some(false)) = (Month::of_name(file.name), file.name_is_right()) {
+    // Few rows tell nothing about a name.
+    let is_enough = file.rows_loaded() >= ENOUGH;
+    if let (Some(named), Some(false), true) = (Month::of_name(file.name), file.name_is_right(), is_enough) {
         // The name of an export tells the day it was made on: other files tell whether names are about rows here. Without
         // any, a month before all of the rows is none an export can have.
         let names_tell = match others.names_right + others.names_wrong {

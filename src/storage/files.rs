@@ -39,9 +39,26 @@ impl FileIdentity {
 }
 
 impl Location {
+    /// Refuses what a read of could wait for ever: named pipes, sockets and devices of this machine.
+    pub(crate) fn check_regular(&self, meta: &ObjectMeta) -> Result<()> {
+        if !self.is_local() {
+            return Ok(());
+        }
+        let shown = || self.child(&self.name_of(&meta.location)).to_string();
+        match std::fs::metadata(self.local_path(&meta.location)) {
+            Ok(found) if !found.is_file() => Err(Error::UnreadableFile {
+                path: shown(),
+                reason: "it is not a regular file but a pipe, a socket or a device; write its content to a file".into(),
+            }),
+            // Whoever opens it tells what is wrong with it.
+            _ => Ok(()),
+        }
+    }
+
     /// The identity of a listed object; reads the object only when its tag does not stand for its content, as on this machine
     /// and in memory.
     pub(crate) async fn identify(&self, meta: &ObjectMeta) -> Result<FileIdentity> {
+        self.check_regular(meta)?;
         let is_content = self.origin().is_some() && meta.e_tag.is_some();
         let hash = if is_content { None } else { Some(self.hash(meta).await?) };
         Ok(FileIdentity { size: meta.size, e_tag: meta.e_tag.clone(), hash })

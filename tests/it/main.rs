@@ -30,6 +30,7 @@ mod ids;
 mod ingest;
 mod layers;
 mod leakage;
+mod load_outcomes;
 mod main_job;
 mod moving_sources;
 mod object_stores;

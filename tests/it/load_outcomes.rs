@@ -1,0 +1,234 @@
+//! What a load says of itself: why rows could not be read, which file brought what, and how rows that were left out come in.
+
+use std::{fs, path::Path};
+
+use asof::{
+    Error, FeatureStore,
+    catalog::{FactTable, KnownAt},
+    ingest::{CsvOptions, Ingest, LoadOutcome, OnChangedSource, OnReject, OnSuspicion, SourceOutcome},
+};
+use chrono::TimeDelta;
+use datafusion::arrow::datatypes::DataType;
+
+use crate::support::{cells, instant, store, temp_dir, write_text};
+
+fn table() -> FactTable {
+    FactTable::new("at", KnownAt::after(TimeDelta::zero()))
+}
+
+fn load(from: impl AsRef<Path>) -> Ingest {
+    Ingest::new("t", table()).unwrap().from(from.as_ref().to_str().unwrap())
+}
+
+fn file(dir: &Path, name: &str, header: &str, rows: usize, row: impl Fn(usize) -> String) -> String {
+    let rows: String = (0..rows).map(|i| row(i) + "\n").collect();
+    write_text(dir, name, format!("{header}\n{rows}"))
+}
+
+async fn sum(store: &FeatureStore, sql: &str) -> String {
+    cells(store, sql, instant("2100-01-01")).await.join("; ")
+}
+
+/// With few rows and with many the reason is the same, in the same words, and no advice loads a table of nothing.
+#[tokio::test]
+async fn the_commonest_reason_is_told_however_many_rows_there_are() {
+    type Case = (&'static str, &'static str, fn(usize) -> String, [&'static str; 3]);
+    let cases: [Case; 5] = [
+        ("a forgotten zone", "at,x", |i| format!("2014-11-{:02} 00:00:00,{i}", 1 + i % 28), ["line 2", "`at`", "zone"]),
+        ("dates without a zone", "at,x", |i| format!("2023-11-{:02},{i}", 1 + i % 28), ["line 2", "`2023-11-01`", "zone"]),
+        ("another form", "at,x", |i| format!("11/{:02}/2014 00:11,{i}", 1 + i % 28), ["line 2", "`at`", "`11/01/2014 00:11`"]),
+        ("no drop-offs", "at,x", |i| if i == 0 { "2014-11-01T00:00:00Z,0".into() } else { format!(",{i}") }, ["line 3", "`at`", "empty"]),
+        ("extra fields", "at,x", |i| format!("2014-11-01T00:00:00Z,{i},,"), ["line 2", "4 fields", "header 2"]),
+    ];
+    for (what, header, row, words) in cases {
+        for (rows, on_reject) in [(5, OnReject::Stop), (20, OnReject::Skip), (100, OnReject::Stop), (3_000, OnReject::Skip)] {
+            let (data, root) = (temp_dir(), temp_dir());
+            let path = file(data.path(), "bad.csv", header, rows, row);
+            let store = store(root.path()).await;
+            match store.ingest(&load(&path).on_reject(on_reject)).await {
+                // The one row that is right, among few.
+                Ok(report) if what == "no drop-offs" && rows == 20 => assert_eq!(report.rows, 1),
+                Ok(report) => panic!("{what}, {rows}: {report:?}"),
+                Err(error @ Error::RejectedRows { .. }) => {
+                    let told = error.to_string();
+                    for word in words {
+                        assert!(told.contains(word), "{what}, {rows}: {word} in {told}");
+                    }
+                    assert!(told.contains("bad.csv") && !told.contains("``"), "{what}, {rows}: {told}");
+                    assert!(!told.contains("Accept") && !told.contains("Skip"), "{what}, {rows}: {told}");
+                }
+                Err(other) => panic!("{what}, {rows}: {other}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_several_reasons_the_commonest_is_told_and_a_load_of_nothing_is_never_ok() {
+    let (data, root) = (temp_dir(), temp_dir());
+    let store = store(root.path()).await;
+    let path = file(data.path(), "mixed.csv", "at,x", 60, |i| match i {
+        0 => "yesterday,1".into(),
+        1..=20 => format!("2014-11-01T00:00:00Z,{i},"),
+        _ => format!("2014-11-01T00:00:00Z,{i}"),
+    });
+    let error = store.ingest(&load(&path)).await.unwrap_err();
+    let Error::RejectedRows { count: 21, rows: 39, common: 20, .. } = &error else { panic!("{error}") };
+    let told = error.to_string();
+    assert!(told.contains("21 of 60 rows") && told.contains("20 of them") && told.contains("line 3: the row has 3"), "{told}");
+    assert!(told.contains("OnReject::Skip"), "{told}");
+    // Accepting what is suspicious does not make a load of nothing one.
+    let path = file(data.path(), "nothing.csv", "at,x", 60, |i| format!("{i} o'clock,1"));
+    let accepted = load(&path).on_reject(OnReject::Skip).on_suspicion(OnSuspicion::Accept);
+    assert!(matches!(store.ingest(&accepted).await, Err(Error::RejectedRows { count: 60, rows: 0, .. })));
+    assert!(store.tables().await.unwrap().is_empty());
+    // A file of the load that brings nothing is accepted with the others, when that is said, and told of.
+    file(data.path(), "good.csv", "at,x", 60, |i| format!("2014-11-01T00:00:00Z,{i}"));
+    let both = load(data.path().join("*o*.csv")).on_reject(OnReject::Skip);
+    assert!(matches!(store.ingest(&both).await, Err(Error::RejectedRows { .. })));
+    let report = store.ingest(&both.on_suspicion(OnSuspicion::Accept)).await.unwrap();
+    assert_eq!(report.rows, 60);
+    let told: Vec<String> = report.sources.iter().map(ToString::to_string).collect();
+    assert_eq!(told[0], "good.csv: 60 rows");
+    assert!(told[1].starts_with("nothing.csv: 0 rows, 60 rejected (not a time"), "{told:?}");
+}
+
+/// Rows that were left out come in once the load is told how to read them.
+#[tokio::test]
+async fn rows_that_were_left_out_can_be_loaded_later() {
+    let (data, root) = (temp_dir(), temp_dir());
+    let store = store(root.path()).await;
+    let path = file(data.path(), "half.csv", "at,x", 40, |i| match i % 4 {
+        0 => format!("2014-11-01T00:00:00Z,n/a{}", i % 8),
+        _ => format!("2014-11-01T00:00:00Z,{i}"),
+    });
+    let first = load(&path).column_type("x", DataType::Int64).on_reject(OnReject::Skip);
+    let report = store.ingest(&first).await.unwrap();
+    assert_eq!((report.rows, report.rejected), (30, 10));
+    // The same again is the same load.
+    assert_eq!(store.ingest(&first).await.unwrap().outcome, LoadOutcome::AlreadyLoaded);
+    let nulls = first.clone().csv(CsvOptions::default().null_texts(["", "n/a0", "n/a4"]));
+    let error = store.ingest(&nulls).await.unwrap_err();
+    assert!(matches!(&error, Error::ReadOtherwise { rejected: 10, source_name, .. } if source_name == "half.csv"), "{error}");
+    assert!(error.to_string().contains("OnChangedSource::Replace"), "{error}");
+    let again = nulls.clone().on_changed_source(OnChangedSource::Replace);
+    let report = store.ingest(&again).await.unwrap();
+    assert_eq!((report.outcome, report.rows, report.rejected), (LoadOutcome::Loaded, 40, 0));
+    assert_eq!(sum(&store, "SELECT count(*), count(x) FROM t").await, "40 30");
+    for load in [&again, &nulls, &first] {
+        assert_eq!(store.ingest(load).await.unwrap().outcome, LoadOutcome::AlreadyLoaded);
+    }
+}
+
+#[tokio::test]
+async fn each_file_of_a_load_has_an_outcome() {
+    let (data, root) = (temp_dir(), temp_dir());
+    let store = store(root.path()).await;
+    let row = |i: usize| format!("2014-11-01T00:00:{:02}Z,{i}", i % 60);
+    file(data.path(), "a.csv", "at,x", 3, row);
+    store.ingest(&load(data.path())).await.unwrap();
+    file(data.path(), "b.csv", "at,x", 4, row);
+    fs::copy(data.path().join("b.csv"), data.path().join("c.csv")).unwrap();
+    file(data.path(), "d.csv", "at,x", 5, |i| if i == 1 { "noon,1".into() } else { row(i) });
+    // Without a newline behind its last line, which may have been cut off.
+    write_text(data.path(), "e.csv", "at,x\n2014-11-01T00:00:00Z,12");
+    let report = store.ingest(&load(data.path()).on_reject(OnReject::Skip)).await.unwrap();
+    let told: Vec<String> = report.sources.iter().map(ToString::to_string).collect();
+    assert_eq!(told[0], "a.csv: loaded before");
+    assert_eq!(told[1], "b.csv: 4 rows");
+    assert!(told[2].starts_with("d.csv: 4 rows, 1 rejected (not a time"), "{told:?}");
+    assert_eq!(told[3..], ["e.csv: 1 rows", "c.csv: a copy of b.csv, not loaded again"]);
+    assert_eq!(report.sources[4].outcome, SourceOutcome::CopyOf("b.csv".into()));
+    let quality = report.quality.unwrap();
+    let cut: Vec<_> = quality.files.iter().filter(|file| file.lacks_newline).map(|file| file.name.as_str()).collect();
+    assert_eq!(cut, ["e.csv"]);
+    assert!(quality.to_string().contains("`e.csv` ends without a newline"), "{quality}");
+    // Named twice is no copy.
+    let twice = load(data.path().join("a.csv")).from(data.path().to_str().unwrap());
+    assert_eq!(store.ingest(&twice).await.unwrap().sources.len(), 5);
+}
+
+#[tokio::test]
+async fn all_that_is_suspicious_is_listed_and_few_rows_tell_nothing_of_a_name() {
+    let (data, root) = (temp_dir(), temp_dir());
+    let store = store(root.path()).await;
+    let path = file(data.path(), "places.csv", "at,lat,lon,trip_id", 60, |i| {
+        format!("2014-11-01T00:00:{i:02}Z,{}.5,-{}.5,{i}.5", 100 + i, 200 + i)
+    });
+    let error = store.ingest(&load(&path)).await.unwrap_err();
+    let Error::Suspicious { count: 3, list_file, .. } = &error else { panic!("{error}") };
+    let list = fs::read_to_string(list_file).unwrap();
+    let columns: Vec<&str> = list.lines().skip(1).filter_map(|line| line.split(',').nth(1)).collect();
+    assert_eq!((list.lines().next(), columns), (Some("file,column,expected,found"), vec!["lat", "lon", "trip_id"]));
+    assert!(error.to_string().contains(list_file.as_str()), "{error}");
+    // Eight rows, five of them of another month than the name tells.
+    let few = file(data.path(), "trips_2014-10.csv", "at,x", 8, |i| format!("2014-{}-01T00:00:00Z,{i}", if i < 3 { 10 } else { 11 }));
+    let report = store.ingest(&load(&few)).await.unwrap();
+    assert_eq!((report.rows, report.quality.unwrap().outside_month), (8, 3));
+    // A file whose name tells no month has no rows outside of it.
+    let plain = file(data.path(), "plain.csv", "at,x", 8, |i| format!("2014-{}-01T00:00:00Z,{i}", 1 + i));
+    let quality = store.ingest(&load(&plain)).await.unwrap().quality.unwrap();
+    assert_eq!((quality.outside_month, quality.files[0].outside_month), (0, 0));
+}
+
+#[tokio::test]
+async fn rows_strewn_over_more_months_than_a_century_has_are_questioned() {
+    let (data, root) = (temp_dir(), temp_dir());
+    let store = store(root.path()).await;
+    let path = file(data.path(), "strewn.csv", "at,x", 1_300, |i| format!("{}-{:02}-01T00:00:00Z,{i}", 1900 + i / 12, 1 + i % 12));
+    let told = store.ingest(&load(&path)).await.unwrap_err().to_string();
+    for word in ["1300 months", "1900-01", "2008-04", "months_at_most"] {
+        assert!(told.contains(word), "{word} in {told}");
+    }
+    assert!(store.tables().await.unwrap().is_empty());
+    let report = store.ingest(&load(&path).months_at_most(1_300)).await.unwrap();
+    assert_eq!(report.version.files().len(), 1_300);
+}
+
+#[tokio::test]
+async fn a_column_with_quotes_in_its_name_can_be_the_event_time() {
+    let (data, root) = (temp_dir(), temp_dir());
+    let store = store(root.path()).await;
+    let header = "\"a\"\"b\",\"k\"\"\",x";
+    let path = file(data.path(), "quoted.csv", header, 3, |i| format!("2014-11-0{}T00:00:00Z,{i},{i}", 3 - i));
+    let table = FactTable::new("a\"b", KnownAt::after(TimeDelta::zero())).key("k\"").tie_break("x");
+    let load = Ingest::new("t", table).unwrap().from(path);
+    assert_eq!(store.ingest(&load).await.unwrap().rows, 3);
+    assert_eq!(sum(&store, "SELECT x FROM t ORDER BY \"a\"\"b\"").await, "2; 1; 0");
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_named_pipe_is_no_source_and_never_waited_for() {
+    let (data, root) = (temp_dir(), temp_dir());
+    let store = store(root.path()).await;
+    for name in ["pipe.csv", "pipe.parquet"] {
+        let pipe = data.path().join(name);
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let wait = std::time::Duration::from_secs(20);
+        let pipe = pipe.to_str().unwrap();
+        let loaded = tokio::time::timeout(wait, store.ingest(&load(pipe))).await.unwrap().unwrap_err().to_string();
+        assert!(loaded.contains(name) && loaded.contains("not a regular file"), "{loaded}");
+        let below = tokio::time::timeout(wait, store.ingest(&load(data.path()))).await.unwrap().unwrap_err().to_string();
+        assert!(below.contains("not a regular file"), "{below}");
+        if name.ends_with("parquet") {
+            let read = tokio::time::timeout(wait, store.read_parquet(pipe)).await.unwrap().unwrap_err().to_string();
+            assert!(read.contains("not a regular file"), "{read}");
+            let folder = data.path().to_str().unwrap();
+            let registered = tokio::time::timeout(wait, store.register_table("r", folder, table())).await.unwrap();
+            assert!(registered.unwrap_err().to_string().contains("not a regular file"));
+        }
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_name_may_hold_a_newline() {
+    let (data, root) = (temp_dir(), temp_dir());
+    let store = store(root.path()).await;
+    file(data.path(), "two\nlines.csv", "at,x", 3, |i| format!("2014-11-01T00:00:00Z,{i}"));
+    let report = store.ingest(&load(data.path())).await.unwrap();
+    assert_eq!(report.rows, 3);
+    assert_eq!(store.ingest(&load(data.path())).await.unwrap().outcome, LoadOutcome::AlreadyLoaded);
+    assert_eq!(sum(&store, "SELECT count(*) FROM t").await, "3");
+}
