@@ -153,9 +153,7 @@ pub enum Error {
         list_file: String,
     },
     /// A source is not what it was when its load began.
-    #[error(
-        "source `{path}` {change} while it was loaded; nothing was loaded: load it again once nobody writes it"
-    )]
+    #[error("source `{path}` {change} while it was loaded; nothing was loaded: load it again once nobody writes it")]
     SourceChanged {
         /// The file.
         path: String,
@@ -430,9 +428,7 @@ fn shared_own(error: &DataFusionError) -> Option<Error> {
         Error::FileChanged { table, path, change } => {
             Some(Error::FileChanged { table: table.clone(), path: path.clone(), change: change.clone() })
         }
-        Error::UnreadableFile { path, reason } => {
-            Some(Error::UnreadableFile { path: path.clone(), reason: reason.clone() })
-        }
+        Error::UnreadableFile { path, reason } => Some(Error::UnreadableFile { path: path.clone(), reason: reason.clone() }),
         Error::InvalidTime { text, reason } => Some(Error::InvalidTime { text: text.clone(), reason: reason.clone() }),
         _ => None,
     }

@@ -64,8 +64,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .rename("dropoff_datetime", "dropoff_at")
         .rename("pickup_location_id", "pickup_zone")
         .on_reject(OnReject::Skip);
-    let LoadReport { version, rows, rejected, .. } = store.ingest(&load).await?;
-    println!("loaded {rows} trips into {} partitions, {rejected} rejected\n", version.partitions().len());
+    let LoadReport { version, rows, quality, .. } = store.ingest(&load).await?;
+    println!("loaded {rows} trips into {} partitions", version.partitions().len());
+    // That a row can be read does not make it a trip: the report tells of fares below zero, trips that end before they start,
+    // columns without values, and of what moved from month to month.
+    if let Some(quality) = quality {
+        println!("{quality}");
+    }
 
     // 2. Fit at each month's first instant on what was visible, score the month that follows.
     let folds = folds(&version, new_york)?;

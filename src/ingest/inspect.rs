@@ -15,6 +15,7 @@ use arrow::{
 use super::{
     Expect, Month,
     columns::{MONTH, Target, YEAR, source_and_line},
+    habits::Habits,
     judge::{Violations, judge},
     profile::{Classes, ColumnProfile},
     quarantine::Quarantine,
@@ -23,6 +24,7 @@ use super::{
 use crate::{
     catalog::FactTable,
     error::{Error, Result},
+    time::Zone,
 };
 
 /// Rows of a file in a month: how many, and the line of the first.
@@ -40,6 +42,8 @@ pub(crate) struct FileSeen {
     pub(crate) quarantined: u64,
     /// One profile for each of the table's columns, over the rows that could be read.
     pub(crate) columns: Vec<ColumnProfile>,
+    /// What they usually hold, beyond that.
+    pub(crate) habits: Vec<Habits>,
     /// The rows that are loaded.
     pub(crate) months: BTreeMap<Month, InMonth>,
     /// Rows that were known before they happened.
@@ -56,6 +60,9 @@ impl FileSeen {
         self.reversed += later.reversed;
         for (profile, of_later) in self.columns.iter_mut().zip(&later.columns) {
             profile.merge(of_later);
+        }
+        for (habits, of_later) in self.habits.iter_mut().zip(&later.habits) {
+            habits.merge(of_later);
         }
         for (month, rows) in later.months {
             self.months.entry(month).or_insert(InMonth { rows: 0, ..rows }).rows += rows.rows;
@@ -88,6 +95,7 @@ pub(crate) struct Inspector {
     names: Vec<String>,
     schema: SchemaRef,
     event: usize,
+    zone: Zone,
     known: Option<usize>,
     expectations: Vec<Expect>,
     seen: Mutex<Seen>,
@@ -96,7 +104,12 @@ pub(crate) struct Inspector {
 impl Inspector {
     pub(crate) fn new(sources: &[Source], target: &Target, declared: &FactTable, expectations: &[Expect]) -> Result<Self> {
         let schema = target.schema.clone();
-        let file = FileSeen { columns: vec![ColumnProfile::default(); schema.fields().len()], ..Default::default() };
+        let columns = schema.fields().len();
+        let file = FileSeen {
+            columns: vec![ColumnProfile::default(); columns],
+            habits: vec![Habits::default(); columns],
+            ..Default::default()
+        };
         let seen = Seen {
             files: vec![file; sources.len()],
             violations: vec![Violations::default(); expectations.len()],
@@ -105,6 +118,7 @@ impl Inspector {
         Ok(Self {
             names: sources.iter().map(Source::shown).collect(),
             event: schema.index_of(declared.event_column())?,
+            zone: declared.calendar(),
             known: declared.known_column().map(|name| schema.index_of(name)).transpose()?,
             schema,
             expectations: expectations.to_vec(),
@@ -116,7 +130,8 @@ impl Inspector {
     pub(crate) fn look(&self, target: &Target, source: usize, mut lines: Vec<u64>, mut columns: Vec<ArrayRef>) -> Result<Looked> {
         let mut classes = Classes::default();
         let profiles = columns.iter().map(|column| ColumnProfile::of(column, &mut classes)).collect::<Result<_>>()?;
-        let mut file = FileSeen { rows: lines.len() as u64, columns: profiles, ..FileSeen::default() };
+        let habits = columns.iter().map(|column| Habits::of(column, self.zone)).collect::<Result<_>>()?;
+        let mut file = FileSeen { rows: lines.len() as u64, columns: profiles, habits, ..FileSeen::default() };
         if let Some(known) = self.known {
             let known = cast(&columns[known], columns[self.event].data_type())?;
             file.reversed = cmp::lt(&known, &columns[self.event])?.true_count() as u64;

@@ -55,7 +55,8 @@ impl fmt::Display for SourceReport {
 
 /// Reports of all sources that were found; `examined` are those that this load has read.
 pub(crate) fn reports(found: &Found, sources: &[Source], examined: &[Examined<'_>]) -> Vec<SourceReport> {
-    let read = |source: &Source| sources.iter().zip(examined).find(|(read, _)| read.object == source.object).map(|(_, file)| file);
+    let read =
+        |source: &Source| sources.iter().zip(examined).find(|(read, _)| read.object == source.object).map(|(_, file)| file);
     let outcome = |source: &Source| match read(source) {
         None => SourceOutcome::AlreadyLoaded,
         Some(file) => SourceOutcome::Loaded {

@@ -298,6 +298,51 @@ impl ColumnProfile {
         })
     }
 
+    /// Numbers below these shares of all numbers, about: a class's values are taken to be spread evenly over it.
+    pub(crate) fn quantiles<const N: usize>(&self, shares: [f64; N]) -> Option<[f64; N]> {
+        let bound = |class: u32| f64::from_bits(u64::from(class) << 50);
+        let mut classes: Vec<(f64, f64, u64)> = Vec::new();
+        for (class, count) in self.shape.iter().filter(|(class, _)| **class < NULLS) {
+            let (near, far) = (bound(*class), bound(class + 1));
+            if near.is_finite() {
+                // The last class before infinity ends nowhere.
+                let far = if far.is_finite() { far } else { near };
+                classes.push((near.min(far), near.max(far), *count));
+            }
+        }
+        classes.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
+        let all: u64 = classes.iter().map(|(.., count)| count).sum();
+        if all == 0 {
+            return None;
+        }
+        Some(shares.map(|share| {
+            let (mut below, wanted) = (0.0, share * all as f64);
+            for (low, high, count) in &classes {
+                let count = *count as f64;
+                if below + count >= wanted {
+                    // Zero is a value, and all whose class it begins lie next to it.
+                    let part = if *low == 0.0 { 0.0 } else { (wanted - below) / count };
+                    return low + part * (high - low);
+                }
+                below += count;
+            }
+            classes.last().map_or(0.0, |(_, high, _)| *high)
+        }))
+    }
+
+    /// How many numbers are negative; `None` where there are no numbers.
+    pub(crate) fn negative(&self) -> Option<u64> {
+        let mut numbers = self.shape.iter().filter(|(class, _)| **class < NULLS).peekable();
+        numbers.peek()?;
+        // The sign is the first of a class's 14 bits.
+        Some(numbers.filter(|(class, _)| *class >> 13 == 1).map(|(_, count)| count).sum())
+    }
+
+    /// The part of the numbers that is negative.
+    pub(crate) fn negative_share(&self) -> Option<f64> {
+        Some(self.share(self.negative()?))
+    }
+
     /// The part of the values that these are.
     pub(crate) fn share(&self, count: u64) -> f64 {
         if self.values == 0 { 0.0 } else { count as f64 / self.values as f64 }

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Expect, Extreme, Month,
+    Expect, Extreme, Month, Move,
     profile::ColumnProfile,
     suspicion::{History, Suspicion},
 };
@@ -41,6 +41,11 @@ pub struct QualityReport {
     /// Is `duplicates` all of them? It is a lower bound when an instant has more than a million different rows or a column's
     /// values cannot be compared.
     pub duplicates_are_exact: bool,
+    /// Rows loaded that agree with an earlier one of the load in event time, known-at, tie-break columns and declared keys, and
+    /// differ elsewhere: which of them is the newest, only their other values decide. `None` for a table without declared keys.
+    /// Exact as `duplicates` is; a further [`FactTable::tie_break`](crate::catalog::FactTable::tie_break) brings it down.
+    #[serde(default)]
+    pub ties: Option<u64>,
     /// The columns, over all rows that could be read.
     pub columns: Vec<ColumnQuality>,
     /// The source files, in the order of their names.
@@ -49,6 +54,13 @@ pub struct QualityReport {
     pub expectations: Vec<ExpectationQuality>,
     /// What seemed suspicious and was accepted.
     pub suspicions: Vec<Suspicion>,
+    /// What moved against what the table has seen, the worst first: the first fifty.
+    ///
+    /// It stops nothing and may be as it should be: a summer, a new tariff. Rows of a file, the shares of NULL, of negative
+    /// numbers and of each value of a column with few of them, quantiles and hours of the day are compared with those of all
+    /// other files, and told when they are twice as far off as is usual.
+    #[serde(default)]
+    pub moves: Vec<Move>,
     /// All that the table has seen up to this load.
     pub(crate) history: History,
 }
@@ -67,6 +79,13 @@ pub struct ColumnQuality {
     pub min: Option<Extreme>,
     /// The largest value.
     pub max: Option<Extreme>,
+    /// Rows with a negative number; `None` for columns of other types.
+    #[serde(default)]
+    pub negative: Option<u64>,
+    /// The numbers below which 5, 25, 50, 75 and 95 percent of the column's lie, to within an eighth: what the extremes are
+    /// held against.
+    #[serde(default)]
+    pub quantiles: Option<[f64; 5]>,
 }
 
 /// What a source file brought.
@@ -105,7 +124,15 @@ pub struct ExpectationQuality {
 
 impl ColumnQuality {
     pub(crate) fn new(name: &str, data_type: String, profile: ColumnProfile) -> Self {
-        Self { name: name.into(), data_type, nulls: profile.nulls, min: profile.min, max: profile.max }
+        Self {
+            name: name.into(),
+            data_type,
+            nulls: profile.nulls,
+            negative: profile.negative(),
+            quantiles: profile.quantiles([0.05, 0.25, 0.5, 0.75, 0.95]),
+            min: profile.min,
+            max: profile.max,
+        }
     }
 }
 
@@ -168,24 +195,37 @@ impl fmt::Display for QualityReport {
         }
         let at_least = if self.duplicates_are_exact { "" } else { ">= " };
         counted(f, "rows equal to an earlier one", format!("{at_least}{}", self.duplicates))?;
+        if let Some(ties) = self.ties {
+            counted(f, "rows tied with an earlier one of their key", format!("{at_least}{ties}"))?;
+        }
         for expectation in &self.expectations {
             let what = format!("{} ({})", expectation.expect, expectation.expect.on_violation);
             counted(f, &what, expectation.violations)?;
         }
-        let column = |f: &mut fmt::Formatter<'_>, cells: [&str; 5]| {
-            let [name, data_type, nulls, min, max] = cells;
-            writeln!(f, "  {name:<24} {data_type:<22} {nulls:>10}  {min:<28} {max}")
+        let column = |f: &mut fmt::Formatter<'_>, cells: [&str; 7]| {
+            let [name, data_type, nulls, negative, min, quantiles, max] = cells;
+            writeln!(f, "  {name:<24} {data_type:<22} {nulls:>10} {negative:>10}  {min:<28} {quantiles:<28} {max}")
         };
-        column(f, ["column", "type", "NULL", "min", "max"])?;
+        column(f, ["column", "type", "NULL", "below 0", "min", "about 5, 50, 95 %", "max"])?;
+        let number = |n: f64| format!("{n:.3}").trim_end_matches('0').trim_end_matches('.').to_owned();
+        let about = |quantiles: &Option<[f64; 5]>| match quantiles {
+            Some([low, _, middle, _, high]) => format!("{}, {}, {}", number(*low), number(*middle), number(*high)),
+            None => "-".to_owned(),
+        };
+        let counted_or_dash = |count: Option<u64>| count.map_or_else(|| "-".to_owned(), |count| count.to_string());
         let shown = |extreme: &Option<Extreme>| extreme.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
         for c in &self.columns {
-            column(f, [&c.name, &c.data_type, &c.nulls.to_string(), &shown(&c.min), &shown(&c.max)])?;
+            let (nulls, negative) = (c.nulls.to_string(), counted_or_dash(c.negative));
+            column(f, [&c.name, &c.data_type, &nulls, &negative, &shown(&c.min), &about(&c.quantiles), &shown(&c.max)])?;
         }
         for file in self.files.iter().filter(|file| file.lacks_newline) {
             writeln!(f, "  note: file `{}` ends without a newline; its last line may have been cut off", file.name)?;
         }
         for suspicion in &self.suspicions {
             writeln!(f, "  suspicious: {suspicion}")?;
+        }
+        for moved in &self.moves {
+            writeln!(f, "  moved: {moved}")?;
         }
         Ok(())
     }

@@ -23,13 +23,14 @@ use super::{
     feed::Feed,
     infer::plan,
     inspect::{FileSeen, Inspector},
+    moves::take_in,
     names::merged,
+    outcome::reports,
     profile::ColumnProfile,
     rejects::Rejects,
     replace::{Outgoing, changed, has_loaded, is_in_place, replaces_months, take_out},
     sift::Sift,
     sort::sorted,
-    outcome::reports,
     sources::{Found, Source, find, load_id, reading_id},
     suspicion::{Examined, History, Suspicion, suspicions},
     write::{Destination, MonthWriter},
@@ -202,7 +203,7 @@ async fn attempt(
         threads: engine.partitions(),
     };
     let mut writer = MonthWriter::new(&ingest.declared, &target, to);
-    let mut duplicates = Duplicates::new(&target, event_column)?;
+    let mut duplicates = Duplicates::new(&target, &ingest.declared)?;
     while let Some(batch) = sift.next(&mut rows).await? {
         duplicates.add(&batch)?;
         writer.write(&batch).await?;
@@ -214,6 +215,7 @@ async fn attempt(
     let quarantine_file = quarantine.publish(root, &ingest.table, load).await?;
     let seen: Vec<FileSeen> = inspector.seen(|seen| seen.files.clone());
     let files = examined(&sources, &rejects, &seen);
+    let (moves, history) = take_in(&target.schema, history, &files);
     let report = QualityReport {
         format: FORMAT,
         table: ingest.table.clone(),
@@ -223,16 +225,15 @@ async fn attempt(
         quarantined,
         outside_month: files.iter().map(Examined::rows_outside_month).sum(),
         known_before_event: ingest.declared.known_column().map(|_| seen.iter().map(|file| file.reversed).sum()),
-        duplicates: duplicates.count,
-        duplicates_are_exact: duplicates.is_exact,
+        duplicates: duplicates.count(),
+        duplicates_are_exact: duplicates.is_exact(),
+        ties: duplicates.ties(),
         columns: column_quality(&target.schema, &seen),
         files: files.iter().map(file_quality).collect(),
         expectations: expectation_quality(&expectations, &inspector),
         suspicions,
-        history: files.iter().fold(history, |mut history, file| {
-            history.add(&target.schema, file);
-            history
-        }),
+        moves,
+        history,
     };
     let record = LoadRecord {
         id: load,

@@ -8,13 +8,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Month,
+    habits::Habits,
     inspect::{FileSeen, InMonth},
+    moves::Usual,
     profile::ColumnProfile,
     rejects::{Rejected, commonest},
 };
 
 /// Values that a column must have, here and in what it is compared with, before its shape says anything.
-const ENOUGH: u64 = 30;
+pub(crate) const ENOUGH: u64 = 30;
 /// Shapes at this distance and beyond are those of other columns ...
 const MOVED: f64 = 0.6;
 /// ... and shapes at this distance and below those of the same one.
@@ -51,6 +53,13 @@ pub(crate) struct History {
     names_right: u64,
     names_wrong: u64,
     columns: BTreeMap<String, ColumnProfile>,
+    #[serde(default)]
+    files: u64,
+    #[serde(default)]
+    habits: BTreeMap<String, Habits>,
+    /// How far off each measure of a file usually is.
+    #[serde(default)]
+    pub(crate) usual: BTreeMap<String, Usual>,
 }
 
 /// A source file and what was seen of it.
@@ -127,10 +136,24 @@ impl History {
         for (field, profile) in schema.fields().iter().zip(&file.seen.columns) {
             self.columns.entry(field.name().clone()).or_default().merge(profile);
         }
+        self.files += u64::from(file.seen.rows > 0);
+        for (field, habits) in schema.fields().iter().zip(&file.seen.habits) {
+            self.habits.entry(field.name().clone()).or_default().merge(habits);
+        }
+    }
+
+    /// Rows of a file, on average.
+    pub(crate) fn rows_a_file(&self) -> Option<f64> {
+        (self.files > 0 && self.rows > 0).then(|| self.rows as f64 / self.files as f64)
+    }
+
+    /// What a column held.
+    pub(crate) fn column(&self, name: &str) -> Option<(&ColumnProfile, &Habits)> {
+        self.columns.get(name).zip(self.habits.get(name))
     }
 
     /// What is left without a file that was taken in; extremes stay as they are, and are not to be asked for.
-    fn without(&self, schema: &Schema, file: &Examined<'_>) -> Self {
+    pub(crate) fn without(&self, schema: &Schema, file: &Examined<'_>) -> Self {
         let mut rest = self.clone();
         rest.rows = rest.rows.saturating_sub(file.seen.rows);
         rest.reversed = rest.reversed.saturating_sub(file.seen.reversed);
@@ -139,6 +162,12 @@ impl History {
         for (field, profile) in schema.fields().iter().zip(&file.seen.columns) {
             if let Some(all) = rest.columns.get_mut(field.name()) {
                 all.remove(profile);
+            }
+        }
+        rest.files = rest.files.saturating_sub(u64::from(file.seen.rows > 0));
+        for (field, habits) in schema.fields().iter().zip(&file.seen.habits) {
+            if let Some(all) = rest.habits.get_mut(field.name()) {
+                all.remove(habits);
             }
         }
         rest

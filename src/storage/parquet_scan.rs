@@ -11,7 +11,9 @@ use datafusion::{
     common::{Result as DfResult, config::ConfigOptions, tree_node::TreeNodeRecursion},
     datasource::{
         listing::PartitionedFile,
-        physical_plan::{FileGroup, FileGroupPartitioner, FileOpener, FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource},
+        physical_plan::{
+            FileGroup, FileGroupPartitioner, FileOpener, FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource,
+        },
         source::DataSourceExec,
         table_schema::TableSchema,
     },
@@ -109,10 +111,7 @@ impl FileSource for Contained {
         config: &ConfigOptions,
     ) -> DfResult<FilterPushdownPropagation<Arc<dyn FileSource>>> {
         let pushed = self.inner.try_pushdown_filters(filters, config)?;
-        Ok(FilterPushdownPropagation {
-            filters: pushed.filters,
-            updated_node: pushed.updated_node.map(|inner| self.with(inner)),
-        })
+        Ok(FilterPushdownPropagation { filters: pushed.filters, updated_node: pushed.updated_node.map(|inner| self.with(inner)) })
     }
 
     fn try_pushdown_sort(

@@ -3,7 +3,7 @@
 
 use std::{fmt, str::FromStr};
 
-use chrono::{DateTime, Datelike, LocalResult, NaiveDateTime, Offset, TimeDelta, TimeZone};
+use chrono::{DateTime, Datelike, LocalResult, NaiveDateTime, Offset, TimeDelta, TimeZone, Timelike};
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
@@ -127,6 +127,11 @@ impl Zone {
     /// The local year and month (1 to 12) of an instant: the folder that a fact belongs into.
     pub fn year_month(self, instant_us: i64) -> Option<(i32, u32)> {
         self.local(instant_us).map(|t| (t.year(), t.month()))
+    }
+
+    /// The hour of the day, 0 to 23, that its clocks show.
+    pub(crate) fn hour_of_day(self, instant_us: i64) -> Option<usize> {
+        self.local(instant_us).and_then(|t| usize::try_from(t.hour()).ok())
     }
 }
 

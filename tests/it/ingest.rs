@@ -168,7 +168,9 @@ async fn rejects_stop_a_load_and_are_listed_with_file_line_and_reason() {
     fs::write(data.path().join("dirty.csv"), DIRTY).unwrap();
     let store = store(root.path()).await;
     let load = load(data.path()).column_type("n", DataType::Int64);
-    let Err(Error::RejectedRows { table, count, first, reject_file, .. }) = store.ingest(&load).await else { panic!("it loaded") };
+    let Err(Error::RejectedRows { table, count, first, reject_file, .. }) = store.ingest(&load).await else {
+        panic!("it loaded")
+    };
     assert_eq!((table.as_str(), count), ("things", 4));
     assert!(first.contains("dirty.csv` line 3, column `at`: `N/A`: not a time"), "{first}");
     let listed = fs::read_to_string(&reject_file).unwrap();

@@ -37,7 +37,12 @@ async fn the_commonest_reason_is_told_however_many_rows_there_are() {
         ("a forgotten zone", "at,x", |i| format!("2014-11-{:02} 00:00:00,{i}", 1 + i % 28), ["line 2", "`at`", "zone"]),
         ("dates without a zone", "at,x", |i| format!("2023-11-{:02},{i}", 1 + i % 28), ["line 2", "`2023-11-01`", "zone"]),
         ("another form", "at,x", |i| format!("11/{:02}/2014 00:11,{i}", 1 + i % 28), ["line 2", "`at`", "`11/01/2014 00:11`"]),
-        ("no drop-offs", "at,x", |i| if i == 0 { "2014-11-01T00:00:00Z,0".into() } else { format!(",{i}") }, ["line 3", "`at`", "empty"]),
+        (
+            "no drop-offs",
+            "at,x",
+            |i| if i == 0 { "2014-11-01T00:00:00Z,0".into() } else { format!(",{i}") },
+            ["line 3", "`at`", "empty"],
+        ),
         ("extra fields", "at,x", |i| format!("2014-11-01T00:00:00Z,{i},,"), ["line 2", "4 fields", "header 2"]),
     ];
     for (what, header, row, words) in cases {
@@ -162,7 +167,8 @@ async fn all_that_is_suspicious_is_listed_and_few_rows_tell_nothing_of_a_name() 
     assert_eq!((list.lines().next(), columns), (Some("file,column,expected,found"), vec!["lat", "lon", "trip_id"]));
     assert!(error.to_string().contains(list_file.as_str()), "{error}");
     // Eight rows, five of them of another month than the name tells.
-    let few = file(data.path(), "trips_2014-10.csv", "at,x", 8, |i| format!("2014-{}-01T00:00:00Z,{i}", if i < 3 { 10 } else { 11 }));
+    let few =
+        file(data.path(), "trips_2014-10.csv", "at,x", 8, |i| format!("2014-{}-01T00:00:00Z,{i}", if i < 3 { 10 } else { 11 }));
     let report = store.ingest(&load(&few)).await.unwrap();
     assert_eq!((report.rows, report.quality.unwrap().outside_month), (8, 3));
     // A file whose name tells no month has no rows outside of it.
@@ -175,7 +181,8 @@ async fn all_that_is_suspicious_is_listed_and_few_rows_tell_nothing_of_a_name() 
 async fn rows_strewn_over_more_months_than_a_century_has_are_questioned() {
     let (data, root) = (temp_dir(), temp_dir());
     let store = store(root.path()).await;
-    let path = file(data.path(), "strewn.csv", "at,x", 1_300, |i| format!("{}-{:02}-01T00:00:00Z,{i}", 1900 + i / 12, 1 + i % 12));
+    let path =
+        file(data.path(), "strewn.csv", "at,x", 1_300, |i| format!("{}-{:02}-01T00:00:00Z,{i}", 1900 + i / 12, 1 + i % 12));
     let told = store.ingest(&load(&path)).await.unwrap_err().to_string();
     for word in ["1300 months", "1900-01", "2008-04", "months_at_most"] {
         assert!(told.contains(word), "{word} in {told}");
@@ -231,4 +238,26 @@ async fn a_file_name_may_hold_a_newline() {
     assert_eq!(report.rows, 3);
     assert_eq!(store.ingest(&load(data.path())).await.unwrap().outcome, LoadOutcome::AlreadyLoaded);
     assert_eq!(sum(&store, "SELECT count(*) FROM t").await, "3");
+}
+
+/// Rows between which only undeclared columns decide are counted; exact duplicates among them do no harm.
+#[tokio::test]
+async fn ties_are_counted_where_a_key_is_declared() {
+    let (data, root) = (temp_dir(), temp_dir());
+    let store = store(root.path()).await;
+    let rows = ["00,a,1,1", "00,a,1,2", "00,a,1,2", "00,b,1,3", "01,a,1,4", "01,a,2,5", "02,b,1,6"];
+    let path = file(data.path(), "ties.csv", "at,k,rank,x", rows.len(), |i| {
+        format!("2014-11-01T00:00:{}", rows[i].replacen(',', "Z,", 1))
+    });
+    for (name, table, ties) in [
+        ("keyless", table(), None),
+        ("keyed", table().key("k"), Some(2)),
+        ("ranked", table().key("k").tie_break("rank"), Some(1)),
+        ("whole", table().key("k").tie_break("rank").tie_break("x"), Some(0)),
+    ] {
+        let load = Ingest::new(name, table).unwrap().from(&path);
+        let quality = store.ingest(&load).await.unwrap().quality.unwrap();
+        assert_eq!((quality.duplicates, quality.ties), (1, ties), "{name}");
+        assert_eq!(quality.to_string().contains("tied with an earlier one"), ties.is_some(), "{quality}");
+    }
 }

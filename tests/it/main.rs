@@ -32,6 +32,7 @@ mod layers;
 mod leakage;
 mod load_outcomes;
 mod main_job;
+mod moved;
 mod moving_sources;
 mod object_stores;
 mod oracle;
