@@ -75,6 +75,11 @@ impl TimeColumn {
 
 impl KnownAt {
     /// Known at the time in this column.
+    ///
+    /// A fact without one was never known: it is never visible. Loads take it in and count it
+    /// ([`QualityReport::never_known`](crate::ingest::QualityReport::never_known)), registered files may hold it; a load that
+    /// is to stop at such rows, or to keep them out, expects
+    /// [`Expect::not_null`](crate::ingest::Expect::not_null) of the column. A fact without an event time cannot be loaded.
     pub fn column(column: impl Into<TimeColumn>) -> Self {
         KnownAt::Column(column.into())
     }

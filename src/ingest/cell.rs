@@ -57,7 +57,7 @@ pub(crate) struct ColumnReader {
 }
 
 enum Kind {
-    /// A time of the table: an instant, and never NULL.
+    /// The event time: an instant, and never NULL.
     Instant(TimeReader),
     /// A timestamp like any other value: an instant, for the type has a zone.
     ZonedTime(TimeReader),
@@ -91,12 +91,13 @@ fn text(cell: &[u8]) -> Result<&str, Reason> {
 
 impl ColumnReader {
     pub(crate) fn new(field: &Field, ingest: &Ingest, typing: Typing) -> Self {
-        let is_time = ingest.declared.time_columns().any(|column| column.name == *field.name());
+        // A fact that was never known is a fact; one that never happened has no month to lie in.
+        let is_event = ingest.declared.event_column() == field.name();
         let kind = match field.data_type() {
             DataType::Timestamp(unit, zone) => {
                 let reader = ingest.time_reader(field.name(), *unit);
                 match zone {
-                    _ if is_time => Kind::Instant(reader),
+                    _ if is_event => Kind::Instant(reader),
                     Some(_) => Kind::ZonedTime(reader),
                     None => Kind::ClockTime(reader),
                 }

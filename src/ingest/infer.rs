@@ -116,7 +116,14 @@ pub(crate) async fn plan(ingest: &Ingest, sources: &[Source], table: Option<&Tab
     let mut before = table.map(changes::before);
     for source in sources {
         let shown = source.shown();
-        let columns = source_columns(ingest, source, &names).await?;
+        let columns = match source_columns(ingest, source, &names).await {
+            Ok(columns) => columns,
+            // A file that somebody writes may fail in any way: that it is being written is the reason.
+            Err(error) => {
+                source.check_unchanged(None).await?;
+                return Err(error);
+            }
+        };
         let mut written = Vec::with_capacity(columns.names.len());
         for (i, name) in columns.names.iter().enumerate() {
             written.push(Field::new(name, written_type(ingest, &declared, &shown, &columns, i)?, true));
@@ -274,7 +281,7 @@ async fn source_columns(ingest: &Ingest, source: &Source, names: &Names) -> Resu
         let footer = read_footer(&source.place, &source.object).await?;
         let found: Vec<String> = footer.schema().fields().iter().map(|field| field.name().trim().to_owned()).collect();
         let types: Vec<DataType> = footer.schema().fields().iter().map(|field| field.data_type().clone()).collect();
-        let names = names.resolve_all(&source.shown(), &found)?;
+        let names = names.having_met(ingest, &found).resolve_all(&source.shown(), &found)?;
         let int96 = int96::columns(&source.shown(), &footer)?;
         return Ok(SourceColumns { types, int96, ..SourceColumns::untyped(found, names) });
     }
@@ -290,7 +297,7 @@ async fn source_columns(ingest: &Ingest, source: &Source, names: &Names) -> Resu
 
 fn csv_columns(ingest: &Ingest, source: &Source, names: &Names, raw: Box<dyn Read + Send>) -> Result<SourceColumns> {
     let mut file = CsvFile::open(ingest, source, text_of(source, raw)?)?;
-    let names = names.resolve_all(&source.shown(), &file.found)?;
+    let names = names.having_met(ingest, &file.found).resolve_all(&source.shown(), &file.found)?;
     let is_time: Vec<bool> = names.iter().map(|name| is_time(ingest, name)).collect();
     let mut columns = SourceColumns::untyped(file.found.clone(), names);
     let mut missing = INFERRED_ROWS;
@@ -319,6 +326,7 @@ fn csv_columns(ingest: &Ingest, source: &Source, names: &Names, raw: Box<dyn Rea
 fn json_columns(ingest: &Ingest, source: &Source, names: &Names, raw: Box<dyn Read + Send>) -> Result<SourceColumns> {
     let mut file = JsonFile::open(source, text_of(source, raw)?, ingest.limits);
     let (mut columns, mut objects, mut first_reason) = (SourceColumns::default(), 0, None);
+    let mut names = names.clone();
     let mut missing = INFERRED_ROWS;
     while missing > 0 {
         let Some(lines) = file.next(missing)? else { break };
@@ -334,6 +342,7 @@ fn json_columns(ingest: &Ingest, source: &Source, names: &Names, raw: Box<dyn Re
             };
             objects += 1;
             for (found, value) in &found {
+                names.meet(ingest, found.trim());
                 let name = names.resolve(found.trim());
                 let is_time = is_time(ingest, name);
                 let data_type = match value {

@@ -118,6 +118,16 @@ pub struct Ingest {
     pub(crate) on_suspicion: OnSuspicion,
     pub(crate) expectations: Vec<Expect>,
     pub(crate) months_at_most: usize,
+    pub(crate) names: ColumnNames,
+}
+
+/// What columns are called that nobody has named before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum ColumnNames {
+    /// As the first file calls them.
+    #[default]
+    AsFound,
+    LowerCase,
 }
 
 /// What a load does with rows that cannot be read.
@@ -156,6 +166,7 @@ impl Ingest {
             on_suspicion: OnSuspicion::default(),
             expectations: Vec::new(),
             months_at_most: 1_200,
+            names: ColumnNames::AsFound,
         })
     }
 
@@ -195,6 +206,13 @@ impl Ingest {
     /// are no part of it, and a column whose name differs from a known one in its case alone is that column.
     pub fn rename(mut self, from: impl Into<String>, to: impl Into<String>) -> Self {
         self.renames.push(Rename { from: from.into(), to: to.into() });
+        self
+    }
+
+    /// Calls new columns by their names in lower case: `Passenger_Count` becomes `passenger_count`, which SQL finds without
+    /// quotes. Columns that the table, its declaration or this load names keep those names.
+    pub fn lower_case_names(mut self) -> Self {
+        self.names = ColumnNames::LowerCase;
         self
     }
 
@@ -244,6 +262,9 @@ impl Ingest {
     }
 
     /// Lays the table out as `month=N` alone, for facts of a single year. The default is `year=YYYY/month=N`.
+    ///
+    /// Partition columns are columns of the table: facts that have a `year` or a `month` of their own need other names for one of
+    /// them, by [`Ingest::rename`] or [`Ingest::partition_columns`].
     pub fn by_month_of_one_year(mut self) -> Self {
         self.partition_columns = vec!["month".into()];
         self

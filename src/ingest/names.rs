@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Ingest, read_rows::shown};
+use super::{ColumnNames, Ingest, read_rows::shown};
 use crate::{
     catalog::{Rename, TableVersion},
     error::{Error, Result},
@@ -52,6 +52,20 @@ impl Names {
     /// From here on this is a column's name.
     pub(crate) fn learn(&mut self, name: &str) {
         self.known.add(name, name);
+    }
+
+    /// Meets a column of a file: where names are to be in lower case, one that is not known by any becomes known by that.
+    pub(crate) fn meet(&mut self, ingest: &Ingest, found: &str) {
+        if ingest.names == ColumnNames::LowerCase && self.exact(found).is_none() && self.folded(found).is_none() {
+            self.learn(&found.to_lowercase());
+        }
+    }
+
+    /// As it is after it has met these columns.
+    pub(crate) fn having_met(&self, ingest: &Ingest, found: &[String]) -> Self {
+        let mut met = self.clone();
+        found.iter().for_each(|found| met.meet(ingest, found));
+        met
     }
 
     /// What a column that a file calls so is called in the table.

@@ -128,8 +128,8 @@ pub(crate) fn conform(
             let value = || arrow::util::display::array_value_to_string(rows.batch.column(position), row).unwrap_or_default();
             refused.entry(row).or_insert_with(|| (field.name().clone(), value(), reason));
         }
-        // A time that is NULL is refused whatever it was read from.
-        if is_time {
+        // Without an event time a row has no month to lie in; without a known-at it is a fact that is never visible.
+        if ingest.declared.event_column() == field.name() {
             for row in (0..array.len()).filter(|row| array.is_null(*row)) {
                 refused.entry(row).or_insert_with(|| (field.name().clone(), String::new(), "the time is empty".into()));
             }

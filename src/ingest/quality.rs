@@ -36,6 +36,9 @@ pub struct QualityReport {
     pub outside_month: u64,
     /// Rows that could be read and were known before they happened; `None` for a table without a known-at column.
     pub known_before_event: Option<u64>,
+    /// Rows that could be read and have no known-at: they are loaded, and never visible. `None` as above.
+    #[serde(default)]
+    pub never_known: Option<u64>,
     /// Rows loaded that are equal in all columns to an earlier one of the load.
     pub duplicates: u64,
     /// Is `duplicates` all of them? It is a lower bound when an instant has more than a million different rows or a column's
@@ -192,6 +195,9 @@ impl fmt::Display for QualityReport {
         counted(f, "rows outside the month of their file's name", self.outside_month)?;
         if let Some(count) = self.known_before_event {
             counted(f, "rows known before they happened", count)?;
+        }
+        if let Some(count) = self.never_known {
+            counted(f, "rows without a known-at, never visible", count)?;
         }
         let at_least = if self.duplicates_are_exact { "" } else { ">= " };
         counted(f, "rows equal to an earlier one", format!("{at_least}{}", self.duplicates))?;

@@ -225,6 +225,7 @@ async fn attempt(
         quarantined,
         outside_month: files.iter().map(Examined::rows_outside_month).sum(),
         known_before_event: ingest.declared.known_column().map(|_| seen.iter().map(|file| file.reversed).sum()),
+        never_known: never_known(ingest, &target.schema, &seen),
         duplicates: duplicates.count(),
         duplicates_are_exact: duplicates.is_exact(),
         ties: duplicates.ties(),
@@ -455,6 +456,12 @@ fn refuse_many_months(ingest: &Ingest, files: &[Examined<'_>]) -> Result<()> {
             ingest.months_at_most
         ),
     })
+}
+
+/// Rows without a known-at, where it is a column.
+fn never_known(ingest: &Ingest, schema: &SchemaRef, seen: &[FileSeen]) -> Option<u64> {
+    let column = schema.index_of(ingest.declared.known_column()?).ok()?;
+    Some(seen.iter().filter_map(|file| file.columns.get(column)).map(|profile| profile.nulls).sum())
 }
 
 fn column_quality(schema: &SchemaRef, seen: &[FileSeen]) -> Vec<ColumnQuality> {

@@ -199,7 +199,7 @@ pub(crate) fn load_id(ingest: &Ingest, expectations: &[Expect], sources: &[Sourc
         types: ingest.types.iter().map(|(c, t)| (c.as_str(), t.to_string())).collect(),
         schema: ingest.schema.iter().map(|f| (f.name().as_str(), f.data_type().to_string())).collect(),
         time_formats: ingest.time_formats.iter().map(|(c, f)| (c.as_str(), f.text.as_str())).collect(),
-        reading: format!("{:?} {:?}", ingest.format, ingest.csv),
+        reading: format!("{:?} {:?} {:?}", ingest.format, ingest.csv, ingest.names),
         partition_columns: &ingest.partition_columns,
         file_bytes: ingest.file_bytes,
         sources: sources.iter().map(|s| (s.name.as_str(), s.identity.size, s.identity.content())).collect(),

@@ -2,7 +2,7 @@
 //! It never decides what to do about a change; it only tells.
 
 use futures::TryStreamExt;
-use object_store::{ObjectMeta, ObjectStoreExt};
+use object_store::{ObjectMeta, ObjectStoreExt, path::Path};
 use serde::{Deserialize, Serialize};
 
 use super::Location;
@@ -40,14 +40,13 @@ impl FileIdentity {
 
 impl Location {
     /// Refuses what a read of could wait for ever: named pipes, sockets and devices of this machine.
-    pub(crate) fn check_regular(&self, meta: &ObjectMeta) -> Result<()> {
+    pub(crate) fn check_regular(&self, path: &Path) -> Result<()> {
         if !self.is_local() {
             return Ok(());
         }
-        let shown = || self.child(&self.name_of(&meta.location)).to_string();
-        match std::fs::metadata(self.local_path(&meta.location)) {
-            Ok(found) if !found.is_file() => Err(Error::UnreadableFile {
-                path: shown(),
+        match std::fs::metadata(self.local_path(path)) {
+            Ok(found) if !found.is_file() && !found.is_dir() => Err(Error::UnreadableFile {
+                path: self.child(&self.name_of(path)).to_string(),
                 reason: "it is not a regular file but a pipe, a socket or a device; write its content to a file".into(),
             }),
             // Whoever opens it tells what is wrong with it.
@@ -58,7 +57,7 @@ impl Location {
     /// The identity of a listed object; reads the object only when its tag does not stand for its content, as on this machine
     /// and in memory.
     pub(crate) async fn identify(&self, meta: &ObjectMeta) -> Result<FileIdentity> {
-        self.check_regular(meta)?;
+        self.check_regular(&meta.location)?;
         let is_content = self.origin().is_some() && meta.e_tag.is_some();
         let hash = if is_content { None } else { Some(self.hash(meta).await?) };
         Ok(FileIdentity { size: meta.size, e_tag: meta.e_tag.clone(), hash })

@@ -51,7 +51,7 @@ async fn inspect_chunk(place: Location, objects: Vec<ObjectMeta>) -> Result<Vec<
 }
 
 fn inspect_small(place: &Location, object: &ObjectMeta) -> Result<Inspected> {
-    place.check_regular(object)?;
+    place.check_regular(&object.location)?;
     let path = place.local_path(&object.location);
     let bytes = std::fs::read(&path).map_err(|source| Error::Io { path, source })?;
     let hash = Some(ContentId::of(&bytes));

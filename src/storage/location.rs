@@ -149,7 +149,14 @@ impl Location {
     /// # }
     /// ```
     pub async fn list(&self) -> Result<Vec<ObjectMeta>> {
-        let mut found: Vec<ObjectMeta> = self.store.list(Some(&self.prefix)).try_collect().await?;
+        let listed: object_store::Result<Vec<ObjectMeta>> = self.store.list(Some(&self.prefix)).try_collect().await;
+        let mut found = listed.map_err(|error| match error {
+            object_store::Error::InvalidPath { source } => Error::InvalidLocation {
+                location: self.to_string(),
+                reason: format!("it holds a file whose name no object can have ({source}); rename that file"),
+            },
+            other => other.into(),
+        })?;
         found.sort_by(|a, b| a.location.cmp(&b.location));
         Ok(found)
     }
@@ -159,6 +166,8 @@ impl Location {
     /// # Errors
     /// [`Error::Storage`] when the store does not answer or denies it.
     pub async fn head(&self, name: &str) -> Result<Option<ObjectMeta>> {
+        // To ask a pipe what it is would be to wait for its writer.
+        self.check_regular(&self.path(name))?;
         match self.store.head(&self.path(name)).await {
             Ok(meta) => Ok(Some(meta)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),

@@ -120,7 +120,7 @@ pub(crate) async fn read_unchanged_footer(place: &Location, object: &ObjectMeta)
 }
 
 async fn read_footer_with(place: &Location, object: &ObjectMeta, mut reader: ObjectReader) -> Result<ArrowReaderMetadata> {
-    place.check_regular(object)?;
+    place.check_regular(&object.location)?;
     let shown = place.child(&place.name_of(&object.location)).to_string();
     let load = async { Ok(ArrowReaderMetadata::load_async(&mut reader, ArrowReaderOptions::default()).await) };
     let footer = contained_read::<_, Error>(&shown, load).await?;

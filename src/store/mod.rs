@@ -2,6 +2,7 @@
 //! No algorithm lives here.
 
 mod options;
+mod read_csv;
 
 use std::{
     collections::BTreeMap,
@@ -516,6 +517,34 @@ impl FeatureStore {
         }
         let session = m.engine.session(Parallelism::Full, [&place])?;
         Ok(session.read_table(Arc::new(ParquetTable::with_own_columns(place, files).await?))?)
+    }
+
+    /// The rows of CSV files with a header, in their order, for a spine: a path of this machine or a URL of a file, or of a
+    /// folder with `.csv` files.
+    ///
+    /// The columns named in `times` are times in the forms that [`parse_time`](crate::time::parse_time) lists
+    /// (`2014-11-02 01:30:00`, `2014-11-02T01:30:00.25Z`, `2014/4/1`, ...). With offsets they become instants; without, they stay
+    /// readings of a clock, and [`Spine::zone`] says whose. All other columns are numbers, truth values or texts, as their first
+    /// 10,000 rows tell; an empty cell is NULL. All rows are held in memory.
+    ///
+    /// ```no_run
+    /// # async fn train(store: asof::FeatureStore) -> asof::Result<()> {
+    /// use asof::temporal::Spine;
+    ///
+    /// let rides = store.read_csv("data/rides.csv", &["at"]).await?; // pickup_zone, at, label
+    /// let spine = Spine::new(rides, "at").zone("America/New_York".parse()?);
+    /// let rows = store.training_set("zone_demand_v1", spine).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::InvalidLocation`] for a place that cannot be opened, [`Error::NoFiles`] where there are none,
+    /// [`Error::UnknownColumn`] for a column that they lack, [`Error::ColumnType`] for a text that is no time, with its row, and
+    /// [`Error::Query`] for a file that is no CSV.
+    pub async fn read_csv(&self, location: &str, times: &[&str]) -> Result<DataFrame> {
+        let m = &self.materializer;
+        read_csv::read_csv(&m.engine, &m.locations.open(location)?, times).await
     }
 
     /// The spine with the features of a set of entities as they were at each row's own instant: one row out per row in,

@@ -43,11 +43,10 @@ fn tells_of_the_file(error: &Error) -> bool {
     !error.to_string().is_empty() && !matches!(error, Error::Leak { .. } | Error::Contention { .. })
 }
 
-/// All ways in.
-async fn ask(memory: &Arc<InMemory>, bytes: Vec<u8>, told: &str) -> Vec<&'static str> {
+/// All ways in, or only the shortest one; those that gave an answer.
+async fn ask(memory: &Arc<InMemory>, store: &FeatureStore, bytes: Vec<u8>, told: &str, ways: Ways) -> Vec<&'static str> {
     let key = Key::from("in/t.parquet");
     memory.put(&key, bytes.into()).await.unwrap();
-    let store = over(memory).await;
     let mut answered = Vec::new();
     let mut judge = |way, outcome: asof::Result<()>| match outcome {
         Ok(()) => answered.push(way),
@@ -58,6 +57,9 @@ async fn ask(memory: &Arc<InMemory>, bytes: Vec<u8>, told: &str) -> Vec<&'static
         asof::Result::Ok(())
     };
     judge("read", read.await);
+    if ways == Ways::Read {
+        return answered;
+    }
     let register = async {
         store.register_table("t", "memory://here/in", table()).await?;
         store.sql("SELECT sum(x), min(name) FROM t WHERE x > 0", instant("2015-01-01")).await?.collect().await?;
@@ -67,40 +69,32 @@ async fn ask(memory: &Arc<InMemory>, bytes: Vec<u8>, told: &str) -> Vec<&'static
     let load = Ingest::new("loaded", table()).unwrap().from("memory://here/in");
     let load = load.on_reject(OnReject::Skip).on_suspicion(OnSuspicion::Accept);
     judge("load", store.ingest(&load).await.map(drop));
+    for name in ["t", "loaded"] {
+        drop(store.drop_table(name).await);
+    }
     answered
 }
 
-async fn flip(every: usize, first: usize) {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ways {
+    All,
+    Read,
+}
+
+/// Every bit is read once; every sixteenth one takes all ways.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_bit_of_a_footer_makes_a_panic() {
     let dir = temp_dir();
     let (bytes, footer) = small_file(dir.path());
     let memory = Arc::new(InMemory::new());
-    assert_eq!(ask(&memory, bytes.clone(), "unchanged").await, ["read", "register", "load"]);
-    for bit in (footer.start * 8..footer.end * 8).skip(first).step_by(every) {
+    let store = over(&memory).await;
+    assert_eq!(ask(&memory, &store, bytes.clone(), "unchanged", Ways::All).await, ["read", "register", "load"]);
+    for bit in footer.start * 8..footer.end * 8 {
         let mut bytes = bytes.clone();
         bytes[bit / 8] ^= 1 << (bit % 8);
-        ask(&Arc::new(InMemory::new()), bytes, &format!("bit {} of byte {}", bit % 8, bit / 8)).await;
+        let ways = if bit % 16 == 5 { Ways::All } else { Ways::Read };
+        ask(&memory, &store, bytes, &format!("bit {} of byte {}", bit % 8, bit / 8), ways).await;
     }
-}
-
-/// All of the bits are flipped over the four tests, which run side by side.
-#[tokio::test(flavor = "multi_thread")]
-async fn no_bit_of_a_footer_makes_a_panic() {
-    flip(4, 0).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn no_second_bit_of_a_footer_makes_a_panic() {
-    flip(4, 1).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn no_third_bit_of_a_footer_makes_a_panic() {
-    flip(4, 2).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn no_fourth_bit_of_a_footer_makes_a_panic() {
-    flip(4, 3).await;
 }
 
 /// The pages too: what is before the footer.
@@ -108,9 +102,12 @@ async fn no_fourth_bit_of_a_footer_makes_a_panic() {
 async fn no_byte_of_a_page_makes_a_panic() {
     let dir = temp_dir();
     let (bytes, footer) = small_file(dir.path());
+    let memory = Arc::new(InMemory::new());
+    let store = over(&memory).await;
     for at in 0..footer.start {
         let mut bytes = bytes.clone();
         bytes[at] ^= [0x80, 0x01, 0x7f, 0xff, 0x10][at % 5];
-        ask(&Arc::new(InMemory::new()), bytes, &format!("byte {at}")).await;
+        let ways = if at % 8 == 0 { Ways::All } else { Ways::Read };
+        ask(&memory, &store, bytes, &format!("byte {at}"), ways).await;
     }
 }

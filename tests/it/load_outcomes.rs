@@ -228,16 +228,19 @@ async fn a_named_pipe_is_no_source_and_never_waited_for() {
     }
 }
 
+/// Object stores have no such names, so that nobody can say what to read; the folder's other files wait until it is renamed.
 #[cfg(unix)]
 #[tokio::test]
-async fn a_file_name_may_hold_a_newline() {
+async fn a_file_name_with_a_newline_is_told_of() {
     let (data, root) = (temp_dir(), temp_dir());
     let store = store(root.path()).await;
     file(data.path(), "two\nlines.csv", "at,x", 3, |i| format!("2014-11-01T00:00:00Z,{i}"));
-    let report = store.ingest(&load(data.path())).await.unwrap();
-    assert_eq!(report.rows, 3);
-    assert_eq!(store.ingest(&load(data.path())).await.unwrap().outcome, LoadOutcome::AlreadyLoaded);
-    assert_eq!(sum(&store, "SELECT count(*) FROM t").await, "3");
+    let error = store.ingest(&load(data.path())).await.unwrap_err();
+    assert!(matches!(error, Error::InvalidLocation { .. }), "{error:?}");
+    let told = error.to_string();
+    assert!(told.contains("two") && told.contains("lines.csv") && told.contains("rename that file"), "{told}");
+    fs::rename(data.path().join("two\nlines.csv"), data.path().join("one line.csv")).unwrap();
+    assert_eq!(store.ingest(&load(data.path())).await.unwrap().rows, 3);
 }
 
 /// Rows between which only undeclared columns decide are counted; exact duplicates among them do no harm.
@@ -259,5 +262,114 @@ async fn ties_are_counted_where_a_key_is_declared() {
         let quality = store.ingest(&load).await.unwrap().quality.unwrap();
         assert_eq!((quality.duplicates, quality.ties), (1, ties), "{name}");
         assert_eq!(quality.to_string().contains("tied with an earlier one"), ties.is_some(), "{quality}");
+    }
+}
+
+/// A fact that was never known is loaded, counted and never visible, as in a registered table; who wants none says so.
+#[tokio::test]
+async fn facts_that_were_never_known_have_one_rule() {
+    use asof::ingest::{Expect, OnViolation};
+    use datafusion::arrow::array::{ArrayRef, Int64Array, TimestampMicrosecondArray};
+    let table = || FactTable::new("at", KnownAt::column("known"));
+    let us = |text: &str| instant(text).micros();
+    let at: ArrayRef = std::sync::Arc::new(TimestampMicrosecondArray::from(vec![us("2014-11-01"); 3]).with_timezone("UTC"));
+    let known = TimestampMicrosecondArray::from(vec![Some(us("2014-11-02")), None, Some(us("2014-11-03"))]).with_timezone("UTC");
+    let x: ArrayRef = std::sync::Arc::new(Int64Array::from(vec![1, 2, 3]));
+    let data = temp_dir();
+    let d = data.path();
+    crate::support::write_parquet(&d.join("p/f.parquet"), &[("at", at), ("known", std::sync::Arc::new(known)), ("x", x)], None);
+    let sources = [
+        write_text(
+            d,
+            "f.csv",
+            "at,known,x\n2014-11-01T00:00:00Z,2014-11-02T00:00:00Z,1\n2014-11-01T00:00:00Z,,2\n2014-11-01T00:00:00Z,2014-11-03T00:00:00Z,3\n",
+        ),
+        write_text(
+            d,
+            "f.jsonl",
+            "{\"at\":\"2014-11-01T00:00:00Z\",\"known\":\"2014-11-02T00:00:00Z\",\"x\":1}\n{\"at\":\"2014-11-01T00:00:00Z\",\"known\":null,\"x\":2}\n\
+             {\"at\":\"2014-11-01T00:00:00Z\",\"known\":\"2014-11-03T00:00:00Z\",\"x\":3}\n",
+        ),
+        d.join("p/f.parquet").to_str().unwrap().to_owned(),
+    ];
+    for source in sources {
+        let root = temp_dir();
+        let store = store(root.path()).await;
+        let load = |name: &str| Ingest::new(name, table()).unwrap().from(&source);
+        let report = store.ingest(&load("t")).await.unwrap();
+        let quality = report.quality.unwrap();
+        assert_eq!((report.rows, report.rejected, quality.never_known), (3, 0, Some(1)), "{source}");
+        assert_eq!(sum(&store, "SELECT count(*), sum(x) FROM t").await, "2 4", "{source}");
+        store.compact("t", &Default::default()).await.unwrap();
+        assert_eq!(sum(&store, "SELECT count(*), sum(x) FROM t").await, "2 4", "{source}");
+        let known = Expect::not_null("known");
+        let stopped = store.ingest(&load("stopped").expect(known.clone())).await;
+        assert!(matches!(stopped, Err(Error::Unexpected { count: 1, .. })), "{source}");
+        let apart = load("apart").expect(known.on_violation(OnViolation::Quarantine));
+        assert_eq!(store.ingest(&apart).await.unwrap().quarantined, 1, "{source}");
+        if source.ends_with("parquet") {
+            store.register_table("r", d.join("p").to_str().unwrap(), table()).await.unwrap();
+            assert_eq!(sum(&store, "SELECT count(*), sum(x) FROM r").await, "2 4");
+        }
+    }
+}
+
+/// A spine from CSV: its times stay what they are, instants or a clock's readings, in every form that loads take.
+#[tokio::test]
+async fn a_spine_can_come_from_csv() {
+    use asof::temporal::Spine;
+    let (data, root) = (temp_dir(), temp_dir());
+    let store = store(root.path()).await;
+    let (d, days) = (data.path(), ["01", "02", "03"]);
+    let facts = file(d, "facts.csv", "at,k,x", 3, |i| format!("2014-11-{}T12:00:00Z,{},{i}", days[i], i % 2));
+    let declared = table().key("k");
+    store.ingest(&Ingest::new("t", declared).unwrap().from(facts)).await.unwrap();
+    let set = asof::FeatureSet::entities("set_v1", "t").key("k").lookup("x", "newest").build().unwrap();
+    store.register(set).unwrap();
+    // The same instants: in UTC, with an offset, and by the clocks of New York.
+    let spines = [
+        ("utc.csv", ["2014-11-02T13:00:00Z", "2014-11-03 12:00:00 UTC", "2014-11-04T00:00:00+00:00"]),
+        ("offset.csv", ["2014-11-02T08:00:00-05:00", "2014-11-03 07:00:00-05", "2014-11-03T19:00:00.000-0500"]),
+        ("local.csv", ["2014-11-02 08:00:00", "2014/11/3 07:00", "2014-11-03 19:00:00.0"]),
+    ];
+    for (name, times) in spines {
+        let path = file(d, name, "k,at,label", 3, |i| format!("{},{},{i}.5", [1, 0, 0][i], times[i]));
+        let rows = store.read_csv(&path, &["at"]).await.unwrap();
+        let spine = Spine::new(rows, "at").zone("America/New_York".parse().unwrap());
+        let found = store.training_set("set_v1", spine).await.unwrap().collect().await.unwrap();
+        let text = datafusion::arrow::util::pretty::pretty_format_batches(&found).unwrap().to_string();
+        let rows: Vec<Vec<&str>> =
+            text.lines().filter(|l| l.starts_with('|')).skip(1).map(|l| l.split('|').map(str::trim).collect()).collect();
+        let newest: Vec<&str> = rows.iter().map(|row| row[row.len() - 2]).collect();
+        // At the instant of a fact it is not visible yet.
+        assert_eq!(newest, ["1", "0", "2"], "{name}\n{text}");
+    }
+    let mixed = file(d, "mixed.csv", "k,at", 2, |i| format!("1,2014-11-02T08:00:00{}", ["", "Z"][i]));
+    let told = store.read_csv(&mixed, &["at"]).await.unwrap_err().to_string();
+    assert!(told.contains("row 2") && told.contains("some have none"), "{told}");
+    let told = store.read_csv(&file(d, "bad.csv", "k,at", 1, |_| "1,noon".into()), &["at"]).await.unwrap_err().to_string();
+    assert!(told.contains("row 1") && told.contains("`noon`") && told.contains("parse_time"), "{told}");
+    assert!(matches!(store.read_csv(&mixed, &["when"]).await, Err(Error::UnknownColumn { .. })));
+}
+
+#[tokio::test]
+async fn names_can_be_in_lower_case() {
+    let row = "2014-11-01T00:00:00Z,1,2,3";
+    for (name, text) in [
+        ("f.csv", format!("At,Passenger_Count,VendorID,Fare\n{row}\n")),
+        ("f.jsonl", "{\"At\":\"2014-11-01T00:00:00Z\",\"Passenger_Count\":1,\"VendorID\":2,\"Fare\":3}\n".to_owned()),
+    ] {
+        let (data, root) = (temp_dir(), temp_dir());
+        let store = store(root.path()).await;
+        let load = |name: &str, text: &str| load(write_text(data.path(), name, text)).rename("Fare", "Amount");
+        let lower = load(name, &text).lower_case_names();
+        let report = store.ingest(&lower).await.unwrap();
+        let names: Vec<&str> = report.version.columns().iter().map(|column| column.name.as_str()).collect();
+        assert_eq!(names, ["at", "passenger_count", "vendorid", "Amount"], "{name}");
+        // Later loads find them, whatever they say themselves.
+        let other = text.replace("Passenger_Count", "PASSENGER_COUNT").replace("2014-11", "2014-12");
+        let report = store.ingest(&load(&format!("g{name}"), &other)).await.unwrap();
+        assert_eq!(report.version.columns().len(), 4, "{name}");
+        assert_eq!(sum(&store, "SELECT sum(passenger_count), sum(vendorid) FROM t").await, "2 4", "{name}");
     }
 }

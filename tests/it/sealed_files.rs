@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Every JSON file that a store writes, one of each kind at least.
-async fn root_of_all(root: &Path) -> FeatureStore {
+pub(crate) async fn root_of_all(root: &Path) -> FeatureStore {
     let data = temp_dir();
     let store = crash_sets(root).await;
     store.create_database("sales").await.unwrap();
@@ -43,7 +43,7 @@ async fn try_open(root: &Path) -> asof::Result<FeatureStore> {
 }
 
 /// All that a store says; the first error of each question instead of its answer.
-async fn testimony(root: &Path) -> Vec<Result<String, Error>> {
+pub(crate) async fn testimony(root: &Path) -> Vec<Result<String, Error>> {
     let store = match try_open(root).await {
         Ok(store) => store,
         Err(error) => return vec![Err(error)],
