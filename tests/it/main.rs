@@ -34,6 +34,7 @@ mod load_outcomes;
 mod main_job;
 mod moved;
 mod moving_sources;
+mod mutation;
 mod object_stores;
 mod oracle;
 mod parity;
