@@ -24,6 +24,7 @@ mod flights;
 mod flights_data;
 mod floats;
 mod garbage;
+mod goldens;
 mod hive;
 mod identity;
 mod ids;
