@@ -352,6 +352,19 @@ pub enum Error {
         /// What the memory pool said.
         reason: String,
     },
+    /// A sum has more digits than its type holds.
+    #[error(
+        "a sum of column `{column}` of {place} has more digits than {result} holds; cast the column to a decimal of more digits, \
+         or to a float"
+    )]
+    Overflow {
+        /// The table.
+        place: String,
+        /// The column.
+        column: String,
+        /// The type of the sum.
+        result: String,
+    },
     /// An object store failed.
     #[error("object store: {0}")]
     Storage(#[from] object_store::Error),
@@ -424,6 +437,9 @@ fn shared_own(error: &DataFusionError) -> Option<Error> {
         Error::Memory { operator, place, needed, held, reason } => {
             let (place, reason) = (place.clone(), reason.clone());
             Some(Error::Memory { operator, place, needed: *needed, held: *held, reason })
+        }
+        Error::Overflow { place, column, result } => {
+            Some(Error::Overflow { place: place.clone(), column: column.clone(), result: result.clone() })
         }
         Error::FileChanged { table, path, change } => {
             Some(Error::FileChanged { table: table.clone(), path: path.clone(), change: change.clone() })

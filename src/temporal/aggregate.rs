@@ -3,8 +3,12 @@
 
 use std::hash::{Hash, Hasher};
 
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::{
+    DECIMAL32_MAX_PRECISION, DECIMAL64_MAX_PRECISION, DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType, Field,
+};
 use serde::{Serialize, Serializer};
+
+use super::lanes::Lane;
 
 /// An aggregate over the facts in a window.
 ///
@@ -16,12 +20,15 @@ use serde::{Serialize, Serializer};
 /// | aggregate | yields | cost beyond one pass |
 /// |---|---|---|
 /// | `count`, `count_of` | `Int64` | none |
-/// | `sum`, `mean` | `Float64` | 24 bytes between two instants of an entity |
-/// | `variance`, `stddev` | `Float64`, of the sample (n - 1) | twice that |
+/// | `sum` | `Float64`; of decimals a decimal with ten digits more, as in SQL | 24 bytes between two instants of an entity; of decimals 40 |
+/// | `mean` | `Float64` | as `sum` |
+/// | `variance`, `stddev` | `Float64`, of the sample (n - 1) | about twice that |
 /// | `min`, `max`, `first`, `last` | the column's type | one value there |
 /// | `count_distinct` | `Int64` | holds every value in a window of the spine |
 /// | `median`, `quantile` | `Float64`, linear between neighbours | the same, and a logarithm of them for each |
 /// | `last_k` | a list of the column's type, oldest first | the same |
+///
+/// Texts, and decimals of more than 18 digits, are held once for each different value, whatever is asked of them but sums.
 ///
 /// ```
 /// use asof::Aggregate;
@@ -99,25 +106,28 @@ impl Aggregate {
         Self::of(Kind::CountDistinct, "count_distinct", column.into())
     }
 
-    /// The sum of a column of numbers: exact, then rounded once.
+    /// The sum of a column of numbers: exact. Integers and floats give a float, rounded once; decimals of p digits a decimal
+    /// of the same scale and p + 10 digits, or as many as its type can have. A sum that has more digits than that fails
+    /// with [`Error::Overflow`](crate::Error::Overflow) when it is computed.
     pub fn sum(column: impl Into<String>) -> Self {
         Self::of(Kind::Sum, "sum", column.into())
     }
 
-    /// The sum divided by the count.
+    /// The sum divided by the count, as a float. That of decimals is the nearest float to the exact mean; that of other
+    /// numbers is the sum, rounded once, divided by the count.
     pub fn mean(column: impl Into<String>) -> Self {
         Self::of(Kind::Mean, "mean", column.into())
     }
 
     /// The variance of the sample: squared deviations from the mean, divided by n - 1. NULL for a single value.
     ///
-    /// Made from exact sums of the values and of their squares, so it does not depend on their order; NaN when a value, or
-    /// the square of one, is not finite.
+    /// Made from exact sums of the values and of their squares, whatever their size, and rounded once; NaN when a value is not
+    /// finite.
     pub fn variance(column: impl Into<String>) -> Self {
         Self::of(Kind::Variance, "variance", column.into())
     }
 
-    /// The square root of the [variance](Aggregate::variance).
+    /// The square root of the [variance](Aggregate::variance), also where that is too large or too small for a float.
     pub fn stddev(column: impl Into<String>) -> Self {
         Self::of(Kind::Stddev, "stddev", column.into())
     }
@@ -203,12 +213,23 @@ impl Aggregate {
 }
 
 impl Kind {
+    /// How the values that it is over are held, by their type.
+    pub(super) fn lane(self) -> fn(&DataType) -> Lane {
+        match self {
+            Kind::Count => |_| Lane::Presence,
+            Kind::Sum | Kind::Mean | Kind::Variance | Kind::Stddev => Lane::of_sum,
+            Kind::Quantile(_) => Lane::of,
+            Kind::CountDistinct | Kind::Min | Kind::Max | Kind::First | Kind::Last | Kind::LastK(_) => Lane::of_order,
+        }
+    }
+
     /// The type of the result over a column of this type; `Err` says what is needed instead.
     pub(crate) fn yields(self, input: Option<&DataType>) -> Result<DataType, &'static str> {
         let Some(input) = input else { return Ok(DataType::Int64) };
         let is_number = input.is_integer() || input.is_floating() || input.is_decimal();
         match self {
             Kind::Count => Ok(DataType::Int64),
+            Kind::Sum if input.is_decimal() => Ok(sum_of(input)),
             Kind::Sum | Kind::Mean | Kind::Variance | Kind::Stddev | Kind::Quantile(_) if is_number => Ok(DataType::Float64),
             Kind::Sum | Kind::Mean | Kind::Variance | Kind::Stddev | Kind::Quantile(_) => Err("only numbers can be aggregated"),
             _ if !is_lane(input) => Err("numbers, texts, times and truth values can be compared here; cast the column"),
@@ -219,10 +240,23 @@ impl Kind {
     }
 }
 
+/// The type of a sum of decimals, as in DataFusion's SQL.
+fn sum_of(input: &DataType) -> DataType {
+    let longer = |precision: u8, most: u8| most.min(precision + 10);
+    match *input {
+        DataType::Decimal32(p, s) => DataType::Decimal32(longer(p, DECIMAL32_MAX_PRECISION), s),
+        DataType::Decimal64(p, s) => DataType::Decimal64(longer(p, DECIMAL64_MAX_PRECISION), s),
+        DataType::Decimal128(p, s) => DataType::Decimal128(longer(p, DECIMAL128_MAX_PRECISION), s),
+        DataType::Decimal256(p, s) => DataType::Decimal256(longer(p, DECIMAL256_MAX_PRECISION), s),
+        ref other => other.clone(),
+    }
+}
+
 /// Can values of this type be held in 64 bits, directly or by a number that stands for them?
 fn is_lane(data_type: &DataType) -> bool {
     use DataType::{Binary, Boolean, Date32, Date64, Float16, Float32, Float64, LargeUtf8, Timestamp, Utf8, Utf8View};
     data_type.is_integer()
+        || data_type.is_decimal()
         || matches!(
             data_type,
             Float16 | Float32 | Float64 | Boolean | Date32 | Date64 | Timestamp(..) | Utf8 | LargeUtf8 | Utf8View | Binary

@@ -8,8 +8,10 @@ use arrow::buffer::{NullBuffer, ScalarBuffer};
 use super::{
     ExactSum,
     aggregate::Kind,
-    lanes::{Lane, Texts, pattern},
+    integer::Integer,
+    lanes::{Lane, Texts, Values, pattern},
     side::Chunk,
+    variance::{Floats, Integers},
     window::{Numbered, Plan},
 };
 
@@ -70,8 +72,12 @@ pub(super) enum Gathered {
     Count(Vec<u32>),
     /// The sum of the values, and how many there are.
     Sum(Vec<(ExactSum, u32)>),
-    /// The sums of the values and of their squares, and how many there are.
-    Squares(Vec<(ExactSum, ExactSum, u32)>),
+    /// The same of decimals, in their units.
+    DecimalSum(Vec<(Integer<5>, u32)>),
+    /// The sums of the values and of their squares, and how many there are: of floats, integers and decimals.
+    Squares(Vec<(Floats, u32)>),
+    IntegerSquares(Vec<(Integers<3, 3>, u32)>),
+    DecimalSquares(Vec<(Integers<5, 9>, u32)>),
     Extreme(Vec<Option<u64>>),
     Dated(Vec<Option<Dated>>),
     /// Cells and values, in the order of arrival.
@@ -93,7 +99,9 @@ pub(super) struct Cells {
 /// Facts' values to be added.
 pub(super) struct Sums<'a> {
     pub(super) plan: &'a Plan,
-    pub(super) inputs: &'a [(ScalarBuffer<u64>, Option<NullBuffer>)],
+    /// The values of each column, and for each input which rows have none.
+    pub(super) columns: &'a [Values],
+    pub(super) nulls: &'a [Option<NullBuffer>],
     pub(super) ties: &'a [(ScalarBuffer<u64>, Option<NullBuffer>)],
     pub(super) texts: &'a [Numbered<'a>],
     pub(super) tie_texts: &'a [Numbered<'a>],
@@ -103,8 +111,13 @@ impl Cells {
     pub(super) fn new(plan: &Plan) -> Self {
         let gathered = plan.gathers.iter().map(|gather| match gather {
             Gather::Facts | Gather::Count(_) => Gathered::Count(Vec::new()),
+            Gather::Sum(input) if plan.lane(*input) == Lane::Decimal => Gathered::DecimalSum(Vec::new()),
             Gather::Sum(_) => Gathered::Sum(Vec::new()),
-            Gather::Squares(_) => Gathered::Squares(Vec::new()),
+            Gather::Squares(input) => match plan.lane(*input) {
+                Lane::Decimal => Gathered::DecimalSquares(Vec::new()),
+                Lane::Float => Gathered::Squares(Vec::new()),
+                _ => Gathered::IntegerSquares(Vec::new()),
+            },
             Gather::Min(_) | Gather::Max(_) => Gathered::Extreme(Vec::new()),
             Gather::First(_) | Gather::Last(_) => Gathered::Dated(Vec::new()),
             Gather::Values(_) => Gathered::Values(Vec::new()),
@@ -143,6 +156,11 @@ impl Cells {
         &self.edges[cell as usize * (self.spans + 1) + 1..][..self.spans]
     }
 
+    /// Is there a slot whose window of this length holds the cell?
+    pub(super) fn sees(&self, cell: u32, span: usize) -> bool {
+        cell != NO_CELL && self.enter(cell) < self.leaves(cell)[span]
+    }
+
     /// Brings cells of neighbouring entities together. Cells are opened in the order of the facts, so those of one entity lie
     /// all over the memory; they are answered entity by entity.
     pub(super) fn gather_entities(&mut self, entities: usize) {
@@ -174,7 +192,10 @@ impl Cells {
             match gathered {
                 Gathered::Count(cells) => *cells = moved(cells, &order),
                 Gathered::Sum(cells) => *cells = moved(cells, &order),
+                Gathered::DecimalSum(cells) => *cells = moved(cells, &order),
                 Gathered::Squares(cells) => *cells = moved(cells, &order),
+                Gathered::IntegerSquares(cells) => *cells = moved(cells, &order),
+                Gathered::DecimalSquares(cells) => *cells = moved(cells, &order),
                 Gathered::Extreme(cells) => *cells = moved(cells, &order),
                 Gathered::Dated(cells) => *cells = moved(cells, &order),
                 Gathered::Values(log) => log.iter_mut().for_each(|(cell, _)| *cell = place[*cell as usize]),
@@ -190,7 +211,10 @@ impl Cells {
             match gathered {
                 Gathered::Count(counts) => counts.resize(cells, 0),
                 Gathered::Sum(totals) => totals.resize(cells, (ExactSum::default(), 0)),
-                Gathered::Squares(totals) => totals.resize(cells, (ExactSum::default(), ExactSum::default(), 0)),
+                Gathered::DecimalSum(totals) => totals.resize(cells, (Integer::default(), 0)),
+                Gathered::Squares(totals) => totals.resize(cells, (Floats::default(), 0)),
+                Gathered::IntegerSquares(totals) => totals.resize(cells, (Integers::default(), 0)),
+                Gathered::DecimalSquares(totals) => totals.resize(cells, (Integers::default(), 0)),
                 Gathered::Extreme(values) => values.resize(cells, None),
                 Gathered::Dated(values) => values.resize(cells, None),
                 Gathered::Values(_) | Gathered::Ordered(_) => {}
@@ -203,7 +227,10 @@ impl Cells {
         let gathered = self.gathered.iter().map(|gathered| match gathered {
             Gathered::Count(counts) => counts.capacity() * 4,
             Gathered::Sum(cells) => cells.capacity() * size_of::<(ExactSum, u32)>(),
-            Gathered::Squares(cells) => cells.capacity() * size_of::<(ExactSum, ExactSum, u32)>(),
+            Gathered::DecimalSum(cells) => cells.capacity() * size_of::<(Integer<5>, u32)>(),
+            Gathered::Squares(cells) => cells.capacity() * size_of::<(Floats, u32)>(),
+            Gathered::IntegerSquares(cells) => cells.capacity() * size_of::<(Integers<3, 3>, u32)>(),
+            Gathered::DecimalSquares(cells) => cells.capacity() * size_of::<(Integers<5, 9>, u32)>(),
             Gathered::Extreme(values) => values.capacity() * 16,
             Gathered::Dated(values) => values.capacity() * size_of::<Option<Dated>>(),
             Gathered::Values(values) => values.capacity() * 16,
@@ -242,12 +269,12 @@ impl Cells {
                 }
                 (Gather::Count(input), Gathered::Count(counts)) => {
                     counts.resize(cells, 0);
-                    each(chunk, cell_of, &sums.inputs[*input], |cell, _, _| counts[cell] += 1);
+                    each_row(chunk, cell_of, &sums.nulls[*input], |cell, _, _| counts[cell] += 1);
                 }
                 (Gather::Sum(input), Gathered::Sum(totals)) => {
                     totals.resize(cells, (ExactSum::default(), 0));
-                    let lane = sums.plan.inputs[*input].lane;
-                    each(chunk, cell_of, &sums.inputs[*input], |cell, _, value| {
+                    let lane = sums.plan.lane(*input);
+                    sums.each(chunk, cell_of, *input, |cell, _, value| {
                         let (high, low) = lane.number(value);
                         let (sum, count) = &mut totals[cell];
                         *count += 1;
@@ -257,28 +284,60 @@ impl Cells {
                         }
                     });
                 }
-                (Gather::Squares(input), Gathered::Squares(totals)) => {
-                    totals.resize(cells, (ExactSum::default(), ExactSum::default(), 0));
-                    let lane = sums.plan.inputs[*input].lane;
-                    each(chunk, cell_of, &sums.inputs[*input], |cell, _, value| {
-                        let (high, low) = lane.number(value);
-                        let x = high + low;
-                        let (sum, squares, count) = &mut totals[cell];
+                (Gather::Sum(input), Gathered::DecimalSum(totals)) => {
+                    totals.resize(cells, (Integer::default(), 0));
+                    let mut add = |cell: usize, units: Integer<5>| {
+                        let (sum, count) = &mut totals[cell];
                         *count += 1;
-                        sum.add(x);
-                        // The square and what rounding took from it, both exact.
-                        let square = x * x;
-                        squares.add(square);
-                        if square.is_finite() {
-                            squares.add(x.mul_add(x, -square));
+                        sum.add(&units);
+                    };
+                    let nulls = &sums.nulls[*input];
+                    match sums.values(*input) {
+                        Values::Decimals(units) => each_row(chunk, cell_of, nulls, |cell, _, row| add(cell, units[row].into())),
+                        Values::WideDecimals(units) => {
+                            each_row(chunk, cell_of, nulls, |cell, _, row| add(cell, units[row].into()));
                         }
+                        Values::Patterns(_) => {}
+                    }
+                }
+                (Gather::Squares(input), Gathered::Squares(totals)) => {
+                    totals.resize(cells, (Floats::default(), 0));
+                    let lane = sums.plan.lane(*input);
+                    sums.each(chunk, cell_of, *input, |cell, _, value| {
+                        let (moments, count) = &mut totals[cell];
+                        *count += 1;
+                        moments.add(lane.number(value).0);
                     });
+                }
+                (Gather::Squares(input), Gathered::IntegerSquares(totals)) => {
+                    totals.resize(cells, (Integers::default(), 0));
+                    let lane = sums.plan.lane(*input);
+                    sums.each(chunk, cell_of, *input, |cell, _, value| {
+                        let (moments, count) = &mut totals[cell];
+                        *count += 1;
+                        moments.add(lane.integer(value));
+                    });
+                }
+                (Gather::Squares(input), Gathered::DecimalSquares(totals)) => {
+                    totals.resize(cells, (Integers::default(), 0));
+                    let nulls = &sums.nulls[*input];
+                    match sums.values(*input) {
+                        Values::Decimals(units) => each_row(chunk, cell_of, nulls, |cell, _, row| {
+                            totals[cell].1 += 1;
+                            totals[cell].0.add(units[row]);
+                        }),
+                        Values::WideDecimals(units) => each_row(chunk, cell_of, nulls, |cell, _, row| {
+                            totals[cell].1 += 1;
+                            totals[cell].0.add_wide(units[row]);
+                        }),
+                        Values::Patterns(_) => {}
+                    }
                 }
                 (Gather::Min(input) | Gather::Max(input), Gathered::Extreme(extremes)) => {
                     extremes.resize(cells, None);
-                    let (lane, texts) = (sums.plan.inputs[*input].lane, &sums.texts[*input]);
+                    let (lane, texts) = (sums.plan.lane(*input), &sums.texts[sums.plan.inputs[*input].column]);
                     let wanted = if matches!(gather, Gather::Min(_)) { Ordering::Less } else { Ordering::Greater };
-                    each(chunk, cell_of, &sums.inputs[*input], |cell, _, value| {
+                    sums.each(chunk, cell_of, *input, |cell, _, value| {
                         if extremes[cell].is_none_or(|known| texts.compare(lane, value, known) == wanted) {
                             extremes[cell] = Some(value);
                         }
@@ -288,8 +347,8 @@ impl Cells {
                     newest.resize(cells, None);
                     let wanted = if matches!(gather, Gather::First(_)) { Ordering::Less } else { Ordering::Greater };
                     let order = TieOrder { plan: sums.plan, ties: &self.ties, texts: &|i| &sums.tie_texts[i] };
-                    let texts = &sums.texts[*input];
-                    each(chunk, cell_of, &sums.inputs[*input], |cell, i, value| {
+                    let texts = &sums.texts[sums.plan.inputs[*input].column];
+                    sums.each(chunk, cell_of, *input, |cell, i, value| {
                         let dated = dated(i, value);
                         if newest[cell].is_none_or(|known| order.compare(*input, texts, &dated, &known) == wanted) {
                             newest[cell] = Some(dated);
@@ -297,10 +356,10 @@ impl Cells {
                     });
                 }
                 (Gather::Values(input), Gathered::Values(values)) => {
-                    each(chunk, cell_of, &sums.inputs[*input], |cell, _, value| values.push((cell as u32, value)));
+                    sums.each(chunk, cell_of, *input, |cell, _, value| values.push((cell as u32, value)));
                 }
                 (Gather::Ordered(input), Gathered::Ordered(values)) => {
-                    each(chunk, cell_of, &sums.inputs[*input], |cell, i, value| values.push((cell as u32, dated(i, value))));
+                    sums.each(chunk, cell_of, *input, |cell, i, value| values.push((cell as u32, dated(i, value))));
                 }
                 _ => {}
             }
@@ -322,13 +381,27 @@ fn moved<T: Clone>(cells: &[T], order: &[u32]) -> Vec<T> {
     order.iter().map(|&cell| cells[cell as usize].clone()).collect()
 }
 
-/// Calls `to` with the cell, the place and the value of every fact that has both.
+impl Sums<'_> {
+    /// The values of an input's column.
+    fn values(&self, input: usize) -> &Values {
+        &self.columns[self.plan.inputs[input].column]
+    }
+
+    /// Calls `to` with the cell, the place and the value of every fact that has both.
+    #[inline]
+    fn each(&self, chunk: &Chunk, cell_of: &[u32], input: usize, mut to: impl FnMut(usize, usize, u64)) {
+        if let Values::Patterns(values) = self.values(input) {
+            each_row(chunk, cell_of, &self.nulls[input], |cell, i, row| to(cell, i, values[row]));
+        }
+    }
+}
+
+/// Calls `to` with the cell, the place and the row of every fact that has a cell and a value.
 #[inline]
-fn each(chunk: &Chunk, cell_of: &[u32], input: &(ScalarBuffer<u64>, Option<NullBuffer>), mut to: impl FnMut(usize, usize, u64)) {
-    let (values, nulls) = input;
+fn each_row(chunk: &Chunk, cell_of: &[u32], nulls: &Option<NullBuffer>, mut to: impl FnMut(usize, usize, usize)) {
     for (i, (&cell, &row)) in cell_of.iter().zip(&chunk.rows).enumerate() {
         if cell != NO_CELL && nulls.as_ref().is_none_or(|n| n.is_valid(row as usize)) {
-            to(cell as usize, i, values[row as usize]);
+            to(cell as usize, i, row as usize);
         }
     }
 }
@@ -369,7 +442,7 @@ pub(super) fn compare_dated<'t>(
             return order;
         }
     }
-    texts.compare(plan.inputs[input].lane, a.value, b.value)
+    texts.compare(plan.lane(input), a.value, b.value)
 }
 
 /// The pattern by which equal values are one: both zeros are.

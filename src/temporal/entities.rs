@@ -25,7 +25,7 @@ use super::{
     budget::Budget,
     keys::{GrowingKeys, Keys, NO_KEY, comparable},
     node::{Ask, Side, SpineTime},
-    planner::planned,
+    planner::{conditions, planned},
     run::{blocking, facts_context, joined, tie_columns},
     side::{Answering, Answers, Chunk, PlannedSide, SideParts, Taking},
     slots::Slots,
@@ -234,11 +234,12 @@ impl Source {
         }
         let rows = window.asked.rows(&values, window.computed)?;
         let (context, logical) = (facts_context(&rows.task_ctx()), rows.schema().clone());
+        let conditions = conditions(&window.side.ask, &rows.clone().into_parts().0, &logical)?;
         let facts = rows.create_physical_plan().await?;
         let at = SpineTime { column: Column::from_name(AT), unit: None, zone: None };
         let Side { place, on, declared, cutoff, direction, ask } = window.side;
         let side = Side { place, on, declared, cutoff, direction, ask: () };
-        let side = planned(spine.schema(), &at, &logical, &side, &facts)?;
+        let side = PlannedSide { conditions, ..planned(spine.schema(), &at, &logical, &side, &facts)? };
         let parts = shared.parts(&side)?;
         let mut answering = Vec::new();
         if let Some(lookup) = lookup {
@@ -297,6 +298,7 @@ impl Shared {
             unit: side.spine_clock.unit,
             facts_schema: side.facts_schema.clone(),
             tie_break: tie_columns(side)?,
+            conditions: side.conditions.clone(),
             steady: side.steady(),
             has_versions: !side.identity.is_empty(),
             budget: self.budget.clone(),

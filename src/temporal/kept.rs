@@ -12,6 +12,7 @@ use arrow::{
     datatypes::DataType,
 };
 
+use super::side::is_too_long;
 use crate::error::Result;
 
 /// Facts in a batch made by gathering, at most.
@@ -84,19 +85,34 @@ impl Kept {
     /// These facts alone, in this order.
     pub(super) fn gathered(&self, facts: &[u32]) -> Result<Self> {
         let mut gathered = Self::default();
-        for piece in facts.chunks(GATHERED_ROWS) {
-            let places: Vec<(usize, usize)> = piece.iter().map(|&fact| self.place(fact)).collect();
-            let columns = (0..self.batches.first().map_or(0, Vec::len)).map(|c| {
-                let arrays: Vec<&dyn Array> = self.batches.iter().map(|columns| columns[c].as_ref()).collect();
-                Ok(interleave(&arrays, &places)?)
-            });
-            let pick = |times: &[i64]| -> Vec<i64> {
-                if times.is_empty() { Vec::new() } else { piece.iter().map(|&fact| times[fact as usize]).collect() }
-            };
-            let columns = columns.collect::<Result<_>>()?;
-            gathered.push(Facts { event: pick(&self.event), order: pick(&self.order), known: pick(&self.known), columns });
+        let mut left: Vec<&[u32]> = facts.chunks(GATHERED_ROWS).rev().collect();
+        while let Some(piece) = left.pop() {
+            match self.piece(piece) {
+                Ok(facts) => {
+                    gathered.push(facts);
+                }
+                Err(error) if piece.len() > 1 && is_too_long(&error) => {
+                    let (first, second) = piece.split_at(piece.len() / 2);
+                    left.extend([second, first]);
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(gathered)
+    }
+
+    /// Some facts in one batch.
+    fn piece(&self, piece: &[u32]) -> Result<Facts> {
+        let places: Vec<(usize, usize)> = piece.iter().map(|&fact| self.place(fact)).collect();
+        let columns = (0..self.batches.first().map_or(0, Vec::len)).map(|c| {
+            let arrays: Vec<&dyn Array> = self.batches.iter().map(|columns| columns[c].as_ref()).collect();
+            Ok(interleave(&arrays, &places)?)
+        });
+        let pick = |times: &[i64]| -> Vec<i64> {
+            if times.is_empty() { Vec::new() } else { piece.iter().map(|&fact| times[fact as usize]).collect() }
+        };
+        let columns = columns.collect::<Result<_>>()?;
+        Ok(Facts { event: pick(&self.event), order: pick(&self.order), known: pick(&self.known), columns })
     }
 
     /// The columns from `first` on, ready to be read by the numbers of facts; the types are those of all columns.

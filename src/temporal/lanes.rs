@@ -5,14 +5,22 @@
 use std::{cmp::Ordering, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, BinaryArray, Float64Array, Int64Array, UInt64Array},
+    array::{
+        Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryArray, BinaryViewArray, Float64Array, Int64Array, LargeBinaryArray,
+        PrimitiveArray, UInt64Array,
+    },
     buffer::{NullBuffer, ScalarBuffer},
     compute::cast,
-    datatypes::{DataType, Float64Type, Int64Type, UInt64Type},
+    datatypes::{
+        DataType, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, DecimalType, Float64Type, Int64Type, UInt64Type,
+        i256,
+    },
+    error::ArrowError,
     row::{RowConverter, SortField},
 };
 use datafusion::common::HashMap;
 
+use super::ratio::decimal_value;
 use crate::error::Result;
 
 const SIGN: u64 = 1 << 63;
@@ -25,13 +33,18 @@ pub(super) enum Lane {
     /// Signed integers, and what is counted in them: dates, instants, truth values.
     Signed,
     Unsigned,
+    /// Decimals of at most 18 digits, in units of the last.
+    Digits,
+    /// Texts, and longer decimals by the bytes of their units.
     Text,
+    /// Decimals that are added up: no 64 bits can stand for them.
+    Decimal,
     /// Only whether there is a value.
     Presence,
 }
 
 impl Lane {
-    /// The lane of values that are computed with.
+    /// The lane of numbers that are computed with as floats, each rounded once; and of other values.
     pub(super) fn of(data_type: &DataType) -> Self {
         match data_type {
             DataType::Dictionary(_, values) => Lane::of(values),
@@ -43,13 +56,26 @@ impl Lane {
         }
     }
 
-    /// The lane of values that are only compared: no digit of a decimal may get lost.
+    /// The lane of values that are compared and handed back: no digit of a decimal may get lost.
     pub(super) fn of_order(data_type: &DataType) -> Self {
+        use DataType::{Decimal32, Decimal64, Decimal128, Decimal256, Dictionary};
         match data_type {
-            DataType::Dictionary(_, values) => Lane::of_order(values),
+            Dictionary(_, values) => Lane::of_order(values),
+            Decimal32(..) | Decimal64(..) | Decimal128(..=18, _) | Decimal256(..=18, _) => Lane::Digits,
             t if t.is_decimal() => Lane::Text,
             other => Lane::of(other),
         }
+    }
+
+    /// The lane of numbers that are added up, or their squares.
+    pub(super) fn of_sum(data_type: &DataType) -> Self {
+        if data_type.is_decimal() { Lane::Decimal } else { Lane::of(data_type) }
+    }
+
+    /// The integer that a pattern stands for.
+    #[inline]
+    pub(super) fn integer(self, pattern: u64) -> i128 {
+        if self == Lane::Unsigned { i128::from(pattern) } else { i128::from((pattern ^ SIGN) as i64) }
     }
 
     /// The number that a pattern stands for, as two floats that add up to it exactly.
@@ -57,7 +83,7 @@ impl Lane {
     pub(super) fn number(self, pattern: u64) -> (f64, f64) {
         match self {
             Lane::Float => (float(pattern), 0.0),
-            Lane::Signed => {
+            Lane::Signed | Lane::Digits => {
                 let value = (pattern ^ SIGN) as i64;
                 let low = value & 0xffff_ffff;
                 ((value - low) as f64, low as f64)
@@ -112,14 +138,32 @@ impl Texts {
     }
 }
 
-/// The patterns of a column, and which rows have none.
-pub(super) fn patterns(lane: Lane, array: &ArrayRef, texts: &mut Texts) -> Result<(ScalarBuffer<u64>, Option<NullBuffer>)> {
+/// The values of a column.
+pub(super) enum Values {
+    Patterns(ScalarBuffer<u64>),
+    Decimals(ScalarBuffer<i128>),
+    WideDecimals(ScalarBuffer<i256>),
+}
+
+/// The values of a column, and which rows have none.
+pub(super) fn read(lane: Lane, array: &ArrayRef, texts: &mut Texts) -> Result<(Values, Option<NullBuffer>)> {
     let nulls = array.logical_nulls();
     let values: Vec<u64> = match lane {
-        Lane::Float => {
-            let values = cast(array, &DataType::Float64)?;
-            values.as_primitive::<Float64Type>().values().iter().map(|&x| pattern(x)).collect()
+        Lane::Decimal => {
+            let values = match array.data_type() {
+                DataType::Decimal128(..) => Values::Decimals(array.as_primitive::<Decimal128Type>().values().clone()),
+                DataType::Decimal256(..) => Values::WideDecimals(array.as_primitive::<Decimal256Type>().values().clone()),
+                _ => Values::Decimals(units(array, |units| Ok(units.as_i128()))?.into()),
+            };
+            return Ok((values, nulls));
         }
+        Lane::Float => match scale_of(array.data_type()) {
+            Some(scale) => units(array, |units| Ok(pattern(decimal_value(units, scale))))?,
+            None => {
+                let values = cast(array, &DataType::Float64)?;
+                values.as_primitive::<Float64Type>().values().iter().map(|&x| pattern(x)).collect()
+            }
+        },
         Lane::Unsigned => cast(array, &DataType::UInt64)?.as_primitive::<UInt64Type>().values().to_vec(),
         Lane::Signed => {
             let values = match array.data_type() {
@@ -128,18 +172,49 @@ pub(super) fn patterns(lane: Lane, array: &ArrayRef, texts: &mut Texts) -> Resul
             };
             values.as_primitive::<Int64Type>().values().iter().map(|&x| x as u64 ^ SIGN).collect()
         }
-        Lane::Text if is_bytes(array.data_type()) => {
-            let values = cast(array, &DataType::Binary)?;
-            values.as_binary::<i32>().iter().map(|text| text.map_or(0, |text| texts.number(text))).collect()
+        Lane::Digits => {
+            let beyond = || ArrowError::InvalidArgumentError(format!("a decimal has more digits than {}", array.data_type()));
+            let narrow = |units: i256| units.to_i128().and_then(|units| i64::try_from(units).ok());
+            let is_null = |row: usize| nulls.as_ref().is_some_and(|nulls| nulls.is_null(row));
+            let mut row = 0;
+            units(array, |units| {
+                row += 1;
+                let value = if is_null(row - 1) { 0 } else { narrow(units).ok_or_else(beyond)? };
+                Ok(value as u64 ^ SIGN)
+            })?
         }
-        Lane::Text => {
-            let rows = RowConverter::new(vec![SortField::new(array.data_type().clone())])?
-                .convert_columns(std::slice::from_ref(array))?;
-            rows.iter().map(|row| texts.number(row.as_ref())).collect()
-        }
-        Lane::Presence => vec![0; array.len()],
+        Lane::Text if scale_of(array.data_type()).is_some() => units(array, |units| Ok(texts.number(&ordered_bytes(units))))?,
+        Lane::Text => text_numbers(array, texts)?,
+        Lane::Presence => Vec::new(),
     };
-    Ok((values.into(), nulls))
+    Ok((Values::Patterns(values.into()), nulls))
+}
+
+/// As [`read`], of a lane whose values are patterns.
+pub(super) fn patterns(lane: Lane, array: &ArrayRef, texts: &mut Texts) -> Result<(ScalarBuffer<u64>, Option<NullBuffer>)> {
+    match read(lane, array, texts)? {
+        (Values::Patterns(patterns), nulls) => Ok((patterns, nulls)),
+        (_, nulls) => Ok((ScalarBuffer::from(vec![0; array.len()]), nulls)),
+    }
+}
+
+/// The numbers of texts; those of rows without a value mean nothing.
+fn text_numbers(array: &ArrayRef, texts: &mut Texts) -> Result<Vec<u64>> {
+    let mut number = |text: Option<&[u8]>| text.map_or(0, |text| texts.number(text));
+    Ok(match array.data_type() {
+        DataType::Dictionary(_, values) if is_bytes(values) => text_numbers(&cast(array, values)?, texts)?,
+        DataType::Utf8 => array.as_string::<i32>().iter().map(|text| number(text.map(str::as_bytes))).collect(),
+        DataType::LargeUtf8 => array.as_string::<i64>().iter().map(|text| number(text.map(str::as_bytes))).collect(),
+        DataType::Utf8View => array.as_string_view().iter().map(|text| number(text.map(str::as_bytes))).collect(),
+        DataType::Binary => array.as_binary::<i32>().iter().map(number).collect(),
+        DataType::LargeBinary => array.as_binary::<i64>().iter().map(number).collect(),
+        DataType::BinaryView => array.as_binary_view().iter().map(number).collect(),
+        data_type => {
+            let converter = RowConverter::new(vec![SortField::new(data_type.clone())])?;
+            let rows = converter.convert_columns(std::slice::from_ref(array))?;
+            rows.iter().map(|row| number(Some(row.as_ref()))).collect()
+        }
+    })
 }
 
 fn is_bytes(data_type: &DataType) -> bool {
@@ -149,24 +224,108 @@ fn is_bytes(data_type: &DataType) -> bool {
     }
 }
 
+/// The digits behind the point, of a decimal.
+pub(super) fn scale_of(data_type: &DataType) -> Option<i8> {
+    use DataType::{Decimal32, Decimal64, Decimal128, Decimal256};
+    match data_type {
+        DataType::Dictionary(_, values) => scale_of(values),
+        Decimal32(_, scale) | Decimal64(_, scale) | Decimal128(_, scale) | Decimal256(_, scale) => Some(*scale),
+        _ => None,
+    }
+}
+
+/// What is made of the units of each decimal, those of rows without a value included.
+fn units<T>(array: &ArrayRef, to: impl FnMut(i256) -> Result<T>) -> Result<Vec<T>> {
+    let whole = |units: i128| i256::from_i128(units);
+    match array.data_type() {
+        DataType::Dictionary(_, values) => units(&cast(array, values)?, to),
+        DataType::Decimal32(..) => {
+            array.as_primitive::<Decimal32Type>().values().iter().map(|&v| whole(v.into())).map(to).collect()
+        }
+        DataType::Decimal64(..) => {
+            array.as_primitive::<Decimal64Type>().values().iter().map(|&v| whole(v.into())).map(to).collect()
+        }
+        DataType::Decimal128(..) => array.as_primitive::<Decimal128Type>().values().iter().map(|&v| whole(v)).map(to).collect(),
+        _ => array.as_primitive::<Decimal256Type>().values().iter().copied().map(to).collect(),
+    }
+}
+
+/// Bytes in the order of the numbers.
+fn ordered_bytes(units: i256) -> [u8; 32] {
+    let mut bytes = units.to_be_bytes();
+    bytes[0] ^= 0x80;
+    bytes
+}
+
+fn units_of(bytes: &[u8]) -> i256 {
+    let mut units = [0; 32];
+    units.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+    units[0] ^= 0x80;
+    i256::from_be_bytes(units)
+}
+
+/// Decimals of a type, from their units, which it can hold.
+pub(super) fn decimals(data_type: &DataType, units: impl Iterator<Item = i256>, nulls: Option<NullBuffer>) -> Result<ArrayRef> {
+    fn of<T: ArrowPrimitiveType + DecimalType>(
+        values: impl Iterator<Item = T::Native>,
+        nulls: Option<NullBuffer>,
+        precision: u8,
+        scale: i8,
+    ) -> Result<ArrayRef> {
+        let array = PrimitiveArray::<T>::try_new(values.collect(), nulls)?;
+        Ok(Arc::new(array.with_precision_and_scale(precision, scale)?))
+    }
+    match *data_type {
+        DataType::Decimal32(p, s) => of::<Decimal32Type>(units.map(|v| v.as_i128() as i32), nulls, p, s),
+        DataType::Decimal64(p, s) => of::<Decimal64Type>(units.map(|v| v.as_i128() as i64), nulls, p, s),
+        DataType::Decimal128(p, s) => of::<Decimal128Type>(units.map(i256::as_i128), nulls, p, s),
+        DataType::Decimal256(p, s) => of::<Decimal256Type>(units, nulls, p, s),
+        ref other => Err(ArrowError::InvalidArgumentError(format!("{other} holds no decimals")).into()),
+    }
+}
+
 /// The values of patterns, in a type of their lane.
+///
+/// # Errors
+/// [`ArrowError::OffsetOverflowError`] when texts are longer together than `most_bytes`.
 pub(super) fn values(
     lane: Lane,
     data_type: &DataType,
     patterns: &[u64],
     nulls: Option<NullBuffer>,
     texts: &Texts,
+    most_bytes: usize,
 ) -> Result<ArrayRef> {
+    let is_decimal = scale_of(data_type).is_some();
+    let text = |(i, &p): (usize, &u64)| match &nulls {
+        Some(nulls) if nulls.is_null(i) => None,
+        _ => texts.texts.get(p as usize).map(AsRef::as_ref),
+    };
     let array: ArrayRef = match lane {
         Lane::Float => Arc::new(Float64Array::new(patterns.iter().map(|&p| float(p)).collect(), nulls)),
         Lane::Unsigned => Arc::new(UInt64Array::new(patterns.to_vec().into(), nulls)),
-        Lane::Signed | Lane::Presence => Arc::new(Int64Array::new(patterns.iter().map(|&p| (p ^ SIGN) as i64).collect(), nulls)),
+        Lane::Digits => {
+            return decimals(data_type, patterns.iter().map(|&p| i256::from_i128(lane.integer(p))), nulls);
+        }
+        Lane::Signed | Lane::Presence | Lane::Decimal => {
+            Arc::new(Int64Array::new(patterns.iter().map(|&p| (p ^ SIGN) as i64).collect(), nulls))
+        }
+        Lane::Text if is_decimal => {
+            let units: Vec<i256> =
+                patterns.iter().enumerate().map(text).map(|bytes| bytes.map_or(i256::ZERO, units_of)).collect();
+            return decimals(data_type, units.into_iter(), nulls);
+        }
         Lane::Text => {
-            let text = |(i, &p): (usize, &u64)| match &nulls {
-                Some(nulls) if nulls.is_null(i) => None,
-                _ => texts.texts.get(p as usize).map(AsRef::as_ref),
-            };
-            Arc::new(patterns.iter().enumerate().map(text).collect::<BinaryArray>())
+            let bytes: usize = patterns.iter().enumerate().filter_map(text).map(<[u8]>::len).sum();
+            if bytes > most_bytes {
+                return Err(ArrowError::OffsetOverflowError(bytes).into());
+            }
+            let all = patterns.iter().enumerate().map(text);
+            match data_type {
+                DataType::LargeUtf8 | DataType::LargeBinary => Arc::new(all.collect::<LargeBinaryArray>()),
+                DataType::Utf8View | DataType::BinaryView => Arc::new(all.collect::<BinaryViewArray>()),
+                _ => Arc::new(all.collect::<BinaryArray>()),
+            }
         }
     };
     Ok(match data_type {
@@ -199,5 +358,31 @@ mod tests {
         }
         let (high, low) = Lane::Unsigned.number(u64::MAX);
         assert_eq!(high as u128 + low as u128, u128::from(u64::MAX));
+    }
+
+    #[test]
+    fn decimals_keep_their_digits_and_their_order() {
+        for (precision, expected) in [(18, Lane::Digits), (38, Lane::Text)] {
+            let data_type = DataType::Decimal128(precision, 2);
+            let lane = Lane::of_order(&data_type);
+            assert_eq!(lane, expected);
+            let units = [-999_999_999_999_999_999i128, -1, 0, 90_071_992_547_409_93, 90_071_992_547_409_94];
+            let array = decimals(&data_type, units.iter().map(|&v| i256::from_i128(v)), None).unwrap();
+            let mut texts = Texts::default();
+            let (patterns, _) = patterns(lane, &array, &mut texts).unwrap();
+            for pair in patterns.windows(2) {
+                assert!(texts.compare(lane, pair[0], pair[1]).is_lt());
+            }
+            assert_eq!(&values(lane, &data_type, &patterns, None, &texts, 1_000).unwrap(), &array);
+        }
+    }
+
+    #[test]
+    fn texts_that_are_too_long_together_are_refused_before_they_are_copied() {
+        let mut texts = Texts::default();
+        let numbers = [texts.number(b"abc"), texts.number(b"de")];
+        let made = |most| values(Lane::Text, &DataType::Utf8, &[numbers[0], numbers[1], numbers[0]], None, &texts, most);
+        assert_eq!(made(8).unwrap().len(), 3);
+        assert!(made(7).unwrap_err().to_string().contains("overflow"));
     }
 }

@@ -38,8 +38,13 @@ pub(crate) trait Ask: Debug + Clone + PartialEq + Eq + Hash + Send + Sync + 'sta
     /// The same question without the outputs whose column the facts no longer have.
     fn pruned(&self, facts: &Schema) -> Self;
 
-    /// The fact column that each output needs, if it needs one.
-    fn inputs(&self) -> Vec<Option<&str>>;
+    /// The fact columns that each output needs.
+    fn inputs(&self) -> Vec<Vec<&str>>;
+
+    /// The conditions under which facts count.
+    fn conditions(&self) -> Vec<&Expr> {
+        Vec::new()
+    }
 
     /// Would leaving out one output change another?
     fn is_one_piece(&self) -> bool;
@@ -77,7 +82,30 @@ pub(crate) struct WindowColumn {
     pub(crate) length_us: Option<i64>,
     pub(crate) kind: Kind,
     pub(crate) input: Option<String>,
+    /// A condition over the facts' columns, which are named without their table.
+    pub(crate) filter: Option<Expr>,
     pub(crate) name: String,
+}
+
+impl WindowAsk {
+    /// The different conditions.
+    pub(crate) fn conditions(&self) -> Vec<&Expr> {
+        let mut conditions = Vec::new();
+        for filter in self.columns.iter().filter_map(|column| column.filter.as_ref()) {
+            if !conditions.contains(&filter) {
+                conditions.push(filter);
+            }
+        }
+        conditions
+    }
+}
+
+impl WindowColumn {
+    /// The fact columns that it reads.
+    fn reads(&self) -> Vec<&str> {
+        let of_filter = self.filter.iter().flat_map(Expr::column_refs).map(|column| column.name.as_str());
+        self.input.as_deref().into_iter().chain(of_filter).collect()
+    }
 }
 
 /// Which way a lookup looks from the instant.
@@ -240,8 +268,8 @@ impl Ask for LookupAsk {
         ask
     }
 
-    fn inputs(&self) -> Vec<Option<&str>> {
-        self.columns.iter().map(|column| Some(column.fact.as_str())).collect()
+    fn inputs(&self) -> Vec<Vec<&str>> {
+        self.columns.iter().map(|column| vec![column.fact.as_str()]).collect()
     }
 
     /// The values of the selected columns decide between facts of the same times; in SQL those that a query selects.
@@ -283,12 +311,16 @@ impl Ask for WindowAsk {
 
     fn pruned(&self, facts: &Schema) -> Self {
         let mut ask = self.clone();
-        ask.columns.retain(|column| column.input.as_ref().is_none_or(|name| facts.column_with_name(name).is_some()));
+        ask.columns.retain(|column| column.reads().iter().all(|name| facts.column_with_name(name).is_some()));
         ask
     }
 
-    fn inputs(&self) -> Vec<Option<&str>> {
-        self.columns.iter().map(|column| column.input.as_deref()).collect()
+    fn inputs(&self) -> Vec<Vec<&str>> {
+        self.columns.iter().map(WindowColumn::reads).collect()
+    }
+
+    fn conditions(&self) -> Vec<&Expr> {
+        WindowAsk::conditions(self)
     }
 
     fn is_one_piece(&self) -> bool {
@@ -298,7 +330,8 @@ impl Ask for WindowAsk {
     fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = self.columns.iter().map(|column| {
             let span = column.length_us.map_or_else(|| "everything before".to_owned(), |length| format!("{length} us"));
-            format!("{}=[{:?}({}) over {span}]", column.name, column.kind, column.input.as_deref().unwrap_or(""))
+            let filter = column.filter.as_ref().map_or_else(String::new, |filter| format!(" where {filter}"));
+            format!("{}=[{:?}({}{filter}) over {span}]", column.name, column.kind, column.input.as_deref().unwrap_or(""))
         });
         f.write_str(&parts.collect::<Vec<_>>().join(", "))
     }
@@ -397,7 +430,7 @@ impl<Q: Ask> UserDefinedLogicalNodeCore for AsOfNode<Q> {
             }
             let mut names: Vec<&str> = side.needed().collect();
             let wanted = |output: usize| side.ask.is_one_piece() || output_columns.contains(&output);
-            names.extend(outputs.zip(&inputs).filter(|(output, _)| wanted(*output)).filter_map(|(_, input)| *input));
+            names.extend(outputs.zip(&inputs).filter(|(output, _)| wanted(*output)).flat_map(|(_, inputs)| inputs));
             let mut positions = names.iter().map(|name| schema.index_of(name).ok()).collect::<Option<Vec<_>>>()?;
             positions.sort_unstable();
             positions.dedup();

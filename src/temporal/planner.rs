@@ -17,6 +17,7 @@ use datafusion::{
     logical_expr::{
         LogicalPlan, UserDefinedLogicalNode, UserDefinedLogicalNodeCore, physical_planning_context::PhysicalPlanningContext,
     },
+    physical_expr::PhysicalExpr,
     physical_plan::{ExecutionPlan, ExecutionPlanProperties, filter::FilterExec, projection::ProjectionExec},
     physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner},
 };
@@ -72,34 +73,33 @@ impl ExtensionPlanner for AsOfPlanner {
         node: &dyn UserDefinedLogicalNode,
         _: &[&LogicalPlan],
         inputs: &[Arc<dyn ExecutionPlan>],
-        state: &dyn Session,
+        session: &dyn Session,
         _: &PhysicalPlanningContext,
     ) -> DfResult<Option<Arc<dyn ExecutionPlan>>> {
         if let Some(node) = node.as_any().downcast_ref::<AsOfNode<LookupAsk>>() {
-            return Ok(Some(plan(node, inputs, state.config_options())?));
+            return Ok(Some(plan(node, inputs, session)?));
         }
         if let Some(node) = node.as_any().downcast_ref::<AsOfNode<WindowAsk>>() {
-            return Ok(Some(plan(node, inputs, state.config_options())?));
+            return Ok(Some(plan(node, inputs, session)?));
         }
         Ok(None)
     }
 }
 
-fn plan<Q: Ask>(
-    node: &AsOfNode<Q>,
-    inputs: &[Arc<dyn ExecutionPlan>],
-    options: &ConfigOptions,
-) -> Result<Arc<dyn ExecutionPlan>> {
+fn plan<Q: Ask>(node: &AsOfNode<Q>, inputs: &[Arc<dyn ExecutionPlan>], session: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
     let Some((spine, facts)) = inputs.split_first() else {
         return Err(Error::Definition { subject: Q::NAME.into(), reason: "it has no spine".into() });
     };
+    let options = session.config_options();
     let spine = shared_out(spine, options, keeps_its_order_in_parts)?;
     let facts = facts.iter().map(|facts| shared_out(facts, options, |_| true)).collect::<DfResult<Vec<_>>>()?;
     let spine_schema = node.spine.schema();
     let at_position = position(spine_schema, &node.at)?;
     let mut sides = Vec::with_capacity(node.sides.len());
     for ((logical, side), physical) in node.sides.iter().zip(&facts) {
-        sides.push(Arc::new(planned(spine_schema, &node.at, logical.schema(), side, physical)?));
+        let mut planned = planned(spine_schema, &node.at, logical.schema(), side, physical)?;
+        planned.conditions = conditions(&side.ask, session, logical.schema())?;
+        sides.push(Arc::new(planned));
     }
     let schema = Arc::new(UserDefinedLogicalNodeCore::schema(node).as_arrow().clone());
     let shown = Shown(node).to_string();
@@ -149,6 +149,11 @@ fn position(schema: &DFSchema, at: &SpineTime) -> Result<usize> {
     found.ok_or_else(|| Error::unknown_column("the spine", &at.column.name, schema.as_arrow()))
 }
 
+/// The conditions of a question, over the facts' columns as the logical plan names them.
+pub(super) fn conditions(ask: &impl Ask, session: &dyn Session, facts: &DFSchema) -> DfResult<Vec<Arc<dyn PhysicalExpr>>> {
+    ask.conditions().into_iter().map(|condition| session.create_physical_expr(condition.clone(), facts)).collect()
+}
+
 /// A side with its columns found: those of the spine, and those of the facts as the logical plan names them.
 pub(super) fn planned<Q: Clone>(
     spine: &DFSchema,
@@ -177,6 +182,7 @@ pub(super) fn planned<Q: Clone>(
         clocks: clocks.into_iter().map(|clock| Ok((find(&clock.column)?, clock))).collect::<Result<_>>()?,
         delay_us,
         identity: side.declared.identity.iter().map(|name| find(name)).collect::<Result<_>>()?,
+        conditions: Vec::new(),
         facts_schema: physical.schema(),
         spine_clock,
         side: side.clone(),

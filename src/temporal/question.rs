@@ -4,7 +4,10 @@
 use arrow::datatypes::DataType;
 use chrono::TimeDelta;
 use datafusion::{
-    common::{Column, tree_node::TreeNode},
+    common::{
+        Column,
+        tree_node::{Transformed, TreeNode},
+    },
     dataframe::DataFrame,
     logical_expr::{Expr, ExprSchemable, LogicalPlan},
     prelude::ident,
@@ -361,7 +364,7 @@ impl Window {
         let place = asked.facts.place.clone();
         let refused = |reason: String| Error::Definition { subject: format!("the window over {place}"), reason };
         let schema = asked.facts.rows.schema().as_arrow().clone();
-        // What aggregates read: plain columns, and columns that are NULL where a filter turns a fact away.
+        // What aggregates read: plain columns, and columns of conditions whose name alone would not say which is meant.
         let (mut plain, mut computed, mut columns) = (Vec::new(), Vec::new(), Vec::new());
         for (length_us, aggregates) in spans {
             if let Some(length) = length_us.filter(|length| *length <= 0) {
@@ -380,41 +383,61 @@ impl Window {
                     found: field.map_or_else(String::new, |f| f.data_type().to_string()),
                     needed: needed.into(),
                 })?;
-                let input = match (aggregate.column(), aggregate.condition()) {
-                    (None, None) => None,
-                    (Some(column), None) => {
-                        plain.push(column.to_owned());
-                        Some(column.to_owned())
-                    }
-                    (column, Some(condition)) => {
-                        let value = column.map_or_else(|| datafusion::prelude::lit(1i64), ident);
-                        let condition = asked.facts.rows.parse_sql_expr(condition)?;
-                        refuse_volatile_expression(&format!("the window over {place}"), &condition)?;
-                        if condition.exists(|e| Ok(reads_more_than_a_row(e)))? {
-                            let reason = format!(
-                                "the filter `{condition}` asks about more than one fact; it can judge a fact by its own columns"
-                            );
-                            return Err(refused(reason));
-                        }
-                        let found = condition.get_type(asked.facts.rows.schema())?;
-                        if found != DataType::Boolean {
-                            let reason = format!("the filter `{condition}` is {found}; a condition is true or false");
-                            return Err(refused(reason));
-                        }
-                        let name = format!("{} where {condition}", column.unwrap_or("1"));
-                        let kept = datafusion::logical_expr::when(condition, value).end()?.alias(&name);
-                        if !computed.contains(&kept) {
-                            computed.push(kept);
-                        }
-                        Some(name)
-                    }
-                };
-                columns.push(WindowColumn { length_us, kind: aggregate.kind(), input, name: aggregate.output().into() });
+                plain.extend(aggregate.column().map(str::to_owned));
+                let filter = aggregate.condition().map(|text| {
+                    let condition = condition(&asked.facts, &format!("the window over {place}"), text)?;
+                    by_name(condition, &asked.facts, &mut plain, &mut computed)
+                });
+                columns.push(WindowColumn {
+                    length_us,
+                    kind: aggregate.kind(),
+                    input: aggregate.column().map(str::to_owned),
+                    filter: filter.transpose()?,
+                    name: aggregate.output().into(),
+                });
             }
         }
         let side = asked.side(spine, WindowAsk { columns })?;
         Ok(Needed { asked, values: plain, computed, side })
     }
+}
+
+/// A condition over the columns of facts, from SQL.
+fn condition(facts: &Facts, subject: &str, text: &str) -> Result<Expr> {
+    let refused = |reason: String| Error::Definition { subject: subject.into(), reason };
+    let condition = facts.rows.parse_sql_expr(text)?;
+    refuse_volatile_expression(subject, &condition)?;
+    if condition.exists(|e| Ok(reads_more_than_a_row(e)))? {
+        let reason = format!("the filter `{condition}` asks about more than one fact; it can judge a fact by its own columns");
+        return Err(refused(reason));
+    }
+    let found = condition.get_type(facts.rows.schema())?;
+    if found != DataType::Boolean {
+        return Err(refused(format!("the filter `{condition}` is {found}; a condition is true or false")));
+    }
+    Ok(condition)
+}
+
+/// The condition over columns that are named without their table, and which columns these are.
+fn by_name(condition: Expr, facts: &Facts, plain: &mut Vec<String>, computed: &mut Vec<Expr>) -> Result<Expr> {
+    let schema = facts.rows.schema();
+    let renamed = condition.transform(|e| match e {
+        Expr::Column(column) => {
+            let is_only_one = schema.fields().iter().filter(|field| *field.name() == column.name).count() == 1;
+            let name = if is_only_one { column.name.clone() } else { column.flat_name() };
+            if is_only_one {
+                plain.push(name.clone());
+            } else {
+                let computing = Expr::Column(column).alias(&name);
+                if !computed.contains(&computing) {
+                    computed.push(computing);
+                }
+            }
+            Ok(Transformed::yes(Expr::Column(Column::new_unqualified(name))))
+        }
+        other => Ok(Transformed::no(other)),
+    })?;
+    Ok(renamed.data)
 }
 
 /// A query within an expression knows no time rule, an aggregate no window, and a window function depends on the order of rows.

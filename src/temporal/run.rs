@@ -1,7 +1,10 @@
 //! One execution of a question: index the spine, let the facts stream past it, make the answers.
 //! What is kept of the facts, and how an answer is made of it, is the business of `lookup` and `window`.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use datafusion::{
@@ -19,7 +22,7 @@ use super::{
     budget::Budget,
     keys::{Keys, NO_KEY},
     node::{Ask, Direction, fact_position},
-    side::{Answering, Answers, Chunk, PlannedSide, SideParts, Taking},
+    side::{Answering, Answers, Chunk, PlannedSide, SideParts, Taking, is_too_long},
     slots::Slots,
     versions,
 };
@@ -178,6 +181,7 @@ impl<Q: Ask> Run<Q> {
             unit: side.spine_clock.unit,
             facts_schema: side.facts_schema.clone(),
             tie_break: tie_columns(side)?,
+            conditions: side.conditions.clone(),
             steady: side.steady(),
             has_versions: !side.identity.is_empty(),
             budget: self.budget.clone(),
@@ -249,7 +253,7 @@ impl<Q: Ask> Run<Q> {
         answers: Vec<(Arc<Vec<u32>>, Arc<dyn Answers>)>,
     ) -> impl futures::Stream<Item = DfResult<RecordBatch>> {
         let batches = Arc::try_unwrap(spine).unwrap_or_else(|shared| shared.to_vec());
-        let (schema, answers, metrics, tasks) = (self.schema, Arc::new(answers), self.metrics.baseline, self.tasks);
+        let (schema, metrics, tasks) = (self.schema, self.metrics.baseline, self.tasks);
         // The reservation lives as long as the rows that it stands for.
         let budget = self.budget;
         let mut first = 0;
@@ -266,24 +270,28 @@ impl<Q: Ask> Run<Q> {
         for (batch, _, bytes) in pieces.iter_mut().rev() {
             *bytes = counter.count_batch(batch);
         }
+        let answered = Arc::new(Answered { schema, answers });
+        let rest = answered.clone();
         stream::iter(pieces)
             .map(move |(batch, rows, bytes)| {
-                let (schema, answers) = (schema.clone(), answers.clone());
-                async move {
-                    let made = blocking(move || {
-                        let mut columns = batch.columns().to_vec();
-                        for (slot_of_row, answer) in answers.iter() {
-                            columns.extend(answer.columns(&slot_of_row[rows.clone()])?);
-                        }
-                        Ok((RecordBatch::try_new(schema, columns)?, bytes))
-                    });
-                    Ok::<_, datafusion::error::DataFusionError>(made.await?)
-                }
+                let answered = answered.clone();
+                async move { Ok::<_, Error>((blocking(move || answered.first(batch, rows)).await?, bytes)) }
             })
             .buffered(tasks)
-            .map(move |made| {
-                let (batch, bytes) = made?;
+            .map_ok(move |((made, left), bytes)| {
                 budget.shrink(bytes);
+                let others = stream::try_unfold((rest.clone(), left), |(answered, mut left)| async move {
+                    let Some((batch, rows)) = left.pop() else { return Ok(None) };
+                    let own = answered.clone();
+                    let (made, more) = blocking(move || own.first(batch, rows)).await?;
+                    left.extend(more);
+                    Ok::<_, Error>(Some((made, (answered, left))))
+                });
+                stream::iter([Ok(made)]).chain(others)
+            })
+            .try_flatten()
+            .map(move |made| {
+                let batch = made?;
                 metrics.record_output(batch.num_rows());
                 Ok(batch)
             })
@@ -310,6 +318,45 @@ fn context_of(context: &TaskContext, batch_rows: usize, change: impl FnOnce(&mut
         context.window_functions().clone(),
         context.runtime_env(),
     ))
+}
+
+/// Rows of the spine with the answers to them.
+struct Answered {
+    schema: SchemaRef,
+    answers: Vec<(Arc<Vec<u32>>, Arc<dyn Answers>)>,
+}
+
+/// Some rows of the spine, and which they are.
+type Rows = (RecordBatch, Range<usize>);
+
+impl Answered {
+    /// The first of these rows with their answers, as many as one batch can hold, and those that are left, the last of them
+    /// first. As a rule none is: only texts and lists can be too long for one batch.
+    fn first(&self, batch: RecordBatch, rows: Range<usize>) -> Result<(RecordBatch, Vec<Rows>)> {
+        let (mut taken, mut left) = ((batch, rows), Vec::new());
+        loop {
+            let (batch, rows) = &taken;
+            let columns = self.answers.iter().map(|(slot_of_row, answer)| answer.columns(&slot_of_row[rows.clone()]));
+            match columns.collect::<Result<Vec<_>>>() {
+                Ok(columns) => {
+                    let all = batch.columns().iter().cloned().chain(columns.into_iter().flatten()).collect();
+                    return Ok((RecordBatch::try_new(self.schema.clone(), all)?, left));
+                }
+                Err(error) if rows.len() > 1 && is_too_long(&error) => {
+                    let half = rows.len() / 2;
+                    let second = (batch.slice(half, rows.len() - half), rows.start + half..rows.end);
+                    let first = (batch.slice(0, half), rows.start..rows.start + half);
+                    left.push(second);
+                    taken = first;
+                }
+                Err(error) if is_too_long(&error) => {
+                    let reason = "its texts and lists are longer than one batch can hold; ask for fewer values or shorter ones";
+                    return Err(Error::Definition { subject: "the answer to one row".into(), reason: reason.into() });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
 }
 
 pub(super) fn tie_columns<Q>(side: &PlannedSide<Q>) -> Result<Vec<usize>> {

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use arrow::{
     array::{ArrayRef, RecordBatch},
     datatypes::{DataType, SchemaRef},
+    error::ArrowError,
 };
+use datafusion::{error::DataFusionError, physical_expr::PhysicalExpr};
 
 use super::{
     budget::Budget,
@@ -30,6 +32,8 @@ pub(crate) struct PlannedSide<Q> {
     pub(crate) clocks: Vec<(usize, Clock)>,
     pub(crate) delay_us: i64,
     pub(crate) identity: Vec<usize>,
+    /// The conditions of the question, in its order.
+    pub(crate) conditions: Vec<Arc<dyn PhysicalExpr>>,
     pub(crate) facts_schema: SchemaRef,
 }
 
@@ -40,6 +44,7 @@ pub(crate) struct SideParts {
     pub(crate) unit: TickUnit,
     pub(crate) facts_schema: SchemaRef,
     pub(crate) tie_break: Vec<usize>,
+    pub(crate) conditions: Vec<Arc<dyn PhysicalExpr>>,
     /// After how many ticks a fact is visible, and for good; `None` if that differs from fact to fact.
     pub(crate) steady: Option<i64>,
     /// Are facts replaced by later versions?
@@ -69,7 +74,16 @@ pub(crate) trait Taking: Send {
 /// The added columns, by slot.
 pub(crate) trait Answers: Send + Sync {
     /// Those of these slots; the number of all slots stands for a row that has none.
+    ///
+    /// # Errors
+    /// One that [`is_too_long`] when texts or lists of so many slots are too long for one batch.
     fn columns(&self, slots: &[u32]) -> Result<Vec<ArrayRef>>;
+}
+
+/// Were texts or lists too long to lie in one array?
+pub(super) fn is_too_long(error: &Error) -> bool {
+    let Error::Query(error) = error else { return false };
+    matches!(error.find_root(), DataFusionError::ArrowError(error, _) if matches!(**error, ArrowError::OffsetOverflowError(_)))
 }
 
 /// Facts of entities of the spine, with their times in ticks. The vectors lie side by side.

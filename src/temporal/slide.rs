@@ -11,11 +11,13 @@ use super::{
     ExactSum,
     aggregate::{Fraction, Kind},
     cells::{Cells, Dated, Gathered, compare_dated, distinct},
+    integer::Integer,
     lanes::{Lane, Texts},
     logs::Logs,
     quantile::{Fenwick, quantile},
+    ratio::decimal_mean,
     results::{Column, Nullable, Output},
-    variance::variance,
+    variance::{Floats, Integers, Moments},
     window::Plan,
 };
 
@@ -85,8 +87,27 @@ impl<'a> Entity<'a> {
                     Step::Slot(_) => results.push(count),
                 });
             }
+            (Kind::Sum, Column::Decimals(results)) => self.slide_decimals(output, slots, |total, _| results.push(total)),
+            (Kind::Mean, Column::Numbers(results)) if self.lane(output) == Lane::Decimal => {
+                self.slide_decimals(output, slots, |total, count| {
+                    results.push(total.map(|total| decimal_mean(&total, output.scale, count)));
+                });
+            }
             (Kind::Sum | Kind::Mean, Column::Numbers(results)) => self.slide_sum(output, slots, results),
-            (Kind::Variance | Kind::Stddev, Column::Numbers(results)) => self.slide_squares(output, slots, results),
+            (Kind::Variance | Kind::Stddev, Column::Numbers(results)) => match self.lane(output) {
+                Lane::Float => self.slide_squares(output, slots, results, |gathered, cell| match gathered {
+                    Gathered::Squares(cells) => cells.get(cell),
+                    _ => None::<&(Floats, u32)>,
+                }),
+                Lane::Decimal => self.slide_squares(output, slots, results, |gathered, cell| match gathered {
+                    Gathered::DecimalSquares(cells) => cells.get(cell),
+                    _ => None::<&(Integers<5, 9>, u32)>,
+                }),
+                _ => self.slide_squares(output, slots, results, |gathered, cell| match gathered {
+                    Gathered::IntegerSquares(cells) => cells.get(cell),
+                    _ => None::<&(Integers<3, 3>, u32)>,
+                }),
+            },
             (Kind::Min | Kind::Max | Kind::First | Kind::Last, Column::Values(results)) => {
                 self.slide_extreme(output, slots, results);
             }
@@ -112,7 +133,7 @@ impl<'a> Entity<'a> {
             }
             (Kind::Quantile(Fraction(q)), Column::Numbers(results)) => {
                 let (ranks, found) = self.ranked_values(output, |_, value| value);
-                let lane = output.input.map_or(Lane::Float, |i| self.plan.inputs[i].lane);
+                let lane = self.lane(output);
                 let mut counts = Fenwick::new(found.len());
                 self.each(slots, |step| match step {
                     Step::Enter(i) => ranks.of(i).iter().for_each(|&rank| counts.add(rank as usize, 1)),
@@ -135,7 +156,7 @@ impl<'a> Entity<'a> {
                         let first = items.len();
                         items.extend(seen.iter().rev().take(k).map(|&rank| found[rank as usize]));
                         items[first..].reverse();
-                        ends.push(items.len() as i32);
+                        ends.push(items.len());
                         valid.push(items.len() > first);
                     }
                 });
@@ -169,10 +190,17 @@ impl<'a> Entity<'a> {
     fn counts(&self, output: &Output, i: usize) -> u32 {
         match self.gathered(output, i) {
             (Gathered::Count(counts), cell) => counts[cell],
-            (Gathered::Sum(cells), cell) => cells[cell].1,
-            (Gathered::Squares(cells), cell) => cells[cell].2,
             _ => 0,
         }
+    }
+
+    fn lane(&self, output: &Output) -> Lane {
+        output.input.map_or(Lane::Presence, |input| self.plan.lane(input))
+    }
+
+    /// The texts of an input's column.
+    fn texts(&self, input: usize) -> &Texts {
+        &self.texts[self.plan.inputs[input].column]
     }
 
     fn slide_sum(&self, output: &Output, slots: Range<u32>, results: &mut Nullable<f64>) {
@@ -201,29 +229,56 @@ impl<'a> Entity<'a> {
         });
     }
 
-    fn slide_squares(&self, output: &Output, slots: Range<u32>, results: &mut Nullable<f64>) {
-        let (mut count, mut sum, mut squares) = (0u64, ExactSum::default(), ExactSum::default());
+    /// Calls `to` at each slot with the sum of the decimals in the window, if there are any, and with their count.
+    fn slide_decimals(&self, output: &Output, slots: Range<u32>, mut to: impl FnMut(Option<Integer<5>>, u64)) {
+        let (mut count, mut total) = (0u64, Integer::<5>::default());
         self.each(slots, |step| match step {
             Step::Enter(i) => {
-                if let (Gathered::Squares(cells), cell) = self.gathered(output, i) {
-                    count += u64::from(cells[cell].2);
-                    sum.merge(&cells[cell].0);
-                    squares.merge(&cells[cell].1);
+                if let (Gathered::DecimalSum(cells), cell) = self.gathered(output, i) {
+                    count += u64::from(cells[cell].1);
+                    total.add(&cells[cell].0);
                 }
             }
             Step::Leave(i) => {
-                if let (Gathered::Squares(cells), cell) = self.gathered(output, i) {
-                    count -= u64::from(cells[cell].2);
-                    sum.unmerge(&cells[cell].0);
-                    squares.unmerge(&cells[cell].1);
-                    if count == 0 {
-                        (sum, squares) = (ExactSum::default(), ExactSum::default());
+                if let (Gathered::DecimalSum(cells), cell) = self.gathered(output, i) {
+                    count -= u64::from(cells[cell].1);
+                    total.subtract(&cells[cell].0);
+                }
+            }
+            Step::Slot(_) => to((count > 0).then_some(total), count),
+        });
+    }
+
+    fn slide_squares<M: Moments + 'a>(
+        &self,
+        output: &Output,
+        slots: Range<u32>,
+        results: &mut Nullable<f64>,
+        of: impl for<'g> Fn(&'g Gathered, usize) -> Option<&'g (M, u32)>,
+    ) {
+        let (mut count, mut moments) = (0u64, M::default());
+        self.each(slots, |step| match step {
+            Step::Enter(i) => {
+                let (gathered, cell) = self.gathered(output, i);
+                if let Some((own, values)) = of(gathered, cell) {
+                    count += u64::from(*values);
+                    moments.merge(own);
+                }
+            }
+            Step::Leave(i) => {
+                let (gathered, cell) = self.gathered(output, i);
+                if let Some((own, values)) = of(gathered, cell) {
+                    count -= u64::from(*values);
+                    match count {
+                        0 => moments = M::default(),
+                        _ => moments.unmerge(own),
                     }
                 }
             }
-            Step::Slot(_) => results.push((count > 1).then(|| {
-                let variance = variance(count, &sum, &squares);
-                if output.kind == Kind::Stddev { variance.sqrt() } else { variance }
+            Step::Slot(_) => results.push((count > 1).then(|| match (output.kind, moments.variance(count, output.scale)) {
+                (_, None) => f64::NAN,
+                (Kind::Stddev, Some(variance)) => variance.square_root(),
+                (_, Some(variance)) => variance.value(),
             })),
         });
     }
@@ -290,7 +345,7 @@ impl<'a> Entity<'a> {
         let input = output.input.unwrap_or_default();
         match (self.gathered(output, a), self.gathered(output, b)) {
             ((Gathered::Extreme(x), i), (Gathered::Extreme(y), j)) => match (x[i], y[j]) {
-                (Some(x), Some(y)) => self.texts[input].compare(self.plan.inputs[input].lane, x, y),
+                (Some(x), Some(y)) => self.texts(input).compare(self.plan.lane(input), x, y),
                 (x, y) => x.is_some().cmp(&y.is_some()),
             },
             ((Gathered::Dated(x), i), (Gathered::Dated(y), j)) => match (&x[i], &y[j]) {
@@ -303,13 +358,13 @@ impl<'a> Entity<'a> {
 
     fn compare_dated(&self, input: usize, (task_a, a): (u32, &Dated), (task_b, b): (u32, &Dated)) -> Ordering {
         let ties = (self.cells[task_a as usize].ties_of(a), self.cells[task_b as usize].ties_of(b));
-        compare_dated(self.plan, input, &self.texts[input], &|i| &self.tie_texts[i], (a, ties.0), (b, ties.1))
+        compare_dated(self.plan, input, self.texts(input), &|i| &self.tie_texts[i], (a, ties.0), (b, ties.1))
     }
 
     /// The values of each cell, as ranks among the different values of the entity.
     fn ranked_values(&self, output: &Output, same: impl Fn(Lane, u64) -> u64) -> (Ranks, Vec<u64>) {
         let input = output.input.unwrap_or_default();
-        let (lane, texts) = (self.plan.inputs[input].lane, &self.texts[input]);
+        let (lane, texts) = (self.plan.lane(input), self.texts(input));
         let (mut starts, mut all) = (vec![0], Vec::new());
         for stay in &self.stays {
             let (task, cell) = stay.place;

@@ -15,7 +15,7 @@ use std::{
 
 use arrow::{
     array::{ArrayRef, UInt32Array},
-    compute::take,
+    buffer::NullBuffer,
     datatypes::{DataType, Field},
 };
 
@@ -23,10 +23,11 @@ use super::{
     aggregate::Kind,
     budget::Budget,
     cells::{Cells, Gather, NO_CELL, Sums},
-    lanes::{Lane, Texts, patterns},
+    condition::Condition,
+    lanes::{Lane, Texts, Values, patterns, read, scale_of},
     logs::Logs,
     node::{WindowAsk, fact_position},
-    results::{Column, Output},
+    results::{Answer, Column, Output},
     side::{Answering, Answers, Chunk, SideParts, Taking},
     slide::Entity,
     slots::Slots,
@@ -36,55 +37,96 @@ use crate::error::{Error, Result};
 /// Entities that one step of answering takes, at least.
 const ENTITIES_AT_ONCE: usize = 256;
 
-/// What is asked, resolved: which inputs are read, what is gathered of them in each cell, what each output makes of that.
+/// What is asked, resolved: which columns are read, what is gathered of them in each cell, what each output makes of that.
 pub(super) struct Plan {
+    pub(super) columns: Vec<FactColumn>,
     pub(super) inputs: Vec<Input>,
-    pub(super) ties: Vec<Input>,
+    conditions: Vec<Condition>,
+    pub(super) ties: Vec<FactColumn>,
     pub(super) gathers: Vec<Gather>,
     /// The lengths of the windows in ticks; `None` is everything before.
     pub(super) spans: Vec<Option<i64>>,
     pub(super) outputs: Vec<Output>,
 }
 
-/// A column of the facts.
-pub(super) struct Input {
-    pub(super) position: usize,
+/// A column of the facts; without a position it is the fact itself.
+#[derive(PartialEq)]
+pub(super) struct FactColumn {
+    position: Option<usize>,
     pub(super) lane: Lane,
-    pub(super) data_type: DataType,
+}
+
+/// What an aggregate is over: a column's values, of all facts or of those that meet a condition.
+#[derive(PartialEq)]
+pub(super) struct Input {
+    pub(super) column: usize,
+    condition: Option<usize>,
+}
+
+impl Plan {
+    /// How the values of an input are held.
+    pub(super) fn lane(&self, input: usize) -> Lane {
+        self.columns[self.inputs[input].column].lane
+    }
 }
 
 pub(crate) fn answering(ask: &WindowAsk, side: &SideParts) -> Result<Arc<dyn Answering>> {
-    let mut plan = Plan { inputs: Vec::new(), ties: Vec::new(), gathers: Vec::new(), spans: Vec::new(), outputs: Vec::new() };
-    let input = |position: usize, lane: fn(&DataType) -> Lane| {
-        let data_type = side.facts_schema.field(position).data_type().clone();
-        Input { position, lane: lane(&data_type), data_type }
+    let fact_column = |position: usize, lane: fn(&DataType) -> Lane| FactColumn {
+        position: Some(position),
+        lane: lane(side.facts_schema.field(position).data_type()),
     };
-    plan.ties = side.tie_break.iter().map(|&position| input(position, Lane::of_order)).collect();
-    for column in &ask.columns {
-        let span = column.length_us.and_then(|length| side.unit.length(length));
-        let span = place_of(&mut plan.spans, span);
-        let of = match &column.input {
-            None => None,
-            Some(name) => {
-                let position = fact_position(&side.place, &side.facts_schema, name)?;
-                Some(plan.inputs.iter().position(|known| known.position == position).unwrap_or_else(|| {
-                    plan.inputs.push(input(position, Lane::of));
-                    plan.inputs.len() - 1
-                }))
-            }
-        };
-        let gather = place_of(&mut plan.gathers, Gather::needed(column.kind, of));
-        let input_type = of.map(|i| &plan.inputs[i].data_type);
-        let data_type = column.kind.yields(input_type).unwrap_or(DataType::Null);
-        plan.outputs.push(Output { kind: column.kind, span, gather, input: of, data_type });
-    }
-    for (i, input) in plan.inputs.iter_mut().enumerate() {
-        // What is only counted may be of any type, and no value of it is held.
-        if plan.outputs.iter().all(|output| output.input != Some(i) || output.kind == Kind::Count) {
-            input.lane = Lane::Presence;
+    let mut plan = Plan {
+        columns: Vec::new(),
+        inputs: Vec::new(),
+        conditions: side.conditions.iter().cloned().map(Condition::new).collect(),
+        ties: side.tie_break.iter().map(|&position| fact_column(position, Lane::of_order)).collect(),
+        gathers: Vec::new(),
+        spans: Vec::new(),
+        outputs: Vec::new(),
+    };
+    // What is only counted may be of any type and takes the values as others need them, if they do.
+    let mut inputs: Vec<Option<usize>> = vec![None; ask.columns.len()];
+    for counts in [false, true] {
+        for (asked, input) in ask.columns.iter().zip(&mut inputs).filter(|(asked, _)| (asked.kind == Kind::Count) == counts) {
+            let condition = asked.filter.as_ref().and_then(|filter| ask.conditions().iter().position(|known| *known == filter));
+            let column = match &asked.input {
+                None if condition.is_none() => continue,
+                None => FactColumn { position: None, lane: Lane::Presence },
+                Some(name) => {
+                    let position = fact_position(&side.place, &side.facts_schema, name)?;
+                    let known = plan.columns.iter().find(|known| counts && known.position == Some(position));
+                    let lane = known.map(|known| known.lane);
+                    let mut column = fact_column(position, asked.kind.lane());
+                    column.lane = lane.unwrap_or(column.lane);
+                    column
+                }
+            };
+            let column = place_of(&mut plan.columns, column);
+            *input = Some(place_of(&mut plan.inputs, Input { column, condition }));
         }
     }
-    let texts = (0..plan.inputs.len()).map(|_| Mutex::default()).collect();
+    for (asked, input) in ask.columns.iter().zip(inputs) {
+        let span = asked.length_us.and_then(|length| side.unit.length(length));
+        let span = place_of(&mut plan.spans, span);
+        if let Some(condition) = input.and_then(|input| plan.inputs[input].condition) {
+            plan.conditions[condition].is_for(span);
+        }
+        let gather = place_of(&mut plan.gathers, Gather::needed(asked.kind, input));
+        let input_type = match &asked.input {
+            Some(name) => Some(side.facts_schema.field(fact_position(&side.place, &side.facts_schema, name)?).data_type()),
+            None => None,
+        };
+        plan.outputs.push(Output {
+            kind: asked.kind,
+            span,
+            gather,
+            input,
+            scale: input_type.and_then(scale_of).unwrap_or(0),
+            data_type: asked.kind.yields(input_type).unwrap_or(DataType::Null),
+            of: asked.input.clone().unwrap_or_default(),
+        });
+    }
+    let texts = (0..plan.columns.len()).map(|_| Mutex::default()).collect();
     let tie_texts = (0..plan.ties.len()).map(|_| Mutex::default()).collect();
     Ok(Arc::new(Window {
         place: side.place.clone(),
@@ -134,7 +176,8 @@ impl Answering for Window {
         let tie_texts: Vec<Texts> = self.tie_texts.iter().map(|t| std::mem::take(&mut *locked(t))).collect();
         let by_entity = ByEntity::new(&cells, self.slots.entities());
         let logs = Logs::new(&self.plan, &cells);
-        self.budget.grow(&self.place, by_entity.cells.len() * 8 + self.slots.len() * 8 * self.plan.outputs.len())?;
+        let per_slot: usize = self.plan.outputs.iter().map(Column::bytes_per_slot).sum();
+        self.budget.grow(&self.place, by_entity.cells.len() * 8 + self.slots.len() * per_slot)?;
 
         // Entities in runs, which tasks take one by one.
         let entities = self.slots.entities();
@@ -156,6 +199,7 @@ impl Answering for Window {
                         entity.answer(slots, by_entity.of(number), &mut columns);
                     }
                 }
+                self.budget.grow(&self.place, columns.iter().map(Column::item_bytes).sum())?;
                 locked(&whole).put(i, columns);
             }
         };
@@ -172,17 +216,16 @@ impl Answering for Window {
         drop(cells);
 
         let whole = whole.into_inner().unwrap_or_else(PoisonError::into_inner).columns;
-        let columns = whole.into_iter().zip(&self.plan.outputs).map(|(mut column, output)| {
+        let texts: Vec<Arc<Texts>> = texts.into_iter().map(Arc::new).collect();
+        let answers = whole.into_iter().zip(&self.plan.outputs).map(|(mut column, output)| {
             // What rows without a slot get: nothing was found.
             column.push_nothing();
-            let (lane, texts) = match output.input {
-                Some(i) => (self.plan.inputs[i].lane, texts.get(i)),
-                None => (Lane::Signed, None),
-            };
-            column.into_array(lane, &output.data_type, texts.unwrap_or(&Texts::default()))
+            let lane = output.input.map_or(Lane::Signed, |input| self.plan.lane(input));
+            let texts = output.input.map(|input| texts[self.plan.inputs[input].column].clone());
+            column.into_answer(&self.place, output, lane, texts.unwrap_or_default())
         });
-        let columns = columns.collect::<Result<Vec<ArrayRef>>>()?;
-        Ok(Arc::new(BySlot { columns }))
+        let answers = answers.collect::<Result<Vec<Answer>>>()?;
+        Ok(Arc::new(BySlot { answers }))
     }
 }
 
@@ -235,8 +278,8 @@ impl std::ops::DerefMut for Numbered<'_> {
     }
 }
 
-fn numbered<'a>((input, texts): (&Input, &'a Mutex<Texts>)) -> Numbered<'a> {
-    if input.lane == Lane::Text { Numbered::Shared(locked(texts)) } else { Numbered::None(Texts::default()) }
+fn numbered<'a>((column, texts): (&FactColumn, &'a Mutex<Texts>)) -> Numbered<'a> {
+    if column.lane == Lane::Text { Numbered::Shared(locked(texts)) } else { Numbered::None(Texts::default()) }
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -317,14 +360,33 @@ impl Taking for Task {
         if cell_of.iter().all(|&cell| cell == NO_CELL) {
             return Ok(());
         }
+        let (batch, plan) = (&chunk.batch, &window.plan);
+        let masks = plan.conditions.iter().map(|condition| condition.met(chunk, |i, span| self.cells.sees(cell_of[i], span)));
+        let masks = masks.collect::<Result<Vec<NullBuffer>>>()?;
         // Tasks share the numbers of texts, and wait for each other only where there are texts.
-        let mut texts: Vec<Numbered<'_>> = window.plan.inputs.iter().zip(&window.texts).map(numbered).collect();
-        let mut tie_texts: Vec<Numbered<'_>> = window.plan.ties.iter().zip(&window.tie_texts).map(numbered).collect();
-        let read =
-            |(input, texts): (&Input, &mut Numbered<'_>)| patterns(input.lane, chunk.batch.column(input.position), &mut *texts);
-        let inputs = window.plan.inputs.iter().zip(&mut texts).map(read).collect::<Result<Vec<_>>>()?;
-        let ties = window.plan.ties.iter().zip(&mut tie_texts).map(read).collect::<Result<Vec<_>>>()?;
-        let sums = Sums { plan: &window.plan, inputs: &inputs, ties: &ties, texts: &texts, tie_texts: &tie_texts };
+        let mut texts: Vec<Numbered<'_>> = plan.columns.iter().zip(&window.texts).map(numbered).collect();
+        let mut tie_texts: Vec<Numbered<'_>> = plan.ties.iter().zip(&window.tie_texts).map(numbered).collect();
+        let (mut columns, mut column_nulls) = (Vec::new(), Vec::new());
+        for (column, texts) in plan.columns.iter().zip(&mut texts) {
+            let (values, nulls) = match column.position {
+                Some(position) => read(column.lane, batch.column(position), texts)?,
+                None => (Values::Patterns(Vec::new().into()), None),
+            };
+            columns.push(values);
+            column_nulls.push(nulls);
+        }
+        let of_input = |input: &Input| {
+            let mask = input.condition.map(|condition| &masks[condition]);
+            NullBuffer::union(column_nulls[input.column].as_ref(), mask)
+        };
+        let nulls: Vec<Option<NullBuffer>> = plan.inputs.iter().map(of_input).collect();
+        let mut ties = Vec::with_capacity(plan.ties.len());
+        for (tie, texts) in plan.ties.iter().zip(&mut tie_texts) {
+            if let Some(position) = tie.position {
+                ties.push(patterns(tie.lane, batch.column(position), texts)?);
+            }
+        }
+        let sums = Sums { plan, columns: &columns, nulls: &nulls, ties: &ties, texts: &texts, tie_texts: &tie_texts };
         self.cells.add(chunk, &cell_of, &sums);
         let bytes = self.cells.bytes() + texts.iter().chain(&tie_texts).map(|t| t.bytes).sum::<usize>();
         drop((texts, tie_texts));
@@ -448,13 +510,13 @@ fn stretch(slots: &Slots, run: &Range<u32>, slot: u32, shift: i64) -> (i64, i64)
 
 /// The aggregates of each slot, and last those of a row that has none.
 struct BySlot {
-    columns: Vec<ArrayRef>,
+    answers: Vec<Answer>,
 }
 
 impl Answers for BySlot {
     fn columns(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
         let slots = UInt32Array::from(slots.to_vec());
-        self.columns.iter().map(|column| Ok(take(column, &slots, None)?)).collect()
+        self.answers.iter().map(|answer| answer.read(&slots)).collect()
     }
 }
 

@@ -26,6 +26,7 @@ keeps NULL as NaN, so there either is taken for the other.
 """
 import argparse, collections, glob, json, math, operator, os, re, sys, warnings
 from datetime import date, datetime, timedelta
+from decimal import Decimal
 
 import duckdb, pandas as pd, polars as pl, pyarrow as pa
 
@@ -54,6 +55,8 @@ def arrow_type(name):
     stamp = re.fullmatch(r"timestamp\[(s|ms|us|ns)(, UTC)?\]", name)
     if stamp:
         return pa.timestamp(stamp[1], "UTC" if stamp[2] else None)
+    if name.startswith("decimal("):
+        return pa.decimal128(*map(int, name[8:-1].split(",")))
     return {"bool": pa.bool_(), "date32": pa.date32(), "string": pa.string()}.get(name) or getattr(pa, name)()
 
 
@@ -68,6 +71,8 @@ def arrow_value(value, kind):
         passed = datetime.fromisoformat(whole) - EPOCH
         digits = DIGITS[kind.unit]
         return (passed.days * 86400 + passed.seconds) * 10**digits + int("0" + fraction[:digits].ljust(digits, "0"))
+    if pa.types.is_decimal(kind):
+        return Decimal(value)
     return float(value) if pa.types.is_floating(kind) else value
 
 
@@ -104,7 +109,8 @@ def plain(column):
         unit = column.type.unit
         return [None if v is None else stamp(v, unit) for v in column.cast(pa.int64()).to_pylist()]
     if pa.types.is_decimal(column.type):
-        return [None if v is None else int(v) for v in column.to_pylist()]
+        whole = column.type.scale == 0
+        return [None if v is None else int(v) if whole else str(v) for v in column.to_pylist()]
     return [v.isoformat() if isinstance(v, date) else v for v in column.to_pylist()]
 
 

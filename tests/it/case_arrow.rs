@@ -6,11 +6,11 @@ use std::sync::Arc;
 use chrono::{NaiveDate, NaiveDateTime, TimeDelta};
 use datafusion::arrow::{
     array::{
-        Array, ArrayRef, AsArray, BooleanArray, Date32Array, Float32Array, Float64Array, Int64Array, RecordBatch, StringArray,
-        UInt64Array,
+        Array, ArrayRef, AsArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int64Array,
+        RecordBatch, StringArray, UInt64Array,
     },
     compute::cast,
-    datatypes::{DataType, Date32Type, Field, Float64Type, Int64Type, Schema, TimeUnit, UInt64Type},
+    datatypes::{DataType, Date32Type, Decimal128Type, Field, Float64Type, Int64Type, Schema, TimeUnit, UInt64Type},
 };
 use serde_json::{Value, json};
 
@@ -38,6 +38,10 @@ pub(crate) fn data_type(text: &str) -> DataType {
         "float64" => DataType::Float64,
         "string" => DataType::Utf8,
         "date32" => DataType::Date32,
+        decimal if decimal.starts_with("decimal(") => {
+            let (precision, scale) = digits(decimal);
+            DataType::Decimal128(precision, scale as i8)
+        }
         timestamp => {
             let inner = timestamp.strip_prefix("timestamp[").and_then(|t| t.strip_suffix(']')).unwrap();
             match inner.split_once(", ") {
@@ -46,6 +50,20 @@ pub(crate) fn data_type(text: &str) -> DataType {
             }
         }
     }
+}
+
+/// The precision and the scale in `decimal(10,2)`.
+pub(crate) fn digits(text: &str) -> (u8, u32) {
+    let inner = text.strip_prefix("decimal(").and_then(|t| t.strip_suffix(')')).unwrap();
+    let (precision, scale) = inner.split_once(',').unwrap();
+    (precision.trim().parse().unwrap(), scale.trim().parse().unwrap())
+}
+
+/// A decimal as written, in units of the last digit.
+pub(crate) fn units(text: &str, scale: u32) -> i128 {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    assert!(fraction.len() <= scale as usize, "{text} has more than {scale} digits behind the point");
+    format!("{whole}{fraction}{}", "0".repeat(scale as usize - fraction.len())).parse().unwrap()
 }
 
 pub(crate) fn float(value: &Value) -> Option<f64> {
@@ -77,6 +95,11 @@ pub(crate) fn array(data_type: &DataType, values: &[&Value]) -> ArrayRef {
         DataType::Utf8 => Arc::new(values.iter().map(|v| v.as_str()).collect::<StringArray>()),
         DataType::Float32 => Arc::new(values.iter().map(|v| float(v).map(|x| x as f32)).collect::<Float32Array>()),
         DataType::Float64 => Arc::new(values.iter().map(|v| float(v)).collect::<Float64Array>()),
+        DataType::Decimal128(precision, scale) => {
+            let units = values.iter().map(|v| v.as_str().map(|text| units(text, *scale as u32)));
+            let array = units.collect::<Decimal128Array>();
+            Arc::new(array.with_precision_and_scale(*precision, *scale).unwrap())
+        }
         DataType::UInt64 => Arc::new(values.iter().map(|v| v.as_u64()).collect::<UInt64Array>()),
         DataType::Date32 => {
             let days = |v: &&Value| {
@@ -145,6 +168,7 @@ pub(crate) fn json_of(column: &ArrayRef, row: usize) -> Value {
             let ticks = cast(column, &DataType::Int64).unwrap().as_primitive::<Int64Type>().value(row);
             json!(time_text(i128::from(ticks) * nanos_in(*unit)))
         }
+        DataType::Decimal128(..) => json!(column.as_primitive::<Decimal128Type>().value_as_string(row)),
         DataType::List(_) => {
             let items = column.as_list::<i32>().value(row);
             (0..items.len()).map(|i| json_of(&items, i)).collect()

@@ -169,8 +169,13 @@ pub(crate) fn rows_of(answer: &RecordBatch) -> Vec<Vec<Value>> {
 fn tolerances(case: &Case) -> Vec<f64> {
     let Some(window) = &case.window else { return vec![0.0; case.lookup.as_ref().map_or(0, |l| l.columns.len())] };
     let asked = window.spans.iter().flat_map(|span| &span.aggregates);
+    let is_float = |name: &Option<String>| {
+        let mut columns = case.facts.columns.0.iter();
+        columns.any(|(column, data_type)| Some(column) == name.as_ref() && data_type.starts_with("float"))
+    };
     asked
         .map(|aggregate| match aggregate.op {
+            Op::Variance | Op::Stddev if !is_float(&aggregate.column) => 0.0,
             Op::Variance | Op::Stddev => 1e-9,
             Op::Median | Op::Quantile => 1e-12,
             _ => 0.0,

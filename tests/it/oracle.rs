@@ -7,8 +7,10 @@ use std::cmp::Ordering;
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, Offset, TimeZone};
 use chrono_tz::Tz;
+use datafusion::arrow::datatypes::i256;
 use serde_json::{Number, Value};
 
+use crate::case_arrow;
 use crate::cases::{Aggregate, Case, Columns, Cutoff, Facts, Lookup, Op, Span, micros};
 
 /// Nanoseconds.
@@ -155,9 +157,9 @@ fn aggregate_values(aggregate: &Aggregate, oldest_first: &[Cell], data_type: &st
             oldest_first[n.saturating_sub(k)..].iter().map(|cell| render(cell, data_type)).collect()
         }
         Op::Sum => sum(oldest_first),
-        Op::Mean => json_of_float(sum_as_float(oldest_first) / n as f64),
-        Op::Variance => variance(&floats(oldest_first)).map_or(Value::Null, json_of_float),
-        Op::Stddev => variance(&floats(oldest_first)).map_or(Value::Null, |variance| json_of_float(variance.sqrt())),
+        Op::Mean => json_of_float(mean(oldest_first)),
+        Op::Variance => variance_of(oldest_first).map_or(Value::Null, json_of_float),
+        Op::Stddev => deviation_of(oldest_first).map_or(Value::Null, json_of_float),
         Op::Median => json_of_float(quantile(floats(oldest_first), 0.5)),
         Op::Quantile => json_of_float(quantile(floats(oldest_first), aggregate.q.expect("a quantile has a q"))),
         Op::Count | Op::CountDistinct => unreachable!("answered above"),
@@ -203,6 +205,7 @@ fn floats(cells: &[Cell]) -> Vec<f64> {
     let float = |cell: &Cell| match cell {
         Cell::Int(int) => *int as f64,
         Cell::Float(float) => *float,
+        Cell::Decimal(units, scale) => ratio(i256::from_i128(*units), power_of_ten(*scale)),
         other => panic!("{other:?} is no number"),
     };
     cells.iter().map(float).collect()
@@ -212,7 +215,88 @@ fn integer_sum(cells: &[Cell]) -> Option<i128> {
     cells.iter().map(|cell| if let Cell::Int(int) = cell { Some(*int) } else { None }).sum()
 }
 
+/// Whole numbers and the scale that they are counted in, if that is what the cells hold.
+fn units(cells: &[Cell]) -> Option<(Vec<i256>, u32)> {
+    let scale = cells.iter().find_map(|cell| if let Cell::Decimal(_, scale) = cell { Some(*scale) } else { None });
+    let unit = |cell: &Cell| match cell {
+        Cell::Int(units) | Cell::Decimal(units, _) => Some(i256::from_i128(*units)),
+        _ => None,
+    };
+    Some((cells.iter().map(unit).collect::<Option<_>>()?, scale.unwrap_or(0)))
+}
+
+fn power_of_ten(exponent: u32) -> i256 {
+    i256::from_i128(10).checked_pow(exponent).expect("a power of ten")
+}
+
+/// The float nearest to a quotient: its digits are written out, and a last one says whether anything is left.
+fn ratio(numerator: i256, denominator: i256) -> f64 {
+    let sign = if numerator.is_negative() { "-" } else { "" };
+    let numerator = numerator.checked_abs().expect("a number that has an absolute value");
+    let whole = numerator.checked_div(denominator).expect("a quotient");
+    let mut rest = numerator.wrapping_sub(whole.wrapping_mul(denominator));
+    let mut fraction = String::new();
+    for _ in 0..160 {
+        rest = rest.checked_mul(i256::from_i128(10)).expect("room for a digit");
+        let digit = rest.wrapping_div(denominator);
+        rest = rest.wrapping_sub(digit.wrapping_mul(denominator));
+        fraction.push_str(&digit.to_string());
+    }
+    let last = u8::from(rest != i256::ZERO);
+    format!("{sign}{whole}.{fraction}{last}").parse().expect("a float")
+}
+
+fn mean(cells: &[Cell]) -> f64 {
+    match units(cells) {
+        Some((units, scale)) if matches!(cells[0], Cell::Decimal(..)) => {
+            let sum = units.iter().fold(i256::ZERO, |sum, unit| sum.checked_add(*unit).expect("a sum"));
+            ratio(sum, power_of_ten(scale).wrapping_mul(i256::from_i128(units.len() as i128)))
+        }
+        _ => sum_as_float(cells) / cells.len() as f64,
+    }
+}
+
+/// Of whole numbers and decimals as if with unlimited precision, rounded once.
+fn variance_of(cells: &[Cell]) -> Option<f64> {
+    let Some((units, scale)) = units(cells).filter(|(units, _)| units.len() > 1) else {
+        return spread(&floats(cells)).map(|(variance, scale)| variance * scale * scale);
+    };
+    let n = i256::from_i128(units.len() as i128);
+    // Nothing changes when all are moved alike, and the squares stay small.
+    let moved: Vec<i256> = units.iter().map(|unit| unit.checked_sub(units[0]).expect("a difference")).collect();
+    let add = |a: i256, b: i256| a.checked_add(b).expect("a sum");
+    let times = |a: i256, b: i256| a.checked_mul(b).expect("a product");
+    let (sum, squares) = moved.iter().fold((i256::ZERO, i256::ZERO), |(s, q), &x| (add(s, x), add(q, times(x, x))));
+    let spread = times(n, squares).checked_sub(times(sum, sum)).expect("a difference");
+    Some(ratio(spread, times(times(n, n.wrapping_sub(i256::ONE)), power_of_ten(2 * scale))))
+}
+
+fn deviation_of(cells: &[Cell]) -> Option<f64> {
+    match units(cells) {
+        Some(_) => variance_of(cells).map(f64::sqrt),
+        None => spread(&floats(cells)).map(|(variance, scale)| variance.sqrt() * scale),
+    }
+}
+
+/// The variance of numbers divided by a power of two so that their squares are floats, and that power.
+fn spread(values: &[f64]) -> Option<(f64, f64)> {
+    let largest = values.iter().fold(0.0f64, |largest, x| largest.max(x.abs()));
+    let scale = if largest > 1e120 {
+        2f64.powi(600)
+    } else if largest < 1e-120 {
+        2f64.powi(-600)
+    } else {
+        1.0
+    };
+    let scaled: Vec<f64> = values.iter().map(|x| if x.is_finite() { x / scale } else { *x }).collect();
+    Some((variance(&scaled)?, scale))
+}
+
 fn sum(cells: &[Cell]) -> Value {
+    if let (Some((units, scale)), Cell::Decimal(..)) = (units(cells), &cells[0]) {
+        let sum = units.iter().fold(i256::ZERO, |sum, unit| sum.checked_add(*unit).expect("a sum"));
+        return render_decimal(sum.to_i128().expect("a sum of 38 digits"), scale).into();
+    }
     integer_sum(cells).map_or_else(|| json_of_float(exact_sum(&floats(cells))), json_of_int)
 }
 
@@ -324,6 +408,8 @@ enum Cell {
     Bool(bool),
     Int(i128),
     Float(f64),
+    /// Units of the last digit, and how many digits are behind the point.
+    Decimal(i128, u32),
     Text(String),
 }
 
@@ -336,6 +422,7 @@ impl Ord for Cell {
             (Cell::Bool(a), Cell::Bool(b)) => a.cmp(b),
             (Cell::Int(a), Cell::Int(b)) => a.cmp(b),
             (Cell::Float(a), Cell::Float(b)) => a.total_cmp(b),
+            (Cell::Decimal(a, _), Cell::Decimal(b, _)) => a.cmp(b),
             (Cell::Text(a), Cell::Text(b)) => a.as_bytes().cmp(b.as_bytes()),
             (Cell::Int(a), Cell::Float(b)) => (*a as f64).total_cmp(b),
             _ => panic!("{self:?} and {other:?} cannot be compared"),
@@ -387,6 +474,10 @@ fn read_cell(value: &Value, data_type: &str) -> Cell {
     match data_type {
         "bool" => Cell::Bool(value.as_bool().unwrap_or_else(|| panic!("{value} is no bool"))),
         "string" => Cell::Text(text().to_owned()),
+        _ if data_type.starts_with("decimal(") => {
+            let (_, scale) = case_arrow::digits(data_type);
+            Cell::Decimal(case_arrow::units(text(), scale), scale)
+        }
         "float32" => Cell::Float(f64::from(read_float(value) as f32)),
         "float64" => Cell::Float(read_float(value)),
         "date32" => Cell::Int(read_time(&format!("{}T00:00:00", text())) / DAY),
@@ -435,7 +526,17 @@ fn render(cell: &Cell, data_type: &str) -> Value {
         Cell::Int(time) if data_type.starts_with("timestamp[") => Value::String(render_time(*time)),
         Cell::Int(int) => json_of_int(*int),
         Cell::Float(float) => json_of_float(*float),
+        Cell::Decimal(units, scale) => render_decimal(*units, *scale).into(),
         Cell::Text(text) => text.clone().into(),
+    }
+}
+
+fn render_decimal(units: i128, scale: u32) -> String {
+    let sign = if units < 0 { "-" } else { "" };
+    let one = 10u128.pow(scale);
+    match scale {
+        0 => units.to_string(),
+        _ => format!("{sign}{}.{:0width$}", units.unsigned_abs() / one, units.unsigned_abs() % one, width = scale as usize),
     }
 }
 

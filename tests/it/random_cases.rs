@@ -53,7 +53,7 @@ const AGES: [&str; 9] = ["0us", "1us", "1s", "30m", "1h", "2h", "1d", "7d", "400
 
 const UNITS: [&str; 4] = ["s", "ms", "us", "ns"];
 const INTS: [&str; 8] = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"];
-const VALUE_TYPES: [&str; 18] = [
+const VALUE_TYPES: [&str; 22] = [
     "bool",
     "int8",
     "int16",
@@ -72,6 +72,10 @@ const VALUE_TYPES: [&str; 18] = [
     "date32",
     "timestamp[us, UTC]",
     "timestamp[ns]",
+    "decimal(10,2)",
+    "decimal(18,5)",
+    "decimal(20,2)",
+    "decimal(38,0)",
 ];
 const TEXTS: [&str; 16] =
     ["", " ", "a", "ab", "b", "bc", "c", "A", "NULL", "null", "é", "e\u{301}", "日本", "🚕", "it's", "a,\"b\""];
@@ -210,10 +214,8 @@ enum Numbers {
     None,
     /// Of alike magnitudes: every statistic of them is well-conditioned.
     Tame,
-    /// Of magnitudes so different that only a sum and a mean of them are sure.
+    /// Floats of magnitudes so different that only a sum and a mean of them are sure.
     Wild,
-    /// Integers whose sum need not fit into 64 bits.
-    Huge,
 }
 
 impl Column {
@@ -236,7 +238,9 @@ fn random_column(rng: &mut StdRng, name: String, data_type: &str, clock: &Clock)
     if data_type.starts_with("float") {
         (column.pool, column.numbers) = random_floats(rng, data_type, distinct);
     } else if data_type.contains("int") {
-        (column.pool, column.numbers) = random_ints(rng, data_type, distinct);
+        (column.pool, column.numbers) = (random_ints(rng, data_type, distinct), Numbers::Tame);
+    } else if data_type.starts_with("decimal") {
+        (column.pool, column.numbers) = (random_decimals(rng, data_type, distinct), Numbers::Tame);
     } else {
         column.pool = (0..distinct).map(|_| random_plain(rng, data_type, clock)).collect();
     }
@@ -287,17 +291,34 @@ fn int_range(data_type: &str) -> (i128, i128) {
     if data_type.starts_with('u') { (0, (1 << bits) - 1) } else { (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) }
 }
 
-fn random_ints(rng: &mut StdRng, data_type: &str, count: usize) -> (Vec<Value>, Numbers) {
+/// Decimals: small ones, or of all the digits that leave room for some sums.
+fn random_decimals(rng: &mut StdRng, data_type: &str, count: usize) -> Vec<Value> {
+    let (precision, scale) = crate::case_arrow::digits(data_type);
+    let large = rng.random_bool(0.4);
+    let top = 10i128.pow(u32::from(precision).min(34)) - 1;
+    let units = (0..count).map(|_| match large {
+        true => pick(rng, &[top, top - 1, -top, top / 2, 1, 0, -1]),
+        false => rng.random_range(-400..=400),
+    });
+    let shown = |units: i128| {
+        let (one, sign) = (10u128.pow(scale), if units < 0 { "-" } else { "" });
+        let (whole, rest) = (units.unsigned_abs() / one, units.unsigned_abs() % one);
+        if scale == 0 { format!("{sign}{whole}") } else { format!("{sign}{whole}.{rest:0width$}", width = scale as usize) }
+    };
+    units.map(|units| shown(units).into()).collect()
+}
+
+fn random_ints(rng: &mut StdRng, data_type: &str, count: usize) -> Vec<Value> {
     let (least, largest) = int_range(data_type);
     let long = data_type.ends_with("64");
-    let (candidates, numbers) = match rng.random_range(0..10) {
-        0 if long => (vec![least, least + 1, largest, largest - 1, 0, 1], Numbers::Huge),
-        1 if long => (vec![1 << 54, (1 << 54) + 1, (1 << 53) + 1, 3, 1, -(1 << 54) - 1], Numbers::Wild),
-        0 | 1 => (vec![least, least + 1, largest, largest - 1, 0, 1], Numbers::Tame),
-        _ => ((-4..=7).collect(), Numbers::Tame),
+    let candidates = match rng.random_range(0..10) {
+        1 if long => vec![1 << 54, (1 << 54) + 1, (1 << 53) + 1, 3, 1, -(1 << 54) - 1],
+        2 if long => vec![(1 << 60) + 1, (1 << 60) + 2, (1 << 60) + 3],
+        0..=2 => vec![least, least + 1, largest, largest - 1, 0, 1],
+        _ => (-4..=7).collect(),
     };
     let fitting: Vec<i128> = candidates.into_iter().filter(|int| (least..=largest).contains(int)).collect();
-    ((0..count).map(|_| json_of_int(pick(rng, &fitting))).collect(), numbers)
+    (0..count).map(|_| json_of_int(pick(rng, &fitting))).collect()
 }
 
 fn json_of_int(int: i128) -> Value {
@@ -615,7 +636,6 @@ fn ops_of(column: &Column) -> Vec<Op> {
         Numbers::None => {}
         Numbers::Tame => ops.extend([Op::Sum, Op::Sum, Op::Mean, Op::Variance, Op::Stddev, Op::Median, Op::Quantile]),
         Numbers::Wild => ops.extend([Op::Sum, Op::Sum, Op::Mean]),
-        Numbers::Huge => ops.push(Op::Mean),
     }
     ops
 }
@@ -628,7 +648,7 @@ fn random_filter(rng: &mut StdRng, columns: &[Column]) -> Option<String> {
         "string" => format!("'{}'", pick(rng, &TEXTS).replace('\'', "''")),
         "float32" | "float64" => pick(rng, &["1.5", "-2.25", "0.5", "3.0", "-100.5"]).to_owned(),
         "date32" => return None,
-        _ if column.data_type.starts_with("timestamp") => return None,
+        _ if column.data_type.starts_with("timestamp") || column.data_type.starts_with("decimal") => return None,
         _ => pick(rng, &["0", "1", "2", "5", "100"]).to_owned(),
     };
     let operator = pick(rng, &["=", "<>", "<", "<=", ">", ">="]);

@@ -87,6 +87,7 @@ impl ExactSum {
     }
 
     /// Takes out an `x` that was put in before: the exact inverse of [`ExactSum::add`].
+    #[cfg_attr(not(test), expect(dead_code, reason = "windows take out whole sums; the tests hold the rest against this"))]
     #[inline]
     pub(crate) fn subtract(&mut self, x: f64) {
         // A NaN or infinity is never added in place, so negation cannot lose its sign here.
@@ -128,15 +129,17 @@ impl ExactSum {
         }
     }
 
-    /// The sum as an unevaluated sum of two: the rounded value, and what rounding took away, rounded.
-    pub(crate) fn parts(&self) -> (f64, f64) {
-        let value = self.value();
-        if !value.is_finite() {
-            return (value, 0.0);
+    /// Calls `to` with the sum as it is held: the absolute value of an integer, lowest limb first, and the power of two that
+    /// one of its units is. `None` while a value is held that is not finite.
+    pub(crate) fn units<T>(&self, to: impl FnOnce(&[u64], i32) -> Option<T>) -> Option<T> {
+        match &self.form {
+            Form::Narrow { low, high, base } => {
+                let units = Term::narrow(*low, *high, *base).units.unsigned_abs();
+                to(&[units as u64, (units >> 64) as u64], i32::from(*base) - 1074)
+            }
+            Form::Wide(wide) if wide.is_finite() => to(&wide.magnitude().1, -1074),
+            Form::Wide(_) => None,
         }
-        let mut rest = self.clone();
-        rest.subtract(value);
-        (value, rest.value())
     }
 
     /// The sum of what is held, correctly rounded.

@@ -103,6 +103,11 @@ impl Wide {
         self.negative_infinity = self.negative_infinity.wrapping_sub(other.negative_infinity);
     }
 
+    /// Is no value held that is not finite?
+    pub(super) fn is_finite(&self) -> bool {
+        (self.nan, self.positive_infinity, self.negative_infinity) == (0, 0, 0)
+    }
+
     pub(super) fn value(&self) -> f64 {
         match (self.nan, self.positive_infinity, self.negative_infinity) {
             (0, 0, 0) => self.finite_value(),
@@ -131,7 +136,7 @@ impl Wide {
 
     /// The number as the narrow form has it, if it fits there and nothing else is held.
     pub(super) fn narrowed(&self) -> Option<Term> {
-        if (self.nan, self.positive_infinity, self.negative_infinity) != (0, 0, 0) {
+        if !self.is_finite() {
             return None;
         }
         let (negative, limbs) = self.magnitude();

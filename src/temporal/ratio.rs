@@ -1,0 +1,293 @@
+//! Quotients of long integers, rounded once.
+//! Everything before the rounding is exact; nothing here allocates.
+
+use arrow::datatypes::i256;
+
+use super::integer::Integer;
+
+/// An integer without a sign, the lowest limb first; what does not fit into `N` limbs is the caller's mistake, and lost.
+#[derive(Clone, Copy)]
+pub(super) struct Magnitude<const N: usize>([u64; N]);
+
+impl<const N: usize> Magnitude<N> {
+    pub(super) fn of(limbs: &[u64]) -> Self {
+        let mut all = [0; N];
+        all.iter_mut().zip(limbs).for_each(|(own, limb)| *own = *limb);
+        Self(all)
+    }
+
+    pub(super) fn square(limbs: &[u64]) -> Self {
+        let limbs = &limbs[..limbs.len() - limbs.iter().rev().take_while(|&&limb| limb == 0).count()];
+        let mut square = [0u64; N];
+        for (i, &a) in limbs.iter().enumerate() {
+            let mut carry = 0u128;
+            let mut rest = limbs.iter();
+            for limb in square.iter_mut().skip(i) {
+                let b = rest.next().copied();
+                if b.is_none() && carry == 0 {
+                    break;
+                }
+                carry += u128::from(*limb) + u128::from(a) * u128::from(b.unwrap_or(0));
+                *limb = carry as u64;
+                carry >>= 64;
+            }
+        }
+        Self(square)
+    }
+
+    pub(super) fn limbs(&self) -> [u64; N] {
+        self.0
+    }
+
+    /// The number of bits up to the highest that is set.
+    fn bits(&self) -> u32 {
+        bits(&self.0)
+    }
+
+    pub(super) fn multiply(&mut self, factor: u64) {
+        let mut carry = 0u128;
+        for limb in &mut self.0 {
+            carry += u128::from(*limb) * u128::from(factor);
+            *limb = carry as u64;
+            carry >>= 64;
+        }
+    }
+
+    pub(super) fn shift_left(&mut self, by: u32) {
+        let (limbs, by) = ((by / 64) as usize, by % 64);
+        for i in (0..N).rev() {
+            let at = |i: Option<usize>| i.map_or(0, |i| self.0[i]);
+            let (high, low) = (at(i.checked_sub(limbs)), at(i.checked_sub(limbs + 1)));
+            self.0[i] = if by == 0 { high } else { (high << by) | (low >> (64 - by)) };
+        }
+    }
+
+    pub(super) fn add(&mut self, other: &Self) {
+        let mut carry = 0;
+        for (own, &limb) in self.0.iter_mut().zip(&other.0) {
+            let sum = u128::from(*own) + u128::from(limb) + carry;
+            *own = sum as u64;
+            carry = sum >> 64;
+        }
+    }
+
+    /// Takes away one that is not larger.
+    pub(super) fn subtract(&mut self, other: &Self) {
+        let mut borrow = false;
+        for (own, &limb) in self.0.iter_mut().zip(&other.0) {
+            let (rest, first) = own.overflowing_sub(limb);
+            let (rest, second) = rest.overflowing_sub(u64::from(borrow));
+            (*own, borrow) = (rest, first | second);
+        }
+    }
+
+    /// Divides, and says whether something was left over.
+    fn divide(&mut self, divisor: u64) -> bool {
+        let mut rest = 0u128;
+        for limb in self.0.iter_mut().rev() {
+            if rest == 0 && *limb == 0 {
+                continue;
+            }
+            let part = (rest << 64) | u128::from(*limb);
+            *limb = (part / u128::from(divisor)) as u64;
+            rest = part % u128::from(divisor);
+        }
+        rest != 0
+    }
+
+    /// The highest 128 bits, how far they lie above the lowest, and whether one below them is set.
+    fn head(&self) -> (u128, u32, bool) {
+        let above = self.bits().saturating_sub(128);
+        let (limbs, by) = ((above / 64) as usize, above % 64);
+        let at = |i: usize| u128::from(self.0.get(i).copied().unwrap_or(0));
+        let pair = at(limbs) | (at(limbs + 1) << 64);
+        let head = if by == 0 { pair } else { (pair >> by) | (at(limbs + 2) << (128 - by)) };
+        let rest = self.0.iter().take(limbs).any(|&limb| limb != 0) || at(limbs) & ((1 << by) - 1) != 0;
+        (head, above, rest)
+    }
+
+    /// The number times two to `exponent`, divided by the product of the divisors, none of which is zero.
+    pub(super) fn divided(mut self, exponent: i32, divisors: &[u64]) -> Positive {
+        if self.bits() == 0 {
+            return Positive::default();
+        }
+        if let [divisor] = divisors {
+            let (mut head, above, rest) = self.head();
+            let up = head.leading_zeros();
+            head <<= up;
+            // A quotient of 64 bits at least: more than a float holds, and one to say that something is left over.
+            let (quotient, left) = (head / u128::from(*divisor), head % u128::from(*divisor));
+            return Positive::of(quotient, rest || left != 0, exponent + above as i32 - up as i32);
+        }
+        let wanted = 65 + 64 * divisors.len() as u32;
+        let up = wanted.saturating_sub(self.bits());
+        self.shift_left(up);
+        let mut rest = false;
+        for &divisor in divisors {
+            // The whole part of a quotient does not depend on whether it is divided at once or by one after the other.
+            rest |= self.divide(divisor);
+        }
+        let (head, above, lost) = self.head();
+        Positive::of(head, rest || lost, exponent + above as i32 - up as i32)
+    }
+}
+
+pub(super) fn bits(limbs: &[u64]) -> u32 {
+    let top = limbs.iter().rposition(|&limb| limb != 0);
+    top.map_or(0, |i| i as u32 * 64 + 64 - limbs[i].leading_zeros())
+}
+
+/// A number that is not negative: 64 bits of which the highest is set, times a power of two. The lowest bit is also set when
+/// anything lies below it; so rounding to fewer bits rounds the exact number.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Positive {
+    bits: u64,
+    exponent: i32,
+}
+
+impl Positive {
+    fn of(value: u128, rest: bool, exponent: i32) -> Self {
+        let up = value.leading_zeros();
+        let value = value.checked_shl(up).unwrap_or(0);
+        let lost = value as u64 != 0 || rest;
+        Self { bits: (value >> 64) as u64 | u64::from(lost), exponent: exponent + 64 - up as i32 }
+    }
+
+    /// The nearest float, ties to even; beyond the largest an infinity.
+    pub(super) fn value(self) -> f64 {
+        let Self { bits, exponent } = self;
+        // The lowest bit of the result: that of 53, or of the smallest float.
+        let lowest = (exponent + 11).max(-1074);
+        if bits == 0 || lowest - exponent > 64 {
+            return 0.0;
+        }
+        if exponent + 63 > 1023 {
+            return f64::INFINITY;
+        }
+        let wide = u128::from(bits);
+        let (kept, half) = (wide >> (lowest - exponent), 1u128 << (lowest - exponent - 1));
+        let below = wide & (2 * half - 1);
+        let up = below > half || (below == half && kept & 1 == 1);
+        scaled((kept + u128::from(up)) as f64, lowest)
+    }
+
+    /// The square root, of the number rounded to 53 bits.
+    pub(super) fn square_root(self) -> f64 {
+        if self.bits == 0 {
+            return 0.0;
+        }
+        let Self { bits, exponent } = self;
+        let odd = exponent.rem_euclid(2);
+        let rounded = bits as f64 * f64::from(1 + odd);
+        scaled(rounded.sqrt(), (exponent - odd) / 2)
+    }
+}
+
+/// A float times a power of two, rounded once at most.
+fn scaled(x: f64, exponent: i32) -> f64 {
+    let power = |e: i32| if e < -1022 { f64::from_bits(1 << (e + 1074)) } else { f64::from_bits(((e + 1023) as u64) << 52) };
+    match exponent {
+        ..-1074 => x * power(-1000) * power((exponent + 1000).max(-1074)),
+        1024.. => x * power(1023) * power((exponent - 1023).min(1023)),
+        _ => x * power(exponent),
+    }
+}
+
+const TENS: u64 = 10u64.pow(19);
+
+/// Factors whose product is ten to this power.
+pub(super) fn powers_of_ten(exponent: u32) -> impl Iterator<Item = u64> {
+    (0..exponent / 19).map(|_| TENS).chain((exponent % 19 > 0).then(|| 10u64.pow(exponent % 19)))
+}
+
+/// The largest integer up to which every one is a float.
+const EXACT: u64 = 1 << 53;
+
+/// Units of `10^-scale`, divided by a count that is not zero, rounded once.
+pub(super) fn decimal_mean<const N: usize>(units: &Integer<N>, scale: i8, count: u64) -> f64 {
+    let (is_negative, limbs) = units.magnitude();
+    let signed = |x: f64| if is_negative { -x } else { x };
+    let digits = u32::from(scale.unsigned_abs());
+    if let Some(divisor) = (0..=15).contains(&scale).then(|| 10u64.pow(digits).checked_mul(count)).flatten()
+        && divisor <= EXACT
+        && bits(&limbs) <= 53
+    {
+        return signed(limbs.first().map_or(0.0, |&limb| limb as f64) / divisor as f64);
+    }
+    let mut all = Magnitude::<24>::of(&limbs);
+    let mut divisors = [1u64; 16];
+    let mut used = 1;
+    divisors[0] = count;
+    for power in powers_of_ten(digits) {
+        if scale < 0 {
+            all.multiply(power);
+        } else if let Some(place) = divisors.get_mut(used) {
+            *place = power;
+            used += 1;
+        }
+    }
+    signed(all.divided(0, &divisors[..used]).value())
+}
+
+/// The float nearest to a decimal.
+pub(super) fn decimal_value(units: i256, scale: i8) -> f64 {
+    decimal_mean(&Integer::<4>::from(units), scale, 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ratio(numerator: u128, exponent: i32, divisors: &[u64]) -> f64 {
+        Magnitude::<8>::of(&[numerator as u64, (numerator >> 64) as u64]).divided(exponent, divisors).value()
+    }
+
+    #[test]
+    fn a_quotient_is_rounded_once() {
+        for (a, b) in [(1u64, 3u64), (2, 3), (10, 7), ((1 << 53) - 1, 3), (1, (1 << 53) - 1), (5, 1), (12_345_678, 1_000)] {
+            assert_eq!(ratio(u128::from(a), 0, &[b]), a as f64 / b as f64, "{a} / {b}");
+            assert_eq!(ratio(u128::from(a), 0, &[b, 1]), a as f64 / b as f64, "{a} / {b}");
+        }
+        // Half way between two floats, and a hair above it.
+        assert_eq!(ratio((1 << 53) + 1, 0, &[1]), 9_007_199_254_740_992.0);
+        assert_eq!(ratio((1 << 54) + 3, 0, &[2]), 9_007_199_254_740_994.0);
+        assert_eq!(ratio(((1 << 53) + 1) << 64 | 1, -64, &[1]), 9_007_199_254_740_994.0);
+        assert_eq!(ratio(((1 << 53) + 1) << 64, -64, &[1, 1]), 9_007_199_254_740_992.0);
+    }
+
+    #[test]
+    fn the_ends_of_the_range_are_reached() {
+        assert_eq!(ratio(1, 1023, &[1]), 2f64.powi(1023));
+        assert_eq!(ratio(1, 1024, &[1]), f64::INFINITY);
+        assert_eq!(ratio(u128::MAX, 1024 - 128, &[1]), f64::INFINITY);
+        assert_eq!(ratio(1, -1074, &[1]), 5e-324);
+        assert_eq!(ratio(3, -1076, &[1]), 5e-324);
+        assert_eq!(ratio(1, -1075, &[1]), 0.0);
+        assert_eq!(ratio(3, -1075, &[1]), 1e-323);
+        assert_eq!(ratio(1, -1080, &[1]), 0.0);
+        assert_eq!(ratio(1, -5000, &[1]), 0.0);
+        assert_eq!(ratio((1 << 53) - 1, -1074, &[1]), f64::from_bits((1 << 53) - 1));
+    }
+
+    #[test]
+    fn roots_of_numbers_that_are_no_floats() {
+        let root = |exponent: i32| Magnitude::<8>::of(&[1]).divided(exponent, &[1]).square_root();
+        assert_eq!(root(2000), 2f64.powi(1000));
+        assert_eq!(root(-2000), 2f64.powi(-1000));
+        assert_eq!(root(-2148), 5e-324);
+        assert_eq!(root(1), 2f64.sqrt());
+        assert_eq!(Magnitude::<8>::of(&[0]).divided(3, &[1]).square_root(), 0.0);
+    }
+
+    #[test]
+    fn decimals_are_divided_exactly() {
+        let units = |value: i128| Integer::<5>::from(value);
+        assert_eq!(decimal_mean(&units(30), 2, 3), 0.1);
+        assert_eq!(decimal_mean(&units(-1), 2, 3), -0.01 / 3.0);
+        assert_eq!(decimal_mean(&units(5), -3, 2), 2_500.0);
+        assert_eq!(decimal_mean(&units(10i128.pow(37)), 38, 1), 0.1);
+        assert_eq!(decimal_mean(&units(10i128.pow(37) * 3), 37, 3), 1.0);
+        assert_eq!(decimal_value(i256::from_i128(9_007_199_254_740_993), 0), 9_007_199_254_740_992.0);
+        assert_eq!(decimal_value(i256::from_i128(12), 76), 1.2e-75);
+    }
+}
