@@ -472,20 +472,22 @@ impl Rings {
 
     /// The cell of each fact; [`NO_CELL`] for one that is in no window, or is replaced.
     fn place(&mut self, window: &Window, cells: &mut Cells, chunk: &Chunk) -> Result<Vec<u32>> {
-        if window.slots.len() * self.from.len() >= NO_CELL as usize {
+        // Read once: other tasks go on adding entities.
+        let entities = window.slots.len() as u32;
+        if entities as usize * self.from.len() >= NO_CELL as usize {
             let reason = format!("it has more than {NO_CELL} entities and lengths of windows together; ask in several sets");
             return Err(Error::Definition { subject: format!("the window over {}", window.place), reason });
         }
         let rings = self.from.len() as u32;
         let mut leaves = vec![0; window.plan.spans.len()];
-        for entity in self.opened..window.slots.len() as u32 {
+        for entity in self.opened..entities {
             for is_in in &self.is_in {
                 // The entity's slot has its number: whoever leaves there is not seen in it.
                 leaves.iter_mut().zip(is_in).for_each(|(leave, &is_in)| *leave = entity + u32::from(is_in));
                 cells.open(entity, entity, &leaves);
             }
         }
-        self.opened = self.opened.max(window.slots.len() as u32);
+        self.opened = self.opened.max(entities);
         let cell = |i: usize| {
             let is_gone = chunk.until.as_ref().is_some_and(|until| until[i] < self.instant);
             if is_gone || chunk.visible_from[i] > self.instant {
