@@ -84,6 +84,12 @@ impl Source {
         self.lookups.iter().map(|(_, output)| output.as_str()).chain(windows)
     }
 
+    /// The features that are 0 where there is no fact; the others are NULL.
+    pub(crate) fn counts(&self) -> impl Iterator<Item = &str> {
+        let all = self.windows.iter().flat_map(|(_, aggregates)| aggregates);
+        all.filter(|aggregate| aggregate.is_count()).map(Aggregate::output)
+    }
+
     /// What is wrong with it, as far as it can be seen without its table.
     pub(super) fn mistakes(&self, keys: &[String]) -> Vec<String> {
         let table = &self.table;
@@ -93,6 +99,11 @@ impl Source {
         }
         for (key, _) in self.on.iter().filter(|(key, _)| !keys.contains(key)) {
             found.push(format!("facts of `{table}` are found by `{key}`, which is no key of the set: add it with `key`"));
+        }
+        for (i, (key, _)) in self.on.iter().enumerate() {
+            if self.on[..i].iter().any(|(known, _)| known == key) {
+                found.push(format!("facts of `{table}` are found by `{key}` twice: one column of the table holds it"));
+            }
         }
         if let Some(age) = self.max_age_us.filter(|age| *age < 0) {
             found.push(format!("the max age of `{table}` is {age} us; it must be zero or more"));

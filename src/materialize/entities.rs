@@ -45,13 +45,13 @@ struct Group {
 /// All features of the entities of a set at an instant: rows for those that a visible fact is about, by all of their keys; and
 /// rows by fewer keys for what is known by those alone, so that any key can be answered as training answers it.
 pub(crate) struct EntityTables {
-    pub(crate) whole: KeyedRows,
+    pub(crate) whole: EntityTable,
     /// By fewer keys than all.
-    pub(crate) partial: Vec<KeyedRows>,
+    pub(crate) partial: Vec<EntityTable>,
 }
 
 /// Rows by key, in the order of the keys.
-pub(crate) struct KeyedRows {
+pub(crate) struct EntityTable {
     pub(crate) keys: Vec<String>,
     pub(crate) schema: SchemaRef,
     pub(crate) rows: usize,
@@ -99,8 +99,8 @@ pub(crate) async fn entities(
     }
     let groups = Arc::new(groups);
     let all: Vec<usize> = (0..set.sources.len()).collect();
-    let whole = KeyedRows::new(set, groups.clone(), 0, &all, &scales)?;
-    let partial = (1..groups.len()).map(|of| KeyedRows::new(set, groups.clone(), of, &groups[of].sources, &scales));
+    let whole = EntityTable::new(set, groups.clone(), 0, &all, &scales)?;
+    let partial = (1..groups.len()).map(|of| EntityTable::new(set, groups.clone(), of, &groups[of].sources, &scales));
     Ok(EntityTables { whole, partial: partial.collect::<Result<_>>()? })
 }
 
@@ -131,7 +131,7 @@ fn question(set: &EntitySet, keys: &[usize], source: usize, facts: Facts, cutoff
     EntityQuestion { facts, on: on.into_iter().map(|(_, column)| column).collect(), lookup, window }
 }
 
-impl KeyedRows {
+impl EntityTable {
     fn new(set: &EntitySet, groups: Arc<Vec<Group>>, of: usize, sources: &[usize], scales: &[TimeScale]) -> Result<Self> {
         let keys: Vec<String> = groups[of].keys.iter().map(|&key| set.keys[key].clone()).collect();
         let mut fields: Vec<Field> = Vec::new();

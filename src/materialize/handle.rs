@@ -8,7 +8,7 @@ use datafusion::prelude::DataFrame;
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use parquet::arrow::ParquetRecordBatchStreamBuilder;
 
-use super::{Manifest, keyed::RowCodec, pipeline::Pipeline, run::Materializer};
+use super::{Manifest, Part, keyed::RowCodec, pipeline::Pipeline, run::Materializer};
 use crate::{
     catalog::Column,
     engine::Parallelism,
@@ -66,8 +66,13 @@ impl Materialization {
     /// # Errors
     /// [`Error::Corrupt`] when a file is not what was published.
     pub async fn batches(&self) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-        let mut parts = Vec::with_capacity(self.manifest.parts.len());
-        for part in &self.manifest.parts {
+        self.batches_of(&self.manifest.parts).await
+    }
+
+    /// As [`Materialization::batches`], of these files.
+    async fn batches_of(&self, files: &[Part]) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        let mut parts = Vec::with_capacity(files.len());
+        for part in files {
             let path = format!("{}/{}", self.place, part.name);
             let damaged = |reason: String| Error::Corrupt { path: path.clone(), reason: format!("{reason}; {REMEDY}") };
             let object = self.place.head(&part.name).await?.ok_or_else(|| damaged("it has vanished".into()))?;
@@ -130,9 +135,20 @@ impl Materialization {
         Ok(Some((set, pipeline)))
     }
 
-    /// The codec of rows by key, for a set of entities.
-    pub(crate) fn codec(&self) -> Result<RowCodec> {
-        RowCodec::new(&self.manifest.keys, self.schema()?)
+    /// The codec of rows by key, for a set of entities: of all of its keys (group 0), or of those of its partial rows.
+    pub(crate) fn codec(&self, group: usize) -> Result<RowCodec> {
+        match group.checked_sub(1).and_then(|partial| self.manifest.partial.get(partial)) {
+            None => RowCodec::new(&self.manifest.keys, self.schema()?),
+            Some(rows) => RowCodec::new(&rows.keys, Column::schema(&rows.columns)?),
+        }
+    }
+
+    /// The rows of a group, in the order of their keys; as [`Materialization::codec`].
+    pub(crate) async fn group_batches(&self, group: usize) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        match group.checked_sub(1).and_then(|partial| self.manifest.partial.get(partial)) {
+            None => self.batches().await,
+            Some(rows) => self.batches_of(&rows.parts).await,
+        }
     }
 }
 

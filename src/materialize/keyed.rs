@@ -41,6 +41,11 @@ impl RowCodec {
         &self.key_schema
     }
 
+    /// The other columns.
+    pub(crate) fn value_schema(&self) -> &SchemaRef {
+        &self.value_schema
+    }
+
     /// Key and value bytes of every row.
     pub(crate) fn encode(&self, batch: &RecordBatch) -> Result<(Rows, Rows)> {
         let columns = |positions: &[usize]| -> Vec<ArrayRef> { positions.iter().map(|&i| batch.column(i).clone()).collect() };

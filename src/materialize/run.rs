@@ -4,12 +4,11 @@
 use std::sync::Arc;
 
 use datafusion::dataframe::DataFrame;
-use futures::TryStreamExt;
 
 use super::{
     Cache, EngineVersions, InputFile, InputTable, Manifest, Materialization, Parts,
     columns::check_columns,
-    entities::{EntityTables, KeyedRows, entities, training_rows},
+    entities::{EntityTable, EntityTables, entities, training_rows},
     manifest::{FORMAT, PartialRows, materialization_id},
 };
 use crate::{
@@ -216,7 +215,7 @@ impl Materializer {
 }
 
 /// Rows in files on this machine's disk.
-async fn written(rows: KeyedRows) -> Result<Parts> {
+async fn written(rows: EntityTable) -> Result<Parts> {
     let work = tokio::task::spawn_blocking(move || {
         let mut parts = Parts::new(rows.schema.clone());
         for batch in rows.batches() {

@@ -27,9 +27,11 @@ pub(crate) struct KeyedRows {
 
 impl KeyedRows {
     /// Opens them; they are read from the published files unless the cache has them all.
-    pub(crate) async fn open(made: &Materialization) -> Result<Self> {
+    ///
+    /// Group 0 has all keys of the set; the others are its partial rows.
+    pub(crate) async fn open(made: &Materialization, group: usize) -> Result<Self> {
         let cache = &made.owner().cache;
-        let (codec, group) = (made.codec()?, Group { id: made.id(), index: 0 });
+        let (codec, group) = (made.codec(group)?, Group { id: made.id(), index: group });
         let pin = cache.pin(group.id);
         let directory = {
             let _one_at_a_time = pin.opening.lock().await;
@@ -45,6 +47,11 @@ impl KeyedRows {
     /// The key's columns.
     pub(crate) fn key_schema(&self) -> &SchemaRef {
         self.codec.key_schema()
+    }
+
+    /// The other columns.
+    pub(crate) fn value_schema(&self) -> &SchemaRef {
+        self.codec.value_schema()
     }
 
     /// The other columns of the row with this key, given as one-row columns of the key's types; `None` when there is none.
@@ -95,7 +102,7 @@ impl KeyedRows {
 /// Puts all rows of a group into the cache, whatever it holds.
 async fn fill(made: &Materialization, group: Group, codec: &RowCodec) -> Result<Directory> {
     let mut filling = made.owner().cache.fill(group);
-    let mut batches = made.batches().await?;
+    let mut batches = made.group_batches(group.index).await?;
     while let Some(batch) = batches.try_next().await? {
         let (keys, rows) = codec.encode(&batch)?;
         keys.iter().zip(rows.iter()).try_for_each(|(key, row)| filling.push(key.as_ref(), row.as_ref()))?;

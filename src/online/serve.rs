@@ -4,7 +4,7 @@
 use std::{fmt, sync::Arc};
 
 use arrow::{
-    array::{Array, AsArray, RecordBatch, new_null_array},
+    array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, new_null_array},
     datatypes::{Schema, SchemaRef, TimestampMicrosecondType},
 };
 
@@ -24,7 +24,16 @@ pub struct Online {
 
 enum Side {
     Rows { pipeline: Pipeline, request: SchemaRef, features: SchemaRef },
-    Entities { rows: KeyedRows, aging: Vec<Aging> },
+    Entities { rows: KeyedRows, partial: Vec<Partial>, nothing: RecordBatch, aging: Vec<Aging> },
+}
+
+/// What is known of an entity by some of its keys alone.
+struct Partial {
+    /// Their places in the key.
+    keys: Vec<usize>,
+    rows: KeyedRows,
+    /// The places of its columns among all.
+    columns: Vec<usize>,
 }
 
 /// Looked-up features that are NULL once their fact is too old.
@@ -42,7 +51,7 @@ impl Online {
             Some((_, pipeline)) => {
                 Side::Rows { request: pipeline.request_schema(), features: Arc::new(Schema::new(pipeline.features())), pipeline }
             }
-            None => Side::Entities { rows: KeyedRows::open(&materialization).await?, aging: aging(materialization.set()) },
+            None => entities(&materialization).await?,
         };
         Ok(Self { materialization, side })
     }
@@ -98,13 +107,15 @@ impl Online {
         Ok(FeatureRow(self.encode(&RecordBatch::try_new(request, columns)?)?))
     }
 
-    /// The features of the entity with this key, its columns in the order of the definition; `None` if there was no
-    /// visible fact about it. A NULL in a key matches nothing.
+    /// The features of the entity with this key, its columns in the order of the definition.
+    ///
+    /// Any key has an answer, the one that a training row with this key gets at this as-of: what no fact tells of is NULL, and
+    /// counts are 0. A NULL in a key matches nothing. Whether there is a fact at all, [`Online::contains`] says.
     ///
     /// # Errors
     /// [`Error::Definition`] for a set of rows, for one with a max age, which only [`Online::get_at`] can judge, or for a key
     /// of another length; [`Error::ColumnType`] when a value does not fit.
-    pub fn get(&self, key: &[Value]) -> Result<Option<FeatureRow>> {
+    pub fn get(&self, key: &[Value]) -> Result<FeatureRow> {
         match &self.side {
             Side::Entities { aging, .. } if !aging.is_empty() => {
                 Err(self.wrong_side("has a max age, which depends on the instant of the request: use `get_at`"))
@@ -119,13 +130,13 @@ impl Online {
     /// # Errors
     /// As [`Online::get`]; and [`Error::Definition`] for an instant before that of the materialization, whose values were
     /// not yet known then.
-    pub fn get_at(&self, key: &[Value], at: AsOf) -> Result<Option<FeatureRow>> {
+    pub fn get_at(&self, key: &[Value], at: AsOf) -> Result<FeatureRow> {
         let made = self.materialization.as_of();
         if at < made {
             return Err(self.wrong_side(&format!("is served as of {made}, which a request at {at} cannot know yet")));
         }
-        let Some(row) = self.read(key)? else { return Ok(None) };
-        let Side::Entities { aging, .. } = &self.side else { return Ok(Some(row)) };
+        let row = self.read(key)?;
+        let Side::Entities { aging, .. } = &self.side else { return Ok(row) };
         let mut columns = row.0.columns().to_vec();
         let schema = row.0.schema();
         for Aging { event_time, max_age_us, features } in aging {
@@ -141,25 +152,83 @@ impl Online {
         // Event times are there to judge by; they are no features.
         let served: Vec<usize> =
             (0..columns.len()).filter(|&i| aging.iter().all(|a| a.event_time != *schema.field(i).name())).collect();
-        Ok(Some(FeatureRow(RecordBatch::try_new(schema, columns)?.project(&served)?)))
+        Ok(FeatureRow(RecordBatch::try_new(schema, columns)?.project(&served)?))
     }
 
-    fn read(&self, key: &[Value]) -> Result<Option<FeatureRow>> {
-        let Side::Entities { rows, .. } = &self.side else { return Err(self.wrong_side("has no keys: use `encode`")) };
+    /// Is there a visible fact about the entity with this key, in a table that knows all columns of the key?
+    ///
+    /// # Errors
+    /// [`Error::Definition`] for a set of rows, and for a key of another length; [`Error::ColumnType`] when a value does not fit.
+    pub fn contains(&self, key: &[Value]) -> Result<bool> {
+        let (Side::Entities { rows, .. }, columns) = (&self.side, self.key_columns(key)?) else { return Ok(false) };
+        Ok(whole_row(rows, &columns)?.is_some())
+    }
+
+    fn read(&self, key: &[Value]) -> Result<FeatureRow> {
+        let columns = self.key_columns(key)?;
+        let Side::Entities { rows, partial, nothing, .. } = &self.side else { return Err(self.has_no_keys()) };
+        if let Some(row) = whole_row(rows, &columns)? {
+            return Ok(FeatureRow(row));
+        }
+        // No row says what its other keys tell: put it together.
+        let mut found = nothing.columns().to_vec();
+        for part in partial {
+            let keys: Vec<ArrayRef> = part.keys.iter().map(|&key| columns[key].clone()).collect();
+            if let Some(row) = whole_row(&part.rows, &keys)? {
+                part.columns.iter().zip(row.columns()).for_each(|(&place, column)| found[place] = column.clone());
+            }
+        }
+        Ok(FeatureRow(RecordBatch::try_new(nothing.schema(), found)?))
+    }
+
+    /// A key as one-row columns.
+    fn key_columns(&self, key: &[Value]) -> Result<Vec<ArrayRef>> {
+        let Side::Entities { rows, .. } = &self.side else { return Err(self.has_no_keys()) };
         let fields = rows.key_schema().fields();
         if key.len() != fields.len() {
             return Err(self.wrong_side(&format!("has {} key columns, and {} values were given", fields.len(), key.len())));
         }
-        if key.contains(&Value::Null) {
-            return Ok(None);
-        }
-        let columns = key.iter().zip(fields).map(|(value, field)| value.to_array("the key", field.name(), field.data_type()));
-        Ok(rows.get(&columns.collect::<Result<Vec<_>>>()?)?.map(FeatureRow))
+        key.iter().zip(fields).map(|(value, field)| value.to_array("the key", field.name(), field.data_type())).collect()
+    }
+
+    fn has_no_keys(&self) -> Error {
+        self.wrong_side("has no keys: use `encode`")
     }
 
     fn wrong_side(&self, what: &str) -> Error {
         Error::Definition { subject: format!("feature set `{}`", self.materialization.set().name), reason: format!("it {what}") }
     }
+}
+
+/// The row with this key; a NULL matches nothing.
+fn whole_row(rows: &KeyedRows, key: &[ArrayRef]) -> Result<Option<RecordBatch>> {
+    if key.iter().any(|column| column.null_count() > 0) { Ok(None) } else { rows.get(key) }
+}
+
+/// Opens the rows of a materialization of entities.
+async fn entities(made: &Materialization) -> Result<Side> {
+    let rows = KeyedRows::open(made, 0).await?;
+    let all = rows.value_schema().clone();
+    let mut partial = Vec::with_capacity(made.manifest().partial.len());
+    for (i, part) in made.manifest().partial.iter().enumerate() {
+        let place_of = |name: &String| made.manifest().keys.iter().position(|key| key == name);
+        let keys = part.keys.iter().filter_map(place_of).collect();
+        let rows = KeyedRows::open(made, i + 1).await?;
+        let columns = rows.value_schema().fields().iter().map(|field| Ok(all.index_of(field.name())?));
+        partial.push(Partial { keys, columns: columns.collect::<Result<_>>()?, rows });
+    }
+    let Body::Entities(set) = &made.set().body else {
+        return Err(Error::Definition {
+            subject: made.set().name.to_string(),
+            reason: "it has neither rows nor entities".into(),
+        });
+    };
+    let nothing = all.fields().iter().map(|field| {
+        let is_count = set.sources.iter().any(|source| source.counts().any(|name| name == field.name()));
+        if is_count { Arc::new(Int64Array::from(vec![0])) } else { new_null_array(field.data_type(), 1) }
+    });
+    let nothing = RecordBatch::try_new(all.clone(), nothing.collect())?;
+    Ok(Side::Entities { rows, partial, nothing, aging: aging(made.set()) })
 }
 
 fn aging(set: &FeatureSet) -> Vec<Aging> {

@@ -184,6 +184,11 @@ impl Aggregate {
         self
     }
 
+    /// Does it count? Then nothing in the window gives 0.
+    pub(crate) fn is_count(&self) -> bool {
+        matches!(self.kind, Kind::Count | Kind::CountDistinct)
+    }
+
     pub(crate) fn kind(&self) -> Kind {
         self.kind
     }

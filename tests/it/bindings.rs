@@ -68,7 +68,7 @@ async fn a_name_that_is_published_takes_no_other_definition() {
     let again = handle_with(root.path(), demand(1)).await;
     assert_eq!(again.materialize("demand_v1", instant(AS_OF)).await.unwrap().id(), made.id());
     again.training_set("demand_v1", spine()).await.unwrap();
-    assert!(again.online("demand_v1").await.unwrap().get(&[1.into()]).unwrap().is_some());
+    assert!(again.online("demand_v1").await.unwrap().contains(&[1.into()]).unwrap());
     again.materialize("demand_v1", instant("2014-10-01")).await.unwrap();
 }
 

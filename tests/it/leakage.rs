@@ -121,7 +121,7 @@ async fn a_fact_at_the_cutoff_is_seen_only_by_an_inclusive_set() {
         }
         assert_eq!(count(&store, t()).await, usize::from(exclusive), "case {i}");
         if inclusive {
-            let row = store.online("inclusive_zones_v1").await.unwrap().get(&[1.into()]).unwrap().unwrap();
+            let row = store.online("inclusive_zones_v1").await.unwrap().get(&[1.into()]).unwrap();
             assert_eq!((row.number("fare").unwrap(), row.number("trips_1h").unwrap()), (Some(9.5), Some(1.0)), "case {i}");
         }
     }

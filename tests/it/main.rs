@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests wait for processes by the clock")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
+mod any_key;
 mod bad_input;
 mod bad_question;
 mod bindings;

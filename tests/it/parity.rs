@@ -173,12 +173,14 @@ async fn every_zone_is_served_with_the_bits_of_its_row_and_odd_keys_are_told_apa
     let online = store.online("zone_demand_v1").await.unwrap();
     let zones = offline.column_by_name("pickup_zone").unwrap();
     for (row, expected) in expected.iter().enumerate() {
-        let found = online.get(&[value(zones, row)]).unwrap().unwrap();
+        let found = online.get(&[value(zones, row)]).unwrap();
         assert_eq!(bit_rows(found.batch()), std::slice::from_ref(expected));
     }
     assert!(expected.len() > 30);
-    assert_eq!(online.get(&[9_999.into()]).unwrap(), None);
-    assert_eq!(online.get(&[Value::Null]).unwrap(), None);
+    for nobody in [9_999.into(), Value::Null] {
+        assert!(!online.contains(std::slice::from_ref(&nobody)).unwrap());
+        assert_eq!(bit_rows(online.get(&[nobody]).unwrap().batch()).concat(), "NULL 0 NULL 0 NULL 0 NULL");
+    }
     for wrong in [Value::from("161"), Value::from(161.0), Value::from(true), Value::from(instant(AS_OF))] {
         assert!(matches!(online.get(&[wrong]), Err(Error::ColumnType { .. })));
     }
@@ -224,7 +226,7 @@ async fn zone_demand_is_what_the_files_say() {
         assert_eq!(made.rows() as usize, zones.len());
         let online = store.online_for(&made).await.unwrap();
         for (zone, mut facts) in zones {
-            let row = online.get(&[zone.into()]).unwrap().unwrap();
+            let row = online.get(&[zone.into()]).unwrap();
             let found = |name: &str| row.number(name).unwrap();
             facts.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)).then(a.2.total_cmp(&b.2)));
             assert_eq!(found("last_fare"), facts.last().map(|fact| fact.2), "zone {zone} as of {as_of}");
@@ -253,7 +255,7 @@ async fn ties_are_resolved_by_knowledge_then_by_value_whatever_the_order() {
         let corrected = instant("2014-01-05T15:09:00Z");
         for (as_of, fare) in [(AsOf::from_micros(corrected.micros() + 1), 7.5), (corrected, 99.0)] {
             let made = store.materialize("zone_demand_v1", as_of).await.unwrap();
-            let row = store.online_for(&made).await.unwrap().get(&[1.into()]).unwrap().unwrap();
+            let row = store.online_for(&made).await.unwrap().get(&[1.into()]).unwrap();
             assert_eq!(row.number("last_fare").unwrap(), Some(fare));
         }
     }
@@ -265,7 +267,7 @@ async fn a_set_without_a_lookup_counts_all_the_same() {
     let set = FeatureSet::entities("counted_v1", "nyc_taxi").key("pickup_zone").window(TimeDelta::days(2), [Aggregate::count()]);
     store.register(set.build().unwrap()).unwrap();
     store.materialize("counted_v1", instant("2014-01-06")).await.unwrap();
-    let row = store.online("counted_v1").await.unwrap().get(&[1.into()]).unwrap().unwrap();
+    let row = store.online("counted_v1").await.unwrap().get(&[1.into()]).unwrap();
     assert_eq!(row.number("count").unwrap(), Some(2.0));
 }
 
@@ -285,7 +287,7 @@ async fn composite_keys_are_compared_column_by_column_and_null_matches_nothing()
     store.register(set).unwrap();
     assert_eq!(store.materialize("pairs_v1", instant(AS_OF)).await.unwrap().rows(), 2);
     let online = store.online("pairs_v1").await.unwrap();
-    let amount = |a: Value, b: Value| online.get(&[a, b]).unwrap().map(|row| row.number("amount").unwrap().unwrap());
+    let amount = |a: Value, b: Value| online.get(&[a, b]).unwrap().number("amount").unwrap();
     assert_eq!(amount("ab".into(), "c".into()), Some(1.0));
     assert_eq!(amount("a".into(), "bc".into()), Some(2.0));
     assert_eq!(amount("abc".into(), "".into()), None);
@@ -307,7 +309,7 @@ async fn texts_that_a_file_keeps_in_a_dictionary_are_keys_and_values_like_others
     store.register(set).unwrap();
     assert_eq!(store.materialize("colours_v1", instant(AS_OF)).await.unwrap().rows(), 2);
     let online = store.online("colours_v1").await.unwrap();
-    let colour = |zone: &str| online.get(&[zone.into()]).unwrap().unwrap().value("colour").unwrap();
+    let colour = |zone: &str| online.get(&[zone.into()]).unwrap().value("colour").unwrap();
     assert_eq!((colour("JFK"), colour("LGA")), ("blue".into(), Value::Null));
 }
 
@@ -328,7 +330,7 @@ async fn answers(store: &FeatureStore) -> Vec<String> {
     let (taxi, zones) = (store.online("taxi_v1").await.unwrap(), store.online("zone_demand_v1").await.unwrap());
     found.extend(bit_rows(taxi.encode_row(&[("trip_distance", 2.5.into())]).unwrap().batch()));
     for zone in 1..=263 {
-        found.push(zones.get(&[zone.into()]).unwrap().map_or("nothing".into(), |row| bit_rows(row.batch()).concat()));
+        found.push(bit_rows(zones.get(&[zone.into()]).unwrap().batch()).concat());
     }
     found
 }

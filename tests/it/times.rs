@@ -149,7 +149,7 @@ async fn two_days_are_never_one_time() {
     store.register_table("facts", data.path().to_str().unwrap(), declared).await.unwrap();
     store.register(FeatureSet::entities("newest_v1", "facts").key("id").lookup("x", "x").build().unwrap()).unwrap();
     store.materialize("newest_v1", instant("2014-01-01")).await.unwrap();
-    let row = store.online("newest_v1").await.unwrap().get(&[1.into()]).unwrap().unwrap();
+    let row = store.online("newest_v1").await.unwrap().get(&[1.into()]).unwrap();
     assert_eq!(row.number("x").unwrap(), Some(1.0));
 }
 
@@ -174,7 +174,7 @@ async fn a_nanosecond_decides() {
     let set = set.lookup("at", "last").window(TimeDelta::microseconds(1), [Aggregate::count()]).build().unwrap();
     store.register(set).unwrap();
     store.materialize("counted_v1", t).await.unwrap();
-    let row = store.online("counted_v1").await.unwrap().get(&[1.into()]).unwrap().unwrap();
+    let row = store.online("counted_v1").await.unwrap().get(&[1.into()]).unwrap();
     assert_eq!(row.number("count").unwrap(), Some(2.0));
 }
 
