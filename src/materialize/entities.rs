@@ -85,7 +85,8 @@ pub(crate) async fn entities(
         let mut questions = Vec::with_capacity(sources.len());
         for &i in &sources {
             let source = &set.sources[i];
-            let facts = facts_of(engine, pinned(tables, &source.table.parse()?)?, as_of, cutoff).await?;
+            let pinned = pinned(tables, &source.table.parse()?)?;
+            let facts = facts(engine, pinned, opened(pinned, as_of, cutoff).await?.newest_first()).await?;
             questions.push(question(set, &keys, i, facts, cutoff));
         }
         let names: Vec<String> = keys.iter().map(|&key| set.keys[key].clone()).collect();
@@ -247,7 +248,14 @@ pub(crate) async fn training_rows(
 
 /// The facts of a registered table as of an instant.
 pub(crate) async fn facts_of(engine: &Engine, pinned: &Pinned, as_of: AsOf, cutoff: Cutoff) -> Result<Facts> {
-    let table = AsOfTable::open(pinned.version.clone(), pinned.place.clone(), as_of, cutoff).await?;
+    facts(engine, pinned, opened(pinned, as_of, cutoff).await?).await
+}
+
+async fn opened(pinned: &Pinned, as_of: AsOf, cutoff: Cutoff) -> Result<AsOfTable> {
+    AsOfTable::open(pinned.version.clone(), pinned.place.clone(), as_of, cutoff).await
+}
+
+async fn facts(engine: &Engine, pinned: &Pinned, table: AsOfTable) -> Result<Facts> {
     let name = pinned.version.table();
     let rows = scan::table(engine, Parallelism::Full, name, table).await?;
     Ok(Facts::new(&name.to_string(), rows, pinned.version.declared().clone()))

@@ -107,6 +107,17 @@ impl AsOfTable {
         })
     }
 
+    /// The same table, its files from the newest to the oldest: who looks for the newest facts then finds them first, and has
+    /// less to keep of the others.
+    pub(crate) fn newest_first(mut self) -> Self {
+        if let Rows::Files(files) = &mut self.rows {
+            // A file without known times may hold anything: it comes first.
+            let newest = |file: &FileEntry| file.event.map_or(i64::MAX, |bounds| bounds.max);
+            files.open.sort_by_key(|(file, _)| std::cmp::Reverse(newest(file)));
+        }
+        self
+    }
+
     /// The files that may hold visible rows; those of a provider are unknown.
     pub(crate) fn files(&self) -> impl Iterator<Item = &FileEntry> {
         let open = match &self.rows {
