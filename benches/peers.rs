@@ -4,6 +4,8 @@
 //! ```text
 //! cargo bench --bench peers -- TASK DIR              lookup, windows, taxi, taxi_out, views, zipf, cutoffs, fit
 //! cargo bench --bench peers -- ingest DIR            monthly CSV files into a table of a fresh store
+//! cargo bench --bench peers -- wide DIR              a million entities with 50 floats each: generated, loaded, materialized
+//! cargo bench --bench peers -- start DIR             one spine row with windows of a day and a week over 25 months (generated)
 //! cargo bench --bench peers -- TASK DIR --explain    the plan with its metrics instead (results stay in memory)
 //!
 //! cargo bench --bench peers -- history DIR --generate [even|skewed]   100 M facts in 24 months, 10 M spine rows
@@ -39,6 +41,9 @@ use datafusion::{
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
+#[path = "peers/sets.rs"]
+mod sets;
+
 type Anyhow<T> = Result<T, Box<dyn std::error::Error>>;
 
 /// What a run yields: in memory, or the file it wrote.
@@ -71,8 +76,11 @@ async fn run(task: &str, dir: &str, explain: bool) -> Anyhow<()> {
     if matches!(task, "lookup" | "windows" | "history" | "history_windows") {
         store.register_table("facts", &format!("{dir}/facts"), at("event_ts").key("entity_id")).await?;
     }
-    if task == "cutoffs" {
-        return cutoffs(&store, dir).await;
+    match task {
+        "cutoffs" => return sets::cutoffs(&store, dir).await,
+        "wide" => return sets::wide(&store, dir).await,
+        "start" => return sets::start(&store, dir).await,
+        _ => {}
     }
     if task == "fit" {
         let trips = FactTable::new("pickup_at", KnownAt::column("dropoff_at")).zone(Zone::UTC);
@@ -111,46 +119,6 @@ async fn run(task: &str, dir: &str, explain: bool) -> Anyhow<()> {
     let line = serde_json::json!({
         "task": task, "engine": "asof", "seconds": rounded(seconds), "peak_mb": peak_mb, "rows": rows,
         "checksum": checksum(task, &batches), "register_seconds": rounded(register_seconds),
-    });
-    println!("{line}");
-    Ok(())
-}
-
-/// Materializes a set of all entities at 24 instants, one after the other; each is written to Parquet below the root.
-async fn cutoffs(store: &FeatureStore, dir: &str) -> Anyhow<()> {
-    let start = Instant::now();
-    store.register_table("facts", &format!("{dir}/facts"), at("event_ts").key("entity_id")).await?;
-    let register_seconds = start.elapsed().as_secs_f64();
-    let mut set = FeatureSet::entities("entities_v1", "facts").key("entity_id");
-    for column in ["f0", "f1", "f2", "f3", "f4", "f5"] {
-        set = set.lookup(column, column);
-    }
-    let month = [Aggregate::count().named("c30"), Aggregate::sum("f0").named("s30"), Aggregate::max("f1").named("x30")];
-    let set = set.window(TimeDelta::days(30), month).all_before([Aggregate::count().named("c"), Aggregate::sum("f0").named("s")]);
-    store.register(set.build()?)?;
-    let first: AsOf = "2014-01-01".parse()?;
-    let instants = (1..=24).map(|i| AsOf::from_micros(first.micros() + i * TimeDelta::days(15).num_microseconds().unwrap()));
-    let (start, mut made, mut each) = (Instant::now(), Vec::new(), Vec::new());
-    for instant in instants {
-        let one = Instant::now();
-        made.push(store.materialize("entities_v1", instant).await?);
-        each.push((one.elapsed().as_secs_f64() * 1e3).round() / 1e3);
-    }
-    let seconds = start.elapsed().as_secs_f64();
-    let peak_mb = peak_mb();
-    let (mut rows, mut count, mut sum_30d) = (0, 0, 0.0);
-    for materialization in &made {
-        let batches = materialization.dataframe().await?.collect().await?;
-        rows += batches.iter().map(RecordBatch::num_rows).sum::<usize>();
-        for batch in &batches {
-            count += sum(batch.column_by_name("c").unwrap().as_primitive::<Int64Type>()).unwrap_or(0);
-            sum_30d += sum(batch.column_by_name("s30").unwrap().as_primitive::<Float64Type>()).unwrap_or(0.0);
-        }
-    }
-    let line = serde_json::json!({
-        "task": "cutoffs", "engine": "asof", "seconds": (seconds * 1e3).round() / 1e3, "peak_mb": peak_mb, "rows": rows,
-        "checksum": { "c": count, "s30": (sum_30d * 100.0).round() / 100.0 }, "each": each,
-        "register_seconds": (register_seconds * 1e3).round() / 1e3,
     });
     println!("{line}");
     Ok(())
