@@ -42,7 +42,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     store.register(asof_features::flights_v1()?)?;
 
     // The rows to be predicted: every flight that left, at its scheduled hour, with its delay as the label.
-    let end: AsOf = "2100-01-01".parse()?;
+    let end = AsOf::END_OF_TIME;
     let spine = store
         .sql(
             "SELECT time_hour AS at, origin, carrier, tailnum, dep_delay AS label FROM flights WHERE dep_delay IS NOT NULL \

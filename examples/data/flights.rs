@@ -35,7 +35,7 @@ pub async fn load(store: &FeatureStore, dir: &Path, work: &Path) -> Result<(), B
         minutes("minute"),
         minutes("minute + dep_delay")
     );
-    let end: AsOf = "2100-01-01".parse()?;
+    let end = AsOf::END_OF_TIME;
     let flights = work.join("flights");
     fs::create_dir_all(&flights)?;
     let file = flights.join("flights.parquet");

@@ -68,9 +68,10 @@ impl Extract {
     }
 
     /// Sees nothing at or after this instant. Without it, all facts of the tables' newest versions are seen, those without
-    /// an event time left out, and no query as of an instant may name the result.
+    /// an event time left out, and no query as of an instant before [`AsOf::END_OF_TIME`] may name the result; that instant here
+    /// says the same.
     pub fn as_of(mut self, as_of: AsOf) -> Self {
-        self.as_of = Some(as_of);
+        self.as_of = (as_of != AsOf::END_OF_TIME).then_some(as_of);
         self
     }
 

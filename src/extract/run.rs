@@ -44,7 +44,8 @@ pub(crate) async fn open_tables(
     mut pins: BTreeMap<TableName, u64>,
     providers: &Providers,
 ) -> Result<Opened> {
-    let cut = as_of.unwrap_or(AsOf::from_micros(i64::MAX));
+    let as_of = as_of.filter(|as_of| *as_of != AsOf::END_OF_TIME);
+    let cut = as_of.unwrap_or(AsOf::END_OF_TIME);
     let mut opened = Opened { facts: Vec::new(), derived: Vec::new(), inputs: Vec::new() };
     for name in tables_in(sql)? {
         let pin = pins.remove(&name);

@@ -237,7 +237,7 @@ pub(crate) async fn training_rows(
     let mut facts = Vec::with_capacity(set.sources.len());
     for source in &set.sources {
         // The operators cut the facts at each row's instant; none is cut off before.
-        facts.push(facts_of(engine, pinned(tables, &source.table.parse()?)?, AsOf::from_micros(i64::MAX), cutoff).await?);
+        facts.push(facts_of(engine, pinned(tables, &source.table.parse()?)?, AsOf::END_OF_TIME, cutoff).await?);
     }
     let before: Vec<Expr> = spine.schema().columns().into_iter().map(Expr::Column).collect();
     let features = set.outputs().map(ident).collect::<Vec<_>>();

@@ -15,7 +15,7 @@ use datafusion::{
     },
 };
 
-use super::{Providers, Sources};
+use super::{Providers, Sources, statement::parse};
 use crate::{
     catalog::{Catalog, Column, TableVersion},
     engine::CATALOG,
@@ -96,8 +96,7 @@ fn names_it(sql: &str) -> Result<bool> {
             }
         }
     }
-    let state = SessionContext::new().state();
-    let mut statement = state.sql_to_statement(sql, &state.config_options().sql_parser.dialect)?;
+    let mut statement = parse(sql)?.statement;
     while let Statement::Explain(explain) = statement {
         statement = *explain.statement;
     }

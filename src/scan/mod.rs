@@ -8,7 +8,9 @@ mod parameters;
 mod pinned_reader;
 mod providers;
 mod query;
+mod show;
 mod spool;
+mod statement;
 mod view;
 mod visibility;
 

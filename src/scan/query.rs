@@ -1,5 +1,5 @@
 //! SQL over fact tables as of an instant; what is SQL about instants themselves is the business of `temporal::sql`.
-//! It refuses what could answer differently tomorrow: volatile functions, and any statement that is not a query.
+//! It refuses what could answer differently tomorrow: functions that read the clock or throw dice.
 
 use std::sync::Arc;
 
@@ -13,9 +13,13 @@ use datafusion::{
     execution::context::SQLOptions,
     logical_expr::{Expr, LogicalPlan, Volatility},
     prelude::SessionContext,
+    sql::resolve::resolve_table_references,
 };
 
-use super::{AsOfTable, Listing, Parameters};
+use super::{
+    AsOfTable, Listing, Parameters,
+    statement::{Question, check_calls, parse},
+};
 use crate::{
     engine::{CATALOG, Engine, Parallelism},
     error::{Error, Result},
@@ -28,19 +32,17 @@ use crate::{
 /// The tables that a query may name.
 pub(crate) type Sources = Vec<(TableName, AsOfTable)>;
 
-/// Functions that read the clock but do not call themselves volatile, since they hold still within one query.
-const CLOCK_FUNCTIONS: [&str; 5] = ["now", "current_timestamp", "current_date", "current_time", "today"];
-
 /// The tables that a query names, also in the arguments of `trailing`; those of `information_schema` and its own common table expressions left out.
 ///
 /// # Errors
-/// [`Error::Query`] when the text is not one SQL statement, [`Error::InvalidName`] when a table cannot exist.
+/// [`Error::Query`] when the text is not one SQL statement, [`Error::Statement`] for one that is not answered,
+/// [`Error::InvalidName`] when a table cannot exist.
 pub(crate) fn tables_in(sql: &str) -> Result<Vec<TableName>> {
-    let state = SessionContext::new().state();
-    let dialect = state.config_options().sql_parser.dialect;
-    let mut statement = state.sql_to_statement(sql, &dialect)?;
+    let Question { mut statement, shown } = parse(sql)?;
     let mut names = temporal::sql::take_tables(&mut statement)?;
-    for reference in state.resolve_table_references(&statement)? {
+    names.extend(shown);
+    let (references, _) = resolve_table_references(&statement, true)?;
+    for reference in references {
         let schema = reference.schema();
         if schema == Some("information_schema") {
             continue;
@@ -102,8 +104,9 @@ pub(crate) async fn query_with(
         register(&session, &derived.name, derived.rows)?;
     }
     temporal::sql::register(&session, sources)?;
-    let state = session.state();
-    let mut statement = state.sql_to_statement(sql, &state.config_options().sql_parser.dialect)?;
+    let mut statement = parse(sql)?.statement;
+    // Planning computes what does not change within a query: by then the clock would have been read.
+    check_calls(subject, &statement, &session.state())?;
     beside.parameters.declare(subject, &mut statement)?;
     let plan = beside.parameters.fill(temporal::sql::plan(&session, statement).await?)?;
     let only_queries = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
@@ -120,7 +123,7 @@ pub(crate) async fn table(engine: &Engine, parallelism: Parallelism, name: &Tabl
 
 fn session(engine: &Engine, parallelism: Parallelism, sources: Sources) -> Result<SessionContext> {
     let session = engine.session(parallelism, sources.iter().filter_map(|(_, table)| table.place()))?;
-    sql_functions::register(&session);
+    sql_functions::register(&session)?;
     for (name, table) in sources {
         register(&session, &name, Arc::new(table))?;
     }
@@ -158,13 +161,14 @@ fn refuse(subject: &str, volatile: Option<String>) -> Result<()> {
     volatile.map_or(Ok(()), |function| Err(Error::Volatile { subject: subject.into(), function }))
 }
 
-/// The first function in an expression that reads the clock or throws dice.
+/// The first function in an expression that reads the clock or throws dice; functions that hold still within one query do not
+/// from query to query.
 fn volatile_call(expression: &Expr) -> DfResult<Option<String>> {
     let mut found = None;
     expression.apply(|e| {
         if let Expr::ScalarFunction(call) = e {
             let name = call.func.name();
-            if call.func.signature().volatility == Volatility::Volatile || CLOCK_FUNCTIONS.contains(&name) {
+            if call.func.signature().volatility != Volatility::Immutable {
                 found = Some(name.to_owned());
                 return Ok(TreeNodeRecursion::Stop);
             }

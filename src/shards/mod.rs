@@ -54,9 +54,9 @@ pub struct Shards {
 }
 
 impl Shards {
-    pub(crate) async fn open(engine: &Engine, pinned: Pinned, count: usize, as_of: Option<AsOf>) -> Result<Self> {
-        let (table, cut) = (pinned.version.table().clone(), as_of.unwrap_or(AsOf::from_micros(i64::MAX)));
-        let whole = AsOfTable::open(pinned.version, pinned.place, cut, Cutoff::Exclusive).await?;
+    pub(crate) async fn open(engine: &Engine, pinned: Pinned, count: usize, as_of: AsOf) -> Result<Self> {
+        let table = pinned.version.table().clone();
+        let whole = AsOfTable::open(pinned.version, pinned.place, as_of, Cutoff::Exclusive).await?;
         let sizes: Vec<u64> = whole.files().map(|file| file.identity.size).collect();
         let shards = split::even(&sizes, count.max(1)).into_iter().map(|pieces| whole.pieces(&pieces)).collect();
         Ok(Self { engine: engine.clone(), table, shards, plans: Vec::new() })

@@ -80,6 +80,9 @@
 //! | `element_at(list, n)`: counted from 1, from the end if negative, NULL beyond | `element_at(array_agg(x ORDER BY x), -1) FROM (VALUES (5), (6)) AS t(x)` | `6` |
 //! | `element_at(map, key)`: NULL if absent | | |
 //!
+//! Lists are written as `[1, 2, 3]` and read as `l[1]`, counted from 1, and `l[2:3]`; DataFusion's functions of lists (`array_sort`,
+//! `array_length`, `array_has`, ...) are there.
+//!
 //! # Aggregates
 //!
 //! They pass over NULL and cannot stand before `OVER`.
@@ -99,14 +102,30 @@ mod texts;
 mod times;
 mod values;
 
-use datafusion::prelude::SessionContext;
+use std::sync::Arc;
+
+use datafusion::{execution::registry::FunctionRegistry, prelude::SessionContext};
+use datafusion_functions_nested::planner::{FieldAccessPlanner, NestedFunctionPlanner};
+
+use crate::error::Result;
 
 /// Makes the functions known to a session; those that it has under the same names are replaced.
-pub(crate) fn register(session: &SessionContext) {
+///
+/// # Errors
+/// [`Error::Query`](crate::Error::Query) when the session takes no functions.
+pub(crate) fn register(session: &SessionContext) -> Result<()> {
+    {
+        let state = session.state_ref();
+        let mut state = state.write();
+        datafusion_functions_nested::register_all(&mut *state)?;
+        state.register_expr_planner(Arc::new(NestedFunctionPlanner))?;
+        state.register_expr_planner(Arc::new(FieldAccessPlanner))?;
+    }
     for function in times::functions().into_iter().chain(texts::functions()).chain(values::functions()) {
         session.register_udf(function);
     }
     for function in aggregates::functions() {
         session.register_udaf(function);
     }
+    Ok(())
 }

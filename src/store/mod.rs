@@ -287,7 +287,9 @@ impl FeatureStore {
         Ok(self.describe(table).await?.partitions())
     }
 
-    /// A SQL query over the catalog's tables that sees nothing at or after `as_of`.
+    /// A SQL query over the catalog's tables that sees nothing at or after `as_of`; at [`AsOf::END_OF_TIME`] it sees all facts.
+    ///
+    /// `SHOW TABLES` and `SHOW COLUMNS FROM trips` list what can be asked about, `DESCRIBE` and `information_schema` too.
     ///
     /// Beside DataFusion's SQL it knows `ASOF JOIN`, the closest fact to each row's own instant, and `trailing`, aggregates
     /// over windows that end there: see [`temporal::sql`](crate::temporal::sql).
@@ -310,7 +312,8 @@ impl FeatureStore {
     /// # Errors
     /// [`Error::UnknownTable`] for a table that is not registered, [`Error::Volatile`] for functions such as `now()`,
     /// [`Error::Definition`], [`Error::ColumnType`] and [`Error::UnknownColumn`] for an `ASOF JOIN` or `trailing` that cannot
-    /// be meant, [`Error::Query`] for SQL that cannot be planned or is no query.
+    /// be meant, [`Error::Statement`] for what is no query, is too deep, or holds a clause that would have no effect
+    /// (`TABLESAMPLE`, `FOR UPDATE`, ...), [`Error::Query`] for SQL that cannot be planned.
     pub async fn sql(&self, sql: &str, as_of: AsOf) -> Result<DataFrame> {
         self.sql_at(sql, as_of, &[]).await
     }
@@ -464,20 +467,21 @@ impl FeatureStore {
     }
 
     /// Splits the files of a table's newest version into `count` shards of about the same size, for what SQL does not say
-    /// well: see [`Shards`](crate::shards::Shards). With an as-of they hold what was visible then, without (`None`) all facts
-    /// that have an event time.
+    /// well: see [`Shards`](crate::shards::Shards). They hold what was visible at the as-of: at [`AsOf::END_OF_TIME`] all facts
+    /// that have their times.
     ///
     /// # Errors
     /// [`Error::UnknownTable`] when it is not registered, [`Error::FileChanged`] when its files are not what was registered.
-    pub async fn shards(&self, table: &str, count: usize, as_of: impl Into<Option<AsOf>>) -> Result<Shards> {
+    pub async fn shards(&self, table: &str, count: usize, as_of: AsOf) -> Result<Shards> {
         let m = &self.materializer;
         let pinned = m.pin_table(Arc::new(m.catalog.latest(&table.parse()?).await?))?;
-        Shards::open(&m.engine, pinned, count, as_of.into()).await
+        Shards::open(&m.engine, pinned, count, as_of).await
     }
 
     /// The facts of a table that are visible at `as_of`, to look up in or to aggregate: see [`crate::temporal`].
     ///
-    /// The operators cut them again at each row of the spine; an `as_of` after the last of its instants cuts off nothing.
+    /// The operators cut them again at each row of the spine; an `as_of` after the last of its instants, as
+    /// [`AsOf::END_OF_TIME`] is, cuts off nothing.
     ///
     /// # Errors
     /// [`Error::UnknownTable`] when it is not registered, [`Error::FileChanged`] when its files are not what was registered.

@@ -25,6 +25,12 @@ use crate::error::{Error, Result};
 pub struct AsOf(i64);
 
 impl AsOf {
+    /// The end of time: a question as of it sees all facts that have their times.
+    ///
+    /// It is what [`FeatureStore`](crate::FeatureStore)'s `sql`, `facts`, `shards` and `ctas` take alike. Only a fact at this very
+    /// microsecond, in the year 294247, would be hidden.
+    pub const END_OF_TIME: AsOf = AsOf(i64::MAX);
+
     /// The instant that lies `micros` microseconds after 1970-01-01T00:00:00Z.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
@@ -84,6 +90,9 @@ impl FromStr for AsOf {
 
 impl fmt::Display for AsOf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::END_OF_TIME {
+            return f.write_str("the end of time");
+        }
         match self.to_datetime() {
             Some(t) if self.0 % 1_000_000 == 0 => f.write_str(&t.to_rfc3339_opts(SecondsFormat::Secs, true)),
             Some(t) => f.write_str(&t.to_rfc3339_opts(SecondsFormat::Micros, true)),

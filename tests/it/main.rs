@@ -58,6 +58,7 @@ mod source_times;
 mod sources;
 mod sql;
 mod sql_origin;
+mod statements;
 mod support;
 mod suspicion;
 #[path = "../../examples/data/taxi.rs"]

@@ -102,7 +102,16 @@ async fn extracts_are_made_and_collected_on_s3_and_hold_no_credentials() {
     let count = format!("SELECT sum(trips) FROM {}", new.table());
     assert_eq!(cells(&store, &count, as_of()).await, cells(&store, "SELECT count(*) FROM nyc_taxi", as_of()).await);
     assert_eq!(
-        store.shards("nyc_taxi", 5, None).await.unwrap().collect().await.unwrap().iter().map(|b| b.num_rows()).sum::<usize>(),
+        store
+            .shards("nyc_taxi", 5, AsOf::END_OF_TIME)
+            .await
+            .unwrap()
+            .collect()
+            .await
+            .unwrap()
+            .iter()
+            .map(|b| b.num_rows())
+            .sum::<usize>(),
         240
     );
 

@@ -29,7 +29,7 @@ async fn trips(partitions: usize) -> (tempfile::TempDir, FeatureStore) {
     (root, store)
 }
 
-async fn distances(store: &FeatureStore, count: usize, as_of: Option<AsOf>) -> Vec<f64> {
+async fn distances(store: &FeatureStore, count: usize, as_of: AsOf) -> Vec<f64> {
     let shards = store.shards("nyc_taxi", count, as_of).await.unwrap();
     assert_eq!(shards.count(), count.max(1));
     let parts = shards.plan(|rows| Ok(rows.select_columns(&["trip_distance"])?)).map(|rows| {
@@ -52,14 +52,14 @@ async fn distances(store: &FeatureStore, count: usize, as_of: Option<AsOf>) -> V
 #[tokio::test(flavor = "multi_thread")]
 async fn shards_hold_every_visible_row_once_whatever_their_number_and_order_of_work() {
     let (_root, store) = trips(3).await;
-    let all = distances(&store, 1, None).await;
+    let all = distances(&store, 1, AsOf::END_OF_TIME).await;
     assert_eq!(all.len(), 6_000);
     for count in [0, 2, 5, 40] {
-        assert_eq!(distances(&store, count, None).await, all, "{count} shards");
+        assert_eq!(distances(&store, count, AsOf::END_OF_TIME).await, all, "{count} shards");
     }
     let as_of = instant("2014-05-10");
     let visible = cells(&store, "SELECT count(*) FROM nyc_taxi", as_of).await[0].parse::<usize>().unwrap();
-    let cut = distances(&store, 7, Some(as_of)).await;
+    let cut = distances(&store, 7, as_of).await;
     assert!(0 < visible && visible < all.len());
     assert_eq!(cut.len(), visible);
 }
@@ -85,7 +85,7 @@ async fn no_more_shards_run_at_once_than_there_are_partitions_and_a_function_may
     let (_root, store) = trips(2).await;
     let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (now, peak) = (running.clone(), most.clone());
-    let mapped = store.shards("nyc_taxi", 12, None).await.unwrap().map(move |_| {
+    let mapped = store.shards("nyc_taxi", 12, AsOf::END_OF_TIME).await.unwrap().map(move |_| {
         peak.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
         std::thread::sleep(std::time::Duration::from_millis(5));
         now.fetch_sub(1, Ordering::SeqCst);
@@ -98,7 +98,7 @@ async fn no_more_shards_run_at_once_than_there_are_partitions_and_a_function_may
 #[tokio::test(flavor = "multi_thread")]
 async fn errors_name_the_shard_and_its_files() {
     let (root, store) = trips(2).await;
-    let shards = store.shards("nyc_taxi", 4, None).await.unwrap();
+    let shards = store.shards("nyc_taxi", 4, AsOf::END_OF_TIME).await.unwrap();
     let refused = shards.clone().map(|rows| match rows.shard() {
         2 => Err(Error::NoFiles { what: "wisdom", location: "here".into() }),
         _ => Ok(()),
@@ -121,5 +121,5 @@ async fn errors_name_the_shard_and_its_files() {
         shards.map(|rows| rows.map(|batch| Ok(batch?.num_rows())).sum::<Result<usize, Error>>()).collect().await.unwrap_err();
     let Error::Shard { shard: 3, files, .. } = &error else { panic!("{error:?}") };
     assert!(files.contains(&last), "{files:?}");
-    assert!(matches!(store.shards("nothing", 2, None).await, Err(Error::UnknownTable { .. })));
+    assert!(matches!(store.shards("nothing", 2, AsOf::END_OF_TIME).await, Err(Error::UnknownTable { .. })));
 }

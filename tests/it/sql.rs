@@ -1,6 +1,8 @@
 //! The temporal operators in SQL: `ASOF JOIN` and `trailing`, against rows worked out by hand and against the same questions
 //! asked from Rust.
 
+#![allow(unreachable_pub)]
+
 use std::{path::Path, sync::Arc};
 
 use asof::{
