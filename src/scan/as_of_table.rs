@@ -7,7 +7,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::{
     catalog::{Session, TableProvider},
-    common::{DFSchema, Result as DfResult, ScalarValue},
+    common::{ColumnStatistics, DFSchema, Result as DfResult, ScalarValue, Statistics, stats::Precision},
     datasource::{
         listing::PartitionedFile,
         physical_plan::{FileGroup, FileGroupPartitioner, FileScanConfigBuilder, ParquetSource},
@@ -25,6 +25,7 @@ use super::{
     Visibility,
     guard::{GuardExec, Pruned, Rule},
     pinned_reader::PinnedReaders,
+    visibility::literal,
 };
 use crate::{
     catalog::{Column, FactTable, FileEntry, TableVersion, typed_value},
@@ -189,10 +190,28 @@ impl Files {
         columns.map(value).collect()
     }
 
+    /// What the catalog knows of a file's times, for filters that are known only when it is about to be read.
+    fn times_of(&self, file: &FileEntry) -> Result<Statistics> {
+        let partitions = self.version.partition_columns().len();
+        let unknown = || ColumnStatistics::new_unknown();
+        let mut columns: Vec<_> = (0..self.schema.fields().len() + partitions).map(|_| unknown()).collect();
+        for (time, bounds) in self.version.declared().time_columns().zip([file.event, file.known]) {
+            let (Some(bounds), Ok(position)) = (bounds, self.schema.index_of(time.name())) else { continue };
+            let data_type = self.schema.field(position).data_type();
+            columns[position] = ColumnStatistics {
+                min_value: Precision::Exact(literal(data_type, bounds.min)?),
+                max_value: Precision::Exact(literal(data_type, bounds.max)?),
+                ..unknown()
+            };
+        }
+        Ok(Statistics { num_rows: Precision::Absent, total_byte_size: Precision::Absent, column_statistics: columns })
+    }
+
     /// The files, dealt out in runs of about the same size to at most `groups` tasks; a large file may be shared.
     fn file_groups(&self, groups: usize) -> Result<Vec<FileGroup>> {
         let files = self.open.iter().enumerate().map(|(i, (file, object))| {
-            let whole = PartitionedFile::new_from_meta(object.clone()).with_partition_values(self.partition_values(file)?);
+            let mut whole = PartitionedFile::new_from_meta(object.clone()).with_partition_values(self.partition_values(file)?);
+            whole.statistics = Some(Arc::new(self.times_of(file)?));
             let signed = |byte: u64| i64::try_from(byte).unwrap_or(i64::MAX);
             Ok(match self.ranges.as_ref().and_then(|ranges| ranges.get(i)) {
                 Some((start, end)) => whole.with_range(signed(*start), signed(*end)),

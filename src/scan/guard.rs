@@ -89,7 +89,7 @@ impl DisplayAs for GuardExec {
             f,
             "AsOfScan: table={table}{}, as_of={}, cutoff={}, visible=[{}], partitions_pruned={}/{}, files_pruned={}/{}",
             version.map_or(String::new(), |version| format!("@{version}")),
-            visibility.as_of,
+            visibility.shown_as_of().as_deref().unwrap_or("all facts"),
             visibility.cutoff,
             visibility.shown(),
             pruned.partitions.0,

@@ -13,7 +13,7 @@ use datafusion::{
 use crate::{
     catalog::{Bounds, FactTable, FileEntry, KnownAt, TableVersion},
     error::{Error, Result},
-    time::{AsOf, Cutoff, TimeScale},
+    time::{AsOf, Cutoff, TimeScale, shown_span},
 };
 
 /// What of one table is visible at one instant.
@@ -102,16 +102,25 @@ impl Visibility {
     /// The rule as `EXPLAIN` shows it.
     pub(crate) fn shown(&self) -> String {
         let operator = if self.cutoff == Cutoff::Inclusive { "<=" } else { "<" };
-        let mut parts: Vec<_> = self.limits.iter().map(|l| format!("{} {operator} {}", l.column, self.as_of)).collect();
-        if let Some(delay) = self.delay_us {
-            parts.push(format!("{} + {delay} us {operator} {}", self.limits[0].column, self.as_of));
+        let compared = |what: &str| match self.shown_as_of() {
+            Some(as_of) => format!("{what} {operator} {as_of}"),
+            None => format!("{what} is not NULL"),
+        };
+        let mut parts: Vec<_> = self.limits.iter().map(|limit| compared(&limit.column)).collect();
+        if let Some(delay) = self.delay_us.filter(|delay| *delay > 0 && self.shown_as_of().is_some()) {
+            parts.push(compared(&format!("{} + {}", self.limits[0].column, shown_span(delay))));
         }
         parts.join(" and ")
+    }
+
+    /// The instant as `EXPLAIN` shows it; `None` for one that is later than any calendar, which is how all facts are asked for.
+    pub(crate) fn shown_as_of(&self) -> Option<String> {
+        (self.as_of.to_datetime().is_some() || self.as_of.micros() < 0).then(|| self.as_of.to_string())
     }
 }
 
 /// A stored value as a literal of its column's type.
-fn literal(data_type: &DataType, value: i64) -> Result<ScalarValue> {
+pub(crate) fn literal(data_type: &DataType, value: i64) -> Result<ScalarValue> {
     Ok(match data_type {
         DataType::Int64 => ScalarValue::Int64(Some(value)),
         // A threshold beyond the days that fit hides nothing, and one before them everything: both saturate rightly.

@@ -10,13 +10,14 @@ use std::{fmt, sync::Arc};
 
 use arrow::datatypes::SchemaRef;
 use datafusion::{
-    common::{Result as DfResult, tree_node::TreeNodeRecursion},
+    common::{Result as DfResult, config::ConfigOptions, tree_node::TreeNodeRecursion},
     execution::{SendableRecordBatchStream, TaskContext},
     physical_expr::{Distribution, EquivalenceProperties, LexOrdering, OrderingRequirements, PhysicalExpr},
     physical_plan::{
         ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning,
         PlanProperties, ReplaceChildrenOptions,
         execution_plan::{Boundedness, EmissionType},
+        filter_pushdown::{ChildFilterDescription, FilterDescription, FilterPushdownPhase},
         metrics::{ExecutionPlanMetricsSet, MetricBuilder, MetricsSet},
         stream::RecordBatchStreamAdapter,
     },
@@ -26,6 +27,7 @@ use futures::{TryStreamExt, stream};
 use super::{
     budget::Budget,
     node::Ask,
+    reach::Reach,
     run::{Metrics, Run},
     side::PlannedSide,
 };
@@ -36,6 +38,8 @@ pub(crate) struct AsOfExec<Q> {
     at_position: usize,
     facts: Vec<Arc<dyn ExecutionPlan>>,
     sides: Vec<Arc<PlannedSide<Q>>>,
+    /// What keeps facts that no row of the spine can see from being read, by side.
+    reaches: Vec<Option<Arc<Reach>>>,
     /// The order in which the spine was asked for: it stays, whether or not anything above needs it.
     order: Option<LexOrdering>,
     shown: String,
@@ -54,6 +58,7 @@ impl<Q: Ask> AsOfExec<Q> {
         schema: SchemaRef,
         shown: String,
     ) -> DfResult<Self> {
+        let reaches = sides.iter().map(|side| Reach::of(side).map(Arc::new)).collect();
         // The last fact may change any answer.
         let boundedness = match std::iter::once(&spine).chain(&facts).any(|child| child.boundedness().is_unbounded()) {
             true => Boundedness::Unbounded { requires_infinite_memory: true },
@@ -62,7 +67,7 @@ impl<Q: Ask> AsOfExec<Q> {
         let one_partition = Partitioning::UnknownPartitioning(1);
         let properties = PlanProperties::new(equivalences(&spine, &schema)?, one_partition, EmissionType::Final, boundedness);
         let metrics = ExecutionPlanMetricsSet::new();
-        Ok(Self { spine, at_position, facts, sides, order, shown, schema, properties: Arc::new(properties), metrics })
+        Ok(Self { spine, at_position, facts, sides, reaches, order, shown, schema, properties: Arc::new(properties), metrics })
     }
 
     fn is_in_one_partition(&self) -> bool {
@@ -126,7 +131,7 @@ impl<Q: Ask> ExecutionPlan for AsOfExec<Q> {
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
         let mut children = children.into_iter();
         let spine = children.next().unwrap_or_else(|| self.spine.clone());
-        Ok(Arc::new(Self::new(
+        let replaced = Self::new(
             spine,
             self.at_position,
             children.collect(),
@@ -134,7 +139,9 @@ impl<Q: Ask> ExecutionPlan for AsOfExec<Q> {
             self.order.clone(),
             self.schema.clone(),
             self.shown.clone(),
-        )?))
+        )?;
+        // Scans below may hold these filters.
+        Ok(Arc::new(Self { reaches: self.reaches.clone(), ..replaced }))
     }
 
     /// A sorted spine stays sorted: the rows come out in its order.
@@ -170,6 +177,7 @@ impl<Q: Ask> ExecutionPlan for AsOfExec<Q> {
             at_position: self.at_position,
             facts: self.facts.clone(),
             sides: self.sides.clone(),
+            reaches: self.reaches.clone(),
             schema: self.schema.clone(),
             tasks: context.session_config().target_partitions().max(1),
             budget: Arc::new(Budget::new(Q::NAME, &context, MetricBuilder::new(&self.metrics).gauge("peak_mem_used", 0))),
@@ -178,6 +186,22 @@ impl<Q: Ask> ExecutionPlan for AsOfExec<Q> {
         };
         let rows = stream::once(run.rows()).try_flatten();
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), rows)))
+    }
+
+    /// A filter from above is about the operator's rows, and what it keeps from the facts would change them. Facts learn which
+    /// stretch of time matters.
+    fn gather_filters_for_pushdown(
+        &self,
+        phase: FilterPushdownPhase,
+        parent_filters: Vec<Arc<dyn PhysicalExpr>>,
+        _: &ConfigOptions,
+    ) -> DfResult<FilterDescription> {
+        let nothing = || ChildFilterDescription::all_unsupported(&parent_filters);
+        let facts = self.reaches.iter().map(|reach| match reach {
+            Some(reach) if phase == FilterPushdownPhase::Post => nothing().with_self_filter(reach.filter()),
+            _ => nothing(),
+        });
+        Ok(std::iter::once(nothing()).chain(facts).fold(FilterDescription::new(), FilterDescription::with_child))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {

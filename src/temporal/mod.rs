@@ -23,6 +23,7 @@ mod planner;
 mod quantile;
 mod question;
 mod ratio;
+mod reach;
 mod results;
 mod run;
 mod side;

@@ -11,7 +11,7 @@ use std::{
 use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use datafusion::{
     common::{Column, DFSchema, DFSchemaRef, ExprSchema, Result as DfResult, TableReference},
-    logical_expr::{Extension, LogicalPlan, UserDefinedLogicalNodeCore},
+    logical_expr::{Extension, LogicalPlan, UNNAMED_TABLE, UserDefinedLogicalNodeCore},
     prelude::Expr,
 };
 
@@ -24,7 +24,7 @@ use super::{
 use crate::{
     catalog::{FactTable, TimeColumn},
     error::{Error, Result},
-    time::{Cutoff, TimeScale, TimeUnit, Zone},
+    time::{Cutoff, TimeScale, TimeUnit, Zone, shown_span},
 };
 
 /// What is asked of one fact table; there are two such questions, and so two operators.
@@ -37,6 +37,9 @@ pub(crate) trait Ask: Debug + Clone + PartialEq + Eq + Hash + Send + Sync + 'sta
 
     /// The same question without the outputs whose column the facts no longer have.
     fn pruned(&self, facts: &Schema) -> Self;
+
+    /// How far back from an instant a fact can lie that it is about; `None` is as far as facts go.
+    fn longest_us(&self) -> Option<i64>;
 
     /// The fact columns that each output needs.
     fn inputs(&self) -> Vec<Vec<&str>>;
@@ -268,6 +271,10 @@ impl Ask for LookupAsk {
         ask
     }
 
+    fn longest_us(&self) -> Option<i64> {
+        self.max_age_us
+    }
+
     fn inputs(&self) -> Vec<Vec<&str>> {
         self.columns.iter().map(|column| vec![column.fact.as_str()]).collect()
     }
@@ -281,8 +288,8 @@ impl Ask for LookupAsk {
         let names: Vec<&str> = self.columns.iter().map(|column| column.fact.as_str()).collect();
         write!(f, "newest({})", names.join(", "))?;
         match self.max_age_us {
-            Some(age) => write!(f, ", max_age={age} us"),
-            None => Ok(()),
+            Some(age) if age < i64::MAX => write!(f, ", max_age={}", shown_span(age)),
+            _ => Ok(()),
         }
     }
 
@@ -315,6 +322,10 @@ impl Ask for WindowAsk {
         ask
     }
 
+    fn longest_us(&self) -> Option<i64> {
+        self.columns.iter().map(|column| column.length_us).try_fold(0, |longest, length| Some(longest.max(length?)))
+    }
+
     fn inputs(&self) -> Vec<Vec<&str>> {
         self.columns.iter().map(WindowColumn::reads).collect()
     }
@@ -329,7 +340,8 @@ impl Ask for WindowAsk {
 
     fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = self.columns.iter().map(|column| {
-            let span = column.length_us.map_or_else(|| "everything before".to_owned(), |length| format!("{length} us"));
+            let length = column.length_us.filter(|length| *length < i64::MAX);
+            let span = length.map_or_else(|| "everything before".to_owned(), shown_span);
             let filter = column.filter.as_ref().map_or_else(String::new, |filter| format!(" where {filter}"));
             format!("{}=[{:?}({}{filter}) over {span}]", column.name, column.kind, column.input.as_deref().unwrap_or(""))
         });
@@ -341,10 +353,24 @@ impl Ask for WindowAsk {
     }
 }
 
+/// A column of the spine as `EXPLAIN` shows it.
+fn of_spine(column: &Column) -> String {
+    match &column.relation {
+        Some(relation) if relation.table() != UNNAMED_TABLE => column.flat_name(),
+        _ => format!("spine.{}", column.name),
+    }
+}
+
+/// What a place calls its table: ``table `trips` `` calls it `trips`.
+fn name_in(place: &str) -> &str {
+    place.split('`').nth(1).unwrap_or("facts")
+}
+
 impl<Q: Ask> Side<Q> {
     /// The rule of this side, as `EXPLAIN` shows it.
-    pub(crate) fn show(&self, at: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let keys: Vec<String> = self.on.iter().map(|(left, right)| format!("{left} = {right}")).collect();
+    pub(crate) fn show(&self, at: &Column, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (at, own) = (of_spine(at), |column: &str| format!("{}.{column}", name_in(&self.place)));
+        let keys: Vec<String> = self.on.iter().map(|(left, right)| format!("{} = {}", of_spine(left), own(right))).collect();
         let operator = match (self.direction, self.cutoff) {
             (Direction::Backward, Cutoff::Exclusive) => "<",
             (Direction::Backward, Cutoff::Inclusive) => "<=",
@@ -352,11 +378,13 @@ impl<Q: Ask> Side<Q> {
             (Direction::Forward, Cutoff::Inclusive) => ">=",
         };
         write!(f, "{} on [{}], visible=[", self.place, keys.join(", "))?;
-        match (&self.declared.known_at, self.declared.event_column()) {
+        match (&self.declared.known_at, own(self.declared.event_column())) {
             (crate::catalog::KnownAt::DelayMicros(0), event) => write!(f, "{event} {operator} {at}")?,
-            (crate::catalog::KnownAt::DelayMicros(delay), event) => write!(f, "{event} + {delay} us {operator} {at}")?,
+            (crate::catalog::KnownAt::DelayMicros(delay), event) => {
+                write!(f, "{event} + {} {operator} {at}", shown_span(*delay))?;
+            }
             (crate::catalog::KnownAt::Column(known), event) => {
-                write!(f, "{event} {operator} {at} and {} {operator} {at}", known.name())?;
+                write!(f, "{event} {operator} {at} and {} {operator} {at}", own(known.name()))?;
             }
         }
         f.write_str("], ")?;
@@ -388,10 +416,10 @@ impl<Q: Ask> UserDefinedLogicalNodeCore for AsOfNode<Q> {
     }
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: at={}", Q::NAME, self.at.column)?;
+        write!(f, "{}: at={}", Q::NAME, of_spine(&self.at.column))?;
         for (_, side) in &self.sides {
             f.write_str(", ")?;
-            side.show(&self.at.column.name, f)?;
+            side.show(&self.at.column, f)?;
         }
         Ok(())
     }

@@ -22,6 +22,7 @@ use super::{
     budget::Budget,
     keys::{Keys, NO_KEY},
     node::{Ask, Direction, fact_position},
+    reach::Reach,
     side::{Answering, Answers, Chunk, PlannedSide, SideParts, Taking, is_too_long},
     slots::Slots,
     versions,
@@ -74,6 +75,7 @@ pub(super) struct Run<Q> {
     pub(super) at_position: usize,
     pub(super) facts: Vec<Arc<dyn ExecutionPlan>>,
     pub(super) sides: Vec<Arc<PlannedSide<Q>>>,
+    pub(super) reaches: Vec<Option<Arc<Reach>>>,
     pub(super) schema: SchemaRef,
     pub(super) tasks: usize,
     pub(super) budget: Arc<Budget>,
@@ -85,6 +87,8 @@ pub(super) struct Run<Q> {
 struct Indexed {
     keys: Keys,
     slots: Arc<Slots>,
+    /// The first and the last instant of rows that can see a fact, in ticks.
+    between: Option<(i64, i64)>,
 }
 
 impl<Q: Ask> Run<Q> {
@@ -102,6 +106,9 @@ impl<Q: Ask> Run<Q> {
         let mut answering = Vec::with_capacity(self.sides.len());
         for (side, index) in self.sides.iter().zip(&indexes) {
             answering.push(side.side.ask.answering(&self.parts(side, index)?)?);
+        }
+        for (reach, index) in self.reaches.iter().zip(&indexes) {
+            reach.iter().try_for_each(|reach| reach.spine_is(index.between))?;
         }
         self.take_facts_in(&indexes, &answering).await?;
         timer.done();
@@ -449,7 +456,12 @@ fn index<Q: Ask>(side: &PlannedSide<Q>, at: usize, spine: &[RecordBatch], budget
     }
     let slots = Slots::new(numbers, &ticks, keys.count());
     budget.grow("the spine", keys.bytes() + slots.bytes())?;
-    Ok(Indexed { keys, slots: Arc::new(slots) })
+    let instants = || (0..slots.len()).map(|slot| slots.instant(slot));
+    let between = instants().min().zip(instants().max()).map(|(first, last)| match side.side.direction {
+        Direction::Backward => (first, last),
+        Direction::Forward => (!last, !first),
+    });
+    Ok(Indexed { keys, slots: Arc::new(slots), between })
 }
 
 /// Runs what computes for long away from the threads that wait for files and networks.

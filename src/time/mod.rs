@@ -13,6 +13,7 @@
 mod clock;
 mod instant;
 mod scale;
+mod shown;
 mod text;
 mod zone;
 
@@ -20,6 +21,7 @@ pub use clock::{Clock, FixedClock, SystemClock};
 pub(crate) use instant::saturating_micros;
 pub use instant::{AsOf, Cutoff, Span};
 pub use scale::{TimeScale, TimeUnit};
+pub(crate) use shown::shown_span;
 pub use text::parse_time;
 pub(crate) use text::{NO_ZONE, parse_local_ns, parse_time_ns};
 pub(crate) use zone::InGap;

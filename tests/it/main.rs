@@ -47,6 +47,7 @@ mod presto;
 mod promises;
 mod quality;
 mod random_cases;
+mod reach;
 mod real_data;
 mod replacing;
 mod s3;

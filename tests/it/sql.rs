@@ -217,7 +217,7 @@ async fn only_the_needed_columns_of_the_right_table_are_read() {
         "EXPLAIN SELECT r.id, f.amount FROM rides r ASOF JOIN fares f MATCH_CONDITION (r.at > f.began) ON r.zone = f.pickup_zone";
     let plan = answer(&store, sql, end()).await.unwrap();
     assert!(
-        plan.contains("AsOfLookup: at=r.at, table `fares` on [r.zone = pickup_zone], visible=[began < at and ended < at]"),
+        plan.contains("AsOfLookup: at=r.at, table `fares` on [r.zone = fares.pickup_zone], visible=[fares.began < r.at and fares.ended < r.at]"),
         "{plan}"
     );
     assert!(plan.contains("amount") && !plan.contains("unused"), "{plan}");
@@ -507,7 +507,13 @@ async fn trailing_stands_wherever_a_table_may() {
         assert_eq!(cells(&store, &sql, end()).await, ["3 1", "4 1", "5 2"], "{sql}");
     }
     let plan = shown(&store, &format!("EXPLAIN SELECT id, n FROM {call}")).await;
-    assert!(plan.contains("AsOfWindow") && plan.contains("began < at and ended < at") && !plan.contains("unused"), "{plan}");
+    assert!(
+        plan.contains("AsOfWindow")
+            && plan.contains("fares.began < ")
+            && plan.contains(" and fares.ended < ")
+            && !plan.contains("unused"),
+        "{plan}"
+    );
 }
 
 #[tokio::test]

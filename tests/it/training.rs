@@ -426,12 +426,12 @@ async fn a_plan_says_which_rule_it_follows_and_what_it_did() {
         spine().lookup_as_of("t", [lookup]).unwrap()
     };
     let shown = explained(lookup(0, Cutoff::Exclusive), false).await;
-    for part in ["AsOfLookup: at=", "table `trips` on [", "visible=[at < t]", "newest(v)", "max_age=9000000 us"] {
+    for part in ["AsOfLookup: at=", "table `trips` on [", "visible=[trips.at < spine.t]", "newest(v)", "max_age=9 seconds"] {
         // In the logical plan and in the physical one.
         assert_eq!(shown.matches(part).count(), 2, "`{part}` in\n{shown}");
     }
-    assert!(explained(lookup(0, Cutoff::Inclusive), false).await.contains("visible=[at <= t]"));
-    assert!(explained(lookup(60, Cutoff::Exclusive), false).await.contains("visible=[at + 60000000 us < t]"));
+    assert!(explained(lookup(0, Cutoff::Inclusive), false).await.contains("visible=[trips.at <= spine.t]"));
+    assert!(explained(lookup(60, Cutoff::Exclusive), false).await.contains("visible=[trips.at + 1 minute < spine.t]"));
 
     let window = |cutoff: Cutoff| {
         let declared = FactTable::new("at", KnownAt::column("at"));
@@ -442,13 +442,13 @@ async fn a_plan_says_which_rule_it_follows_and_what_it_did() {
     let shown = explained(window(Cutoff::Exclusive), false).await;
     for part in [
         "AsOfWindow: at=",
-        "visible=[at < t and at < t]",
-        "sum_v=[Sum(v) over 3600000000 us]",
+        "visible=[trips.at < spine.t and trips.at < spine.t]",
+        "sum_v=[Sum(v) over 1 hour]",
         "count=[Count() over everything before]",
     ] {
         assert_eq!(shown.matches(part).count(), 2, "`{part}` in\n{shown}");
     }
-    assert!(explained(window(Cutoff::Inclusive), false).await.contains("visible=[at <= t and at <= t]"));
+    assert!(explained(window(Cutoff::Inclusive), false).await.contains("visible=[trips.at <= spine.t and trips.at <= spine.t]"));
 
     for (rows, name) in [(lookup(0, Cutoff::Exclusive), "AsOfLookup"), (window(Cutoff::Exclusive), "AsOfWindow")] {
         let shown = explained(rows, true).await;

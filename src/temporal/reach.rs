@@ -1,0 +1,115 @@
+//! The stretch of time whose facts can matter to a spine, as a filter on the facts that is known once the spine has been read.
+//! It keeps files and row groups from being read; it never decides what a row sees, and lets through whatever is in doubt.
+
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::{
+    logical_expr::Operator,
+    physical_expr::{
+        PhysicalExpr,
+        expressions::{BinaryExpr, Column, DynamicFilterPhysicalExpr, lit},
+    },
+};
+
+use super::{
+    clock::TickUnit,
+    node::{Ask, Direction},
+    side::PlannedSide,
+};
+use crate::{
+    error::Result,
+    scan::literal,
+    time::{AsOf, Cutoff, TimeScale},
+};
+
+/// The filter of one fact table.
+#[derive(Debug)]
+pub(super) struct Reach {
+    filter: Arc<DynamicFilterPhysicalExpr>,
+    column: Arc<dyn PhysicalExpr>,
+    data_type: DataType,
+    scale: TimeScale,
+    unit: TickUnit,
+    direction: Direction,
+    /// How far back from an instant an event can lie, in ticks; `None` is as far as facts go.
+    back: Option<i64>,
+    delay: i64,
+}
+
+impl Reach {
+    /// That of a side; none where a version of a fact may be replaced by one of another time, which must be read too.
+    pub(super) fn of<Q: Ask>(side: &PlannedSide<Q>) -> Option<Self> {
+        let (position, clock) = side.clocks.first()?;
+        if !side.identity.is_empty() {
+            return None;
+        }
+        let field = side.facts_schema.field(*position);
+        let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(field.name(), *position));
+        Some(Self {
+            filter: Arc::new(DynamicFilterPhysicalExpr::new(vec![column.clone()], lit(true))),
+            column,
+            data_type: field.data_type().clone(),
+            scale: clock.scale,
+            unit: clock.unit,
+            direction: side.side.direction,
+            back: side.side.ask.longest_us().map(|us| clock.unit.ticks(us)),
+            delay: clock.unit.ticks(side.delay_us),
+        })
+    }
+
+    /// The filter, which lets everything through until the spine is known.
+    pub(super) fn filter(&self) -> Arc<dyn PhysicalExpr> {
+        self.filter.clone()
+    }
+
+    /// Says between which instants the rows of the spine lie, both inclusive and in ticks; `None` if there are none.
+    pub(super) fn spine_is(&self, between: Option<(i64, i64)>) -> Result<()> {
+        let condition = match between {
+            None => lit(false),
+            Some((first, last)) => {
+                let start = self.start(first).map(|start| self.compared(Operator::GtEq, start)).transpose()?;
+                let end = self.end(last).map(|end| self.compared(Operator::Lt, end)).transpose()?;
+                match (start, end) {
+                    (Some(start), Some(end)) => Arc::new(BinaryExpr::new(start, Operator::And, end)),
+                    (Some(one), None) | (None, Some(one)) => one,
+                    (None, None) => lit(true),
+                }
+            }
+        };
+        self.filter.update(condition)?;
+        self.filter.mark_complete();
+        Ok(())
+    }
+
+    /// The smallest stored event time that the first instant may reach, a microsecond to spare for how a finer one is rounded.
+    fn start(&self, first: i64) -> Option<i64> {
+        let tick = match self.direction {
+            Direction::Backward => first.checked_sub(self.back?)?,
+            Direction::Forward => first,
+        };
+        let us = self.micros(tick.checked_sub(self.unit.ticks(1))?);
+        self.scale.first_not_before(AsOf::from_micros(us))
+    }
+
+    /// The smallest stored event time that the last instant does not see, whatever the cutoff.
+    fn end(&self, last: i64) -> Option<i64> {
+        match self.direction {
+            Direction::Backward => {
+                let tick = last.checked_sub(self.delay)?.checked_add(self.unit.ticks(1))?;
+                self.scale.first_hidden(AsOf::from_micros(self.micros(tick)), Cutoff::Inclusive)
+            }
+            Direction::Forward => None,
+        }
+    }
+
+    /// The microsecond that a tick lies in.
+    fn micros(&self, tick: i64) -> i64 {
+        tick.div_euclid(self.unit.ticks(1))
+    }
+
+    fn compared(&self, operator: Operator, value: i64) -> Result<Arc<dyn PhysicalExpr>> {
+        let value = lit(literal(&self.data_type, value)?);
+        Ok(Arc::new(BinaryExpr::new(self.column.clone(), operator, value)))
+    }
+}
