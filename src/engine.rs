@@ -6,13 +6,18 @@ use std::{fmt, sync::Arc};
 use datafusion::{
     execution::{
         SessionStateBuilder,
+        disk_manager::{DiskManagerBuilder, DiskManagerMode},
         memory_pool::{FairSpillPool, GreedyMemoryPool, MemoryConsumer, MemoryPool, MemoryReservation, UnboundedMemoryPool},
         runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
     },
     prelude::{SessionConfig, SessionContext},
 };
 
-use crate::{error::Result, name::DEFAULT_DATABASE, storage::Location};
+use crate::{
+    error::Result,
+    name::DEFAULT_DATABASE,
+    storage::{Location, scratch_dir},
+};
 
 /// DataFusion's catalog that holds our databases.
 pub(crate) const CATALOG: &str = "datafusion";
@@ -162,7 +167,13 @@ impl Engine {
         options.optimizer.repartition_sorts = false;
         options.execution.sort_in_place_threshold_bytes = self.resources.memory_bytes;
         options.execution.sort_spill_reservation_bytes = (self.resources.memory_bytes / 5).min(10 << 20);
-        let runtime: RuntimeEnv = RuntimeEnvBuilder::new().with_memory_pool(pool).build()?;
+        let runtime = |mode| {
+            let disk = DiskManagerBuilder::default().with_mode(mode);
+            RuntimeEnvBuilder::new().with_memory_pool(pool.clone()).with_disk_manager_builder(disk).build()
+        };
+        // Without a place for temporary files, what need not spill goes on.
+        let own = scratch_dir().ok().and_then(|dir| runtime(DiskManagerMode::Directories(vec![dir])).ok());
+        let runtime: RuntimeEnv = own.map_or_else(|| runtime(DiskManagerMode::OsTmpDirectory), Ok)?;
         for place in places {
             runtime.register_object_store(place.base(), place.store().clone());
         }

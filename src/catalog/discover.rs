@@ -169,9 +169,11 @@ async fn take_in(
     let known: HashMap<&str, &FileEntry> = base.files.iter().map(|file| (file.path.as_str(), file)).collect();
     let mut files = Vec::with_capacity(found.len());
     let mut unread = Vec::new();
-    for file in found {
+    let objects: Vec<ObjectMeta> = found.iter().map(|file| file.object.clone()).collect();
+    let tags = place.tags(&objects).await?;
+    for (file, tag) in found.into_iter().zip(tags) {
         let same = |entry: &&&FileEntry| {
-            entry.identity.size == file.object.size && entry.identity.e_tag.is_some() && entry.identity.e_tag == file.object.e_tag
+            entry.identity.size == file.object.size && entry.identity.e_tag.is_some() && entry.identity.e_tag == tag
         };
         match known.get(file.path.as_str()).filter(same) {
             Some(entry) => files.push(FileEntry { partition: file.partition, ..(*entry).clone() }),

@@ -102,6 +102,15 @@ pub(crate) async fn register(
     let external = TableLocation::External(place.to_text());
     let blank = TableVersion { details, ..TableVersion::empty(table.clone(), external, declared, partition_columns) };
     let found = survey(place, &blank).await?;
+    if found.files.is_empty()
+        && let Some((folder, name)) = place.split_file()
+        && folder.head(&name).await?.is_some()
+    {
+        let reason = format!(
+            "it is a file, and a table is the folder that its files lie in: register `{folder}`, or load the file with `ingest`"
+        );
+        return Err(Error::InvalidLocation { location: place.to_string(), reason });
+    }
     if found.files.is_empty() && !is_from_ddl {
         return Err(Error::NoFiles { what: "Parquet files", location: place.to_string() });
     }

@@ -172,7 +172,8 @@ fn is_zero(count: &u64) -> bool {
 pub struct LoadedSource {
     /// The name relative to the folder it was read from.
     pub name: String,
-    /// Content hash, or the store's entity tag: a source with a content that was loaded before is not loaded again.
+    /// Content hash, or the store's entity tag and the path it is of: a source with a content that was loaded before is not
+    /// loaded again. Tags of two paths tell nothing of each other.
     pub content: String,
     /// Its rows that could not be read and were left out.
     #[serde(default, skip_serializing_if = "is_zero")]

@@ -11,6 +11,7 @@ use crate::{
     catalog::{HiveType, NewPartition},
     error::{Error, Result},
     name::{DEFAULT_DATABASE, TableName},
+    storage::redacted,
 };
 
 /// Hive's way to write: names in backquotes, and backslashes in texts.
@@ -89,7 +90,7 @@ pub(super) struct ColumnDef {
 /// # Errors
 /// [`Error::Statement`] with what was expected and where, [`Error::InvalidName`] for a name that cannot be a table's.
 pub(super) fn parse(sql: &str) -> Result<Statement> {
-    let refused = |reason: String| Error::Statement { statement: beginning_of(sql), reason };
+    let refused = |reason: String| Error::Statement { statement: beginning_of(sql), reason: redacted(&reason) };
     let parser = Parser::new(&HiveDdl).try_with_sql(sql).map_err(|e| refused(format!("cannot be read: {}", told(e))))?;
     let mut cursor = Cursor { parser };
     let statement = cursor.statement().map_err(|fault| match fault {
@@ -103,9 +104,9 @@ pub(super) fn parse(sql: &str) -> Result<Statement> {
     }
 }
 
-/// The first words of a statement, for messages.
+/// The first words of a statement, for messages; locations without credentials.
 pub(super) fn beginning_of(sql: &str) -> String {
-    let mut words = sql.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut words = redacted(sql).split_whitespace().collect::<Vec<_>>().join(" ");
     if let Some((end, _)) = words.char_indices().nth(60) {
         words.truncate(end);
         words.push_str(" ...");

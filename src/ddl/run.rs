@@ -13,7 +13,7 @@ use crate::{
         partitions_like, register, repair,
     },
     error::{Error, Result},
-    storage::{Location, Locations},
+    storage::{Location, Locations, redacted},
 };
 
 /// Carries one statement out.
@@ -93,7 +93,7 @@ pub(crate) async fn execute(catalog: &Catalog, root: &Location, locations: &Loca
 }
 
 async fn create_table(catalog: &Catalog, locations: &Locations, sql: &str, create: CreateTable) -> Result<Answer> {
-    let refused = |reason: String| Error::Statement { statement: beginning_of(sql), reason };
+    let refused = |reason: String| Error::Statement { statement: beginning_of(sql), reason: redacted(&reason) };
     let CreateTable { table, guard, columns, partition_columns, comment, location, properties } = create;
     check_database(catalog, table.database()).await?;
     let (declared, properties) = declaration(&properties).map_err(refused)?;

@@ -87,7 +87,8 @@ impl Extract {
         self
     }
 
-    /// Lets [`FeatureStore::gc`](crate::FeatureStore::gc) remove the result when this many newer runs of the name exist.
+    /// Lets [`FeatureStore::gc`](crate::FeatureStore::gc) remove the result when this many newer runs of the name exist: those
+    /// that were put into the store later, by the store's own times.
     /// Beside [`Extract::keep_for`] either is reason enough. Zero keeps one.
     pub fn keep_last(mut self, runs: u32) -> Self {
         self.retention.keep_last = Some(runs.max(1));

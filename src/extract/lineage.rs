@@ -6,7 +6,7 @@ use std::{fmt, sync::Arc};
 use super::{ExtractRecord, run::find};
 use crate::{
     catalog::{LoadRecord, TableLocation},
-    error::Result,
+    error::{Error, Result},
     materialize::Materializer,
     name::TableName,
 };
@@ -47,30 +47,60 @@ pub(crate) async fn lineage(m: &Arc<Materializer>, table: &TableName) -> Result<
     of(m, table.clone(), version).await
 }
 
-/// Extracts can only be made of older extracts, so this ends.
-fn of(m: &Arc<Materializer>, table: TableName, version: Option<u64>) -> futures::future::BoxFuture<'_, Result<Lineage>> {
-    Box::pin(async move {
-        let mut inputs = Vec::new();
-        let origin = match version {
-            Some(number) => match m.catalog.version(&table, number).await? {
-                None => Origin::Removed,
-                Some(found) => match found.location() {
-                    TableLocation::External(place) => Origin::Registered(place.clone()),
-                    TableLocation::Managed => Origin::Loaded(found.loads().to_vec()),
-                },
-            },
-            None => match find(m, &table).await? {
-                None => Origin::Removed,
-                Some(run) => {
-                    for input in &run.record().inputs {
-                        inputs.push(of(m, input.table.clone(), input.version).await?);
-                    }
-                    Origin::Extract(Box::new(run.record().clone()))
-                }
-            },
+/// A table, and the version of a fact table.
+type Node = (TableName, Option<u64>);
+
+/// A table whose inputs are being looked at.
+struct Open {
+    node: Node,
+    lineage: Lineage,
+    left: Vec<Node>,
+}
+
+/// Extracts can only be made of older extracts: records that say otherwise are damaged. However long the chain is, it is
+/// walked without recursion.
+async fn of(m: &Arc<Materializer>, table: TableName, version: Option<u64>) -> Result<Lineage> {
+    let mut done = None;
+    let mut open: Vec<Open> = vec![look(m, (table, version)).await?];
+    while let Some(mut top) = open.pop() {
+        top.lineage.inputs.extend(done.take());
+        let Some(next) = top.left.pop() else {
+            done = Some(top.lineage);
+            continue;
         };
-        Ok(Lineage { table, version, origin, inputs })
-    })
+        open.push(top);
+        if open.iter().any(|above| above.node == next) {
+            return Err(Error::Corrupt {
+                path: format!("the record of table `{}`", next.0),
+                reason: "it was made of itself, by what the records say; restore them from a copy of the root".into(),
+            });
+        }
+        open.push(look(m, next).await?);
+    }
+    done.ok_or_else(|| Error::Corrupt { path: "lineage".into(), reason: "it has no table".into() })
+}
+
+/// A table without its inputs, and which these are, the last one first.
+async fn look(m: &Arc<Materializer>, node: Node) -> Result<Open> {
+    let (table, version) = node.clone();
+    let mut left = Vec::new();
+    let origin = match version {
+        Some(number) => match m.catalog.version(&table, number).await? {
+            None => Origin::Removed,
+            Some(found) => match found.location() {
+                TableLocation::External(place) => Origin::Registered(place.clone()),
+                TableLocation::Managed => Origin::Loaded(found.loads().to_vec()),
+            },
+        },
+        None => match find(m, &table).await? {
+            None => Origin::Removed,
+            Some(run) => {
+                left = run.record().inputs.iter().rev().map(|input| (input.table.clone(), input.version)).collect();
+                Origin::Extract(Box::new(run.record().clone()))
+            }
+        },
+    };
+    Ok(Open { node, lineage: Lineage { table, version, origin, inputs: Vec::new() }, left })
 }
 
 impl Lineage {

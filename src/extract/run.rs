@@ -1,11 +1,7 @@
 //! Running an extract: pin the tables, stream the rows to files, publish the record with one put-if-absent.
 //! Until the record is there, nothing is; a run that is cut off leaves files that no record names.
 
-use std::{
-    collections::{BTreeMap, hash_map::RandomState},
-    hash::{BuildHasher, Hasher},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::datatypes::SchemaRef;
 use datafusion::common::ScalarValue;
@@ -23,7 +19,7 @@ use crate::{
     name::{ContentId, TableName, check_identifier},
     online::Value,
     scan::{AsOfTable, Beside, Derived, Providers, Sources, query_with, tables_in},
-    storage::{FileIdentity, Published},
+    storage::{FileIdentity, Published, chance},
     time::{AsOf, Clock, Cutoff},
 };
 
@@ -190,9 +186,7 @@ fn new_run(started: AsOf, sql: &str) -> Result<String> {
         text: started.to_string(),
         reason: "the store's clock shows a year beyond 9999 or before 0".into(),
     })?;
-    // The standard library seeds these keys from the operating system, and counts them up.
-    let chance = RandomState::new().build_hasher().finish();
-    let id = ContentId::of(format!("{chance} {} {} {sql}", std::process::id(), started.micros()).as_bytes());
+    let id = ContentId::of(format!("{} {} {sql}", chance(), started.micros()).as_bytes());
     let mut suffix = id.short();
     suffix.truncate(8);
     Ok(format!("{}_{suffix}", second.format("%Y%m%dt%H%M%S")))

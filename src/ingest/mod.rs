@@ -70,7 +70,7 @@ pub use moves::{Measure, Move};
 pub use options::{CsvOptions, Format};
 pub use outcome::{SourceOutcome, SourceReport};
 pub use profile::Extreme;
-pub use quality::{ColumnQuality, ExpectationQuality, FileQuality, QualityReport};
+pub use quality::{ColumnQuality, ExpectationQuality, FileQuality, LostReport, Quality, QualityReport};
 pub(crate) use run::{run, set_expectations};
 pub use suspicion::Suspicion;
 
@@ -396,11 +396,11 @@ pub struct LoadReport {
     pub rejected: u64,
     /// Where the rejected rows are listed with file, line and reason, relative to the root; `None` when there are none.
     pub reject_file: Option<String>,
-    /// Rows that were kept out because they are not as expected.
+    /// Rows that were kept out because they are not as expected; 0 for an earlier load whose report is lost.
     pub quarantined: u64,
     /// The Parquet file with those rows and the reasons, relative to the root; `None` when there are none.
     pub quarantine_file: Option<String>,
-    /// What the load brought; `None` for a load that was made before there were reports.
+    /// What the load brought; `None` for an earlier load whose report is lost.
     pub quality: Option<QualityReport>,
     /// What became of each source file, in the order in which they were found.
     pub sources: Vec<SourceReport>,

@@ -64,6 +64,9 @@ pub struct QualityReport {
     /// other files, and told when they are twice as far off as is usual.
     #[serde(default)]
     pub moves: Vec<Move>,
+    /// What this report does not know: reports of earlier loads that are lost, and with them what files were judged by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// All that the table has seen up to this load.
     pub(crate) history: History,
 }
@@ -150,33 +153,66 @@ impl QualityReport {
         let bytes = seal("the quality report", serde_json::to_vec_pretty(self))?;
         let folder = format!("quality/{}/{}", self.table.database(), self.table.table());
         let name = format!("{folder}/{}-{}.json", self.load.short(), ContentId::of(&bytes).short());
-        // The name holds the content's hash: whoever was there first wrote the same.
-        let _ = root.put_if_absent(&name, bytes).await?;
+        // The name holds the content's hash: one that is there says the same. It is written again all the same, for the garbage
+        // collector knows by its age what a load that was cut off has left.
+        root.put(&name, bytes).await?;
         Ok(name)
     }
 
     /// The report of a load; `None` for a load that was made before there were reports.
-    pub(crate) async fn read(root: &Location, load: &LoadRecord) -> Result<Option<Self>> {
-        let Some(name) = &load.quality_file else { return Ok(None) };
+    pub(crate) async fn read(root: &Location, load: &LoadRecord) -> Result<Read> {
+        let Some(name) = &load.quality_file else { return Ok(Read::Never) };
         let path = root.child(name).to_string();
-        let bytes = root.get(name).await?;
-        let bytes = bytes.ok_or_else(|| Error::Corrupt { path: path.clone(), reason: "it has vanished".into() })?;
-        let remedy = "restore the file from a copy of the root";
-        let report: Self = unseal(&path, &bytes, FORMAT, remedy)?;
-        match report.load == load.id {
-            true => Ok(Some(report)),
-            false => Err(Error::Corrupt { path, reason: format!("it is the report of load {}; {remedy}", report.load) }),
+        let remedy = "restore the file from a copy of the root, or do without its statistics: nothing else needs them";
+        let lost = |error: Error| Ok(Read::Lost(LostReport { load: load.id, reason: error.to_string() }));
+        let Some(bytes) = root.get(name).await? else {
+            return lost(Error::Corrupt { path, reason: format!("it has vanished; {remedy}") });
+        };
+        match unseal::<Self>(&path, &bytes, FORMAT, remedy) {
+            Ok(report) if report.load == load.id => Ok(Read::Report(Box::new(report))),
+            Ok(report) => lost(Error::Corrupt { path, reason: format!("it is the report of load {}; {remedy}", report.load) }),
+            Err(error) => lost(error),
         }
     }
 
     /// The reports of all loads of a version, in their order.
-    pub(crate) async fn all(root: &Location, version: &TableVersion) -> Result<Vec<Self>> {
-        let mut reports = Vec::new();
+    pub(crate) async fn all(root: &Location, version: &TableVersion) -> Result<Quality> {
+        let mut quality = Quality { reports: Vec::new(), lost: Vec::new() };
         for load in &version.loads {
-            reports.extend(Self::read(root, load).await?);
+            match Self::read(root, load).await? {
+                Read::Report(report) => quality.reports.push(*report),
+                Read::Lost(lost) => quality.lost.push(lost),
+                Read::Never => {}
+            }
         }
-        Ok(reports)
+        Ok(quality)
     }
+}
+
+/// The quality reports of a table's loads.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Quality {
+    /// Those that can be read, in the order of the loads.
+    pub reports: Vec<QualityReport>,
+    /// Those that are lost or damaged. They are statistics, and nothing else depends on them.
+    pub lost: Vec<LostReport>,
+}
+
+/// A quality report that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostReport {
+    /// The load that it was about.
+    pub load: ContentId,
+    /// Where it should be, and what is wrong with it.
+    pub reason: String,
+}
+
+/// What became of a load's report.
+pub(crate) enum Read {
+    Report(Box<QualityReport>),
+    Lost(LostReport),
+    /// The load was made before there were reports.
+    Never,
 }
 
 fn counted(f: &mut fmt::Formatter<'_>, what: &str, count: impl fmt::Display) -> fmt::Result {
@@ -232,6 +268,9 @@ impl fmt::Display for QualityReport {
         }
         for moved in &self.moves {
             writeln!(f, "  moved: {moved}")?;
+        }
+        for note in &self.notes {
+            writeln!(f, "  note: {note}")?;
         }
         Ok(())
     }

@@ -29,7 +29,7 @@ pub(crate) fn replaces_months(mode: &LoadMode) -> bool {
 
 /// Does a load that stays hold this content already?
 pub(crate) fn has_loaded(version: &TableVersion, outgoing: &Outgoing, source: &Source) -> bool {
-    let content = source.identity.content();
+    let content = source.content();
     let staying = version.loads.iter().filter(|load| !outgoing.loads.contains(&load.id));
     staying.flat_map(|load| &load.sources).any(|known| known.content == content)
 }

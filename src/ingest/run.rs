@@ -27,6 +27,7 @@ use super::{
     names::merged,
     outcome::reports,
     profile::ColumnProfile,
+    quality::Read,
     rejects::Rejects,
     replace::{Outgoing, changed, has_loaded, is_in_place, replaces_months, take_out},
     sift::Sift,
@@ -119,7 +120,7 @@ async fn attempt(
         }
     }
     let load = load_id(ingest, &expectations, &sources)?;
-    let history = history(root, current.as_ref()).await?;
+    let (history, notes) = history(root, current.as_ref()).await?;
 
     let plan = Arc::new(plan(ingest, &sources, current.as_ref()).await?);
     let target = Target::new(&ingest.declared, plan.schema.clone())?;
@@ -234,6 +235,7 @@ async fn attempt(
         expectations: expectation_quality(&expectations, &inspector),
         suspicions,
         moves,
+        notes,
         history,
     };
     let record = LoadRecord {
@@ -323,7 +325,10 @@ fn find_load(version: &TableVersion, load: ContentId) -> Option<&LoadRecord> {
 
 /// The report of a load that is there.
 async fn already(root: &Location, found: &Found, version: &TableVersion, record: &LoadRecord) -> Result<LoadReport> {
-    let quality = QualityReport::read(root, record).await?;
+    let quality = match QualityReport::read(root, record).await? {
+        Read::Report(report) => Some(*report),
+        Read::Lost(_) | Read::Never => None,
+    };
     Ok(LoadReport {
         outcome: LoadOutcome::AlreadyLoaded,
         version: version.clone(),
@@ -338,11 +343,24 @@ async fn already(root: &Location, found: &Found, version: &TableVersion, record:
     })
 }
 
-/// What the table has seen: each report tells it up to its load.
-async fn history(root: &Location, version: Option<&TableVersion>) -> Result<History> {
-    let newest = version.and_then(|version| version.loads.iter().rev().find(|load| load.quality_file.is_some()));
-    let Some(newest) = newest else { return Ok(History::default()) };
-    Ok(QualityReport::read(root, newest).await?.map(|report| report.history).unwrap_or_default())
+/// What the table has seen, as the newest report that can be read tells it, and what is missing from it.
+///
+/// A report that is lost takes what was seen with it, and nothing else: the load goes on.
+async fn history(root: &Location, version: Option<&TableVersion>) -> Result<(History, Vec<String>)> {
+    let mut notes = Vec::new();
+    for load in version.iter().flat_map(|version| version.loads.iter().rev()) {
+        match QualityReport::read(root, load).await? {
+            Read::Report(report) => return Ok((report.history, notes)),
+            Read::Lost(lost) => {
+                let short = lost.load.short();
+                tracing::warn!(load = %short, reason = %lost.reason, "a quality report is lost");
+                notes
+                    .push(format!("files were judged without what load {short} had seen, whose report is lost: {}", lost.reason));
+            }
+            Read::Never => {}
+        }
+    }
+    Ok((History::default(), notes))
 }
 
 async fn publish_rejects(root: &Location, ingest: &Ingest, rejects: &Rejects, load: ContentId) -> Result<Option<String>> {

@@ -37,7 +37,7 @@ pub(crate) enum Compression {
 impl Source {
     /// The source as a load records it.
     pub(crate) fn record(&self, rejected: u64) -> LoadedSource {
-        LoadedSource { name: self.name.clone(), content: self.identity.content(), rejected }
+        LoadedSource { name: self.name.clone(), content: self.content(), rejected }
     }
 
     /// Is the file still what it was when it was found? `read` is the hash of what was read of it, if that was all.
@@ -59,6 +59,11 @@ impl Source {
             None => now.e_tag == self.identity.e_tag,
         };
         if is_same { Ok(()) } else { changed("has changed") }
+    }
+
+    /// What tells it from every source with another content.
+    pub(crate) fn content(&self) -> String {
+        self.identity.content_at(&self.place, &self.place.name_of(&self.object.location))
     }
 
     /// The name for messages.
@@ -100,15 +105,7 @@ pub(crate) struct Found {
 pub(crate) async fn find(locations: &Locations, ingest: &Ingest) -> Result<Found> {
     let (mut sources, mut copies) = (Vec::<Source>::new(), Vec::new());
     for text in &ingest.sources {
-        // A name with a bracket may be that of a file.
-        let is_file = match text.contains('[') && !text.contains(['*', '?']) {
-            true => match locations.open(text)?.split_file() {
-                Some((folder, name)) => folder.head(&name).await?.is_some(),
-                None => false,
-            },
-            false => false,
-        };
-        let (folder, pattern) = if is_file { (text.as_str(), None) } else { split_glob(text) };
+        let (folder, pattern) = if is_name(locations, text).await? { (text.as_str(), None) } else { split_glob(text) };
         let place = locations.open(folder)?;
         let shown = pattern.map_or(place.to_string(), |pattern| format!("{place}/{pattern}"));
         let pattern = pattern
@@ -133,13 +130,15 @@ pub(crate) async fn find(locations: &Locations, ingest: &Ingest) -> Result<Found
             if let (true, Some((format, compression))) = (wanted, format_of(ingest, &name)) {
                 found_any = true;
                 let identity = place.identify(&object).await?;
-                // A file that two of the sources name, or a copy of one, is one source.
-                let content = identity.content();
-                match sources.iter().find(|known| known.identity.content() == content) {
-                    None => sources.push(Source { place, object, name, format, compression, identity }),
+                let source = Source { place, object, name, format, compression, identity };
+                // A file that two of the sources name, or a copy of one whose content is known by its hash, is one source.
+                let content = source.content();
+                match sources.iter().find(|known| known.content() == content) {
+                    None => sources.push(source),
                     // Named twice it is no copy.
-                    Some(known) if known.place.base() == place.base() && known.object.location == object.location => {}
-                    Some(known) => copies.push((name, known.name.clone())),
+                    Some(known)
+                        if known.place.base() == source.place.base() && known.object.location == source.object.location => {}
+                    Some(known) => copies.push((source.name, known.name.clone())),
                 }
             }
         }
@@ -151,6 +150,23 @@ pub(crate) async fn find(locations: &Locations, ingest: &Ingest) -> Result<Found
         return Err(Error::NoFiles { what: "CSV, JSON or Parquet files", location: "(no source was given)".into() });
     }
     Ok(Found { sources, copies })
+}
+
+/// Is a text with wildcards the name of something that is there?
+async fn is_name(locations: &Locations, text: &str) -> Result<bool> {
+    if !text.contains(['*', '?', '[']) {
+        return Ok(true);
+    }
+    if !text.contains("://") {
+        return Ok(locations.open(text)?.local_dir().is_some_and(|path| path.exists()));
+    }
+    match text.contains(['*', '?']) {
+        true => Ok(false),
+        false => match locations.open(text)?.split_file() {
+            Some((folder, name)) => Ok(folder.head(&name).await?.is_some()),
+            None => Ok(false),
+        },
+    }
 }
 
 /// The folder before the first part with a wildcard, and the pattern below it.
@@ -202,7 +218,7 @@ pub(crate) fn load_id(ingest: &Ingest, expectations: &[Expect], sources: &[Sourc
         reading: format!("{:?} {:?} {:?}", ingest.format, ingest.csv, ingest.names),
         partition_columns: &ingest.partition_columns,
         file_bytes: ingest.file_bytes,
-        sources: sources.iter().map(|s| (s.name.as_str(), s.identity.size, s.identity.content())).collect(),
+        sources: sources.iter().map(|s| (s.name.as_str(), s.identity.size, s.content())).collect(),
         quarantine: expectations.iter().filter(|expect| expect.on_violation == OnViolation::Quarantine).collect(),
         replaces: replaces_months(&ingest.mode).then(|| format!("{:?}, strays {:?}", ingest.mode, ingest.on_stray)),
     };

@@ -157,8 +157,8 @@ impl History {
         let mut rest = self.clone();
         rest.rows = rest.rows.saturating_sub(file.seen.rows);
         rest.reversed = rest.reversed.saturating_sub(file.seen.reversed);
-        rest.names_right -= u64::from(file.name_is_right() == Some(true));
-        rest.names_wrong -= u64::from(file.name_is_right() == Some(false));
+        rest.names_right = rest.names_right.saturating_sub(u64::from(file.name_is_right() == Some(true)));
+        rest.names_wrong = rest.names_wrong.saturating_sub(u64::from(file.name_is_right() == Some(false)));
         for (field, profile) in schema.fields().iter().zip(&file.seen.columns) {
             if let Some(all) = rest.columns.get_mut(field.name()) {
                 all.remove(profile);

@@ -96,7 +96,7 @@ pub struct InputFile {
     pub path: String,
     /// Size in bytes.
     pub size: u64,
-    /// Content hash, or the store's entity tag.
+    /// Content hash, or the store's entity tag and the path it is of.
     pub content: String,
     /// The values of the partition columns, in their order, as they are written; NULL is `None`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -245,11 +245,11 @@ fn input_table(pinned: &Pinned, as_of: AsOf, set: &FeatureSet) -> Result<InputTa
         declared: pinned.version.declared().clone(),
         columns: pinned.version.columns().iter().chain(pinned.version.partition_columns()).cloned().collect(),
         null_event_times: pinned.version.null_event_times(),
-        files: files.into_iter().map(input_file).collect(),
+        files: files.into_iter().map(|file| input_file(&pinned.place, file)).collect(),
     })
 }
 
-fn input_file(file: &FileEntry) -> InputFile {
-    let (size, content) = (file.identity.size, file.identity.content());
+fn input_file(place: &Location, file: &FileEntry) -> InputFile {
+    let (size, content) = (file.identity.size, file.identity.content_at(place, &file.path));
     InputFile { path: file.path.clone(), size, content, partition: file.partition.clone() }
 }

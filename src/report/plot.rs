@@ -4,7 +4,6 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use plotters::backend::{BitMapBackend, DrawingBackend};
 use plotters::style::{Color, FontStyle, FontTransform, IntoFont, RGBColor, TextStyle, register_font};
@@ -348,11 +347,9 @@ pub(super) fn blit(path: &Path, size: (u32, u32), picture: &[u8]) -> Result<(), 
         let dir = parent.display();
         return Err(fail(format!("directory {dir} does not exist")));
     }
-    static SERIAL: AtomicU64 = AtomicU64::new(0);
-    let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
     let mut temporary = std::ffi::OsString::from(".");
     temporary.push(name);
-    temporary.push(format!(".{}-{serial}.tmp.png", std::process::id()));
+    temporary.push(format!(".{}.tmp.png", crate::storage::chance()));
     let temporary = parent.join(temporary);
     let saved = save(&temporary, size, picture);
     saved.and_then(|()| std::fs::rename(&temporary, path).map_err(|e| e.to_string())).map_err(|reason| {

@@ -17,7 +17,10 @@ use datafusion::{
 use tempfile::NamedTempFile;
 use tokio::sync::mpsc;
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    storage::scratch_file,
+};
 
 /// Batches between the file and a query.
 const QUEUE: usize = 2;
@@ -45,7 +48,7 @@ fn failed(source: std::io::Error) -> Error {
 impl Spool {
     /// Begins a spool of rows with this schema.
     pub(crate) fn create(schema: SchemaRef) -> Result<SpoolWriter> {
-        let file = NamedTempFile::with_prefix("asof-spool-").map_err(failed)?;
+        let file = scratch_file("asof-spool-").map_err(failed)?;
         let writer = FileWriter::try_new(file.reopen().map_err(failed)?, &schema)?;
         Ok(SpoolWriter { file, writer, schema, rows: 0 })
     }

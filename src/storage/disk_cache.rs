@@ -6,15 +6,13 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{Read, Seek, Write},
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
 };
 
 use bytes::BytesMut;
 
+use super::staging::create_new;
 use crate::error::{Error, Result};
 
 /// Names an entry's layout: `magic`, hash of all that follows, length of the key, length of the bytes, key, bytes; lengths
@@ -28,8 +26,6 @@ const LEDGER: &str = "ledger";
 const LEDGER_BYTES: usize = 21;
 /// Room is made for more than one entry at a time, since it takes a walk through the folder.
 const KEPT_TENTHS: u64 = 9;
-
-static ATTEMPTS: AtomicU64 = AtomicU64::new(0);
 
 /// A folder that keeps what was read from object stores, up to a limit.
 ///
@@ -136,18 +132,16 @@ impl DiskCache {
             return Ok(());
         }
         let path = self.entry(key);
-        let attempt = ATTEMPTS.fetch_add(1, Ordering::Relaxed);
-        let staged = path.with_extension(format!("{}-{attempt}", std::process::id()));
         // The file takes all its room while the ledger is locked: whoever counts, counts it.
-        let mut file = self.locked(|used| {
+        let (mut file, staged) = self.locked(|used| {
             let used = match used {
                 Some(used) if used.saturating_add(length) <= self.shared.limit_bytes => used,
                 _ => self.make_room(length)?,
             };
-            fs::create_dir_all(staged.parent().unwrap_or(&self.shared.folder))?;
-            let file = OpenOptions::new().write(true).create(true).truncate(true).open(&staged)?;
+            fs::create_dir_all(path.parent().unwrap_or(&self.shared.folder))?;
+            let (file, staged) = create_new(|digits| path.with_extension(digits))?;
             file.set_len(length)?;
-            Ok((used + length, file))
+            Ok((used + length, (file, staged)))
         })?;
         let written = write_entry(&mut file, key, bytes).and_then(|()| fs::rename(&staged, &path));
         if written.is_err() {

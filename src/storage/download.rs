@@ -2,7 +2,7 @@
 //! It removes nothing: a file whose object is gone stays.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::{self, File, OpenOptions},
     io::{BufRead, BufReader, Seek, SeekFrom, Write},
     ops::Range,
@@ -21,7 +21,7 @@ use object_store::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BulkReader, ReadStatistics,
+    BulkReader, Location, ReadStatistics,
     bulk::lost,
     fetch::{Fetch, Held},
     location::blocking,
@@ -47,7 +47,7 @@ pub struct Download {
 impl BulkReader {
     /// Brings objects into a folder of this machine, under their names below this reader's location.
     ///
-    /// Each file appears whole, by a rename of one that was written and synced, and replaces one of that name. A file that an
+    /// No file is written outside of the folder, whatever an object is called. Each file appears whole, by a rename of one that was written and synced, and replaces one of that name. A file that an
     /// earlier download made of the same object with the same entity tag, and that nobody has touched since, is passed
     /// over; objects without a tag are read again. One download at a time works in a folder; others wait for it.
     /// A range at a time is held in memory, as many as the settings let.
@@ -64,8 +64,9 @@ impl BulkReader {
     /// ```
     ///
     /// # Errors
-    /// [`Error::ObjectChanged`] when an object is not what was listed, [`Error::Storage`] when its store fails, [`Error::Io`]
-    /// when a file cannot be written. The first error ends the download; files that are done stay, and a rerun goes on.
+    /// [`Error::InvalidName`] for objects that do not lie below this reader's location, or whose names cannot be those of files
+    /// below the folder, before anything is written. [`Error::ObjectChanged`] when an object is not what was listed,
+    /// [`Error::Storage`] when its store fails, [`Error::Io`] when a file cannot be written. The first error ends the download; files that are done stay, and a rerun goes on.
     pub async fn download_to(
         &self,
         objects: impl IntoIterator<Item = ObjectMeta>,
@@ -75,12 +76,11 @@ impl BulkReader {
         let folder = std::path::absolute(folder.into()).map_err(|source| Error::Io { path: BOOK_FOLDER.into(), source })?;
         let fetch = Arc::new(Fetch::new(self, Counters::of(objects.iter().map(|object| object.size))));
         fetch.counters.begin();
+        let files = names_of(&self.place, objects)?;
         let book = Arc::new(blocking(move || Book::open(&folder)).await?);
         let count = self.settings.objects_in_flight.max(1);
         let parallel = self.settings.requests_in_flight.max(1);
-        let files = stream::iter(objects).map(|object| {
-            let name = self.place.name_of(&object.location);
-            let name = if name.is_empty() { object.location.filename().unwrap_or_default().to_owned() } else { name };
+        let files = stream::iter(files).map(|(object, name)| {
             let (fetch, book) = (fetch.clone(), book.clone());
             async move {
                 let task = SpawnedTask::spawn(async move { one(&fetch, &book, &object, &name, parallel).await });
@@ -91,6 +91,38 @@ impl BulkReader {
         fetch.counters.end();
         Ok(Download { files, statistics: fetch.counters.so_far() })
     }
+}
+
+/// The objects with the names of their files below the folder, none of which leads out of it or is that of another's folder.
+fn names_of(place: &Location, objects: Vec<ObjectMeta>) -> Result<Vec<(ObjectMeta, String)>> {
+    let mut named = Vec::with_capacity(objects.len());
+    for object in objects {
+        let name = place.name_of(&object.location);
+        let name = if name.is_empty() { object.location.filename().unwrap_or_default().to_owned() } else { name };
+        let refused = |reason: &str| {
+            let value = place.child(&place.name_of(&object.location)).to_string();
+            Err(Error::InvalidName { what: "object to download", value, reason: reason.into() })
+        };
+        if name.starts_with('/') {
+            return refused("it does not lie below the location that is read; read it with a `BulkReader` of its own location");
+        }
+        if name.split('/').any(|part| matches!(part, "" | "." | "..") || part.contains(['\\', '\0'])) {
+            return refused("a part of its name is empty, `.` or `..`, or holds a backslash, and could name a file elsewhere");
+        }
+        if name.split('/').next().is_some_and(|first| first.eq_ignore_ascii_case(BOOK_FOLDER)) {
+            return refused("downloads keep their own files in a folder of that name");
+        }
+        named.push((object, name));
+    }
+    let files: HashSet<&str> = named.iter().map(|(_, name)| name.as_str()).collect();
+    let folders = |name: &str| name.match_indices('/').map(|(at, _)| at).collect::<Vec<_>>();
+    for (_, name) in &named {
+        if let Some(at) = folders(name).into_iter().find(|at| files.contains(&name[..*at])) {
+            let reason = format!("`{}` is an object too, and no file is a folder; download one of them elsewhere", &name[..at]);
+            return Err(Error::InvalidName { what: "object to download", value: name.clone(), reason });
+        }
+    }
+    Ok(named)
 }
 
 /// Brings one object, unless it is there.
@@ -209,10 +241,29 @@ impl Book {
         Part(self.folder.join(BOOK_FOLDER).join(PARTS).join(number.to_string()))
     }
 
+    /// Refuses a folder that a link below the download's own leads to: it may lie anywhere.
+    fn refuse_links(&self, folder: &Path) -> std::io::Result<()> {
+        let inside = folder.strip_prefix(&self.folder).map_err(std::io::Error::other)?;
+        let mut path = self.folder.clone();
+        for part in inside {
+            path.push(part);
+            match fs::symlink_metadata(&path) {
+                Ok(meta) if meta.is_symlink() => {
+                    return Err(std::io::Error::other(format!("`{}` is a link; downloads follow none", path.display())));
+                }
+                Ok(_) => {}
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => break,
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
     /// Makes a part the file that it is of.
     fn publish(&self, part: &Part, target: &Path, object: String, e_tag: Option<String>) -> Result<()> {
         let parent = target.parent().unwrap_or(&self.folder);
         let publish = || {
+            self.refuse_links(parent)?;
             fs::create_dir_all(parent)?;
             File::open(&part.0)?.sync_all()?;
             fs::rename(&part.0, target)?;

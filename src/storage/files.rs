@@ -5,7 +5,7 @@ use futures::TryStreamExt;
 use object_store::{ObjectMeta, ObjectStoreExt, path::Path};
 use serde::{Deserialize, Serialize};
 
-use super::Location;
+use super::{Location, local_file, location::blocking};
 use crate::{
     error::{Error, Result},
     name::ContentId,
@@ -13,8 +13,11 @@ use crate::{
 
 /// What a file was when it was registered.
 ///
-/// A remote store's entity tag stands for the content. A local file's tag is made of its inode and time, and tags in memory are
-/// counted, so their content is hashed as well: a copied root is the same root, and a file rewritten in place is another file.
+/// A remote store's entity tag stands for the content of one path in one store, and says nothing about another path's. A local
+/// file's tag is made of inode, size, and the times at which content and inode changed last; tags in memory are counted. Their
+/// content is hashed as well: a copied root is the same root, and a file rewritten in place is another file, though its size
+/// and time of modification are what they were. That rests on a file system that keeps the time of a file's last change
+/// (Unix) to 10 ms or finer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileIdentity {
     /// Size in bytes.
@@ -28,12 +31,21 @@ pub struct FileIdentity {
 }
 
 impl FileIdentity {
-    /// The part of the identity that two copies of a file share: the hash, else the entity tag.
+    /// The part of the identity that two copies of a file share: the hash, else the entity tag, which tells one content of one
+    /// path from another.
     pub(crate) fn content(&self) -> String {
         match (&self.hash, &self.e_tag) {
             (Some(hash), _) => hash.to_string(),
             (None, Some(tag)) => tag.clone(),
             (None, None) => format!("size {}", self.size),
+        }
+    }
+
+    /// What tells the content from that of every other object, of any path: the hash, else the tag and whose it is.
+    pub(crate) fn content_at(&self, place: &Location, name: &str) -> String {
+        match self.hash {
+            Some(_) => self.content(),
+            None => format!("{} of {}", self.content(), place.child(name).full_name()),
         }
     }
 }
@@ -56,30 +68,59 @@ impl Location {
 
     /// The identity of a listed object; reads the object only when its tag does not stand for its content, as on this machine
     /// and in memory.
+    ///
+    /// # Errors
+    /// [`Error::ObjectChanged`] when it is not what was listed, or changes while it is read.
     pub(crate) async fn identify(&self, meta: &ObjectMeta) -> Result<FileIdentity> {
         self.check_regular(&meta.location)?;
+        if self.is_local() {
+            let (path, size) = (self.local_path(&meta.location), meta.size);
+            return blocking(move || local_file::identify(&path, size, |_| {})).await;
+        }
         let is_content = self.origin().is_some() && meta.e_tag.is_some();
         let hash = if is_content { None } else { Some(self.hash(meta).await?) };
         Ok(FileIdentity { size: meta.size, e_tag: meta.e_tag.clone(), hash })
     }
 
     /// Is the object still what it was? One metadata request; the content is hashed only when the tag of a file whose
-    /// hash is known has moved.
+    /// hash is known has moved, and then once by a process.
     pub(crate) async fn is_unchanged(&self, meta: &ObjectMeta, was: &FileIdentity) -> Result<bool> {
         if meta.size != was.size {
             return Ok(false);
         }
-        if meta.e_tag.is_some() && meta.e_tag == was.e_tag {
+        // Of a file of this machine the system has just been asked: it answers from memory.
+        let tag = if self.is_local() { local_file::tag(&self.local_path(&meta.location)) } else { meta.e_tag.clone() };
+        if tag.is_some() && tag == was.e_tag {
             return Ok(true);
         }
-        match was.hash {
-            Some(hash) => Ok(self.hash(meta).await? == hash),
-            None => Ok(false),
+        let Some(hash) = was.hash else { return Ok(false) };
+        if self.is_local() {
+            let (path, size) = (self.local_path(&meta.location), meta.size);
+            return blocking(move || Ok(local_file::hash_once(&path, size)? == hash)).await;
         }
+        Ok(self.hash(meta).await? == hash)
+    }
+
+    /// The entity tag of a listed object as identities hold it.
+    pub(crate) async fn tag(&self, meta: &ObjectMeta) -> Result<Option<String>> {
+        Ok(self.tags(std::slice::from_ref(meta)).await?.into_iter().next().flatten())
+    }
+
+    /// The entity tags of listed objects; nothing for one that is gone.
+    pub(crate) async fn tags(&self, metas: &[ObjectMeta]) -> Result<Vec<Option<String>>> {
+        if !self.is_local() {
+            return Ok(metas.iter().map(|meta| meta.e_tag.clone()).collect());
+        }
+        let paths: Vec<_> = metas.iter().map(|meta| self.local_path(&meta.location)).collect();
+        blocking(move || Ok(paths.iter().map(|path| local_file::tag(path)).collect())).await
     }
 
     /// The content hash of an object, by reading it.
     pub(crate) async fn hash(&self, meta: &ObjectMeta) -> Result<ContentId> {
+        if self.is_local() {
+            let (path, size) = (self.local_path(&meta.location), meta.size);
+            return blocking(move || local_file::hash(&path, size, |_| {})).await;
+        }
         let (mut hasher, mut bytes) = (blake3::Hasher::new(), 0);
         let mut chunks = self.store().get(&meta.location).await?.into_stream();
         while let Some(chunk) = chunks.try_next().await? {

@@ -6,11 +6,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 use object_store::ObjectMeta;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 
-use super::{FileIdentity, Location, location::blocking, parquet_io::footer_of, read_footer};
-use crate::{
-    error::{Error, Result},
-    name::ContentId,
-};
+use super::{FileIdentity, Location, local_file, location::blocking, parquet_io::footer_of, read_footer};
+use crate::error::Result;
 
 /// Local files up to this size are read whole.
 const SMALL_BYTES: u64 = 4 << 20;
@@ -31,8 +28,16 @@ pub(crate) struct Inspected {
 /// # Errors
 /// [`Error::UnreadableFile`] for the first file without a footer, and the store's error when it does not answer.
 pub(crate) async fn inspect(place: &Location, objects: Vec<ObjectMeta>) -> Result<Vec<Inspected>> {
-    let (chunk, at_once) = if place.is_local() { (FILES_A_TASK, LOCAL_TASKS) } else { (1, REMOTE_REQUESTS) };
-    let chunks: Vec<Vec<ObjectMeta>> = objects.chunks(chunk).map(<[ObjectMeta]>::to_vec).collect();
+    let is_small = |object: &ObjectMeta| place.is_local() && object.size <= SMALL_BYTES;
+    let mut chunks: Vec<Vec<ObjectMeta>> = Vec::new();
+    for object in objects {
+        match chunks.last_mut().filter(|chunk| chunk.len() < FILES_A_TASK) {
+            // Large files, and those of other machines, are read side by side.
+            Some(chunk) if chunk.iter().chain([&object]).all(is_small) => chunk.push(object),
+            _ => chunks.push(vec![object]),
+        }
+    }
+    let at_once = if place.is_local() { LOCAL_TASKS } else { REMOTE_REQUESTS };
     let read = stream::iter(chunks.into_iter().map(|chunk| inspect_chunk(place.clone(), chunk)));
     let found: Vec<Vec<Inspected>> = read.buffered(at_once).try_collect().await?;
     Ok(found.into_iter().flatten().collect())
@@ -44,19 +49,18 @@ async fn inspect_chunk(place: Location, objects: Vec<ObjectMeta>) -> Result<Vec<
     }
     let mut found = Vec::with_capacity(objects.len());
     for object in &objects {
-        let footer = read_footer(&place, object).await?;
-        found.push(Inspected { footer, identity: place.identify(object).await? });
+        let identity = place.identify(object).await?;
+        found.push(Inspected { footer: read_footer(&place, object).await?, identity });
     }
     Ok(found)
 }
 
+/// Size, hash and footer of one reading.
 fn inspect_small(place: &Location, object: &ObjectMeta) -> Result<Inspected> {
     place.check_regular(&object.location)?;
+    let mut bytes = Vec::new();
     let path = place.local_path(&object.location);
-    let bytes = std::fs::read(&path).map_err(|source| Error::Io { path, source })?;
-    let hash = Some(ContentId::of(&bytes));
-    let size = bytes.len() as u64;
-    let object = ObjectMeta { size, ..object.clone() };
-    let footer = footer_of(place, &object, Bytes::from(bytes))?;
-    Ok(Inspected { footer, identity: FileIdentity { size, e_tag: object.e_tag, hash } })
+    let identity = local_file::identify(&path, object.size, |block| bytes.extend_from_slice(block))?;
+    let footer = footer_of(place, object, Bytes::from(bytes))?;
+    Ok(Inspected { footer, identity })
 }

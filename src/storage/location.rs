@@ -21,10 +21,7 @@ use object_store::{
 use tokio::io::AsyncWriteExt;
 use url::Url;
 
-use super::{
-    local::{self, StagedFile},
-    locations::shown,
-};
+use super::{local, locations::shown};
 
 use crate::error::{Error, Result};
 
@@ -90,8 +87,7 @@ impl Location {
 
     /// This location as text from which [`Locations::open`] makes the same location again.
     pub(crate) fn to_text(&self) -> String {
-        // The path of a URL is decoded when it is read.
-        if self.is_local { self.to_string() } else { self.to_string().replace('%', "%25") }
+        if self.is_local { self.to_string() } else { self.url() }
     }
 
     /// The name by which [`Location::child`] of this location finds another one; `None` when that lies in another store.
@@ -114,14 +110,29 @@ impl Location {
         PathBuf::from("/").join(path.as_ref())
     }
 
+    /// The name of the object that this location is, in whatever endpoint holds its bucket: that may move.
+    pub(super) fn full_name(&self) -> String {
+        format!("{}/{}", self.base.as_str().trim_end_matches('/'), self.prefix)
+    }
+
     /// Is this the file system of this machine, whose files may change in place?
     pub(crate) fn is_local(&self) -> bool {
         self.is_local
     }
 
-    /// The location as a URL, as DataFusion reads it.
+    /// The location as a URL, as DataFusion and [`Locations::open`](super::Locations::open) read it: what has a meaning in
+    /// URLs is escaped.
     pub(crate) fn url(&self) -> String {
-        format!("{}/{}", self.base.as_str().trim_end_matches('/'), self.prefix)
+        let mut url = self.base.clone();
+        if let Ok(mut parts) = url.path_segments_mut() {
+            parts.clear().extend(self.prefix.parts().map(|part| part.as_ref().to_owned()));
+        }
+        url.into()
+    }
+
+    /// As [`Location::url`], of a folder.
+    pub(crate) fn folder_url(&self) -> String {
+        format!("{}/", self.url().trim_end_matches('/'))
     }
 
     /// The key under which a DataFusion runtime finds this store.
@@ -179,10 +190,22 @@ impl Location {
     /// [`BulkReader`](super::BulkReader).
     ///
     /// # Errors
-    /// [`Error::Storage`] when the store does not answer or denies it, or has no such bucket.
+    /// [`Error::Storage`] when the store does not answer or denies it, or has no such bucket; [`Error::UnreadableFile`] when it
+    /// sends less than there is.
     pub async fn get(&self, name: &str) -> Result<Option<Bytes>> {
         match self.store.get(&self.path(name)).await {
-            Ok(found) => Ok(Some(found.bytes().await?)),
+            Ok(found) => {
+                let size = found.meta.size;
+                let bytes = found.bytes().await?;
+                // A store may send less than it has, and say nothing; what is cut off here must not pass for damage there.
+                match bytes.len() as u64 == size {
+                    true => Ok(Some(bytes)),
+                    false => Err(Error::UnreadableFile {
+                        path: self.child(name).to_string(),
+                        reason: format!("its store sent {} bytes of {size}; read it again", bytes.len()),
+                    }),
+                }
+            }
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(other) => Err(other.into()),
         }
@@ -240,7 +263,15 @@ impl Location {
     /// # Errors
     /// [`Error::Io`] when the file cannot be read, [`Error::Storage`] when the store does not take it; the name then holds
     /// what it held before, or the whole file if only the answer was lost.
-    pub async fn upload(&self, name: &str, file: File) -> Result<()> {
+    pub async fn upload(&self, name: &str, mut file: File) -> Result<()> {
+        if let Some(path) = self.child(name).local_dir() {
+            let failed = |source| Error::Io { path: "a temporary file".into(), source };
+            return blocking(move || {
+                file.rewind().map_err(failed)?;
+                local::put(&path, &mut file)
+            })
+            .await;
+        }
         let mut sink = BufWriter::new(self.store.clone(), self.path(name));
         let file = Arc::new(file);
         let mut offset = 0;
@@ -257,9 +288,19 @@ impl Location {
             Ok(own) => Error::Storage(own),
             Err(source) => Error::Io { path: self.child(name).to_string().into(), source },
         })?;
+        Ok(())
+    }
+
+    /// Puts an object under a name, which replaces one of that name and is renewed in time when it holds the same: atomic and
+    /// durable.
+    ///
+    /// # Errors
+    /// As [`Location::put_if_absent`].
+    pub(crate) async fn put(&self, name: &str, bytes: impl Into<Bytes>) -> Result<()> {
+        let bytes: Bytes = bytes.into();
         match self.child(name).local_dir() {
-            Some(path) => blocking(move || local::sync(&path)).await,
-            None => Ok(()),
+            Some(path) => blocking(move || local::put(&path, &mut bytes.as_ref())).await,
+            None => Ok(self.store.put(&self.path(name), PutPayload::from(bytes)).await.map(drop)?),
         }
     }
 
@@ -278,14 +319,6 @@ impl Location {
             // S3 answers a lost race with 412 (precondition) or, while the winner still writes, 409.
             Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Ok(Published::Existed),
             Err(other) => Err(other.into()),
-        }
-    }
-
-    /// Files on this machine's disk that were begun and never published; other stores show none.
-    pub(crate) async fn staged(&self) -> Result<Vec<StagedFile>> {
-        match self.local_dir() {
-            Some(dir) => blocking(move || local::staged(&dir)).await,
-            None => Ok(Vec::new()),
         }
     }
 }

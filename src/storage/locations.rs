@@ -145,7 +145,15 @@ fn as_url(text: &str) -> Result<Option<Url>> {
     if scheme_of(text).is_none() {
         return Ok(None);
     }
-    Url::parse(text).map(Some).map_err(|e| invalid(&without_credentials(text), format!("it is no URL: {e}")))
+    let url = Url::parse(text).map_err(|e| invalid(&without_credentials(text), format!("it is no URL: {e}")))?;
+    // What stands behind these is no part of the path: it would be another folder than the one that is meant.
+    if url.fragment().is_some() {
+        return Err(invalid(&shown(&url), "a URL's path ends at `#`; write `%23` for a `#` in a name"));
+    }
+    if url.query().is_some_and(|query| !query.contains('=')) {
+        return Err(invalid(&shown(&url), "a URL's path ends at `?`; write `%3F` for a `?` in a name"));
+    }
+    Ok(Some(url))
 }
 
 fn bucket_of(url: &Url) -> Result<Url> {
@@ -159,6 +167,41 @@ pub(crate) fn without_credentials(text: &str) -> String {
         None => text.to_owned(),
         Some(scheme) => Url::parse(text).map_or_else(|_| format!("{scheme}://..."), |url| shown(&url)),
     }
+}
+
+/// A text in which every URL is as it may be shown; one that follows a quote ends at the next one of its kind.
+pub(crate) fn redacted(text: &str) -> String {
+    let (mut shown, mut rest) = (String::new(), text);
+    while let Some(colon) = rest.find("://") {
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
+        let start = rest[..colon].trim_end_matches(fits).len();
+        let quote = rest[..start].chars().next_back().filter(|c| matches!(c, '\'' | '"' | '`'));
+        let end = colon + quote.map_or_else(|| end_of_word(&rest[colon..]), |quote| end_of_quote(&rest[colon..], quote));
+        shown.push_str(&rest[..start]);
+        match scheme_of(&rest[start..end]) {
+            Some(_) => shown.push_str(&without_credentials(&rest[start..end])),
+            None => shown.push_str("..."),
+        }
+        rest = &rest[end..];
+    }
+    shown + rest
+}
+
+fn end_of_word(text: &str) -> usize {
+    text.find(|c: char| c.is_whitespace() || matches!(c, '\'' | '"' | '`' | ')' | ';')).unwrap_or(text.len())
+}
+
+/// A quote within is doubled or stands behind a backslash.
+fn end_of_quote(text: &str, quote: char) -> usize {
+    let mut chars = text.char_indices().peekable();
+    while let Some((at, c)) = chars.next() {
+        if c == '\\' || (c == quote && chars.peek().is_some_and(|(_, next)| *next == quote)) {
+            chars.next();
+        } else if c == quote {
+            return at;
+        }
+    }
+    text.len()
 }
 
 /// The URL without user, password and query, where credentials hide.
@@ -190,4 +233,55 @@ fn normalized(path: &std::path::Path) -> PathBuf {
         }
     }
     parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_in_a_text_are_left_out_and_the_rest_is_kept() {
+        for (text, expected) in [
+            ("no URL: a b//c", "no URL: a b//c"),
+            ("LOCATION 's3://u:pw@b/a b?sig=x' TBL", "LOCATION 's3://b/a%20b' TBL"),
+            ("LOCATION \"s3://u:pw@la b/a?sig=x\" TBL", "LOCATION \"s3://...\" TBL"),
+            ("LOCATION 's3://u:pw@b/a", "LOCATION 's3://b/a"),
+            ("LOCATION 's3://u:p\\'pw@b/a' x", "LOCATION 's3://b/a' x"),
+            ("LOCATION 's3://u:p''pw@b/a' x", "LOCATION 's3://b/a' x"),
+            ("at s3://u:pw@b/a?sig=x, and `https://u:pw@c/d`", "at s3://b/a and `https://c/d`"),
+            ("ä://u:pw@x and é's3://b/c'", "ä... and é's3://b/c'"),
+            ("://", "..."),
+        ] {
+            assert_eq!(redacted(text), expected);
+        }
+    }
+
+    #[test]
+    fn names_that_mean_something_in_urls_come_back_as_they_were() {
+        let memory = Locations::default().mount("memory://m", Arc::new(InMemory::new())).unwrap();
+        let names =
+            ["a#b", "a?b", "a%41b", "a%2Fb", "a\\b", "a b", "ä€", "a*b", "a[b]", "a|b", "a:b", "a&b=c", "a+b", "~a^{}`\"<>"];
+        for name in names {
+            for text in [format!("/top/{name}/below"), "memory://m/top".into()] {
+                let mut place = memory.open(&text).unwrap();
+                if !place.is_local() {
+                    place = place.child(name);
+                }
+                let again = memory.open(&place.to_text()).unwrap();
+                assert_eq!(place.path("x"), again.path("x"), "{name}: {} {}", place.to_text(), again.to_text());
+                let url = memory.open(&place.url()).unwrap();
+                assert_eq!(place.path("x"), url.path("x"), "{name}: {}", place.url());
+                assert!(place.path("x").as_ref().contains(name), "{name}: {}", place.path("x"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_url_that_ends_before_its_name_does_is_refused() {
+        for (text, word) in [("s3://b/a#1", "%23"), ("file:///a#b", "%23"), ("memory://m/a?b", "%3F")] {
+            let error = Locations::default().open(text).unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+        }
+        assert!(Locations::default().open("memory://m/a?sig=x").is_ok());
+    }
 }

@@ -8,7 +8,6 @@ use std::{
 };
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
-use object_store::ObjectMeta;
 use parquet::{
     arrow::{
         ArrowWriter,
@@ -20,17 +19,15 @@ use parquet::{
 };
 use tempfile::NamedTempFile;
 
-use super::{FileIdentity, Location};
+use super::{FileIdentity, Location, scratch_file};
 use crate::{
     error::{Error, Result},
     name::ContentId,
-    time::{AsOf, Clock, SystemClock},
 };
 
 /// A Parquet file being written, on this machine's disk first.
 ///
-/// Its name in the store can then hold its hash: a name never means two contents, whoever writes it, and a file that is
-/// there already need not be written again.
+/// Its name in the store can then hold its hash: a name never means two contents, whoever writes it.
 pub(crate) struct ParquetFile {
     file: NamedTempFile,
     schema: SchemaRef,
@@ -58,7 +55,7 @@ const PARALLEL_VALUES: usize = 1 << 14;
 
 impl ParquetFile {
     pub(crate) fn create(schema: SchemaRef, properties: WriterProperties) -> Result<Self> {
-        let file = NamedTempFile::with_prefix("asof-write-").map_err(disk)?;
+        let file = scratch_file("asof-write-").map_err(disk)?;
         let sink = BufWriter::with_capacity(1 << 20, file.reopen().map_err(disk)?);
         let group_rows = properties.max_row_group_row_count().unwrap_or(usize::MAX).max(1);
         // It writes what an Arrow reader wants to know of the schema.
@@ -175,23 +172,16 @@ impl FinishedParquet {
     /// Puts the file under this name, which must hold its hash; it appears whole, and is durable when this returns.
     pub(crate) async fn publish(self, place: &Location, name: &str) -> Result<FileIdentity> {
         let file = self.file.reopen().map_err(disk)?;
-        let size = file.metadata().map_err(disk)?.len();
-        // A file that is there already is written again when it is not of this hour: it may be what a crash left, which the
-        // garbage collector knows by its age, and must not go away under the version that is about to name it.
-        if place.head(name).await?.is_none_or(|there| there.size != size || !is_recent(&there)) {
-            place.upload(name, file).await?;
-        }
+        // One that is there already is written again: it may be what a crash left, whole or not, which the garbage collector
+        // knows by its age, and must not go away under the version that is about to name it.
+        place.upload(name, file).await?;
         let meta = place.head(name).await?.ok_or_else(|| Error::Corrupt {
             path: place.child(name).to_string(),
             reason: "it vanished right after it was written; is another process cleaning the root?".into(),
         })?;
-        Ok(FileIdentity { size: meta.size, e_tag: meta.e_tag, hash: Some(self.hash) })
+        let e_tag = place.tag(&meta).await?;
+        Ok(FileIdentity { size: meta.size, e_tag, hash: Some(self.hash) })
     }
-}
-
-/// The age of a stored file is a matter between the store and the wall clock, whatever instant a question is about.
-fn is_recent(there: &ObjectMeta) -> bool {
-    AsOf::from(there.last_modified).plus(chrono::TimeDelta::hours(1)) > SystemClock.now()
 }
 
 struct Hashing {

@@ -20,7 +20,7 @@ use crate::{
     error::{Error, Result},
     extract::{self, Extract, ExtractRecord, ExtractRun, Gc, GcReport, Lineage},
     feature_set::FeatureSet,
-    ingest::{self, CompactOptions, CompactReport, Expect, Ingest, LoadReport, QualityReport},
+    ingest::{self, CompactOptions, CompactReport, Expect, Ingest, LoadReport, Quality, QualityReport},
     kv::{self, KeyValue, MemoryKv},
     materialize::{Cache, Materialization, Materializer, facts_of},
     name::{SetName, TableName},
@@ -136,12 +136,11 @@ impl FeatureStore {
         ingest::compact(&m.root, &m.catalog, &m.engine, &table.parse()?, options).await
     }
 
-    /// The quality reports of the loads that the newest version of a table holds, in their order; loads that were made before
-    /// there were reports have none.
+    /// The quality reports of the loads that the newest version of a table holds, in their order, and which of them are lost.
     ///
     /// # Errors
-    /// [`Error::UnknownTable`] when it is not registered, [`Error::Corrupt`] when a report is damaged.
-    pub async fn quality(&self, table: &str) -> Result<Vec<QualityReport>> {
+    /// [`Error::UnknownTable`] when it is not registered.
+    pub async fn quality(&self, table: &str) -> Result<Quality> {
         QualityReport::all(&self.materializer.root, &self.describe(table).await?).await
     }
 

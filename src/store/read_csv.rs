@@ -29,7 +29,7 @@ pub(super) async fn read_csv(engine: &Engine, place: &Location, times: &[&str]) 
         None => false,
     };
     let session = engine.session(Parallelism::One, [place])?;
-    let url = if is_file { place.url() } else { format!("{}/", place.url()) };
+    let url = if is_file { place.url() } else { place.folder_url() };
     let extension = if is_file { "" } else { ".csv" };
     let options = || {
         let options = CsvReadOptions::new().schema_infer_max_records(INFERRED_ROWS).null_regex(Some("^$".into()));

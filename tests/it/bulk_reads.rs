@@ -708,3 +708,42 @@ async fn progress_grows_to_what_was_asked() {
     assert!((rate - 0.00016).abs() < 1e-9, "{rate}");
     assert!(last.to_string().contains("8 of 8 objects"), "{last}");
 }
+
+#[tokio::test]
+async fn no_object_is_written_outside_of_the_folder_or_over_another() {
+    let (outside, folder) = (temp_dir(), temp_dir());
+    let top = Locations::default().mount("memory://names", Arc::new(InMemory::new())).unwrap().open("memory://names").unwrap();
+    let absolute = outside.path().join("stolen").to_str().unwrap().trim_start_matches('/').to_owned();
+    let place = top.child("facts");
+    let put = async |name: &str| {
+        let _ = top.put_if_absent(name, name.to_owned()).await.unwrap();
+        top.head(name).await.unwrap().unwrap()
+    };
+    let good = put("facts/a/b.parquet").await;
+    for (name, word) in [
+        (absolute.as_str(), "below the location"),
+        ("facts/.asof-download/parts/0", "own files"),
+        ("facts/.ASOF-download/x", "own files"),
+        ("facts/a\\..\\b", "backslash"),
+        ("facts/a", "is an object too"),
+        ("facts/a/b.parquet/c", "is an object too"),
+    ] {
+        let object = put(name).await;
+        let error = BulkReader::new(&place).download_to([good.clone(), object], folder.path()).await.unwrap_err();
+        assert!(matches!(error, Error::InvalidName { .. }) && error.to_string().contains(word), "{name}: {error}");
+        assert_eq!(files_below(folder.path()), [""; 0], "{name}");
+    }
+    // `..` in a key is two letters that a store keeps; it is escaped before it is a path.
+    let dots = put("facts/../up").await;
+    let brought = BulkReader::new(&place).download_to([good.clone(), dots], folder.path()).await.unwrap();
+    assert!(brought.files.iter().all(|file| file.starts_with(folder.path())), "{brought:?}");
+    assert_eq!(std::fs::read(folder.path().join("a/b.parquet")).unwrap(), b"facts/a/b.parquet");
+    #[cfg(unix)]
+    {
+        let linked = temp_dir();
+        std::os::unix::fs::symlink(outside.path(), linked.path().join("a")).unwrap();
+        let error = BulkReader::new(&place).download_to([good], linked.path()).await.unwrap_err();
+        assert!(error.to_string().contains("link"), "{error}");
+    }
+    assert_eq!(files_below(outside.path()), [""; 0]);
+}

@@ -311,3 +311,41 @@ async fn a_provider_is_a_fact_table_of_this_process() {
     assert!(matches!(taken, Err(Error::Definition { .. })), "{taken:?}");
     assert!(bench.store.tables().await.unwrap().iter().all(|table| table.table() != "clicks"));
 }
+
+#[tokio::test]
+async fn a_single_file_is_no_table_and_the_error_says_what_is() {
+    let bench = Bench::new().await;
+    bench.facts("t/month=1/a.parquet", &[1]);
+    let file = bench.path("t/month=1/a.parquet");
+    let (shown, folder) = (file.to_str().unwrap(), file.parent().unwrap().to_str().unwrap());
+    let error = bench.store.register_table("t", shown, at_once()).await.unwrap_err();
+    assert!(matches!(&error, Error::InvalidLocation { .. }) && error.to_string().contains(folder), "{error}");
+    let ddl = format!(
+        "CREATE EXTERNAL TABLE t (at timestamp) STORED AS PARQUET LOCATION '{shown}' \
+         TBLPROPERTIES ('asof.event_time' = 'at', 'asof.delay' = '0 seconds')"
+    );
+    assert!(matches!(bench.store.execute(&ddl).await, Err(Error::InvalidLocation { .. })));
+    bench.store.register_table("t", folder, at_once()).await.unwrap();
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_registered_file_that_is_rewritten_in_equal_size_and_time_is_another_file() {
+    let bench = Bench::new().await;
+    let (file, other) = (bench.path("t/month=1/a.parquet"), bench.path("aside/b.parquet"));
+    bench.facts("t/month=1/a.parquet", &[1]);
+    bench.facts("aside/b.parquet", &[2]);
+    register(&bench).await;
+    let query = async || bench.store.sql("SELECT n FROM t", as_of()).await;
+    assert_eq!(query().await.unwrap().count().await.unwrap(), 1);
+    let (modified, bytes) = (fs::metadata(&file).unwrap().modified().unwrap(), fs::read(&other).unwrap());
+    assert_eq!(bytes.len() as u64, fs::metadata(&file).unwrap().len());
+    // In place: not even the inode is another one.
+    let mut rewritten = fs::File::options().write(true).open(&file).unwrap();
+    std::io::Write::write_all(&mut rewritten, &bytes).unwrap();
+    rewritten.set_modified(modified).unwrap();
+    drop(rewritten);
+    assert!(matches!(query().await, Err(Error::FileChanged { .. })));
+    assert_eq!(bench.store.repair("t").await.unwrap().files.changed, ["month=1/a.parquet"]);
+    assert_eq!(bench.rows("SELECT n FROM t").await, ["2"]);
+}

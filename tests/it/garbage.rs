@@ -24,7 +24,8 @@ use crate::{
     crash::{RIDES_SEEN, load_of, rides},
     failing_store::{ALL_FAULTS, Calls, Failing, Fault},
     support::{
-        bits, child, copy_dir, files_below, load_trips, made_load, register, store_with, temp_dir, trip, trips_table, write_trips,
+        bits, child, copy_dir, files_below, load_trips, made_load, register, reseal, store_with, temp_dir, trip, trips_table,
+        write_trips,
     },
 };
 
@@ -156,12 +157,15 @@ async fn old_versions_go_only_when_asked_and_never_what_a_materialization_was_ma
     let made = store.materialize("taxi_v1", "2014-03-01".parse().unwrap()).await.unwrap();
     let extract = store.ctas("all", "SELECT * FROM nyc_taxi").await.unwrap();
     // A fourth version that has dropped all files but one, as a replaced partition or a compaction leaves it.
-    let version = fs::read(root.path().join("catalog/default/nyc_taxi/v0000000003.json")).unwrap();
-    let mut version: serde_json::Value = serde_json::from_slice(&version).unwrap();
-    version["version"] = 4.into();
-    let files = version["files"].as_array_mut().unwrap();
-    let dropped: Vec<String> = files.split_off(1).iter().map(|file| file["path"].as_str().unwrap().to_owned()).collect();
-    fs::write(root.path().join("catalog/default/nyc_taxi/v0000000004.json"), serde_json::to_vec(&version).unwrap()).unwrap();
+    let catalog = root.path().join("catalog/default/nyc_taxi");
+    fs::copy(catalog.join("v0000000003.json"), catalog.join("v0000000004.json")).unwrap();
+    let dropped = Mutex::new(Vec::new());
+    reseal(&catalog.join("v0000000004.json"), |version| {
+        version["version"] = 4.into();
+        let files = version["files"].as_array_mut().unwrap().split_off(1);
+        *dropped.lock().unwrap() = files.iter().map(|file| file["path"].as_str().unwrap().to_owned()).collect();
+    });
+    let dropped: Vec<String> = dropped.into_inner().unwrap();
 
     let later = in_hours(root.path(), 48).await;
     assert!(later.gc(&Gc::delete()).await.unwrap().removed.is_empty());
@@ -474,5 +478,77 @@ async fn what_compaction_left_and_what_loads_report_is_known() {
     assert_eq!(rows_of(&later, "rides").await, rows);
     // The reports and the row that was kept out are those of loads that the table still holds.
     let kept = |folder: &str| files_below(root.path()).iter().filter(|file| file.starts_with(folder)).count();
-    assert_eq!((kept("quality/"), kept("quarantine/"), later.quality("rides").await.unwrap().len()), (2, 1, 2));
+    assert_eq!((kept("quality/"), kept("quarantine/"), later.quality("rides").await.unwrap().reports.len()), (2, 1, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_a_rerun_is_about_to_name_is_young_again() {
+    let (data, root) = (temp_dir(), temp_dir());
+    let text = "at,zone,miles,fare\n2014-01-05 10:00:00,1,2.5,11\n2014-01-06 11:00:00,2,1.5,-7\nnever,2,1,1\n";
+    let file = crate::support::write_text(data.path(), "rides.csv", text);
+    let positive = Expect::range("fare", 0.0..=1e9).on_violation(OnViolation::Quarantine);
+    let load = load_of(Path::new(&file)).expect(positive).on_reject(asof::ingest::OnReject::Skip);
+    let store = in_hours(root.path(), 0).await;
+    store.ingest(&load).await.unwrap();
+    let (commit, aside) = (root.path().join("catalog/default/rides/v0000000001.json"), data.path().join("commit"));
+    // Cut off before its commit, two days ago.
+    fs::rename(&commit, &aside).unwrap();
+    let of_load = files_below(root.path());
+    for kind in ["facts/", "quality/", "quarantine/", "rejects/"] {
+        assert!(of_load.iter().any(|name| name.starts_with(kind)), "{of_load:?}");
+    }
+    of_load.iter().for_each(|name| age(&root.path().join(name)));
+    // The rerun, as it is at the moment before its commit: a collection finds nothing that it may remove.
+    store.ingest(&load).await.unwrap();
+    fs::rename(&commit, &aside).unwrap();
+    let report = store.gc(&Gc::delete()).await.unwrap();
+    assert!(report.removed.is_empty(), "{report}");
+    fs::rename(&aside, &commit).unwrap();
+    assert_eq!(store.quality("rides").await.unwrap().lost, []);
+    let more = crate::support::write_text(data.path(), "more.csv", "at,zone,miles,fare\n2014-02-05 10:00:00,1,2.5,11\n");
+    store.ingest(&load_of(Path::new(&more))).await.unwrap();
+    assert_eq!(store.sql("SELECT * FROM rides", RIDES_SEEN.parse().unwrap()).await.unwrap().count().await.unwrap(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_run_that_was_put_last_stays_whatever_its_writers_clock_shows() {
+    let (data, root) = (temp_dir(), temp_dir());
+    let store = in_hours(root.path(), 0).await;
+    store.ingest(&made_load(&data.path().join("a.csv"), &[trip("2014-11-01T08:00:00Z", 1.0)])).await.unwrap();
+    let extract = Extract::new("zones", "SELECT fare_amount FROM nyc_taxi").unwrap().keep_last(1);
+    let first = store.ctas_with(&extract).await.unwrap();
+    let behind = in_hours(root.path(), -48).await;
+    let last = behind.ctas_with(&extract).await.unwrap();
+    in_hours(root.path(), 30).await.gc(&Gc::delete()).await.unwrap();
+    assert!(store.extract(&last.table().to_string()).await.is_ok());
+    assert!(matches!(store.extract(&first.table().to_string()).await, Err(Error::UnknownTable { .. })));
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_behind_a_link_is_removed_and_what_is_published_there_is_known() {
+    use std::os::unix::fs::symlink;
+    let (data, root, outside) = (temp_dir(), temp_dir(), temp_dir());
+    write_trips(data.path(), 30);
+    let store = in_hours(root.path(), 0).await;
+    load_trips(&store, data.path()).await;
+    store.materialize("zone_demand_v1", "2014-07-01".parse().unwrap()).await.unwrap();
+    // Files that would be garbage here lie elsewhere; a link leads up; one of the root's own folders is kept on another disk.
+    let stray = "month=1/0123456789abcdef-00000-0123456789abcdef.parquet";
+    fs::create_dir_all(outside.path().join("month=1")).unwrap();
+    fs::write(outside.path().join(stray), "outside").unwrap();
+    age(&outside.path().join(stray));
+    symlink(outside.path(), root.path().join("facts/default/elsewhere")).unwrap();
+    symlink(outside.path().join(stray), root.path().join("facts/default/nyc_taxi/0123456789abcdef-file.parquet")).unwrap();
+    symlink(root.path(), root.path().join("facts/default/up")).unwrap();
+    symlink(root.path(), root.path().join("materialized/up")).unwrap();
+    fs::rename(root.path().join("catalog"), outside.path().join("catalog")).unwrap();
+    symlink(outside.path().join("catalog"), root.path().join("catalog")).unwrap();
+    let report = in_hours(root.path(), 48).await.gc(&Gc::delete()).await.unwrap();
+    assert!(report.removed.is_empty(), "{report}");
+    assert!(report.unknown.contains(&"facts/default/up".to_owned()), "{report}");
+    assert_eq!(fs::read(outside.path().join(stray)).unwrap(), b"outside");
+    fs::remove_file(root.path().join("materialized/up")).unwrap();
+    store.online("zone_demand_v1").await.unwrap().materialization().verify().await.unwrap();
+    assert!(rows_of(&store, "nyc_taxi").await > 0);
 }

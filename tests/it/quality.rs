@@ -5,7 +5,7 @@ use std::path::Path;
 use asof::{
     Error, FeatureStore,
     catalog::{FactTable, KnownAt},
-    ingest::{Expect, Extreme, Ingest, LoadOutcome, OnReject, OnViolation, QualityReport},
+    ingest::{CompactOptions, Expect, Extreme, Ingest, LoadOutcome, OnChangedSource, OnReject, OnViolation},
 };
 use datafusion::arrow::{datatypes::DataType, util::pretty::pretty_format_batches};
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -58,7 +58,7 @@ async fn the_report_counts_what_came_in() {
     let text = quality.to_string();
     assert!(text.contains("rows loaded") && text.contains("- not a time") && text.contains("2008-01-01"), "{text}");
     // Kept with the load; a second call tells the same.
-    assert_eq!(store.quality("rides").await.unwrap(), std::slice::from_ref(&quality));
+    assert_eq!(store.quality("rides").await.unwrap().reports, std::slice::from_ref(&quality));
     let again = store.ingest(&load).await.unwrap();
     assert_eq!((again.outcome, again.quality), (LoadOutcome::AlreadyLoaded, Some(quality)));
     assert_eq!(files_below(&root.path().join("quality/default/rides")).len(), 1);
@@ -259,18 +259,56 @@ async fn unique_keys_of_many_rows_are_found_in_little_memory() {
     assert_eq!((report.rows, report.quarantined), (59_000, 1_000));
 }
 
+/// The files of quality reports, and what the store says of each load: its rows, or that its report is lost.
+async fn reports(store: &asof::FeatureStore) -> (Vec<u64>, Vec<String>) {
+    let quality = store.quality("rides").await.unwrap();
+    (quality.reports.iter().map(|report| report.rows).collect(), quality.lost.into_iter().map(|lost| lost.reason).collect())
+}
+
 #[tokio::test]
-async fn a_report_that_is_damaged_is_named() {
+async fn a_report_that_is_lost_or_damaged_stops_nothing_but_itself() {
     let (data, root) = (temp_dir(), temp_dir());
     let store = store(root.path()).await;
-    let file = write_text(data.path(), "rides.csv", format!("{HEADER}{MIXED}"));
-    store.ingest(&rides(&file)).await.unwrap();
-    let name = files_below(&root.path().join("quality"))[0].clone();
-    let path = root.path().join("quality").join(&name);
-    let whole = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(&path, whole.replacen("\"format\": 2", "\"format\": 9", 1)).unwrap();
-    assert!(matches!(store.quality("rides").await, Err(Error::Format { .. })));
-    std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
-    let refused = store.quality("rides").await.map(|reports: Vec<QualityReport>| reports.len()).unwrap_err();
-    assert!(matches!(&refused, Error::Corrupt { path, .. } if path.contains(&name)), "{refused}");
+    let file = |name: &str, rows: &str| write_text(data.path(), name, format!("{HEADER}{rows}"));
+    let first = file("one.csv", MIXED);
+    store.ingest(&rides(&first)).await.unwrap();
+    let path = root.path().join("quality").join(&files_below(&root.path().join("quality"))[0]);
+    let whole = std::fs::read(&path).unwrap();
+    let text = String::from_utf8(whole.clone()).unwrap();
+    let damages: [(&str, Option<Vec<u8>>); 4] = [
+        ("vanished", None),
+        ("restore", Some(whole[..whole.len() / 2].to_vec())),
+        ("checksum", Some(text.replacen("\"rows\": ", "\"rows\": 1", 1).into())),
+        ("format", Some(text.replacen("\"format\": 2", "\"format\": 9", 1).into())),
+    ];
+    for (i, (word, damaged)) in damages.into_iter().enumerate() {
+        match damaged {
+            Some(bytes) => std::fs::write(&path, bytes).unwrap(),
+            None => std::fs::remove_file(&path).unwrap(),
+        }
+        // It is named ...
+        let (seen, lost) = reports(&store).await;
+        assert_eq!((seen.len(), lost.len()), (i, 1));
+        assert!(lost[0].contains(path.file_name().unwrap().to_str().unwrap()) && lost[0].contains(word), "{lost:?}");
+        // ... a load that is there is there ...
+        let again = store.ingest(&rides(&first)).await.unwrap();
+        assert_eq!((again.outcome, again.quality.is_some()), (LoadOutcome::AlreadyLoaded, i > 0));
+        // ... and the next one is judged by what is left, and says what is missing.
+        let next = file(&format!("next{i}.csv"), &format!("9{i},2014-11-05 10:00:00,2014-11-05 11:00:00,1,x\n"));
+        let report = store.ingest(&rides(&next)).await.unwrap();
+        let notes = report.quality.unwrap().notes;
+        assert_eq!((report.rows, notes.len()), (1, usize::from(i == 0)), "{notes:?}");
+        std::fs::write(&path, &whole).unwrap();
+    }
+    // All of them lost: replacing, compacting and collecting go on too.
+    for name in files_below(&root.path().join("quality")) {
+        std::fs::write(root.path().join("quality").join(name), "{").unwrap();
+    }
+    let changed = file("one.csv", "99,2014-11-06 10:00:00,2014-11-06 11:00:00,1,x\n");
+    let replaced = store.ingest(&rides(&changed).on_changed_source(OnChangedSource::Replace)).await.unwrap();
+    assert_eq!((replaced.rows, replaced.quality.unwrap().notes.len()), (1, 5));
+    store.compact("rides", &CompactOptions::default()).await.unwrap();
+    store.gc(&asof::extract::Gc::delete()).await.unwrap();
+    assert_eq!(reports(&store).await.0, [1]);
+    assert_eq!(store.describe("rides").await.unwrap().rows(), 5);
 }

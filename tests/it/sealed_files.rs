@@ -7,7 +7,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use crate::{
     crash::{RIDES_SEEN, load_of, rides},
-    support::{cells, files_below, temp_dir, version_text},
+    support::{cells, files_below, reseal, temp_dir, version_text},
 };
 
 /// Every JSON file that a store writes, one of each kind at least.
@@ -54,7 +54,10 @@ pub(crate) async fn testimony(root: &Path) -> Vec<Result<String, Error>> {
         store.describe("rides").await.map(|v| version_text(&v)),
         store.describe_at("rides", 2).await.map(|v| version_text(&v)),
         store.versions("rides").await.map(|v| format!("{:?}", v.iter().map(|v| (v.version, v.state)).collect::<Vec<_>>())),
-        store.quality("rides").await.map(|q| format!("{q:?}")),
+        store.quality("rides").await.and_then(|quality| match quality.lost.first() {
+            Some(lost) => Err(Error::Corrupt { path: lost.load.to_string(), reason: lost.reason.clone() }),
+            None => Ok(format!("{quality:?}")),
+        }),
         store.extracts("one").await.map(|e| format!("{e:?}")),
         store.lineage("rides").await.map(|l| l.to_string()),
     ];
@@ -147,4 +150,32 @@ async fn a_file_under_the_name_of_another_is_no_answer() {
     fs::copy(at(&records[0]), at(&records[1])).unwrap();
     let error = fresh.extract(&other.table().to_string()).await.unwrap_err();
     assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_names_itself_is_refused_and_a_long_chain_is_not() {
+    let (data, root) = (temp_dir(), temp_dir());
+    let [january, _] = rides(data.path());
+    let store = try_open(root.path()).await.unwrap();
+    store.ingest(&load_of(&january)).await.unwrap();
+    let mut last = store.ctas("chain", "SELECT zone FROM rides").await.unwrap().table().to_string();
+    let first = last.clone();
+    for _ in 0..60 {
+        last = store.ctas("chain", &format!("SELECT zone FROM {last}")).await.unwrap().table().to_string();
+    }
+    let (mut lineage, mut depth) = (&store.lineage(&last).await.unwrap(), 0);
+    while let Some(input) = lineage.inputs.first() {
+        (lineage, depth) = (input, depth + 1);
+    }
+    assert_eq!((depth, lineage.table.to_string()), (61, "rides".into()));
+    // The first one says that it was made of the last.
+    let (run, input) = (store.extract(&first).await.unwrap().record().run.clone(), last.clone());
+    reseal(&root.path().join(format!("extracts/chain/{run}/extract.json")), |record| {
+        record["inputs"][0]["table"] = input.clone().into();
+        record["inputs"][0]["version"] = serde_json::Value::Null;
+    });
+    for table in [&first, &last] {
+        let error = store.lineage(table).await.unwrap_err();
+        assert!(matches!(error, Error::Corrupt { .. }) && error.to_string().contains("of itself"), "{error}");
+    }
 }

@@ -114,6 +114,20 @@ async fn key_id_and_secret_show_nowhere() {
             let here = temp_dir();
             let store = FeatureStore::open_with(here.path().to_str().unwrap(), options).await.unwrap();
             told(&mut texts, &store.register_table("t", &format!("{url}/facts"), trips_table()).await.unwrap_err());
+            for statement in [
+                format!("CREATE EXTERNAL TABLE t (a int) STORED AS PARQUET LOCATION '{url}/facts'"),
+                format!("CREATE EXTERNAL TABLE t LOCATION '{url}/facts' STORED AS PARQUET"),
+                format!("'{url}/facts'"),
+                format!("CREATE EXTERNAL TABLE t (a int) LOCATION \"{url}/facts\" STORED"),
+                format!("CREATE EXTERNAL TABLE t (a int) STORED AS PARQUET LOCATION '{url}/facts"),
+                format!("ALTER TABLE t ADD PARTITION (month = 1) LOCATION '{url}/facts'"),
+                format!(
+                    "CREATE EXTERNAL TABLE t (pickup_at timestamp) STORED AS PARQUET LOCATION '{url}/facts' \
+                     TBLPROPERTIES ('asof.event_time' = 'pickup_at', 'asof.delay' = '0 seconds')"
+                ),
+            ] {
+                told(&mut texts, &store.execute(&statement).await.unwrap_err());
+            }
             let load = Ingest::new("t", trips_table()).unwrap().from(format!("{url}/*.csv"));
             texts.push(format!("{load:?}"));
             told(&mut texts, &store.ingest(&load).await.unwrap_err());

@@ -14,7 +14,7 @@ use asof::{
     AsOf, Error, FeatureStore, Materialization, Result, StoreOptions,
     catalog::{FactTable, KnownAt, TableVersion},
     extract::{Extract, Gc},
-    ingest::{CompactOptions, Ingest, LoadReport},
+    ingest::{CompactOptions, Expect, Ingest, LoadReport, OnViolation},
 };
 use datafusion::{
     arrow::{
@@ -27,7 +27,7 @@ use datafusion::{
 use futures::TryStreamExt;
 use tempfile::TempDir;
 
-use crate::taxi;
+use crate::{crash, taxi};
 
 /// A directory that is gone with the test.
 pub fn temp_dir() -> TempDir {
@@ -116,6 +116,17 @@ pub fn version_text(version: &TableVersion) -> String {
     serde_json::to_string_pretty(&value).unwrap()
 }
 
+/// Changes what a sealed file says, and gives it the checksum that it should have then.
+pub fn reseal(path: &Path, change: impl Fn(&mut serde_json::Value)) {
+    let mut value: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    value.as_object_mut().unwrap().remove("checksum");
+    change(&mut value);
+    let text = value.to_string();
+    let text = text.strip_suffix('}').unwrap();
+    let checksum = blake3::hash(text.as_bytes()).to_hex();
+    fs::write(path, format!("{text},\n  \"checksum\": \"{checksum}\"\n}}\n")).unwrap();
+}
+
 /// A file with this text.
 pub fn write_text(dir: &Path, name: &str, text: impl AsRef<[u8]>) -> String {
     let path = dir.join(name);
@@ -145,13 +156,26 @@ const CHILD_JOB: &str = "ASOF_TEST_CHILD_JOB";
 
 /// This test binary again, as another process that does one job; see [`child_job`].
 pub fn child(job: &str, root: &Path, data: &Path) -> Child {
-    Command::new(std::env::current_exe().unwrap())
+    child_command(&[], job, root, data).spawn().unwrap()
+}
+
+/// As [`child`], to be changed before it is spawned, and behind another program that runs it.
+pub fn child_command(behind: &[&str], job: &str, root: &Path, data: &Path) -> Command {
+    let own = std::env::current_exe().unwrap();
+    let mut command = match behind {
+        [] => Command::new(own),
+        [program, arguments @ ..] => {
+            let mut command = Command::new(program);
+            command.args(arguments).arg(own);
+            command
+        }
+    };
+    command
         .args(["--exact", "support::child_job", "--nocapture"])
         .env(CHILD_JOB, format!("{job}|{}|{}", root.display(), data.display()))
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
+        .stderr(Stdio::null());
+    command
 }
 
 /// The other side of [`child`]: without a job in the environment there is nothing to do.
@@ -161,7 +185,9 @@ async fn child_job() {
     let [job, root, data] = job.split('|').collect::<Vec<_>>()[..] else { panic!("{job}") };
     // Processes at work at once have a cache each.
     let options = match job {
-        "ingest_each" | "compact" | "add_even_partitions" | "add_odd_partitions" => StoreOptions::default().cache_in_memory(),
+        "ingest_each" | "compact" | "add_even_partitions" | "add_odd_partitions" | "rides_each" | "rides_unique" | "gc_each" => {
+            StoreOptions::default().cache_in_memory()
+        }
         _ => StoreOptions::default(),
     };
     let store = store_with(Path::new(root), options).await;
@@ -171,6 +197,23 @@ async fn child_job() {
                 load_trips(&store, &Path::new(data).join(name)).await;
             }
         }
+        "rides_each" => {
+            for name in files_below(Path::new(data)) {
+                // Many writers at once: whoever is overtaken too often tries again.
+                while let Err(error) = store.ingest(&crash::load_of(&Path::new(data).join(&name))).await {
+                    assert!(matches!(error, Error::Contention { .. }), "{error}");
+                }
+            }
+        }
+        "rides_unique" => {
+            let unique = Expect::unique(["zone"]).on_violation(OnViolation::Quarantine);
+            let load = crash::load_of(Path::new(data)).expect(unique);
+            assert_eq!(store.ingest(&load).await.unwrap().quarantined, 1);
+        }
+        // Until it is killed.
+        "gc_each" => loop {
+            store.gc(&Gc::delete()).await.unwrap();
+        },
         // Until it is killed.
         "compact" => loop {
             match store.compact("nyc_taxi", &CompactOptions::default()).await {

@@ -80,7 +80,7 @@ async fn real_files_as_they_are_raise_no_alarm() {
         for month in ["2017-01", "2017-07", "2018-02", "2019-02", "2019-07", "2019-12"] {
             trips.ingest(&yellow(dir.join(format!("yellow_tripdata_sample_{month}.csv")))).await.unwrap();
         }
-        assert_eq!(trips.quality("nyc_taxi").await.unwrap().len(), 6);
+        assert_eq!(trips.quality("nyc_taxi").await.unwrap().reports.len(), 6);
     }
     if let Some(dir) = shared("uber_2014") {
         let root = temp_dir();

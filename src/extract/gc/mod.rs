@@ -18,7 +18,9 @@ pub(crate) use sweep::run;
 /// extract names, such as those of loads that were cut off; staging files that never got their name; and, if asked,
 /// versions of tables beyond the newest few with the files that only they name.
 ///
-/// What stays: everything that is younger than the grace period, so that writers and readers at work lose nothing; every
+/// Temporary files that ended processes have left on this machine go too, without a grace period: a lock tells who lives.
+///
+/// What stays: what lies behind a link below the root; everything that is younger than the grace period, so that writers and readers at work lose nothing; every
 /// published materialization, and every fact file that one was made of; the newest version of each table.
 ///
 /// ```

@@ -18,7 +18,7 @@ use crate::{
     extract::{ExtractRecord, record::FOLDER},
     materialize::{Manifest, Materializer},
     name::TableName,
-    storage::Location,
+    storage::{ListedKind, Location},
     time::AsOf,
 };
 
@@ -52,11 +52,12 @@ struct Publishing {
 pub(super) async fn references(m: &Arc<Materializer>, gc: &Gc, now: AsOf) -> Result<References> {
     let mut published = Vec::new();
     for folder in ["catalog", "materialized", FOLDER] {
-        for object in m.root.child(folder).list().await? {
-            let path = m.root.name_of(&object.location);
+        // Through links too: a reader finds what is published there, and it names files that lie here.
+        for file in m.root.child(folder).list_reachable().await? {
+            let path = format!("{folder}/{}", file.name);
             let kind = kind_of(&path);
-            if matches!(kind, Kind::Version(..) | Kind::Manifest | Kind::Record(_)) {
-                published.push(Publishing { path, kind, modified: AsOf::from(object.last_modified) });
+            if file.kind == ListedKind::Object && matches!(kind, Kind::Version(..) | Kind::Manifest | Kind::Record(_)) {
+                published.push(Publishing { path, kind, modified: AsOf::from_micros(file.modified_us) });
             }
         }
     }
@@ -193,7 +194,8 @@ impl References {
     }
 
     fn add_extracts(&mut self, mut runs: Vec<(ExtractRecord, String, AsOf)>, now: AsOf, is_old: impl Fn(AsOf) -> bool) {
-        runs.sort_by(|(a, ..), (b, ..)| (b.started, &b.run).cmp(&(a.started, &a.run)));
+        // The newest first, by the store's own times: a writer's clock may be days behind.
+        runs.sort_by(|(a, _, put_a), (b, _, put_b)| (put_b, b.started, &b.run).cmp(&(put_a, a.started, &a.run)));
         for (newer_count, (record, path, modified)) in runs.into_iter().enumerate() {
             let has_aged =
                 record.retention.keep_for_us.is_some_and(|kept| record.ended.micros().saturating_add(kept) <= now.micros());

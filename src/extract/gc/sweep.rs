@@ -3,11 +3,9 @@
 //!
 //! Files are listed before references are read, so whatever was published while it looked is seen. Each file is looked at
 //! once more before it goes: a writer that comes upon a file of its own name that a crash left writes it again first, and a
-//! file of another time than the one listed is left alone.
+//! file of another time than the one listed is left alone. What lies behind a link is not this root's, and is never removed.
 
 use std::sync::Arc;
-
-use object_store::ObjectMeta;
 
 use super::{
     Garbage, Gc, GcMode, GcReport, Why,
@@ -17,7 +15,8 @@ use super::{
 use crate::{
     error::Result,
     materialize::Materializer,
-    time::{AsOf, Clock},
+    storage::{ListedKind, sweep_scratch},
+    time::Clock,
 };
 
 /// The default place of the cache, which holds no truth and is not in any listing of what does.
@@ -26,58 +25,55 @@ const CACHE: &str = ".asof-cache/";
 /// Collects garbage.
 pub(crate) async fn run(m: &Arc<Materializer>, clock: &dyn Clock, gc: &Gc) -> Result<GcReport> {
     let now = clock.now();
-    let listed = m.root.list().await?;
-    let staged = m.root.staged().await?;
+    let listed = m.root.list_own().await?;
     let references = references(m, gc, now).await?;
 
     let is_old = |modified_us: i64| modified_us.saturating_add(gc.grace_us) <= now.micros();
     let mut report = GcReport { mode: gc.mode, removed: Vec::new(), young_count: 0, unknown: Vec::new() };
-    let (mut publishing, mut files) = (Vec::new(), Vec::new());
-    for object in &listed {
-        let path = m.root.name_of(&object.location);
+    let (mut publishing, mut files, mut staged) = (Vec::new(), Vec::new(), Vec::new());
+    for file in &listed {
+        let path = file.name.clone();
         if path.starts_with(CACHE) {
             continue;
         }
-        let kind = kind_of(&path);
-        let why = match judge(&references, &kind, &path) {
-            Fate::Kept => continue,
-            Fate::Unknown => {
+        let kind = match file.kind {
+            // Whatever it leads to is its maker's, and lies elsewhere.
+            ListedKind::Link => Kind::Unknown,
+            ListedKind::Object => kind_of(&path),
+            // What this library would have written under the name it was to get; others may have staging files of their own.
+            ListedKind::Staged => match kind_of(path.rsplit_once('#').map_or(path.as_str(), |(name, _)| name)) {
+                Kind::Unknown => continue,
+                kind => kind,
+            },
+        };
+        let why = match (file.kind, judge(&references, &kind, &path)) {
+            (ListedKind::Staged, _) if references.keeps(&path) => continue,
+            (ListedKind::Staged, _) => Why::Staged,
+            (_, Fate::Kept) => continue,
+            (_, Fate::Unknown) => {
                 report.unknown.push(path);
                 continue;
             }
-            Fate::Garbage(why) => why,
+            (_, Fate::Garbage(why)) => why,
         };
-        if !is_old(AsOf::from(object.last_modified).micros()) {
-            report.young_count += 1;
-            continue;
-        }
-        let garbage = Garbage { path, why, bytes: object.size };
-        match kind {
-            Kind::Version(..) | Kind::Record(_) => publishing.push((garbage, object)),
-            _ => files.push((garbage, object)),
-        }
-    }
-    for (garbage, object) in publishing.into_iter().chain(files) {
-        if gc.mode == GcMode::DryRun || remove(m, &garbage, object).await? {
-            report.removed.push(garbage);
-        }
-    }
-    let root = m.root.local_dir().unwrap_or_default();
-    for file in staged {
-        let path = file.path.strip_prefix(&root).unwrap_or(&file.path).to_string_lossy().replace('\\', "/");
-        // What this library would have written under the name it was to get; others may have staging files of their own.
-        let name = path.rsplit_once('#').map_or(path.as_str(), |(name, _)| name);
-        if path.starts_with(CACHE) || references.keeps(&path) || kind_of(name) == Kind::Unknown {
-            continue;
-        }
         if !is_old(file.modified_us) {
             report.young_count += 1;
             continue;
         }
-        if gc.mode == GcMode::Delete {
-            file.remove()?;
+        let garbage = Garbage { path, why, bytes: file.bytes };
+        match kind {
+            _ if why == Why::Staged => staged.push((garbage, file)),
+            Kind::Version(..) | Kind::Record(_) => publishing.push((garbage, file)),
+            _ => files.push((garbage, file)),
         }
-        report.removed.push(Garbage { path, why: Why::Staged, bytes: file.bytes });
+    }
+    for (garbage, file) in publishing.into_iter().chain(files).chain(staged) {
+        if gc.mode == GcMode::DryRun || m.root.delete_listed(file).await? {
+            report.removed.push(garbage);
+        }
+    }
+    if gc.mode == GcMode::Delete {
+        sweep_scratch();
     }
     Ok(report)
 }
@@ -105,16 +101,5 @@ fn judge(references: &References, kind: &Kind, path: &str) -> Fate {
         Kind::OfLoad(_) => unreferenced,
         Kind::Record(_) => expired().unwrap_or(Fate::Kept),
         Kind::Rows(_) => expired().unwrap_or(unreferenced),
-    }
-}
-
-/// Removes a file that is still the one that was listed; was it?
-async fn remove(m: &Materializer, garbage: &Garbage, listed: &ObjectMeta) -> Result<bool> {
-    match m.root.head(&garbage.path).await? {
-        Some(now) if now.last_modified == listed.last_modified && now.size == listed.size => {
-            m.root.delete(&garbage.path).await?;
-            Ok(true)
-        }
-        _ => Ok(false),
     }
 }

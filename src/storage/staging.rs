@@ -1,0 +1,84 @@
+//! Names of one's own: where a file is written before it gets the name that others know.
+//! A staging file is always a new one. One that exists is never opened for writing: after a crash it may be a second link to
+//! what was published.
+
+use std::{
+    fs::{File, OpenOptions},
+    hash::{BuildHasher, RandomState},
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
+
+/// Two writers that draw the same 128 bits do not happen; whoever meets a file draws again.
+const ATTEMPTS: usize = 16;
+
+/// 128 bits of chance as 39 decimal digits: processes of equal ids, as in containers, draw different ones.
+pub(crate) fn chance() -> String {
+    // The standard library seeds these keys from the operating system for each thread, and counts them up.
+    let half = || u128::from(RandomState::new().hash_one("asof"));
+    format!("{:039}", (half() << 64) | half())
+}
+
+/// Creates a file that was not there, under a name that `name` makes of some digits.
+pub(crate) fn create_new(name: impl Fn(&str) -> PathBuf) -> std::io::Result<(File, PathBuf)> {
+    create_drawn(name, chance)
+}
+
+fn create_drawn(name: impl Fn(&str) -> PathBuf, draw: impl Fn() -> String) -> std::io::Result<(File, PathBuf)> {
+    for _ in 0..ATTEMPTS {
+        let path = name(&draw());
+        match OpenOptions::new().read(true).write(true).create_new(true).open(&path) {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+            created => return created.map(|file| (file, path)),
+        }
+    }
+    Err(std::io::Error::new(ErrorKind::AlreadyExists, "no new name was found for a file that is to be written"))
+}
+
+/// Creates the staging file of a target: `<target>#<digits>`, which listings of object stores pass over.
+pub(super) fn stage(target: &Path) -> std::io::Result<(File, PathBuf)> {
+    create_new(|digits| {
+        let mut path = target.as_os_str().to_owned();
+        path.push(format!("#{digits}"));
+        path.into()
+    })
+}
+
+/// Is this the name of a staging file?
+pub(super) fn is_staged(name: &str) -> bool {
+    let digits = name.rsplit_once('#').map_or("", |(_, digits)| digits);
+    !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::BTreeSet,
+        sync::atomic::{AtomicU32, Ordering},
+    };
+
+    use super::*;
+
+    #[test]
+    fn names_differ_and_are_known_as_staged() {
+        let drawn: BTreeSet<String> = (0..1_000).map(|_| chance()).collect();
+        assert_eq!(drawn.len(), 1_000);
+        assert!(drawn.iter().all(|digits| digits.len() == 39 && is_staged(&format!("v1.json#{digits}"))));
+        for name in ["v1.json", "v1.json#", "v1.json#12a", "#", ""] {
+            assert!(!is_staged(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_there_is_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let name = |digits: &str| dir.path().join(digits);
+        std::fs::write(name("0"), "published").unwrap();
+        // A source of names that begins with one that is taken.
+        let count = AtomicU32::new(0);
+        let (_, path) = create_drawn(name, || count.fetch_add(1, Ordering::Relaxed).to_string()).unwrap();
+        assert_eq!((path, std::fs::read(name("0")).unwrap()), (name("1"), b"published".to_vec()));
+        assert!(create_drawn(name, || "0".into()).is_err());
+        assert_eq!(std::fs::read(name("0")).unwrap(), b"published");
+    }
+}
