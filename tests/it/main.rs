@@ -74,3 +74,4 @@ mod taxi;
 mod text_limits;
 mod times;
 mod training;
+mod values;
