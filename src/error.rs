@@ -610,7 +610,7 @@ const LISTED: usize = 100;
 fn listed(names: &[String]) -> String {
     match names.len() {
         0 => "nothing yet".into(),
-        0..=LISTED => names.join(", "),
+        1..=LISTED => names.join(", "),
         count => format!("{} and {} more", names[..LISTED].join(", "), count - LISTED),
     }
 }
