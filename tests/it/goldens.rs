@@ -34,7 +34,8 @@ use crate::{
 };
 
 const RECORD: &str = "ASOF_RECORD_GOLDENS=1 cargo test --test it goldens::";
-const AS_OF: &str = "2014-03-20T12:00:00Z";
+/// A fact happens and is known at this very instant.
+const AS_OF: &str = "2014-03-19T18:00:00Z";
 const HOUR_US: i64 = 3_600_000_000;
 /// Made by functions of the platform's mathematical library, whose last bits differ from one to the next.
 const NEARLY: [&str; 2] = ["log_v", "km"];
@@ -214,5 +215,7 @@ async fn results_move_only_with_the_revision_of_the_engine() {
          src/materialize/engine_revision.rs and record the new ones:\n  {RECORD}",
         known.revision
     );
+    let exclusive_and_inclusive = ["entities_v1", "inclusive_v1"].map(|name| found.materializations[name].content);
+    assert_ne!(exclusive_and_inclusive[0], exclusive_and_inclusive[1], "the fact at the instant itself tells the rules apart");
     assert_eq!(known, found, "ids, or the engine, have moved; if that is meant, record the new ones:\n  {RECORD}");
 }
