@@ -25,7 +25,7 @@ use super::{
     Visibility,
     guard::{GuardExec, Pruned, Rule},
     pinned_reader::PinnedReaders,
-    visibility::literal,
+    visibility::time_literal,
 };
 use crate::{
     catalog::{Column, FactTable, FileEntry, TableVersion, typed_value},
@@ -199,8 +199,8 @@ impl Files {
             let (Some(bounds), Ok(position)) = (bounds, self.schema.index_of(time.name())) else { continue };
             let data_type = self.schema.field(position).data_type();
             columns[position] = ColumnStatistics {
-                min_value: Precision::Exact(literal(data_type, bounds.min)?),
-                max_value: Precision::Exact(literal(data_type, bounds.max)?),
+                min_value: Precision::Exact(time_literal(data_type, bounds.min)?),
+                max_value: Precision::Exact(time_literal(data_type, bounds.max)?),
                 ..unknown()
             };
         }

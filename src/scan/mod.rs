@@ -24,4 +24,4 @@ pub(crate) use query::{
 pub(crate) use spool::Spool;
 pub use view::AsOfView;
 pub(crate) use view::{Batches, Replay, ViewParts};
-pub(crate) use visibility::{Visibility, literal};
+pub(crate) use visibility::{Visibility, time_literal};

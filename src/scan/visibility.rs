@@ -83,7 +83,7 @@ impl Visibility {
         for limit in &self.limits {
             let column = ident(&limit.column);
             let part = match limit.first_hidden {
-                Some(hidden) => column.lt(lit(literal(&limit.data_type, hidden)?)),
+                Some(hidden) => column.lt(lit(time_literal(&limit.data_type, hidden)?)),
                 None => column.is_not_null(),
             };
             whole = Some(match whole {
@@ -120,7 +120,7 @@ impl Visibility {
 }
 
 /// A stored value as a literal of its column's type.
-pub(crate) fn literal(data_type: &DataType, value: i64) -> Result<ScalarValue> {
+pub(crate) fn time_literal(data_type: &DataType, value: i64) -> Result<ScalarValue> {
     Ok(match data_type {
         DataType::Int64 => ScalarValue::Int64(Some(value)),
         // A threshold beyond the days that fit hides nothing, and one before them everything: both saturate rightly.

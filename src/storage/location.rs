@@ -270,7 +270,8 @@ impl Location {
                 file.rewind().map_err(failed)?;
                 local::put(&path, &mut file)
             })
-            .await;
+            .await
+            .map_err(|e| self.write_failure(e));
         }
         let mut sink = BufWriter::new(self.store.clone(), self.path(name));
         let file = Arc::new(file);
@@ -299,7 +300,7 @@ impl Location {
     pub(crate) async fn put(&self, name: &str, bytes: impl Into<Bytes>) -> Result<()> {
         let bytes: Bytes = bytes.into();
         match self.child(name).local_dir() {
-            Some(path) => blocking(move || local::put(&path, &mut bytes.as_ref())).await,
+            Some(path) => blocking(move || local::put(&path, &mut bytes.as_ref())).await.map_err(|e| self.write_failure(e)),
             None => Ok(self.store.put(&self.path(name), PutPayload::from(bytes)).await.map(drop)?),
         }
     }

@@ -140,10 +140,7 @@ impl Clock {
 
     /// Numbers in the order of the facts' instants, in their own unit; `None` when their ticks have that order already.
     pub(crate) fn order(&self, array: &ArrayRef) -> Result<Option<ScalarBuffer<i64>>> {
-        let own_ns = match self.scale.unit {
-            TimeUnit::Day => TimeUnit::Second.nanos(),
-            unit => unit.nanos(),
-        };
+        let own_ns = self.order_ns();
         if own_ns == self.unit.nanos() {
             return Ok(None);
         }
@@ -158,6 +155,14 @@ impl Clock {
     /// Are the column's integers ticks of this many nanoseconds as they are?
     fn is_in_ticks(&self, to_ns: i64) -> bool {
         self.scale.zone == Zone::UTC && self.scale.unit.nanos() == to_ns
+    }
+
+    /// How many nanoseconds a unit of [`Clock::order`] is; of ticks, where these have that order.
+    pub(crate) fn order_ns(&self) -> i64 {
+        match self.scale.unit {
+            TimeUnit::Day => TimeUnit::Second.nanos(),
+            unit => unit.nanos(),
+        }
     }
 
     /// Instants in units of so many nanoseconds, rounded down; as [`Clock::read`].

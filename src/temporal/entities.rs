@@ -30,6 +30,7 @@ use super::{
     side::{Answering, Answers, Chunk, PlannedSide, SideParts, Taking},
     slots::Slots,
     versions,
+    whole::{Whole, of_versions},
 };
 use crate::{
     error::{Error, Result},
@@ -136,6 +137,7 @@ pub(crate) async fn entities(keys: &[String], questions: Vec<EntityQuestion>, as
     for question in questions {
         let source = Source::plan(&spine, question, &shared).await?;
         source.take_facts_in(&shared).await?;
+        source.look_again(&shared).await?;
         answering.extend(source.answering);
     }
     let mut answers = Vec::with_capacity(answering.len());
@@ -234,12 +236,17 @@ impl Source {
         }
         let rows = window.asked.rows(&values, window.computed)?;
         let (context, logical) = (facts_context(&rows.task_ctx()), rows.schema().clone());
-        let conditions = conditions(&window.side.ask, &rows.clone().into_parts().0, &logical)?;
+        let state = rows.clone().into_parts().0;
+        let conditions = conditions(&window.side.ask, &state, &logical)?;
         let facts = rows.create_physical_plan().await?;
         let at = SpineTime { column: Column::from_name(AT), unit: None, zone: None };
-        let Side { place, on, declared, cutoff, direction, ask } = window.side;
-        let side = Side { place, on, declared, cutoff, direction, ask: () };
-        let side = PlannedSide { conditions, ..planned(spine.schema(), &at, &logical, &side, &facts)? };
+        let Side { place, on, declared, cutoff, direction, ask, .. } = window.side;
+        let side = Side { place, on, declared, cutoff, direction, whole: None, ask: () };
+        let whole = match lookup.as_ref().and_then(|lookup| lookup.side.whole.as_ref()) {
+            Some(plan) => Some(Arc::new(Whole::new(spine.schema(), &at, &side, plan, &state)?)),
+            None => None,
+        };
+        let side = PlannedSide { whole, conditions, ..planned(spine.schema(), &at, &logical, &side, facts.schema())? };
         let parts = shared.parts(&side)?;
         let mut answering = Vec::new();
         if let Some(lookup) = lookup {
@@ -249,6 +256,18 @@ impl Source {
             answering.push(ask.answering(&parts)?);
         }
         Ok(Self { facts, context, side: Arc::new(side), answering })
+    }
+
+    /// Where the columns that were asked for leave open which fact is the newer one, those facts are read again, with all.
+    async fn look_again(&self, shared: &Arc<Shared>) -> Result<()> {
+        for answering in &self.answering {
+            let (Some(whole), Some(orders)) = (&self.side.whole, answering.undecided()) else { continue };
+            let again = answering.clone().again(&shared.parts(&whole.side)?)?;
+            let facts = whole.read(orders).await?;
+            let source = Source { facts, context: self.context.clone(), side: whole.side.clone(), answering: vec![again] };
+            source.take_facts_in(shared).await?;
+        }
+        Ok(())
     }
 
     /// Reads all facts, in as many tasks as the session has.
@@ -274,8 +293,7 @@ impl Source {
         }
         let (side, shared, answering) = (self.side.clone(), shared.clone(), self.answering.clone());
         blocking(move || {
-            let (place, schema, mut order) = (&side.side.place, &side.facts_schema, tie_columns(&side)?);
-            order.extend((0..schema.fields().len()).filter(|position| !order.contains(position)).collect::<Vec<_>>());
+            let (place, schema, order) = (&side.side.place, &side.facts_schema, of_versions(&side)?);
             let chunks = versions::resolve(place, schema, &side.identity, &order, chunks, &shared.budget)?;
             let mut tasks: Vec<_> = answering.iter().map(|answering| answering.clone().task()).collect();
             let mut seen = Seen::default();
@@ -298,6 +316,7 @@ impl Shared {
             unit: side.spine_clock.unit,
             facts_schema: side.facts_schema.clone(),
             tie_break: tie_columns(side)?,
+            whole: side.whole.as_ref().map(|whole| whole.columns.clone()),
             conditions: side.conditions.clone(),
             steady: side.steady(),
             has_versions: !side.identity.is_empty(),

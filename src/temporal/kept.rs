@@ -77,6 +77,25 @@ impl Kept {
         self.order[fact as usize]
     }
 
+    /// What orders a fact by its known-at, where there is one.
+    pub(super) fn known(&self, fact: u32) -> Option<i64> {
+        self.known.get(fact as usize).copied()
+    }
+
+    /// Keeps the facts of another, of whose columns these are taken; yields the number of the first.
+    pub(super) fn append(&mut self, other: Kept, columns: &[usize]) -> u32 {
+        let first = self.order.len() as u32;
+        self.bytes += other.bytes;
+        self.event.extend(other.event);
+        self.order.extend(other.order);
+        self.known.extend(other.known);
+        for (batch, start) in other.batches.into_iter().zip(other.starts) {
+            self.batches.push(columns.iter().map(|&column| batch[column].clone()).collect());
+            self.starts.push(first + start);
+        }
+        first
+    }
+
     fn place(&self, fact: u32) -> (usize, usize) {
         let batch = self.starts.partition_point(|&start| start <= fact) - 1;
         (batch, (fact - self.starts[batch]) as usize)
@@ -183,12 +202,12 @@ pub(super) struct Newer {
 }
 
 impl Newer {
-    /// By event time, known-at, and then the columns in their order.
-    pub(super) fn compare(&mut self, kept: &Kept, a: u32, b: u32) -> Result<Ordering> {
+    /// By event time, known-at, and then the columns; says also whether it is left open which of two different facts is newer.
+    pub(super) fn compare(&mut self, kept: &Kept, deciding: &Deciding, a: u32, b: u32) -> Result<(Ordering, bool)> {
         let by_order = kept.order(a).cmp(&kept.order(b));
         let by_times = by_order.then_with(|| kept.known.get(a as usize).cmp(&kept.known.get(b as usize)));
         if by_times.is_ne() {
-            return Ok(by_times);
+            return Ok((by_times, false));
         }
         if self.comparators.len() > COMPARATORS {
             self.comparators.clear();
@@ -198,7 +217,7 @@ impl Newer {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => new.insert(comparators(&kept.batches[batch_a], &kept.batches[batch_b])?),
         };
-        Ok(by_values(comparators, row_a, row_b))
+        Ok(deciding.compare(comparators, row_a, row_b))
     }
 }
 
@@ -208,7 +227,25 @@ pub(super) fn comparators(left: &[ArrayRef], right: &[ArrayRef]) -> Result<Vec<D
     left.iter().zip(right).map(|(a, b)| Ok(make_comparator(a, b, options)?)).collect()
 }
 
-/// The first column that differs decides.
-pub(super) fn by_values(comparators: &[DynComparator], a: usize, b: usize) -> Ordering {
-    comparators.iter().map(|compare| compare(a, b)).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+/// Which columns decide between facts of the same times: those whose order is that of the whole fact; and others, which tell
+/// that two facts differ, while a column that is not there may come before them.
+pub(super) struct Deciding {
+    pub(super) decisive: Vec<usize>,
+    pub(super) open: Vec<usize>,
+}
+
+impl Deciding {
+    /// The order, and whether it is left open.
+    pub(super) fn compare(&self, comparators: &[DynComparator], a: usize, b: usize) -> (Ordering, bool) {
+        let first = |columns: &[usize]| {
+            let orders = columns.iter().map(|&column| comparators[column](a, b));
+            orders.into_iter().find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+        };
+        let decided = first(&self.decisive);
+        if decided.is_ne() {
+            return (decided, false);
+        }
+        let open = first(&self.open);
+        (open, open.is_ne())
+    }
 }

@@ -3,9 +3,9 @@
 
 use std::{
     cmp::Ordering,
-    collections::BinaryHeap,
+    collections::{BinaryHeap, HashSet},
     ops::Range,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
 };
 
 use arrow::{
@@ -16,7 +16,7 @@ use arrow::{
 
 use super::{
     budget::Budget,
-    kept::{Columns, Facts, Kept, Newer, by_values, comparators},
+    kept::{Columns, Deciding, Facts, Kept, Newer, comparators},
     node::{LookupAsk, fact_position},
     side::{Answering, Answers, Chunk, SideParts, Taking},
     slots::Slots,
@@ -34,35 +34,39 @@ pub(crate) fn answering(ask: &LookupAsk, side: &SideParts) -> Result<Arc<dyn Ans
     for column in &ask.columns {
         positions.push(fact_position(&side.place, &side.facts_schema, &column.fact)?);
     }
-    let slots = side.slots.clone();
-    let slots_kept = if side.has_versions { 0 } else { slots.len() };
-    side.budget.grow(&side.place, slots_kept * 4)?;
-    Ok(Arc::new(Lookup {
-        place: side.place.clone(),
-        facts_types: positions.iter().map(|&p| side.facts_schema.field(p).data_type().clone()).collect(),
-        positions,
-        ties: side.tie_break.len(),
-        max_age: ask.max_age_us.map(|age| side.unit.ticks(age)),
-        has_versions: side.has_versions,
-        tasks: side.tasks,
-        budget: side.budget.clone(),
-        found: Mutex::new(Found { best: vec![NONE; slots_kept], ..Found::default() }),
-        slots,
-    }))
+    let ties = side.tie_break.len();
+    let place_of = |name: &String| (ties..positions.len()).find(|&i| side.facts_schema.field(positions[i]).name() == name);
+    let deciding = match &side.whole {
+        None => Deciding { decisive: (0..positions.len()).collect(), open: Vec::new() },
+        Some(whole) => {
+            let first: Vec<usize> = whole.iter().map_while(place_of).collect();
+            let open = whole.iter().skip(first.len()).filter_map(place_of).collect();
+            Deciding { decisive: (0..ties).chain(first).collect(), open }
+        }
+    };
+    let max_age = ask.max_age_us.map(|age| side.unit.ticks(age));
+    Ok(Arc::new(Lookup::new(side, positions, deciding, max_age, Weak::new())?))
 }
 
 struct Lookup {
     place: String,
     slots: Arc<Slots>,
-    /// Tie-breaks, then looked-up columns: positions in the facts.
+    /// Tie-breaks, then looked-up columns: positions in the facts, and names.
     positions: Vec<usize>,
+    names: Vec<String>,
     facts_types: Vec<arrow::datatypes::DataType>,
     ties: usize,
+    deciding: Deciding,
+    /// Columns of the whole fact, in the order in which they decide.
+    whole: Vec<String>,
     max_age: Option<i64>,
     has_versions: bool,
     tasks: usize,
     budget: Arc<Budget>,
     found: Mutex<Found>,
+    /// Who looks again at what is left open here; and whose open slots are looked at here.
+    again: OnceLock<Arc<Lookup>>,
+    of: Weak<Lookup>,
 }
 
 /// What all tasks have found so far.
@@ -74,9 +78,32 @@ struct Found {
     kept: Kept,
     /// Where facts are replaced: the slots that see a fact, and its number.
     runs: Vec<(u32, u32, u32)>,
+    /// A bit for each slot whose newest fact has a rival, and columns that are not there decide; none where no slot has one.
+    open: Vec<u64>,
 }
 
 impl Found {
+    fn is_open(&self, slot: u32) -> bool {
+        self.open.get(slot as usize / 64).is_some_and(|bits| bits >> (slot % 64) & 1 == 1)
+    }
+
+    fn set_open(&mut self, slot: u32, is_open: bool) {
+        if !is_open && self.open.is_empty() {
+            return;
+        }
+        if self.open.len() <= slot as usize / 64 {
+            self.open.resize(self.best.len().max(slot as usize + 1).div_ceil(64), 0);
+        }
+        let bit = 1 << (slot % 64);
+        let bits = &mut self.open[slot as usize / 64];
+        *bits = if is_open { *bits | bit } else { *bits & !bit };
+    }
+
+    fn open_slots(&self) -> impl Iterator<Item = u32> {
+        let words = self.open.iter().zip(0u32..).filter(|(bits, _)| **bits != 0);
+        words.flat_map(|(bits, word)| (0..64).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| word * 64 + bit))
+    }
+
     /// The newest fact of a slot so far.
     fn best(&self, slot: u32) -> Option<u32> {
         self.best[slot as usize].checked_sub(1)
@@ -84,6 +111,30 @@ impl Found {
 }
 
 impl Lookup {
+    fn new(side: &SideParts, positions: Vec<usize>, deciding: Deciding, max_age: Option<i64>, of: Weak<Lookup>) -> Result<Self> {
+        let slots = side.slots.clone();
+        let slots_kept = if side.has_versions { 0 } else { slots.len() };
+        side.budget.grow(&side.place, slots_kept * 4)?;
+        let fields = || positions.iter().map(|&p| side.facts_schema.field(p));
+        Ok(Self {
+            place: side.place.clone(),
+            names: fields().map(|field| field.name().clone()).collect(),
+            facts_types: fields().map(|field| field.data_type().clone()).collect(),
+            positions,
+            ties: side.tie_break.len(),
+            deciding,
+            whole: side.whole.clone().unwrap_or_default(),
+            max_age,
+            has_versions: side.has_versions,
+            tasks: side.tasks,
+            budget: side.budget.clone(),
+            found: Mutex::new(Found { best: vec![NONE; slots_kept], ..Found::default() }),
+            slots,
+            again: OnceLock::new(),
+            of,
+        })
+    }
+
     fn found(&self) -> MutexGuard<'_, Found> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -136,8 +187,32 @@ impl Answering for Lookup {
         Box::new(Task { places, lookup: self })
     }
 
+    fn undecided(&self) -> Option<(i64, i64)> {
+        let found = self.found();
+        let orders = found.open_slots().filter_map(|slot| found.best(slot)).map(|fact| found.kept.order(fact));
+        orders.fold(None, |range, order| match range {
+            None => Some((order, order)),
+            Some((first, last)) => Some((order.min(first), order.max(last))),
+        })
+    }
+
+    fn again(self: Arc<Self>, side: &SideParts) -> Result<Arc<dyn Answering>> {
+        let mut names: Vec<&String> = self.names[..self.ties].iter().chain(&self.whole).collect();
+        let decisive = (0..names.len()).collect();
+        let others: Vec<&String> = self.names[self.ties..].iter().filter(|name| !names.contains(name)).collect();
+        names.extend(others);
+        let find = |name: &String| fact_position(&side.place, &side.facts_schema, name);
+        let positions = names.into_iter().map(find).collect::<Result<Vec<_>>>()?;
+        let deciding = Deciding { decisive, open: Vec::new() };
+        let again = Arc::new(Lookup::new(side, positions, deciding, self.max_age, Arc::downgrade(&self))?);
+        Ok(self.again.get_or_init(|| again).clone())
+    }
+
     fn answer(&self) -> Result<Arc<dyn Answers>> {
         let mut found = std::mem::take(&mut *self.found());
+        if let Some(again) = self.again.get() {
+            self.settle(&mut found, again)?;
+        }
         if !self.has_versions && found.kept.len() > found.live + found.live / 2 {
             self.compact(&mut found)?;
         }
@@ -157,6 +232,23 @@ impl Answering for Lookup {
 }
 
 impl Lookup {
+    /// The winners of open slots are those of the second look.
+    fn settle(&self, found: &mut Found, again: &Lookup) -> Result<()> {
+        let settled = std::mem::take(&mut *again.found());
+        let best = |slot: u32| settled.best.get(slot as usize).and_then(|best| best.checked_sub(1));
+        let (slots, winners): (Vec<u32>, Vec<u32>) = found.open_slots().filter_map(|slot| Some((slot, best(slot)?))).unzip();
+        self.check_count(found, winners.len())?;
+        let kept = settled.kept.gathered(&winners)?;
+        self.budget.grow(&self.place, kept.bytes)?;
+        let column = |name: &String| again.names.iter().position(|known| known == name);
+        let columns: Vec<usize> = self.names.iter().filter_map(column).collect();
+        let first = found.kept.append(kept, &columns);
+        for (slot, fact) in slots.into_iter().zip(first..) {
+            found.best[slot as usize] = fact + 1;
+        }
+        Ok(())
+    }
+
     fn is_too_old(&self, slot: usize, fact: u32, kept: &Kept) -> bool {
         self.max_age.is_some_and(|age| kept.event(fact) < self.slots.instant(slot).saturating_sub(age))
     }
@@ -196,7 +288,7 @@ impl Lookup {
                 if let Some(challenger) = best[slot - offset].checked_sub(1) {
                     let is_newer = match newest {
                         None => true,
-                        Some(newest) => newer.compare(kept, challenger, newest)?.is_gt(),
+                        Some(newest) => newer.compare(kept, &self.deciding, challenger, newest)?.0.is_gt(),
                     };
                     if is_newer {
                         newest = Some(challenger);
@@ -215,10 +307,14 @@ impl Lookup {
         let mut by_age: Vec<usize> = (0..found.runs.len()).collect();
         let mut failed = None;
         by_age.sort_by(|&a, &b| {
-            newer.compare(&found.kept, found.runs[a].2, found.runs[b].2).unwrap_or_else(|e| {
-                failed = Some(e);
-                Ordering::Equal
-            })
+            let order = newer.compare(&found.kept, &self.deciding, found.runs[a].2, found.runs[b].2);
+            order.map_or_else(
+                |e| {
+                    failed = Some(e);
+                    Ordering::Equal
+                },
+                |(order, _)| order,
+            )
         });
         if let Some(error) = failed {
             return Err(error);
@@ -271,7 +367,7 @@ impl Taking for Task {
         if lookup.has_versions {
             return self.take_versions(chunk);
         }
-        let mut winners = match &mut self.places {
+        let (mut winners, open) = match &mut self.places {
             Places::Hints(hints) => lookup.winners(chunk, hints)?,
             Places::Newest { orders, winners } => lookup.single_winners(chunk, orders, winners)?,
         };
@@ -281,6 +377,17 @@ impl Taking for Task {
             lookup.make_room(&mut found)?;
             winners
                 .retain(|&(slot, row)| found.best(slot).is_none_or(|best| chunk.order()[row as usize] >= found.kept.order(best)));
+        }
+        if let Some(first) = lookup.of.upgrade() {
+            // A second look is at the rivals for open slots alone.
+            let found = first.found();
+            let known = |row: u32| chunk.known.as_ref().map(|known| known[row as usize]);
+            winners.retain(|&(slot, row)| {
+                found.is_open(slot)
+                    && found.best(slot).is_some_and(|best| {
+                        (chunk.order()[row as usize], known(row)) == (found.kept.order(best), found.kept.known(best))
+                    })
+            });
         }
         if winners.is_empty() {
             return Ok(());
@@ -294,15 +401,21 @@ impl Taking for Task {
         let first = found.kept.push(facts);
         let mut newer = Newer::default();
         for (fact, &(slot, _)) in (first..).zip(&winners) {
-            let is_newer = match found.best(slot) {
+            let (order, is_open) = match found.best(slot) {
                 None => {
                     found.live += 1;
-                    true
+                    (Ordering::Greater, false)
                 }
-                Some(best) => newer.compare(&found.kept, fact, best)?.is_gt(),
+                Some(best) => newer.compare(&found.kept, &lookup.deciding, fact, best)?,
             };
-            if is_newer {
+            if order.is_gt() {
                 found.best[slot as usize] = fact + 1;
+            }
+            match order {
+                _ if is_open => found.set_open(slot, true),
+                Ordering::Greater => found.set_open(slot, open.contains(&slot)),
+                Ordering::Equal if open.contains(&slot) => found.set_open(slot, true),
+                _ => {}
             }
         }
         if found.kept.len() > 2 * found.live + SLACK_ROWS {
@@ -316,20 +429,24 @@ impl Taking for Task {
     }
 }
 
+/// The slots that facts of a chunk fall into, and the newest fact in each; and those of them where it is left open which it is.
+type Winners = (Vec<(u32, u32)>, HashSet<u32>);
+
 /// Which of two facts of a chunk is the newer one.
 struct Rivals<'a> {
     chunk: &'a Chunk,
     positions: &'a [usize],
+    deciding: &'a Deciding,
     values: Option<Vec<DynComparator>>,
 }
 
 impl Rivals<'_> {
     #[inline]
-    fn compare(&mut self, a: usize, b: usize) -> Result<Ordering> {
+    fn compare(&mut self, a: usize, b: usize) -> Result<(Ordering, bool)> {
         let known = |i: usize| self.chunk.known.as_ref().map(|known| known[i]);
         let by_times = self.chunk.order()[a].cmp(&self.chunk.order()[b]).then_with(|| known(a).cmp(&known(b)));
         if by_times.is_ne() {
-            return Ok(by_times);
+            return Ok((by_times, false));
         }
         let comparators = match &mut self.values {
             Some(known) => known,
@@ -338,13 +455,13 @@ impl Rivals<'_> {
                 none.insert(comparators(&columns, &columns)?)
             }
         };
-        Ok(by_values(comparators, self.chunk.rows[a] as usize, self.chunk.rows[b] as usize))
+        Ok(self.deciding.compare(comparators, self.chunk.rows[a] as usize, self.chunk.rows[b] as usize))
     }
 }
 
 impl Lookup {
     fn rivals<'a>(&'a self, chunk: &'a Chunk) -> Rivals<'a> {
-        Rivals { chunk, positions: &self.positions, values: None }
+        Rivals { chunk, positions: &self.positions, deciding: &self.deciding, values: None }
     }
 
     /// Slots that were added since get a place for their newest fact.
@@ -358,12 +475,13 @@ impl Lookup {
     }
 
     /// The newest fact of each entity of a chunk that has one newer than all before it; every entity has one slot.
-    fn single_winners(&self, chunk: &Chunk, orders: &mut Vec<i64>, winners: &mut Vec<u32>) -> Result<Vec<(u32, u32)>> {
+    fn single_winners(&self, chunk: &Chunk, orders: &mut Vec<i64>, winners: &mut Vec<u32>) -> Result<Winners> {
         let slots = self.slots.len();
         orders.resize(slots, i64::MIN);
         winners.resize(slots, NONE);
         let mut rivals = self.rivals(chunk);
         let mut touched: Vec<u32> = Vec::new();
+        let mut open = HashSet::new();
         for (i, &slot) in chunk.entities.iter().enumerate() {
             let order = chunk.order()[i];
             let (known, winner) = (&mut orders[slot as usize], &mut winners[slot as usize]);
@@ -372,19 +490,27 @@ impl Lookup {
             }
             if *winner == NONE {
                 touched.push(slot);
-            } else if order == *known && rivals.compare(i, *winner as usize - 1)?.is_le() {
-                continue;
+            } else if order == *known {
+                let (order, is_open) = rivals.compare(i, *winner as usize - 1)?;
+                note(&mut open, slot, order, is_open);
+                if order.is_le() {
+                    continue;
+                }
+            } else if !open.is_empty() {
+                open.remove(&slot);
             }
             (*known, *winner) = (order, i as u32 + 1);
         }
-        Ok(touched.into_iter().map(|slot| (slot, std::mem::replace(&mut winners[slot as usize], NONE) - 1)).collect())
+        let winner = |slot: u32| (slot, std::mem::replace(&mut winners[slot as usize], NONE) - 1);
+        Ok((touched.into_iter().map(winner).collect(), open))
     }
 
     /// The slots that facts of a chunk fall into, ascending, and the newest fact in each.
-    fn winners(&self, chunk: &Chunk, hints: &mut [u32]) -> Result<Vec<(u32, u32)>> {
+    fn winners(&self, chunk: &Chunk, hints: &mut [u32]) -> Result<Winners> {
         let lookup = self;
         let mask = hints.len() - 1;
         let mut winners: Vec<(u32, u32)> = Vec::new();
+        let mut open = HashSet::new();
         let mut rivals = self.rivals(chunk);
         // The facts of an entity lie side by side in the order in which they become visible: a slot's facts do too.
         let (mut entity, mut end, mut slot, mut to) = (u32::MAX, 0, 0, i64::MIN);
@@ -409,11 +535,23 @@ impl Lookup {
                 continue;
             }
             let Some((_, best)) = winners.last_mut() else { continue };
-            if rivals.compare(i, *best as usize)?.is_gt() {
+            let (order, is_open) = rivals.compare(i, *best as usize)?;
+            note(&mut open, slot, order, is_open);
+            if order.is_gt() {
                 *best = i as u32;
             }
         }
-        Ok(winners)
+        Ok((winners, open))
+    }
+}
+
+/// Whether a slot is left open after a comparison with its newest fact so far.
+#[inline]
+fn note(open: &mut HashSet<u32>, slot: u32, order: Ordering, is_open: bool) {
+    if is_open {
+        open.insert(slot);
+    } else if order.is_gt() && !open.is_empty() {
+        open.remove(&slot);
     }
 }
 

@@ -32,6 +32,7 @@ mod slots;
 pub mod sql;
 mod variance;
 mod versions;
+mod whole;
 mod window;
 
 pub use aggregate::Aggregate;

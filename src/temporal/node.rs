@@ -49,9 +49,6 @@ pub(crate) trait Ask: Debug + Clone + PartialEq + Eq + Hash + Send + Sync + 'sta
         Vec::new()
     }
 
-    /// Would leaving out one output change another?
-    fn is_one_piece(&self) -> bool;
-
     /// How it is shown in `EXPLAIN`.
     fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
 
@@ -159,6 +156,9 @@ pub(crate) struct Side<Q> {
     pub(crate) declared: FactTable,
     pub(crate) cutoff: Cutoff,
     pub(crate) direction: Direction,
+    /// The facts with all their columns, which decide where times and tie-breaks do not; without them those that are asked for
+    /// decide.
+    pub(crate) whole: Option<Arc<LogicalPlan>>,
     pub(crate) ask: Q,
 }
 
@@ -279,11 +279,6 @@ impl Ask for LookupAsk {
         self.columns.iter().map(|column| vec![column.fact.as_str()]).collect()
     }
 
-    /// The values of the selected columns decide between facts of the same times; in SQL those that a query selects.
-    fn is_one_piece(&self) -> bool {
-        self.columns.iter().all(|column| column.qualifier.is_none())
-    }
-
     fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<&str> = self.columns.iter().map(|column| column.fact.as_str()).collect();
         write!(f, "newest({})", names.join(", "))?;
@@ -332,10 +327,6 @@ impl Ask for WindowAsk {
 
     fn conditions(&self) -> Vec<&Expr> {
         WindowAsk::conditions(self)
-    }
-
-    fn is_one_piece(&self) -> bool {
-        false
     }
 
     fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -457,8 +448,8 @@ impl<Q: Ask> UserDefinedLogicalNodeCore for AsOfNode<Q> {
                 continue;
             }
             let mut names: Vec<&str> = side.needed().collect();
-            let wanted = |output: usize| side.ask.is_one_piece() || output_columns.contains(&output);
-            names.extend(outputs.zip(&inputs).filter(|(output, _)| wanted(*output)).flat_map(|(_, inputs)| inputs));
+            let wanted = outputs.zip(&inputs).filter(|(output, _)| output_columns.contains(output));
+            names.extend(wanted.flat_map(|(_, inputs)| inputs));
             let mut positions = names.iter().map(|name| schema.index_of(name).ok()).collect::<Option<Vec<_>>>()?;
             positions.sort_unstable();
             positions.dedup();

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::Schema;
+use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::{
     catalog::Session,
@@ -26,6 +26,7 @@ use super::{
     exec::AsOfExec,
     node::{AsOfNode, Ask, LookupAsk, Side, SpineTime, WindowAsk, fact_position, spine_field},
     side::PlannedSide,
+    whole::Whole,
 };
 use crate::{
     catalog::KnownAt,
@@ -97,8 +98,11 @@ fn plan<Q: Ask>(node: &AsOfNode<Q>, inputs: &[Arc<dyn ExecutionPlan>], session: 
     let at_position = position(spine_schema, &node.at)?;
     let mut sides = Vec::with_capacity(node.sides.len());
     for ((logical, side), physical) in node.sides.iter().zip(&facts) {
-        let mut planned = planned(spine_schema, &node.at, logical.schema(), side, physical)?;
+        let mut planned = planned(spine_schema, &node.at, logical.schema(), side, physical.schema())?;
         planned.conditions = conditions(&side.ask, session, logical.schema())?;
+        if let (Some(plan), Some(state)) = (&side.whole, session.as_any().downcast_ref::<SessionState>()) {
+            planned.whole = Some(Arc::new(Whole::new(spine_schema, &node.at, side, plan, state)?));
+        }
         sides.push(Arc::new(planned));
     }
     let schema = Arc::new(UserDefinedLogicalNodeCore::schema(node).as_arrow().clone());
@@ -160,7 +164,7 @@ pub(super) fn planned<Q: Clone>(
     at: &SpineTime,
     logical: &DFSchema,
     side: &Side<Q>,
-    physical: &Arc<dyn ExecutionPlan>,
+    facts_schema: SchemaRef,
 ) -> Result<PlannedSide<Q>> {
     let facts: Arc<Schema> = Arc::new(logical.as_arrow().clone());
     let find = |name: &str| fact_position(&side.place, &facts, name);
@@ -182,8 +186,9 @@ pub(super) fn planned<Q: Clone>(
         clocks: clocks.into_iter().map(|clock| Ok((find(&clock.column)?, clock))).collect::<Result<_>>()?,
         delay_us,
         identity: side.declared.identity.iter().map(|name| find(name)).collect::<Result<_>>()?,
+        whole: None,
         conditions: Vec::new(),
-        facts_schema: physical.schema(),
+        facts_schema,
         spine_clock,
         side: side.clone(),
     })

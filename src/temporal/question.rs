@@ -1,6 +1,8 @@
 //! Questions to facts, as a user writes them: a spine, fact tables beside it, what to look up or to aggregate.
 //! Everything is checked here against the schemas, before anything is planned or read.
 
+use std::sync::Arc;
+
 use arrow::datatypes::DataType;
 use chrono::TimeDelta;
 use datafusion::{
@@ -189,7 +191,22 @@ impl Asked {
 
     fn side<Q>(&self, spine: &Spine, ask: Q) -> Result<Side<Q>> {
         let (on, Facts { place, declared, .. }) = (self.on(spine)?, self.facts.clone());
-        Ok(Side { place, on, declared, cutoff: self.cutoff, direction: Direction::Backward, ask })
+        Ok(Side { place, on, declared, cutoff: self.cutoff, direction: Direction::Backward, whole: None, ask })
+    }
+
+    /// The facts with all columns, if only those decide between some.
+    fn whole(&self) -> Result<Option<Arc<LogicalPlan>>> {
+        let Facts { rows, declared, .. } = &self.facts;
+        if !declared.identity.is_empty() {
+            return Ok(None);
+        }
+        let schema = rows.schema();
+        let is_only_one = |name: &str| schema.fields().iter().filter(|field| field.name() == name).count() == 1;
+        let columns = schema.columns().into_iter().map(|column| {
+            let name = if is_only_one(&column.name) { column.name.clone() } else { column.flat_name() };
+            Expr::Column(column).alias(name)
+        });
+        Ok(Some(Arc::new(rows.clone().select(columns.collect::<Vec<_>>())?.into_unoptimized_plan())))
     }
 
     /// The facts' columns that a question needs, in a plan of their own.
@@ -225,8 +242,10 @@ impl Asked {
 
 /// Columns of an entity's newest visible fact.
 ///
-/// The newest is the one with the largest event time, then known-at, then tie-break columns; beyond that the values of the
-/// selected columns decide, so the order of files and rows never matters. NULL where there is none.
+/// The newest is the one with the largest event time, then known-at, then tie-break columns; beyond that all values of the
+/// facts decide, the larger first, column by column in the order of their names: so neither the order of files and rows
+/// matters, nor which other columns are asked for. Facts that tie so are read a second time, with all columns, if those that
+/// are asked for do not settle it; a tie-break column saves that. NULL where there is none.
 #[derive(Debug, Clone)]
 pub struct Lookup {
     asked: Asked,
@@ -301,7 +320,7 @@ impl Lookup {
         }
         let values = columns.iter().map(|(column, _)| column.clone()).collect();
         let columns = columns.into_iter().map(|(fact, name)| LookupColumn { fact, qualifier: None, name }).collect();
-        let side = asked.side(spine, LookupAsk { columns, max_age_us })?;
+        let side = Side { whole: asked.whole()?, ..asked.side(spine, LookupAsk { columns, max_age_us })? };
         Ok(Needed { asked, values, computed: Vec::new(), side })
     }
 }

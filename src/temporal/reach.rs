@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    scan::literal,
+    scan::time_literal,
     time::{AsOf, Cutoff, TimeScale},
 };
 
@@ -109,7 +109,7 @@ impl Reach {
     }
 
     fn compared(&self, operator: Operator, value: i64) -> Result<Arc<dyn PhysicalExpr>> {
-        let value = lit(literal(&self.data_type, value)?);
+        let value = lit(time_literal(&self.data_type, value)?);
         Ok(Arc::new(BinaryExpr::new(self.column.clone(), operator, value)))
     }
 }

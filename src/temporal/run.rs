@@ -26,6 +26,7 @@ use super::{
     side::{Answering, Answers, Chunk, PlannedSide, SideParts, Taking, is_too_long},
     slots::Slots,
     versions,
+    whole::of_versions,
 };
 use crate::error::{Error, Result};
 
@@ -111,6 +112,7 @@ impl<Q: Ask> Run<Q> {
             reach.iter().try_for_each(|reach| reach.spine_is(index.between))?;
         }
         self.take_facts_in(&indexes, &answering).await?;
+        self.look_again(&indexes, &answering).await?;
         timer.done();
 
         let timer = self.metrics.answer_time.timer();
@@ -181,13 +183,38 @@ impl<Q: Ask> Run<Q> {
         Ok(kind_of.into_iter().filter_map(|kind| built[kind].clone()).collect())
     }
 
-    fn parts(&self, side: &PlannedSide<Q>, index: &Indexed) -> Result<SideParts> {
+    /// Where the columns that were asked for leave open which fact is the newer one, those facts are read again, with all.
+    async fn look_again(&self, indexes: &[Arc<Indexed>], answering: &[Arc<dyn Answering>]) -> Result<()> {
+        for ((side, index), answering) in self.sides.iter().zip(indexes).zip(answering) {
+            let (Some(whole), Some(orders)) = (&side.whole, answering.undecided()) else { continue };
+            let facts = whole.read(orders).await?;
+            let again = answering.clone().again(&self.parts(&whole.side, index)?)?;
+            let takers = Arc::new(Takers::of(again));
+            let context = facts_context(&self.context);
+            let mut running = JoinSet::new();
+            for partition in 0..facts.output_partitioning().partition_count() {
+                let stream = facts.execute(partition, context.clone())?;
+                let goal = Goal::Answer(takers.clone());
+                running.spawn(take_partition(whole.side.clone(), index.clone(), stream, self.metrics.clone(), goal));
+            }
+            while let Some(done) = running.join_next().await {
+                joined(done)?;
+            }
+            for taker in takers.take_all() {
+                blocking(move || taker.finish()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn parts<P>(&self, side: &PlannedSide<P>, index: &Indexed) -> Result<SideParts> {
         Ok(SideParts {
             place: side.side.place.clone(),
             slots: index.slots.clone(),
             unit: side.spine_clock.unit,
             facts_schema: side.facts_schema.clone(),
             tie_break: tie_columns(side)?,
+            whole: side.whole.as_ref().map(|whole| whole.columns.clone()),
             conditions: side.conditions.clone(),
             steady: side.steady(),
             has_versions: !side.identity.is_empty(),
@@ -239,8 +266,7 @@ impl<Q: Ask> Run<Q> {
             let chunks = std::mem::take(&mut *chunks.lock().unwrap_or_else(PoisonError::into_inner));
             let (side, answering, budget) = (side.clone(), answering[i].clone(), self.budget.clone());
             blocking(move || {
-                let (schema, mut order) = (&side.facts_schema, tie_columns(&side)?);
-                order.extend((0..schema.fields().len()).filter(|position| !order.contains(position)).collect::<Vec<_>>());
+                let (schema, order) = (&side.facts_schema, of_versions(&side)?);
                 let chunks = versions::resolve(&side.side.place, schema, &side.identity, &order, chunks, &budget)?;
                 let mut task = answering.task();
                 for chunk in &chunks {
@@ -401,7 +427,7 @@ enum Goal {
     Collect(Arc<Mutex<Vec<Chunk>>>, Arc<Budget>),
 }
 
-async fn take_partition<Q: Ask>(
+async fn take_partition<Q>(
     side: Arc<PlannedSide<Q>>,
     index: Arc<Indexed>,
     mut stream: SendableRecordBatchStream,

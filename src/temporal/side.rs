@@ -16,6 +16,7 @@ use super::{
     keys::{Keys, NO_KEY},
     node::{Direction, Side},
     slots::Slots,
+    whole::Whole,
 };
 use crate::error::{Error, Result};
 
@@ -32,6 +33,8 @@ pub(crate) struct PlannedSide<Q> {
     pub(crate) clocks: Vec<(usize, Clock)>,
     pub(crate) delay_us: i64,
     pub(crate) identity: Vec<usize>,
+    /// The facts with all their columns.
+    pub(crate) whole: Option<Arc<Whole>>,
     /// The conditions of the question, in its order.
     pub(crate) conditions: Vec<Arc<dyn PhysicalExpr>>,
     pub(crate) facts_schema: SchemaRef,
@@ -44,6 +47,8 @@ pub(crate) struct SideParts {
     pub(crate) unit: TickUnit,
     pub(crate) facts_schema: SchemaRef,
     pub(crate) tie_break: Vec<usize>,
+    /// Columns of the whole fact that decide, if they can be read.
+    pub(crate) whole: Option<Vec<String>>,
     pub(crate) conditions: Vec<Arc<dyn PhysicalExpr>>,
     /// After how many ticks a fact is visible, and for good; `None` if that differs from fact to fact.
     pub(crate) steady: Option<i64>,
@@ -57,6 +62,15 @@ pub(crate) struct SideParts {
 pub(crate) trait Answering: Send + Sync {
     /// A task's own part.
     fn task(self: Arc<Self>) -> Box<dyn Taking>;
+
+    /// The order of event times from the first to the last of facts of which it is open which is the newer one, and all columns
+    /// would say.
+    fn undecided(&self) -> Option<(i64, i64)> {
+        None
+    }
+
+    /// Takes facts with all columns in, those above again among others, and settles that.
+    fn again(self: Arc<Self>, side: &SideParts) -> Result<Arc<dyn Answering>>;
 
     /// The answers; called once, after every task has finished.
     fn answer(&self) -> Result<Arc<dyn Answers>>;

@@ -69,7 +69,8 @@ impl TimeScale {
         self.first_at_or_after(i128::from(instant.micros()) * 1_000)
     }
 
-    fn first_at_or_after(self, limit_ns: i128) -> Option<i64> {
+    /// The smallest stored value whose instant is at or after this one in nanoseconds; `None` if there is none.
+    pub(crate) fn first_at_or_after(self, limit_ns: i128) -> Option<i64> {
         // Bisection over all stored values: the map to instants never decreases.
         let (mut low, mut high) = (i128::from(i64::MIN), i128::from(i64::MAX) + 1);
         if self.zone != Zone::UTC {

@@ -202,3 +202,65 @@ async fn long_texts_come_in_as_many_batches_as_they_need() {
     }
     assert_eq!(seen, rows);
 }
+
+/// The same fact of several of one instant, whichever columns are asked for, in whatever order and pieces they come.
+#[tokio::test]
+async fn adding_a_column_to_a_lookup_changes_no_other() {
+    // Ties of three facts; the last of them differ in a column that nobody selects but the last question.
+    let columns = |order: &[usize]| {
+        let pick = |values: &[i64]| integers(order.iter().map(|&i| Some(values[i])).collect::<Vec<_>>());
+        batch(vec![
+            ("k", pick(&[1, 1, 1, 1, 2, 2, 3])),
+            ("at", instants(order.iter().map(|&i| Some([1, 2, 2, 2, 2, 2, 1][i] * SECOND_US)).collect::<Vec<_>>())),
+            ("b", pick(&[0, 9, 5, 5, 7, 8, 1])),
+            ("a", pick(&[9, 1, 2, 2, 3, 3, 1])),
+            ("c", pick(&[0, 0, 1, 2, 4, 4, 1])),
+        ])
+    };
+    let spine =
+        || batch(vec![("k", integers([1, 1, 2, 3].map(Some))), ("t", instants([9, 2, 9, 9].map(|s| Some(s * SECOND_US))))]);
+    for order in [[0, 1, 2, 3, 4, 5, 6], [6, 5, 4, 3, 2, 1, 0], [3, 5, 1, 0, 2, 6, 4]] {
+        for layout in LAYOUTS {
+            let ask = |names: &'static [&'static str]| async move {
+                let session = session(layout);
+                let facts = Facts::new("facts", session.read_table(table(columns(&order), layout)).unwrap(), known_at_once());
+                let lookup = Lookup::of(facts).on("k").columns(names.iter().copied());
+                let spine = session.read_table(table(spine(), layout)).unwrap();
+                added(Spine::new(spine, "t").lookup([lookup]).unwrap().into_rows(), 2).await.unwrap()
+            };
+            assert_eq!(ask(&["a", "b", "c"]).await, ["2 5 2", "9 0 0", "3 8 4", "1 1 1"], "{order:?} {layout:?}");
+            assert_eq!(ask(&["b"]).await, ["5", "0", "8", "1"], "{order:?} {layout:?}");
+            assert_eq!(ask(&["b", "a"]).await, ["5 2", "0 9", "8 3", "1 1"], "{order:?} {layout:?}");
+            assert_eq!(ask(&["c"]).await, ["2", "0", "4", "1"], "{order:?} {layout:?}");
+            assert_eq!(ask(&["c", "b"]).await, ["2 5", "0 0", "4 8", "1 1"], "{order:?} {layout:?}");
+        }
+    }
+}
+
+/// In SQL too, looking back and looking forward, where a declared tie-break decides first.
+#[tokio::test]
+async fn the_selected_columns_of_an_asof_join_do_not_decide_and_a_tie_break_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    std::fs::write(path("f.csv"), "at,k,a,b\n2014-01-01T00:00:02Z,1,1,9\n2014-01-01T00:00:02Z,1,2,5\n").unwrap();
+    std::fs::write(path("q.csv"), "t,k\n2014-01-01T00:00:01Z,1\n2014-01-01T00:00:03Z,1\n").unwrap();
+    let store = asof::FeatureStore::open("memory://ties").await.unwrap();
+    let at_once = || KnownAt::after(TimeDelta::zero());
+    let load = |name: &str, declared: FactTable, file: &str| asof::ingest::Ingest::new(name, declared).unwrap().from(path(file));
+    store.ingest(&load("f", FactTable::new("at", at_once()), "f.csv")).await.unwrap();
+    store.ingest(&load("g", FactTable::new("at", at_once()).tie_break("b"), "f.csv")).await.unwrap();
+    store.ingest(&load("q", FactTable::new("t", at_once()), "q.csv")).await.unwrap();
+    let as_of = "2015-01-01".parse::<asof::AsOf>().unwrap();
+    for (operator, second) in [(">", 3), ("<", 1)] {
+        for (from, columns, expected) in
+            [("f", "x.b", "5"), ("f", "x.b, x.a", "5 2"), ("f", "x.a", "2"), ("g", "x.a", "1"), ("g", "x.a, x.b", "1 9")]
+        {
+            let sql = format!(
+                "SELECT {columns} FROM q ASOF JOIN {from} x MATCH_CONDITION (q.t {operator} x.at) ON q.k = x.k \
+                 WHERE q.t = TIMESTAMP '2014-01-01T00:00:0{second}Z'"
+            );
+            let rows = store.sql(&sql, as_of).await.unwrap();
+            assert_eq!(added(rows, 0).await.unwrap(), [expected], "{sql}");
+        }
+    }
+}

@@ -58,6 +58,8 @@ struct Fact {
     known: Option<i128>,
     tie_breaks: Vec<Cell>,
     identity: Vec<Cell>,
+    /// What decides where times and tie-breaks do not: the other columns in the order of their names, and the times as written.
+    whole: Vec<Cell>,
     cells: Vec<Cell>,
 }
 
@@ -69,7 +71,7 @@ impl Fact {
 
     /// How new the fact is among the versions of one fact; larger is newer.
     fn version(&self) -> (Option<i128>, Option<i128>, &[Cell], &[Cell]) {
-        (self.known, self.event, &self.tie_breaks, &self.cells)
+        (self.known, self.event, &self.tie_breaks, &self.whole)
     }
 
     fn is_version_of_the_same_as(&self, other: &Fact) -> bool {
@@ -106,9 +108,7 @@ fn standing(facts: &[Fact], at: Option<i128>, cutoff: Cutoff) -> Vec<&Fact> {
 
 fn look_up(columns: &Columns, lookup: &Lookup, at: Option<i128>, facts: &[&Fact]) -> Vec<Value> {
     let selected: Vec<usize> = lookup.columns.iter().map(|name| position(columns, name)).collect();
-    let values = |fact: &Fact| -> Vec<Cell> { selected.iter().map(|&i| fact.cells[i].clone()).collect() };
-    let decides = |fact: &Fact| if fact.identity.is_empty() { values(fact) } else { fact.cells.clone() };
-    let newest = facts.iter().max_by(|a, b| (a.newness(), decides(a)).cmp(&(b.newness(), decides(b))));
+    let newest = facts.iter().max_by(|a, b| (a.newness(), &a.whole).cmp(&(b.newness(), &b.whole)));
     let oldest_allowed = lookup.max_age.as_ref().and_then(|age| Some(at? - nanos(age)));
     match newest {
         Some(fact) if oldest_allowed.is_none() || fact.event >= oldest_allowed => {
@@ -458,7 +458,13 @@ fn read_fact(facts: &Facts, row: &[Value]) -> Fact {
         (None, Some(delay)) => event.map(|event| event + nanos(delay)),
         _ => panic!("facts have a known-at or a delay"),
     };
-    Fact { event, known, tie_breaks: pick(&facts.tie_break), identity: pick(&facts.identity), cells }
+    let times: Vec<String> = [Some(&facts.event_time), facts.known_at.as_ref()].into_iter().flatten().cloned().collect();
+    let mut others: Vec<String> = facts.columns.0.iter().map(|(name, _)| name.clone()).collect();
+    others.retain(|name| !times.contains(name) && !facts.tie_break.contains(name));
+    others.sort();
+    others.extend(times);
+    let (tie_breaks, identity, whole) = (pick(&facts.tie_break), pick(&facts.identity), pick(&others));
+    Fact { event, known, tie_breaks, identity, whole, cells }
 }
 
 fn read_row(columns: &Columns, row: &[Value]) -> Vec<Cell> {

@@ -238,7 +238,10 @@ fn lookup(join: Join) -> Result<LogicalPlan> {
     let looked_up = columns.into_iter().zip(names);
     let columns = looked_up.map(|(c, fact)| LookupColumn { fact, qualifier: c.relation, name: c.name }).collect();
     let ask = LookupAsk { columns, max_age_us };
-    let plan = AsOfNode::try_new(spine, at, vec![(facts, Side { place, on, declared, cutoff, direction, ask })])?.into_plan();
+    // Which fact is the newer one must not depend on what the query selects.
+    let whole = declared.identity.is_empty().then(|| Arc::new(facts.clone()));
+    let plan =
+        AsOfNode::try_new(spine, at, vec![(facts, Side { place, on, declared, cutoff, direction, whole, ask })])?.into_plan();
     if has_key {
         return Ok(plan);
     }

@@ -123,7 +123,12 @@ impl Instants<'_> {
         let at = SpineTime { column: at, unit: left_unit, zone: Some(left_zone) };
         let event = TimeColumn { name: fact.names[fact.position].clone(), unit: right_unit };
         if direction == Direction::Forward {
-            return Ok((at, FactTable::new(event, KnownAt::DelayMicros(0)).zone(right_zone)));
+            let mut declared = FactTable::new(event, KnownAt::DelayMicros(0)).zone(right_zone);
+            if let Ok(rows) = fact.traced {
+                let named = |name: &String| rows.position_of(name).and_then(|at| fact.names.get(at)).cloned();
+                declared.tie_break = rows.declared.tie_break.iter().filter_map(named).collect();
+            }
+            return Ok((at, declared));
         }
         let declared = match fact.traced {
             Ok(rows) => of_table(rows, &fact, event, right_zone)?,

@@ -23,7 +23,7 @@
 //!
 //! The sides of the comparison, and of each `=`, may be swapped. A NULL key or instant matches nothing. Without `ON` and
 //! `USING` all rows of `b` are compared; with `USING`, `b.k` remains a column of its own. Of rows with one instant the
-//! tie-break columns decide, then the values of the columns that the query uses, the larger first: never the order of files.
+//! tie-break columns decide, then all columns of `b` in the order of their names, the larger first: never the order of files.
 //!
 //! **What could be known.** When the comparison looks backward and the rows of `b` are rows of a table of the catalog, then all
 //! that the table declares holds: its known-at column or delay is compared with `a.ts` as the event time is, corrections replace

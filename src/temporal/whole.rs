@@ -1,0 +1,113 @@
+//! Facts of one entity and of the same times: which is the newer one, all their columns decide.
+//! It reads nothing by itself: who finds that the columns at hand leave it open asks for a second look.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::new_empty_array,
+    datatypes::{DataType, Schema},
+};
+use datafusion::{
+    common::{Column, DFSchema},
+    dataframe::DataFrame,
+    execution::SessionState,
+    logical_expr::LogicalPlan,
+    physical_plan::ExecutionPlan,
+    prelude::{Expr, lit},
+};
+
+use super::{
+    kept::comparators,
+    node::{Direction, Side, SpineTime},
+    planner::planned,
+    run::tie_columns,
+    side::PlannedSide,
+};
+use crate::{error::Result, scan, time::Zone};
+
+/// The facts of a table with all their columns, to be read only when that is needed.
+#[derive(Debug)]
+pub(crate) struct Whole {
+    plan: LogicalPlan,
+    state: SessionState,
+    pub(crate) side: Arc<PlannedSide<()>>,
+    /// Columns in which two facts of one entity and of the same times and tie-breaks can differ, in the order in which they
+    /// are compared: by name, and last the times, of which several can be one instant.
+    pub(crate) columns: Vec<String>,
+}
+
+impl Whole {
+    /// The facts of this plan, asked from a spine as `side` says.
+    pub(super) fn new<Q: Clone>(
+        spine: &DFSchema,
+        at: &SpineTime,
+        side: &Side<Q>,
+        plan: &LogicalPlan,
+        state: &SessionState,
+    ) -> Result<Self> {
+        let Side { place, on, declared, cutoff, direction, .. } = side.clone();
+        let side = Side { place, on, declared, cutoff, direction, whole: None, ask: () };
+        let schema = Arc::new(plan.schema().as_arrow().clone());
+        let side = planned(spine, at, plan.schema(), &side, schema.clone())?;
+        Ok(Self { plan: plan.clone(), state: state.clone(), columns: columns(&side, &schema)?, side: Arc::new(side) })
+    }
+
+    /// Reads the facts whose event times lie in this range of their order, both ends included.
+    pub(super) async fn read(&self, orders: (i64, i64)) -> Result<Arc<dyn ExecutionPlan>> {
+        let mut facts = DataFrame::new(self.state.clone(), self.plan.clone());
+        let (_, clock) = &self.side.clocks[0];
+        let (first, last) = match self.side.side.direction {
+            Direction::Backward => orders,
+            Direction::Forward => (!orders.1, !orders.0),
+        };
+        let ns = |order: i64| i128::from(order) * i128::from(clock.order_ns());
+        let column = || Expr::Column(Column::new_unqualified(clock.column.clone()));
+        let data_type = self.side.facts_schema.field(self.side.clocks[0].0).data_type().clone();
+        let bound = |value: Option<i64>| value.map(|value| scan::time_literal(&data_type, value).map(lit)).transpose();
+        // The ends of the scale stand for times beyond it too.
+        if first > i64::MIN
+            && let Some(first) = bound(clock.scale.first_at_or_after(ns(first)))?
+        {
+            facts = facts.filter(column().gt_eq(first))?;
+        }
+        if last < i64::MAX
+            && let Some(end) = bound(clock.scale.first_at_or_after(ns(last + 1)))?
+        {
+            facts = facts.filter(column().lt(end))?;
+        }
+        Ok(facts.create_physical_plan().await?)
+    }
+}
+
+fn columns(side: &PlannedSide<()>, schema: &Schema) -> Result<Vec<String>> {
+    let ties = tie_columns(side)?;
+    let times: Vec<usize> = side.clocks.iter().map(|(position, _)| *position).collect();
+    let is_settled = |position: &usize| ties.contains(position) || side.fact_keys.contains(position);
+    let mut all: Vec<usize> =
+        (0..schema.fields().len()).filter(|position| !is_settled(position) && !times.contains(position)).collect();
+    all.sort_by_key(|&position| schema.field(position).name());
+    let local = side.clocks.iter().filter(|(position, clock)| clock.scale.zone != Zone::UTC && !is_settled(position));
+    all.extend(local.map(|(position, _)| *position));
+    all.dedup();
+    let fields = all.into_iter().map(|position| schema.field(position));
+    Ok(fields.filter(|field| is_comparable(field.data_type())).map(|field| field.name().clone()).collect())
+}
+
+/// The columns in which versions of a fact can differ whose times do not, in the order in which they are compared.
+pub(super) fn of_versions<Q>(side: &PlannedSide<Q>) -> Result<Vec<usize>> {
+    let schema = &side.facts_schema;
+    let mut order = tie_columns(side)?;
+    let times: Vec<usize> = side.clocks.iter().map(|(position, _)| *position).collect();
+    let mut others: Vec<usize> =
+        (0..schema.fields().len()).filter(|position| !order.contains(position) && !times.contains(position)).collect();
+    others.sort_by_key(|&position| schema.field(position).name());
+    others.extend(times.into_iter().filter(|time| !order.contains(time)));
+    order.extend(others);
+    Ok(order)
+}
+
+/// Values of a type without an order decide nothing.
+fn is_comparable(data_type: &DataType) -> bool {
+    let none = [new_empty_array(data_type)];
+    comparators(&none, &none).is_ok()
+}
