@@ -307,6 +307,17 @@ pub enum Error {
         /// What does not fit, and what to do.
         reason: String,
     },
+    /// A place on this machine that this process may read, and not write.
+    #[error(
+        "`{path}` cannot be written: {reason}; what is published below the root can be read and served all the same: let this \
+         process write there, or let another one do the loading and materializing"
+    )]
+    ReadOnly {
+        /// The place.
+        path: String,
+        /// What the file system said.
+        reason: String,
+    },
     /// The cache directory is held by another process.
     #[error(
         "the cache `{}` is held by another process; give this one a directory of its own with `StoreOptions::cache_dir` \

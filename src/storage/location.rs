@@ -4,7 +4,7 @@
 use std::{
     fmt,
     fs::File,
-    io::{Read, Seek, SeekFrom},
+    io::{ErrorKind, Read, Seek, SeekFrom},
     ops::Range,
     path::PathBuf,
     sync::Arc,
@@ -208,7 +208,7 @@ impl Location {
     pub async fn delete(&self, name: &str) -> Result<()> {
         match self.store.delete(&self.path(name)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(other) => Err(other.into()),
+            Err(other) => Err(self.write_failure(other.into())),
         }
     }
 
@@ -231,7 +231,7 @@ impl Location {
                 }
             }
         }
-        failure.map_or(Ok(()), |error| Err(error.into()))
+        failure.map_or(Ok(()), |error| Err(self.write_failure(error.into())))
     }
 
     /// Puts the content of a file under a name, in parts when it is large; the object appears whole, replaces one of that
@@ -251,10 +251,10 @@ impl Location {
                 break;
             }
             offset += chunk.len() as u64;
-            sink.put(chunk).await?;
+            sink.put(chunk).await.map_err(|e| self.write_failure(e.into()))?;
         }
         sink.shutdown().await.map_err(|e| match e.downcast::<object_store::Error>() {
-            Ok(own) => Error::Storage(own),
+            Ok(own) => self.write_failure(Error::Storage(own)),
             Err(source) => Error::Io { path: self.child(name).to_string().into(), source },
         })?;
         match self.child(name).local_dir() {
@@ -270,7 +270,7 @@ impl Location {
     pub async fn put_if_absent(&self, name: &str, bytes: impl Into<Bytes>) -> Result<Published> {
         let bytes: Bytes = bytes.into();
         if let Some(path) = self.child(name).local_dir() {
-            return blocking(move || local::put_if_absent(&path, &bytes)).await;
+            return blocking(move || local::put_if_absent(&path, &bytes)).await.map_err(|e| self.write_failure(e));
         }
         let options = PutOptions::from(PutMode::Create);
         match self.store.put_opts(&self.path(name), PutPayload::from(bytes), options).await {
@@ -279,6 +279,19 @@ impl Location {
             Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Ok(Published::Existed),
             Err(other) => Err(other.into()),
         }
+    }
+
+    /// A failed write, told as [`Error::ReadOnly`] when this machine says that it may not be written.
+    fn write_failure(&self, error: Error) -> Error {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+        while let Some(here) = cause.filter(|_| self.is_local) {
+            if let Some(io) = here.downcast_ref::<std::io::Error>() {
+                let is_refused = matches!(io.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied);
+                return if is_refused { Error::ReadOnly { path: self.to_string(), reason: io.to_string() } } else { error };
+            }
+            cause = here.source();
+        }
+        error
     }
 
     /// Files on this machine's disk that were begun and never published; other stores show none.

@@ -22,7 +22,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use tempfile::TempDir;
 
 use crate::{
-    support::{files_below, instant, temp_dir, write_parquet},
+    support::{bits, files_below, instant, temp_dir, write_parquet},
     times::utc_micros,
 };
 
@@ -290,4 +290,27 @@ async fn a_cache_that_cannot_be_made_is_kept_in_memory_unless_its_place_was_give
     let error = given.map(drop).unwrap_err();
     assert!(matches!(error, Error::Cache { .. }), "{error:?}");
     assert!(error.to_string().contains("StoreOptions::cache_dir"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_that_may_only_be_read_is_read_and_served_and_says_so_when_it_is_written_to() {
+    let (_data, root) = root_of(SHOPS).await;
+    let store = open(root.path(), StoreOptions::default()).await.unwrap();
+    let expected = store.materialize("shops_v1", day(0)).await.unwrap().rows();
+    drop(store);
+    let at = root.path().to_str().unwrap();
+    let Some(_bound) = mount(&["--bind", at], root.path()) else { return };
+    let Some(_read_only) = mount(&["-o", "remount,bind,ro"], root.path()) else { return };
+    // With a cache below it, and without one.
+    let store = open(root.path(), StoreOptions::default()).await.unwrap();
+    let made = store.materialize("shops_v1", day(0)).await.unwrap();
+    assert_eq!((made.rows(), bits(&made).await.is_empty()), (expected, false));
+    assert_eq!(wrong(&store.online("shops_v1").await.unwrap(), 0..SHOPS), None);
+    let answer = store.sql("SELECT * FROM shops", day(0)).await.unwrap().count().await.unwrap();
+    assert_eq!(answer, SHOPS as usize);
+    let ctas = store.ctas("notes", "SELECT note FROM shops").await.map(drop);
+    for error in [store.materialize("shops_v1", day(1)).await.map(drop).unwrap_err(), ctas.unwrap_err()] {
+        let told = error.to_string();
+        assert!(matches!(error, Error::ReadOnly { .. }) && told.contains("Read-only") && told.contains(at), "{told}");
+    }
 }
