@@ -21,7 +21,6 @@ use crate::{
     error::{Error, Result},
     materialize::{Materializer, Part, Parts, plain_rows},
     name::{ContentId, TableName, check_identifier},
-    online::Value,
     scan::{AsOfTable, Beside, Derived, Providers, Sources, query_with, tables_in},
     storage::{FileIdentity, Published},
     time::{AsOf, Clock, Cutoff},
@@ -159,13 +158,10 @@ fn parameters(subject: &str, extract: &Extract) -> Result<Vec<(String, ScalarVal
             return Err(refused("has two values"));
         }
         let value = match value {
-            Value::Null => ScalarValue::Null,
-            Value::Bool(x) => ScalarValue::from(*x),
-            Value::Int(x) => ScalarValue::from(*x),
-            Value::Float(x) if !x.is_finite() => return Err(refused("is not a finite number, which the record could not hold")),
-            Value::Float(x) => ScalarValue::from(*x),
-            Value::Text(x) => ScalarValue::from(x.as_str()),
-            Value::Instant(x) => ScalarValue::TimestampMicrosecond(Some(x.micros()), Some("UTC".into())),
+            odd if odd.holds_odd_float() => {
+                return Err(refused("is not a finite number, which the record could not hold"));
+            }
+            value => ScalarValue::try_from_array(&value.own_array(subject, name)?, 0)?,
         };
         values.push((name.clone(), value));
     }

@@ -256,17 +256,18 @@ impl FeatureRow {
         &self.0
     }
 
-    /// A feature's value.
+    /// A feature's value, exactly.
     ///
     /// # Errors
-    /// [`Error::UnknownColumn`] when there is no such feature.
+    /// [`Error::UnknownColumn`] when there is no such feature, [`Error::ColumnType`] when [`Value`] has nothing that holds it: a
+    /// struct, a map, an interval, or one beyond the range of a date.
     pub fn value(&self, feature: &str) -> Result<Value> {
         let column =
             self.0.column_by_name(feature).ok_or_else(|| Error::unknown_column("the row", feature, self.0.schema_ref()))?;
-        Value::of(column, 0)
+        Value::of("the row", feature, column, 0)
     }
 
-    /// A numeric feature; `None` for NULL.
+    /// A numeric feature, as the float that is nearest to it; `None` for NULL.
     ///
     /// # Errors
     /// [`Error::UnknownColumn`] when there is no such feature, [`Error::ColumnType`] when it is no number.
@@ -274,7 +275,9 @@ impl FeatureRow {
         match self.value(feature)? {
             Value::Null => Ok(None),
             Value::Int(x) => Ok(Some(x as f64)),
+            Value::Unsigned(x) => Ok(Some(x as f64)),
             Value::Float(x) => Ok(Some(x)),
+            Value::Decimal(x) => Ok(Some(x.to_f64())),
             other => Err(Error::ColumnType {
                 place: "the row".into(),
                 column: feature.into(),

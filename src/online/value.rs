@@ -1,23 +1,27 @@
-//! A single value of a request, a key or a feature.
-//! It converts between Rust and Arrow and judges nothing.
+//! A single value of a request, a key, a feature or a parameter.
+//! It converts between Rust and Arrow exactly, or says that it cannot; it judges nothing.
 
-use std::sync::Arc;
-
-use arrow::{
-    array::{
-        Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray, new_null_array,
-    },
-    compute::cast,
-    datatypes::{DataType, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType},
-};
+use arrow::datatypes::DataType;
+use chrono::{NaiveDate, NaiveDateTime, NaiveTime, TimeDelta};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    error::{Error, Result},
-    time::AsOf,
-};
+use super::Decimal;
+use crate::time::AsOf;
 
-/// A value of a request, a key or a feature.
+/// A value of a request, a key, a feature or a parameter.
+///
+/// What a column holds is given exactly, or with an error: a value is never rounded. The other way a value fits a column of
+/// its kind when the column can hold exactly it; only a [`Value::Float`] is rounded to the width of its column.
+///
+/// | column | value |
+/// |---|---|
+/// | integers of any width | [`Value::Int`], [`Value::Unsigned`] above 2^63 - 1 |
+/// | floats | [`Value::Float`] |
+/// | decimals | [`Value::Decimal`], to a column also [`Value::Int`] |
+/// | truth values, texts, bytes | [`Value::Bool`], [`Value::Text`], [`Value::Bytes`] |
+/// | timestamps with a zone | [`Value::Instant`], [`Value::InstantNanos`] where microseconds do not hold it |
+/// | timestamps without one, dates, times of day, durations | [`Value::Local`], [`Value::Date`], [`Value::Time`], [`Value::Duration`] |
+/// | lists | [`Value::List`] |
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", content = "value", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -28,60 +32,62 @@ pub enum Value {
     Bool(bool),
     /// An integer of any width.
     Int(i64),
+    /// An integer that an `i64` does not hold; a smaller one is an [`Value::Int`].
+    Unsigned(u64),
     /// A number.
     Float(f64),
+    /// A decimal number.
+    Decimal(Decimal),
     /// A text.
     Text(String),
+    /// Bytes.
+    Bytes(Vec<u8>),
     /// An instant.
     Instant(AsOf),
+    /// An instant that microseconds do not hold, in nanoseconds since 1970 UTC.
+    InstantNanos(i64),
+    /// A date and a time of day on the clock of no zone.
+    Local(NaiveDateTime),
+    /// A date.
+    Date(NaiveDate),
+    /// A time of day.
+    Time(NaiveTime),
+    /// A length of time.
+    Duration(TimeDelta),
+    /// A list of values of one type, NULL among them.
+    List(Vec<Value>),
 }
 
 impl Value {
-    /// The value as an array of one row of this type.
-    pub(crate) fn to_array(&self, place: &str, column: &str, data_type: &DataType) -> Result<ArrayRef> {
-        let array: ArrayRef = match self {
-            Value::Null => return Ok(new_null_array(data_type, 1)),
-            Value::Bool(x) => Arc::new(BooleanArray::from(vec![*x])),
-            Value::Int(x) => Arc::new(Int64Array::from(vec![*x])),
-            Value::Float(x) => Arc::new(Float64Array::from(vec![*x])),
-            Value::Text(x) => Arc::new(StringArray::from(vec![x.as_str()])),
-            Value::Instant(x) => Arc::new(TimestampMicrosecondArray::from(vec![x.micros()]).with_timezone("UTC")),
-        };
-        let refused = || Error::ColumnType {
-            place: place.into(),
-            column: column.into(),
-            found: format!("{self:?}"),
-            needed: format!("{data_type} is asked for"),
-        };
-        let fits = match (self, data_type) {
-            (Value::Int(_), to) => to.is_integer() || to.is_floating(),
-            (Value::Float(_), to) => to.is_floating(),
-            (Value::Text(_), to) => to.is_string(),
-            (Value::Bool(_), to) => *to == DataType::Boolean,
-            (Value::Instant(_), to) => matches!(to, DataType::Timestamp(_, Some(_))),
-            (Value::Null, _) => true,
-        };
-        let array = if fits { cast(&array, data_type)? } else { return Err(refused()) };
-        // A cast that does not fit yields NULL: an integer too wide for its column.
-        if array.is_null(0) { Err(refused()) } else { Ok(array) }
+    /// Is it, or does it hold, a float that is no finite number?
+    pub(crate) fn holds_odd_float(&self) -> bool {
+        match self {
+            Value::Float(x) => !x.is_finite(),
+            Value::List(items) => items.iter().any(Value::holds_odd_float),
+            _ => false,
+        }
     }
 
-    /// The value in one row of a column.
-    pub(crate) fn of(array: &ArrayRef, row: usize) -> Result<Self> {
-        if array.is_null(row) {
-            return Ok(Value::Null);
-        }
-        let one = array.slice(row, 1);
-        let instant = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
-        Ok(match array.data_type() {
-            DataType::Boolean => Value::Bool(one.as_boolean().value(0)),
-            t if t.is_integer() => Value::Int(cast(&one, &DataType::Int64)?.as_primitive::<Int64Type>().value(0)),
-            t if t.is_floating() => Value::Float(cast(&one, &DataType::Float64)?.as_primitive::<Float64Type>().value(0)),
-            DataType::Timestamp(_, Some(_)) => {
-                Value::Instant(AsOf::from_micros(cast(&one, &instant)?.as_primitive::<TimestampMicrosecondType>().value(0)))
+    /// Is it of the kind that a column of this type holds?
+    pub(super) fn is_of_kind(&self, data_type: &DataType) -> bool {
+        match (self, data_type) {
+            (_, DataType::Dictionary(_, values)) => self.is_of_kind(values),
+            (Value::Null, _) => true,
+            (Value::Int(_) | Value::Unsigned(_), to) => to.is_integer() || to.is_floating() || to.is_decimal(),
+            (Value::Float(_), to) => to.is_floating(),
+            (Value::Decimal(_), to) => to.is_decimal(),
+            (Value::Text(_), to) => to.is_string(),
+            (Value::Bytes(_), to) => to.is_binary() || matches!(to, DataType::FixedSizeBinary(_)),
+            (Value::Bool(_), to) => *to == DataType::Boolean,
+            (Value::Instant(_) | Value::InstantNanos(_), to) => matches!(to, DataType::Timestamp(_, Some(_))),
+            (Value::Local(_), to) => matches!(to, DataType::Timestamp(_, None)),
+            (Value::Date(_), to) => matches!(to, DataType::Date32 | DataType::Date64),
+            (Value::Time(_), to) => matches!(to, DataType::Time32(_) | DataType::Time64(_)),
+            (Value::Duration(_), to) => matches!(to, DataType::Duration(_)),
+            (Value::List(_), to) => {
+                matches!(to, DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(_, _))
             }
-            _ => Value::Text(arrow::util::display::array_value_to_string(&one, 0)?),
-        })
+        }
     }
 }
 
@@ -94,7 +100,17 @@ macro_rules! from {
         }
     )*};
 }
-from!(bool => Bool, i32 => Int, i64 => Int, u32 => Int, f64 => Float, f32 => Float, &str => Text, String => Text, AsOf => Instant);
+from!(
+    bool => Bool, i8 => Int, i16 => Int, i32 => Int, i64 => Int, u8 => Int, u16 => Int, u32 => Int, f64 => Float, f32 => Float,
+    Decimal => Decimal, &str => Text, String => Text, Vec<u8> => Bytes, &[u8] => Bytes, AsOf => Instant,
+    NaiveDateTime => Local, NaiveDate => Date, NaiveTime => Time, TimeDelta => Duration, Vec<Value> => List
+);
+
+impl From<u64> for Value {
+    fn from(x: u64) -> Self {
+        i64::try_from(x).map_or(Value::Unsigned(x), Value::Int)
+    }
+}
 
 impl<T: Into<Value>> From<Option<T>> for Value {
     fn from(x: Option<T>) -> Self {

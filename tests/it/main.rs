@@ -67,3 +67,4 @@ mod taxi;
 mod text_limits;
 mod times;
 mod training;
+mod values;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use asof::{Aggregate, AsOf, FeatureSet, FeatureStore, StoreOptions};
-use chrono::{Offset, TimeDelta, TimeZone};
+use chrono::{NaiveDate, NaiveDateTime, Offset, TimeDelta, TimeZone};
 use serde_json::{Value, json};
 
 use crate::{
@@ -79,14 +79,24 @@ fn request_instant(case: &Case, data_type: &str, value: &Value) -> Result<AsOf, 
     Ok(AsOf::from_micros(instant.timestamp_micros()))
 }
 
-fn request_value(data_type: &str, value: &Value) -> Result<asof::Value, Unasked> {
-    Ok(match (data_type, value) {
+fn request_value(data_type: &str, value: &Value) -> asof::Value {
+    match (data_type, value) {
         (_, Value::Null) => asof::Value::Null,
         ("bool", value) => value.as_bool().unwrap().into(),
         ("string", value) => value.as_str().unwrap().into(),
-        (integer, value) if integer.contains("int") => value.as_i64().ok_or("an integer that a request cannot carry")?.into(),
-        _ => return Err("a key that a request cannot carry"),
-    })
+        ("uint64", value) => value.as_u64().unwrap().into(),
+        (integer, value) if integer.contains("int") => value.as_i64().unwrap().into(),
+        ("date32", value) => value.as_str().unwrap()[..10].parse::<NaiveDate>().unwrap().into(),
+        (instant, value) if instant.ends_with(", UTC]") => {
+            let nanos = nanos(value.as_str().unwrap());
+            match nanos.rem_euclid(1_000) {
+                0 => AsOf::from_micros(i64::try_from(nanos / 1_000).unwrap()).into(),
+                _ => asof::Value::InstantNanos(i64::try_from(nanos).unwrap()),
+            }
+        }
+        (local, value) if local.starts_with("timestamp[") => value.as_str().unwrap().parse::<NaiveDateTime>().unwrap().into(),
+        (other, value) => panic!("no key is {other}: {value}"),
+    }
 }
 
 /// What is found where nothing is.
@@ -134,7 +144,7 @@ async fn serve(case: &Case, number: usize, store: &FeatureStore, dir: &Path, ser
             let (data_type, key) = value(row, column);
             request_value(data_type, key)
         });
-        let asked = request_instant(case, data_type, at).and_then(|at| Ok((at, keys.collect::<Result<Vec<_>, _>>()?)));
+        let asked = request_instant(case, data_type, at).map(|at| (at, keys.collect::<Vec<_>>()));
         match asked {
             Ok((at, key)) => by_instant.entry(at).or_default().push((row, key)),
             Err(why) => *served.unasked.entry(why).or_default() += 1,
