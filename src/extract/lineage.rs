@@ -8,7 +8,7 @@ use crate::{
     catalog::{LoadRecord, TableLocation},
     error::Result,
     materialize::Materializer,
-    name::TableName,
+    name::{ContentId, TableName},
 };
 
 /// Where a table comes from; it prints as an indented tree.
@@ -90,7 +90,10 @@ impl Lineage {
                 }
             }
             Origin::Loaded(loads) => {
-                let sources: Vec<_> = loads.iter().flat_map(|load| &load.sources).map(|source| source.name.as_str()).collect();
+                // The first digits of a hash tell contents apart; an entity tag is shown whole.
+                let content = |content: &str| content.parse::<ContentId>().map_or_else(|_| content.to_owned(), |id| id.short());
+                let sources = loads.iter().flat_map(|load| &load.sources);
+                let sources: Vec<_> = sources.map(|s| format!("{} ({})", s.name, content(&s.content))).collect();
                 writeln!(f, "loaded from {}", sources.join(", "))?;
             }
             Origin::Registered(place) => writeln!(f, "registered at {place}")?,

@@ -1,11 +1,19 @@
 //! A published materialization: its manifest, and its rows in every form training needs.
 //! Reading changes nothing; the same handle gives the same bits for ever.
 
-use std::{fmt, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
-use datafusion::prelude::DataFrame;
-use futures::{StreamExt, TryStreamExt, stream::BoxStream};
+use datafusion::prelude::{DataFrame, ident};
+use futures::{
+    StreamExt, TryStreamExt,
+    stream::{self, BoxStream},
+};
+use object_store::ObjectMeta;
 use parquet::arrow::ParquetRecordBatchStreamBuilder;
 
 use super::{Manifest, Part, keyed::RowCodec, pipeline::Pipeline, run::Materializer};
@@ -15,7 +23,7 @@ use crate::{
     error::{Error, Result},
     feature_set::{Body, FeatureSet, RowSet},
     name::ContentId,
-    storage::{Location, ObjectReader, ParquetTable, contained, contained_rows, read_footer},
+    storage::{FileIdentity, Location, ObjectReader, ParquetTable, contained, contained_rows, read_footer},
     time::AsOf,
 };
 
@@ -26,11 +34,13 @@ pub struct Materialization {
     set: FeatureSet,
     place: Location,
     manifest: Arc<Manifest>,
+    /// Files, with their tags, that were held against their hashes.
+    verified: Arc<Mutex<BTreeSet<(String, String)>>>,
 }
 
 impl Materialization {
     pub(crate) fn new(owner: Arc<Materializer>, set: FeatureSet, place: Location, manifest: Manifest) -> Self {
-        Self { owner, set, place, manifest: Arc::new(manifest) }
+        Self { owner, set, place, manifest: Arc::new(manifest), verified: Arc::default() }
     }
 
     /// The hash of all that determines the rows.
@@ -53,40 +63,96 @@ impl Materialization {
         &self.manifest
     }
 
-    /// The columns: the event time or the key, the features, the labels.
+    /// The columns: the event time or the key, the features, the labels. What serving keeps beside them (see
+    /// [`Manifest::columns`]) is not among them.
     ///
     /// # Errors
     /// [`Error::Corrupt`] when the manifest holds a type that this library does not know.
     pub fn schema(&self) -> Result<SchemaRef> {
-        Column::schema(&self.manifest.columns)
+        Ok(Arc::new(Column::schema(&self.manifest.columns)?.project(&self.shown())?))
+    }
+
+    /// The positions of the columns that are shown.
+    fn shown(&self) -> Vec<usize> {
+        let Manifest { keys, features, columns, .. } = self.manifest.as_ref();
+        let is_shown = |name: &String| keys.is_empty() || keys.contains(name) || features.contains(name);
+        columns.iter().enumerate().filter(|(_, column)| is_shown(&column.name)).map(|(i, _)| i).collect()
     }
 
     /// The rows in their order, batch by batch.
     ///
+    /// Before the first row of a file is read, all of the file is held against its published hash: a file with any change ends
+    /// the stream with an error, and yields no row. A file that has been held against it is not hashed again while its entity tag,
+    /// or its size and times on this machine, are the same.
+    ///
     /// # Errors
-    /// [`Error::Corrupt`] when a file is not what was published.
+    /// [`Error::Corrupt`], also from the stream, when a file is not what was published.
     pub async fn batches(&self) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-        self.batches_of(&self.manifest.parts).await
+        let shown = self.shown();
+        let rows = self.batches_of(&self.manifest.parts).await?;
+        Ok(rows.map(move |batch| Ok(batch?.project(&shown)?)).boxed())
     }
 
-    /// As [`Materialization::batches`], of these files.
+    /// The rows of these files, with all of their columns.
     async fn batches_of(&self, files: &[Part]) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-        let mut parts = Vec::with_capacity(files.len());
         for part in files {
-            let path = format!("{}/{}", self.place, part.name);
-            let damaged = |reason: String| Error::Corrupt { path: path.clone(), reason: format!("{reason}; {REMEDY}") };
-            let object = self.place.head(&part.name).await?.ok_or_else(|| damaged("it has vanished".into()))?;
-            if object.size != part.size {
-                return Err(damaged(format!("it holds {} bytes and {} were published", object.size, part.size)));
-            }
-            let footer = read_footer(&self.place, &object).await.map_err(|e| damaged(e.to_string()))?;
-            let reader = ObjectReader::new(&self.place, object);
-            let rows = contained(&path, || Ok(ParquetRecordBatchStreamBuilder::new_with_metadata(reader, footer).build()?))
-                .map_err(|e: Error| damaged(e.to_string()))?;
-            let rows = contained_rows(path.clone(), rows);
-            parts.push(rows.map_err(move |e| Error::Corrupt { path: path.clone(), reason: format!("{e}; {REMEDY}") }));
+            self.present(part).await?;
         }
-        Ok(futures::stream::iter(parts).flatten().boxed())
+        let opened = stream::iter(files.to_vec()).then({
+            let made = self.clone();
+            move |part| {
+                let made = made.clone();
+                async move { made.rows_of(&part).await }
+            }
+        });
+        Ok(opened.try_flatten().boxed())
+    }
+
+    async fn rows_of(&self, part: &Part) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        let object = self.unchanged(part).await?;
+        let path = self.place.child(&part.name).to_string();
+        let damaged = {
+            let (made, name) = (self.clone(), part.name.clone());
+            move |e: Error| made.damaged(&name, &e.to_string())
+        };
+        let footer = read_footer(&self.place, &object).await.map_err(&damaged)?;
+        let reader = ObjectReader::new(&self.place, object);
+        let rows = contained(&path, || Ok(ParquetRecordBatchStreamBuilder::new_with_metadata(reader, footer).build()?));
+        let rows = contained_rows(path, rows.map_err(&damaged)?);
+        Ok(rows.map_err(move |e| damaged(Error::from(e))).boxed())
+    }
+
+    /// The file of a part, which is there and has its size.
+    async fn present(&self, part: &Part) -> Result<ObjectMeta> {
+        let object = self.place.head(&part.name).await?.ok_or_else(|| self.damaged(&part.name, "it has vanished"))?;
+        match object.size == part.size {
+            true => Ok(object),
+            false => {
+                let sizes = format!("it holds {} bytes and {} were published", object.size, part.size);
+                Err(self.damaged(&part.name, &sizes))
+            }
+        }
+    }
+
+    /// The file of a part, whose content is what was published.
+    async fn unchanged(&self, part: &Part) -> Result<ObjectMeta> {
+        let object = self.present(part).await?;
+        // Elsewhere than on this machine a tag is of one content.
+        let tag = object.e_tag.as_ref().filter(|_| !self.place.is_local()).map(|tag| (part.name.clone(), tag.clone()));
+        let known = || self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        if tag.as_ref().is_some_and(|tag| known().contains(tag)) {
+            return Ok(object);
+        }
+        let was = FileIdentity { size: part.size, e_tag: None, hash: Some(part.hash) };
+        if !self.place.is_unchanged(&object, &was).await? {
+            return Err(self.damaged(&part.name, DIFFERS));
+        }
+        known().extend(tag);
+        Ok(object)
+    }
+
+    fn damaged(&self, name: &str, what: &str) -> Error {
+        Error::Corrupt { path: format!("{}/{name}", self.place), reason: format!("{what}; {REMEDY}") }
     }
 
     /// Reads every file again and compares its hash with the published one.
@@ -95,29 +161,29 @@ impl Materialization {
     /// [`Error::Corrupt`] names the first file that differs.
     pub async fn verify(&self) -> Result<()> {
         for part in self.manifest.files() {
-            let path = format!("{}/{}", self.place, part.name);
-            let damaged = |reason: &str| Error::Corrupt { path: path.clone(), reason: format!("{reason}; {REMEDY}") };
-            let object = self.place.head(&part.name).await?.ok_or_else(|| damaged("it has vanished"))?;
+            let object = self.place.head(&part.name).await?.ok_or_else(|| self.damaged(&part.name, "it has vanished"))?;
             if self.place.hash(&object).await? != part.hash {
-                return Err(damaged("its content is not what was published"));
+                return Err(self.damaged(&part.name, DIFFERS));
             }
         }
         Ok(())
     }
 
-    /// The rows as a DataFusion `DataFrame`, in their order.
+    /// The rows as a DataFusion `DataFrame`, in their order. The files are held against their published hashes now, and not
+    /// when the frame is read.
     ///
     /// # Errors
     /// [`Error::Corrupt`] when a file is not what was published.
     pub async fn dataframe(&self) -> Result<DataFrame> {
-        drop(self.batches().await?);
-        let session = self.owner.engine.session(Parallelism::One, [&self.place])?;
-        let schema = self.schema()?;
         let mut files = Vec::with_capacity(self.manifest.parts.len());
         for part in &self.manifest.parts {
-            files.extend(self.place.head(&part.name).await?);
+            files.push(self.unchanged(part).await?);
         }
-        Ok(session.read_table(Arc::new(ParquetTable::new(self.place.clone(), files, schema)))?)
+        let session = self.owner.engine.session(Parallelism::One, [&self.place])?;
+        let all = Column::schema(&self.manifest.columns)?;
+        let rows = session.read_table(Arc::new(ParquetTable::new(self.place.clone(), files, all)))?;
+        let shown = self.schema()?;
+        Ok(rows.select(shown.fields().iter().map(|field| ident(field.name())).collect::<Vec<_>>())?)
     }
 
     pub(crate) fn set(&self) -> &FeatureSet {
@@ -138,7 +204,7 @@ impl Materialization {
     /// The codec of rows by key, for a set of entities: of all of its keys (group 0), or of those of its partial rows.
     pub(crate) fn codec(&self, group: usize) -> Result<RowCodec> {
         match group.checked_sub(1).and_then(|partial| self.manifest.partial.get(partial)) {
-            None => RowCodec::new(&self.manifest.keys, self.schema()?),
+            None => RowCodec::new(&self.manifest.keys, Column::schema(&self.manifest.columns)?),
             Some(rows) => RowCodec::new(&rows.keys, Column::schema(&rows.columns)?),
         }
     }
@@ -146,12 +212,13 @@ impl Materialization {
     /// The rows of a group, in the order of their keys; as [`Materialization::codec`].
     pub(crate) async fn group_batches(&self, group: usize) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         match group.checked_sub(1).and_then(|partial| self.manifest.partial.get(partial)) {
-            None => self.batches().await,
+            None => self.batches_of(&self.manifest.parts).await,
             Some(rows) => self.batches_of(&rows.parts).await,
         }
     }
 }
 
+const DIFFERS: &str = "its content is not what was published";
 const REMEDY: &str = "delete the folder it lies in and materialize again";
 
 impl fmt::Debug for Materialization {

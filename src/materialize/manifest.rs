@@ -37,7 +37,8 @@ pub struct Manifest {
     pub inputs: Vec<InputTable>,
     /// The key's columns, for a set of entities.
     pub keys: Vec<String>,
-    /// The columns of the rows.
+    /// The columns of the files: those of the rows, and, for each source with a max age (counted from 0), `_event_time_<n>`,
+    /// the event time of the fact that was looked up, by which serving judges its age at the instant of a request.
     pub columns: Vec<Column>,
     /// The names of the features.
     pub features: Vec<String>,

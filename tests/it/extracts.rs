@@ -200,7 +200,12 @@ async fn lineage_leads_back_to_the_files_that_were_loaded() {
     assert_eq!((facts.table.to_string().as_str(), facts.version), ("nyc_taxi", Some(1)));
     assert!(matches!(&facts.origin, Origin::Loaded(loads) if loads[0].sources[0].name == "trips.csv"));
     let told = lineage.to_string();
-    assert!(told.contains("SELECT sum(fare_amount)") && told.contains("    nyc_taxi version 1: loaded from trips.csv"), "{told}");
+    assert!(
+        told.contains("SELECT sum(fare_amount)") && told.contains("    nyc_taxi version 1: loaded from trips.csv ("),
+        "{told}"
+    );
+    let loaded = store.describe("nyc_taxi").await.unwrap().loads()[0].sources[0].content.clone();
+    assert!(told.contains(&loaded[..16]), "{told}");
     assert!(matches!(store.lineage("nothing").await, Err(Error::UnknownTable { .. })));
 }
 

@@ -15,7 +15,7 @@ use datafusion::{
     arrow::{
         array::{ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray},
         compute::concat_batches,
-        datatypes::{Int64Type, TimestampMicrosecondType},
+        datatypes::{Int64Type, Schema, TimestampMicrosecondType},
         util::pretty::pretty_format_batches,
     },
     prelude::{DataFrame, SessionConfig, SessionContext},
@@ -26,7 +26,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use crate::{
     conformance::{Layout, PLAIN, table},
     parity::{bit_rows, columns, store_of_a_year, whole},
-    support::{instant, store, store_with, temp_dir, write_parquet},
+    support::{instant, rows, store, store_with, temp_dir, write_parquet},
 };
 
 pub(crate) const SECOND_US: i64 = 1_000_000;
@@ -348,7 +348,15 @@ async fn several_tables_answer_one_spine_each_by_its_own_keys_and_clock() {
 async fn an_age_is_judged_at_the_instant_of_the_request() {
     let (_dir, store) = airports().await;
     let made = store.materialize("departures_v1", clock("09:30:00")).await.unwrap();
-    // When a fact happened is kept to judge by, and is no feature.
+    // When a fact happened is kept to judge by, and is no feature: it shows nowhere but in the manifest.
+    let shown = ["origin", "carrier", "last_delay", "flights_2h", "temp", "carrier_delay"];
+    let names = |schema: &Schema| schema.fields().iter().map(|f| f.name().clone()).collect::<Vec<_>>();
+    assert_eq!(names(&made.schema().unwrap()), shown);
+    assert_eq!(names(rows(&made).await[0].schema_ref()), shown);
+    let frame = made.dataframe().await.unwrap();
+    assert_eq!(names(frame.schema().as_arrow()), shown);
+    assert_eq!(frame.count().await.unwrap() as u64, made.rows());
+    assert!(made.manifest().columns.iter().any(|column| column.name == "_event_time_1"));
     let online = store.online_for(&made).await.unwrap();
     let jfk = [Value::from("JFK"), Value::from("AA")];
     let refused = online.get(&jfk).unwrap_err();
