@@ -203,7 +203,7 @@ fn deep(levels: usize) -> Vec<(&'static str, String)> {
         ("a filter", format!("SELECT id FROM rides WHERE {}", chain("id = 3", " OR "))),
         ("a filter over cases", format!("SELECT {}", chain("CASE WHEN true THEN 1 ELSE 2 END", " + "))),
         ("texts", format!("SELECT {}", chain("'x'", " || "))),
-        ("distinct", format!("SELECT {}", chain("1", " IS DISTINCT FROM "))),
+        ("distinct", format!("SELECT {}", chain("true", " IS DISTINCT FROM "))),
         ("casts", format!("SELECT 1{}", "::BIGINT".repeat(levels))),
         ("unions", chain("SELECT 1", " UNION ALL ")),
         (
