@@ -353,7 +353,7 @@ def outcome(case, run, nan_is_null):
 
 def differing(got, want, nan_is_null):
     """The rows that differ, numbered from 1: the rule's, then the engine's."""
-    show = lambda v: re.sub('"(NaN|-?inf)"', r"\1", json.dumps(v, ensure_ascii=False).replace("Infinity", "inf"))
+    show = lambda v: re.sub('"(NaN|-?inf)"', r"\1", json.dumps(v, ensure_ascii=False, default=str).replace("Infinity", "inf"))
     if len(got) != len(want):
         return f"{len(want)} rows by the rule, {len(got)} answered"
     pairs = [(i, w, g) for i, (w, g) in enumerate(zip(want, got), 1) if not same(g, w, nan_is_null)]
