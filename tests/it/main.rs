@@ -60,6 +60,7 @@ mod secrets;
 mod served_cases;
 mod serving;
 mod shards;
+mod slt;
 mod source_random;
 mod source_times;
 mod sources;
