@@ -24,7 +24,7 @@ pub struct Online {
 
 enum Side {
     Rows { pipeline: Pipeline, request: SchemaRef, features: SchemaRef },
-    Entities { rows: KeyedRows, partial: Vec<Partial>, nothing: RecordBatch, aging: Vec<Aging> },
+    Entities { rows: Box<KeyedRows>, partial: Vec<Partial>, nothing: RecordBatch, aging: Vec<Aging> },
 }
 
 /// What is known of an entity by some of its keys alone.
@@ -228,7 +228,7 @@ async fn entities(made: &Materialization) -> Result<Side> {
         if is_count { Arc::new(Int64Array::from(vec![0])) } else { new_null_array(field.data_type(), 1) }
     });
     let nothing = RecordBatch::try_new(all.clone(), nothing.collect())?;
-    Ok(Side::Entities { rows, partial, nothing, aging: aging(made.set()) })
+    Ok(Side::Entities { rows: Box::new(rows), partial, nothing, aging: aging(made.set()) })
 }
 
 fn aging(set: &FeatureSet) -> Vec<Aging> {

@@ -366,7 +366,7 @@ mod tests {
             let data_type = DataType::Decimal128(precision, 2);
             let lane = Lane::of_order(&data_type);
             assert_eq!(lane, expected);
-            let units = [-999_999_999_999_999_999i128, -1, 0, 90_071_992_547_409_93, 90_071_992_547_409_94];
+            let units = [-999_999_999_999_999_999i128, -1, 0, 9_007_199_254_740_993, 9_007_199_254_740_994];
             let array = decimals(&data_type, units.iter().map(|&v| i256::from_i128(v)), None).unwrap();
             let mut texts = Texts::default();
             let (patterns, _) = patterns(lane, &array, &mut texts).unwrap();

@@ -197,7 +197,7 @@ const TENS: u64 = 10u64.pow(19);
 
 /// Factors whose product is ten to this power.
 pub(super) fn powers_of_ten(exponent: u32) -> impl Iterator<Item = u64> {
-    (0..exponent / 19).map(|_| TENS).chain((exponent % 19 > 0).then(|| 10u64.pow(exponent % 19)))
+    (0..exponent / 19).map(|_| TENS).chain((!exponent.is_multiple_of(19)).then(|| 10u64.pow(exponent % 19)))
 }
 
 /// The largest integer up to which every one is a float.

@@ -70,6 +70,9 @@ impl Metrics {
     }
 }
 
+/// The slot of each spine row, and the answers by slot.
+type SideAnswers = (Arc<Vec<u32>>, Arc<dyn Answers>);
+
 /// One execution.
 pub(super) struct Run<Q> {
     pub(super) spine: Arc<dyn ExecutionPlan>,
@@ -283,7 +286,7 @@ impl<Q: Ask> Run<Q> {
     fn output(
         self,
         spine: Arc<Vec<RecordBatch>>,
-        answers: Vec<(Arc<Vec<u32>>, Arc<dyn Answers>)>,
+        answers: Vec<SideAnswers>,
     ) -> impl futures::Stream<Item = DfResult<RecordBatch>> {
         let batches = Arc::try_unwrap(spine).unwrap_or_else(|shared| shared.to_vec());
         let (schema, metrics, tasks) = (self.schema, self.metrics.baseline, self.tasks);
@@ -356,7 +359,7 @@ fn context_of(context: &TaskContext, batch_rows: usize, change: impl FnOnce(&mut
 /// Rows of the spine with the answers to them.
 struct Answered {
     schema: SchemaRef,
-    answers: Vec<(Arc<Vec<u32>>, Arc<dyn Answers>)>,
+    answers: Vec<SideAnswers>,
 }
 
 /// Some rows of the spine, and which they are.

@@ -110,10 +110,13 @@ async fn a_new_column_of_the_future_is_in_the_id_and_in_no_row() {
     assert!(second.1 == first.1);
 }
 
+/// Key, seconds of the event, seconds of known-at, n, v.
+type FileRow = (i64, i64, i64, i64, f64);
+
 /// A table, a set of rows and one of entities over it, and how they are asked; each test changes one thing.
 struct World {
-    /// Rows of each file: key, seconds of the event, seconds of known-at, n, v.
-    files: Vec<(&'static str, Vec<(i64, i64, i64, i64, f64)>)>,
+    /// The rows of each file.
+    files: Vec<(&'static str, Vec<FileRow>)>,
     order: [&'static str; 6],
     is_n_narrow: bool,
     more: bool,

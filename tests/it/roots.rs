@@ -71,7 +71,7 @@ async fn use_all(name: &str, root: &str, locations: Locations, data: &Path) {
     // A spine and a table of others', which lie beside the sources.
     let spine = data.join(name).join("spine.parquet");
     let rows = store.sql("SELECT zone, at FROM rides", as_of).await.unwrap();
-    rows.clone().write_parquet(&Url::from_file_path(&spine).unwrap().to_string(), Default::default(), None).await.unwrap();
+    rows.clone().write_parquet(Url::from_file_path(&spine).unwrap().as_ref(), Default::default(), None).await.unwrap();
     let spine = store.read_parquet(spine.to_str().unwrap()).await.unwrap();
     assert_eq!(spine.clone().count().await.unwrap(), 5, "{name}");
     let trained = store.training_set("zones_v1", Spine::new(spine, "at")).await.unwrap();

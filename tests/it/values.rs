@@ -126,7 +126,7 @@ async fn a_feature_of_any_type_is_served_as_the_value_that_it_is() {
     let (_data, _root, store) = store_of(&columns).await;
     let set = all
         .iter()
-        .fold(FeatureSet::entities("all_v1", "facts").key("id"), |set, (name, ..)| set.lookup(*name, &format!("of_{name}")));
+        .fold(FeatureSet::entities("all_v1", "facts").key("id"), |set, (name, ..)| set.lookup(name, &format!("of_{name}")));
     store.register(set.build().unwrap()).unwrap();
     store.materialize("all_v1", at()).await.unwrap();
     let online = store.online("all_v1").await.unwrap();
@@ -179,7 +179,7 @@ async fn every_key_that_a_set_can_have_can_be_asked_for() {
     let (_data, _root, store) = store_of(&columns).await;
     for (name, _, values) in &all {
         let set = format!("by_{name}_v1");
-        let built = FeatureSet::entities(&set, "facts").key(*name).lookup("at", "seen").all_before([Aggregate::count()]);
+        let built = FeatureSet::entities(&set, "facts").key(name).lookup("at", "seen").all_before([Aggregate::count()]);
         store.register(built.build().unwrap()).unwrap();
         store.materialize(&set, at()).await.unwrap_or_else(|e| panic!("{name}: {e}"));
         let online = store.online(&set).await.unwrap();
