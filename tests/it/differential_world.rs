@@ -314,12 +314,16 @@ impl World {
             let trained = store.training_set("trained_v1", Spine::new(spine.clone(), "at")).await.unwrap();
             let session = SessionContext::new_with_state(trained.clone().into_parts().0);
             session.register_table("trained", trained.into_view()).unwrap();
+            for (name, sql) in in_store.iter().filter_map(Rel::makes_view) {
+                session.register_table(name.as_str(), store.sql(&sql, as_of).await.unwrap().into_view()).unwrap();
+            }
             session.register_table("both", ask_both(spine, facts().await).into_view()).unwrap();
             sessions.push(session);
         }
         let both_columns =
             || own_columns().into_iter().chain(looked_up_columns("f")).chain(aggregated_columns()).collect::<Vec<_>>();
         let mut in_session: Vec<Rel> = ["r", "p", "d"].map(|name| Rel::plain(name, name, own_columns())).into();
+        in_session.extend(in_store.iter().filter(|rel| rel.makes_view().is_some()).map(Rel::view));
         in_session.push(Rel::plain("both", "both", both_columns()));
         in_session.push(Rel::plain("both", "trained", both_columns()));
         Self { _dir: dir, stores, sessions, by_hand, in_store, in_session, as_of }
