@@ -59,6 +59,10 @@ pub mod temporal;
 pub mod time;
 pub mod training;
 
+/// The libraries whose types appear in this one's signatures, as it was built with them: naming them through here keeps a
+/// program on the same versions.
+pub use {arrow, datafusion, ndarray, object_store};
+
 pub use engine::Resources;
 pub use error::{Error, Result};
 pub use feature_set::FeatureSet;
