@@ -26,8 +26,8 @@ use super::{
     keys::{GrowingKeys, Keys, NO_KEY, comparable},
     node::{Ask, Side, SpineTime},
     planner::{conditions, planned},
-    run::{blocking, facts_context, joined, tie_columns},
-    side::{Answering, Answers, Chunk, PlannedSide, SideParts, Taking},
+    run::{blocking, facts_context, joined, side_parts},
+    side::{Answering, Answers, Chunk, PlannedSide, Taking},
     slots::Slots,
     versions,
     whole::{Whole, of_versions},
@@ -247,7 +247,7 @@ impl Source {
             None => None,
         };
         let side = PlannedSide { whole, conditions, ..planned(spine.schema(), &at, &logical, &side, facts.schema())? };
-        let parts = shared.parts(&side)?;
+        let parts = side_parts(&side, &shared.slots, &shared.budget, shared.tasks)?;
         let mut answering = Vec::new();
         if let Some(lookup) = lookup {
             answering.push(lookup.side.ask.answering(&parts)?);
@@ -262,7 +262,7 @@ impl Source {
     async fn look_again(&self, shared: &Arc<Shared>) -> Result<()> {
         for answering in &self.answering {
             let (Some(whole), Some(orders)) = (&self.side.whole, answering.undecided()) else { continue };
-            let again = answering.clone().again(&shared.parts(&whole.side)?)?;
+            let again = answering.clone().again(&side_parts(&whole.side, &shared.slots, &shared.budget, shared.tasks)?)?;
             let facts = whole.read(orders).await?;
             let source = Source { facts, context: self.context.clone(), side: whole.side.clone(), answering: vec![again] };
             source.take_facts_in(shared).await?;
@@ -305,24 +305,6 @@ impl Source {
             tasks.into_iter().try_for_each(Taking::finish)
         })
         .await
-    }
-}
-
-impl Shared {
-    fn parts(&self, side: &PlannedSide<()>) -> Result<SideParts> {
-        Ok(SideParts {
-            place: side.side.place.clone(),
-            slots: self.slots.clone(),
-            unit: side.spine_clock.unit,
-            facts_schema: side.facts_schema.clone(),
-            tie_break: tie_columns(side)?,
-            whole: side.whole.as_ref().map(|whole| whole.columns.clone()),
-            conditions: side.conditions.clone(),
-            steady: side.steady(),
-            has_versions: !side.identity.is_empty(),
-            budget: self.budget.clone(),
-            tasks: self.tasks,
-        })
     }
 }
 

@@ -109,7 +109,7 @@ impl<Q: Ask> Run<Q> {
         let timer = self.metrics.facts_time.timer();
         let mut answering = Vec::with_capacity(self.sides.len());
         for (side, index) in self.sides.iter().zip(&indexes) {
-            answering.push(side.side.ask.answering(&self.parts(side, index)?)?);
+            answering.push(side.side.ask.answering(&side_parts(side, &index.slots, &self.budget, self.tasks)?)?);
         }
         for (reach, index) in self.reaches.iter().zip(&indexes) {
             reach.iter().try_for_each(|reach| reach.spine_is(index.between))?;
@@ -191,7 +191,7 @@ impl<Q: Ask> Run<Q> {
         for ((side, index), answering) in self.sides.iter().zip(indexes).zip(answering) {
             let (Some(whole), Some(orders)) = (&side.whole, answering.undecided()) else { continue };
             let facts = whole.read(orders).await?;
-            let again = answering.clone().again(&self.parts(&whole.side, index)?)?;
+            let again = answering.clone().again(&side_parts(&whole.side, &index.slots, &self.budget, self.tasks)?)?;
             let takers = Arc::new(Takers::of(again));
             let context = facts_context(&self.context);
             let mut running = JoinSet::new();
@@ -208,22 +208,6 @@ impl<Q: Ask> Run<Q> {
             }
         }
         Ok(())
-    }
-
-    fn parts<P>(&self, side: &PlannedSide<P>, index: &Indexed) -> Result<SideParts> {
-        Ok(SideParts {
-            place: side.side.place.clone(),
-            slots: index.slots.clone(),
-            unit: side.spine_clock.unit,
-            facts_schema: side.facts_schema.clone(),
-            tie_break: tie_columns(side)?,
-            whole: side.whole.as_ref().map(|whole| whole.columns.clone()),
-            conditions: side.conditions.clone(),
-            steady: side.steady(),
-            has_versions: !side.identity.is_empty(),
-            budget: self.budget.clone(),
-            tasks: self.tasks,
-        })
     }
 
     /// Reads all facts, table by table. Partitions of a table may wait for each other, as those of a hash join do, so all of
@@ -393,6 +377,23 @@ impl Answered {
             }
         }
     }
+}
+
+/// What a side's question needs to know, over these slots.
+pub(super) fn side_parts<P>(side: &PlannedSide<P>, slots: &Arc<Slots>, budget: &Arc<Budget>, tasks: usize) -> Result<SideParts> {
+    Ok(SideParts {
+        place: side.side.place.clone(),
+        slots: slots.clone(),
+        unit: side.spine_clock.unit,
+        facts_schema: side.facts_schema.clone(),
+        tie_break: tie_columns(side)?,
+        whole: side.whole.as_ref().map(|whole| whole.columns.clone()),
+        conditions: side.conditions.clone(),
+        steady: side.steady(),
+        has_versions: !side.identity.is_empty(),
+        budget: budget.clone(),
+        tasks,
+    })
 }
 
 pub(super) fn tie_columns<Q>(side: &PlannedSide<Q>) -> Result<Vec<usize>> {
