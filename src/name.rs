@@ -50,7 +50,7 @@ impl FromStr for TableName {
         check_identifier("table", text, table)?;
         if database == "information_schema" {
             let reason = "the database `information_schema` is the catalog's own".into();
-            return Err(Error::InvalidName { what: "table", value: text.into(), reason });
+            return Err(Error::InvalidName { what: "table", value: shown(text), reason });
         }
         Ok(Self { database: database.into(), table: table.into() })
     }
@@ -101,7 +101,7 @@ impl FromStr for SetName {
 
     fn from_str(text: &str) -> Result<Self> {
         check_identifier("feature set", text, text)?;
-        let refused = |reason: &str| Error::InvalidName { what: "feature set", value: text.into(), reason: reason.into() };
+        let refused = |reason: &str| Error::InvalidName { what: "feature set", value: shown(text), reason: reason.into() };
         let (stem, digits) = text.rsplit_once("_v").ok_or_else(|| refused("it must end in a version, as `taxi_v1` does"))?;
         if stem.is_empty() || digits.starts_with('0') || !digits.bytes().all(|b| b.is_ascii_digit()) {
             return Err(refused("it must end in a version that counts from 1, as `taxi_v1` does"));
@@ -188,7 +188,7 @@ impl FromStr for ContentId {
     fn from_str(text: &str) -> Result<Self> {
         blake3::Hash::from_hex(text).map(Self::from).map_err(|_| Error::InvalidName {
             what: "id",
-            value: text.into(),
+            value: shown(text),
             reason: "it must be 64 hexadecimal digits".into(),
         })
     }
@@ -223,6 +223,14 @@ macro_rules! text_conversions {
 }
 text_conversions!(TableName, SetName, ContentId);
 
+/// A text that is no name, as messages show it: a URL may hold credentials.
+fn shown(text: &str) -> String {
+    match text.find("://") {
+        Some(at) => format!("{}://...", &text[..at]),
+        None => text.into(),
+    }
+}
+
 /// Refuses what would need quotes in SQL or escapes in a path.
 pub(crate) fn check_identifier(what: &'static str, whole: &str, part: &str) -> Result<()> {
     let starts_well = part.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
@@ -232,7 +240,7 @@ pub(crate) fn check_identifier(what: &'static str, whole: &str, part: &str) -> R
     }
     Err(Error::InvalidName {
         what,
-        value: whole.into(),
+        value: shown(whole),
         reason: "use lower-case ASCII letters, digits and underscores, a letter first, at most 128".into(),
     })
 }

@@ -111,7 +111,8 @@ impl FactTable {
         self
     }
 
-    /// Adds a column to the entity key.
+    /// Adds a column to the entity key. It is one of the files' own columns, as those of a tie-break and an identity are: the value
+    /// of a partition belongs to a file and not to a fact.
     pub fn key(mut self, column: impl Into<String>) -> Self {
         self.keys.push(column.into());
         self

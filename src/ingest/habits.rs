@@ -20,6 +20,8 @@ const SMALL: i64 = 1_024;
 /// Characters of a text that count: longer ones are no kinds.
 const TEXT_BYTES: usize = 40;
 const HOUR_US: i64 = 3_600_000_000;
+/// Hours whose place in the day is remembered: those of a month are fewer.
+const KNOWN_HOURS: usize = 1_024;
 
 /// What a column usually holds.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -88,17 +90,15 @@ impl Habits {
 
     fn count_hours(&mut self, array: &ArrayRef, zone: Zone) -> Result<()> {
         self.hours = vec![0; 24];
-        // Times of one load lie in few hours, and the clock is asked once for each.
-        let mut known = HashMap::<i64, usize>::new();
-        let mut last = None;
+        // Times of one load lie in few hours, and the clock is asked about once for each.
+        let mut known = vec![(i64::MIN, 0_usize); KNOWN_HOURS];
         for instant_us in instants_us(array)?.iter().flatten() {
             let hour = instant_us.div_euclid(HOUR_US);
-            let of_day = match last {
-                Some((same, of_day)) if same == hour => of_day,
-                _ => *known.entry(hour).or_insert_with(|| zone.hour_of_day(hour.saturating_mul(HOUR_US)).unwrap_or(0)),
-            };
-            last = Some((hour, of_day));
-            if let Some(count) = self.hours.get_mut(of_day) {
+            let (known_hour, of_day) = &mut known[hour.rem_euclid(KNOWN_HOURS as i64) as usize];
+            if *known_hour != hour {
+                (*known_hour, *of_day) = (hour, zone.hour_of_day(hour.saturating_mul(HOUR_US)).unwrap_or(0));
+            }
+            if let Some(count) = self.hours.get_mut(*of_day) {
                 *count += 1;
             }
         }

@@ -39,20 +39,21 @@ pub(crate) fn columns(shown: &str, footer: &ArrowReaderMetadata) -> Result<Vec<b
     Ok(found)
 }
 
-/// The schema that makes the decoder give these columns as whole seconds.
-pub(crate) fn in_seconds(schema: &Schema, int96: &[bool]) -> Schema {
-    let seconds = |field: &Field| field.clone().with_data_type(DataType::Timestamp(ArrowUnit::Second, None));
-    let fields = schema.fields().iter().zip(int96).map(|(f, is_int96)| if *is_int96 { seconds(f) } else { f.as_ref().clone() });
+/// The schema that makes the decoder give these columns in a unit, whatever the file says of them: an embedded Arrow schema may
+/// name any.
+pub(crate) fn in_unit(schema: &Schema, int96: &[bool], unit: ArrowUnit) -> Schema {
+    let times = |field: &Field| field.clone().with_data_type(DataType::Timestamp(unit, None));
+    let fields = schema.fields().iter().zip(int96).map(|(f, is_int96)| if *is_int96 { times(f) } else { f.as_ref().clone() });
     Schema::new_with_metadata(fields.collect::<Vec<_>>(), schema.metadata().clone())
 }
 
 /// The clock's readings in nanoseconds, from a column read in both ways.
-pub(crate) fn readings_ns(seconds: &ArrayRef, wrapped_ns: &ArrayRef) -> Result<Vec<Option<i128>>> {
+pub(crate) fn readings_ns(shown: &str, seconds: &ArrayRef, wrapped_ns: &ArrayRef) -> Result<Vec<Option<i128>>> {
     let (Some(seconds), Some(wrapped)) =
         (seconds.as_primitive_opt::<TimestampSecondType>(), wrapped_ns.as_primitive_opt::<TimestampNanosecondType>())
     else {
-        let reason = "an INT96 column was not decoded as timestamps".into();
-        return Err(Error::Corrupt { path: "the Parquet decoder's answer".into(), reason });
+        let reason = "a column of INT96 is not one of times; it is damaged: replace or remove it".into();
+        return Err(Error::UnreadableFile { path: shown.into(), reason });
     };
     let reading = |row: usize| {
         let (second, wrapped) = (seconds.value(row), wrapped.value(row));

@@ -17,7 +17,8 @@ pub struct ReadLimits {
     pub field_bytes: usize,
     /// Bytes of one row, of one JSON line or of the header; 64 MiB by default, and 1 GiB at most.
     pub row_bytes: usize,
-    /// Columns of a CSV file, and fields of a JSON line; 20,000 by default.
+    /// Columns of a CSV file, and fields of a JSON line; 20,000 by default. While its file is written each takes about 40 kB, however
+    /// few rows there are.
     pub columns: usize,
 }
 

@@ -12,6 +12,7 @@ mod changes;
 mod columns;
 mod compact;
 mod csv_source;
+mod csv_texts;
 mod duplicates;
 mod ending;
 mod exact;
@@ -62,13 +63,14 @@ use arrow::datatypes::{DataType, FieldRef, Schema, TimeUnit as ArrowUnit};
 pub use changes::{ColumnChange, SchemaChange};
 pub(crate) use compact::compact;
 pub use compact::{CompactOptions, CompactReport, CompactedPartition, PartitionOutcome};
+pub(crate) use csv_texts::{csv_texts, typed};
 pub use expect::{Expect, OnViolation};
 pub use limits::ReadLimits;
 pub use mode::{LoadMode, OnChangedSource, OnStray, OnSuspicion};
 pub use month::Month;
 pub use moves::{Measure, Move};
 pub use options::{CsvOptions, Format};
-pub use outcome::{SourceOutcome, SourceReport};
+pub use outcome::{ReplacedRows, SourceOutcome, SourceReport};
 pub use profile::Extreme;
 pub use quality::{ColumnQuality, ExpectationQuality, FileQuality, LostReport, Quality, QualityReport};
 pub(crate) use run::{run, set_expectations};
@@ -404,6 +406,9 @@ pub struct LoadReport {
     pub quality: Option<QualityReport>,
     /// What became of each source file, in the order in which they were found.
     pub sources: Vec<SourceReport>,
+    /// The rows that this load has taken out of the table, month by month: a month that is replaced may hold rows of sources that
+    /// the load does not bring again. Empty for a load that appends.
+    pub replaced: Vec<ReplacedRows>,
     /// What changed in the columns from one source file to the next, in the order of the files; the first one is compared with
     /// the last one of the table's load before. Empty when nothing was loaded.
     pub schema_changes: Vec<SchemaChange>,

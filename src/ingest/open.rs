@@ -46,7 +46,7 @@ pub(crate) fn text_of(source: &Source, raw: Box<dyn Read + Send>) -> Result<Box<
     let start = first_bytes(&mut raw).map_err(|e| unreadable(source, &e))?;
     let compression = match source.compression {
         Compression::ByContent if start.starts_with(GZIP) => Compression::Gzip,
-        Compression::ByContent if start.starts_with(ZSTD) => Compression::Zstd,
+        Compression::ByContent if start.is_zstd() => Compression::Zstd,
         Compression::ByContent => Compression::None,
         named => named,
     };
@@ -55,7 +55,7 @@ pub(crate) fn text_of(source: &Source, raw: Box<dyn Read + Send>) -> Result<Box<
         Compression::Gzip if !start.starts_with(GZIP) => {
             return refused(format!("its name says gzip, but it is {}", what(&start)));
         }
-        Compression::Zstd if !start.starts_with(ZSTD) => {
+        Compression::Zstd if !start.is_zstd() => {
             return refused(format!("its name says zstd, but it is {}", what(&start)));
         }
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(start.chain(raw))),
@@ -81,11 +81,18 @@ fn first_bytes(input: &mut impl Read) -> std::io::Result<Cursor<Vec<u8>>> {
 
 trait StartsWith {
     fn starts_with(&self, magic: &[u8]) -> bool;
+
+    /// A frame of zstd, or one that is to be skipped, which some tools write before each (RFC 8878, 3.1.2).
+    fn is_zstd(&self) -> bool;
 }
 
 impl StartsWith for Cursor<Vec<u8>> {
     fn starts_with(&self, magic: &[u8]) -> bool {
         self.get_ref().starts_with(magic)
+    }
+
+    fn is_zstd(&self) -> bool {
+        self.starts_with(ZSTD) || matches!(self.get_ref().as_slice(), [0x50..=0x5f, 0x2a, 0x4d, 0x18])
     }
 }
 

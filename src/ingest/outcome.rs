@@ -1,11 +1,19 @@
 //! What became of each source file of a load: loaded, known already, a copy, and why rows were left out.
 //! It only tells what others decided.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use super::{
+    Month,
     sources::{Found, Source},
     suspicion::Examined,
+};
+use crate::{
+    catalog::{LoadRecord, TableVersion},
+    name::ContentId,
 };
 
 /// A source file of a load.
@@ -33,6 +41,9 @@ pub enum SourceOutcome {
     },
     /// An earlier load has brought its content.
     AlreadyLoaded,
+    /// An earlier load has brought its content, of which these months were replaced since: their rows are gone, and are loaded
+    /// again only by a load that replaces these months and has the source among others.
+    AlreadyLoadedInPart(Vec<Month>),
     /// It has the content of another source of this load, and was not loaded a second time.
     CopyOf(String),
 }
@@ -41,6 +52,9 @@ impl fmt::Display for SourceReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.outcome {
             SourceOutcome::AlreadyLoaded => write!(f, "{}: loaded before", self.name),
+            SourceOutcome::AlreadyLoadedInPart(months) => {
+                write!(f, "{}: loaded before; its rows of {} were replaced since", self.name, listed(months))
+            }
             SourceOutcome::CopyOf(other) => write!(f, "{}: a copy of {other}, not loaded again", self.name),
             SourceOutcome::Loaded { rows, quarantined, rejected } => {
                 write!(f, "{}: {rows} rows", self.name)?;
@@ -53,12 +67,55 @@ impl fmt::Display for SourceReport {
     }
 }
 
-/// Reports of all sources that were found; `examined` are those that this load has read.
-pub(crate) fn reports(found: &Found, sources: &[Source], examined: &[Examined<'_>]) -> Vec<SourceReport> {
+/// Rows of a month that a load has taken out of the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReplacedRows {
+    /// The month whose rows were replaced.
+    pub month: Month,
+    /// How many there were.
+    pub rows: u64,
+    /// The sources of the loads that had brought them, in the order of their names.
+    pub sources: Vec<String>,
+}
+
+impl fmt::Display for ReplacedRows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} rows replaced, of {}", self.month, self.rows, self.sources.join(", "))
+    }
+}
+
+fn listed(months: &[Month]) -> String {
+    months.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// The rows that go when these months of a version are replaced.
+pub(crate) fn replaced_rows(version: &TableVersion, months: &[Month]) -> Vec<ReplacedRows> {
+    let of_month = |month: &Month| {
+        let files = || version.files.iter().filter(|file| month.holds(file));
+        let loads: BTreeSet<ContentId> = files().flat_map(|file| file.loads.iter().copied()).collect();
+        let sources = version.loads.iter().filter(|load| loads.contains(&load.id)).flat_map(|load| &load.sources);
+        let sources: BTreeSet<String> = sources.map(|source| source.name.clone()).collect();
+        let rows = files().map(|file| file.rows).sum();
+        (rows > 0).then(|| ReplacedRows { month: *month, rows, sources: sources.into_iter().collect() })
+    };
+    months.iter().filter_map(of_month).collect()
+}
+
+/// Reports of all sources that were found; `examined` are those that this load has read, and `loads` those of the table.
+pub(crate) fn reports(found: &Found, sources: &[Source], examined: &[Examined<'_>], loads: &[LoadRecord]) -> Vec<SourceReport> {
     let read =
         |source: &Source| sources.iter().zip(examined).find(|(read, _)| read.object == source.object).map(|(_, file)| file);
+    let replaced = |source: &Source| -> Vec<Month> {
+        let content = source.content();
+        let holds = |load: &&LoadRecord| load.sources.iter().any(|known| known.content == content);
+        loads.iter().filter(holds).flat_map(|load| load.replaced_months.iter().copied()).collect()
+    };
     let outcome = |source: &Source| match read(source) {
-        None => SourceOutcome::AlreadyLoaded,
+        None => match replaced(source) {
+            months if months.is_empty() => SourceOutcome::AlreadyLoaded,
+            months => SourceOutcome::AlreadyLoadedInPart(months),
+        },
         Some(file) => SourceOutcome::Loaded {
             rows: file.seen.rows,
             quarantined: file.seen.quarantined,

@@ -71,13 +71,17 @@ pub(crate) async fn parquet_batches(
         };
         return Ok(contained_rows(source.shown(), stream.map(rows)).boxed());
     }
-    let options = ArrowReaderOptions::new().with_schema(Arc::new(int96::in_seconds(plain.schema(), &columns.int96)));
-    let seconds = contained(&source.shown(), || ArrowReaderMetadata::try_new(metadata, options).map_err(&unreadable))?;
-    let seconds = ParquetRecordBatchStreamBuilder::new_with_metadata(reader(), seconds);
+    let given = |unit: ArrowUnit| {
+        let options = ArrowReaderOptions::new().with_schema(Arc::new(int96::in_unit(plain.schema(), &columns.int96, unit)));
+        let given = || ArrowReaderMetadata::try_new(metadata.clone(), options).map_err(&unreadable);
+        let metadata = contained(&source.shown(), given)?;
+        Ok::<_, Error>(ParquetRecordBatchStreamBuilder::new_with_metadata(reader(), metadata).with_batch_size(batch_rows))
+    };
     let roots = columns.int96.iter().enumerate().filter(|(_, is_int96)| **is_int96).map(|(root, _)| root);
     let mask = ProjectionMask::roots(plain.parquet_schema(), roots);
-    let wrapped = contained(&source.shown(), || plain.with_projection(mask).build().map_err(&unreadable))?;
-    let seconds = contained(&source.shown(), || seconds.with_batch_size(batch_rows).build().map_err(&unreadable))?;
+    let (seconds, wrapped) = (given(ArrowUnit::Second)?, given(ArrowUnit::Nanosecond)?.with_projection(mask));
+    let wrapped = contained(&source.shown(), || wrapped.build().map_err(&unreadable))?;
+    let seconds = contained(&source.shown(), || seconds.build().map_err(&unreadable))?;
     let rows = move |(batch, wrapped): (parquet::errors::Result<RecordBatch>, parquet::errors::Result<RecordBatch>)| {
         let (batch, wrapped) = (batch.map_err(&unreadable)?, wrapped.map_err(&unreadable)?);
         if batch.num_rows() != wrapped.num_rows() {
@@ -114,7 +118,7 @@ pub(crate) fn conform(
         let (array, reasons) = match (&rows.wrapped, columns.int96[position], is_time) {
             (Some(wrapped), true, _) => {
                 let at = columns.int96[..position].iter().filter(|is_int96| **is_int96).count();
-                let readings = int96::readings_ns(&array, wrapped.column(at))?;
+                let readings = int96::readings_ns(&shown, &array, wrapped.column(at))?;
                 from_readings(ingest, &shown, field, &readings)?
             }
             (_, _, true) => times(ingest, &shown, field, &array)?,

@@ -5,7 +5,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -25,7 +25,7 @@ use super::{
     inspect::{FileSeen, Inspector},
     moves::take_in,
     names::merged,
-    outcome::reports,
+    outcome::{replaced_rows, reports},
     profile::ColumnProfile,
     quality::Read,
     rejects::Rejects,
@@ -252,6 +252,7 @@ async fn attempt(
 
     let has_unique = expectations.iter().any(Expect::is_unique);
     let (again, is_there) = (AtomicBool::new(false), AtomicBool::new(false));
+    let replaced = Mutex::default();
     let update = catalog.update(&ingest.table, |newest| {
         let begin_again = || {
             again.store(true, Ordering::Relaxed);
@@ -283,6 +284,7 @@ async fn attempt(
                 newest
             }
         };
+        *replaced.lock().unwrap_or_else(PoisonError::into_inner) = replaced_rows(&next, &months);
         take_out(&mut next, &outgoing, &months);
         next.loads.retain(|known| known.id != load);
         add_columns(&mut next, &target.schema, ingest)?;
@@ -300,6 +302,7 @@ async fn attempt(
         done => done?,
     };
     let outcome = if is_there.into_inner() { LoadOutcome::AlreadyLoaded } else { LoadOutcome::Loaded };
+    let sources = reports(found, &sources, &files, &version.loads);
     Ok(Some(LoadReport {
         outcome,
         version,
@@ -309,7 +312,8 @@ async fn attempt(
         quarantined,
         quarantine_file,
         quality: Some(report),
-        sources: reports(found, &sources, &files),
+        sources,
+        replaced: replaced.into_inner().unwrap_or_else(PoisonError::into_inner),
         schema_changes: plan.changes.clone(),
     }))
 }
@@ -338,7 +342,8 @@ async fn already(root: &Location, found: &Found, version: &TableVersion, record:
         quarantined: quality.as_ref().map_or(0, |quality| quality.quarantined),
         quarantine_file: record.quarantine_file.clone(),
         quality,
-        sources: reports(found, &[], &[]),
+        sources: reports(found, &[], &[], &version.loads),
+        replaced: Vec::new(),
         schema_changes: Vec::new(),
     })
 }

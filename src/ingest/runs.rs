@@ -86,6 +86,40 @@ impl Layout {
         (0..batch.num_rows()).map(key).collect()
     }
 
+    /// The rows of these batches in their order: batch and row. The batches come in the order of the rows' places.
+    ///
+    /// What rows are compared by is packed into one number: month, whether there is an event time, that, and where the row lies.
+    /// Months and rows that do not fit are compared as they are.
+    fn order(&self, batches: &[RecordBatch]) -> Vec<(u32, u32)> {
+        let bits = |count: usize| usize::BITS - count.leading_zeros();
+        let row_bits = bits(batches.iter().map(RecordBatch::num_rows).max().unwrap_or(0));
+        let mut fits = row_bits + bits(batches.len()) <= u32::BITS;
+        let mut packed: Vec<u128> = Vec::with_capacity(batches.iter().map(RecordBatch::num_rows).sum());
+        let mut last = i64::MIN;
+        for (batch, number) in batches.iter().zip(0u128..) {
+            for (key, row) in self.keys(batch).into_iter().zip(0u128..) {
+                let month = key.month + (1 << 30);
+                fits &= (0..1 << 31).contains(&month) && key.place > last;
+                last = key.place;
+                let month = (month as u128) << 97 | u128::from(key.has_no_event) << 96;
+                let event = u128::from(key.event as u64 ^ (1 << 63)) << 32;
+                packed.push(month | event | number << row_bits | row);
+            }
+        }
+        if fits {
+            packed.sort_unstable();
+            let place = |packed: u128| (packed as u32 >> row_bits, packed as u32 & ((1 << row_bits) - 1));
+            return packed.into_iter().map(place).collect();
+        }
+        drop(packed);
+        let mut order: Vec<(Key, u32, u32)> = Vec::new();
+        for (batch, number) in batches.iter().zip(0..) {
+            order.extend(self.keys(batch).into_iter().zip(0..).map(|(key, row)| (key, number, row)));
+        }
+        order.sort_unstable();
+        order.into_iter().map(|(_, batch, row)| (batch, row)).collect()
+    }
+
     /// About the bytes of a row; they depend on its values alone.
     fn row_bytes(&self, batch: &RecordBatch, row: usize) -> usize {
         let length = |column: &usize| match batch.column(*column).data_type() {
@@ -205,7 +239,7 @@ pub(super) struct Sorter {
 }
 
 /// Bytes that sorting takes for each row beside the row.
-const ORDER_BYTES: usize = size_of::<(Key, u32, u32)>();
+const ORDER_BYTES: usize = size_of::<u128>() + size_of::<(u32, u32)>();
 
 impl Sorter {
     pub(super) fn new(layout: Layout, memory: MemoryReservation) -> Self {
@@ -248,14 +282,9 @@ impl Sorter {
 
     /// The rows of these batches in their order.
     fn in_order(&self, batches: Vec<RecordBatch>, mut emit: impl FnMut(RecordBatch) -> Result<bool>) -> Result<()> {
-        let mut order: Vec<(Key, u32, u32)> = Vec::with_capacity(batches.iter().map(RecordBatch::num_rows).sum());
-        for (number, batch) in batches.iter().enumerate() {
-            let keys = self.layout.keys(batch).into_iter().enumerate();
-            order.extend(keys.map(|(row, key)| (key, number as u32, row as u32)));
-        }
-        order.sort_unstable();
+        let order = self.layout.order(&batches);
         let mut picked = Picked::new(&self.layout, batches);
-        for (_, batch, row) in order {
+        for (batch, row) in order {
             if picked.pick(batch as usize, row as usize)
                 && let Some(rows) = picked.take()?
                 && !emit(rows)?

@@ -10,7 +10,10 @@ use datafusion::{
     execution::{SendableRecordBatchStream, TaskContext},
     physical_plan::{stream::RecordBatchStreamAdapter, streaming::PartitionStream},
 };
-use tokio::sync::mpsc;
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+};
 
 use super::{
     columns::Target,
@@ -21,25 +24,62 @@ use crate::{
     error::{Error, Result},
 };
 
-/// Batches between the reader and the sort.
-const QUEUE: usize = 2;
+/// Bytes that wait between the reader and the sort, and between the sort and who takes its rows, about. A sort takes a while for
+/// each run, in which the reader goes on.
+const UNSORTED_BYTES: usize = 32 << 20;
+const SORTED_BYTES: usize = 4 << 20;
 
 /// A batch; `None` after the last one. A queue that ends without it was cut off.
 type Batch = Result<Option<RecordBatch>>;
 
-/// The end of the queue that a reader of rows fills.
+/// The end of a queue that takes batches in, as long as there is room for their bytes.
 #[derive(Clone)]
-pub(crate) struct Sink(mpsc::Sender<Batch>);
+pub(crate) struct Sink {
+    sender: mpsc::UnboundedSender<(Batch, Option<OwnedSemaphorePermit>)>,
+    room: Arc<Semaphore>,
+    room_bytes: usize,
+    runtime: Handle,
+}
+
+/// The other end.
+#[derive(Debug)]
+struct Queue(mpsc::UnboundedReceiver<(Batch, Option<OwnedSemaphorePermit>)>);
+
+/// A queue with room for so many bytes; a larger batch waits until it is the only one.
+fn queue(room_bytes: usize) -> (Sink, Queue) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let room = Arc::new(Semaphore::new(room_bytes));
+    (Sink { sender, room, room_bytes, runtime: Handle::current() }, Queue(receiver))
+}
 
 impl Sink {
     /// Hands over a batch; false when nobody wants more.
     pub(crate) async fn send(&self, batch: RecordBatch) -> bool {
-        self.0.send(Ok(Some(batch))).await.is_ok()
+        let bytes = u32::try_from(batch.get_array_memory_size().clamp(1, self.room_bytes)).unwrap_or(u32::MAX);
+        // Nobody closes the semaphore; when the other end is dropped all room is free.
+        let room = self.room.clone().acquire_many_owned(bytes).await.ok();
+        self.sender.send((Ok(Some(batch)), room)).is_ok()
     }
 
     /// As [`Sink::send`], from a thread that may block.
     pub(crate) fn send_blocking(&self, batch: RecordBatch) -> bool {
-        self.0.blocking_send(Ok(Some(batch))).is_ok()
+        self.runtime.block_on(self.send(batch))
+    }
+
+    /// Says how it ended.
+    fn end(&self, end: Result<()>) {
+        // The receiver is gone only when nobody wants the rows any more.
+        let _ = self.sender.send((end.map(|()| None), None));
+    }
+}
+
+impl Queue {
+    async fn recv(&mut self) -> Option<Batch> {
+        self.0.recv().await.map(|(batch, _)| batch)
+    }
+
+    fn blocking_recv(&mut self) -> Option<Batch> {
+        self.0.blocking_recv().map(|(batch, _)| batch)
     }
 }
 
@@ -57,8 +97,8 @@ where
 {
     let layout = Layout::new(target, event_column, engine.batch_rows())?;
     let mut sorter = Sorter::new(layout, engine.spilling("the sort of a load"));
-    let mut unsorted = queue(read);
-    let (sender, receiver) = mpsc::channel(QUEUE);
+    let mut unsorted = filled_by(read);
+    let (sink, rows) = queue(SORTED_BYTES);
     let sort = move || {
         let sort = || {
             loop {
@@ -69,33 +109,28 @@ where
                     },
                     None => return Err(cut_off()),
                 }
-                if sender.is_closed() {
+                if sink.sender.is_closed() {
                     return Ok(());
                 }
             }
-            sorter.finish(|rows| Ok(sender.blocking_send(Ok(Some(rows))).is_ok()))
+            sorter.finish(|rows| Ok(sink.send_blocking(rows)))
         };
-        // The receiver is gone only when nobody wants the rows any more.
-        let _ = sender.blocking_send(sort().map(|()| None));
+        sink.end(sort());
     };
     let thread = std::thread::Builder::new().name("asof-sort".into()).spawn(sort);
     thread.map_err(|source| Error::Io { path: "a thread for the sort".into(), source })?;
-    Ok(stream(target.sorted.clone(), Some(receiver)))
+    Ok(stream(target.sorted.clone(), Some(rows)))
 }
 
 /// The queue into which `read` sends rows.
-fn queue<F>(read: impl FnOnce(Sink) -> F) -> mpsc::Receiver<Batch>
+fn filled_by<F>(read: impl FnOnce(Sink) -> F) -> Queue
 where
     F: Future<Output = Result<()>> + Send + 'static,
 {
-    let (sender, receiver) = mpsc::channel(QUEUE);
-    let reading = read(Sink(sender.clone()));
-    tokio::spawn(async move {
-        let end = reading.await.map(|()| None);
-        // The receiver is gone only when the query has ended already.
-        let _ = sender.send(end).await;
-    });
-    receiver
+    let (sink, queue) = queue(UNSORTED_BYTES);
+    let reading = read(sink.clone());
+    tokio::spawn(async move { sink.end(reading.await) });
+    queue
 }
 
 fn cut_off() -> Error {
@@ -104,11 +139,11 @@ fn cut_off() -> Error {
 }
 
 /// The rows of a queue.
-fn stream(schema: SchemaRef, receiver: Option<mpsc::Receiver<Batch>>) -> SendableRecordBatchStream {
-    let batches = futures::stream::unfold(receiver, |receiver| async move {
-        let mut receiver = receiver?;
-        match receiver.recv().await {
-            Some(Ok(Some(batch))) => Some((Ok(batch), Some(receiver))),
+fn stream(schema: SchemaRef, queue: Option<Queue>) -> SendableRecordBatchStream {
+    let batches = futures::stream::unfold(queue, |queue| async move {
+        let mut queue = queue?;
+        match queue.recv().await {
+            Some(Ok(Some(batch))) => Some((Ok(batch), Some(queue))),
             Some(Ok(None)) => None,
             Some(Err(error)) => Some((Err(DataFusionError::from(error)), None)),
             None => Some((Err(cut_off().into()), None)),
@@ -122,8 +157,7 @@ pub(crate) fn streamed<F>(schema: SchemaRef, read: impl FnOnce(Sink) -> F) -> Re
 where
     F: Future<Output = Result<()>> + Send + 'static,
 {
-    let receiver = queue(read);
-    let rows = Rows { schema: schema.clone(), receiver: Mutex::new(Some(receiver)) };
+    let rows = Rows { schema: schema.clone(), queue: Mutex::new(Some(filled_by(read))) };
     Ok(StreamingTable::try_new(schema, vec![Arc::new(rows)])?)
 }
 
@@ -131,7 +165,7 @@ where
 #[derive(Debug)]
 struct Rows {
     schema: SchemaRef,
-    receiver: Mutex<Option<mpsc::Receiver<Batch>>>,
+    queue: Mutex<Option<Queue>>,
 }
 
 impl PartitionStream for Rows {
@@ -140,7 +174,7 @@ impl PartitionStream for Rows {
     }
 
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let receiver = self.receiver.lock().unwrap_or_else(PoisonError::into_inner).take();
-        stream(self.schema.clone(), receiver)
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+        stream(self.schema.clone(), queue)
     }
 }

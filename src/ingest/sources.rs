@@ -1,6 +1,7 @@
 //! Source files: which ones a path, glob or folder means, and what makes a load the same load.
 //! It opens nothing but what it has to hash.
 
+use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectMeta;
 use serde::Serialize;
 
@@ -123,23 +124,27 @@ pub(crate) async fn find(locations: &Locations, ingest: &Ingest) -> Result<Found
             None => place.list().await?.into_iter().map(|object| (place.clone(), object)).collect(),
         };
         let options = glob::MatchOptions { require_literal_separator: true, ..Default::default() };
-        let mut found_any = false;
-        for (place, object) in found {
+        let wanted = found.into_iter().filter_map(|(place, object)| {
             let name = place.name_of(&object.location);
-            let wanted = pattern.as_ref().is_none_or(|p| p.matches_with(&name, options)) && !is_hidden(&name);
-            if let (true, Some((format, compression))) = (wanted, format_of(ingest, &name)) {
-                found_any = true;
+            let is_wanted = pattern.as_ref().is_none_or(|p| p.matches_with(&name, options)) && !is_hidden(&name);
+            let (format, compression) = format_of(ingest, &name).filter(|_| is_wanted)?;
+            Some(async move {
                 let identity = place.identify(&object).await?;
-                let source = Source { place, object, name, format, compression, identity };
-                // A file that two of the sources name, or a copy of one whose content is known by its hash, is one source.
-                let content = source.content();
-                match sources.iter().find(|known| known.content() == content) {
-                    None => sources.push(source),
-                    // Named twice it is no copy.
-                    Some(known)
-                        if known.place.base() == source.place.base() && known.object.location == source.object.location => {}
-                    Some(known) => copies.push((source.name, known.name.clone())),
-                }
+                Ok::<_, Error>(Source { place, object, name, format, compression, identity })
+            })
+        });
+        // Collected, so that nothing is borrowed while they are identified; several at once, in their order.
+        let wanted: Vec<_> = wanted.collect();
+        let found_any = !wanted.is_empty();
+        let mut found = futures::stream::iter(wanted).buffered(IDENTIFIED_AT_ONCE);
+        while let Some(source) = found.try_next().await? {
+            // A file that two of the sources name, or a copy of one whose content is known by its hash, is one source.
+            let content = source.content();
+            match sources.iter().find(|known| known.content() == content) {
+                None => sources.push(source),
+                // Named twice it is no copy.
+                Some(known) if known.place.base() == source.place.base() && known.object.location == source.object.location => {}
+                Some(known) => copies.push((source.name, known.name.clone())),
             }
         }
         if !found_any {
@@ -151,6 +156,9 @@ pub(crate) async fn find(locations: &Locations, ingest: &Ingest) -> Result<Found
     }
     Ok(Found { sources, copies })
 }
+
+/// Files that are identified at once: those of this machine are hashed.
+const IDENTIFIED_AT_ONCE: usize = 8;
 
 /// Is a text with wildcards the name of something that is there?
 async fn is_name(locations: &Locations, text: &str) -> Result<bool> {

@@ -10,7 +10,7 @@ use parquet::{
 use super::Part;
 use crate::{
     error::Result,
-    storage::{FinishedParquet, Location, ParquetFile},
+    storage::{FinishedParquet, Location, ParquetFile, suited_to},
 };
 
 /// The size at which a part is closed and the next one begun.
@@ -25,11 +25,18 @@ pub(crate) struct Parts {
     finished: Vec<FinishedParquet>,
     /// What the names of the files begin with.
     prefix: String,
+    threads: usize,
 }
 
 impl Parts {
     pub(crate) fn new(schema: SchemaRef) -> Self {
-        Self { schema, open: None, finished: Vec::new(), prefix: "part".into() }
+        Self { schema, open: None, finished: Vec::new(), prefix: "part".into(), threads: 1 }
+    }
+
+    /// Encodes columns in so many threads. The files are the same.
+    pub(crate) fn threads(mut self, count: usize) -> Self {
+        self.threads = count;
+        self
     }
 
     /// The same rows in files whose names begin so, beside others of one place.
@@ -45,7 +52,8 @@ impl Parts {
                 let compression = Compression::ZSTD(ZstdLevel::default());
                 let properties =
                     WriterProperties::builder().set_compression(compression).set_max_row_group_row_count(Some(ROW_GROUP_ROWS));
-                ParquetFile::create(self.schema.clone(), properties.build())?
+                let properties = suited_to(properties.build(), batch);
+                ParquetFile::create(self.schema.clone(), properties)?.threads(self.threads)
             }
         };
         file.write(batch)?;

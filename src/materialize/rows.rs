@@ -98,6 +98,8 @@ pub(super) fn plain_type(data_type: &DataType) -> DataType {
     match data_type {
         DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
         DataType::Dictionary(_, values) => plain_type(values),
+        // Decimals of one digit cannot be written to Parquet.
+        DataType::Decimal32(1, scale) => DataType::Decimal32(2, *scale),
         other => other.clone(),
     }
 }

@@ -187,14 +187,15 @@ impl Materializer {
 
     async fn write_entities(&self, set: &EntitySet, tables: &[Pinned], place: &Location, manifest: &mut Manifest) -> Result<()> {
         let EntityTables { whole, partial } = entities(&self.engine, set, tables, manifest.as_of, manifest.cutoff).await?;
+        let threads = self.engine.partitions();
         manifest.keys = set.keys.clone();
         manifest.columns = whole.schema.fields().iter().map(|f| Column::from_field(f)).collect();
         manifest.rows_seen = whole.rows as u64;
-        manifest.parts = written(whole).await?.publish(place).await?;
+        manifest.parts = written(whole, threads).await?.publish(place).await?;
         for (i, rows) in partial.into_iter().enumerate() {
             let keys = rows.keys.clone();
             let columns = rows.schema.fields().iter().map(|f| Column::from_field(f)).collect();
-            let parts = written(rows).await?.named(&format!("by-{i}")).publish(place).await?;
+            let parts = written(rows, threads).await?.named(&format!("by-{i}")).publish(place).await?;
             manifest.partial.push(PartialRows { keys, columns, rows: parts.iter().map(|part| part.rows).sum(), parts });
         }
         Ok(())
@@ -215,9 +216,9 @@ impl Materializer {
 }
 
 /// Rows in files on this machine's disk.
-async fn written(rows: EntityTable) -> Result<Parts> {
+async fn written(rows: EntityTable, threads: usize) -> Result<Parts> {
     let work = tokio::task::spawn_blocking(move || {
-        let mut parts = Parts::new(rows.schema.clone());
+        let mut parts = Parts::new(rows.schema.clone()).threads(threads);
         for batch in rows.batches() {
             parts.write(&batch?)?;
         }

@@ -45,6 +45,10 @@ fn failed(source: std::io::Error) -> Error {
     Error::Io { path: PathBuf::from("a temporary file"), source }
 }
 
+fn cut_off() -> Error {
+    failed(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "rows that were set aside cannot be read"))
+}
+
 impl Spool {
     /// Begins a spool of rows with this schema.
     pub(crate) fn create(schema: SchemaRef) -> Result<SpoolWriter> {
@@ -67,9 +71,35 @@ impl Spool {
     }
 
     /// The rows again, these columns of them, in the order they were written.
+    ///
+    /// A thread reads them ahead, as long as somebody takes them.
     pub(crate) fn batches(&self, columns: Option<Vec<usize>>) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
         let file = BufReader::with_capacity(1 << 20, self.file.reopen().map_err(failed)?);
-        Ok(FileReader::try_new(file, columns)?.map(|batch| Ok(batch?)))
+        let batches = FileReader::try_new(file, columns)?;
+        let (mut missing, (sender, receiver)) = (self.rows, std::sync::mpsc::sync_channel(QUEUE));
+        let read = move || {
+            for batch in batches {
+                if sender.send(batch.map_err(Error::from)).is_err() {
+                    break;
+                }
+            }
+        };
+        std::thread::Builder::new().name("asof-spool".into()).spawn(read).map_err(failed)?;
+        let mut is_over = false;
+        Ok(std::iter::from_fn(move || {
+            let next = if is_over { None } else { receiver.recv().ok() };
+            match &next {
+                Some(Ok(batch)) => missing = missing.saturating_sub(batch.num_rows() as u64),
+                Some(Err(_)) => is_over = true,
+                // The thread is gone before it has read all.
+                None if !is_over && missing > 0 => {
+                    is_over = true;
+                    return Some(Err(cut_off()));
+                }
+                None => is_over = true,
+            }
+            next
+        }))
     }
 }
 
@@ -105,11 +135,7 @@ impl PartitionStream for Rows {
                 }
                 Some(Err(error)) => Some((Err(DataFusionError::from(error)), (receiver, 0))),
                 None if missing == 0 => None,
-                None => {
-                    let source =
-                        std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "rows that were set aside cannot be read");
-                    Some((Err(failed(source).into()), (receiver, 0)))
-                }
+                None => Some((Err(cut_off().into()), (receiver, 0))),
             }
         });
         Box::pin(RecordBatchStreamAdapter::new(self.0.schema.clone(), batches))

@@ -26,6 +26,7 @@ use super::show;
 use crate::{
     error::{Error, Result},
     name::TableName,
+    storage::redacted,
 };
 
 /// How many operators, joins or set operations may follow each other without a parenthesis or comma: each is a level of the
@@ -70,7 +71,8 @@ pub(crate) fn parse(sql: &str) -> Result<Question> {
 }
 
 fn refused(sql: &str, reason: impl Into<String>) -> Error {
-    let words = sql.split_whitespace().collect::<Vec<_>>().join(" ");
+    // Locations may hold credentials.
+    let words = redacted(sql).split_whitespace().collect::<Vec<_>>().join(" ");
     let mut begin: String = words.chars().take(80).collect();
     if begin.len() < words.len() {
         begin.push_str("...");

@@ -72,9 +72,9 @@ impl Visibility {
         Ok(Self { as_of, cutoff, limits, delay_us })
     }
 
-    /// May this file hold a visible row?
+    /// May this file hold a visible row? One without rows, which some writers leave, is not even opened.
     pub(crate) fn admits_some(&self, file: &FileEntry) -> bool {
-        self.limits.iter().zip([file.event, file.known]).all(|(limit, bounds)| limit.admits_some(bounds))
+        file.rows > 0 && self.limits.iter().zip([file.event, file.known]).all(|(limit, bounds)| limit.admits_some(bounds))
     }
 
     /// The rule as a filter: every time is present and below its threshold.

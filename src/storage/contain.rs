@@ -7,7 +7,13 @@ use std::{
 };
 
 use futures::{FutureExt, Stream, StreamExt};
-use parquet::file::metadata::ParquetMetaData;
+use parquet::{
+    basic::{ConvertedType, LogicalType},
+    file::{
+        metadata::{ColumnChunkMetaData, ParquetMetaData},
+        statistics::Statistics,
+    },
+};
 
 use crate::error::Error;
 
@@ -59,10 +65,31 @@ pub(crate) fn contradiction(footer: &ParquetMetaData, size: u64) -> Option<Strin
                 let column = column.column_path().string();
                 return Some(format!("column `{column}` of row group {i} lies outside of the file"));
             }
+            if is_upside_down(column) {
+                let column = column.column_path().string();
+                return Some(format!("the statistics of column `{column}` in row group {i} have a minimum beyond their maximum"));
+            }
         }
     }
     let told = footer.file_metadata().num_rows();
     (told != rows).then(|| format!("it tells of {told} rows, and its row groups of {rows}"))
+}
+
+/// Do the statistics of a column of signed integers, as times are, say that its smallest value is larger than its largest? Rows
+/// would be passed over by them.
+fn is_upside_down(column: &ColumnChunkMetaData) -> bool {
+    let kind = column.column_descr();
+    let is_unsigned = matches!(kind.logical_type_ref(), Some(LogicalType::Integer(kind)) if !kind.is_signed)
+        || matches!(
+            kind.converted_type(),
+            ConvertedType::UINT_8 | ConvertedType::UINT_16 | ConvertedType::UINT_32 | ConvertedType::UINT_64
+        );
+    match column.statistics() {
+        _ if is_unsigned => false,
+        Some(Statistics::Int32(bounds)) => bounds.min_opt().zip(bounds.max_opt()).is_some_and(|(min, max)| min > max),
+        Some(Statistics::Int64(bounds)) => bounds.min_opt().zip(bounds.max_opt()).is_some_and(|(min, max)| min > max),
+        _ => false,
+    }
 }
 
 #[cfg(test)]

@@ -2,10 +2,13 @@
 //! Nothing is removed that lies behind a link; what only links lead to is found all the same when it is asked for.
 
 use std::{
+    collections::HashSet,
     fs,
     io::ErrorKind,
     path::{Path, PathBuf},
 };
+
+use object_store::ObjectMeta;
 
 use super::{Location, location::blocking, staging::is_staged};
 use crate::error::{Error, Result};
@@ -64,6 +67,35 @@ impl Location {
         Ok(listed.collect())
     }
 
+    /// Adds the objects that the local disk's client has passed over: it takes what it cannot look at for what is not there.
+    ///
+    /// # Errors
+    /// [`Error::Io`] for a file or a folder that cannot be looked at, with its path.
+    pub(super) async fn add_passed_over(&self, found: &mut Vec<ObjectMeta>) -> Result<()> {
+        let Some(dir) = self.local_dir() else { return Ok(()) };
+        let there = blocking(move || walk(&dir, Links::Followed)).await?;
+        if let Some(file) = there.iter().find(|file| is_odd(&file.name) && could_hold_rows(&file.name)) {
+            return Err(Error::InvalidLocation {
+                location: self.to_string(),
+                reason: format!("it holds a file whose name no object can have ({:?}); rename that file", file.name),
+            });
+        }
+        let known: HashSet<&object_store::path::Path> = found.iter().map(|object| &object.location).collect();
+        let is_missing =
+            |file: &Listed| file.kind == ListedKind::Object && !is_odd(&file.name) && !known.contains(&self.path(&file.name));
+        let missing: Vec<Listed> = there.into_iter().filter(is_missing).collect();
+        let tags: HashSet<Option<String>> = found.iter().map(|object| object.e_tag.clone()).collect();
+        for file in missing {
+            // A pipe is no object, and one under another spelling of its name is there.
+            let is_regular = self.local_path(&self.path(&file.name)).is_file();
+            let Some(object) = (if is_regular { self.head(&file.name).await? } else { None }) else { continue };
+            if !tags.contains(&object.e_tag) {
+                found.push(object);
+            }
+        }
+        Ok(())
+    }
+
     /// Removes a file that [`Location::list_own`] listed, if it is still the same one; was it?
     pub(crate) async fn delete_listed(&self, listed: &Listed) -> Result<bool> {
         if let Some(dir) = self.local_dir() {
@@ -78,6 +110,18 @@ impl Location {
             _ => Ok(false),
         }
     }
+}
+
+/// A name that no object can have: with a control character, or not in UTF-8.
+fn is_odd(name: &str) -> bool {
+    name.contains(|c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER)
+}
+
+/// A file that somebody may have meant as data, by the end of its name, must not be passed over.
+fn could_hold_rows(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let name = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(&name);
+    [".csv", ".json", ".jsonl", ".ndjson", ".parquet", ".parq", ".pq"].iter().any(|end| name.ends_with(end))
 }
 
 fn failed(path: &Path) -> impl Fn(std::io::Error) -> Error + '_ {
@@ -99,12 +143,16 @@ fn walk(root: &Path, links: Links) -> Result<Vec<Listed>> {
             let entry = entry.map_err(&failed)?;
             let (path, kind) = (entry.path(), entry.file_type().map_err(&failed)?);
             let is_link = kind.is_symlink();
-            // It may be gone since the folder was read; a link may lead nowhere.
             let meta = match is_link && links == Links::Followed {
                 true => fs::metadata(&path),
                 false => fs::symlink_metadata(&path),
             };
-            let Ok(meta) = meta else { continue };
+            let meta = match meta {
+                // It may be gone since the folder was read; a link may lead nowhere.
+                Err(e) if e.kind() == ErrorKind::NotFound => continue,
+                // To pass over what cannot be looked at would be to say that it is not there.
+                meta => meta.map_err(self::failed(&path))?,
+            };
             if meta.is_dir() {
                 let real = if links == Links::Followed { real(&path) } else { path.clone() };
                 if !way.contains(&real) {

@@ -130,11 +130,6 @@ impl Location {
         url.into()
     }
 
-    /// As [`Location::url`], of a folder.
-    pub(crate) fn folder_url(&self) -> String {
-        format!("{}/", self.url().trim_end_matches('/'))
-    }
-
     /// The key under which a DataFusion runtime finds this store.
     pub(crate) fn datafusion_url(&self) -> Result<ObjectStoreUrl> {
         Ok(ObjectStoreUrl::parse(self.base.as_str())?)
@@ -161,13 +156,12 @@ impl Location {
     /// ```
     pub async fn list(&self) -> Result<Vec<ObjectMeta>> {
         let listed: object_store::Result<Vec<ObjectMeta>> = self.store.list(Some(&self.prefix)).try_collect().await;
-        let mut found = listed.map_err(|error| match error {
-            object_store::Error::InvalidPath { source } => Error::InvalidLocation {
-                location: self.to_string(),
-                reason: format!("it holds a file whose name no object can have ({source}); rename that file"),
-            },
-            other => other.into(),
-        })?;
+        let mut found = match listed {
+            // Of the local disk, where a file has a name that no object can have: the others are found all the same.
+            Err(object_store::Error::InvalidPath { .. }) if self.is_local => Vec::new(),
+            listed => listed?,
+        };
+        self.add_passed_over(&mut found).await?;
         found.sort_by(|a, b| a.location.cmp(&b.location));
         Ok(found)
     }
@@ -193,6 +187,7 @@ impl Location {
     /// [`Error::Storage`] when the store does not answer or denies it, or has no such bucket; [`Error::UnreadableFile`] when it
     /// sends less than there is.
     pub async fn get(&self, name: &str) -> Result<Option<Bytes>> {
+        self.check_regular(&self.path(name))?;
         match self.store.get(&self.path(name)).await {
             Ok(found) => {
                 let size = found.meta.size;

@@ -17,7 +17,8 @@ use parquet::{
 
 use super::{
     Location,
-    contain::{contained, contained_read, contradiction},
+    contain::{contained, contradiction},
+    schema_depth::{MAX_LEVELS, footer_bytes, is_too_deep},
 };
 use crate::error::{Error, Result};
 
@@ -71,6 +72,10 @@ fn whole(range: &Range<u64>, bytes: &Bytes) -> ParquetResult<()> {
 impl AsyncFileReader for ObjectReader {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
         async move {
+            // The column of a row group without rows may have no bytes, which no store is asked for.
+            if range.is_empty() {
+                return Ok(Bytes::new());
+            }
             let bytes = match self.if_match {
                 Some(_) => self.fetch(range.clone()).await?,
                 None => self.store.get_range(&self.object.location, range.clone()).await.map_err(external)?,
@@ -83,12 +88,16 @@ impl AsyncFileReader for ObjectReader {
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, ParquetResult<Vec<Bytes>>> {
         async move {
+            let asked: Vec<Range<u64>> = ranges.iter().filter(|range| !range.is_empty()).cloned().collect();
             let parts = match self.if_match {
-                Some(_) => coalesce_ranges(&ranges, |range| self.fetch(range), OBJECT_STORE_COALESCE_DEFAULT).await?,
-                None => self.store.get_ranges(&self.object.location, &ranges).await.map_err(external)?,
+                _ if asked.is_empty() => Vec::new(),
+                Some(_) => coalesce_ranges(&asked, |range| self.fetch(range), OBJECT_STORE_COALESCE_DEFAULT).await?,
+                None => self.store.get_ranges(&self.object.location, &asked).await.map_err(external)?,
             };
-            ranges.iter().zip(&parts).try_for_each(|(range, bytes)| whole(range, bytes))?;
-            Ok(parts)
+            asked.iter().zip(&parts).try_for_each(|(range, bytes)| whole(range, bytes))?;
+            let mut parts = parts.into_iter();
+            let part = |range: &Range<u64>| if range.is_empty() { Bytes::new() } else { parts.next().unwrap_or_default() };
+            Ok(ranges.iter().map(part).collect())
         }
         .boxed()
     }
@@ -121,16 +130,36 @@ pub(crate) async fn read_unchanged_footer(place: &Location, object: &ObjectMeta)
 
 async fn read_footer_with(place: &Location, object: &ObjectMeta, mut reader: ObjectReader) -> Result<ArrowReaderMetadata> {
     place.check_regular(&object.location)?;
-    let shown = place.child(&place.name_of(&object.location)).to_string();
-    let load = async { Ok(ArrowReaderMetadata::load_async(&mut reader, ArrowReaderOptions::default()).await) };
-    let footer = contained_read::<_, Error>(&shown, load).await?;
-    checked(place, object, footer)
+    if object.size == 0 {
+        return footer_of(place, object, Bytes::new());
+    }
+    let mut wanted = FOOTER_BYTES as u64;
+    loop {
+        let start = object.size.saturating_sub(wanted);
+        let end = match reader.get_bytes(start..object.size).await {
+            Ok(end) => end,
+            Err(cause) => return Err(unreadable(place, object, cause)),
+        };
+        match footer_bytes(&end) {
+            // Once more, with the whole footer.
+            Err(Some(needed)) if start > 0 && needed as u64 > wanted => wanted = needed as u64,
+            _ => return footer_of(place, object, end),
+        }
+    }
 }
 
-/// The footer of a Parquet file that is in memory as a whole.
-pub(super) fn footer_of(place: &Location, object: &ObjectMeta, bytes: Bytes) -> Result<ArrowReaderMetadata> {
+/// The footer of a Parquet file whose end, or the whole of which, is in memory.
+pub(super) fn footer_of(place: &Location, object: &ObjectMeta, end: Bytes) -> Result<ArrowReaderMetadata> {
     let shown = place.child(&place.name_of(&object.location)).to_string();
-    let load = || Ok(ArrowReaderMetadata::load(&bytes, ArrowReaderOptions::default()));
+    if footer_bytes(&end).is_ok_and(is_too_deep) {
+        let reason = format!("its columns are nested deeper than {MAX_LEVELS} levels, which is more than is read");
+        return Err(Error::UnreadableFile { path: shown, reason });
+    }
+    let load = || {
+        let mut reader = ParquetMetaDataReader::new();
+        let footer = reader.try_parse_sized(&end, object.size).and_then(|()| reader.finish());
+        Ok(footer.and_then(|footer| ArrowReaderMetadata::try_new(Arc::new(footer), ArrowReaderOptions::default())))
+    };
     checked(place, object, contained::<_, Error>(&shown, load)?)
 }
 

@@ -217,13 +217,16 @@ impl ParquetTable {
     /// [`Error::UnreadableFile`](crate::Error::UnreadableFile) names a file that is no Parquet, and
     /// [`Error::Query`](crate::Error::Query) tells of files whose columns contradict each other.
     pub(crate) async fn with_own_columns(place: Location, files: Vec<ObjectMeta>) -> Result<Self> {
-        let mut schemas = Vec::with_capacity(files.len());
-        for file in &files {
-            let schema = super::read_footer(&place, file).await?.schema().as_ref().clone();
-            schemas.push(schema.with_metadata(Default::default()));
+        let (mut schemas, mut with_rows) = (Vec::with_capacity(files.len()), Vec::with_capacity(files.len()));
+        for file in files {
+            let footer = super::read_footer(&place, &file).await?;
+            schemas.push(footer.schema().as_ref().clone().with_metadata(Default::default()));
+            if footer.metadata().file_metadata().num_rows() > 0 {
+                with_rows.push(file);
+            }
         }
         let schema = Arc::new(arrow::datatypes::Schema::try_merge(schemas)?);
-        Ok(Self { place, files, schema })
+        Ok(Self { place, files: with_rows, schema })
     }
 }
 

@@ -290,6 +290,10 @@ impl FeatureStore {
     ///
     /// `SHOW TABLES` and `SHOW COLUMNS FROM trips` list what can be asked about, `DESCRIBE` and `information_schema` too.
     ///
+    /// The rows belong to the store's own session. To use them in another one, `cache()` them first: a view of them
+    /// (`DataFrame::into_view`) is planned by that session's rules, which do not know the operators, and may ask filters of facts
+    /// that are not visible (none of these comes out).
+    ///
     /// Beside DataFusion's SQL it knows `ASOF JOIN`, the closest fact to each row's own instant, and `trailing`, aggregates
     /// over windows that end there: see [`temporal::sql`](crate::temporal::sql).
     ///
@@ -527,8 +531,8 @@ impl FeatureStore {
     ///
     /// The columns named in `times` are times in the forms that [`parse_time`](crate::time::parse_time) lists
     /// (`2014-11-02 01:30:00`, `2014-11-02T01:30:00.25Z`, `2014/4/1`, ...). With offsets they become instants; without, they stay
-    /// readings of a clock, and [`Spine::zone`] says whose. All other columns are numbers, truth values or texts, as their first
-    /// 10,000 rows tell; an empty cell is NULL. All rows are held in memory.
+    /// readings of a clock, and [`Spine::zone`] says whose. Another column is one of integers, floats or truth values if every one
+    /// of its values is that exactly, and else one of texts; an empty cell is NULL. All rows are held in memory.
     ///
     /// ```no_run
     /// # async fn train(store: asof::FeatureStore) -> asof::Result<()> {
@@ -544,10 +548,10 @@ impl FeatureStore {
     /// # Errors
     /// [`Error::InvalidLocation`] for a place that cannot be opened, [`Error::NoFiles`] where there are none,
     /// [`Error::UnknownColumn`] for a column that they lack, [`Error::ColumnType`] for a text that is no time, with its row, and
-    /// [`Error::Query`] for a file that is no CSV.
+    /// [`Error::UnreadableFile`] for a file that is no CSV, ends inside of a quote or has rows of another length than its header.
     pub async fn read_csv(&self, location: &str, times: &[&str]) -> Result<DataFrame> {
         let m = &self.materializer;
-        read_csv::read_csv(&m.engine, &m.locations.open(location)?, times).await
+        read_csv::read_csv(&m.engine, &m.locations, location, times).await
     }
 
     /// The spine with the features of a set of entities as they were at each row's own instant: one row out per row in,

@@ -10,10 +10,19 @@ use asof::{
     storage::Locations,
 };
 use chrono::TimeDelta;
-use datafusion::arrow::array::{ArrayRef, Int64Array, StringArray, TimestampMicrosecondArray};
+use datafusion::{
+    arrow::{
+        array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray, StructArray, TimestampMicrosecondArray},
+        datatypes::Field,
+    },
+    parquet::{
+        file::{properties::WriterProperties, writer::SerializedFileWriter},
+        schema::parser::parse_message_type,
+    },
+};
 use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory, path::Path as Key};
 
-use crate::support::{instant, temp_dir, write_parquet};
+use crate::support::{instant, store_with, temp_dir, write_parquet};
 
 /// A file of four rows with a zone, texts and NULLs, and where its footer lies.
 fn small_file(dir: &Path) -> (Vec<u8>, Range<usize>) {
@@ -110,4 +119,96 @@ async fn no_byte_of_a_page_makes_a_panic() {
         let ways = if at % 8 == 0 { Ways::All } else { Ways::Read };
         ask(&memory, &store, bytes, &format!("byte {at}"), ways).await;
     }
+}
+
+/// A Parquet file without rows whose schema has so many groups within each other, by hand: writers would follow it by recursion.
+fn deep_file(levels: usize) -> Vec<u8> {
+    let mut footer = vec![0x15, 0x02, 0x19, 0xfc];
+    let mut count = levels + 2;
+    while count > 0x7f {
+        footer.push((count & 0x7f) as u8 | 0x80);
+        count >>= 7;
+    }
+    footer.push(count as u8);
+    footer.extend([0x48, 1, b'm', 0x15, 0x02, 0]);
+    for _ in 0..levels {
+        footer.extend([0x35, 0x02, 0x18, 1, b'x', 0x15, 0x02, 0]);
+    }
+    footer.extend([0x15, 0x04, 0x25, 0x02, 0x18, 1, b'x', 0]);
+    footer.extend([0x16, 0, 0x19, 0x0c, 0]);
+    let mut file = b"PAR1".to_vec();
+    file.extend(&footer);
+    file.extend((footer.len() as u32).to_le_bytes());
+    file.extend(b"PAR1");
+    file
+}
+
+/// A stack that overflows ends the process, and no wall holds it: a schema that is nested too deep is refused before it is decoded.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deep_schema_is_an_error_and_no_overflow() {
+    let dir = temp_dir();
+    let store = store_with(&dir.path().join("root"), StoreOptions::default().cache_in_memory()).await;
+    for levels in [51, 600, 1_500, 100_000] {
+        let place = dir.path().join(format!("deep-{levels}"));
+        fs::create_dir_all(&place).unwrap();
+        fs::write(place.join("d.parquet"), deep_file(levels)).unwrap();
+        let place = place.to_str().unwrap();
+        let load = Ingest::new("t", table()).unwrap().from(place);
+        for error in [
+            store.ingest(&load).await.map(|_| ()).unwrap_err(),
+            store.register_table("deep", place, table()).await.map(|_| ()).unwrap_err(),
+            store.read_parquet(place).await.map(|_| ()).unwrap_err(),
+        ] {
+            let told = error.to_string();
+            assert!(told.contains("d.parquet") && told.contains("nested deeper than 50 levels"), "{levels}: {told}");
+        }
+    }
+    // As deep as may be, the same ways are gone to their end.
+    let place = dir.path().join("nested");
+    let at: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![instant("2014-11-01").micros()]).with_timezone("UTC"));
+    // A writer follows a schema by recursion, and needs more of a stack than a test has.
+    let to = place.join("n.parquet");
+    let write = move || {
+        let mut nested: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+        for _ in 0..48 {
+            let field = Arc::new(Field::new("x", nested.data_type().clone(), true));
+            nested = Arc::new(StructArray::new(vec![field].into(), vec![nested], None));
+        }
+        write_parquet(&to, &[("at", at), ("nested", nested)], None);
+    };
+    std::thread::Builder::new().stack_size(64 << 20).spawn(write).unwrap().join().unwrap();
+    let place = place.to_str().unwrap();
+    store.register_table("nested", place, table()).await.unwrap();
+    let rows = store.sql("SELECT * FROM nested", instant("2015-01-01")).await.unwrap().collect().await.unwrap();
+    assert_eq!(rows.iter().map(RecordBatch::num_rows).sum::<usize>(), 1);
+    assert_eq!(store.read_parquet(place).await.unwrap().count().await.unwrap(), 1);
+}
+
+/// Writers that partition leave files without rows, whose columns may have no bytes at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_without_rows_and_bytes_hides_no_other_file() {
+    let dir = temp_dir();
+    let place = dir.path().join("t");
+    let (bytes, _) = small_file(&dir.path().join("t/month=1"));
+    assert!(!bytes.is_empty());
+    // One row group of no rows, whose chunks have neither pages nor a dictionary.
+    let schema = "message m { optional int64 at (TIMESTAMP(MICROS,true)); optional int64 x; optional binary name (UTF8); }";
+    let schema = Arc::new(parse_message_type(schema).unwrap());
+    let properties = WriterProperties::builder().set_dictionary_enabled(false).build();
+    let file = fs::File::create(place.join("month=1/empty.parquet")).unwrap();
+    let mut writer = SerializedFileWriter::new(file, schema, Arc::new(properties)).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    while let Some(column) = group.next_column().unwrap() {
+        column.close().unwrap();
+    }
+    group.close().unwrap();
+    writer.close().unwrap();
+    let store = store_with(&dir.path().join("root"), StoreOptions::default().cache_in_memory()).await;
+    let place = place.to_str().unwrap();
+    store.register_table("t", place, table()).await.unwrap();
+    let count = store.sql("SELECT * FROM t", instant("2100-01-01")).await.unwrap().count().await.unwrap();
+    assert_eq!(count, 4);
+    assert_eq!(store.read_parquet(&format!("{place}/month=1")).await.unwrap().count().await.unwrap(), 4);
+    let load = Ingest::new("loaded", table()).unwrap().from(place);
+    assert_eq!(store.ingest(&load).await.unwrap().rows, 4);
 }

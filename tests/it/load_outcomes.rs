@@ -8,7 +8,7 @@ use asof::{
     ingest::{CsvOptions, Ingest, LoadOutcome, OnChangedSource, OnReject, OnSuspicion, SourceOutcome},
 };
 use chrono::TimeDelta;
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::{array::Array, datatypes::DataType};
 
 use crate::support::{cells, instant, store, temp_dir, write_text};
 
@@ -348,6 +348,56 @@ async fn a_spine_can_come_from_csv() {
     let told = store.read_csv(&file(d, "bad.csv", "k,at", 1, |_| "1,noon".into()), &["at"]).await.unwrap_err().to_string();
     assert!(told.contains("row 1") && told.contains("`noon`") && told.contains("parse_time"), "{told}");
     assert!(matches!(store.read_csv(&mixed, &["when"]).await, Err(Error::UnknownColumn { .. })));
+}
+
+/// A spine of CSV loses no value and no row: what a load would refuse is no number here, or an error.
+#[tokio::test]
+async fn a_spine_of_csv_is_read_as_exactly_as_facts_are() {
+    let (data, root) = (temp_dir(), temp_dir());
+    let store = store(root.path()).await;
+    let d = data.path();
+    let types = async |name: &str, text: String| {
+        let rows = store.read_csv(&write_text(d, name, text), &["at"]).await?;
+        let types: Vec<String> = rows.schema().fields().iter().map(|field| field.data_type().to_string()).collect();
+        asof::Result::Ok((types.join(" "), rows.collect().await?))
+    };
+    // What comes after ten thousand rows that say otherwise counts as well.
+    let empty: String = (0..10_000).map(|_| "2014-01-01T00:00:00Z,1,\n").collect();
+    let late = format!("at,k,label\n{empty}2014-01-02T00:00:00Z,1,77\n2014-01-02T00:00:01Z,1,abc\n");
+    let (found, rows) = types("late.csv", late).await.unwrap();
+    assert_eq!(found, "Timestamp(µs, \"UTC\") Int64 Utf8");
+    let labels: usize = rows.iter().map(|batch| batch.num_rows() - batch.column(2).null_count()).sum();
+    assert_eq!((rows.iter().map(|batch| batch.num_rows()).sum::<usize>(), labels), (10_002, 2));
+    for (values, data_type) in [
+        (["9007199254740993", "0.5"], "Utf8"),
+        (["1e400", "1"], "Utf8"),
+        (["007", "7"], "Utf8"),
+        (["9007199254740993", "1"], "Int64"),
+        (["0.5", "1"], "Float64"),
+        (["true", "False"], "Boolean"),
+        (["", ""], "Null"),
+    ] {
+        let text = format!("at,k\n2014-01-01T00:00:00Z,{}\n2014-01-01T00:00:00Z,{}\n", values[0], values[1]);
+        assert_eq!(types("typed.csv", text).await.unwrap().0, format!("Timestamp(µs, \"UTC\") {data_type}"), "{values:?}");
+    }
+    for (text, words) in [
+        ("at,k\n2014-01-01T00:00:00Z,\"x\n2014-01-02T00:00:00Z,1\n", "a quote is opened in line 2 and never closed"),
+        ("at,k\n2014-01-01T00:00:00Z\n", "line 2 has 1 fields, the header 2"),
+        ("at,k,at\n2014-01-01T00:00:00Z,1,2\n", "is called `at` again"),
+    ] {
+        let error = types("bad.csv", text.into()).await.unwrap_err();
+        assert!(matches!(error, Error::UnreadableFile { .. }) && error.to_string().contains(words), "{error}");
+    }
+    // A folder's files are one spine, compressed or not; another header is no part of it.
+    let folder = d.join("folder");
+    write_text(&folder, "a.csv", "at,k\n2014-01-01T00:00:00Z,1\n");
+    write_text(&folder, "b.csv", "at,k\n2014-01-02T00:00:00Z,x\n");
+    let rows = store.read_csv(folder.to_str().unwrap(), &["at"]).await.unwrap();
+    assert_eq!(rows.schema().field(1).data_type(), &DataType::Utf8);
+    assert_eq!(rows.count().await.unwrap(), 2);
+    write_text(&folder, "c.csv", "at,other\n2014-01-02T00:00:00Z,x\n");
+    let error = store.read_csv(folder.to_str().unwrap(), &["at"]).await.unwrap_err();
+    assert!(error.to_string().contains("c.csv") && error.to_string().contains("header"), "{error}");
 }
 
 #[tokio::test]

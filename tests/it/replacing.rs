@@ -5,7 +5,7 @@ use std::path::Path;
 use asof::{
     Error, FeatureStore,
     catalog::{FactTable, KnownAt},
-    ingest::{CompactOptions, Ingest, LoadMode, LoadOutcome, Month, OnChangedSource, OnStray},
+    ingest::{CompactOptions, Ingest, LoadMode, LoadOutcome, Month, OnChangedSource, OnStray, SourceOutcome},
 };
 use chrono::TimeDelta;
 
@@ -42,6 +42,13 @@ async fn a_month_is_replaced_in_one_commit_and_all_others_stay() {
     let report = store.ingest(&replace).await.unwrap();
     assert_eq!((report.outcome, report.version.version(), report.rows), (LoadOutcome::Loaded, 2, 2));
     assert_eq!(ids(&store).await, "1 4 20 21");
+    // The report says what is gone, and so does a later load of the source that had brought it.
+    let [gone] = &report.replaced[..] else { panic!("{:?}", report.replaced) };
+    assert_eq!((gone.month, gone.rows, gone.sources.as_slice()), (month("2014-11"), 2, &["a.csv".to_owned()][..]));
+    let again = store.ingest(&rides(&autumn)).await.unwrap();
+    assert_eq!((again.outcome, again.replaced.len()), (LoadOutcome::AlreadyLoaded, 0));
+    assert_eq!(again.sources[0].outcome, SourceOutcome::AlreadyLoadedInPart(vec![month("2014-11")]));
+    assert_eq!(again.sources[0].to_string(), "a.csv: loaded before; its rows of 2014-11 were replaced since");
     let kept = |month: &str| before.files().iter().find(|f| f.path.contains(month)).unwrap().clone();
     assert!(report.version.files().contains(&kept("month=10/")) && report.version.files().contains(&kept("month=12/")));
     // The same once more is nothing to do; after something was added to the month it is.

@@ -145,3 +145,67 @@ async fn the_folder_for_temporary_files_may_have_any_name() {
         assert!(load.env("TMPDIR", &temporary).status().unwrap().success(), "{name}");
     }
 }
+
+/// What cannot be looked at is not taken for what is not there: nothing is collected, loaded or registered of a half.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_can_be_listed_and_not_entered_is_an_error() {
+    use std::{
+        fs,
+        os::unix::{
+            fs::{MetadataExt, PermissionsExt, chown},
+            process::CommandExt,
+        },
+    };
+    const NOBODY: u32 = 65_534;
+    let dir = temp_dir();
+    let (root, data) = (dir.path().join("root"), dir.path().join("data"));
+    let is_privileged = fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
+    let store = crate::support::store(&root).await;
+    for file in rides(dir.path()) {
+        store.ingest(&load_of(&file)).await.unwrap();
+    }
+    write_text(&data, "m1/a.csv", "at,zone,miles,fare\n2014-01-07 10:00:00,1,2.5,11\n");
+    write_text(&data, "m2/b.csv", "at,zone,miles,fare\n2014-02-07 10:00:00,1,2.5,11\n");
+    drop(store);
+    let mode = |path: &Path, mode: u32| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    mode(dir.path(), 0o755);
+    let hand_over = || {
+        let mut left = vec![root.clone(), data.clone()];
+        while let Some(path) = left.pop() {
+            if is_privileged {
+                chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
+            }
+            if path.is_dir() {
+                left.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            }
+        }
+    };
+    hand_over();
+    // Whether another user can run this binary at all.
+    let run = |job: &str, data: &Path| {
+        let mut command = child_command(&[], job, &root, data);
+        if is_privileged {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        command.status().is_ok_and(|status| status.success())
+    };
+    if !run("gc", &data) {
+        println!("no other user can run the tests here: not tried");
+        return;
+    }
+    let facts = || crate::support::files_below(&root.join("facts"));
+    let before = facts();
+    assert!(!before.is_empty());
+    for hidden in [root.join("catalog"), root.join("catalog/default"), root.join("catalog/default/rides")] {
+        mode(&hidden, 0o644);
+        let is_done = run("gc", &data);
+        mode(&hidden, 0o755);
+        assert!(!is_done, "{}", hidden.display());
+        assert_eq!(facts(), before);
+    }
+    mode(&data.join("m2"), 0o644);
+    assert!(!run("load_rides", &data), "half of a folder was loaded");
+    mode(&data.join("m2"), 0o755);
+    assert!(run("load_rides", &data));
+}

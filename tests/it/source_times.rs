@@ -16,9 +16,10 @@ use datafusion::{
             ArrayRef, Date32Array, Date64Array, Float64Array, Int32Array, Int64Array, LargeStringArray, StringArray,
             TimestampMicrosecondArray, TimestampMillisecondArray, TimestampNanosecondArray, TimestampSecondArray,
         },
-        datatypes::{DataType, TimeUnit as ArrowUnit},
+        datatypes::{DataType, Field, Schema, TimeUnit as ArrowUnit},
     },
     parquet::{
+        arrow::add_encoded_arrow_schema_to_metadata,
         data_type::{Int64Type, Int96, Int96Type},
         file::{properties::WriterProperties, writer::SerializedFileWriter},
         schema::parser::parse_message_type,
@@ -50,10 +51,13 @@ fn epoch(unit: TimeUnit) -> FactTable {
 
 /// The instants as INT96, with the nanoseconds that are added to each.
 fn write_int96(file: &Path, instants: &[Option<i128>], rows_per_group: usize) {
+    write_int96_as(file, instants, rows_per_group, WriterProperties::builder().build());
+}
+
+fn write_int96_as(file: &Path, instants: &[Option<i128>], rows_per_group: usize, properties: WriterProperties) {
     let schema = parse_message_type("message m { optional int96 at; required int64 id; optional int96 seen; }").unwrap();
     fs::create_dir_all(file.parent().unwrap()).unwrap();
-    let properties = Arc::new(WriterProperties::builder().build());
-    let mut writer = SerializedFileWriter::new(fs::File::create(file).unwrap(), Arc::new(schema), properties).unwrap();
+    let mut writer = SerializedFileWriter::new(fs::File::create(file).unwrap(), Arc::new(schema), Arc::new(properties)).unwrap();
     for (group, chunk) in instants.chunks(rows_per_group).enumerate() {
         let values: Vec<Int96> = chunk
             .iter()
@@ -258,6 +262,30 @@ async fn int96_is_exact_in_every_year_and_never_wraps() {
     // Where a file lies is where its reader is not ours: registered, it is still refused.
     let error = store.register_table("found", data.path().join("a").to_str().unwrap(), utc).await.unwrap_err();
     says!(error, Error::ColumnType { .. }, "a.parquet", "INT96", "`ingest`");
+}
+
+/// Files of pandas and pyarrow say in an embedded Arrow schema which unit the times had before they were written as INT96.
+#[tokio::test]
+async fn int96_is_read_whatever_an_embedded_schema_says_of_its_unit() {
+    let instants: Vec<Option<i128>> = [0, 1_000_000, 1_577_836_800_123_456_000].map(Some).to_vec();
+    for (unit, zone) in [ArrowUnit::Second, ArrowUnit::Millisecond, ArrowUnit::Microsecond, ArrowUnit::Nanosecond]
+        .into_iter()
+        .flat_map(|unit| [(unit, None), (unit, Some("UTC".into()))])
+    {
+        let data = temp_dir();
+        let time = |name: &str| Field::new(name, DataType::Timestamp(unit, zone.clone()), true);
+        let schema = Schema::new(vec![time("at"), Field::new("id", DataType::Int64, false), time("seen")]);
+        let mut properties = WriterProperties::builder().build();
+        add_encoded_arrow_schema_to_metadata(&schema, &mut properties);
+        write_int96_as(&data.path().join("x.parquet"), &instants, 2, properties);
+        let utc = FactTable::new("at", KnownAt::after(TimeDelta::zero())).zone("UTC".parse().unwrap());
+        let from = data.path().join("x.parquet");
+        let load = Ingest::new("things", utc).unwrap().from(from.to_str().unwrap());
+        let (_root, store, report) = loaded(&load).await;
+        assert_eq!((report.rows, report.rejected), (3, 0), "{unit:?} {zone:?}");
+        let found = cells(&store, "SELECT CAST(at AS BIGINT) FROM things ORDER BY id", instant("2100-01-01")).await;
+        assert_eq!(found, ["0", "1000", "1577836800123456"], "{unit:?} {zone:?}");
+    }
 }
 
 #[tokio::test]

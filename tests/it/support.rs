@@ -221,6 +221,11 @@ async fn child_job() {
                 Err(error) => panic!("{error}"),
             }
         },
+        "load_rides" => drop(store.ingest(&crash::load_of(Path::new(data))).await.unwrap()),
+        "register_rides" => {
+            let table = asof::catalog::FactTable::new("at", asof::catalog::KnownAt::after(chrono::TimeDelta::zero()));
+            drop(store.register_table("registered", data, table.zone("UTC".parse().unwrap())).await.unwrap());
+        }
         "ingest" => drop(load_trips(&store, Path::new(data)).await),
         "materialize" => {
             for set in ["taxi_v1", "zone_demand_v1"] {
