@@ -1,6 +1,8 @@
 //! DataFusion sessions as this library runs them: bounded memory with spilling, Parquet filters pushed down, UTC.
 //! It registers object stores, and no table, function or file beside those it is told of.
 
+mod names_apart;
+
 use std::{fmt, sync::Arc};
 
 use datafusion::{
@@ -177,8 +179,12 @@ impl Engine {
         for place in places {
             runtime.register_object_store(place.base(), place.store().clone());
         }
-        let state =
-            SessionStateBuilder::new().with_config(config).with_runtime_env(Arc::new(runtime)).with_default_features().build();
+        let state = SessionStateBuilder::new()
+            .with_config(config)
+            .with_runtime_env(Arc::new(runtime))
+            .with_default_features()
+            .with_physical_optimizer_rules(names_apart::rules())
+            .build();
         Ok(SessionContext::new_with_state(state))
     }
 }

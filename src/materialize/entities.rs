@@ -21,7 +21,7 @@ use crate::{
     feature_set::{EntitySet, Source},
     name::TableName,
     scan::{self, AsOfTable},
-    temporal::{self, EntityQuestion, Facts, Lookup, Spine, Window},
+    temporal::{self, EntityKey, EntityQuestion, Facts, Lookup, Spine, Window},
     time::{AsOf, Cutoff, TimeScale},
 };
 
@@ -31,7 +31,8 @@ pub(crate) fn event_time_of(source: usize) -> String {
     format!("_event_time_{source}")
 }
 
-/// Rows in a batch of a materialization.
+/// Values in a batch of a materialization, and its rows at most.
+const BATCH_VALUES: usize = 1 << 20;
 const BATCH_ROWS: usize = 65_536;
 
 /// The sources of a set that find their facts by the same keys, and what they know of every entity at one instant.
@@ -79,7 +80,7 @@ pub(crate) async fn entities(
     as_of: AsOf,
     cutoff: Cutoff,
 ) -> Result<EntityTables> {
-    let mut groups: Vec<Group> = Vec::new();
+    let mut asked = Vec::new();
     for keys in key_groups(set) {
         let sources: Vec<usize> = (0..set.sources.len()).filter(|&i| keys_of(set, &set.sources[i]) == keys).collect();
         let mut questions = Vec::with_capacity(sources.len());
@@ -89,8 +90,21 @@ pub(crate) async fn entities(
             let facts = facts(engine, pinned, opened(pinned, as_of, cutoff).await?.newest_first()).await?;
             questions.push(question(set, &keys, i, facts, cutoff));
         }
-        let names: Vec<String> = keys.iter().map(|&key| set.keys[key].clone()).collect();
-        groups.push(Group { keys, sources, entities: temporal::entities(&names, questions, as_of).await? });
+        asked.push((keys, sources, questions));
+    }
+    // A key has one type in all groups, whichever tables hold it.
+    let key = |number: usize| {
+        let columns = asked.iter().flat_map(|(keys, _, questions)| {
+            let place = keys.iter().position(|key| *key == number);
+            questions.iter().filter_map(move |question| Some((&question.facts, question.on.get(place?)?.as_str())))
+        });
+        EntityKey::new(&set.keys[number], columns)
+    };
+    let keys_of_groups = asked.iter().map(|(keys, ..)| keys.iter().map(|&number| key(number)).collect::<Result<Vec<_>>>());
+    let keys_of_groups = keys_of_groups.collect::<Result<Vec<_>>>()?;
+    let mut groups: Vec<Group> = Vec::new();
+    for ((keys, sources, questions), of_group) in asked.into_iter().zip(keys_of_groups) {
+        groups.push(Group { keys, sources, entities: temporal::entities(&of_group, questions, as_of).await? });
     }
     let mut scales = Vec::with_capacity(set.sources.len());
     for source in &set.sources {
@@ -173,7 +187,8 @@ impl EntityTable {
 
     /// All rows, batch by batch.
     pub(crate) fn batches(&self) -> impl Iterator<Item = Result<RecordBatch>> + '_ {
-        (0..self.rows).step_by(BATCH_ROWS).map(|first| self.batch(first..(first + BATCH_ROWS).min(self.rows)))
+        let rows = (BATCH_VALUES / self.schema.fields().len()).clamp(1, BATCH_ROWS);
+        (0..self.rows).step_by(rows).map(move |first| self.batch(first..(first + rows).min(self.rows)))
     }
 
     fn batch(&self, rows: Range<usize>) -> Result<RecordBatch> {

@@ -223,7 +223,7 @@ impl Kind {
         match self {
             Kind::Count => |_| Lane::Presence,
             Kind::Sum | Kind::Mean | Kind::Variance | Kind::Stddev => Lane::of_sum,
-            Kind::Quantile(_) => Lane::of,
+            Kind::Quantile(_) => Lane::of_quantile,
             Kind::CountDistinct | Kind::Min | Kind::Max | Kind::First | Kind::Last | Kind::LastK(_) => Lane::of_order,
         }
     }

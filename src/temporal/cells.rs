@@ -239,8 +239,8 @@ impl Cells {
         gathered.sum::<usize>() + self.entity.capacity() * 4 + self.edges.capacity() * 4 + self.ties.capacity() * 16
     }
 
-    /// Adds facts to their cells.
-    pub(super) fn add(&mut self, chunk: &Chunk, cell_of: &[u32], sums: &Sums<'_>) {
+    /// Adds facts to their cells. `cells_of` has the cell of each fact, as far as a gather needs it.
+    pub(super) fn add(&mut self, chunk: &Chunk, cells_of: &CellsOf, sums: &Sums<'_>) {
         let cells = self.entity.len();
         let first_tie = (self.ties.len() / self.ties_per_row.max(1)) as u32;
         let is_dated = |g: &Gather| matches!(g, Gather::First(_) | Gather::Last(_) | Gather::Ordered(_));
@@ -259,43 +259,49 @@ impl Cells {
             tie: first_tie + i as u32,
             value,
         };
-        for (gather, gathered) in sums.plan.gathers.iter().zip(&mut self.gathered) {
+        for (number, (gather, gathered)) in sums.plan.gathers.iter().zip(&mut self.gathered).enumerate() {
+            let cell_of = cells_of.of(number);
             match (gather, gathered) {
                 (Gather::Facts, Gathered::Count(counts)) => {
                     counts.resize(cells, 0);
-                    for &cell in cell_of.iter().filter(|&&cell| cell != NO_CELL) {
-                        counts[cell as usize] += 1;
-                    }
+                    each_row(chunk, cell_of, &None, counts, |count| *count, |count, _, _| *count += 1);
                 }
                 (Gather::Count(input), Gathered::Count(counts)) => {
                     counts.resize(cells, 0);
-                    each_row(chunk, cell_of, &sums.nulls[*input], |cell, _, _| counts[cell] += 1);
+                    each_row(chunk, cell_of, &sums.nulls[*input], counts, |count| *count, |count, _, _| *count += 1);
                 }
                 (Gather::Sum(input), Gathered::Sum(totals)) => {
                     totals.resize(cells, (ExactSum::default(), 0));
                     let lane = sums.plan.lane(*input);
-                    sums.each(chunk, cell_of, *input, |cell, _, value| {
-                        let (high, low) = lane.number(value);
-                        let (sum, count) = &mut totals[cell];
-                        *count += 1;
-                        sum.add(high);
-                        if low != 0.0 {
-                            sum.add(low);
-                        }
-                    });
+                    sums.each(
+                        chunk,
+                        cell_of,
+                        *input,
+                        totals,
+                        |total| total.1,
+                        |(sum, count), _, value| {
+                            let (high, low) = lane.number(value);
+                            *count += 1;
+                            sum.add(high);
+                            if low != 0.0 {
+                                sum.add(low);
+                            }
+                        },
+                    );
                 }
                 (Gather::Sum(input), Gathered::DecimalSum(totals)) => {
                     totals.resize(cells, (Integer::default(), 0));
-                    let mut add = |cell: usize, units: Integer<5>| {
-                        let (sum, count) = &mut totals[cell];
+                    let add = |(sum, count): &mut (Integer<5>, u32), units: Integer<5>| {
                         *count += 1;
                         sum.add(&units);
                     };
-                    let nulls = &sums.nulls[*input];
+                    let (nulls, touch) = (&sums.nulls[*input], |total: &(Integer<5>, u32)| total.1);
                     match sums.values(*input) {
-                        Values::Decimals(units) => each_row(chunk, cell_of, nulls, |cell, _, row| add(cell, units[row].into())),
+                        Values::Decimals(units) => {
+                            each_row(chunk, cell_of, nulls, totals, touch, |total, _, row| add(total, units[row].into()));
+                        }
                         Values::WideDecimals(units) => {
-                            each_row(chunk, cell_of, nulls, |cell, _, row| add(cell, units[row].into()));
+                            each_row(chunk, cell_of, nulls, totals, touch, |total, _, row| add(total, units[row].into()));
                         }
                         Values::Patterns(_) => {}
                     }
@@ -303,33 +309,49 @@ impl Cells {
                 (Gather::Squares(input), Gathered::Squares(totals)) => {
                     totals.resize(cells, (Floats::default(), 0));
                     let lane = sums.plan.lane(*input);
-                    sums.each(chunk, cell_of, *input, |cell, _, value| {
-                        let (moments, count) = &mut totals[cell];
-                        *count += 1;
-                        moments.add(lane.number(value).0);
-                    });
+                    sums.each(
+                        chunk,
+                        cell_of,
+                        *input,
+                        totals,
+                        |total| total.1,
+                        |(moments, count), _, value| {
+                            *count += 1;
+                            moments.add(lane.number(value).0);
+                        },
+                    );
                 }
                 (Gather::Squares(input), Gathered::IntegerSquares(totals)) => {
                     totals.resize(cells, (Integers::default(), 0));
                     let lane = sums.plan.lane(*input);
-                    sums.each(chunk, cell_of, *input, |cell, _, value| {
-                        let (moments, count) = &mut totals[cell];
-                        *count += 1;
-                        moments.add(lane.integer(value));
-                    });
+                    sums.each(
+                        chunk,
+                        cell_of,
+                        *input,
+                        totals,
+                        |total| total.1,
+                        |(moments, count), _, value| {
+                            *count += 1;
+                            moments.add(lane.integer(value));
+                        },
+                    );
                 }
                 (Gather::Squares(input), Gathered::DecimalSquares(totals)) => {
                     totals.resize(cells, (Integers::default(), 0));
-                    let nulls = &sums.nulls[*input];
+                    let (nulls, touch) = (&sums.nulls[*input], |total: &(Integers<5, 9>, u32)| total.1);
                     match sums.values(*input) {
-                        Values::Decimals(units) => each_row(chunk, cell_of, nulls, |cell, _, row| {
-                            totals[cell].1 += 1;
-                            totals[cell].0.add(units[row]);
-                        }),
-                        Values::WideDecimals(units) => each_row(chunk, cell_of, nulls, |cell, _, row| {
-                            totals[cell].1 += 1;
-                            totals[cell].0.add_wide(units[row]);
-                        }),
+                        Values::Decimals(units) => {
+                            each_row(chunk, cell_of, nulls, totals, touch, |(moments, count), _, row| {
+                                *count += 1;
+                                moments.add(units[row]);
+                            });
+                        }
+                        Values::WideDecimals(units) => {
+                            each_row(chunk, cell_of, nulls, totals, touch, |(moments, count), _, row| {
+                                *count += 1;
+                                moments.add_wide(units[row]);
+                            });
+                        }
                         Values::Patterns(_) => {}
                     }
                 }
@@ -337,9 +359,10 @@ impl Cells {
                     extremes.resize(cells, None);
                     let (lane, texts) = (sums.plan.lane(*input), &sums.texts[sums.plan.inputs[*input].column]);
                     let wanted = if matches!(gather, Gather::Min(_)) { Ordering::Less } else { Ordering::Greater };
-                    sums.each(chunk, cell_of, *input, |cell, _, value| {
-                        if extremes[cell].is_none_or(|known| texts.compare(lane, value, known) == wanted) {
-                            extremes[cell] = Some(value);
+                    let touch = |extreme: &Option<u64>| u32::from(extreme.is_some());
+                    sums.each(chunk, cell_of, *input, extremes, touch, |extreme, _, value| {
+                        if extreme.is_none_or(|known| texts.compare(lane, value, known) == wanted) {
+                            *extreme = Some(value);
                         }
                     });
                 }
@@ -348,18 +371,19 @@ impl Cells {
                     let wanted = if matches!(gather, Gather::First(_)) { Ordering::Less } else { Ordering::Greater };
                     let order = TieOrder { plan: sums.plan, ties: &self.ties, texts: &|i| &sums.tie_texts[i] };
                     let texts = &sums.texts[sums.plan.inputs[*input].column];
-                    sums.each(chunk, cell_of, *input, |cell, i, value| {
+                    let touch = |newest: &Option<Dated>| u32::from(newest.is_some());
+                    sums.each(chunk, cell_of, *input, newest, touch, |newest, i, value| {
                         let dated = dated(i, value);
-                        if newest[cell].is_none_or(|known| order.compare(*input, texts, &dated, &known) == wanted) {
-                            newest[cell] = Some(dated);
+                        if newest.is_none_or(|known| order.compare(*input, texts, &dated, &known) == wanted) {
+                            *newest = Some(dated);
                         }
                     });
                 }
                 (Gather::Values(input), Gathered::Values(values)) => {
-                    sums.each(chunk, cell_of, *input, |cell, _, value| values.push((cell as u32, value)));
+                    sums.each_value(chunk, cell_of, *input, |cell, _, value| values.push((cell, value)));
                 }
                 (Gather::Ordered(input), Gathered::Ordered(values)) => {
-                    sums.each(chunk, cell_of, *input, |cell, i, value| values.push((cell as u32, dated(i, value))));
+                    sums.each_value(chunk, cell_of, *input, |cell, i, value| values.push((cell, dated(i, value))));
                 }
                 _ => {}
             }
@@ -387,22 +411,103 @@ impl Sums<'_> {
         &self.columns[self.plan.inputs[input].column]
     }
 
-    /// Calls `to` with the cell, the place and the value of every fact that has both.
+    /// Calls `to` with what is gathered in the cell, the place and the value of every fact that has both.
     #[inline]
-    fn each(&self, chunk: &Chunk, cell_of: &[u32], input: usize, mut to: impl FnMut(usize, usize, u64)) {
+    fn each<C>(
+        &self,
+        chunk: &Chunk,
+        cell_of: &[u32],
+        input: usize,
+        cells: &mut [C],
+        touch: impl Fn(&C) -> u32,
+        mut to: impl FnMut(&mut C, usize, u64),
+    ) {
         if let Values::Patterns(values) = self.values(input) {
-            each_row(chunk, cell_of, &self.nulls[input], |cell, i, row| to(cell, i, values[row]));
+            each_row(chunk, cell_of, &self.nulls[input], cells, touch, |cell, i, row| to(cell, i, values[row]));
+        }
+    }
+
+    /// Calls `to` with the cell, the place and the value of every fact that has both.
+    fn each_value(&self, chunk: &Chunk, cell_of: &[u32], input: usize, mut to: impl FnMut(u32, usize, u64)) {
+        let (Values::Patterns(values), nulls) = (self.values(input), &self.nulls[input]) else { return };
+        for (i, (&cell, &row)) in cell_of.iter().zip(&chunk.rows).enumerate() {
+            if cell != NO_CELL && nulls.as_ref().is_none_or(|n| n.is_valid(row as usize)) {
+                to(cell, i, values[row as usize]);
+            }
         }
     }
 }
 
-/// Calls `to` with the cell, the place and the row of every fact that has a cell and a value.
+/// Facts that are added between two looks ahead.
+const LOOK_AHEAD: usize = 128;
+/// Cells that fit into the nearer caches, about: there a look ahead gains nothing.
+const NEAR_CELLS: usize = 1 << 14;
+
+/// Calls `to` with what is gathered in the cell, the place and the row of every fact that has a cell and a value.
+///
+/// Cells of neighbouring facts lie all over the memory. `touch` reads a word of each before the first of a stretch of facts is
+/// added: loads that do not wait for each other, which additions do.
 #[inline]
-fn each_row(chunk: &Chunk, cell_of: &[u32], nulls: &Option<NullBuffer>, mut to: impl FnMut(usize, usize, usize)) {
-    for (i, (&cell, &row)) in cell_of.iter().zip(&chunk.rows).enumerate() {
-        if cell != NO_CELL && nulls.as_ref().is_none_or(|n| n.is_valid(row as usize)) {
-            to(cell as usize, i, row as usize);
+fn each_row<C>(
+    chunk: &Chunk,
+    cell_of: &[u32],
+    nulls: &Option<NullBuffer>,
+    cells: &mut [C],
+    touch: impl Fn(&C) -> u32,
+    mut to: impl FnMut(&mut C, usize, usize),
+) {
+    let is_far = cells.len() > NEAR_CELLS;
+    for (stretch, first) in cell_of.chunks(LOOK_AHEAD).zip((0..).step_by(LOOK_AHEAD)) {
+        if is_far {
+            let touched = stretch.iter().filter_map(|&cell| cells.get(cell as usize)).map(&touch);
+            std::hint::black_box(touched.fold(0, u32::wrapping_add));
         }
+        for (i, &cell) in (first..).zip(stretch) {
+            let row = chunk.rows[i] as usize;
+            if nulls.as_ref().is_none_or(|n| n.is_valid(row))
+                && let Some(cell) = cells.get_mut(cell as usize)
+            {
+                to(cell, i, row);
+            }
+        }
+    }
+}
+
+/// The cell of each fact; [`NO_CELL`] for one that no slot sees.
+pub(super) struct CellsOf {
+    all: Vec<u32>,
+    /// For each gather those that it needs, where it does not need all.
+    needed: Vec<Option<Vec<u32>>>,
+}
+
+impl CellsOf {
+    /// All gathers need all of them.
+    pub(super) fn all(cells: Vec<u32>) -> Self {
+        Self { all: cells, needed: Vec::new() }
+    }
+
+    /// Cells whose number leaves one of these remainders are needed by the gather.
+    pub(super) fn some(cells: Vec<u32>, remainders: &[Vec<bool>]) -> Self {
+        let of_gather = |is_needed: &Vec<bool>| {
+            let count = is_needed.len() as u32;
+            let is_any_left_out = is_needed.contains(&false);
+            let keep = |&cell: &u32| if cell != NO_CELL && is_needed[(cell % count) as usize] { cell } else { NO_CELL };
+            is_any_left_out.then(|| cells.iter().map(keep).collect())
+        };
+        Self { needed: remainders.iter().map(of_gather).collect(), all: cells }
+    }
+
+    fn of(&self, gather: usize) -> &[u32] {
+        self.needed.get(gather).and_then(Option::as_deref).unwrap_or(&self.all)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.iter().all(|&cell| cell == NO_CELL)
+    }
+
+    /// The cell of a fact.
+    pub(super) fn cell(&self, fact: usize) -> u32 {
+        self.all[fact]
     }
 }
 

@@ -4,9 +4,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::{
-    array::{Array, ArrayRef, RecordBatch, TimestampMicrosecondArray, UInt32Array},
-    compute::{SortColumn, SortOptions, cast, lexsort_to_indices, take},
-    datatypes::{DataType, Field, Schema},
+    array::{Array, ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray, UInt32Array},
+    compute::{SortColumn, SortOptions, cast, lexsort_to_indices, max, take},
+    datatypes::{DataType, Field, Schema, UInt64Type},
 };
 use datafusion::{
     common::{Column, utils::memory::RecordBatchMemoryCounter},
@@ -107,6 +107,8 @@ struct Source {
 /// What all sources share.
 struct Shared {
     numbers: GrowingKeys,
+    /// The types in which keys are compared.
+    types: Arc<Vec<DataType>>,
     slots: Arc<Slots>,
     /// Which entities a visible fact is about.
     seen: Mutex<Vec<bool>>,
@@ -114,20 +116,22 @@ struct Shared {
     tasks: usize,
 }
 
-/// Finds all entities of these tables at an instant, and answers what is asked about them. `keys` are the names of the key
-/// columns. At least one question is put.
+/// Finds all entities of these tables at an instant, and answers what is asked about them. `keys` are the key columns. At least
+/// one question is put.
 ///
 /// # Errors
-/// As [`Spine::lookup`] and [`Spine::window`]; [`Error::ColumnType`] for keys of tables that cannot be compared,
-/// [`Error::Memory`] when the answers do not fit.
-pub(crate) async fn entities(keys: &[String], questions: Vec<EntityQuestion>, as_of: AsOf) -> Result<Entities> {
-    let types = key_types(keys, &questions)?;
-    let spine = spine(keys, &types.declared)?;
+/// As [`Spine::lookup`] and [`Spine::window`]; [`Error::ColumnType`] for a key that the type in which it is compared does not
+/// hold, [`Error::Memory`] when the answers do not fit.
+pub(crate) async fn entities(keys: &[EntityKey], questions: Vec<EntityQuestion>, as_of: AsOf) -> Result<Entities> {
+    let spine = spine(keys)?;
+    let types: Arc<Vec<DataType>> = Arc::new(keys.iter().map(|key| key.compared.clone()).collect());
+    let declared: Vec<DataType> = keys.iter().map(|key| key.declared.clone()).collect();
     let context = questions.first().map(|question| Arc::new(question.facts.rows().task_ctx()));
     let context = context.unwrap_or_else(|| SessionContext::new().task_ctx());
     let peak = MetricBuilder::new(&ExecutionPlanMetricsSet::new()).gauge("peak_mem_used", 0);
     let shared = Arc::new(Shared {
-        numbers: GrowingKeys::new(&types.compared)?,
+        numbers: GrowingKeys::new(&types)?,
+        types,
         slots: Arc::new(Slots::single(as_of.micros())),
         seen: Mutex::default(),
         budget: Arc::new(Budget::new(OPERATOR, &context, peak)),
@@ -152,7 +156,7 @@ pub(crate) async fn entities(keys: &[String], questions: Vec<EntityQuestion>, as
         let (keys, seen) = (numbers.into_keys(), seen.into_inner().unwrap_or_else(PoisonError::into_inner));
         budget.grow("the entities", keys.bytes() + keys.count() * 16)?;
         let columns = keys.columns()?;
-        let columns = columns.iter().zip(&types.declared).map(|(c, t)| Ok(cast(c, t)?)).collect::<Result<Vec<_>>>()?;
+        let columns = columns.iter().zip(&declared).map(|(c, t)| Ok(cast(c, t)?)).collect::<Result<Vec<_>>>()?;
         let order = in_order(&columns, &seen)?;
         Ok(Entities { keys, order, key_columns: columns, answers, _budget: budget })
     })
@@ -167,28 +171,29 @@ fn in_order(keys: &[ArrayRef], seen: &[bool]) -> Result<Vec<u32>> {
     Ok(order.values().iter().copied().filter(|&number| seen.get(number as usize).is_some_and(|seen| *seen)).collect())
 }
 
-/// The types of the keys: as they are compared, and as they are given out.
-struct KeyTypes {
-    compared: Vec<DataType>,
-    declared: Vec<DataType>,
+/// A key column of a set of entities: its name, and its types as it is compared and as it is given out.
+pub(crate) struct EntityKey {
+    name: String,
+    compared: DataType,
+    declared: DataType,
 }
 
-/// Keys of different tables are compared in a type that holds those of all; they are given out in the tables' own type where
-/// all have the same.
-fn key_types(keys: &[String], questions: &[EntityQuestion]) -> Result<KeyTypes> {
-    let mut types = KeyTypes { compared: Vec::new(), declared: Vec::new() };
-    for (i, key) in keys.iter().enumerate() {
+impl EntityKey {
+    /// Keys of different tables are compared in a type that holds those of all; they are given out in the tables' own type where
+    /// all have the same. `columns` are those of all tables that hold the key.
+    ///
+    /// # Errors
+    /// [`Error::ColumnType`] for columns that cannot be compared, [`Error::UnknownColumn`] for one that is not there.
+    pub(crate) fn new<'a>(name: &str, columns: impl Iterator<Item = (&'a Facts, &'a str)>) -> Result<Self> {
         let mut both: Option<(DataType, DataType)> = None;
-        for question in questions {
-            let schema = question.facts.rows().schema().as_arrow();
-            let column = &question.on[i];
-            let place = question.facts.place();
+        for (facts, column) in columns {
+            let (schema, place) = (facts.rows().schema().as_arrow(), facts.place());
             let found = schema.field_with_name(column).map_err(|_| Error::unknown_column(place, column, schema))?;
             let refused = |needed: String| Error::ColumnType {
                 place: place.to_owned(),
-                column: column.clone(),
+                column: column.to_owned(),
                 found: found.data_type().to_string(),
-                needed: format!("it is the entity's key `{key}`: {needed}"),
+                needed: format!("it is the entity's key `{name}`: {needed}"),
             };
             let own = plain(found.data_type());
             both = Some(match both {
@@ -201,10 +206,33 @@ fn key_types(keys: &[String], questions: &[EntityQuestion]) -> Result<KeyTypes> 
             });
         }
         let (compared, declared) = both.unwrap_or((DataType::Null, DataType::Null));
-        types.compared.push(compared);
-        types.declared.push(declared);
+        Ok(Self { name: name.to_owned(), compared, declared })
     }
-    Ok(types)
+}
+
+/// Refuses keys that the type in which they are compared does not hold: among entities no key may be lost.
+fn check_keys(side: &PlannedSide<()>, columns: &[ArrayRef], types: &[DataType]) -> Result<()> {
+    for (i, (column, compared)) in columns.iter().zip(types).enumerate() {
+        let own = plain(column.data_type());
+        if own != DataType::UInt64 || *compared != DataType::Int64 {
+            continue;
+        }
+        let values = cast(column, &DataType::UInt64)?;
+        let largest = max(values.as_primitive::<UInt64Type>());
+        if let Some(largest) = largest.filter(|largest| i64::try_from(*largest).is_err()) {
+            let column = side.side.on.get(i).map(|(_, column)| column.clone()).unwrap_or_default();
+            return Err(Error::ColumnType {
+                place: side.side.place.clone(),
+                column,
+                found: format!("{own}, with a key of {largest}"),
+                needed:
+                    "other tables of the set hold this key with a sign, so that it is compared as Int64, which does not hold \
+                         that one; write the key as UInt64, or as a text, in all of them"
+                        .into(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Views and dictionaries are the engine's affair.
@@ -218,8 +246,8 @@ fn plain(data_type: &DataType) -> DataType {
 }
 
 /// A spine without rows that has the columns of one of all entities: questions are checked against it.
-fn spine(keys: &[String], types: &[DataType]) -> Result<Spine> {
-    let mut fields: Vec<Field> = keys.iter().zip(types).map(|(key, t)| Field::new(key, t.clone(), true)).collect();
+fn spine(keys: &[EntityKey]) -> Result<Spine> {
+    let mut fields: Vec<Field> = keys.iter().map(|key| Field::new(&key.name, key.declared.clone(), true)).collect();
     fields.push(Field::new(AT, TimestampMicrosecondArray::new_null(0).with_timezone("UTC").data_type().clone(), false));
     let nobody = RecordBatch::new_empty(Arc::new(Schema::new(fields)));
     Ok(Spine::new(SessionContext::new().read_batch(nobody)?, AT))
@@ -235,7 +263,8 @@ impl Source {
             values.extend_from_slice(&lookup.values);
         }
         let rows = window.asked.rows(&values, window.computed)?;
-        let (context, logical) = (facts_context(&rows.task_ctx()), rows.schema().clone());
+        let logical = rows.schema().clone();
+        let context = facts_context(&rows.task_ctx(), logical.fields().len());
         let state = rows.clone().into_parts().0;
         let conditions = conditions(&window.side.ask, &state, &logical)?;
         let facts = rows.create_physical_plan().await?;
@@ -323,7 +352,9 @@ async fn take_partition(
     let mut counter = RecordBatchMemoryCounter::new();
     let mut seen = Seen::default();
     while let Some(batch) = stream.try_next().await? {
-        let found = shared.numbers.number(&side.key_columns(&batch))?;
+        let keys = side.key_columns(&batch);
+        check_keys(&side, &keys, &shared.types)?;
+        let found = shared.numbers.number(&keys)?;
         let last = found.iter().filter(|&&number| number != NO_KEY).max();
         shared.slots.reach_entities(last.map_or(0, |last| last + 1));
         // A version without a key replaces one that had a key.

@@ -7,16 +7,21 @@ use std::{
 };
 
 use arrow::{
-    array::{Array, ArrayRef, DynComparator, UInt32Array, make_comparator, new_null_array},
+    array::{
+        Array, ArrayRef, ArrowPrimitiveType, AsArray, DynComparator, PrimitiveArray, UInt32Array, make_comparator, new_null_array,
+    },
     compute::{SortOptions, concat, interleave, take},
-    datatypes::DataType,
+    datatypes::{DataType, Float16Type, Float32Type, Float64Type},
 };
 
 use super::side::is_too_long;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Facts in a batch made by gathering, at most.
 const GATHERED_ROWS: usize = 1 << 20;
+/// So many columns are put into one array each, at most. It makes reading them faster, while the memory of the pieces comes
+/// free in pieces that are too small for the next column: many columns would be held twice.
+const JOINED_COLUMNS: usize = 16;
 /// Comparators of pairs of batches that are remembered.
 const COMPARATORS: usize = 4_096;
 
@@ -34,6 +39,25 @@ impl Facts {
     pub(super) fn bytes(&self) -> usize {
         (self.event.len() + self.order.len() + self.known.len()) * 8
             + self.columns.iter().map(|c| c.get_array_memory_size()).sum::<usize>()
+    }
+}
+
+/// Facts on their way into one batch, and the columns that were gathered of them.
+struct Piece<'a> {
+    facts: &'a [u32],
+    /// The batch and the row of each.
+    places: Vec<(usize, usize)>,
+    columns: Vec<Option<ArrayRef>>,
+}
+
+impl Piece<'_> {
+    fn halves(&self) -> [Self; 2] {
+        let middle = self.facts.len() / 2;
+        [0..middle, middle..self.facts.len()].map(|half| Piece {
+            facts: &self.facts[half.clone()],
+            places: self.places[half.clone()].to_vec(),
+            columns: self.columns.iter().map(|column| Some(column.as_ref()?.slice(half.start, half.len()))).collect(),
+        })
     }
 }
 
@@ -101,43 +125,62 @@ impl Kept {
         (batch, (fact - self.starts[batch]) as usize)
     }
 
-    /// These facts alone, in this order.
-    pub(super) fn gathered(&self, facts: &[u32]) -> Result<Self> {
-        let mut gathered = Self::default();
-        let mut left: Vec<&[u32]> = facts.chunks(GATHERED_ROWS).rev().collect();
-        while let Some(piece) = left.pop() {
-            match self.piece(piece) {
-                Ok(facts) => {
-                    gathered.push(facts);
-                }
-                Err(error) if piece.len() > 1 && is_too_long(&error) => {
-                    let (first, second) = piece.split_at(piece.len() / 2);
-                    left.extend([second, first]);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(gathered)
+    /// Bytes of the column that takes most, about: what gathering holds beside the facts.
+    pub(super) fn column_bytes(&self) -> usize {
+        let bytes = |column: usize| self.batches.iter().map(|batch| batch[column].get_array_memory_size()).sum();
+        (0..self.batches.first().map_or(0, Vec::len)).map(bytes).max().unwrap_or(0)
     }
 
-    /// Some facts in one batch.
-    fn piece(&self, piece: &[u32]) -> Result<Facts> {
-        let places: Vec<(usize, usize)> = piece.iter().map(|&fact| self.place(fact)).collect();
-        let columns = (0..self.batches.first().map_or(0, Vec::len)).map(|c| {
-            let arrays: Vec<&dyn Array> = self.batches.iter().map(|columns| columns[c].as_ref()).collect();
-            Ok(interleave(&arrays, &places)?)
-        });
-        let pick = |times: &[i64]| -> Vec<i64> {
-            if times.is_empty() { Vec::new() } else { piece.iter().map(|&fact| times[fact as usize]).collect() }
+    /// These facts alone, in this order. Column by column: no more than one of them is held twice.
+    pub(super) fn gathered<'a>(mut self, facts: &'a [u32]) -> Result<Self> {
+        let width = self.batches.first().map_or(0, Vec::len);
+        let piece = |facts: &'a [u32]| Piece {
+            facts,
+            places: facts.iter().map(|&fact| self.place(fact)).collect(),
+            columns: vec![None; width],
         };
-        let columns = columns.collect::<Result<_>>()?;
-        Ok(Facts { event: pick(&self.event), order: pick(&self.order), known: pick(&self.known), columns })
+        let mut pieces: Vec<Piece> = facts.chunks(GATHERED_ROWS).map(piece).collect();
+        // Where texts are too long for one array, the pieces become smaller for all columns: those come first.
+        let is_fixed = |column: &usize| self.batches[0][*column].data_type().primitive_width().is_some();
+        let (fixed, others): (Vec<usize>, Vec<usize>) = (0..width).partition(is_fixed);
+        for column in others.into_iter().chain(fixed) {
+            let parts: Vec<ArrayRef> = self
+                .batches
+                .iter_mut()
+                .map(|batch| std::mem::replace(&mut batch[column], new_null_array(&DataType::Null, 0)))
+                .collect();
+            let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
+            let mut left: Vec<Piece> = std::mem::take(&mut pieces).into_iter().rev().collect();
+            while let Some(mut piece) = left.pop() {
+                match interleave(&parts, &piece.places).map_err(Error::from) {
+                    Ok(values) => {
+                        piece.columns[column] = Some(values);
+                        pieces.push(piece);
+                    }
+                    Err(error) if piece.facts.len() > 1 && is_too_long(&error) => {
+                        let [first, second] = piece.halves();
+                        left.extend([second, first]);
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        let mut gathered = Self::default();
+        for Piece { facts, columns, .. } in pieces {
+            let pick = |times: &[i64]| -> Vec<i64> {
+                if times.is_empty() { Vec::new() } else { facts.iter().map(|&fact| times[fact as usize]).collect() }
+            };
+            let columns = columns.into_iter().flatten().collect();
+            gathered.push(Facts { event: pick(&self.event), order: pick(&self.order), known: pick(&self.known), columns });
+        }
+        Ok(gathered)
     }
 
     /// The columns from `first` on, ready to be read by the numbers of facts; the types are those of all columns.
     pub(super) fn into_columns(mut self, first: usize, types: &[DataType]) -> Result<Columns> {
         self.order = Vec::new();
         let mut columns = Vec::new();
+        let has_many = types.len() - first > JOINED_COLUMNS;
         for (c, data_type) in types.iter().enumerate().skip(first) {
             let parts: Vec<ArrayRef> = self
                 .batches
@@ -146,7 +189,7 @@ impl Kept {
                 .collect();
             // Texts in one piece could be longer than their offsets can say.
             columns.push(match data_type.primitive_width() {
-                Some(_) if !parts.is_empty() => {
+                Some(_) if !parts.is_empty() && !has_many => {
                     Column::Whole(concat(&parts.iter().map(AsRef::as_ref).collect::<Vec<&dyn Array>>())?)
                 }
                 _ => Column::Pieces(std::iter::once(new_null_array(data_type, 1)).chain(parts).collect()),
@@ -221,10 +264,35 @@ impl Newer {
     }
 }
 
-/// Larger is newer; NULL is the smallest value, and floats are ordered totally.
+/// Larger is newer; NULL is the smallest value, and of floats NaN is the largest, whatever its sign.
 pub(super) fn comparators(left: &[ArrayRef], right: &[ArrayRef]) -> Result<Vec<DynComparator>> {
     let options = SortOptions { descending: false, nulls_first: true };
-    left.iter().zip(right).map(|(a, b)| Ok(make_comparator(a, b, options)?)).collect()
+    let comparator = |(a, b): (&ArrayRef, &ArrayRef)| {
+        Ok(match a.data_type() {
+            DataType::Float16 => floats::<Float16Type>(a, b, |x| (x.is_nan(), x), |x, y| x.total_cmp(y)),
+            DataType::Float32 => floats::<Float32Type>(a, b, |x| (x.is_nan(), x), f32::total_cmp),
+            DataType::Float64 => floats::<Float64Type>(a, b, |x| (x.is_nan(), x), f64::total_cmp),
+            _ => make_comparator(a, b, options)?,
+        })
+    };
+    left.iter().zip(right).map(comparator).collect()
+}
+
+/// Compares floats by whether they are NaN, and then in their total order.
+fn floats<T: ArrowPrimitiveType>(
+    left: &ArrayRef,
+    right: &ArrayRef,
+    told: fn(T::Native) -> (bool, T::Native),
+    order: fn(&T::Native, &T::Native) -> Ordering,
+) -> DynComparator {
+    let (left, right) = (left.as_primitive::<T>().clone(), right.as_primitive::<T>().clone());
+    Box::new(move |a, b| {
+        let value = |array: &PrimitiveArray<T>, row: usize| array.is_valid(row).then(|| told(array.value(row)));
+        match (value(&left, a), value(&right, b)) {
+            (Some((a_nan, a)), Some((b_nan, b))) => a_nan.cmp(&b_nan).then_with(|| order(&a, &b)),
+            (a, b) => a.is_some().cmp(&b.is_some()),
+        }
+    })
 }
 
 /// Which columns decide between facts of the same times: those whose order is that of the whole fact; and others, which tell

@@ -67,6 +67,15 @@ impl Lane {
         }
     }
 
+    /// The lane of numbers between which others are looked for: short decimals in units of the last digit, longer ones as the
+    /// floats nearest to them.
+    pub(super) fn of_quantile(data_type: &DataType) -> Self {
+        match Lane::of_order(data_type) {
+            Lane::Digits => Lane::Digits,
+            _ => Lane::of(data_type),
+        }
+    }
+
     /// The lane of numbers that are added up, or their squares.
     pub(super) fn of_sum(data_type: &DataType) -> Self {
         if data_type.is_decimal() { Lane::Decimal } else { Lane::of(data_type) }

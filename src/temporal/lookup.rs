@@ -18,7 +18,7 @@ use super::{
     budget::Budget,
     kept::{Columns, Deciding, Facts, Kept, Newer, comparators},
     node::{LookupAsk, fact_position},
-    side::{Answering, Answers, Chunk, SideParts, Taking},
+    side::{Answering, Answers, Chunk, Held, SideParts, Taking},
     slots::Slots,
 };
 use crate::error::{Error, Result};
@@ -40,7 +40,8 @@ pub(crate) fn answering(ask: &LookupAsk, side: &SideParts) -> Result<Arc<dyn Ans
         None => Deciding { decisive: (0..positions.len()).collect(), open: Vec::new() },
         Some(whole) => {
             let first: Vec<usize> = whole.iter().map_while(place_of).collect();
-            let open = whole.iter().skip(first.len()).filter_map(place_of).collect();
+            // What was computed of a fact decides nothing, and tells all the same that two facts differ.
+            let open = (ties..positions.len()).filter(|position| !first.contains(position)).collect();
             Deciding { decisive: (0..ties).chain(first).collect(), open }
         }
     };
@@ -166,10 +167,12 @@ impl Lookup {
     /// Drops the facts that no longer win.
     fn compact(&self, found: &mut Found) -> Result<()> {
         let winners: Vec<u32> = found.best.iter().filter_map(|&best| best.checked_sub(1)).collect();
-        let kept = found.kept.gathered(&winners)?;
-        self.budget.grow(&self.place, kept.bytes)?;
-        self.budget.shrink(found.kept.bytes);
-        found.kept = kept;
+        let (old, for_a_column) = (std::mem::take(&mut found.kept), found.kept.column_bytes());
+        let old_bytes = old.bytes;
+        self.budget.grow(&self.place, for_a_column)?;
+        found.kept = old.gathered(&winners)?;
+        self.budget.shrink(old_bytes + for_a_column);
+        self.budget.grow(&self.place, found.kept.bytes)?;
         let winning = found.best.iter_mut().filter(|best| **best != NONE);
         for (best, number) in winning.zip(1..) {
             *best = number;
@@ -216,6 +219,7 @@ impl Answering for Lookup {
         if !self.has_versions && found.kept.len() > found.live + found.live / 2 {
             self.compact(&mut found)?;
         }
+        let bytes = found.kept.bytes + found.best.len() * 4;
         self.make_room(&mut found)?;
         let mut best = std::mem::take(&mut found.best);
         if self.has_versions {
@@ -227,7 +231,8 @@ impl Answering for Lookup {
         // What a row without a slot gets.
         best.push(NONE);
         let columns = found.kept.into_columns(self.ties, &self.facts_types)?;
-        Ok(Arc::new(Newest { best, columns }))
+        let held = Held::of(bytes, self.facts_types[self.ties..].iter());
+        Ok(Arc::new(Newest { best, columns, held }))
     }
 }
 
@@ -238,7 +243,9 @@ impl Lookup {
         let best = |slot: u32| settled.best.get(slot as usize).and_then(|best| best.checked_sub(1));
         let (slots, winners): (Vec<u32>, Vec<u32>) = found.open_slots().filter_map(|slot| Some((slot, best(slot)?))).unzip();
         self.check_count(found, winners.len())?;
+        let column_bytes = settled.kept.bytes;
         let kept = settled.kept.gathered(&winners)?;
+        self.budget.shrink(column_bytes);
         self.budget.grow(&self.place, kept.bytes)?;
         let column = |name: &String| again.names.iter().position(|known| known == name);
         let columns: Vec<usize> = self.names.iter().filter_map(column).collect();
@@ -585,6 +592,7 @@ impl Task {
 struct Newest {
     best: Vec<u32>,
     columns: Columns,
+    held: Option<Held>,
 }
 
 impl Answers for Newest {
@@ -593,5 +601,9 @@ impl Answers for Newest {
         let is_found = found.contains(&NONE).then(|| found.iter().map(|&fact| fact != NONE).collect::<NullBuffer>());
         let numbers = found.into_iter().map(|fact| fact.wrapping_sub(1)).collect::<ScalarBuffer<u32>>();
         self.columns.read(&UInt32Array::new(numbers, is_found))
+    }
+
+    fn held(&self) -> Option<Held> {
+        self.held
     }
 }

@@ -36,6 +36,6 @@ mod whole;
 mod window;
 
 pub use aggregate::Aggregate;
-pub(crate) use entities::{Entities, EntityQuestion, entities};
+pub(crate) use entities::{Entities, EntityKey, EntityQuestion, entities};
 pub(crate) use exact_sum::ExactSum;
 pub use question::{AsOfDataFrame, Facts, Lookup, Spine, Window};

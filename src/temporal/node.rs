@@ -20,6 +20,7 @@ use super::{
     clock::{Clock, TickUnit},
     keys,
     side::{Answering, SideParts},
+    whole::COMPUTED,
 };
 use crate::{
     catalog::{FactTable, TimeColumn},
@@ -280,7 +281,11 @@ impl Ask for LookupAsk {
     }
 
     fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<&str> = self.columns.iter().map(|column| column.fact.as_str()).collect();
+        let shown = |column: &'_ LookupColumn| match column.fact.starts_with(COMPUTED) {
+            true => column.name.clone(),
+            false => column.fact.clone(),
+        };
+        let names: Vec<String> = self.columns.iter().map(shown).collect();
         write!(f, "newest({})", names.join(", "))?;
         match self.max_age_us {
             Some(age) if age < i64::MAX => write!(f, ", max_age={}", shown_span(age)),

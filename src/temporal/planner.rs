@@ -16,10 +16,13 @@ use datafusion::{
     execution::{SessionState, SessionStateBuilder, context::QueryPlanner},
     logical_expr::{
         LogicalPlan, UserDefinedLogicalNode, UserDefinedLogicalNodeCore, physical_planning_context::PhysicalPlanningContext,
+        simplify::SimplifyContext,
     },
+    optimizer::simplify_expressions::ExprSimplifier,
     physical_expr::PhysicalExpr,
     physical_plan::{ExecutionPlan, ExecutionPlanProperties, filter::FilterExec, projection::ProjectionExec},
     physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner},
+    prelude::Expr,
 };
 
 use super::{
@@ -155,7 +158,17 @@ fn position(schema: &DFSchema, at: &SpineTime) -> Result<usize> {
 
 /// The conditions of a question, over the facts' columns as the logical plan names them.
 pub(super) fn conditions(ask: &impl Ask, session: &dyn Session, facts: &DFSchema) -> DfResult<Vec<Arc<dyn PhysicalExpr>>> {
-    ask.conditions().into_iter().map(|condition| session.create_physical_expr(condition.clone(), facts)).collect()
+    // Some functions exist only to be rewritten: `coalesce` as a case, `arrow_cast` as a cast.
+    let context = SimplifyContext::builder()
+        .with_schema(Arc::new(facts.clone()))
+        .with_config_options(session.config().options().clone())
+        .with_query_execution_start_time(session.execution_props().query_execution_start_time);
+    let simplifier = ExprSimplifier::new(context.build());
+    let physical = |condition: &Expr| {
+        let simple = simplifier.simplify(simplifier.coerce(condition.clone(), facts)?)?;
+        session.create_physical_expr(simple, facts)
+    };
+    ask.conditions().into_iter().map(physical).collect()
 }
 
 /// A side with its columns found: those of the spine, and those of the facts as the logical plan names them.

@@ -184,7 +184,7 @@ impl Positive {
 }
 
 /// A float times a power of two, rounded once at most.
-fn scaled(x: f64, exponent: i32) -> f64 {
+pub(super) fn scaled(x: f64, exponent: i32) -> f64 {
     let power = |e: i32| if e < -1022 { f64::from_bits(1 << (e + 1074)) } else { f64::from_bits(((e + 1023) as u64) << 52) };
     match exponent {
         ..-1074 => x * power(-1000) * power((exponent + 1000).max(-1074)),
@@ -214,11 +214,24 @@ pub(super) fn decimal_mean<const N: usize>(units: &Integer<N>, scale: i8, count:
     {
         return signed(limbs.first().map_or(0.0, |&limb| limb as f64) / divisor as f64);
     }
-    let mut all = Magnitude::<24>::of(&limbs);
+    signed(decimal(&limbs, 0, scale, count))
+}
+
+/// An integer without a sign, times two to `exponent` and ten to `-scale`, rounded once.
+pub(super) fn quotient(limbs: &[u64], exponent: i32, scale: i8) -> f64 {
+    // Of a number with very many limbs most are zero.
+    let zeros = limbs.iter().take_while(|&&limb| limb == 0).count();
+    let used = limbs.len() - limbs.iter().rev().take_while(|&&limb| limb == 0).count();
+    decimal(limbs.get(zeros..used).unwrap_or_default(), exponent + 64 * zeros as i32, scale, 1)
+}
+
+/// An integer without a sign, times two to `exponent` and ten to `-scale`, divided by a count that is not zero; rounded once.
+fn decimal(limbs: &[u64], exponent: i32, scale: i8, count: u64) -> f64 {
+    let mut all = Magnitude::<24>::of(limbs);
     let mut divisors = [1u64; 16];
     let mut used = 1;
     divisors[0] = count;
-    for power in powers_of_ten(digits) {
+    for power in powers_of_ten(scale.unsigned_abs().into()) {
         if scale < 0 {
             all.multiply(power);
         } else if let Some(place) = divisors.get_mut(used) {
@@ -226,7 +239,7 @@ pub(super) fn decimal_mean<const N: usize>(units: &Integer<N>, scale: i8, count:
             used += 1;
         }
     }
-    signed(all.divided(0, &divisors[..used]).value())
+    all.divided(exponent, &divisors[..used]).value()
 }
 
 /// The float nearest to a decimal.

@@ -2,11 +2,15 @@
 //! What is kept of the facts, and how an answer is made of it, is the business of `lookup` and `window`.
 
 use std::{
+    collections::BTreeMap,
     ops::Range,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use arrow::{
+    array::{ArrayRef, RecordBatch},
+    datatypes::SchemaRef,
+};
 use datafusion::{
     common::{Result as DfResult, config::ExecutionOptions, utils::memory::RecordBatchMemoryCounter},
     execution::{SendableRecordBatchStream, TaskContext},
@@ -23,17 +27,18 @@ use super::{
     keys::{Keys, NO_KEY},
     node::{Ask, Direction, fact_position},
     reach::Reach,
-    side::{Answering, Answers, Chunk, PlannedSide, SideParts, Taking, is_too_long},
+    side::{Answering, Answers, Chunk, Held, PlannedSide, SideParts, Taking, is_too_long},
     slots::Slots,
     versions,
     whole::of_versions,
 };
 use crate::error::{Error, Result};
 
-/// Batches have at least this many rows, for fewer, larger steps: those of the facts, and those of the spine, which are also
-/// those of the result.
-const FACT_BATCH_ROWS: usize = 131_072;
+/// Batches of the spine, which are also those of the result, have at least this many rows, for fewer, larger steps.
 const SPINE_BATCH_ROWS: usize = 65_536;
+/// Those of the facts have so many values, and between so many rows.
+const FACT_BATCH_VALUES: usize = 1 << 20;
+const FACT_BATCH_ROWS: Range<usize> = 8_192..131_072;
 
 #[derive(Clone)]
 pub(super) struct Metrics {
@@ -70,8 +75,40 @@ impl Metrics {
     }
 }
 
-/// The slot of each spine row, and the answers by slot.
-type SideAnswers = (Arc<Vec<u32>>, Arc<dyn Answers>);
+/// The answers of one table.
+enum Made {
+    /// By slot, and the slot of each row of the spine.
+    BySlot(Arc<Vec<u32>>, Arc<dyn Answers>),
+    /// By row: for each batch of the spine, the number of its first row and its columns. They are given up with the rows.
+    ByRow(Mutex<BTreeMap<usize, Vec<ArrayRef>>>),
+}
+
+impl Made {
+    /// The answers to some rows of the spine, of one of its batches.
+    fn columns(&self, rows: &Range<usize>) -> Result<Vec<ArrayRef>> {
+        match self {
+            Made::BySlot(slot_of_row, answers) => answers.columns(&slot_of_row[rows.clone()]),
+            Made::ByRow(batches) => {
+                let batches = batches.lock().unwrap_or_else(PoisonError::into_inner);
+                let Some((&first, columns)) = batches.range(..=rows.start).next_back() else { return Ok(Vec::new()) };
+                Ok(columns.iter().map(|column| column.slice(rows.start - first, rows.len())).collect())
+            }
+        }
+    }
+
+    /// Lets go of what was held for rows that were made, when they were the last of their batch.
+    fn let_go(&self, rows: &Range<usize>) {
+        if let Made::ByRow(batches) = self {
+            let mut batches = batches.lock().unwrap_or_else(PoisonError::into_inner);
+            let batch = batches.range(..=rows.start).next_back();
+            if let Some((&first, columns)) = batch
+                && columns.first().is_none_or(|column| first + column.len() == rows.end)
+            {
+                batches.remove(&first);
+            }
+        }
+    }
+}
 
 /// One execution.
 pub(super) struct Run<Q> {
@@ -106,27 +143,12 @@ impl<Q: Ask> Run<Q> {
         let indexes = self.indexes(&spine).await?;
         timer.done();
 
-        let timer = self.metrics.facts_time.timer();
-        let mut answering = Vec::with_capacity(self.sides.len());
-        for (side, index) in self.sides.iter().zip(&indexes) {
-            answering.push(side.side.ask.answering(&side_parts(side, &index.slots, &self.budget, self.tasks)?)?);
-        }
         for (reach, index) in self.reaches.iter().zip(&indexes) {
             reach.iter().try_for_each(|reach| reach.spine_is(index.between))?;
         }
-        self.take_facts_in(&indexes, &answering).await?;
-        self.look_again(&indexes, &answering).await?;
-        timer.done();
-
-        let timer = self.metrics.answer_time.timer();
-        let slots_of_rows: Vec<_> = indexes.iter().map(|index| index.slots.slot_of_row()).collect();
-        drop(indexes);
-        let mut answers = Vec::with_capacity(answering.len());
-        for (side, slot_of_row) in answering.into_iter().zip(slots_of_rows) {
-            answers.push((slot_of_row, blocking(move || side.answer()).await?));
-        }
-        timer.done();
-        Ok(self.output(spine, answers))
+        let this = Arc::new(self);
+        let answers = this.answers(indexes, &spine).await?;
+        Ok(this.output(spine, answers))
     }
 
     /// The spine's rows: those of the first partition, then those of the second, and so on.
@@ -186,96 +208,136 @@ impl<Q: Ask> Run<Q> {
         Ok(kind_of.into_iter().filter_map(|kind| built[kind].clone()).collect())
     }
 
-    /// Where the columns that were asked for leave open which fact is the newer one, those facts are read again, with all.
-    async fn look_again(&self, indexes: &[Arc<Indexed>], answering: &[Arc<dyn Answering>]) -> Result<()> {
-        for ((side, index), answering) in self.sides.iter().zip(indexes).zip(answering) {
-            let (Some(whole), Some(orders)) = (&side.whole, answering.undecided()) else { continue };
-            let facts = whole.read(orders).await?;
-            let again = answering.clone().again(&side_parts(&whole.side, &index.slots, &self.budget, self.tasks)?)?;
-            let takers = Arc::new(Takers::of(again));
-            let context = facts_context(&self.context);
-            let mut running = JoinSet::new();
-            for partition in 0..facts.output_partitioning().partition_count() {
-                let stream = facts.execute(partition, context.clone())?;
-                let goal = Goal::Answer(takers.clone());
-                running.spawn(take_partition(whole.side.clone(), index.clone(), stream, self.metrics.clone(), goal));
-            }
-            while let Some(done) = running.join_next().await {
-                joined(done)?;
-            }
-            for taker in takers.take_all() {
-                blocking(move || taker.finish()).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads all facts, table by table. Partitions of a table may wait for each other, as those of a hash join do, so all of
-    /// them are read at once; the next table begins as soon as fewer are left than the session has tasks.
-    async fn take_facts_in(&self, indexes: &[Arc<Indexed>], answering: &[Arc<dyn Answering>]) -> Result<()> {
-        let context = facts_context(&self.context);
-        let collected: Vec<Arc<Mutex<Vec<Chunk>>>> = self.sides.iter().map(|_| Arc::default()).collect();
-        let takers: Vec<Arc<Takers>> = answering.iter().map(|answering| Arc::new(Takers::of(answering.clone()))).collect();
-        let mut running = JoinSet::new();
-        let mut tables = 0..self.facts.len();
+    /// Reads all facts, table by table, and answers each table when its facts are through. Partitions of a table may wait for
+    /// each other, as those of a hash join do, so all of them are read at once; the next table begins as soon as fewer are left
+    /// than the session has tasks.
+    async fn answers(self: &Arc<Self>, indexes: Vec<Arc<Indexed>>, spine: &[RecordBatch]) -> Result<Vec<Made>> {
+        let ends = spine.iter().scan(0, |end, batch| {
+            *end += batch.num_rows();
+            Some(*end)
+        });
+        let batches: Arc<Vec<Range<usize>>> = Arc::new(ends.zip(spine).map(|(end, batch)| end - batch.num_rows()..end).collect());
+        let timer = self.metrics.facts_time.timer();
+        let (mut running, mut finishing) = (JoinSet::new(), JoinSet::new());
+        let mut tables = indexes.into_iter().enumerate();
+        let mut left = vec![0; self.sides.len()];
         loop {
             while running.len() < self.tasks
-                && let Some(i) = tables.next()
+                && let Some((i, index)) = tables.next()
             {
-                for partition in 0..self.facts[i].output_partitioning().partition_count() {
+                let table = Arc::new(Table::new(self, i, index)?);
+                left[i] = self.facts[i].output_partitioning().partition_count();
+                let context = facts_context(&self.context, self.facts[i].schema().fields().len());
+                for partition in 0..left[i] {
                     let stream = self.facts[i].execute(partition, context.clone())?;
-                    let (side, index) = (self.sides[i].clone(), indexes[i].clone());
-                    // Versions of a fact find each other only when all are there.
-                    let goal = match side.identity.is_empty() {
-                        true => Goal::Answer(takers[i].clone()),
-                        false => Goal::Collect(collected[i].clone(), self.budget.clone()),
-                    };
-                    running.spawn(take_partition(side, index, stream, self.metrics.clone(), goal));
+                    let (table, metrics) = (table.clone(), self.metrics.clone());
+                    running.spawn(async move {
+                        take_partition(&table.side, &table.index, stream, &metrics, &table.goal).await?;
+                        Ok::<_, Error>((i, table))
+                    });
+                }
+                if left[i] == 0 {
+                    finishing.spawn(self.clone().finish(i, table, batches.clone()));
                 }
             }
-            match running.join_next().await {
-                Some(done) => joined(done)?,
-                None => break,
+            let Some(done) = running.join_next().await else { break };
+            let (i, table) = joined(done)?;
+            left[i] -= 1;
+            if left[i] == 0 {
+                finishing.spawn(self.clone().finish(i, table, batches.clone()));
             }
         }
-        let mut finishing = JoinSet::new();
-        for taker in takers.iter().flat_map(|takers| takers.take_all()) {
-            finishing.spawn_blocking(move || taker.finish());
-        }
+        timer.done();
+        let _timer = self.metrics.answer_time.timer();
+        let mut made: Vec<Option<Made>> = self.sides.iter().map(|_| None).collect();
         while let Some(done) = finishing.join_next().await {
+            let (i, answers) = joined(done)?;
+            made[i] = Some(answers);
+        }
+        Ok(made.into_iter().flatten().collect())
+    }
+
+    /// The answers of a table whose facts are through.
+    async fn finish(self: Arc<Self>, i: usize, table: Arc<Table<Q>>, batches: Arc<Vec<Range<usize>>>) -> Result<(usize, Made)> {
+        let Table { side, index, answering, goal } = &*table;
+        match goal {
+            Goal::Answer(takers) => takers.finish().await?,
+            Goal::Collect(collected, budget) => {
+                let chunks = std::mem::take(&mut *collected.lock().unwrap_or_else(PoisonError::into_inner));
+                let (side, answering, budget) = (side.clone(), answering.clone(), budget.clone());
+                blocking(move || {
+                    let (schema, order) = (&side.facts_schema, of_versions(&side)?);
+                    let chunks = versions::resolve(&side.side.place, schema, &side.identity, &order, chunks, &budget)?;
+                    let mut task = answering.task();
+                    for chunk in &chunks {
+                        task.take_in(chunk)?;
+                    }
+                    task.finish()
+                })
+                .await?;
+            }
+        }
+        self.look_again(&table).await?;
+        let (slot_of_row, answering) = (index.slots.slot_of_row(), answering.clone());
+        // The index is as large as the spine, and is let go of before the answers are made.
+        drop(table);
+        let answers = blocking(move || answering.answer()).await?;
+        let place = &self.sides[i].side.place;
+        let made = match answers.held() {
+            Some(held) if self.gathers_at_once(&held, slot_of_row.len()) => {
+                let gathered = batches.iter().cloned().map(|rows| {
+                    let (slot_of_row, answers) = (slot_of_row.clone(), answers.clone());
+                    blocking(move || Ok((rows.start, answers.columns(&slot_of_row[rows])?)))
+                });
+                let gathered = stream::iter(gathered).buffered(self.tasks).try_collect().await?;
+                self.budget.grow(place, slot_of_row.len() * held.row_bytes)?;
+                self.budget.shrink(held.bytes);
+                Made::ByRow(Mutex::new(gathered))
+            }
+            _ => Made::BySlot(slot_of_row, answers),
+        };
+        Ok((i, made))
+    }
+
+    /// Are the answers of a table brought into the order of the rows at once? The answers of several tables wait for each other,
+    /// and are as a rule held until all rows are made. So they are where both forms take about the same.
+    fn gathers_at_once(&self, held: &Held, rows: usize) -> bool {
+        self.sides.len() > 1 && rows * held.row_bytes <= 2 * held.bytes
+    }
+
+    /// Where the columns that were asked for leave open which fact is the newer one, those facts are read again, with all.
+    async fn look_again(&self, table: &Table<Q>) -> Result<()> {
+        let Table { side, index, answering, .. } = table;
+        let (Some(whole), Some(orders)) = (&side.whole, answering.undecided()) else { return Ok(()) };
+        let facts = whole.read(orders).await?;
+        let again = answering.clone().again(&side_parts(&whole.side, &index.slots, &self.budget, self.tasks)?)?;
+        let goal = Arc::new(Goal::Answer(Takers::of(again)));
+        let context = facts_context(&self.context, facts.schema().fields().len());
+        let mut running = JoinSet::new();
+        for partition in 0..facts.output_partitioning().partition_count() {
+            let stream = facts.execute(partition, context.clone())?;
+            let (side, index, metrics, goal) = (whole.side.clone(), index.clone(), self.metrics.clone(), goal.clone());
+            running.spawn(async move { take_partition(&side, &index, stream, &metrics, &goal).await });
+        }
+        while let Some(done) = running.join_next().await {
             joined(done)?;
         }
-        for (i, chunks) in collected.into_iter().enumerate() {
-            let side = &self.sides[i];
-            if side.identity.is_empty() {
-                continue;
-            }
-            let chunks = std::mem::take(&mut *chunks.lock().unwrap_or_else(PoisonError::into_inner));
-            let (side, answering, budget) = (side.clone(), answering[i].clone(), self.budget.clone());
-            blocking(move || {
-                let (schema, order) = (&side.facts_schema, of_versions(&side)?);
-                let chunks = versions::resolve(&side.side.place, schema, &side.identity, &order, chunks, &budget)?;
-                let mut task = answering.task();
-                for chunk in &chunks {
-                    task.take_in(chunk)?;
-                }
-                task.finish()
-            })
-            .await?;
+        match &*goal {
+            Goal::Answer(takers) => takers.finish().await,
+            Goal::Collect(..) => Ok(()),
         }
-        Ok(())
     }
 
     /// The spine's batches with the added columns, in order; several are made at once.
     fn output(
-        self,
+        self: Arc<Self>,
         spine: Arc<Vec<RecordBatch>>,
-        answers: Vec<SideAnswers>,
-    ) -> impl futures::Stream<Item = DfResult<RecordBatch>> {
+        answers: Vec<Made>,
+    ) -> impl futures::Stream<Item = DfResult<RecordBatch>> + use<Q> {
         let batches = Arc::try_unwrap(spine).unwrap_or_else(|shared| shared.to_vec());
-        let (schema, metrics, tasks) = (self.schema, self.metrics.baseline, self.tasks);
+        let (schema, metrics, tasks) = (self.schema.clone(), self.metrics.baseline.clone(), self.tasks);
         // The reservation lives as long as the rows that it stands for.
-        let budget = self.budget;
+        let budget = self.budget.clone();
         let mut first = 0;
         let mut pieces: Vec<_> = batches
             .into_iter()
@@ -318,9 +380,11 @@ impl<Q: Ask> Run<Q> {
     }
 }
 
-/// The query's context for reading facts. They may come in any order: a task that is done takes over files of the others.
-pub(super) fn facts_context(context: &TaskContext) -> Arc<TaskContext> {
-    context_of(context, FACT_BATCH_ROWS, |execution| execution.enable_file_stream_work_stealing = true)
+/// The query's context for reading facts of so many columns. They may come in any order: a task that is done takes over files of
+/// the others.
+pub(super) fn facts_context(context: &TaskContext, columns: usize) -> Arc<TaskContext> {
+    let rows = (FACT_BATCH_VALUES / columns.max(1)).clamp(FACT_BATCH_ROWS.start, FACT_BATCH_ROWS.end);
+    context_of(context, rows, |execution| execution.enable_file_stream_work_stealing = true)
 }
 
 /// The query's context, with larger batches and other options of execution.
@@ -343,7 +407,7 @@ fn context_of(context: &TaskContext, batch_rows: usize, change: impl FnOnce(&mut
 /// Rows of the spine with the answers to them.
 struct Answered {
     schema: SchemaRef,
-    answers: Vec<SideAnswers>,
+    answers: Vec<Made>,
 }
 
 /// Some rows of the spine, and which they are.
@@ -356,9 +420,10 @@ impl Answered {
         let (mut taken, mut left) = ((batch, rows), Vec::new());
         loop {
             let (batch, rows) = &taken;
-            let columns = self.answers.iter().map(|(slot_of_row, answer)| answer.columns(&slot_of_row[rows.clone()]));
+            let columns = self.answers.iter().map(|made| made.columns(rows));
             match columns.collect::<Result<Vec<_>>>() {
                 Ok(columns) => {
+                    self.answers.iter().for_each(|made| made.let_go(rows));
                     let all = batch.columns().iter().cloned().chain(columns.into_iter().flatten()).collect();
                     return Ok((RecordBatch::try_new(self.schema.clone(), all)?, left));
                 }
@@ -420,23 +485,53 @@ impl Takers {
         Ok(())
     }
 
-    fn take_all(&self) -> Vec<Box<dyn Taking>> {
-        std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Hands over what all have taken in.
+    async fn finish(&self) -> Result<()> {
+        let takers = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut finishing = JoinSet::new();
+        for taker in takers {
+            finishing.spawn_blocking(move || taker.finish());
+        }
+        while let Some(done) = finishing.join_next().await {
+            joined(done)?;
+        }
+        Ok(())
     }
 }
 
-/// Where the facts of a partition go.
+/// A table whose facts are being read.
+struct Table<Q> {
+    side: Arc<PlannedSide<Q>>,
+    index: Arc<Indexed>,
+    answering: Arc<dyn Answering>,
+    goal: Goal,
+}
+
+impl<Q: Ask> Table<Q> {
+    fn new(run: &Run<Q>, i: usize, index: Arc<Indexed>) -> Result<Self> {
+        let side = run.sides[i].clone();
+        let answering = side.side.ask.answering(&side_parts(&side, &index.slots, &run.budget, run.tasks)?)?;
+        // Versions of a fact find each other only when all are there.
+        let goal = match side.identity.is_empty() {
+            true => Goal::Answer(Takers::of(answering.clone())),
+            false => Goal::Collect(Mutex::default(), run.budget.clone()),
+        };
+        Ok(Self { side, index, answering, goal })
+    }
+}
+
+/// Where the facts of a table go.
 enum Goal {
-    Answer(Arc<Takers>),
-    Collect(Arc<Mutex<Vec<Chunk>>>, Arc<Budget>),
+    Answer(Takers),
+    Collect(Mutex<Vec<Chunk>>, Arc<Budget>),
 }
 
 async fn take_partition<Q>(
-    side: Arc<PlannedSide<Q>>,
-    index: Arc<Indexed>,
+    side: &PlannedSide<Q>,
+    index: &Indexed,
     mut stream: SendableRecordBatchStream,
-    metrics: Metrics,
-    goal: Goal,
+    metrics: &Metrics,
+    goal: &Goal,
 ) -> Result<()> {
     let mut counter = RecordBatchMemoryCounter::new();
     while let Some(batch) = stream.try_next().await? {
@@ -450,7 +545,7 @@ async fn take_partition<Q>(
             continue;
         }
         let timer = metrics.take_time.timer();
-        match &goal {
+        match goal {
             Goal::Answer(takers) => takers.take_in(&chunk)?,
             Goal::Collect(chunks, budget) => {
                 budget.grow(&side.side.place, counter.count_batch(&chunk.batch) + chunk.rows.len() * 40)?;
@@ -486,8 +581,7 @@ fn index<Q: Ask>(side: &PlannedSide<Q>, at: usize, spine: &[RecordBatch], budget
     }
     let slots = Slots::new(numbers, &ticks, keys.count());
     budget.grow("the spine", keys.bytes() + slots.bytes())?;
-    let instants = || (0..slots.len()).map(|slot| slots.instant(slot));
-    let between = instants().min().zip(instants().max()).map(|(first, last)| match side.side.direction {
+    let between = slots.between().map(|(first, last)| match side.side.direction {
         Direction::Backward => (first, last),
         Direction::Forward => (!last, !first),
     });

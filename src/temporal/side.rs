@@ -92,6 +92,28 @@ pub(crate) trait Answers: Send + Sync {
     /// # Errors
     /// One that [`is_too_long`] when texts or lists of so many slots are too long for one batch.
     fn columns(&self, slots: &[u32]) -> Result<Vec<ArrayRef>>;
+
+    /// What is reserved for them; `None` where rows may take different numbers of bytes.
+    fn held(&self) -> Option<Held>;
+}
+
+/// Bytes that answers take by slot, and what a row of them takes in a batch.
+#[derive(Clone, Copy)]
+pub(crate) struct Held {
+    pub(crate) bytes: usize,
+    pub(crate) row_bytes: usize,
+}
+
+impl Held {
+    /// Those of columns of these types; `None` if they may be longer or shorter.
+    pub(super) fn of<'a>(bytes: usize, types: impl Iterator<Item = &'a DataType>) -> Option<Self> {
+        let widths = types.map(|data_type| match data_type {
+            DataType::Boolean => Some(1),
+            other => other.primitive_width(),
+        });
+        // A bit says of each value if there is one.
+        Some(Self { bytes, row_bytes: widths.map(|width| width.map(|width| width + 1)).sum::<Option<usize>>()? })
+    }
 }
 
 /// Were texts or lists too long to lie in one array?

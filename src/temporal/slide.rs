@@ -134,14 +134,13 @@ impl<'a> Entity<'a> {
             (Kind::Quantile(Fraction(q)), Column::Numbers(results)) => {
                 let (ranks, found) = self.ranked_values(output, |_, value| value);
                 let lane = self.lane(output);
+                // Decimals come in units of their last digit, or as floats where they have too many digits.
+                let scale = if lane == Lane::Digits { output.scale } else { 0 };
                 let mut counts = Fenwick::new(found.len());
                 self.each(slots, |step| match step {
                     Step::Enter(i) => ranks.of(i).iter().for_each(|&rank| counts.add(rank as usize, 1)),
                     Step::Leave(i) => ranks.of(i).iter().for_each(|&rank| counts.add(rank as usize, -1)),
-                    Step::Slot(_) => results.push(quantile(&counts, q, |rank| {
-                        let (high, low) = lane.number(found[rank]);
-                        high + low
-                    })),
+                    Step::Slot(_) => results.push(quantile(&counts, q, scale, |rank| lane.number(found[rank]))),
                 });
             }
             (Kind::LastK(k), Column::Lists { ends, valid, items }) => {

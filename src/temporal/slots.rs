@@ -183,6 +183,13 @@ impl Slots {
         (from, to)
     }
 
+    /// The first and the last instant of all slots.
+    pub(crate) fn between(&self) -> Option<(i64, i64)> {
+        let runs = (0..self.entities() as u32).map(|entity| self.of(entity)).filter(|run| !run.is_empty());
+        let ends = runs.map(|run| (self.instant(run.start as usize), self.instant(run.end as usize - 1)));
+        ends.reduce(|(first, last), (start, end)| (first.min(start), last.max(end)))
+    }
+
     /// Bytes held.
     pub(crate) fn bytes(&self) -> usize {
         let layout = match &self.layout {

@@ -1,12 +1,12 @@
 //! Facts that are replaced: rows of one declared identity are versions of one fact, and the latest visible one counts.
 //! It holds all versions of a table at once: a correction may have moved its fact to another time or entity.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayRef, UInt32Array},
+    array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, UInt32Array},
     compute::take,
-    datatypes::Schema,
+    datatypes::{DataType, Float32Type, Float64Type, Schema},
     row::{RowConverter, Rows, SortField},
 };
 
@@ -96,8 +96,21 @@ impl<'a> Format<'a> {
         let rows = UInt32Array::from(chunk.rows.clone());
         let columns = self.columns.iter().map(|&p| Ok(take(chunk.batch.column(p), &rows, None)?));
         let columns = columns.collect::<Result<Vec<ArrayRef>>>()?;
-        self.converter.append(&mut self.rows, &columns)?;
+        let ordered: Vec<ArrayRef> = columns.iter().map(nan_is_largest).collect();
+        self.converter.append(&mut self.rows, &ordered)?;
         Ok(columns)
+    }
+}
+
+/// Floats whose total order has every NaN as the largest: those with a sign would be the smallest.
+fn nan_is_largest(column: &ArrayRef) -> ArrayRef {
+    fn without_sign<T: ArrowPrimitiveType>(column: &ArrayRef, order: impl Fn(T::Native) -> T::Native) -> ArrayRef {
+        Arc::new(column.as_primitive::<T>().unary::<_, T>(order))
+    }
+    match column.data_type() {
+        DataType::Float32 => without_sign::<Float32Type>(column, |x| if x.is_nan() { x.abs() } else { x }),
+        DataType::Float64 => without_sign::<Float64Type>(column, |x| if x.is_nan() { x.abs() } else { x }),
+        _ => column.clone(),
     }
 }
 

@@ -25,6 +25,10 @@ use super::{
 };
 use crate::{error::Result, scan, time::Zone};
 
+/// What the names of columns begin with that a query has computed of others, or has twice: what they are made of is there too, and
+/// decides.
+pub(crate) const COMPUTED: &str = "asof computed: ";
+
 /// The facts of a table with all their columns, to be read only when that is needed.
 #[derive(Debug)]
 pub(crate) struct Whole {
@@ -82,7 +86,9 @@ impl Whole {
 fn columns(side: &PlannedSide<()>, schema: &Schema) -> Result<Vec<String>> {
     let ties = tie_columns(side)?;
     let times: Vec<usize> = side.clocks.iter().map(|(position, _)| *position).collect();
-    let is_settled = |position: &usize| ties.contains(position) || side.fact_keys.contains(position);
+    let is_settled = |position: &usize| {
+        ties.contains(position) || side.fact_keys.contains(position) || schema.field(*position).name().starts_with(COMPUTED)
+    };
     let mut all: Vec<usize> =
         (0..schema.fields().len()).filter(|position| !is_settled(position) && !times.contains(position)).collect();
     all.sort_by_key(|&position| schema.field(position).name());
@@ -100,6 +106,7 @@ pub(super) fn of_versions<Q>(side: &PlannedSide<Q>) -> Result<Vec<usize>> {
     let times: Vec<usize> = side.clocks.iter().map(|(position, _)| *position).collect();
     let mut others: Vec<usize> =
         (0..schema.fields().len()).filter(|position| !order.contains(position) && !times.contains(position)).collect();
+    others.retain(|&position| !schema.field(position).name().starts_with(COMPUTED));
     others.sort_by_key(|&position| schema.field(position).name());
     others.extend(times.into_iter().filter(|time| !order.contains(time)));
     order.extend(others);

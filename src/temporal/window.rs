@@ -22,13 +22,13 @@ use arrow::{
 use super::{
     aggregate::Kind,
     budget::Budget,
-    cells::{Cells, Gather, NO_CELL, Sums},
+    cells::{Cells, CellsOf, Gather, NO_CELL, Sums},
     condition::Condition,
     lanes::{Lane, Texts, Values, patterns, read, scale_of},
     logs::Logs,
     node::{WindowAsk, fact_position},
     results::{Answer, Column, Output},
-    side::{Answering, Answers, Chunk, SideParts, Taking},
+    side::{Answering, Answers, Chunk, Held, SideParts, Taking},
     slide::Entity,
     slots::Slots,
 };
@@ -230,7 +230,8 @@ impl Answering for Window {
             column.into_answer(&self.place, output, lane, texts.unwrap_or_default())
         });
         let answers = answers.collect::<Result<Vec<Answer>>>()?;
-        Ok(Arc::new(BySlot { answers }))
+        let held = Held::of(self.slots.len() * per_slot, self.plan.outputs.iter().map(|output| &output.data_type));
+        Ok(Arc::new(BySlot { answers, held }))
     }
 }
 
@@ -358,15 +359,16 @@ struct Task {
 impl Taking for Task {
     fn take_in(&mut self, chunk: &Chunk) -> Result<()> {
         let window = self.window.clone();
-        let cell_of = match &mut self.places {
-            Places::Remembered(remembered) => place(&window, remembered, &mut self.cells, chunk),
-            Places::Rings(rings) => rings.place(&window, &mut self.cells, chunk)?,
+        let cells_of = match &mut self.places {
+            Places::Remembered(remembered) => CellsOf::all(place(&window, remembered, &mut self.cells, chunk)),
+            Places::Rings(rings) => CellsOf::some(rings.place(&window, &mut self.cells, chunk)?, &rings.is_needed),
         };
-        if cell_of.iter().all(|&cell| cell == NO_CELL) {
+        if cells_of.is_empty() {
             return Ok(());
         }
         let (batch, plan) = (&chunk.batch, &window.plan);
-        let masks = plan.conditions.iter().map(|condition| condition.met(chunk, |i, span| self.cells.sees(cell_of[i], span)));
+        let masks =
+            plan.conditions.iter().map(|condition| condition.met(chunk, |i, span| self.cells.sees(cells_of.cell(i), span)));
         let masks = masks.collect::<Result<Vec<NullBuffer>>>()?;
         // Tasks share the numbers of texts, and wait for each other only where there are texts.
         let mut texts: Vec<Numbered<'_>> = plan.columns.iter().zip(&window.texts).map(numbered).collect();
@@ -392,7 +394,7 @@ impl Taking for Task {
             }
         }
         let sums = Sums { plan, columns: &columns, nulls: &nulls, ties: &ties, texts: &texts, tie_texts: &tie_texts };
-        self.cells.add(chunk, &cell_of, &sums);
+        self.cells.add(chunk, &cells_of, &sums);
         let bytes = self.cells.bytes() + texts.iter().chain(&tie_texts).map(|t| t.bytes).sum::<usize>();
         drop((texts, tie_texts));
         window.budget.grow(&window.place, bytes.saturating_sub(self.bytes))?;
@@ -461,6 +463,8 @@ struct Rings {
     /// For each ring from the youngest on, the earliest event time in it; then for each, which spans hold it.
     from: Vec<i64>,
     is_in: Vec<Vec<bool>>,
+    /// For each gather, the rings that an output asks for.
+    is_needed: Vec<Vec<bool>>,
     opened: u32,
 }
 
@@ -471,8 +475,14 @@ impl Rings {
         let mut from: Vec<i64> = plan.spans.iter().map(start).collect();
         from.sort_unstable_by(|a, b| b.cmp(a));
         from.dedup();
-        let is_in = from.iter().map(|&first| plan.spans.iter().map(|span| start(span) <= first).collect()).collect();
-        Self { instant, from, is_in, opened: 0 }
+        let is_in: Vec<Vec<bool>> =
+            from.iter().map(|&first| plan.spans.iter().map(|span| start(span) <= first).collect()).collect();
+        let of_gather = |gather: usize| {
+            let spans = || plan.outputs.iter().filter(move |output| output.gather == gather).map(|output| output.span);
+            is_in.iter().map(|is_in| spans().any(|span| is_in[span])).collect()
+        };
+        let is_needed = (0..plan.gathers.len()).map(of_gather).collect();
+        Self { instant, from, is_in, is_needed, opened: 0 }
     }
 
     /// The cell of each fact; [`NO_CELL`] for one that is in no window, or is replaced.
@@ -518,12 +528,17 @@ fn stretch(slots: &Slots, run: &Range<u32>, slot: u32, shift: i64) -> (i64, i64)
 /// The aggregates of each slot, and last those of a row that has none.
 struct BySlot {
     answers: Vec<Answer>,
+    held: Option<Held>,
 }
 
 impl Answers for BySlot {
     fn columns(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
         let slots = UInt32Array::from(slots.to_vec());
         self.answers.iter().map(|answer| answer.read(&slots)).collect()
+    }
+
+    fn held(&self) -> Option<Held> {
+        self.held
     }
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use asof::{
-    Aggregate, AsOf, FeatureSet, FeatureStore, Value,
+    Aggregate, AsOf, Error, FeatureSet, FeatureStore, Value,
     catalog::{FactTable, KnownAt},
     feature_set::Source,
     temporal::Spine,
@@ -12,8 +12,9 @@ use asof::{
 use chrono::TimeDelta;
 use datafusion::{
     arrow::{
-        array::{Array, ArrayRef, AsArray, RecordBatch, StringArray},
-        datatypes::{Field, Int64Type, Schema},
+        array::{Array, ArrayRef, AsArray, Decimal128Array, RecordBatch, StringArray, UInt64Array},
+        compute::cast,
+        datatypes::{DataType, Field, Int64Type, Schema},
     },
     prelude::SessionContext,
 };
@@ -217,4 +218,74 @@ async fn serving_gives_any_key_what_training_gives_it() {
             assert_eq!(made.rows(), known.iter().filter(|known| **known).count() as u64, "seed {seed} at {at} s");
         }
     }
+}
+
+/// A table of one source knows a key in another width than that of the other: both are one type, in rows and in answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_has_one_type_whichever_tables_hold_it() {
+    let dir = temp_dir();
+    let store = store(&dir.path().join("store")).await;
+    let pairs = [
+        ("k", integers([Some(1), Some(2)])),
+        ("k2", integers([Some(1), Some(1)])),
+        ("at", instants([Some(0), Some(0)])),
+        ("v", floats([Some(7.0), Some(8.0)])),
+    ];
+    let narrow = cast(&integers([Some(1), Some(3)]), &DataType::Int32).unwrap();
+    let singles = [("k", narrow), ("at", instants([Some(0), Some(0)])), ("w", floats([Some(5.0), Some(6.0)]))];
+    table(&dir, &store, "pairs", &pairs, known_at_once()).await;
+    table(&dir, &store, "singles", &singles, known_at_once()).await;
+    let by_one = Source::of("singles").on("k").lookup("w", "w").all_before([Aggregate::count().named("n")]);
+    let set = FeatureSet::entities("pairs_v1", "pairs").key("k").key("k2").lookup("v", "v").also(by_one);
+    store.register(set.build().unwrap()).unwrap();
+    let asked: Vec<Vec<Value>> =
+        [[1, 1], [1, 9], [3, 1], [3_000_000_000, 1], [4, 4]].map(|key| key.map(Value::Int).to_vec()).to_vec();
+    let (trained, served, known) = both(&store, "pairs_v1", &["k", "k2"], &asked, second(1)).await;
+    assert_eq!(served, trained);
+    assert_eq!(known, [true, false, false, false, false]);
+}
+
+/// A key that the common type of two tables does not hold must not be lost in silence.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_beyond_the_type_in_which_tables_are_compared_is_an_error_that_names_it() {
+    let dir = temp_dir();
+    let store = store(&dir.path().join("store")).await;
+    let times = || ("at", instants([Some(0), Some(0)]));
+    let large: ArrayRef = Arc::new(UInt64Array::from(vec![u64::MAX, 1]));
+    table(&dir, &store, "unsigned", &[("k", large), times()], known_at_once()).await;
+    table(&dir, &store, "signed", &[("k", integers([Some(2), Some(1)])), times()], known_at_once()).await;
+    let count = |name: &str| [Aggregate::count().named(name)];
+    for (name, main, other) in [("one_v1", "unsigned", "signed"), ("two_v1", "signed", "unsigned")] {
+        let set = FeatureSet::entities(name, main).key("k").all_before(count("n"));
+        let set = set.also(Source::of(other).on("k").all_before(count("m")));
+        store.register(set.build().unwrap()).unwrap();
+        let error = store.materialize(name, second(1)).await.unwrap_err();
+        assert!(matches!(error, Error::ColumnType { .. }), "{error}");
+        let told = error.to_string();
+        assert!(["18446744073709551615", "unsigned", "`k`", "Int64"].iter().all(|word| told.contains(word)), "{told}");
+    }
+    // Alone they are entities like others.
+    let set = FeatureSet::entities("alone_v1", "unsigned").key("k").all_before(count("n"));
+    store.register(set.build().unwrap()).unwrap();
+    assert_eq!(store.materialize("alone_v1", second(1)).await.unwrap().rows(), 2);
+}
+
+/// Whether keys can be compared is asked of every table of a set before anything is published.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_training_cannot_compare_are_refused_when_a_set_is_materialized() {
+    let dir = temp_dir();
+    let store = store(&dir.path().join("store")).await;
+    let decimals = |precision: u8| {
+        let units = Decimal128Array::from(vec![Some(100)]).with_precision_and_scale(precision, 2).unwrap();
+        Arc::new(units) as ArrayRef
+    };
+    let pairs = [("k", decimals(5)), ("k2", integers([Some(1)])), ("at", instants([Some(0)]))];
+    table(&dir, &store, "pairs", &pairs, known_at_once()).await;
+    table(&dir, &store, "singles", &[("k", decimals(9)), ("at", instants([Some(0)]))], known_at_once()).await;
+    let by_one = Source::of("singles").on("k").all_before([Aggregate::count().named("n")]);
+    let set = FeatureSet::entities("pairs_v1", "pairs").key("k").key("k2").also(by_one);
+    store.register(set.build().unwrap()).unwrap();
+    let error = store.materialize("pairs_v1", second(1)).await.unwrap_err();
+    assert!(error.to_string().contains("cannot be compared"), "{error}");
+    assert!(!dir.path().join("store/definitions/pairs_v1").exists());
 }

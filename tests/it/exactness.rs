@@ -12,7 +12,7 @@ use asof::{
 use chrono::TimeDelta;
 use datafusion::{
     arrow::{
-        array::{Array, ArrayRef, Decimal128Array, Decimal256Array, RecordBatch, StringArray, UInt64Array},
+        array::{Array, ArrayRef, Decimal128Array, Decimal256Array, Float64Array, RecordBatch, StringArray, UInt64Array},
         datatypes::i256,
         util::pretty::pretty_format_batches,
     },
@@ -152,6 +152,48 @@ async fn integers_are_never_rounded_on_the_way() {
     }
 }
 
+/// A quantile is the float nearest to the exact number between its neighbours, of integers and short decimals too.
+#[tokio::test]
+async fn quantiles_are_rounded_once() {
+    let of = |q: f64| vec![Aggregate::quantile("v", q)];
+    for layout in LAYOUTS {
+        let small = || integers([1, 2, 3].map(Some));
+        assert_eq!(aggregated(small(), &[9], None, of(0.1), layout).await.unwrap(), ["1.2"]);
+        assert_eq!(aggregated(small(), &[9], None, of(0.9), layout).await.unwrap(), ["2.8"]);
+        let far = integers([0, 0, 0, 1_000_000_007].map(Some));
+        assert_eq!(aggregated(far, &[9], None, of(0.99), layout).await.unwrap(), ["970000006.79"]);
+        assert_eq!(aggregated(decimals(&[7, 14], 9, 2), &[9], None, of(0.5), layout).await.unwrap(), ["0.105"]);
+        let slid = aggregated(decimals(&[10, 20, 40], 4, 2), &[2, 3, 4], Some(2), of(0.5), layout).await.unwrap();
+        assert_eq!(slid, ["0.1", "0.15", "0.3"]);
+        let zero: ArrayRef = Arc::new(Float64Array::from(vec![-0.0, 1.0]));
+        assert_eq!(aggregated(zero, &[9], None, of(0.0), layout).await.unwrap(), ["-0.0"]);
+    }
+}
+
+/// NaN is the largest of floats for a lookup as it is for an aggregate, whatever its sign: that of 0.0 / 0.0 depends on the machine.
+#[tokio::test]
+async fn nan_is_the_newest_of_tied_facts_whatever_its_sign() {
+    let negative = f64::from_bits(0xfff8_0000_0000_0000);
+    for (layout, nan) in LAYOUTS.into_iter().flat_map(|layout| [(layout, negative), (layout, f64::NAN)]) {
+        for declared in [known_at_once(), known_at_once().identity("z")] {
+            let facts = batch(vec![
+                ("k", integers([Some(1); 3])),
+                ("at", instants([Some(SECOND_US); 3])),
+                ("z", integers([1, 2, 3].map(Some))),
+                ("v", Arc::new(Float64Array::from(vec![1.0, nan, 2.0]))),
+            ]);
+            let spine = batch(vec![("k", integers([Some(1)])), ("t", instants([Some(9 * SECOND_US)]))]);
+            let session = session(layout);
+            let facts = Facts::new("facts", session.read_table(table(facts, layout)).unwrap(), declared);
+            let spine = Spine::new(session.read_table(table(spine, layout)).unwrap(), "t");
+            let lookup = Lookup::of(facts.clone()).on("k").column("v");
+            let window = Window::of(facts).on("k").all_before([Aggregate::last("v").named("last")]);
+            let rows = spine.lookup([lookup]).unwrap().window([window]).unwrap().into_rows();
+            assert_eq!(added(rows, 2).await.unwrap(), ["NaN NaN"], "{layout:?}");
+        }
+    }
+}
+
 /// A condition that fails for a fact which no row sees is no error; for one that a row sees it is.
 #[tokio::test]
 async fn a_filter_judges_only_facts_that_are_seen() {
@@ -261,6 +303,22 @@ async fn the_selected_columns_of_an_asof_join_do_not_decide_and_a_tie_break_does
             );
             let rows = store.sql(&sql, as_of).await.unwrap();
             assert_eq!(added(rows, 0).await.unwrap(), [expected], "{sql}");
+        }
+        // Nor does what the query calls the columns, or computes of them.
+        for (columns, from) in [
+            ("x.z", "(SELECT k, at, a AS z FROM f)"),
+            ("x.z", "(SELECT k, at, a AS z, b FROM f)"),
+            ("x.z", "(SELECT k, at, a AS z, b AS \"0\" FROM f)"),
+            ("x.z", "(SELECT k, at, a + 0 AS z, -a AS \"0\", -b AS a FROM f)"),
+            ("x.z", "(SELECT k, at, b AS a, a AS z, a AS y FROM f)"),
+            ("x.z", "(SELECT z AS z, at, k FROM (SELECT k, at, a AS z, b AS y FROM f))"),
+        ] {
+            let sql = format!(
+                "SELECT {columns} FROM q ASOF JOIN {from} x MATCH_CONDITION (q.t {operator} x.at) ON q.k = x.k \
+                 WHERE q.t = TIMESTAMP '2014-01-01T00:00:0{second}Z'"
+            );
+            let rows = store.sql(&sql, as_of).await.unwrap();
+            assert_eq!(added(rows, 0).await.unwrap(), ["2"], "{sql}");
         }
     }
 }

@@ -160,8 +160,8 @@ fn aggregate_values(aggregate: &Aggregate, oldest_first: &[Cell], data_type: &st
         Op::Mean => json_of_float(mean(oldest_first)),
         Op::Variance => variance_of(oldest_first).map_or(Value::Null, json_of_float),
         Op::Stddev => deviation_of(oldest_first).map_or(Value::Null, json_of_float),
-        Op::Median => json_of_float(quantile(floats(oldest_first), 0.5)),
-        Op::Quantile => json_of_float(quantile(floats(oldest_first), aggregate.q.expect("a quantile has a q"))),
+        Op::Median => json_of_float(quantile_of(oldest_first, 0.5)),
+        Op::Quantile => json_of_float(quantile_of(oldest_first, aggregate.q.expect("a quantile has a q"))),
         Op::Count | Op::CountDistinct => unreachable!("answered above"),
     }
 }
@@ -388,14 +388,40 @@ fn variance(values: &[f64]) -> Option<f64> {
     Some(((exact_sum(&squares) - off * off / n) / (n - 1.0)).max(0.0))
 }
 
-/// The value at `q` of the way through the values in order, linear between two neighbours.
+/// Of whole numbers and decimals a quotient that is rounded once; of floats see [`quantile`].
+fn quantile_of(cells: &[Cell], q: f64) -> f64 {
+    let Some((mut units, scale)) = units(cells) else { return quantile(floats(cells), q) };
+    units.sort();
+    let exponent = (q.to_bits() >> 52) as u32;
+    let mantissa = u128::from(q.to_bits() & ((1 << 52) - 1) | u64::from(exponent > 0) << 52);
+    let down = 1_075 - exponent;
+    let (mantissa, down) =
+        if q == 0.0 { (0, 0) } else { (mantissa >> mantissa.trailing_zeros(), down - mantissa.trailing_zeros()) };
+    let place = mantissa * (units.len() - 1) as u128;
+    let (below, part) = ((place >> down) as usize, place & ((1 << down) - 1));
+    let (low, high) = (units[below], units[(below + 1).min(units.len() - 1)]);
+    let whole = i256::from_i128(1 << down);
+    let way = high.wrapping_sub(low).wrapping_mul(i256::from_i128(part as i128));
+    ratio(low.wrapping_mul(whole).wrapping_add(way), whole.wrapping_mul(power_of_ten(scale)))
+}
+
+/// The value at `q` of the way through the values in order, linear between two neighbours: all products exactly, and rounded once.
 fn quantile(mut values: Vec<f64>, q: f64) -> f64 {
+    // A product as the nearest float, and what is missing.
+    let product = |a: f64, b: f64| [a * b, a.mul_add(b, -(a * b))];
     values.sort_by(f64::total_cmp);
-    let place = q * (values.len() - 1) as f64;
-    let share = place.fract();
-    let below = values[place.floor() as usize];
-    let above = values[place.ceil() as usize];
-    if share == 0.0 || below == above { below } else { below * (1.0 - share) + above * share }
+    let [place, missing] = product(q, (values.len() - 1) as f64);
+    let at = if place.fract() == 0.0 && missing < 0.0 { place - 1.0 } else { place.floor() };
+    let (below, above) = (values[at as usize], values[(at as usize + 1).min(values.len() - 1)]);
+    let shares = [place - at, missing];
+    if shares == [0.0, 0.0] || below.to_bits() == above.to_bits() {
+        return below;
+    }
+    if !below.is_finite() || !above.is_finite() {
+        return below * (1.0 - shares[0]) + above * shares[0];
+    }
+    let parts = shares.iter().flat_map(|&share| [product(-below, share), product(above, share)].concat());
+    exact_sum(&std::iter::once(below).chain(parts).collect::<Vec<_>>())
 }
 
 // Values.

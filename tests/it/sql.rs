@@ -676,3 +676,52 @@ fn random_rows_are_joined_as_a_search_through_all_of_them_finds() {
         }
     });
 }
+
+/// DataFusion finds the column of a filter below a join by its name: where both sides have the name it must not look.
+#[tokio::test]
+async fn a_filter_above_an_outer_join_is_about_the_column_that_it_names() {
+    let (dir, store) = (temp_dir(), memory().await);
+    let at_once = || FactTable::new("at", KnownAt::after(TimeDelta::zero())).zone("UTC".parse().unwrap());
+    let seconds = |seconds: Vec<i64>| Arc::new(TimestampSecondArray::from(seconds)) as ArrayRef;
+    let v: ArrayRef = Arc::new((0..12).map(|i| (i % 6 != 0).then_some(i)).collect::<Int64Array>());
+    table(&store, dir.path(), "r", at_once(), &[("k", ints(0..12)), ("v", v), ("at", seconds((0..12).collect()))]).await;
+    let narrow: ArrayRef = Arc::new(datafusion::arrow::array::Int32Array::from(vec![1, 2]));
+    let late = seconds(vec![9_000_000_000, 9_000_000_001]);
+    table(&store, dir.path(), "d", at_once(), &[("k", narrow), ("v", ints([5, 6])), ("at", late)]).await;
+    for (condition, rows) in
+        [("a.v IS NULL", "12"), ("coalesce(a.v, 0) = 0", "12"), ("b.v IS NULL", "2"), ("a.v IS NOT NULL", "0")]
+    {
+        for join in ["d a RIGHT JOIN r b ON a.k = b.k", "r b LEFT JOIN d a ON a.k = b.k", "d a FULL JOIN r b ON a.k = b.k"] {
+            let sql = format!("SELECT a.k, a.v, b.k, b.v FROM {join} WHERE {condition}");
+            let found = store.sql(&sql, end()).await.unwrap().collect().await.unwrap();
+            assert_eq!(found.iter().map(|batch| batch.num_rows()).sum::<usize>().to_string(), rows, "{sql}");
+            let sorted = store.sql(&format!("{sql} ORDER BY b.v DESC NULLS FIRST LIMIT 3"), end()).await.unwrap();
+            let found = sorted.collect().await.unwrap();
+            let expected = rows.parse::<usize>().unwrap().min(3);
+            assert_eq!(found.iter().map(|batch| batch.num_rows()).sum::<usize>(), expected, "{sql}");
+        }
+    }
+}
+
+/// Functions that DataFusion only rewrites, and never runs, work in the filter of an aggregate as anywhere.
+#[tokio::test]
+async fn a_filter_of_an_aggregate_may_call_what_is_rewritten_while_planning() {
+    let (dir, store) = (temp_dir(), memory().await);
+    let at_once = FactTable::new("at", KnownAt::after(TimeDelta::zero())).zone("UTC".parse().unwrap());
+    let v: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None, Some(-3)]));
+    let at: ArrayRef = Arc::new(TimestampSecondArray::from(vec![1, 2, 3]));
+    table(&store, dir.path(), "f", at_once, &[("k", ints([1, 1, 1])), ("v", v), ("at", at)]).await;
+    let spine = "(SELECT 1 AS k, TIMESTAMP '2014-01-01T00:00:00Z' AS at)";
+    for (filter, count) in [
+        ("coalesce(v, 5) > 0", "2"),
+        ("nvl(v, 1) > 0", "2"),
+        ("arrow_cast(v, 'Int32') > 0", "1"),
+        ("at > arrow_cast('1970-01-01T00:00:01', 'Timestamp(Second, None)')", "2"),
+    ] {
+        let sql = format!(
+            "SELECT n FROM trailing({spine}, at, f, 'k', 'all', 'count(*) FILTER (WHERE {}) AS n')",
+            filter.replace('\'', "\'\'")
+        );
+        assert_eq!(cells(&store, &sql, end()).await, [count], "{filter}");
+    }
+}

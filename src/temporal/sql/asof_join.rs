@@ -1,7 +1,7 @@
 //! `ASOF JOIN`, which the parser reads and DataFusion does not plan: from the marked joins of a plan to the lookup operator.
 //! It refuses keys and instants that are no plain columns, and facts of which it cannot tell when they could be known.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use datafusion::{
     common::{
@@ -13,7 +13,10 @@ use datafusion::{
 };
 
 use super::{
-    super::node::{AsOfNode, Direction, LookupAsk, LookupColumn, Side},
+    super::{
+        node::{AsOfNode, Direction, LookupAsk, LookupColumn, Side},
+        whole::COMPUTED,
+    },
     instants::{Fact, Instants, KnownWhen},
     match_condition::{Known, MARK, Marked, is_mark},
     origin,
@@ -183,29 +186,28 @@ struct Right {
 
 impl Right {
     fn of(plan: &LogicalPlan) -> Result<Self> {
-        // The operator finds columns of the facts by their names alone.
-        let own = plan.schema().fields().iter().map(|field| field.name());
-        let mut names: Vec<String> = own.cloned().collect();
-        let mut is_renamed = names.iter().collect::<HashSet<_>>().len() < names.len();
-        if is_renamed {
-            names = names.iter().enumerate().map(|(i, name)| format!("{name}:{}", i + 1)).collect();
-        }
         let traced = origin::rows(plan)?;
+        let own: Vec<String> = plan.schema().fields().iter().map(|field| field.name().clone()).collect();
         let mut facts = plan.clone();
+        // The operator finds columns of the facts by their names alone, and by the names of a table's columns it is settled which
+        // of two tied facts is the newer one: what the query calls them must not matter.
+        let mut names: Vec<String> = Vec::with_capacity(own.len());
+        for (i, name) in own.iter().enumerate() {
+            names.push(match traced.as_ref().map(|rows| rows.name_of(i)) {
+                Ok(Some(of_table)) if !names.iter().any(|known| known == of_table) => of_table.to_owned(),
+                Ok(_) => format!("{COMPUTED}{name}:{}", i + 1),
+                Err(_) if own.iter().filter(|other| *other == name).count() > 1 => format!("{name}:{}", i + 1),
+                Err(_) => name.clone(),
+            });
+        }
         if let Ok(rows) = &traced {
             facts = rows.plan.clone();
             let mut beside: Vec<(usize, &String)> =
                 rows.columns.iter().filter(|(_, at)| *at >= names.len()).map(|(name, at)| (*at, name)).collect();
             beside.sort_unstable();
-            for (position, name) in beside {
-                let mut free = name.clone();
-                while names.contains(&free) {
-                    free = format!("asof: {free}");
-                }
-                is_renamed |= *facts.schema().field(position).name() != free;
-                names.push(free);
-            }
+            names.extend(beside.into_iter().map(|(_, name)| name.clone()));
         }
+        let is_renamed = facts.schema().fields().iter().map(|field| field.name()).ne(&names);
         if is_renamed {
             let renamed = facts.schema().columns().into_iter().zip(&names).map(|(column, name)| Expr::Column(column).alias(name));
             facts = LogicalPlanBuilder::from(facts).project(renamed.collect::<Vec<_>>())?.build()?;

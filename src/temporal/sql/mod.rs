@@ -77,7 +77,8 @@
 //! trailing(spine, instant, facts, keys, length, aggregates [, length, aggregates ...] [, cutoff => 'inclusive'])
 //! ```
 //!
-//! A table function. It yields the rows of `spine`, in their order, and beside their columns
+//! A table function. It yields the rows of `spine`, in their order (an `ORDER BY` within a query orders nothing, as everywhere in
+//! SQL: order the result), and beside their columns
 //! one for each aggregate over the facts of the row's entity that were visible strictly before its instant and happened in
 //! `[instant - length, instant)`. It is [`Spine::window`](super::Spine::window) over tables of the catalog, with all that
 //! `facts` declares: known-at or delay, zone, identity, tie-breaks.

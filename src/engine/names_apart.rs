@@ -1,0 +1,53 @@
+//! DataFusion's filter pushdown, held back where columns have one name: it finds the column of a filter below an operator by its
+//! name alone, so that a filter about one of two columns of a name would be asked of the other.
+//! It pushes nothing itself. The logical plan's own pushdown, which knows columns by table and name, has done most by then.
+
+use std::sync::Arc;
+
+use datafusion::{
+    common::{Result, config::ConfigOptions},
+    physical_optimizer::{PhysicalOptimizerRule, optimizer::PhysicalOptimizer},
+    physical_plan::{ExecutionPlan, replace_children_if_necessary},
+};
+
+/// DataFusion's rules for physical plans, with every pushdown of filters held back where names do not tell columns apart.
+pub(super) fn rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let held_back = |rule: Arc<dyn PhysicalOptimizerRule + Send + Sync>| match rule.name().starts_with("FilterPushdown") {
+        true => Arc::new(NamesApart(rule)) as _,
+        false => rule,
+    };
+    PhysicalOptimizer::new().rules.into_iter().map(held_back).collect()
+}
+
+/// A pushdown of filters into those parts of a plan below whose top no operator yields two columns of one name.
+#[derive(Debug)]
+struct NamesApart(Arc<dyn PhysicalOptimizerRule + Send + Sync>);
+
+impl PhysicalOptimizerRule for NamesApart {
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        let children: Vec<Arc<dyn ExecutionPlan>> = plan.children().into_iter().cloned().collect();
+        // No filter comes from above the top of a part, so its own names do not matter.
+        if children.iter().all(|child| tells_columns_apart(child.as_ref())) {
+            return self.0.optimize(plan, config);
+        }
+        let children = children.into_iter().map(|child| self.optimize(child, config)).collect::<Result<Vec<_>>>()?;
+        replace_children_if_necessary(plan, children)
+    }
+
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn schema_check(&self) -> bool {
+        self.0.schema_check()
+    }
+}
+
+/// Do names tell the columns of this operator apart, and those of all below it?
+fn tells_columns_apart(plan: &dyn ExecutionPlan) -> bool {
+    let schema = plan.schema();
+    let mut names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    names.sort_unstable();
+    names.windows(2).all(|pair| pair[0] != pair[1])
+        && plan.children().into_iter().all(|child| tells_columns_apart(child.as_ref()))
+}
