@@ -711,7 +711,7 @@ async fn a_filter_of_an_aggregate_may_call_what_is_rewritten_while_planning() {
     let v: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None, Some(-3)]));
     let at: ArrayRef = Arc::new(TimestampSecondArray::from(vec![1, 2, 3]));
     table(&store, dir.path(), "f", at_once, &[("k", ints([1, 1, 1])), ("v", v), ("at", at)]).await;
-    let spine = "(SELECT 1 AS k, TIMESTAMP '2014-01-01T00:00:00Z' AS at)";
+    let spine = "(SELECT 1 AS k, TIMESTAMP '2014-01-01T00:00:00' AT TIME ZONE 'UTC' AS at)";
     for (filter, count) in [
         ("coalesce(v, 5) > 0", "2"),
         ("nvl(v, 1) > 0", "2"),
