@@ -187,7 +187,9 @@ pub enum Error {
         rejected: u64,
     },
     /// A file of a pinned table version is not what it was when it was registered.
-    #[error("file `{path}` of table `{table}` {change} since it was registered; `repair` the table to take it in as it is now")]
+    #[error(
+        "file `{path}` of table `{table}` {change} since it was registered; `repair` takes it in as it is now where the table is one of other writers' files, and a file that this store has loaded must come back from a copy"
+    )]
     FileChanged {
         /// The table.
         table: String,

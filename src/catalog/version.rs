@@ -178,6 +178,12 @@ pub struct LoadedSource {
     /// Its rows that could not be read and were left out.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub rejected: u64,
+    /// Its size; `None` in loads of older versions of this library.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// When it had last been changed, by the clock of its store; `None` as for the size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modified: Option<AsOf>,
 }
 
 /// A partition of a table version, as `partitions` lists it.

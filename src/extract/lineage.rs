@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 
 use super::{ExtractRecord, run::find};
 use crate::{
-    catalog::{LoadRecord, TableLocation},
+    catalog::{LoadRecord, LoadedSource, TableLocation},
     error::{Error, Result},
     materialize::Materializer,
     name::{ContentId, TableName},
@@ -122,8 +122,13 @@ impl Lineage {
             Origin::Loaded(loads) => {
                 // The first digits of a hash tell contents apart; an entity tag is shown whole.
                 let content = |content: &str| content.parse::<ContentId>().map_or_else(|_| content.to_owned(), |id| id.short());
-                let sources = loads.iter().flat_map(|load| &load.sources);
-                let sources: Vec<_> = sources.map(|s| format!("{} ({})", s.name, content(&s.content))).collect();
+                let told = |source: &LoadedSource| {
+                    let bytes = source.bytes.map(|bytes| format!("{bytes} bytes"));
+                    let modified = source.modified.map(|modified| format!("changed {modified}"));
+                    let all = bytes.into_iter().chain(modified).chain([content(&source.content)]);
+                    format!("{} ({})", source.name, all.collect::<Vec<_>>().join(", "))
+                };
+                let sources: Vec<_> = loads.iter().flat_map(|load| &load.sources).map(told).collect();
                 writeln!(f, "loaded from {}", sources.join(", "))?;
             }
             Origin::Registered(place) => writeln!(f, "registered at {place}")?,

@@ -1,7 +1,7 @@
 //! CSV files that are no load: their columns as texts, and texts as the narrowest type that holds every one of them exactly.
 //! It rejects no row: what is wrong with a file is an error with the line.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use arrow::{
     array::{ArrayRef, AsArray, RecordBatch, StringArray, new_null_array},
@@ -66,7 +66,8 @@ fn file_texts(ingest: &Ingest, source: &Source, bytes: Box<dyn std::io::Read + S
     let refused = |reason: String| Error::UnreadableFile { path: source.shown(), reason };
     let mut file = CsvFile::open(ingest, source, text_of(source, bytes)?)?;
     let names = file.found.clone();
-    if let Some((i, name)) = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name)) {
+    let mut told_apart = HashSet::new();
+    if let Some((i, name)) = names.iter().enumerate().find(|(_, name)| !told_apart.insert(name.as_str())) {
         return Err(refused(format!("its columns are not told apart: column {} is called `{name}` again", i + 1)));
     }
     let fields: Vec<Field> = names.iter().map(|name| Field::new(name, DataType::Utf8, true)).collect();

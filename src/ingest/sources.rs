@@ -11,6 +11,7 @@ use crate::{
     error::{Error, Result},
     name::ContentId,
     storage::{FileIdentity, Location, Locations, without_credentials},
+    time::AsOf,
 };
 
 /// A file to load.
@@ -38,7 +39,13 @@ pub(crate) enum Compression {
 impl Source {
     /// The source as a load records it.
     pub(crate) fn record(&self, rejected: u64) -> LoadedSource {
-        LoadedSource { name: self.name.clone(), content: self.content(), rejected }
+        LoadedSource {
+            name: self.name.clone(),
+            content: self.content(),
+            rejected,
+            bytes: Some(self.object.size),
+            modified: Some(AsOf::from_micros(self.object.last_modified.timestamp_micros())),
+        }
     }
 
     /// Is the file still what it was when it was found? `read` is the hash of what was read of it, if that was all.

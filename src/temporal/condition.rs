@@ -11,7 +11,7 @@ use arrow::{
 use datafusion::physical_expr::PhysicalExpr;
 
 use super::side::Chunk;
-use crate::error::Result;
+use crate::error::{Error, Result, in_one_line};
 
 /// A condition over the facts' columns, and the windows that ask for it.
 pub(super) struct Condition {
@@ -52,6 +52,11 @@ impl Condition {
     fn judge(&self, batch: &RecordBatch, rows: &[u32], met: &mut [bool]) -> Result<()> {
         match self.of(batch) {
             Ok(found) => rows.iter().enumerate().for_each(|(i, &row)| met[row as usize] = found.value(i)),
+            Err(Error::Query(error)) if rows.len() <= 1 => {
+                let subject = format!("the filter `{}` of an aggregate", self.expression);
+                let reason = format!("it fails for a fact that a window sees: {}", in_one_line(&error));
+                return Err(Error::Definition { subject, reason });
+            }
             Err(error) if rows.len() <= 1 => return Err(error),
             Err(_) => {
                 let (first, second) = rows.split_at(rows.len() / 2);

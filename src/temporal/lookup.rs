@@ -167,7 +167,8 @@ impl Lookup {
     /// Drops the facts that no longer win.
     fn compact(&self, found: &mut Found) -> Result<()> {
         let winners: Vec<u32> = found.best.iter().filter_map(|&best| best.checked_sub(1)).collect();
-        let (old, for_a_column) = (std::mem::take(&mut found.kept), found.kept.column_bytes());
+        let for_a_column = found.kept.column_bytes();
+        let old = std::mem::take(&mut found.kept);
         let old_bytes = old.bytes;
         self.budget.grow(&self.place, for_a_column)?;
         found.kept = old.gathered(&winners)?;

@@ -201,7 +201,9 @@ async fn lineage_leads_back_to_the_files_that_were_loaded() {
     assert!(matches!(&facts.origin, Origin::Loaded(loads) if loads[0].sources[0].name == "trips.csv"));
     let told = lineage.to_string();
     assert!(
-        told.contains("SELECT sum(fare_amount)") && told.contains("    nyc_taxi version 1: loaded from trips.csv ("),
+        told.contains("SELECT sum(fare_amount)")
+            && told.contains("    nyc_taxi version 1: loaded from trips.csv (")
+            && told.contains(" bytes, changed 20"),
         "{told}"
     );
     let loaded = store.describe("nyc_taxi").await.unwrap().loads()[0].sources[0].content.clone();
