@@ -222,7 +222,8 @@ fn lookup(join: Join) -> Result<LogicalPlan> {
     let Conditions { keys, at, fact, known, max_age_us, direction, cutoff } = Conditions::of(&join, &place)?;
     let columns = join.right.schema().columns();
     let Right { facts, names, traced } = Right::of(&join.right)?;
-    let fact = Fact { place: &place, position: fact, names: &names, traced: &traced, known };
+    let written = join.right.schema().field(fact).name().clone();
+    let fact = Fact { place: &place, position: fact, written: &written, names: &names, traced: &traced, known };
     let (at, declared) = Instants { join: &join, at, fact, direction }.read()?;
     let mut on: Vec<(Column, String)> = keys.into_iter().map(|(left, right)| (left, names[right].clone())).collect();
 

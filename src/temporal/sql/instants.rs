@@ -28,8 +28,9 @@ pub(super) enum KnownWhen {
 /// The time of the right side.
 pub(super) struct Fact<'a> {
     pub(super) place: &'a str,
-    /// The column in the right side.
+    /// The column in the right side, and what the query calls it.
     pub(super) position: usize,
+    pub(super) written: &'a str,
     /// What the operator knows the columns by.
     pub(super) names: &'a [String],
     pub(super) traced: &'a std::result::Result<Rows, NoFacts>,
@@ -175,7 +176,7 @@ fn of_table(rows: &Rows, fact: &Fact<'_>, event: TimeColumn, zone: Zone) -> Resu
             return Err(refused(format!(
                 "it compares `{time}` of {place}, whose facts are known a while after their `{event_column}`; compare with that, or say \
                  when they could be known: `known_at({time}, k)` with a column k, or `known_at({time}, INTERVAL '1 hour')`",
-                time = event.name,
+                time = fact.written,
             )));
         }
         (_, Some(_)) => {
