@@ -73,7 +73,21 @@ pub use store::{FeatureStore, StoreOptions};
 pub use temporal::Aggregate;
 pub use time::AsOf;
 
-/// The README's programs, compiled with the doc tests.
+/// The programs of the README and of the pages in `docs/`, compiled with the doc tests.
 #[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;
+mod guide {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../docs/catalogs-and-ddl.md")]
+    struct CatalogsAndDdl;
+    #[doc = include_str!("../docs/extracts-and-gc.md")]
+    struct ExtractsAndGc;
+    #[doc = include_str!("../docs/loading.md")]
+    struct Loading;
+    #[doc = include_str!("../docs/object-stores.md")]
+    struct ObjectStores;
+    #[doc = include_str!("../docs/sql-in-time.md")]
+    struct SqlInTime;
+    #[doc = include_str!("../docs/training-sets.md")]
+    struct TrainingSets;
+}
