@@ -55,6 +55,11 @@ impl Gather {
             Kind::LastK(_) => Gather::Ordered(input),
         }
     }
+
+    /// Does another one count the values that this one counts?
+    pub(super) fn is_counted_by(self, other: &Gather) -> bool {
+        matches!((self, other), (Gather::Count(own), Gather::Sum(input) | Gather::Squares(input)) if own == *input)
+    }
 }
 
 /// A value and what orders it among others: the newest fact has the largest.

@@ -26,6 +26,8 @@ use crate::error::{Error, Result};
 /// No fact: zero, so that memory for slots that no fact ever reaches need not be touched. Other numbers are those of kept
 /// facts, plus one.
 const NONE: u32 = 0;
+/// Slots whose numbers of facts share a page of memory.
+const SLOTS_IN_PAGE: usize = 1_024;
 /// Kept facts beyond twice those that win are dropped when there are so many.
 const SLACK_ROWS: usize = 1 << 19;
 
@@ -75,6 +77,8 @@ struct Lookup {
 struct Found {
     /// The newest fact of each slot: its number, plus one.
     best: Vec<u32>,
+    /// Which pages of them hold a fact: to read one that was never written costs as much as to write it.
+    written: Vec<bool>,
     live: usize,
     kept: Kept,
     /// Where facts are replaced: the slots that see a fact, and its number.
@@ -107,7 +111,18 @@ impl Found {
 
     /// The newest fact of a slot so far.
     fn best(&self, slot: u32) -> Option<u32> {
-        self.best[slot as usize].checked_sub(1)
+        if self.written[slot as usize / SLOTS_IN_PAGE] { self.best[slot as usize].checked_sub(1) } else { None }
+    }
+
+    fn set_best(&mut self, slot: u32, fact: u32) {
+        self.written[slot as usize / SLOTS_IN_PAGE] = true;
+        self.best[slot as usize] = fact + 1;
+    }
+
+    /// Makes room for so many slots.
+    fn resize(&mut self, slots: usize) {
+        self.best.resize(slots, NONE);
+        self.written.resize(slots.div_ceil(SLOTS_IN_PAGE), false);
     }
 }
 
@@ -129,7 +144,11 @@ impl Lookup {
             has_versions: side.has_versions,
             tasks: side.tasks,
             budget: side.budget.clone(),
-            found: Mutex::new(Found { best: vec![NONE; slots_kept], ..Found::default() }),
+            found: Mutex::new(Found {
+                best: vec![NONE; slots_kept],
+                written: vec![false; slots_kept.div_ceil(SLOTS_IN_PAGE)],
+                ..Found::default()
+            }),
             slots,
             again: OnceLock::new(),
             of,
@@ -252,7 +271,7 @@ impl Lookup {
         let columns: Vec<usize> = self.names.iter().filter_map(column).collect();
         let first = found.kept.append(kept, &columns);
         for (slot, fact) in slots.into_iter().zip(first..) {
-            found.best[slot as usize] = fact + 1;
+            found.set_best(slot, fact);
         }
         Ok(())
     }
@@ -417,7 +436,7 @@ impl Taking for Task {
                 Some(best) => newer.compare(&found.kept, &lookup.deciding, fact, best)?,
             };
             if order.is_gt() {
-                found.best[slot as usize] = fact + 1;
+                found.set_best(slot, fact);
             }
             match order {
                 _ if is_open => found.set_open(slot, true),
@@ -477,7 +496,7 @@ impl Lookup {
         let slots = self.slots.len();
         if !self.has_versions && found.best.len() < slots {
             self.budget.grow(&self.place, (slots - found.best.len()) * 4)?;
-            found.best.resize(slots, NONE);
+            found.resize(slots);
         }
         Ok(())
     }

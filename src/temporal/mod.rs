@@ -12,6 +12,7 @@ mod condition;
 mod entities;
 mod exact_sum;
 mod exec;
+mod instants;
 mod integer;
 mod kept;
 mod keys;

@@ -189,6 +189,11 @@ impl<'a> Entity<'a> {
     fn counts(&self, output: &Output, i: usize) -> u32 {
         match self.gathered(output, i) {
             (Gathered::Count(counts), cell) => counts[cell],
+            (Gathered::Sum(cells), cell) => cells[cell].1,
+            (Gathered::DecimalSum(cells), cell) => cells[cell].1,
+            (Gathered::Squares(cells), cell) => cells[cell].1,
+            (Gathered::IntegerSquares(cells), cell) => cells[cell].1,
+            (Gathered::DecimalSquares(cells), cell) => cells[cell].1,
             _ => 0,
         }
     }

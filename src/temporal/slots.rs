@@ -12,7 +12,10 @@ use std::sync::{
 
 use arrow::buffer::ScalarBuffer;
 
-use super::keys::NO_KEY;
+use super::{
+    instants::{Instants, Place},
+    keys::NO_KEY,
+};
 
 /// Entities whose last place a task remembers, at most.
 const REMEMBERED: usize = 1 << 17;
@@ -28,7 +31,7 @@ enum Layout {
     Spine {
         /// The first slot of each entity, and the number of all slots.
         starts: Vec<u32>,
-        instants: Vec<i64>,
+        instants: Instants,
     },
     /// Every entity asks at this one instant: its slot has its number. Entities are added while facts come in.
     Single { instant: i64, entities: AtomicU32 },
@@ -44,25 +47,7 @@ impl Slots {
         for i in 1..starts.len() {
             starts[i] += starts[i - 1];
         }
-        let slots = starts.last().copied().unwrap_or(0);
-        let mut next = starts.clone();
-        let mut instants = vec![0i64; slots as usize];
-        let mut is_sorted = true;
-        // From here on the numbers are those of slots.
-        for (number, &tick) in numbers.iter_mut().zip(ticks.iter().flat_map(|piece| piece.iter())) {
-            if *number == NO_KEY {
-                *number = slots;
-                continue;
-            }
-            let slot = next[*number as usize];
-            is_sorted &= slot == starts[*number as usize] || instants[slot as usize - 1] <= tick;
-            instants[slot as usize] = tick;
-            next[*number as usize] += 1;
-            *number = slot;
-        }
-        if !is_sorted {
-            sort(&starts, &mut instants, &mut numbers);
-        }
+        let instants = Instants::new(ticks, &mut LayOut { starts: &starts, numbers: &mut numbers });
         Self { layout: Layout::Spine { starts, instants }, slot_of_row: Arc::new(numbers) }
     }
 
@@ -111,7 +96,7 @@ impl Slots {
     #[inline]
     pub(crate) fn instant(&self, slot: usize) -> i64 {
         match &self.layout {
-            Layout::Spine { instants, .. } => instants[slot],
+            Layout::Spine { instants, .. } => instants.get(slot),
             Layout::Single { instant, .. } => *instant,
         }
     }
@@ -134,36 +119,11 @@ impl Slots {
     /// in the logarithm of the way from there.
     #[inline]
     pub(crate) fn first_after(&self, run: &std::ops::Range<u32>, tick: i64, hint: u32) -> u32 {
-        let instants = match &self.layout {
-            Layout::Spine { instants, .. } => &instants[run.start as usize..run.end as usize],
-            Layout::Single { instant, .. } => return if *instant > tick { run.start } else { run.end },
-        };
-        let hint = (hint.clamp(run.start, run.end) - run.start) as usize;
-        let (mut low, mut high) = (0, instants.len());
-        let mut step = 1;
-        if instants.get(hint).is_some_and(|&instant| instant <= tick) {
-            low = hint + 1;
-            while let Some(&instant) = instants.get(low + step - 1) {
-                if instant > tick {
-                    high = low + step - 1;
-                    break;
-                }
-                low += step;
-                step *= 2;
-            }
-        } else {
-            high = hint;
-            while high > 0 {
-                let probe = high.saturating_sub(step);
-                if instants[probe] <= tick {
-                    low = probe + 1;
-                    break;
-                }
-                high = probe;
-                step *= 2;
-            }
+        match &self.layout {
+            Layout::Spine { instants, .. } => instants.first_after(run, tick, hint),
+            Layout::Single { instant, .. } if *instant > tick => run.start,
+            Layout::Single { .. } => run.end,
         }
-        run.start + (low + instants[low..high].partition_point(|&instant| instant <= tick)) as u32
     }
 
     /// The first slot of a run whose instant is at `tick` or after it, or the run's end; as [`Slots::first_after`].
@@ -193,22 +153,55 @@ impl Slots {
     /// Bytes held.
     pub(crate) fn bytes(&self) -> usize {
         let layout = match &self.layout {
-            Layout::Spine { starts, instants } => starts.len() * 4 + instants.len() * 8,
+            Layout::Spine { starts, instants } => starts.len() * 4 + instants.bytes(),
             Layout::Single { .. } => 0,
         };
         layout + self.slot_of_row.len() * 4
     }
 }
 
+/// Puts the instants of rows into slots, and says which row got which.
+struct LayOut<'a> {
+    /// The first slot of each entity, and the number of all slots.
+    starts: &'a [u32],
+    /// The entity of each row; afterwards its slot, or the number of all slots.
+    numbers: &'a mut [u32],
+}
+
+impl Place for LayOut<'_> {
+    fn place<T: Copy + Default + Ord>(&mut self, ticks: &[ScalarBuffer<i64>], to: impl Fn(i64) -> T) -> Vec<T> {
+        let starts = self.starts;
+        let slots = starts.last().copied().unwrap_or(0);
+        let mut next = starts.to_vec();
+        let mut instants = vec![T::default(); slots as usize];
+        let mut is_sorted = true;
+        for (number, &tick) in self.numbers.iter_mut().zip(ticks.iter().flat_map(|piece| piece.iter())) {
+            if *number == NO_KEY {
+                *number = slots;
+                continue;
+            }
+            let (slot, instant) = (next[*number as usize], to(tick));
+            is_sorted &= slot == starts[*number as usize] || instants[slot as usize - 1] <= instant;
+            instants[slot as usize] = instant;
+            next[*number as usize] += 1;
+            *number = slot;
+        }
+        if !is_sorted {
+            sort(starts, &mut instants, self.numbers);
+        }
+        instants
+    }
+}
+
 /// Puts the slots of every entity into the order of time.
-fn sort(starts: &[u32], instants: &mut [i64], slot_of_row: &mut [u32]) {
+fn sort<T: Copy + Ord>(starts: &[u32], instants: &mut [T], slot_of_row: &mut [u32]) {
     let mut rows = vec![0u32; instants.len()];
     for (row, &slot) in slot_of_row.iter().enumerate() {
         if let Some(place) = rows.get_mut(slot as usize) {
             *place = row as u32;
         }
     }
-    let mut pairs: Vec<(i64, u32)> = Vec::new();
+    let mut pairs: Vec<(T, u32)> = Vec::new();
     for entity in starts.windows(2) {
         let run = entity[0] as usize..entity[1] as usize;
         if instants[run.clone()].is_sorted() {

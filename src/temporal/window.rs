@@ -105,13 +105,17 @@ pub(crate) fn answering(ask: &WindowAsk, side: &SideParts) -> Result<Arc<dyn Ans
             *input = Some(place_of(&mut plan.inputs, Input { column, condition }));
         }
     }
+    let needed: Vec<Gather> = ask.columns.iter().zip(&inputs).map(|(asked, input)| Gather::needed(asked.kind, *input)).collect();
     for (asked, input) in ask.columns.iter().zip(inputs) {
         let span = asked.length_us.and_then(|length| side.unit.length(length));
         let span = place_of(&mut plan.spans, span);
         if let Some(condition) = input.and_then(|input| plan.inputs[input].condition) {
             plan.conditions[condition].is_for(span);
         }
-        let gather = place_of(&mut plan.gathers, Gather::needed(asked.kind, input));
+        let wanted = Gather::needed(asked.kind, input);
+        // A sum counts its values, too.
+        let counted = needed.iter().find(|other| wanted.is_counted_by(other)).copied();
+        let gather = place_of(&mut plan.gathers, counted.unwrap_or(wanted));
         let input_type = match &asked.input {
             Some(name) => Some(side.facts_schema.field(fact_position(&side.place, &side.facts_schema, name)?).data_type()),
             None => None,

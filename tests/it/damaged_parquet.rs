@@ -212,3 +212,32 @@ async fn a_file_without_rows_and_bytes_hides_no_other_file() {
     let load = Ingest::new("loaded", table()).unwrap().from(place);
     assert_eq!(store.ingest(&load).await.unwrap().rows, 4);
 }
+
+/// Rows would be passed over by such statistics, and no answer would tell.
+#[tokio::test(flavor = "multi_thread")]
+async fn statistics_whose_minimum_is_beyond_their_maximum_are_refused() {
+    let dir = temp_dir();
+    let place = dir.path().join("t");
+    let (mut bytes, footer) = small_file(&place);
+    let (first, last) = (instant("2014-11-01").micros() + 1, instant("2014-11-01").micros() + 4);
+    let mut swapped = 0;
+    for at in footer.start..footer.end - 8 {
+        let value = i64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+        if value == first || value == last {
+            bytes[at..at + 8].copy_from_slice(&(first + last - value).to_le_bytes());
+            swapped += 1;
+        }
+    }
+    assert!(swapped >= 2, "{swapped}");
+    fs::write(place.join("small.parquet"), bytes).unwrap();
+    let store = store_with(&dir.path().join("root"), StoreOptions::default().cache_in_memory()).await;
+    let place = place.to_str().unwrap();
+    for error in [
+        store.ingest(&Ingest::new("loaded", table()).unwrap().from(place)).await.map(drop).unwrap_err(),
+        store.register_table("t", place, table()).await.map(drop).unwrap_err(),
+        store.read_parquet(place).await.map(drop).unwrap_err(),
+    ] {
+        let told = error.to_string();
+        assert!(told.contains("small.parquet") && told.contains("minimum beyond their maximum") && told.contains("`at`"), "{told}");
+    }
+}

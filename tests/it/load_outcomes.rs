@@ -229,15 +229,23 @@ async fn a_named_pipe_is_no_source_and_never_waited_for() {
 /// Object stores have no such names, so that nobody can say what to read; the folder's other files wait until it is renamed.
 #[cfg(unix)]
 #[tokio::test]
-async fn a_file_name_with_a_newline_is_told_of() {
+async fn a_file_whose_name_no_object_can_have_is_told_of() {
+    use std::os::unix::ffi::OsStrExt;
     let (data, root) = (temp_dir(), temp_dir());
     let store = store(root.path()).await;
-    file(data.path(), "two\nlines.csv", "at,x", 3, |i| format!("2014-11-01T00:00:00Z,{i}"));
-    let error = store.ingest(&load(data.path())).await.unwrap_err();
-    assert!(matches!(error, Error::InvalidLocation { .. }), "{error:?}");
-    let told = error.to_string();
-    assert!(told.contains("two") && told.contains("lines.csv") && told.contains("rename that file"), "{told}");
-    fs::rename(data.path().join("two\nlines.csv"), data.path().join("one line.csv")).unwrap();
+    file(data.path(), "fine.csv", "at,x", 3, |i| format!("2014-11-01T00:00:00Z,{i}"));
+    let odd: [&[u8]; 6] = [b"two\nlines.csv", b"bell\x07.csv", b"\x1besc.jsonl", b"del\x7f.parquet", b"tab\t.csv.gz", b"latin\xe9.csv"];
+    for name in odd {
+        let path = data.path().join(std::ffi::OsStr::from_bytes(name));
+        fs::copy(data.path().join("fine.csv"), &path).unwrap();
+        let error = store.ingest(&load(data.path())).await.unwrap_err();
+        assert!(matches!(error, Error::InvalidLocation { .. }), "{error:?}");
+        let told = error.to_string();
+        assert!(told.contains("rename that file") && !told.contains(char::is_control), "{told:?}");
+        fs::remove_file(path).unwrap();
+    }
+    // What nobody can have meant as rows stands in nobody's way.
+    fs::write(data.path().join("notes\n.txt"), "x").unwrap();
     assert_eq!(store.ingest(&load(data.path())).await.unwrap().rows, 3);
 }
 

@@ -209,3 +209,15 @@ async fn a_folder_that_can_be_listed_and_not_entered_is_an_error() {
     mode(&data.join("m2"), 0o755);
     assert!(run("load_rides", &data));
 }
+
+/// A pipe under the name of a file that every process reads first: nobody waits for whoever might write into it.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipe_in_the_place_of_the_marker_is_told_of() {
+    let root = temp_dir();
+    let marker = root.path().join("asof.json");
+    assert!(std::process::Command::new("mkfifo").arg(&marker).status().unwrap().success());
+    let opened = FeatureStore::open_with(root.path().to_str().unwrap(), StoreOptions::default().cache_in_memory());
+    let told = tokio::time::timeout(std::time::Duration::from_secs(20), opened).await.unwrap().unwrap_err().to_string();
+    assert!(told.contains("asof.json") && told.contains("not a regular file"), "{told}");
+}

@@ -128,6 +128,22 @@ async fn key_id_and_secret_show_nowhere() {
             ] {
                 told(&mut texts, &store.execute(&statement).await.unwrap_err());
             }
+            // SQL, and texts where names belong.
+            for statement in [
+                format!("SELECT * FROM '{url}/facts'"),
+                format!("SELECT * FROM \"{url}/facts\""),
+                format!("SELECT * FROM read_parquet('{url}/facts')"),
+                format!("SELECT '{url}/facts' FROM"),
+                format!("COPY t TO '{url}/facts'"),
+                format!("CREATE EXTERNAL TABLE t STORED AS PARQUET LOCATION '{url}/facts'"),
+                format!("SET x = '{url}'"),
+            ] {
+                told(&mut texts, &store.sql(&statement, "2014-07-01".parse().unwrap()).await.map(drop).unwrap_err());
+            }
+            told(&mut texts, &Ingest::new(url, trips_table()).map(drop).unwrap_err());
+            told(&mut texts, &store.describe(url).await.map(drop).unwrap_err());
+            told(&mut texts, &store.materialize(url, "2014-07-01".parse().unwrap()).await.map(drop).unwrap_err());
+            told(&mut texts, &store.register_table(url, "x", trips_table()).await.map(drop).unwrap_err());
             let load = Ingest::new("t", trips_table()).unwrap().from(format!("{url}/*.csv"));
             texts.push(format!("{load:?}"));
             told(&mut texts, &store.ingest(&load).await.unwrap_err());
