@@ -64,7 +64,7 @@ pub mod training;
 pub use {arrow, datafusion, ndarray, object_store};
 
 pub use engine::Resources;
-pub use error::{Error, Result};
+pub use error::{Error, ErrorKind, Result};
 pub use feature_set::FeatureSet;
 pub use materialize::Materialization;
 pub use online::Value;

@@ -70,16 +70,18 @@ impl Catalog {
     /// Removes a database that holds no table.
     pub(crate) async fn drop_database(&self, name: &str) -> Result<Change> {
         check_database(name)?;
-        let refused = |reason: String| Err(Error::Definition { subject: format!("database `{name}`"), reason });
+        let subject = || format!("database `{name}`");
         if name == DEFAULT_DATABASE {
-            return refused("it is where tables without a database live, and is always there".into());
+            let reason = "it holds the tables without a database, and cannot be dropped".into();
+            return Err(Error::Definition { subject: subject(), reason });
         }
         for _ in 0..ATTEMPTS {
             let (number, current) = self.newest_database(name).await?;
             let tables = self.tables().await?;
             let own: Vec<_> = tables.iter().filter(|table| table.database() == name).map(ToString::to_string).collect();
             if !own.is_empty() {
-                return refused(format!("it still holds {}; drop its tables first", own.join(", ")));
+                let reason = format!("still holds {}; drop its tables first", own.join(", "));
+                return Err(Error::InUse { subject: subject(), reason });
             }
             if current.is_none_or(|current| current.dropped) {
                 return Ok(Change::Nothing);
@@ -130,5 +132,5 @@ fn check_database(name: &str) -> Result<()> {
 }
 
 fn contention(name: &str) -> Error {
-    Error::Contention { what: format!("database `{name}`"), attempts: ATTEMPTS }
+    Error::Contention { subject: format!("database `{name}`"), attempts: ATTEMPTS }
 }

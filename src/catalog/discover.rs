@@ -138,7 +138,7 @@ fn type_partitions(next: &mut TableVersion, found: &[Found]) -> Result<()> {
             let value = file.partition[i].as_deref();
             if !*fits.entry(value).or_insert_with(|| typed_value(value, field.data_type()).is_some()) {
                 return Err(Error::ColumnType {
-                    place: format!("file `{}`", file.path),
+                    subject: format!("file `{}`", file.path),
                     column: column.name.clone(),
                     found: format!("`{}`", value.unwrap_or_default()),
                     needed: format!(
@@ -266,7 +266,7 @@ fn declared_columns(
                 continue;
             };
             let mismatch = |needed: String| Error::ColumnType {
-                place: place(),
+                subject: place(),
                 column: field.name().clone(),
                 found: field.data_type().to_string(),
                 needed,
@@ -345,7 +345,7 @@ fn unify(place: &str, a: &Schema, b: &Schema) -> Result<Schema> {
             Some((_, known)) if known.data_type() == field.data_type() => {}
             Some((_, known)) => {
                 return Err(Error::ColumnType {
-                    place: place.into(),
+                    subject: place.into(),
                     column: field.name().clone(),
                     found: field.data_type().to_string(),
                     needed: format!("files before it hold {}; files of one table must agree", known.data_type()),

@@ -51,7 +51,7 @@ fn refuse_int96(shown: &str, footer: &ArrowReaderMetadata, column: &str) -> Resu
         return Ok(());
     }
     Err(Error::ColumnType {
-        place: format!("file `{shown}`"),
+        subject: format!("file `{shown}`"),
         column: column.into(),
         found: "INT96".into(),
         needed: "years beyond 2262 would wrap into the past; write the times as TIMESTAMP_MICROS, or load the files with `ingest`, which reads them".into(),

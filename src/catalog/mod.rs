@@ -17,7 +17,7 @@ pub(crate) use footer::file_facts;
 pub(crate) use hive::{is_hidden, partition_path, typed_value};
 pub use hive_type::HiveType;
 pub use repair::{Changes, RepairReport};
-pub(crate) use repair::{IfTaken, NewPartition, add_partitions, drop_partitions, partitions_like, register, repair};
+pub(crate) use repair::{NewPartition, OnConflict, add_partitions, drop_partitions, partitions_like, register, repair};
 pub use spec::{FactTable, KnownAt, TimeColumn};
 pub use version::{Bounds, Column, FileEntry, LoadRecord, LoadedSource, Partition, Rename, TableLocation, TableVersion};
 pub(crate) use version::{FORMAT, SourceColumn, SourceSchema};

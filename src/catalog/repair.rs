@@ -75,7 +75,7 @@ impl std::fmt::Display for RepairReport {
 
 /// What decides about a table that is registered under a name that is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum IfTaken {
+pub(crate) enum OnConflict {
     /// The same table is fine, another one is an error.
     Compare,
     /// Any table is fine.
@@ -91,12 +91,12 @@ pub(crate) async fn register(
     table: &TableName,
     declared: FactTable,
     (partition_columns, details): (Vec<super::Column>, Details),
-    if_taken: IfTaken,
+    on_conflict: OnConflict,
 ) -> Result<(TableVersion, Change)> {
-    if if_taken != IfTaken::Compare
+    if on_conflict != OnConflict::Compare
         && let Some(taken) = catalog.find(table).await?
     {
-        return taken_by(table, taken, if_taken);
+        return taken_by(table, taken, on_conflict);
     }
     let is_from_ddl = !details.columns.is_empty();
     let external = TableLocation::External(place.to_text());
@@ -120,21 +120,21 @@ pub(crate) async fn register(
             was_taken.store(current.is_some(), Ordering::Relaxed);
             match current {
                 None => Ok(Some(found.clone())),
-                Some(current) if if_taken == IfTaken::Compare && current.is_same_table(&found) => Ok(None),
-                Some(current) => taken_by(table, current, if_taken).map(|_| None),
+                Some(current) if on_conflict == OnConflict::Compare && current.is_same_table(&found) => Ok(None),
+                Some(current) => taken_by(table, current, on_conflict).map(|_| None),
             }
         })
         .await?;
     Ok((version, if was_taken.into_inner() { Change::Nothing } else { Change::Done }))
 }
 
-fn taken_by(table: &TableName, taken: TableVersion, if_taken: IfTaken) -> Result<(TableVersion, Change)> {
-    let reason = match if_taken {
-        IfTaken::Keep => return Ok((taken, Change::Nothing)),
-        IfTaken::Refuse => "it exists already; write IF NOT EXISTS, drop it first, or choose another name",
-        IfTaken::Compare => "it exists already, with other files or another declaration; register the files under another name",
+fn taken_by(table: &TableName, taken: TableVersion, on_conflict: OnConflict) -> Result<(TableVersion, Change)> {
+    let reason = match on_conflict {
+        OnConflict::Keep => return Ok((taken, Change::Nothing)),
+        OnConflict::Refuse => "exists already; write IF NOT EXISTS, drop it first, or choose another name",
+        OnConflict::Compare => "exists already, with other files or another declaration; register the files under another name",
     };
-    Err(Error::Definition { subject: format!("table `{table}`"), reason: reason.into() })
+    Err(Error::AlreadyExists { subject: format!("table `{table}`"), reason: reason.into() })
 }
 
 /// Takes in the files of a table as they are now.
@@ -167,7 +167,7 @@ pub(crate) async fn add_partitions(
     locations: &Locations,
     table: &TableName,
     partitions: &[NewPartition],
-    if_taken: IfTaken,
+    on_conflict: OnConflict,
 ) -> Result<(TableVersion, Change)> {
     for _ in 0..ATTEMPTS {
         let current = catalog.latest(table).await?;
@@ -177,11 +177,11 @@ pub(crate) async fn add_partitions(
         for (spec, location) in partitions {
             let values = whole_values(&next, spec)?;
             if partitions_like(&next, spec)?.next().is_some() {
-                if if_taken == IfTaken::Keep {
+                if on_conflict == OnConflict::Keep {
                     continue;
                 }
-                let reason = format!("partition `{}` is there already; write IF NOT EXISTS", next.partition_name(&values));
-                return Err(Error::Definition { subject: format!("table `{table}`"), reason });
+                let reason = format!("has the partition `{}` already; write IF NOT EXISTS", next.partition_name(&values));
+                return Err(Error::AlreadyExists { subject: format!("table `{table}`"), reason });
             }
             let own_folder = location.as_ref().map(|location| folder_of(&place, locations, table, location)).transpose()?;
             let standard = standard_folder(&next, &values);
@@ -190,8 +190,8 @@ pub(crate) async fn add_partitions(
             if let Some(own) = &own_folder
                 && next.files.iter().any(|file| file.path.strip_prefix(own.as_str()).is_some_and(|rest| rest.starts_with('/')))
             {
-                let reason = format!("files of `{own}` belong to another partition of it already");
-                return Err(Error::Definition { subject: format!("table `{table}`"), reason });
+                let reason = format!("has another partition that files of `{own}` belong to; drop that partition first");
+                return Err(Error::InUse { subject: format!("table `{table}`"), reason });
             }
             let files_before = next.files.len();
             next = survey_folder(&place, &next, folder, &values).await?;
@@ -217,18 +217,18 @@ pub(crate) async fn drop_partitions(
     catalog: &Catalog,
     table: &TableName,
     specs: &[Vec<(String, Option<String>)>],
-    if_missing: IfTaken,
+    if_exists: bool,
 ) -> Result<(TableVersion, Change)> {
     for _ in 0..ATTEMPTS {
         let current = catalog.latest(table).await?;
         let mut next = current.clone();
         for spec in specs {
             let gone: Vec<Vec<Option<String>>> = partitions_like(&next, spec)?.cloned().collect();
-            if gone.is_empty() && if_missing == IfTaken::Refuse {
+            if gone.is_empty() && !if_exists {
                 let (columns, values): (Vec<_>, Vec<_>) = spec.iter().cloned().unzip();
                 let name = partition_name(columns.iter().map(String::as_str), &values);
-                let reason = format!("it has no partition `{name}`; write IF EXISTS, or see SHOW PARTITIONS");
-                return Err(Error::Definition { subject: format!("table `{table}`"), reason });
+                let reason = format!("has no partition `{name}`; write IF EXISTS, or see SHOW PARTITIONS");
+                return Err(Error::NotFound { subject: format!("table `{table}`"), reason });
             }
             next.remove_files(|file| gone.contains(&file.partition));
             next.details.partitions.retain(|placed| !gone.contains(&placed.values));
@@ -269,7 +269,7 @@ fn partition_column(version: &TableVersion, name: &str) -> Result<(usize, arrow:
     match version.partition_columns.iter().position(|column| column.name.to_lowercase() == lower) {
         Some(position) => Ok((position, version.partition_columns[position].to_field()?.data_type().clone())),
         None => Err(Error::UnknownColumn {
-            place: format!("the partitioning of table `{}`", version.table),
+            subject: format!("the partitioning of table `{}`", version.table),
             column: name.into(),
             known: version.partition_columns.iter().map(|column| column.name.clone()).collect(),
         }),
@@ -283,7 +283,7 @@ fn typed(
     data_type: &arrow::datatypes::DataType,
 ) -> Result<datafusion::common::ScalarValue> {
     typed_value(value, data_type).ok_or_else(|| Error::ColumnType {
-        place: format!("table `{}`", version.table),
+        subject: format!("table `{}`", version.table),
         column: name.into(),
         found: data_type.to_string(),
         needed: format!("`{}` is none", value.unwrap_or("NULL")),

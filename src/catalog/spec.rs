@@ -199,7 +199,7 @@ impl FactTable {
             return Err(Error::unknown_column(place, &column.name, schema));
         };
         let refused = |needed: &str| Error::ColumnType {
-            place: place.into(),
+            subject: place.into(),
             column: column.name.clone(),
             found: field.data_type().to_string(),
             needed: needed.into(),

@@ -141,14 +141,14 @@ impl Catalog {
         let reason = match folder.head(&name).await? {
             Some(_) => match self.read(&folder, &name).await? {
                 Entry::Table(version) => return Ok(*version),
-                Entry::Dropped => format!("version {version} is where it was dropped; ask for an earlier one"),
+                Entry::Dropped => format!("was dropped at version {version}; ask for an earlier one"),
             },
             None => match self.versions(table).await?.last() {
-                Some(last) => format!("there is no version {version}; the versions are 1 to {}", last.version),
+                Some(last) => format!("has no version {version}; its versions are 1 to {}", last.version),
                 None => return Err(self.unknown(table).await?),
             },
         };
-        Err(Error::Definition { subject: format!("table `{table}`"), reason })
+        Err(Error::NotFound { subject: format!("table `{table}`"), reason })
     }
 
     /// All versions under a table's name, the oldest first.
@@ -241,7 +241,7 @@ impl Catalog {
 }
 
 pub(super) fn contention(table: &TableName) -> Error {
-    Error::Contention { what: format!("table `{table}`"), attempts: ATTEMPTS }
+    Error::Contention { subject: format!("table `{table}`"), attempts: ATTEMPTS }
 }
 
 /// The digits of a version's number in its file's name: as many for each, so that names are in the order of numbers.
@@ -261,9 +261,9 @@ pub(crate) fn number_of(name: &str) -> Option<u64> {
 /// The number of the version after this one.
 fn following(version: u64, table: &TableName) -> Result<u64> {
     let next = version.checked_add(1).filter(|next| number_of(&file_name(*next)).is_some());
-    next.ok_or_else(|| Error::Definition {
+    next.ok_or_else(|| Error::Limit {
         subject: format!("table `{table}`"),
-        reason: format!("version {version} is the last one that its catalog can number; register it under another name"),
+        reason: format!("has {version} versions, and a catalog numbers no more; register it under another name"),
     })
 }
 

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     catalog::{
-        Catalog, Change, Column, DeclaredColumn, Details, HiveType, IfTaken, TIMESTAMPS, add_partitions, drop_partitions,
+        Catalog, Change, Column, DeclaredColumn, Details, HiveType, OnConflict, TIMESTAMPS, add_partitions, drop_partitions,
         partitions_like, register, repair,
     },
     error::{Error, Result},
@@ -21,13 +21,14 @@ pub(crate) async fn execute(catalog: &Catalog, root: &Location, locations: &Loca
     match parse(sql)? {
         Statement::CreateDatabase { name, guard, comment } => {
             let done = catalog.create_database(&name, comment).await?;
-            let reason = "it exists already; write IF NOT EXISTS";
-            said(done, guard, ["created", "exists already"], || definition(format!("database `{name}`"), reason))
+            let (subject, reason) = (format!("database `{name}`"), "exists already; write IF NOT EXISTS".into());
+            said(done, guard, ["created", "exists already"], || Error::AlreadyExists { subject, reason })
         }
         Statement::DropDatabase { name, guard } => {
             let done = catalog.drop_database(&name).await?;
-            let reason = "it does not exist; write IF EXISTS, or see SHOW DATABASES";
-            said(done, guard, ["dropped", "was not there"], || definition(format!("database `{name}`"), reason))
+            let (subject, reason) =
+                (format!("database `{name}`"), "does not exist; write IF EXISTS, or see SHOW DATABASES".into());
+            said(done, guard, ["dropped", "was not there"], || Error::NotFound { subject, reason })
         }
         Statement::ShowDatabases { like } => {
             let names = catalog.databases().await?.into_iter().filter(|name| is_like(name, like.as_deref()));
@@ -40,7 +41,7 @@ pub(crate) async fn execute(catalog: &Catalog, root: &Location, locations: &Loca
             (Change::Nothing, Guard::Strict) => Err(match catalog.latest(&table).await {
                 Err(error) => error,
                 // Made again in this very moment.
-                Ok(_) => Error::Contention { what: format!("table `{table}`"), attempts: 1 },
+                Ok(_) => Error::Contention { subject: format!("table `{table}`"), attempts: 1 },
             }),
         },
         Statement::Repair { table } => {
@@ -58,17 +59,17 @@ pub(crate) async fn execute(catalog: &Catalog, root: &Location, locations: &Loca
             ])
         }
         Statement::AddPartitions { table, guard, partitions } => {
-            let (_, change) = add_partitions(catalog, locations, &table, &partitions, if_taken(guard)).await?;
+            let (_, change) = add_partitions(catalog, locations, &table, &partitions, on_conflict(guard)).await?;
             message(if change == Change::Done { "added" } else { "exists already" })
         }
         Statement::DropPartitions { table, guard, specs } => {
-            let (_, change) = drop_partitions(catalog, &table, &specs, if_taken(guard)).await?;
+            let (_, change) = drop_partitions(catalog, &table, &specs, guard == Guard::Lenient).await?;
             message(if change == Change::Done { "dropped" } else { "was not there" })
         }
         Statement::ShowPartitions { table, spec } => {
             let version = catalog.latest(&table).await?;
             if version.partition_columns().is_empty() {
-                return Err(definition(format!("table `{table}`"), "it is not partitioned"));
+                return Err(Error::Definition { subject: format!("table `{table}`"), reason: "it is not partitioned".into() });
             }
             let wanted: std::collections::BTreeSet<String> =
                 partitions_like(&version, &spec)?.map(|values| version.partition_name(values)).collect();
@@ -130,7 +131,7 @@ async fn create_table(catalog: &Catalog, locations: &Locations, sql: &str, creat
         partitions: Vec::new(),
     };
     let place = locations.open(&location)?;
-    let (_, change) = register(catalog, &place, &table, declared, (partitioned, details), if_taken(guard)).await?;
+    let (_, change) = register(catalog, &place, &table, declared, (partitioned, details), on_conflict(guard)).await?;
     message(if change == Change::Done { "created" } else { "exists already" })
 }
 
@@ -144,19 +145,15 @@ async fn check_database(catalog: &Catalog, name: &str) -> Result<()> {
     if known.iter().any(|known| known == name) {
         return Ok(());
     }
-    let reason = format!("it does not exist; there are {}: make it with CREATE DATABASE", known.join(", "));
-    Err(Error::Definition { subject: format!("database `{name}`"), reason })
+    let reason = format!("does not exist; there are {}: make it with CREATE DATABASE", known.join(", "));
+    Err(Error::NotFound { subject: format!("database `{name}`"), reason })
 }
 
-fn if_taken(guard: Guard) -> IfTaken {
+fn on_conflict(guard: Guard) -> OnConflict {
     match guard {
-        Guard::Strict => IfTaken::Refuse,
-        Guard::Lenient => IfTaken::Keep,
+        Guard::Strict => OnConflict::Refuse,
+        Guard::Lenient => OnConflict::Keep,
     }
-}
-
-fn definition(subject: String, reason: &str) -> Error {
-    Error::Definition { subject, reason: reason.into() }
 }
 
 fn said(change: Change, guard: Guard, [done, nothing]: [&str; 2], refused: impl FnOnce() -> Error) -> Result<Answer> {

@@ -103,7 +103,7 @@ fn shown_column(version: &TableVersion, column: &Column, declared: Option<&Decla
         None => {
             let field = column.to_field()?;
             HiveType::of(field.data_type()).ok_or_else(|| Error::ColumnType {
-                place: format!("table `{}`", version.table()),
+                subject: format!("table `{}`", version.table()),
                 column: column.name.clone(),
                 found: column.data_type.clone(),
                 needed: "Hive and Athena have no such type; write the files with one they have, or declare the table without it"

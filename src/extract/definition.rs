@@ -63,7 +63,7 @@ impl Extract {
     /// As [`Extract::new`], and [`Error::Io`] when the file cannot be read.
     pub fn from_file(name: impl Into<String>, path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let sql = std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.into(), source })?;
+        let sql = std::fs::read_to_string(path).map_err(|cause| Error::Io { path: path.into(), cause })?;
         Self::new(name, sql)
     }
 

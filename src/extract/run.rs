@@ -137,7 +137,7 @@ pub(crate) async fn run(m: &Arc<Materializer>, clock: &dyn Clock, extract: &Extr
         // A client that sends a request again after a lost answer meets its own record.
         let there = place.get(RECORD).await?;
         if there.is_none_or(|there| there != bytes) {
-            return Err(Error::Contention { what: format!("table `{}`", record.table), attempts: 1 });
+            return Err(Error::Contention { subject: format!("table `{}`", record.table), attempts: 1 });
         }
     }
     Ok(ExtractRun::new(m.clone(), place, record))

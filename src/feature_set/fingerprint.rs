@@ -60,8 +60,8 @@ fn declared(name: &SetName, tables: &[TableName], cutoff: Cutoff, body: &Body) -
             "encoders": canonical(name, set.encoders.iter().map(|e| e.spec()))?,
         }),
         Body::Entities(set) => {
-            let (own, others) = set.sources.split_first().ok_or_else(|| Error::Definition {
-                subject: format!("feature set `{name}`"),
+            let (own, others) = set.sources.split_first().ok_or_else(|| Error::Internal {
+                subject: format!("the fingerprint of feature set `{name}`"),
                 reason: "it has no table".into(),
             })?;
             let mut json = serde_json::json!({

@@ -51,5 +51,5 @@ pub(crate) fn field_of<'a>(place: &str, schema: &'a Schema, wanted: &Field) -> R
         return Ok(field);
     }
     let needed = format!("{to} is declared, and not every {from} is one: cast it in the extract");
-    Err(Error::ColumnType { place: place.into(), column: wanted.name().clone(), found: from.to_string(), needed })
+    Err(Error::ColumnType { subject: place.into(), column: wanted.name().clone(), found: from.to_string(), needed })
 }

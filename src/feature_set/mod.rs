@@ -132,15 +132,15 @@ impl FeatureSet {
         let next = format!("{}_v{}", self.name.stem(), u64::from(self.name.version()) + 1);
         let reason = match difference(declared, &self.declared) {
             Some(parts) => format!(
-                "its name holds another definition already, and a published version never changes: {parts}; name this one as the \
-                 next version, `{next}`{remedy}"
+                "has another definition already, and a published version never changes: {parts}; name this one as the next version, \
+                 `{next}`{remedy}"
             ),
             None => format!(
-                "its code yields other values on fixed inputs than the definition that holds its name, under the same revisions; \
-                 raise the revision of the encoder that was changed, and name the set as its next version, `{next}`{remedy}"
+                "has other code already under the same revisions: on fixed inputs the two yield different values; raise the revision \
+                 of the encoder that was changed, and name the set as its next version, `{next}`{remedy}"
             ),
         };
-        Err(Error::Definition { subject: format!("feature set `{}`", self.name), reason })
+        Err(Error::AlreadyExists { subject: format!("feature set `{}`", self.name), reason })
     }
 
     /// The names of the features, in the order of the columns.

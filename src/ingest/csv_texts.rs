@@ -45,7 +45,7 @@ pub(crate) async fn csv_texts(locations: &Locations, location: &str) -> Result<V
         let (ingest, own) = (ingest.clone(), source.clone());
         let read = tokio::task::spawn_blocking(move || file_texts(&ingest, &own, bytes)).await;
         source.check_unchanged(digest.of_all()).await?;
-        let read = read.map_err(|e| Error::Io { path: source.shown().into(), source: e.into() })??;
+        let read = read.map_err(|e| Error::lost_task(&format!("reading `{}`", source.shown()), e))??;
         if let (Some(first), Some(other)) = (batches.first(), read.first())
             && first.schema() != other.schema()
         {

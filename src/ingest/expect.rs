@@ -118,7 +118,7 @@ impl Expect {
         };
         let types = self.columns().into_iter().map(type_of).collect::<Result<Vec<_>>>()?;
         let refused = |column: &str, found: &DataType, needed: &str| Error::ColumnType {
-            place: place.into(),
+            subject: place.into(),
             column: column.into(),
             found: found.to_string(),
             needed: format!("`{self}` {needed}"),

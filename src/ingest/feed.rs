@@ -54,7 +54,7 @@ impl Feed {
                     let (bytes, digest) = raw_bytes(source).await?;
                     let (task, sink) = (this.clone(), sink.clone());
                     let done = tokio::task::spawn_blocking(move || task.read_text(index, bytes, &sink)).await;
-                    (done.map_err(|e| Error::Io { path: source.shown().into(), source: e.into() })?, digest.of_all())
+                    (done.map_err(|e| Error::lost_task(&format!("reading `{}`", source.shown()), e))?, digest.of_all())
                 }
             };
             // A file that somebody writes may fail in any way: that it is being written is the reason.

@@ -70,7 +70,7 @@ pub(crate) fn in_order<I: Send, O: Send>(
 
 fn panicked() -> Error {
     let reason = "a source's decoder panicked; the load is incomplete and was not committed".to_owned();
-    Error::Definition { subject: "the load".into(), reason }
+    Error::Internal { subject: "the load".into(), reason }
 }
 
 #[cfg(test)]

@@ -143,7 +143,7 @@ pub(crate) async fn plan(ingest: &Ingest, sources: &[Source], table: Option<&Tab
                 }
                 Some(known) => {
                     let wider = wider(known.data_type(), field.data_type()).ok_or_else(|| Error::ColumnType {
-                        place: format!("file `{shown}`"),
+                        subject: format!("file `{shown}`"),
                         column: field.name().clone(),
                         found: field.data_type().to_string(),
                         needed: format!(
@@ -292,7 +292,7 @@ async fn source_columns(ingest: &Ingest, source: &Source, names: &Names) -> Resu
         _ => csv_columns(&ingest, &source, &names, raw),
     };
     let task = tokio::task::spawn_blocking(sample);
-    task.await.map_err(|e| Error::Io { path: "the schema inference".into(), source: e.into() })?
+    task.await.map_err(|e| Error::lost_task("inferring the schema", e))?
 }
 
 fn csv_columns(ingest: &Ingest, source: &Source, names: &Names, raw: Box<dyn Read + Send>) -> Result<SourceColumns> {

@@ -28,7 +28,7 @@ pub(crate) fn columns(shown: &str, footer: &ArrowReaderMetadata) -> Result<Vec<b
             Some(found) if column.path().parts().len() == 1 => *found = true,
             _ => {
                 return Err(Error::ColumnType {
-                    place: format!("file `{shown}`"),
+                    subject: format!("file `{shown}`"),
                     column: column.path().string(),
                     found: "INT96".into(),
                     needed: "times inside nested columns would wrap beyond the year 2262; write them as TIMESTAMP_MICROS".into(),

@@ -281,7 +281,7 @@ fn values(ingest: &Ingest, shown: &str, field: &Field, typing: Typing, array: &A
 
 fn refused(shown: &str, field: &Field, found: &str) -> Error {
     Error::ColumnType {
-        place: format!("file `{shown}`"),
+        subject: format!("file `{shown}`"),
         column: field.name().clone(),
         found: found.into(),
         needed: format!(

@@ -42,7 +42,7 @@ pub(crate) struct Rejected {
 }
 
 fn failed(cause: impl Into<std::io::Error>) -> Error {
-    Error::Io { path: PathBuf::from("the temporary list of rejects"), source: cause.into() }
+    Error::Io { path: PathBuf::from("the temporary list of rejects"), cause: cause.into() }
 }
 
 /// Where a row lies and why it is left out; what is not known of it is not told.

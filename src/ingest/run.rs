@@ -62,7 +62,7 @@ pub(crate) async fn run(
             return Ok(report);
         }
     }
-    Err(Error::Contention { what: format!("table `{}`", ingest.table), attempts: ATTEMPTS })
+    Err(Error::Contention { subject: format!("table `{}`", ingest.table), attempts: ATTEMPTS })
 }
 
 /// Changes what is expected of the rows that are loaded from now on.
@@ -256,7 +256,7 @@ async fn attempt(
     let update = catalog.update(&ingest.table, |newest| {
         let begin_again = || {
             again.store(true, Ordering::Relaxed);
-            Err(Error::Contention { what: format!("table `{table}`"), attempts: 1 })
+            Err(Error::Contention { subject: format!("table `{table}`"), attempts: 1 })
         };
         let mut next = match newest {
             // Dropped since it was planned: what was left out as loaded is gone too.
@@ -380,7 +380,7 @@ async fn publish_rejects(root: &Location, ingest: &Ingest, rejects: &Rejects, lo
 }
 
 async fn publish_suspicions(root: &Location, ingest: &Ingest, suspicions: &[Suspicion], load: ContentId) -> Result<String> {
-    let failed = |e: csv::Error| Error::Io { path: "the list of suspicions".into(), source: e.into() };
+    let failed = |e: csv::Error| Error::Io { path: "the list of suspicions".into(), cause: e.into() };
     let mut list = csv::Writer::from_writer(Vec::new());
     list.write_record(["file", "column", "expected", "found"]).map_err(failed)?;
     for Suspicion { file, column, expected, found } in suspicions {
@@ -470,10 +470,10 @@ fn refuse_many_months(ingest: &Ingest, files: &[Examined<'_>]) -> Result<()> {
         return Ok(());
     }
     let rows: u64 = files.iter().map(|file| file.seen.rows).sum();
-    Err(Error::Definition {
+    Err(Error::Limit {
         subject: format!("the load into `{}`", ingest.table),
         reason: format!(
-            "its {rows} rows fall into {} months, from {first} to {last}, of which each would be a file, and a load may write {}: \
+            "has {rows} rows in {} months, from {first} to {last}, of which each would be a file, and a load may write {}: \
              are the event times read in the right unit and form? If so, allow more with `Ingest::months_at_most`",
             months.len(),
             ingest.months_at_most
@@ -528,7 +528,7 @@ fn add_columns(next: &mut TableVersion, schema: &SchemaRef, ingest: &Ingest) -> 
             Some(known) if *known.data_type == field.data_type().to_string() => {}
             Some(known) => {
                 return Err(Error::ColumnType {
-                    place: format!("the load into `{}`", ingest.table),
+                    subject: format!("the load into `{}`", ingest.table),
                     column: known.name.clone(),
                     found: field.data_type().to_string(),
                     needed: format!("another writer has just added it as {}; run the load again", known.data_type),
@@ -545,7 +545,7 @@ fn check_types(ingest: &Ingest) -> Result<()> {
     match types.find(|(_, data_type)| !is_declarable(data_type)) {
         None => Ok(()),
         Some((column, data_type)) => Err(Error::ColumnType {
-            place: format!("the load into `{}`", ingest.table),
+            subject: format!("the load into `{}`", ingest.table),
             column: column.clone(),
             found: data_type.to_string(),
             needed: format!("a declared type is one of {DECLARABLE}"),
@@ -595,7 +595,7 @@ fn check_same_table(ingest: &Ingest, current: &TableVersion) -> Result<()> {
         let differs = if is_time { is_nanos(&shown) && !is_nanos(&known.data_type) } else { shown != known.data_type };
         if differs {
             return Err(Error::ColumnType {
-                place: format!("table `{}`", ingest.table),
+                subject: format!("table `{}`", ingest.table),
                 column: known.name.clone(),
                 found: known.data_type.clone(),
                 needed: format!("the load declares {data_type}; a table's column keeps its type"),

@@ -186,8 +186,8 @@ pub(super) struct Run {
     pub(super) last: Key,
 }
 
-fn failed(source: std::io::Error) -> Error {
-    Error::Io { path: "a temporary file of the sort".into(), source }
+fn failed(cause: std::io::Error) -> Error {
+    Error::Io { path: "a temporary file of the sort".into(), cause }
 }
 
 impl Run {

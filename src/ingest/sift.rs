@@ -103,7 +103,7 @@ impl Sift<'_> {
     }
 
     fn read(&self, spool: &FinishedParquet) -> Result<ParquetRecordBatchReader> {
-        let failed = |source| Error::Io { path: "a temporary file".into(), source };
+        let failed = |cause| Error::Io { path: "a temporary file".into(), cause };
         let file = std::fs::File::open(spool.path()).map_err(failed)?;
         Ok(ParquetRecordBatchReaderBuilder::try_new(file)?.with_batch_size(self.engine.batch_rows()).build()?)
     }

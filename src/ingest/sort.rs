@@ -118,7 +118,7 @@ where
         sink.end(sort());
     };
     let thread = std::thread::Builder::new().name("asof-sort".into()).spawn(sort);
-    thread.map_err(|source| Error::Io { path: "a thread for the sort".into(), source })?;
+    thread.map_err(|cause| Error::Io { path: "a thread for the sort".into(), cause })?;
     Ok(stream(target.sorted.clone(), Some(rows)))
 }
 
@@ -135,7 +135,7 @@ where
 
 fn cut_off() -> Error {
     let reason = "a source's decoder panicked; the load is incomplete and was not committed".to_owned();
-    Error::Definition { subject: "the load".into(), reason }
+    Error::Internal { subject: "the load".into(), reason }
 }
 
 /// The rows of a queue.

@@ -119,7 +119,7 @@ impl<'a> MonthWriter<'a> {
     /// Waits for the file that is being published: they are published one after the other.
     async fn published(&mut self) -> Result<()> {
         while let Some(done) = self.publishing.join_next().await {
-            let file = done.map_err(|e| Error::Io { path: "the publishing of a file".into(), source: e.into() })??;
+            let file = done.map_err(|e| Error::lost_task("publishing a file", e))??;
             self.files.push(file);
         }
         Ok(())

@@ -71,12 +71,12 @@ impl Materializer {
             names.filter_map(|name| Some(name.strip_suffix(MANIFEST)?.trim_end_matches('/').to_owned())).collect();
         let Some(first) = made.first() else { return Ok(()) };
         let reason = format!(
-            "{} materializations of it are published, the first as `{}/{first}`, and a published version never changes; name another \
+            "has {} materializations published, the first as `{}/{first}`, and a published version never changes; name another \
              definition as its next version, or delete their folders first",
             made.len(),
             folder,
         );
-        Err(Error::Definition { subject: format!("feature set `{name}`"), reason })
+        Err(Error::InUse { subject: format!("feature set `{name}`"), reason })
     }
 
     fn binding_place(&self, name: &SetName) -> Location {

@@ -51,7 +51,7 @@ fn source_mistakes(place: &str, source: &Source, schema: &Schema, mistakes: &mut
         let Some(field) = aggregate.column().and_then(&mut find) else { continue };
         if let Err(needed) = aggregate.kind().yields(Some(field.data_type())) {
             let (column, found) = (field.name().clone(), field.data_type().to_string());
-            refused.push(Error::ColumnType { place: place.into(), column, found, needed: needed.into() });
+            refused.push(Error::ColumnType { subject: place.into(), column, found, needed: needed.into() });
         }
     }
     mistakes.extend(refused);

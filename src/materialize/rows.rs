@@ -45,7 +45,7 @@ pub(crate) async fn extract(
         Error::Query(cause) => {
             Error::Definition { subject: subject.clone(), reason: format!("its SQL cannot be planned: {}", in_one_line(&cause)) }
         }
-        Error::UnknownColumn { column, known, .. } => Error::UnknownColumn { place: subject.clone(), column, known },
+        Error::UnknownColumn { column, known, .. } => Error::UnknownColumn { subject: subject.clone(), column, known },
         other => other,
     };
     let mut rows = query(engine, Parallelism::Full, &subject, sources.clone(), &set.extract).await.map_err(in_extract)?;
@@ -111,7 +111,7 @@ fn check(name: &SetName, set: &RowSet, rows: &DataFrame) -> Result<()> {
     match schema.field_with_name(&set.event_time) {
         Err(_) => mistakes.push(Error::unknown_column(&subject, &set.event_time, schema)),
         Ok(event) if !matches!(event.data_type(), DataType::Timestamp(_, Some(_))) => mistakes.push(Error::ColumnType {
-            place: subject.clone(),
+            subject: subject.clone(),
             column: set.event_time.clone(),
             found: event.data_type().to_string(),
             needed: "the event time must be a timestamp with a zone; tables loaded by `ingest` have one".into(),

@@ -224,11 +224,7 @@ async fn written(rows: EntityTable, threads: usize) -> Result<Parts> {
         }
         Ok(parts)
     });
-    work.await.map_err(|e| Error::Step {
-        set: "a set of entities".into(),
-        step: "writing its rows".into(),
-        reason: format!("a task was stopped: {e}"),
-    })?
+    work.await.map_err(|e| Error::lost_task("writing the rows of a set of entities", e))?
 }
 
 fn vanished(place: &Location) -> Error {

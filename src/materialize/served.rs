@@ -82,7 +82,7 @@ impl KeyedRows {
     /// Brings the rows in again, on a thread and runtime of its own: who asks may be on a thread that must not wait for its
     /// own runtime.
     fn mend(&self, key: &[u8]) -> Result<()> {
-        let failed = |source| Error::Io { path: "a thread that reads published rows again".into(), source };
+        let failed = |cause| Error::Io { path: "a thread that reads published rows again".into(), cause };
         let work = || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
             let _one_at_a_time = self.pin.mending.lock().unwrap_or_else(PoisonError::into_inner);
@@ -94,7 +94,10 @@ impl KeyedRows {
         };
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().spawn_scoped(scope, work).map_err(failed)?;
-            thread.join().unwrap_or_else(|_| Err(failed(std::io::Error::other("it panicked"))))
+            thread.join().unwrap_or_else(|_| {
+                let subject = "reading the published rows again".into();
+                Err(Error::Internal { subject, reason: "its thread panicked".into() })
+            })
         })
     }
 }

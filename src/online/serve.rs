@@ -98,7 +98,7 @@ impl Online {
         for field in request.fields() {
             let given = values.iter().find(|(name, _)| name == field.name());
             let (_, value) = given.ok_or_else(|| Error::UnknownColumn {
-                place: "the request".into(),
+                subject: "the request".into(),
                 column: field.name().clone(),
                 known: values.iter().map(|(name, _)| (*name).to_owned()).collect(),
             })?;
@@ -218,8 +218,8 @@ async fn entities(made: &Materialization) -> Result<Side> {
         partial.push(Partial { keys, columns: columns.collect::<Result<_>>()?, rows });
     }
     let Body::Entities(set) = &made.set().body else {
-        return Err(Error::Definition {
-            subject: made.set().name.to_string(),
+        return Err(Error::Internal {
+            subject: format!("serving feature set `{}`", made.set().name),
             reason: "it has neither rows nor entities".into(),
         });
     };
@@ -279,7 +279,7 @@ impl FeatureRow {
             Value::Float(x) => Ok(Some(x)),
             Value::Decimal(x) => Ok(Some(x.to_f64())),
             other => Err(Error::ColumnType {
-                place: "the row".into(),
+                subject: "the row".into(),
                 column: feature.into(),
                 found: format!("{other:?}"),
                 needed: "a number was asked for".into(),

@@ -37,8 +37,12 @@ impl Value {
     /// # Errors
     /// [`Error::ColumnType`] when it is of another kind, or a column of this type cannot hold exactly it.
     pub(crate) fn to_array(&self, place: &str, column: &str, data_type: &DataType) -> Result<ArrayRef> {
-        let refused =
-            |needed: String| Error::ColumnType { place: place.into(), column: column.into(), found: format!("{self:?}"), needed };
+        let refused = |needed: String| Error::ColumnType {
+            subject: place.into(),
+            column: column.into(),
+            found: format!("{self:?}"),
+            needed,
+        };
         if !self.is_of_kind(data_type) {
             return Err(refused(format!("{data_type} is asked for")));
         }
@@ -51,7 +55,7 @@ impl Value {
     /// [`Error::ColumnType`] when it is beyond what Arrow holds, or a list of values of several types.
     pub(crate) fn own_array(&self, place: &str, name: &str) -> Result<ArrayRef> {
         self.own()?.ok_or_else(|| Error::ColumnType {
-            place: place.into(),
+            subject: place.into(),
             column: name.into(),
             found: format!("{self:?}"),
             needed: "one value, or a list of values of one type, is asked for, in the range of Arrow's types".into(),
@@ -146,7 +150,7 @@ impl Value {
     /// [`Error::ColumnType`] for types that have no value, and for what the value of a type cannot hold exactly.
     pub(crate) fn of(place: &str, column: &str, array: &ArrayRef, row: usize) -> Result<Self> {
         let refused = |what: &str| Error::ColumnType {
-            place: place.into(),
+            subject: place.into(),
             column: column.into(),
             found: format!("{}{what}", array.data_type()),
             needed: "`Value` has nothing that holds it exactly; read it from `FeatureRow::batch`".into(),

@@ -75,7 +75,10 @@ impl Declaring<'_> {
         // The name is an identifier and the type one of a few: nothing of the value is in this text.
         let text = format!("arrow_cast(${name}, '{}')", value.data_type());
         let parser = Parser::new(&GenericDialect {}).try_with_sql(&text);
-        parser.and_then(|mut parser| parser.parse_expr()).map_err(|e| refused(self.subject, e.to_string()))
+        parser.and_then(|mut parser| parser.parse_expr()).map_err(|e| Error::Internal {
+            subject: format!("declaring `{placeholder}` of {}", self.subject),
+            reason: e.to_string(),
+        })
     }
 }
 

@@ -41,8 +41,8 @@ pub(crate) struct Spool {
     rows: u64,
 }
 
-fn failed(source: std::io::Error) -> Error {
-    Error::Io { path: PathBuf::from("a temporary file"), source }
+fn failed(cause: std::io::Error) -> Error {
+    Error::Io { path: PathBuf::from("a temporary file"), cause }
 }
 
 fn cut_off() -> Error {

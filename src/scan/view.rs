@@ -92,7 +92,7 @@ impl AsOfView<'_> {
         for batch in self.rows.replay(&only)? {
             let batch = batch?;
             let numbers = batch.column(0).as_primitive_opt::<Float64Type>().ok_or_else(|| Error::ColumnType {
-                place: "the view".into(),
+                subject: "the view".into(),
                 column: column.into(),
                 found: field.data_type().to_string(),
                 needed: "numbers are read as Float64".into(),

@@ -134,8 +134,8 @@ pub(crate) fn time_literal(data_type: &DataType, value: i64) -> Result<ScalarVal
             ArrowUnit::Nanosecond => ScalarValue::TimestampNanosecond(Some(value), zone.clone()),
         },
         other => {
-            return Err(Error::Definition {
-                subject: "a time column".into(),
+            return Err(Error::Internal {
+                subject: "comparing a time column".into(),
                 reason: format!("it is {other}, which holds no times"),
             });
         }

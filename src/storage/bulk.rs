@@ -140,9 +140,9 @@ impl BulkReader {
     }
 }
 
-/// The error of a task that was ended from outside, with its runtime.
+/// The error of a background task that did not end.
 pub(super) fn lost(cause: tokio::task::JoinError) -> Error {
-    Error::Io { path: "a background task".into(), source: cause.into() }
+    Error::lost_task("a background task", cause)
 }
 
 #[derive(Clone, Copy)]

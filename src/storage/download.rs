@@ -73,7 +73,7 @@ impl BulkReader {
         folder: impl Into<PathBuf>,
     ) -> Result<Download> {
         let objects: Vec<ObjectMeta> = objects.into_iter().collect();
-        let folder = std::path::absolute(folder.into()).map_err(|source| Error::Io { path: BOOK_FOLDER.into(), source })?;
+        let folder = std::path::absolute(folder.into()).map_err(|cause| Error::Io { path: BOOK_FOLDER.into(), cause })?;
         let fetch = Arc::new(Fetch::new(self, Counters::of(objects.iter().map(|object| object.size))));
         fetch.counters.begin();
         let files = names_of(&self.place, objects)?;
@@ -139,7 +139,7 @@ async fn one(fetch: &Arc<Fetch>, book: &Arc<Book>, object: &ObjectMeta, name: &s
     let part = book.part();
     let (path, size) = (part.0.clone(), object.size);
     blocking(move || {
-        let failed = |source| Error::Io { path: path.clone(), source };
+        let failed = |cause| Error::Io { path: path.clone(), cause };
         File::create(&path).and_then(|file| file.set_len(size)).map_err(failed)
     })
     .await?;
@@ -156,7 +156,7 @@ async fn one(fetch: &Arc<Fetch>, book: &Arc<Book>, object: &ObjectMeta, name: &s
 async fn piece(fetch: &Fetch, object: &ObjectMeta, range: Range<u64>, part: &Path) -> Result<()> {
     let (start, length) = (range.start, range.end - range.start);
     let held: Held = fetch.reserve(length).await;
-    let room = usize::try_from(length).map_err(|e| Error::Io { path: part.into(), source: std::io::Error::other(e) })?;
+    let room = usize::try_from(length).map_err(|e| Error::Io { path: part.into(), cause: std::io::Error::other(e) })?;
     let bytes = fetch.fill(object, range, BytesMut::with_capacity(room)).await?;
     let path = part.to_owned();
     blocking(move || {
@@ -166,7 +166,7 @@ async fn piece(fetch: &Fetch, object: &ObjectMeta, range: Range<u64>, part: &Pat
             file.seek(SeekFrom::Start(start))?;
             file.write_all(&bytes)
         };
-        let written = write().map_err(|source| Error::Io { path: path.clone(), source });
+        let written = write().map_err(|cause| Error::Io { path: path.clone(), cause });
         drop(held);
         written
     })
@@ -203,7 +203,7 @@ struct Book {
 impl Book {
     fn open(folder: &Path) -> Result<Self> {
         let own = folder.join(BOOK_FOLDER);
-        let failed = |source| Error::Io { path: own.clone(), source };
+        let failed = |cause| Error::Io { path: own.clone(), cause };
         let open = || {
             fs::create_dir_all(own.join(PARTS))?;
             let mut file = OpenOptions::new().read(true).append(true).create(true).open(own.join(BOOK))?;
@@ -273,7 +273,7 @@ impl Book {
             line.push(b'\n');
             self.file.lock().unwrap_or_else(PoisonError::into_inner).write_all(&line)
         };
-        publish().map_err(|source| Error::Io { path: target.into(), source })
+        publish().map_err(|cause| Error::Io { path: target.into(), cause })
     }
 }
 

@@ -200,7 +200,7 @@ async fn take(got: GetResult, mut piece: BytesMut, length: u64) -> Result<BytesM
                     piece.resize(usize::try_from(length).map_err(std::io::Error::other)?, 0);
                     file.read_exact(&mut piece)
                 };
-                read().map_err(|source| Error::Io { path, source })?;
+                read().map_err(|cause| Error::Io { path, cause })?;
                 Ok(piece)
             })
             .await

@@ -125,7 +125,7 @@ fn could_hold_rows(name: &str) -> bool {
 }
 
 fn failed(path: &Path) -> impl Fn(std::io::Error) -> Error + '_ {
-    |source| Error::Io { path: path.into(), source }
+    |cause| Error::Io { path: path.into(), cause }
 }
 
 fn walk(root: &Path, links: Links) -> Result<Vec<Listed>> {

@@ -37,7 +37,7 @@ fn write<T>(path: &Path, content: &mut impl Read, publish: impl FnOnce(&Path) ->
         let _ = fs::remove_file(&staged);
         published.and_then(|published| sync_folder(folder).map(|()| published))
     });
-    written.map_err(|source| Error::Io { path: path.into(), source })
+    written.map_err(|cause| Error::Io { path: path.into(), cause })
 }
 
 /// Makes a folder and those it lies in, each durable in the folder above it.

@@ -35,7 +35,7 @@ pub(super) fn identify(path: &Path, size: u64, each: impl FnMut(&[u8])) -> Resul
 
 /// The content hash of a file that must have this size; `each` sees its bytes in order.
 pub(super) fn hash(path: &Path, size: u64, mut each: impl FnMut(&[u8])) -> Result<ContentId> {
-    let failed = |source| Error::Io { path: path.into(), source };
+    let failed = |cause| Error::Io { path: path.into(), cause };
     let changed = |change| Error::ObjectChanged { path: path.display().to_string(), change };
     let mut file = File::open(path).map_err(failed)?;
     let before = tag_of(&file.metadata().map_err(failed)?);

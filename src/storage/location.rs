@@ -260,7 +260,7 @@ impl Location {
     /// what it held before, or the whole file if only the answer was lost.
     pub async fn upload(&self, name: &str, mut file: File) -> Result<()> {
         if let Some(path) = self.child(name).local_dir() {
-            let failed = |source| Error::Io { path: "a temporary file".into(), source };
+            let failed = |cause| Error::Io { path: "a temporary file".into(), cause };
             return blocking(move || {
                 file.rewind().map_err(failed)?;
                 local::put(&path, &mut file)
@@ -282,7 +282,7 @@ impl Location {
         }
         sink.shutdown().await.map_err(|e| match e.downcast::<object_store::Error>() {
             Ok(own) => self.write_failure(Error::Storage(own)),
-            Err(source) => Error::Io { path: self.child(name).to_string().into(), source },
+            Err(cause) => Error::Io { path: self.child(name).to_string().into(), cause },
         })?;
         Ok(())
     }
@@ -318,9 +318,13 @@ impl Location {
         }
     }
 
-    /// A failed write, told as [`Error::ReadOnly`] when this machine says that it may not be written.
+    /// A failed write: [`Error::ReadOnly`] when the operating system says that this process may not write there.
     fn write_failure(&self, error: Error) -> Error {
-        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = match &error {
+            Error::Io { cause, .. } => Some(cause),
+            Error::Storage(cause) => Some(cause),
+            _ => None,
+        };
         while let Some(here) = cause.filter(|_| self.is_local) {
             if let Some(io) = here.downcast_ref::<std::io::Error>() {
                 let is_refused = matches!(io.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied);
@@ -339,13 +343,13 @@ const CHUNK_BYTES: u64 = 4 << 20;
 fn read_at(mut file: &File, offset: u64) -> Result<Bytes> {
     let mut chunk = Vec::new();
     let read = file.seek(SeekFrom::Start(offset)).and_then(|_| file.take(CHUNK_BYTES).read_to_end(&mut chunk));
-    read.map_err(|source| Error::Io { path: "a temporary file".into(), source })?;
+    read.map_err(|cause| Error::Io { path: "a temporary file".into(), cause })?;
     Ok(chunk.into())
 }
 
 /// Runs what waits for the disk off the threads that wait for the network.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|e| Error::Io { path: "a background task".into(), source: e.into() })?
+    tokio::task::spawn_blocking(work).await.map_err(|e| Error::lost_task("a background task", e))?
 }
 
 /// What became of a put-if-absent.

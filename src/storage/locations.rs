@@ -14,7 +14,7 @@ use url::Url;
 use super::{
     Location,
     clients::{self, RequestSettings},
-    failure::{Secrets, Teller},
+    failure::{Redactor, Secrets},
     guard::Guard,
 };
 use crate::error::{Error, Result};
@@ -120,7 +120,7 @@ impl Locations {
     }
 
     fn guard(&self, base: &Url, store: Arc<dyn ObjectStore>, secrets: Secrets) -> Arc<Guard> {
-        Arc::new(Guard::new(store, self.requests.concurrency, Teller::new(base.as_str(), secrets)))
+        Arc::new(Guard::new(store, self.requests.concurrency, Redactor::new(base.as_str(), secrets)))
     }
 }
 

@@ -46,8 +46,8 @@ pub(crate) struct FinishedParquet {
     pub(crate) footer: ArrowReaderMetadata,
 }
 
-fn disk(source: std::io::Error) -> Error {
-    Error::Io { path: "a temporary file".into(), source }
+fn disk(cause: std::io::Error) -> Error {
+    Error::Io { path: "a temporary file".into(), cause }
 }
 
 /// Values that must come together before threads are worth their start.

@@ -14,7 +14,7 @@ use datafusion::{catalog::TableProvider, prelude::DataFrame};
 
 use crate::{
     backtest::{self, Backtest, BacktestReport},
-    catalog::{self, Catalog, Change, FactTable, IfTaken, Partition, RepairReport, TableVersion, VersionInfo},
+    catalog::{self, Catalog, Change, FactTable, OnConflict, Partition, RepairReport, TableVersion, VersionInfo},
     ddl::{self, Answer},
     engine::{Engine, Parallelism},
     error::{Error, Result},
@@ -106,7 +106,8 @@ impl FeatureStore {
     /// do not fit, [`Error::RejectedRows`] for rows that cannot be read, [`Error::Unexpected`] for rows that
     /// are not as declared, [`Error::Suspicious`] for files that hold something else than their columns say,
     /// [`Error::ChangedSource`] for a loaded source whose content is another now, [`Error::Definition`] for a declaration that
-    /// contradicts the table's, and for months that cannot be replaced. After an error the table is what it was.
+    /// contradicts the table's, and for months that cannot be replaced, [`Error::Limit`] for rows in more months than
+    /// [`Ingest::months_at_most`] allows. After an error the table is unchanged.
     pub async fn ingest(&self, load: &Ingest) -> Result<LoadReport> {
         let m = &self.materializer;
         ingest::run(&m.root, &m.catalog, &m.engine, &m.locations, load).await
@@ -158,13 +159,15 @@ impl FeatureStore {
     ///
     /// # Errors
     /// [`Error::NoFiles`] for an empty place, [`Error::UnreadableFile`] for a file that is no Parquet,
-    /// [`Error::UnknownColumn`] and [`Error::ColumnType`] for a declaration that does not fit the files,
-    /// [`Error::Definition`] when the table exists already.
+    /// [`Error::UnknownColumn`] and [`Error::ColumnType`] for a declaration that does not fit the files, [`Error::Definition`] for
+    /// files that do not fit each other, [`Error::AlreadyExists`] when there is a table of this name with other files or another
+    /// declaration.
     pub async fn register_table(&self, table: &str, location: &str, declared: FactTable) -> Result<TableVersion> {
         let m = &self.materializer;
         let name: TableName = table.parse()?;
         let place = m.locations.open(location)?;
-        let (version, _) = catalog::register(&m.catalog, &place, &name, declared, Default::default(), IfTaken::Compare).await?;
+        let (version, _) =
+            catalog::register(&m.catalog, &place, &name, declared, Default::default(), OnConflict::Compare).await?;
         Ok(version)
     }
 
@@ -195,8 +198,9 @@ impl FeatureStore {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Statement`] for one that is not understood, is a query, or lacks a declaration, [`Error::UnknownTable`],
-    /// [`Error::Definition`] for what exists already or does not exist, and for files as [`FeatureStore::register_table`].
+    /// [`Error::Statement`] for one that is not understood, is a query, or lacks a declaration; [`Error::UnknownTable`],
+    /// [`Error::NotFound`] for a database or partition that does not exist, [`Error::AlreadyExists`] for what exists already,
+    /// [`Error::InUse`] for a database that holds a table; and as [`FeatureStore::register_table`] for files.
     pub async fn execute(&self, sql: &str) -> Result<Answer> {
         let m = &self.materializer;
         ddl::execute(&m.catalog, &m.root, &m.locations, sql).await
@@ -223,7 +227,7 @@ impl FeatureStore {
     /// Removes a database that holds no table.
     ///
     /// # Errors
-    /// [`Error::Definition`] when it holds one, and for `default`.
+    /// [`Error::InUse`] when it holds a table, [`Error::Definition`] for `default`.
     pub async fn drop_database(&self, name: &str) -> Result<Change> {
         self.materializer.catalog.drop_database(name).await
     }
@@ -265,7 +269,7 @@ impl FeatureStore {
     /// A version of a table as it was published, also of a table that was dropped since.
     ///
     /// # Errors
-    /// [`Error::UnknownTable`] when there never was one, [`Error::Definition`] when it has no such version.
+    /// [`Error::UnknownTable`] when there never was one, [`Error::NotFound`] when it has no such version.
     pub async fn describe_at(&self, table: &str, version: u64) -> Result<TableVersion> {
         self.materializer.catalog.at(&table.parse()?, version).await
     }
@@ -378,13 +382,13 @@ impl FeatureStore {
     /// ```
     ///
     /// # Errors
-    /// [`Error::UnknownColumn`] and [`Error::ColumnType`] when the declaration does not fit its schema, [`Error::Definition`]
+    /// [`Error::UnknownColumn`] and [`Error::ColumnType`] when the declaration does not fit its schema, [`Error::AlreadyExists`]
     /// when the catalog has a table of this name.
     pub async fn register_provider(&self, table: &str, provider: Arc<dyn TableProvider>, declared: FactTable) -> Result<()> {
         let name: TableName = table.parse()?;
         if self.materializer.catalog.find(&name).await?.is_some() {
-            let reason = "the catalog has a table of this name; choose another one".into();
-            return Err(Error::Definition { subject: format!("table `{name}`"), reason });
+            let reason = "is in the catalog already; choose another name for the provider".into();
+            return Err(Error::AlreadyExists { subject: format!("table `{name}`"), reason });
         }
         self.providers.register(name, provider, declared)
     }
@@ -572,8 +576,9 @@ impl FeatureStore {
     /// ```
     ///
     /// # Errors
-    /// [`Error::UnknownFeatureSet`] and [`Error::UnknownTable`], [`Error::Definition`] for a set of rows, [`Error::UnknownColumn`]
-    /// and [`Error::ColumnType`] when the spine lacks a key or an instant, or has one that cannot be compared.
+    /// [`Error::UnknownFeatureSet`] and [`Error::UnknownTable`], [`Error::Definition`] for a set of rows, [`Error::AlreadyExists`]
+    /// when the root holds another definition under the set's name, [`Error::UnknownColumn`] and [`Error::ColumnType`] when the
+    /// spine lacks a key or an instant, or has one that cannot be compared.
     pub async fn training_set(&self, set: &str, spine: Spine) -> Result<DataFrame> {
         self.materializer.training_rows(&self.catalog_set(set)?, spine).await
     }
@@ -581,11 +586,11 @@ impl FeatureStore {
     /// Makes a feature set known to this store's handle.
     ///
     /// The first materialization binds the set's name to its definition in the root, for every handle and process and for
-    /// good: whoever then uses the name for another definition is refused, there with [`Error::Definition`]. Up to then a set
+    /// good: whoever then uses the name for another definition is refused, there with [`Error::AlreadyExists`]. Up to then a set
     /// may be edited freely; see [`FeatureStore::forget_set`] too.
     ///
     /// # Errors
-    /// [`Error::Definition`] when another definition is registered under the same name.
+    /// [`Error::AlreadyExists`] when another definition is registered under the same name.
     pub fn register(&self, set: FeatureSet) -> Result<()> {
         let mut sets = self.sets.write().unwrap_or_else(PoisonError::into_inner);
         match sets.get(set.name()) {
@@ -606,7 +611,7 @@ impl FeatureStore {
     /// published, under a name that others may take.
     ///
     /// # Errors
-    /// [`Error::InvalidName`], and [`Error::Definition`] when something is published under the name.
+    /// [`Error::InvalidName`], and [`Error::InUse`] when something is published under the name.
     pub async fn forget_set(&self, set: &str) -> Result<Change> {
         let name: SetName = set.parse()?;
         let in_root = self.materializer.forget(&name).await?;
@@ -631,8 +636,9 @@ impl FeatureStore {
     ///
     /// # Errors
     /// [`Error::UnknownFeatureSet`], [`Error::UnknownTable`], [`Error::FileChanged`] for what it is made of,
-    /// [`Error::Step`] when an encoder or row selection fails, [`Error::Definition`] when the root holds another definition
-    /// under the set's name, or code has changed behind its revision's back. After an error nothing is published.
+    /// [`Error::Step`] when an encoder or row selection fails, [`Error::AlreadyExists`] when the root holds another definition
+    /// under the set's name, or the code has changed and its revision has not, [`Error::Definition`] for an extract that cannot be
+    /// planned. After an error nothing is published.
     pub async fn materialize(&self, set: &str, as_of: AsOf) -> Result<Materialization> {
         self.materializer.materialize(&self.catalog_set(set)?, as_of).await
     }
@@ -644,13 +650,14 @@ impl FeatureStore {
     /// the cache for as long as an [`Online`] over them lives, and beyond that those of the eight of a set that were opened last.
     ///
     /// # Errors
-    /// [`Error::UnknownFeatureSet`] when it is not registered, [`Error::Definition`] when it was never materialized.
+    /// [`Error::UnknownFeatureSet`] when it is not registered, [`Error::NotFound`] when it was never materialized,
+    /// [`Error::AlreadyExists`] when the root holds another definition under its name.
     pub async fn online(&self, set: &str) -> Result<Online> {
         let set = self.feature_set(set)?;
         let newest = self.materializer.newest(&set).await?;
-        Online::new(newest.ok_or_else(|| Error::Definition {
+        Online::new(newest.ok_or_else(|| Error::NotFound {
             subject: format!("feature set `{}`", set.name()),
-            reason: "nothing is published of this definition; materialize it first".into(),
+            reason: "has no published materialization of this definition; materialize it first".into(),
         })?)
         .await
     }

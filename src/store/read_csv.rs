@@ -52,7 +52,7 @@ pub(super) async fn read_csv(engine: &Engine, locations: &Locations, location: &
 /// Texts as times: instants where they have an offset, else readings of a clock.
 fn instants(shown: &str, name: &str, pieces: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
     let refused = |row: usize, text: &str, reason: &str| Error::ColumnType {
-        place: format!("`{shown}`, row {}", row + 1),
+        subject: format!("`{shown}`, row {}", row + 1),
         column: name.into(),
         found: format!("`{text}`"),
         needed: format!("it should be a time: {reason}; `asof::time::parse_time` lists the forms"),

@@ -49,7 +49,7 @@ impl Dataset {
         }
         let shape = (targets.len(), features.len());
         let records = Array2::from_shape_vec(shape, records)
-            .map_err(|e| Error::Definition { subject: place.into(), reason: e.to_string() })?;
+            .map_err(|e| Error::Internal { subject: format!("reading the rows of {place}"), reason: e.to_string() })?;
         Ok(Self { features: features.to_vec(), label: label.into(), records, targets: targets.into() })
     }
 
@@ -93,7 +93,7 @@ fn numbers(place: &str, batch: &RecordBatch, name: &str) -> Result<Vec<f64>> {
     let column = batch.column_by_name(name).ok_or_else(|| Error::unknown_column(place, name, schema))?;
     if !column.data_type().is_numeric() && *column.data_type() != DataType::Boolean {
         return Err(Error::ColumnType {
-            place: place.into(),
+            subject: place.into(),
             column: name.into(),
             found: column.data_type().to_string(),
             needed: "a dataset holds numbers: encode the column as one".into(),

@@ -116,7 +116,7 @@ impl Bench {
         let error = self.store.materialize(set.name().as_str(), march()).await.unwrap_err();
         // Nothing of it is published.
         let online = self.store.online(set.name().as_str()).await;
-        assert!(matches!(online, Err(Error::Definition { .. })), "{online:?}");
+        assert!(matches!(online, Err(Error::NotFound { .. })), "{online:?}");
         self.works().await;
         error
     }
@@ -359,7 +359,7 @@ async fn a_name_that_is_not_known_is_answered_with_those_that_are() {
     for error in [store.materialize("tides_v1", march()).await.err().unwrap(), store.online("tides_v1").await.err().unwrap()] {
         says!(error, Error::UnknownFeatureSet { .. }, "`tides_v1`", "fares_v1, zones_v1");
     }
-    says!(store.online("zones_v1").await.unwrap_err(), Error::Definition { .. }, "`zones_v1`", "materialize it first");
+    says!(store.online("zones_v1").await.unwrap_err(), Error::NotFound { .. }, "`zones_v1`", "materialize it first");
     let set = FeatureSet::rows("bad_v1", "SELECT at, fare FROM tides").table("rides").event_time("at");
     let error = bench.refuses_set(set.encode(Number::of("fare")).build()).await;
     says!(error, Error::Query(_) | Error::UnknownTable { .. } | Error::Definition { .. }, "tides");
@@ -598,7 +598,7 @@ async fn a_definition_that_contradicts_itself_is_refused_before_anything_is_read
     let keyless = FeatureSet::entities("a_v1", "rides").lookup("fare", "f").build().unwrap_err();
     says!(keyless, Error::Definition { .. }, "`a_v1`", "`key`");
     let changed = fares("fares_v1").encode(Number::of("fare")).build().unwrap();
-    says!(bench.store.register(changed).unwrap_err(), Error::Definition { .. }, "`fares_v1`", "next version");
+    says!(bench.store.register(changed).unwrap_err(), Error::AlreadyExists { .. }, "`fares_v1`", "next version");
 
     let span = Span::new(march(), march().plus_days(30));
     let embargo = Folds::new([(march(), span)]).unwrap().embargo(TimeDelta::hours(-1)).unwrap_err();

@@ -236,16 +236,16 @@ async fn changed_code_is_refused_with_and_without_a_new_revision() {
     first.register(scaled_set(1, 2.0)).unwrap();
     for other in [scaled_set(1, 3.0), scaled_set(2, 2.0)] {
         let refused = first.register(other).unwrap_err();
-        assert!(matches!(&refused, Error::Definition { reason, .. } if reason.contains("next version")), "{refused}");
+        assert!(matches!(&refused, Error::AlreadyExists { reason, .. } if reason.contains("next version")), "{refused}");
     }
 
     let changed = store(root.path()).await;
     changed.register(scaled_set(1, 3.0)).unwrap();
     for as_of in [AS_OF, "2014-10-01"] {
         let refused = changed.materialize("scaled_v1", instant(as_of)).await.unwrap_err();
-        assert!(matches!(&refused, Error::Definition { reason, .. } if reason.contains("revision")), "{refused}");
+        assert!(matches!(&refused, Error::AlreadyExists { reason, .. } if reason.contains("revision")), "{refused}");
     }
-    assert!(matches!(changed.online("scaled_v1").await, Err(Error::Definition { .. })));
+    assert!(matches!(changed.online("scaled_v1").await, Err(Error::AlreadyExists { .. })));
 
     // A revision says that the code has changed, and a published version does not change: it takes another name.
     let revised = store(root.path()).await;

@@ -1,13 +1,21 @@
 //! Everything that can go wrong, as one typed enum.
-//! It holds no recovery: each variant says what was wrong, where, and what the caller can do.
+//! An error is not handled here: each variant says what was wrong, where, and what the caller can do about it.
 
-use std::{path::PathBuf, sync::Arc};
+mod convert;
+mod foreign;
+mod kind;
+mod text;
 
-use datafusion::{
-    common::{Column, SchemaError},
-    error::DataFusionError,
-};
+use std::path::PathBuf;
 
+use datafusion::error::DataFusionError;
+
+pub use kind::ErrorKind;
+
+pub(crate) use foreign::{Class, StoreFailure, of_http};
+pub(crate) use text::in_one_line;
+
+use self::text::{group_of, listed, near, numbered, other_case, remedy, sum};
 use crate::time::AsOf;
 
 /// The result of every fallible function of this library.
@@ -15,7 +23,12 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What was wrong, where, and what to do about it.
 ///
-/// Messages name the table, file, column or row, so that they can be shown to a person as they are.
+/// A message names the table, file, column or row, and says what to do; show it to people with `Display`. It is complete: where
+/// another library's error is the cause, the message has that error's text, and `source()` returns nothing. A program that prints
+/// an error and then its sources therefore prints each text once. The cause itself is a field of the variant:
+/// [`Error::Query`], [`Error::Storage`], [`Error::Io`], [`Error::Shard`], [`Error::Mistakes`].
+///
+/// Programs that handle errors rather than show them ask [`Error::kind`] and [`Error::is_retryable`], or match on a variant.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -70,26 +83,59 @@ pub enum Error {
         known: Vec<String>,
     },
     /// A table, file or feature set has no such column.
-    #[error("{place} has no column `{column}`{}; it has: {}{}", other_case(.column, .known), listed(.known), near(.column, .known))]
+    #[error("{subject} has no column `{column}`{}; it has: {}{}", other_case(.column, .known), listed(.known), near(.column, .known))]
     UnknownColumn {
         /// Where the column was looked for: a table, file, extract or feature set.
-        place: String,
+        subject: String,
         /// The column that was asked for.
         column: String,
         /// The columns that exist.
         known: Vec<String>,
     },
-    /// A column holds another type than its use needs.
-    #[error("column `{column}` of {place} is {found}, but {needed}")]
+    /// A column has another type than its use needs.
+    #[error("column `{column}` of {subject} is {found}, but {needed}")]
     ColumnType {
-        /// Where the column is.
-        place: String,
+        /// The table, file or query that has the column.
+        subject: String,
         /// The column.
         column: String,
         /// The type that was found.
         found: String,
         /// What is needed, and how to get there.
         needed: String,
+    },
+    /// Something that was asked for by its name or number does not exist: a version of a table, a partition, a database, a
+    /// materialization. Tables, feature sets and files have variants of their own.
+    #[error("{subject} {reason}")]
+    NotFound {
+        /// What was asked, or asked for: "database `sales`".
+        subject: String,
+        /// What is missing, what there is instead, and what to do.
+        reason: String,
+    },
+    /// Something of this name exists already, and is not the same.
+    #[error("{subject} {reason}")]
+    AlreadyExists {
+        /// The table, partition, database or feature set.
+        subject: String,
+        /// What exists, and what to do.
+        reason: String,
+    },
+    /// What would be changed or removed is in use by something else.
+    #[error("{subject} {reason}")]
+    InUse {
+        /// The database, feature set or partition.
+        subject: String,
+        /// What uses it, and what to do first.
+        reason: String,
+    },
+    /// There are more rows, entities, months or versions than one call takes.
+    #[error("{subject} {reason}")]
+    Limit {
+        /// The query, load or table.
+        subject: String,
+        /// What the limit is, and how to ask for less or allow more.
+        reason: String,
     },
     /// A file cannot be read as what it should be.
     #[error("file `{path}` cannot be read: {reason}")]
@@ -101,8 +147,8 @@ pub enum Error {
     },
     /// Source rows could not be loaded, and the load was not told to go on without them.
     #[error(
-        "{count} of {} rows of the load into `{table}` cannot be read; {}the first is {first}; nothing was loaded, all of them \
-         are listed in `{reject_file}`: {}", sum(.count, .rows), mostly(.common, .count), remedy(.count, .rows)
+        "{count} of {} rows of the load into `{table}` cannot be read; the first {}is {first}; nothing was loaded, all of them \
+         are listed in `{reject_file}`: {}", sum(.count, .rows), group_of(.common, .count), remedy(.count, .rows)
     )]
     RejectedRows {
         /// The table that was loaded.
@@ -111,9 +157,9 @@ pub enum Error {
         count: u64,
         /// How many rows could be read.
         rows: u64,
-        /// How many rows were rejected for the commonest reason.
+        /// How many rows were rejected for the most common reason.
         common: u64,
-        /// File, line and reason of the first row that was rejected for the commonest reason.
+        /// File, line and reason of the first row that was rejected for the most common reason.
         first: String,
         /// Where all of them are listed.
         reject_file: String,
@@ -121,7 +167,7 @@ pub enum Error {
     /// Rows are not as declared, and the load was told to stop then.
     #[error(
         "{count} rows of the load into `{table}` are not as expected by `{expectation}`; the first is {first}; nothing was \
-         loaded, the rows are in `{quarantine_file}`: mend the source, or declare the expectation with \
+         loaded, the rows are in `{quarantine_file}`: fix the source, or declare the expectation with \
          `OnViolation::Quarantine` or `OnViolation::Warn`"
     )]
     Unexpected {
@@ -139,7 +185,7 @@ pub enum Error {
     /// A source file seems to hold something else than its columns' names say.
     #[error(
         "{count} columns of the files for `{table}` are suspicious; the first is {first}; nothing was loaded, all of them are \
-         listed in `{list_file}`: mend the file, or, if it is right, load it as it is with \
+         listed in `{list_file}`: fix the file, or, if it is right, load it as it is with \
          `Ingest::on_suspicion(OnSuspicion::Accept)`"
     )]
     Suspicious {
@@ -188,7 +234,8 @@ pub enum Error {
     },
     /// A file of a pinned table version is not what it was when it was registered.
     #[error(
-        "file `{path}` of table `{table}` {change} since it was registered; `repair` takes it in as it is now where the table is one of other writers' files, and a file that this store has loaded must come back from a copy"
+        "file `{path}` of table `{table}` {change} since it was registered; if other writers write the table's files, run \
+         `repair`, which registers the file as it is now; if this store loaded the file, restore it from a copy"
     )]
     FileChanged {
         /// The table.
@@ -219,15 +266,15 @@ pub enum Error {
         /// What may be held, in bytes.
         limit: u64,
     },
-    /// A definition of a table or feature set contradicts itself or the data.
-    #[error("the definition of {subject} does not hold: {reason}")]
+    /// A definition, a declaration or a query contradicts itself or the data.
+    #[error("{subject}: {reason}")]
     Definition {
-        /// Which table or feature set.
+        /// The table, feature set, load or query.
         subject: String,
         /// What is wrong, and what to do.
         reason: String,
     },
-    /// Several things are wrong at once: a user can mend all of them before the next try.
+    /// Several things are wrong at once, so that all of them can be fixed before the next try.
     #[error("{subject} has {} mistakes: {}", .mistakes.len(), numbered(.mistakes))]
     Mistakes {
         /// Which table or feature set.
@@ -253,7 +300,7 @@ pub enum Error {
         /// The function.
         function: String,
     },
-    /// A row that is not visible at the as-of reached a reader. This is a defect, never a user's error.
+    /// A row that is not visible at the as-of reached a reader. This is a defect of asof, never a user's error.
     #[error(
         "leak: table `{table}` yielded a row that is not visible at {as_of}: {detail}; please report this as a defect of asof"
     )]
@@ -264,6 +311,14 @@ pub enum Error {
         as_of: AsOf,
         /// Which row and times.
         detail: String,
+    },
+    /// Something that must always hold did not, or a task panicked. This is a defect of asof or of a library that it uses.
+    #[error("{subject} failed: {reason}; please report this as a defect of asof")]
+    Internal {
+        /// What was being done.
+        subject: String,
+        /// What was found.
+        reason: String,
     },
     /// An encoder, row selection or learner failed or broke its contract.
     #[error("{step} of {set}: {reason}")]
@@ -309,13 +364,13 @@ pub enum Error {
         /// What does not fit, and what to do.
         reason: String,
     },
-    /// A place on this machine that this process may read, and not write.
+    /// This process may read a folder of this machine, but not write to it.
     #[error(
-        "`{path}` cannot be written: {reason}; what is published below the root can be read and served all the same: let this \
-         process write there, or let another one do the loading and materializing"
+        "`{path}` cannot be written: {reason}; what is published below the root can still be read and served: let this process \
+         write there, or load and materialize with another process"
     )]
     ReadOnly {
-        /// The place.
+        /// The folder.
         path: String,
         /// What the file system said.
         reason: String,
@@ -340,24 +395,24 @@ pub enum Error {
         /// What the file system or the key-value store said.
         reason: String,
     },
-    /// Two writers published the same version again and again.
-    #[error("`{what}` was changed by other writers {attempts} times in a row; try again")]
+    /// Other writers published a new version before this one could, again and again.
+    #[error("{subject} was changed by other writers {attempts} times in a row; try again")]
     Contention {
-        /// What was to be changed.
-        what: String,
+        /// What was to be changed: "table `trips`".
+        subject: String,
         /// How often it was tried.
         attempts: u32,
     },
-    /// A question needs more memory than its session allows.
+    /// A query needs more memory than its session allows.
     #[error(
-        "{operator} needs {needed} bytes more for {place}, and holds {held}: {reason}; raise `Resources::held_bytes` (or the \
+        "{operator} needs {needed} bytes more for {subject}, and holds {held}: {reason}; raise `Resources::held_bytes` (or the \
          session's memory pool), or ask about fewer rows at once"
     )]
     Memory {
         /// The operator.
         operator: &'static str,
         /// The table, or the spine.
-        place: String,
+        subject: String,
         /// Bytes that were asked for.
         needed: usize,
         /// Bytes that the operator held already.
@@ -367,12 +422,12 @@ pub enum Error {
     },
     /// A sum has more digits than its type holds.
     #[error(
-        "a sum of column `{column}` of {place} has more digits than {result} holds; cast the column to a decimal of more digits, \
+        "a sum of column `{column}` of {subject} has more digits than {result} holds; cast the column to a decimal of more digits, \
          or to a float"
     )]
     Overflow {
         /// The table.
-        place: String,
+        subject: String,
         /// The column.
         column: String,
         /// The type of the sum.
@@ -380,138 +435,40 @@ pub enum Error {
     },
     /// An object store failed.
     #[error("object store: {0}")]
-    Storage(#[from] object_store::Error),
+    Storage(object_store::Error),
     /// A local file could not be used.
-    #[error("file `{}`: {source}", .path.display())]
+    #[error("file `{}`: {cause}", .path.display())]
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// The cause.
-        source: std::io::Error,
+        /// What the operating system said.
+        cause: std::io::Error,
     },
-    /// A query could not be planned or run. The message is one line; the plan, if the engine showed it, is in the source.
+    /// A query could not be planned or run. The message is the first line of what the engine said; the engine's error has the
+    /// rest, which may be a plan.
     #[error("query: {}", in_one_line(.0))]
-    Query(#[source] Box<DataFusionError>),
-}
-
-impl From<DataFusionError> for Error {
-    /// Gives back the error of this library that travelled through the query engine, if there is one, and names a column that
-    /// is not there.
-    fn from(error: DataFusionError) -> Self {
-        if let DataFusionError::SchemaError(cause, _) = error.find_root()
-            && let SchemaError::FieldNotFound { field, valid_fields } = cause.as_ref()
-        {
-            let shown = |column: &Column| if field.relation.is_some() { column.flat_name() } else { column.name.clone() };
-            return Error::UnknownColumn {
-                place: "the query".into(),
-                column: shown(field),
-                known: valid_fields.iter().map(shown).collect(),
-            };
-        }
-        match error {
-            DataFusionError::External(inner) => match inner.downcast::<Error>() {
-                Ok(own) => *own,
-                Err(other) => Error::Query(Box::new(DataFusionError::External(other))),
-            },
-            DataFusionError::Context(_, inner) if holds_own(&inner) => Error::from(*inner),
-            DataFusionError::Diagnostic(_, inner) if holds_own(&inner) => Error::from(*inner),
-            DataFusionError::ParquetError(inner) => match *inner {
-                parquet::errors::ParquetError::External(cause) => Error::from(DataFusionError::External(cause)),
-                other => Error::Query(Box::new(DataFusionError::ParquetError(Box::new(other)))),
-            },
-            DataFusionError::ArrowError(inner, trace) => match *inner {
-                arrow::error::ArrowError::ExternalError(cause) => Error::from(DataFusionError::External(cause)),
-                other => Error::Query(Box::new(DataFusionError::ArrowError(Box::new(other), trace))),
-            },
-            // Tasks that share an input share its error, too.
-            DataFusionError::Shared(shared) => match Arc::try_unwrap(shared) {
-                Ok(inner) => Error::from(inner),
-                Err(shared) => shared_own(&shared).unwrap_or_else(|| Error::Query(Box::new(DataFusionError::Shared(shared)))),
-            },
-            other => Error::Query(Box::new(other)),
-        }
-    }
-}
-
-/// The error of this library inside one that several tasks hold, if it can be told a second time.
-fn shared_own(error: &DataFusionError) -> Option<Error> {
-    let own = match error {
-        DataFusionError::Context(_, inner) => return shared_own(inner),
-        DataFusionError::Shared(inner) => return shared_own(inner),
-        DataFusionError::External(inner) => inner.downcast_ref::<Error>()?,
-        DataFusionError::ParquetError(inner) => match inner.as_ref() {
-            parquet::errors::ParquetError::External(inner) => inner.downcast_ref::<Error>()?,
-            _ => return None,
-        },
-        _ => return None,
-    };
-    match own {
-        Error::Leak { table, as_of, detail } => Some(Error::Leak { table: table.clone(), as_of: *as_of, detail: detail.clone() }),
-        Error::Memory { operator, place, needed, held, reason } => {
-            let (place, reason) = (place.clone(), reason.clone());
-            Some(Error::Memory { operator, place, needed: *needed, held: *held, reason })
-        }
-        Error::Overflow { place, column, result } => {
-            Some(Error::Overflow { place: place.clone(), column: column.clone(), result: result.clone() })
-        }
-        Error::FileChanged { table, path, change } => {
-            Some(Error::FileChanged { table: table.clone(), path: path.clone(), change: change.clone() })
-        }
-        Error::UnreadableFile { path, reason } => Some(Error::UnreadableFile { path: path.clone(), reason: reason.clone() }),
-        Error::InvalidTime { text, reason } => Some(Error::InvalidTime { text: text.clone(), reason: reason.clone() }),
-        _ => None,
-    }
-}
-
-fn holds_own(error: &DataFusionError) -> bool {
-    match error {
-        DataFusionError::External(inner) => inner.is::<Error>(),
-        DataFusionError::ParquetError(inner) => {
-            matches!(inner.as_ref(), parquet::errors::ParquetError::External(inner) if inner.is::<Error>())
-        }
-        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => holds_own(inner),
-        _ => false,
-    }
-}
-
-impl From<Error> for DataFusionError {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::Query(inner) => *inner,
-            own => DataFusionError::External(Box::new(own)),
-        }
-    }
-}
-
-impl From<arrow::error::ArrowError> for Error {
-    fn from(error: arrow::error::ArrowError) -> Self {
-        DataFusionError::from(error).into()
-    }
-}
-
-impl From<parquet::errors::ParquetError> for Error {
-    fn from(error: parquet::errors::ParquetError) -> Self {
-        DataFusionError::from(error).into()
-    }
-}
-
-impl From<Error> for parquet::errors::ParquetError {
-    fn from(error: Error) -> Self {
-        parquet::errors::ParquetError::External(Box::new(error))
-    }
+    Query(Box<DataFusionError>),
 }
 
 impl Error {
     /// The unknown-column error, with the columns that a schema does have.
-    pub(crate) fn unknown_column(place: impl Into<String>, column: &str, schema: &arrow::datatypes::Schema) -> Self {
+    pub(crate) fn unknown_column(subject: impl Into<String>, column: &str, schema: &arrow::datatypes::Schema) -> Self {
         Error::UnknownColumn {
-            place: place.into(),
+            subject: subject.into(),
             column: column.into(),
             known: schema.fields().iter().map(|f| f.name().clone()).collect(),
         }
     }
 
-    /// One error out of those that were found: none, the only one, or all of them together.
+    /// A task that did not end: it panicked, or the runtime was shut down first.
+    pub(crate) fn lost_task(what: &str, cause: tokio::task::JoinError) -> Self {
+        match cause.is_panic() {
+            true => Error::Internal { subject: what.into(), reason: cause.to_string() },
+            false => Error::Io { path: what.into(), cause: cause.into() },
+        }
+    }
+
+    /// Nothing, the only one, or all of the mistakes that were found as one error.
     pub(crate) fn all(subject: &str, mut mistakes: Vec<Error>) -> Result<()> {
         match (mistakes.pop(), mistakes.is_empty()) {
             (None, _) => Ok(()),
@@ -524,125 +481,9 @@ impl Error {
     }
 }
 
-/// Says that a column differs from the one that was asked for by its case alone.
-fn other_case(column: &str, known: &[String]) -> String {
-    let own = |name: &str| name.rsplit('.').next().unwrap_or(name).to_owned();
-    let asked = own(column);
-    match known.iter().map(|known| own(known)).find(|known| *known != asked && known.eq_ignore_ascii_case(&asked)) {
-        Some(other) => {
-            format!(" (but `{other}`: case counts, and SQL reads a name in lower case unless you quote it: \"{other}\")")
-        }
-        None => String::new(),
-    }
-}
-
-/// The most that one line of an engine's error may hold.
-const LONGEST_LINE: usize = 400;
-
-/// What the engine found, without the plan that it shows below or the stages that it went through.
-pub(crate) fn in_one_line(error: &DataFusionError) -> String {
-    let text = error.find_root().strip_backtrace();
-    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let first = lines.next().unwrap_or("the engine failed without a word");
-    let is_cut = first.chars().count() > LONGEST_LINE || lines.next().is_some();
-    let mut line: String = first.chars().take(LONGEST_LINE).collect();
-    if is_cut {
-        line.push_str(" ... (more in the error's source)");
-    }
-    line
-}
-
-fn numbered(mistakes: &[Error]) -> String {
-    mistakes.iter().enumerate().map(|(i, mistake)| format!("({}) {mistake}", i + 1)).collect::<Vec<_>>().join("; ")
-}
-
-/// The column that was probably meant, if its letters are nearly those that were written.
-fn near(column: &str, known: &[String]) -> String {
-    let letters = |name: &str| {
-        let own = name.rsplit('.').next().unwrap_or(name);
-        own.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect::<Vec<char>>()
-    };
-    let own = letters(column);
-    let nearest = known.iter().map(|name| (distance(&own, &letters(name)), name)).min();
-    match nearest {
-        Some((changes, name)) if changes <= own.len() / 4 && other_case(column, known).is_empty() => {
-            format!("; did you mean `{name}`?")
-        }
-        _ => String::new(),
-    }
-}
-
-/// How many letters must be put in, left out or replaced to make one word of the other.
-fn distance(a: &[char], b: &[char]) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
-fn sum(a: &u64, b: &u64) -> u64 {
-    a.saturating_add(*b)
-}
-
-fn mostly(common: &u64, count: &u64) -> String {
-    if common == count { String::new() } else { format!("the commonest reason is that of {common} of them, of which ") }
-}
-
-/// What to do about rows that cannot be read. Where most of them cannot, leaving them out is no remedy.
-fn remedy(count: &u64, rows: &u64) -> &'static str {
-    match count > rows {
-        true => {
-            "mend the source, or tell the load how it is to be read (the zone of its times, `time_format`, `column_type`, \
-             `CsvOptions`)"
-        }
-        false => "mend the source, or load the rest with `on_reject(OnReject::Skip)`",
-    }
-}
-
-/// Names that a message lists, at most.
-const LISTED: usize = 100;
-
-fn listed(names: &[String]) -> String {
-    match names.len() {
-        0 => "nothing yet".into(),
-        1..=LISTED => names.join(", "),
-        count => format!("{} and {} more", names[..LISTED].join(", "), count - LISTED),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn told(column: &str, known: &[&str]) -> String {
-        let known = known.iter().map(|name| (*name).to_owned()).collect();
-        Error::UnknownColumn { place: "table `t`".into(), column: column.into(), known }.to_string()
-    }
-
-    #[test]
-    fn the_column_that_was_meant_is_named() {
-        let columns = ["reqId", "eventTime", "trip_distance", "n"];
-        let case = told("eventtime", &columns);
-        assert!(
-            case.contains("(but `eventTime`: case counts") && case.ends_with("it has: reqId, eventTime, trip_distance, n"),
-            "{case}"
-        );
-        assert!(told("t.eventtime", &["t.eventTime"]).contains("`eventTime`"));
-        for near in ["trip_distanc", "tripdistance", "Trip Distance", "tirp_distance"] {
-            assert!(told(near, &columns).ends_with("; did you mean `trip_distance`?"), "{}", told(near, &columns));
-        }
-        for far in ["fare", "m", "", "distance"] {
-            assert!(told(far, &columns).ends_with("trip_distance, n"), "{}", told(far, &columns));
-        }
-        assert!(told("x", &[]).ends_with("it has: nothing yet"));
-    }
 
     #[test]
     fn one_mistake_is_itself_and_several_are_counted() {
