@@ -13,10 +13,10 @@
 //! cargo bench --bench peers -- history_windows DIR                    counts and sums over a day and a week
 //! ```
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 #![allow(clippy::disallowed_methods, reason = "a bench measures by the clock")]
 
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{path::Path, process::ExitCode, sync::Arc, time::Instant};
 
 use asof::{
     Aggregate, AsOf, FeatureSet, FeatureStore, StoreOptions,
@@ -52,7 +52,17 @@ enum Yield {
     File(String),
 }
 
-fn main() -> Anyhow<()> {
+fn main() -> ExitCode {
+    match bench() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench() -> Anyhow<()> {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     let [task, dir, flags @ ..] = args.as_slice() else {
         println!("usage: cargo bench --bench peers -- TASK DIR [--explain]");

@@ -4,7 +4,9 @@
 //! cargo run --example quickstart
 //! ```
 
-#![allow(clippy::print_stdout, reason = "a program prints")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program prints")]
+
+use std::{error::Error, process::ExitCode};
 
 use asof::{
     Aggregate, AsOf, FeatureSet, FeatureStore, Value,
@@ -23,7 +25,17 @@ pickup_at,dropoff_at,zone,fare
 ";
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
     let dir = tempfile::tempdir()?;
     std::fs::write(dir.path().join("rides.csv"), RIDES)?;
     let store = FeatureStore::open(&dir.path().join("store").to_string_lossy()).await?;

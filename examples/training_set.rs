@@ -5,9 +5,9 @@
 //! cargo run --release --example training_set -- --facts ../shared/data/flights_2013     # 252,484 real ones
 //! ```
 
-#![allow(clippy::print_stdout)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program prints")]
 
-use std::path::PathBuf;
+use std::{error::Error, path::PathBuf, process::ExitCode};
 
 use asof::{AsOf, FeatureStore, StoreOptions, temporal::Spine};
 use clap::Parser;
@@ -26,7 +26,17 @@ struct Arguments {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
     let work = tempfile::tempdir()?;
     let dir = match Arguments::parse().facts {
         Some(dir) => dir,

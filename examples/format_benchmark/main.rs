@@ -7,7 +7,7 @@
 //! Each way of reading runs in a process of its own, so that its memory is its own. Bytes are those that the process asked
 //! the system for; on systems without `/proc` both columns stay empty.
 
-#![allow(clippy::print_stdout, reason = "a program prints")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program prints")]
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures durations")]
 
 pub mod ways;
@@ -16,7 +16,11 @@ pub mod ways;
 #[allow(dead_code, reason = "shared with programs that need more of it")]
 pub mod taxi;
 
-use std::{error::Error, path::Path, process::Command};
+use std::{
+    error::Error,
+    path::Path,
+    process::{Command, ExitCode},
+};
 
 use clap::{Parser, ValueEnum};
 use serde::{Deserialize, Serialize};
@@ -43,7 +47,17 @@ struct Measured {
     mean_dollars: f64,
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
     if let Some([dir, way, question]) = args.measure.as_deref() {
         let measured = measure(Path::new(dir), parsed(way)?, parsed(question)?)?;

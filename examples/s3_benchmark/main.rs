@@ -5,7 +5,7 @@
 //! cargo run --release --example s3_benchmark -- --files 64 --file-mb 16 --workers 32
 //! cargo run --release --example s3_benchmark -- --url s3://bucket/prefix        # what lies there; nothing is written
 //! ```
-#![allow(clippy::print_stdout, reason = "this program's output is what it measured")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program prints")]
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures durations")]
 
 #[path = "../../tests/it/s3_server.rs"]
@@ -15,7 +15,7 @@ use std::{
     error::Error,
     io::{BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitCode, Stdio},
     sync::Arc,
     time::Instant,
 };
@@ -91,7 +91,17 @@ impl Measured {
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<()> {
     let options = Options::parse();
     if options.serve {
         return serve().await;

@@ -5,12 +5,12 @@
 //! cargo run --release --example taxi_backtest -- --facts DIR      # real monthly files
 //! ```
 
-#![allow(clippy::print_stdout, reason = "a program prints")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program prints")]
 
 #[path = "../data/taxi.rs"]
 pub mod taxi;
 
-use std::{error::Error, path::PathBuf};
+use std::{error::Error, path::PathBuf, process::ExitCode};
 
 use asof::{
     AsOf, FeatureStore, Materialization, StoreOptions,
@@ -42,7 +42,17 @@ struct Args {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
     let work = tempfile::tempdir()?;
     let root = args.root.clone().unwrap_or_else(|| work.path().join("store").to_string_lossy().into_owned());
