@@ -124,7 +124,7 @@ fn check_database(name: &str) -> Result<()> {
     check_identifier("database", name, name)?;
     match name {
         "information_schema" => {
-            let reason = "the database `information_schema` is the catalog's own".into();
+            let reason = "the database `information_schema` is reserved for the catalog".into();
             Err(Error::InvalidName { what: "database", value: name.into(), reason })
         }
         _ => Ok(()),

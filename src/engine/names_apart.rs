@@ -1,6 +1,6 @@
-//! DataFusion's filter pushdown, held back where columns have one name: it finds the column of a filter below an operator by its
-//! name alone, so that a filter about one of two columns of a name would be asked of the other.
-//! It pushes nothing itself. The logical plan's own pushdown, which knows columns by table and name, has done most by then.
+//! Stops DataFusion's physical filter pushdown where two columns share a name: it finds the column of a filter below an operator
+//! by name alone, so a filter on one of the two could be applied to the other.
+//! Little is lost: the pushdown in the logical plan, which knows columns by table and name, has run before.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use datafusion::{
     physical_plan::{ExecutionPlan, replace_children_if_necessary},
 };
 
-/// DataFusion's rules for physical plans, with every pushdown of filters held back where names do not tell columns apart.
+/// DataFusion's rules for physical plans, with filter pushdown stopped where two columns share a name.
 pub(super) fn rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let held_back = |rule: Arc<dyn PhysicalOptimizerRule + Send + Sync>| match rule.name().starts_with("FilterPushdown") {
         true => Arc::new(NamesApart(rule)) as _,
@@ -19,14 +19,14 @@ pub(super) fn rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     PhysicalOptimizer::new().rules.into_iter().map(held_back).collect()
 }
 
-/// A pushdown of filters into those parts of a plan below whose top no operator yields two columns of one name.
+/// A filter pushdown that is applied only to those parts of a plan in which no operator yields two columns of one name.
 #[derive(Debug)]
 struct NamesApart(Arc<dyn PhysicalOptimizerRule + Send + Sync>);
 
 impl PhysicalOptimizerRule for NamesApart {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
         let children: Vec<Arc<dyn ExecutionPlan>> = plan.children().into_iter().cloned().collect();
-        // No filter comes from above the top of a part, so its own names do not matter.
+        // No filter comes from above the top operator of a part, so its own column names do not matter.
         if children.iter().all(|child| tells_columns_apart(child.as_ref())) {
             return self.0.optimize(plan, config);
         }
@@ -43,7 +43,7 @@ impl PhysicalOptimizerRule for NamesApart {
     }
 }
 
-/// Do names tell the columns of this operator apart, and those of all below it?
+/// Are the column names of this operator, and of each operator below it, distinct?
 fn tells_columns_apart(plan: &dyn ExecutionPlan) -> bool {
     let schema = plan.schema();
     let mut names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();

@@ -195,7 +195,7 @@ async fn what_is_wrong_with_a_statement_is_said() {
         ("CREATE DATABASE 'x'".into(), vec!["the name of a database"]),
         ("CREATE DATABASE default".into(), vec!["exists already", "IF NOT EXISTS"]),
         ("CREATE DATABASE `a b`".into(), vec!["a b", "lower-case"]),
-        ("CREATE DATABASE information_schema".into(), vec!["the catalog's own"]),
+        ("CREATE DATABASE information_schema".into(), vec!["reserved for the catalog"]),
         ("DROP DATABASE default".into(), vec!["always there"]),
         ("DROP DATABASE nowhere".into(), vec!["does not exist", "IF EXISTS"]),
         ("DROP DATABASE x CASCADE".into(), vec!["drop them first"]),
