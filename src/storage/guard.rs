@@ -1,6 +1,6 @@
-//! An object store as this library uses it: a limit on the requests in flight, and errors that may be shown.
-//! It adds no semantics: each request goes to the inner store once, and its answer comes back. Parts that are cut out of a joint
-//! answer are whole.
+//! A wrapper around object stores: it limits the requests in flight and redacts errors.
+//! Each request goes to the inner store once, and its answer is returned unchanged. When several ranges are read by one request, a
+//! short answer is an error.
 
 use std::{fmt, ops::Range, sync::Arc};
 
@@ -19,8 +19,8 @@ use super::failure::Redactor;
 /// The wrapper around every store but this machine's file system.
 ///
 /// A request counts from its start until its answer, and for a streamed body until the stream is read or dropped. A
-/// listing counts only while it waits for a page, so that what reads a listing may send requests of its own. Several
-/// ranges at a time are several requests, by the trait's own way of joining neighbours.
+/// listing counts only while it waits for a page, so that its reader can send requests of its own. Reading several ranges sends
+/// several requests; neighbouring ranges are joined as `object_store` does by default.
 pub(super) struct Guard {
     inner: Arc<dyn ObjectStore>,
     permits: Arc<Semaphore>,
@@ -33,7 +33,7 @@ impl Guard {
         Self { inner, permits, redactor }
     }
 
-    /// A stream of answers that takes a permit while it waits for the next.
+    /// A stream that has a permit while it waits for its next item.
     fn limited<T: Send + 'static>(
         &self,
         place: Option<Path>,
@@ -42,7 +42,7 @@ impl Guard {
         let state = (inner, self.permits.clone(), self.redactor.clone(), place);
         stream::unfold(state, |(mut inner, permits, redactor, place)| async move {
             let item = {
-                // The semaphore is never closed; without a permit the call would go on all the same.
+                // The semaphore is never closed; if it were, the call would go on without a permit.
                 let _permit = permits.acquire().await;
                 inner.next().await?
             };
@@ -99,7 +99,7 @@ impl ObjectStore for Guard {
     async fn get_ranges(&self, path: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         let fetch = |range: Range<u64>| async move {
             let bytes = self.get_range(path, range.clone()).await?;
-            // Cutting parts out of less than was asked for would panic.
+            // Slicing an answer that is too short would panic.
             match range.end - range.start == bytes.len() as u64 {
                 true => Ok(bytes),
                 false => {
