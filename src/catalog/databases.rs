@@ -1,8 +1,8 @@
-//! Databases: names that hold tables, made and dropped as tables are, by one put-if-absent each.
-//! A database has no place of its own: its tables say where their files lie.
+//! Databases, which are made and dropped by one put-if-absent each, as tables are.
+//! A database has no location: each of its tables has one.
 //!
-//! `catalog/<database>/v0000000001.json`. The database `default` is always there, and so is any that holds a table: a table
-//! that is made while its database is dropped is not lost.
+//! `catalog/<database>/v0000000001.json`. The database `default` always exists, and so does any that has a table, so that a
+//! table that is made while its database is dropped is not lost.
 
 use serde::{Deserialize, Serialize};
 
@@ -80,7 +80,7 @@ impl Catalog {
             let tables = self.tables().await?;
             let own: Vec<_> = tables.iter().filter(|table| table.database() == name).map(ToString::to_string).collect();
             if !own.is_empty() {
-                let reason = format!("still holds {}; drop its tables first", own.join(", "));
+                let reason = format!("still holds {}; drop these tables first", own.join(", "));
                 return Err(Error::InUse { subject: subject(), reason });
             }
             if current.is_none_or(|current| current.dropped) {

@@ -1,5 +1,5 @@
-//! The catalog: which fact tables exist, what their times mean, and which files each version of them holds.
-//! It reads no rows; a version, once published, never changes.
+//! The catalog: which fact tables exist, what their times mean, and which files each version of them has.
+//! It reads no rows. A published version never changes.
 
 mod databases;
 mod details;

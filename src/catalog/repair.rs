@@ -1,5 +1,5 @@
-//! A table that lies where others write it: registered, brought up to what lies there now, and its partitions one by one.
-//! It publishes nothing when nothing has changed, and writes no file of the table itself.
+//! Registers tables whose files other programs write, repairs them to match the files that are there now, and adds and drops
+//! their partitions. Nothing is published when nothing has changed, and no file of the table itself is written.
 
 use std::{
     collections::BTreeMap,
@@ -34,29 +34,29 @@ use crate::{
 pub struct RepairReport {
     /// The table as it is now.
     pub version: TableVersion,
-    /// Partitions by their Hive names: `year=2014/month=11`. One is changed when any of its files was added, removed or
-    /// changed.
+    /// Partitions by their Hive names: `year=2014/month=11`. A partition has changed when any of its files was added, removed
+    /// or changed.
     pub partitions: Changes,
-    /// Files by their paths relative to the table's location. One is changed when it has another content.
+    /// Files by their paths relative to the table's location. A file has changed when its content has.
     pub files: Changes,
 }
 
-/// What became of the parts of a table, each list in the order of names.
+/// How the parts of a table have changed. Each list is in the order of names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Changes {
-    /// Those that are new.
+    /// Parts that are new.
     pub added: Vec<String>,
-    /// Those that are gone.
+    /// Parts that are gone.
     pub removed: Vec<String>,
-    /// Those that are not what they were.
+    /// Parts whose content has changed.
     pub changed: Vec<String>,
-    /// How many are what they were.
+    /// How many have not changed.
     pub unchanged: usize,
 }
 
 impl RepairReport {
-    /// Did it find the table as it was registered, and publish nothing?
+    /// Was nothing changed, and nothing published?
     pub fn is_noop(&self) -> bool {
         let none = |changes: &Changes| changes.added.is_empty() && changes.removed.is_empty() && changes.changed.is_empty();
         none(&self.partitions) && none(&self.files)
@@ -73,18 +73,18 @@ impl std::fmt::Display for RepairReport {
     }
 }
 
-/// What decides about a table that is registered under a name that is taken.
+/// What happens when a table is registered under a name that another table has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OnConflict {
-    /// The same table is fine, another one is an error.
+    /// It is an error, unless both have the same files and declaration.
     Compare,
-    /// Any table is fine.
+    /// The existing table stays as it is.
     Keep,
-    /// Any table is an error.
+    /// It is an error.
     Refuse,
 }
 
-/// Registers the files at a place as a table, and tells whether this call did.
+/// Registers the files at a location as a table, and returns whether this call did so.
 pub(crate) async fn register(
     catalog: &Catalog,
     place: &Location,
@@ -106,9 +106,8 @@ pub(crate) async fn register(
         && let Some((folder, name)) = place.split_file()
         && folder.head(&name).await?.is_some()
     {
-        let reason = format!(
-            "it is a file, and a table is the folder that its files lie in: register `{folder}`, or load the file with `ingest`"
-        );
+        let reason =
+            format!("it is a file, and a table is a folder of files: register `{folder}`, or load the file with `ingest`");
         return Err(Error::InvalidLocation { location: place.to_string(), reason });
     }
     if found.files.is_empty() && !is_from_ddl {
@@ -137,7 +136,7 @@ fn taken_by(table: &TableName, taken: TableVersion, on_conflict: OnConflict) -> 
     Err(Error::AlreadyExists { subject: format!("table `{table}`"), reason: reason.into() })
 }
 
-/// Takes in the files of a table as they are now.
+/// Updates a table to the files that are there now.
 pub(crate) async fn repair(catalog: &Catalog, locations: &Locations, table: &TableName) -> Result<RepairReport> {
     for _ in 0..ATTEMPTS {
         let current = catalog.latest(table).await?;
@@ -158,10 +157,10 @@ pub(crate) async fn repair(catalog: &Catalog, locations: &Locations, table: &Tab
     Err(contention(table))
 }
 
-/// Partitions to be added: the value of each column by its name, and their folder if it is not the one that Hive would name.
+/// A partition to be added: the value of each column by its name, and its folder if it is not the one that Hive would use.
 pub(crate) type NewPartition = (Vec<(String, Option<String>)>, Option<String>);
 
-/// Adds partitions, each with the files that lie in it; all in one commit.
+/// Adds partitions with the files in their folders, in one commit.
 pub(crate) async fn add_partitions(
     catalog: &Catalog,
     locations: &Locations,
@@ -211,7 +210,7 @@ pub(crate) async fn add_partitions(
     Err(contention(table))
 }
 
-/// Takes partitions out of a table; their files stay where they are. A spec that names some of the columns means all
+/// Removes partitions from a table; their files stay where they are. A spec with only some of the columns means all
 /// partitions with these values.
 pub(crate) async fn drop_partitions(
     catalog: &Catalog,
@@ -245,7 +244,7 @@ pub(crate) async fn drop_partitions(
     Err(contention(table))
 }
 
-/// The values of the partitions that a spec means, compared as values of their columns: `01` is the month 1.
+/// The values of the partitions that a spec means. Values are compared by the types of their columns: `01` is the month 1.
 pub(crate) fn partitions_like<'a>(
     version: &'a TableVersion,
     spec: &[(String, Option<String>)],
@@ -286,7 +285,7 @@ fn typed(
         subject: format!("table `{}`", version.table),
         column: name.into(),
         found: data_type.to_string(),
-        needed: format!("`{}` is none", value.unwrap_or("NULL")),
+        needed: format!("`{}` is not a value of that type", value.unwrap_or("NULL")),
     })
 }
 
@@ -304,19 +303,19 @@ fn whole_values(version: &TableVersion, spec: &[(String, Option<String>)]) -> Re
         missing => {
             let reason = match missing {
                 Some(i) => format!("a new partition needs a value for `{}`", version.partition_columns[i].name),
-                None => "it is not partitioned; repair it to take in new files".into(),
+                None => "it is not partitioned; repair it to add new files".into(),
             };
             Err(Error::Definition { subject: format!("table `{}`", version.table), reason })
         }
     }
 }
 
-/// Where Hive puts a partition, as a child of the table's location.
+/// The folder where Hive puts a partition, relative to the table's location.
 fn standard_folder(version: &TableVersion, values: &[Option<String>]) -> String {
     version.partition_name(values)
 }
 
-/// A folder given as a path or URL, as a child of the table's location.
+/// A folder that was given as a path or URL, relative to the table's location.
 fn folder_of(place: &Location, locations: &Locations, table: &TableName, location: &str) -> Result<String> {
     let folder = locations.open(location)?;
     place.name_of_place(&folder).filter(|name| !name.is_empty()).ok_or_else(|| Error::Definition {
@@ -333,7 +332,7 @@ fn place_of(version: &TableVersion, locations: &Locations, instead: &str) -> Res
         TableLocation::External(location) => locations.open(location),
         TableLocation::Managed => Err(Error::Definition {
             subject: format!("table `{}`", version.table),
-            reason: format!("this store wrote its files, and no other writer may; {instead}"),
+            reason: format!("this store wrote its files, and no other program may add any; {instead}"),
         }),
     }
 }

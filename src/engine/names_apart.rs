@@ -1,6 +1,6 @@
-//! Stops DataFusion's physical filter pushdown where two columns share a name: it finds the column of a filter below an operator
-//! by name alone, so a filter on one of the two could be applied to the other.
-//! Little is lost: the pushdown in the logical plan, which knows columns by table and name, has run before.
+//! Stops DataFusion's physical filter pushdown where two columns share a name: it finds the column of a filter below an
+//! operator by name alone, so a filter on one of the two could be applied to the other. Little is lost: the pushdown in the
+//! logical plan, which knows columns by table and name, has run before.
 
 use std::sync::Arc;
 

@@ -13,8 +13,8 @@ use parquet::errors::ParquetError;
 use super::Error;
 
 impl From<DataFusionError> for Error {
-    /// Gives back the error of this library that travelled through the query engine, if there is one. An unknown column of a query
-    /// becomes [`Error::UnknownColumn`].
+    /// Gives back the error of this library that travelled through the query engine, if there is one. An unknown column of a
+    /// query becomes [`Error::UnknownColumn`].
     fn from(error: DataFusionError) -> Self {
         if let DataFusionError::SchemaError(cause, _) = error.find_root()
             && let SchemaError::FieldNotFound { field, valid_fields } = cause.as_ref()

@@ -14,11 +14,11 @@ use super::{
 pub enum ErrorKind {
     /// What was asked for does not exist: a table, a version, a partition, a feature set, a materialization, a file.
     NotFound,
-    /// The call is wrong, or the data that it brings: a name, a declaration, a definition, a query, a column, a source file. The
-    /// caller must change one of them.
+    /// The call is wrong, or the data that it brings: a name, a declaration, a definition, a query, a column, a source file.
+    /// The caller must change one of them.
     InvalidInput,
-    /// The call and the state of the store or of its sources do not go together: a name is taken, a table is in use, another writer
-    /// was faster, a source has changed.
+    /// The call and the state of the store or of its sources do not go together: a name is taken, a table is in use, another
+    /// writer was faster, a source has changed.
     Conflict,
     /// A stored file is damaged, missing, changed or of another format. It must be restored, repaired or registered again.
     Corrupt,
@@ -35,9 +35,9 @@ pub enum ErrorKind {
 impl Error {
     /// What kind of error this is.
     ///
-    /// [`Error::Shard`] has the kind of its cause, [`Error::Mistakes`] that of its mistakes ([`ErrorKind::InvalidInput`] if they
-    /// differ), and [`Error::Query`], [`Error::Storage`] and [`Error::Io`] the kind of what the engine, the object store or the
-    /// operating system said.
+    /// [`Error::Shard`] has the kind of its cause, [`Error::Mistakes`] that of its mistakes ([`ErrorKind::InvalidInput`] if
+    /// they differ), and [`Error::Query`], [`Error::Storage`] and [`Error::Io`] the kind of what the engine, the object store
+    /// or the operating system said.
     ///
     /// ```
     /// use asof::{AsOf, Error, ErrorKind};

@@ -24,8 +24,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// What was wrong, where, and what to do about it.
 ///
 /// A message names the table, file, column or row, and says what to do; show it to people with `Display`. It is complete: where
-/// another library's error is the cause, the message has that error's text, and `source()` returns nothing. A program that prints
-/// an error and then its sources therefore prints each text once. The cause itself is a field of the variant:
+/// another library's error is the cause, the message has that error's text, and `source()` returns nothing. A program that
+/// prints an error and then its sources therefore prints each text once. The cause itself is a field of the variant:
 /// [`Error::Query`], [`Error::Storage`], [`Error::Io`], [`Error::Shard`], [`Error::Mistakes`].
 ///
 /// Programs that handle errors rather than show them ask [`Error::kind`] and [`Error::is_retryable`], or match on a variant.

@@ -45,8 +45,8 @@ pub trait KeyValue: Debug + Send + Sync {
 /// Opens the sled database in this directory, or makes it.
 ///
 /// A damaged directory is renamed to `<directory>.damaged-<n>` and replaced by a new one; only the newest damaged directory is
-/// kept. When its disk is full, or the database fails in use, the cache is kept in memory until it is opened again. Each of these
-/// logs a warning.
+/// kept. When its disk is full, or the database fails in use, the cache is kept in memory until it is opened again. Each of
+/// these logs a warning.
 ///
 /// # Errors
 /// [`Error::CacheLocked`](crate::Error::CacheLocked) when another process holds the directory,

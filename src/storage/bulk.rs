@@ -25,8 +25,8 @@ pub struct ReadSettings {
     pub requests_in_flight: usize,
     /// Objects of more bytes are read in ranges of about this many, in parallel.
     pub range_bytes: u64,
-    /// The most bytes of objects that are being read, or have been read and not yet taken. Larger objects are refused. A download
-    /// counts ranges instead, and refuses no object.
+    /// The most bytes of objects that are being read, or have been read and not yet taken. Larger objects are refused. A
+    /// download counts ranges instead, and refuses no object.
     pub bytes_in_flight: u64,
 }
 

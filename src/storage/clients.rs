@@ -41,8 +41,8 @@ pub struct RequestSettings {
     pub request_timeout: Duration,
     /// The most requests in flight for each store (scheme and bucket) that these locations open; at least 1.
     ///
-    /// A streamed body counts until it is read or dropped, so this must not be less than the number of bodies that a query reads
-    /// at the same time.
+    /// A streamed body counts until it is read or dropped, so this must not be less than the number of bodies that a query
+    /// reads at the same time.
     pub concurrency: usize,
 }
 

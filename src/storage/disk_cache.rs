@@ -15,8 +15,8 @@ use bytes::BytesMut;
 use super::staging::create_new;
 use crate::error::{Error, Result};
 
-/// Marks the layout of an entry: magic, hash of everything after it, length of the key, length of the bytes, key, bytes. Lengths
-/// are 64-bit little-endian.
+/// Marks the layout of an entry: magic, hash of everything after it, length of the key, length of the bytes, key, bytes.
+/// Lengths are 64-bit little-endian.
 const MAGIC: &[u8; 8] = b"asofbyt1";
 const HASH_BYTES: usize = 32;
 const HEADER_BYTES: usize = MAGIC.len() + HASH_BYTES + 8 + 8;
@@ -29,10 +29,10 @@ const KEPT_TENTHS: u64 = 9;
 
 /// A cache of what was read from object stores, in a folder of this machine, up to a limit.
 ///
-/// The key of an entry is store, path, entity tag and range, so the bytes of another version of an object are never returned. An
-/// entry is written under another name, synced and renamed, and has a checksum; damaged entries are removed. All files in the
-/// folder, including half-written ones, take no more than the limit; the least recently used are removed first. Several processes
-/// may use one folder if each opens it with the same limit. The folder can be deleted at any time.
+/// The key of an entry is store, path, entity tag and range, so the bytes of another version of an object are never returned.
+/// An entry is written under another name, synced and renamed, and has a checksum; damaged entries are removed. All files in
+/// the folder, including half-written ones, take no more than the limit; the least recently used are removed first. Several
+/// processes may use one folder if each opens it with the same limit. The folder can be deleted at any time.
 ///
 /// ```
 /// # fn main() -> asof::Result<()> {

@@ -48,9 +48,10 @@ impl BulkReader {
     /// Downloads objects into a folder of this machine, under their names below this reader's location.
     ///
     /// No file is written outside the folder, whatever an object is called. A file is written and synced under another name and
-    /// then renamed, so that it appears whole and replaces one of its name. A file that an earlier download made of the same object
-    /// with the same entity tag, and that has not changed since, is skipped; objects without a tag are read again. One download at
-    /// a time works in a folder; others wait for it. Memory holds ranges, not objects: as many as the settings allow.
+    /// then renamed, so that it appears whole and replaces one of its name. A file that an earlier download made of the same
+    /// object with the same entity tag, and that has not changed since, is skipped; objects without a tag are read again. One
+    /// download at a time works in a folder; others wait for it. Memory holds ranges, not objects: as many as the settings
+    /// allow.
     ///
     /// ```no_run
     /// # async fn bring() -> asof::Result<()> {
@@ -94,7 +95,8 @@ impl BulkReader {
     }
 }
 
-/// The objects with the names of their files below the folder. No name leads out of it, and none is that of a folder of another.
+/// The objects with the names of their files below the folder. No name leads out of it, and none is that of a folder of
+/// another.
 fn names_of(place: &Location, objects: Vec<ObjectMeta>) -> Result<Vec<(ObjectMeta, String)>> {
     let mut named = Vec::with_capacity(objects.len());
     for object in objects {

@@ -9,8 +9,8 @@ use arrow::{
 };
 use parquet::{basic::Encoding, file::properties::WriterProperties, schema::types::ColumnPath};
 
-/// The properties with the encodings that suit the first rows: a dictionary where values repeat; where they hardly do, byte stream
-/// split for floats, and deltas for integers and times.
+/// The properties with the encodings that suit the first rows: a dictionary where values repeat; where they hardly do, byte
+/// stream split for floats, and deltas for integers and times.
 pub(crate) fn suited_to(properties: WriterProperties, rows: &RecordBatch) -> WriterProperties {
     let mut properties = properties.into_builder();
     for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {

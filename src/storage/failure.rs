@@ -198,8 +198,8 @@ fn judged(error: &(dyn StdError + 'static)) -> (&'static str, Class) {
     }
 }
 
-/// Did the service answer with a status that passes, after the client's own retries? The client's type for it is private, so that
-/// the status can only be read from its text.
+/// Did the service answer with a status that passes, after the client's own retries? The client's type for it is private, so
+/// that the status can only be read from its text.
 fn is_overloaded(text: &str) -> bool {
     let status = text.split("status code: ").nth(1).and_then(|rest| rest.get(..3)?.parse::<u16>().ok());
     // An answer of status 200 with an error as its body, as S3 sends when it fails late.

@@ -16,8 +16,8 @@ use crate::{
 /// A remote store's entity tag identifies the content of one path in one store; tags of different paths cannot be compared. The
 /// tag of a local file consists of inode, size, and the times of the last change of content and inode; tags in memory are
 /// counters. Local files and files in memory are hashed as well: a copied root has the same identities, and a file rewritten in
-/// place has another identity even if its size and modification time are the same. This needs a file system that stores the time
-/// of a file's last change (Unix) to 10 ms or finer.
+/// place has another identity even if its size and modification time are the same. This needs a file system that stores the
+/// time of a file's last change (Unix) to 10 ms or finer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileIdentity {
     /// Size in bytes.

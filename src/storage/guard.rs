@@ -1,6 +1,5 @@
-//! A wrapper around object stores: it limits the requests in flight and redacts errors.
-//! Each request goes to the inner store once, and its answer is returned unchanged. When several ranges are read by one request, a
-//! short answer is an error.
+//! A wrapper around object stores: it limits the requests in flight and redacts errors. Each request goes to the inner store
+//! once, and its answer is returned unchanged. When several ranges are read by one request, a short answer is an error.
 
 use std::{fmt, ops::Range, sync::Arc};
 

@@ -178,7 +178,8 @@ impl Location {
         }
     }
 
-    /// The bytes of a small object, or `None` if there is none. Use a [`BulkReader`](super::BulkReader) for many or large objects.
+    /// The bytes of a small object, or `None` if there is none. Use a [`BulkReader`](super::BulkReader) for many or large
+    /// objects.
     ///
     /// # Errors
     /// [`Error::Storage`] when the store does not answer or denies it, or has no such bucket; [`Error::UnreadableFile`] when it
@@ -189,7 +190,8 @@ impl Location {
             Ok(found) => {
                 let size = found.meta.size;
                 let bytes = found.bytes().await?;
-                // A store may send fewer bytes than the object has, without an error. That must not be taken for a damaged file.
+                // A store may send fewer bytes than the object has, without an error. That must not be taken for a damaged
+                // file.
                 match bytes.len() as u64 == size {
                     true => Ok(Some(bytes)),
                     false => Err(Error::UnreadableFile {
@@ -203,8 +205,8 @@ impl Location {
         }
     }
 
-    /// The bytes of an object from `start` (inclusive) to `end` (exclusive), or `None` if there is no such object. The range may
-    /// end beyond the object's end.
+    /// The bytes of an object from `start` (inclusive) to `end` (exclusive), or `None` if there is no such object. The range
+    /// may end beyond the object's end.
     ///
     /// # Errors
     /// [`Error::Storage`] when the range is empty or begins beyond the object's end, and as [`Location::get`].
@@ -284,8 +286,8 @@ impl Location {
         Ok(())
     }
 
-    /// Puts an object under a name, atomically and durably. It replaces one of that name, and gets a new time of modification even
-    /// if the content is the same.
+    /// Puts an object under a name, atomically and durably. It replaces one of that name, and gets a new time of modification
+    /// even if the content is the same.
     ///
     /// # Errors
     /// As [`Location::put_if_absent`].

@@ -46,8 +46,8 @@ pub struct Locations {
     options: Vec<(String, String)>,
     requests: RequestSettings,
     mounted: Vec<(Url, Arc<dyn ObjectStore>)>,
-    /// The stores in use, by scheme and bucket. An unused client is closed, because its connections belong to a runtime that may
-    /// have ended.
+    /// The stores in use, by scheme and bucket. An unused client is closed, because its connections belong to a runtime that
+    /// may have ended.
     opened: Arc<Mutex<HashMap<Url, Opened>>>,
 }
 
@@ -84,8 +84,8 @@ impl Locations {
 
     /// Opens a path of this machine or a URL with the scheme `file`, `s3` or `memory`, or with their flags `gs` or `az`.
     ///
-    /// A `memory` URL that is not mounted is a new, empty store. User, password and query of a URL are ignored: give credentials as
-    /// options or in the environment.
+    /// A `memory` URL that is not mounted is a new, empty store. User, password and query of a URL are ignored: give
+    /// credentials as options or in the environment.
     ///
     /// # Errors
     /// [`Error::InvalidLocation`] when it is neither, or its options do not fit.

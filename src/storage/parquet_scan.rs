@@ -1,6 +1,5 @@
-//! DataFusion's scan of Parquet files, with panics of the decoder turned into errors by [`contain`](super::contain): such a file
-//! ends the query with an error that names it, whichever task reads it.
-//! Everything else is DataFusion's own source.
+//! DataFusion's scan of Parquet files, with panics of the decoder turned into errors by [`contain`](super::contain): such a
+//! file ends the query with an error that names it, whichever task reads it. Everything else is DataFusion's own source.
 
 use std::{fmt, sync::Arc};
 

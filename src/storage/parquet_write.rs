@@ -171,8 +171,8 @@ impl FinishedParquet {
     /// Publishes the file under this name, which must contain its hash. It appears whole, and is durable when this returns.
     pub(crate) async fn publish(self, place: &Location, name: &str) -> Result<FileIdentity> {
         let file = self.file.reopen().map_err(disk)?;
-        // A file that is there already is written again: it may be left from a crash, and the garbage collector would remove it by
-        // its age before the version that refers to it is published.
+        // A file that is there already is written again: it may be left from a crash, and the garbage collector would remove it
+        // by its age before the version that refers to it is published.
         place.upload(name, file).await?;
         let meta = place.head(name).await?.ok_or_else(|| Error::Corrupt {
             path: place.child(name).to_string(),

@@ -9,8 +9,8 @@ const TAIL_BYTES: usize = 8;
 /// The deepest nesting of structures that is skipped.
 const MAX_PASSED: usize = 64;
 
-/// The bytes of the footer, given a whole Parquet file or its end. If there are fewer bytes, how many the end must have, if that is
-/// known.
+/// The bytes of the footer, given a whole Parquet file or its end. If there are fewer bytes, how many the end must have, if
+/// that is known.
 pub(super) fn footer_bytes(end: &[u8]) -> Result<&[u8], Option<usize>> {
     let tail = end.len().checked_sub(TAIL_BYTES).ok_or(None)?;
     let length = end.get(tail..tail + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes).ok_or(None)?;
@@ -22,8 +22,8 @@ pub(super) fn footer_bytes(end: &[u8]) -> Result<&[u8], Option<usize>> {
 
 /// Is the schema of this footer nested deeper than [`MAX_LEVELS`]?
 ///
-/// A footer is a `FileMetaData` of parquet.thrift in Thrift's compact protocol. Its second field is the schema, a list of elements
-/// in the order in which a tree is walked; the fifth field of an element is the number of its children.
+/// A footer is a `FileMetaData` of parquet.thrift in Thrift's compact protocol. Its second field is the schema, a list of
+/// elements in the order in which a tree is walked; the fifth field of an element is the number of its children.
 pub(super) fn is_too_deep(footer: &[u8]) -> bool {
     let mut compact = Compact(footer);
     let mut field = 0;

@@ -1,6 +1,6 @@
-//! This process's folder for temporary files: `asof-scratch-<digits>` in the system's folder for them.
-//! The folder of a process that has ended, by a crash or not, is removed by the next process that makes one, and by every garbage
-//! collection. A lock file shows whether a process still runs; age and process id are not used.
+//! This process's folder for temporary files: `asof-scratch-<digits>` in the system's folder for them. The folder of a process
+//! that has ended, by a crash or not, is removed by the next process that makes one, and by every garbage collection. A lock
+//! file shows whether a process still runs; age and process id are not used.
 
 use std::{
     fs::{self, DirBuilder, File},

@@ -1,6 +1,5 @@
-//! Staging files: a file is written under a random name before it gets its final one.
-//! A staging file is always new. An existing one is never opened for writing: after a crash it may be a second link to a published
-//! file.
+//! Staging files: a file is written under a random name before it gets its final one. A staging file is always new. An existing
+//! one is never opened for writing: after a crash it may be a second link to a published file.
 
 use std::{
     fs::{File, OpenOptions},

@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 
 /// The instant as of which a query is answered: microseconds since 1970-01-01T00:00:00Z.
 ///
-/// There is no `AsOf::now()`: an answer that depends on the wall clock cannot be repeated. A service that needs the present takes
-/// it from a [`Clock`](super::Clock).
+/// There is no `AsOf::now()`: an answer that depends on the wall clock cannot be repeated. A service that needs the present
+/// takes it from a [`Clock`](super::Clock).
 ///
 /// ```
 /// use asof::time::AsOf;
