@@ -1,5 +1,4 @@
-//! The store: opens a root, wires the parts together, and delegates.
-//! No algorithm lives here.
+//! The store: opens a root, connects the parts, and delegates to them.
 
 mod options;
 mod read_csv;
@@ -37,7 +36,7 @@ pub use options::StoreOptions;
 /// The version of the root's layout.
 const FORMAT: u32 = 2;
 const MARKER: &str = "asof.json";
-/// The cache of a root on this machine, unless another directory is given.
+/// The default cache directory of a root on this machine.
 const CACHE_DIR: &str = ".asof-cache";
 
 /// An embedded feature store over one root: a directory, or a prefix in an object store.
@@ -67,10 +66,9 @@ impl FeatureStore {
     /// `memory://`, with their flags `gs://` and `az://`).
     ///
     /// # Errors
-    /// [`Error::InvalidLocation`] for a root that cannot be opened, [`Error::Format`] for one that another version of the
-    /// format wrote, [`Error::CacheLocked`] when another process holds the cache, [`Error::Cache`] when a directory that was
-    /// given for it cannot be used. Without one, the cache is kept in memory, with a warning, where none can be made below the
-    /// root.
+    /// [`Error::InvalidLocation`] for a root that cannot be opened, [`Error::Format`] for one of another version of the format,
+    /// [`Error::CacheLocked`] when another process uses the cache, [`Error::Cache`] when the directory that was given for it
+    /// cannot be used. If none was given and none can be made below the root, the cache is kept in memory, with a warning.
     pub async fn open(root: &str) -> Result<Self> {
         Self::open_with(root, StoreOptions::default()).await
     }
@@ -99,25 +97,25 @@ impl FeatureStore {
         Ok(Self { materializer: Arc::new(materializer), sets: Arc::default(), providers: Providers::default(), clock })
     }
 
-    /// Loads source files into a fact table below the root and registers it; one commit.
+    /// Loads source files into a fact table below the root and registers it, in one commit.
     ///
     /// # Errors
-    /// [`Error::NoFiles`], [`Error::UnreadableFile`], [`Error::UnknownColumn`] and [`Error::ColumnType`] for sources that
-    /// do not fit, [`Error::RejectedRows`] for rows that cannot be read, [`Error::Unexpected`] for rows that
-    /// are not as declared, [`Error::Suspicious`] for files that hold something else than their columns say,
-    /// [`Error::ChangedSource`] for a loaded source whose content is another now, [`Error::Definition`] for a declaration that
-    /// contradicts the table's, and for months that cannot be replaced, [`Error::Limit`] for rows in more months than
-    /// [`Ingest::months_at_most`] allows. After an error the table is unchanged.
+    /// [`Error::NoFiles`], [`Error::UnreadableFile`], [`Error::UnknownColumn`] and [`Error::ColumnType`] for sources that do
+    /// not fit, [`Error::RejectedRows`] for rows that cannot be read, [`Error::Unexpected`] for rows that break an expectation,
+    /// [`Error::Suspicious`] for columns whose values do not fit their names, [`Error::ChangedSource`] for a source that was
+    /// loaded before with other content, [`Error::Definition`] for a declaration that contradicts the table's, and for months
+    /// that cannot be replaced, [`Error::Limit`] for rows in more months than [`Ingest::months_at_most`] allows. After an error
+    /// the table is unchanged.
     pub async fn ingest(&self, load: &Ingest) -> Result<LoadReport> {
         let m = &self.materializer;
         ingest::run(&m.root, &m.catalog, &m.engine, &m.locations, load).await
     }
 
-    /// Merges the small files of each partition of a table into few of about the size asked for, sorted by event time, in one
-    /// commit: the table holds exactly the same rows. The old files stay for readers that have pinned them.
+    /// Merges the small files of each partition of a table into fewer files of about the given size, sorted by event time, in
+    /// one commit. The table has exactly the same rows. The old files stay for readers that have pinned them.
     ///
-    /// Loads may go on meanwhile: what they add stays, and a partition of which another writer took files out is left to that
-    /// writer, as the report says. A second run finds nothing to do. Rows are streamed through a sort that spills.
+    /// Loads may run meanwhile: what they add stays. A partition from which another writer removed files is skipped, and the
+    /// report says so. A second run finds nothing to do. Rows are streamed through a sort that spills.
     ///
     /// ```no_run
     /// # async fn run(store: asof::FeatureStore) -> asof::Result<()> {
@@ -130,14 +128,14 @@ impl FeatureStore {
     /// ```
     ///
     /// # Errors
-    /// [`Error::UnknownTable`] when it is not registered, [`Error::Definition`] for a table that was registered where it lies,
+    /// [`Error::UnknownTable`] when it is not registered, [`Error::Definition`] for a table whose files other programs write,
     /// [`Error::FileChanged`] when its files are not what was written.
     pub async fn compact(&self, table: &str, options: &CompactOptions) -> Result<CompactReport> {
         let m = &self.materializer;
         ingest::compact(&m.root, &m.catalog, &m.engine, &table.parse()?, options).await
     }
 
-    /// The quality reports of the loads that the newest version of a table holds, in their order, and which of them are lost.
+    /// The quality reports of the loads in the newest version of a table, in their order, and which of them are lost.
     ///
     /// # Errors
     /// [`Error::UnknownTable`] when it is not registered.
@@ -145,23 +143,24 @@ impl FeatureStore {
         QualityReport::all(&self.materializer.root, &self.describe(table).await?).await
     }
 
-    /// Changes what is expected of the rows of a table, from the next load on; rows that are there are not judged again.
+    /// Changes the expectations for the rows of a table, from the next load on. Rows that are loaded already are not checked
+    /// again.
     ///
     /// # Errors
     /// [`Error::UnknownTable`] when it is not registered, [`Error::UnknownColumn`] and [`Error::ColumnType`] for columns that
-    /// cannot be judged so, [`Error::Definition`] for expectations that contradict each other and for a table that was
-    /// registered where it lies.
+    /// cannot be checked so, [`Error::Definition`] for expectations that contradict each other and for a table whose files
+    /// other programs write.
     pub async fn set_expectations(&self, table: &str, expectations: &[Expect]) -> Result<TableVersion> {
         ingest::set_expectations(&self.materializer.catalog, &table.parse()?, expectations).await
     }
 
-    /// Registers an existing layout of Parquet files (`month=N/...`) as a fact table where it lies, without copying.
+    /// Registers an existing folder of Parquet files (`month=N/...`) as a fact table, without copying it.
     ///
     /// # Errors
-    /// [`Error::NoFiles`] for an empty place, [`Error::UnreadableFile`] for a file that is no Parquet,
-    /// [`Error::UnknownColumn`] and [`Error::ColumnType`] for a declaration that does not fit the files, [`Error::Definition`] for
-    /// files that do not fit each other, [`Error::AlreadyExists`] when there is a table of this name with other files or another
-    /// declaration.
+    /// [`Error::NoFiles`] for an empty folder, [`Error::UnreadableFile`] for a file that is not Parquet,
+    /// [`Error::UnknownColumn`] and [`Error::ColumnType`] for a declaration that does not fit the files, [`Error::Definition`]
+    /// for files that do not fit each other, [`Error::AlreadyExists`] when there is a table of this name with other files or
+    /// another declaration.
     pub async fn register_table(&self, table: &str, location: &str, declared: FactTable) -> Result<TableVersion> {
         let m = &self.materializer;
         let name: TableName = table.parse()?;
@@ -171,8 +170,8 @@ impl FeatureStore {
         Ok(version)
     }
 
-    /// Takes in the files of a table that was registered where it lies, as they are now: new ones are added, vanished ones
-    /// removed, changed ones read again. Nothing is published when nothing has changed.
+    /// Updates a table whose files other programs write to the files that are there now: new files are added, missing ones
+    /// removed, and changed ones read again. Nothing is published when nothing has changed.
     ///
     /// # Errors
     /// [`Error::UnknownTable`] when it is not registered, [`Error::Definition`] for a table that this store wrote itself,
@@ -182,7 +181,7 @@ impl FeatureStore {
         catalog::repair(&m.catalog, &m.locations, &table.parse()?).await
     }
 
-    /// Carries out one statement of Hive's DDL: `CREATE EXTERNAL TABLE`, `MSCK REPAIR TABLE`, `SHOW PARTITIONS`, ...; see
+    /// Executes one statement of Hive's DDL: `CREATE EXTERNAL TABLE`, `MSCK REPAIR TABLE`, `SHOW PARTITIONS`, ...; see
     /// [`ddl`](crate::ddl). Each is one commit or none.
     ///
     /// ```no_run
@@ -198,7 +197,7 @@ impl FeatureStore {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Statement`] for one that is not understood, is a query, or lacks a declaration; [`Error::UnknownTable`],
+    /// [`Error::Statement`] for one that cannot be parsed, is a query, or lacks a declaration; [`Error::UnknownTable`],
     /// [`Error::NotFound`] for a database or partition that does not exist, [`Error::AlreadyExists`] for what exists already,
     /// [`Error::InUse`] for a database that holds a table; and as [`FeatureStore::register_table`] for files.
     pub async fn execute(&self, sql: &str) -> Result<Answer> {
@@ -206,9 +205,9 @@ impl FeatureStore {
         ddl::execute(&m.catalog, &m.root, &m.locations, sql).await
     }
 
-    /// Makes a database: a name that tables can be registered under, as `sales.orders`.
+    /// Makes a database, a name for tables to be registered under, as in `sales.orders`.
     ///
-    /// A database need not be made before a table is loaded or registered in it; one that holds a table exists.
+    /// A database need not be made before a table is loaded or registered in it: one that has a table exists.
     ///
     /// # Errors
     /// [`Error::InvalidName`] when the name cannot be one.
@@ -216,7 +215,7 @@ impl FeatureStore {
         self.materializer.catalog.create_database(name, None).await
     }
 
-    /// The databases, in the order of their names; `default` is always there.
+    /// The databases, in the order of their names; `default` always exists.
     ///
     /// # Errors
     /// [`Error::Storage`] when the root cannot be listed.
@@ -224,24 +223,24 @@ impl FeatureStore {
         self.materializer.catalog.databases().await
     }
 
-    /// Removes a database that holds no table.
+    /// Removes a database that has no table.
     ///
     /// # Errors
-    /// [`Error::InUse`] when it holds a table, [`Error::Definition`] for `default`.
+    /// [`Error::InUse`] when it has a table, [`Error::Definition`] for `default`.
     pub async fn drop_database(&self, name: &str) -> Result<Change> {
         self.materializer.catalog.drop_database(name).await
     }
 
-    /// Takes a table out of the catalog, in one commit: its files stay, and so do its earlier versions
-    /// ([`FeatureStore::describe_at`], [`FeatureStore::sql_at`]). The name can be used again, for any table.
+    /// Removes a table from the catalog, in one commit. Its files stay, and so do its earlier versions
+    /// ([`FeatureStore::describe_at`], [`FeatureStore::sql_at`]). Another table can then use the name.
     ///
     /// # Errors
-    /// [`Error::Contention`] when others change the table again and again.
+    /// [`Error::Contention`] when other writers keep changing the table.
     pub async fn drop_table(&self, table: &str) -> Result<Change> {
         self.materializer.catalog.drop_table(&table.parse()?).await
     }
 
-    /// The tables of the catalog and those of extracts, in the order of their names.
+    /// The tables of the catalog and of extracts, in the order of their names.
     ///
     /// # Errors
     /// [`Error::Storage`] when the root cannot be listed.
@@ -266,7 +265,7 @@ impl FeatureStore {
         self.materializer.catalog.latest(&name).await
     }
 
-    /// A version of a table as it was published, also of a table that was dropped since.
+    /// A published version of a table, even if the table was dropped since.
     ///
     /// # Errors
     /// [`Error::UnknownTable`] when there never was one, [`Error::NotFound`] when it has no such version.
@@ -274,7 +273,7 @@ impl FeatureStore {
         self.materializer.catalog.at(&table.parse()?, version).await
     }
 
-    /// The versions that were published under a table's name, the oldest first; none when there never was one.
+    /// The published versions of a table, the oldest first; empty when there never was one.
     ///
     /// # Errors
     /// [`Error::Storage`] when they cannot be listed.
@@ -290,16 +289,17 @@ impl FeatureStore {
         Ok(self.describe(table).await?.partitions())
     }
 
-    /// A SQL query over the catalog's tables that sees nothing at or after `as_of`; at [`AsOf::END_OF_TIME`] it sees all facts.
+    /// Runs a SQL query over the catalog's tables that sees nothing at or after `as_of`; at [`AsOf::END_OF_TIME`] it sees all
+    /// facts.
     ///
-    /// `SHOW TABLES` and `SHOW COLUMNS FROM trips` list what can be asked about, `DESCRIBE` and `information_schema` too.
+    /// `SHOW TABLES`, `SHOW COLUMNS FROM trips`, `DESCRIBE` and `information_schema` list the tables and columns.
     ///
-    /// The rows belong to the store's own session. To use them in another one, `cache()` them first: a view of them
-    /// (`DataFrame::into_view`) is planned by that session's rules, which do not know the operators, and may ask filters of facts
-    /// that are not visible (none of these comes out).
+    /// The rows belong to the store's own session. To use them in another one, `cache()` them first. A view of them
+    /// (`DataFrame::into_view`) is planned by that session's rules, which do not know the operators, and may evaluate filters
+    /// on facts that are not visible (none of these is returned).
     ///
-    /// Beside DataFusion's SQL it knows `ASOF JOIN`, the closest fact to each row's own instant, and `trailing`, aggregates
-    /// over windows that end there: see [`temporal::sql`](crate::temporal::sql).
+    /// In addition to DataFusion's SQL there are `ASOF JOIN`, the closest fact to each row's own instant, and `trailing`,
+    /// aggregates over windows that end there: see [`temporal::sql`](crate::temporal::sql).
     ///
     /// ```no_run
     /// # async fn ask(store: asof::FeatureStore) -> asof::Result<()> {
@@ -318,17 +318,16 @@ impl FeatureStore {
     ///
     /// # Errors
     /// [`Error::UnknownTable`] for a table that is not registered, [`Error::Volatile`] for functions such as `now()`,
-    /// [`Error::Definition`], [`Error::ColumnType`] and [`Error::UnknownColumn`] for an `ASOF JOIN` or `trailing` that cannot
-    /// be meant, [`Error::Statement`] for what is no query, is too deep, or holds a clause that would have no effect
-    /// (`TABLESAMPLE`, `FOR UPDATE`, ...), [`Error::Query`] for SQL that cannot be planned.
+    /// [`Error::Definition`], [`Error::ColumnType`] and [`Error::UnknownColumn`] for an invalid `ASOF JOIN` or `trailing`,
+    /// [`Error::Statement`] for a statement that is not a query, is nested too deeply, or has a clause that would have no
+    /// effect (`TABLESAMPLE`, `FOR UPDATE`, ...), [`Error::Query`] for SQL that cannot be planned.
     pub async fn sql(&self, sql: &str, as_of: AsOf) -> Result<DataFrame> {
         self.sql_at(sql, as_of, &[]).await
     }
 
-    /// As [`FeatureStore::sql`], over these versions of tables; the others are read as they are now.
+    /// As [`FeatureStore::sql`], over these versions of tables; other tables are read as they are now.
     ///
-    /// A version is readable for good: also after the table was changed, or dropped. Its files must be what they were; one
-    /// that has changed or vanished is an error.
+    /// A version stays readable after the table was changed or dropped. A file of it that has changed or vanished is an error.
     ///
     /// ```no_run
     /// # async fn ask(store: asof::FeatureStore) -> asof::Result<()> {
@@ -338,8 +337,8 @@ impl FeatureStore {
     /// ```
     ///
     /// # Errors
-    /// As [`FeatureStore::sql`] and [`FeatureStore::describe_at`], [`Error::Definition`] when the query does not name a table
-    /// whose version is given.
+    /// As [`FeatureStore::sql`] and [`FeatureStore::describe_at`], and [`Error::Definition`] when a version is given for a
+    /// table that the query does not name.
     pub async fn sql_at(&self, sql: &str, as_of: AsOf, versions: &[(&str, u64)]) -> Result<DataFrame> {
         let m = &self.materializer;
         let mut pins: BTreeMap<TableName, u64> = BTreeMap::new();
@@ -356,12 +355,12 @@ impl FeatureStore {
         query_with(&m.engine, Parallelism::Full, subject, opened.facts, beside, sql).await
     }
 
-    /// Makes any DataFusion table a fact table of this store's handles, in this process only: its rows are cut and guarded as
-    /// of the instant that is asked about, in [`FeatureStore::sql`], `ASOF JOIN`, `trailing` and [`FeatureStore::facts`].
+    /// Makes any DataFusion table a fact table of this store's handles, in this process only. Its rows are filtered by the
+    /// as-of of each query, in [`FeatureStore::sql`], `ASOF JOIN`, `trailing` and [`FeatureStore::facts`].
     ///
-    /// A provider's rows have no identity that could be kept, so feature sets over it are refused by
-    /// [`FeatureStore::materialize`], [`FeatureStore::training_set`] and [`FeatureStore::backtest`]. It stands before a table
-    /// that somebody registers in the catalog under the same name later. Registering again replaces it.
+    /// The rows of a provider have no identity that could be recorded, so feature sets over it are refused by
+    /// [`FeatureStore::materialize`], [`FeatureStore::training_set`] and [`FeatureStore::backtest`]. It hides a table that is
+    /// registered in the catalog under the same name later. Registering again replaces it.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -382,8 +381,8 @@ impl FeatureStore {
     /// ```
     ///
     /// # Errors
-    /// [`Error::UnknownColumn`] and [`Error::ColumnType`] when the declaration does not fit its schema, [`Error::AlreadyExists`]
-    /// when the catalog has a table of this name.
+    /// [`Error::UnknownColumn`] and [`Error::ColumnType`] when the declaration does not fit its schema,
+    /// [`Error::AlreadyExists`] when the catalog has a table of this name.
     pub async fn register_provider(&self, table: &str, provider: Arc<dyn TableProvider>, declared: FactTable) -> Result<()> {
         let name: TableName = table.parse()?;
         if self.materializer.catalog.find(&name).await?.is_some() {
@@ -393,9 +392,9 @@ impl FeatureStore {
         self.providers.register(name, provider, declared)
     }
 
-    /// Runs a query over all facts in the catalog now and keeps its rows as the table `ctas_<name>_<run>`.
+    /// Runs a query over all facts in the catalog now and stores its rows as the table `ctas_<name>_<run>`.
     ///
-    /// With an as-of, parameters, a file of SQL or a retention: [`FeatureStore::ctas_with`].
+    /// [`FeatureStore::ctas_with`] also takes an as-of, parameters, a file of SQL and a retention.
     ///
     /// # Errors
     /// [`Error::InvalidName`], and as [`FeatureStore::ctas_with`].
@@ -403,8 +402,8 @@ impl FeatureStore {
         self.ctas_with(&Extract::new(name, sql)?).await
     }
 
-    /// Runs an extract against the newest versions of its tables, and keeps its rows as the table `ctas_<name>_<run>`: each
-    /// call makes another run. Published whole, or not at all.
+    /// Runs an extract against the newest versions of its tables, and stores its rows as the table `ctas_<name>_<run>`. Each
+    /// call makes another run, which is published atomically.
     ///
     /// ```no_run
     /// # async fn keep(store: asof::FeatureStore) -> asof::Result<()> {
@@ -422,24 +421,24 @@ impl FeatureStore {
     ///
     /// # Errors
     /// [`Error::UnknownTable`], [`Error::FileChanged`], [`Error::Volatile`] and [`Error::Query`] as [`FeatureStore::sql`];
-    /// [`Error::Definition`] for placeholders and values that do not match, for an extract among the tables that holds more
-    /// than the as-of allows, and for columns that cannot be told apart. After an error nothing is published.
+    /// [`Error::Definition`] for placeholders and values that do not match, for an extract among the tables with a later as-of,
+    /// and for columns of the same name. After an error nothing is published.
     pub async fn ctas_with(&self, extract: &Extract) -> Result<ExtractRun> {
         self.providers.refuse_any_of(&extract.subject(), &tables_in(&extract.sql)?)?;
         extract::run(&self.materializer, self.clock.as_ref(), extract).await
     }
 
-    /// The published run that is this table, `ctas_<name>_<run>`.
+    /// The published run of this table, `ctas_<name>_<run>`.
     ///
     /// # Errors
-    /// [`Error::UnknownTable`] when there is none (any more).
+    /// [`Error::UnknownTable`] when there is none, or it was removed.
     pub async fn extract(&self, table: &str) -> Result<ExtractRun> {
         let found = extract::find(&self.materializer, &table.parse()?).await?;
         let known = extract::all(&self.materializer).await?.iter().map(ToString::to_string).collect();
         found.ok_or_else(|| Error::UnknownTable { table: table.into(), known })
     }
 
-    /// The published runs of an extract, in the order of their beginnings.
+    /// The published runs of an extract, in the order in which they began.
     ///
     /// # Errors
     /// [`Error::InvalidName`], and [`Error::Corrupt`] for a record that cannot be read.
@@ -447,7 +446,7 @@ impl FeatureStore {
         extract::of_name(&self.materializer, name).await
     }
 
-    /// What a table was made of: an extract of its inputs, a fact table of its loads. It prints as a tree.
+    /// What a table was made from: the inputs of an extract, or the loads of a fact table. It prints as a tree.
     ///
     /// # Errors
     /// [`Error::UnknownTable`] when there is no such table.
@@ -455,7 +454,8 @@ impl FeatureStore {
         extract::lineage(&self.materializer, &table.parse()?).await
     }
 
-    /// Removes, or lists, what nothing published needs any more: see [`Gc`]. The present is what the store's clock shows.
+    /// Removes, or lists, what is no longer needed by anything published: see [`Gc`]. The present is the time of the store's
+    /// clock.
     ///
     /// ```no_run
     /// # async fn clean(store: asof::FeatureStore) -> asof::Result<()> {
@@ -467,15 +467,15 @@ impl FeatureStore {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Corrupt`] and [`Error::Format`] for a published file that cannot be read: as long as it is not known what it
-    /// needs, nothing is removed. [`Error::Storage`] when the root cannot be listed or cleaned; run it again.
+    /// [`Error::Corrupt`] and [`Error::Format`] for a published file that cannot be read: nothing is removed then, because it
+    /// is not known what that file needs. [`Error::Storage`] when the root cannot be listed or cleaned; run it again.
     pub async fn gc(&self, gc: &Gc) -> Result<GcReport> {
         extract::gc::run(&self.materializer, self.clock.as_ref(), gc).await
     }
 
-    /// Splits the files of a table's newest version into `count` shards of about the same size, for what SQL does not say
-    /// well: see [`Shards`](crate::shards::Shards). They hold what was visible at the as-of: at [`AsOf::END_OF_TIME`] all facts
-    /// that have their times.
+    /// Splits the files of a table's newest version into `count` shards of about the same size, for work that is hard to
+    /// express in SQL: see [`Shards`](crate::shards::Shards). They have the facts that are visible at the as-of: at
+    /// [`AsOf::END_OF_TIME`] all facts whose event time and known-at are not NULL.
     ///
     /// # Errors
     /// [`Error::UnknownTable`] when it is not registered, [`Error::FileChanged`] when its files are not what was registered.
@@ -485,10 +485,10 @@ impl FeatureStore {
         Shards::open(&m.engine, pinned, count, as_of).await
     }
 
-    /// The facts of a table that are visible at `as_of`, to look up in or to aggregate: see [`crate::temporal`].
+    /// The facts of a table that are visible at `as_of`, for lookups and windows: see [`crate::temporal`].
     ///
-    /// The operators cut them again at each row of the spine; an `as_of` after the last of its instants, as
-    /// [`AsOf::END_OF_TIME`] is, cuts off nothing.
+    /// The operators also apply the instant of each row of the spine. With an `as_of` after the last of these instants, such as
+    /// [`AsOf::END_OF_TIME`], only those instants matter.
     ///
     /// # Errors
     /// [`Error::UnknownTable`] when it is not registered, [`Error::FileChanged`] when its files are not what was registered.
@@ -506,8 +506,8 @@ impl FeatureStore {
     /// The rows of Parquet files, in their order, for a spine: a path of this machine or a URL of a file or a folder.
     ///
     /// # Errors
-    /// [`Error::InvalidLocation`] for a place that cannot be opened, [`Error::NoFiles`] where there are none, and
-    /// [`Error::UnreadableFile`] for a file that is no Parquet.
+    /// [`Error::InvalidLocation`] for a location that cannot be opened, [`Error::NoFiles`] where there are no files, and
+    /// [`Error::UnreadableFile`] for a file that is not Parquet.
     pub async fn read_parquet(&self, location: &str) -> Result<DataFrame> {
         let m = &self.materializer;
         let place = m.locations.open(location)?;
@@ -533,10 +533,10 @@ impl FeatureStore {
     /// The rows of CSV files with a header, in their order, for a spine: a path of this machine or a URL of a file, or of a
     /// folder with `.csv` files.
     ///
-    /// The columns named in `times` are times in the forms that [`parse_time`](crate::time::parse_time) lists
-    /// (`2014-11-02 01:30:00`, `2014-11-02T01:30:00.25Z`, `2014/4/1`, ...). With offsets they become instants; without, they stay
-    /// readings of a clock, and [`Spine::zone`] says whose. Another column is one of integers, floats or truth values if every one
-    /// of its values is that exactly, and else one of texts; an empty cell is NULL. All rows are held in memory.
+    /// The columns named in `times` are times in the forms that [`parse_time`](crate::time::parse_time) lists (`2014-11-02
+    /// 01:30:00`, `2014-11-02T01:30:00.25Z`, `2014/4/1`, ...). Times with offsets become instants; times without stay local
+    /// times, whose zone is declared by [`Spine::zone`]. Any other column has integers, floats or booleans if each of its
+    /// values is one exactly, and else texts; an empty cell is NULL. All rows are held in memory.
     ///
     /// ```no_run
     /// # async fn train(store: asof::FeatureStore) -> asof::Result<()> {
@@ -550,9 +550,10 @@ impl FeatureStore {
     /// ```
     ///
     /// # Errors
-    /// [`Error::InvalidLocation`] for a place that cannot be opened, [`Error::NoFiles`] where there are none,
-    /// [`Error::UnknownColumn`] for a column that they lack, [`Error::ColumnType`] for a text that is no time, with its row, and
-    /// [`Error::UnreadableFile`] for a file that is no CSV, ends inside of a quote or has rows of another length than its header.
+    /// [`Error::InvalidLocation`] for a location that cannot be opened, [`Error::NoFiles`] where there are no files,
+    /// [`Error::UnknownColumn`] for a column that they lack, [`Error::ColumnType`], with the row, for a text that is not a
+    /// time, and [`Error::UnreadableFile`] for a file that is not CSV, ends inside a quote or has rows of another length than
+    /// its header.
     pub async fn read_csv(&self, location: &str, times: &[&str]) -> Result<DataFrame> {
         let m = &self.materializer;
         read_csv::read_csv(&m.engine, &m.locations, location, times).await
@@ -561,8 +562,8 @@ impl FeatureStore {
     /// The spine with the features of a set of entities as they were at each row's own instant: one row out per row in,
     /// in order.
     ///
-    /// At a row `(k, t)` the features are those of entity `k` in the materialization as of `t`, bit for bit: both ask the
-    /// same operators. Facts are those in the catalog now.
+    /// The features of a row `(k, t)` are those of entity `k` in the materialization as of `t`, bit for bit: both use the same
+    /// operators. Facts are those in the catalog now.
     ///
     /// ```no_run
     /// # async fn train(store: asof::FeatureStore) -> asof::Result<()> {
@@ -576,18 +577,18 @@ impl FeatureStore {
     /// ```
     ///
     /// # Errors
-    /// [`Error::UnknownFeatureSet`] and [`Error::UnknownTable`], [`Error::Definition`] for a set of rows, [`Error::AlreadyExists`]
-    /// when the root holds another definition under the set's name, [`Error::UnknownColumn`] and [`Error::ColumnType`] when the
-    /// spine lacks a key or an instant, or has one that cannot be compared.
+    /// [`Error::UnknownFeatureSet`] and [`Error::UnknownTable`], [`Error::Definition`] for a set of rows,
+    /// [`Error::AlreadyExists`] when the root holds another definition under the set's name, [`Error::UnknownColumn`] and
+    /// [`Error::ColumnType`] when the spine lacks a key or an instant, or has one that cannot be compared.
     pub async fn training_set(&self, set: &str, spine: Spine) -> Result<DataFrame> {
         self.materializer.training_rows(&self.catalog_set(set)?, spine).await
     }
 
-    /// Makes a feature set known to this store's handle.
+    /// Registers a feature set with this handle of the store.
     ///
-    /// The first materialization binds the set's name to its definition in the root, for every handle and process and for
-    /// good: whoever then uses the name for another definition is refused, there with [`Error::AlreadyExists`]. Up to then a set
-    /// may be edited freely; see [`FeatureStore::forget_set`] too.
+    /// The first materialization binds the set's name to its definition in the root, for all handles and processes. Using the
+    /// name for another definition is then refused with [`Error::AlreadyExists`]. Until then a set can be edited freely; see
+    /// also [`FeatureStore::forget_set`].
     ///
     /// # Errors
     /// [`Error::AlreadyExists`] when another definition is registered under the same name.
@@ -604,11 +605,11 @@ impl FeatureStore {
         }
     }
 
-    /// Lets go of a set's name, here and in the root, so that another definition can take it: for definitions that are still
-    /// being worked on. Refused as long as a materialization of it is published.
+    /// Releases a set's name, here and in the root, so that another definition can use it, while a definition is still being
+    /// worked on. Refused as long as a materialization of it is published.
     ///
-    /// Nobody should materialize the set meanwhile: who publishes in the very moment in which the name is let go keeps what was
-    /// published, under a name that others may take.
+    /// The set must not be materialized meanwhile: a materialization that is published at the moment of the release stays,
+    /// under a name that another definition may get.
     ///
     /// # Errors
     /// [`Error::InvalidName`], and [`Error::InUse`] when something is published under the name.
@@ -629,25 +630,25 @@ impl FeatureStore {
         found.ok_or_else(|| Error::UnknownFeatureSet { name: name.into(), known: sets.keys().map(ToString::to_string).collect() })
     }
 
-    /// The rows of a feature set at an instant, over the facts as they are in the catalog now.
+    /// Materializes the rows of a feature set at an instant, over the facts that are in the catalog now.
     ///
-    /// Made once: a second call with the same definition, instant and facts finds it and reads no data. Rows are written to the
-    /// root only; [`FeatureStore::online`] brings those that it serves into the cache.
+    /// A second call with the same definition, instant and facts finds the first materialization and reads no data. Rows are
+    /// written to the root only; [`FeatureStore::online`] copies the rows that it serves into the cache.
     ///
     /// # Errors
-    /// [`Error::UnknownFeatureSet`], [`Error::UnknownTable`], [`Error::FileChanged`] for what it is made of,
-    /// [`Error::Step`] when an encoder or row selection fails, [`Error::AlreadyExists`] when the root holds another definition
-    /// under the set's name, or the code has changed and its revision has not, [`Error::Definition`] for an extract that cannot be
-    /// planned. After an error nothing is published.
+    /// [`Error::UnknownFeatureSet`], [`Error::UnknownTable`], [`Error::FileChanged`] for what it is made of, [`Error::Step`]
+    /// when an encoder or row selection fails, [`Error::AlreadyExists`] when the root holds another definition under the set's
+    /// name, or the code has changed and its revision has not, [`Error::Definition`] for an extract that cannot be planned.
+    /// After an error nothing is published.
     pub async fn materialize(&self, set: &str, as_of: AsOf) -> Result<Materialization> {
         self.materializer.materialize(&self.catalog_set(set)?, as_of).await
     }
 
     /// Serves the newest published materialization of a feature set, made by any process with this definition.
     ///
-    /// The first call for a materialization of entities reads its files and writes the rows into the cache, laid out by key; the
-    /// next ones, also of later processes, open in the time that it takes to read the first key of every few rows. Rows stay in
-    /// the cache for as long as an [`Online`] over them lives, and beyond that those of the eight of a set that were opened last.
+    /// The first call for a materialization of entities reads its files and writes the rows into the cache, sorted by key.
+    /// Later calls, also in other processes, only read the first key of every few rows. Rows stay in the cache as long as an
+    /// [`Online`] uses them, and the eight materializations of a set that were opened last stay beyond that.
     ///
     /// # Errors
     /// [`Error::UnknownFeatureSet`] when it is not registered, [`Error::NotFound`] when it was never materialized,
@@ -670,7 +671,7 @@ impl FeatureStore {
         Online::new(materialization.clone()).await
     }
 
-    /// Fits before each cutoff, scores after it, and reports how both move.
+    /// Fits a model before each cutoff, scores it after the cutoff, and reports the fits and scores.
     ///
     /// # Errors
     /// As [`FeatureStore::materialize`], and [`Error::Step`] when a learner fails.
@@ -678,7 +679,7 @@ impl FeatureStore {
         backtest::run(&self.materializer, &self.catalog_set(&backtest.set)?, backtest).await
     }
 
-    /// The registered feature set of this name, all of whose tables are the catalog's.
+    /// The registered feature set of this name, all of whose tables must be in the catalog.
     fn catalog_set(&self, name: &str) -> Result<FeatureSet> {
         let set = self.feature_set(name)?;
         self.providers.refuse_any_of(&format!("feature set `{name}`"), &set.tables)?;
@@ -692,8 +693,8 @@ impl fmt::Debug for FeatureStore {
     }
 }
 
-/// A cache below a root on this machine; in memory where there is none, or where none can be made, as in a root that this
-/// process may only read.
+/// A cache below a root on this machine; in memory for other roots, and where none can be made, as in a root that this process
+/// may only read.
 fn default_cache(root: &Location) -> Result<Arc<dyn KeyValue>> {
     let Some(dir) = root.local_dir() else { return Ok(Arc::new(MemoryKv::default())) };
     kv::open(&dir.join(CACHE_DIR)).or_else(|error| match error {
@@ -705,7 +706,7 @@ fn default_cache(root: &Location) -> Result<Arc<dyn KeyValue>> {
     })
 }
 
-/// Refuses a root of another format, and marks a new one.
+/// Refuses a root of another format, and writes the format of a new root.
 async fn check_format(root: &Location) -> Result<()> {
     #[derive(serde::Serialize, serde::Deserialize)]
     struct Marker {
@@ -720,6 +721,6 @@ async fn check_format(root: &Location) -> Result<()> {
         }
     };
     let path = root.child(MARKER).to_string();
-    let remedy = format!("it holds the root's format, and this library writes {FORMAT}");
+    let remedy = format!("it has the format of the root, and this library writes format {FORMAT}");
     unseal::<Marker>(&path, &known, FORMAT, &remedy).map(drop)
 }
