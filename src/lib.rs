@@ -15,6 +15,7 @@
 //! | ask that at each row's own instant | [`temporal`], in SQL `ASOF JOIN` and `trailing`: [`temporal::sql`] |
 //! | keep a query's rows, and know what they were made of | [`FeatureStore::ctas`], [`FeatureStore::lineage`], [`extract`] |
 //! | clean up | [`FeatureStore::gc`], [`extract::Gc`] |
+//! | decide about an error | [`Error::kind`], [`Error::is_retryable`] |
 //! | write Presto's or Athena's SQL | [`sql_functions`] |
 //! | run Rust over a table's files in parallel | [`FeatureStore::shards`], [`shards`] |
 //! | define features | [`FeatureSet`], [`encoder`], [`Aggregate`] |
