@@ -1,7 +1,7 @@
 //! DataFusion sessions as this library runs them: bounded memory with spilling, Parquet filters pushed down, UTC.
 //! A session knows only the object stores, tables and functions that it is given.
 
-mod names_apart;
+mod filter_pushdown;
 
 use std::{fmt, sync::Arc};
 
@@ -183,7 +183,7 @@ impl Engine {
             .with_config(config)
             .with_runtime_env(Arc::new(runtime))
             .with_default_features()
-            .with_physical_optimizer_rules(names_apart::rules())
+            .with_physical_optimizer_rules(filter_pushdown::rules())
             .build();
         Ok(SessionContext::new_with_state(state))
     }

@@ -91,7 +91,8 @@ pub(super) struct ColumnDef {
 /// [`Error::Statement`] with what was expected and where, [`Error::InvalidName`] for a name that cannot be a table's.
 pub(super) fn parse(sql: &str) -> Result<Statement> {
     let refused = |reason: String| Error::Statement { statement: beginning_of(sql), reason: redacted(&reason) };
-    let parser = Parser::new(&HiveDdl).try_with_sql(sql).map_err(|e| refused(format!("cannot be read: {}", told(e))))?;
+    let parser =
+        Parser::new(&HiveDdl).try_with_sql(sql).map_err(|e| refused(format!("cannot be read: {}", parser_message(e))))?;
     let mut cursor = Cursor { parser };
     let statement = cursor.statement().map_err(|fault| match fault {
         Fault::Syntax(reason) => refused(reason),
@@ -114,10 +115,10 @@ pub(super) fn beginning_of(sql: &str) -> String {
     words
 }
 
-fn told(error: ParserError) -> String {
+fn parser_message(error: ParserError) -> String {
     match error {
         ParserError::TokenizerError(text) | ParserError::ParserError(text) => text,
-        ParserError::RecursionLimitExceeded => "it is nested too deep".into(),
+        ParserError::RecursionLimitExceeded => "it is nested too deeply".into(),
     }
 }
 

@@ -145,7 +145,7 @@ pub enum Error {
         /// What the reader said.
         reason: String,
     },
-    /// Source rows could not be loaded, and the load was not told to go on without them.
+    /// Source rows could not be loaded, and the load was not told to skip them.
     #[error(
         "{count} of {} rows of the load into `{table}` cannot be read; the first {}is {first}; nothing was loaded, all of them \
          are listed in `{reject_file}`: {}", sum(.count, .rows), group_of(.common, .count), remedy(.count, .rows)
@@ -490,8 +490,8 @@ mod tests {
         let one = || Error::unknown_column("the extract", "x", &arrow::datatypes::Schema::empty());
         assert!(Error::all("`a_v1`", Vec::new()).is_ok());
         assert!(matches!(Error::all("`a_v1`", vec![one()]), Err(Error::UnknownColumn { .. })));
-        let told = Error::all("feature set `a_v1`", vec![one(), one()]).unwrap_err().to_string();
-        assert!(told.starts_with("feature set `a_v1` has 2 mistakes: (1) the extract has no column `x`"), "{told}");
-        assert!(told.contains("; (2) the extract"), "{told}");
+        let message = Error::all("feature set `a_v1`", vec![one(), one()]).unwrap_err().to_string();
+        assert!(message.starts_with("feature set `a_v1` has 2 mistakes: (1) the extract has no column `x`"), "{message}");
+        assert!(message.contains("; (2) the extract"), "{message}");
     }
 }

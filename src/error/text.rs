@@ -102,7 +102,7 @@ fn distance(a: &[char], b: &[char]) -> usize {
 mod tests {
     use super::*;
 
-    fn told(column: &str, known: &[&str]) -> String {
+    fn message(column: &str, known: &[&str]) -> String {
         let known = known.iter().map(|name| (*name).to_owned()).collect();
         Error::UnknownColumn { subject: "table `t`".into(), column: column.into(), known }.to_string()
     }
@@ -110,18 +110,18 @@ mod tests {
     #[test]
     fn the_column_that_was_meant_is_named() {
         let columns = ["reqId", "eventTime", "trip_distance", "n"];
-        let case = told("eventtime", &columns);
+        let case = message("eventtime", &columns);
         assert!(
             case.contains("(but `eventTime`: case counts") && case.ends_with("it has: reqId, eventTime, trip_distance, n"),
             "{case}"
         );
-        assert!(told("t.eventtime", &["t.eventTime"]).contains("`eventTime`"));
+        assert!(message("t.eventtime", &["t.eventTime"]).contains("`eventTime`"));
         for near in ["trip_distanc", "tripdistance", "Trip Distance", "tirp_distance"] {
-            assert!(told(near, &columns).ends_with("; did you mean `trip_distance`?"), "{}", told(near, &columns));
+            assert!(message(near, &columns).ends_with("; did you mean `trip_distance`?"), "{}", message(near, &columns));
         }
         for far in ["fare", "m", "", "distance"] {
-            assert!(told(far, &columns).ends_with("trip_distance, n"), "{}", told(far, &columns));
+            assert!(message(far, &columns).ends_with("trip_distance, n"), "{}", message(far, &columns));
         }
-        assert!(told("x", &[]).ends_with("it has: nothing yet"));
+        assert!(message("x", &[]).ends_with("it has: nothing yet"));
     }
 }

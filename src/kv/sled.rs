@@ -98,13 +98,13 @@ fn classified(cause: sled::Error) -> Failure {
 }
 
 fn of_io(cause: &io::Error) -> Failure {
-    let told = cause.to_string();
+    let reason = cause.to_string();
     match cause.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Failure::Full(told),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Failure::Full(reason),
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem | ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
-            Failure::Unusable(told)
+            Failure::Unusable(reason)
         }
-        _ => Failure::Damaged(told),
+        _ => Failure::Damaged(reason),
     }
 }
 

@@ -34,10 +34,10 @@ pub(crate) fn contained_rows<T, E: From<Error>>(
     shown: impl AsRef<str>,
     rows: impl Stream<Item = Result<T, E>>,
 ) -> impl Stream<Item = Result<T, E>> {
-    let told = move |rows: std::thread::Result<Result<T, E>>| {
+    let caught = move |rows: std::thread::Result<Result<T, E>>| {
         rows.unwrap_or_else(|panic| Err(unreadable(shown.as_ref(), panic.as_ref()).into()))
     };
-    AssertUnwindSafe(rows).catch_unwind().map(told)
+    AssertUnwindSafe(rows).catch_unwind().map(caught)
 }
 
 fn unreadable(shown: &str, panic: &(dyn Any + Send)) -> Error {
@@ -71,8 +71,8 @@ pub(crate) fn contradiction(footer: &ParquetMetaData, size: u64) -> Option<Strin
             }
         }
     }
-    let told = footer.file_metadata().num_rows();
-    (told != rows).then(|| format!("it counts {told} rows, and its row groups {rows}"))
+    let total = footer.file_metadata().num_rows();
+    (total != rows).then(|| format!("it counts {total} rows, and its row groups {rows}"))
 }
 
 /// Is the minimum in the statistics of a column of signed integers, such as a time, larger than the maximum? Pruning by such
@@ -102,8 +102,8 @@ mod tests {
     #[test]
     #[allow(clippy::panic)]
     fn a_panic_is_an_unreadable_file() {
-        let told = contained::<(), Error>("a.parquet", || panic!("index {} out of bounds", 7)).unwrap_err().to_string();
-        assert!(told.contains("a.parquet") && told.contains("index 7 out of bounds"), "{told}");
+        let text = contained::<(), Error>("a.parquet", || panic!("index {} out of bounds", 7)).unwrap_err().to_string();
+        assert!(text.contains("a.parquet") && text.contains("index 7 out of bounds"), "{text}");
         assert_eq!(contained::<_, Error>("a.parquet", || Ok(1)).unwrap(), 1);
     }
 

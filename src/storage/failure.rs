@@ -254,8 +254,8 @@ mod tests {
                     not match.</Message><AWSAccessKeyId>AKIA123</AWSAccessKeyId><StringToSign>AWS4</StringToSign></Error>";
         let source = Box::<dyn StdError + Send + Sync>::from(body);
         let redactor = Redactor::new("s3://lab", Secrets::default());
-        let told = redactor.redact(Some(&"a/b".into()), Error::PermissionDenied { path: "a/b".into(), source });
-        for text in [told.to_string(), format!("{told:?}")] {
+        let shown = redactor.redact(Some(&"a/b".into()), Error::PermissionDenied { path: "a/b".into(), source });
+        for text in [shown.to_string(), format!("{shown:?}")] {
             assert!(text.contains("SignatureDoesNotMatch: The signature does not match."), "{text}");
             assert!(text.contains("s3://lab/a/b") && text.contains("check the credentials"), "{text}");
             assert!(!text.contains("AKIA123") && !text.contains("AWS4"), "{text}");

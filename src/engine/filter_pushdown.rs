@@ -12,22 +12,22 @@ use datafusion::{
 
 /// DataFusion's rules for physical plans, with filter pushdown stopped where two columns share a name.
 pub(super) fn rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
-    let held_back = |rule: Arc<dyn PhysicalOptimizerRule + Send + Sync>| match rule.name().starts_with("FilterPushdown") {
-        true => Arc::new(NamesApart(rule)) as _,
+    let restricted = |rule: Arc<dyn PhysicalOptimizerRule + Send + Sync>| match rule.name().starts_with("FilterPushdown") {
+        true => Arc::new(DistinctNames(rule)) as _,
         false => rule,
     };
-    PhysicalOptimizer::new().rules.into_iter().map(held_back).collect()
+    PhysicalOptimizer::new().rules.into_iter().map(restricted).collect()
 }
 
 /// A filter pushdown that is applied only to those parts of a plan in which no operator yields two columns of one name.
 #[derive(Debug)]
-struct NamesApart(Arc<dyn PhysicalOptimizerRule + Send + Sync>);
+struct DistinctNames(Arc<dyn PhysicalOptimizerRule + Send + Sync>);
 
-impl PhysicalOptimizerRule for NamesApart {
+impl PhysicalOptimizerRule for DistinctNames {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
         let children: Vec<Arc<dyn ExecutionPlan>> = plan.children().into_iter().cloned().collect();
         // No filter comes from above the top operator of a part, so its own column names do not matter.
-        if children.iter().all(|child| tells_columns_apart(child.as_ref())) {
+        if children.iter().all(|child| has_distinct_names(child.as_ref())) {
             return self.0.optimize(plan, config);
         }
         let children = children.into_iter().map(|child| self.optimize(child, config)).collect::<Result<Vec<_>>>()?;
@@ -44,10 +44,9 @@ impl PhysicalOptimizerRule for NamesApart {
 }
 
 /// Are the column names of this operator, and of each operator below it, distinct?
-fn tells_columns_apart(plan: &dyn ExecutionPlan) -> bool {
+fn has_distinct_names(plan: &dyn ExecutionPlan) -> bool {
     let schema = plan.schema();
     let mut names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
     names.sort_unstable();
-    names.windows(2).all(|pair| pair[0] != pair[1])
-        && plan.children().into_iter().all(|child| tells_columns_apart(child.as_ref()))
+    names.windows(2).all(|pair| pair[0] != pair[1]) && plan.children().into_iter().all(|child| has_distinct_names(child.as_ref()))
 }
