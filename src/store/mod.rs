@@ -111,11 +111,11 @@ impl FeatureStore {
         ingest::run(&m.root, &m.catalog, &m.engine, &m.locations, load).await
     }
 
-    /// Merges the small files of each partition of a table into fewer files of about the given size, sorted by event time, in
-    /// one commit. The table has exactly the same rows. The old files stay for readers that have pinned them.
+    /// Merges the small files of each partition of a table into few files of about the wanted size, sorted by event time, in one
+    /// commit. The table keeps exactly the same rows. The old files stay for readers that have pinned them.
     ///
-    /// Loads may run meanwhile: what they add stays. A partition from which another writer removed files is skipped, and the
-    /// report says so. A second run finds nothing to do. Rows are streamed through a sort that spills.
+    /// Loads may run at the same time: what they add stays. A partition from which another writer removed files is left alone, and
+    /// the report says so. A second run finds nothing to do. Rows are streamed through a sort that spills.
     ///
     /// ```no_run
     /// # async fn run(store: asof::FeatureStore) -> asof::Result<()> {
@@ -143,8 +143,7 @@ impl FeatureStore {
         QualityReport::all(&self.materializer.root, &self.describe(table).await?).await
     }
 
-    /// Changes the expectations for the rows of a table, from the next load on. Rows that are loaded already are not checked
-    /// again.
+    /// Changes the expectations of a table from the next load on. Rows that are already loaded are not checked again.
     ///
     /// # Errors
     /// [`Error::UnknownTable`] when it is not registered, [`Error::UnknownColumn`] and [`Error::ColumnType`] for columns that
@@ -170,8 +169,8 @@ impl FeatureStore {
         Ok(version)
     }
 
-    /// Updates a table whose files other programs write to the files that are there now: new files are added, missing ones
-    /// removed, and changed ones read again. Nothing is published when nothing has changed.
+    /// Updates a table that was registered in place to its files as they are now: new files are added, vanished ones removed, changed
+    /// ones read again. Nothing is published when nothing has changed.
     ///
     /// # Errors
     /// [`Error::UnknownTable`] when it is not registered, [`Error::Definition`] for a table that this store wrote itself,
@@ -207,7 +206,7 @@ impl FeatureStore {
 
     /// Makes a database, a name for tables to be registered under, as in `sales.orders`.
     ///
-    /// A database need not be made before a table is loaded or registered in it: one that has a table exists.
+    /// A database need not be made before a table is loaded or registered in it: a database with a table exists.
     ///
     /// # Errors
     /// [`Error::InvalidName`] when the name cannot be one.
@@ -232,7 +231,7 @@ impl FeatureStore {
     }
 
     /// Removes a table from the catalog, in one commit. Its files stay, and so do its earlier versions
-    /// ([`FeatureStore::describe_at`], [`FeatureStore::sql_at`]). Another table can then use the name.
+    /// ([`FeatureStore::describe_at`], [`FeatureStore::sql_at`]). The name can be used again for any table.
     ///
     /// # Errors
     /// [`Error::Contention`] when other writers keep changing the table.
@@ -292,14 +291,14 @@ impl FeatureStore {
     /// Runs a SQL query over the catalog's tables that sees nothing at or after `as_of`; at [`AsOf::END_OF_TIME`] it sees all
     /// facts.
     ///
-    /// `SHOW TABLES`, `SHOW COLUMNS FROM trips`, `DESCRIBE` and `information_schema` list the tables and columns.
+    /// `SHOW TABLES`, `SHOW COLUMNS FROM trips`, `DESCRIBE` and `information_schema` list tables and columns.
     ///
-    /// The rows belong to the store's own session. To use them in another one, `cache()` them first. A view of them
-    /// (`DataFrame::into_view`) is planned by that session's rules, which do not know the operators, and may evaluate filters
-    /// on facts that are not visible (none of these is returned).
+    /// The rows belong to the store's own session. To use them in another session, `cache()` them first. A view of them
+    /// (`DataFrame::into_view`) is planned by that session's rules, which do not know the operators: filters may then be evaluated on
+    /// hidden facts, although no hidden fact is returned.
     ///
-    /// In addition to DataFusion's SQL there are `ASOF JOIN`, the closest fact to each row's own instant, and `trailing`,
-    /// aggregates over windows that end there: see [`temporal::sql`](crate::temporal::sql).
+    /// Besides DataFusion's SQL it knows `ASOF JOIN`, the closest fact to each row's own instant, and `trailing`, aggregates over
+    /// windows that end there: see [`temporal::sql`](crate::temporal::sql).
     ///
     /// ```no_run
     /// # async fn ask(store: asof::FeatureStore) -> asof::Result<()> {
@@ -327,7 +326,7 @@ impl FeatureStore {
 
     /// As [`FeatureStore::sql`], over these versions of tables; other tables are read as they are now.
     ///
-    /// A version stays readable after the table was changed or dropped. A file of it that has changed or vanished is an error.
+    /// A version stays readable after the table was changed or dropped. A file that has changed or vanished is an error.
     ///
     /// ```no_run
     /// # async fn ask(store: asof::FeatureStore) -> asof::Result<()> {
@@ -355,12 +354,12 @@ impl FeatureStore {
         query_with(&m.engine, Parallelism::Full, subject, opened.facts, beside, sql).await
     }
 
-    /// Makes any DataFusion table a fact table of this store's handles, in this process only. Its rows are filtered by the
-    /// as-of of each query, in [`FeatureStore::sql`], `ASOF JOIN`, `trailing` and [`FeatureStore::facts`].
+    /// Makes any DataFusion table a fact table of this store's handles, in this process only. Its rows are cut and guarded as of the
+    /// instant of the query, in [`FeatureStore::sql`], `ASOF JOIN`, `trailing` and [`FeatureStore::facts`].
     ///
-    /// The rows of a provider have no identity that could be recorded, so feature sets over it are refused by
-    /// [`FeatureStore::materialize`], [`FeatureStore::training_set`] and [`FeatureStore::backtest`]. It hides a table that is
-    /// registered in the catalog under the same name later. Registering again replaces it.
+    /// A provider's rows cannot be pinned, so feature sets over it are refused by
+    /// [`FeatureStore::materialize`], [`FeatureStore::training_set`] and [`FeatureStore::backtest`]. It takes precedence over a
+    /// table that is registered in the catalog under the same name later. Registering again replaces it.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -402,8 +401,8 @@ impl FeatureStore {
         self.ctas_with(&Extract::new(name, sql)?).await
     }
 
-    /// Runs an extract against the newest versions of its tables, and stores its rows as the table `ctas_<name>_<run>`. Each
-    /// call makes another run, which is published atomically.
+    /// Runs an extract against the newest versions of its tables, and keeps its rows as the table `ctas_<name>_<run>`. Each call makes
+    /// another run, which is published whole or not at all.
     ///
     /// ```no_run
     /// # async fn keep(store: asof::FeatureStore) -> asof::Result<()> {
@@ -428,7 +427,7 @@ impl FeatureStore {
         extract::run(&self.materializer, self.clock.as_ref(), extract).await
     }
 
-    /// The published run of this table, `ctas_<name>_<run>`.
+    /// The published run with this table, `ctas_<name>_<run>`.
     ///
     /// # Errors
     /// [`Error::UnknownTable`] when there is none, or it was removed.
@@ -438,7 +437,7 @@ impl FeatureStore {
         found.ok_or_else(|| Error::UnknownTable { table: table.into(), known })
     }
 
-    /// The published runs of an extract, in the order in which they began.
+    /// The published runs of an extract, in the order in which they started.
     ///
     /// # Errors
     /// [`Error::InvalidName`], and [`Error::Corrupt`] for a record that cannot be read.
@@ -446,7 +445,7 @@ impl FeatureStore {
         extract::of_name(&self.materializer, name).await
     }
 
-    /// What a table was made from: the inputs of an extract, or the loads of a fact table. It prints as a tree.
+    /// What a table was made of: the inputs of an extract, the loads of a fact table. It prints as a tree.
     ///
     /// # Errors
     /// [`Error::UnknownTable`] when there is no such table.
@@ -454,8 +453,7 @@ impl FeatureStore {
         extract::lineage(&self.materializer, &table.parse()?).await
     }
 
-    /// Removes, or lists, what is no longer needed by anything published: see [`Gc`]. The present is the time of the store's
-    /// clock.
+    /// Removes or lists what nothing published needs any more; see [`Gc`]. The store's clock gives the current time.
     ///
     /// ```no_run
     /// # async fn clean(store: asof::FeatureStore) -> asof::Result<()> {
@@ -473,9 +471,9 @@ impl FeatureStore {
         extract::gc::run(&self.materializer, self.clock.as_ref(), gc).await
     }
 
-    /// Splits the files of a table's newest version into `count` shards of about the same size, for work that is hard to
-    /// express in SQL: see [`Shards`](crate::shards::Shards). They have the facts that are visible at the as-of: at
-    /// [`AsOf::END_OF_TIME`] all facts whose event time and known-at are not NULL.
+    /// Divides the files of a table's newest version into `count` shards of about the same size, for computations that are awkward in
+    /// SQL; see [`Shards`](crate::shards::Shards). They hold what was visible at the as-of; at [`AsOf::END_OF_TIME`] all facts with
+    /// their times.
     ///
     /// # Errors
     /// [`Error::UnknownTable`] when it is not registered, [`Error::FileChanged`] when its files are not what was registered.
@@ -485,10 +483,10 @@ impl FeatureStore {
         Shards::open(&m.engine, pinned, count, as_of).await
     }
 
-    /// The facts of a table that are visible at `as_of`, for lookups and windows: see [`crate::temporal`].
+    /// The facts of a table that are visible at `as_of`, for lookups and windows; see [`crate::temporal`].
     ///
-    /// The operators also apply the instant of each row of the spine. With an `as_of` after the last of these instants, such as
-    /// [`AsOf::END_OF_TIME`], only those instants matter.
+    /// The operators cut them again at each row of the spine. An `as_of` after the spine's last instant, such as
+    /// [`AsOf::END_OF_TIME`], hides nothing more.
     ///
     /// # Errors
     /// [`Error::UnknownTable`] when it is not registered, [`Error::FileChanged`] when its files are not what was registered.
@@ -605,11 +603,11 @@ impl FeatureStore {
         }
     }
 
-    /// Releases a set's name, here and in the root, so that another definition can use it, while a definition is still being
-    /// worked on. Refused as long as a materialization of it is published.
+    /// Releases a set's name, here and in the root, so that another definition can take it. It is meant for definitions that are
+    /// still being developed, and is refused as long as a materialization of the set is published.
     ///
-    /// The set must not be materialized meanwhile: a materialization that is published at the moment of the release stays,
-    /// under a name that another definition may get.
+    /// Nobody should materialize the set at the same time: what is published at the moment in which the name is released stays, under
+    /// a name that others may take.
     ///
     /// # Errors
     /// [`Error::InvalidName`], and [`Error::InUse`] when something is published under the name.
@@ -632,8 +630,8 @@ impl FeatureStore {
 
     /// Materializes the rows of a feature set at an instant, over the facts that are in the catalog now.
     ///
-    /// A second call with the same definition, instant and facts finds the first materialization and reads no data. Rows are
-    /// written to the root only; [`FeatureStore::online`] copies the rows that it serves into the cache.
+    /// It is made once: a second call with the same definition, instant and facts finds it and reads no data. Rows are written to the
+    /// root only; [`FeatureStore::online`] reads those that it serves into the cache.
     ///
     /// # Errors
     /// [`Error::UnknownFeatureSet`], [`Error::UnknownTable`], [`Error::FileChanged`] for what it is made of, [`Error::Step`]
@@ -646,9 +644,9 @@ impl FeatureStore {
 
     /// Serves the newest published materialization of a feature set, made by any process with this definition.
     ///
-    /// The first call for a materialization of entities reads its files and writes the rows into the cache, sorted by key.
-    /// Later calls, also in other processes, only read the first key of every few rows. Rows stay in the cache as long as an
-    /// [`Online`] uses them, and the eight materializations of a set that were opened last stay beyond that.
+    /// The first call for a materialization of entities reads its files and writes the rows into the cache by key. Later calls, also
+    /// of later processes, only read the first key of every few rows. Rows stay in the cache as long as an [`Online`] over them
+    /// lives; besides, the rows of a set's eight most recently opened materializations stay.
     ///
     /// # Errors
     /// [`Error::UnknownFeatureSet`] when it is not registered, [`Error::NotFound`] when it was never materialized,
@@ -671,7 +669,7 @@ impl FeatureStore {
         Online::new(materialization.clone()).await
     }
 
-    /// Fits a model before each cutoff, scores it after the cutoff, and reports the fits and scores.
+    /// Fits a model before each cutoff, scores it after the cutoff, and reports both over time.
     ///
     /// # Errors
     /// As [`FeatureStore::materialize`], and [`Error::Step`] when a learner fails.
@@ -679,7 +677,7 @@ impl FeatureStore {
         backtest::run(&self.materializer, &self.catalog_set(&backtest.set)?, backtest).await
     }
 
-    /// The registered feature set of this name, all of whose tables must be in the catalog.
+    /// The registered feature set of this name, if none of its tables is a provider.
     fn catalog_set(&self, name: &str) -> Result<FeatureSet> {
         let set = self.feature_set(name)?;
         self.providers.refuse_any_of(&format!("feature set `{name}`"), &set.tables)?;
@@ -693,8 +691,7 @@ impl fmt::Debug for FeatureStore {
     }
 }
 
-/// A cache below a root on this machine; in memory for other roots, and where none can be made, as in a root that this process
-/// may only read.
+/// A cache below a local root; in memory for other roots, and for a root in which none can be made, as in a read-only one.
 fn default_cache(root: &Location) -> Result<Arc<dyn KeyValue>> {
     let Some(dir) = root.local_dir() else { return Ok(Arc::new(MemoryKv::default())) };
     kv::open(&dir.join(CACHE_DIR)).or_else(|error| match error {

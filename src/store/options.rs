@@ -43,8 +43,8 @@ impl StoreOptions {
         self
     }
 
-    /// The clock for the times of extracts and for what has expired; the system's clock by default. No result of a query
-    /// depends on it.
+    /// The clock that gives the current time when an extract is made and when a collection decides what has expired; the machine's
+    /// clock by default. No query result depends on it.
     pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
         self.clock = Some(Arc::new(clock));
         self
