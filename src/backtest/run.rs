@@ -10,9 +10,10 @@ use super::{Fold, Folds, Learner, Linear, LinearRegression, Metrics};
 use crate::{
     error::{Error, Result},
     feature_set::FeatureSet,
-    materialize::{Apply, Materialization, Materializer, Pinned, extract, order_of, output_batch, output_schema, plain_rows},
+    materialize::{Apply, Materialization, materialize_pinned, order_of, output_batch, output_schema, query_rows},
     time::{AsOf, Cutoff},
     training::Dataset,
+    workspace::{PinnedTable, Workspace, plain_rows},
 };
 
 /// What to backtest: a set of rows, a label, folds and a learner.
@@ -110,13 +111,13 @@ pub struct FoldReport {
 }
 
 /// Runs a backtest.
-pub(crate) async fn run(materializer: &Arc<Materializer>, set: &FeatureSet, backtest: &Backtest) -> Result<BacktestReport> {
+pub(crate) async fn run(workspace: &Arc<Workspace>, set: &FeatureSet, backtest: &Backtest) -> Result<BacktestReport> {
     // One state of the facts for the whole report, whatever is loaded meanwhile.
-    let tables = materializer.pin(set).await?;
+    let tables = workspace.pin_all(&set.tables).await?;
     let mut features = Vec::new();
     let mut folds: Vec<FoldReport> = Vec::new();
     for fold in backtest.folds.iter() {
-        let trained = materializer.materialize_pinned(set, fold.as_of(), &tables).await?;
+        let trained = materialize_pinned(workspace, set, fold.as_of(), &tables).await?;
         let data = trained.dataset(&backtest.label).await?;
         // Without rows there is nothing to fit, and that is the truth around the first fact.
         let of_fold = |e: Error| match e {
@@ -165,8 +166,14 @@ pub(crate) async fn run(materializer: &Arc<Materializer>, set: &FeatureSet, back
 ///
 /// The extract runs once more, at `known_at`. That is sound only when each of its rows comes from one fact: a join or an
 /// aggregate would build a scored row from facts of its own future, so such an extract is refused.
-async fn score_rows(trained: &Materialization, tables: &[Pinned], fold: &Fold, known_at: AsOf, label: &str) -> Result<Dataset> {
-    let (owner, set) = (trained.owner(), trained.set());
+async fn score_rows(
+    trained: &Materialization,
+    tables: &[PinnedTable],
+    fold: &Fold,
+    known_at: AsOf,
+    label: &str,
+) -> Result<Dataset> {
+    let (engine, set) = (&trained.workspace().engine, trained.set());
     let Some((rows, pipeline)) = trained.pipeline()? else {
         let reason = "a backtest scores rows, and a set of entities has none".to_owned();
         return Err(Error::Definition { subject: format!("feature set `{}`", set.name), reason });
@@ -176,7 +183,7 @@ async fn score_rows(trained: &Materialization, tables: &[Pinned], fold: &Fold, k
         // A fact at exactly the as-of was trained on.
         span.start = AsOf::from_micros(span.start.micros().saturating_add(1));
     }
-    let scored = extract(&owner.engine, &set.name, rows, tables, known_at, set.cutoff, Some(span)).await?;
+    let scored = query_rows(engine, &set.name, rows, tables, known_at, set.cutoff, Some(span)).await?;
     let order = order_of(scored.schema().as_arrow(), &rows.event_time);
     let (schema, batches) = plain_rows(scored.sort(order)?.execute_stream().await?);
     let output = output_schema(rows, &schema, &pipeline)?;

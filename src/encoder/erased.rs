@@ -12,11 +12,8 @@ use arrow::{
 };
 use serde_json::Value;
 
-use super::{Encoder, FittedEncoder, Purpose, RowSelection, Spec};
-use crate::{
-    error::{Error, Result},
-    scan::AsOfView,
-};
+use super::{AsOfView, Encoder, FittedEncoder, Purpose, RowSelection, Spec};
+use crate::error::{Error, Result};
 
 /// A state that was learned, ready to encode batches of exactly the declared inputs.
 pub(crate) type Prepared = Box<dyn Fn(&RecordBatch) -> Result<Vec<ArrayRef>> + Send + Sync>;

@@ -12,6 +12,7 @@ mod quantile;
 mod sample;
 mod spec;
 mod standardize;
+mod view;
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use serde::{Serialize, de::DeserializeOwned};
@@ -26,8 +27,10 @@ pub use outlier::{OutlierBounds, OutlierFilter};
 pub use sample::Sample;
 pub use spec::Spec;
 pub use standardize::{Standardize, StandardizeState};
+pub use view::AsOfView;
+pub(crate) use view::{Batches, Replay, ViewParts};
 
-use crate::{error::Result, scan::AsOfView};
+use crate::error::Result;
 
 /// A pure encoder: feature columns from the input columns of the same rows.
 ///

@@ -6,11 +6,8 @@ use arrow::{
     datatypes::{DataType, Field, Float64Type},
 };
 
-use super::{Purpose, RowSelection, Spec};
-use crate::{
-    error::{Error, Result},
-    scan::AsOfView,
-};
+use super::{AsOfView, Purpose, RowSelection, Spec};
+use crate::error::{Error, Result};
 
 /// Keeps the rows in which every named column holds a value: not NULL, and of numbers neither NaN nor infinite.
 ///

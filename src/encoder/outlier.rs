@@ -9,11 +9,8 @@ use arrow::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Purpose, RowSelection, Spec, quantile::Quantiles};
-use crate::{
-    error::{Error, Result},
-    scan::AsOfView,
-};
+use super::{AsOfView, Purpose, RowSelection, Spec, quantile::Quantiles};
+use crate::error::{Error, Result};
 
 /// Keeps the rows whose value lies strictly between two percentiles of every named column.
 ///

@@ -7,11 +7,8 @@ use arrow::{
     datatypes::{DataType, Field, Float64Type, Int64Type},
 };
 
-use super::{Purpose, RowSelection, Spec};
-use crate::{
-    error::{Error, Result},
-    scan::AsOfView,
-};
+use super::{AsOfView, Purpose, RowSelection, Spec};
+use crate::error::{Error, Result};
 
 /// Keeps a fraction of the rows, chosen by a hash of some of their columns and a seed.
 ///

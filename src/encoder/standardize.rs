@@ -9,8 +9,8 @@ use arrow::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{FittedEncoder, Spec, numeric::finite};
-use crate::{error::Result, scan::AsOfView, temporal::ExactSum};
+use super::{AsOfView, FittedEncoder, Spec, numeric::finite};
+use crate::{error::Result, temporal::ExactSum};
 
 /// The feature `<column>_std` = `(x - mean) / standard deviation`, both learned from the training rows.
 ///

@@ -9,8 +9,8 @@ use super::Retention;
 use crate::{
     error::{Error, Result},
     name::check_identifier,
-    online::Value,
     time::AsOf,
+    value::Value,
 };
 
 /// The longest name that leaves room for `ctas_` and the run in the name of a table.

@@ -11,22 +11,22 @@ use crate::{
     catalog::Column,
     engine::Parallelism,
     error::{Error, Result},
-    materialize::Materializer,
     name::TableName,
     storage::{Location, ParquetTable},
+    workspace::Workspace,
 };
 
 /// The rows of an extract, published and immutable.
 #[derive(Clone)]
 pub struct ExtractRun {
-    owner: Arc<Materializer>,
+    workspace: Arc<Workspace>,
     place: Location,
     record: Arc<ExtractRecord>,
 }
 
 impl ExtractRun {
-    pub(crate) fn new(owner: Arc<Materializer>, place: Location, record: ExtractRecord) -> Self {
-        Self { owner, place, record: Arc::new(record) }
+    pub(crate) fn new(workspace: Arc<Workspace>, place: Location, record: ExtractRecord) -> Self {
+        Self { workspace, place, record: Arc::new(record) }
     }
 
     pub(crate) fn place(&self) -> &Location {
@@ -72,7 +72,7 @@ impl ExtractRun {
                 None => return Err(self.damaged(&part.name, "it is gone")),
             }
         }
-        let session = self.owner.engine.session(Parallelism::One, [&self.place])?;
+        let session = self.workspace.engine.session(Parallelism::One, [&self.place])?;
         let schema = self.schema()?;
         Ok(session.read_table(Arc::new(ParquetTable::new(self.place.clone(), files, schema)))?)
     }

@@ -16,16 +16,12 @@
 //! T or before, and what that was made of was, too.
 
 mod definition;
-pub(crate) mod gc;
 mod handle;
-mod lineage;
+mod published;
 mod record;
-mod run;
 
 pub use definition::Extract;
-pub use gc::{Garbage, Gc, GcMode, GcReport, Why};
 pub use handle::ExtractRun;
-pub(crate) use lineage::lineage;
-pub use lineage::{Lineage, Origin};
+pub(crate) use published::{find, runs, schemas, tables};
 pub use record::{ExtractFile, ExtractInput, ExtractRecord, Parameter, Retention};
-pub(crate) use run::{all, find, of_name, open_tables, run, schemas};
+pub(crate) use record::{FOLDER, FORMAT, RECORD, RunName};

@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use crate::{
     catalog::Column,
     error::{Error, Result},
-    materialize::Part,
     name::TableName,
-    online::Value,
     storage::{FileIdentity, check_name, seal, unseal},
     time::AsOf,
+    value::Value,
+    workspace::Part,
 };
 
 /// The version of the record's format.

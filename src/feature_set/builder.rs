@@ -25,9 +25,9 @@ pub struct RowSetBuilder {
 }
 
 impl RowSetBuilder {
-    pub(super) fn new(name: &str, extract: &str) -> Self {
+    pub(super) fn new(name: &str, query: &str) -> Self {
         let set = RowSet {
-            extract: extract.trim().into(),
+            query: query.trim().into(),
             event_time: String::new(),
             labels: Vec::new(),
             selections: Vec::new(),
@@ -36,13 +36,13 @@ impl RowSetBuilder {
         Self { name: name.into(), tables: Vec::new(), cutoff: Cutoff::default(), event_time: None, set }
     }
 
-    /// Declares a fact table that the extract reads; it can read no other.
+    /// Declares a fact table that the query reads. It can read no other.
     pub fn table(mut self, name: &str) -> Self {
         self.tables.push(name.into());
         self
     }
 
-    /// The extract's column that says when a row happened: a timestamp in UTC.
+    /// The query's column that holds the event time of each row: a timestamp with a zone.
     pub fn event_time(mut self, column: &str) -> Self {
         self.event_time = Some(column.into());
         self
@@ -66,7 +66,7 @@ impl RowSetBuilder {
         self
     }
 
-    /// Adds a column of the extract as a label: kept beside the features, and no input of a request.
+    /// Adds a column of the query as a label: kept beside the features, and no input of a request.
     pub fn label(mut self, column: &str) -> Self {
         self.set.labels.push(column.into());
         self
@@ -91,7 +91,7 @@ impl RowSetBuilder {
             mistakes.push("it has no event time: name the column with `event_time`".to_owned());
         }
         if tables.is_empty() {
-            mistakes.push("it declares no table: name those that the extract reads with `table`".to_owned());
+            mistakes.push("it declares no table: name those that the query reads with `table`".to_owned());
         }
         if set.encoders.is_empty() {
             mistakes.push("it has no feature: add an encoder".to_owned());

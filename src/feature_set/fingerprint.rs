@@ -17,10 +17,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Body, select_inputs};
 use crate::{
-    encoder::{Spec, input_schema},
+    encoder::{AsOfView, Batches, Replay, Spec, ViewParts, input_schema},
     error::{Error, Result},
     name::{ContentId, SetName, TableName},
-    scan::{AsOfView, Batches, Replay, ViewParts},
     time::{AsOf, Cutoff},
 };
 
@@ -55,7 +54,7 @@ fn declared(name: &SetName, tables: &[TableName], cutoff: Cutoff, body: &Body) -
     let json = match body {
         Body::Rows(set) => serde_json::json!({
             "set": name, "tables": tables, "cutoff": cutoff,
-            "extract": set.extract, "event_time": set.event_time, "labels": set.labels,
+            "extract": set.query, "event_time": set.event_time, "labels": set.labels,
             "selections": canonical(name, set.selections.iter().map(|s| s.spec()))?,
             "encoders": canonical(name, set.encoders.iter().map(|e| e.spec()))?,
         }),

@@ -5,6 +5,7 @@ mod builder;
 mod difference;
 mod fingerprint;
 mod inputs;
+mod operators;
 mod source;
 
 use std::{fmt, sync::Arc};
@@ -12,6 +13,7 @@ use std::{fmt, sync::Arc};
 pub use builder::{EntitySetBuilder, RowSetBuilder};
 pub use fingerprint::Fingerprint;
 pub(crate) use inputs::{field_of, select_inputs};
+pub(crate) use operators::event_time_column;
 pub use source::Source;
 
 use difference::difference;
@@ -26,7 +28,7 @@ use crate::{
 
 /// A named, versioned definition of features.
 ///
-/// There are two kinds. A set of **rows** has one training row per row of an SQL extract from facts; its encoders turn
+/// There are two kinds. A set of **rows** has one training row per row of a SQL query over facts; its encoders turn
 /// rows into features, in training and for requests. A set of **entities** has one row per entity; its features are the
 /// newest visible fact of the entity and aggregates over trailing windows, served by key.
 ///
@@ -70,7 +72,8 @@ pub(crate) enum Body {
 
 #[derive(Clone)]
 pub(crate) struct RowSet {
-    pub(crate) extract: String,
+    /// The SQL of the rows.
+    pub(crate) query: String,
     pub(crate) event_time: String,
     pub(crate) labels: Vec<String>,
     pub(crate) selections: Vec<Arc<dyn AnySelection>>,
@@ -94,9 +97,9 @@ impl EntitySet {
 }
 
 impl FeatureSet {
-    /// Begins a set of rows: one training row per row of `extract`, a SQL query over fact tables.
-    pub fn rows(name: &str, extract: &str) -> RowSetBuilder {
-        RowSetBuilder::new(name, extract)
+    /// Begins a set of rows: one training row per row of `query`, which is SQL over fact tables.
+    pub fn rows(name: &str, query: &str) -> RowSetBuilder {
+        RowSetBuilder::new(name, query)
     }
 
     /// Begins a set of entities, described by the facts of `table`.

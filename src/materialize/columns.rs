@@ -3,16 +3,16 @@
 
 use arrow::datatypes::{Field, Schema};
 
-use super::Pinned;
 use crate::{
     catalog::Column,
     error::{Error, Result},
     feature_set::{EntitySet, FeatureSet, Source},
     name::TableName,
+    workspace::PinnedTable,
 };
 
 /// Refuses a set that names columns which its tables do not have, or aggregates what cannot be aggregated so.
-pub(super) fn check_columns(set: &FeatureSet, entities: &EntitySet, tables: &[Pinned]) -> Result<()> {
+pub(crate) fn check_columns(set: &FeatureSet, entities: &EntitySet, tables: &[PinnedTable]) -> Result<()> {
     let mut mistakes: Vec<Error> = Vec::new();
     for source in &entities.sources {
         let name: TableName = source.table.parse()?;

@@ -1,5 +1,5 @@
-//! The features of entities: at one instant for a materialization, at each row's own instant for a training set.
-//! Both ask the same of the same facts; a materialization finds its entities on the way.
+//! The rows of a set of entities at one instant: which entities there are, and their features.
+//! Lookups and windows are computed by `temporal`; this file groups them by key and puts their columns together.
 
 use std::{ops::Range, sync::Arc};
 
@@ -8,28 +8,17 @@ use arrow::{
     compute::cast,
     datatypes::{DataType, Field, Int64Type, Schema, SchemaRef},
 };
-use chrono::TimeDelta;
-use datafusion::{
-    logical_expr::Expr,
-    prelude::{DataFrame, ident},
-};
 
-use super::{rows::plain_type, run::Pinned};
 use crate::{
-    engine::{Engine, Parallelism},
-    error::{Error, Result},
-    feature_set::{EntitySet, Source},
-    name::TableName,
-    scan::{self, AsOfTable},
-    temporal::{self, EntityKey, EntityQuestion, Facts, Lookup, Spine, Window},
+    engine::Engine,
+    error::Result,
+    feature_set::{EntitySet, Source, event_time_column},
+    scan::AsOfTable,
+    sql,
+    temporal::{self, EntityKey, EntityQuestion, Facts},
     time::{AsOf, Cutoff, TimeScale},
+    workspace::{PinnedTable, plain_type},
 };
-
-/// The name of the column that holds the event time of what a source with a max age looked up: whoever serves the row
-/// judges its age at the instant of the request.
-pub(crate) fn event_time_of(source: usize) -> String {
-    format!("_event_time_{source}")
-}
 
 /// Values in a batch of a materialization, and its rows at most.
 const BATCH_VALUES: usize = 1 << 20;
@@ -76,7 +65,7 @@ struct Output {
 pub(crate) async fn entities(
     engine: &Engine,
     set: &EntitySet,
-    tables: &[Pinned],
+    tables: &[PinnedTable],
     as_of: AsOf,
     cutoff: Cutoff,
 ) -> Result<EntityTables> {
@@ -86,8 +75,9 @@ pub(crate) async fn entities(
         let mut questions = Vec::with_capacity(sources.len());
         for &i in &sources {
             let source = &set.sources[i];
-            let pinned = pinned(tables, &source.table.parse()?)?;
-            let facts = facts(engine, pinned, opened(pinned, as_of, cutoff).await?.newest_first()).await?;
+            let name = source.table.parse()?;
+            let table = AsOfTable::open(PinnedTable::find(tables, &name)?, as_of, cutoff).await?.newest_first();
+            let facts = sql::facts(engine, &name, table).await?;
             questions.push(question(set, &keys, i, facts, cutoff));
         }
         asked.push((keys, sources, questions));
@@ -108,7 +98,7 @@ pub(crate) async fn entities(
     }
     let mut scales = Vec::with_capacity(set.sources.len());
     for source in &set.sources {
-        let version = &pinned(tables, &source.table.parse()?)?.version;
+        let version = &PinnedTable::find(tables, &source.table.parse()?)?.version;
         let (declared, schema) = (version.declared(), version.file_schema()?);
         scales.push(declared.scale(&format!("table `{}`", source.table), &declared.event_time, &schema)?);
     }
@@ -141,8 +131,8 @@ fn question(set: &EntitySet, keys: &[usize], source: usize, facts: Facts, cutoff
     let (i, source) = (source, &set.sources[source]);
     let on: Vec<(String, String)> =
         keys.iter().flat_map(|&key| source.on.iter().filter(move |(name, _)| *name == set.keys[key]).cloned()).collect();
-    let lookup = (!source.lookups.is_empty()).then(|| lookup(source, &on, facts.clone(), cutoff, Some(i)));
-    let window = window(source, &on, facts.clone(), cutoff);
+    let lookup = (!source.lookups.is_empty()).then(|| source.lookup_in(facts.clone(), &on, cutoff, Some(i)));
+    let window = source.windows_over(facts.clone(), &on, cutoff);
     EntityQuestion { facts, on: on.into_iter().map(|(_, column)| column).collect(), lookup, window }
 }
 
@@ -173,7 +163,7 @@ impl EntityTable {
                 columns.push(output(name, None));
             }
             if has_event_time(source) {
-                event_times.push(output(&event_time_of(i), Some(scales[i])));
+                event_times.push(output(&event_time_column(i), Some(scales[i])));
             }
             for aggregate in source.windows.iter().flat_map(|(_, aggregates)| aggregates) {
                 columns.push(output(aggregate.output(), None));
@@ -239,90 +229,4 @@ fn instants(times: &ArrayRef, scale: TimeScale) -> Result<ArrayRef> {
     };
     let instants = integers.as_primitive::<Int64Type>().iter().map(|time| time.map(|time| scale.instant_us(time)));
     Ok(Arc::new(instants.collect::<TimestampMicrosecondArray>().with_timezone("UTC")))
-}
-
-/// The spine with the features of the set as they were at each row's own instant.
-pub(crate) async fn training_rows(
-    engine: &Engine,
-    set: &EntitySet,
-    tables: &[Pinned],
-    cutoff: Cutoff,
-    spine: Spine,
-) -> Result<DataFrame> {
-    let mut facts = Vec::with_capacity(set.sources.len());
-    for source in &set.sources {
-        // The operators cut the facts at each row's instant; none is cut off before.
-        facts.push(facts_of(engine, pinned(tables, &source.table.parse()?)?, AsOf::END_OF_TIME, cutoff).await?);
-    }
-    let before: Vec<Expr> = spine.schema().columns().into_iter().map(Expr::Column).collect();
-    let features = set.outputs().map(ident).collect::<Vec<_>>();
-    let rows = ask(spine, set, facts, cutoff)?.into_rows();
-    // Features in the order of the definition, whatever operator made them.
-    Ok(rows.select(before.into_iter().chain(features).collect::<Vec<_>>())?)
-}
-
-/// The facts of a registered table as of an instant.
-pub(crate) async fn facts_of(engine: &Engine, pinned: &Pinned, as_of: AsOf, cutoff: Cutoff) -> Result<Facts> {
-    facts(engine, pinned, opened(pinned, as_of, cutoff).await?).await
-}
-
-async fn opened(pinned: &Pinned, as_of: AsOf, cutoff: Cutoff) -> Result<AsOfTable> {
-    AsOfTable::open(pinned.version.clone(), pinned.place.clone(), as_of, cutoff).await
-}
-
-async fn facts(engine: &Engine, pinned: &Pinned, table: AsOfTable) -> Result<Facts> {
-    let name = pinned.version.table();
-    let rows = scan::table(engine, Parallelism::Full, name, table).await?;
-    Ok(Facts::new(&name.to_string(), rows, pinned.version.declared().clone()))
-}
-
-fn pinned<'a>(tables: &'a [Pinned], name: &TableName) -> Result<&'a Pinned> {
-    let found = tables.iter().find(|pinned| pinned.version.table() == name);
-    found.ok_or_else(|| Error::UnknownTable { table: name.to_string(), known: Vec::new() })
-}
-
-/// Puts the questions of a set to a spine: all lookups in one pass, all windows in another.
-fn ask(spine: Spine, set: &EntitySet, facts: Vec<Facts>, cutoff: Cutoff) -> Result<Spine> {
-    let (mut lookups, mut windows) = (Vec::new(), Vec::new());
-    for (source, facts) in set.sources.iter().zip(facts) {
-        if !source.lookups.is_empty() {
-            lookups.push(lookup(source, &source.on, facts.clone(), cutoff, None));
-        }
-        if !source.windows.is_empty() {
-            windows.push(window(source, &source.on, facts, cutoff));
-        }
-    }
-    let spine = if lookups.is_empty() { spine } else { spine.lookup(lookups)? };
-    if windows.is_empty() { Ok(spine) } else { spine.window(windows) }
-}
-
-/// `event_time` names the source whose facts' event times are wanted too, where there is a max age.
-fn lookup(source: &Source, on: &[(String, String)], facts: Facts, cutoff: Cutoff, event_time: Option<usize>) -> Lookup {
-    let event_column = facts.declared().event_column().to_owned();
-    let mut lookup = Lookup::of(facts).cutoff(cutoff);
-    for (key, column) in on {
-        lookup = lookup.on_columns(key, column);
-    }
-    for (column, output) in &source.lookups {
-        lookup = lookup.column_as(column, output);
-    }
-    let Some(age) = source.max_age_us else { return lookup };
-    if let Some(i) = event_time {
-        lookup = lookup.column_as(event_column, event_time_of(i));
-    }
-    lookup.max_age(TimeDelta::microseconds(age))
-}
-
-fn window(source: &Source, on: &[(String, String)], facts: Facts, cutoff: Cutoff) -> Window {
-    let mut window = Window::of(facts).cutoff(cutoff);
-    for (key, column) in on {
-        window = window.on_columns(key, column);
-    }
-    for (length, aggregates) in &source.windows {
-        window = match length {
-            Some(length) => window.trailing(TimeDelta::microseconds(*length), aggregates.clone()),
-            None => window.all_before(aggregates.clone()),
-        };
-    }
-    window
 }

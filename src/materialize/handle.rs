@@ -16,21 +16,23 @@ use futures::{
 use object_store::ObjectMeta;
 use parquet::arrow::ParquetRecordBatchStreamBuilder;
 
-use super::{Manifest, Part, keyed::RowCodec, pipeline::Pipeline, run::Materializer};
+use super::{keyed::RowCodec, pipeline::Pipeline};
 use crate::{
     catalog::Column,
     engine::Parallelism,
     error::{Error, Result},
     feature_set::{Body, FeatureSet, RowSet},
+    manifest::Manifest,
     name::ContentId,
     storage::{FileIdentity, Location, ObjectReader, ParquetTable, contained, contained_rows, read_footer},
     time::AsOf,
+    workspace::{Part, Workspace},
 };
 
 /// The rows of a feature set at an as-of, published and immutable.
 #[derive(Clone)]
 pub struct Materialization {
-    owner: Arc<Materializer>,
+    workspace: Arc<Workspace>,
     set: FeatureSet,
     place: Location,
     manifest: Arc<Manifest>,
@@ -39,8 +41,8 @@ pub struct Materialization {
 }
 
 impl Materialization {
-    pub(crate) fn new(owner: Arc<Materializer>, set: FeatureSet, place: Location, manifest: Manifest) -> Self {
-        Self { owner, set, place, manifest: Arc::new(manifest), verified: Arc::default() }
+    pub(crate) fn new(workspace: Arc<Workspace>, set: FeatureSet, place: Location, manifest: Manifest) -> Self {
+        Self { workspace, set, place, manifest: Arc::new(manifest), verified: Arc::default() }
     }
 
     /// The hash of all that determines the rows.
@@ -179,7 +181,7 @@ impl Materialization {
         for part in &self.manifest.parts {
             files.push(self.unchanged(part).await?);
         }
-        let session = self.owner.engine.session(Parallelism::One, [&self.place])?;
+        let session = self.workspace.engine.session(Parallelism::One, [&self.place])?;
         let all = Column::schema(&self.manifest.columns)?;
         let rows = session.read_table(Arc::new(ParquetTable::new(self.place.clone(), files, all)))?;
         let shown = self.schema()?;
@@ -190,8 +192,8 @@ impl Materialization {
         &self.set
     }
 
-    pub(crate) fn owner(&self) -> &Arc<Materializer> {
-        &self.owner
+    pub(crate) fn workspace(&self) -> &Arc<Workspace> {
+        &self.workspace
     }
 
     /// The steps with the states that were learned, for a set of rows.

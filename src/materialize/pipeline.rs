@@ -9,13 +9,13 @@ use arrow::{
     datatypes::{Field, FieldRef, Schema, SchemaRef},
 };
 
-use super::StepState;
+use super::row_buffer::RowBuffer;
 use crate::{
-    encoder::{Prepared, PreparedSelection, Purpose, Spec, input_schema},
+    encoder::{Batches, Prepared, PreparedSelection, Purpose, Replay, Spec, ViewParts, input_schema},
     error::{Error, Result},
     feature_set::{RowSet, field_of, select_inputs},
+    manifest::StepState,
     name::SetName,
-    scan::{Batches, Replay, Spool, ViewParts},
     time::AsOf,
 };
 
@@ -37,7 +37,12 @@ pub(crate) enum Apply {
 
 impl Pipeline {
     /// Learns the selections from the extract's rows, each from what those before it left; no encoder yet.
-    pub(super) fn learn_selections(name: &SetName, set: &RowSet, rows: &Spool, as_of: AsOf) -> Result<(Self, Vec<StepState>)> {
+    pub(super) fn learn_selections(
+        name: &SetName,
+        set: &RowSet,
+        rows: &RowBuffer,
+        as_of: AsOf,
+    ) -> Result<(Self, Vec<StepState>)> {
         let mut pipeline = Self { set: name.clone(), selections: Vec::new(), encoders: Vec::new() };
         let mut states = Vec::new();
         for selection in &set.selections {
@@ -53,7 +58,7 @@ impl Pipeline {
     }
 
     /// Learns the encoders from the rows that the selections have left.
-    pub(super) fn learn_encoders(&mut self, set: &RowSet, rows: &Spool, as_of: AsOf) -> Result<Vec<StepState>> {
+    pub(super) fn learn_encoders(&mut self, set: &RowSet, rows: &RowBuffer, as_of: AsOf) -> Result<Vec<StepState>> {
         let mut states = Vec::new();
         for encoder in &set.encoders {
             let spec = encoder.spec();
@@ -151,7 +156,7 @@ impl Pipeline {
 /// The extract's rows that the selections learned so far keep.
 struct Selected<'a> {
     pipeline: &'a Pipeline,
-    rows: &'a Spool,
+    rows: &'a RowBuffer,
 }
 
 impl Replay for Selected<'_> {
@@ -166,7 +171,7 @@ impl Replay for Selected<'_> {
     }
 }
 
-impl Replay for Spool {
+impl Replay for RowBuffer {
     fn replay(&self, columns: &Schema) -> Result<Batches<'_>> {
         let wanted = Arc::new(columns.clone());
         Ok(Box::new(read(self, columns, &[])?.map(move |batch| select_inputs("the extract", &batch?, &wanted))))
@@ -174,7 +179,7 @@ impl Replay for Spool {
 }
 
 /// The rows with the columns that are asked for and no others.
-fn read(rows: &Spool, wanted: &Schema, more: &[FieldRef]) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
+fn read(rows: &RowBuffer, wanted: &Schema, more: &[FieldRef]) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
     let mut positions = Vec::new();
     for field in wanted.fields().iter().chain(more) {
         let position = rows.schema().index_of(field.name())?;

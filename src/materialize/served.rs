@@ -9,12 +9,11 @@ use arrow::{
 };
 use futures::TryStreamExt;
 
-use super::{
-    Materialization, RowCodec,
-    blocks::Directory,
-    cache::{Found, Group, Pin},
+use super::{Materialization, keyed::RowCodec};
+use crate::{
+    cache::{Directory, Found, Group, Pin},
+    error::{Error, Result},
 };
-use crate::error::{Error, Result};
 
 /// The rows of a materialization of entities by key. They stay in the cache for as long as this lives.
 pub(crate) struct KeyedRows {
@@ -30,7 +29,7 @@ impl KeyedRows {
     ///
     /// Group 0 has all keys of the set; the others are its partial rows.
     pub(crate) async fn open(made: &Materialization, group: usize) -> Result<Self> {
-        let cache = &made.owner().cache;
+        let cache = &made.workspace().cache;
         let (codec, group) = (made.codec(group)?, Group { id: made.id(), index: group });
         let pin = cache.pin(group.id);
         let directory = {
@@ -76,7 +75,7 @@ impl KeyedRows {
     }
 
     fn find(&self, key: &[u8]) -> Result<Found> {
-        self.made.owner().cache.find(self.group, &self.directory, key)
+        self.made.workspace().cache.find(self.group, &self.directory, key)
     }
 
     /// Brings the rows in again, on a thread and runtime of its own: who asks may be on a thread that must not wait for its
@@ -101,7 +100,7 @@ impl KeyedRows {
 
 /// Puts all rows of a group into the cache, whatever it holds.
 async fn fill(made: &Materialization, group: Group, codec: &RowCodec) -> Result<Directory> {
-    let mut filling = made.owner().cache.fill(group);
+    let mut filling = made.workspace().cache.fill(group);
     let mut batches = made.group_batches(group.index).await?;
     while let Some(batch) = batches.try_next().await? {
         let (keys, rows) = codec.encode(&batch)?;

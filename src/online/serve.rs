@@ -8,12 +8,12 @@ use arrow::{
     datatypes::{Schema, SchemaRef, TimestampMicrosecondType},
 };
 
-use super::Value;
 use crate::{
     error::{Error, Result},
-    feature_set::{Body, FeatureSet, Source},
-    materialize::{KeyedRows, Materialization, Pipeline, event_time_of},
+    feature_set::{Body, FeatureSet, Source, event_time_column},
+    materialize::{KeyedRows, Materialization, Pipeline},
     time::AsOf,
+    value::Value,
 };
 
 /// Serves the features of one materialization.
@@ -235,7 +235,7 @@ fn aging(set: &FeatureSet) -> Vec<Aging> {
     let Body::Entities(set) = &set.body else { return Vec::new() };
     let of_source = |(i, source): (usize, &Source)| {
         let features = source.lookups.iter().map(|(_, output)| output.clone()).collect();
-        source.max_age_us.map(|max_age_us| Aging { event_time: event_time_of(i), max_age_us, features })
+        source.max_age_us.map(|max_age_us| Aging { event_time: event_time_column(i), max_age_us, features })
     };
     set.sources.iter().enumerate().filter_map(of_source).collect()
 }

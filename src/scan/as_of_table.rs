@@ -33,6 +33,7 @@ use crate::{
     name::TableName,
     storage::{Location, contained_source},
     time::{AsOf, Cutoff},
+    workspace::PinnedTable,
 };
 
 /// Up to this many files are asked for one by one; more are listed.
@@ -79,7 +80,8 @@ impl AsOfTable {
     ///
     /// # Errors
     /// [`Error::FileChanged`] names the first file that has changed or vanished.
-    pub(crate) async fn open(version: Arc<TableVersion>, place: Location, as_of: AsOf, cutoff: Cutoff) -> Result<Self> {
+    pub(crate) async fn open(pinned: &PinnedTable, as_of: AsOf, cutoff: Cutoff) -> Result<Self> {
+        let PinnedTable { version, place } = pinned.clone();
         let visibility = Visibility::new(&version, as_of, cutoff)?;
         let file_schema = version.file_schema()?;
         let partition_schema = Column::schema(version.partition_columns())?;

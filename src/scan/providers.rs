@@ -55,7 +55,8 @@ impl Providers {
         }
     }
 
-    pub(super) fn schemas(&self) -> Vec<(TableName, SchemaRef)> {
+    /// The names and columns of all providers.
+    pub(crate) fn schemas(&self) -> Vec<(TableName, SchemaRef)> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         known.iter().map(|(name, (provider, _))| (name.clone(), provider.schema())).collect()
     }

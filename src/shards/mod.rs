@@ -32,14 +32,15 @@ pub use map::{Mapped, ShardRows};
 use crate::{
     engine::{Engine, Parallelism},
     error::Result,
-    materialize::Pinned,
     name::TableName,
-    scan::{self, AsOfTable},
+    scan::AsOfTable,
+    sql,
     time::{AsOf, Cutoff},
+    workspace::PinnedTable,
 };
 
-/// A step of a plan over a shard's rows.
-type Plan = Arc<dyn Fn(DataFrame) -> Result<DataFrame> + Send + Sync>;
+/// A query step over a shard's rows.
+type PlanStep = Arc<dyn Fn(DataFrame) -> Result<DataFrame> + Send + Sync>;
 
 /// The files of a pinned table version in shards of about the same size.
 ///
@@ -50,16 +51,16 @@ pub struct Shards {
     engine: Engine,
     table: TableName,
     shards: Vec<AsOfTable>,
-    plans: Vec<Plan>,
+    steps: Vec<PlanStep>,
 }
 
 impl Shards {
-    pub(crate) async fn open(engine: &Engine, pinned: Pinned, count: usize, as_of: AsOf) -> Result<Self> {
+    pub(crate) async fn open(engine: &Engine, pinned: &PinnedTable, count: usize, as_of: AsOf) -> Result<Self> {
         let table = pinned.version.table().clone();
-        let whole = AsOfTable::open(pinned.version, pinned.place, as_of, Cutoff::Exclusive).await?;
+        let whole = AsOfTable::open(pinned, as_of, Cutoff::Exclusive).await?;
         let sizes: Vec<u64> = whole.files().map(|file| file.identity.size).collect();
         let shards = split::even(&sizes, count.max(1)).into_iter().map(|pieces| whole.pieces(&pieces)).collect();
-        Ok(Self { engine: engine.clone(), table, shards, plans: Vec::new() })
+        Ok(Self { engine: engine.clone(), table, shards, steps: Vec::new() })
     }
 
     /// How many shards there are.
@@ -69,7 +70,7 @@ impl Shards {
 
     /// Runs each shard's rows through a plan first: a filter, a projection, an aggregate of the shard.
     pub fn plan(mut self, plan: impl Fn(DataFrame) -> Result<DataFrame> + Send + Sync + 'static) -> Self {
-        self.plans.push(Arc::new(plan));
+        self.steps.push(Arc::new(plan));
         self
     }
 
@@ -95,9 +96,9 @@ impl Shards {
 
     /// The rows of a shard, after its plans: their schema, and the batches as they are read.
     async fn rows(&self, shard: usize) -> Result<(SchemaRef, futures::stream::BoxStream<'static, Result<RecordBatch>>)> {
-        let mut rows = scan::table(&self.engine, Parallelism::One, &self.table, self.shards[shard].clone()).await?;
-        for plan in &self.plans {
-            rows = plan(rows)?;
+        let mut rows = sql::table_rows(&self.engine, Parallelism::One, &self.table, self.shards[shard].clone()).await?;
+        for step in &self.steps {
+            rows = step(rows)?;
         }
         let rows = rows.execute_stream().await?;
         Ok((rows.schema(), Box::pin(rows.map_err(Into::into))))

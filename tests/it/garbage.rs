@@ -12,8 +12,10 @@ use std::{
 
 use asof::{
     AsOf, Error, FeatureStore, StoreOptions,
-    extract::{Extract, Gc, GcReport, Origin, Why},
+    extract::Extract,
+    gc::{Gc, GcReport, Why},
     ingest::{CompactOptions, Expect, OnViolation},
+    lineage::Origin,
     storage::Locations,
     time::{Clock, FixedClock, SystemClock},
 };

@@ -1,5 +1,5 @@
-//! The files of a result: written on this machine's disk as rows come, put into the store when all are there.
-//! It names nothing but its own files, and publishes no manifest.
+//! The files of a result: written to this machine's disk as rows arrive, and put into the store once all are written.
+//! The manifest or record that names them is the caller's to publish.
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use parquet::{
@@ -7,9 +7,11 @@ use parquet::{
     file::properties::WriterProperties,
 };
 
-use super::Part;
+use serde::{Deserialize, Serialize};
+
 use crate::{
     error::Result,
+    name::ContentId,
     storage::{FinishedParquet, Location, ParquetFile, suited_to},
 };
 
@@ -18,8 +20,21 @@ const PART_BYTES: usize = 256 << 20;
 /// Rows in a row group.
 const ROW_GROUP_ROWS: usize = 128 << 10;
 
-/// Rows in order, in files of a bounded size on this machine's disk, until they are published.
-pub(crate) struct Parts {
+/// A file that holds rows of a materialization or an extract.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// The file's name, in the folder of the manifest or record that lists it.
+    pub name: String,
+    /// Rows in it.
+    pub rows: u64,
+    /// Size in bytes.
+    pub size: u64,
+    /// Content hash.
+    pub hash: ContentId,
+}
+
+/// Writes rows, in their order, to files of a bounded size.
+pub(crate) struct PartsWriter {
     pub(crate) schema: SchemaRef,
     open: Option<ParquetFile>,
     finished: Vec<FinishedParquet>,
@@ -28,18 +43,18 @@ pub(crate) struct Parts {
     threads: usize,
 }
 
-impl Parts {
+impl PartsWriter {
     pub(crate) fn new(schema: SchemaRef) -> Self {
         Self { schema, open: None, finished: Vec::new(), prefix: "part".into(), threads: 1 }
     }
 
-    /// Encodes columns in so many threads. The files are the same.
+    /// Encodes columns in this many threads. The bytes of the files do not depend on it.
     pub(crate) fn threads(mut self, count: usize) -> Self {
         self.threads = count;
         self
     }
 
-    /// The same rows in files whose names begin so, beside others of one place.
+    /// Begins the files' names with `prefix` instead of `part`, so that several results can share a folder.
     pub(crate) fn named(mut self, prefix: &str) -> Self {
         self.prefix = prefix.into();
         self
@@ -65,7 +80,7 @@ impl Parts {
         Ok(())
     }
 
-    /// Puts all files into the store. A result without rows has one part too, which carries the schema.
+    /// Puts all files into the store. A result without rows has one part, which carries the schema.
     pub(crate) async fn publish(mut self, place: &Location) -> Result<Vec<Part>> {
         if self.finished.is_empty() && self.open.is_none() {
             self.write(&RecordBatch::new_empty(self.schema.clone()))?;

@@ -1,7 +1,7 @@
 //! Functions of Presto, Trino and Athena that DataFusion lacks or means otherwise, in every SQL of this library.
 //! They have Trino's documented meaning, or they are an error; none reads the machine's clock or a session's zone.
 //!
-//! They work in [`FeatureStore::sql`](crate::FeatureStore::sql), in extracts and in the SQL of feature sets. Every line of the
+//! They work in [`FeatureStore::sql`](crate::FeatureStore::sql), in extracts and in the queries of feature sets. Every line of the
 //! tables below is a test: `SELECT <query>` yields the result.
 //!
 //! The type of a time can name a zone, as that of `t AT TIME ZONE 'America/New_York'` or `t AT TIME ZONE '+02:00'` does. Then its

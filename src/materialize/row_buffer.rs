@@ -1,5 +1,5 @@
-//! Rows set aside on this machine's disk, to be read as often as learning needs.
-//! It keeps the rows' order and bits, and is gone when it is dropped.
+//! A buffer of rows in a temporary file, to be read as often as learning needs.
+//! It keeps the rows' order and bits. The file is removed when the buffer is dropped.
 
 use std::{fs::File, io::BufReader, path::PathBuf, sync::Arc};
 
@@ -25,17 +25,17 @@ use crate::{
 /// Batches between the file and a query.
 const QUEUE: usize = 2;
 
-/// Rows on their way into a spool.
-pub(crate) struct SpoolWriter {
+/// Writes the rows of a buffer.
+pub(super) struct RowBufferWriter {
     file: NamedTempFile,
     writer: FileWriter<File>,
     schema: SchemaRef,
     rows: u64,
 }
 
-/// Rows set aside in Arrow's file format.
+/// Rows in Arrow's file format.
 #[derive(Debug)]
-pub(crate) struct Spool {
+pub(super) struct RowBuffer {
     file: NamedTempFile,
     schema: SchemaRef,
     rows: u64,
@@ -46,34 +46,34 @@ fn failed(source: std::io::Error) -> Error {
 }
 
 fn cut_off() -> Error {
-    failed(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "rows that were set aside cannot be read"))
+    failed(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "buffered rows cannot be read"))
 }
 
-impl Spool {
-    /// Begins a spool of rows with this schema.
-    pub(crate) fn create(schema: SchemaRef) -> Result<SpoolWriter> {
+impl RowBuffer {
+    /// Begins a buffer of rows with this schema.
+    pub(super) fn create(schema: SchemaRef) -> Result<RowBufferWriter> {
         let file = scratch_file("asof-spool-").map_err(failed)?;
         let writer = FileWriter::try_new(file.reopen().map_err(failed)?, &schema)?;
-        Ok(SpoolWriter { file, writer, schema, rows: 0 })
+        Ok(RowBufferWriter { file, writer, schema, rows: 0 })
     }
 
-    pub(crate) fn schema(&self) -> &SchemaRef {
+    pub(super) fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
-    pub(crate) fn rows(&self) -> u64 {
+    pub(super) fn rows(&self) -> u64 {
         self.rows
     }
 
-    /// The rows as a table that a query reads, in one task.
-    pub(crate) fn into_table(self) -> Result<StreamingTable> {
-        Ok(StreamingTable::try_new(self.schema.clone(), vec![Arc::new(Rows(Arc::new(self)))])?)
+    /// The rows as a table with one partition.
+    pub(super) fn into_table(self) -> Result<StreamingTable> {
+        Ok(StreamingTable::try_new(self.schema.clone(), vec![Arc::new(BufferPartition(Arc::new(self)))])?)
     }
 
-    /// The rows again, these columns of them, in the order they were written.
+    /// The rows in the order in which they were written, with all columns or these.
     ///
-    /// A thread reads them ahead, as long as somebody takes them.
-    pub(crate) fn batches(&self, columns: Option<Vec<usize>>) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
+    /// A thread reads ahead, until the iterator is dropped.
+    pub(super) fn batches(&self, columns: Option<Vec<usize>>) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
         let file = BufReader::with_capacity(1 << 20, self.file.reopen().map_err(failed)?);
         let batches = FileReader::try_new(file, columns)?;
         let (mut missing, (sender, receiver)) = (self.rows, std::sync::mpsc::sync_channel(QUEUE));
@@ -84,14 +84,14 @@ impl Spool {
                 }
             }
         };
-        std::thread::Builder::new().name("asof-spool".into()).spawn(read).map_err(failed)?;
+        std::thread::Builder::new().name("asof-row-buffer".into()).spawn(read).map_err(failed)?;
         let mut is_over = false;
         Ok(std::iter::from_fn(move || {
             let next = if is_over { None } else { receiver.recv().ok() };
             match &next {
                 Some(Ok(batch)) => missing = missing.saturating_sub(batch.num_rows() as u64),
                 Some(Err(_)) => is_over = true,
-                // The thread is gone before it has read all.
+                // The thread ended before it had read all rows.
                 None if !is_over && missing > 0 => {
                     is_over = true;
                     return Some(Err(cut_off()));
@@ -103,20 +103,20 @@ impl Spool {
     }
 }
 
-/// All rows of a spool.
+/// All rows of a buffer, as the one partition of a table.
 #[derive(Debug)]
-struct Rows(Arc<Spool>);
+struct BufferPartition(Arc<RowBuffer>);
 
-impl PartitionStream for Rows {
+impl PartitionStream for BufferPartition {
     fn schema(&self) -> &SchemaRef {
         &self.0.schema
     }
 
-    /// Reads on a thread that may wait for the disk.
+    /// Reads on a thread that may block on the disk.
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let spool = self.0.clone();
-        tokio::task::spawn_blocking(move || match spool.batches(None) {
+        let buffer = self.0.clone();
+        tokio::task::spawn_blocking(move || match buffer.batches(None) {
             Ok(batches) => {
                 for batch in batches {
                     if sender.blocking_send(batch).is_err() {
@@ -142,14 +142,14 @@ impl PartitionStream for Rows {
     }
 }
 
-impl SpoolWriter {
-    pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+impl RowBufferWriter {
+    pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         self.rows += batch.num_rows() as u64;
         Ok(self.writer.write(batch)?)
     }
 
-    pub(crate) fn finish(mut self) -> Result<Spool> {
+    pub(super) fn finish(mut self) -> Result<RowBuffer> {
         self.writer.finish()?;
-        Ok(Spool { file: self.file, schema: self.schema, rows: self.rows })
+        Ok(RowBuffer { file: self.file, schema: self.schema, rows: self.rows })
     }
 }

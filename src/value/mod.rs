@@ -1,11 +1,15 @@
 //! A single value of a request, a key, a feature or a parameter.
-//! It converts between Rust and Arrow exactly, or says that it cannot; it judges nothing.
+//! A value is converted between Rust and Arrow exactly; a conversion that would change it is an error.
+
+mod convert;
+mod decimal;
 
 use arrow::datatypes::DataType;
 use chrono::{NaiveDate, NaiveDateTime, NaiveTime, TimeDelta};
 use serde::{Deserialize, Serialize};
 
-use super::Decimal;
+pub use decimal::Decimal;
+
 use crate::time::AsOf;
 
 /// A value of a request, a key, a feature or a parameter.
@@ -69,7 +73,7 @@ impl Value {
     }
 
     /// Is it of the kind that a column of this type holds?
-    pub(super) fn is_of_kind(&self, data_type: &DataType) -> bool {
+    fn is_of_kind(&self, data_type: &DataType) -> bool {
         match (self, data_type) {
             (_, DataType::Dictionary(_, values)) => self.is_of_kind(values),
             (Value::Null, _) => true,

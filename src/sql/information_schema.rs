@@ -15,26 +15,27 @@ use datafusion::{
     },
 };
 
-use super::{Providers, Sources, statement::parse};
+use super::statement::parse;
 use crate::{
     catalog::{Catalog, Column, TableVersion},
     engine::CATALOG,
     error::Result,
     name::TableName,
+    scan::{Providers, Sources},
 };
 
 const NAME: &str = "information_schema";
 
 /// Databases and tables with their columns.
 #[derive(Debug, Clone)]
-pub(crate) struct Listing {
+pub(crate) struct InformationSchema {
     databases: Vec<String>,
     tables: Vec<(TableName, SchemaRef)>,
 }
 
-impl Listing {
+impl InformationSchema {
     /// Those of the catalog and of this process, when a query asks for them.
-    pub(crate) async fn asked_by(sql: &str, catalog: &Catalog, providers: &Providers) -> Result<Option<Self>> {
+    pub(crate) async fn read_by(sql: &str, catalog: &Catalog, providers: &Providers) -> Result<Option<Self>> {
         if !names_it(sql)? {
             return Ok(None);
         }

@@ -12,15 +12,16 @@
 //! Every value begins with a checksum of its name and itself. A group is a set of rows under one key; it is filled and read on
 //! its own, and goes with its materialization. All of it depends on the id alone: who writes it twice writes it alike.
 
+mod blocks;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
-use super::{
-    Manifest,
-    blocks::{BlocksWriter, Directory, InBlock, find_in_block},
-};
+pub(crate) use blocks::Directory;
+use blocks::{BlocksWriter, InBlock, find_in_block};
+
 use crate::{
     error::Result,
     kv::KeyValue,
@@ -51,9 +52,9 @@ struct Inner {
 #[derive(Debug, Default)]
 pub(crate) struct Pin {
     /// Held while rows are brought in before they are served.
-    pub(super) opening: tokio::sync::Mutex<()>,
+    pub(crate) opening: tokio::sync::Mutex<()>,
     /// Held, by threads of their own, while rows that were lost are brought in again.
-    pub(super) mending: Mutex<()>,
+    pub(crate) mending: Mutex<()>,
 }
 
 /// Rows under one key: one group of those of a materialization, counted from 0.
@@ -84,13 +85,13 @@ impl Cache {
         Ok(Self(Arc::new(Inner { store, pins: Mutex::default() })))
     }
 
-    pub(crate) fn manifest(&self, id: ContentId) -> Result<Option<Manifest>> {
-        let found = self.get(&manifest_name(id))?;
-        Ok(found.and_then(|bytes| Manifest::parse("the cache", &bytes).ok()).filter(|manifest| manifest.id == id))
+    /// The manifest of a materialization, as JSON.
+    pub(crate) fn manifest(&self, id: ContentId) -> Result<Option<Vec<u8>>> {
+        self.get(&manifest_name(id))
     }
 
-    pub(crate) fn put_manifest(&self, manifest: &Manifest) -> Result<()> {
-        self.put(manifest_name(manifest.id), &manifest.to_json()?)
+    pub(crate) fn put_manifest(&self, id: ContentId, json: &[u8]) -> Result<()> {
+        self.put(manifest_name(id), json)
     }
 
     /// Keeps the rows of a materialization from being pushed out for as long as the pin lives.
@@ -142,7 +143,7 @@ impl Cache {
     }
 
     /// The directory of a group whose blocks have all been written.
-    pub(super) fn directory(&self, group: Group) -> Result<Option<Directory>> {
+    pub(crate) fn directory(&self, group: Group) -> Result<Option<Directory>> {
         let name = name_of("directory", group);
         let Some(pieces) = self.get(&name)?.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?))) else {
             return Ok(None);
@@ -158,7 +159,7 @@ impl Cache {
     }
 
     /// The row under an encoded key, of a group with this directory.
-    pub(super) fn find(&self, group: Group, directory: &Directory, key: &[u8]) -> Result<Found> {
+    pub(crate) fn find(&self, group: Group, directory: &Directory, key: &[u8]) -> Result<Found> {
         let Some(block) = directory.block_of(key) else { return Ok(Found::Nothing) };
         let Some(bytes) = self.get(&numbered(&name_of("rows", group), block as u64))? else { return Ok(Found::Lost) };
         Ok(match find_in_block(&bytes, key) {
@@ -169,7 +170,7 @@ impl Cache {
     }
 
     /// Begins to fill a group.
-    pub(super) fn fill(&self, group: Group) -> Filling {
+    pub(crate) fn fill(&self, group: Group) -> Filling {
         let blocks = BlocksWriter::default();
         Filling { cache: self.clone(), group, blocks, next_block: 0, waiting: Vec::new(), waiting_bytes: 0 }
     }
@@ -195,7 +196,7 @@ impl Cache {
 }
 
 /// A group whose rows are being put into the cache, in the order of their keys.
-pub(super) struct Filling {
+pub(crate) struct Filling {
     cache: Cache,
     group: Group,
     blocks: BlocksWriter,
@@ -205,7 +206,7 @@ pub(super) struct Filling {
 }
 
 impl Filling {
-    pub(super) fn push(&mut self, key: &[u8], row: &[u8]) -> Result<()> {
+    pub(crate) fn push(&mut self, key: &[u8], row: &[u8]) -> Result<()> {
         if let Some(block) = self.blocks.push(key, row)? {
             self.add(&block);
         }
@@ -213,7 +214,7 @@ impl Filling {
     }
 
     /// Writes what is left, and the directory when all else is on the disk.
-    pub(super) fn finish(mut self) -> Result<Directory> {
+    pub(crate) fn finish(mut self) -> Result<Directory> {
         let (last, directory) = std::mem::take(&mut self.blocks).finish();
         last.iter().for_each(|block| self.add(block));
         self.write()?;

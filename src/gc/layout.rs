@@ -3,8 +3,8 @@
 
 use crate::{
     catalog::number_of,
-    extract::record::{FOLDER, RECORD, RunName},
-    materialize::MANIFEST,
+    extract::{FOLDER, RECORD, RunName},
+    manifest::MANIFEST,
     name::TableName,
 };
 

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 /// A decimal number: an integer, divided by ten to the power of its scale. Two are equal when their numbers are: 0.30 is 0.3.
 ///
 /// ```
-/// use asof::online::Decimal;
+/// use asof::value::Decimal;
 /// let price: Decimal = "12.50".parse()?;
 /// assert_eq!((price.unscaled(), price.scale()), (1250, 2));
 /// assert_eq!(price, Decimal::new(125, 1));

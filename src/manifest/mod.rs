@@ -1,9 +1,11 @@
 //! The manifest: what a materialization is, what it was made of, and which files hold it.
 //! It holds no wall-clock time: two processes that make the same materialization write the same manifest.
 
+mod engine_revision;
+
 use serde::{Deserialize, Serialize};
 
-use super::EngineVersions;
+pub use engine_revision::{ENGINE_REVISION, EngineVersions};
 
 use crate::{
     catalog::{Column, FactTable},
@@ -12,8 +14,11 @@ use crate::{
     name::{ContentId, SetName, TableName},
     storage::{seal, unseal},
     time::{AsOf, Cutoff},
+    workspace::Part,
 };
 
+/// The manifest's name in the folder of its materialization.
+pub(crate) const MANIFEST: &str = "manifest.json";
 /// The version of the manifest's format, part of every materialization's identity.
 pub(crate) const FORMAT: u32 = 2;
 
@@ -118,19 +123,6 @@ pub struct StepState {
     pub rows_left: Option<u64>,
 }
 
-/// A file that holds rows of a materialization.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Part {
-    /// The file's name beside the manifest.
-    pub name: String,
-    /// Rows in it.
-    pub rows: u64,
-    /// Size in bytes.
-    pub size: u64,
-    /// Content hash.
-    pub hash: ContentId,
-}
-
 impl Manifest {
     /// All files that hold rows.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Part> {
@@ -195,7 +187,7 @@ mod tests {
 
     /// Everything that an id is made of.
     #[derive(Clone)]
-    struct Parts {
+    struct IdInputs {
         set: &'static str,
         definition: &'static [u8],
         as_of_us: i64,
@@ -204,7 +196,7 @@ mod tests {
         inputs: Vec<InputTable>,
     }
 
-    impl Parts {
+    impl IdInputs {
         fn id(&self) -> ContentId {
             let hash = ContentId::of(self.definition);
             let fingerprint = Fingerprint { id: hash, declared: hash, behaviour: hash };
@@ -223,7 +215,7 @@ mod tests {
         Column { name: name.into(), data_type: data_type.into(), nullable: false }
     }
 
-    fn parts() -> Parts {
+    fn inputs() -> IdInputs {
         let file =
             |path: &str| InputFile { path: path.into(), size: 10, content: "abc".into(), partition: vec![Some("1".into())] };
         let input = InputTable {
@@ -235,12 +227,12 @@ mod tests {
             null_event_times: 0,
         };
         let engine = EngineVersions { revision: 1, datafusion: "55.2.0".into(), time_zones: "2025b".into() };
-        Parts { set: "trips_v1", definition: b"x", as_of_us: 5, cutoff: Cutoff::Exclusive, engine, inputs: vec![input] }
+        IdInputs { set: "trips_v1", definition: b"x", as_of_us: 5, cutoff: Cutoff::Exclusive, engine, inputs: vec![input] }
     }
 
     #[test]
     fn whatever_a_row_may_depend_on_makes_another_id() {
-        let p = parts();
+        let p = inputs();
         let columns = |change: fn(&mut Vec<Column>)| p.with(|p| change(&mut p.inputs[0].columns));
         let file = |change: fn(&mut InputFile)| p.with(|p| change(&mut p.inputs[0].files[1]));
         let declared = |declared: FactTable| p.with(|p| p.inputs[0].declared = declared);
@@ -284,7 +276,7 @@ mod tests {
 
     #[test]
     fn what_no_visible_row_can_tell_leaves_the_id_alone() {
-        let p = parts();
+        let p = inputs();
         assert_eq!(p.id(), p.with(|p| p.inputs[0].version = 9));
         assert_eq!(p.id(), p.with(|p| p.inputs[0].null_event_times = 9));
         assert_eq!(p.id(), p.with(|p| p.inputs[0].columns[0].nullable = true));

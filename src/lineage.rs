@@ -3,12 +3,12 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{ExtractRecord, run::find};
 use crate::{
     catalog::{LoadRecord, LoadedSource, TableLocation},
     error::{Error, Result},
-    materialize::Materializer,
+    extract::{ExtractRecord, find},
     name::{ContentId, TableName},
+    workspace::Workspace,
 };
 
 /// Where a table comes from; it prints as an indented tree.
@@ -39,12 +39,12 @@ pub enum Origin {
 }
 
 /// What a table was made of, at its newest version.
-pub(crate) async fn lineage(m: &Arc<Materializer>, table: &TableName) -> Result<Lineage> {
-    let version = match find(m, table).await? {
+pub(crate) async fn lineage(workspace: &Arc<Workspace>, table: &TableName) -> Result<Lineage> {
+    let version = match find(workspace, table).await? {
         Some(_) => None,
-        None => Some(m.catalog.latest(table).await?.version()),
+        None => Some(workspace.catalog.latest(table).await?.version()),
     };
-    of(m, table.clone(), version).await
+    of(workspace, table.clone(), version).await
 }
 
 /// A table, and the version of a fact table.
@@ -59,9 +59,9 @@ struct Open {
 
 /// Extracts can only be made of older extracts: records that say otherwise are damaged. However long the chain is, it is
 /// walked without recursion.
-async fn of(m: &Arc<Materializer>, table: TableName, version: Option<u64>) -> Result<Lineage> {
+async fn of(workspace: &Arc<Workspace>, table: TableName, version: Option<u64>) -> Result<Lineage> {
     let mut done = None;
-    let mut open: Vec<Open> = vec![look(m, (table, version)).await?];
+    let mut open: Vec<Open> = vec![look(workspace, (table, version)).await?];
     while let Some(mut top) = open.pop() {
         top.lineage.inputs.extend(done.take());
         let Some(next) = top.left.pop() else {
@@ -75,24 +75,24 @@ async fn of(m: &Arc<Materializer>, table: TableName, version: Option<u64>) -> Re
                 reason: "it was made of itself, by what the records say; restore them from a copy of the root".into(),
             });
         }
-        open.push(look(m, next).await?);
+        open.push(look(workspace, next).await?);
     }
     done.ok_or_else(|| Error::Corrupt { path: "lineage".into(), reason: "it has no table".into() })
 }
 
 /// A table without its inputs, and which these are, the last one first.
-async fn look(m: &Arc<Materializer>, node: Node) -> Result<Open> {
+async fn look(workspace: &Arc<Workspace>, node: Node) -> Result<Open> {
     let (table, version) = node.clone();
     let mut left = Vec::new();
     let origin = match version {
-        Some(number) => match m.catalog.version(&table, number).await? {
+        Some(number) => match workspace.catalog.version(&table, number).await? {
             None => Origin::Removed,
             Some(found) => match found.location() {
                 TableLocation::External(place) => Origin::Registered(place.clone()),
                 TableLocation::Managed => Origin::Loaded(found.loads().to_vec()),
             },
         },
-        None => match find(m, &table).await? {
+        None => match find(workspace, &table).await? {
             None => Origin::Removed,
             Some(run) => {
                 left = run.record().inputs.iter().rev().map(|input| (input.table.clone(), input.version)).collect();

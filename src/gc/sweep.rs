@@ -5,8 +5,6 @@
 //! once more before it goes: a writer that comes upon a file of its own name that a crash left writes it again first, and a
 //! file of another time than the one listed is left alone. What lies behind a link is not this root's, and is never removed.
 
-use std::sync::Arc;
-
 use super::{
     Garbage, Gc, GcMode, GcReport, Why,
     layout::{Kind, kind_of},
@@ -14,19 +12,19 @@ use super::{
 };
 use crate::{
     error::Result,
-    materialize::Materializer,
     storage::{ListedKind, sweep_scratch},
     time::Clock,
+    workspace::Workspace,
 };
 
 /// The default place of the cache, which holds no truth and is not in any listing of what does.
 const CACHE: &str = ".asof-cache/";
 
 /// Collects garbage.
-pub(crate) async fn run(m: &Arc<Materializer>, clock: &dyn Clock, gc: &Gc) -> Result<GcReport> {
+pub(crate) async fn run(workspace: &Workspace, clock: &dyn Clock, gc: &Gc) -> Result<GcReport> {
     let now = clock.now();
-    let listed = m.root.list_own().await?;
-    let references = references(m, gc, now).await?;
+    let listed = workspace.root.list_own().await?;
+    let references = references(workspace, gc, now).await?;
 
     let is_old = |modified_us: i64| modified_us.saturating_add(gc.grace_us) <= now.micros();
     let mut report = GcReport { mode: gc.mode, removed: Vec::new(), young_count: 0, unknown: Vec::new() };
@@ -68,7 +66,7 @@ pub(crate) async fn run(m: &Arc<Materializer>, clock: &dyn Clock, gc: &Gc) -> Re
         }
     }
     for (garbage, file) in publishing.into_iter().chain(files).chain(staged) {
-        if gc.mode == GcMode::DryRun || m.root.delete_listed(file).await? {
+        if gc.mode == GcMode::DryRun || workspace.root.delete_listed(file).await? {
             report.removed.push(garbage);
         }
     }

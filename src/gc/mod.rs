@@ -14,7 +14,7 @@ pub(crate) use sweep::run;
 
 /// What a garbage collection is to do.
 ///
-/// What goes: extracts whose [`Retention`](super::Retention) is over; files that no table version, materialization or
+/// What goes: extracts whose [`Retention`](crate::extract::Retention) is over; files that no table version, materialization or
 /// extract names, such as those of loads that were cut off; staging files that never got their name; and, if asked,
 /// versions of tables beyond the newest few with the files that only they name.
 ///
@@ -24,7 +24,7 @@ pub(crate) use sweep::run;
 /// published materialization, and every fact file that one was made of; the newest version of each table.
 ///
 /// ```
-/// use asof::extract::Gc;
+/// use asof::gc::Gc;
 /// use chrono::TimeDelta;
 ///
 /// let look = Gc::dry_run().keep_versions(3);

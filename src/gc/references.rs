@@ -1,10 +1,7 @@
 //! What published things name: the files that a garbage collection must leave alone.
 //! A version, manifest or record that cannot be read ends the collection: what it needs is not known.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt, TryStreamExt};
 
@@ -15,11 +12,12 @@ use super::{
 use crate::{
     catalog::{TableLocation, TableVersion},
     error::Result,
-    extract::{ExtractRecord, record::FOLDER},
-    materialize::{Manifest, Materializer},
+    extract::{ExtractRecord, FOLDER},
+    manifest::Manifest,
     name::TableName,
     storage::{ListedKind, Location},
     time::AsOf,
+    workspace::Workspace,
 };
 
 const READS_AT_ONCE: usize = 16;
@@ -49,11 +47,11 @@ struct Publishing {
 }
 
 /// Reads all that is published now.
-pub(super) async fn references(m: &Arc<Materializer>, gc: &Gc, now: AsOf) -> Result<References> {
+pub(super) async fn references(workspace: &Workspace, gc: &Gc, now: AsOf) -> Result<References> {
     let mut published = Vec::new();
     for folder in ["catalog", "materialized", FOLDER] {
         // Through links too: a reader finds what is published there, and it names files that lie here.
-        for file in m.root.child(folder).list_reachable().await? {
+        for file in workspace.root.child(folder).list_reachable().await? {
             let path = format!("{folder}/{}", file.name);
             let kind = kind_of(&path);
             if file.kind == ListedKind::Object && matches!(kind, Kind::Version(..) | Kind::Manifest | Kind::Record(_)) {
@@ -62,10 +60,10 @@ pub(super) async fn references(m: &Arc<Materializer>, gc: &Gc, now: AsOf) -> Res
         }
     }
     let is_old = |modified: AsOf| modified.micros().saturating_add(gc.grace_us) <= now.micros();
-    let mut found = References { old_versions: old_versions(m, gc, &published, is_old).await?, ..References::default() };
+    let mut found = References { old_versions: old_versions(workspace, gc, &published, is_old).await?, ..References::default() };
 
     let read = |publishing: Publishing| async move {
-        let bytes = m.root.get(&publishing.path).await?;
+        let bytes = workspace.root.get(&publishing.path).await?;
         Ok::<_, crate::error::Error>((publishing, bytes))
     };
     let mut read = futures::stream::iter(published.into_iter().map(read)).buffered(READS_AT_ONCE);
@@ -74,12 +72,12 @@ pub(super) async fn references(m: &Arc<Materializer>, gc: &Gc, now: AsOf) -> Res
     while let Some((Publishing { path, kind, modified }, bytes)) = read.try_next().await? {
         // Gone since it was listed: another collection is at work, and what it has unpublished is not published.
         let Some(bytes) = bytes else { continue };
-        let shown = m.root.child(&path).to_string();
+        let shown = workspace.root.child(&path).to_string();
         match kind {
             Kind::Version(..) => {
                 let Some(version) = TableVersion::parse(&shown, &bytes)? else { continue };
                 if let TableLocation::External(place) = version.location() {
-                    found.add_registered(&m.root, &m.locations.open(place)?, &version);
+                    found.add_registered(&workspace.root, &workspace.locations.open(place)?, &version);
                     registered.insert((version.table().clone(), version.version()), path.clone());
                 }
                 found.add_version(&path, &version);
@@ -109,7 +107,7 @@ pub(super) async fn references(m: &Arc<Materializer>, gc: &Gc, now: AsOf) -> Res
 /// The versions beyond those to keep, of which none was the newest within the grace period: that ended when the next one was
 /// published. Of a registered table that was dropped the last version stays too: it says where the files of others lie.
 async fn old_versions(
-    m: &Arc<Materializer>,
+    workspace: &Workspace,
     gc: &Gc,
     published: &[Publishing],
     is_old: impl Fn(AsOf) -> bool,
@@ -127,8 +125,8 @@ async fn old_versions(
         let mut spare = versions.len().saturating_sub(usize::try_from(keep).unwrap_or(usize::MAX));
         if let [.., (_, last), (_, newest)] = versions[..]
             && spare + 1 >= versions.len()
-            && version_at(m, &newest.path).await?.is_none()
-            && version_at(m, &last.path).await?.is_some_and(|last| matches!(last.location(), TableLocation::External(_)))
+            && version_at(workspace, &newest.path).await?.is_none()
+            && version_at(workspace, &last.path).await?.is_some_and(|last| matches!(last.location(), TableLocation::External(_)))
         {
             spare = versions.len() - 2;
         }
@@ -139,9 +137,9 @@ async fn old_versions(
 }
 
 /// The table in a version's file; `None` where it was dropped, or is gone since it was listed.
-async fn version_at(m: &Arc<Materializer>, path: &str) -> Result<Option<TableVersion>> {
-    match m.root.get(path).await? {
-        Some(bytes) => TableVersion::parse(&m.root.child(path).to_string(), &bytes),
+async fn version_at(workspace: &Workspace, path: &str) -> Result<Option<TableVersion>> {
+    match workspace.root.get(path).await? {
+        Some(bytes) => TableVersion::parse(&workspace.root.child(path).to_string(), &bytes),
         None => Ok(None),
     }
 }

@@ -122,7 +122,7 @@ fn search(block: &[u8], key: &[u8]) -> Option<InBlock> {
 
 /// The first key of every block.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Directory {
+pub(crate) struct Directory {
     first_keys: Vec<u8>,
     ends: Vec<usize>,
 }
