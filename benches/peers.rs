@@ -127,9 +127,9 @@ async fn run(task: &str, dir: &str, explain: bool) -> Anyhow<()> {
 /// Materializes what `taxi_v1` is made of, over all hours of the day, and fits amounts on distances.
 async fn fit(store: &FeatureStore, register_seconds: f64) -> Anyhow<()> {
     // The files' times carry no zone: as numbers they are those of UTC, and nothing is computed.
-    let extract = "SELECT arrow_cast(arrow_cast(pickup_at, 'Int64'), 'Timestamp(Microsecond, Some(\"UTC\"))') AS pickup_at, \
+    let query = "SELECT arrow_cast(arrow_cast(pickup_at, 'Int64'), 'Timestamp(Microsecond, Some(\"UTC\"))') AS pickup_at, \
                    trip_distance, total_amount FROM trips";
-    let set = FeatureSet::rows("fit_v1", extract)
+    let set = FeatureSet::rows("fit_v1", query)
         .table("trips")
         .event_time("pickup_at")
         .keep(OutlierFilter::between_percentiles(2.0, 98.0).of(["trip_distance", "total_amount"]))

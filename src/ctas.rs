@@ -40,8 +40,8 @@ pub(crate) async fn run(workspace: &Arc<Workspace>, clock: &dyn Clock, extract: 
     drop(rows);
 
     let name = RunName { name: extract.name.clone(), run: new_run(started, &extract.sql)? };
-    let place = workspace.root.child(&name.folder());
-    let parts = parts.publish(&place).await?;
+    let location = workspace.root.child(&name.folder());
+    let parts = parts.publish(&location).await?;
     let values = extract.parameters.iter().map(|(name, value)| Parameter { name: name.clone(), value: value.clone() });
     let record = ExtractRecord {
         format: FORMAT,
@@ -61,14 +61,14 @@ pub(crate) async fn run(workspace: &Arc<Workspace>, clock: &dyn Clock, extract: 
         library: env!("CARGO_PKG_VERSION").into(),
     };
     let bytes = record.to_json()?;
-    if place.put_if_absent(RECORD, bytes.clone()).await? == Published::Existed {
+    if location.put_if_absent(RECORD, bytes.clone()).await? == Published::Existed {
         // A client that sends a request again after a lost answer meets its own record.
-        let there = place.get(RECORD).await?;
+        let there = location.get(RECORD).await?;
         if there.is_none_or(|there| there != bytes) {
             return Err(Error::Contention { what: format!("table `{}`", record.table), attempts: 1 });
         }
     }
-    Ok(ExtractRun::new(workspace.clone(), place, record))
+    Ok(ExtractRun::new(workspace.clone(), location, record))
 }
 
 /// The values of the placeholders as the engine takes them.

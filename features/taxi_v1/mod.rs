@@ -20,7 +20,7 @@ use asof::{
 /// # Ok::<(), asof::Error>(())
 /// ```
 pub fn taxi_v1() -> Result<FeatureSet> {
-    FeatureSet::rows("taxi_v1", include_str!("extract.sql"))
+    FeatureSet::rows("taxi_v1", include_str!("query.sql"))
         .table("nyc_taxi")
         .event_time("pickup_at")
         .keep(OutlierFilter::between_percentiles(2.0, 98.0).of(["trip_distance", "total_amount"]))

@@ -96,7 +96,7 @@ pub struct BacktestReport {
 pub struct FoldReport {
     /// The fold.
     pub fold: Fold,
-    /// Rows of the extract that were visible at the as-of.
+    /// Rows of the set's query at the as-of.
     pub rows_seen: u64,
     /// Rows that the selections kept: what the model was fitted on.
     pub rows_kept: u64,
@@ -164,8 +164,8 @@ pub(crate) async fn run(workspace: &Arc<Workspace>, set: &FeatureSet, backtest: 
 /// The rows of the scored span as they are known at `known_at`, encoded with what was learned before the cutoff; those
 /// that the model is about, by bounds learned before the cutoff too.
 ///
-/// The extract runs once more, at `known_at`. That is sound only when each of its rows comes from one fact: a join or an
-/// aggregate would build a scored row from facts of its own future, so such an extract is refused.
+/// The set's query runs again, at `known_at`. That is sound only when each of its rows comes from one fact: a join or an
+/// aggregate would build a scored row from facts of its own future, so such a query is refused.
 async fn score_rows(
     trained: &Materialization,
     tables: &[PinnedTable],
@@ -191,5 +191,5 @@ async fn score_rows(
         output_batch(rows, &pipeline, &output, &pipeline.select(Apply::Population, &batch?, None)?)
     });
     let features: Vec<String> = set.features().into_iter().filter(|f| f != label).collect();
-    Dataset::collect(&format!("the extract of `{}`", set.name), encoded, &features, label).await
+    Dataset::collect(&format!("the query of `{}`", set.name), encoded, &features, label).await
 }

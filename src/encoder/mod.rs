@@ -58,7 +58,7 @@ pub trait FittedEncoder: Send + Sync {
     /// What it is called, reads and yields, and its revision. Must not change between calls.
     fn spec(&self) -> Spec;
 
-    /// Learns the state from the training rows: those of the extract that all row selections keep.
+    /// Learns the state from the training rows: the rows of the set's query that all row selections keep.
     ///
     /// # Errors
     /// Whatever keeps it from learning; it is passed on with the encoder's name.

@@ -1,5 +1,5 @@
 //! The selection of whole rows: those whose named columns hold a value.
-//! It looks at columns of the extract, not at what encoders make of them.
+//! It reads columns of the set's query, not the outputs of encoders.
 
 use arrow::{
     array::{Array, AsArray, BooleanArray, RecordBatch},
@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 /// Keeps the rows in which every named column holds a value: not NULL, and of numbers neither NaN nor infinite.
 ///
 /// It says which rows the model is about, so a backtest scores only such rows. An encoder can still make NULL of a value, as
-/// the logarithm of zero: keep such rows out by a condition in the extract.
+/// the logarithm of zero: leave such rows out by a condition in the query.
 ///
 /// ```
 /// use asof::encoder::NotNull;

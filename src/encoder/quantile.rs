@@ -170,7 +170,7 @@ fn digit(key: u64, position: u32) -> usize {
 
 /// Bits that sort as unsigned integers do as the floats sort: negative ones reversed, below the positive ones.
 fn ordered(x: f64) -> u64 {
-    // Zero has two signs and one place.
+    // Zero and negative zero are one value.
     let bits = (x + 0.0).to_bits();
     if bits >> 63 == 1 { !bits } else { bits | 1 << 63 }
 }

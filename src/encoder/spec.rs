@@ -30,7 +30,7 @@ impl Spec {
         Self { name: name.into(), revision, parameters: Map::new(), inputs: Vec::new(), outputs: Vec::new() }
     }
 
-    /// Adds an input column of this type; a column of the extract is widened to it when no value can change.
+    /// Adds an input column of this type; a column of the set's query is widened to it if that changes no value.
     pub fn input(mut self, column: impl Into<String>, data_type: DataType) -> Self {
         self.inputs.push(Field::new(column, data_type, true));
         self

@@ -20,17 +20,17 @@ use crate::{
 #[derive(Clone)]
 pub struct ExtractRun {
     workspace: Arc<Workspace>,
-    place: Location,
+    location: Location,
     record: Arc<ExtractRecord>,
 }
 
 impl ExtractRun {
-    pub(crate) fn new(workspace: Arc<Workspace>, place: Location, record: ExtractRecord) -> Self {
-        Self { workspace, place, record: Arc::new(record) }
+    pub(crate) fn new(workspace: Arc<Workspace>, location: Location, record: ExtractRecord) -> Self {
+        Self { workspace, location, record: Arc::new(record) }
     }
 
-    pub(crate) fn place(&self) -> &Location {
-        &self.place
+    pub(crate) fn location(&self) -> &Location {
+        &self.location
     }
 
     /// The table that queries name: `ctas_<name>_<run>`.
@@ -63,7 +63,7 @@ impl ExtractRun {
     pub async fn dataframe(&self) -> Result<DataFrame> {
         let mut files = Vec::with_capacity(self.record.parts.len());
         for part in &self.record.parts {
-            let found = self.place.head(&part.name).await?;
+            let found = self.location.head(&part.name).await?;
             match found {
                 Some(object) if object.size == part.size => files.push(object),
                 Some(object) => {
@@ -72,9 +72,9 @@ impl ExtractRun {
                 None => return Err(self.damaged(&part.name, "it is gone")),
             }
         }
-        let session = self.workspace.engine.session(Parallelism::One, [&self.place])?;
+        let session = self.workspace.engine.session(Parallelism::One, [&self.location])?;
         let schema = self.schema()?;
-        Ok(session.read_table(Arc::new(ParquetTable::new(self.place.clone(), files, schema)))?)
+        Ok(session.read_table(Arc::new(ParquetTable::new(self.location.clone(), files, schema)))?)
     }
 
     /// Reads every file again and compares its hash with the published one.
@@ -83,8 +83,8 @@ impl ExtractRun {
     /// [`Error::Corrupt`] names the first file that differs.
     pub async fn verify(&self) -> Result<()> {
         for part in &self.record.parts {
-            let object = self.place.head(&part.name).await?.ok_or_else(|| self.damaged(&part.name, "it is gone"))?;
-            if self.place.hash(&object).await? != part.hash {
+            let object = self.location.head(&part.name).await?.ok_or_else(|| self.damaged(&part.name, "it is gone"))?;
+            if self.location.hash(&object).await? != part.hash {
                 return Err(self.damaged(&part.name, "its content is not what was published"));
             }
         }
@@ -93,7 +93,7 @@ impl ExtractRun {
 
     fn damaged(&self, name: &str, what: &str) -> Error {
         let reason = format!("{what}; run the extract again (its SQL and inputs are in the record)");
-        Error::Corrupt { path: self.place.child(name).to_string(), reason }
+        Error::Corrupt { path: self.location.child(name).to_string(), reason }
     }
 }
 

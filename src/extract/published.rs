@@ -26,10 +26,10 @@ pub(crate) async fn find(workspace: &Arc<Workspace>, table: &TableName) -> Resul
 }
 
 async fn read(workspace: &Arc<Workspace>, folder: &str) -> Result<Option<ExtractRun>> {
-    let place = workspace.root.child(folder);
-    let Some(bytes) = place.get(RECORD).await? else { return Ok(None) };
-    let record = ExtractRecord::parse(&format!("{place}/{RECORD}"), &bytes)?;
-    Ok(Some(ExtractRun::new(workspace.clone(), place, record)))
+    let location = workspace.root.child(folder);
+    let Some(bytes) = location.get(RECORD).await? else { return Ok(None) };
+    let record = ExtractRecord::parse(&format!("{location}/{RECORD}"), &bytes)?;
+    Ok(Some(ExtractRun::new(workspace.clone(), location, record)))
 }
 
 /// The published runs of a name, in the order of their beginnings.

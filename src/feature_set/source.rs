@@ -131,7 +131,7 @@ fn not_a_column(column: &str) -> Option<String> {
     (is_name(left) && is_name(right)).then(|| {
         format!(
             "`{column}` is an expression, and features are made of columns: give the facts such a column before they are loaded, or \
-             make a set of rows, whose extract is SQL"
+             make a set of rows, whose query is SQL"
         )
     })
 }

@@ -10,7 +10,7 @@ use crate::{
 
 /// What a path is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum PathKind {
     /// Kept for ever: the root's marker, databases, bindings of definitions.
     Kept,
     /// A table version.
@@ -24,33 +24,33 @@ pub(super) enum Kind {
     /// Another file of a materialization.
     Part,
     /// The record of an extract.
-    Record(RunName),
+    ExtractRecord(RunName),
     /// Another file of an extract.
-    Rows(RunName),
+    ExtractPart(RunName),
     /// Not of this library's making.
     Unknown,
 }
 
 /// What the path, relative to the root, is.
-pub(super) fn kind_of(path: &str) -> Kind {
+pub(super) fn path_kind(path: &str) -> PathKind {
     let table = |database: &str, table: &str| format!("{database}.{table}").parse::<TableName>().ok();
     match path.split('/').collect::<Vec<_>>()[..] {
-        ["asof.json"] => Kind::Kept,
-        ["definitions", _, name] if name.ends_with(".json") => Kind::Kept,
-        ["catalog", _, database_version] if number_of(database_version).is_some() => Kind::Kept,
+        ["asof.json"] => PathKind::Kept,
+        ["definitions", _, name] if name.ends_with(".json") => PathKind::Kept,
+        ["catalog", _, database_version] if number_of(database_version).is_some() => PathKind::Kept,
         ["catalog", database, name, version] => match (table(database, name), number_of(version)) {
-            (Some(table), Some(number)) => Kind::Version(table, number),
-            _ => Kind::Unknown,
+            (Some(table), Some(number)) => PathKind::Version(table, number),
+            _ => PathKind::Unknown,
         },
-        ["facts", database, name, .., file] if file.ends_with(".parquet") && table(database, name).is_some() => Kind::Fact,
+        ["facts", database, name, .., file] if file.ends_with(".parquet") && table(database, name).is_some() => PathKind::Fact,
         ["rejects" | "quality" | "quarantine", database, name, of_load, ..] if table(database, name).is_some() => {
-            load_of(of_load).map_or(Kind::Unknown, Kind::OfLoad)
+            load_of(of_load).map_or(PathKind::Unknown, PathKind::OfLoad)
         }
-        ["materialized", _, _, MANIFEST] => Kind::Manifest,
-        ["materialized", _, _, part] if is_part(part) => Kind::Part,
-        [FOLDER, name, run, RECORD] => Kind::Record(RunName { name: name.into(), run: run.into() }),
-        [FOLDER, name, run, part] if is_part(part) => Kind::Rows(RunName { name: name.into(), run: run.into() }),
-        _ => Kind::Unknown,
+        ["materialized", _, _, MANIFEST] => PathKind::Manifest,
+        ["materialized", _, _, part] if is_part(part) => PathKind::Part,
+        [FOLDER, name, run, RECORD] => PathKind::ExtractRecord(RunName { name: name.into(), run: run.into() }),
+        [FOLDER, name, run, part] if is_part(part) => PathKind::ExtractPart(RunName { name: name.into(), run: run.into() }),
+        _ => PathKind::Unknown,
     }
 }
 
@@ -73,21 +73,21 @@ mod tests {
         let run = || RunName { name: "zones".into(), run: "20141101t000000_0123abcd".into() };
         let taxi: TableName = "nyc_taxi".parse().unwrap();
         let known = [
-            ("asof.json", Kind::Kept),
-            ("definitions/taxi_v1/binding.json", Kind::Kept),
-            ("catalog/default/nyc_taxi/v0000000012.json", Kind::Version(taxi, 12)),
-            ("catalog/sales/v0000000001.json", Kind::Kept),
-            ("facts/default/nyc_taxi/year=2014/month=1/0123-00000-4567.parquet", Kind::Fact),
-            ("rejects/default/nyc_taxi/0123456789abcdef-01.csv", Kind::OfLoad("0123456789abcdef".into())),
-            ("quality/default/nyc_taxi/0123456789abcdef.json", Kind::OfLoad("0123456789abcdef".into())),
-            ("quarantine/default/nyc_taxi/0123456789abcdef/part-0.parquet", Kind::OfLoad("0123456789abcdef".into())),
-            ("materialized/taxi_v1/20141101T000000.000000Z-01/manifest.json", Kind::Manifest),
-            ("materialized/taxi_v1/20141101T000000.000000Z-01/part-00000-01.parquet", Kind::Part),
-            ("extracts/zones/20141101t000000_0123abcd/extract.json", Kind::Record(run())),
-            ("extracts/zones/20141101t000000_0123abcd/part-00000-01.parquet", Kind::Rows(run())),
+            ("asof.json", PathKind::Kept),
+            ("definitions/taxi_v1/binding.json", PathKind::Kept),
+            ("catalog/default/nyc_taxi/v0000000012.json", PathKind::Version(taxi, 12)),
+            ("catalog/sales/v0000000001.json", PathKind::Kept),
+            ("facts/default/nyc_taxi/year=2014/month=1/0123-00000-4567.parquet", PathKind::Fact),
+            ("rejects/default/nyc_taxi/0123456789abcdef-01.csv", PathKind::OfLoad("0123456789abcdef".into())),
+            ("quality/default/nyc_taxi/0123456789abcdef.json", PathKind::OfLoad("0123456789abcdef".into())),
+            ("quarantine/default/nyc_taxi/0123456789abcdef/part-0.parquet", PathKind::OfLoad("0123456789abcdef".into())),
+            ("materialized/taxi_v1/20141101T000000.000000Z-01/manifest.json", PathKind::Manifest),
+            ("materialized/taxi_v1/20141101T000000.000000Z-01/part-00000-01.parquet", PathKind::Part),
+            ("extracts/zones/20141101t000000_0123abcd/extract.json", PathKind::ExtractRecord(run())),
+            ("extracts/zones/20141101t000000_0123abcd/part-00000-01.parquet", PathKind::ExtractPart(run())),
         ];
         for (path, kind) in known {
-            assert_eq!(kind_of(path), kind, "{path}");
+            assert_eq!(path_kind(path), kind, "{path}");
         }
         for path in [
             "notes.txt",
@@ -100,7 +100,7 @@ mod tests {
             "extracts/zones/run/deep/part-0.parquet",
             "part-0.parquet",
         ] {
-            assert_eq!(kind_of(path), Kind::Unknown, "{path}");
+            assert_eq!(path_kind(path), PathKind::Unknown, "{path}");
         }
     }
 }

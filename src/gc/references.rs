@@ -7,7 +7,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::{
     Gc,
-    layout::{Kind, kind_of},
+    layout::{PathKind, path_kind},
 };
 use crate::{
     catalog::{TableLocation, TableVersion},
@@ -42,7 +42,7 @@ pub(super) struct References {
 /// A file that publishes something.
 struct Publishing {
     path: String,
-    kind: Kind,
+    kind: PathKind,
     modified: AsOf,
 }
 
@@ -53,8 +53,10 @@ pub(super) async fn references(workspace: &Workspace, gc: &Gc, now: AsOf) -> Res
         // Through links too: a reader finds what is published there, and it names files that lie here.
         for file in workspace.root.child(folder).list_reachable().await? {
             let path = format!("{folder}/{}", file.name);
-            let kind = kind_of(&path);
-            if file.kind == ListedKind::Object && matches!(kind, Kind::Version(..) | Kind::Manifest | Kind::Record(_)) {
+            let kind = path_kind(&path);
+            if file.kind == ListedKind::Object
+                && matches!(kind, PathKind::Version(..) | PathKind::Manifest | PathKind::ExtractRecord(_))
+            {
                 published.push(Publishing { path, kind, modified: AsOf::from_micros(file.modified_us) });
             }
         }
@@ -74,20 +76,20 @@ pub(super) async fn references(workspace: &Workspace, gc: &Gc, now: AsOf) -> Res
         let Some(bytes) = bytes else { continue };
         let shown = workspace.root.child(&path).to_string();
         match kind {
-            Kind::Version(..) => {
+            PathKind::Version(..) => {
                 let Some(version) = TableVersion::parse(&shown, &bytes)? else { continue };
-                if let TableLocation::External(place) = version.location() {
-                    found.add_registered(&workspace.root, &workspace.locations.open(place)?, &version);
+                if let TableLocation::External(location) = version.location() {
+                    found.add_registered(&workspace.root, &workspace.locations.open(location)?, &version);
                     registered.insert((version.table().clone(), version.version()), path.clone());
                 }
                 found.add_version(&path, &version);
             }
-            Kind::Manifest => {
+            PathKind::Manifest => {
                 let manifest = Manifest::parse_at(&shown, &bytes)?;
                 found.add_manifest(&path, &manifest);
                 asked.extend(manifest.inputs.into_iter().map(|input| (input.table, input.version)));
             }
-            Kind::Record(run) => {
+            PathKind::ExtractRecord(run) => {
                 let record = ExtractRecord::parse(&shown, &bytes)?;
                 extracts.entry(run.name).or_default().push((record, path, modified));
             }
@@ -115,7 +117,7 @@ async fn old_versions(
     let Some(keep) = gc.keep_versions else { return Ok(BTreeSet::new()) };
     let mut tables: BTreeMap<&TableName, Vec<(u64, &Publishing)>> = BTreeMap::new();
     for publishing in published {
-        if let Kind::Version(table, number) = &publishing.kind {
+        if let PathKind::Version(table, number) = &publishing.kind {
             tables.entry(table).or_default().push((*number, publishing));
         }
     }
@@ -145,12 +147,12 @@ async fn version_at(workspace: &Workspace, path: &str) -> Result<Option<TableVer
 }
 
 /// The folder below the root that a registered table lies in, if there it lies; all of the root when it lies around it.
-fn below(root: &Location, place: &Location) -> Option<String> {
+fn below(root: &Location, location: &Location) -> Option<String> {
     let inside = |name: &String| !name.starts_with('/');
-    if place.name_of_place(root).as_ref().is_some_and(inside) {
+    if location.name_of_place(root).as_ref().is_some_and(inside) {
         return Some(String::new());
     }
-    root.name_of_place(place).filter(inside).map(|name| format!("{name}/"))
+    root.name_of_place(location).filter(inside).map(|name| format!("{name}/"))
 }
 
 impl References {
@@ -160,10 +162,10 @@ impl References {
     }
 
     /// Where a registered table's files lie, those of partitions with places of their own too.
-    fn add_registered(&mut self, root: &Location, place: &Location, version: &TableVersion) {
+    fn add_registered(&mut self, root: &Location, location: &Location, version: &TableVersion) {
         let elsewhere = version.files().iter().map(|file| file.path.as_str()).filter(|path| path.starts_with('/'));
-        let folders = elsewhere.filter_map(|path| path.rsplit_once('/')).map(|(folder, _)| place.child(folder));
-        self.registered.extend(folders.chain([place.clone()]).filter_map(|place| below(root, &place)));
+        let folders = elsewhere.filter_map(|path| path.rsplit_once('/')).map(|(folder, _)| location.child(folder));
+        self.registered.extend(folders.chain([location.clone()]).filter_map(|location| below(root, &location)));
     }
 
     fn add_version(&mut self, path: &str, version: &TableVersion) {

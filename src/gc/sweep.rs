@@ -7,7 +7,7 @@
 
 use super::{
     Garbage, Gc, GcMode, GcReport, Why,
-    layout::{Kind, kind_of},
+    layout::{PathKind, path_kind},
     references::{References, references},
 };
 use crate::{
@@ -36,23 +36,23 @@ pub(crate) async fn run(workspace: &Workspace, clock: &dyn Clock, gc: &Gc) -> Re
         }
         let kind = match file.kind {
             // Whatever it leads to is its maker's, and lies elsewhere.
-            ListedKind::Link => Kind::Unknown,
-            ListedKind::Object => kind_of(&path),
+            ListedKind::Link => PathKind::Unknown,
+            ListedKind::Object => path_kind(&path),
             // What this library would have written under the name it was to get; others may have staging files of their own.
-            ListedKind::Staged => match kind_of(path.rsplit_once('#').map_or(path.as_str(), |(name, _)| name)) {
-                Kind::Unknown => continue,
+            ListedKind::Staged => match path_kind(path.rsplit_once('#').map_or(path.as_str(), |(name, _)| name)) {
+                PathKind::Unknown => continue,
                 kind => kind,
             },
         };
-        let why = match (file.kind, judge(&references, &kind, &path)) {
+        let why = match (file.kind, decide(&references, &kind, &path)) {
             (ListedKind::Staged, _) if references.keeps(&path) => continue,
             (ListedKind::Staged, _) => Why::Staged,
-            (_, Fate::Kept) => continue,
-            (_, Fate::Unknown) => {
+            (_, Decision::Kept) => continue,
+            (_, Decision::Unknown) => {
                 report.unknown.push(path);
                 continue;
             }
-            (_, Fate::Garbage(why)) => why,
+            (_, Decision::Garbage(why)) => why,
         };
         if !is_old(file.modified_us) {
             report.young_count += 1;
@@ -61,7 +61,7 @@ pub(crate) async fn run(workspace: &Workspace, clock: &dyn Clock, gc: &Gc) -> Re
         let garbage = Garbage { path, why, bytes: file.bytes };
         match kind {
             _ if why == Why::Staged => staged.push((garbage, file)),
-            Kind::Version(..) | Kind::Record(_) => publishing.push((garbage, file)),
+            PathKind::Version(..) | PathKind::ExtractRecord(_) => publishing.push((garbage, file)),
             _ => files.push((garbage, file)),
         }
     }
@@ -76,28 +76,28 @@ pub(crate) async fn run(workspace: &Workspace, clock: &dyn Clock, gc: &Gc) -> Re
     Ok(report)
 }
 
-enum Fate {
+enum Decision {
     Kept,
     Garbage(Why),
     Unknown,
 }
 
-fn judge(references: &References, kind: &Kind, path: &str) -> Fate {
+fn decide(references: &References, kind: &PathKind, path: &str) -> Decision {
     if references.keeps(path) {
-        return Fate::Kept;
+        return Decision::Kept;
     }
-    let expired = || references.expired.contains(path).then_some(Fate::Garbage(Why::Expired));
-    let unreferenced = Fate::Garbage(Why::Unreferenced);
+    let expired = || references.expired.contains(path).then_some(Decision::Garbage(Why::Expired));
+    let unreferenced = Decision::Garbage(Why::Unreferenced);
     match kind {
-        Kind::Kept | Kind::Manifest => Fate::Kept,
-        Kind::Unknown => Fate::Unknown,
-        Kind::Version(..) if references.old_versions.contains(path) => Fate::Garbage(Why::OldVersion),
-        Kind::Version(..) => Fate::Kept,
-        Kind::Fact if references.of_old_versions.contains(path) => Fate::Garbage(Why::OldVersion),
-        Kind::Fact | Kind::Part => unreferenced,
-        Kind::OfLoad(load) if references.loads.contains(load) => Fate::Kept,
-        Kind::OfLoad(_) => unreferenced,
-        Kind::Record(_) => expired().unwrap_or(Fate::Kept),
-        Kind::Rows(_) => expired().unwrap_or(unreferenced),
+        PathKind::Kept | PathKind::Manifest => Decision::Kept,
+        PathKind::Unknown => Decision::Unknown,
+        PathKind::Version(..) if references.old_versions.contains(path) => Decision::Garbage(Why::OldVersion),
+        PathKind::Version(..) => Decision::Kept,
+        PathKind::Fact if references.of_old_versions.contains(path) => Decision::Garbage(Why::OldVersion),
+        PathKind::Fact | PathKind::Part => unreferenced,
+        PathKind::OfLoad(load) if references.loads.contains(load) => Decision::Kept,
+        PathKind::OfLoad(_) => unreferenced,
+        PathKind::ExtractRecord(_) => expired().unwrap_or(Decision::Kept),
+        PathKind::ExtractPart(_) => expired().unwrap_or(unreferenced),
     }
 }

@@ -53,7 +53,7 @@ pub struct Manifest {
     pub selections: Vec<StepState>,
     /// What encoders learned, in their order.
     pub encoders: Vec<StepState>,
-    /// Rows of the extract, or entities.
+    /// Rows of the set's query, or entities.
     pub rows_seen: u64,
     /// Rows in the materialization.
     pub rows: u64,
@@ -157,8 +157,8 @@ const REMEDY: &str = "delete the folder it lies in and materialize again";
 
 /// The id of a materialization: a hash of all that determines its rows.
 ///
-/// Of the columns all names and types count, in their order, also those that only files of the future hold: an extract may
-/// ask for `*`. Whether a column may hold NULL does not count: no visible row tells.
+/// The names and types of all columns count, in their order, also of columns that only later files hold, because a query
+/// may select `*`. Whether a column may hold NULL does not count: no visible row depends on it.
 pub(crate) fn materialization_id(
     set: &SetName,
     fingerprint: &Fingerprint,

@@ -31,7 +31,7 @@ const REMEDY: &str = "; or, when nothing that was published of the other one is 
 
 /// Refuses a definition when the root holds another one under its name. A name that the root does not know is free.
 pub(crate) async fn check_binding(workspace: &Workspace, set: &FeatureSet) -> Result<()> {
-    match read(&binding_place(workspace, &set.name)).await? {
+    match read(&binding_location(workspace, &set.name)).await? {
         Some(known) => set.check_same(&known.fingerprint, &known.declared, REMEDY),
         None => Ok(()),
     }
@@ -39,11 +39,11 @@ pub(crate) async fn check_binding(workspace: &Workspace, set: &FeatureSet) -> Re
 
 /// Binds the name of a set to its definition. Of several at once the first one wins, and the others are refused.
 pub(super) async fn bind(workspace: &Workspace, set: &FeatureSet) -> Result<()> {
-    let place = binding_place(workspace, &set.name);
+    let location = binding_location(workspace, &set.name);
     let (fingerprint, declared) = (set.fingerprint.clone(), set.declared.clone());
     let binding = Binding { format: FORMAT, set: set.name.clone(), fingerprint, declared };
     let bytes = seal("the binding of a definition", serde_json::to_vec_pretty(&binding))?;
-    match place.put_if_absent(BINDING, bytes).await? {
+    match location.put_if_absent(BINDING, bytes).await? {
         Published::New => Ok(()),
         Published::Existed => check_binding(workspace, set).await,
     }
@@ -51,13 +51,13 @@ pub(super) async fn bind(workspace: &Workspace, set: &FeatureSet) -> Result<()> 
 
 /// Lets a name go of which nothing is published.
 pub(crate) async fn forget(workspace: &Workspace, name: &SetName) -> Result<Change> {
-    let place = binding_place(workspace, name);
-    let Some(known) = place.get(BINDING).await? else { return Ok(Change::Nothing) };
+    let location = binding_location(workspace, name);
+    let Some(known) = location.get(BINDING).await? else { return Ok(Change::Nothing) };
     refuse_published(workspace, name).await?;
-    place.delete(BINDING).await?;
+    location.delete(BINDING).await?;
     // Somebody may have published in the meantime: then the name stays bound.
     if let Err(published) = refuse_published(workspace, name).await {
-        let _ = place.put_if_absent(BINDING, known).await?;
+        let _ = location.put_if_absent(BINDING, known).await?;
         return Err(published);
     }
     Ok(Change::Done)
@@ -79,13 +79,13 @@ async fn refuse_published(workspace: &Workspace, name: &SetName) -> Result<()> {
     Err(Error::Definition { subject: format!("feature set `{name}`"), reason })
 }
 
-fn binding_place(workspace: &Workspace, name: &SetName) -> Location {
+fn binding_location(workspace: &Workspace, name: &SetName) -> Location {
     workspace.root.child("definitions").child(name.as_str())
 }
 
-async fn read(place: &Location) -> Result<Option<Binding>> {
-    let Some(bytes) = place.get(BINDING).await? else { return Ok(None) };
-    let path = place.child(BINDING).to_string();
+async fn read(location: &Location) -> Result<Option<Binding>> {
+    let Some(bytes) = location.get(BINDING).await? else { return Ok(None) };
+    let path = location.child(BINDING).to_string();
     let remedy = "delete it, and materialize the set by the definition that was published: that writes it again";
     let binding: Binding = unseal(&path, &bytes, FORMAT, remedy)?;
     check_name(&path, &format!("{}/{BINDING}", binding.set), remedy)?;

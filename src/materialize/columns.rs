@@ -17,9 +17,9 @@ pub(crate) fn check_columns(set: &FeatureSet, entities: &EntitySet, tables: &[Pi
     for source in &entities.sources {
         let name: TableName = source.table.parse()?;
         let Some(pinned) = tables.iter().find(|pinned| *pinned.version.table() == name) else { continue };
-        let (version, place) = (&pinned.version, format!("table `{}`", pinned.version.table()));
+        let (version, subject) = (&pinned.version, format!("table `{}`", pinned.version.table()));
         let columns: Vec<Column> = version.columns().iter().chain(version.partition_columns()).cloned().collect();
-        source_mistakes(&place, source, Column::schema(&columns)?.as_ref(), &mut mistakes);
+        source_mistakes(&subject, source, Column::schema(&columns)?.as_ref(), &mut mistakes);
     }
     // The same mistake may be made by several sources of one table.
     let mut told: Vec<String> = Vec::new();
@@ -32,11 +32,11 @@ pub(crate) fn check_columns(set: &FeatureSet, entities: &EntitySet, tables: &[Pi
     Error::all(&format!("feature set `{}`", set.name), mistakes)
 }
 
-fn source_mistakes(place: &str, source: &Source, schema: &Schema, mistakes: &mut Vec<Error>) {
+fn source_mistakes(subject: &str, source: &Source, schema: &Schema, mistakes: &mut Vec<Error>) {
     let mut find = |column: &str| -> Option<Field> {
         let found = schema.field_with_name(column).ok().cloned();
         if found.is_none() {
-            mistakes.push(Error::unknown_column(place, column, schema));
+            mistakes.push(Error::unknown_column(subject, column, schema));
         }
         found
     };
@@ -51,7 +51,7 @@ fn source_mistakes(place: &str, source: &Source, schema: &Schema, mistakes: &mut
         let Some(field) = aggregate.column().and_then(&mut find) else { continue };
         if let Err(needed) = aggregate.kind().yields(Some(field.data_type())) {
             let (column, found) = (field.name().clone(), field.data_type().to_string());
-            refused.push(Error::ColumnType { place: place.into(), column, found, needed: needed.into() });
+            refused.push(Error::ColumnType { place: subject.into(), column, found, needed: needed.into() });
         }
     }
     mistakes.extend(refused);

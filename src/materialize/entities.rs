@@ -85,8 +85,8 @@ pub(crate) async fn entities(
     // A key has one type in all groups, whichever tables hold it.
     let key = |number: usize| {
         let columns = asked.iter().flat_map(|(keys, _, questions)| {
-            let place = keys.iter().position(|key| *key == number);
-            questions.iter().filter_map(move |question| Some((&question.facts, question.on.get(place?)?.as_str())))
+            let position = keys.iter().position(|key| *key == number);
+            questions.iter().filter_map(move |question| Some((&question.facts, question.on.get(position?)?.as_str())))
         });
         EntityKey::new(&set.keys[number], columns)
     };
@@ -194,8 +194,8 @@ impl EntityTable {
                     none.insert(if output.group == self.of {
                         group.entities.answers(rows.clone())?
                     } else {
-                        let place = |key: &usize| own.keys.iter().position(|own| own == key).unwrap_or_default();
-                        let by: Vec<ArrayRef> = group.keys.iter().map(|key| keys[place(key)].clone()).collect();
+                        let position = |key: &usize| own.keys.iter().position(|own| own == key).unwrap_or_default();
+                        let by: Vec<ArrayRef> = group.keys.iter().map(|key| keys[position(key)].clone()).collect();
                         group.entities.answers_for(&by)?
                     })
                 }

@@ -34,15 +34,15 @@ use crate::{
 pub struct Materialization {
     workspace: Arc<Workspace>,
     set: FeatureSet,
-    place: Location,
+    location: Location,
     manifest: Arc<Manifest>,
     /// Files, with their tags, that were held against their hashes.
     verified: Arc<Mutex<BTreeSet<(String, String)>>>,
 }
 
 impl Materialization {
-    pub(crate) fn new(workspace: Arc<Workspace>, set: FeatureSet, place: Location, manifest: Manifest) -> Self {
-        Self { workspace, set, place, manifest: Arc::new(manifest), verified: Arc::default() }
+    pub(crate) fn new(workspace: Arc<Workspace>, set: FeatureSet, location: Location, manifest: Manifest) -> Self {
+        Self { workspace, set, location, manifest: Arc::new(manifest), verified: Arc::default() }
     }
 
     /// The hash of all that determines the rows.
@@ -112,13 +112,13 @@ impl Materialization {
 
     async fn rows_of(&self, part: &Part) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         let object = self.unchanged(part).await?;
-        let path = self.place.child(&part.name).to_string();
+        let path = self.location.child(&part.name).to_string();
         let damaged = {
             let (made, name) = (self.clone(), part.name.clone());
             move |e: Error| made.damaged(&name, &e.to_string())
         };
-        let footer = read_footer(&self.place, &object).await.map_err(&damaged)?;
-        let reader = ObjectReader::new(&self.place, object);
+        let footer = read_footer(&self.location, &object).await.map_err(&damaged)?;
+        let reader = ObjectReader::new(&self.location, object);
         let rows = contained(&path, || Ok(ParquetRecordBatchStreamBuilder::new_with_metadata(reader, footer).build()?));
         let rows = contained_rows(path, rows.map_err(&damaged)?);
         Ok(rows.map_err(move |e| damaged(Error::from(e))).boxed())
@@ -126,7 +126,7 @@ impl Materialization {
 
     /// The file of a part, which is there and has its size.
     async fn present(&self, part: &Part) -> Result<ObjectMeta> {
-        let object = self.place.head(&part.name).await?.ok_or_else(|| self.damaged(&part.name, "it has vanished"))?;
+        let object = self.location.head(&part.name).await?.ok_or_else(|| self.damaged(&part.name, "it has vanished"))?;
         match object.size == part.size {
             true => Ok(object),
             false => {
@@ -140,13 +140,13 @@ impl Materialization {
     async fn unchanged(&self, part: &Part) -> Result<ObjectMeta> {
         let object = self.present(part).await?;
         // Elsewhere than on this machine a tag is of one content.
-        let tag = object.e_tag.as_ref().filter(|_| !self.place.is_local()).map(|tag| (part.name.clone(), tag.clone()));
+        let tag = object.e_tag.as_ref().filter(|_| !self.location.is_local()).map(|tag| (part.name.clone(), tag.clone()));
         let known = || self.verified.lock().unwrap_or_else(PoisonError::into_inner);
         if tag.as_ref().is_some_and(|tag| known().contains(tag)) {
             return Ok(object);
         }
         let was = FileIdentity { size: part.size, e_tag: None, hash: Some(part.hash) };
-        if !self.place.is_unchanged(&object, &was).await? {
+        if !self.location.is_unchanged(&object, &was).await? {
             return Err(self.damaged(&part.name, DIFFERS));
         }
         known().extend(tag);
@@ -154,7 +154,7 @@ impl Materialization {
     }
 
     fn damaged(&self, name: &str, what: &str) -> Error {
-        Error::Corrupt { path: format!("{}/{name}", self.place), reason: format!("{what}; {REMEDY}") }
+        Error::Corrupt { path: format!("{}/{name}", self.location), reason: format!("{what}; {REMEDY}") }
     }
 
     /// Reads every file again and compares its hash with the published one.
@@ -163,8 +163,8 @@ impl Materialization {
     /// [`Error::Corrupt`] names the first file that differs.
     pub async fn verify(&self) -> Result<()> {
         for part in self.manifest.files() {
-            let object = self.place.head(&part.name).await?.ok_or_else(|| self.damaged(&part.name, "it has vanished"))?;
-            if self.place.hash(&object).await? != part.hash {
+            let object = self.location.head(&part.name).await?.ok_or_else(|| self.damaged(&part.name, "it has vanished"))?;
+            if self.location.hash(&object).await? != part.hash {
                 return Err(self.damaged(&part.name, DIFFERS));
             }
         }
@@ -181,9 +181,9 @@ impl Materialization {
         for part in &self.manifest.parts {
             files.push(self.unchanged(part).await?);
         }
-        let session = self.workspace.engine.session(Parallelism::One, [&self.place])?;
+        let session = self.workspace.engine.session(Parallelism::One, [&self.location])?;
         let all = Column::schema(&self.manifest.columns)?;
-        let rows = session.read_table(Arc::new(ParquetTable::new(self.place.clone(), files, all)))?;
+        let rows = session.read_table(Arc::new(ParquetTable::new(self.location.clone(), files, all)))?;
         let shown = self.schema()?;
         Ok(rows.select(shown.fields().iter().map(|field| ident(field.name())).collect::<Vec<_>>())?)
     }

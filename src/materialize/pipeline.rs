@@ -36,7 +36,7 @@ pub(crate) enum Apply {
 }
 
 impl Pipeline {
-    /// Learns the selections from the extract's rows, each from what those before it left; no encoder yet.
+    /// Learns the selections, each from the rows that those before it left. Encoders are learned afterwards.
     pub(super) fn learn_selections(
         name: &SetName,
         set: &RowSet,
@@ -93,7 +93,7 @@ impl Pipeline {
         let mut counts = Vec::with_capacity(self.selections.len());
         for (spec, purpose, inputs, keep) in &self.selections {
             if apply == Apply::All || *purpose == Purpose::Population {
-                let judge = || keep(&select_inputs("the extract", batch, inputs)?);
+                let judge = || keep(&select_inputs("the rows of the query", batch, inputs)?);
                 let judged = judge().map_err(|e| self.step(spec, e))?;
                 let judged = if judged.nulls().is_some() { prep_null_mask_filter(&judged) } else { judged };
                 kept = Some(match kept {
@@ -115,10 +115,10 @@ impl Pipeline {
     }
 
     /// The feature columns of these rows.
-    pub(crate) fn encode(&self, place: &str, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
+    pub(crate) fn encode(&self, subject: &str, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
         let mut columns = Vec::new();
         for (spec, inputs, encode) in &self.encoders {
-            let inputs = select_inputs(place, batch, inputs)?;
+            let inputs = select_inputs(subject, batch, inputs)?;
             columns.extend(encode(&inputs).map_err(|e| self.step(spec, e))?);
         }
         Ok(columns)
@@ -153,7 +153,7 @@ impl Pipeline {
     }
 }
 
-/// The extract's rows that the selections learned so far keep.
+/// The rows that the selections learned so far keep.
 struct Selected<'a> {
     pipeline: &'a Pipeline,
     rows: &'a RowBuffer,
@@ -166,7 +166,7 @@ impl Replay for Selected<'_> {
         let wanted = Arc::new(columns.clone());
         Ok(Box::new(read(self.rows, columns, &judged)?.map(move |batch| {
             let kept = self.pipeline.select(Apply::All, &batch?, None)?;
-            select_inputs("the extract", &kept, &wanted)
+            select_inputs("the rows of the query", &kept, &wanted)
         })))
     }
 }
@@ -174,7 +174,7 @@ impl Replay for Selected<'_> {
 impl Replay for RowBuffer {
     fn replay(&self, columns: &Schema) -> Result<Batches<'_>> {
         let wanted = Arc::new(columns.clone());
-        Ok(Box::new(read(self, columns, &[])?.map(move |batch| select_inputs("the extract", &batch?, &wanted))))
+        Ok(Box::new(read(self, columns, &[])?.map(move |batch| select_inputs("the rows of the query", &batch?, &wanted))))
     }
 }
 

@@ -29,12 +29,12 @@ use crate::{
     workspace::{PartsWriter, PinnedTable, plain_rows},
 };
 
-/// Makes the rows and puts their files in place.
+/// Makes the rows and writes their files to `location`.
 pub(super) async fn write_rows(
     engine: &Engine,
     set: &RowSet,
     tables: &[PinnedTable],
-    place: &Location,
+    location: &Location,
     manifest: &mut Manifest,
 ) -> Result<()> {
     let name = manifest.set.clone();
@@ -58,7 +58,7 @@ pub(super) async fn write_rows(
     manifest.labels = set.labels.clone();
     manifest.selections = encoded.selections;
     manifest.encoders = encoded.encoders;
-    manifest.parts = encoded.parts.publish(place).await?;
+    manifest.parts = encoded.parts.publish(location).await?;
     Ok(())
 }
 
@@ -140,7 +140,7 @@ pub(crate) fn output_schema(set: &RowSet, rows: &Schema, pipeline: &Pipeline) ->
 pub(crate) fn output_batch(set: &RowSet, pipeline: &Pipeline, schema: &SchemaRef, rows: &RecordBatch) -> Result<RecordBatch> {
     let column = |name: &String| -> Result<_> { Ok(rows.column(rows.schema().index_of(name)?).clone()) };
     let mut columns = vec![column(&set.event_time)?];
-    columns.extend(pipeline.encode("the extract", rows)?);
+    columns.extend(pipeline.encode("the rows of the query", rows)?);
     for label in &set.labels {
         columns.push(column(label)?);
     }

@@ -44,8 +44,8 @@ pub(crate) async fn query_rows(
     let mut rows = query(engine, Parallelism::Full, &subject, sources.clone(), &set.query).await.map_err(in_query)?;
     if !plan_is_rowwise(rows.logical_plan())? {
         if span.is_some() {
-            let reason = "it joins or aggregates, so a scored row would be made of facts of its own future; a backtest needs an \
-                          extract whose rows each come from one fact";
+            let reason = "it joins or aggregates, so a scored row would be made of facts of its own future; a backtest needs a \
+                          query whose rows each come from one fact";
             return Err(Error::Definition { subject, reason: reason.into() });
         }
         rows = query(engine, Parallelism::Reproducible, &subject, sources, &set.query).await?;
@@ -68,7 +68,7 @@ pub(crate) fn order_of(rows: &Schema, event_time: &str) -> Vec<SortExpr> {
     std::iter::once(event_time).chain(others).map(|column| ident(column).sort(true, true)).collect()
 }
 
-/// Holds the columns that a set names against those of its extract, and tells all mistakes at once.
+/// Compares the columns that a set names with those of its query, and reports all mistakes at once.
 fn check(name: &SetName, set: &RowSet, rows: &DataFrame) -> Result<()> {
     let (subject, schema) = (format!("the query of `{name}`"), rows.schema().as_arrow());
     let mut mistakes = Vec::new();

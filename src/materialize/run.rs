@@ -61,33 +61,33 @@ pub(crate) async fn materialize_pinned(
         parts: Vec::new(),
         partial: Vec::new(),
     };
-    let place = place_of(workspace, set, as_of, id);
+    let location = location_of(workspace, set, as_of, id);
     match &set.body {
-        Body::Rows(rows) => write_rows(&workspace.engine, rows, tables, &place, &mut manifest).await?,
+        Body::Rows(rows) => write_rows(&workspace.engine, rows, tables, &location, &mut manifest).await?,
         Body::Entities(entities) => {
             check_columns(set, entities, tables)?;
-            write_entities(workspace, entities, tables, &place, &mut manifest).await?;
+            write_entities(workspace, entities, tables, &location, &mut manifest).await?;
         }
     }
     manifest.rows = manifest.parts.iter().map(|part| part.rows).sum();
     // As late as possible: a definition that cannot be materialized yet may still be edited.
     bind(workspace, set).await?;
-    let published = match place.put_if_absent(MANIFEST, manifest.to_json()?).await? {
+    let published = match location.put_if_absent(MANIFEST, manifest.to_json()?).await? {
         Published::New => manifest,
         // Another process published first: its rows are these rows.
-        Published::Existed => read_manifest(&place).await?.ok_or_else(|| vanished(&place))?,
+        Published::Existed => read_manifest(&location).await?.ok_or_else(|| vanished(&location))?,
     };
     workspace.cache.put_manifest(published.id, &published.to_json()?)?;
-    Ok(Materialization::new(workspace.clone(), set.clone(), place, published))
+    Ok(Materialization::new(workspace.clone(), set.clone(), location, published))
 }
 
 /// The materialization with this id, if it is published.
 async fn find(workspace: &Arc<Workspace>, set: &FeatureSet, as_of: AsOf, id: ContentId) -> Result<Option<Materialization>> {
-    let place = place_of(workspace, set, as_of, id);
+    let location = location_of(workspace, set, as_of, id);
     // A cached manifest counts only while the root has the manifest: somebody may have removed a damaged materialization.
     let manifest = match cached_manifest(workspace, id)? {
-        Some(manifest) if place.head(MANIFEST).await?.is_some() => manifest,
-        _ => match read_manifest(&place).await? {
+        Some(manifest) if location.head(MANIFEST).await?.is_some() => manifest,
+        _ => match read_manifest(&location).await? {
             Some(manifest) => {
                 workspace.cache.put_manifest(manifest.id, &manifest.to_json()?)?;
                 manifest
@@ -95,7 +95,7 @@ async fn find(workspace: &Arc<Workspace>, set: &FeatureSet, as_of: AsOf, id: Con
             None => return Ok(None),
         },
     };
-    Ok(Some(Materialization::new(workspace.clone(), set.clone(), place, manifest)))
+    Ok(Some(Materialization::new(workspace.clone(), set.clone(), location, manifest)))
 }
 
 /// The published materialization of a set with the newest as-of, of those made by this definition.
@@ -126,8 +126,8 @@ pub(crate) async fn newest(workspace: &Arc<Workspace>, set: &FeatureSet) -> Resu
     }
     match (newest, skipped) {
         (Some(manifest), _) => {
-            let place = place_of(workspace, set, manifest.as_of, manifest.id);
-            Ok(Some(Materialization::new(workspace.clone(), set.clone(), place, manifest)))
+            let location = location_of(workspace, set, manifest.as_of, manifest.id);
+            Ok(Some(Materialization::new(workspace.clone(), set.clone(), location, manifest)))
         }
         (None, Some(error)) => Err(error),
         // Perhaps because another definition holds the name.
@@ -141,23 +141,23 @@ fn cached_manifest(workspace: &Workspace, id: ContentId) -> Result<Option<Manife
     Ok(found.and_then(|json| Manifest::parse("the cache", &json).ok()).filter(|manifest| manifest.id == id))
 }
 
-async fn read_manifest(place: &Location) -> Result<Option<Manifest>> {
-    let bytes = place.get(MANIFEST).await?;
-    bytes.map(|bytes| Manifest::parse_at(&format!("{place}/{MANIFEST}"), &bytes)).transpose()
+async fn read_manifest(location: &Location) -> Result<Option<Manifest>> {
+    let bytes = location.get(MANIFEST).await?;
+    bytes.map(|bytes| Manifest::parse_at(&format!("{location}/{MANIFEST}"), &bytes)).transpose()
 }
 
 /// `materialized/<set>/<as-of>-<id>`. The id identifies the folder; the as-of is there for people.
-fn place_of(workspace: &Workspace, set: &FeatureSet, as_of: AsOf, id: ContentId) -> Location {
+fn location_of(workspace: &Workspace, set: &FeatureSet, as_of: AsOf, id: ContentId) -> Location {
     let instant = as_of.to_datetime().map_or_else(|| as_of.micros().to_string(), |t| t.format("%Y%m%dT%H%M%S%.6fZ").to_string());
     workspace.root.child("materialized").child(set.name.as_str()).child(&format!("{instant}-{id}"))
 }
 
-/// Makes the rows of a set of entities and puts their files in place.
+/// Makes the rows of a set of entities and writes their files to `location`.
 async fn write_entities(
     workspace: &Workspace,
     set: &EntitySet,
     tables: &[PinnedTable],
-    place: &Location,
+    location: &Location,
     manifest: &mut Manifest,
 ) -> Result<()> {
     let EntityTables { whole, partial } = entities(&workspace.engine, set, tables, manifest.as_of, manifest.cutoff).await?;
@@ -165,11 +165,11 @@ async fn write_entities(
     manifest.keys = set.keys.clone();
     manifest.columns = whole.schema.fields().iter().map(|f| Column::from_field(f)).collect();
     manifest.rows_seen = whole.rows as u64;
-    manifest.parts = written(whole, threads).await?.publish(place).await?;
+    manifest.parts = written(whole, threads).await?.publish(location).await?;
     for (i, rows) in partial.into_iter().enumerate() {
         let keys = rows.keys.clone();
         let columns = rows.schema.fields().iter().map(|f| Column::from_field(f)).collect();
-        let parts = written(rows, threads).await?.named(&format!("by-{i}")).publish(place).await?;
+        let parts = written(rows, threads).await?.named(&format!("by-{i}")).publish(location).await?;
         manifest.partial.push(PartialRows { keys, columns, rows: parts.iter().map(|part| part.rows).sum(), parts });
     }
     Ok(())
@@ -191,9 +191,9 @@ async fn written(rows: EntityTable, threads: usize) -> Result<PartsWriter> {
     })?
 }
 
-fn vanished(place: &Location) -> Error {
+fn vanished(location: &Location) -> Error {
     Error::Corrupt {
-        path: format!("{place}/{MANIFEST}"),
+        path: format!("{location}/{MANIFEST}"),
         reason: "it has just vanished; is another process cleaning the root?".into(),
     }
 }
@@ -206,11 +206,11 @@ fn input_table(pinned: &PinnedTable, as_of: AsOf, set: &FeatureSet) -> Result<In
         declared: pinned.version.declared().clone(),
         columns: pinned.version.columns().iter().chain(pinned.version.partition_columns()).cloned().collect(),
         null_event_times: pinned.version.null_event_times(),
-        files: files.into_iter().map(|file| input_file(&pinned.place, file)).collect(),
+        files: files.into_iter().map(|file| input_file(&pinned.location, file)).collect(),
     })
 }
 
-fn input_file(place: &Location, file: &FileEntry) -> InputFile {
-    let (size, content) = (file.identity.size, file.identity.content_at(place, &file.path));
+fn input_file(location: &Location, file: &FileEntry) -> InputFile {
+    let (size, content) = (file.identity.size, file.identity.content_at(location, &file.path));
     InputFile { path: file.path.clone(), size, content, partition: file.partition.clone() }
 }

@@ -19,25 +19,26 @@ use crate::{
 /// Serves the features of one materialization.
 pub struct Online {
     materialization: Materialization,
-    side: Side,
+    served: Served,
 }
 
-enum Side {
+/// What is served: encoded requests, or rows by key.
+enum Served {
     Rows { pipeline: Pipeline, request: SchemaRef, features: SchemaRef },
-    Entities { rows: Box<KeyedRows>, partial: Vec<Partial>, nothing: RecordBatch, aging: Vec<Aging> },
+    Entities { rows: Box<KeyedRows>, partial: Vec<Partial>, nothing: RecordBatch, max_ages: Vec<MaxAge> },
 }
 
 /// What is known of an entity by some of its keys alone.
 struct Partial {
-    /// Their places in the key.
+    /// Their positions in the key.
     keys: Vec<usize>,
     rows: KeyedRows,
-    /// The places of its columns among all.
+    /// The positions of its columns among those of the whole row.
     columns: Vec<usize>,
 }
 
 /// Looked-up features that are NULL once their fact is too old.
-struct Aging {
+struct MaxAge {
     /// The column that holds the event time of the fact.
     event_time: String,
     max_age_us: i64,
@@ -47,13 +48,15 @@ struct Aging {
 impl Online {
     /// Prepares to serve a materialization; the rows of a set of entities are brought into the cache if they are not.
     pub(crate) async fn new(materialization: Materialization) -> Result<Self> {
-        let side = match materialization.pipeline()? {
-            Some((_, pipeline)) => {
-                Side::Rows { request: pipeline.request_schema(), features: Arc::new(Schema::new(pipeline.features())), pipeline }
-            }
+        let served = match materialization.pipeline()? {
+            Some((_, pipeline)) => Served::Rows {
+                request: pipeline.request_schema(),
+                features: Arc::new(Schema::new(pipeline.features())),
+                pipeline,
+            },
             None => entities(&materialization).await?,
         };
-        Ok(Self { materialization, side })
+        Ok(Self { materialization, served })
     }
 
     /// The materialization that is served.
@@ -66,9 +69,9 @@ impl Online {
     /// # Errors
     /// [`Error::Definition`] for a set of entities, which is served by key.
     pub fn request_schema(&self) -> Result<SchemaRef> {
-        match &self.side {
-            Side::Rows { request, .. } => Ok(request.clone()),
-            Side::Entities { .. } => Err(self.wrong_side("is served by key: use `get`")),
+        match &self.served {
+            Served::Rows { request, .. } => Ok(request.clone()),
+            Served::Entities { .. } => Err(self.refused("is served by key: use `get`")),
         }
     }
 
@@ -80,11 +83,11 @@ impl Online {
     /// [`Error::UnknownColumn`] or [`Error::ColumnType`] when a request column is missing or does not fit,
     /// [`Error::Definition`] for a set of entities.
     pub fn encode(&self, rows: &RecordBatch) -> Result<RecordBatch> {
-        match &self.side {
-            Side::Rows { pipeline, features, .. } => {
+        match &self.served {
+            Served::Rows { pipeline, features, .. } => {
                 Ok(RecordBatch::try_new(features.clone(), pipeline.encode("the request", rows)?)?)
             }
-            Side::Entities { .. } => Err(self.wrong_side("is served by key: use `get`")),
+            Served::Entities { .. } => Err(self.refused("is served by key: use `get`")),
         }
     }
 
@@ -116,9 +119,9 @@ impl Online {
     /// [`Error::Definition`] for a set of rows, for one with a max age, which only [`Online::get_at`] can judge, or for a key
     /// of another length; [`Error::ColumnType`] when a value does not fit.
     pub fn get(&self, key: &[Value]) -> Result<FeatureRow> {
-        match &self.side {
-            Side::Entities { aging, .. } if !aging.is_empty() => {
-                Err(self.wrong_side("has a max age, which depends on the instant of the request: use `get_at`"))
+        match &self.served {
+            Served::Entities { max_ages, .. } if !max_ages.is_empty() => {
+                Err(self.refused("has a max age, which depends on the instant of the request: use `get_at`"))
             }
             _ => self.read(key),
         }
@@ -133,13 +136,13 @@ impl Online {
     pub fn get_at(&self, key: &[Value], at: AsOf) -> Result<FeatureRow> {
         let made = self.materialization.as_of();
         if at < made {
-            return Err(self.wrong_side(&format!("is served as of {made}, which a request at {at} cannot know yet")));
+            return Err(self.refused(&format!("is served as of {made}, which a request at {at} cannot know yet")));
         }
         let row = self.read(key)?;
-        let Side::Entities { aging, .. } = &self.side else { return Ok(row) };
+        let Served::Entities { max_ages, .. } = &self.served else { return Ok(row) };
         let mut columns = row.0.columns().to_vec();
         let schema = row.0.schema();
-        for Aging { event_time, max_age_us, features } in aging {
+        for MaxAge { event_time, max_age_us, features } in max_ages {
             let times = row.0.column_by_name(event_time).and_then(|c| c.as_primitive_opt::<TimestampMicrosecondType>().cloned());
             let event = times.filter(|times| times.is_valid(0)).map(|times| times.value(0));
             if event.is_none_or(|event| event < at.micros().saturating_sub(*max_age_us)) {
@@ -151,7 +154,7 @@ impl Online {
         }
         // Event times are there to judge by; they are no features.
         let served: Vec<usize> =
-            (0..columns.len()).filter(|&i| aging.iter().all(|a| a.event_time != *schema.field(i).name())).collect();
+            (0..columns.len()).filter(|&i| max_ages.iter().all(|a| a.event_time != *schema.field(i).name())).collect();
         Ok(FeatureRow(RecordBatch::try_new(schema, columns)?.project(&served)?))
     }
 
@@ -160,13 +163,13 @@ impl Online {
     /// # Errors
     /// [`Error::Definition`] for a set of rows, and for a key of another length; [`Error::ColumnType`] when a value does not fit.
     pub fn contains(&self, key: &[Value]) -> Result<bool> {
-        let (Side::Entities { rows, .. }, columns) = (&self.side, self.key_columns(key)?) else { return Ok(false) };
+        let (Served::Entities { rows, .. }, columns) = (&self.served, self.key_columns(key)?) else { return Ok(false) };
         Ok(whole_row(rows, &columns)?.is_some())
     }
 
     fn read(&self, key: &[Value]) -> Result<FeatureRow> {
         let columns = self.key_columns(key)?;
-        let Side::Entities { rows, partial, nothing, .. } = &self.side else { return Err(self.has_no_keys()) };
+        let Served::Entities { rows, partial, nothing, .. } = &self.served else { return Err(self.has_no_keys()) };
         if let Some(row) = whole_row(rows, &columns)? {
             return Ok(FeatureRow(row));
         }
@@ -175,7 +178,7 @@ impl Online {
         for part in partial {
             let keys: Vec<ArrayRef> = part.keys.iter().map(|&key| columns[key].clone()).collect();
             if let Some(row) = whole_row(&part.rows, &keys)? {
-                part.columns.iter().zip(row.columns()).for_each(|(&place, column)| found[place] = column.clone());
+                part.columns.iter().zip(row.columns()).for_each(|(&position, column)| found[position] = column.clone());
             }
         }
         Ok(FeatureRow(RecordBatch::try_new(nothing.schema(), found)?))
@@ -183,19 +186,19 @@ impl Online {
 
     /// A key as one-row columns.
     fn key_columns(&self, key: &[Value]) -> Result<Vec<ArrayRef>> {
-        let Side::Entities { rows, .. } = &self.side else { return Err(self.has_no_keys()) };
+        let Served::Entities { rows, .. } = &self.served else { return Err(self.has_no_keys()) };
         let fields = rows.key_schema().fields();
         if key.len() != fields.len() {
-            return Err(self.wrong_side(&format!("has {} key columns, and {} values were given", fields.len(), key.len())));
+            return Err(self.refused(&format!("has {} key columns, and {} values were given", fields.len(), key.len())));
         }
         key.iter().zip(fields).map(|(value, field)| value.to_array("the key", field.name(), field.data_type())).collect()
     }
 
     fn has_no_keys(&self) -> Error {
-        self.wrong_side("has no keys: use `encode`")
+        self.refused("has no keys: use `encode`")
     }
 
-    fn wrong_side(&self, what: &str) -> Error {
+    fn refused(&self, what: &str) -> Error {
         Error::Definition { subject: format!("feature set `{}`", self.materialization.set().name), reason: format!("it {what}") }
     }
 }
@@ -206,13 +209,13 @@ fn whole_row(rows: &KeyedRows, key: &[ArrayRef]) -> Result<Option<RecordBatch>> 
 }
 
 /// Opens the rows of a materialization of entities.
-async fn entities(made: &Materialization) -> Result<Side> {
+async fn entities(made: &Materialization) -> Result<Served> {
     let rows = KeyedRows::open(made, 0).await?;
     let all = rows.value_schema().clone();
     let mut partial = Vec::with_capacity(made.manifest().partial.len());
     for (i, part) in made.manifest().partial.iter().enumerate() {
-        let place_of = |name: &String| made.manifest().keys.iter().position(|key| key == name);
-        let keys = part.keys.iter().filter_map(place_of).collect();
+        let position_of = |name: &String| made.manifest().keys.iter().position(|key| key == name);
+        let keys = part.keys.iter().filter_map(position_of).collect();
         let rows = KeyedRows::open(made, i + 1).await?;
         let columns = rows.value_schema().fields().iter().map(|field| Ok(all.index_of(field.name())?));
         partial.push(Partial { keys, columns: columns.collect::<Result<_>>()?, rows });
@@ -228,14 +231,14 @@ async fn entities(made: &Materialization) -> Result<Side> {
         if is_count { Arc::new(Int64Array::from(vec![0])) } else { new_null_array(field.data_type(), 1) }
     });
     let nothing = RecordBatch::try_new(all.clone(), nothing.collect())?;
-    Ok(Side::Entities { rows: Box::new(rows), partial, nothing, aging: aging(made.set()) })
+    Ok(Served::Entities { rows: Box::new(rows), partial, nothing, max_ages: max_ages(made.set()) })
 }
 
-fn aging(set: &FeatureSet) -> Vec<Aging> {
+fn max_ages(set: &FeatureSet) -> Vec<MaxAge> {
     let Body::Entities(set) = &set.body else { return Vec::new() };
     let of_source = |(i, source): (usize, &Source)| {
         let features = source.lookups.iter().map(|(_, output)| output.clone()).collect();
-        source.max_age_us.map(|max_age_us| Aging { event_time: event_time_column(i), max_age_us, features })
+        source.max_age_us.map(|max_age_us| MaxAge { event_time: event_time_column(i), max_age_us, features })
     };
     set.sources.iter().enumerate().filter_map(of_source).collect()
 }

@@ -47,12 +47,12 @@ pub(crate) struct AsOfTable {
     declared: FactTable,
     visibility: Visibility,
     schema: SchemaRef,
-    rows: Rows,
+    rows: RowSource,
 }
 
 /// Where the rows come from.
 #[derive(Debug, Clone)]
-enum Rows {
+enum RowSource {
     Files(Files),
     Provider(Arc<dyn TableProvider>),
 }
@@ -61,7 +61,7 @@ enum Rows {
 #[derive(Debug, Clone)]
 struct Files {
     version: Arc<TableVersion>,
-    place: Location,
+    location: Location,
     schema: SchemaRef,
     /// Those that may hold visible rows, as the store has them now.
     open: Vec<(FileEntry, ObjectMeta)>,
@@ -81,22 +81,22 @@ impl AsOfTable {
     /// # Errors
     /// [`Error::FileChanged`] names the first file that has changed or vanished.
     pub(crate) async fn open(pinned: &PinnedTable, as_of: AsOf, cutoff: Cutoff) -> Result<Self> {
-        let PinnedTable { version, place } = pinned.clone();
+        let PinnedTable { version, location } = pinned.clone();
         let visibility = Visibility::new(&version, as_of, cutoff)?;
         let file_schema = version.file_schema()?;
         let partition_schema = Column::schema(version.partition_columns())?;
         let fields: Vec<_> = file_schema.fields().iter().chain(partition_schema.fields()).cloned().collect();
         let candidates: Vec<&FileEntry> = version.files().iter().filter(|file| visibility.admits_some(file)).collect();
-        let found = find(&place, &candidates).await?;
+        let found = find(&location, &candidates).await?;
         let mut files = Vec::with_capacity(candidates.len());
         for (file, object) in candidates.into_iter().zip(found) {
             let changed = |change: &str| Error::FileChanged {
                 table: version.table().to_string(),
-                path: place.child(&file.path).to_string(),
+                path: location.child(&file.path).to_string(),
                 change: change.into(),
             };
             let object = object.ok_or_else(|| changed("has vanished"))?;
-            if !place.is_unchanged(&object, &file.identity).await? {
+            if !location.is_unchanged(&object, &file.identity).await? {
                 return Err(changed("has changed"));
             }
             files.push((file.clone(), object));
@@ -106,14 +106,14 @@ impl AsOfTable {
             declared: version.declared().clone(),
             schema: Arc::new(Schema::new(fields)),
             visibility,
-            rows: Rows::Files(Files { version, place, schema: file_schema, open: files, ranges: None }),
+            rows: RowSource::Files(Files { version, location, schema: file_schema, open: files, ranges: None }),
         })
     }
 
     /// The same table, its files from the newest to the oldest: who looks for the newest facts then finds them first, and has
     /// less to keep of the others.
     pub(crate) fn newest_first(mut self) -> Self {
-        if let Rows::Files(files) = &mut self.rows {
+        if let RowSource::Files(files) = &mut self.rows {
             // A file without known times may hold anything: it comes first.
             let newest = |file: &FileEntry| file.event.map_or(i64::MAX, |bounds| bounds.max);
             files.open.sort_by_key(|(file, _)| std::cmp::Reverse(newest(file)));
@@ -124,16 +124,16 @@ impl AsOfTable {
     /// The files that may hold visible rows; those of a provider are unknown.
     pub(crate) fn files(&self) -> impl Iterator<Item = &FileEntry> {
         let open = match &self.rows {
-            Rows::Files(files) => files.open.as_slice(),
-            Rows::Provider(_) => &[],
+            RowSource::Files(files) => files.open.as_slice(),
+            RowSource::Provider(_) => &[],
         };
         open.iter().map(|(file, _)| file)
     }
 
-    /// These pieces (place of the file, first byte, byte after the last) of the table alone.
+    /// The table with these pieces only: index of the file, first byte, byte after the last.
     pub(crate) fn pieces(&self, pieces: &[(usize, u64, u64)]) -> Self {
         let mut table = self.clone();
-        if let Rows::Files(files) = &mut table.rows {
+        if let RowSource::Files(files) = &mut table.rows {
             files.open = pieces.iter().filter_map(|(file, ..)| files.open.get(*file).cloned()).collect();
             files.ranges = Some(pieces.iter().map(|(_, start, end)| (*start, *end)).collect());
         }
@@ -150,14 +150,14 @@ impl AsOfTable {
     ) -> Result<Self> {
         let schema = provider.schema();
         let visibility = Visibility::of(&format!("table `{name}`"), &declared, &schema, as_of, cutoff)?;
-        Ok(Self { name: name.clone(), declared, visibility, schema, rows: Rows::Provider(provider) })
+        Ok(Self { name: name.clone(), declared, visibility, schema, rows: RowSource::Provider(provider) })
     }
 
     /// Where the files lie, if there are any.
-    pub(crate) fn place(&self) -> Option<&Location> {
+    pub(crate) fn location(&self) -> Option<&Location> {
         match &self.rows {
-            Rows::Files(files) => Some(&files.place),
-            Rows::Provider(_) => None,
+            RowSource::Files(files) => Some(&files.location),
+            RowSource::Provider(_) => None,
         }
     }
 
@@ -181,7 +181,7 @@ impl Files {
         let value = |(column, value): (&Column, &Option<String>)| {
             let data_type = column.to_field()?.data_type().clone();
             typed_value(value.as_deref(), &data_type).ok_or_else(|| Error::Corrupt {
-                path: self.place.child(&file.path).to_string(),
+                path: self.location.child(&file.path).to_string(),
                 reason: format!(
                     "the catalog files it under `{}` = `{}`, which is no {data_type}; repair the table",
                     column.name,
@@ -230,17 +230,17 @@ impl Files {
         if self.open.is_empty() {
             return Ok(Arc::new(EmptyExec::new(read_schema)));
         }
-        // The session may be another than the one that this table was made for, and know nothing of its place.
-        state.runtime_env().register_object_store(self.place.base(), self.place.store().clone());
+        // The session may be another one than the table was made for, without the table's object store.
+        state.runtime_env().register_object_store(self.location.base(), self.location.store().clone());
         let partition_fields: Vec<_> = Column::schema(self.version.partition_columns())?.fields().iter().cloned().collect();
         let table_schema = TableSchema::builder(self.schema.clone()).with_table_partition_cols(partition_fields).build();
         let mut options = state.default_table_options().parquet;
         options.global = state.config_options().execution.parquet.clone();
-        let readers = PinnedReaders { table: self.version.table().to_string(), place: self.place.clone() };
+        let readers = PinnedReaders { table: self.version.table().to_string(), location: self.location.clone() };
         let source = ParquetSource::new(table_schema)
             .with_table_parquet_options(options)
             .with_parquet_file_reader_factory(Arc::new(readers));
-        let config = FileScanConfigBuilder::new(self.place.datafusion_url()?, contained_source(&self.place, source))
+        let config = FileScanConfigBuilder::new(self.location.datafusion_url()?, contained_source(&self.location, source))
             .with_file_groups(self.file_groups(state.config().target_partitions())?)
             .with_projection_indices(Some(read.to_vec()))?
             .build();
@@ -249,18 +249,18 @@ impl Files {
 }
 
 /// What the store has of these files now, in their order.
-async fn find(place: &Location, files: &[&FileEntry]) -> Result<Vec<Option<ObjectMeta>>> {
+async fn find(location: &Location, files: &[&FileEntry]) -> Result<Vec<Option<ObjectMeta>>> {
     if files.len() <= HEADS_AT_MOST {
         let paths: Vec<String> = files.iter().map(|file| file.path.clone()).collect();
-        let heads = futures::stream::iter(paths.into_iter().map(|path| async move { place.head(&path).await }));
+        let heads = futures::stream::iter(paths.into_iter().map(|path| async move { location.head(&path).await }));
         return heads.buffered(HEADS_AT_ONCE).try_collect().await;
     }
-    let listed = place.list().await?;
-    let mut by_name: std::collections::HashMap<_, _> = listed.into_iter().map(|o| (place.name_of(&o.location), o)).collect();
+    let listed = location.list().await?;
+    let mut by_name: std::collections::HashMap<_, _> = listed.into_iter().map(|o| (location.name_of(&o.location), o)).collect();
     let mut found: Vec<Option<ObjectMeta>> = files.iter().map(|file| by_name.remove(&file.path)).collect();
-    // Partitions may lie outside of the table's own place.
+    // Partitions may lie outside of the table's own location.
     for (file, object) in files.iter().zip(&mut found).filter(|(file, _)| file.path.starts_with('/')) {
-        *object = place.head(&file.path).await?;
+        *object = location.head(&file.path).await?;
     }
     Ok(found)
 }
@@ -302,8 +302,10 @@ impl TableProvider for AsOfTable {
         let read_schema = Arc::new(self.schema.project(&read)?);
         let visible = self.visibility.filter()?;
         let (rows, version, pruned) = match &self.rows {
-            Rows::Files(files) => (files.scan(state, &read, read_schema.clone())?, Some(files.version.version()), files.pruned()),
-            Rows::Provider(provider) => {
+            RowSource::Files(files) => {
+                (files.scan(state, &read, read_schema.clone())?, Some(files.version.version()), files.pruned())
+            }
+            RowSource::Provider(provider) => {
                 // What a provider can leave out by itself it need not send; the user's filters come after the time rule.
                 let rule = provider.supports_filters_pushdown(&[&visible])?;
                 let takes_it = rule.first().is_some_and(|push| *push != TableProviderFilterPushDown::Unsupported);

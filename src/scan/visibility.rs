@@ -54,7 +54,7 @@ impl Visibility {
     }
 
     /// As [`Visibility::new`], of any rows with this schema.
-    pub(crate) fn of(place: &str, declared: &FactTable, schema: &Schema, as_of: AsOf, cutoff: Cutoff) -> Result<Self> {
+    pub(crate) fn of(subject: &str, declared: &FactTable, schema: &Schema, as_of: AsOf, cutoff: Cutoff) -> Result<Self> {
         let delay_us = match declared.known_at {
             KnownAt::DelayMicros(delay) => Some(delay),
             KnownAt::Column(_) => None,
@@ -64,7 +64,7 @@ impl Visibility {
         let limits = declared
             .time_columns()
             .map(|column| {
-                let scale = declared.scale(place, column, schema)?;
+                let scale = declared.scale(subject, column, schema)?;
                 let data_type = schema.field_with_name(&column.name)?.data_type().clone();
                 Ok(TimeLimit { column: column.name.clone(), data_type, scale, first_hidden: scale.first_hidden(earlier, cutoff) })
             })

@@ -58,7 +58,7 @@ pub(crate) async fn query_with(
         information_schema.register(&session, &sources)?;
     }
     for extract in context.extracts {
-        session.runtime_env().register_object_store(extract.place.base(), extract.place.store().clone());
+        session.runtime_env().register_object_store(extract.location.base(), extract.location.store().clone());
         register(&session, &extract.name, extract.rows)?;
     }
     temporal::sql::register(&session, sources)?;
@@ -85,7 +85,7 @@ pub(crate) async fn table_rows(
 }
 
 fn session(engine: &Engine, parallelism: Parallelism, sources: Sources) -> Result<SessionContext> {
-    let session = engine.session(parallelism, sources.iter().filter_map(|(_, table)| table.place()))?;
+    let session = engine.session(parallelism, sources.iter().filter_map(|(_, table)| table.location()))?;
     functions::register(&session)?;
     for (name, table) in sources {
         register(&session, &name, Arc::new(table))?;

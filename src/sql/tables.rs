@@ -49,7 +49,7 @@ pub(crate) fn tables_in(sql: &str) -> Result<Vec<TableName>> {
 #[derive(Clone)]
 pub(crate) struct ExtractTable {
     pub(crate) name: TableName,
-    pub(crate) place: Location,
+    pub(crate) location: Location,
     pub(crate) rows: Arc<dyn TableProvider>,
 }
 
@@ -95,11 +95,11 @@ pub(crate) async fn open_tables(
             opened.inputs.push(ExtractInput {
                 table: name.clone(),
                 version: None,
-                location: found.place().to_string(),
+                location: found.location().to_string(),
                 files: files.collect(),
             });
             let rows = found.dataframe().await?.into_view();
-            opened.extracts.push(ExtractTable { name, place: found.place().clone(), rows });
+            opened.extracts.push(ExtractTable { name, location: found.location().clone(), rows });
             continue;
         }
         let version = match pin {
@@ -111,7 +111,7 @@ pub(crate) async fn open_tables(
         opened.inputs.push(ExtractInput {
             table: name.clone(),
             version: Some(pinned.version.version()),
-            location: pinned.place.to_string(),
+            location: pinned.location.to_string(),
             files: files.map(|file| ExtractFile { path: file.path.clone(), identity: file.identity.clone() }).collect(),
         });
         let table = AsOfTable::open(&pinned, cut, Cutoff::Exclusive).await?;

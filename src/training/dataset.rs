@@ -82,7 +82,7 @@ impl Dataset {
         let one = |(name, count): &(String, usize)| format!("`{name}` in {count} of {rows} rows");
         Err(format!(
             "NULL, NaN or infinite: {}; drop such rows with the row selection `NotNull::of_numbers`, which names columns of the \
-             extract, or by a condition in the extract's SQL",
+             set's query, or by a condition in that query",
             unusable.iter().map(one).collect::<Vec<_>>().join(", ")
         ))
     }

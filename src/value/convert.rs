@@ -36,9 +36,13 @@ impl Value {
     ///
     /// # Errors
     /// [`Error::ColumnType`] when it is of another kind, or a column of this type cannot hold exactly it.
-    pub(crate) fn to_array(&self, place: &str, column: &str, data_type: &DataType) -> Result<ArrayRef> {
-        let refused =
-            |needed: String| Error::ColumnType { place: place.into(), column: column.into(), found: format!("{self:?}"), needed };
+    pub(crate) fn to_array(&self, subject: &str, column: &str, data_type: &DataType) -> Result<ArrayRef> {
+        let refused = |needed: String| Error::ColumnType {
+            place: subject.into(),
+            column: column.into(),
+            found: format!("{self:?}"),
+            needed,
+        };
         if !self.is_of_kind(data_type) {
             return Err(refused(format!("{data_type} is asked for")));
         }
@@ -49,9 +53,9 @@ impl Value {
     ///
     /// # Errors
     /// [`Error::ColumnType`] when it is beyond what Arrow holds, or a list of values of several types.
-    pub(crate) fn own_array(&self, place: &str, name: &str) -> Result<ArrayRef> {
+    pub(crate) fn own_array(&self, subject: &str, name: &str) -> Result<ArrayRef> {
         self.own()?.ok_or_else(|| Error::ColumnType {
-            place: place.into(),
+            place: subject.into(),
             column: name.into(),
             found: format!("{self:?}"),
             needed: "one value, or a list of values of one type, is asked for, in the range of Arrow's types".into(),
@@ -144,9 +148,9 @@ impl Value {
     ///
     /// # Errors
     /// [`Error::ColumnType`] for types that have no value, and for what the value of a type cannot hold exactly.
-    pub(crate) fn of(place: &str, column: &str, array: &ArrayRef, row: usize) -> Result<Self> {
+    pub(crate) fn of(subject: &str, column: &str, array: &ArrayRef, row: usize) -> Result<Self> {
         let refused = |what: &str| Error::ColumnType {
-            place: place.into(),
+            place: subject.into(),
             column: column.into(),
             found: format!("{}{what}", array.data_type()),
             needed: "`Value` has nothing that holds it exactly; read it from `FeatureRow::batch`".into(),
@@ -156,7 +160,7 @@ impl Value {
         }
         let one = array.slice(row, 1);
         let items = |values: ArrayRef| -> Result<Self> {
-            (0..values.len()).map(|i| Value::of(place, column, &values, i)).collect::<Result<_>>().map(Value::List)
+            (0..values.len()).map(|i| Value::of(subject, column, &values, i)).collect::<Result<_>>().map(Value::List)
         };
         let beyond = || refused(" beyond its range");
         Ok(match array.data_type() {
@@ -217,7 +221,7 @@ impl Value {
             DataType::FixedSizeList(_, _) => items(one.as_fixed_size_list().value(0))?,
             DataType::ListView(_) => items(one.as_list_view::<i32>().value(0))?,
             DataType::LargeListView(_) => items(one.as_list_view::<i64>().value(0))?,
-            DataType::Dictionary(_, values) => Value::of(place, column, &cast(&one, values)?, 0)?,
+            DataType::Dictionary(_, values) => Value::of(subject, column, &cast(&one, values)?, 0)?,
             _ => return Err(refused("")),
         })
     }

@@ -33,7 +33,7 @@ pub(crate) struct Workspace {
 #[derive(Debug, Clone)]
 pub(crate) struct PinnedTable {
     pub(crate) version: Arc<TableVersion>,
-    pub(crate) place: Location,
+    pub(crate) location: Location,
 }
 
 impl PinnedTable {
@@ -50,11 +50,11 @@ impl PinnedTable {
 impl Workspace {
     /// A version of a table, with the location of its files.
     pub(crate) fn pin(&self, version: TableVersion) -> Result<PinnedTable> {
-        let place = match version.location() {
+        let location = match version.location() {
             TableLocation::Managed => self.root.child("facts").child(version.table().database()).child(version.table().table()),
             TableLocation::External(location) => self.locations.open(location)?,
         };
-        Ok(PinnedTable { version: Arc::new(version), place })
+        Ok(PinnedTable { version: Arc::new(version), location })
     }
 
     /// The newest version of a table.

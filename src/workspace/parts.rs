@@ -81,7 +81,7 @@ impl PartsWriter {
     }
 
     /// Puts all files into the store. A result without rows has one part, which carries the schema.
-    pub(crate) async fn publish(mut self, place: &Location) -> Result<Vec<Part>> {
+    pub(crate) async fn publish(mut self, location: &Location) -> Result<Vec<Part>> {
         if self.finished.is_empty() && self.open.is_none() {
             self.write(&RecordBatch::new_empty(self.schema.clone()))?;
         }
@@ -92,7 +92,7 @@ impl PartsWriter {
         for (i, file) in self.finished.into_iter().enumerate() {
             let (rows, hash) = (file.rows(), file.hash);
             let name = format!("{}-{i:05}-{}.parquet", self.prefix, hash.short());
-            let size = file.publish(place, &name).await?.size;
+            let size = file.publish(location, &name).await?.size;
             parts.push(Part { name, rows, size, hash });
         }
         Ok(parts)

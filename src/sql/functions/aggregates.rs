@@ -1,5 +1,5 @@
-//! Aggregates that are others of the engine in disguise: each is rewritten before it runs.
-//! None has state of its own, so none can stand before `OVER`.
+//! Aggregates that are rewritten to aggregates of DataFusion before they run.
+//! None has an accumulator of its own, so none can be used with `OVER`.
 
 use std::hash::{Hash, Hasher};
 
@@ -22,24 +22,24 @@ use datafusion::{
 
 pub(super) fn functions() -> Vec<AggregateUDF> {
     let all = [
-        Disguise::new("count_if", |types| (types.len() == 1).then(|| vec![DataType::Boolean]), count_if),
-        Disguise::new("approx_percentile", percentile_types, approx_percentile),
-        Disguise::new("max_by", |types| (types.len() == 2).then(|| types.to_vec()), max_by),
-        Disguise::new("min_by", |types| (types.len() == 2).then(|| types.to_vec()), min_by),
+        RewrittenAggregate::new("count_if", |types| (types.len() == 1).then(|| vec![DataType::Boolean]), count_if),
+        RewrittenAggregate::new("approx_percentile", percentile_types, approx_percentile),
+        RewrittenAggregate::new("max_by", |types| (types.len() == 2).then(|| types.to_vec()), max_by),
+        RewrittenAggregate::new("min_by", |types| (types.len() == 2).then(|| types.to_vec()), min_by),
     ];
     all.into_iter().map(AggregateUDF::from).collect()
 }
 
-/// An aggregate that becomes another.
+/// An aggregate that is rewritten to another one.
 #[derive(Debug)]
-struct Disguise {
+struct RewrittenAggregate {
     name: &'static str,
     signature: Signature,
     arguments: fn(&[DataType]) -> Option<Vec<DataType>>,
     rewrite: fn(AggregateFunctionParams) -> Result<Expr>,
 }
 
-impl Disguise {
+impl RewrittenAggregate {
     fn new(
         name: &'static str,
         arguments: fn(&[DataType]) -> Option<Vec<DataType>>,
@@ -49,21 +49,21 @@ impl Disguise {
     }
 }
 
-impl PartialEq for Disguise {
+impl PartialEq for RewrittenAggregate {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name
     }
 }
 
-impl Eq for Disguise {}
+impl Eq for RewrittenAggregate {}
 
-impl Hash for Disguise {
+impl Hash for RewrittenAggregate {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.name.hash(state);
     }
 }
 
-impl AggregateUDFImpl for Disguise {
+impl AggregateUDFImpl for RewrittenAggregate {
     fn name(&self) -> &str {
         self.name
     }
