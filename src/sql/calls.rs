@@ -60,8 +60,8 @@ impl Visitor for Calls<'_> {
             return ControlFlow::Break(Box::new(Error::Definition {
                 subject: subject.into(),
                 reason: format!(
-                    "`{call}` has DISTINCT, ORDER BY, FILTER, OVER, WITHIN GROUP or a rule for NULLs, and `{name}` is about one row: it would \
-                     be passed over; leave it out"
+                    "`{name}` works on one row, so DISTINCT, ORDER BY, FILTER, OVER, WITHIN GROUP or the NULL treatment in `{call}` would \
+                     be ignored; leave it out"
                 ),
             }));
         }

@@ -1,5 +1,5 @@
-//! What `information_schema` shows: all databases and tables, not only those that a query reads.
-//! It knows schemas alone; no row can be read through it.
+//! `information_schema`: all databases and tables, not only those that a query names.
+//! Only schemas are registered; no rows can be read through it.
 
 use std::{ops::ControlFlow, sync::Arc};
 
@@ -34,14 +34,14 @@ pub(crate) struct InformationSchema {
 }
 
 impl InformationSchema {
-    /// Those of the catalog and of this process, when a query asks for them.
+    /// The tables of the catalog and of this process; `None` if the query does not read `information_schema`.
     pub(crate) async fn read_by(sql: &str, catalog: &Catalog, providers: &Providers) -> Result<Option<Self>> {
         if !names_it(sql)? {
             return Ok(None);
         }
         let mut tables = Vec::new();
         for name in catalog.tables().await? {
-            // A table that was dropped since it was listed is none.
+            // The table may have been dropped since it was listed.
             if let Some(version) = catalog.find(&name).await? {
                 tables.push((name, schema_of(&version)?));
             }
@@ -53,12 +53,12 @@ impl InformationSchema {
         Ok(Some(Self { databases: catalog.databases().await?, tables }))
     }
 
-    /// Shows these too.
+    /// Adds tables.
     pub(crate) fn add(&mut self, tables: Vec<(TableName, SchemaRef)>) {
         self.tables.extend(tables);
     }
 
-    /// Makes `information_schema` known to a session that holds these tables already.
+    /// Registers `information_schema` in a session in which the tables of `sources` are registered.
     pub(super) fn register(self, session: &SessionContext, sources: &Sources) -> Result<()> {
         session.state_ref().write().config_mut().options_mut().catalog.information_schema = true;
         let Some(catalog) = session.catalog(CATALOG) else { return Ok(()) };
@@ -77,13 +77,13 @@ impl InformationSchema {
     }
 }
 
-/// The columns of the files, then those of the folders' names.
+/// The columns of the files, then the partition columns.
 fn schema_of(version: &TableVersion) -> Result<SchemaRef> {
     let (files, folders) = (version.file_schema()?, Column::schema(version.partition_columns())?);
     Ok(Arc::new(Schema::new(files.fields().iter().chain(folders.fields()).cloned().collect::<Vec<_>>())))
 }
 
-/// Does a query read from `information_schema`?
+/// Whether a query reads from `information_schema`.
 fn names_it(sql: &str) -> Result<bool> {
     struct Named;
     impl Visitor for Named {

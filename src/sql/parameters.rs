@@ -1,5 +1,5 @@
-//! The values of a query's `$name` placeholders: typed values that take their place in the plan.
-//! No value ever becomes a part of the SQL text, so none can be read as SQL.
+//! The values of a query's `$name` placeholders, which are put into the plan as typed values.
+//! No value becomes part of the SQL text, so none can be parsed as SQL.
 
 use std::{collections::BTreeSet, ops::ControlFlow};
 
@@ -32,7 +32,8 @@ impl From<Vec<(String, ScalarValue)>> for Parameters {
 }
 
 impl Parameters {
-    /// Says in the statement of which type each placeholder is: functions must know it before there is a value.
+    /// Casts each placeholder in the statement to the type of its value: planning resolves functions by types, before the values
+    /// are put in.
     ///
     /// # Errors
     /// [`Error::Definition`] for a placeholder without a value and for a value without a placeholder.
@@ -41,7 +42,7 @@ impl Parameters {
         temporal::sql::visit(statement, &mut declaring)?;
         match self.0.iter().find(|(name, _)| !declaring.used.contains(name)) {
             None => Ok(()),
-            Some((name, _)) => Err(refused(subject, format!("it has a value for `${name}` and no such placeholder"))),
+            Some((name, _)) => Err(refused(subject, format!("a value is given for `${name}`, but it has no such placeholder"))),
         }
     }
 
@@ -68,11 +69,11 @@ impl Declaring<'_> {
     fn declared(&mut self, placeholder: &str) -> Result<Expr> {
         let name = placeholder.strip_prefix('$').unwrap_or(placeholder);
         let Some((name, value)) = self.parameters.0.iter().find(|(known, _)| known == name) else {
-            let reason = format!("`{placeholder}` has no value: give it one by its name, as `$zone` gets that of `zone`");
+            let reason = format!("its placeholder `{placeholder}` has no value; give one under the name without `$`");
             return Err(refused(self.subject, reason));
         };
         self.used.insert(name.clone());
-        // The name is an identifier and the type one of a few: nothing of the value is in this text.
+        // This text holds an identifier and the name of a type, and nothing of the value.
         let text = format!("arrow_cast(${name}, '{}')", value.data_type());
         let parser = Parser::new(&GenericDialect {}).try_with_sql(&text);
         parser.and_then(|mut parser| parser.parse_expr()).map_err(|e| refused(self.subject, e.to_string()))

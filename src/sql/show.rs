@@ -1,5 +1,5 @@
 //! `SHOW TABLES` and `SHOW COLUMNS` as queries of `information_schema`.
-//! It knows these two; Hive's other statements are `ddl`'s.
+//! Hive's other statements are handled by `ddl`.
 
 use datafusion::sql::{
     parser::{DFParserBuilder, Statement},
@@ -10,7 +10,7 @@ use datafusion::sql::{
 
 use crate::name::TableName;
 
-/// The statement as it is planned, and the table whose columns it shows. The error ends a sentence about the statement.
+/// The statement to be planned, and the table of a `SHOW COLUMNS`. An error ends a sentence that begins with the statement.
 pub(super) fn rewritten(statement: Statement) -> Result<(Statement, Option<TableName>), String> {
     let Statement::Statement(inner) = &statement else { return Ok((statement, None)) };
     match inner.as_ref() {
@@ -59,7 +59,7 @@ fn name_of(name: &ObjectName) -> Result<String, String> {
     let parts = name.0.iter().map(|part| match part.as_ident() {
         Some(ident) if ident.quote_style.is_some() => Ok(ident.value.clone()),
         Some(ident) => Ok(ident.value.to_ascii_lowercase()),
-        None => Err(format!("names `{name}`, which is no name")),
+        None => Err(format!("names `{name}`, which is not a name")),
     });
     Ok(parts.collect::<Result<Vec<_>, _>>()?.join("."))
 }
@@ -70,7 +70,7 @@ fn quoted(text: &str) -> String {
 
 fn parent(options: &ShowStatementOptions) -> Result<Option<&ObjectName>, String> {
     if options.starts_with.is_some() || options.limit.is_some() || options.limit_from.is_some() {
-        return Err("has STARTS WITH or LIMIT; write LIKE, or ask information_schema".into());
+        return Err("has STARTS WITH or LIMIT; write LIKE, or query information_schema".into());
     }
     Ok(options.show_in.as_ref().and_then(|place| place.parent_name.as_ref()))
 }
@@ -84,7 +84,7 @@ fn filter(options: &ShowStatementOptions, column: &str) -> Result<String, String
                 Ok(format!(" AND {column} LIKE {}", quoted(pattern)))
             }
             ShowStatementFilter::ILike(pattern) => Ok(format!(" AND {column} ILIKE {}", quoted(pattern))),
-            ShowStatementFilter::Where(_) => Err("has a WHERE; write LIKE, or ask information_schema".into()),
+            ShowStatementFilter::Where(_) => Err("has a WHERE; write LIKE, or query information_schema".into()),
         },
     }
 }

@@ -24,13 +24,14 @@ use crate::{
     storage::redacted,
 };
 
-/// How many operators, joins or set operations may follow each other without a parenthesis or comma: each is a level of the
-/// tree that planning walks through.
+/// How many operators, joins or set operations may be chained without a parenthesis or comma. Each is a level of the syntax
+/// tree, which planning walks recursively.
 const LONGEST_CHAIN: usize = 128;
-/// How deep parentheses may lie in each other.
+/// How deeply parentheses may be nested.
 const DEEPEST_NESTING: usize = 50;
 
-const TOO_NESTED: &str = "is too deep: too many parentheses, queries or cases lie in each other; name parts of it with WITH";
+const TOO_NESTED: &str =
+    "is nested too deeply: too many parentheses, subqueries or CASE expressions lie inside each other; move inner ones into WITH";
 
 /// A statement that can be planned.
 pub(super) struct ParsedStatement {
@@ -54,7 +55,7 @@ pub(super) fn parse(sql: &str) -> Result<ParsedStatement> {
         _ => error.into(),
     })?;
     let (Some(statement), None) = (statements.pop_front(), statements.pop_front()) else {
-        return Err(refused(sql, "is none or several; ask one query at a time"));
+        return Err(refused(sql, "is not exactly one statement; send one query at a time"));
     };
     let (statement, shown_table) = show::rewritten(statement).map_err(|reason| refused(sql, reason))?;
     if let Some(inner) = query_in(sql, &statement)?
@@ -75,7 +76,7 @@ fn refused(sql: &str, reason: impl Into<String>) -> Error {
     Error::Statement { statement: begin, reason: reason.into() }
 }
 
-/// The query that a statement asks, explained or not; `None` for one that describes a table.
+/// The query in a statement, with or without `EXPLAIN`; `None` for a statement that describes a table.
 fn query_in<'a>(sql: &str, statement: &'a Statement) -> Result<Option<&'a SqlStatement>> {
     match statement {
         Statement::Explain(explain) => query_in(sql, &explain.statement),
@@ -92,11 +93,11 @@ fn query_in<'a>(sql: &str, statement: &'a Statement) -> Result<Option<&'a SqlSta
 fn no_query(sql: &str) -> Error {
     refused(
         sql,
-        "is no query; SQL asks and changes nothing: load with `FeatureStore::ingest`, declare with `FeatureStore::execute`",
+        "is not a query, and SQL only reads here; load data with `FeatureStore::ingest`, and change tables with `FeatureStore::execute`",
     )
 }
 
-/// Counts how deep the tree of a statement can be, without making it.
+/// Bounds the depth of the syntax tree of a statement without building it.
 fn check_depth(sql: &str) -> Result<()> {
     /// One pair of parentheses, or one CASE.
     #[derive(Default)]
@@ -104,7 +105,7 @@ fn check_depth(sql: &str) -> Result<()> {
         operators: usize,
         parts: usize,
     }
-    // What cannot be read is the parser's to refuse.
+    // The parser refuses what the tokenizer cannot read.
     let Ok(tokens) = Tokenizer::new(&GenericDialect {}, sql).tokenize() else { return Ok(()) };
     let mut levels = vec![Level::default()];
     for token in tokens {
@@ -155,8 +156,8 @@ fn check_depth(sql: &str) -> Result<()> {
             return Err(refused(
                 sql,
                 format!(
-                    "is too deep: more than {LONGEST_CHAIN} operators, joins or set operations follow each other. Write `x IN (...)` for a \
-                     chain of OR, a table for many UNIONs, and split a long sum with parentheses"
+                    "is nested too deeply: it chains more than {LONGEST_CHAIN} operators, joins or set operations; write `x IN (...)` for a \
+                     chain of OR, use a table instead of many UNIONs, and split a long sum with parentheses"
                 ),
             ));
         }

@@ -351,7 +351,7 @@ async fn a_name_that_is_not_known_is_answered_with_those_that_are() {
     says!(sql("SELECT 1; SELECT 2").await, Error::Statement { .. }, "SELECT 1; SELECT 2", "one query at a time");
     says!(sql("SELECT now() FROM rides").await, Error::Volatile { .. }, "now", "as-of");
     for statement in ["DROP TABLE rides", "CREATE TABLE x AS SELECT * FROM rides", "INSERT INTO rides SELECT * FROM rides"] {
-        says!(sql(statement).await, Error::Statement { .. }, statement, "is no query");
+        says!(sql(statement).await, Error::Statement { .. }, statement, "is not a query");
     }
     let store = &bench.store;
     says!(store.describe("tides").await.unwrap_err(), Error::UnknownTable { .. }, "`tides`", "rides");
