@@ -1,5 +1,5 @@
-//! A fact table at one instant, as a DataFusion table: a pinned version of the catalog's, or a provider's rows.
-//! The rows' source, the instant and the cutoff are chosen once; of the catalog's tables everything below is immutable.
+//! A fact table at one instant, as a DataFusion table: the files of a pinned version, or the rows of a provider.
+//! The source of the rows, the instant and the cutoff are fixed when the table is opened.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -36,7 +36,7 @@ use crate::{
     workspace::PinnedTable,
 };
 
-/// Up to this many files are asked for one by one; more are listed.
+/// Up to this many files are looked up one by one; for more, the folder is listed.
 const HEADS_AT_MOST: usize = 64;
 const HEADS_AT_ONCE: usize = 16;
 
@@ -63,9 +63,9 @@ struct Files {
     version: Arc<TableVersion>,
     location: Location,
     schema: SchemaRef,
-    /// Those that may hold visible rows, as the store has them now.
+    /// The files that may hold visible rows, as the object store has them now.
     open: Vec<(FileEntry, ObjectMeta)>,
-    /// The bytes of each file to read, where not all of it; a row group belongs to the bytes that it begins in.
+    /// The byte range of each file to read, `None` for whole files. A row group belongs to the range in which it begins.
     ranges: Option<Vec<(u64, u64)>>,
 }
 
@@ -110,11 +110,11 @@ impl AsOfTable {
         })
     }
 
-    /// The same table, its files from the newest to the oldest: who looks for the newest facts then finds them first, and has
-    /// less to keep of the others.
+    /// The same table with its newest files first. A search for the newest facts then finds them early and drops more of the
+    /// others.
     pub(crate) fn newest_first(mut self) -> Self {
         if let RowSource::Files(files) = &mut self.rows {
-            // A file without known times may hold anything: it comes first.
+            // A file with unknown times may hold the newest facts, so it comes first.
             let newest = |file: &FileEntry| file.event.map_or(i64::MAX, |bounds| bounds.max);
             files.open.sort_by_key(|(file, _)| std::cmp::Reverse(newest(file)));
         }
@@ -153,7 +153,7 @@ impl AsOfTable {
         Ok(Self { name: name.clone(), declared, visibility, schema, rows: RowSource::Provider(provider) })
     }
 
-    /// Where the files lie, if there are any.
+    /// The location of the files; `None` for a provider.
     pub(crate) fn location(&self) -> Option<&Location> {
         match &self.rows {
             RowSource::Files(files) => Some(&files.location),
@@ -161,7 +161,7 @@ impl AsOfTable {
         }
     }
 
-    /// What is declared of the table: how its times are read, and when its facts could be known.
+    /// The declaration of the table: how its times are read, and when its facts could be known.
     pub(crate) fn declared(&self) -> &FactTable {
         &self.declared
     }
@@ -183,7 +183,7 @@ impl Files {
             typed_value(value.as_deref(), &data_type).ok_or_else(|| Error::Corrupt {
                 path: self.location.child(&file.path).to_string(),
                 reason: format!(
-                    "the catalog files it under `{}` = `{}`, which is no {data_type}; repair the table",
+                    "the catalog has `{}` = `{}` for it, which is not a valid {data_type}; repair the table",
                     column.name,
                     value.as_deref().unwrap_or("NULL")
                 ),
@@ -192,7 +192,7 @@ impl Files {
         columns.map(value).collect()
     }
 
-    /// What the catalog knows of a file's times, for filters that are known only when it is about to be read.
+    /// The catalog's bounds of a file's times, for filters that are not known before execution.
     fn times_of(&self, file: &FileEntry) -> Result<Statistics> {
         let partitions = self.version.partition_columns().len();
         let unknown = || ColumnStatistics::new_unknown();
@@ -209,7 +209,7 @@ impl Files {
         Ok(Statistics { num_rows: Precision::Absent, total_byte_size: Precision::Absent, column_statistics: columns })
     }
 
-    /// The files, dealt out in runs of about the same size to at most `groups` tasks; a large file may be shared.
+    /// The files, divided among at most `groups` tasks into runs of about the same size. Tasks may share a large file.
     fn file_groups(&self, groups: usize) -> Result<Vec<FileGroup>> {
         let files = self.open.iter().enumerate().map(|(i, (file, object))| {
             let mut whole = PartitionedFile::new_from_meta(object.clone()).with_partition_values(self.partition_values(file)?);
@@ -225,7 +225,7 @@ impl Files {
         Ok(parts.unwrap_or(whole))
     }
 
-    /// These columns of all rows, visible or not.
+    /// A scan of these columns of all rows, visible or not.
     fn scan(&self, state: &dyn Session, read: &[usize], read_schema: SchemaRef) -> DfResult<Arc<dyn ExecutionPlan>> {
         if self.open.is_empty() {
             return Ok(Arc::new(EmptyExec::new(read_schema)));
@@ -248,7 +248,7 @@ impl Files {
     }
 }
 
-/// What the store has of these files now, in their order.
+/// What the object store has of these files now, in their order.
 async fn find(location: &Location, files: &[&FileEntry]) -> Result<Vec<Option<ObjectMeta>>> {
     if files.len() <= HEADS_AT_MOST {
         let paths: Vec<String> = files.iter().map(|file| file.path.clone()).collect();
@@ -275,7 +275,7 @@ impl TableProvider for AsOfTable {
         TableType::Base
     }
 
-    /// Every filter is applied together with the time rule, below the guard.
+    /// Every filter is applied together with the time rule, below the guard, or above it for a provider.
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {
         Ok(vec![TableProviderFilterPushDown::Exact; filters.len()])
     }
@@ -306,7 +306,7 @@ impl TableProvider for AsOfTable {
                 (files.scan(state, &read, read_schema.clone())?, Some(files.version.version()), files.pruned())
             }
             RowSource::Provider(provider) => {
-                // What a provider can leave out by itself it need not send; the user's filters come after the time rule.
+                // A provider may apply the time rule itself. The user's filters must come after the time rule, so it gets none.
                 let rule = provider.supports_filters_pushdown(&[&visible])?;
                 let takes_it = rule.first().is_some_and(|push| *push != TableProviderFilterPushDown::Unsupported);
                 let pushed = if takes_it { vec![visible.clone()] } else { Vec::new() };
@@ -315,8 +315,8 @@ impl TableProvider for AsOfTable {
             }
         };
 
-        // The time rule first: the user's filters are not asked about facts that are not visible. The reader of files keeps
-        // the order of one filter's parts; of a provider's rows the user's come behind the guard, where they stay.
+        // The time rule comes first, so that the user's filters are never evaluated on hidden facts. The Parquet reader keeps
+        // the order of a filter's conjuncts. For a provider the user's filters go above the guard, and stay there.
         let user = || filters.iter().map(unqualified);
         let (first, behind) = match version {
             Some(_) => (conjunction(std::iter::once(visible).chain(user())), None),
@@ -349,7 +349,7 @@ impl TableProvider for AsOfTable {
     }
 }
 
-/// Filters arrive with the table's alias; the scan knows its columns by their names alone.
+/// The filter without the table's alias: the scan's columns have no qualifier.
 fn unqualified(filter: &Expr) -> Expr {
     use datafusion::common::{
         Column as NamedColumn,

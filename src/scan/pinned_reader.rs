@@ -1,8 +1,8 @@
-//! Reads the files of a pinned table version, and only as they were when the query began.
-//! A file that changes or vanishes while a query runs is an error that names it, never other rows.
+//! Reads the files of a pinned table version as they were when the query began.
+//! A file that changes or vanishes while a query runs is an error that names it.
 //!
-//! Each request carries the entity tag that the file had when it was checked against the catalog; the store refuses to answer
-//! from another file (`If-Match`). A store without entity tags is trusted.
+//! Each request carries the entity tag that the file had when it was checked against the catalog, and the store refuses to read
+//! a file with another tag (`If-Match`). A store without entity tags is trusted.
 
 use std::{ops::Range, sync::Arc};
 

@@ -75,7 +75,7 @@ impl AggregateUDFImpl for RewrittenAggregate {
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
         match (self.arguments)(types) {
             Some(types) => Ok(types),
-            None => plan_err!("{}: arguments of the types {types:?} do not fit", self.name),
+            None => plan_err!("{}: cannot be called with the types {types:?}", self.name),
         }
     }
 
@@ -97,7 +97,7 @@ impl AggregateUDFImpl for RewrittenAggregate {
     }
 
     fn accumulator(&self, _: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        not_impl_err!("{} cannot stand before OVER", self.name)
+        not_impl_err!("{} cannot be used with OVER", self.name)
     }
 }
 
@@ -137,7 +137,7 @@ fn approx_percentile(params: AggregateFunctionParams) -> Result<Expr> {
     }
 }
 
-/// Of several largest, that with the largest value: never that which was read last.
+/// Of several rows with the largest rank, the one with the largest value, whichever was read last.
 fn max_by(params: AggregateFunctionParams) -> Result<Expr> {
     by(params, last_value_udaf)
 }
@@ -148,7 +148,7 @@ fn min_by(params: AggregateFunctionParams) -> Result<Expr> {
 
 fn by(mut params: AggregateFunctionParams, pick: fn() -> std::sync::Arc<AggregateUDF>) -> Result<Expr> {
     let (Some(rank), Some(value)) = (params.args.pop(), params.args.pop()) else {
-        return plan_err!("max_by and min_by need a value and what it is ranked by");
+        return plan_err!("max_by and min_by need a value and a column to rank it by");
     };
     let is_ranked = rank.clone().is_not_null();
     params.filter = Some(Box::new(match params.filter {

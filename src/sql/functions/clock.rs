@@ -1,5 +1,5 @@
-//! The clock of a zone: what it shows at an instant, and at which instant it shows a time.
-//! A time that a clock shows is written as the microseconds at which UTC's shows it.
+//! The clock of a time zone: from an instant to local time and back.
+//! A local time is represented by the microseconds of the instant at which UTC has that time.
 
 use arrow::{array::timezone::Tz, datatypes::DataType};
 use chrono::{DateTime, MappedLocalTime, NaiveDateTime, Offset, TimeZone};
@@ -7,11 +7,11 @@ use datafusion::common::{Result, exec_err};
 
 use super::times::DAY_US;
 
-/// The clock of a zone by name or of a fixed offset; UTC's without one.
+/// The clock of a named zone or of a fixed offset; UTC if there is neither.
 #[derive(Clone, Copy)]
-pub(super) struct Clock(Option<Tz>);
+pub(super) struct ZoneClock(Option<Tz>);
 
-impl Clock {
+impl ZoneClock {
     /// The clock by which values of this type are read.
     pub(super) fn of(data_type: &DataType) -> Result<Self> {
         Ok(Self(match data_type {
@@ -20,17 +20,17 @@ impl Clock {
         }))
     }
 
-    /// What the clock shows at an instant; an error where a zone's would show no day of the calendar.
-    pub(super) fn shows(self, us: i64) -> Result<i64> {
+    /// The local time at an instant; an error outside the calendar.
+    pub(super) fn local_time(self, us: i64) -> Result<i64> {
         let Some(zone) = self.0 else { return Ok(us) };
         let shown = us + offset(zone, us)?;
         datetime(shown).map(|_| shown)
     }
 
-    /// The instant at which the clock shows a time that was counted from the instant `start`.
+    /// The instant of a local time that was computed from the instant `start`.
     ///
-    /// It is found as Joda-Time does, and so Trino. Of two instants it is the one with the offset of `start`, else the earlier.
-    /// A time that the clock leaps over is read with the offset before the leap: it lies behind it by as much as was leapt over.
+    /// It is found as in Joda-Time, which Trino uses. Of two instants it is the one with the offset of `start`, otherwise the earlier
+    /// one. A local time in a gap is read with the offset before the gap, so it moves forward by the length of the gap.
     pub(super) fn instant(self, shown: i64, start: i64) -> Result<i64> {
         let Some(zone) = self.0 else { return Ok(shown) };
         let (local, kept) = (datetime(shown)?, offset(zone, start)?);
@@ -39,13 +39,13 @@ impl Clock {
         }
         match zone.offset_from_local_datetime(&local) {
             MappedLocalTime::Single(offset) | MappedLocalTime::Ambiguous(offset, _) => Ok(shown - micros(offset)),
-            // No clock is a day ahead of UTC: a day earlier by UTC is before the leap.
+            // No offset is a day or more, so a day earlier in UTC is before the gap.
             MappedLocalTime::None => Ok(shown - offset(zone, shown - DAY_US)?),
         }
     }
 }
 
-/// How far the zone's clock is ahead of UTC at an instant within the calendar: less than a day, so that both can be added.
+/// The zone's offset from UTC at an instant within the calendar, in microseconds; always less than a day.
 fn offset(zone: Tz, us: i64) -> Result<i64> {
     Ok(micros(zone.offset_from_utc_datetime(&datetime(us)?)))
 }
@@ -54,7 +54,7 @@ fn micros(offset: impl Offset) -> i64 {
     i64::from(offset.fix().local_minus_utc()) * 1_000_000
 }
 
-/// The calendar's day and time of UTC at an instant.
+/// The date and time in UTC at an instant.
 pub(super) fn datetime(us: i64) -> Result<NaiveDateTime> {
     match DateTime::from_timestamp_micros(us) {
         Some(instant) => Ok(instant.naive_utc()),

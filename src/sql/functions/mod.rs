@@ -1,13 +1,14 @@
-//! Functions of Presto, Trino and Athena that DataFusion lacks or means otherwise, in every SQL of this library.
-//! They have Trino's documented meaning, or they are an error; none reads the machine's clock or a session's zone.
+//! Functions of Presto, Trino and Athena that DataFusion lacks or defines differently. All SQL of this library knows them.
+//! They do what Trino documents, or fail; none reads the machine's clock or a session's time zone.
 //!
 //! They work in [`FeatureStore::sql`](crate::FeatureStore::sql), in extracts and in the queries of feature sets. Every line of the
 //! tables below is a test: `SELECT <query>` yields the result.
 //!
-//! The type of a time can name a zone, as that of `t AT TIME ZONE 'America/New_York'` or `t AT TIME ZONE '+02:00'` does. Then its
-//! parts, its formats, and its sums and differences in days or longer units are those of the clock there. Times without a zone are
-//! read as UTC. Summer times are known up to 2099; Trino goes on by the last rule. Any NULL argument makes the result NULL unless a line says otherwise. What cannot be computed (a
-//! text that is no time, an instant beyond the calendar of the years -262143 to 262142) is an error, as in Trino; `TRY` is not there.
+//! The type of a time can name a zone, as that of `t AT TIME ZONE 'America/New_York'` or `t AT TIME ZONE '+02:00'` does. Parts,
+//! formats, and sums and differences in days or longer units are then those of that zone's clock. Times without a zone are read as
+//! UTC. Daylight saving time is known up to 2099; Trino continues with the last rule. A NULL argument makes the result NULL unless
+//! a line says otherwise. What cannot be computed (a text that is not a time, an instant outside the years -262143 to 262142) is an
+//! error, as in Trino. There is no `TRY`.
 //!
 //! # Parts of times
 //!
@@ -37,9 +38,9 @@
 //!
 //! # Differences and sums
 //!
-//! Units are `millisecond`, `second`, `minute`, `hour`, `day`, `week`, `month`, `quarter` and `year`. Up to the hour they are spans
-//! of time. From the day on they are those of the clock of `t`, and of `a` for both `a` and `b`: a day on which clocks change has
-//! 23 or 25 hours.
+//! Units are `millisecond`, `second`, `minute`, `hour`, `day`, `week`, `month`, `quarter` and `year`. Units up to the hour have a
+//! fixed length. Days and longer units are counted on the clock of `t`, or of `a` for both `a` and `b`: a day on which clocks change
+//! has 23 or 25 hours.
 //!
 //! | signature | query | result |
 //! |---|---|---|
@@ -80,12 +81,12 @@
 //! | `element_at(list, n)`: counted from 1, from the end if negative, NULL beyond | `element_at(array_agg(x ORDER BY x), -1) FROM (VALUES (5), (6)) AS t(x)` | `6` |
 //! | `element_at(map, key)`: NULL if absent | | |
 //!
-//! Lists are written as `[1, 2, 3]` and read as `l[1]`, counted from 1, and `l[2:3]`; DataFusion's functions of lists (`array_sort`,
-//! `array_length`, `array_has`, ...) are there.
+//! Lists are written as `[1, 2, 3]`. `l[1]` is an element, counted from 1, and `l[2:3]` a slice. DataFusion's list functions
+//! (`array_sort`, `array_length`, `array_has`, ...) work too.
 //!
 //! # Aggregates
 //!
-//! They pass over NULL and cannot stand before `OVER`.
+//! They ignore NULL and cannot be used with `OVER`.
 //!
 //! | signature | query | result |
 //! |---|---|---|
@@ -109,7 +110,7 @@ use datafusion_functions_nested::planner::{FieldAccessPlanner, NestedFunctionPla
 
 use crate::error::Result;
 
-/// Makes the functions known to a session; those that it has under the same names are replaced.
+/// Registers the functions in a session, replacing those of the same names.
 ///
 /// # Errors
 /// [`Error::Query`](crate::Error::Query) when the session takes no functions.

@@ -1,5 +1,4 @@
-//! A scalar function as three plain functions: which arguments it takes, what it yields, and how.
-//! It knows no function by name.
+//! A scalar function made of three plain functions: the types of its arguments, the type of its result, and its body.
 
 use std::hash::{Hash, Hasher};
 
@@ -9,7 +8,7 @@ use datafusion::{
     logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility},
 };
 
-/// A function over rows: the same arguments always yield the same result.
+/// An immutable scalar function.
 #[derive(Debug)]
 pub(super) struct Scalar {
     name: &'static str,

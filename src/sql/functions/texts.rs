@@ -1,5 +1,5 @@
-//! Instants from texts and texts from instants: ISO 8601, and MySQL's format specifiers.
-//! A text that does not fit is an error that shows it, never NULL.
+//! Times from texts and texts from times: ISO 8601, and MySQL's format specifiers.
+//! A text that does not match is an error that shows it, never NULL.
 
 use std::{fmt::Write as _, sync::Arc};
 
@@ -15,7 +15,7 @@ use datafusion::{
 };
 
 use super::{
-    clock::{Clock, datetime},
+    clock::{ZoneClock, datetime},
     scalar::scalar,
     times::instant,
 };
@@ -60,7 +60,7 @@ fn from_iso8601_timestamp(columns: &[ArrayRef]) -> Result<ArrayRef> {
     let parsed = columns[0].as_string::<i32>().iter().map(|text| match text.map(|text| (text, iso8601(text))) {
         None => Ok(None),
         Some((_, Some(instant))) => Ok(Some(instant.timestamp_micros())),
-        Some((text, None)) => exec_err!("`{text}` is no ISO 8601 date or timestamp"),
+        Some((text, None)) => exec_err!("`{text}` is not an ISO 8601 date or timestamp"),
     });
     Ok(Arc::new(parsed.collect::<Result<TimestampMicrosecondArray>>()?.with_timezone("UTC")))
 }
@@ -105,11 +105,11 @@ const MONTHS: [&str; 12] =
 const DAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 
 fn date_format(columns: &[ArrayRef]) -> Result<ArrayRef> {
-    let clock = Clock::of(columns[0].data_type())?;
+    let clock = ZoneClock::of(columns[0].data_type())?;
     let micros = cast(&columns[0], &instant_of(columns[0].data_type()))?;
     let rows = micros.as_primitive::<TimestampMicrosecondType>().iter().zip(columns[1].as_string::<i32>());
     let texts = rows.map(|(us, format)| match (us, format) {
-        (Some(us), Some(format)) => formatted(datetime(clock.shows(us)?)?, format).map(Some),
+        (Some(us), Some(format)) => formatted(datetime(clock.local_time(us)?)?, format).map(Some),
         _ => Ok(None),
     });
     Ok(Arc::new(texts.collect::<Result<StringArray>>()?))
@@ -172,13 +172,13 @@ fn date_parse(columns: &[ArrayRef]) -> Result<ArrayRef> {
         let (Some(text), Some(format)) = (text, format) else { return Ok(None) };
         match Parse::new(text).whole(format)? {
             Some(at) => Ok(Some(at.and_utc().timestamp_micros())),
-            None => exec_err!("`{text}` is not of the form `{format}`, or no such time exists"),
+            None => exec_err!("`{text}` does not match the format `{format}`, or is not a valid time"),
         }
     });
     Ok(Arc::new(parsed.collect::<Result<TimestampMicrosecondArray>>()?))
 }
 
-/// A text being read by a format; what the format does not name is that of 1970-01-01 00:00:00.
+/// A text that is parsed by a format. Parts that the format does not name are those of 1970-01-01 00:00:00.
 struct Parse<'a> {
     rest: &'a str,
     year: i32,
@@ -263,7 +263,7 @@ impl<'a> Parse<'a> {
             'H' | 'k' => self.number(2).map(|hour| self.hour = hour),
             'h' | 'I' | 'l' => self.number(2).map(|hour| {
                 self.hour = hour;
-                // Half a clock means the morning until `%p` says otherwise.
+                // Twelve hours mean the morning unless `%p` says otherwise.
                 self.is_pm = self.is_pm.or(Some(false));
             }),
             'p' => self.half(),

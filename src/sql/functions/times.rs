@@ -1,6 +1,6 @@
-//! Functions of instants: their parts, seconds since 1970, differences and sums.
-//! Parts, and sums and differences in days or longer units, are read by the zone of the value's own type, and without one by
-//! UTC; no session's zone has a say.
+//! Functions of times: their parts, seconds since 1970, differences and sums.
+//! Parts, and sums and differences in days or longer units, use the zone of the value's own type, or UTC if it has none; a session's
+//! zone is never used.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use datafusion::{
 };
 
 use super::{
-    clock::{Clock, datetime},
+    clock::{ZoneClock, datetime},
     scalar::scalar,
 };
 
@@ -52,7 +52,7 @@ fn is_time(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 | DataType::Null)
 }
 
-const NEEDS_TIME: &str = "needs a timestamp or a date; epochs become one by from_unixtime, texts by from_iso8601_timestamp";
+const NEEDS_TIME: &str = "needs a timestamp or a date; convert epochs with from_unixtime, and texts with from_iso8601_timestamp";
 
 /// One time, as it is.
 fn time(types: &[DataType]) -> Result<Vec<DataType>> {
@@ -80,7 +80,7 @@ fn is_text(data_type: &DataType) -> bool {
     data_type.is_string() || data_type.is_null()
 }
 
-/// The first time keeps its zone, by whose clock both are read.
+/// The first time keeps its zone, whose clock is used for both.
 fn difference(types: &[DataType]) -> Result<Vec<DataType>> {
     match types {
         [unit, a, b] if is_text(unit) && is_time(a) && is_time(b) => {
@@ -121,7 +121,7 @@ fn part(columns: &[ArrayRef], part: DatePart, first: i64) -> Result<ArrayRef> {
 }
 
 fn from_unixtime(columns: &[ArrayRef]) -> Result<ArrayRef> {
-    let outside = |x: &dyn std::fmt::Display| exec_err!("{x} seconds are no instant between the years -290000 and 290000");
+    let outside = |x: &dyn std::fmt::Display| exec_err!("{x} seconds lie outside the years -290000 to 290000");
     let instants: TimestampMicrosecondArray = match columns[0].data_type() {
         DataType::Int64 => {
             let seconds = columns[0].as_primitive::<Int64Type>();
@@ -129,7 +129,7 @@ fn from_unixtime(columns: &[ArrayRef]) -> Result<ArrayRef> {
         }
         _ => columns[0].as_primitive::<Float64Type>().try_unary(|x| {
             let micros = (x * 1e6).round();
-            // Nothing beyond this fits; a NaN is not within it either.
+            // Larger values do not fit, and NaN compares false.
             if micros.abs() < 9.2e18 { Ok(micros as i64) } else { outside(&x) }
         })?,
     };
@@ -146,7 +146,7 @@ fn to_unixtime(columns: &[ArrayRef]) -> Result<ArrayRef> {
 enum Unit {
     /// A span of time.
     Micros(i64),
-    /// Days of a clock, however long they are.
+    /// Days of the local clock, whatever their length.
     Days(i64),
     Months(i64),
 }
@@ -162,7 +162,9 @@ fn unit(name: &str) -> Result<Unit> {
         "month" => Unit::Months(1),
         "quarter" => Unit::Months(3),
         "year" => Unit::Months(12),
-        _ => return exec_err!("`{name}` is no unit; use millisecond, second, minute, hour, day, week, month, quarter or year"),
+        _ => {
+            return exec_err!("`{name}` is not a unit; use millisecond, second, minute, hour, day, week, month, quarter or year");
+        }
     })
 }
 
@@ -170,25 +172,25 @@ fn unit(name: &str) -> Result<Unit> {
 fn date_diff(columns: &[ArrayRef]) -> Result<ArrayRef> {
     let units = columns[0].as_string::<i32>();
     let (a, b) = (columns[1].as_primitive::<TimestampMicrosecondType>(), columns[2].as_primitive::<TimestampMicrosecondType>());
-    let clock = Clock::of(columns[1].data_type())?;
+    let clock = ZoneClock::of(columns[1].data_type())?;
     let between = |((name, a), b): ((Option<&str>, Option<i64>), Option<i64>)| {
         let (Some(name), Some(a), Some(b)) = (name, a, b) else { return Ok(None) };
         Ok(Some(match unit(name)? {
             Unit::Micros(us) => spans_between(a, b, us),
-            Unit::Days(days) => spans_between(clock.shows(a)?, clock.shows(b)?, days * DAY_US),
-            Unit::Months(months) => months_between(datetime(clock.shows(a)?)?, datetime(clock.shows(b)?)?) / months,
+            Unit::Days(days) => spans_between(clock.local_time(a)?, clock.local_time(b)?, days * DAY_US),
+            Unit::Months(months) => months_between(datetime(clock.local_time(a)?)?, datetime(clock.local_time(b)?)?) / months,
         }))
     };
     Ok(Arc::new(units.iter().zip(a).zip(b).map(between).collect::<Result<Int64Array>>()?))
 }
 
-/// Full spans from a to b, of a thousand microseconds or more.
+/// Full units of `us` microseconds (1,000 or more) from a to b.
 fn spans_between(a: i64, b: i64, us: i64) -> i64 {
     ((i128::from(b) - i128::from(a)) / i128::from(us)) as i64
 }
 
-/// Full months from a to b. A day that b's month does not have counts as its last: so adding months and taking the
-/// difference agree.
+/// Full months from a to b. A day of the month that b's month does not have counts as its last day, so that adding months and
+/// taking the difference agree.
 fn months_between(a: NaiveDateTime, b: NaiveDateTime) -> i64 {
     if b < a {
         return -months_between(b, a);
@@ -206,7 +208,7 @@ fn days_in_month(date: NaiveDate) -> u32 {
 
 fn date_add(columns: &[ArrayRef]) -> Result<ArrayRef> {
     let (units, counts) = (columns[0].as_string::<i32>(), columns[1].as_primitive::<Int64Type>());
-    let (rows, clock) = (units.iter().zip(counts), Clock::of(columns[2].data_type())?);
+    let (rows, clock) = (units.iter().zip(counts), ZoneClock::of(columns[2].data_type())?);
     if *columns[2].data_type() == DataType::Date32 {
         let days = columns[2].as_primitive::<Date32Type>();
         let added = rows.zip(days).map(|((name, count), day)| {
@@ -228,15 +230,15 @@ fn date_add(columns: &[ArrayRef]) -> Result<ArrayRef> {
     Ok(Arc::new(added.with_data_type(columns[2].data_type().clone())))
 }
 
-fn add(unit: Unit, count: i64, us: i64, clock: Clock) -> Result<i64> {
+fn add(unit: Unit, count: i64, us: i64, clock: ZoneClock) -> Result<i64> {
     let sum = match unit {
         Unit::Micros(length) => count.checked_mul(length).and_then(|span| us.checked_add(span)),
         Unit::Days(days) => {
-            let (shown, span) = (clock.shows(us)?, count.checked_mul(days * DAY_US));
+            let (shown, span) = (clock.local_time(us)?, count.checked_mul(days * DAY_US));
             span.and_then(|span| shown.checked_add(span))
         }
         Unit::Months(months) => {
-            let (shown, months) = (datetime(clock.shows(us)?)?, count.checked_mul(months));
+            let (shown, months) = (datetime(clock.local_time(us)?)?, count.checked_mul(months));
             let months = months.and_then(|months| Some((months < 0, Months::new(u32::try_from(months.unsigned_abs()).ok()?))));
             months
                 .and_then(|(is_back, months)| match is_back {
@@ -247,8 +249,8 @@ fn add(unit: Unit, count: i64, us: i64, clock: Clock) -> Result<i64> {
         }
     };
     match (sum, unit) {
-        (Some(sum), Unit::Micros(_)) => clock.shows(sum).map(|_| sum),
+        (Some(sum), Unit::Micros(_)) => clock.local_time(sum).map(|_| sum),
         (Some(shown), _) => clock.instant(shown, us),
-        (None, _) => exec_err!("{count} units from {us} us lead out of the calendar"),
+        (None, _) => exec_err!("{count} units from {us} us lie outside the calendar"),
     }
 }

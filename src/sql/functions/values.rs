@@ -1,5 +1,4 @@
-//! Functions of lists and maps, and the conditional.
-//! They look at one row at a time.
+//! Functions of lists and maps, and `if`.
 
 use std::{cmp::Ordering, hash::Hash, sync::Arc};
 
@@ -109,7 +108,7 @@ fn element_at(columns: &[ArrayRef]) -> Result<ArrayRef> {
         }
         let (start, length) = (i64::from(lists.value_offsets()[row]), i64::from(lists.value_length(row)));
         let place = match indexes.value(row) {
-            0 => return exec_err!("the first element of a list is number 1; 0 is none"),
+            0 => return exec_err!("elements of a list are counted from number 1, and 0 was given"),
             index if index > 0 && index <= length => Some(start + index - 1),
             index if index < 0 && -length <= index => Some(start + length + index),
             _ => None,
@@ -119,7 +118,7 @@ fn element_at(columns: &[ArrayRef]) -> Result<ArrayRef> {
     Ok(take(lists.values(), &UInt64Array::from(places), None)?)
 }
 
-/// `if(condition, then [, else])`: becomes `CASE`, so that only the side that is needed is computed.
+/// `if(condition, then [, else])`: rewritten to `CASE`, so that only the branch that is needed is computed.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct If {
     signature: Signature,
@@ -142,7 +141,7 @@ impl ScalarUDFImpl for If {
             return plan_err!("if: the condition is {condition}, and must be a boolean");
         }
         let Some(common) = type_union_resolution(values) else {
-            return plan_err!("if: the values are of types that have nothing in common: {values:?}");
+            return plan_err!("if: the values have no common type: {values:?}");
         };
         Ok(std::iter::once(DataType::Boolean).chain(values.iter().map(|_| common.clone())).collect())
     }
