@@ -62,7 +62,7 @@ pub(crate) async fn run(workspace: &Arc<Workspace>, clock: &dyn Clock, extract: 
     };
     let bytes = record.to_json()?;
     if location.put_if_absent(RECORD, bytes.clone()).await? == Published::Existed {
-        // A client that sends a request again after a lost answer meets its own record.
+        // A client that repeats a request after a lost response finds its own record.
         let there = location.get(RECORD).await?;
         if there.is_none_or(|there| there != bytes) {
             return Err(Error::Contention { what: format!("table `{}`", record.table), attempts: 1 });
@@ -71,7 +71,7 @@ pub(crate) async fn run(workspace: &Arc<Workspace>, clock: &dyn Clock, extract: 
     Ok(ExtractRun::new(workspace.clone(), location, record))
 }
 
-/// The values of the placeholders as the engine takes them.
+/// The values of the placeholders, as DataFusion's scalars.
 fn parameters(subject: &str, extract: &Extract) -> Result<Vec<(String, ScalarValue)>> {
     let mut values: Vec<(String, ScalarValue)> = Vec::new();
     for (name, value) in &extract.parameters {
@@ -82,7 +82,7 @@ fn parameters(subject: &str, extract: &Extract) -> Result<Vec<(String, ScalarVal
             return Err(refused("has two values"));
         }
         let value = match value {
-            odd if odd.holds_odd_float() => {
+            float if float.holds_non_finite_float() => {
                 return Err(refused("is not a finite number, which the record could not hold"));
             }
             value => ScalarValue::try_from_array(&value.own_array(subject, name)?, 0)?,
@@ -103,7 +103,7 @@ fn check_columns(subject: &str, schema: &Schema) -> Result<()> {
     Err(Error::Definition { subject: subject.into(), reason })
 }
 
-/// A name for a run: its second, and 32 bits that differ between runs, processes and machines.
+/// The name of a new run: the second in which it started, and 32 bits that differ between runs, processes and machines.
 fn new_run(started: AsOf, sql: &str) -> Result<String> {
     let second = started.to_datetime().filter(|t| (0..10_000).contains(&chrono::Datelike::year(t)));
     let second = second.ok_or_else(|| Error::InvalidTime {

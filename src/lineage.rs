@@ -1,5 +1,5 @@
 //! Lineage: what a table was made of, down to the files that were loaded.
-//! It reads records and versions, never rows, and says so where one is gone.
+//! It is read from records and table versions; where one has been removed, the lineage says so.
 
 use std::{fmt, sync::Arc};
 
@@ -11,30 +11,30 @@ use crate::{
     workspace::Workspace,
 };
 
-/// Where a table comes from; it prints as an indented tree.
+/// What a table was made of. It prints as an indented tree.
 #[derive(Debug, Clone)]
 pub struct Lineage {
     /// The table.
     pub table: TableName,
-    /// Its version; `None` for an extract, which has one only.
+    /// Its version; `None` for an extract, which has only one.
     pub version: Option<u64>,
-    /// How it came about.
+    /// How it was made.
     pub origin: Origin,
     /// The tables that it was made of.
     pub inputs: Vec<Lineage>,
 }
 
-/// How a table came about.
+/// How a table was made.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Origin {
-    /// By a query: SQL, parameters, as-of, input files, output files, times.
+    /// By a query that was kept as an extract.
     Extract(Box<ExtractRecord>),
     /// By loads of source files into this store.
     Loaded(Vec<LoadRecord>),
-    /// Registered where its files lie, at this path or URL.
+    /// Registered in place, at this path or URL.
     Registered(String),
-    /// The version or extract is no longer kept; what was read of it stands in the record of what was made of it.
+    /// The version or extract has been removed. The records of what was made of it list the files that were read.
     Removed,
 }
 
@@ -50,18 +50,18 @@ pub(crate) async fn lineage(workspace: &Arc<Workspace>, table: &TableName) -> Re
 /// A table, and the version of a fact table.
 type Node = (TableName, Option<u64>);
 
-/// A table whose inputs are being looked at.
-struct Open {
+/// A table whose inputs are not complete yet.
+struct Pending {
     node: Node,
     lineage: Lineage,
     left: Vec<Node>,
 }
 
-/// Extracts can only be made of older extracts: records that say otherwise are damaged. However long the chain is, it is
-/// walked without recursion.
+/// Walks the inputs without recursion, since a chain of extracts may be long. Extracts can only be made of older extracts;
+/// records that say otherwise are damaged.
 async fn of(workspace: &Arc<Workspace>, table: TableName, version: Option<u64>) -> Result<Lineage> {
     let mut done = None;
-    let mut open: Vec<Open> = vec![look(workspace, (table, version)).await?];
+    let mut open: Vec<Pending> = vec![origin_of(workspace, (table, version)).await?];
     while let Some(mut top) = open.pop() {
         top.lineage.inputs.extend(done.take());
         let Some(next) = top.left.pop() else {
@@ -72,16 +72,16 @@ async fn of(workspace: &Arc<Workspace>, table: TableName, version: Option<u64>) 
         if open.iter().any(|above| above.node == next) {
             return Err(Error::Corrupt {
                 path: format!("the record of table `{}`", next.0),
-                reason: "it was made of itself, by what the records say; restore them from a copy of the root".into(),
+                reason: "by its records the table was made of itself; restore the records from a copy of the root".into(),
             });
         }
-        open.push(look(workspace, next).await?);
+        open.push(origin_of(workspace, next).await?);
     }
     done.ok_or_else(|| Error::Corrupt { path: "lineage".into(), reason: "it has no table".into() })
 }
 
-/// A table without its inputs, and which these are, the last one first.
-async fn look(workspace: &Arc<Workspace>, node: Node) -> Result<Open> {
+/// A table without its inputs, and the list of these, last one first.
+async fn origin_of(workspace: &Arc<Workspace>, node: Node) -> Result<Pending> {
     let (table, version) = node.clone();
     let mut left = Vec::new();
     let origin = match version {
@@ -100,7 +100,7 @@ async fn look(workspace: &Arc<Workspace>, node: Node) -> Result<Open> {
             }
         },
     };
-    Ok(Open { node, lineage: Lineage { table, version, origin, inputs: Vec::new() }, left })
+    Ok(Pending { node, lineage: Lineage { table, version, origin, inputs: Vec::new() }, left })
 }
 
 impl Lineage {
@@ -120,7 +120,7 @@ impl Lineage {
                 }
             }
             Origin::Loaded(loads) => {
-                // The first digits of a hash tell contents apart; an entity tag is shown whole.
+                // A hash is shortened to its first digits; an entity tag is shown whole.
                 let content = |content: &str| content.parse::<ContentId>().map_or_else(|_| content.to_owned(), |id| id.short());
                 let told = |source: &LoadedSource| {
                     let bytes = source.bytes.map(|bytes| format!("{bytes} bytes"));
@@ -132,7 +132,7 @@ impl Lineage {
                 writeln!(f, "loaded from {}", sources.join(", "))?;
             }
             Origin::Registered(place) => writeln!(f, "registered at {place}")?,
-            Origin::Removed => writeln!(f, "no longer kept")?,
+            Origin::Removed => writeln!(f, "removed")?,
         }
         self.inputs.iter().try_for_each(|input| input.write(depth + 1, f))
     }

@@ -1,5 +1,5 @@
 //! Rows by key as blocks of consecutive rows, and the directory that tells in which block a key lies.
-//! It knows bytes only: that they are the ones which were written is for the cache to see to.
+//! This file knows bytes only; the cache verifies their checksums.
 //!
 //! A block:
 //!
@@ -13,7 +13,7 @@
 //! blocks u64 | for each block: end of its first key u64 | first key, first key, ...
 //! ```
 //!
-//! Numbers are little-endian; ends are counted from the first key on.
+//! Numbers are little-endian; ends are offsets from the start of the first key.
 
 use std::{cmp::Ordering, ops::Range};
 
@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 const BLOCK_BYTES: usize = 2 << 10;
 const BLOCK_ROWS: usize = 64;
 
-/// Rows in the order of their keys, being put into blocks.
+/// Puts rows, in the order of their keys, into blocks.
 #[derive(Debug, Default)]
 pub(super) struct BlocksWriter {
     first_keys: Vec<u8>,
@@ -34,13 +34,13 @@ pub(super) struct BlocksWriter {
 }
 
 impl BlocksWriter {
-    /// Adds a row; gives a block when one is full.
+    /// Adds a row; returns a block when one is full.
     ///
     /// # Errors
     /// [`Error::Corrupt`] when the key does not come after the one before.
     pub(super) fn push(&mut self, key: &[u8], row: &[u8]) -> Result<Option<Vec<u8>>> {
         if self.last_key.as_deref().is_some_and(|last| key <= last) {
-            return Err(refused("are not in the order of their keys"));
+            return Err(refused("they are not in the order of their keys"));
         }
         if self.ends.is_empty() {
             self.first_keys.extend_from_slice(key);
@@ -48,7 +48,7 @@ impl BlocksWriter {
         }
         for part in [key, row] {
             self.bytes.extend_from_slice(part);
-            let end = u32::try_from(self.bytes.len()).map_err(|_| refused("hold one of more than 4 GiB"))?;
+            let end = u32::try_from(self.bytes.len()).map_err(|_| refused("a block of them is larger than 4 GiB"))?;
             self.ends.extend_from_slice(&end.to_le_bytes());
         }
         let last_key = self.last_key.get_or_insert_default();
@@ -74,7 +74,7 @@ impl BlocksWriter {
 }
 
 fn refused(what: &str) -> Error {
-    let reason = format!("{what}; please report this as a defect of asof");
+    let reason = format!("{what}; please report this as a bug in asof");
     Error::Corrupt { path: "the rows of a materialization".into(), reason }
 }
 
@@ -82,14 +82,14 @@ const COUNT_BYTES: usize = 4;
 /// Two ends.
 const ENDS_BYTES: usize = 8;
 
-/// What a block says about a key.
+/// The result of looking up a key in a block.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum InBlock {
-    /// Where its row's value lies in the block.
+    /// The range of its row's value in the block.
     Row(Range<usize>),
     /// The block does not hold it.
     Nothing,
-    /// These bytes are no block.
+    /// These bytes are not a block.
     Damaged,
 }
 
@@ -151,7 +151,7 @@ impl Directory {
         bytes
     }
 
-    /// The directory in these bytes; `None` when they are none.
+    /// The directory in these bytes; `None` when they are not a directory.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let u64_of = |bytes: &[u8]| Some(u64::from_le_bytes(bytes.try_into().ok()?));
         let (blocks, rest) = bytes.split_at_checked(8)?;

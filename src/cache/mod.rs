@@ -1,16 +1,16 @@
-//! What is kept of materializations in the key-value store: manifests, and the rows of those that are served.
-//! All of it is rebuilt from the root when it is missing or damaged; it is never taken for an answer then.
+//! The cache of materializations in the key-value store: manifests, and rows by key of those that are served.
+//! What is missing or damaged is rebuilt from the root, and never reported as an absent key.
 //!
 //! ```text
 //! <layout>/manifest/<id>
 //! <layout>/rows/<id>/<group>/<block>          consecutive rows in the order of their keys
 //! <layout>/directory/<id>/<group>/<piece>     the first key of each block; written when all blocks are there
-//! <layout>/directory/<id>/<group>             how many pieces it has; written last
-//! <layout>/kept                               the materializations with rows, the one that was opened last at the end
+//! <layout>/directory/<id>/<group>             the number of pieces; written last
+//! <layout>/kept                               the materializations with rows, the most recently opened one last
 //! ```
 //!
-//! Every value begins with a checksum of its name and itself. A group is a set of rows under one key; it is filled and read on
-//! its own, and goes with its materialization. All of it depends on the id alone: who writes it twice writes it alike.
+//! Every value begins with a checksum of its name and content. A group is the rows under one key: it is filled and read on its
+//! own, and removed with its materialization. Everything depends on the id alone, so writing it twice writes the same bytes.
 
 mod blocks;
 
@@ -30,7 +30,7 @@ use crate::{
 
 /// Part of every key. Other versions of the library may encode rows in another way.
 const LAYOUT: &str = concat!("asof2-", env!("CARGO_PKG_VERSION"));
-/// How many materializations of a set keep their rows, beyond those that somebody holds.
+/// How many materializations of a set keep their rows, besides those that are pinned.
 const KEPT_OF_A_SET: usize = 8;
 const CHECKSUM_BYTES: usize = 8;
 /// Values of a few kilobytes suit the store.
@@ -44,27 +44,27 @@ pub(crate) struct Cache(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     store: Arc<dyn KeyValue>,
-    /// The materializations that are served; locked while it is decided which rows stay.
+    /// The materializations that are served. Locked while the rows to be removed are chosen.
     pins: Mutex<BTreeMap<ContentId, Weak<Pin>>>,
 }
 
-/// Held by those who serve a materialization: its rows stay, and are brought in by one at a time.
+/// Held by every server of a materialization. Its rows stay in the cache, and one server at a time fills them in.
 #[derive(Debug, Default)]
 pub(crate) struct Pin {
-    /// Held while rows are brought in before they are served.
+    /// Locked while rows are filled in before they are served.
     pub(crate) opening: tokio::sync::Mutex<()>,
-    /// Held, by threads of their own, while rows that were lost are brought in again.
+    /// Locked, by threads of their own, while lost rows are filled in again.
     pub(crate) mending: Mutex<()>,
 }
 
-/// Rows under one key: one group of those of a materialization, counted from 0.
+/// A group of rows of a materialization: all keys are group 0, partial rows follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Group {
     pub(crate) id: ContentId,
     pub(crate) index: usize,
 }
 
-/// What the cache says about a key.
+/// The result of looking up a key.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Found {
     /// Its row.
@@ -76,7 +76,7 @@ pub(crate) enum Found {
 }
 
 impl Cache {
-    /// The cache in this store; what another layout has left there is removed.
+    /// The cache in this store. Entries of another layout are removed.
     pub(crate) fn new(store: Arc<dyn KeyValue>) -> Result<Self> {
         if store.get(b"layout")?.as_deref() != Some(LAYOUT.as_bytes()) {
             store.remove_prefix(b"")?;
@@ -94,7 +94,7 @@ impl Cache {
         self.put(manifest_name(id), json)
     }
 
-    /// Keeps the rows of a materialization from being pushed out for as long as the pin lives.
+    /// Keeps the rows of a materialization in the cache as long as the pin lives.
     pub(crate) fn pin(&self, id: ContentId) -> Arc<Pin> {
         let mut pins = self.0.pins.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pin) = pins.get(&id).and_then(Weak::upgrade) {
@@ -106,14 +106,14 @@ impl Cache {
         pin
     }
 
-    /// Notes that the rows of a materialization of this set are opened, and forgets those of older ones that nobody holds,
-    /// beyond the few that are kept of a set.
+    /// Records that the rows of a materialization of this set are opened, and removes the rows of the set's least recently opened
+    /// materializations that are not pinned, beyond [`KEPT_OF_A_SET`].
     pub(crate) fn note_opened(&self, set: &SetName, id: ContentId) -> Result<()> {
         let pins = self.0.pins.lock().unwrap_or_else(PoisonError::into_inner);
         let known = self.get(&kept_name())?.and_then(|bytes| parse_kept(&bytes));
         let mut kept = match &known {
             Some(kept) => kept.clone(),
-            // Without the list nobody can tell what is there; those who serve will fill in what they miss.
+            // Without the list it is not known what is there, so all rows are removed; servers fill theirs in again.
             None => {
                 self.remove_all(&["rows", "directory"], "")?;
                 Vec::new()
@@ -179,7 +179,7 @@ impl Cache {
         let Some(mut bytes) = self.0.store.get(name)? else { return Ok(None) };
         let is_whole = bytes.split_at_checked(CHECKSUM_BYTES).is_some_and(|(sum, value)| checksum(name, value) == sum);
         if !is_whole {
-            tracing::warn!(name = %String::from_utf8_lossy(name), "a damaged value in the cache is passed over");
+            tracing::warn!(name = %String::from_utf8_lossy(name), "a damaged value in the cache is ignored");
             return Ok(None);
         }
         bytes.drain(..CHECKSUM_BYTES);
@@ -195,7 +195,7 @@ impl Cache {
     }
 }
 
-/// A group whose rows are being put into the cache, in the order of their keys.
+/// Puts the rows of a group into the cache, in the order of their keys.
 pub(crate) struct Filling {
     cache: Cache,
     group: Group,
@@ -213,7 +213,7 @@ impl Filling {
         if self.waiting_bytes >= BATCH_BYTES { self.write() } else { Ok(()) }
     }
 
-    /// Writes what is left, and the directory when all else is on the disk.
+    /// Writes the remaining rows, and the directory once everything else has been flushed.
     pub(crate) fn finish(mut self) -> Result<Directory> {
         let (last, directory) = std::mem::take(&mut self.blocks).finish();
         last.iter().for_each(|block| self.add(block));
@@ -243,7 +243,7 @@ impl Filling {
     }
 }
 
-/// A line for each: the set and the id.
+/// One line per materialization: the set and the id.
 fn parse_kept(bytes: &[u8]) -> Option<Vec<(SetName, ContentId)>> {
     let line = |line: &str| {
         let (set, id) = line.split_once(' ')?;
@@ -273,7 +273,7 @@ fn sealed(name: Vec<u8>, value: &[u8]) -> (Vec<u8>, Vec<u8>) {
     (name, value)
 }
 
-/// Of the name too: a value under another name is no less wrong than a damaged one.
+/// Covers the name too, so that a value under another name counts as damaged.
 fn checksum(name: &[u8], value: &[u8]) -> [u8; CHECKSUM_BYTES] {
     let mut sum = [0; CHECKSUM_BYTES];
     let mut hasher = blake3::Hasher::new();

@@ -1,5 +1,4 @@
 //! A published run of an extract: its record and its rows.
-//! Reading changes nothing; the rows are those that were written, for as long as they are kept.
 
 use std::{fmt, sync::Arc};
 
@@ -38,7 +37,7 @@ impl ExtractRun {
         &self.record.table
     }
 
-    /// What it is and what it was made of.
+    /// The record: what the run is and what it was made of.
     pub fn record(&self) -> &ExtractRecord {
         &self.record
     }
@@ -56,10 +55,10 @@ impl ExtractRun {
         Column::schema(&self.record.columns)
     }
 
-    /// The rows, in the order of the parts; the order within the query's result counts only if it asked for one.
+    /// The rows, in the order in which the query returned them. That order means something only if the query has an `ORDER BY`.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] when a file is not there or not of the size that was published.
+    /// [`Error::Corrupt`] when a file is missing or does not have the published size.
     pub async fn dataframe(&self) -> Result<DataFrame> {
         let mut files = Vec::with_capacity(self.record.parts.len());
         for part in &self.record.parts {
@@ -67,9 +66,11 @@ impl ExtractRun {
             match found {
                 Some(object) if object.size == part.size => files.push(object),
                 Some(object) => {
-                    return Err(self.damaged(&part.name, &format!("it holds {} bytes, not {}", object.size, part.size)));
+                    return Err(
+                        self.damaged(&part.name, &format!("it has {} bytes, and {} were published", object.size, part.size))
+                    );
                 }
-                None => return Err(self.damaged(&part.name, "it is gone")),
+                None => return Err(self.damaged(&part.name, "it has vanished")),
             }
         }
         let session = self.workspace.engine.session(Parallelism::One, [&self.location])?;
@@ -83,7 +84,7 @@ impl ExtractRun {
     /// [`Error::Corrupt`] names the first file that differs.
     pub async fn verify(&self) -> Result<()> {
         for part in &self.record.parts {
-            let object = self.location.head(&part.name).await?.ok_or_else(|| self.damaged(&part.name, "it is gone"))?;
+            let object = self.location.head(&part.name).await?.ok_or_else(|| self.damaged(&part.name, "it has vanished"))?;
             if self.location.hash(&object).await? != part.hash {
                 return Err(self.damaged(&part.name, "its content is not what was published"));
             }

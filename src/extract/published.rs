@@ -16,7 +16,7 @@ use crate::{
     workspace::Workspace,
 };
 
-/// The run whose table has this name, if there is one; a fact table of that name comes first.
+/// The run with this table, if there is one. A fact table in the catalog takes precedence over a run of the same name.
 pub(crate) async fn find(workspace: &Arc<Workspace>, table: &TableName) -> Result<Option<ExtractRun>> {
     let Some(name) = RunName::of_table(table) else { return Ok(None) };
     if workspace.catalog.find(table).await?.is_some() {
@@ -32,12 +32,12 @@ async fn read(workspace: &Arc<Workspace>, folder: &str) -> Result<Option<Extract
     Ok(Some(ExtractRun::new(workspace.clone(), location, record)))
 }
 
-/// The published runs of a name, in the order of their beginnings.
+/// The published runs of a name, in the order in which they started.
 pub(crate) async fn runs(workspace: &Arc<Workspace>, name: &str) -> Result<Vec<ExtractRecord>> {
     check_identifier("extract", name, name)?;
     let mut found = Vec::new();
     for run in folders(workspace, &format!("{FOLDER}/{name}")).await? {
-        // One that has just been removed is none.
+        // A collection may have removed the run since the folder was listed.
         found.extend(read(workspace, &run).await?.map(|run| run.record().clone()));
     }
     found.sort_by(|a, b| (a.started, &a.run).cmp(&(b.started, &b.run)));
@@ -59,7 +59,7 @@ pub(crate) async fn tables(workspace: &Arc<Workspace>) -> Result<Vec<TableName>>
 pub(crate) async fn schemas(workspace: &Arc<Workspace>) -> Result<Vec<(TableName, SchemaRef)>> {
     let mut schemas = Vec::new();
     for table in tables(workspace).await? {
-        // One that was removed since it was listed is none.
+        // A collection may have removed the run since it was listed.
         if let Some(run) = find(workspace, &table).await? {
             schemas.push((table, Column::schema(&run.record().columns)?));
         }
@@ -67,7 +67,7 @@ pub(crate) async fn schemas(workspace: &Arc<Workspace>) -> Result<Vec<(TableName
     Ok(schemas)
 }
 
-/// The folders below the root, beneath this one, that hold a record.
+/// The folders with a record, beneath this folder of the root.
 async fn folders(workspace: &Arc<Workspace>, beneath: &str) -> Result<Vec<String>> {
     let listed = workspace.root.child(beneath).list().await?;
     let names = listed.into_iter().map(|object| workspace.root.name_of(&object.location));

@@ -1,5 +1,4 @@
-//! What each path below a store's root is.
-//! It knows paths only; what it does not know is unknown, and nobody's to remove.
+//! What kind of file each path below a store's root is. Paths of unknown kinds are never removed.
 
 use crate::{
     catalog::number_of,
@@ -8,10 +7,10 @@ use crate::{
     name::TableName,
 };
 
-/// What a path is.
+/// The kind of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum PathKind {
-    /// Kept for ever: the root's marker, databases, bindings of definitions.
+    /// Always kept: the root's marker, databases, bindings of definitions.
     Kept,
     /// A table version.
     Version(TableName, u64),
@@ -27,11 +26,11 @@ pub(super) enum PathKind {
     ExtractRecord(RunName),
     /// Another file of an extract.
     ExtractPart(RunName),
-    /// Not of this library's making.
+    /// Not written by this library.
     Unknown,
 }
 
-/// What the path, relative to the root, is.
+/// The kind of a path relative to the root.
 pub(super) fn path_kind(path: &str) -> PathKind {
     let table = |database: &str, table: &str| format!("{database}.{table}").parse::<TableName>().ok();
     match path.split('/').collect::<Vec<_>>()[..] {

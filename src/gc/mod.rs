@@ -1,5 +1,5 @@
-//! Garbage collection: removes what nothing published needs any more, and tells what and why.
-//! It never touches the files of registered tables, nor a file below the root whose place it does not know.
+//! Garbage collection: removes what nothing published needs any more, and reports each file with the reason.
+//! It never touches the files of registered tables, or files below the root that this library did not write.
 
 mod layout;
 mod references;
@@ -12,16 +12,22 @@ use chrono::TimeDelta;
 use crate::time::saturating_micros;
 pub(crate) use sweep::run;
 
-/// What a garbage collection is to do.
+/// The settings of a garbage collection.
 ///
-/// What goes: extracts whose [`Retention`](crate::extract::Retention) is over; files that no table version, materialization or
-/// extract names, such as those of loads that were cut off; staging files that never got their name; and, if asked,
-/// versions of tables beyond the newest few with the files that only they name.
+/// It removes:
 ///
-/// Temporary files that ended processes have left on this machine go too, without a grace period: a lock tells who lives.
+/// - extracts whose [`Retention`](crate::extract::Retention) is over;
+/// - files that no table version, materialization or extract names, such as those of interrupted loads;
+/// - staging files that were never renamed;
+/// - with [`Gc::keep_versions`], old table versions and the files that only they name;
+/// - temporary files on this machine of processes that have ended, without a grace period.
 ///
-/// What stays: what lies behind a link below the root; everything that is younger than the grace period, so that writers and readers at work lose nothing; every
-/// published materialization, and every fact file that one was made of; the newest version of each table.
+/// It keeps:
+///
+/// - everything younger than the grace period, so that running writers and readers lose nothing;
+/// - every published materialization, and every fact file that one was made of;
+/// - the newest version of each table;
+/// - everything behind a link below the root.
 ///
 /// ```
 /// use asof::gc::Gc;
@@ -40,9 +46,9 @@ pub struct Gc {
 /// Whether garbage is only listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GcMode {
-    /// Lists what would be removed, and removes nothing.
+    /// Lists garbage and removes nothing.
     DryRun,
-    /// Removes it.
+    /// Removes garbage.
     Delete,
 }
 
@@ -57,17 +63,17 @@ impl Gc {
         Self { mode: GcMode::Delete, ..Self::dry_run() }
     }
 
-    /// How long ago garbage must have been written, by the object store's own times; 24 hours by default.
+    /// The age from which garbage is removed, by the object store's modification times; 24 hours by default.
     ///
-    /// It has to be longer than any load, extract, materialization or query takes, plus what the clocks of machines differ
-    /// by. What a run is still writing is garbage until it is published.
+    /// It must be longer than any load, extract, materialization or query takes, plus the difference between the clocks of the
+    /// machines: the files of a running writer are garbage until they are published.
     pub fn grace(mut self, grace: TimeDelta) -> Self {
         self.grace_us = saturating_micros(grace).max(0);
         self
     }
 
-    /// Keeps this many of the newest versions of each table, at least one, and those that were the newest within the grace
-    /// period. Without it every version is kept.
+    /// Keeps this many of the newest versions of each table (at least one), and those that were the newest within the grace
+    /// period. Without this setting every version is kept.
     pub fn keep_versions(mut self, versions: u32) -> Self {
         self.keep_versions = Some(u64::from(versions.max(1)));
         self
@@ -80,11 +86,11 @@ impl Gc {
 pub enum Why {
     /// It belongs to an extract whose retention is over.
     Expired,
-    /// It is a table version beyond those to keep, or a file that only such versions name.
+    /// It is an old table version, or a file that only old versions name.
     OldVersion,
-    /// Nothing that was published names it: its writer was cut off, or its table version was removed before.
+    /// Nothing published names it: its writer was interrupted, or the table version that named it has been removed.
     Unreferenced,
-    /// It was begun on this machine's disk and never got its name.
+    /// It is a staging file that was never renamed.
     Staged,
 }
 
@@ -102,18 +108,18 @@ pub struct Garbage {
 /// What a garbage collection removed, or would remove. It prints as a list.
 #[derive(Debug, Clone)]
 pub struct GcReport {
-    /// Whether it was removed.
+    /// Whether the garbage was removed or only listed.
     pub mode: GcMode,
-    /// The garbage, in the order of its removal: first what publishes, then the files.
+    /// The garbage, in the order of removal: publishing files (table versions and records) first, then the files they name.
     pub removed: Vec<Garbage>,
-    /// Files that nothing names and that are younger than the grace period: left alone.
+    /// The number of garbage files that were kept because they are younger than the grace period.
     pub young_count: usize,
-    /// Paths below the root that this library does not write: left alone, yours to judge.
+    /// Paths below the root that this library did not write. They are kept.
     pub unknown: Vec<String>,
 }
 
 impl GcReport {
-    /// Bytes of all garbage.
+    /// The total size of the garbage in bytes.
     pub fn bytes(&self) -> u64 {
         self.removed.iter().map(|garbage| garbage.bytes).sum()
     }
@@ -122,11 +128,17 @@ impl GcReport {
 impl fmt::Display for GcReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let done = if self.mode == GcMode::Delete { "removed" } else { "would remove" };
-        writeln!(f, "{done} {} files, {} bytes; {} are too young", self.removed.len(), self.bytes(), self.young_count)?;
+        writeln!(
+            f,
+            "{done} {} files, {} bytes; {} more are younger than the grace period",
+            self.removed.len(),
+            self.bytes(),
+            self.young_count
+        )?;
         for Garbage { path, why, bytes } in &self.removed {
             writeln!(f, "  {path} ({bytes} bytes, {why})")?;
         }
-        self.unknown.iter().try_for_each(|path| writeln!(f, "  left alone, not this library's: {path}"))
+        self.unknown.iter().try_for_each(|path| writeln!(f, "  kept, not written by this library: {path}"))
     }
 }
 
@@ -134,9 +146,9 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Why::Expired => "its extract has expired",
-            Why::OldVersion => "of an old table version",
+            Why::OldVersion => "it is of an old table version",
             Why::Unreferenced => "nothing names it",
-            Why::Staged => "never finished",
+            Why::Staged => "it was never finished",
         })
     }
 }

@@ -1,5 +1,5 @@
-//! What published things name: the files that a garbage collection must leave alone.
-//! A version, manifest or record that cannot be read ends the collection: what it needs is not known.
+//! The files that published versions, manifests and records name, which a garbage collection must keep.
+//! If one of these cannot be read, the collection ends, because it is not known which files it names.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,35 +22,35 @@ use crate::{
 
 const READS_AT_ONCE: usize = 16;
 
-/// Paths below the root by their fate, and the loads whose files stay.
+/// Paths below the root by what is to become of them, and the loads whose files are kept.
 #[derive(Debug, Default)]
 pub(super) struct References {
-    /// Named by what stays.
+    /// Named by something that is kept.
     kept: BTreeSet<String>,
     /// The loads of kept versions, by the first digits of their ids.
     pub(super) loads: BTreeSet<String>,
-    /// Table versions to remove, each table's oldest first.
+    /// Table versions to be removed, the oldest of each table first.
     pub(super) old_versions: BTreeSet<String>,
-    /// Named by versions to remove; what stays may name it too.
+    /// Named by versions to be removed. Something that is kept may name them too.
     pub(super) of_old_versions: BTreeSet<String>,
     /// Records and files of expired extracts.
     pub(super) expired: BTreeSet<String>,
-    /// Folders below the root, with a `/` at the end, whose files are those of registered tables.
+    /// Folders of registered tables below the root, with a `/` at the end.
     registered: BTreeSet<String>,
 }
 
-/// A file that publishes something.
+/// A table version, manifest or record.
 struct Publishing {
     path: String,
     kind: PathKind,
     modified: AsOf,
 }
 
-/// Reads all that is published now.
+/// Reads everything that is published now.
 pub(super) async fn references(workspace: &Workspace, gc: &Gc, now: AsOf) -> Result<References> {
     let mut published = Vec::new();
     for folder in ["catalog", "materialized", FOLDER] {
-        // Through links too: a reader finds what is published there, and it names files that lie here.
+        // Links are followed: readers find what is published behind them, and it may name files below this root.
         for file in workspace.root.child(folder).list_reachable().await? {
             let path = format!("{folder}/{}", file.name);
             let kind = path_kind(&path);
@@ -69,10 +69,10 @@ pub(super) async fn references(workspace: &Workspace, gc: &Gc, now: AsOf) -> Res
         Ok::<_, crate::error::Error>((publishing, bytes))
     };
     let mut read = futures::stream::iter(published.into_iter().map(read)).buffered(READS_AT_ONCE);
-    let (mut registered, mut asked) = (BTreeMap::new(), BTreeSet::new());
+    let (mut registered, mut read_by_materializations) = (BTreeMap::new(), BTreeSet::new());
     let mut extracts: BTreeMap<String, Vec<(ExtractRecord, String, AsOf)>> = BTreeMap::new();
     while let Some((Publishing { path, kind, modified }, bytes)) = read.try_next().await? {
-        // Gone since it was listed: another collection is at work, and what it has unpublished is not published.
+        // Another collection has removed it since it was listed, so it is no longer published.
         let Some(bytes) = bytes else { continue };
         let shown = workspace.root.child(&path).to_string();
         match kind {
@@ -87,7 +87,7 @@ pub(super) async fn references(workspace: &Workspace, gc: &Gc, now: AsOf) -> Res
             PathKind::Manifest => {
                 let manifest = Manifest::parse_at(&shown, &bytes)?;
                 found.add_manifest(&path, &manifest);
-                asked.extend(manifest.inputs.into_iter().map(|input| (input.table, input.version)));
+                read_by_materializations.extend(manifest.inputs.into_iter().map(|input| (input.table, input.version)));
             }
             PathKind::ExtractRecord(run) => {
                 let record = ExtractRecord::parse(&shown, &bytes)?;
@@ -96,8 +96,8 @@ pub(super) async fn references(workspace: &Workspace, gc: &Gc, now: AsOf) -> Res
             _ => {}
         }
     }
-    // What a materialization was made of: of a registered table its version alone knows where that lies.
-    for path in asked.iter().filter_map(|input| registered.get(input)) {
+    // A materialization over a registered table needs the table's version, which alone says where the files are.
+    for path in read_by_materializations.iter().filter_map(|input| registered.get(input)) {
         found.old_versions.remove(path);
     }
     for runs in extracts.into_values() {
@@ -106,8 +106,8 @@ pub(super) async fn references(workspace: &Workspace, gc: &Gc, now: AsOf) -> Res
     Ok(found)
 }
 
-/// The versions beyond those to keep, of which none was the newest within the grace period: that ended when the next one was
-/// published. Of a registered table that was dropped the last version stays too: it says where the files of others lie.
+/// The versions beyond those to be kept that were not the newest within the grace period. A version stops being the newest when
+/// the next one is published. The last version of a dropped registered table is kept too: it says where its files are.
 async fn old_versions(
     workspace: &Workspace,
     gc: &Gc,
@@ -138,7 +138,7 @@ async fn old_versions(
     Ok(old)
 }
 
-/// The table in a version's file; `None` where it was dropped, or is gone since it was listed.
+/// The table in a version's file; `None` if it is a tombstone, or has been removed since it was listed.
 async fn version_at(workspace: &Workspace, path: &str) -> Result<Option<TableVersion>> {
     match workspace.root.get(path).await? {
         Some(bytes) => TableVersion::parse(&workspace.root.child(path).to_string(), &bytes),
@@ -146,7 +146,8 @@ async fn version_at(workspace: &Workspace, path: &str) -> Result<Option<TableVer
     }
 }
 
-/// The folder below the root that a registered table lies in, if there it lies; all of the root when it lies around it.
+/// The folder below the root in which a registered table lies, or an empty path if the table's location contains the root;
+/// `None` for a table elsewhere.
 fn below(root: &Location, location: &Location) -> Option<String> {
     let inside = |name: &String| !name.starts_with('/');
     if location.name_of_place(root).as_ref().is_some_and(inside) {
@@ -156,12 +157,12 @@ fn below(root: &Location, location: &Location) -> Option<String> {
 }
 
 impl References {
-    /// Is this a file that stays, whatever it is?
+    /// Whether this file is kept, whatever its kind.
     pub(super) fn keeps(&self, path: &str) -> bool {
         self.kept.contains(path) || self.registered.iter().any(|folder| path.starts_with(folder))
     }
 
-    /// Where a registered table's files lie, those of partitions with places of their own too.
+    /// Adds the folders of a registered table, including partitions with locations of their own.
     fn add_registered(&mut self, root: &Location, location: &Location, version: &TableVersion) {
         let elsewhere = version.files().iter().map(|file| file.path.as_str()).filter(|path| path.starts_with('/'));
         let folders = elsewhere.filter_map(|path| path.rsplit_once('/')).map(|(folder, _)| location.child(folder));
@@ -182,19 +183,19 @@ impl References {
         }
     }
 
-    /// A materialization can be looked into for what it was made of as long as it is there.
+    /// The facts that a materialization was made of are kept as long as it exists.
     fn add_manifest(&mut self, path: &str, manifest: &Manifest) {
         let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
         self.kept.insert(path.into());
         self.kept.extend(manifest.files().map(|part| format!("{folder}/{}", part.name)));
         for input in &manifest.inputs {
-            // Of a registered table these paths are none below the root, and name nothing there.
+            // Files of registered tables are not below this path, so the paths made for them match nothing.
             self.kept.extend(input.files.iter().map(|file| fact_path(&input.table, &file.path)));
         }
     }
 
     fn add_extracts(&mut self, mut runs: Vec<(ExtractRecord, String, AsOf)>, now: AsOf, is_old: impl Fn(AsOf) -> bool) {
-        // The newest first, by the store's own times: a writer's clock may be days behind.
+        // Newest first, by the object store's times: a writer's clock may be days behind.
         runs.sort_by(|(a, _, put_a), (b, _, put_b)| (put_b, b.started, &b.run).cmp(&(put_a, a.started, &a.run)));
         for (newer_count, (record, path, modified)) in runs.into_iter().enumerate() {
             let has_aged =

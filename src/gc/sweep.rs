@@ -1,9 +1,9 @@
-//! The collection itself: list, read what is needed, remove the rest, the publishing files first.
-//! It decides nothing twice: a dry run lists exactly what a deletion at the same moment removes.
+//! The collection itself: lists files, reads what is published, and removes the rest, publishing files first.
+//! A dry run lists exactly what a deletion at the same moment removes.
 //!
-//! Files are listed before references are read, so whatever was published while it looked is seen. Each file is looked at
-//! once more before it goes: a writer that comes upon a file of its own name that a crash left writes it again first, and a
-//! file of another time than the one listed is left alone. What lies behind a link is not this root's, and is never removed.
+//! Files are listed before references are read, so nothing that is published in between is missed. Before a file is removed it
+//! is checked again, and kept if its modification time has changed: a writer that finds a file of a crash under the name it is
+//! about to write writes the file again first. What lies behind a link belongs to somebody else and is never removed.
 
 use super::{
     Garbage, Gc, GcMode, GcReport, Why,
@@ -17,7 +17,7 @@ use crate::{
     workspace::Workspace,
 };
 
-/// The default place of the cache, which holds no truth and is not in any listing of what does.
+/// The default folder of the cache, which can be rebuilt and is not reported.
 const CACHE: &str = ".asof-cache/";
 
 /// Collects garbage.
@@ -35,10 +35,10 @@ pub(crate) async fn run(workspace: &Workspace, clock: &dyn Clock, gc: &Gc) -> Re
             continue;
         }
         let kind = match file.kind {
-            // Whatever it leads to is its maker's, and lies elsewhere.
+            // What a link leads to belongs to whoever made the link.
             ListedKind::Link => PathKind::Unknown,
             ListedKind::Object => path_kind(&path),
-            // What this library would have written under the name it was to get; others may have staging files of their own.
+            // A staging file has the kind of the name that it was to get. Others may have staging files of their own.
             ListedKind::Staged => match path_kind(path.rsplit_once('#').map_or(path.as_str(), |(name, _)| name)) {
                 PathKind::Unknown => continue,
                 kind => kind,

@@ -1,15 +1,14 @@
-//! What a materialization's rows depend on besides its definition and its facts: the code that makes them.
-//! It knows no set and no table.
+//! The versions of the code that a materialization's rows depend on, besides its definition and its facts.
 
 use serde::{Deserialize, Serialize};
 
 /// The revision of everything between facts and rows: scans, SQL functions, lookups, windows, encoders, their order.
 ///
 /// **Raise it with every change that may move a bit of any result.** `tests/it/goldens.rs` fails when the rows of its fixed
-/// materializations move under an unchanged revision, and says how to record the new ones.
+/// materializations change under an unchanged revision, and says how to record the new ones.
 pub const ENGINE_REVISION: u32 = 3;
 
-/// The code that made a materialization. Another one has another id, since its rows may be other ones.
+/// The versions of the code that made a materialization. They are part of the id, since other code may produce other rows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineVersions {
     /// [`ENGINE_REVISION`].
@@ -21,7 +20,7 @@ pub struct EngineVersions {
 }
 
 impl EngineVersions {
-    /// Those of this program.
+    /// The versions in this program.
     pub fn current() -> Self {
         Self {
             revision: ENGINE_REVISION,

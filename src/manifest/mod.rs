@@ -1,5 +1,5 @@
-//! The manifest: what a materialization is, what it was made of, and which files hold it.
-//! It holds no wall-clock time: two processes that make the same materialization write the same manifest.
+//! The manifest: what a materialization is, what it was made of, and which files hold its rows.
+//! It holds no wall-clock time, so two processes that make the same materialization write the same manifest.
 
 mod engine_revision;
 
@@ -22,11 +22,12 @@ pub(crate) const MANIFEST: &str = "manifest.json";
 /// The version of the manifest's format, part of every materialization's identity.
 pub(crate) const FORMAT: u32 = 2;
 
-/// What a materialization is: published once, never changed.
+/// The manifest of a materialization: published once, never changed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     pub(crate) format: u32,
-    /// The hash of the definition, the inputs, the as-of, the engine and the format: same id, same rows, same order, same bits.
+    /// The hash of the definition, the inputs, the as-of, the engine and the format. Equal ids mean the same rows in the same order,
+    /// bit for bit.
     pub id: ContentId,
     /// The feature set.
     pub set: SetName,
@@ -36,14 +37,14 @@ pub struct Manifest {
     pub as_of: AsOf,
     /// Whether facts at exactly the as-of are visible.
     pub cutoff: Cutoff,
-    /// The code that made it.
+    /// The versions of the code that made it.
     pub engine: EngineVersions,
     /// The tables it was made of, and their files that may hold visible rows.
     pub inputs: Vec<InputTable>,
     /// The key's columns, for a set of entities.
     pub keys: Vec<String>,
-    /// The columns of the files: those of the rows, and, for each source with a max age (counted from 0), `_event_time_<n>`,
-    /// the event time of the fact that was looked up, by which serving judges its age at the instant of a request.
+    /// The columns of the files: those of the rows, and for each source with a max age (counted from 0) `_event_time_<n>`, the
+    /// event time of the fact that was looked up. Serving computes the fact's age at the instant of a request from it.
     pub columns: Vec<Column>,
     /// The names of the features.
     pub features: Vec<String>,
@@ -59,13 +60,13 @@ pub struct Manifest {
     pub rows: u64,
     /// The files that hold the rows, in the order of the rows.
     pub parts: Vec<Part>,
-    /// Features of a set of entities by some of its keys: what is known of an entity by those alone.
+    /// For a set of entities: features by some of its keys, for keys that have no row.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub partial: Vec<PartialRows>,
 }
 
-/// Rows of a set of entities by fewer keys than all: the features of the sources that find their facts by those. A key that no
-/// row of the materialization has gets these features from here.
+/// Rows of a set of entities by some of its keys: the features of the sources that find their facts by these keys. A key without a
+/// row in the materialization gets these features from here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartialRows {
     /// The columns of the key, in the order of the set's.
@@ -91,7 +92,7 @@ pub struct InputTable {
     pub columns: Vec<Column>,
     /// The files that may hold rows visible at the as-of; the others were not opened.
     pub files: Vec<InputFile>,
-    /// Rows without an event time, which are never visible, as far as statistics tell.
+    /// Rows without an event time, which are never visible, according to the files' statistics.
     pub null_event_times: u64,
 }
 
@@ -102,7 +103,7 @@ pub struct InputFile {
     pub path: String,
     /// Size in bytes.
     pub size: u64,
-    /// Content hash, or the store's entity tag and the path it is of.
+    /// Content hash, or the store's entity tag with its path.
     pub content: String,
     /// The values of the partition columns, in their order, as they are written; NULL is `None`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -124,7 +125,7 @@ pub struct StepState {
 }
 
 impl Manifest {
-    /// All files that hold rows.
+    /// All files with rows.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Part> {
         self.parts.iter().chain(self.partial.iter().flat_map(|rows| &rows.parts))
     }
@@ -138,7 +139,7 @@ impl Manifest {
         unseal(path, bytes, FORMAT, REMEDY)
     }
 
-    /// The manifest at this path, which must be that of the folder it lies in.
+    /// The manifest at this path, which must belong to its folder.
     pub(crate) fn parse_at(path: &str, bytes: &[u8]) -> Result<Self> {
         let manifest = Self::parse(path, bytes)?;
         let mut folders = path.rsplit('/').skip(1);
@@ -147,7 +148,10 @@ impl Manifest {
             true => Ok(manifest),
             false => Err(Error::Corrupt {
                 path: path.into(),
-                reason: format!("it is the manifest of `{}` {}, not of its folder; {REMEDY}", manifest.set, manifest.id),
+                reason: format!(
+                    "it is the manifest of `{}` {}, and does not belong to its folder; {REMEDY}",
+                    manifest.set, manifest.id
+                ),
             }),
         }
     }

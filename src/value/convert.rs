@@ -1,5 +1,4 @@
-//! Values to Arrow and back, exactly: what does not fit is an error, never another value.
-//! It knows types; what a value is for is the caller's affair.
+//! Conversion of values to Arrow arrays and back. A value that does not fit is an error; it is never changed.
 
 use std::sync::Arc;
 
@@ -44,9 +43,9 @@ impl Value {
             needed,
         };
         if !self.is_of_kind(data_type) {
-            return Err(refused(format!("{data_type} is asked for")));
+            return Err(refused(format!("{data_type} is needed")));
         }
-        self.fitted(data_type)?.ok_or_else(|| refused(format!("{data_type} is asked for, which cannot hold exactly that")))
+        self.fitted(data_type)?.ok_or_else(|| refused(format!("{data_type} is needed, which cannot hold this value exactly")))
     }
 
     /// The value in its own type.
@@ -58,7 +57,7 @@ impl Value {
             place: subject.into(),
             column: name.into(),
             found: format!("{self:?}"),
-            needed: "one value, or a list of values of one type, is asked for, in the range of Arrow's types".into(),
+            needed: "one value, or a list of values of one type, is needed, within the range of Arrow's types".into(),
         })
     }
 
@@ -74,7 +73,7 @@ impl Value {
         let Some(own) = self.own()? else { return Ok(None) };
         let array = cast(&own, data_type)?;
         let is_float = matches!(self, Value::Float(_));
-        // A cast rounds, cuts off or yields NULL where the type does not hold the value: then the way back leads elsewhere.
+        // A cast rounds, truncates or yields NULL where the type cannot hold the value. Casting back then gives another value.
         let is_held = array.is_valid(0) && (is_float || cast(&array, own.data_type())?.to_data() == own.to_data());
         Ok(is_held.then_some(array))
     }
@@ -110,7 +109,7 @@ impl Value {
             }
             Value::Time(x) => {
                 let since_midnight = x.signed_duration_since(NaiveTime::MIN).num_nanoseconds();
-                // A leap second is no time of day of Arrow's.
+                // Arrow has no leap seconds.
                 match since_midnight.filter(|_| x.nanosecond() < 1_000_000_000) {
                     Some(nanos) => Arc::new(Time64NanosecondArray::from(vec![nanos])),
                     None => return Ok(None),
@@ -153,7 +152,7 @@ impl Value {
             place: subject.into(),
             column: column.into(),
             found: format!("{}{what}", array.data_type()),
-            needed: "`Value` has nothing that holds it exactly; read it from `FeatureRow::batch`".into(),
+            needed: "no `Value` holds it exactly; read it from `FeatureRow::batch`".into(),
         };
         if array.is_null(row) || *array.data_type() == DataType::Null {
             return Ok(Value::Null);
@@ -197,7 +196,7 @@ impl Value {
             DataType::Date64 => {
                 let ms = first::<Date64Type>(&one);
                 let days = i32::try_from(ms / DAY_MS).ok().filter(|_| ms % DAY_MS == 0);
-                days.and_then(date).ok_or_else(|| refused(" that is no whole day"))?.into()
+                days.and_then(date).ok_or_else(|| refused(" that is not a whole day"))?.into()
             }
             DataType::Time32(TimeUnit::Second) => {
                 time(i64::from(first::<Time32SecondType>(&one)), 1_000_000_000).ok_or_else(beyond)?.into()
@@ -227,7 +226,7 @@ impl Value {
     }
 }
 
-/// The items as one row of this type of lists, whose items this field tells; `None` when it cannot hold exactly them.
+/// The items as one row of a list type with this item field; `None` when it cannot hold them exactly.
 fn list(items: &[Value], field: &FieldRef, data_type: &DataType) -> Result<Option<ArrayRef>> {
     let mut arrays = Vec::with_capacity(items.len());
     for item in items {

@@ -1,5 +1,5 @@
-//! A decimal number, exactly.
-//! It does not compute: it is what a decimal column holds, as text and back.
+//! A decimal number, exactly, to and from text.
+//! There is no arithmetic.
 
 use std::{fmt, str::FromStr};
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// A decimal number: an integer, divided by ten to the power of its scale. Two are equal when their numbers are: 0.30 is 0.3.
+/// A decimal number: an integer, divided by ten to the power of its scale. Numbers are compared by value: 0.30 equals 0.3.
 ///
 /// ```
 /// use asof::value::Decimal;
@@ -35,7 +35,7 @@ impl Decimal {
         self.unscaled
     }
 
-    /// How many digits stand behind the point; below zero, how many zeros follow the number.
+    /// The number of digits after the point; if negative, the number of zeros that follow the integer.
     pub fn scale(self) -> i8 {
         self.scale
     }
@@ -86,18 +86,19 @@ impl fmt::Display for Decimal {
 impl FromStr for Decimal {
     type Err = Error;
 
-    /// Digits, with a sign before them and a point between them if there are any: `-12.50`.
+    /// Digits, optionally with a sign before them and a point among them: `-12.50`.
     fn from_str(text: &str) -> Result<Self> {
         let refused = |reason: &str| Error::InvalidName { what: "decimal", value: text.into(), reason: reason.into() };
         let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
         let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, ""));
         let digits = [whole, fraction].concat();
         if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(refused("it must be digits, with one point at most and a sign before them: `-12.50`"));
+            return Err(refused("it must be digits with at most one point, and optionally a sign before them: `-12.50`"));
         }
-        let scale = i8::try_from(fraction.len()).map_err(|_| refused("it has more digits behind the point than any column"))?;
+        let scale =
+            i8::try_from(fraction.len()).map_err(|_| refused("it has more digits after the point than any column can hold"))?;
         let sign = if text.starts_with('-') { "-" } else { "" };
-        let unscaled = format!("{sign}{digits}").parse().map_err(|_| refused("it has more digits than any column"))?;
+        let unscaled = format!("{sign}{digits}").parse().map_err(|_| refused("it has more digits than any column can hold"))?;
         Ok(Self { unscaled, scale })
     }
 }

@@ -14,8 +14,8 @@ use crate::time::AsOf;
 
 /// A value of a request, a key, a feature or a parameter.
 ///
-/// What a column holds is given exactly, or with an error: a value is never rounded. The other way a value fits a column of
-/// its kind when the column can hold exactly it; only a [`Value::Float`] is rounded to the width of its column.
+/// A value read from a column is exact, or reading it is an error; it is never rounded. A value fits a column of its kind if the
+/// column can hold exactly this value. Only a [`Value::Float`] is rounded, to the width of its column.
 ///
 /// | column | value |
 /// |---|---|
@@ -36,7 +36,7 @@ pub enum Value {
     Bool(bool),
     /// An integer of any width.
     Int(i64),
-    /// An integer that an `i64` does not hold; a smaller one is an [`Value::Int`].
+    /// An integer above the range of `i64`; a smaller one is a [`Value::Int`].
     Unsigned(u64),
     /// A number.
     Float(f64),
@@ -48,9 +48,9 @@ pub enum Value {
     Bytes(Vec<u8>),
     /// An instant.
     Instant(AsOf),
-    /// An instant that microseconds do not hold, in nanoseconds since 1970 UTC.
+    /// An instant that is not a whole number of microseconds, in nanoseconds since 1970 UTC.
     InstantNanos(i64),
-    /// A date and a time of day on the clock of no zone.
+    /// A date and a time of day without a zone.
     Local(NaiveDateTime),
     /// A date.
     Date(NaiveDate),
@@ -58,21 +58,21 @@ pub enum Value {
     Time(NaiveTime),
     /// A length of time.
     Duration(TimeDelta),
-    /// A list of values of one type, NULL among them.
+    /// A list of values of one type; NULL is allowed among them.
     List(Vec<Value>),
 }
 
 impl Value {
-    /// Is it, or does it hold, a float that is no finite number?
-    pub(crate) fn holds_odd_float(&self) -> bool {
+    /// Whether it is, or contains, a float that is not finite.
+    pub(crate) fn holds_non_finite_float(&self) -> bool {
         match self {
             Value::Float(x) => !x.is_finite(),
-            Value::List(items) => items.iter().any(Value::holds_odd_float),
+            Value::List(items) => items.iter().any(Value::holds_non_finite_float),
             _ => false,
         }
     }
 
-    /// Is it of the kind that a column of this type holds?
+    /// Whether a column of this type holds values of this kind.
     fn is_of_kind(&self, data_type: &DataType) -> bool {
         match (self, data_type) {
             (_, DataType::Dictionary(_, values)) => self.is_of_kind(values),

@@ -1,5 +1,5 @@
-//! What all work on one store shares: its root, the catalog, the engine, the other locations and the cache.
-//! Nothing is read or computed here beyond the tables of the catalog.
+//! What all work on one store shares: root, catalog, engine, locations and cache; table versions pinned with their locations; and
+//! the files of a result. Nothing is computed here.
 
 mod parts;
 mod plain_types;
