@@ -1,4 +1,4 @@
-//! Numbers brought to mean zero and standard deviation one: the fitted encoder that every model asks for.
+//! Standardization: numbers scaled to mean zero and standard deviation one.
 //! What it learns does not depend on the order of the rows.
 
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! What an encoder sees while it learns: the rows of its declared columns, already cut at the as-of.
-//! There is no session, clock, file or table behind it that could be reached.
+//! What an encoder sees while it learns: its declared columns of the rows, cut at the as-of.
+//! It gives no access to a session, clock, file or table.
 
 use std::{fmt, sync::Arc};
 
@@ -23,8 +23,7 @@ pub(crate) type Batches<'a> = Box<dyn Iterator<Item = Result<RecordBatch>> + 'a>
 
 /// The facts that an encoder may learn from: its declared columns of the rows visible at the as-of.
 ///
-/// It can be made only by this library, and gives out nothing but these rows. A learner that wants the future has nothing
-/// to ask for it:
+/// Only this library can make one, and it gives access to these rows alone. There is no way to reach later facts:
 ///
 /// ```
 /// fn fit(view: &asof::AsOfView<'_>) -> asof::AsOf {
@@ -73,15 +72,15 @@ impl AsOfView<'_> {
 
     /// The rows, batch by batch, with the declared columns; the same rows in the same order at each call.
     ///
-    /// How rows are cut into batches means nothing and may differ from call to call.
+    /// The division into batches has no meaning and may differ between calls.
     ///
     /// # Errors
-    /// An iterator's item is an error when the rows cannot be read.
+    /// The iterator returns an error when the rows cannot be read.
     pub fn batches(&self) -> Result<impl Iterator<Item = Result<RecordBatch>> + '_> {
         self.rows.replay(&self.columns)
     }
 
-    /// Calls `each` with every value of a declared `Float64` column that is neither NULL nor NaN, in the rows' order.
+    /// Calls `each` with every value of a declared `Float64` column that is neither NULL nor NaN, in the order of the rows.
     ///
     /// # Errors
     /// [`Error::UnknownColumn`] when the column is not declared, [`Error::ColumnType`] when it is not `Float64`.
@@ -95,7 +94,7 @@ impl AsOfView<'_> {
                 place: "the view".into(),
                 column: column.into(),
                 found: field.data_type().to_string(),
-                needed: "numbers are read as Float64".into(),
+                needed: "it must be declared as a number, which is read as Float64".into(),
             })?;
             if numbers.null_count() == 0 {
                 numbers.values().iter().copied().filter(|x| !x.is_nan()).for_each(&mut each);

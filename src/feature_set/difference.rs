@@ -1,5 +1,4 @@
-//! In what two declared definitions differ, for people who have to tell them apart.
-//! It does not judge whether a difference matters: any difference makes another definition.
+//! The differences of two declared definitions, for error messages. Any difference makes another definition.
 
 use serde_json::Value;
 

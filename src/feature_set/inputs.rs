@@ -1,5 +1,5 @@
-//! The declared inputs of an encoder out of wider rows: by name, widened to the declared types.
-//! Offline and online pass through here alike, so both encode the same bits.
+//! Selects the declared inputs of an encoder from rows, by name, widened to the declared types.
+//! Training and serving both use it, so both encode the same bits.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ pub(crate) fn field_of<'a>(subject: &str, schema: &'a Schema, wanted: &Field) ->
     let is_lossless = match (from, to) {
         (from, to) if from == to => true,
         (Int8 | Int16 | Int32 | UInt8 | UInt16 | UInt32 | Int64, Int64) => true,
-        // A 64-bit integer beyond 2^53 becomes the nearest float: what every numeric library does with a count.
+        // A 64-bit integer beyond 2^53 becomes the nearest float, as in other numeric libraries.
         (Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32 | Float32, Float64) => true,
         (LargeUtf8 | Utf8View, Utf8) => true,
         (Timestamp(unit, Some(_)), Timestamp(TimeUnit::Microsecond, Some(_))) => *unit != TimeUnit::Nanosecond,

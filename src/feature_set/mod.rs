@@ -1,5 +1,5 @@
 //! Feature sets: named, versioned definitions of rows or entities and their features.
-//! A definition is data and code together; its fingerprint tells whether either has changed.
+//! A definition is data and code; its fingerprint shows whether either has changed.
 
 mod builder;
 mod difference;
@@ -85,7 +85,7 @@ pub(crate) struct EntitySet {
     /// The table whose facts say which entities there are.
     pub(crate) table: TableName,
     pub(crate) keys: Vec<String>,
-    /// That table first, by all keys; it may have no features of its own.
+    /// That table first, with all keys; it may have no features of its own.
     pub(crate) sources: Vec<Source>,
 }
 
@@ -127,7 +127,7 @@ impl FeatureSet {
         &self.fingerprint
     }
 
-    /// Refuses this definition when another one holds its name; `remedy` is the other way out.
+    /// Refuses this definition when another one holds its name. `remedy` is appended to the error as an alternative.
     pub(crate) fn check_same(&self, known: &Fingerprint, declared: &Value, remedy: &str) -> Result<()> {
         if *known == self.fingerprint {
             return Ok(());
@@ -135,11 +135,11 @@ impl FeatureSet {
         let next = format!("{}_v{}", self.name.stem(), u64::from(self.name.version()) + 1);
         let reason = match difference(declared, &self.declared) {
             Some(parts) => format!(
-                "its name holds another definition already, and a published version never changes: {parts}; name this one as the \
+                "another definition holds its name already, and a published version never changes: {parts}; name this one as the \
                  next version, `{next}`{remedy}"
             ),
             None => format!(
-                "its code yields other values on fixed inputs than the definition that holds its name, under the same revisions; \
+                "its code returns other values on fixed inputs than the definition that holds its name, with the same revisions; \
                  raise the revision of the encoder that was changed, and name the set as its next version, `{next}`{remedy}"
             ),
         };
@@ -161,5 +161,5 @@ impl fmt::Debug for FeatureSet {
     }
 }
 
-/// A state that a step learned, as kept in a manifest.
+/// The learned state of a step, as JSON.
 pub(crate) type State = Value;

@@ -940,7 +940,7 @@ async fn all_mistakes_of_a_set_are_told_at_once() {
         "`price * quantity` is an expression",
         "before they are loaded",
         "the quantile 2",
-        "`driver`, which is no key",
+        "`driver`, which is not a key",
         "called `count`",
         "called `zone`"
     );
