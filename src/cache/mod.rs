@@ -54,7 +54,7 @@ pub(crate) struct Pin {
     /// Locked while rows are filled in before they are served.
     pub(crate) opening: tokio::sync::Mutex<()>,
     /// Locked, by threads of their own, while lost rows are filled in again.
-    pub(crate) mending: Mutex<()>,
+    pub(crate) refilling: Mutex<()>,
 }
 
 /// A group of rows of a materialization: all keys are group 0, partial rows follow.

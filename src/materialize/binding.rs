@@ -1,5 +1,5 @@
-//! The binding of a set's name to its definition: made in the root with the first materialization, and never changed.
-//! It compares fingerprints; what a definition means is no business of its own.
+//! The binding of a set's name to its definition: written to the root with the first materialization, and never changed.
+//! Definitions are compared by their fingerprints.
 
 use std::sync::Arc;
 
@@ -27,7 +27,8 @@ struct Binding {
     declared: Arc<Value>,
 }
 
-const REMEDY: &str = "; or, when nothing that was published of the other one is wanted any more, see `FeatureStore::forget_set`";
+const REMEDY: &str =
+    "; or, if nothing that was published under the other definition is needed any more, see `FeatureStore::forget_set`";
 
 /// Refuses a definition when the root holds another one under its name. A name that the root does not know is free.
 pub(crate) async fn check_binding(workspace: &Workspace, set: &FeatureSet) -> Result<()> {
@@ -37,7 +38,7 @@ pub(crate) async fn check_binding(workspace: &Workspace, set: &FeatureSet) -> Re
     }
 }
 
-/// Binds the name of a set to its definition. Of several at once the first one wins, and the others are refused.
+/// Binds the name of a set to its definition. Of several simultaneous attempts the first wins, and the others are refused.
 pub(super) async fn bind(workspace: &Workspace, set: &FeatureSet) -> Result<()> {
     let location = binding_location(workspace, &set.name);
     let (fingerprint, declared) = (set.fingerprint.clone(), set.declared.clone());
@@ -49,13 +50,13 @@ pub(super) async fn bind(workspace: &Workspace, set: &FeatureSet) -> Result<()> 
     }
 }
 
-/// Lets a name go of which nothing is published.
+/// Releases the name of a set of which nothing is published.
 pub(crate) async fn forget(workspace: &Workspace, name: &SetName) -> Result<Change> {
     let location = binding_location(workspace, name);
     let Some(known) = location.get(BINDING).await? else { return Ok(Change::Nothing) };
     refuse_published(workspace, name).await?;
     location.delete(BINDING).await?;
-    // Somebody may have published in the meantime: then the name stays bound.
+    // If somebody has published in the meantime, the name stays bound.
     if let Err(published) = refuse_published(workspace, name).await {
         let _ = location.put_if_absent(BINDING, known).await?;
         return Err(published);

@@ -1,5 +1,5 @@
-//! The columns that a set of entities names, held against those of its tables: every mistake at once, before anything is planned.
-//! Filters of aggregates are SQL, and judged when they are planned.
+//! Checks the columns that a set of entities names against those of its tables, and reports all mistakes before anything is planned.
+//! Filters of aggregates are SQL, and are checked when they are planned.
 
 use arrow::datatypes::{Field, Schema};
 
@@ -11,7 +11,10 @@ use crate::{
     workspace::PinnedTable,
 };
 
-/// Refuses a set that names columns which its tables do not have, or aggregates what cannot be aggregated so.
+/// Refuses a set that names columns which its tables do not have, or that aggregates a column of an unsuitable type.
+///
+/// # Errors
+/// [`Error::UnknownColumn`], [`Error::ColumnType`], or [`Error::Mistakes`] with several of them.
 pub(crate) fn check_columns(set: &FeatureSet, entities: &EntitySet, tables: &[PinnedTable]) -> Result<()> {
     let mut mistakes: Vec<Error> = Vec::new();
     for source in &entities.sources {
@@ -22,11 +25,11 @@ pub(crate) fn check_columns(set: &FeatureSet, entities: &EntitySet, tables: &[Pi
         source_mistakes(&subject, source, Column::schema(&columns)?.as_ref(), &mut mistakes);
     }
     // The same mistake may be made by several sources of one table.
-    let mut told: Vec<String> = Vec::new();
+    let mut reported: Vec<String> = Vec::new();
     mistakes.retain(|mistake| {
         let text = mistake.to_string();
-        let is_new = !told.contains(&text);
-        told.push(text);
+        let is_new = !reported.contains(&text);
+        reported.push(text);
         is_new
     });
     Error::all(&format!("feature set `{}`", set.name), mistakes)

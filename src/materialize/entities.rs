@@ -20,23 +20,23 @@ use crate::{
     workspace::{PinnedTable, plain_type},
 };
 
-/// Values in a batch of a materialization, and its rows at most.
+/// How many values, and how many rows, a batch of a materialization holds at most.
 const BATCH_VALUES: usize = 1 << 20;
 const BATCH_ROWS: usize = 65_536;
 
-/// The sources of a set that find their facts by the same keys, and what they know of every entity at one instant.
+/// The sources of a set that find their facts by the same keys, with their results for every entity at one instant.
 struct Group {
-    /// Places of the keys among those of the set.
+    /// Positions of the keys among those of the set.
     keys: Vec<usize>,
     sources: Vec<usize>,
     entities: temporal::Entities,
 }
 
-/// All features of the entities of a set at an instant: rows for those that a visible fact is about, by all of their keys; and
-/// rows by fewer keys for what is known by those alone, so that any key can be answered as training answers it.
+/// The features of a set's entities at an instant: a row for every entity with a visible fact, by all keys; and rows by some of the
+/// keys, from which keys without a row are answered as training answers them.
 pub(crate) struct EntityTables {
     pub(crate) whole: EntityTable,
-    /// By fewer keys than all.
+    /// Rows by some of the keys.
     pub(crate) partial: Vec<EntityTable>,
 }
 
@@ -46,22 +46,22 @@ pub(crate) struct EntityTable {
     pub(crate) schema: SchemaRef,
     pub(crate) rows: usize,
     groups: Arc<Vec<Group>>,
-    /// Which group says who there is.
+    /// The group whose entities are the rows.
     of: usize,
     columns: Vec<Output>,
 }
 
-/// A column of a result: of which group's answers, and how it is given out.
+/// A column of a result: which result of which group it is, and how it is converted.
 #[derive(Clone)]
 struct Output {
     group: usize,
     answer: usize,
     field: Field,
-    /// A time to be given out as an instant.
+    /// For a time that is converted to an instant.
     scale: Option<TimeScale>,
 }
 
-/// Keys and features of every entity that has a visible fact in a table that knows all of its keys, in the order of the keys.
+/// Keys and features of every entity that has a visible fact in a table with all of the set's keys, in the order of the keys.
 pub(crate) async fn entities(
     engine: &Engine,
     set: &EntitySet,
@@ -69,32 +69,33 @@ pub(crate) async fn entities(
     as_of: AsOf,
     cutoff: Cutoff,
 ) -> Result<EntityTables> {
-    let mut asked = Vec::new();
+    let mut specifications = Vec::new();
     for keys in key_groups(set) {
         let sources: Vec<usize> = (0..set.sources.len()).filter(|&i| keys_of(set, &set.sources[i]) == keys).collect();
-        let mut questions = Vec::with_capacity(sources.len());
+        let mut entity_questions = Vec::with_capacity(sources.len());
         for &i in &sources {
             let source = &set.sources[i];
             let name = source.table.parse()?;
             let table = AsOfTable::open(PinnedTable::find(tables, &name)?, as_of, cutoff).await?.newest_first();
             let facts = sql::facts(engine, &name, table).await?;
-            questions.push(question(set, &keys, i, facts, cutoff));
+            entity_questions.push(question(set, &keys, i, facts, cutoff));
         }
-        asked.push((keys, sources, questions));
+        specifications.push((keys, sources, entity_questions));
     }
-    // A key has one type in all groups, whichever tables hold it.
+    // A key has one type in all groups, whichever tables have it.
     let key = |number: usize| {
-        let columns = asked.iter().flat_map(|(keys, _, questions)| {
+        let columns = specifications.iter().flat_map(|(keys, _, entity_questions)| {
             let position = keys.iter().position(|key| *key == number);
-            questions.iter().filter_map(move |question| Some((&question.facts, question.on.get(position?)?.as_str())))
+            entity_questions.iter().filter_map(move |question| Some((&question.facts, question.on.get(position?)?.as_str())))
         });
         EntityKey::new(&set.keys[number], columns)
     };
-    let keys_of_groups = asked.iter().map(|(keys, ..)| keys.iter().map(|&number| key(number)).collect::<Result<Vec<_>>>());
+    let keys_of_groups =
+        specifications.iter().map(|(keys, ..)| keys.iter().map(|&number| key(number)).collect::<Result<Vec<_>>>());
     let keys_of_groups = keys_of_groups.collect::<Result<Vec<_>>>()?;
     let mut groups: Vec<Group> = Vec::new();
-    for ((keys, sources, questions), of_group) in asked.into_iter().zip(keys_of_groups) {
-        groups.push(Group { keys, sources, entities: temporal::entities(&of_group, questions, as_of).await? });
+    for ((keys, sources, entity_questions), of_group) in specifications.into_iter().zip(keys_of_groups) {
+        groups.push(Group { keys, sources, entities: temporal::entities(&of_group, entity_questions, as_of).await? });
     }
     let mut scales = Vec::with_capacity(set.sources.len());
     for source in &set.sources {
@@ -109,7 +110,7 @@ pub(crate) async fn entities(
     Ok(EntityTables { whole, partial: partial.collect::<Result<_>>()? })
 }
 
-/// The different keys by which sources find their facts; all keys first.
+/// The different combinations of keys by which sources find their facts; all keys first.
 fn key_groups(set: &EntitySet) -> Vec<Vec<usize>> {
     let mut groups: Vec<Vec<usize>> = vec![(0..set.keys.len()).collect()];
     for source in &set.sources {
@@ -121,12 +122,12 @@ fn key_groups(set: &EntitySet) -> Vec<Vec<usize>> {
     groups
 }
 
-/// Places of a source's keys among those of the set.
+/// Positions of a source's keys among those of the set.
 fn keys_of(set: &EntitySet, source: &Source) -> Vec<usize> {
     (0..set.keys.len()).filter(|&i| source.on.iter().any(|(key, _)| *key == set.keys[i])).collect()
 }
 
-/// What a set asks of one source.
+/// The lookup and windows of one source.
 fn question(set: &EntitySet, keys: &[usize], source: usize, facts: Facts, cutoff: Cutoff) -> EntityQuestion {
     let (i, source) = (source, &set.sources[source]);
     let on: Vec<(String, String)> =
@@ -147,7 +148,7 @@ impl EntityTable {
         for &i in sources {
             let source = &set.sources[i];
             let group = groups.iter().position(|group| group.sources.contains(&i)).unwrap_or_default();
-            // The answers of a group lie source by source: what was looked up, the event time of that, then windows.
+            // The results of a group are ordered by source: lookups, the event time of the looked-up fact, then windows.
             let before = groups[group].sources.iter().take_while(|&&other| other != i);
             let mut answer: usize = before.map(|&other| answers_of(&set.sources[other])).sum();
             let types = groups[group].entities.answers(0..0)?;
@@ -221,7 +222,7 @@ fn instant_type() -> DataType {
     DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some("UTC".into()))
 }
 
-/// Times as instants in microseconds, rounded towards the past; whether they are before a microsecond stays the same.
+/// Times as instants in microseconds, rounded down, so that comparing them with whole microseconds gives the same results.
 fn instants(times: &ArrayRef, scale: TimeScale) -> Result<ArrayRef> {
     let integers = match times.data_type() {
         DataType::Date32 => cast(&cast(times, &DataType::Int32)?, &DataType::Int64)?,

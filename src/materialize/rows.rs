@@ -61,8 +61,8 @@ pub(crate) async fn query_rows(
     Ok(rows)
 }
 
-/// The order of a materialization's rows: by event time and then by all other columns, the same whatever the files, tasks and
-/// batches. Rows that are equal in all columns cannot be told apart.
+/// The order of a materialization's rows: by event time and then by all other columns. It does not depend on files, tasks and
+/// batches, since rows that are equal in all columns are interchangeable.
 pub(crate) fn order_of(rows: &Schema, event_time: &str) -> Vec<SortExpr> {
     let others = rows.fields().iter().map(|f| f.name().as_str()).filter(|name| *name != event_time);
     std::iter::once(event_time).chain(others).map(|column| ident(column).sort(true, true)).collect()

@@ -1,5 +1,5 @@
 //! The serving side of one materialization.
-//! Requests are encoded by the same code with the same states as training rows; entities are read, never recomputed.
+//! Requests are encoded by the same code and with the same states as training rows. Entities are read, not recomputed.
 
 use std::{fmt, sync::Arc};
 
@@ -28,7 +28,7 @@ enum Served {
     Entities { rows: Box<KeyedRows>, partial: Vec<Partial>, nothing: RecordBatch, max_ages: Vec<MaxAge> },
 }
 
-/// What is known of an entity by some of its keys alone.
+/// Rows by some of the keys, for keys that have no row of their own.
 struct Partial {
     /// Their positions in the key.
     keys: Vec<usize>,
@@ -37,7 +37,7 @@ struct Partial {
     columns: Vec<usize>,
 }
 
-/// Looked-up features that are NULL once their fact is too old.
+/// Looked-up features that become NULL when their fact is too old.
 struct MaxAge {
     /// The column that holds the event time of the fact.
     event_time: String,
@@ -46,7 +46,7 @@ struct MaxAge {
 }
 
 impl Online {
-    /// Prepares to serve a materialization; the rows of a set of entities are brought into the cache if they are not.
+    /// Prepares to serve a materialization. The rows of a set of entities are read into the cache if they are not there.
     pub(crate) async fn new(materialization: Materialization) -> Result<Self> {
         let served = match materialization.pipeline()? {
             Some((_, pipeline)) => Served::Rows {
@@ -64,7 +64,7 @@ impl Online {
         &self.materialization
     }
 
-    /// The columns that [`Online::encode`] needs; others are of no account.
+    /// The columns that [`Online::encode`] needs. Other columns of a request are ignored.
     ///
     /// # Errors
     /// [`Error::Definition`] for a set of entities, which is served by key.
@@ -75,9 +75,9 @@ impl Online {
         }
     }
 
-    /// The features of request rows, one row per row in order, with the states that were learned at the as-of.
+    /// The features of request rows, one row per row and in the same order, with the states that were learned at the as-of.
     ///
-    /// Row selections do not apply: every request gets an answer.
+    /// Row selections do not apply, so every request gets an answer.
     ///
     /// # Errors
     /// [`Error::UnknownColumn`] or [`Error::ColumnType`] when a request column is missing or does not fit,
@@ -110,14 +110,14 @@ impl Online {
         Ok(FeatureRow(self.encode(&RecordBatch::try_new(request, columns)?)?))
     }
 
-    /// The features of the entity with this key, its columns in the order of the definition.
+    /// The features of the entity with this key. Its values are in the order of the key columns of the definition.
     ///
-    /// Any key has an answer, the one that a training row with this key gets at this as-of: what no fact tells of is NULL, and
-    /// counts are 0. A NULL in a key matches nothing. Whether there is a fact at all, [`Online::contains`] says.
+    /// Any key gets an answer: the row that a training row with this key gets at this as-of. Without facts lookups are NULL and
+    /// counts are 0. A NULL in a key matches nothing. [`Online::contains`] says whether there is any fact.
     ///
     /// # Errors
-    /// [`Error::Definition`] for a set of rows, for one with a max age, which only [`Online::get_at`] can judge, or for a key
-    /// of another length; [`Error::ColumnType`] when a value does not fit.
+    /// [`Error::Definition`] for a set of rows, for a set with a max age, which needs [`Online::get_at`], and for a key of another
+    /// length; [`Error::ColumnType`] when a value does not fit.
     pub fn get(&self, key: &[Value]) -> Result<FeatureRow> {
         match &self.served {
             Served::Entities { max_ages, .. } if !max_ages.is_empty() => {
@@ -127,16 +127,18 @@ impl Online {
         }
     }
 
-    /// As [`Online::get`] for a request at this instant: looked-up values whose fact happened before `at` minus their max
-    /// age are NULL. Take the instant from the request or from a [`Clock`](crate::time::Clock).
+    /// As [`Online::get`], for a request at this instant: looked-up values whose fact happened before `at` minus their max age are
+    /// NULL. Take the instant from the request or from a [`Clock`](crate::time::Clock).
     ///
     /// # Errors
-    /// As [`Online::get`]; and [`Error::Definition`] for an instant before that of the materialization, whose values were
-    /// not yet known then.
+    /// As [`Online::get`]; and [`Error::Definition`] for an instant before the as-of of the materialization, since its values were not
+    /// all known then.
     pub fn get_at(&self, key: &[Value], at: AsOf) -> Result<FeatureRow> {
         let made = self.materialization.as_of();
         if at < made {
-            return Err(self.refused(&format!("is served as of {made}, which a request at {at} cannot know yet")));
+            return Err(self.refused(&format!(
+                "is served as of {made}, and a request at {at} is earlier: it could not have known these values"
+            )));
         }
         let row = self.read(key)?;
         let Served::Entities { max_ages, .. } = &self.served else { return Ok(row) };
@@ -152,13 +154,13 @@ impl Online {
                 }
             }
         }
-        // Event times are there to judge by; they are no features.
+        // Event times are only used to compute ages; they are not features.
         let served: Vec<usize> =
             (0..columns.len()).filter(|&i| max_ages.iter().all(|a| a.event_time != *schema.field(i).name())).collect();
         Ok(FeatureRow(RecordBatch::try_new(schema, columns)?.project(&served)?))
     }
 
-    /// Is there a visible fact about the entity with this key, in a table that knows all columns of the key?
+    /// Whether there is a visible fact about the entity with this key, in a table that has all columns of the key.
     ///
     /// # Errors
     /// [`Error::Definition`] for a set of rows, and for a key of another length; [`Error::ColumnType`] when a value does not fit.
@@ -173,7 +175,7 @@ impl Online {
         if let Some(row) = whole_row(rows, &columns)? {
             return Ok(FeatureRow(row));
         }
-        // No row says what its other keys tell: put it together.
+        // Without a row of its own, the key is answered from rows by some of its columns.
         let mut found = nothing.columns().to_vec();
         for part in partial {
             let keys: Vec<ArrayRef> = part.keys.iter().map(|&key| columns[key].clone()).collect();
@@ -203,7 +205,7 @@ impl Online {
     }
 }
 
-/// The row with this key; a NULL matches nothing.
+/// The row with this key; `None` for a key with a NULL, which matches nothing.
 fn whole_row(rows: &KeyedRows, key: &[ArrayRef]) -> Result<Option<RecordBatch>> {
     if key.iter().any(|column| column.null_count() > 0) { Ok(None) } else { rows.get(key) }
 }
@@ -259,21 +261,21 @@ impl FeatureRow {
         &self.0
     }
 
-    /// A feature's value, exactly.
+    /// The exact value of a feature.
     ///
     /// # Errors
-    /// [`Error::UnknownColumn`] when there is no such feature, [`Error::ColumnType`] when [`Value`] has nothing that holds it: a
-    /// struct, a map, an interval, or one beyond the range of a date.
+    /// [`Error::UnknownColumn`] when there is no such feature, [`Error::ColumnType`] when no [`Value`] can hold it: a struct, a map,
+    /// an interval, or a time beyond the range of dates.
     pub fn value(&self, feature: &str) -> Result<Value> {
         let column =
             self.0.column_by_name(feature).ok_or_else(|| Error::unknown_column("the row", feature, self.0.schema_ref()))?;
         Value::of("the row", feature, column, 0)
     }
 
-    /// A numeric feature, as the float that is nearest to it; `None` for NULL.
+    /// A numeric feature as the nearest float; `None` for NULL.
     ///
     /// # Errors
-    /// [`Error::UnknownColumn`] when there is no such feature, [`Error::ColumnType`] when it is no number.
+    /// [`Error::UnknownColumn`] when there is no such feature, [`Error::ColumnType`] when it is not a number.
     pub fn number(&self, feature: &str) -> Result<Option<f64>> {
         match self.value(feature)? {
             Value::Null => Ok(None),
@@ -285,7 +287,7 @@ impl FeatureRow {
                 place: "the row".into(),
                 column: feature.into(),
                 found: format!("{other:?}"),
-                needed: "a number was asked for".into(),
+                needed: "it must be a number".into(),
             }),
         }
     }
