@@ -194,7 +194,7 @@ async fn written(rows: EntityTable, threads: usize) -> Result<PartsWriter> {
 fn vanished(location: &Location) -> Error {
     Error::Corrupt {
         path: format!("{location}/{MANIFEST}"),
-        reason: "it vanished right after it was published; does another process remove files from the root?".into(),
+        reason: "it vanished right after another process had published it; does somebody remove files from the root?".into(),
     }
 }
 

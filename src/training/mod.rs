@@ -1,4 +1,4 @@
-//! Training data: matrices of features and a label out of a materialization, and training sets over a spine.
+//! Training data: matrices of features and a label from a materialization, and training sets over a spine.
 
 mod dataset;
 mod training_set;
