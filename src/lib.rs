@@ -11,11 +11,11 @@
 //! | read many or large objects as bytes | [`storage::BulkReader`], [`storage::DiskCache`] |
 //! | load files, or register them where they lie | [`FeatureStore::ingest`], [`FeatureStore::register_table`], [`catalog::FactTable`] |
 //! | register, repair and look at tables in Hive's SQL | [`FeatureStore::execute`], [`ddl`] |
-//! | ask what was visible at an instant | [`FeatureStore::sql`], [`AsOf`], the rule in [`mod@time`] |
-//! | ask that at each row's own instant | [`temporal`], in SQL `ASOF JOIN` and `trailing`: [`temporal::sql`] |
+//! | query what was visible at an instant | [`FeatureStore::sql`], [`AsOf`], the rule in [`mod@time`] |
+//! | query that at each row's own instant | [`temporal`], in SQL `ASOF JOIN` and `trailing`: [`temporal::sql`] |
 //! | keep a query's rows, and know what they were made of | [`FeatureStore::ctas`], [`extract`], [`FeatureStore::lineage`], [`mod@lineage`] |
 //! | clean up | [`FeatureStore::gc`], [`gc::Gc`] |
-//! | write Presto's or Athena's SQL | [`sql::functions`] |
+//! | use functions of Presto and Athena | [`sql::functions`] |
 //! | run Rust over a table's files in parallel | [`FeatureStore::shards`], [`shards`] |
 //! | define features | [`FeatureSet`], [`encoder`], [`Aggregate`] |
 //! | write an encoder | [`encoder::Encoder`], [`encoder::FittedEncoder`], [`encoder::encoder_fn`], [`AsOfView`] |

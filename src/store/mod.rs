@@ -119,11 +119,11 @@ impl FeatureStore {
         ingest::run(&m.root, &m.catalog, &m.engine, &m.locations, load).await
     }
 
-    /// Merges the small files of each partition of a table into few of about the size asked for, sorted by event time, in one
-    /// commit: the table holds exactly the same rows. The old files stay for readers that have pinned them.
+    /// Merges the small files of each partition of a table into few files of about the wanted size, sorted by event time, in one
+    /// commit. The table keeps exactly the same rows. The old files stay for readers that have pinned them.
     ///
-    /// Loads may go on meanwhile: what they add stays, and a partition of which another writer took files out is left to that
-    /// writer, as the report says. A second run finds nothing to do. Rows are streamed through a sort that spills.
+    /// Loads may run at the same time: what they add stays. A partition from which another writer removed files is left alone, and
+    /// the report says so. A second run finds nothing to do. Rows are streamed through a sort that spills.
     ///
     /// ```no_run
     /// # async fn run(store: asof::FeatureStore) -> asof::Result<()> {
@@ -151,7 +151,7 @@ impl FeatureStore {
         QualityReport::all(&self.workspace.root, &self.describe(table).await?).await
     }
 
-    /// Changes what is expected of the rows of a table, from the next load on; rows that are there are not judged again.
+    /// Changes the expectations of a table from the next load on. Rows that are already loaded are not checked again.
     ///
     /// # Errors
     /// [`Error::UnknownTable`] when it is not registered, [`Error::UnknownColumn`] and [`Error::ColumnType`] for columns that
@@ -175,8 +175,8 @@ impl FeatureStore {
         Ok(version)
     }
 
-    /// Takes in the files of a table that was registered where it lies, as they are now: new ones are added, vanished ones
-    /// removed, changed ones read again. Nothing is published when nothing has changed.
+    /// Updates a table that was registered in place to its files as they are now: new files are added, vanished ones removed, changed
+    /// ones read again. Nothing is published when nothing has changed.
     ///
     /// # Errors
     /// [`Error::UnknownTable`] when it is not registered, [`Error::Definition`] for a table that this store wrote itself,
@@ -186,7 +186,7 @@ impl FeatureStore {
         catalog::repair(&m.catalog, &m.locations, &table.parse()?).await
     }
 
-    /// Carries out one statement of Hive's DDL: `CREATE EXTERNAL TABLE`, `MSCK REPAIR TABLE`, `SHOW PARTITIONS`, ...; see
+    /// Executes one statement of Hive's DDL: `CREATE EXTERNAL TABLE`, `MSCK REPAIR TABLE`, `SHOW PARTITIONS`, ...; see
     /// [`ddl`](crate::ddl). Each is one commit or none.
     ///
     /// ```no_run
@@ -211,7 +211,7 @@ impl FeatureStore {
 
     /// Makes a database: a name that tables can be registered under, as `sales.orders`.
     ///
-    /// A database need not be made before a table is loaded or registered in it; one that holds a table exists.
+    /// A database need not be made before a table is loaded or registered in it: a database with a table exists.
     ///
     /// # Errors
     /// [`Error::InvalidName`] when the name cannot be one.
@@ -235,8 +235,8 @@ impl FeatureStore {
         self.workspace.catalog.drop_database(name).await
     }
 
-    /// Takes a table out of the catalog, in one commit: its files stay, and so do its earlier versions
-    /// ([`FeatureStore::describe_at`], [`FeatureStore::sql_at`]). The name can be used again, for any table.
+    /// Removes a table from the catalog, in one commit. Its files stay, and so do its earlier versions
+    /// ([`FeatureStore::describe_at`], [`FeatureStore::sql_at`]). The name can be used again for any table.
     ///
     /// # Errors
     /// [`Error::Contention`] when others change the table again and again.
@@ -295,14 +295,14 @@ impl FeatureStore {
 
     /// A SQL query over the catalog's tables that sees nothing at or after `as_of`; at [`AsOf::END_OF_TIME`] it sees all facts.
     ///
-    /// `SHOW TABLES` and `SHOW COLUMNS FROM trips` list what can be asked about, `DESCRIBE` and `information_schema` too.
+    /// `SHOW TABLES`, `SHOW COLUMNS FROM trips`, `DESCRIBE` and `information_schema` list tables and columns.
     ///
-    /// The rows belong to the store's own session. To use them in another one, `cache()` them first: a view of them
-    /// (`DataFrame::into_view`) is planned by that session's rules, which do not know the operators, and may ask filters of facts
-    /// that are not visible (none of these comes out).
+    /// The rows belong to the store's own session. To use them in another session, `cache()` them first. A view of them
+    /// (`DataFrame::into_view`) is planned by that session's rules, which do not know the operators: filters may then be evaluated on
+    /// hidden facts, although no hidden fact is returned.
     ///
-    /// Beside DataFusion's SQL it knows `ASOF JOIN`, the closest fact to each row's own instant, and `trailing`, aggregates
-    /// over windows that end there: see [`temporal::sql`](crate::temporal::sql).
+    /// Besides DataFusion's SQL it knows `ASOF JOIN`, the closest fact to each row's own instant, and `trailing`, aggregates over
+    /// windows that end there: see [`temporal::sql`](crate::temporal::sql).
     ///
     /// ```no_run
     /// # async fn ask(store: asof::FeatureStore) -> asof::Result<()> {
@@ -330,8 +330,7 @@ impl FeatureStore {
 
     /// As [`FeatureStore::sql`], over these versions of tables; the others are read as they are now.
     ///
-    /// A version is readable for good: also after the table was changed, or dropped. Its files must be what they were; one
-    /// that has changed or vanished is an error.
+    /// A version stays readable after the table was changed or dropped. A file that has changed or vanished is an error.
     ///
     /// ```no_run
     /// # async fn ask(store: asof::FeatureStore) -> asof::Result<()> {
@@ -359,12 +358,12 @@ impl FeatureStore {
         sql::query_with(&m.engine, Parallelism::Full, subject, tables.facts, context, sql).await
     }
 
-    /// Makes any DataFusion table a fact table of this store's handles, in this process only: its rows are cut and guarded as
-    /// of the instant that is asked about, in [`FeatureStore::sql`], `ASOF JOIN`, `trailing` and [`FeatureStore::facts`].
+    /// Makes any DataFusion table a fact table of this store's handles, in this process only. Its rows are cut and guarded as of the
+    /// instant of the query, in [`FeatureStore::sql`], `ASOF JOIN`, `trailing` and [`FeatureStore::facts`].
     ///
-    /// A provider's rows have no identity that could be kept, so feature sets over it are refused by
-    /// [`FeatureStore::materialize`], [`FeatureStore::training_set`] and [`FeatureStore::backtest`]. It stands before a table
-    /// that somebody registers in the catalog under the same name later. Registering again replaces it.
+    /// A provider's rows cannot be pinned, so feature sets over it are refused by
+    /// [`FeatureStore::materialize`], [`FeatureStore::training_set`] and [`FeatureStore::backtest`]. It takes precedence over a
+    /// table that is registered in the catalog under the same name later. Registering again replaces it.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -406,8 +405,8 @@ impl FeatureStore {
         self.ctas_with(&Extract::new(name, sql)?).await
     }
 
-    /// Runs an extract against the newest versions of its tables, and keeps its rows as the table `ctas_<name>_<run>`: each
-    /// call makes another run. Published whole, or not at all.
+    /// Runs an extract against the newest versions of its tables, and keeps its rows as the table `ctas_<name>_<run>`. Each call makes
+    /// another run, which is published whole or not at all.
     ///
     /// ```no_run
     /// # async fn keep(store: asof::FeatureStore) -> asof::Result<()> {
@@ -432,7 +431,7 @@ impl FeatureStore {
         ctas::run(&self.workspace, self.clock.as_ref(), extract).await
     }
 
-    /// The published run that is this table, `ctas_<name>_<run>`.
+    /// The published run with this table, `ctas_<name>_<run>`.
     ///
     /// # Errors
     /// [`Error::UnknownTable`] when there is none (any more).
@@ -442,7 +441,7 @@ impl FeatureStore {
         found.ok_or_else(|| Error::UnknownTable { table: table.into(), known })
     }
 
-    /// The published runs of an extract, in the order of their beginnings.
+    /// The published runs of an extract, in the order in which they started.
     ///
     /// # Errors
     /// [`Error::InvalidName`], and [`Error::Corrupt`] for a record that cannot be read.
@@ -450,7 +449,7 @@ impl FeatureStore {
         extract::runs(&self.workspace, name).await
     }
 
-    /// What a table was made of: an extract of its inputs, a fact table of its loads. It prints as a tree.
+    /// What a table was made of: the inputs of an extract, the loads of a fact table. It prints as a tree.
     ///
     /// # Errors
     /// [`Error::UnknownTable`] when there is no such table.
@@ -458,7 +457,7 @@ impl FeatureStore {
         lineage::lineage(&self.workspace, &table.parse()?).await
     }
 
-    /// Removes, or lists, what nothing published needs any more: see [`Gc`]. The present is what the store's clock shows.
+    /// Removes or lists what nothing published needs any more; see [`Gc`]. The store's clock gives the current time.
     ///
     /// ```no_run
     /// # async fn clean(store: asof::FeatureStore) -> asof::Result<()> {
@@ -476,9 +475,9 @@ impl FeatureStore {
         gc::run(&self.workspace, self.clock.as_ref(), gc).await
     }
 
-    /// Splits the files of a table's newest version into `count` shards of about the same size, for what SQL does not say
-    /// well: see [`Shards`](crate::shards::Shards). They hold what was visible at the as-of: at [`AsOf::END_OF_TIME`] all facts
-    /// that have their times.
+    /// Divides the files of a table's newest version into `count` shards of about the same size, for computations that are awkward in
+    /// SQL; see [`Shards`](crate::shards::Shards). They hold what was visible at the as-of; at [`AsOf::END_OF_TIME`] all facts with
+    /// their times.
     ///
     /// # Errors
     /// [`Error::UnknownTable`] when it is not registered, [`Error::FileChanged`] when its files are not what was registered.
@@ -488,10 +487,10 @@ impl FeatureStore {
         Shards::open(&m.engine, &pinned, count, as_of).await
     }
 
-    /// The facts of a table that are visible at `as_of`, to look up in or to aggregate: see [`crate::temporal`].
+    /// The facts of a table that are visible at `as_of`, for lookups and windows; see [`crate::temporal`].
     ///
-    /// The operators cut them again at each row of the spine; an `as_of` after the last of its instants, as
-    /// [`AsOf::END_OF_TIME`] is, cuts off nothing.
+    /// The operators cut them again at each row of the spine. An `as_of` after the spine's last instant, such as
+    /// [`AsOf::END_OF_TIME`], hides nothing more.
     ///
     /// # Errors
     /// [`Error::UnknownTable`] when it is not registered, [`Error::FileChanged`] when its files are not what was registered.
@@ -561,8 +560,8 @@ impl FeatureStore {
     /// The spine with the features of a set of entities as they were at each row's own instant: one row out per row in,
     /// in order.
     ///
-    /// At a row `(k, t)` the features are those of entity `k` in the materialization as of `t`, bit for bit: both ask the
-    /// same operators. Facts are those in the catalog now.
+    /// The features of a row `(k, t)` are those of entity `k` in the materialization as of `t`, bit for bit: both use the same
+    /// operators. Facts are those in the catalog now.
     ///
     /// ```no_run
     /// # async fn train(store: asof::FeatureStore) -> asof::Result<()> {
@@ -584,9 +583,9 @@ impl FeatureStore {
 
     /// Makes a feature set known to this store's handle.
     ///
-    /// The first materialization binds the set's name to its definition in the root, for every handle and process and for
-    /// good: whoever then uses the name for another definition is refused, there with [`Error::Definition`]. Up to then a set
-    /// may be edited freely; see [`FeatureStore::forget_set`] too.
+    /// The first materialization binds the set's name to its definition in the root, permanently and for every handle and process:
+    /// from then on another definition under the name is refused with [`Error::Definition`]. Until then a set may be edited freely;
+    /// see also [`FeatureStore::forget_set`].
     ///
     /// # Errors
     /// [`Error::Definition`] when another definition is registered under the same name.
@@ -594,7 +593,7 @@ impl FeatureStore {
         let mut sets = self.sets.write().unwrap_or_else(PoisonError::into_inner);
         match sets.get(set.name()) {
             Some(known) => {
-                set.check_same(known.fingerprint(), &known.declared, "; or let go of it with `FeatureStore::forget_set`")
+                set.check_same(known.fingerprint(), &known.declared, "; or release it with `FeatureStore::forget_set`")
             }
             None => {
                 sets.insert(set.name().clone(), set);
@@ -603,11 +602,11 @@ impl FeatureStore {
         }
     }
 
-    /// Lets go of a set's name, here and in the root, so that another definition can take it: for definitions that are still
-    /// being worked on. Refused as long as a materialization of it is published.
+    /// Releases a set's name, here and in the root, so that another definition can take it. It is meant for definitions that are
+    /// still being developed, and is refused as long as a materialization of the set is published.
     ///
-    /// Nobody should materialize the set meanwhile: who publishes in the very moment in which the name is let go keeps what was
-    /// published, under a name that others may take.
+    /// Nobody should materialize the set at the same time: what is published at the moment in which the name is released stays, under
+    /// a name that others may take.
     ///
     /// # Errors
     /// [`Error::InvalidName`], and [`Error::Definition`] when something is published under the name.
@@ -630,8 +629,8 @@ impl FeatureStore {
 
     /// The rows of a feature set at an instant, over the facts as they are in the catalog now.
     ///
-    /// Made once: a second call with the same definition, instant and facts finds it and reads no data. Rows are written to the
-    /// root only; [`FeatureStore::online`] brings those that it serves into the cache.
+    /// It is made once: a second call with the same definition, instant and facts finds it and reads no data. Rows are written to the
+    /// root only; [`FeatureStore::online`] reads those that it serves into the cache.
     ///
     /// # Errors
     /// [`Error::UnknownFeatureSet`], [`Error::UnknownTable`], [`Error::FileChanged`] for what it is made of,
@@ -643,9 +642,9 @@ impl FeatureStore {
 
     /// Serves the newest published materialization of a feature set, made by any process with this definition.
     ///
-    /// The first call for a materialization of entities reads its files and writes the rows into the cache, laid out by key; the
-    /// next ones, also of later processes, open in the time that it takes to read the first key of every few rows. Rows stay in
-    /// the cache for as long as an [`Online`] over them lives, and beyond that those of the eight of a set that were opened last.
+    /// The first call for a materialization of entities reads its files and writes the rows into the cache by key. Later calls, also
+    /// of later processes, only read the first key of every few rows. Rows stay in the cache as long as an [`Online`] over them
+    /// lives; besides, the rows of a set's eight most recently opened materializations stay.
     ///
     /// # Errors
     /// [`Error::UnknownFeatureSet`] when it is not registered, [`Error::Definition`] when it was never materialized.
@@ -667,7 +666,7 @@ impl FeatureStore {
         Online::new(materialization.clone()).await
     }
 
-    /// Fits before each cutoff, scores after it, and reports how both move.
+    /// Fits a model before each cutoff, scores it after the cutoff, and reports both over time.
     ///
     /// # Errors
     /// As [`FeatureStore::materialize`], and [`Error::Step`] when a learner fails.
@@ -675,7 +674,7 @@ impl FeatureStore {
         backtest::run(&self.workspace, &self.catalog_set(&backtest.set)?, backtest).await
     }
 
-    /// The registered feature set of this name, all of whose tables are the catalog's.
+    /// The registered feature set of this name, if none of its tables is a provider.
     fn catalog_set(&self, name: &str) -> Result<FeatureSet> {
         let set = self.feature_set(name)?;
         self.providers.refuse_any_of(&format!("feature set `{name}`"), &set.tables)?;
@@ -689,8 +688,7 @@ impl fmt::Debug for FeatureStore {
     }
 }
 
-/// A cache below a root on this machine; in memory where there is none, or where none can be made, as in a root that this
-/// process may only read.
+/// A cache below a local root; in memory for other roots, and for a root in which none can be made, as in a read-only one.
 fn default_cache(root: &Location) -> Result<Arc<dyn KeyValue>> {
     let Some(dir) = root.local_dir() else { return Ok(Arc::new(MemoryKv::default())) };
     kv::open(&dir.join(CACHE_DIR)).or_else(|error| match error {

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use crate::{engine::Resources, storage::Locations, time::Clock};
 
-/// How a store is opened. Settings are data; there is nothing here that computes.
+/// How a store is opened.
 #[derive(Debug, Clone, Default)]
 pub struct StoreOptions {
     pub(super) cache_dir: Option<PathBuf>,
@@ -44,8 +44,8 @@ impl StoreOptions {
         self
     }
 
-    /// Where the store takes the present from when it writes down when an extract was made, and when it judges what has
-    /// expired; the machine's clock by default. No answer to a question depends on it.
+    /// The clock that gives the current time when an extract is made and when a collection decides what has expired; the machine's
+    /// clock by default. No query result depends on it.
     pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
         self.clock = Some(Arc::new(clock));
         self
