@@ -1,5 +1,5 @@
-//! `taxi_v1`: what a taxi ride in business hours costs, by its distance.
-//! It needs a table `nyc_taxi` whose known-at column is the drop-off: a fare is not known before the trip ends.
+//! `taxi_v1`: the price of a taxi ride in business hours, by its distance.
+//! It needs a table `nyc_taxi` whose known-at column is the drop-off: a fare is known when the trip ends.
 
 use asof::{
     FeatureSet, Result,
