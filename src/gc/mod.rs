@@ -83,7 +83,7 @@ impl Gc {
 /// Why a file is garbage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
-pub enum Why {
+pub enum Reason {
     /// It belongs to an extract whose retention is over.
     Expired,
     /// It is an old table version, or a file that only old versions name.
@@ -100,7 +100,7 @@ pub struct Garbage {
     /// The path below the root.
     pub path: String,
     /// Why it is garbage.
-    pub why: Why,
+    pub reason: Reason,
     /// Its size.
     pub bytes: u64,
 }
@@ -135,20 +135,20 @@ impl fmt::Display for GcReport {
             self.bytes(),
             self.young_count
         )?;
-        for Garbage { path, why, bytes } in &self.removed {
-            writeln!(f, "  {path} ({bytes} bytes, {why})")?;
+        for Garbage { path, reason, bytes } in &self.removed {
+            writeln!(f, "  {path} ({bytes} bytes, {reason})")?;
         }
         self.unknown.iter().try_for_each(|path| writeln!(f, "  kept, not written by this library: {path}"))
     }
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Why::Expired => "its extract has expired",
-            Why::OldVersion => "it is of an old table version",
-            Why::Unreferenced => "nothing names it",
-            Why::Staged => "it was never finished",
+            Reason::Expired => "its extract has expired",
+            Reason::OldVersion => "it is of an old table version",
+            Reason::Unreferenced => "nothing names it",
+            Reason::Staged => "it was never finished",
         })
     }
 }

@@ -6,7 +6,7 @@
 //! about to write writes the file again first. What lies behind a link belongs to somebody else and is never removed.
 
 use super::{
-    Garbage, Gc, GcMode, GcReport, Why,
+    Garbage, Gc, GcMode, GcReport, Reason,
     layout::{PathKind, path_kind},
     references::{References, references},
 };
@@ -44,23 +44,23 @@ pub(crate) async fn run(workspace: &Workspace, clock: &dyn Clock, gc: &Gc) -> Re
                 kind => kind,
             },
         };
-        let why = match (file.kind, decide(&references, &kind, &path)) {
+        let reason = match (file.kind, decide(&references, &kind, &path)) {
             (ListedKind::Staged, _) if references.keeps(&path) => continue,
-            (ListedKind::Staged, _) => Why::Staged,
+            (ListedKind::Staged, _) => Reason::Staged,
             (_, Decision::Kept) => continue,
             (_, Decision::Unknown) => {
                 report.unknown.push(path);
                 continue;
             }
-            (_, Decision::Garbage(why)) => why,
+            (_, Decision::Garbage(reason)) => reason,
         };
         if !is_old(file.modified_us) {
             report.young_count += 1;
             continue;
         }
-        let garbage = Garbage { path, why, bytes: file.bytes };
+        let garbage = Garbage { path, reason, bytes: file.bytes };
         match kind {
-            _ if why == Why::Staged => staged.push((garbage, file)),
+            _ if reason == Reason::Staged => staged.push((garbage, file)),
             PathKind::Version(..) | PathKind::ExtractRecord(_) => publishing.push((garbage, file)),
             _ => files.push((garbage, file)),
         }
@@ -78,7 +78,7 @@ pub(crate) async fn run(workspace: &Workspace, clock: &dyn Clock, gc: &Gc) -> Re
 
 enum Decision {
     Kept,
-    Garbage(Why),
+    Garbage(Reason),
     Unknown,
 }
 
@@ -86,14 +86,14 @@ fn decide(references: &References, kind: &PathKind, path: &str) -> Decision {
     if references.keeps(path) {
         return Decision::Kept;
     }
-    let expired = || references.expired.contains(path).then_some(Decision::Garbage(Why::Expired));
-    let unreferenced = Decision::Garbage(Why::Unreferenced);
+    let expired = || references.expired.contains(path).then_some(Decision::Garbage(Reason::Expired));
+    let unreferenced = Decision::Garbage(Reason::Unreferenced);
     match kind {
         PathKind::Kept | PathKind::Manifest => Decision::Kept,
         PathKind::Unknown => Decision::Unknown,
-        PathKind::Version(..) if references.old_versions.contains(path) => Decision::Garbage(Why::OldVersion),
+        PathKind::Version(..) if references.old_versions.contains(path) => Decision::Garbage(Reason::OldVersion),
         PathKind::Version(..) => Decision::Kept,
-        PathKind::Fact if references.of_old_versions.contains(path) => Decision::Garbage(Why::OldVersion),
+        PathKind::Fact if references.of_old_versions.contains(path) => Decision::Garbage(Reason::OldVersion),
         PathKind::Fact | PathKind::Part => unreferenced,
         PathKind::OfLoad(load) if references.loads.contains(load) => Decision::Kept,
         PathKind::OfLoad(_) => unreferenced,
