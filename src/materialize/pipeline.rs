@@ -93,7 +93,7 @@ impl Pipeline {
         let mut counts = Vec::with_capacity(self.selections.len());
         for (spec, purpose, inputs, keep) in &self.selections {
             if apply == Apply::All || *purpose == Purpose::Population {
-                let decide = || keep(&select_inputs("the rows of the query", batch, inputs)?);
+                let decide = || keep(&select_inputs("the set's query", batch, inputs)?);
                 let decisions = decide().map_err(|e| self.step(spec, e))?;
                 let decisions = if decisions.nulls().is_some() { prep_null_mask_filter(&decisions) } else { decisions };
                 kept = Some(match kept {
@@ -166,7 +166,7 @@ impl Replay for Selected<'_> {
         let wanted = Arc::new(columns.clone());
         Ok(Box::new(read(self.rows, columns, &selection_inputs)?.map(move |batch| {
             let kept = self.pipeline.select(Apply::All, &batch?, None)?;
-            select_inputs("the rows of the query", &kept, &wanted)
+            select_inputs("the set's query", &kept, &wanted)
         })))
     }
 }
@@ -174,7 +174,7 @@ impl Replay for Selected<'_> {
 impl Replay for RowBuffer {
     fn replay(&self, columns: &Schema) -> Result<Batches<'_>> {
         let wanted = Arc::new(columns.clone());
-        Ok(Box::new(read(self, columns, &[])?.map(move |batch| select_inputs("the rows of the query", &batch?, &wanted))))
+        Ok(Box::new(read(self, columns, &[])?.map(move |batch| select_inputs("the set's query", &batch?, &wanted))))
     }
 }
 

@@ -140,7 +140,7 @@ pub(crate) fn output_schema(set: &RowSet, rows: &Schema, pipeline: &Pipeline) ->
 pub(crate) fn output_batch(set: &RowSet, pipeline: &Pipeline, schema: &SchemaRef, rows: &RecordBatch) -> Result<RecordBatch> {
     let column = |name: &String| -> Result<_> { Ok(rows.column(rows.schema().index_of(name)?).clone()) };
     let mut columns = vec![column(&set.event_time)?];
-    columns.extend(pipeline.encode("the rows of the query", rows)?);
+    columns.extend(pipeline.encode("the set's query", rows)?);
     for label in &set.labels {
         columns.push(column(label)?);
     }
