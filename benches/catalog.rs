@@ -1,4 +1,4 @@
-//! Seconds that a table of many partitions takes on a local disk: to be registered, repaired, and asked.
+//! The time to register, repair and query a table of many partitions on a local disk, in seconds.
 //!
 //! ```text
 //! cargo bench --bench catalog                  # 10,000 partitions

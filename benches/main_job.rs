@@ -1,4 +1,4 @@
-//! Figures of the main job: loading, materializing, finding again, and serving.
+//! Benchmarks of the main job: loading, materializing, finding a materialization again, and serving.
 //!
 //! ```text
 //! cargo bench --bench main_job

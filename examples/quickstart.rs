@@ -1,4 +1,4 @@
-//! Facts in, features out, in thirty lines: load, materialize, train, serve.
+//! The shortest complete program: load facts, materialize features, and serve them.
 //!
 //! ```text
 //! cargo run --example quickstart
@@ -40,7 +40,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     std::fs::write(dir.path().join("rides.csv"), RIDES)?;
     let store = FeatureStore::open(&dir.path().join("store").to_string_lossy()).await?;
 
-    // A fare is known when the ride ends; the clocks stood in New York.
+    // A fare is known when the ride ends. The times are New York local time.
     let rides = FactTable::new("pickup_at", KnownAt::column("dropoff_at")).zone("America/New_York".parse()?);
     store.ingest(&Ingest::new("rides", rides)?.from(dir.path().join("*.csv").to_string_lossy())).await?;
 
@@ -51,7 +51,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         .build()?;
     store.register(demand)?;
 
-    // 10:00 in New York: the ride that began at 9:45 is under way, and its fare is not known.
+    // At 10:00 in New York the ride that began at 9:45 has not ended, so its fare is not known.
     let ten: AsOf = "2014-11-03T10:00:00-05:00".parse()?;
     let made = store.materialize("demand_v1", ten).await?;
     made.dataframe().await?.show().await?;

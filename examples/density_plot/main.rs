@@ -1,4 +1,4 @@
-//! Where rides begin: longitude and latitude of millions of pick-ups, counted shard by shard, as a picture.
+//! Draws where rides begin: millions of pick-ups, counted by longitude and latitude shard by shard.
 //!
 //! ```text
 //! cargo run --release --example density_plot                                    # four million made from a seed

@@ -13,22 +13,29 @@ use datafusion::{catalog::TableProvider, prelude::DataFrame};
 
 use crate::{
     backtest::{self, Backtest, BacktestReport},
+    cache::Cache,
     catalog::{self, Catalog, Change, FactTable, OnConflict, Partition, RepairReport, TableVersion, VersionInfo},
+    ctas,
     ddl::{self, Answer},
     engine::{Engine, Parallelism},
     error::{Error, Result},
-    extract::{self, Extract, ExtractRecord, ExtractRun, Gc, GcReport, Lineage},
+    extract::{self, Extract, ExtractRecord, ExtractRun},
     feature_set::FeatureSet,
+    gc::{self, Gc, GcReport},
     ingest::{self, CompactOptions, CompactReport, Expect, Ingest, LoadReport, Quality, QualityReport},
     kv::{self, KeyValue, MemoryKv},
-    materialize::{Cache, Materialization, Materializer, facts_of},
+    lineage::{self, Lineage},
+    materialize::{self, Materialization},
     name::{SetName, TableName},
     online::Online,
-    scan::{self, Beside, Listing, Providers, query_with, tables_in},
+    scan::Providers,
     shards::Shards,
+    sql::{self, InformationSchema, QueryContext},
     storage::{Location, ParquetTable, seal, unseal},
     temporal::{Facts, Spine},
     time::{AsOf, Clock, Cutoff, SystemClock},
+    training,
+    workspace::Workspace,
 };
 
 pub use options::StoreOptions;
@@ -55,7 +62,7 @@ const CACHE_DIR: &str = ".asof-cache";
 /// ```
 #[derive(Clone)]
 pub struct FeatureStore {
-    materializer: Arc<Materializer>,
+    workspace: Arc<Workspace>,
     sets: Arc<RwLock<BTreeMap<SetName, FeatureSet>>>,
     providers: Providers,
     clock: Arc<dyn Clock>,
@@ -86,7 +93,7 @@ impl FeatureStore {
             Some(dir) => kv::open(&dir)?,
             None => default_cache(&place)?,
         };
-        let materializer = Materializer {
+        let workspace = Workspace {
             catalog: Catalog::new(&place),
             root: place,
             engine: Engine::new(resources),
@@ -94,7 +101,7 @@ impl FeatureStore {
             cache: Cache::new(kv)?,
         };
         let clock = clock.unwrap_or_else(|| Arc::new(SystemClock));
-        Ok(Self { materializer: Arc::new(materializer), sets: Arc::default(), providers: Providers::default(), clock })
+        Ok(Self { workspace: Arc::new(workspace), sets: Arc::default(), providers: Providers::default(), clock })
     }
 
     /// Loads source files into a fact table below the root and registers it, in one commit.
@@ -107,7 +114,7 @@ impl FeatureStore {
     /// that cannot be replaced, [`Error::Limit`] for rows in more months than [`Ingest::months_at_most`] allows. After an error
     /// the table is unchanged.
     pub async fn ingest(&self, load: &Ingest) -> Result<LoadReport> {
-        let m = &self.materializer;
+        let m = &self.workspace;
         ingest::run(&m.root, &m.catalog, &m.engine, &m.locations, load).await
     }
 
@@ -131,7 +138,7 @@ impl FeatureStore {
     /// [`Error::UnknownTable`] when it is not registered, [`Error::Definition`] for a table whose files other programs write,
     /// [`Error::FileChanged`] when its files are not what was written.
     pub async fn compact(&self, table: &str, options: &CompactOptions) -> Result<CompactReport> {
-        let m = &self.materializer;
+        let m = &self.workspace;
         ingest::compact(&m.root, &m.catalog, &m.engine, &table.parse()?, options).await
     }
 
@@ -140,7 +147,7 @@ impl FeatureStore {
     /// # Errors
     /// [`Error::UnknownTable`] when it is not registered.
     pub async fn quality(&self, table: &str) -> Result<Quality> {
-        QualityReport::all(&self.materializer.root, &self.describe(table).await?).await
+        QualityReport::all(&self.workspace.root, &self.describe(table).await?).await
     }
 
     /// Changes the expectations of a table from the next load on. Rows that are already loaded are not checked again.
@@ -150,7 +157,7 @@ impl FeatureStore {
     /// cannot be checked so, [`Error::Definition`] for expectations that contradict each other and for a table whose files
     /// other programs write.
     pub async fn set_expectations(&self, table: &str, expectations: &[Expect]) -> Result<TableVersion> {
-        ingest::set_expectations(&self.materializer.catalog, &table.parse()?, expectations).await
+        ingest::set_expectations(&self.workspace.catalog, &table.parse()?, expectations).await
     }
 
     /// Registers an existing folder of Parquet files (`month=N/...`) as a fact table, without copying it.
@@ -161,7 +168,7 @@ impl FeatureStore {
     /// for files that do not fit each other, [`Error::AlreadyExists`] when there is a table of this name with other files or
     /// another declaration.
     pub async fn register_table(&self, table: &str, location: &str, declared: FactTable) -> Result<TableVersion> {
-        let m = &self.materializer;
+        let m = &self.workspace;
         let name: TableName = table.parse()?;
         let place = m.locations.open(location)?;
         let (version, _) =
@@ -176,7 +183,7 @@ impl FeatureStore {
     /// [`Error::UnknownTable`] when it is not registered, [`Error::Definition`] for a table that this store wrote itself,
     /// and as [`FeatureStore::register_table`].
     pub async fn repair(&self, table: &str) -> Result<RepairReport> {
-        let m = &self.materializer;
+        let m = &self.workspace;
         catalog::repair(&m.catalog, &m.locations, &table.parse()?).await
     }
 
@@ -200,7 +207,7 @@ impl FeatureStore {
     /// [`Error::NotFound`] for a database or partition that does not exist, [`Error::AlreadyExists`] for what exists already,
     /// [`Error::InUse`] for a database that holds a table; and as [`FeatureStore::register_table`] for files.
     pub async fn execute(&self, sql: &str) -> Result<Answer> {
-        let m = &self.materializer;
+        let m = &self.workspace;
         ddl::execute(&m.catalog, &m.root, &m.locations, sql).await
     }
 
@@ -211,7 +218,7 @@ impl FeatureStore {
     /// # Errors
     /// [`Error::InvalidName`] when the name cannot be one.
     pub async fn create_database(&self, name: &str) -> Result<Change> {
-        self.materializer.catalog.create_database(name, None).await
+        self.workspace.catalog.create_database(name, None).await
     }
 
     /// The databases, in the order of their names; `default` always exists.
@@ -219,7 +226,7 @@ impl FeatureStore {
     /// # Errors
     /// [`Error::Storage`] when the root cannot be listed.
     pub async fn databases(&self) -> Result<Vec<String>> {
-        self.materializer.catalog.databases().await
+        self.workspace.catalog.databases().await
     }
 
     /// Removes a database that has no table.
@@ -227,7 +234,7 @@ impl FeatureStore {
     /// # Errors
     /// [`Error::InUse`] when it has a table, [`Error::Definition`] for `default`.
     pub async fn drop_database(&self, name: &str) -> Result<Change> {
-        self.materializer.catalog.drop_database(name).await
+        self.workspace.catalog.drop_database(name).await
     }
 
     /// Removes a table from the catalog, in one commit. Its files stay, and so do its earlier versions
@@ -236,7 +243,7 @@ impl FeatureStore {
     /// # Errors
     /// [`Error::Contention`] when other writers keep changing the table.
     pub async fn drop_table(&self, table: &str) -> Result<Change> {
-        self.materializer.catalog.drop_table(&table.parse()?).await
+        self.workspace.catalog.drop_table(&table.parse()?).await
     }
 
     /// The tables of the catalog and of extracts, in the order of their names.
@@ -244,8 +251,8 @@ impl FeatureStore {
     /// # Errors
     /// [`Error::Storage`] when the root cannot be listed.
     pub async fn tables(&self) -> Result<Vec<TableName>> {
-        let mut tables = self.materializer.catalog.tables().await?;
-        tables.extend(extract::all(&self.materializer).await?);
+        let mut tables = self.workspace.catalog.tables().await?;
+        tables.extend(extract::tables(&self.workspace).await?);
         tables.sort();
         Ok(tables)
     }
@@ -257,11 +264,11 @@ impl FeatureStore {
     /// times and partitions: see [`FeatureStore::extract`].
     pub async fn describe(&self, table: &str) -> Result<TableVersion> {
         let name: TableName = table.parse()?;
-        if extract::find(&self.materializer, &name).await?.is_some() {
+        if extract::find(&self.workspace, &name).await?.is_some() {
             let reason = "it is an extract, without declared times, partitions and versions; see `FeatureStore::extract`".into();
             return Err(Error::Definition { subject: format!("table `{name}`"), reason });
         }
-        self.materializer.catalog.latest(&name).await
+        self.workspace.catalog.latest(&name).await
     }
 
     /// A published version of a table, even if the table was dropped since.
@@ -269,7 +276,7 @@ impl FeatureStore {
     /// # Errors
     /// [`Error::UnknownTable`] when there never was one, [`Error::NotFound`] when it has no such version.
     pub async fn describe_at(&self, table: &str, version: u64) -> Result<TableVersion> {
-        self.materializer.catalog.at(&table.parse()?, version).await
+        self.workspace.catalog.at(&table.parse()?, version).await
     }
 
     /// The published versions of a table, the oldest first; empty when there never was one.
@@ -277,7 +284,7 @@ impl FeatureStore {
     /// # Errors
     /// [`Error::Storage`] when they cannot be listed.
     pub async fn versions(&self, table: &str) -> Result<Vec<VersionInfo>> {
-        self.materializer.catalog.versions(&table.parse()?).await
+        self.workspace.catalog.versions(&table.parse()?).await
     }
 
     /// The partitions of a table, in the order of time.
@@ -339,19 +346,19 @@ impl FeatureStore {
     /// As [`FeatureStore::sql`] and [`FeatureStore::describe_at`], and [`Error::Definition`] when a version is given for a
     /// table that the query does not name.
     pub async fn sql_at(&self, sql: &str, as_of: AsOf, versions: &[(&str, u64)]) -> Result<DataFrame> {
-        let m = &self.materializer;
+        let m = &self.workspace;
         let mut pins: BTreeMap<TableName, u64> = BTreeMap::new();
         for (table, version) in versions {
             pins.insert(table.parse()?, *version);
         }
         let subject = "the query";
-        let opened = extract::open_tables(m, subject, sql, Some(as_of), pins, &self.providers).await?;
-        let mut listing = Listing::asked_by(sql, &m.catalog, &self.providers).await?;
-        if let Some(listing) = &mut listing {
-            listing.add(extract::schemas(m).await?);
+        let tables = sql::open_tables(m, subject, sql, Some(as_of), pins, &self.providers).await?;
+        let mut information_schema = InformationSchema::read_by(sql, &m.catalog, &self.providers).await?;
+        if let Some(schema) = &mut information_schema {
+            schema.add(extract::schemas(m).await?);
         }
-        let beside = Beside { derived: opened.derived, listing, ..Beside::default() };
-        query_with(&m.engine, Parallelism::Full, subject, opened.facts, beside, sql).await
+        let context = QueryContext { extracts: tables.extracts, information_schema, ..QueryContext::default() };
+        sql::query_with(&m.engine, Parallelism::Full, subject, tables.facts, context, sql).await
     }
 
     /// Makes any DataFusion table a fact table of this store's handles, in this process only. Its rows are cut and guarded as of the
@@ -384,7 +391,7 @@ impl FeatureStore {
     /// [`Error::AlreadyExists`] when the catalog has a table of this name.
     pub async fn register_provider(&self, table: &str, provider: Arc<dyn TableProvider>, declared: FactTable) -> Result<()> {
         let name: TableName = table.parse()?;
-        if self.materializer.catalog.find(&name).await?.is_some() {
+        if self.workspace.catalog.find(&name).await?.is_some() {
             let reason = "is in the catalog already; choose another name for the provider".into();
             return Err(Error::AlreadyExists { subject: format!("table `{name}`"), reason });
         }
@@ -423,8 +430,8 @@ impl FeatureStore {
     /// [`Error::Definition`] for placeholders and values that do not match, for an extract among the tables with a later as-of,
     /// and for columns of the same name. After an error nothing is published.
     pub async fn ctas_with(&self, extract: &Extract) -> Result<ExtractRun> {
-        self.providers.refuse_any_of(&extract.subject(), &tables_in(&extract.sql)?)?;
-        extract::run(&self.materializer, self.clock.as_ref(), extract).await
+        self.providers.refuse_any_of(&extract.subject(), &sql::tables_in(&extract.sql)?)?;
+        ctas::run(&self.workspace, self.clock.as_ref(), extract).await
     }
 
     /// The published run with this table, `ctas_<name>_<run>`.
@@ -432,8 +439,8 @@ impl FeatureStore {
     /// # Errors
     /// [`Error::UnknownTable`] when there is none, or it was removed.
     pub async fn extract(&self, table: &str) -> Result<ExtractRun> {
-        let found = extract::find(&self.materializer, &table.parse()?).await?;
-        let known = extract::all(&self.materializer).await?.iter().map(ToString::to_string).collect();
+        let found = extract::find(&self.workspace, &table.parse()?).await?;
+        let known = extract::tables(&self.workspace).await?.iter().map(ToString::to_string).collect();
         found.ok_or_else(|| Error::UnknownTable { table: table.into(), known })
     }
 
@@ -442,7 +449,7 @@ impl FeatureStore {
     /// # Errors
     /// [`Error::InvalidName`], and [`Error::Corrupt`] for a record that cannot be read.
     pub async fn extracts(&self, name: &str) -> Result<Vec<ExtractRecord>> {
-        extract::of_name(&self.materializer, name).await
+        extract::runs(&self.workspace, name).await
     }
 
     /// What a table was made of: the inputs of an extract, the loads of a fact table. It prints as a tree.
@@ -450,14 +457,14 @@ impl FeatureStore {
     /// # Errors
     /// [`Error::UnknownTable`] when there is no such table.
     pub async fn lineage(&self, table: &str) -> Result<Lineage> {
-        extract::lineage(&self.materializer, &table.parse()?).await
+        lineage::lineage(&self.workspace, &table.parse()?).await
     }
 
     /// Removes or lists what nothing published needs any more; see [`Gc`]. The store's clock gives the current time.
     ///
     /// ```no_run
     /// # async fn clean(store: asof::FeatureStore) -> asof::Result<()> {
-    /// use asof::extract::Gc;
+    /// use asof::gc::Gc;
     /// println!("{}", store.gc(&Gc::dry_run()).await?); // look first
     /// store.gc(&Gc::delete().keep_versions(10)).await?;
     /// # Ok(())
@@ -468,7 +475,7 @@ impl FeatureStore {
     /// [`Error::Corrupt`] and [`Error::Format`] for a published file that cannot be read: nothing is removed then, because it
     /// is not known what that file needs. [`Error::Storage`] when the root cannot be listed or cleaned; run it again.
     pub async fn gc(&self, gc: &Gc) -> Result<GcReport> {
-        extract::gc::run(&self.materializer, self.clock.as_ref(), gc).await
+        gc::run(&self.workspace, self.clock.as_ref(), gc).await
     }
 
     /// Divides the files of a table's newest version into `count` shards of about the same size, for computations that are awkward in
@@ -478,9 +485,9 @@ impl FeatureStore {
     /// # Errors
     /// [`Error::UnknownTable`] when it is not registered, [`Error::FileChanged`] when its files are not what was registered.
     pub async fn shards(&self, table: &str, count: usize, as_of: AsOf) -> Result<Shards> {
-        let m = &self.materializer;
-        let pinned = m.pin_table(Arc::new(m.catalog.latest(&table.parse()?).await?))?;
-        Shards::open(&m.engine, pinned, count, as_of).await
+        let m = &self.workspace;
+        let pinned = m.pin_latest(&table.parse()?).await?;
+        Shards::open(&m.engine, &pinned, count, as_of).await
     }
 
     /// The facts of a table that are visible at `as_of`, for lookups and windows; see [`crate::temporal`].
@@ -491,14 +498,11 @@ impl FeatureStore {
     /// # Errors
     /// [`Error::UnknownTable`] when it is not registered, [`Error::FileChanged`] when its files are not what was registered.
     pub async fn facts(&self, table: &str, as_of: AsOf) -> Result<Facts> {
-        let (m, name) = (&self.materializer, table.parse()?);
+        let (m, name) = (&self.workspace, table.parse()?);
         if let Some(table) = self.providers.open(&name, as_of, Cutoff::Exclusive)? {
-            let declared = table.declared().clone();
-            let rows = scan::table(&m.engine, Parallelism::Full, &name, table).await?;
-            return Ok(Facts::new(&name.to_string(), rows, declared));
+            return sql::facts(&m.engine, &name, table).await;
         }
-        let pinned = m.pin_table(Arc::new(m.catalog.latest(&name).await?))?;
-        facts_of(&m.engine, &pinned, as_of, Cutoff::Exclusive).await
+        sql::facts_of(&m.engine, &m.pin_latest(&name).await?, as_of, Cutoff::Exclusive).await
     }
 
     /// The rows of Parquet files, in their order, for a spine: a path of this machine or a URL of a file or a folder.
@@ -507,7 +511,7 @@ impl FeatureStore {
     /// [`Error::InvalidLocation`] for a location that cannot be opened, [`Error::NoFiles`] where there are no files, and
     /// [`Error::UnreadableFile`] for a file that is not Parquet.
     pub async fn read_parquet(&self, location: &str) -> Result<DataFrame> {
-        let m = &self.materializer;
+        let m = &self.workspace;
         let place = m.locations.open(location)?;
         let file = match place.split_file() {
             Some((folder, name)) => folder.head(&name).await?,
@@ -553,7 +557,7 @@ impl FeatureStore {
     /// time, and [`Error::UnreadableFile`] for a file that is not CSV, ends inside a quote or has rows of another length than
     /// its header.
     pub async fn read_csv(&self, location: &str, times: &[&str]) -> Result<DataFrame> {
-        let m = &self.materializer;
+        let m = &self.workspace;
         read_csv::read_csv(&m.engine, &m.locations, location, times).await
     }
 
@@ -579,7 +583,7 @@ impl FeatureStore {
     /// [`Error::AlreadyExists`] when the root holds another definition under the set's name, [`Error::UnknownColumn`] and
     /// [`Error::ColumnType`] when the spine lacks a key or an instant, or has one that cannot be compared.
     pub async fn training_set(&self, set: &str, spine: Spine) -> Result<DataFrame> {
-        self.materializer.training_rows(&self.catalog_set(set)?, spine).await
+        training::training_set(&self.workspace, &self.catalog_set(set)?, spine).await
     }
 
     /// Registers a feature set with this handle of the store.
@@ -594,7 +598,7 @@ impl FeatureStore {
         let mut sets = self.sets.write().unwrap_or_else(PoisonError::into_inner);
         match sets.get(set.name()) {
             Some(known) => {
-                set.check_same(known.fingerprint(), &known.declared, "; or let go of it with `FeatureStore::forget_set`")
+                set.check_same(known.fingerprint(), &known.declared, "; or release it with `FeatureStore::forget_set`")
             }
             None => {
                 sets.insert(set.name().clone(), set);
@@ -613,7 +617,7 @@ impl FeatureStore {
     /// [`Error::InvalidName`], and [`Error::InUse`] when something is published under the name.
     pub async fn forget_set(&self, set: &str) -> Result<Change> {
         let name: SetName = set.parse()?;
-        let in_root = self.materializer.forget(&name).await?;
+        let in_root = materialize::forget(&self.workspace, &name).await?;
         let here = self.sets.write().unwrap_or_else(PoisonError::into_inner).remove(&name);
         Ok(if here.is_some() { Change::Done } else { in_root })
     }
@@ -639,7 +643,7 @@ impl FeatureStore {
     /// name, or the code has changed and its revision has not, [`Error::Definition`] for an extract that cannot be planned.
     /// After an error nothing is published.
     pub async fn materialize(&self, set: &str, as_of: AsOf) -> Result<Materialization> {
-        self.materializer.materialize(&self.catalog_set(set)?, as_of).await
+        materialize::materialize(&self.workspace, &self.catalog_set(set)?, as_of).await
     }
 
     /// Serves the newest published materialization of a feature set, made by any process with this definition.
@@ -653,7 +657,7 @@ impl FeatureStore {
     /// [`Error::AlreadyExists`] when the root holds another definition under its name.
     pub async fn online(&self, set: &str) -> Result<Online> {
         let set = self.feature_set(set)?;
-        let newest = self.materializer.newest(&set).await?;
+        let newest = materialize::newest(&self.workspace, &set).await?;
         Online::new(newest.ok_or_else(|| Error::NotFound {
             subject: format!("feature set `{}`", set.name()),
             reason: "has no published materialization of this definition; materialize it first".into(),
@@ -674,7 +678,7 @@ impl FeatureStore {
     /// # Errors
     /// As [`FeatureStore::materialize`], and [`Error::Step`] when a learner fails.
     pub async fn backtest(&self, backtest: &Backtest) -> Result<BacktestReport> {
-        backtest::run(&self.materializer, &self.catalog_set(&backtest.set)?, backtest).await
+        backtest::run(&self.workspace, &self.catalog_set(&backtest.set)?, backtest).await
     }
 
     /// The registered feature set of this name, if none of its tables is a provider.
@@ -687,7 +691,7 @@ impl FeatureStore {
 
 impl fmt::Debug for FeatureStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "FeatureStore({})", self.materializer.root)
+        write!(f, "FeatureStore({})", self.workspace.root)
     }
 }
 

@@ -24,13 +24,13 @@ fn with(partitions: usize, batch_rows: usize) -> StoreOptions {
     StoreOptions::default().cache_in_memory().resources(Resources { partitions, batch_rows, ..Default::default() })
 }
 
-/// A set of what an extract yields as `pickup_at` and `x`.
+/// A set of what a query yields as `pickup_at` and `x`.
 fn extracted(name: &str, sql: &str) -> FeatureSet {
     let set = FeatureSet::rows(name, sql).table("nyc_taxi").event_time("pickup_at");
     set.encode(Number::of("x")).encode_fitted(Standardize::of("x")).build().unwrap()
 }
 
-/// Extracts whose floats would round differently in another order.
+/// Queries whose floats would round differently in another order.
 fn rounding_sets() -> Vec<FeatureSet> {
     let sets = [
         ("plain_v1", "SELECT pickup_at, total_amount / trip_distance AS x FROM nyc_taxi WHERE trip_distance > 0"),
