@@ -6,11 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::TryStreamExt;
 
 use super::{
-    columns::Target,
     read_back::ReadBack,
     run::{facts_of, refuse_external},
-    sort::sorted,
-    write::{Destination, MonthWriter},
+    target::Target,
+    write::{
+        month_writer::{Destination, MonthWriter},
+        sort::sorted,
+    },
 };
 use crate::{
     catalog::{Catalog, FileEntry, TableVersion},

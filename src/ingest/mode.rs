@@ -1,7 +1,7 @@
 //! What a load does with what the table holds already: add, replace months, replace changed files.
 //! Settings only; which files go is decided in `replace`.
 
-use super::Month;
+use crate::time::month::Month;
 
 /// Whether a load adds to the table or replaces months of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -3,7 +3,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{ColumnNames, Ingest, read_rows::shown};
+use super::{
+    load::{ColumnNames, Ingest},
+    read::parsed_rows::shown,
+};
 use crate::{
     catalog::{Rename, TableVersion},
     error::{Error, Result},

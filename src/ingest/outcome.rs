@@ -7,14 +7,53 @@ use std::{
 };
 
 use super::{
-    Month,
+    check::{anomaly::Examined, quality::QualityReport},
+    plan::changes::SchemaChange,
     sources::{Found, Source},
-    suspicion::Examined,
 };
 use crate::{
     catalog::{LoadRecord, TableVersion},
     name::ContentId,
+    time::month::Month,
 };
+
+/// What a load did.
+#[derive(Debug, Clone)]
+pub struct LoadReport {
+    /// Whether this call loaded the rows or an earlier one had.
+    pub outcome: LoadOutcome,
+    /// The table's version that holds the load.
+    pub version: TableVersion,
+    /// Rows loaded.
+    pub rows: u64,
+    /// Rows left out.
+    pub rejected: u64,
+    /// Where the rejected rows are listed with file, line and reason, relative to the root; `None` when there are none.
+    pub reject_file: Option<String>,
+    /// Rows that were kept out because they are not as expected; 0 for an earlier load whose report is lost.
+    pub quarantined: u64,
+    /// The Parquet file with those rows and the reasons, relative to the root; `None` when there are none.
+    pub quarantine_file: Option<String>,
+    /// What the load brought; `None` for an earlier load whose report is lost.
+    pub quality: Option<QualityReport>,
+    /// What became of each source file, in the order in which they were found.
+    pub sources: Vec<SourceReport>,
+    /// The rows that this load has taken out of the table, month by month: a month that is replaced may hold rows of sources that
+    /// the load does not bring again. Empty for a load that appends.
+    pub replaced: Vec<ReplacedRows>,
+    /// What changed in the columns from one source file to the next, in the order of the files; the first one is compared with
+    /// the last one of the table's load before. Empty when nothing was loaded.
+    pub schema_changes: Vec<SchemaChange>,
+}
+
+/// Whether a load was needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoadOutcome {
+    /// The rows were loaded by this call.
+    Loaded,
+    /// All of the sources had been loaded before; nothing was changed, and the report is that of the table's last load.
+    AlreadyLoaded,
+}
 
 /// A source file of a load.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,7 +131,7 @@ fn listed(months: &[Month]) -> String {
 /// The rows that go when these months of a version are replaced.
 pub(crate) fn replaced_rows(version: &TableVersion, months: &[Month]) -> Vec<ReplacedRows> {
     let of_month = |month: &Month| {
-        let files = || version.files.iter().filter(|file| month.holds(file));
+        let files = || version.files.iter().filter(|file| file.is_in(*month));
         let loads: BTreeSet<ContentId> = files().flat_map(|file| file.loads.iter().copied()).collect();
         let sources = version.loads.iter().filter(|load| loads.contains(&load.id)).flat_map(|load| &load.sources);
         let sources: BTreeSet<String> = sources.map(|source| source.name.clone()).collect();

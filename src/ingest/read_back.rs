@@ -13,7 +13,7 @@ use parquet::{
     errors::ParquetError,
 };
 
-use super::sort::Sink;
+use super::write::sort::Sink;
 use crate::{
     catalog::FileEntry,
     error::{Error, Result},

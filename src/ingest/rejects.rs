@@ -9,7 +9,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use super::read_rows::Reject;
+use super::read::parsed_rows::Reject;
 use crate::{
     error::{Error, Result},
     name::ContentId,

@@ -14,34 +14,45 @@ use arrow::datatypes::SchemaRef;
 use futures::TryStreamExt;
 
 use super::{
-    ColumnQuality, Expect, ExpectationQuality, FileQuality, Ingest, LoadMode, LoadOutcome, LoadReport, Month, OnReject, OnStray,
-    OnSuspicion, OnViolation, QualityReport,
-    cell::{DECLARABLE, is_declarable},
-    columns::Target,
-    duplicates::Duplicates,
-    expect::joined,
-    feed::Feed,
-    infer::plan,
-    inspect::{FileSeen, Inspector},
-    moves::take_in,
+    check::{
+        anomaly::{Examined, History, Suspicion, suspicions},
+        drift::take_in,
+        duplicates::Duplicates,
+        inspect::{FileSeen, Inspector},
+        profile::ColumnProfile,
+        quality::{ColumnQuality, ExpectationQuality, FileQuality, QualityReport, Read},
+        row_filter::Sift,
+    },
+    load::{Ingest, OnReject},
+    mode::{LoadMode, OnStray, OnSuspicion},
     names::merged,
-    outcome::{replaced_rows, reports},
-    profile::ColumnProfile,
-    quality::Read,
+    outcome::{LoadOutcome, LoadReport, replaced_rows, reports},
+    plan::{
+        infer::plan,
+        replace::{Outgoing, changed, has_loaded, is_in_place, replaces_months, take_out},
+    },
+    read::{
+        column_parser::{DECLARABLE, is_declarable},
+        reader::Feed,
+    },
     rejects::Rejects,
-    replace::{Outgoing, changed, has_loaded, is_in_place, replaces_months, take_out},
-    sift::Sift,
-    sort::sorted,
     sources::{Found, Source, find, load_id, reading_id},
-    suspicion::{Examined, History, Suspicion, suspicions},
-    write::{Destination, MonthWriter},
+    target::Target,
+    write::{
+        month_writer::{Destination, MonthWriter},
+        sort::sorted,
+    },
 };
 use crate::{
-    catalog::{Catalog, Column, FORMAT, LoadRecord, TableLocation, TableVersion},
+    catalog::{
+        Catalog, Column, FORMAT, LoadRecord, TableLocation, TableVersion,
+        expectation::{Expect, OnViolation, joined},
+    },
     engine::Engine,
     error::{Error, Result},
     name::{ContentId, TableName},
     storage::{Location, Locations},
+    time::month::Month,
 };
 
 /// How often a load begins again because another writer has changed what it was planned on.
@@ -412,7 +423,7 @@ async fn stop_if_unexpected(
 ) -> Result<()> {
     let violations = inspector.seen(|seen| seen.violations.clone());
     let broken = |(expect, found): &(&Expect, _)| {
-        let found: &super::judge::Violations = found;
+        let found: &super::check::row_rules::Violations = found;
         expect.on_violation == OnViolation::Stop && found.count > 0
     };
     let Some((expect, found)) = expectations.iter().zip(violations).find(broken) else { return Ok(()) };
@@ -511,7 +522,7 @@ fn file_quality(file: &Examined<'_>) -> FileQuality {
 
 fn expectation_quality(expectations: &[Expect], inspector: &Inspector) -> Vec<ExpectationQuality> {
     let violations = inspector.seen(|seen| seen.violations.clone());
-    let told = |(expect, found): (&Expect, super::judge::Violations)| ExpectationQuality {
+    let told = |(expect, found): (&Expect, super::check::row_rules::Violations)| ExpectationQuality {
         expect: expect.clone(),
         violations: found.count,
         first: found.first,

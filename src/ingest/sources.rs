@@ -5,9 +5,13 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectMeta;
 use serde::Serialize;
 
-use super::{Expect, Format, Ingest, OnViolation, replace::replaces_months};
+use super::{load::Ingest, options::Format, plan::replace::replaces_months};
 use crate::{
-    catalog::{LoadedSource, Rename, is_hidden},
+    catalog::{
+        LoadedSource, Rename,
+        expectation::{Expect, OnViolation},
+        is_hidden,
+    },
     error::{Error, Result},
     name::ContentId,
     storage::{FileIdentity, Location, Locations, without_credentials},

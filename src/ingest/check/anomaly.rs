@@ -1,0 +1,336 @@
+//! Files whose columns hold something else than their names say: longitudes in an id column, values shifted by a column.
+//! It compares profiles with what the table has seen and with the other files of the load; it never looks at a row.
+
+use std::{collections::BTreeMap, fmt};
+
+use arrow::datatypes::Schema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    drift::Usual,
+    frequencies::Habits,
+    inspect::{FileSeen, InMonth},
+    profile::ColumnProfile,
+};
+use crate::{
+    ingest::rejects::{Rejected, commonest},
+    time::month::Month,
+};
+
+/// Values that a column must have, here and in what it is compared with, before its shape says anything.
+pub(crate) const ENOUGH: u64 = 30;
+/// Shapes at this distance and beyond are those of other columns ...
+const MOVED: f64 = 0.6;
+/// ... and shapes at this distance and below those of the same one.
+const SAME: f64 = 0.2;
+/// Values of a hundred that may be wild in any real column.
+const WILD_SHARE: f64 = 0.02;
+
+/// Something in a source file that is not what the name of its column says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Suspicion {
+    /// The file.
+    pub file: String,
+    /// The column.
+    pub column: String,
+    /// What the column should hold.
+    pub expected: String,
+    /// What it holds.
+    pub found: String,
+}
+
+impl fmt::Display for Suspicion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "file `{}`, column `{}`: expected {}, found {}", self.file, self.column, self.expected, self.found)
+    }
+}
+
+/// What a table has seen so far, over all of its loads.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(crate) struct History {
+    rows: u64,
+    reversed: u64,
+    /// Files whose name told the month of their rows, and files whose name told another one.
+    names_right: u64,
+    names_wrong: u64,
+    columns: BTreeMap<String, ColumnProfile>,
+    #[serde(default)]
+    files: u64,
+    #[serde(default)]
+    habits: BTreeMap<String, Habits>,
+    /// How far off each measure of a file usually is.
+    #[serde(default)]
+    pub(crate) usual: BTreeMap<String, Usual>,
+}
+
+/// A source file and what was seen of it.
+pub(crate) struct Examined<'a> {
+    /// The name relative to the folder that was given.
+    pub(crate) name: &'a str,
+    /// The name for people.
+    pub(crate) shown: String,
+    /// Rows that cannot be read, by reason.
+    pub(crate) rejected: BTreeMap<String, Rejected>,
+    pub(crate) seen: &'a FileSeen,
+}
+
+impl Examined<'_> {
+    /// The month that the name tells when at least half of the rows fall into it, else that of most of them.
+    pub(crate) fn month(&self) -> Option<Month> {
+        let months = &self.seen.months;
+        // A file without rows has no month: it must not empty the one that its name tells.
+        let holds = |month: &Month| self.rows_in(*month) > 0 && self.rows_in(*month) * 2 >= self.rows_loaded();
+        let named = Month::of_name(self.name).filter(holds);
+        // Of two months with as many rows the earlier one.
+        let most = months.iter().max_by_key(|(month, in_month)| (in_month.rows, std::cmp::Reverse(**month)));
+        named.or(most.map(|(month, _)| *month))
+    }
+
+    /// Rows that cannot be read.
+    pub(crate) fn rows_rejected(&self) -> u64 {
+        self.rejected.values().map(|reason| reason.rows).sum()
+    }
+
+    /// The commonest reason, if most of the rows cannot be read and they are not just a few.
+    pub(crate) fn mostly_rejected(&self) -> Option<Rejected> {
+        let rejected = self.rows_rejected();
+        let is_most = rejected >= ENOUGH && rejected > self.seen.rows;
+        commonest(self.rejected.values().cloned()).filter(|_| is_most)
+    }
+
+    /// Rows that lie outside of the month that the file's name tells; none where it tells none.
+    pub(crate) fn rows_outside_month(&self) -> u64 {
+        match Month::of_name(self.name) {
+            Some(_) => self.strays().map(|(_, stray)| stray.rows).sum(),
+            None => 0,
+        }
+    }
+
+    /// The rows of other months than the file's, by month.
+    pub(crate) fn strays(&self) -> impl Iterator<Item = (Month, InMonth)> {
+        let own = self.month();
+        self.seen.months.iter().filter(move |(month, _)| Some(**month) != own).map(|(month, rows)| (*month, *rows))
+    }
+
+    fn rows_in(&self, month: Month) -> u64 {
+        self.seen.months.get(&month).map_or(0, |in_month| in_month.rows)
+    }
+
+    fn rows_loaded(&self) -> u64 {
+        self.seen.months.values().map(|in_month| in_month.rows).sum()
+    }
+
+    /// Does the name tell the month of the rows? `None` when it tells none, or there are no rows.
+    fn name_is_right(&self) -> Option<bool> {
+        let named = Month::of_name(self.name)?;
+        (self.rows_loaded() > 0).then(|| self.rows_in(named) * 2 >= self.rows_loaded())
+    }
+}
+
+impl History {
+    /// Takes in a file.
+    pub(crate) fn add(&mut self, schema: &Schema, file: &Examined<'_>) {
+        self.rows += file.seen.rows;
+        self.reversed += file.seen.reversed;
+        self.names_right += u64::from(file.name_is_right() == Some(true));
+        self.names_wrong += u64::from(file.name_is_right() == Some(false));
+        for (field, profile) in schema.fields().iter().zip(&file.seen.columns) {
+            self.columns.entry(field.name().clone()).or_default().merge(profile);
+        }
+        self.files += u64::from(file.seen.rows > 0);
+        for (field, habits) in schema.fields().iter().zip(&file.seen.habits) {
+            self.habits.entry(field.name().clone()).or_default().merge(habits);
+        }
+    }
+
+    /// Rows of a file, on average.
+    pub(crate) fn rows_a_file(&self) -> Option<f64> {
+        (self.files > 0 && self.rows > 0).then(|| self.rows as f64 / self.files as f64)
+    }
+
+    /// What a column held.
+    pub(crate) fn column(&self, name: &str) -> Option<(&ColumnProfile, &Habits)> {
+        self.columns.get(name).zip(self.habits.get(name))
+    }
+
+    /// What is left without a file that was taken in; extremes stay as they are, and are not to be asked for.
+    pub(crate) fn without(&self, schema: &Schema, file: &Examined<'_>) -> Self {
+        let mut rest = self.clone();
+        rest.rows = rest.rows.saturating_sub(file.seen.rows);
+        rest.reversed = rest.reversed.saturating_sub(file.seen.reversed);
+        rest.names_right = rest.names_right.saturating_sub(u64::from(file.name_is_right() == Some(true)));
+        rest.names_wrong = rest.names_wrong.saturating_sub(u64::from(file.name_is_right() == Some(false)));
+        for (field, profile) in schema.fields().iter().zip(&file.seen.columns) {
+            if let Some(all) = rest.columns.get_mut(field.name()) {
+                all.remove(profile);
+            }
+        }
+        rest.files = rest.files.saturating_sub(u64::from(file.seen.rows > 0));
+        for (field, habits) in schema.fields().iter().zip(&file.seen.habits) {
+            if let Some(all) = rest.habits.get_mut(field.name()) {
+                all.remove(habits);
+            }
+        }
+        rest
+    }
+}
+
+/// Judges each file of a load against the table's history and the other files of the load.
+pub(crate) fn suspicions(schema: &Schema, history: &History, files: &[Examined<'_>]) -> Vec<Suspicion> {
+    let mut all = history.clone();
+    files.iter().for_each(|file| all.add(schema, file));
+    let mut found = Vec::new();
+    for file in files {
+        let others = all.without(schema, file);
+        found.extend(of_rows(file, &others));
+        for (field, profile) in schema.fields().iter().zip(&file.seen.columns) {
+            let known = others.columns.get(field.name());
+            let told = by_name(field.name(), profile).or_else(|| by_history(profile, known?));
+            let told = told.or_else(|| by_neighbours(schema, file, &others, field.name(), profile));
+            if let Some((expected, found_there)) = told {
+                found.push(Suspicion { file: file.shown.clone(), column: field.name().clone(), expected, found: found_there });
+            }
+        }
+    }
+    found
+}
+
+/// What is expected, and what is found.
+type Told = (String, String);
+
+/// What the rows of a file tell as a whole.
+fn of_rows(file: &Examined<'_>, others: &History) -> Vec<Suspicion> {
+    let suspicion = |column: &str, expected: &str, found: String| Suspicion {
+        file: file.shown.clone(),
+        column: column.into(),
+        expected: expected.into(),
+        found,
+    };
+    let mut found = Vec::new();
+    let rows = file.seen.rows;
+    if let Some(reason) = file.mostly_rejected() {
+        let rejected = file.rows_rejected();
+        let told = format!(
+            "{rejected} of {} rows that cannot be read, {} of them for one reason: {}",
+            rows + rejected,
+            reason.rows,
+            reason.first
+        );
+        found.push(suspicion("(all)", "rows that can be read", told));
+    }
+    // Few rows tell nothing about a name.
+    let is_enough = file.rows_loaded() >= ENOUGH;
+    if let (Some(named), Some(false), true) = (Month::of_name(file.name), file.name_is_right(), is_enough) {
+        // The name of an export tells the day it was made on: other files tell whether names are about rows here. Without
+        // any, a month before all of the rows is none an export can have.
+        let names_tell = match others.names_right + others.names_wrong {
+            0 => file.seen.months.keys().next().is_some_and(|first| named < *first),
+            _ => others.names_right > others.names_wrong,
+        };
+        if let (true, Some(month)) = (names_tell, file.month()) {
+            let (expected, told) = (format!("times of {named}, as its name says"), format!("mostly times of {month}"));
+            found.push(suspicion("(event time)", &expected, told));
+        }
+    }
+    let is_rare = others.rows >= ENOUGH && others.reversed * 10 <= others.rows;
+    if is_rare && rows >= ENOUGH && file.seen.reversed * 2 > rows {
+        let told = format!("{} of {rows} rows that are known before they happen", file.seen.reversed);
+        found.push(suspicion("(known-at)", "times after the event time, as in other files", told));
+    }
+    found
+}
+
+fn span(profile: &ColumnProfile) -> String {
+    match (&profile.min, &profile.max) {
+        (Some(min), Some(max)) => format!("{min} to {max}"),
+        _ => "no value".into(),
+    }
+}
+
+/// The numbers of a profile that others were taken out of.
+fn about(profile: &ColumnProfile) -> String {
+    profile.numbers().map_or_else(String::new, |(low, high)| format!(" (about {low} to {high})"))
+}
+
+/// Is a column of this name one of ids: `id`, `trip_id`, `VendorID`, `stationId`?
+fn names_id(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    let before = name.get(name.len().saturating_sub(3)..name.len().saturating_sub(2)).and_then(|c| c.chars().next());
+    let starts_word = before.is_some_and(|c| !c.is_alphabetic() || c.is_lowercase() != name.ends_with("id"));
+    lower == "id" || (lower.ends_with("id") && starts_word && !name.ends_with("iD"))
+}
+
+/// The parts of a name, in lower case: `pickup_Lat` is `pickup`, `lat`.
+fn is_named(name: &str, words: &[&str]) -> bool {
+    let lower = name.to_ascii_lowercase();
+    lower.split(|c: char| !c.is_alphanumeric()).any(|part| words.contains(&part))
+}
+
+/// What a column's name alone forbids.
+fn by_name(name: &str, profile: &ColumnProfile) -> Option<Told> {
+    let is_number = profile.min.as_ref().is_some_and(|min| min.number().is_some());
+    let too_many = |count: u64| is_number && profile.values >= ENOUGH && profile.share(count) > WILD_SHARE;
+    let of_values = |count: u64, what: &str| format!("{count} of {} values {what} ({})", profile.values, span(profile));
+    if names_id(name) && too_many(profile.fractions) {
+        return Some(("ids, which are whole".into(), of_values(profile.fractions, "with fractions")));
+    }
+    if is_named(name, &["lat", "latitude"]) && too_many(profile.beyond_90) {
+        return Some(("latitudes, which lie in [-90, 90]".into(), of_values(profile.beyond_90, "beyond")));
+    }
+    if (is_named(name, &["lon", "lng", "longitude"]) || name.eq_ignore_ascii_case("long")) && too_many(profile.beyond_180) {
+        return Some(("longitudes, which lie in [-180, 180]".into(), of_values(profile.beyond_180, "beyond")));
+    }
+    None
+}
+
+/// What all that was seen of the column forbids.
+fn by_history(profile: &ColumnProfile, known: &ColumnProfile) -> Option<Told> {
+    if profile.values < ENOUGH || known.values < ENOUGH {
+        return None;
+    }
+    let before = |told: &str| format!("{told}, as elsewhere in the table{}", about(known));
+    // A column of texts that were numbers until now, or of numbers that were texts.
+    let (texts, known_texts) = (profile.share(profile.number_texts), known.share(known.number_texts));
+    // One text all over is a placeholder for no value.
+    if known_texts > 0.98 && texts < 0.5 && profile.min != profile.max {
+        return Some((before("numbers"), format!("texts ({})", span(profile))));
+    }
+    if known_texts < 0.02 && texts > 0.98 && profile.distance(known) > MOVED {
+        return Some((before("texts"), format!("numbers ({})", span(profile))));
+    }
+    // Whole numbers may count upwards for ever; measured ones stay near where they were.
+    let is_measured = known.share(known.fractions) > 0.5;
+    let ((low, high), (known_low, known_high)) = profile.numbers().zip(known.numbers())?;
+    let gap = (low - known_high).max(known_low - high);
+    if is_measured && gap > known_high - known_low && profile.distance(known) > 0.99 {
+        return Some((before("values near those seen"), format!("none of them: {}", span(profile))));
+    }
+    // Ids under any name: whole for as long as they are known.
+    let are_ids = known.fractions == 0 && known.values >= 1_000 && known_high - known_low > 20.0;
+    if are_ids && profile.share(profile.fractions) > 0.5 && profile.distance(known) > MOVED {
+        return Some((before("whole numbers"), format!("fractions: {}", span(profile))));
+    }
+    None
+}
+
+/// Does the column hold what another one held, which has moved as well?
+fn by_neighbours(schema: &Schema, file: &Examined<'_>, others: &History, name: &str, profile: &ColumnProfile) -> Option<Told> {
+    let known = others.columns.get(name)?;
+    let is_enough = |profile: &ColumnProfile| profile.values >= ENOUGH;
+    if !is_enough(profile) || !is_enough(known) || profile.shape.is_empty() || profile.distance(known) < MOVED {
+        return None;
+    }
+    let moved = schema.fields().iter().zip(&file.seen.columns).filter(|(field, _)| field.name() != name);
+    let same = moved.filter_map(|(field, there)| {
+        let known_there = others.columns.get(field.name())?;
+        let has_moved = is_enough(known_there) && there.distance(known_there) >= MOVED;
+        let distance = profile.distance(known_there);
+        (has_moved && distance <= SAME).then_some((field.name(), distance))
+    });
+    let (other, _) = same.min_by(|(_, a), (_, b)| a.total_cmp(b))?;
+    Some((
+        format!("values like those elsewhere in the table{}", about(known)),
+        format!("what `{other}` held ({})", span(profile)),
+    ))
+}

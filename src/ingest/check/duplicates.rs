@@ -1,0 +1,110 @@
+//! Rows that agree, counted as sorted rows pass: in all columns (exact duplicates), or in all that decides which fact is the
+//! newer one (ties). Such rows share their event time.
+//! It keeps a hash of each row of the instant at hand, up to a limit, and changes nothing.
+
+use std::collections::HashSet;
+
+use arrow::{
+    array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array},
+    compute::take,
+    row::{RowConverter, SortField},
+};
+
+use crate::{
+    catalog::FactTable,
+    error::Result,
+    ingest::target::{Target, instants_us},
+};
+
+/// Rows of one instant that are told apart: 16 bytes each.
+const ROWS_OF_AN_INSTANT: usize = 1 << 20;
+
+/// Counts rows that agree, over batches that are sorted by event time within a month.
+pub(crate) struct Duplicates {
+    event: usize,
+    whole: Alike,
+    /// `None` for a table without a declared key: whose fact a row is, is not known then.
+    deciding: Option<Alike>,
+}
+
+impl Duplicates {
+    pub(crate) fn new(target: &Target, declared: &FactTable) -> Result<Self> {
+        let schema = &target.schema;
+        let decides = declared.known_column().into_iter().map(str::to_owned);
+        let decides = decides.chain(declared.tie_break.iter().cloned()).chain(declared.keys.iter().cloned());
+        let places = decides.map(|name| Ok(schema.index_of(&name)?)).collect::<Result<Vec<_>>>()?;
+        let deciding = (!declared.keys.is_empty()).then(|| Alike::new(target, places)).transpose()?;
+        let whole = Alike::new(target, (0..schema.fields().len()).collect())?;
+        Ok(Self { event: schema.index_of(declared.event_column())?, whole, deciding })
+    }
+
+    /// Takes in the next rows; columns behind the table's own mean nothing.
+    pub(crate) fn add(&mut self, batch: &RecordBatch) -> Result<()> {
+        let events = instants_us(&batch.columns()[self.event])?;
+        for alike in std::iter::once(&mut self.whole).chain(&mut self.deciding) {
+            alike.add(batch, &events)?;
+        }
+        Ok(())
+    }
+
+    /// Rows that are equal to an earlier one in all columns.
+    pub(crate) fn count(&self) -> u64 {
+        self.whole.count
+    }
+
+    /// Are these all of them? Not when an instant has more than a million different rows, or a column cannot be compared.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.whole.is_exact
+    }
+
+    /// Rows that agree with an earlier one in all that decides which is the newer fact of an entity, and differ elsewhere.
+    pub(crate) fn ties(&self) -> Option<u64> {
+        self.deciding.as_ref().map(|deciding| deciding.count.saturating_sub(self.whole.count))
+    }
+}
+
+/// Rows of one instant that agree in some columns.
+struct Alike {
+    converter: Option<RowConverter>,
+    columns: Vec<usize>,
+    instant: Option<i64>,
+    rows: HashSet<[u8; 16]>,
+    count: u64,
+    is_exact: bool,
+}
+
+impl Alike {
+    fn new(target: &Target, columns: Vec<usize>) -> Result<Self> {
+        let fields: Vec<_> = columns.iter().map(|&i| SortField::new(target.schema.field(i).data_type().clone())).collect();
+        let converter = RowConverter::supports_fields(&fields).then(|| RowConverter::new(fields)).transpose()?;
+        Ok(Self { is_exact: converter.is_some(), converter, columns, instant: None, rows: HashSet::new(), count: 0 })
+    }
+
+    fn add(&mut self, batch: &RecordBatch, events: &Int64Array) -> Result<()> {
+        let Some(converter) = &self.converter else { return Ok(()) };
+        let instant = |row: usize| events.is_valid(row).then(|| events.value(row));
+        // A row that is alone in its instant needs no hash; the first and the last of a batch may not be alone.
+        let last = batch.num_rows().saturating_sub(1);
+        let is_alone = |row: usize| row > 0 && row < last && instant(row - 1) != instant(row) && instant(row + 1) != instant(row);
+        let together: UInt32Array = (0..batch.num_rows()).filter(|row| !is_alone(*row)).map(|row| row as u32).collect();
+        let taken: Vec<ArrayRef> =
+            self.columns.iter().map(|&i| Ok(take(batch.column(i), &together, None)?)).collect::<Result<_>>()?;
+        let rows = converter.convert_columns(&taken)?;
+        for (at, row) in together.values().iter().enumerate() {
+            if self.instant != instant(*row as usize) {
+                self.instant = instant(*row as usize);
+                self.rows.clear();
+            }
+            let hash = blake3::hash(rows.row(at).as_ref());
+            let mut short = [0; 16];
+            short.copy_from_slice(&hash.as_bytes()[..16]);
+            if self.rows.len() < ROWS_OF_AN_INSTANT {
+                self.count += u64::from(!self.rows.insert(short));
+            } else {
+                self.count += u64::from(self.rows.contains(&short));
+                self.is_exact = false;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,176 @@
+//! What a column usually holds, beyond its profile: how often each of few values occurs, and the hours of the day of its times.
+//! It counts and adds up; `moves` compares.
+
+use std::collections::{BTreeMap, HashMap};
+
+use arrow::{
+    array::{Array, ArrayRef, AsArray},
+    compute::cast,
+    datatypes::{DataType, Int64Type, TimeUnit as ArrowUnit},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{error::Result, ingest::target::instants_us, time::Zone};
+
+/// Different values that are told apart; a column with more has no kinds.
+const KINDS: usize = 512;
+/// Small integers are counted in a table.
+const SMALL: i64 = 1_024;
+/// Characters of a text that count: longer ones are no kinds.
+const TEXT_BYTES: usize = 40;
+const HOUR_US: i64 = 3_600_000_000;
+/// Hours whose place in the day is remembered: those of a month are fewer.
+const KNOWN_HOURS: usize = 1_024;
+
+/// What a column usually holds.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(crate) struct Habits {
+    /// How often each value occurs, as text.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) kinds: BTreeMap<String, u64>,
+    /// Had it too many different values for that?
+    #[serde(default)]
+    pub(crate) has_many: bool,
+    /// How many times lie in each hour of the day, by the clocks of the table's zone; empty for other columns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) hours: Vec<u64>,
+}
+
+impl Habits {
+    /// The habits of an array.
+    pub(crate) fn of(array: &ArrayRef, zone: Zone) -> Result<Self> {
+        let mut this = Self::default();
+        match array.data_type() {
+            t if t.is_integer() && *t != DataType::UInt64 => this.count_integers(array)?,
+            DataType::Boolean => {
+                for value in array.as_boolean().iter().flatten() {
+                    *this.kinds.entry(value.to_string()).or_default() += 1;
+                }
+            }
+            DataType::Utf8 => this.count_texts(array),
+            DataType::Timestamp(ArrowUnit::Microsecond | ArrowUnit::Nanosecond, _) => this.count_hours(array, zone)?,
+            _ => {}
+        }
+        Ok(this)
+    }
+
+    fn count_integers(&mut self, array: &ArrayRef) -> Result<()> {
+        let integers = cast(array, &DataType::Int64)?;
+        let (mut small, mut others) = (vec![0_u64; SMALL as usize], BTreeMap::<i64, u64>::new());
+        for value in integers.as_primitive::<Int64Type>().iter().flatten() {
+            match usize::try_from(value).ok().and_then(|place| small.get_mut(place)) {
+                Some(count) => *count += 1,
+                None => {
+                    *others.entry(value).or_default() += 1;
+                    if others.len() > KINDS {
+                        self.give_up();
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        let small = (0..SMALL).zip(small).filter(|(_, count)| *count > 0);
+        self.kinds = small.chain(others).map(|(value, count)| (value.to_string(), count)).collect();
+        self.check_size();
+        Ok(())
+    }
+
+    fn count_texts(&mut self, array: &ArrayRef) {
+        let mut counts = HashMap::<&str, u64>::new();
+        for text in array.as_string::<i32>().iter().flatten() {
+            *counts.entry(text).or_default() += 1;
+            if text.len() > TEXT_BYTES || counts.len() > KINDS {
+                self.give_up();
+                return;
+            }
+        }
+        self.kinds = counts.into_iter().map(|(text, count)| (text.to_owned(), count)).collect();
+    }
+
+    fn count_hours(&mut self, array: &ArrayRef, zone: Zone) -> Result<()> {
+        self.hours = vec![0; 24];
+        // Times of one load lie in few hours, and the clock is asked about once for each.
+        let mut known = vec![(i64::MIN, 0_usize); KNOWN_HOURS];
+        for instant_us in instants_us(array)?.iter().flatten() {
+            let hour = instant_us.div_euclid(HOUR_US);
+            let (known_hour, of_day) = &mut known[hour.rem_euclid(KNOWN_HOURS as i64) as usize];
+            if *known_hour != hour {
+                (*known_hour, *of_day) = (hour, zone.hour_of_day(hour.saturating_mul(HOUR_US)).unwrap_or(0));
+            }
+            if let Some(count) = self.hours.get_mut(*of_day) {
+                *count += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn give_up(&mut self) {
+        (self.has_many, self.kinds) = (true, BTreeMap::new());
+    }
+
+    fn check_size(&mut self) {
+        if self.has_many || self.kinds.len() > KINDS {
+            self.give_up();
+        }
+    }
+
+    /// Takes in those of further rows.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.has_many |= other.has_many;
+        for (kind, count) in &other.kinds {
+            *self.kinds.entry(kind.clone()).or_default() += count;
+        }
+        self.check_size();
+        if self.hours.is_empty() {
+            self.hours.clone_from(&other.hours);
+        } else {
+            self.hours.iter_mut().zip(&other.hours).for_each(|(all, count)| *all += count);
+        }
+    }
+
+    /// Takes out those of rows that were taken in.
+    pub(crate) fn remove(&mut self, other: &Self) {
+        for (kind, count) in &other.kinds {
+            if let Some(all) = self.kinds.get_mut(kind) {
+                *all = all.saturating_sub(*count);
+            }
+        }
+        self.kinds.retain(|_, count| *count > 0);
+        self.hours.iter_mut().zip(&other.hours).for_each(|(all, count)| *all = all.saturating_sub(*count));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Int64Array, StringArray, TimestampMicrosecondArray};
+
+    use super::*;
+
+    fn of(array: impl Array + 'static) -> Habits {
+        Habits::of(&(Arc::new(array) as ArrayRef), "America/New_York".parse().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn habits_add_up() {
+        let values = [Some(1), Some(-7), None, Some(1), Some(5_000)];
+        let whole = of(Int64Array::from(values.to_vec()));
+        assert_eq!(whole.kinds, [("-7", 1), ("1", 2), ("5000", 1)].map(|(kind, count)| (kind.to_owned(), count)).into());
+        let (mut sum, later) = (of(Int64Array::from(values[..2].to_vec())), of(Int64Array::from(values[2..].to_vec())));
+        sum.merge(&later);
+        assert_eq!(sum, whole);
+        sum.remove(&later);
+        assert_eq!(sum, of(Int64Array::from(values[..2].to_vec())));
+        assert!(of(Int64Array::from_iter_values(0..600)).has_many);
+        assert!(of(StringArray::from_iter_values((0..600).map(|i| i.to_string()))).kinds.is_empty());
+    }
+
+    #[test]
+    fn hours_are_those_of_the_tables_clocks() {
+        // 05:00 UTC is midnight in New York's winter.
+        let times = TimestampMicrosecondArray::from(vec![5 * HOUR_US, 5 * HOUR_US + 1, 4 * HOUR_US, 29 * HOUR_US]);
+        let hours = of(times.with_timezone("UTC")).hours;
+        assert_eq!((hours[0], hours[23], hours.iter().sum::<u64>()), (3, 1, 4));
+    }
+}

@@ -1,0 +1,161 @@
+//! The sources of a load, read one after the other into the sort.
+//! It keeps their order, whatever is read in parallel; what a row means is the readers' business.
+
+use std::{io::Read, ops::Range, sync::Arc};
+
+use futures::StreamExt;
+
+use super::{
+    csv_source::{CsvFile, CsvReader},
+    in_order::in_order,
+    json_source::{JsonFile, JsonReader, Lines},
+    last_byte::Ending,
+    open::{raw_bytes, text_of},
+    parquet_source::{conform, parquet_batches},
+    parsed_rows::ReadRows,
+    tokens::Block,
+};
+use crate::{
+    error::{Error, Result},
+    ingest::{
+        check::inspect::Inspector,
+        load::Ingest,
+        options::Format,
+        plan::infer::Plan,
+        rejects::Rejects,
+        sources::Source,
+        target::{Reading, Target},
+        write::sort::Sink,
+    },
+};
+
+/// What reads a load.
+pub(crate) struct Feed {
+    pub(crate) ingest: Ingest,
+    pub(crate) sources: Vec<Source>,
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) target: Target,
+    pub(crate) rejects: Arc<Rejects>,
+    pub(crate) inspector: Arc<Inspector>,
+    pub(crate) batch_rows: usize,
+    /// How many threads parse the text of one source.
+    pub(crate) tasks: usize,
+}
+
+/// Bytes that the values of a batch take, about, where none of them is a text.
+const BATCH_BYTES: usize = 16 << 20;
+/// Bytes that a value takes, about.
+const VALUE_BYTES: usize = 8;
+
+impl Feed {
+    /// Reads all sources in their order.
+    pub(crate) async fn read_all(self, sink: Sink) -> Result<()> {
+        let this = Arc::new(self);
+        for index in 0..this.sources.len() {
+            let source = &this.sources[index];
+            let (done, read) = match source.format {
+                Format::Parquet => (this.read_parquet(index, source, &sink).await, None),
+                Format::Csv | Format::JsonLines => {
+                    let (bytes, digest) = raw_bytes(source).await?;
+                    let (task, sink) = (this.clone(), sink.clone());
+                    let done = tokio::task::spawn_blocking(move || task.read_text(index, bytes, &sink)).await;
+                    (done.map_err(|e| Error::Io { path: source.shown().into(), source: e.into() })?, digest.of_all())
+                }
+            };
+            // A file that somebody writes may fail in any way: that it is being written is the reason.
+            source.check_unchanged(read).await?;
+            done?;
+        }
+        Ok(())
+    }
+
+    /// Rows of a batch, so that a wide table's batches are not larger than those of a narrow one.
+    fn rows_at_once(&self) -> usize {
+        (BATCH_BYTES / (VALUE_BYTES * self.target.sorted.fields().len())).max(1)
+    }
+
+    fn weight(&self, rows: usize) -> usize {
+        rows * VALUE_BYTES * self.target.sorted.fields().len()
+    }
+
+    fn read_text(&self, index: usize, bytes: Box<dyn Read + Send>, sink: &Sink) -> Result<()> {
+        let source = &self.sources[index];
+        let shown = source.shown();
+        let ending = Ending::default();
+        let text = ending.watch(text_of(source, bytes)?);
+        let ended = |done: Result<()>| {
+            done?;
+            self.inspector.seen(|seen| seen.files[index].lacks_newline = ending.lacks_newline());
+            Ok(())
+        };
+        let look = |rows: ReadRows| {
+            let ReadRows { lines, columns, rejects } = rows;
+            Ok((rejects, self.inspector.look(&self.target, index, lines, columns)?))
+        };
+        let take = |(rejects, looked): (Vec<_>, _)| {
+            for reject in rejects {
+                self.rejects.add(&shown, &reject)?;
+            }
+            let rows = self.inspector.pass(looked)?;
+            Ok(rows.num_rows() == 0 || sink.send_blocking(rows))
+        };
+        let at_once = self.rows_at_once();
+        if source.format == Format::JsonLines {
+            let mut file = JsonFile::open(source, text, self.ingest.limits);
+            let reader = JsonReader::new(&self.ingest, &self.plan.names, &self.target);
+            let weighed = |lines: Lines| {
+                let weight = self.weight(lines.len()) + lines.size();
+                (lines, weight)
+            };
+            let next = || Ok(file.next(at_once)?.map(weighed));
+            return ended(in_order(self.tasks, next, |lines| look(reader.read(&lines)?), take));
+        }
+        let mut file = CsvFile::open(&self.ingest, source, text)?;
+        let columns = &self.plan.columns[index];
+        if file.found != columns.found {
+            let reason = "its header is not what it was when the load began; load it again once it is complete".into();
+            return Err(Error::UnreadableFile { path: shown, reason });
+        }
+        let reader = CsvReader::new(&self.ingest, columns, &self.target);
+        // A block of few bytes may hold many rows: it is parsed in parts.
+        let mut block = Arc::default();
+        let mut parts = 0..0;
+        let next = || {
+            let part = match parts.next() {
+                Some(part) => part,
+                None => {
+                    let Some(read) = file.next(usize::MAX)? else { return Ok(None) };
+                    parts = 0..read.rows.len().div_ceil(at_once);
+                    block = Arc::new(read);
+                    parts.next().unwrap_or_default()
+                }
+            };
+            let rows = part * at_once..block.rows.len().min((part + 1) * at_once);
+            let weight = self.weight(rows.len()) + block.size() / parts.len().max(1);
+            Ok(Some(((block.clone(), rows), weight)))
+        };
+        let parse =
+            |(block, rows): (Arc<Block>, Range<usize>)| look(reader.read(&block, block.rows.get(rows).unwrap_or_default())?);
+        ended(in_order(self.tasks, next, parse, take))
+    }
+
+    fn reading<'a>(&'a self, source: &'a Source) -> Reading<'a> {
+        let Self { ingest, target, rejects, .. } = self;
+        Reading { ingest, source, target, rejects }
+    }
+
+    async fn read_parquet(&self, index: usize, source: &Source, sink: &Sink) -> Result<()> {
+        let columns = &self.plan.columns[index];
+        let mut batches = parquet_batches(source, columns, self.batch_rows.min(self.rows_at_once())).await?;
+        let mut row = 0;
+        while let Some(rows) = batches.next().await.transpose()? {
+            let (numbers, conformed) = conform(&self.reading(source), columns, row, &rows)?;
+            row += rows.len() as u64;
+            let looked = self.inspector.look(&self.target, index, numbers, conformed)?;
+            if !sink.send(self.inspector.pass(looked)?).await {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
