@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::TryStreamExt;
 
 use super::{
+    fact_files::facts_of,
     read_back::ReadBack,
-    run::{facts_of, refuse_external},
+    run::refuse_external,
     target::Target,
     write::{
         month_writer::{Destination, MonthWriter},

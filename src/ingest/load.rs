@@ -3,13 +3,13 @@
 
 use std::{collections::HashMap, fmt};
 
-use arrow::datatypes::{DataType, FieldRef, Schema, TimeUnit as ArrowUnit};
+use arrow::datatypes::{DataType, FieldRef, Schema};
 
 use super::{
     limits::ReadLimits,
     mode::{LoadMode, OnChangedSource, OnStray, OnSuspicion},
     options::{CsvOptions, Format},
-    read::time_parser::{TimeFormat, TimeReader},
+    time_format::TimeFormat,
 };
 use crate::{
     catalog::{FactTable, Rename, expectation::Expect},
@@ -298,16 +298,6 @@ impl Ingest {
     pub(crate) fn declared_types(&self) -> HashMap<&str, &DataType> {
         let of_schema = self.schema.iter().rev().map(|field| (field.name().as_str(), field.data_type()));
         of_schema.chain(self.types.iter().map(|(column, data_type)| (column.as_str(), data_type))).collect()
-    }
-
-    /// How the times of a column are read that is written in this unit.
-    pub(crate) fn time_reader(&self, column: &str, unit: ArrowUnit) -> TimeReader {
-        TimeReader {
-            zone: self.declared.zone,
-            epoch: self.declared.time_columns().find(|time| time.name() == column).and_then(|time| time.unit),
-            format: self.time_formats.iter().find(|(name, _)| name == column).map(|(_, format)| format.clone()),
-            unit,
-        }
     }
 }
 

@@ -9,6 +9,8 @@
 
 mod check;
 mod compact;
+mod excerpt;
+mod fact_files;
 mod limits;
 mod load;
 mod mode;
@@ -16,12 +18,15 @@ mod names;
 mod options;
 mod outcome;
 mod plan;
+mod queue;
 mod read;
 mod read_back;
 mod rejects;
+mod row_check;
 mod run;
 mod sources;
 mod target;
+mod time_format;
 mod write;
 
 pub use check::{

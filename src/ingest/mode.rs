@@ -21,6 +21,13 @@ pub enum LoadMode {
     ReplaceMonths(Vec<Month>),
 }
 
+impl LoadMode {
+    /// Does the load replace months?
+    pub(crate) fn replaces_months(&self) -> bool {
+        !matches!(self, Self::Append)
+    }
+}
+
 /// What a load that replaces months does with rows of other months.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnStray {

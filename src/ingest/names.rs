@@ -4,8 +4,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{
+    excerpt::excerpt,
     load::{ColumnNames, Ingest},
-    read::parsed_rows::shown,
 };
 use crate::{
     catalog::{Rename, TableVersion},
@@ -95,9 +95,9 @@ impl Names {
                     subject: format!("the load of `{place}`"),
                     reason: format!(
                         "two of its columns, `{}` and `{}`, would be called `{}`; rename one of them with `Ingest::rename`",
-                        shown(&found[other]),
-                        shown(column),
-                        shown(&name)
+                        excerpt(&found[other]),
+                        excerpt(column),
+                        excerpt(&name)
                     ),
                 });
             }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    check::{anomaly::Examined, quality::QualityReport},
+    check::{history::Examined, quality::QualityReport},
     plan::changes::SchemaChange,
     sources::{Found, Source},
 };

@@ -13,7 +13,7 @@ use parquet::{
     errors::ParquetError,
 };
 
-use super::write::sort::Sink;
+use super::queue::Sink;
 use crate::{
     catalog::FileEntry,
     error::{Error, Result},

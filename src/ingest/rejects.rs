@@ -2,6 +2,7 @@
 //! The list goes to a temporary file as it grows, so that it takes no memory.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     fs::File,
     io::Seek,
@@ -9,11 +10,22 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use super::read::parsed_rows::Reject;
 use crate::{
     error::{Error, Result},
     name::ContentId,
 };
+
+/// Why a value was refused.
+pub(crate) type Reason = Cow<'static, str>;
+
+/// A row that is not taken. Its texts are as people read them: of long ones the beginning.
+pub(crate) struct Reject {
+    /// Counts from 1; in a Parquet file it is the row.
+    pub(crate) line: u64,
+    pub(crate) column: String,
+    pub(crate) value: String,
+    pub(crate) reason: Reason,
+}
 
 /// Reasons that are counted each on its own, file by file.
 const REASONS: usize = 10_000;

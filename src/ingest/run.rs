@@ -15,28 +15,31 @@ use futures::TryStreamExt;
 
 use super::{
     check::{
-        anomaly::{Examined, History, Suspicion, suspicions},
+        anomaly::{Suspicion, suspicions},
         drift::take_in,
         duplicates::Duplicates,
+        history::{Examined, History},
         inspect::{FileSeen, Inspector},
         profile::ColumnProfile,
         quality::{ColumnQuality, ExpectationQuality, FileQuality, QualityReport, Read},
         row_filter::Sift,
     },
+    fact_files::facts_of,
     load::{Ingest, OnReject},
     mode::{LoadMode, OnStray, OnSuspicion},
     names::merged,
     outcome::{LoadOutcome, LoadReport, replaced_rows, reports},
     plan::{
-        infer::plan,
-        replace::{Outgoing, changed, has_loaded, is_in_place, replaces_months, take_out},
+        identity::{load_id, reading_id},
+        infer::{Plan, plan},
+        replace::{Outgoing, changed, has_loaded, is_in_place, take_out},
     },
     read::{
         column_parser::{DECLARABLE, is_declarable},
         reader::Feed,
     },
     rejects::Rejects,
-    sources::{Found, Source, find, load_id, reading_id},
+    sources::{Found, Source, find},
     target::Target,
     write::{
         month_writer::{Destination, MonthWriter},
@@ -117,7 +120,7 @@ async fn attempt(
     let ingest = &Ingest { renames: merged(ingest, current.as_ref())?, ..ingest.clone() };
     if let Some(current) = &current {
         outgoing = changed(ingest, &sources, current)?;
-        if replaces_months(&ingest.mode) {
+        if ingest.mode.replaces_months() {
             let load = load_id(ingest, &expectations, &sources)?;
             if let (true, Some(record)) = (is_in_place(current, load, &ingest.mode), find_load(current, load)) {
                 return already(root, found, current, record).await.map(Some);
@@ -133,18 +136,19 @@ async fn attempt(
     let load = load_id(ingest, &expectations, &sources)?;
     let (history, notes) = history(root, current.as_ref()).await?;
 
-    let plan = Arc::new(plan(ingest, &sources, current.as_ref()).await?);
-    let target = Target::new(&ingest.declared, plan.schema.clone())?;
+    let Plan { schema, columns, names, changes, newest } = plan(ingest, &sources, current.as_ref()).await?;
+    let target = Target::new(&ingest.declared, schema)?;
     expectations.iter().try_for_each(|expect| expect.check(&format!("table `{table}`"), &target.schema))?;
     let rejects = Arc::new(Rejects::new()?);
     let inspector = Arc::new(Inspector::new(&sources, &target, &ingest.declared, &expectations)?);
     let feed = Feed {
         ingest: ingest.clone(),
         sources: sources.clone(),
-        plan: plan.clone(),
+        columns,
+        names,
         target: target.clone(),
         rejects: rejects.clone(),
-        inspector: inspector.clone(),
+        check: inspector.clone(),
         batch_rows: engine.batch_rows(),
         tasks: engine.partitions(),
     };
@@ -183,7 +187,7 @@ async fn attempt(
     refuse_many_months(ingest, &files)?;
     stop_if_unexpected(root, ingest, &inspector, &expectations, load).await?;
     let months = months_of(&ingest.mode, &files);
-    if replaces_months(&ingest.mode) && ingest.on_stray == OnStray::Stop {
+    if ingest.mode.replaces_months() && ingest.on_stray == OnStray::Stop {
         refuse_strays(ingest, &files, &months)?;
     }
 
@@ -199,7 +203,7 @@ async fn attempt(
         inspector: &inspector,
         target: &target,
         expectations: &expectations,
-        months: (replaces_months(&ingest.mode) && ingest.on_stray == OnStray::Quarantine).then_some(&months[..]),
+        months: (ingest.mode.replaces_months() && ingest.on_stray == OnStray::Quarantine).then_some(&months[..]),
         table: &table,
         files: &kept_files,
         place: &place,
@@ -275,7 +279,7 @@ async fn attempt(
             None => empty_version(ingest, &target.schema),
             Some(newest) => {
                 check_same_table(ingest, &newest)?;
-                let was_loaded = match replaces_months(&ingest.mode) {
+                let was_loaded = match ingest.mode.replaces_months() {
                     true => is_in_place(&newest, load, &ingest.mode),
                     false => find_load(&newest, load).is_some(),
                 };
@@ -288,7 +292,7 @@ async fn attempt(
                     && merged(ingest, Some(&newest))? == ingest.renames
                     && changed(ingest, &found.sources, &newest)? == outgoing
                     && (!has_unique || stays(&newest) == kept_files);
-                let is_loaded = |source| !replaces_months(&ingest.mode) && has_loaded(&newest, &outgoing, source);
+                let is_loaded = |source| !ingest.mode.replaces_months() && has_loaded(&newest, &outgoing, source);
                 if !is_planned || sources.iter().any(is_loaded) {
                     return begin_again();
                 }
@@ -305,7 +309,7 @@ async fn attempt(
         next.loads.push(record.clone());
         next.expectations.clone_from(&expectations);
         next.renames.clone_from(&ingest.renames);
-        next.newest_source.clone_from(&plan.newest);
+        next.newest_source.clone_from(&newest);
         Ok(Some(next))
     });
     let version = match update.await {
@@ -325,13 +329,8 @@ async fn attempt(
         quality: Some(report),
         sources,
         replaced: replaced.into_inner().unwrap_or_else(PoisonError::into_inner),
-        schema_changes: plan.changes.clone(),
+        schema_changes: changes,
     }))
-}
-
-/// Where a table's files lie.
-pub(crate) fn facts_of(root: &Location, table: &TableName) -> Location {
-    root.child("facts").child(table.database()).child(table.table())
 }
 
 fn find_load(version: &TableVersion, load: ContentId) -> Option<&LoadRecord> {

@@ -10,7 +10,6 @@ use arrow::{
     },
 };
 
-use super::{load::Ingest, rejects::Rejects, sources::Source};
 use crate::{catalog::FactTable, error::Result, time::Zone};
 
 /// Hidden columns that the sort needs and the files do not hold.
@@ -30,14 +29,6 @@ pub(crate) struct Target {
     pub(crate) sorted: SchemaRef,
     event: usize,
     zone: Zone,
-}
-
-/// What a reader of one source needs to know.
-pub(crate) struct Reading<'a> {
-    pub(crate) ingest: &'a Ingest,
-    pub(crate) source: &'a Source,
-    pub(crate) target: &'a Target,
-    pub(crate) rejects: &'a Rejects,
 }
 
 impl Target {

@@ -10,8 +10,8 @@ use arrow::datatypes::Schema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    anomaly::{ENOUGH, Examined, History},
     frequencies::Habits,
+    history::{ENOUGH, Examined, History},
     profile::ColumnProfile,
 };
 
@@ -84,20 +84,6 @@ impl fmt::Display for Move {
             "file `{}`{column}: {} {}, elsewhere {} ({:.0} times as far off as usual)",
             self.file, self.measure, self.found, self.usual, self.times_usual
         )
-    }
-}
-
-/// How far off a measure usually is.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-pub(crate) struct Usual {
-    files: u64,
-    sum: f64,
-}
-
-impl Usual {
-    /// The mean, without one file that was counted.
-    fn mean_without(self, size: f64) -> f64 {
-        if self.files <= 1 { 0.0 } else { (self.sum - size).max(0.0) / (self.files - 1) as f64 }
     }
 }
 

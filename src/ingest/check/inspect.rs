@@ -22,6 +22,7 @@ use crate::{
     catalog::{FactTable, expectation::Expect},
     error::{Error, Result},
     ingest::{
+        row_check::RowCheck,
         sources::Source,
         target::{MONTH, Target, YEAR, source_and_line},
     },
@@ -71,8 +72,8 @@ impl FileSeen {
     }
 }
 
-/// Rows of a source that were looked at, before anybody has taken note of them.
-pub(crate) struct Looked {
+/// Rows of a source that were checked and are not yet counted.
+pub(crate) struct Checked {
     source: usize,
     file: FileSeen,
     violations: Vec<Violations>,
@@ -94,6 +95,7 @@ pub(crate) struct Seen {
 pub(crate) struct Inspector {
     /// The sources as they are shown.
     names: Vec<String>,
+    target: Target,
     schema: SchemaRef,
     event: usize,
     zone: Zone,
@@ -118,6 +120,7 @@ impl Inspector {
         };
         Ok(Self {
             names: sources.iter().map(Source::shown).collect(),
+            target: target.clone(),
             event: schema.index_of(declared.event_column())?,
             zone: declared.calendar(),
             known: declared.known_column().map(|name| schema.index_of(name)).transpose()?,
@@ -125,65 +128,6 @@ impl Inspector {
             expectations: expectations.to_vec(),
             seen: Mutex::new(seen),
         })
-    }
-
-    /// Looks at rows of a source; several threads may.
-    pub(crate) fn look(&self, target: &Target, source: usize, mut lines: Vec<u64>, mut columns: Vec<ArrayRef>) -> Result<Looked> {
-        let mut classes = Classes::default();
-        let profiles = columns.iter().map(|column| ColumnProfile::of(column, &mut classes)).collect::<Result<_>>()?;
-        let habits = columns.iter().map(|column| Habits::of(column, self.zone)).collect::<Result<_>>()?;
-        let mut file = FileSeen { rows: lines.len() as u64, columns: profiles, habits, ..FileSeen::default() };
-        if let Some(known) = self.known {
-            let known = cast(&columns[known], columns[self.event].data_type())?;
-            file.reversed = cmp::lt(&known, &columns[self.event])?.true_count() as u64;
-        }
-        let name = &self.names[source];
-        let place = |row: usize| format!("`{name}` line {}", lines[row]);
-        let mut violations = vec![Violations::default(); self.expectations.len()];
-        let verdict = judge(&self.expectations, &mut violations, &self.schema, &columns, place)?;
-        let mut out = None;
-        if verdict.any_out {
-            let is_out: BooleanArray = verdict.reasons.iter().map(|reason| Some(!reason.is_empty())).collect();
-            let is_in = arrow::compute::not(&is_out)?;
-            let columns_out = columns.iter().map(|column| Ok(filter(column, &is_out)?)).collect::<Result<Vec<_>>>()?;
-            let places: Vec<i64> =
-                lines.iter().zip(is_out.values()).filter(|(_, out)| *out).map(|(line, _)| *line as i64).collect();
-            file.quarantined = places.len() as u64;
-            let reasons = StringArray::from_iter_values(verdict.reasons.iter().filter(|reason| !reason.is_empty()));
-            out = Some((columns_out, reasons, places));
-            columns = columns.iter().map(|column| Ok(filter(column, &is_in)?)).collect::<Result<_>>()?;
-            lines = lines.iter().zip(is_in.values()).filter(|(_, is_in)| *is_in).map(|(line, _)| *line).collect();
-        }
-        let rows = target.batch(source, &lines, columns)?;
-        let number = |name: &str| Ok::<_, Error>(rows.column(rows.schema_ref().index_of(name)?).as_primitive::<Int32Type>());
-        let (years, months) = (number(YEAR)?.values(), number(MONTH)?.values());
-        let mut row = 0;
-        while row < lines.len() {
-            let same = (row..lines.len()).take_while(|&i| years[i] == years[row] && months[i] == months[row]).count();
-            if let Some(month) = Month::new(years[row], months[row].unsigned_abs()) {
-                let entry = file.months.entry(month).or_insert(InMonth { rows: 0, first_line: lines[row] });
-                entry.rows += same as u64;
-            }
-            row += same;
-        }
-        Ok(Looked { source, file, violations, out, rows })
-    }
-
-    /// Takes note of what was looked at, in the order of the rows, and gives back those that are loaded, ready for the sort.
-    pub(crate) fn pass(&self, looked: Looked) -> Result<RecordBatch> {
-        let Looked { source, file, violations, out, rows } = looked;
-        let mut guard = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let seen = &mut *guard;
-        seen.files[source].add(file);
-        for (all, found) in seen.violations.iter_mut().zip(violations) {
-            all.count += found.count;
-            all.first = all.first.take().or(found.first);
-        }
-        if let Some((columns, reasons, places)) = out {
-            let files = StringArray::from_iter_values(std::iter::repeat_n(&self.names[source], places.len()));
-            seen.quarantine.add(&self.schema, columns, reasons, files, Int64Array::from(places))?;
-        }
-        Ok(rows)
     }
 
     /// Takes sorted rows out of a load: they are true in `is_out`.
@@ -215,5 +159,70 @@ impl Inspector {
     /// Reads or changes what was seen so far.
     pub(crate) fn seen<T>(&self, look: impl FnOnce(&mut Seen) -> T) -> T {
         look(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl RowCheck for Inspector {
+    type Checked = Checked;
+
+    fn check(&self, source: usize, mut lines: Vec<u64>, mut columns: Vec<ArrayRef>) -> Result<Checked> {
+        let mut classes = Classes::default();
+        let profiles = columns.iter().map(|column| ColumnProfile::of(column, &mut classes)).collect::<Result<_>>()?;
+        let habits = columns.iter().map(|column| Habits::of(column, self.zone)).collect::<Result<_>>()?;
+        let mut file = FileSeen { rows: lines.len() as u64, columns: profiles, habits, ..FileSeen::default() };
+        if let Some(known) = self.known {
+            let known = cast(&columns[known], columns[self.event].data_type())?;
+            file.reversed = cmp::lt(&known, &columns[self.event])?.true_count() as u64;
+        }
+        let name = &self.names[source];
+        let place = |row: usize| format!("`{name}` line {}", lines[row]);
+        let mut violations = vec![Violations::default(); self.expectations.len()];
+        let verdict = judge(&self.expectations, &mut violations, &self.schema, &columns, place)?;
+        let mut out = None;
+        if verdict.any_out {
+            let is_out: BooleanArray = verdict.reasons.iter().map(|reason| Some(!reason.is_empty())).collect();
+            let is_in = arrow::compute::not(&is_out)?;
+            let columns_out = columns.iter().map(|column| Ok(filter(column, &is_out)?)).collect::<Result<Vec<_>>>()?;
+            let places: Vec<i64> =
+                lines.iter().zip(is_out.values()).filter(|(_, out)| *out).map(|(line, _)| *line as i64).collect();
+            file.quarantined = places.len() as u64;
+            let reasons = StringArray::from_iter_values(verdict.reasons.iter().filter(|reason| !reason.is_empty()));
+            out = Some((columns_out, reasons, places));
+            columns = columns.iter().map(|column| Ok(filter(column, &is_in)?)).collect::<Result<_>>()?;
+            lines = lines.iter().zip(is_in.values()).filter(|(_, is_in)| *is_in).map(|(line, _)| *line).collect();
+        }
+        let rows = self.target.batch(source, &lines, columns)?;
+        let number = |name: &str| Ok::<_, Error>(rows.column(rows.schema_ref().index_of(name)?).as_primitive::<Int32Type>());
+        let (years, months) = (number(YEAR)?.values(), number(MONTH)?.values());
+        let mut row = 0;
+        while row < lines.len() {
+            let same = (row..lines.len()).take_while(|&i| years[i] == years[row] && months[i] == months[row]).count();
+            if let Some(month) = Month::new(years[row], months[row].unsigned_abs()) {
+                let entry = file.months.entry(month).or_insert(InMonth { rows: 0, first_line: lines[row] });
+                entry.rows += same as u64;
+            }
+            row += same;
+        }
+        Ok(Checked { source, file, violations, out, rows })
+    }
+
+    fn count(&self, checked: Checked) -> Result<RecordBatch> {
+        let Checked { source, file, violations, out, rows } = checked;
+        let mut guard = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = &mut *guard;
+        seen.files[source].add(file);
+        for (all, found) in seen.violations.iter_mut().zip(violations) {
+            all.count += found.count;
+            all.first = all.first.take().or(found.first);
+        }
+        if let Some((columns, reasons, places)) = out {
+            let files = StringArray::from_iter_values(std::iter::repeat_n(&self.names[source], places.len()));
+            seen.quarantine.add(&self.schema, columns, reasons, files, Int64Array::from(places))?;
+        }
+        Ok(rows)
+    }
+
+    fn text_ended(&self, source: usize, lacks_newline: bool) {
+        self.seen(|seen| seen.files[source].lacks_newline = lacks_newline);
     }
 }

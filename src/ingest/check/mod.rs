@@ -5,6 +5,7 @@ pub(super) mod anomaly;
 pub(super) mod drift;
 pub(super) mod duplicates;
 mod frequencies;
+pub(super) mod history;
 pub(super) mod inspect;
 pub(super) mod profile;
 pub(super) mod quality;

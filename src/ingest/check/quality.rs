@@ -6,8 +6,9 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    anomaly::{History, Suspicion},
+    anomaly::Suspicion,
     drift::Move,
+    history::History,
     profile::{ColumnProfile, Extreme},
 };
 use crate::{

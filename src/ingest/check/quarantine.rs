@@ -10,7 +10,7 @@ use arrow::{
 
 use crate::{
     error::Result,
-    ingest::write::month_writer::writer_properties,
+    ingest::fact_files::writer_properties,
     name::{ContentId, TableName},
     storage::{Location, ParquetFile},
 };

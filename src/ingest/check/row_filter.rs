@@ -24,8 +24,8 @@ use crate::{
     engine::Engine,
     error::{Error, Result},
     ingest::{
+        fact_files::writer_properties,
         target::{MONTH, ROW, Target, YEAR},
-        write::month_writer::writer_properties,
     },
     storage::{FinishedParquet, Location, ParquetFile},
     time::month::Month,

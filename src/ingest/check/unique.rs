@@ -14,7 +14,7 @@ use crate::{
     catalog::FileEntry,
     engine::{Engine, Parallelism},
     error::Result,
-    ingest::{read_back::ReadBack, target::ROW, write::sort::streamed},
+    ingest::{queue::streamed, read_back::ReadBack, target::ROW},
     storage::{FinishedParquet, Location, Locations},
 };
 

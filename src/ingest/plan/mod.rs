@@ -2,5 +2,6 @@
 //! It changes nothing. The commit makes the plan again on the newest version of the table.
 
 pub(super) mod changes;
+pub(super) mod identity;
 pub(super) mod infer;
 pub(super) mod replace;

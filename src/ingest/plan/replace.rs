@@ -3,13 +3,14 @@
 
 use std::collections::BTreeSet;
 
+use super::identity::reading_id;
 use crate::{
     catalog::{LoadRecord, LoadedSource, TableVersion},
     error::{Error, Result},
     ingest::{
         load::Ingest,
         mode::{LoadMode, OnChangedSource},
-        sources::{Source, reading_id},
+        sources::Source,
     },
     name::ContentId,
     time::month::Month,
@@ -22,11 +23,6 @@ pub(crate) struct Outgoing {
     pub(crate) loads: BTreeSet<ContentId>,
     /// The paths of their files.
     pub(crate) files: BTreeSet<String>,
-}
-
-/// Does the load replace months?
-pub(crate) fn replaces_months(mode: &LoadMode) -> bool {
-    !matches!(mode, LoadMode::Append)
 }
 
 /// Does a load that stays hold this content already?
@@ -54,7 +50,7 @@ pub(crate) fn is_in_place(version: &TableVersion, load: ContentId, mode: &LoadMo
 /// not part of this load.
 pub(crate) fn changed(ingest: &Ingest, sources: &[Source], version: &TableVersion) -> Result<Outgoing> {
     let mut outgoing = Outgoing::default();
-    if replaces_months(&ingest.mode) {
+    if ingest.mode.replaces_months() {
         return Ok(outgoing);
     }
     let reading = reading_id(ingest);

@@ -16,11 +16,11 @@ use arrow::{
     },
 };
 
-use super::{
-    fast_path, number,
-    time_parser::{Reason, TimeReader},
+use super::{fast_path, number, time_parser::TimeReader};
+use crate::{
+    error::Result,
+    ingest::{load::Ingest, rejects::Reason},
 };
-use crate::{error::Result, ingest::load::Ingest};
 
 /// The types that a load may declare.
 pub(crate) const DECLARABLE: &str =
@@ -95,7 +95,7 @@ impl ColumnReader {
         let is_event = ingest.declared.event_column() == field.name();
         let kind = match field.data_type() {
             DataType::Timestamp(unit, zone) => {
-                let reader = ingest.time_reader(field.name(), *unit);
+                let reader = TimeReader::of_column(ingest, field.name(), *unit);
                 match zone {
                     _ if is_event => Kind::Instant(reader),
                     Some(_) => Kind::ZonedTime(reader),

@@ -7,6 +7,7 @@ use super::{
     column_parser::{ColumnReader, column_readers},
     open::unreadable,
     parsed_rows::{ReadRows, Refusals},
+    source_columns::SourceColumns,
     tokens::{Block, Broken, Row, Tokens},
 };
 use crate::{
@@ -14,7 +15,6 @@ use crate::{
     ingest::{
         load::Ingest,
         options::{CsvOptions, ExtraFields},
-        plan::infer::SourceColumns,
         sources::Source,
         target::Target,
     },

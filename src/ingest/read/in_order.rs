@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, PoisonError, mpsc},
 };
 
-use crate::error::{Error, Result};
+use crate::{error::Result, ingest::queue::reader_panicked};
 
 /// The weight of what is under way at once.
 const WEIGHT: usize = 32 << 20;
@@ -43,7 +43,7 @@ pub(crate) fn in_order<I: Send, O: Send>(
         let mut take_first = |under_way: &mut VecDeque<(mpsc::Receiver<Result<O>>, usize)>, weight: &mut usize| {
             let Some((result, of_item)) = under_way.pop_front() else { return Ok(false) };
             *weight -= of_item;
-            take(result.recv().map_err(|_| panicked())??)
+            take(result.recv().map_err(|_| reader_panicked())??)
         };
         let mut read = || {
             while let Some((item, of_item)) = next()? {
@@ -53,7 +53,7 @@ pub(crate) fn in_order<I: Send, O: Send>(
                     }
                 }
                 let (done, result) = mpsc::sync_channel(1);
-                jobs.send((item, done)).map_err(|_| panicked())?;
+                jobs.send((item, done)).map_err(|_| reader_panicked())?;
                 under_way.push_back((result, of_item));
                 weight += of_item;
             }
@@ -66,11 +66,6 @@ pub(crate) fn in_order<I: Send, O: Send>(
         workers.into_iter().for_each(|worker| drop(worker.join()));
         done
     })
-}
-
-fn panicked() -> Error {
-    let reason = "a source's decoder panicked; the load is incomplete and was not committed".to_owned();
-    Error::Definition { subject: "the load".into(), reason }
 }
 
 #[cfg(test)]
@@ -102,7 +97,7 @@ mod tests {
     #[test]
     fn an_error_or_a_panic_of_one_ends_all() {
         for tasks in [2, 3] {
-            let fails = |number| if number == 50 { Err(panicked()) } else { Ok(number) };
+            let fails = |number| if number == 50 { Err(reader_panicked()) } else { Ok(number) };
             assert!(numbers(tasks, fails, usize::MAX).is_err());
             let panics = |number| if number == 50 { std::panic::resume_unwind(Box::new(())) } else { Ok(number) };
             assert!(numbers(tasks, panics, usize::MAX).unwrap_err().to_string().contains("panicked"));

@@ -12,12 +12,19 @@ use serde::de::IgnoredAny;
 use super::{
     column_parser::{ColumnReader, column_readers},
     open::unreadable,
-    parsed_rows::{ReadRows, Refusals, shown, shown_bytes},
-    time_parser::Reason,
+    parsed_rows::{ReadRows, Refusals},
 };
 use crate::{
     error::{Error, Result},
-    ingest::{limits::ReadLimits, load::Ingest, names::Names, sources::Source, target::Target},
+    ingest::{
+        excerpt::{excerpt, excerpt_of_bytes},
+        limits::ReadLimits,
+        load::Ingest,
+        names::Names,
+        rejects::Reason,
+        sources::Source,
+        target::Target,
+    },
 };
 
 /// Bytes of text that are read at once; a line that is longer is read alone.
@@ -170,7 +177,7 @@ pub(crate) fn fields(line: &[u8], limits: ReadLimits) -> Result<Fields<'_>, (Str
         }
         if value.cell().is_some_and(|text| text.len() > limits.field_bytes) || name.len() > limits.field_bytes {
             let reason = format!("longer than {} bytes; `ReadLimits::field_bytes` can allow it", limits.field_bytes);
-            return Err((shown(&name).into_owned(), reason.into()));
+            return Err((excerpt(&name).into_owned(), reason.into()));
         }
         found.push((name, value));
         rest = rest.trim_start().trim_start_matches(',').trim_start();
@@ -288,9 +295,9 @@ impl JsonReader {
 
     /// What the list of rejects shows of a line: the value of its column, or the beginning of the line.
     fn shown_value(&self, line: &[u8], column: &str) -> String {
-        let Ok(found) = fields(line, self.limits) else { return shown_bytes(line).into_owned() };
+        let Ok(found) = fields(line, self.limits) else { return excerpt_of_bytes(line).into_owned() };
         let value = found.iter().find(|(name, _)| self.names.resolve(name.trim()) == column).map(|(_, value)| value);
-        shown(value.and_then(Value::cell).unwrap_or_default()).into_owned()
+        excerpt(value.and_then(Value::cell).unwrap_or_default()).into_owned()
     }
 }
 

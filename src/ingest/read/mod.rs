@@ -16,5 +16,6 @@ pub(super) mod open;
 pub(super) mod parquet_source;
 pub(super) mod parsed_rows;
 pub(super) mod reader;
+pub(super) mod source_columns;
 pub(super) mod time_parser;
 mod tokens;

@@ -20,12 +20,18 @@ use parquet::{
 use super::{
     column_parser::{ColumnReader, Typing, timestamps},
     int96,
-    parsed_rows::{self, Reject},
-    time_parser::{Reason, TimeReader},
+    source_columns::SourceColumns,
+    time_parser::TimeReader,
 };
 use crate::{
     error::{Error, Result},
-    ingest::{load::Ingest, plan::infer::SourceColumns, sources::Source, target::Reading},
+    ingest::{
+        excerpt::excerpt,
+        load::Ingest,
+        rejects::{Reason, Reject, Rejects},
+        sources::Source,
+        target::Target,
+    },
     storage::{ObjectReader, contained, contained_rows, read_unchanged_footer},
     time::{TimeScale, Zone},
 };
@@ -89,6 +95,14 @@ pub(crate) async fn parquet_batches(
     Ok(contained_rows(source.shown(), seconds.zip(wrapped).map(rows)).boxed())
 }
 
+/// What a reader of one source needs to know.
+pub(crate) struct Reading<'a> {
+    pub(crate) ingest: &'a Ingest,
+    pub(crate) source: &'a Source,
+    pub(crate) target: &'a Target,
+    pub(crate) rejects: &'a Rejects,
+}
+
 /// Rows that cannot be taken: the column, the value and the reason of the first one that was found in each.
 type Refused = BTreeMap<usize, (String, String, Reason)>;
 
@@ -143,7 +157,7 @@ pub(crate) fn conform(
     }
     for (row, (column, value, reason)) in &refused {
         let line = first_row + *row as u64 + 1;
-        let (column, value) = (parsed_rows::shown(column).into_owned(), parsed_rows::shown(value).into_owned());
+        let (column, value) = (excerpt(column).into_owned(), excerpt(value).into_owned());
         rejects.add(&shown, &Reject { line, column, value, reason: reason.clone() })?;
     }
     let keep = BooleanArray::from_iter((0..rows.len()).map(|row| Some(!refused.contains_key(&row))));
@@ -199,7 +213,7 @@ fn unit_of(field: &Field) -> ArrowUnit {
 
 /// The instants of a column of the table's times.
 fn times(ingest: &Ingest, shown: &str, field: &Field, array: &ArrayRef) -> Result<Conformed> {
-    let reader = ingest.time_reader(field.name(), unit_of(field));
+    let reader = TimeReader::of_column(ingest, field.name(), unit_of(field));
     let Some(stored) = time_type(array.data_type(), false) else {
         let texts = cast(array, &DataType::Utf8)?;
         let texts: &StringArray = texts.as_string();
@@ -226,7 +240,7 @@ fn from_readings(ingest: &Ingest, shown: &str, field: &Field, readings: &[Option
     let DataType::Timestamp(unit, zone) = field.data_type() else {
         return Err(refused(shown, field, "INT96"));
     };
-    let reader = ingest.time_reader(field.name(), *unit);
+    let reader = TimeReader::of_column(ingest, field.name(), *unit);
     let clock = match zone {
         None => Zone::UTC,
         Some(_) => time_scale(ingest, shown, field.name(), DataType::Timestamp(ArrowUnit::Nanosecond, None))?.zone,

@@ -11,32 +11,29 @@ use super::{
     json_source::{JsonFile, JsonReader, Lines},
     last_byte::Ending,
     open::{raw_bytes, text_of},
-    parquet_source::{conform, parquet_batches},
+    parquet_source::{Reading, conform, parquet_batches},
     parsed_rows::ReadRows,
+    source_columns::SourceColumns,
     tokens::Block,
 };
 use crate::{
     error::{Error, Result},
     ingest::{
-        check::inspect::Inspector,
-        load::Ingest,
-        options::Format,
-        plan::infer::Plan,
-        rejects::Rejects,
-        sources::Source,
-        target::{Reading, Target},
-        write::sort::Sink,
+        load::Ingest, names::Names, options::Format, queue::Sink, rejects::Rejects, row_check::RowCheck, sources::Source,
+        target::Target,
     },
 };
 
 /// What reads a load.
-pub(crate) struct Feed {
+pub(crate) struct Feed<C> {
     pub(crate) ingest: Ingest,
     pub(crate) sources: Vec<Source>,
-    pub(crate) plan: Arc<Plan>,
+    /// The columns of each source.
+    pub(crate) columns: Vec<SourceColumns>,
+    pub(crate) names: Names,
     pub(crate) target: Target,
     pub(crate) rejects: Arc<Rejects>,
-    pub(crate) inspector: Arc<Inspector>,
+    pub(crate) check: Arc<C>,
     pub(crate) batch_rows: usize,
     /// How many threads parse the text of one source.
     pub(crate) tasks: usize,
@@ -47,7 +44,7 @@ const BATCH_BYTES: usize = 16 << 20;
 /// Bytes that a value takes, about.
 const VALUE_BYTES: usize = 8;
 
-impl Feed {
+impl<C: RowCheck> Feed<C> {
     /// Reads all sources in their order.
     pub(crate) async fn read_all(self, sink: Sink) -> Result<()> {
         let this = Arc::new(self);
@@ -85,24 +82,24 @@ impl Feed {
         let text = ending.watch(text_of(source, bytes)?);
         let ended = |done: Result<()>| {
             done?;
-            self.inspector.seen(|seen| seen.files[index].lacks_newline = ending.lacks_newline());
+            self.check.text_ended(index, ending.lacks_newline());
             Ok(())
         };
         let look = |rows: ReadRows| {
             let ReadRows { lines, columns, rejects } = rows;
-            Ok((rejects, self.inspector.look(&self.target, index, lines, columns)?))
+            Ok((rejects, self.check.check(index, lines, columns)?))
         };
-        let take = |(rejects, looked): (Vec<_>, _)| {
+        let take = |(rejects, checked): (Vec<_>, _)| {
             for reject in rejects {
                 self.rejects.add(&shown, &reject)?;
             }
-            let rows = self.inspector.pass(looked)?;
+            let rows = self.check.count(checked)?;
             Ok(rows.num_rows() == 0 || sink.send_blocking(rows))
         };
         let at_once = self.rows_at_once();
         if source.format == Format::JsonLines {
             let mut file = JsonFile::open(source, text, self.ingest.limits);
-            let reader = JsonReader::new(&self.ingest, &self.plan.names, &self.target);
+            let reader = JsonReader::new(&self.ingest, &self.names, &self.target);
             let weighed = |lines: Lines| {
                 let weight = self.weight(lines.len()) + lines.size();
                 (lines, weight)
@@ -111,7 +108,7 @@ impl Feed {
             return ended(in_order(self.tasks, next, |lines| look(reader.read(&lines)?), take));
         }
         let mut file = CsvFile::open(&self.ingest, source, text)?;
-        let columns = &self.plan.columns[index];
+        let columns = &self.columns[index];
         if file.found != columns.found {
             let reason = "its header is not what it was when the load began; load it again once it is complete".into();
             return Err(Error::UnreadableFile { path: shown, reason });
@@ -145,14 +142,14 @@ impl Feed {
     }
 
     async fn read_parquet(&self, index: usize, source: &Source, sink: &Sink) -> Result<()> {
-        let columns = &self.plan.columns[index];
+        let columns = &self.columns[index];
         let mut batches = parquet_batches(source, columns, self.batch_rows.min(self.rows_at_once())).await?;
         let mut row = 0;
         while let Some(rows) = batches.next().await.transpose()? {
             let (numbers, conformed) = conform(&self.reading(source), columns, row, &rows)?;
             row += rows.len() as u64;
-            let looked = self.inspector.look(&self.target, index, numbers, conformed)?;
-            if !sink.send(self.inspector.pass(looked)?).await {
+            let checked = self.check.check(index, numbers, conformed)?;
+            if !sink.send(self.check.count(checked)?).await {
                 break;
             }
         }

@@ -1,64 +1,12 @@
 //! Instants from what sources hold: texts in known or declared forms, and counts of units since 1970.
 //! It rounds nothing: an instant that its column cannot hold exactly is refused, with what to declare.
 
-use std::borrow::Cow;
-
 use arrow::datatypes::TimeUnit as ArrowUnit;
-use chrono::format::{Item, Parsed, StrftimeItems, parse};
 
 use crate::{
-    error::{Error, Result},
+    ingest::{load::Ingest, rejects::Reason, time_format::TimeFormat},
     time::{NO_ZONE, TimeUnit, Zone, parse_local_ns, parse_time_ns},
 };
-
-/// Why a value was refused.
-pub(crate) type Reason = Cow<'static, str>;
-
-/// A form of times that was declared: chrono's `strftime` items.
-#[derive(Debug, Clone)]
-pub(crate) struct TimeFormat {
-    pub(crate) text: String,
-    items: Vec<Item<'static>>,
-}
-
-impl TimeFormat {
-    pub(crate) fn new(column: &str, text: &str) -> Result<Self> {
-        let invalid =
-            |reason: &str| Error::Definition { subject: format!("the time format of `{column}`"), reason: reason.into() };
-        let items = StrftimeItems::new(text)
-            .parse_to_owned()
-            .map_err(|_| invalid(&format!("`{text}` is none; write one as `%m/%d/%Y %H:%M` in the notation of strftime")))?;
-        if items
-            .iter()
-            .all(|item| matches!(item, Item::Literal(_) | Item::OwnedLiteral(_) | Item::Space(_) | Item::OwnedSpace(_)))
-        {
-            return Err(invalid(&format!("`{text}` names no part of a time")));
-        }
-        Ok(Self { text: text.into(), items })
-    }
-
-    /// The clock's reading in nanoseconds, and the offset from UTC in seconds if the text has one.
-    fn local_ns(&self, text: &str) -> Result<(i128, Option<i64>), &'static str> {
-        const NO_TIME: &str = "not a time in the declared format";
-        let mut parsed = Parsed::new();
-        parse(&mut parsed, text, self.items.iter()).map_err(|_| NO_TIME)?;
-        let is_timestamp = parsed.timestamp().is_some();
-        let local = match parsed.to_naive_datetime_with_offset(parsed.offset().unwrap_or(0)) {
-            Ok(local) => local,
-            // A date alone means its first instant.
-            Err(_) if parsed.hour_mod_12().is_none() && parsed.minute().is_none() => {
-                parsed.to_naive_date().map_err(|_| NO_TIME)?.and_time(chrono::NaiveTime::MIN)
-            }
-            Err(_) => return Err(NO_TIME),
-        };
-        let (seconds, nanos) = (local.and_utc().timestamp(), local.and_utc().timestamp_subsec_nanos());
-        if nanos >= 1_000_000_000 {
-            return Err("no such time of day");
-        }
-        let offset_s = parsed.offset().map(i64::from).or(is_timestamp.then_some(0));
-        Ok((i128::from(seconds) * 1_000_000_000 + i128::from(nanos), offset_s))
-    }
-}
 
 /// How the times of one column are read, and what they are written as.
 #[derive(Debug, Clone)]
@@ -73,6 +21,16 @@ pub(crate) struct TimeReader {
 }
 
 impl TimeReader {
+    /// How the times of a column are read that is written in this unit.
+    pub(crate) fn of_column(ingest: &Ingest, column: &str, unit: ArrowUnit) -> Self {
+        Self {
+            zone: ingest.declared.zone,
+            epoch: ingest.declared.time_columns().find(|time| time.name() == column).and_then(|time| time.unit),
+            format: ingest.time_formats.iter().find(|(name, _)| name == column).map(|(_, format)| format.clone()),
+            unit,
+        }
+    }
+
     /// The instant of a text, in the column's unit.
     pub(crate) fn instant(&self, text: &str) -> Result<i64, Reason> {
         let text = text.trim();

@@ -5,3 +5,4 @@ mod merge;
 pub(super) mod month_writer;
 mod runs;
 pub(super) mod sort;
+mod sorter;

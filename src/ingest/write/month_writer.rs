@@ -5,30 +5,18 @@ use arrow::{
     array::{AsArray, RecordBatch},
     datatypes::Int32Type,
 };
-use parquet::{
-    basic::{Compression, ZstdLevel},
-    file::properties::{EnabledStatistics, WriterProperties},
-};
 use tokio::task::JoinSet;
 
 use crate::{
     catalog::{FactTable, FileEntry, file_facts, partition_path},
     error::{Error, Result},
-    ingest::target::{MONTH, Target, YEAR},
+    ingest::{
+        fact_files::writer_properties,
+        target::{MONTH, Target, YEAR},
+    },
     name::ContentId,
     storage::{Location, ParquetFile, suited_to},
 };
-
-/// Rows in a row group: the unit in which a scan can skip rows by their times.
-const ROW_GROUP_ROWS: usize = 128 << 10;
-
-pub(crate) fn writer_properties() -> WriterProperties {
-    WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
-        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-        .set_statistics_enabled(EnabledStatistics::Page)
-        .build()
-}
 
 /// Where files are written, and how large they may become.
 #[derive(Debug, Clone)]
