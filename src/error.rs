@@ -140,9 +140,9 @@ pub enum Error {
     #[error(
         "{count} columns of the files for `{table}` are suspicious; the first is {first}; nothing was loaded, all of them are \
          listed in `{list_file}`: mend the file, or, if it is right, load it as it is with \
-         `Ingest::on_suspicion(OnSuspicion::Accept)`"
+         `Ingest::on_anomaly(OnAnomaly::Accept)`"
     )]
-    Suspicious {
+    Anomalies {
         /// The table that was to be loaded.
         table: String,
         /// How many columns of files are suspicious.

@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, FieldRef, Schema};
 
 use super::{
     limits::ReadLimits,
-    mode::{LoadMode, OnChangedSource, OnStray, OnSuspicion},
+    mode::{LoadMode, OnAnomaly, OnChangedSource, OnOutsideMonth},
     options::{CsvOptions, Format},
     time_format::TimeFormat,
 };
@@ -48,9 +48,9 @@ pub struct Ingest {
     pub(crate) on_reject: OnReject,
     pub(crate) file_bytes: usize,
     pub(crate) mode: LoadMode,
-    pub(crate) on_stray: OnStray,
+    pub(crate) on_outside_month: OnOutsideMonth,
     pub(crate) on_changed_source: OnChangedSource,
-    pub(crate) on_suspicion: OnSuspicion,
+    pub(crate) on_anomaly: OnAnomaly,
     pub(crate) expectations: Vec<Expect>,
     pub(crate) months_at_most: usize,
     pub(crate) names: ColumnNames,
@@ -96,9 +96,9 @@ impl Ingest {
             on_reject: OnReject::default(),
             file_bytes: 128 << 20,
             mode: LoadMode::default(),
-            on_stray: OnStray::default(),
+            on_outside_month: OnOutsideMonth::default(),
             on_changed_source: OnChangedSource::default(),
-            on_suspicion: OnSuspicion::default(),
+            on_anomaly: OnAnomaly::default(),
             expectations: Vec::new(),
             months_at_most: 1_200,
             names: ColumnNames::AsFound,
@@ -226,7 +226,7 @@ impl Ingest {
     /// What to do with rows that cannot be read; the default is to stop.
     ///
     /// A load of which no row can be read stops in any case, and so does one with a file most of whose rows cannot be read,
-    /// unless [`OnSuspicion::Accept`] takes it. A source some of whose rows were left out can be loaded again with other
+    /// unless [`OnAnomaly::Accept`] takes it. A source some of whose rows were left out can be loaded again with other
     /// reading options by [`OnChangedSource::Replace`].
     pub fn on_reject(mut self, what: OnReject) -> Self {
         self.on_reject = what;
@@ -246,8 +246,8 @@ impl Ingest {
     }
 
     /// What to do, when months are replaced, with rows of other months; the default is to stop.
-    pub fn on_stray(mut self, what: OnStray) -> Self {
-        self.on_stray = what;
+    pub fn on_outside_month(mut self, what: OnOutsideMonth) -> Self {
+        self.on_outside_month = what;
         self
     }
 
@@ -264,8 +264,8 @@ impl Ingest {
     /// columns swapped, or all shifted), times of other months than the name of the file tells, and a file most of whose rows
     /// cannot be read, which is told as [`Error::RejectedRows`]. What a column held is known from earlier loads and from the other files of this one; fewer than 30 values
     /// tell nothing.
-    pub fn on_suspicion(mut self, what: OnSuspicion) -> Self {
-        self.on_suspicion = what;
+    pub fn on_anomaly(mut self, what: OnAnomaly) -> Self {
+        self.on_anomaly = what;
         self
     }
 

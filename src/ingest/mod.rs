@@ -30,8 +30,8 @@ mod time_format;
 mod write;
 
 pub use check::{
-    anomaly::Suspicion,
-    drift::{Measure, Move},
+    anomaly::Anomaly,
+    drift::{Drift, Measure},
     profile::Extreme,
     quality::{ColumnQuality, ExpectationQuality, FileQuality, LostReport, Quality, QualityReport},
 };
@@ -39,7 +39,7 @@ pub(crate) use compact::compact;
 pub use compact::{CompactOptions, CompactReport, CompactedPartition, PartitionOutcome};
 pub use limits::ReadLimits;
 pub use load::{Ingest, OnReject};
-pub use mode::{LoadMode, OnChangedSource, OnStray, OnSuspicion};
+pub use mode::{LoadMode, OnAnomaly, OnChangedSource, OnOutsideMonth};
 pub use options::{CsvOptions, Format};
 pub use outcome::{LoadOutcome, LoadReport, ReplacedRows, SourceOutcome, SourceReport};
 pub use plan::changes::{ColumnChange, SchemaChange};

@@ -13,7 +13,7 @@ pub enum LoadMode {
     /// Replaces the months of the source files, in one commit; rows of all other months stay as they are.
     ///
     /// A file's month is the one that its name tells (`yellow_tripdata_2014-11.csv`) when at least half of its rows fall
-    /// into it, else the month of most of its rows. A row in another month is a stray, for which [`OnStray`] decides:
+    /// into it, else the month of most of its rows. A row in another month is a stray, for which [`OnOutsideMonth`] decides:
     /// it never wipes the month it fell into.
     ReplacePartitions,
     /// Replaces exactly these months, in one commit, also those that the load has no rows for: they are empty afterwards.
@@ -30,7 +30,7 @@ impl LoadMode {
 
 /// What a load that replaces months does with rows of other months.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OnStray {
+pub enum OnOutsideMonth {
     /// Load nothing, and name the months, so that they can be named in [`LoadMode::ReplaceMonths`].
     #[default]
     Stop,
@@ -63,10 +63,10 @@ pub enum OnChangedSource {
 
 /// What a load does with a file whose columns seem to hold something else than their names say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OnSuspicion {
+pub enum OnAnomaly {
     /// Load nothing; the error names file, column, what was expected and what was found.
     #[default]
     Stop,
-    /// Load it, and list the suspicion in the quality report. What the file holds counts as seen from now on.
+    /// Load it, and list the anomaly in the quality report. What the file holds counts as seen from now on.
     Accept,
 }

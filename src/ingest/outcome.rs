@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    check::{history::Examined, quality::QualityReport},
+    check::{history::FileSummary, quality::QualityReport},
     plan::changes::SchemaChange,
     sources::{Found, Source},
 };
@@ -142,7 +142,12 @@ pub(crate) fn replaced_rows(version: &TableVersion, months: &[Month]) -> Vec<Rep
 }
 
 /// Reports of all sources that were found; `examined` are those that this load has read, and `loads` those of the table.
-pub(crate) fn reports(found: &Found, sources: &[Source], examined: &[Examined<'_>], loads: &[LoadRecord]) -> Vec<SourceReport> {
+pub(crate) fn reports(
+    found: &Found,
+    sources: &[Source],
+    examined: &[FileSummary<'_>],
+    loads: &[LoadRecord],
+) -> Vec<SourceReport> {
     let read =
         |source: &Source| sources.iter().zip(examined).find(|(read, _)| read.object == source.object).map(|(_, file)| file);
     let replaced = |source: &Source| -> Vec<Month> {

@@ -15,18 +15,18 @@ use futures::TryStreamExt;
 
 use super::{
     check::{
-        anomaly::{Suspicion, suspicions},
-        drift::take_in,
+        anomaly::{Anomaly, find_anomalies},
+        drift::measure_drift,
         duplicates::Duplicates,
-        history::{Examined, History},
-        inspect::{FileSeen, Inspector},
+        history::{FileSummary, History},
+        inspect::{FileStats, Inspector},
         profile::ColumnProfile,
         quality::{ColumnQuality, ExpectationQuality, FileQuality, QualityReport, Read},
-        row_filter::Sift,
+        row_filter::RowFilter,
     },
     fact_files::facts_of,
     load::{Ingest, OnReject},
-    mode::{LoadMode, OnStray, OnSuspicion},
+    mode::{LoadMode, OnAnomaly, OnOutsideMonth},
     names::merged,
     outcome::{LoadOutcome, LoadReport, replaced_rows, reports},
     plan::{
@@ -36,7 +36,7 @@ use super::{
     },
     read::{
         column_parser::{DECLARABLE, is_declarable},
-        reader::Feed,
+        reader::Reader,
     },
     rejects::Rejects,
     sources::{Found, Source, find},
@@ -141,7 +141,7 @@ async fn attempt(
     expectations.iter().try_for_each(|expect| expect.check(&format!("table `{table}`"), &target.schema))?;
     let rejects = Arc::new(Rejects::new()?);
     let inspector = Arc::new(Inspector::new(&sources, &target, &ingest.declared, &expectations)?);
-    let feed = Feed {
+    let feed = Reader {
         ingest: ingest.clone(),
         sources: sources.clone(),
         columns,
@@ -158,15 +158,15 @@ async fn attempt(
     // The sort yields its first row after it has read the last one: from here on all rows were seen.
     let first = rows.try_next().await?;
     let reject_file = publish_rejects(root, ingest, &rejects, load).await?;
-    let seen: Vec<FileSeen> = inspector.seen(|seen| seen.files.clone());
+    let seen: Vec<FileStats> = inspector.seen(|seen| seen.files.clone());
     let files = examined(&sources, &rejects, &seen);
-    let suspicions = suspicions(&target.schema, &history, &files);
+    let anomalies = find_anomalies(&target.schema, &history, &files);
     let rows_read: u64 = seen.iter().map(|file| file.rows).sum();
     if let (Some(name), Some(common)) = (&reject_file, rejects.commonest()) {
-        let stops = match ingest.on_suspicion {
+        let stops = match ingest.on_anomaly {
             // That most rows of a file cannot be read says more than what the rest of them looks like.
-            OnSuspicion::Stop if files.iter().any(|file| file.mostly_rejected().is_some()) => true,
-            OnSuspicion::Stop if !suspicions.is_empty() => false,
+            OnAnomaly::Stop if files.iter().any(|file| file.mostly_rejected().is_some()) => true,
+            OnAnomaly::Stop if !anomalies.is_empty() => false,
             _ => ingest.on_reject == OnReject::Stop,
         };
         if stops || rows_read == 0 {
@@ -180,14 +180,14 @@ async fn attempt(
             });
         }
     }
-    if let (OnSuspicion::Stop, Some(first)) = (ingest.on_suspicion, suspicions.first()) {
-        let list_file = publish_suspicions(root, ingest, &suspicions, load).await?;
-        return Err(Error::Suspicious { table, count: suspicions.len(), first: first.to_string(), list_file });
+    if let (OnAnomaly::Stop, Some(first)) = (ingest.on_anomaly, anomalies.first()) {
+        let list_file = publish_anomalies(root, ingest, &anomalies, load).await?;
+        return Err(Error::Anomalies { table, count: anomalies.len(), first: first.to_string(), list_file });
     }
     refuse_many_months(ingest, &files)?;
     stop_if_unexpected(root, ingest, &inspector, &expectations, load).await?;
     let months = months_of(&ingest.mode, &files);
-    if ingest.mode.replaces_months() && ingest.on_stray == OnStray::Stop {
+    if ingest.mode.replaces_months() && ingest.on_outside_month == OnOutsideMonth::Stop {
         refuse_strays(ingest, &files, &months)?;
     }
 
@@ -198,17 +198,17 @@ async fn attempt(
         version.files
     };
     let kept_files = current.as_ref().map(stays).unwrap_or_default();
-    let sift = Sift {
+    let filter = RowFilter {
         engine,
         inspector: &inspector,
         target: &target,
         expectations: &expectations,
-        months: (ingest.mode.replaces_months() && ingest.on_stray == OnStray::Quarantine).then_some(&months[..]),
+        months: (ingest.mode.replaces_months() && ingest.on_outside_month == OnOutsideMonth::Quarantine).then_some(&months[..]),
         table: &table,
         files: &kept_files,
         place: &place,
     };
-    let mut rows = sift.rows(first, rows).await?;
+    let mut rows = filter.rows(first, rows).await?;
     stop_if_unexpected(root, ingest, &inspector, &expectations, load).await?;
     let to = Destination {
         place: place.clone(),
@@ -220,7 +220,7 @@ async fn attempt(
     };
     let mut writer = MonthWriter::new(&ingest.declared, &target, to);
     let mut duplicates = Duplicates::new(&target, &ingest.declared)?;
-    while let Some(batch) = sift.next(&mut rows).await? {
+    while let Some(batch) = filter.next(&mut rows).await? {
         duplicates.add(&batch)?;
         writer.write(&batch).await?;
     }
@@ -229,9 +229,9 @@ async fn attempt(
     let quarantine = inspector.seen(|seen| std::mem::take(&mut seen.quarantine));
     let quarantined = quarantine.rows;
     let quarantine_file = quarantine.publish(root, &ingest.table, load).await?;
-    let seen: Vec<FileSeen> = inspector.seen(|seen| seen.files.clone());
+    let seen: Vec<FileStats> = inspector.seen(|seen| seen.files.clone());
     let files = examined(&sources, &rejects, &seen);
-    let (moves, history) = take_in(&target.schema, history, &files);
+    let (drift, history) = measure_drift(&target.schema, history, &files);
     let report = QualityReport {
         format: FORMAT,
         table: ingest.table.clone(),
@@ -239,7 +239,7 @@ async fn attempt(
         rows: new_files.iter().map(|f| f.rows).sum(),
         rejects: rejects.by_reason(),
         quarantined,
-        outside_month: files.iter().map(Examined::rows_outside_month).sum(),
+        outside_month: files.iter().map(FileSummary::rows_outside_month).sum(),
         known_before_event: ingest.declared.known_column().map(|_| seen.iter().map(|file| file.reversed).sum()),
         never_known: never_known(ingest, &target.schema, &seen),
         duplicates: duplicates.count(),
@@ -248,8 +248,8 @@ async fn attempt(
         columns: column_quality(&target.schema, &seen),
         files: files.iter().map(file_quality).collect(),
         expectations: expectation_quality(&expectations, &inspector),
-        suspicions,
-        moves,
+        anomalies,
+        drift,
         notes,
         history,
     };
@@ -389,11 +389,11 @@ async fn publish_rejects(root: &Location, ingest: &Ingest, rejects: &Rejects, lo
     Ok(Some(name))
 }
 
-async fn publish_suspicions(root: &Location, ingest: &Ingest, suspicions: &[Suspicion], load: ContentId) -> Result<String> {
-    let failed = |e: csv::Error| Error::Io { path: "the list of suspicions".into(), source: e.into() };
+async fn publish_anomalies(root: &Location, ingest: &Ingest, anomalies: &[Anomaly], load: ContentId) -> Result<String> {
+    let failed = |e: csv::Error| Error::Io { path: "the list of anomalies".into(), source: e.into() };
     let mut list = csv::Writer::from_writer(Vec::new());
     list.write_record(["file", "column", "expected", "found"]).map_err(failed)?;
-    for Suspicion { file, column, expected, found } in suspicions {
+    for Anomaly { file, column, expected, found } in anomalies {
         list.write_record([file, column, expected, found]).map_err(failed)?;
     }
     let bytes = list.into_inner().map_err(|e| failed(e.into_error().into()))?;
@@ -404,10 +404,10 @@ async fn publish_suspicions(root: &Location, ingest: &Ingest, suspicions: &[Susp
     Ok(root.child(&name).to_string())
 }
 
-fn examined<'a>(sources: &'a [Source], rejects: &Rejects, seen: &'a [FileSeen]) -> Vec<Examined<'a>> {
-    let file = |(source, seen): (&'a Source, &'a FileSeen)| {
+fn examined<'a>(sources: &'a [Source], rejects: &Rejects, seen: &'a [FileStats]) -> Vec<FileSummary<'a>> {
+    let file = |(source, seen): (&'a Source, &'a FileStats)| {
         let shown = source.shown();
-        Examined { name: &source.name, rejected: rejects.of_file(&shown), shown, seen }
+        FileSummary { name: &source.name, rejected: rejects.of_file(&shown), shown, seen }
     };
     sources.iter().zip(seen).map(file).collect()
 }
@@ -438,10 +438,10 @@ async fn stop_if_unexpected(
 }
 
 /// The months that a load replaces, in the order of time.
-fn months_of(mode: &LoadMode, files: &[Examined<'_>]) -> Vec<Month> {
+fn months_of(mode: &LoadMode, files: &[FileSummary<'_>]) -> Vec<Month> {
     let mut months: Vec<Month> = match mode {
         LoadMode::Append => Vec::new(),
-        LoadMode::ReplacePartitions => files.iter().filter_map(Examined::month).collect(),
+        LoadMode::ReplacePartitions => files.iter().filter_map(FileSummary::month).collect(),
         LoadMode::ReplaceMonths(months) => months.clone(),
     };
     months.sort_unstable();
@@ -449,7 +449,7 @@ fn months_of(mode: &LoadMode, files: &[Examined<'_>]) -> Vec<Month> {
     months
 }
 
-fn refuse_strays(ingest: &Ingest, files: &[Examined<'_>], months: &[Month]) -> Result<()> {
+fn refuse_strays(ingest: &Ingest, files: &[FileSummary<'_>], months: &[Month]) -> Result<()> {
     let all = files.iter().flat_map(|file| file.seen.months.iter().map(move |(month, rows)| (file, *month, *rows)));
     let strays: Vec<_> = all.filter(|(_, month, _)| !months.contains(month)).collect();
     let Some((file, month, rows)) = strays.first() else { return Ok(()) };
@@ -462,7 +462,7 @@ fn refuse_strays(ingest: &Ingest, files: &[Examined<'_>], months: &[Month]) -> R
         reason: format!(
             "it replaces {}, and {} of its rows lie in other months ({}), which would not be theirs alone to replace; the first \
              is in {month}, `{}` line {}: name these months in `LoadMode::ReplaceMonths`, or keep the rows out or add them with \
-             `Ingest::on_stray`",
+             `Ingest::on_outside_month`",
             listed(&mut months.iter().copied()),
             strays.iter().map(|(_, _, rows)| rows.rows).sum::<u64>(),
             listed(&mut strays.iter().map(|(_, month, _)| *month)),
@@ -473,7 +473,7 @@ fn refuse_strays(ingest: &Ingest, files: &[Examined<'_>], months: &[Month]) -> R
 }
 
 /// Rows that are strewn over many months are times that were misread, most often.
-fn refuse_many_months(ingest: &Ingest, files: &[Examined<'_>]) -> Result<()> {
+fn refuse_many_months(ingest: &Ingest, files: &[FileSummary<'_>]) -> Result<()> {
     let months: std::collections::BTreeSet<Month> = files.iter().flat_map(|file| file.seen.months.keys().copied()).collect();
     let (Some(first), Some(last)) = (months.first(), months.last()) else { return Ok(()) };
     if months.len() <= ingest.months_at_most {
@@ -492,12 +492,12 @@ fn refuse_many_months(ingest: &Ingest, files: &[Examined<'_>]) -> Result<()> {
 }
 
 /// Rows without a known-at, where it is a column.
-fn never_known(ingest: &Ingest, schema: &SchemaRef, seen: &[FileSeen]) -> Option<u64> {
+fn never_known(ingest: &Ingest, schema: &SchemaRef, seen: &[FileStats]) -> Option<u64> {
     let column = schema.index_of(ingest.declared.known_column()?).ok()?;
     Some(seen.iter().filter_map(|file| file.columns.get(column)).map(|profile| profile.nulls).sum())
 }
 
-fn column_quality(schema: &SchemaRef, seen: &[FileSeen]) -> Vec<ColumnQuality> {
+fn column_quality(schema: &SchemaRef, seen: &[FileStats]) -> Vec<ColumnQuality> {
     let merged = |column: usize| {
         let mut all = ColumnProfile::default();
         seen.iter().for_each(|file| all.merge(&file.columns[column]));
@@ -507,7 +507,7 @@ fn column_quality(schema: &SchemaRef, seen: &[FileSeen]) -> Vec<ColumnQuality> {
     columns.map(|(i, field)| ColumnQuality::new(field.name(), field.data_type().to_string(), merged(i))).collect()
 }
 
-fn file_quality(file: &Examined<'_>) -> FileQuality {
+fn file_quality(file: &FileSummary<'_>) -> FileQuality {
     FileQuality {
         name: file.name.into(),
         rows: file.seen.rows,

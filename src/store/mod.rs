@@ -104,7 +104,7 @@ impl FeatureStore {
     /// # Errors
     /// [`Error::NoFiles`], [`Error::UnreadableFile`], [`Error::UnknownColumn`] and [`Error::ColumnType`] for sources that
     /// do not fit, [`Error::RejectedRows`] for rows that cannot be read, [`Error::Unexpected`] for rows that
-    /// are not as declared, [`Error::Suspicious`] for files that hold something else than their columns say,
+    /// are not as declared, [`Error::Anomalies`] for files that hold something else than their columns say,
     /// [`Error::ChangedSource`] for a loaded source whose content is another now, [`Error::Definition`] for a declaration that
     /// contradicts the table's, and for months that cannot be replaced. After an error the table is what it was.
     pub async fn ingest(&self, load: &Ingest) -> Result<LoadReport> {

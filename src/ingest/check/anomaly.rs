@@ -7,7 +7,7 @@ use arrow::datatypes::Schema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    history::{ENOUGH, Examined, History},
+    history::{ENOUGH, FileSummary, History},
     profile::ColumnProfile,
 };
 use crate::time::month::Month;
@@ -22,7 +22,7 @@ const WILD_SHARE: f64 = 0.02;
 /// Something in a source file that is not what the name of its column says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct Suspicion {
+pub struct Anomaly {
     /// The file.
     pub file: String,
     /// The column.
@@ -33,14 +33,14 @@ pub struct Suspicion {
     pub found: String,
 }
 
-impl fmt::Display for Suspicion {
+impl fmt::Display for Anomaly {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "file `{}`, column `{}`: expected {}, found {}", self.file, self.column, self.expected, self.found)
     }
 }
 
 /// Judges each file of a load against the table's history and the other files of the load.
-pub(crate) fn suspicions(schema: &Schema, history: &History, files: &[Examined<'_>]) -> Vec<Suspicion> {
+pub(crate) fn find_anomalies(schema: &Schema, history: &History, files: &[FileSummary<'_>]) -> Vec<Anomaly> {
     let mut all = history.clone();
     files.iter().for_each(|file| all.add(schema, file));
     let mut found = Vec::new();
@@ -52,7 +52,7 @@ pub(crate) fn suspicions(schema: &Schema, history: &History, files: &[Examined<'
             let told = by_name(field.name(), profile).or_else(|| by_history(profile, known?));
             let told = told.or_else(|| by_neighbours(schema, file, &others, field.name(), profile));
             if let Some((expected, found_there)) = told {
-                found.push(Suspicion { file: file.shown.clone(), column: field.name().clone(), expected, found: found_there });
+                found.push(Anomaly { file: file.shown.clone(), column: field.name().clone(), expected, found: found_there });
             }
         }
     }
@@ -60,11 +60,11 @@ pub(crate) fn suspicions(schema: &Schema, history: &History, files: &[Examined<'
 }
 
 /// What is expected, and what is found.
-type Told = (String, String);
+type Finding = (String, String);
 
 /// What the rows of a file tell as a whole.
-fn of_rows(file: &Examined<'_>, others: &History) -> Vec<Suspicion> {
-    let suspicion = |column: &str, expected: &str, found: String| Suspicion {
+fn of_rows(file: &FileSummary<'_>, others: &History) -> Vec<Anomaly> {
+    let anomaly = |column: &str, expected: &str, found: String| Anomaly {
         file: file.shown.clone(),
         column: column.into(),
         expected: expected.into(),
@@ -80,7 +80,7 @@ fn of_rows(file: &Examined<'_>, others: &History) -> Vec<Suspicion> {
             reason.rows,
             reason.first
         );
-        found.push(suspicion("(all)", "rows that can be read", told));
+        found.push(anomaly("(all)", "rows that can be read", told));
     }
     // Few rows tell nothing about a name.
     let is_enough = file.rows_loaded() >= ENOUGH;
@@ -93,13 +93,13 @@ fn of_rows(file: &Examined<'_>, others: &History) -> Vec<Suspicion> {
         };
         if let (true, Some(month)) = (names_tell, file.month()) {
             let (expected, told) = (format!("times of {named}, as its name says"), format!("mostly times of {month}"));
-            found.push(suspicion("(event time)", &expected, told));
+            found.push(anomaly("(event time)", &expected, told));
         }
     }
     let is_rare = others.rows >= ENOUGH && others.reversed * 10 <= others.rows;
     if is_rare && rows >= ENOUGH && file.seen.reversed * 2 > rows {
         let told = format!("{} of {rows} rows that are known before they happen", file.seen.reversed);
-        found.push(suspicion("(known-at)", "times after the event time, as in other files", told));
+        found.push(anomaly("(known-at)", "times after the event time, as in other files", told));
     }
     found
 }
@@ -131,7 +131,7 @@ fn is_named(name: &str, words: &[&str]) -> bool {
 }
 
 /// What a column's name alone forbids.
-fn by_name(name: &str, profile: &ColumnProfile) -> Option<Told> {
+fn by_name(name: &str, profile: &ColumnProfile) -> Option<Finding> {
     let is_number = profile.min.as_ref().is_some_and(|min| min.number().is_some());
     let too_many = |count: u64| is_number && profile.values >= ENOUGH && profile.share(count) > WILD_SHARE;
     let of_values = |count: u64, what: &str| format!("{count} of {} values {what} ({})", profile.values, span(profile));
@@ -148,7 +148,7 @@ fn by_name(name: &str, profile: &ColumnProfile) -> Option<Told> {
 }
 
 /// What all that was seen of the column forbids.
-fn by_history(profile: &ColumnProfile, known: &ColumnProfile) -> Option<Told> {
+fn by_history(profile: &ColumnProfile, known: &ColumnProfile) -> Option<Finding> {
     if profile.values < ENOUGH || known.values < ENOUGH {
         return None;
     }
@@ -178,7 +178,13 @@ fn by_history(profile: &ColumnProfile, known: &ColumnProfile) -> Option<Told> {
 }
 
 /// Does the column hold what another one held, which has moved as well?
-fn by_neighbours(schema: &Schema, file: &Examined<'_>, others: &History, name: &str, profile: &ColumnProfile) -> Option<Told> {
+fn by_neighbours(
+    schema: &Schema,
+    file: &FileSummary<'_>,
+    others: &History,
+    name: &str,
+    profile: &ColumnProfile,
+) -> Option<Finding> {
     let known = others.columns.get(name)?;
     let is_enough = |profile: &ColumnProfile| profile.values >= ENOUGH;
     if !is_enough(profile) || !is_enough(known) || profile.shape.is_empty() || profile.distance(known) < MOVED {

@@ -10,20 +10,20 @@ use arrow::datatypes::Schema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    frequencies::Habits,
-    history::{ENOUGH, Examined, History},
+    frequencies::Frequencies,
+    history::{ENOUGH, FileSummary, History},
     profile::ColumnProfile,
 };
 
 /// Moves that a report lists.
 const LISTED: usize = 50;
 /// Times what is usual, from which on a move is told.
-const TOLD_FROM: f64 = 2.0;
+const REPORTED_FROM: f64 = 2.0;
 
 /// Something about a source file that is unlike what its table has seen.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct Move {
+pub struct Drift {
     /// The file.
     pub file: String,
     /// The column; empty where it is the file as a whole.
@@ -76,7 +76,7 @@ impl fmt::Display for Measure {
     }
 }
 
-impl fmt::Display for Move {
+impl fmt::Display for Drift {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let column = if self.column.is_empty() { String::new() } else { format!(", column `{}`", self.column) };
         write!(
@@ -88,7 +88,7 @@ impl fmt::Display for Move {
 }
 
 /// One measure of a file against others: how far off it is, and how far chance alone may bring it.
-struct Sized {
+struct Measurement {
     column: String,
     measure: Measure,
     size: f64,
@@ -97,7 +97,7 @@ struct Sized {
     found: String,
 }
 
-impl Sized {
+impl Measurement {
     /// The name under which history keeps what is usual.
     fn key(&self) -> String {
         format!("{:?} {}", self.measure, self.column)
@@ -110,32 +110,34 @@ impl Sized {
 }
 
 /// Takes the files of a load into a history, and tells what moved in each of them against all others, the worst first.
-pub(crate) fn take_in(schema: &Schema, history: History, files: &[Examined<'_>]) -> (Vec<Move>, History) {
+pub(crate) fn measure_drift(schema: &Schema, history: History, files: &[FileSummary<'_>]) -> (Vec<Drift>, History) {
     let mut all = history;
     files.iter().for_each(|file| all.add(schema, file));
-    let sized: Vec<Vec<Sized>> = files.iter().map(|file| measured(schema, file, &all.without(schema, file))).collect();
-    for one in sized.iter().flatten() {
+    let measurements: Vec<Vec<Measurement>> =
+        files.iter().map(|file| measured(schema, file, &all.without(schema, file))).collect();
+    for one in measurements.iter().flatten() {
         let usual = all.usual.entry(one.key()).or_default();
         (usual.files, usual.sum) = (usual.files + 1, usual.sum + one.counted());
     }
-    let of_file = |(file, sized): (&Examined<'_>, Vec<Sized>)| {
+    let of_file = |(file, measurements): (&FileSummary<'_>, Vec<Measurement>)| {
         let shown = file.shown.clone();
-        let told = |one: Sized| {
+        let told = |one: Measurement| {
             let mean = all.usual.get(&one.key()).copied().unwrap_or_default().mean_without(one.counted());
             let times_usual = one.size / (one.chance + mean);
-            let Sized { column, measure, usual, found, .. } = one;
-            Move { file: shown.clone(), column, measure, usual, found, times_usual }
+            let Measurement { column, measure, usual, found, .. } = one;
+            Drift { file: shown.clone(), column, measure, usual, found, times_usual }
         };
-        sized.into_iter().map(told).collect::<Vec<_>>()
+        measurements.into_iter().map(told).collect::<Vec<_>>()
     };
-    let mut moves: Vec<Move> = files.iter().zip(sized).flat_map(of_file).filter(|one| one.times_usual >= TOLD_FROM).collect();
-    moves.sort_by(|a, b| b.times_usual.total_cmp(&a.times_usual));
-    moves.truncate(LISTED);
-    (moves, all)
+    let mut drift: Vec<Drift> =
+        files.iter().zip(measurements).flat_map(of_file).filter(|one| one.times_usual >= REPORTED_FROM).collect();
+    drift.sort_by(|a, b| b.times_usual.total_cmp(&a.times_usual));
+    drift.truncate(LISTED);
+    (drift, all)
 }
 
 /// All measures of a file against what others hold.
-fn measured(schema: &Schema, file: &Examined<'_>, others: &History) -> Vec<Sized> {
+fn measured(schema: &Schema, file: &FileSummary<'_>, others: &History) -> Vec<Measurement> {
     let mut all = Vec::new();
     let rows = file.seen.rows;
     if let Some(mean) = others.rows_a_file()
@@ -143,41 +145,48 @@ fn measured(schema: &Schema, file: &Examined<'_>, others: &History) -> Vec<Sized
     {
         let size = (rows as f64 / mean).ln().abs();
         let (usual, found) = (format!("{mean:.0} a file"), rows.to_string());
-        all.push(Sized { column: String::new(), measure: Measure::Rows, size, chance: 0.05 + 1.0 / mean.sqrt(), usual, found });
+        all.push(Measurement {
+            column: String::new(),
+            measure: Measure::Rows,
+            size,
+            chance: 0.05 + 1.0 / mean.sqrt(),
+            usual,
+            found,
+        });
     }
-    let columns = || schema.fields().iter().zip(&file.seen.columns).zip(&file.seen.habits);
-    for ((field, profile), habits) in columns() {
-        let Some((known, known_habits)) = others.column(field.name()) else { continue };
+    let columns = || schema.fields().iter().zip(&file.seen.columns).zip(&file.seen.frequencies);
+    for ((field, profile), frequencies) in columns() {
+        let Some((known, known_frequencies)) = others.column(field.name()) else { continue };
         if profile.values + profile.nulls < ENOUGH || known.values + known.nulls < ENOUGH {
             continue;
         }
         let mut add = |found: Option<(Measure, f64, f64, String, String)>| {
             if let Some((measure, size, chance, usual, found)) = found {
-                all.push(Sized { column: field.name().clone(), measure, size, chance, usual, found });
+                all.push(Measurement { column: field.name().clone(), measure, size, chance, usual, found });
             }
         };
         add(nulls(profile, known));
         add(negative(profile, known));
-        let is_code = !habits.kinds.is_empty() && !known_habits.kinds.is_empty();
+        let is_code = !frequencies.categories.is_empty() && !known_frequencies.categories.is_empty();
         // Of ids and codes it means nothing where they lie, if one can see which they are.
-        if !is_code || habits.kinds.len() > MANY_KINDS {
+        if !is_code || frequencies.categories.len() > MANY_CATEGORIES {
             add(quantiles(profile, known));
         }
-        add(shares(Measure::Hours, &hours(habits), &hours(known_habits), 24.0));
+        add(shares(Measure::Hours, &hours(frequencies), &hours(known_frequencies), 24.0));
         if is_code {
-            add(shares(Measure::Categories, &kinds(habits), &kinds(known_habits), 0.0));
-            add(new_kinds(habits, known_habits));
+            add(shares(Measure::Categories, &categories(frequencies), &categories(known_frequencies), 0.0));
+            add(new_categories(frequencies, known_frequencies));
             let neighbours = columns().filter(|((other, _), _)| other.name() != field.name());
             let neighbours =
                 neighbours.filter_map(|((other, _), _)| Some((other.name().as_str(), others.column(other.name())?.1)));
-            add(other_column(habits, known_habits, neighbours));
+            add(other_column(frequencies, known_frequencies, neighbours));
         }
     }
     all
 }
 
-/// Columns of more kinds may be amounts in whole numbers.
-const MANY_KINDS: usize = 300;
+/// Columns of more categories may be amounts in whole numbers.
+const MANY_CATEGORIES: usize = 300;
 
 type Found = Option<(Measure, f64, f64, String, String)>;
 
@@ -218,8 +227,8 @@ fn quantiles(profile: &ColumnProfile, known: &ColumnProfile) -> Found {
     Some((Measure::Quantiles, size, chance, shown(there), shown(here)))
 }
 
-fn kinds(habits: &Habits) -> BTreeMap<&str, u64> {
-    habits.kinds.iter().map(|(kind, count)| (kind.as_str(), *count)).collect()
+fn categories(frequencies: &Frequencies) -> BTreeMap<&str, u64> {
+    frequencies.categories.iter().map(|(category, count)| (category.as_str(), *count)).collect()
 }
 
 const HOURS: [&str; 24] = [
@@ -227,8 +236,8 @@ const HOURS: [&str; 24] = [
     "15 h", "16 h", "17 h", "18 h", "19 h", "20 h", "21 h", "22 h", "23 h",
 ];
 
-fn hours(habits: &Habits) -> BTreeMap<&'static str, u64> {
-    HOURS.into_iter().zip(habits.hours.iter().copied()).filter(|(_, count)| *count > 0).collect()
+fn hours(frequencies: &Frequencies) -> BTreeMap<&'static str, u64> {
+    HOURS.into_iter().zip(frequencies.hours.iter().copied()).filter(|(_, count)| *count > 0).collect()
 }
 
 /// Half of the sum of all differences of shares: 0 for equal ones, 1 for those that have nothing in common.
@@ -237,8 +246,9 @@ fn distance(here: &BTreeMap<&str, u64>, there: &BTreeMap<&str, u64>) -> Option<f
     if all_here == 0 || all_there == 0 {
         return None;
     }
-    let share = |counts: &BTreeMap<&str, u64>, kind: &str, all: u64| counts.get(kind).copied().unwrap_or(0) as f64 / all as f64;
-    let common: f64 = here.keys().map(|kind| share(here, kind, all_here).min(share(there, kind, all_there))).sum();
+    let share =
+        |counts: &BTreeMap<&str, u64>, category: &str, all: u64| counts.get(category).copied().unwrap_or(0) as f64 / all as f64;
+    let common: f64 = here.keys().map(|category| share(here, category, all_here).min(share(there, category, all_there))).sum();
     Some((1.0 - common).max(0.0))
 }
 
@@ -251,36 +261,44 @@ fn chance_of_distance(here: &BTreeMap<&str, u64>, there: &BTreeMap<&str, u64>) -
 fn shares(measure: Measure, here: &BTreeMap<&str, u64>, there: &BTreeMap<&str, u64>, least: f64) -> Found {
     let size = distance(here, there).filter(|_| here.values().sum::<u64>() as f64 >= least)?;
     let (all_here, all_there) = (here.values().sum::<u64>() as f64, there.values().sum::<u64>() as f64);
-    let share = |counts: &BTreeMap<&str, u64>, kind: &str, all: f64| counts.get(kind).copied().unwrap_or(0) as f64 / all;
-    // The kinds that differ most tell the most.
-    let mut apart: Vec<(&str, f64, f64)> =
-        here.keys().chain(there.keys()).map(|kind| (*kind, share(here, kind, all_here), share(there, kind, all_there))).collect();
+    let share = |counts: &BTreeMap<&str, u64>, category: &str, all: f64| counts.get(category).copied().unwrap_or(0) as f64 / all;
+    // The categories that differ most tell the most.
+    let mut apart: Vec<(&str, f64, f64)> = here
+        .keys()
+        .chain(there.keys())
+        .map(|category| (*category, share(here, category, all_here), share(there, category, all_there)))
+        .collect();
     apart.sort_by(|a, b| (b.1 - b.2).abs().total_cmp(&(a.1 - a.2).abs()).then(a.0.cmp(b.0)));
     apart.dedup_by(|a, b| a.0 == b.0);
     apart.truncate(3);
     let shown = |of: fn(&(&str, f64, f64)) -> f64| {
-        apart.iter().map(|kind| format!("{}: {}", kind.0, percent(of(kind)))).collect::<Vec<_>>().join(", ")
+        apart.iter().map(|category| format!("{}: {}", category.0, percent(of(category)))).collect::<Vec<_>>().join(", ")
     };
     let chance = 0.02 + chance_of_distance(here, there);
-    Some((measure, size, chance, shown(|kind| kind.2), shown(|kind| kind.1)))
+    Some((measure, size, chance, shown(|category| category.2), shown(|category| category.1)))
 }
 
-fn new_kinds(habits: &Habits, known: &Habits) -> Found {
-    let all: u64 = habits.kinds.values().sum();
-    let mut new: Vec<(&String, &u64)> = habits.kinds.iter().filter(|(kind, _)| !known.kinds.contains_key(*kind)).collect();
+fn new_categories(frequencies: &Frequencies, known: &Frequencies) -> Found {
+    let all: u64 = frequencies.categories.values().sum();
+    let mut new: Vec<(&String, &u64)> =
+        frequencies.categories.iter().filter(|(category, _)| !known.categories.contains_key(*category)).collect();
     new.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
     let share = new.iter().map(|(_, count)| **count).sum::<u64>() as f64 / all.max(1) as f64;
-    let named = new.iter().take(3).map(|(kind, _)| format!("`{kind}`")).collect::<Vec<_>>().join(", ");
+    let named = new.iter().take(3).map(|(category, _)| format!("`{category}`")).collect::<Vec<_>>().join(", ");
     let chance = 0.002 + 3.0 / all.max(1) as f64;
     Some((Measure::NewCategories, share, chance, "none".into(), format!("{} ({named})", percent(share))))
 }
 
 /// Are the values nearer to those of another column than to the column's own?
-fn other_column<'a>(habits: &Habits, known: &Habits, others: impl Iterator<Item = (&'a str, &'a Habits)>) -> Found {
-    let (here, own) = (kinds(habits), kinds(known));
+fn other_column<'a>(
+    frequencies: &Frequencies,
+    known: &Frequencies,
+    others: impl Iterator<Item = (&'a str, &'a Frequencies)>,
+) -> Found {
+    let (here, own) = (categories(frequencies), categories(known));
     let from_own = distance(&here, &own)?;
-    let nearest = others.filter(|(_, other)| !other.kinds.is_empty());
-    let nearest = nearest.filter_map(|(name, other)| Some((name, distance(&here, &kinds(other))?)));
+    let nearest = others.filter(|(_, other)| !other.categories.is_empty());
+    let nearest = nearest.filter_map(|(name, other)| Some((name, distance(&here, &categories(other))?)));
     let (name, from_other) = nearest.min_by(|a, b| a.1.total_cmp(&b.1))?;
     let gain = from_own - from_other;
     (from_other < from_own * 0.7).then(|| {

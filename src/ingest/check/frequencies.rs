@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{error::Result, ingest::target::instants_us, time::Zone};
 
-/// Different values that are told apart; a column with more has no kinds.
-const KINDS: usize = 512;
+/// Different values that are told apart; a column with more has no categories.
+const MAX_CATEGORIES: usize = 512;
 /// Small integers are counted in a table.
 const SMALL: i64 = 1_024;
-/// Characters of a text that count: longer ones are no kinds.
+/// Characters of a text that count: longer ones are no categories.
 const TEXT_BYTES: usize = 40;
 const HOUR_US: i64 = 3_600_000_000;
 /// Hours whose place in the day is remembered: those of a month are fewer.
@@ -24,27 +24,27 @@ const KNOWN_HOURS: usize = 1_024;
 
 /// What a column usually holds.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub(crate) struct Habits {
+pub(crate) struct Frequencies {
     /// How often each value occurs, as text.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) kinds: BTreeMap<String, u64>,
+    #[serde(rename = "kinds", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) categories: BTreeMap<String, u64>,
     /// Had it too many different values for that?
-    #[serde(default)]
-    pub(crate) has_many: bool,
+    #[serde(rename = "has_many", default)]
+    pub(crate) has_too_many: bool,
     /// How many times lie in each hour of the day, by the clocks of the table's zone; empty for other columns.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) hours: Vec<u64>,
 }
 
-impl Habits {
-    /// The habits of an array.
+impl Frequencies {
+    /// The frequencies of an array.
     pub(crate) fn of(array: &ArrayRef, zone: Zone) -> Result<Self> {
         let mut this = Self::default();
         match array.data_type() {
             t if t.is_integer() && *t != DataType::UInt64 => this.count_integers(array)?,
             DataType::Boolean => {
                 for value in array.as_boolean().iter().flatten() {
-                    *this.kinds.entry(value.to_string()).or_default() += 1;
+                    *this.categories.entry(value.to_string()).or_default() += 1;
                 }
             }
             DataType::Utf8 => this.count_texts(array),
@@ -62,7 +62,7 @@ impl Habits {
                 Some(count) => *count += 1,
                 None => {
                     *others.entry(value).or_default() += 1;
-                    if others.len() > KINDS {
+                    if others.len() > MAX_CATEGORIES {
                         self.give_up();
                         return Ok(());
                     }
@@ -70,7 +70,7 @@ impl Habits {
             }
         }
         let small = (0..SMALL).zip(small).filter(|(_, count)| *count > 0);
-        self.kinds = small.chain(others).map(|(value, count)| (value.to_string(), count)).collect();
+        self.categories = small.chain(others).map(|(value, count)| (value.to_string(), count)).collect();
         self.check_size();
         Ok(())
     }
@@ -79,12 +79,12 @@ impl Habits {
         let mut counts = HashMap::<&str, u64>::new();
         for text in array.as_string::<i32>().iter().flatten() {
             *counts.entry(text).or_default() += 1;
-            if text.len() > TEXT_BYTES || counts.len() > KINDS {
+            if text.len() > TEXT_BYTES || counts.len() > MAX_CATEGORIES {
                 self.give_up();
                 return;
             }
         }
-        self.kinds = counts.into_iter().map(|(text, count)| (text.to_owned(), count)).collect();
+        self.categories = counts.into_iter().map(|(text, count)| (text.to_owned(), count)).collect();
     }
 
     fn count_hours(&mut self, array: &ArrayRef, zone: Zone) -> Result<()> {
@@ -105,20 +105,20 @@ impl Habits {
     }
 
     fn give_up(&mut self) {
-        (self.has_many, self.kinds) = (true, BTreeMap::new());
+        (self.has_too_many, self.categories) = (true, BTreeMap::new());
     }
 
     fn check_size(&mut self) {
-        if self.has_many || self.kinds.len() > KINDS {
+        if self.has_too_many || self.categories.len() > MAX_CATEGORIES {
             self.give_up();
         }
     }
 
     /// Takes in those of further rows.
     pub(crate) fn merge(&mut self, other: &Self) {
-        self.has_many |= other.has_many;
-        for (kind, count) in &other.kinds {
-            *self.kinds.entry(kind.clone()).or_default() += count;
+        self.has_too_many |= other.has_too_many;
+        for (category, count) in &other.categories {
+            *self.categories.entry(category.clone()).or_default() += count;
         }
         self.check_size();
         if self.hours.is_empty() {
@@ -130,12 +130,12 @@ impl Habits {
 
     /// Takes out those of rows that were taken in.
     pub(crate) fn remove(&mut self, other: &Self) {
-        for (kind, count) in &other.kinds {
-            if let Some(all) = self.kinds.get_mut(kind) {
+        for (category, count) in &other.categories {
+            if let Some(all) = self.categories.get_mut(category) {
                 *all = all.saturating_sub(*count);
             }
         }
-        self.kinds.retain(|_, count| *count > 0);
+        self.categories.retain(|_, count| *count > 0);
         self.hours.iter_mut().zip(&other.hours).for_each(|(all, count)| *all = all.saturating_sub(*count));
     }
 }
@@ -148,22 +148,25 @@ mod tests {
 
     use super::*;
 
-    fn of(array: impl Array + 'static) -> Habits {
-        Habits::of(&(Arc::new(array) as ArrayRef), "America/New_York".parse().unwrap()).unwrap()
+    fn of(array: impl Array + 'static) -> Frequencies {
+        Frequencies::of(&(Arc::new(array) as ArrayRef), "America/New_York".parse().unwrap()).unwrap()
     }
 
     #[test]
     fn habits_add_up() {
         let values = [Some(1), Some(-7), None, Some(1), Some(5_000)];
         let whole = of(Int64Array::from(values.to_vec()));
-        assert_eq!(whole.kinds, [("-7", 1), ("1", 2), ("5000", 1)].map(|(kind, count)| (kind.to_owned(), count)).into());
+        assert_eq!(
+            whole.categories,
+            [("-7", 1), ("1", 2), ("5000", 1)].map(|(category, count)| (category.to_owned(), count)).into()
+        );
         let (mut sum, later) = (of(Int64Array::from(values[..2].to_vec())), of(Int64Array::from(values[2..].to_vec())));
         sum.merge(&later);
         assert_eq!(sum, whole);
         sum.remove(&later);
         assert_eq!(sum, of(Int64Array::from(values[..2].to_vec())));
-        assert!(of(Int64Array::from_iter_values(0..600)).has_many);
-        assert!(of(StringArray::from_iter_values((0..600).map(|i| i.to_string()))).kinds.is_empty());
+        assert!(of(Int64Array::from_iter_values(0..600)).has_too_many);
+        assert!(of(StringArray::from_iter_values((0..600).map(|i| i.to_string()))).categories.is_empty());
     }
 
     #[test]

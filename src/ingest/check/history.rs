@@ -7,8 +7,8 @@ use arrow::datatypes::Schema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    frequencies::Habits,
-    inspect::{FileSeen, InMonth},
+    frequencies::Frequencies,
+    inspect::{FileStats, MonthRows},
     profile::ColumnProfile,
 };
 use crate::{
@@ -29,25 +29,25 @@ pub(crate) struct History {
     pub(crate) columns: BTreeMap<String, ColumnProfile>,
     #[serde(default)]
     files: u64,
-    #[serde(default)]
-    habits: BTreeMap<String, Habits>,
+    #[serde(rename = "habits", default)]
+    frequencies: BTreeMap<String, Frequencies>,
     /// How far off each measure of a file usually is.
     #[serde(default)]
     pub(crate) usual: BTreeMap<String, Usual>,
 }
 
 /// A source file and what was seen of it.
-pub(crate) struct Examined<'a> {
+pub(crate) struct FileSummary<'a> {
     /// The name relative to the folder that was given.
     pub(crate) name: &'a str,
     /// The name for people.
     pub(crate) shown: String,
     /// Rows that cannot be read, by reason.
     pub(crate) rejected: BTreeMap<String, Rejected>,
-    pub(crate) seen: &'a FileSeen,
+    pub(crate) seen: &'a FileStats,
 }
 
-impl Examined<'_> {
+impl FileSummary<'_> {
     /// The month that the name tells when at least half of the rows fall into it, else that of most of them.
     pub(crate) fn month(&self) -> Option<Month> {
         let months = &self.seen.months;
@@ -80,7 +80,7 @@ impl Examined<'_> {
     }
 
     /// The rows of other months than the file's, by month.
-    pub(crate) fn strays(&self) -> impl Iterator<Item = (Month, InMonth)> {
+    pub(crate) fn strays(&self) -> impl Iterator<Item = (Month, MonthRows)> {
         let own = self.month();
         self.seen.months.iter().filter(move |(month, _)| Some(**month) != own).map(|(month, rows)| (*month, *rows))
     }
@@ -102,7 +102,7 @@ impl Examined<'_> {
 
 impl History {
     /// Takes in a file.
-    pub(crate) fn add(&mut self, schema: &Schema, file: &Examined<'_>) {
+    pub(crate) fn add(&mut self, schema: &Schema, file: &FileSummary<'_>) {
         self.rows += file.seen.rows;
         self.reversed += file.seen.reversed;
         self.names_right += u64::from(file.name_is_right() == Some(true));
@@ -111,8 +111,8 @@ impl History {
             self.columns.entry(field.name().clone()).or_default().merge(profile);
         }
         self.files += u64::from(file.seen.rows > 0);
-        for (field, habits) in schema.fields().iter().zip(&file.seen.habits) {
-            self.habits.entry(field.name().clone()).or_default().merge(habits);
+        for (field, frequencies) in schema.fields().iter().zip(&file.seen.frequencies) {
+            self.frequencies.entry(field.name().clone()).or_default().merge(frequencies);
         }
     }
 
@@ -122,12 +122,12 @@ impl History {
     }
 
     /// What a column held.
-    pub(crate) fn column(&self, name: &str) -> Option<(&ColumnProfile, &Habits)> {
-        self.columns.get(name).zip(self.habits.get(name))
+    pub(crate) fn column(&self, name: &str) -> Option<(&ColumnProfile, &Frequencies)> {
+        self.columns.get(name).zip(self.frequencies.get(name))
     }
 
     /// What is left without a file that was taken in; extremes stay as they are, and are not to be asked for.
-    pub(crate) fn without(&self, schema: &Schema, file: &Examined<'_>) -> Self {
+    pub(crate) fn without(&self, schema: &Schema, file: &FileSummary<'_>) -> Self {
         let mut rest = self.clone();
         rest.rows = rest.rows.saturating_sub(file.seen.rows);
         rest.reversed = rest.reversed.saturating_sub(file.seen.reversed);
@@ -139,9 +139,9 @@ impl History {
             }
         }
         rest.files = rest.files.saturating_sub(u64::from(file.seen.rows > 0));
-        for (field, habits) in schema.fields().iter().zip(&file.seen.habits) {
-            if let Some(all) = rest.habits.get_mut(field.name()) {
-                all.remove(habits);
+        for (field, frequencies) in schema.fields().iter().zip(&file.seen.frequencies) {
+            if let Some(all) = rest.frequencies.get_mut(field.name()) {
+                all.remove(frequencies);
             }
         }
         rest

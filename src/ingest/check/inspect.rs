@@ -13,10 +13,10 @@ use arrow::{
 };
 
 use super::{
-    frequencies::Habits,
+    frequencies::Frequencies,
     profile::{Classes, ColumnProfile},
     quarantine::Quarantine,
-    row_rules::{Violations, judge},
+    row_rules::{Violations, check_rules},
 };
 use crate::{
     catalog::{FactTable, expectation::Expect},
@@ -31,30 +31,30 @@ use crate::{
 
 /// Rows of a file in a month: how many, and the line of the first.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct InMonth {
+pub(crate) struct MonthRows {
     pub(crate) rows: u64,
     pub(crate) first_line: u64,
 }
 
 /// What was seen of a file.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct FileSeen {
+pub(crate) struct FileStats {
     /// Rows that could be read.
     pub(crate) rows: u64,
     pub(crate) quarantined: u64,
     /// One profile for each of the table's columns, over the rows that could be read.
     pub(crate) columns: Vec<ColumnProfile>,
     /// What they usually hold, beyond that.
-    pub(crate) habits: Vec<Habits>,
+    pub(crate) frequencies: Vec<Frequencies>,
     /// The rows that are loaded.
-    pub(crate) months: BTreeMap<Month, InMonth>,
+    pub(crate) months: BTreeMap<Month, MonthRows>,
     /// Rows that were known before they happened.
     pub(crate) reversed: u64,
     /// Does the text end without a newline?
     pub(crate) lacks_newline: bool,
 }
 
-impl FileSeen {
+impl FileStats {
     /// Takes in later rows of the file.
     fn add(&mut self, later: Self) {
         self.rows += later.rows;
@@ -63,11 +63,11 @@ impl FileSeen {
         for (profile, of_later) in self.columns.iter_mut().zip(&later.columns) {
             profile.merge(of_later);
         }
-        for (habits, of_later) in self.habits.iter_mut().zip(&later.habits) {
-            habits.merge(of_later);
+        for (frequencies, of_later) in self.frequencies.iter_mut().zip(&later.frequencies) {
+            frequencies.merge(of_later);
         }
         for (month, rows) in later.months {
-            self.months.entry(month).or_insert(InMonth { rows: 0, ..rows }).rows += rows.rows;
+            self.months.entry(month).or_insert(MonthRows { rows: 0, ..rows }).rows += rows.rows;
         }
     }
 }
@@ -75,7 +75,7 @@ impl FileSeen {
 /// Rows of a source that were checked and are not yet counted.
 pub(crate) struct Checked {
     source: usize,
-    file: FileSeen,
+    file: FileStats,
     violations: Vec<Violations>,
     /// Rows for the quarantine: their columns, reasons and lines.
     out: Option<(Vec<ArrayRef>, StringArray, Vec<i64>)>,
@@ -84,8 +84,8 @@ pub(crate) struct Checked {
 
 /// What was seen of a load.
 #[derive(Default)]
-pub(crate) struct Seen {
-    pub(crate) files: Vec<FileSeen>,
+pub(crate) struct LoadStats {
+    pub(crate) files: Vec<FileStats>,
     /// One for each expectation.
     pub(crate) violations: Vec<Violations>,
     pub(crate) quarantine: Quarantine,
@@ -101,19 +101,19 @@ pub(crate) struct Inspector {
     zone: Zone,
     known: Option<usize>,
     expectations: Vec<Expect>,
-    seen: Mutex<Seen>,
+    seen: Mutex<LoadStats>,
 }
 
 impl Inspector {
     pub(crate) fn new(sources: &[Source], target: &Target, declared: &FactTable, expectations: &[Expect]) -> Result<Self> {
         let schema = target.schema.clone();
         let columns = schema.fields().len();
-        let file = FileSeen {
+        let file = FileStats {
             columns: vec![ColumnProfile::default(); columns],
-            habits: vec![Habits::default(); columns],
+            frequencies: vec![Frequencies::default(); columns],
             ..Default::default()
         };
-        let seen = Seen {
+        let seen = LoadStats {
             files: vec![file; sources.len()],
             violations: vec![Violations::default(); expectations.len()],
             quarantine: Quarantine::default(),
@@ -157,7 +157,7 @@ impl Inspector {
     }
 
     /// Reads or changes what was seen so far.
-    pub(crate) fn seen<T>(&self, look: impl FnOnce(&mut Seen) -> T) -> T {
+    pub(crate) fn seen<T>(&self, look: impl FnOnce(&mut LoadStats) -> T) -> T {
         look(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -168,8 +168,8 @@ impl RowCheck for Inspector {
     fn check(&self, source: usize, mut lines: Vec<u64>, mut columns: Vec<ArrayRef>) -> Result<Checked> {
         let mut classes = Classes::default();
         let profiles = columns.iter().map(|column| ColumnProfile::of(column, &mut classes)).collect::<Result<_>>()?;
-        let habits = columns.iter().map(|column| Habits::of(column, self.zone)).collect::<Result<_>>()?;
-        let mut file = FileSeen { rows: lines.len() as u64, columns: profiles, habits, ..FileSeen::default() };
+        let frequencies = columns.iter().map(|column| Frequencies::of(column, self.zone)).collect::<Result<_>>()?;
+        let mut file = FileStats { rows: lines.len() as u64, columns: profiles, frequencies, ..FileStats::default() };
         if let Some(known) = self.known {
             let known = cast(&columns[known], columns[self.event].data_type())?;
             file.reversed = cmp::lt(&known, &columns[self.event])?.true_count() as u64;
@@ -177,7 +177,7 @@ impl RowCheck for Inspector {
         let name = &self.names[source];
         let place = |row: usize| format!("`{name}` line {}", lines[row]);
         let mut violations = vec![Violations::default(); self.expectations.len()];
-        let verdict = judge(&self.expectations, &mut violations, &self.schema, &columns, place)?;
+        let verdict = check_rules(&self.expectations, &mut violations, &self.schema, &columns, place)?;
         let mut out = None;
         if verdict.any_out {
             let is_out: BooleanArray = verdict.reasons.iter().map(|reason| Some(!reason.is_empty())).collect();
@@ -198,7 +198,7 @@ impl RowCheck for Inspector {
         while row < lines.len() {
             let same = (row..lines.len()).take_while(|&i| years[i] == years[row] && months[i] == months[row]).count();
             if let Some(month) = Month::new(years[row], months[row].unsigned_abs()) {
-                let entry = file.months.entry(month).or_insert(InMonth { rows: 0, first_line: lines[row] });
+                let entry = file.months.entry(month).or_insert(MonthRows { rows: 0, first_line: lines[row] });
                 entry.rows += same as u64;
             }
             row += same;

@@ -1,5 +1,5 @@
 //! What a column holds, in a few numbers that can be added up: NULLs, extremes, fractions, and the shape of its values.
-//! It judges nothing: `quality` shows profiles, `suspicion` compares them.
+//! It judges nothing: `quality` shows profiles, `anomaly` compares them.
 
 use std::{cmp::Ordering, collections::BTreeMap, fmt};
 

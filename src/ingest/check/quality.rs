@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    anomaly::Suspicion,
-    drift::Move,
+    anomaly::Anomaly,
+    drift::Drift,
     history::History,
     profile::{ColumnProfile, Extreme},
 };
@@ -58,14 +58,15 @@ pub struct QualityReport {
     /// The expectations, and how often each did not hold.
     pub expectations: Vec<ExpectationQuality>,
     /// What seemed suspicious and was accepted.
-    pub suspicions: Vec<Suspicion>,
+    #[serde(rename = "suspicions")]
+    pub anomalies: Vec<Anomaly>,
     /// What moved against what the table has seen, the worst first: the first fifty.
     ///
     /// It stops nothing and may be as it should be: a summer, a new tariff. Rows of a file, the shares of NULL, of negative
     /// numbers and of each value of a column with few of them, quantiles and hours of the day are compared with those of all
     /// other files, and told when they are twice as far off as is usual.
-    #[serde(default)]
-    pub moves: Vec<Move>,
+    #[serde(rename = "moves", default)]
+    pub drift: Vec<Drift>,
     /// What this report does not know: reports of earlier loads that are lost, and with them what files were judged by.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -265,11 +266,11 @@ impl fmt::Display for QualityReport {
         for file in self.files.iter().filter(|file| file.lacks_newline) {
             writeln!(f, "  note: file `{}` ends without a newline; its last line may have been cut off", file.name)?;
         }
-        for suspicion in &self.suspicions {
-            writeln!(f, "  suspicious: {suspicion}")?;
+        for anomaly in &self.anomalies {
+            writeln!(f, "  anomaly: {anomaly}")?;
         }
-        for moved in &self.moves {
-            writeln!(f, "  moved: {moved}")?;
+        for drift in &self.drift {
+            writeln!(f, "  drift: {drift}")?;
         }
         for note in &self.notes {
             writeln!(f, "  note: {note}")?;

@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// What rows are held against.
-pub(crate) struct Sift<'a> {
+pub(crate) struct RowFilter<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) inspector: &'a Inspector,
     pub(crate) target: &'a Target,
@@ -53,7 +53,7 @@ pub(crate) enum Rows {
     Aside { rows: ParquetRecordBatchReader, out: Vec<(String, BTreeSet<i64>)>, _file: FinishedParquet },
 }
 
-impl Sift<'_> {
+impl RowFilter<'_> {
     /// Looks at keys, if some are to be unique, and counts the rows whose key is taken.
     pub(crate) async fn rows(&self, first: Option<RecordBatch>, mut rest: SendableRecordBatchStream) -> Result<Rows> {
         if !self.expectations.iter().any(Expect::is_unique) {

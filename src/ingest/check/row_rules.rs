@@ -20,7 +20,7 @@ pub(crate) struct Violations {
 }
 
 /// What becomes of the rows of a batch.
-pub(crate) struct Verdict {
+pub(crate) struct RuleResult {
     /// The reasons for which each row is kept out; empty for rows that are taken.
     pub(crate) reasons: Vec<String>,
     /// Is any row kept out?
@@ -28,15 +28,15 @@ pub(crate) struct Verdict {
 }
 
 /// Judges a batch of the table's columns, and counts; `place` names a row for people.
-pub(crate) fn judge(
+pub(crate) fn check_rules(
     expectations: &[Expect],
     found: &mut [Violations],
     schema: &Schema,
     columns: &[ArrayRef],
     place: impl Fn(usize) -> String,
-) -> Result<Verdict> {
+) -> Result<RuleResult> {
     let row_count = columns.first().map_or(0, |column| column.len());
-    let mut verdict = Verdict { reasons: vec![String::new(); row_count], any_out: false };
+    let mut verdict = RuleResult { reasons: vec![String::new(); row_count], any_out: false };
     for (expect, violations) in expectations.iter().zip(found) {
         let Some(broken) = broken(&expect.rule, schema, columns)? else { continue };
         for row in (0..row_count).filter(|row| broken.is_valid(*row) && broken.value(*row)) {

@@ -55,7 +55,7 @@ pub(crate) fn load_id(ingest: &Ingest, expectations: &[Expect], sources: &[Sourc
         file_bytes: ingest.file_bytes,
         sources: sources.iter().map(|s| (s.name.as_str(), s.identity.size, s.content())).collect(),
         quarantine: expectations.iter().filter(|expect| expect.on_violation == OnViolation::Quarantine).collect(),
-        replaces: ingest.mode.replaces_months().then(|| format!("{:?}, strays {:?}", ingest.mode, ingest.on_stray)),
+        replaces: ingest.mode.replaces_months().then(|| format!("{:?}, strays {:?}", ingest.mode, ingest.on_outside_month)),
     };
     let text = serde_json::to_vec(&identity)
         .map_err(|e| Error::Corrupt { path: "the load's identity".into(), reason: e.to_string() })?;

@@ -16,7 +16,7 @@ use arrow::{
     },
 };
 
-use super::{fast_path, number, time_parser::TimeReader};
+use super::{fast_path, number, time_parser::TimeParser};
 use crate::{
     error::Result,
     ingest::{load::Ingest, rejects::Reason},
@@ -32,11 +32,11 @@ pub(crate) fn is_declarable(data_type: &DataType) -> bool {
 }
 
 /// The readers of a table's columns, in their order.
-pub(crate) fn column_readers(schema: &Schema, ingest: &Ingest) -> Vec<ColumnReader> {
+pub(crate) fn column_parsers(schema: &Schema, ingest: &Ingest) -> Vec<ColumnParser> {
     let declared = ingest.declared_types();
     let reader = |field: &FieldRef| {
         let typing = if declared.contains_key(field.name().as_str()) { Typing::Declared } else { Typing::Inferred };
-        ColumnReader::new(field, ingest, typing)
+        ColumnParser::new(field, ingest, typing)
     };
     schema.fields().iter().map(reader).collect()
 }
@@ -49,7 +49,7 @@ pub(crate) enum Typing {
 }
 
 /// Reads one column of a text format.
-pub(crate) struct ColumnReader {
+pub(crate) struct ColumnParser {
     pub(crate) name: String,
     data_type: DataType,
     typing: Typing,
@@ -58,11 +58,11 @@ pub(crate) struct ColumnReader {
 
 enum Kind {
     /// The event time: an instant, and never NULL.
-    Instant(TimeReader),
+    Instant(TimeParser),
     /// A timestamp like any other value: an instant, for the type has a zone.
-    ZonedTime(TimeReader),
+    ZonedTime(TimeParser),
     /// A clock's reading, for the type has no zone.
-    ClockTime(TimeReader),
+    ClockTime(TimeParser),
     Date,
     Integer {
         low: i64,
@@ -89,13 +89,13 @@ fn text(cell: &[u8]) -> Result<&str, Reason> {
     std::str::from_utf8(cell).map_err(|_| NOT_UTF8.into())
 }
 
-impl ColumnReader {
+impl ColumnParser {
     pub(crate) fn new(field: &Field, ingest: &Ingest, typing: Typing) -> Self {
         // A fact that was never known is a fact; one that never happened has no month to lie in.
         let is_event = ingest.declared.event_column() == field.name();
         let kind = match field.data_type() {
             DataType::Timestamp(unit, zone) => {
-                let reader = TimeReader::of_column(ingest, field.name(), *unit);
+                let reader = TimeParser::of_column(ingest, field.name(), *unit);
                 match zone {
                     _ if is_event => Kind::Instant(reader),
                     Some(_) => Kind::ZonedTime(reader),
@@ -184,7 +184,7 @@ impl ColumnReader {
 }
 
 /// Reads instants, the common form of texts by the bytes.
-fn instants(reader: &TimeReader) -> impl FnMut(&[u8]) -> Result<i64, Reason> {
+fn instants(reader: &TimeParser) -> impl FnMut(&[u8]) -> Result<i64, Reason> {
     let mut hours = reader.hours();
     move |cell| match hours.as_mut().and_then(|hours| reader.instant_by_clock(hours, cell)) {
         Some(value) => Ok(value),

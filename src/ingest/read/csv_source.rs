@@ -4,11 +4,11 @@
 use std::{collections::HashSet, io::BufRead};
 
 use super::{
-    column_parser::{ColumnReader, column_readers},
+    column_parser::{ColumnParser, column_parsers},
     open::unreadable,
-    parsed_rows::{ReadRows, Refusals},
+    parsed_rows::{ParsedRows, RowErrors},
     source_columns::SourceColumns,
-    tokens::{Block, Broken, Row, Tokens},
+    tokens::{Block, Row, TokenError, Tokens},
 };
 use crate::{
     error::{Error, Result},
@@ -70,10 +70,10 @@ impl<'a> CsvFile<'a> {
     }
 }
 
-fn told(source: &Source, broken: Broken) -> Error {
+fn told(source: &Source, broken: TokenError) -> Error {
     match broken {
-        Broken::Input(error) => unreadable(source, &error),
-        Broken::Text(reason) => Error::UnreadableFile { path: source.shown(), reason },
+        TokenError::Input(error) => unreadable(source, &error),
+        TokenError::Text(reason) => Error::UnreadableFile { path: source.shown(), reason },
     }
 }
 
@@ -84,7 +84,7 @@ pub(crate) struct CsvReader {
     /// Columns that held nothing where types were inferred have none: a value in them must not be lost.
     untyped: Vec<usize>,
     /// The target's columns and their places in the file.
-    readers: Vec<(Option<usize>, ColumnReader)>,
+    readers: Vec<(Option<usize>, ColumnParser)>,
 }
 
 impl CsvReader {
@@ -93,14 +93,14 @@ impl CsvReader {
         let fields = target.schema.fields();
         let typed: HashSet<&str> = fields.iter().map(|field| field.name().as_str()).collect();
         let untyped = (0..names.len()).filter(|&i| !typed.contains(names[i].as_str())).collect();
-        let placed = |reader: ColumnReader| (columns.place(&reader.name), reader);
-        let readers = column_readers(&target.schema, ingest).into_iter().map(placed).collect();
+        let placed = |reader: ColumnParser| (columns.place(&reader.name), reader);
+        let readers = column_parsers(&target.schema, ingest).into_iter().map(placed).collect();
         Self { options: ingest.csv.clone(), names, untyped, readers }
     }
 
     /// The rows as columns of the target.
-    pub(crate) fn read(&self, block: &Block, rows: &[Row]) -> Result<ReadRows> {
-        let mut refused = Refusals::default();
+    pub(crate) fn read(&self, block: &Block, rows: &[Row]) -> Result<ParsedRows> {
+        let mut refused = RowErrors::default();
         for (at, row) in rows.iter().enumerate().filter(|(_, row)| !self.has_right_count(row)) {
             let told = if self.options.columns.is_some() { "the declared columns" } else { "the header" };
             let reason = format!("the row has {} fields, {told} {}", row.fields, self.names.len());

@@ -9,7 +9,7 @@ use arrow::{
 };
 
 use super::{
-    column_parser::{ColumnReader, Typing, is_code},
+    column_parser::{ColumnParser, Typing, is_code},
     csv_source::CsvFile,
     open::{raw_bytes, text_of},
 };
@@ -74,7 +74,7 @@ fn file_texts(ingest: &Ingest, source: &Source, bytes: Box<dyn std::io::Read + S
         return Err(refused(format!("its columns are not told apart: column {} is called `{name}` again", i + 1)));
     }
     let fields: Vec<Field> = names.iter().map(|name| Field::new(name, DataType::Utf8, true)).collect();
-    let readers: Vec<ColumnReader> = fields.iter().map(|field| ColumnReader::new(field, ingest, Typing::Declared)).collect();
+    let readers: Vec<ColumnParser> = fields.iter().map(|field| ColumnParser::new(field, ingest, Typing::Declared)).collect();
     let schema = Arc::new(Schema::new(fields));
     let mut batches = vec![RecordBatch::new_empty(schema.clone())];
     while let Some(block) = file.next(usize::MAX)? {
@@ -110,7 +110,7 @@ pub(crate) fn typed(name: &str, pieces: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
     let none = FactTable::new("(no event time)", KnownAt::after(chrono::TimeDelta::zero()));
     let ingest = Ingest::new("spine", none)?;
     for data_type in [DataType::Int64, DataType::Float64, DataType::Boolean] {
-        let reader = ColumnReader::new(&Field::new(name, data_type, true), &ingest, Typing::Inferred);
+        let reader = ColumnParser::new(&Field::new(name, data_type, true), &ingest, Typing::Inferred);
         let (mut fits, mut read) = (true, Vec::with_capacity(pieces.len()));
         for piece in pieces {
             let texts: &StringArray = piece.as_string();

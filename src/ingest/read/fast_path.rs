@@ -1,9 +1,9 @@
 //! The common forms of values, read from their bytes at once: plain digits, decimal fractions, times of day.
-//! What it does not know is left to `number` and `time_cell`, which know every form; where it answers, it answers as they do.
+//! What it does not know is left to `number` and `time_parser`, which know every form; where it answers, it answers as they do.
 
 use arrow::datatypes::TimeUnit as ArrowUnit;
 
-use super::time_parser::TimeReader;
+use super::time_parser::TimeParser;
 use crate::time::{InGap, Zone};
 
 /// The number of a digit; more than 9 for another byte.
@@ -188,7 +188,7 @@ impl Hours {
     }
 }
 
-impl TimeReader {
+impl TimeParser {
     /// The instant of a text in the most common form, if this column's times are read from such texts by a clock.
     #[inline]
     pub(crate) fn instant_by_clock(&self, hours: &mut Hours, text: &[u8]) -> Option<i64> {
@@ -232,8 +232,8 @@ mod tests {
     const ZONES: [&str; 6] =
         ["America/New_York", "America/St_Johns", "Australia/Lord_Howe", "Africa/Casablanca", "Asia/Kathmandu", "UTC"];
 
-    fn reader(zone: usize, unit: ArrowUnit) -> TimeReader {
-        TimeReader { zone: Some(ZONES[zone % ZONES.len()].parse().unwrap()), epoch: None, format: None, unit }
+    fn reader(zone: usize, unit: ArrowUnit) -> TimeParser {
+        TimeParser { zone: Some(ZONES[zone % ZONES.len()].parse().unwrap()), epoch: None, format: None, unit }
     }
 
     fn numberlike() -> impl Strategy<Value = String> {

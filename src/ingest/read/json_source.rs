@@ -10,9 +10,9 @@ use std::{
 use serde::de::IgnoredAny;
 
 use super::{
-    column_parser::{ColumnReader, column_readers},
+    column_parser::{ColumnParser, column_parsers},
     open::unreadable,
-    parsed_rows::{ReadRows, Refusals},
+    parsed_rows::{ParsedRows, RowErrors},
 };
 use crate::{
     error::{Error, Result},
@@ -231,7 +231,7 @@ fn text(rest: &str) -> Option<(Cow<'_, str>, &str)> {
 
 /// How the fields of JSON lines become the target's columns.
 pub(crate) struct JsonReader {
-    readers: Vec<ColumnReader>,
+    readers: Vec<ColumnParser>,
     /// The target's columns by their names.
     places: HashMap<String, usize>,
     names: Names,
@@ -243,14 +243,14 @@ type Sparse<'a> = Vec<(usize, Value<'a>)>;
 
 impl JsonReader {
     pub(crate) fn new(ingest: &Ingest, names: &Names, target: &Target) -> Self {
-        let readers = column_readers(&target.schema, ingest);
+        let readers = column_parsers(&target.schema, ingest);
         let places = readers.iter().enumerate().map(|(place, reader)| (reader.name.clone(), place)).collect();
         Self { readers, places, names: names.clone(), limits: ingest.limits }
     }
 
     /// The lines as columns of the target.
-    pub(crate) fn read(&self, lines: &Lines) -> Result<ReadRows> {
-        let mut refused = Refusals::default();
+    pub(crate) fn read(&self, lines: &Lines) -> Result<ParsedRows> {
+        let mut refused = RowErrors::default();
         let mut cells: Vec<Sparse<'_>> = (0..self.readers.len()).map(|_| Vec::new()).collect();
         for (row, (line, _)) in lines.iter().enumerate() {
             if let Err((column, reason)) = fields(line, self.limits).and_then(|found| self.place(row, found, &mut cells)) {

@@ -9,17 +9,17 @@ use std::{
     },
 };
 
-/// The last byte of a text that was read through [`Ending::watch`].
+/// The last byte of a text that was read through [`LastByte::watch`].
 #[derive(Clone)]
-pub(crate) struct Ending(Arc<AtomicU8>);
+pub(crate) struct LastByte(Arc<AtomicU8>);
 
-impl Default for Ending {
+impl Default for LastByte {
     fn default() -> Self {
         Self(Arc::new(AtomicU8::new(b'\n')))
     }
 }
 
-impl Ending {
+impl LastByte {
     /// The same text.
     pub(crate) fn watch(&self, text: Box<dyn BufRead + Send>) -> Box<dyn BufRead + Send> {
         Box::new(Watched { text, last: self.0.clone() })
@@ -67,13 +67,13 @@ mod tests {
     #[test]
     fn the_last_byte_tells() {
         for (text, lacks) in [("a\nb", true), ("a\n", false), ("a\r", false), ("", false)] {
-            let ending = Ending::default();
+            let last_byte = LastByte::default();
             let mut read = String::new();
-            ending.watch(Box::new(text.as_bytes())).read_to_string(&mut read).unwrap();
-            assert_eq!((read.as_str(), ending.lacks_newline()), (text, lacks));
+            last_byte.watch(Box::new(text.as_bytes())).read_to_string(&mut read).unwrap();
+            assert_eq!((read.as_str(), last_byte.lacks_newline()), (text, lacks));
         }
-        let ending = Ending::default();
-        ending.watch(Box::new(&b"x\ny"[..])).read_line(&mut String::new()).unwrap();
-        assert!(ending.lacks_newline());
+        let last_byte = LastByte::default();
+        last_byte.watch(Box::new(&b"x\ny"[..])).read_line(&mut String::new()).unwrap();
+        assert!(last_byte.lacks_newline());
     }
 }

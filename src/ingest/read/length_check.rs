@@ -23,20 +23,20 @@ impl Digest {
 }
 
 /// Reads an object of known size.
-pub(crate) struct Whole<R> {
+pub(crate) struct LengthCheck<R> {
     inner: R,
     missing: u64,
     hasher: blake3::Hasher,
     digest: Digest,
 }
 
-impl<R: Read> Whole<R> {
+impl<R: Read> LengthCheck<R> {
     pub(crate) fn new(inner: R, size: u64, digest: Digest) -> Self {
         Self { inner, missing: size, hasher: blake3::Hasher::new(), digest }
     }
 }
 
-impl<R: Read> Read for Whole<R> {
+impl<R: Read> Read for LengthCheck<R> {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let count = self.inner.read(buffer)?;
         self.hasher.update(&buffer[..count]);
@@ -60,17 +60,17 @@ mod tests {
     #[test]
     fn less_than_was_promised_is_an_error() {
         let (mut text, digest) = (String::new(), Digest::default());
-        assert_eq!(Whole::new(&b"abc"[..], 3, digest.clone()).read_to_string(&mut text).unwrap(), 3);
+        assert_eq!(LengthCheck::new(&b"abc"[..], 3, digest.clone()).read_to_string(&mut text).unwrap(), 3);
         assert_eq!(digest.of_all(), Some(ContentId::of(b"abc")));
         let digest = Digest::default();
-        let cut = Whole::new(&b"abc"[..], 4, digest.clone()).read_to_string(&mut text).unwrap_err();
+        let cut = LengthCheck::new(&b"abc"[..], 4, digest.clone()).read_to_string(&mut text).unwrap_err();
         assert_eq!((cut.kind(), digest.of_all()), (ErrorKind::UnexpectedEof, None));
     }
 
     #[test]
     fn what_was_not_read_has_no_hash() {
         let (mut two, digest) = ([0; 2], Digest::default());
-        Whole::new(&b"abc"[..], 3, digest.clone()).read_exact(&mut two).unwrap();
+        LengthCheck::new(&b"abc"[..], 3, digest.clone()).read_exact(&mut two).unwrap();
         assert_eq!(digest.of_all(), None);
     }
 }

@@ -4,7 +4,6 @@
 pub(super) mod column_parser;
 pub(super) mod csv_source;
 pub(super) mod csv_texts;
-mod delimiters;
 mod fast_path;
 mod in_order;
 pub(super) mod int96;
@@ -16,6 +15,7 @@ pub(super) mod open;
 pub(super) mod parquet_source;
 pub(super) mod parsed_rows;
 pub(super) mod reader;
+mod separators;
 pub(super) mod source_columns;
 pub(super) mod time_parser;
 mod tokens;

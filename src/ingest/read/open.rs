@@ -7,7 +7,7 @@ use futures::TryStreamExt;
 use object_store::{GetOptions, GetResultPayload};
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
-use super::length_check::{BROKEN_OFF, Digest, Whole};
+use super::length_check::{BROKEN_OFF, Digest, LengthCheck};
 use crate::{
     error::{Error, Result},
     ingest::sources::{Compression, Source},
@@ -34,7 +34,7 @@ pub(crate) async fn raw_bytes(source: &Source) -> Result<(Box<dyn Read + Send>, 
         GetResultPayload::Stream(stream) => Box::new(SyncIoBridge::new(StreamReader::new(stream.map_err(std::io::Error::other)))),
     };
     let digest = Digest::default();
-    Ok((Box::new(Whole::new(raw, size, digest.clone())), digest))
+    Ok((Box::new(LengthCheck::new(raw, size, digest.clone())), digest))
 }
 
 /// The text of a file. It blocks, since decoders read their headers when they are made: a thread of the runtime must not call it.

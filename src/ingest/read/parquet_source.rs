@@ -18,10 +18,10 @@ use parquet::{
 };
 
 use super::{
-    column_parser::{ColumnReader, Typing, timestamps},
+    column_parser::{ColumnParser, Typing, timestamps},
     int96,
     source_columns::SourceColumns,
-    time_parser::TimeReader,
+    time_parser::TimeParser,
 };
 use crate::{
     error::{Error, Result},
@@ -213,7 +213,7 @@ fn unit_of(field: &Field) -> ArrowUnit {
 
 /// The instants of a column of the table's times.
 fn times(ingest: &Ingest, shown: &str, field: &Field, array: &ArrayRef) -> Result<Conformed> {
-    let reader = TimeReader::of_column(ingest, field.name(), unit_of(field));
+    let reader = TimeParser::of_column(ingest, field.name(), unit_of(field));
     let Some(stored) = time_type(array.data_type(), false) else {
         let texts = cast(array, &DataType::Utf8)?;
         let texts: &StringArray = texts.as_string();
@@ -240,7 +240,7 @@ fn from_readings(ingest: &Ingest, shown: &str, field: &Field, readings: &[Option
     let DataType::Timestamp(unit, zone) = field.data_type() else {
         return Err(refused(shown, field, "INT96"));
     };
-    let reader = TimeReader::of_column(ingest, field.name(), *unit);
+    let reader = TimeParser::of_column(ingest, field.name(), *unit);
     let clock = match zone {
         None => Zone::UTC,
         Some(_) => time_scale(ingest, shown, field.name(), DataType::Timestamp(ArrowUnit::Nanosecond, None))?.zone,
@@ -275,7 +275,7 @@ fn values(ingest: &Ingest, shown: &str, field: &Field, typing: Typing, array: &A
         (from, to) if is_number(from) && is_number(to) => exactly(shown, field, array, to),
         (Timestamp(_, None), Timestamp(unit, Some(_))) => {
             let scale = time_scale(ingest, shown, field.name(), from.clone())?;
-            let reader = TimeReader { zone: None, epoch: None, format: None, unit: *unit };
+            let reader = TimeParser { zone: None, epoch: None, format: None, unit: *unit };
             let numbers = cast(array, &DataType::Int64)?;
             let numbers = numbers.as_primitive::<Int64Type>();
             Ok(collected(field, numbers.iter().map(|value| value.map(|value| reader.written(scale.instant_ns(value))))))
@@ -307,7 +307,7 @@ fn refused(shown: &str, field: &Field, found: &str) -> Error {
 fn parsed(ingest: &Ingest, field: &Field, array: &ArrayRef) -> Result<Conformed> {
     let texts = cast(array, &DataType::Utf8)?;
     let texts: &StringArray = texts.as_string();
-    let (reader, mut reasons) = (ColumnReader::new(field, ingest, Typing::Declared), Vec::new());
+    let (reader, mut reasons) = (ColumnParser::new(field, ingest, Typing::Declared), Vec::new());
     let values = reader.read(texts.iter().map(|text| text.map(str::as_bytes)), |row, reason| reasons.push((row, reason)))?;
     Ok((values, reasons))
 }

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Rows of a text.
-pub(crate) struct ReadRows {
+pub(crate) struct ParsedRows {
     /// The lines of the rows that are taken.
     pub(crate) lines: Vec<u64>,
     /// Their values, as the target's columns.
@@ -27,15 +27,15 @@ pub(crate) struct ReadRows {
 
 /// What is wrong with some of the rows.
 #[derive(Default)]
-pub(crate) struct Refusals(BTreeMap<usize, (String, String, Reason)>);
+pub(crate) struct RowErrors(BTreeMap<usize, (String, String, Reason)>);
 
-impl Refusals {
+impl RowErrors {
     /// Refuses a row, unless it was refused before.
     pub(crate) fn add<'a>(&mut self, row: usize, column: &str, value: impl FnOnce() -> &'a [u8], reason: Reason) {
         self.add_shown(row, column, || excerpt_of_bytes(value()).into_owned(), reason);
     }
 
-    /// As [`Refusals::add`], of a value that is cut already.
+    /// As [`RowErrors::add`], of a value that is cut already.
     pub(crate) fn add_shown(&mut self, row: usize, column: &str, shown: impl FnOnce() -> String, reason: Reason) {
         self.0.entry(row).or_insert_with(|| (excerpt(column).into_owned(), shown(), reason));
     }
@@ -45,9 +45,9 @@ impl Refusals {
     }
 
     /// Divides the rows, which begin in these lines, into those that are taken and the rejects.
-    pub(crate) fn leave_out(self, mut lines: Vec<u64>, mut columns: Vec<ArrayRef>) -> Result<ReadRows> {
+    pub(crate) fn leave_out(self, mut lines: Vec<u64>, mut columns: Vec<ArrayRef>) -> Result<ParsedRows> {
         if self.0.is_empty() {
-            return Ok(ReadRows { lines, columns, rejects: Vec::new() });
+            return Ok(ParsedRows { lines, columns, rejects: Vec::new() });
         }
         let keep: BooleanArray = (0..lines.len()).map(|row| Some(!self.holds(row))).collect();
         for column in &mut columns {
@@ -57,6 +57,6 @@ impl Refusals {
         let rejects = self.0.into_iter().map(reject).collect();
         let mut keep = keep.values().iter();
         lines.retain(|_| keep.next().unwrap_or(true));
-        Ok(ReadRows { lines, columns, rejects })
+        Ok(ParsedRows { lines, columns, rejects })
     }
 }

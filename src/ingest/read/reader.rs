@@ -9,10 +9,10 @@ use super::{
     csv_source::{CsvFile, CsvReader},
     in_order::in_order,
     json_source::{JsonFile, JsonReader, Lines},
-    last_byte::Ending,
+    last_byte::LastByte,
     open::{raw_bytes, text_of},
     parquet_source::{Reading, conform, parquet_batches},
-    parsed_rows::ReadRows,
+    parsed_rows::ParsedRows,
     source_columns::SourceColumns,
     tokens::Block,
 };
@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// What reads a load.
-pub(crate) struct Feed<C> {
+pub(crate) struct Reader<C> {
     pub(crate) ingest: Ingest,
     pub(crate) sources: Vec<Source>,
     /// The columns of each source.
@@ -44,7 +44,7 @@ const BATCH_BYTES: usize = 16 << 20;
 /// Bytes that a value takes, about.
 const VALUE_BYTES: usize = 8;
 
-impl<C: RowCheck> Feed<C> {
+impl<C: RowCheck> Reader<C> {
     /// Reads all sources in their order.
     pub(crate) async fn read_all(self, sink: Sink) -> Result<()> {
         let this = Arc::new(self);
@@ -78,15 +78,15 @@ impl<C: RowCheck> Feed<C> {
     fn read_text(&self, index: usize, bytes: Box<dyn Read + Send>, sink: &Sink) -> Result<()> {
         let source = &self.sources[index];
         let shown = source.shown();
-        let ending = Ending::default();
-        let text = ending.watch(text_of(source, bytes)?);
+        let last_byte = LastByte::default();
+        let text = last_byte.watch(text_of(source, bytes)?);
         let ended = |done: Result<()>| {
             done?;
-            self.check.text_ended(index, ending.lacks_newline());
+            self.check.text_ended(index, last_byte.lacks_newline());
             Ok(())
         };
-        let look = |rows: ReadRows| {
-            let ReadRows { lines, columns, rejects } = rows;
+        let look = |rows: ParsedRows| {
+            let ParsedRows { lines, columns, rejects } = rows;
             Ok((rejects, self.check.check(index, lines, columns)?))
         };
         let take = |(rejects, checked): (Vec<_>, _)| {

@@ -10,7 +10,7 @@ use crate::{
 
 /// How the times of one column are read, and what they are written as.
 #[derive(Debug, Clone)]
-pub(crate) struct TimeReader {
+pub(crate) struct TimeParser {
     /// Whose clocks wrote the times without an offset.
     pub(crate) zone: Option<Zone>,
     /// The unit of integers, if they are times.
@@ -20,7 +20,7 @@ pub(crate) struct TimeReader {
     pub(crate) unit: ArrowUnit,
 }
 
-impl TimeReader {
+impl TimeParser {
     /// How the times of a column are read that is written in this unit.
     pub(crate) fn of_column(ingest: &Ingest, column: &str, unit: ArrowUnit) -> Self {
         Self {

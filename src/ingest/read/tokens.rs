@@ -3,7 +3,7 @@
 
 use std::io::{self, BufRead, Read};
 
-use super::delimiters::{Specials, find};
+use super::separators::{Separators, find};
 use crate::ingest::{limits::ReadLimits, options::CsvOptions};
 
 /// Bytes of text in a block; a row that is larger makes a block of its own.
@@ -57,13 +57,13 @@ impl Block {
 
 /// Why a text cannot be read further.
 #[derive(Debug)]
-pub(crate) enum Broken {
+pub(crate) enum TokenError {
     Input(io::Error),
     /// What is wrong, and where.
     Text(String),
 }
 
-impl From<io::Error> for Broken {
+impl From<io::Error> for TokenError {
     fn from(error: io::Error) -> Self {
         Self::Input(error)
     }
@@ -85,7 +85,7 @@ pub(crate) struct Tokens {
 
 impl Tokens {
     /// Begins behind a byte-order mark and the lines that are to be skipped.
-    pub(crate) fn new(mut text: Box<dyn BufRead + Send>, options: &CsvOptions, limits: ReadLimits) -> Result<Self, Broken> {
+    pub(crate) fn new(mut text: Box<dyn BufRead + Send>, options: &CsvOptions, limits: ReadLimits) -> Result<Self, TokenError> {
         let mut begun = Vec::new();
         (&mut text).take(BOM.len() as u64).read_to_end(&mut begun)?;
         if begun == BOM {
@@ -110,7 +110,7 @@ impl Tokens {
     }
 
     /// The next rows, of which up to `width` cells each are kept; `None` at the end. `at_most` is how many rows there may be.
-    pub(crate) fn next(&mut self, width: usize, at_most: usize) -> Result<Option<Block>, Broken> {
+    pub(crate) fn next(&mut self, width: usize, at_most: usize) -> Result<Option<Block>, TokenError> {
         let mut block = Block { bytes: std::mem::take(&mut self.begun), ..Block::default() };
         let mut wanted = self.block_bytes;
         loop {
@@ -129,7 +129,7 @@ impl Tokens {
         }
     }
 
-    fn fill(&mut self, bytes: &mut Vec<u8>, wanted: usize) -> Result<(), Broken> {
+    fn fill(&mut self, bytes: &mut Vec<u8>, wanted: usize) -> Result<(), TokenError> {
         if bytes.len() < wanted && !self.is_at_end {
             let missing = wanted - bytes.len();
             bytes.reserve(missing);
@@ -140,11 +140,11 @@ impl Tokens {
     }
 
     /// Splits what is there of whole rows into cells; where they end.
-    fn split(&mut self, block: &mut Block, width: usize, at_most: usize) -> Result<usize, Broken> {
+    fn split(&mut self, block: &mut Block, width: usize, at_most: usize) -> Result<usize, TokenError> {
         let Block { bytes, cells, rows } = block;
         let mut splitter = Splitter {
             bytes,
-            specials: Specials::new(bytes, self.delimiter),
+            separators: Separators::new(bytes, self.delimiter),
             quote: self.quote,
             limits: self.limits,
             is_last: self.is_at_end,
@@ -174,7 +174,7 @@ impl Tokens {
 }
 
 /// Passes a line with its end.
-fn skip_line(text: &mut Box<dyn BufRead + Send>) -> Result<(), Broken> {
+fn skip_line(text: &mut Box<dyn BufRead + Send>) -> Result<(), TokenError> {
     loop {
         let bytes = text.fill_buf()?;
         let Some(at) = bytes.iter().position(|b| matches!(b, b'\n' | b'\r')) else {
@@ -216,7 +216,7 @@ fn unescape(bytes: &mut [u8], cell: &mut Cell, quote: u8) {
 
 struct Splitter<'a> {
     bytes: &'a [u8],
-    specials: Specials<'a>,
+    separators: Separators<'a>,
     quote: Option<u8>,
     limits: ReadLimits,
     /// Does the text end with these bytes?
@@ -254,7 +254,7 @@ impl Splitter<'_> {
     }
 
     /// The row that begins here and where the next one does; `None` when its end has not come yet.
-    fn row(&mut self, start: usize, width: usize) -> Result<Option<(Row, usize)>, Broken> {
+    fn row(&mut self, start: usize, width: usize) -> Result<Option<(Row, usize)>, TokenError> {
         let (first, escaped, line) = (self.cells.len(), self.escaped.len(), self.line);
         let mut row = Row { line, fields: 0, is_filled_beyond: false, first: first as u32 };
         let mut at = start;
@@ -301,12 +301,12 @@ impl Splitter<'_> {
 
     /// The cell that begins here, whether it holds quotes, and where its delimiter or line end lies.
     #[inline]
-    fn cell(&mut self, start: usize) -> Result<Option<(Cell, bool, usize)>, Broken> {
+    fn cell(&mut self, start: usize) -> Result<Option<(Cell, bool, usize)>, TokenError> {
         let of = |start: usize, end: usize| Cell { start: start as u32, end: end as u32 };
         if self.quote.is_some() && self.bytes.get(start).copied() == self.quote {
             return self.quoted(start);
         }
-        let end = match self.specials.at_or_behind(start) {
+        let end = match self.separators.at_or_behind(start) {
             Some(end) => end,
             None if self.is_last => self.bytes.len(),
             None => return Ok(None),
@@ -314,7 +314,7 @@ impl Splitter<'_> {
         Ok(Some((of(start, end), false, end)))
     }
 
-    fn quoted(&mut self, start: usize) -> Result<Option<(Cell, bool, usize)>, Broken> {
+    fn quoted(&mut self, start: usize) -> Result<Option<(Cell, bool, usize)>, TokenError> {
         let Some(quote) = self.quote else { return Ok(None) };
         let (mut from, mut is_escaped) = (start + 1, false);
         let close = loop {
@@ -322,7 +322,7 @@ impl Splitter<'_> {
                 if !self.is_last {
                     return Ok(None);
                 }
-                return Err(Broken::Text(format!(
+                return Err(TokenError::Text(format!(
                     "a quote is opened in line {} and never closed; close it, or read the file with `CsvOptions::no_quotes`",
                     self.line
                 )));
@@ -335,7 +335,7 @@ impl Splitter<'_> {
                 break at;
             }
         };
-        let end = match self.specials.at_or_behind(close + 1) {
+        let end = match self.separators.at_or_behind(close + 1) {
             Some(end) => end,
             None if self.is_last => self.bytes.len(),
             None => return Ok(None),
@@ -348,7 +348,7 @@ impl Splitter<'_> {
 
     /// Refuses what is larger than the limits, as soon as that is known.
     #[inline]
-    fn check_size(&self, line: u64, row: &Row, row_start: usize, start: usize, end: usize) -> Result<(), Broken> {
+    fn check_size(&self, line: u64, row: &Row, row_start: usize, start: usize, end: usize) -> Result<(), TokenError> {
         let ReadLimits { field_bytes, row_bytes, .. } = self.limits;
         if end - start <= field_bytes && end - row_start <= row_bytes {
             return Ok(());
@@ -356,12 +356,12 @@ impl Splitter<'_> {
         if end - start > field_bytes {
             let is_quoted = self.quote.is_some() && self.bytes.get(start).copied() == self.quote;
             let hint = if is_quoted { "; is its quote never closed?" } else { ";" };
-            return Err(Broken::Text(format!(
+            return Err(TokenError::Text(format!(
                 "field {} of the row at line {line} is longer than {field_bytes} bytes{hint} `ReadLimits::field_bytes` can allow it",
                 row.fields + 1
             )));
         }
-        Err(Broken::Text(format!(
+        Err(TokenError::Text(format!(
             "the row at line {line} is longer than {row_bytes} bytes; `ReadLimits::row_bytes` can allow it"
         )))
     }
@@ -377,8 +377,8 @@ mod tests {
 
     fn read(text: &[u8], options: &CsvOptions, limits: ReadLimits, block_bytes: usize) -> Result<Rows, String> {
         let told = |broken| match broken {
-            Broken::Input(error) => error.to_string(),
-            Broken::Text(reason) => reason,
+            TokenError::Input(error) => error.to_string(),
+            TokenError::Text(reason) => reason,
         };
         let mut tokens = Tokens::new(Box::new(io::Cursor::new(text.to_vec())), options, limits).map_err(told)?;
         tokens.block_bytes = block_bytes;

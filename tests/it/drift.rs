@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path};
 
-use asof::ingest::{Ingest, Move, OnSuspicion};
+use asof::ingest::{Drift, Ingest, OnAnomaly};
 
 use crate::{
     real_data::shared,
@@ -120,11 +120,11 @@ fn altered(file: &Path, dir: &Path, change: &dyn Fn(usize, &mut Vec<String>) -> 
 fn load(from: &Path) -> Ingest {
     let load = Ingest::new("nyc_taxi", trips_table()).unwrap().from(from.to_str().unwrap());
     let load = load.rename("pickup_datetime", "pickup_at").rename("dropoff_datetime", "dropoff_at");
-    load.on_suspicion(OnSuspicion::Accept)
+    load.on_anomaly(OnAnomaly::Accept)
 }
 
-fn shown(moves: &[Move]) -> String {
-    moves.iter().take(6).map(|moved| format!("\n    {moved}")).collect()
+fn shown(drift: &[Drift]) -> String {
+    drift.iter().take(6).map(|moved| format!("\n    {moved}")).collect()
 }
 
 /// Loads `before` and then the file of `last`, altered in each way.
@@ -140,16 +140,16 @@ async fn each(before: &[std::path::PathBuf], last: &Path, columns: [&str; 7]) {
         altered(last, data.path(), change);
         store(copy.path()).await.ingest(&load(data.path())).await.unwrap().quality.unwrap()
     };
-    let as_it_is = after(&|_, _| true).await.moves;
+    let as_it_is = after(&|_, _| true).await.drift;
     println!("as it is:{}", shown(&as_it_is));
     let worst = as_it_is.first().map_or(0.0, |moved| moved.times_usual);
     for (what, expected, change) in changes(&header, columns) {
         let quality = after(&*change).await;
-        println!("{what}:{}", shown(&quality.moves));
-        let first = quality.moves.first().unwrap_or_else(|| panic!("{what}: nothing moved"));
-        assert!(expected.iter().any(|words| first.to_string().contains(words)), "{what}:{}", shown(&quality.moves));
-        assert!(first.times_usual > worst, "{what} is no worse than an ordinary month:{}", shown(&quality.moves));
-        assert!(quality.to_string().contains(&format!("moved: {first}")), "{quality}");
+        println!("{what}:{}", shown(&quality.drift));
+        let first = quality.drift.first().unwrap_or_else(|| panic!("{what}: nothing moved"));
+        assert!(expected.iter().any(|words| first.to_string().contains(words)), "{what}:{}", shown(&quality.drift));
+        assert!(first.times_usual > worst, "{what} is no worse than an ordinary month:{}", shown(&quality.drift));
+        assert!(quality.to_string().contains(&format!("drift: {first}")), "{quality}");
     }
 }
 

@@ -23,7 +23,7 @@ fn word_at(bytes: &[u8], at: usize) -> Option<(u64, usize)> {
 }
 
 /// Delimiters, `\n` and `\r` of a text, from left to right.
-pub(crate) struct Specials<'a> {
+pub(crate) struct Separators<'a> {
     bytes: &'a [u8],
     delimiters: u64,
     /// Where the word begins that `left` is of.
@@ -32,7 +32,7 @@ pub(crate) struct Specials<'a> {
     left: u64,
 }
 
-impl<'a> Specials<'a> {
+impl<'a> Separators<'a> {
     pub(crate) fn new(bytes: &'a [u8], delimiter: u8) -> Self {
         let mut this = Self { bytes, delimiters: u64::from(delimiter) * ONES, base: 0, left: 0 };
         this.load(0);
@@ -93,9 +93,9 @@ mod tests {
             let bytes = &bytes[..length];
             let is_special = |b: &u8| *b == delimiter || *b == b'\n' || *b == b'\r';
             let expected: Vec<usize> = (0..length).filter(|&i| is_special(&bytes[i])).collect();
-            let mut specials = Specials::new(bytes, delimiter);
+            let mut separators = Separators::new(bytes, delimiter);
             let (mut found, mut at) = (Vec::new(), 0);
-            while let Some(next) = specials.at_or_behind(at) {
+            while let Some(next) = separators.at_or_behind(at) {
                 found.push(next);
                 at = next + 1;
             }
@@ -110,11 +110,11 @@ mod tests {
     #[test]
     fn positions_may_be_skipped() {
         let text = b"a,b,\"x,y,z,x,y,z,x,y,z\",c\n";
-        let mut specials = Specials::new(text, b',');
-        assert_eq!(specials.at_or_behind(0), Some(1));
-        assert_eq!(specials.at_or_behind(2), Some(3));
-        assert_eq!(specials.at_or_behind(23), Some(23));
-        assert_eq!(specials.at_or_behind(24), Some(25));
-        assert_eq!(specials.at_or_behind(26), None);
+        let mut separators = Separators::new(text, b',');
+        assert_eq!(separators.at_or_behind(0), Some(1));
+        assert_eq!(separators.at_or_behind(2), Some(3));
+        assert_eq!(separators.at_or_behind(23), Some(23));
+        assert_eq!(separators.at_or_behind(24), Some(25));
+        assert_eq!(separators.at_or_behind(26), None);
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use asof::{
     Error, FeatureStore,
     catalog::{FactTable, KnownAt},
-    ingest::{Ingest, LoadReport, OnReject, OnSuspicion},
+    ingest::{Ingest, LoadReport, OnAnomaly, OnReject},
 };
 use chrono::TimeDelta;
 
@@ -47,9 +47,9 @@ fn altered(file: &Path, rows: usize, dir: &Path, change: impl Fn(usize, &mut Vec
     write_text(dir, file.file_name().unwrap().to_str().unwrap(), out).into()
 }
 
-fn suspicious(outcome: asof::Result<LoadReport>) -> String {
+fn anomalies(outcome: asof::Result<LoadReport>) -> String {
     match outcome.unwrap_err() {
-        error @ Error::Suspicious { .. } => error.to_string(),
+        error @ Error::Anomalies { .. } => error.to_string(),
         other => panic!("{other}"),
     }
 }
@@ -57,7 +57,7 @@ fn suspicious(outcome: asof::Result<LoadReport>) -> String {
 /// Why a load was stopped: it is suspicious, or most of its rows cannot be read.
 fn stopped(outcome: asof::Result<LoadReport>) -> String {
     match outcome.unwrap_err() {
-        error @ (Error::Suspicious { .. } | Error::RejectedRows { .. }) => error.to_string(),
+        error @ (Error::Anomalies { .. } | Error::RejectedRows { .. }) => error.to_string(),
         other => panic!("{other}"),
     }
 }
@@ -69,7 +69,7 @@ async fn real_files_as_they_are_raise_no_alarm() {
         let trips = store(root.path()).await;
         let report = trips.ingest(&yellow(&dir)).await.unwrap();
         let quality = report.quality.unwrap();
-        assert_eq!((report.rows, quality.suspicions.len()), (360_000, 0));
+        assert_eq!((report.rows, quality.anomalies.len()), (360_000, 0));
         // As a plain count over the texts of the files finds them.
         assert_eq!((quality.outside_month, quality.known_before_event), (9, Some(3)), "{quality}");
         assert_eq!(quality.files.iter().filter(|file| file.outside_month > 0).count(), 6);
@@ -165,13 +165,13 @@ async fn swapped_coordinates_are_stopped_and_can_be_accepted() {
     let may = altered(&dir.join("uber-raw-data-may14.csv"), 3_000, data.path(), |_, cells| cells.swap(1, 2));
     let store = store(root.path()).await;
     store.ingest(&uber(&april)).await.unwrap();
-    let told = suspicious(store.ingest(&uber(&may)).await);
+    let told = anomalies(store.ingest(&uber(&may)).await);
     assert!(told.contains("column `Lat`") && told.contains("may14.csv") && told.contains("-7"), "{told}");
-    let report = store.ingest(&uber(&may).on_suspicion(OnSuspicion::Accept)).await.unwrap();
+    let report = store.ingest(&uber(&may).on_anomaly(OnAnomaly::Accept)).await.unwrap();
     let quality = report.quality.unwrap();
-    let columns: Vec<&str> = quality.suspicions.iter().map(|suspicion| suspicion.column.as_str()).collect();
+    let columns: Vec<&str> = quality.anomalies.iter().map(|anomaly| anomaly.column.as_str()).collect();
     assert_eq!((report.rows, columns), (3_000, vec!["Lat", "Lon"]));
-    assert!(quality.to_string().contains("suspicious: file "), "{quality}");
+    assert!(quality.to_string().contains("anomaly: file "), "{quality}");
 }
 
 // --- made-up files: what names and ranges tell without any history ------------------------------------------------------
@@ -203,7 +203,7 @@ async fn names_and_ranges_tell_without_history() {
     {
         let (outcome, ..) = first_load(header, |i| format!("-73.9{i}")).await;
         match stopped {
-            true => assert!(suspicious(outcome).contains(&format!("column `{header}`: expected ids")), "{header}"),
+            true => assert!(anomalies(outcome).contains(&format!("column `{header}`: expected ids")), "{header}"),
             false => assert_eq!(outcome.unwrap().rows, 60, "{header}"),
         }
     }
@@ -234,7 +234,7 @@ async fn whole_numbers_that_count_upwards_are_no_alarm_and_measures_far_off_are(
     assert_eq!(store.ingest(&things(&next)).await.unwrap().rows, 60);
     let far =
         month_of(data.path(), "b.csv", "2015-01", "trip_id,price,season", |i| format!("{i},{}.5,2015", 4_000_000 + i * 1_000));
-    let told = suspicious(store.ingest(&things(&far)).await);
+    let told = anomalies(store.ingest(&things(&far)).await);
     assert!(told.contains("column `price`") && told.contains("4000000.5 to 4059000.5"), "{told}");
     // Too few values tell nothing.
     let few = write_text(data.path(), "few.csv", "at,trip_id,price,season\n2015-01-01,1,9000000.5,2015\n");
@@ -249,7 +249,7 @@ async fn texts_where_there_were_numbers_are_stopped() {
         month_of(data.path(), name, "2014-11", "speed", |row| if i == 1 { format!("zone {row}") } else { format!("{row}.{i}5") });
     }
     // Among the three the column becomes a text, as the widest type of them.
-    let told = suspicious(store.ingest(&things(data.path().to_str().unwrap())).await);
+    let told = anomalies(store.ingest(&things(data.path().to_str().unwrap())).await);
     assert!(told.contains("b.csv`, column `speed`: expected numbers"), "{told}");
 }
 
@@ -259,7 +259,7 @@ async fn a_name_that_tells_another_month_than_the_rows_is_stopped_where_names_te
     let store = store(root.path()).await;
     // A month before all of the rows cannot be the day of an export; one after them can.
     let early = month_of(data.path(), "trips_2014-10.csv", "2014-11", "x", |i| i.to_string());
-    assert!(suspicious(store.ingest(&things(&early)).await).contains("times of 2014-10, as its name says"));
+    assert!(anomalies(store.ingest(&things(&early)).await).contains("times of 2014-10, as its name says"));
     let export = month_of(data.path(), "export_2020-01-31.csv", "2014-11", "x", |i| (i + 1).to_string());
     assert_eq!(store.ingest(&things(&export)).await.unwrap().rows, 60);
     let right = [("t_2014-12.csv", "2014-12"), ("t_2015-01.csv", "2015-01")];
@@ -268,7 +268,7 @@ async fn a_name_that_tells_another_month_than_the_rows_is_stopped_where_names_te
         store.ingest(&things(&file)).await.unwrap();
     }
     let late = month_of(data.path(), "t_2015-03.csv", "2015-02", "x", |i| i.to_string());
-    assert!(suspicious(store.ingest(&things(&late)).await).contains("mostly times of 2015-02"));
+    assert!(anomalies(store.ingest(&things(&late)).await).contains("mostly times of 2015-02"));
 }
 
 #[tokio::test]
@@ -283,7 +283,7 @@ async fn times_that_were_swapped_are_stopped_where_they_were_in_order() {
     };
     // Forecasts are known before they happen: by itself that is no alarm.
     store.ingest(&load(&write("right.csv", 8, 9))).await.unwrap();
-    let told = suspicious(store.ingest(&load(&write("wrong.csv", 9, 8))).await);
+    let told = anomalies(store.ingest(&load(&write("wrong.csv", 9, 8))).await);
     assert!(told.contains("60 of 60 rows that are known before they happen"), "{told}");
     let root = temp_dir();
     let forecasts = crate::support::store(root.path()).await;
