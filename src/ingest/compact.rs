@@ -7,8 +7,8 @@ use futures::TryStreamExt;
 
 use super::{
     fact_files::facts_of,
+    plan::table::refuse_external,
     read_back::ReadBack,
-    run::refuse_external,
     target::Target,
     write::{
         month_writer::{Destination, MonthWriter},
@@ -160,7 +160,7 @@ async fn merge(
     files: &[&FileEntry],
     options: &CompactOptions,
 ) -> Result<Merged> {
-    let place = facts_of(root, &version.table);
+    let location = facts_of(root, &version.table);
     let declared = &version.declared;
     let target = Target::new(declared, version.file_schema()?)?;
     let names: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
@@ -172,7 +172,7 @@ async fn merge(
     };
     let inputs = ReadBack {
         table: version.table.to_string(),
-        place: place.clone(),
+        location: location.clone(),
         files: files.iter().map(|file| (*file).clone()).collect(),
         schema: target.schema.clone(),
         batch_rows: engine.batch_rows(),
@@ -181,7 +181,7 @@ async fn merge(
     let read = |sink| inputs.read_all(sink, move |file, rows, columns| placed.batch(file, rows, columns));
     let mut rows = sorted(engine, &target, declared.event_column(), read).await?;
     let to = Destination {
-        place,
+        location,
         partition_columns: version.partition_columns.iter().map(|column| column.name.clone()).collect(),
         file_bytes: options.file_bytes,
         name: ContentId::of_json(&identity),

@@ -8,8 +8,10 @@
 //! ```
 
 mod check;
+mod commit;
 mod compact;
 mod excerpt;
+mod expectations;
 mod fact_files;
 mod limits;
 mod load;
@@ -37,6 +39,7 @@ pub use check::{
 };
 pub(crate) use compact::compact;
 pub use compact::{CompactOptions, CompactReport, CompactedPartition, PartitionOutcome};
+pub(crate) use expectations::set_expectations;
 pub use limits::ReadLimits;
 pub use load::{Ingest, OnReject};
 pub use mode::{LoadMode, OnAnomaly, OnChangedSource, OnOutsideMonth};
@@ -44,7 +47,7 @@ pub use options::{CsvOptions, Format};
 pub use outcome::{LoadOutcome, LoadReport, ReplacedRows, SourceOutcome, SourceReport};
 pub use plan::changes::{ColumnChange, SchemaChange};
 pub(crate) use read::csv_texts::{csv_texts, typed};
-pub(crate) use run::{run, set_expectations};
+pub(crate) use run::run;
 
 pub use crate::{
     catalog::expectation::{Expect, OnViolation},

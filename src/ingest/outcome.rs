@@ -142,12 +142,7 @@ pub(crate) fn replaced_rows(version: &TableVersion, months: &[Month]) -> Vec<Rep
 }
 
 /// Reports of all sources that were found; `examined` are those that this load has read, and `loads` those of the table.
-pub(crate) fn reports(
-    found: &Found,
-    sources: &[Source],
-    examined: &[FileSummary<'_>],
-    loads: &[LoadRecord],
-) -> Vec<SourceReport> {
+pub(crate) fn reports(found: &Found, sources: &[Source], examined: &[FileSummary], loads: &[LoadRecord]) -> Vec<SourceReport> {
     let read =
         |source: &Source| sources.iter().zip(examined).find(|(read, _)| read.object == source.object).map(|(_, file)| file);
     let replaced = |source: &Source| -> Vec<Month> {
@@ -161,8 +156,8 @@ pub(crate) fn reports(
             months => SourceOutcome::AlreadyLoadedInPart(months),
         },
         Some(file) => SourceOutcome::Loaded {
-            rows: file.seen.rows,
-            quarantined: file.seen.quarantined,
+            rows: file.stats.rows,
+            quarantined: file.stats.quarantined,
             rejected: file.rejected.iter().map(|(reason, rejected)| (reason.clone(), rejected.rows)).collect(),
         },
     };

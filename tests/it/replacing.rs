@@ -70,7 +70,7 @@ async fn a_month_is_replaced_in_one_commit_and_all_others_stay() {
 }
 
 #[tokio::test]
-async fn a_stray_never_wipes_the_month_it_fell_into() {
+async fn a_row_outside_the_months_never_replaces_the_month_it_fell_into() {
     let (data, root) = (temp_dir(), temp_dir());
     let store = store(root.path()).await;
     store.ingest(&rides(file(data.path(), "old.csv", &[("2008-02-01", 1), ("2008-02-02", 2), ("2014-11-01", 3)]))).await.unwrap();

@@ -1,8 +1,8 @@
-//! What moved against history: rows, NULLs, negative numbers, quantiles, categories and hours of the day, the worst first.
-//! It stops nothing and calls nothing wrong: it says how far each file is from what its table has seen, and in what.
+//! Drift: how far each file is from what its table has seen, in rows, NULLs, negative numbers, quantiles, categories and hours
+//! of the day. Drift is reported, largest first, and stops nothing: it may be real.
 //!
-//! Each measure has a size, which is held against what is usual: its mean over the files seen so far, and what chance makes of
-//! so many rows. A measure that is as far off as usual is not told.
+//! Each measure has a size. It is compared with what is usual: the mean size over the files seen so far, plus what chance produces
+//! for that number of rows. Only measures well beyond that are reported.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -15,18 +15,18 @@ use super::{
     profile::ColumnProfile,
 };
 
-/// Moves that a report lists.
+/// The most entries in a report.
 const LISTED: usize = 50;
-/// Times what is usual, from which on a move is told.
+/// A measure is reported if it is at least this many times as far off as usual.
 const REPORTED_FROM: f64 = 2.0;
 
-/// Something about a source file that is unlike what its table has seen.
+/// A measure of a source file that is unlike what its table has seen.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Drift {
     /// The file.
     pub file: String,
-    /// The column; empty where it is the file as a whole.
+    /// The column; empty if the measure is of the file as a whole.
     pub column: String,
     /// What was measured.
     pub measure: Measure,
@@ -34,7 +34,7 @@ pub struct Drift {
     pub usual: String,
     /// What it is in this file.
     pub found: String,
-    /// How many times as far off as is usual; the list begins with the largest.
+    /// How many times as far off as usual it is. The list begins with the largest.
     pub times_usual: f64,
 }
 
@@ -49,13 +49,13 @@ pub enum Measure {
     Nulls,
     /// The share of negative numbers.
     Negative,
-    /// Where the numbers lie, from the smallest twentieth to the largest.
+    /// The quantiles of 5, 25, 50, 75 and 95 percent.
     Quantiles,
-    /// How often each value occurs, in a column of few values.
+    /// The share of each value, in a column of at most 512 different values.
     Categories,
-    /// The share of values that were never seen, in a column of few values.
+    /// The share of values never seen before, in such a column.
     NewCategories,
-    /// Another column's values.
+    /// Values that are closer to those of another column.
     OtherColumn,
     /// The hours of the day.
     Hours,
@@ -87,7 +87,7 @@ impl fmt::Display for Drift {
     }
 }
 
-/// One measure of a file against others: how far off it is, and how far chance alone may bring it.
+/// One measure of a file compared with other files: how far off it is, and how far off chance alone may make it.
 struct Measurement {
     column: String,
     measure: Measure,
@@ -98,19 +98,19 @@ struct Measurement {
 }
 
 impl Measurement {
-    /// The name under which history keeps what is usual.
+    /// The name under which the history keeps what is usual. It is stored: its text must not change.
     fn key(&self) -> String {
         format!("{:?} {}", self.measure, self.column)
     }
 
-    /// What it adds to what is usual: one wild file must not make all later ones look tame.
+    /// What it adds to the usual size. It is capped so that one extreme file does not hide later ones.
     fn counted(&self) -> f64 {
         self.size.min(self.chance * 10.0)
     }
 }
 
-/// Takes the files of a load into a history, and tells what moved in each of them against all others, the worst first.
-pub(crate) fn measure_drift(schema: &Schema, history: History, files: &[FileSummary<'_>]) -> (Vec<Drift>, History) {
+/// Adds the files of a load to a history. Returns the drift of each file from all others, largest first, and the new history.
+pub(crate) fn measure_drift(schema: &Schema, history: History, files: &[FileSummary]) -> (Vec<Drift>, History) {
     let mut all = history;
     files.iter().for_each(|file| all.add(schema, file));
     let measurements: Vec<Vec<Measurement>> =
@@ -119,15 +119,15 @@ pub(crate) fn measure_drift(schema: &Schema, history: History, files: &[FileSumm
         let usual = all.usual.entry(one.key()).or_default();
         (usual.files, usual.sum) = (usual.files + 1, usual.sum + one.counted());
     }
-    let of_file = |(file, measurements): (&FileSummary<'_>, Vec<Measurement>)| {
+    let of_file = |(file, measurements): (&FileSummary, Vec<Measurement>)| {
         let shown = file.shown.clone();
-        let told = |one: Measurement| {
+        let drift = |one: Measurement| {
             let mean = all.usual.get(&one.key()).copied().unwrap_or_default().mean_without(one.counted());
             let times_usual = one.size / (one.chance + mean);
             let Measurement { column, measure, usual, found, .. } = one;
             Drift { file: shown.clone(), column, measure, usual, found, times_usual }
         };
-        measurements.into_iter().map(told).collect::<Vec<_>>()
+        measurements.into_iter().map(drift).collect::<Vec<_>>()
     };
     let mut drift: Vec<Drift> =
         files.iter().zip(measurements).flat_map(of_file).filter(|one| one.times_usual >= REPORTED_FROM).collect();
@@ -136,11 +136,11 @@ pub(crate) fn measure_drift(schema: &Schema, history: History, files: &[FileSumm
     (drift, all)
 }
 
-/// All measures of a file against what others hold.
-fn measured(schema: &Schema, file: &FileSummary<'_>, others: &History) -> Vec<Measurement> {
+/// All measures of a file, compared with the other files.
+fn measured(schema: &Schema, file: &FileSummary, others: &History) -> Vec<Measurement> {
     let mut all = Vec::new();
-    let rows = file.seen.rows;
-    if let Some(mean) = others.rows_a_file()
+    let rows = file.stats.rows;
+    if let Some(mean) = others.rows_per_file()
         && rows > 0
     {
         let size = (rows as f64 / mean).ln().abs();
@@ -154,7 +154,7 @@ fn measured(schema: &Schema, file: &FileSummary<'_>, others: &History) -> Vec<Me
             found,
         });
     }
-    let columns = || schema.fields().iter().zip(&file.seen.columns).zip(&file.seen.frequencies);
+    let columns = || schema.fields().iter().zip(&file.stats.columns).zip(&file.stats.frequencies);
     for ((field, profile), frequencies) in columns() {
         let Some((known, known_frequencies)) = others.column(field.name()) else { continue };
         if profile.values + profile.nulls < ENOUGH || known.values + known.nulls < ENOUGH {
@@ -168,7 +168,7 @@ fn measured(schema: &Schema, file: &FileSummary<'_>, others: &History) -> Vec<Me
         add(nulls(profile, known));
         add(negative(profile, known));
         let is_code = !frequencies.categories.is_empty() && !known_frequencies.categories.is_empty();
-        // Of ids and codes it means nothing where they lie, if one can see which they are.
+        // Quantiles of ids and codes mean nothing. Their categories are compared instead.
         if !is_code || frequencies.categories.len() > MANY_CATEGORIES {
             add(quantiles(profile, known));
         }
@@ -176,16 +176,16 @@ fn measured(schema: &Schema, file: &FileSummary<'_>, others: &History) -> Vec<Me
         if is_code {
             add(shares(Measure::Categories, &categories(frequencies), &categories(known_frequencies), 0.0));
             add(new_categories(frequencies, known_frequencies));
-            let neighbours = columns().filter(|((other, _), _)| other.name() != field.name());
-            let neighbours =
-                neighbours.filter_map(|((other, _), _)| Some((other.name().as_str(), others.column(other.name())?.1)));
-            add(other_column(frequencies, known_frequencies, neighbours));
+            let other_columns = columns().filter(|((other, _), _)| other.name() != field.name());
+            let other_columns =
+                other_columns.filter_map(|((other, _), _)| Some((other.name().as_str(), others.column(other.name())?.1)));
+            add(other_column(frequencies, known_frequencies, other_columns));
         }
     }
     all
 }
 
-/// Columns of more categories may be amounts in whole numbers.
+/// A column of more categories may hold amounts in whole numbers.
 const MANY_CATEGORIES: usize = 300;
 
 type Found = Option<(Measure, f64, f64, String, String)>;
@@ -194,7 +194,7 @@ fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }
 
-/// What chance makes of a share.
+/// The standard error of a share among this number of values.
 fn chance_of(share: f64, values: u64) -> f64 {
     (share * (1.0 - share) / values.max(1) as f64).sqrt()
 }
@@ -212,11 +212,11 @@ fn negative(profile: &ColumnProfile, known: &ColumnProfile) -> Found {
     Some((Measure::Negative, (here - there).abs(), chance, percent(there), percent(here)))
 }
 
-/// How far the quantiles lie apart, in widths of what lies between the outer ones elsewhere.
+/// How far apart the quantiles are, relative to the distance between the quartiles elsewhere.
 fn quantiles(profile: &ColumnProfile, known: &ColumnProfile) -> Found {
     const SHARES: [f64; 5] = [0.05, 0.25, 0.5, 0.75, 0.95];
     let (here, there) = profile.quantiles(SHARES).zip(known.quantiles(SHARES))?;
-    // In a column that holds one value nearly everywhere the size of that value is the measure.
+    // If nearly all values are equal, the distance is relative to that value.
     let width = (there[3] - there[1]).max(there[2].abs() * 0.1).max((there[4] - there[0]) * 0.1);
     let apart = here.iter().zip(&there).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
     let size = if width > 0.0 { apart / width } else { f64::from(u8::from(apart > 0.0)) };
@@ -240,7 +240,7 @@ fn hours(frequencies: &Frequencies) -> BTreeMap<&'static str, u64> {
     HOURS.into_iter().zip(frequencies.hours.iter().copied()).filter(|(_, count)| *count > 0).collect()
 }
 
-/// Half of the sum of all differences of shares: 0 for equal ones, 1 for those that have nothing in common.
+/// The total variation distance: half of the sum of all differences of shares. 0 if all shares are equal, 1 if no value is common.
 fn distance(here: &BTreeMap<&str, u64>, there: &BTreeMap<&str, u64>) -> Option<f64> {
     let (all_here, all_there) = (here.values().sum::<u64>(), there.values().sum::<u64>());
     if all_here == 0 || all_there == 0 {
@@ -252,7 +252,7 @@ fn distance(here: &BTreeMap<&str, u64>, there: &BTreeMap<&str, u64>) -> Option<f
     Some((1.0 - common).max(0.0))
 }
 
-/// What chance makes of the distance of so many rows from shares.
+/// The distance from these shares that chance produces for this number of rows.
 fn chance_of_distance(here: &BTreeMap<&str, u64>, there: &BTreeMap<&str, u64>) -> f64 {
     let (rows, all) = (here.values().sum::<u64>().max(1) as f64, there.values().sum::<u64>().max(1) as f64);
     there.values().map(|count| (*count as f64 / all / rows).sqrt()).sum::<f64>() * 0.4
@@ -262,7 +262,7 @@ fn shares(measure: Measure, here: &BTreeMap<&str, u64>, there: &BTreeMap<&str, u
     let size = distance(here, there).filter(|_| here.values().sum::<u64>() as f64 >= least)?;
     let (all_here, all_there) = (here.values().sum::<u64>() as f64, there.values().sum::<u64>() as f64);
     let share = |counts: &BTreeMap<&str, u64>, category: &str, all: f64| counts.get(category).copied().unwrap_or(0) as f64 / all;
-    // The categories that differ most tell the most.
+    // The categories that differ most are shown.
     let mut apart: Vec<(&str, f64, f64)> = here
         .keys()
         .chain(there.keys())
@@ -289,7 +289,7 @@ fn new_categories(frequencies: &Frequencies, known: &Frequencies) -> Found {
     Some((Measure::NewCategories, share, chance, "none".into(), format!("{} ({named})", percent(share))))
 }
 
-/// Are the values nearer to those of another column than to the column's own?
+/// Are the values closer to those of another column than to the column's own?
 fn other_column<'a>(
     frequencies: &Frequencies,
     known: &Frequencies,
@@ -302,7 +302,7 @@ fn other_column<'a>(
     let (name, from_other) = nearest.min_by(|a, b| a.1.total_cmp(&b.1))?;
     let gain = from_own - from_other;
     (from_other < from_own * 0.7).then(|| {
-        let found = format!("nearer to those of `{name}` ({from_other:.2} off) than to its own ({from_own:.2} off)");
+        let found = format!("closer to those of `{name}` ({from_other:.2} off) than to its own ({from_own:.2} off)");
         (Measure::OtherColumn, gain, 0.02, "its own".to_owned(), found)
     })
 }

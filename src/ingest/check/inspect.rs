@@ -1,5 +1,7 @@
-//! What a load looks at while its rows pass: a profile of each file, the months of its rows, and the expectations.
-//! Rows that are not as expected leave here for the quarantine; nothing else is changed or held.
+//! Checks the rows of a load on their way from the readers to the sort: profiles each file, counts the months of its rows, and
+//! applies the expectations that a single row can break.
+//!
+//! Rows that break an expectation go to the quarantine. All other rows pass unchanged.
 
 use std::{
     collections::BTreeMap,
@@ -9,11 +11,12 @@ use std::{
 use arrow::{
     array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray},
     compute::{cast, filter, kernels::cmp},
-    datatypes::{Int32Type, SchemaRef},
+    datatypes::{Int32Type, Int64Type, SchemaRef},
 };
 
 use super::{
     frequencies::Frequencies,
+    history::FileSummary,
     profile::{Classes, ColumnProfile},
     quarantine::Quarantine,
     row_rules::{Violations, check_rules},
@@ -22,6 +25,7 @@ use crate::{
     catalog::{FactTable, expectation::Expect},
     error::{Error, Result},
     ingest::{
+        rejects::Rejects,
         row_check::RowCheck,
         sources::Source,
         target::{MONTH, Target, YEAR, source_and_line},
@@ -29,37 +33,37 @@ use crate::{
     time::{Zone, month::Month},
 };
 
-/// Rows of a file in a month: how many, and the line of the first.
+/// How many rows of a file lie in a month, and the line of the first of them.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct MonthRows {
     pub(crate) rows: u64,
     pub(crate) first_line: u64,
 }
 
-/// What was seen of a file.
+/// What was counted in a file.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct FileStats {
     /// Rows that could be read.
     pub(crate) rows: u64,
     pub(crate) quarantined: u64,
-    /// One profile for each of the table's columns, over the rows that could be read.
+    /// A profile for each of the table's columns, over the rows that could be read.
     pub(crate) columns: Vec<ColumnProfile>,
-    /// What they usually hold, beyond that.
+    /// The value frequencies of each of the table's columns, over the same rows.
     pub(crate) frequencies: Vec<Frequencies>,
-    /// The rows that are loaded.
+    /// The rows that are loaded, by month.
     pub(crate) months: BTreeMap<Month, MonthRows>,
-    /// Rows that were known before they happened.
-    pub(crate) reversed: u64,
+    /// Rows whose known-at lies before their event time.
+    pub(crate) known_before_event: u64,
     /// Does the text end without a newline?
     pub(crate) lacks_newline: bool,
 }
 
 impl FileStats {
-    /// Takes in later rows of the file.
+    /// Adds later rows of the file.
     fn add(&mut self, later: Self) {
         self.rows += later.rows;
         self.quarantined += later.quarantined;
-        self.reversed += later.reversed;
+        self.known_before_event += later.known_before_event;
         for (profile, of_later) in self.columns.iter_mut().zip(&later.columns) {
             profile.merge(of_later);
         }
@@ -82,7 +86,7 @@ pub(crate) struct Checked {
     rows: RecordBatch,
 }
 
-/// What was seen of a load.
+/// What was counted in a load.
 #[derive(Default)]
 pub(crate) struct LoadStats {
     pub(crate) files: Vec<FileStats>,
@@ -91,9 +95,9 @@ pub(crate) struct LoadStats {
     pub(crate) quarantine: Quarantine,
 }
 
-/// Watches the rows of a load.
+/// Checks and counts the rows of a load.
 pub(crate) struct Inspector {
-    /// The sources as they are shown.
+    /// The sources, as messages show them.
     names: Vec<String>,
     target: Target,
     schema: SchemaRef,
@@ -101,7 +105,7 @@ pub(crate) struct Inspector {
     zone: Zone,
     known: Option<usize>,
     expectations: Vec<Expect>,
-    seen: Mutex<LoadStats>,
+    stats: Mutex<LoadStats>,
 }
 
 impl Inspector {
@@ -113,7 +117,7 @@ impl Inspector {
             frequencies: vec![Frequencies::default(); columns],
             ..Default::default()
         };
-        let seen = LoadStats {
+        let stats = LoadStats {
             files: vec![file; sources.len()],
             violations: vec![Violations::default(); expectations.len()],
             quarantine: Quarantine::default(),
@@ -126,39 +130,48 @@ impl Inspector {
             known: declared.known_column().map(|name| schema.index_of(name)).transpose()?,
             schema,
             expectations: expectations.to_vec(),
-            seen: Mutex::new(seen),
+            stats: Mutex::new(stats),
         })
     }
 
-    /// Takes sorted rows out of a load: they are true in `is_out`.
-    pub(crate) fn set_aside(&self, batch: &RecordBatch, is_out: &BooleanArray, reason: &str) -> Result<()> {
+    /// Writes sorted rows to the quarantine: those that are true in `is_out`.
+    pub(crate) fn quarantine(&self, batch: &RecordBatch, is_out: &BooleanArray, reason: &str) -> Result<()> {
         let count = is_out.true_count();
         if count == 0 {
             return Ok(());
         }
         let out = arrow::compute::filter_record_batch(batch, is_out)?;
-        let places = out.column(out.num_columns() - 1).as_primitive::<arrow::datatypes::Int64Type>();
-        let places: Vec<(usize, i64)> = places.values().iter().map(|place| source_and_line(*place)).collect();
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        for (source, _) in &places {
-            seen.files[*source].quarantined += 1;
+        let positions = out.column(out.num_columns() - 1).as_primitive::<Int64Type>();
+        let positions: Vec<(usize, i64)> = positions.values().iter().map(|position| source_and_line(*position)).collect();
+        let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+        for (source, _) in &positions {
+            stats.files[*source].quarantined += 1;
         }
         let columns = out.columns()[..self.schema.fields().len()].to_vec();
         let reasons = StringArray::from_iter_values(std::iter::repeat_n(reason, count));
-        let files = StringArray::from_iter_values(places.iter().map(|(source, _)| &self.names[*source]));
-        let lines = places.iter().map(|(_, line)| *line).collect::<Vec<_>>();
-        seen.quarantine.add(&self.schema, columns, reasons, files, Int64Array::from(lines))
+        let files = StringArray::from_iter_values(positions.iter().map(|(source, _)| &self.names[*source]));
+        let lines = positions.iter().map(|(_, line)| *line).collect::<Vec<_>>();
+        stats.quarantine.add(&self.schema, columns, reasons, files, Int64Array::from(lines))
     }
 
-    /// The name of the row at this place, for people.
-    pub(crate) fn shown(&self, place: i64) -> String {
-        let (source, line) = source_and_line(place);
+    /// File and line of the row at a position, as messages show them.
+    pub(crate) fn shown(&self, position: i64) -> String {
+        let (source, line) = source_and_line(position);
         format!("`{}` line {line}", self.names[source])
     }
 
-    /// Reads or changes what was seen so far.
-    pub(crate) fn seen<T>(&self, look: impl FnOnce(&mut LoadStats) -> T) -> T {
-        look(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Reads or changes the counts.
+    pub(crate) fn stats<T>(&self, f: impl FnOnce(&mut LoadStats) -> T) -> T {
+        f(&mut self.stats.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The sources and what was counted in each of them so far.
+    pub(crate) fn summaries(&self, sources: &[Source], rejects: &Rejects) -> Vec<FileSummary> {
+        let summary = |(source, stats): (&Source, FileStats)| {
+            let shown = source.shown();
+            FileSummary { name: source.name.clone(), rejected: rejects.of_file(&shown), shown, stats }
+        };
+        sources.iter().zip(self.stats(|stats| stats.files.clone())).map(summary).collect()
     }
 }
 
@@ -172,22 +185,22 @@ impl RowCheck for Inspector {
         let mut file = FileStats { rows: lines.len() as u64, columns: profiles, frequencies, ..FileStats::default() };
         if let Some(known) = self.known {
             let known = cast(&columns[known], columns[self.event].data_type())?;
-            file.reversed = cmp::lt(&known, &columns[self.event])?.true_count() as u64;
+            file.known_before_event = cmp::lt(&known, &columns[self.event])?.true_count() as u64;
         }
         let name = &self.names[source];
-        let place = |row: usize| format!("`{name}` line {}", lines[row]);
+        let shown = |row: usize| format!("`{name}` line {}", lines[row]);
         let mut violations = vec![Violations::default(); self.expectations.len()];
-        let verdict = check_rules(&self.expectations, &mut violations, &self.schema, &columns, place)?;
+        let broken = check_rules(&self.expectations, &mut violations, &self.schema, &columns, shown)?;
         let mut out = None;
-        if verdict.any_out {
-            let is_out: BooleanArray = verdict.reasons.iter().map(|reason| Some(!reason.is_empty())).collect();
+        if broken.any_out {
+            let is_out: BooleanArray = broken.reasons.iter().map(|reason| Some(!reason.is_empty())).collect();
             let is_in = arrow::compute::not(&is_out)?;
             let columns_out = columns.iter().map(|column| Ok(filter(column, &is_out)?)).collect::<Result<Vec<_>>>()?;
-            let places: Vec<i64> =
+            let lines_out: Vec<i64> =
                 lines.iter().zip(is_out.values()).filter(|(_, out)| *out).map(|(line, _)| *line as i64).collect();
-            file.quarantined = places.len() as u64;
-            let reasons = StringArray::from_iter_values(verdict.reasons.iter().filter(|reason| !reason.is_empty()));
-            out = Some((columns_out, reasons, places));
+            file.quarantined = lines_out.len() as u64;
+            let reasons = StringArray::from_iter_values(broken.reasons.iter().filter(|reason| !reason.is_empty()));
+            out = Some((columns_out, reasons, lines_out));
             columns = columns.iter().map(|column| Ok(filter(column, &is_in)?)).collect::<Result<_>>()?;
             lines = lines.iter().zip(is_in.values()).filter(|(_, is_in)| *is_in).map(|(line, _)| *line).collect();
         }
@@ -208,21 +221,21 @@ impl RowCheck for Inspector {
 
     fn count(&self, checked: Checked) -> Result<RecordBatch> {
         let Checked { source, file, violations, out, rows } = checked;
-        let mut guard = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let seen = &mut *guard;
-        seen.files[source].add(file);
-        for (all, found) in seen.violations.iter_mut().zip(violations) {
+        let mut guard = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+        let stats = &mut *guard;
+        stats.files[source].add(file);
+        for (all, found) in stats.violations.iter_mut().zip(violations) {
             all.count += found.count;
             all.first = all.first.take().or(found.first);
         }
-        if let Some((columns, reasons, places)) = out {
-            let files = StringArray::from_iter_values(std::iter::repeat_n(&self.names[source], places.len()));
-            seen.quarantine.add(&self.schema, columns, reasons, files, Int64Array::from(places))?;
+        if let Some((columns, reasons, lines)) = out {
+            let files = StringArray::from_iter_values(std::iter::repeat_n(&self.names[source], lines.len()));
+            stats.quarantine.add(&self.schema, columns, reasons, files, Int64Array::from(lines))?;
         }
         Ok(rows)
     }
 
     fn text_ended(&self, source: usize, lacks_newline: bool) {
-        self.seen(|seen| seen.files[source].lacks_newline = lacks_newline);
+        self.stats(|stats| stats.files[source].lacks_newline = lacks_newline);
     }
 }

@@ -1,5 +1,5 @@
-//! Checking: rows against the table's expectations, files against what the table has seen, and the report of both.
-//! It changes no value; rows leave a load here for the quarantine and for no other place.
+//! Checking: rows against the table's expectations, files against what the table has seen, and the quality report.
+//! No value is changed. Rows leave a load here only for the quarantine.
 
 pub(super) mod anomaly;
 pub(super) mod drift;
@@ -11,5 +11,7 @@ pub(super) mod profile;
 pub(super) mod quality;
 mod quarantine;
 pub(super) mod row_filter;
-pub(super) mod row_rules;
+mod row_rules;
+pub(super) mod stop;
+pub(super) mod summary;
 mod unique;

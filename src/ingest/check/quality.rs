@@ -210,6 +210,25 @@ pub struct LostReport {
     pub reason: String,
 }
 
+/// What the table has seen, as the newest readable report has it, and notes on the reports that are missing from it.
+///
+/// A lost report takes its counts with it and stops nothing.
+pub(crate) async fn history_of(root: &Location, version: Option<&TableVersion>) -> Result<(History, Vec<String>)> {
+    let mut notes = Vec::new();
+    for load in version.iter().flat_map(|version| version.loads.iter().rev()) {
+        match QualityReport::read(root, load).await? {
+            Read::Report(report) => return Ok((report.history, notes)),
+            Read::Lost(lost) => {
+                let short = lost.load.short();
+                tracing::warn!(load = %short, reason = %lost.reason, "a quality report is lost");
+                notes.push(format!("files were checked without what load {short} had seen; its report is lost: {}", lost.reason));
+            }
+            Read::Never => {}
+        }
+    }
+    Ok((History::default(), notes))
+}
+
 /// What became of a load's report.
 pub(crate) enum Read {
     Report(Box<QualityReport>),

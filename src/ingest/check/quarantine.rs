@@ -1,5 +1,5 @@
-//! Rows that are kept out of a table: written beside it as Parquet, with the reason and the place they came from.
-//! It decides about no row; the file is published once, under a name that holds its hash.
+//! The quarantine of a load: a Parquet file of rows that were kept out of the table, each with its reason, file and line.
+//! The file is published once, under a name that holds its hash.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::{
     storage::{Location, ParquetFile},
 };
 
-/// The columns behind those of the table: why, from which file, and from which line (in a Parquet file, row) counting from 1.
+/// The columns after those of the table: the reason, the source file, and the line in it (in a Parquet file, the row), from 1.
 const REASON: &str = "__asof_reason";
 const FILE: &str = "__asof_file";
 const LINE: &str = "__asof_line";
@@ -28,7 +28,7 @@ pub(crate) struct Quarantine {
 }
 
 impl Quarantine {
-    /// Sets rows of the table's columns aside.
+    /// Adds rows. `columns` are the table's columns.
     pub(crate) fn add(
         &mut self,
         schema: &SchemaRef,
@@ -53,7 +53,7 @@ impl Quarantine {
         file.write(&batch)
     }
 
-    /// Publishes the rows, if there are any; the file's name relative to the root.
+    /// Publishes the rows, if there are any. Returns the file's name relative to the root.
     pub(crate) async fn publish(self, root: &Location, table: &TableName, load: ContentId) -> Result<Option<String>> {
         let Some((_, file)) = self.open else { return Ok(None) };
         let file = file.finish()?;

@@ -1,7 +1,10 @@
-//! Sorted rows on their way to the files: strays and rows whose key is taken leave for the quarantine.
-//! Keys need a second look at the rows, for which they are set aside on the disk; without keys rows pass straight through.
+//! Removes rows from the sorted rows of a load: rows outside the months that the load replaces, and rows whose key is taken.
+//! Both go to the quarantine.
+//!
+//! Keys need a second look at the rows, so rows with unique keys are spooled to the disk first. Without unique keys rows pass
+//! straight through.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use arrow::{
     array::{AsArray, BooleanArray, RecordBatch},
@@ -31,79 +34,79 @@ use crate::{
     time::month::Month,
 };
 
-/// What rows are held against.
+/// What sorted rows are filtered by.
 pub(crate) struct RowFilter<'a> {
     pub(crate) engine: &'a Engine,
-    pub(crate) inspector: &'a Inspector,
+    pub(crate) inspector: &'a Arc<Inspector>,
     pub(crate) target: &'a Target,
     pub(crate) expectations: &'a [Expect],
-    /// The only months whose rows are taken, if not all are.
-    pub(crate) months: Option<&'a [Month]>,
-    /// The table's name, its files that stay, and their place.
+    /// The months whose rows are loaded; `None` for all.
+    pub(crate) months: Option<Vec<Month>>,
+    /// The table's name, the files that it keeps, and their location.
     pub(crate) table: &'a str,
     pub(crate) files: &'a [FileEntry],
-    pub(crate) place: &'a Location,
+    pub(crate) location: &'a Location,
 }
 
-/// Rows in the order of the table's files.
-pub(crate) enum Rows {
+/// The rows that a load writes, in the order of the table's files.
+pub(crate) struct FilteredRows {
+    source: SortedRows,
+    rules: Rules,
+}
+
+enum SortedRows {
     /// As they come from the sort.
-    Passing(Option<RecordBatch>, SendableRecordBatchStream),
-    /// Set aside; the rows at these places are kept out, each for its reason.
-    Aside { rows: ParquetRecordBatchReader, out: Vec<(String, BTreeSet<i64>)>, _file: FinishedParquet },
+    Streamed(Option<RecordBatch>, SendableRecordBatchStream),
+    /// Read back from the disk. The file is deleted when it is dropped.
+    Spooled(ParquetRecordBatchReader, FinishedParquet),
+}
+
+/// Which rows are removed, and why.
+struct Rules {
+    inspector: Arc<Inspector>,
+    months: Option<Vec<Month>>,
+    /// Positions of rows whose key is taken, with the reason.
+    repeated: Vec<(String, BTreeSet<i64>)>,
 }
 
 impl RowFilter<'_> {
-    /// Looks at keys, if some are to be unique, and counts the rows whose key is taken.
-    pub(crate) async fn rows(&self, first: Option<RecordBatch>, mut rest: SendableRecordBatchStream) -> Result<Rows> {
+    /// Finds and counts the rows whose key is taken, if keys must be unique. They are removed from the returned rows if their
+    /// expectation quarantines rows.
+    pub(crate) async fn apply(self, first: Option<RecordBatch>, mut rest: SendableRecordBatchStream) -> Result<FilteredRows> {
+        let mut rules = Rules { inspector: self.inspector.clone(), months: self.months.clone(), repeated: Vec::new() };
         if !self.expectations.iter().any(Expect::is_unique) {
-            return Ok(Rows::Passing(first, rest));
+            return Ok(FilteredRows { source: SortedRows::Streamed(first, rest), rules });
         }
         let mut spool = ParquetFile::create(self.target.sorted.clone(), writer_properties())?;
         let mut next = first;
         while let Some(batch) = next {
-            spool.write(&self.without_strays(batch)?)?;
+            spool.write(&rules.inside_months(batch)?)?;
             next = rest.try_next().await?;
         }
         let spool = spool.finish()?;
-        let mut out = Vec::new();
         for (i, expect) in self.expectations.iter().enumerate() {
             let Rule::Unique { columns } = &expect.rule else { continue };
             let schema = self.target.schema.clone();
-            let compared = unique::Rows { table: self.table, files: self.files, place: self.place, load: &spool, schema };
-            let places = repeated(self.engine, &compared, columns).await?;
-            self.inspector.seen(|seen| seen.violations[i].count = places.len() as u64);
-            if let Some(first) = places.first() {
+            let compared = unique::Rows { table: self.table, files: self.files, location: self.location, load: &spool, schema };
+            let positions = repeated(self.engine, &compared, columns).await?;
+            self.inspector.stats(|stats| stats.violations[i].count = positions.len() as u64);
+            if let Some(first) = positions.first() {
                 let shown = self.inspector.shown(*first);
-                self.inspector.seen(|seen| seen.violations[i].first = Some(shown));
+                self.inspector.stats(|stats| stats.violations[i].first = Some(shown));
             }
             match expect.on_violation {
                 OnViolation::Warn => {}
-                OnViolation::Quarantine => out.push((expect.to_string(), places.into_iter().collect())),
-                // The load ends with these rows; they are only listed.
+                OnViolation::Quarantine => rules.repeated.push((expect.to_string(), positions.into_iter().collect())),
+                // These rows stop the load. They are only listed in the quarantine.
                 OnViolation::Stop => {
-                    let listed = vec![(expect.to_string(), places.into_iter().collect())];
+                    let listed = vec![(expect.to_string(), positions.into_iter().collect())];
                     for batch in self.read(&spool)? {
-                        self.without(batch?, &listed)?;
+                        rules.inspector.remove_repeated(batch?, &listed)?;
                     }
                 }
             }
         }
-        Ok(Rows::Aside { rows: self.read(&spool)?, out, _file: spool })
-    }
-
-    /// The next rows that are loaded.
-    pub(crate) async fn next(&self, rows: &mut Rows) -> Result<Option<RecordBatch>> {
-        match rows {
-            Rows::Passing(first, rest) => {
-                let next = match first.take() {
-                    Some(first) => Some(first),
-                    None => rest.try_next().await?,
-                };
-                next.map(|batch| self.without_strays(batch)).transpose()
-            }
-            Rows::Aside { rows, out, .. } => rows.next().transpose()?.map(|batch| self.without(batch, out)).transpose(),
-        }
+        Ok(FilteredRows { source: SortedRows::Spooled(self.read(&spool)?, spool), rules })
     }
 
     fn read(&self, spool: &FinishedParquet) -> Result<ParquetRecordBatchReader> {
@@ -111,30 +114,57 @@ impl RowFilter<'_> {
         let file = std::fs::File::open(spool.path()).map_err(failed)?;
         Ok(ParquetRecordBatchReaderBuilder::try_new(file)?.with_batch_size(self.engine.batch_rows()).build()?)
     }
+}
 
-    fn without_strays(&self, batch: RecordBatch) -> Result<RecordBatch> {
-        let Some(months) = self.months else { return Ok(batch) };
+impl FilteredRows {
+    /// The next rows that are written; `None` after the last ones.
+    pub(crate) async fn next(&mut self) -> Result<Option<RecordBatch>> {
+        match &mut self.source {
+            SortedRows::Streamed(first, rest) => {
+                let next = match first.take() {
+                    Some(first) => Some(first),
+                    None => rest.try_next().await?,
+                };
+                next.map(|batch| self.rules.inside_months(batch)).transpose()
+            }
+            SortedRows::Spooled(rows, _) => {
+                let Some(batch) = rows.next().transpose()? else { return Ok(None) };
+                self.rules.inspector.remove_repeated(batch, &self.rules.repeated).map(Some)
+            }
+        }
+    }
+}
+
+impl Rules {
+    /// Removes the rows outside the months.
+    fn inside_months(&self, batch: RecordBatch) -> Result<RecordBatch> {
+        let Some(months) = &self.months else { return Ok(batch) };
         let numbers = |name: &str| Ok::<_, Error>(batch.column(batch.schema_ref().index_of(name)?).as_primitive::<Int32Type>());
         let (years, numbers) = (numbers(YEAR)?, numbers(MONTH)?);
-        let is_stray = |row| Month::new(years.value(row), numbers.value(row).unsigned_abs()).is_none_or(|m| !months.contains(&m));
-        let is_out: BooleanArray = (0..batch.num_rows()).map(|row| Some(is_stray(row))).collect();
-        self.keep_out(batch, &is_out, "outside the months that the load replaces")
+        let is_outside =
+            |row| Month::new(years.value(row), numbers.value(row).unsigned_abs()).is_none_or(|month| !months.contains(&month));
+        let is_out: BooleanArray = (0..batch.num_rows()).map(|row| Some(is_outside(row))).collect();
+        self.inspector.remove(batch, &is_out, "outside the months that the load replaces")
     }
+}
 
-    fn without(&self, mut batch: RecordBatch, out: &[(String, BTreeSet<i64>)]) -> Result<RecordBatch> {
-        for (reason, places) in out.iter().filter(|(_, places)| !places.is_empty()) {
-            let place = batch.column(batch.schema_ref().index_of(ROW)?).as_primitive::<Int64Type>();
-            let is_out: BooleanArray = place.values().iter().map(|place| Some(places.contains(place))).collect();
-            batch = self.keep_out(batch, &is_out, reason)?;
+impl Inspector {
+    /// Removes the rows at these positions, each for its reason.
+    fn remove_repeated(&self, mut batch: RecordBatch, repeated: &[(String, BTreeSet<i64>)]) -> Result<RecordBatch> {
+        for (reason, positions) in repeated.iter().filter(|(_, positions)| !positions.is_empty()) {
+            let of_rows = batch.column(batch.schema_ref().index_of(ROW)?).as_primitive::<Int64Type>();
+            let is_out: BooleanArray = of_rows.values().iter().map(|position| Some(positions.contains(position))).collect();
+            batch = self.remove(batch, &is_out, reason)?;
         }
         Ok(batch)
     }
 
-    fn keep_out(&self, batch: RecordBatch, is_out: &BooleanArray, reason: &str) -> Result<RecordBatch> {
+    /// Removes the rows that are true in `is_out`, and writes them to the quarantine.
+    fn remove(&self, batch: RecordBatch, is_out: &BooleanArray, reason: &str) -> Result<RecordBatch> {
         if is_out.true_count() == 0 {
             return Ok(batch);
         }
-        self.inspector.set_aside(&batch, is_out, reason)?;
+        self.quarantine(&batch, is_out, reason)?;
         Ok(filter_record_batch(&batch, &arrow::compute::not(is_out)?)?)
     }
 }

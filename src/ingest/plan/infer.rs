@@ -38,7 +38,7 @@ const INFERRED_ROWS: usize = 10_000;
 
 /// What a load reads and writes.
 #[derive(Debug)]
-pub(crate) struct Plan {
+pub(crate) struct ColumnPlan {
     /// The columns that are written: the table's own first, then the declared schema's, then new ones in the order of the
     /// sources.
     pub(crate) schema: SchemaRef,
@@ -51,7 +51,7 @@ pub(crate) struct Plan {
 }
 
 /// Looks at the sources and at the table they are loaded into.
-pub(crate) async fn plan(ingest: &Ingest, sources: &[Source], table: Option<&TableVersion>) -> Result<Plan> {
+pub(crate) async fn plan_columns(ingest: &Ingest, sources: &[Source], table: Option<&TableVersion>) -> Result<ColumnPlan> {
     let mut names = Names::new(ingest, table);
     let (mut all, mut changed) = (Vec::with_capacity(sources.len()), Vec::new());
     let mut found: Vec<Field> = Vec::new();
@@ -116,7 +116,7 @@ pub(crate) async fn plan(ingest: &Ingest, sources: &[Source], table: Option<&Tab
         }
     }
     let schema = target_schema(ingest, found, table)?;
-    Ok(Plan { schema, columns: all, names, changes: changed, newest: before })
+    Ok(ColumnPlan { schema, columns: all, names, changes: changed, newest: before })
 }
 
 fn target_schema(ingest: &Ingest, found: Vec<Field>, table: Option<&TableVersion>) -> Result<SchemaRef> {

@@ -1,11 +1,13 @@
-//! What a load takes out of the table: whole months, or the older content of changed sources with all that lies mixed with it.
-//! It plans over a version's lists and reads no file; the plan is made again at the commit, against the newest version.
+//! What a load removes from its table: whole months, or the older content of changed sources with all rows that share a file
+//! with it.
+//!
+//! The plan needs only the lists of a table version. The commit makes it again on the newest version.
 
 use std::collections::BTreeSet;
 
 use super::identity::reading_id;
 use crate::{
-    catalog::{LoadRecord, LoadedSource, TableVersion},
+    catalog::{FileEntry, LoadRecord, LoadedSource, TableVersion},
     error::{Error, Result},
     ingest::{
         load::Ingest,
@@ -16,42 +18,44 @@ use crate::{
     time::month::Month,
 };
 
-/// What goes in the commit of a load.
+/// Loads that are removed from a table because their sources have changed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Outgoing {
-    /// Loads that are replaced whole.
-    pub(crate) loads: BTreeSet<ContentId>,
+pub(crate) struct Removal {
+    loads: BTreeSet<ContentId>,
     /// The paths of their files.
-    pub(crate) files: BTreeSet<String>,
+    files: BTreeSet<String>,
 }
 
 /// Does a load that stays hold this content already?
-pub(crate) fn has_loaded(version: &TableVersion, outgoing: &Outgoing, source: &Source) -> bool {
+pub(crate) fn has_loaded(version: &TableVersion, removal: &Removal, source: &Source) -> bool {
     let content = source.content();
-    let staying = version.loads.iter().filter(|load| !outgoing.loads.contains(&load.id));
+    let staying = version.loads.iter().filter(|load| !removal.loads.contains(&load.id));
     staying.flat_map(|load| &load.sources).any(|known| known.content == content)
 }
 
-/// Is every row of the months that this load has rows in its own already, and of nobody else?
+/// Is the load in the table, and do the months of its rows and the months that `mode` names hold no other rows?
 pub(crate) fn is_in_place(version: &TableVersion, load: ContentId, mode: &LoadMode) -> bool {
-    let Some(record) = version.loads.iter().find(|known| known.id == load) else { return false };
-    let mine: BTreeSet<_> = version.files.iter().filter(|f| f.loads.contains(&load)).map(|f| &f.partition).collect();
+    let Some(record) = find_load(version, load) else { return false };
+    let own: BTreeSet<_> = version.files.iter().filter(|f| f.loads.contains(&load)).map(|f| &f.partition).collect();
     let named: &[Month] = if let LoadMode::ReplaceMonths(months) = mode { months } else { &[] };
-    let concerned = version.files.iter().filter(|f| mine.contains(&f.partition) || named.iter().any(|month| f.is_in(*month)));
-    let is_there = record.rows == 0 || !mine.is_empty();
-    is_there && record.replaced_months.is_empty() && concerned.into_iter().all(|file| file.loads == [load])
+    let mut concerned = version.files.iter().filter(|f| own.contains(&f.partition) || named.iter().any(|month| f.is_in(*month)));
+    let is_there = record.rows == 0 || !own.is_empty();
+    is_there && record.replaced_months.is_empty() && concerned.all(|file| file.loads == [load])
 }
 
-/// The loads and files that hold the older content of changed sources, and all that lies mixed with them.
+pub(crate) fn find_load(version: &TableVersion, load: ContentId) -> Option<&LoadRecord> {
+    version.loads.iter().find(|known| known.id == load)
+}
+
+/// The loads and files with the older content of changed sources, and all loads and files that share rows with them.
 ///
 /// # Errors
-/// [`Error::ChangedSource`] when changed sources are refused, and [`Error::ReadOtherwise`] when one would be read in another
-/// way than before, when rows of it could not be read; [`Error::Definition`] when what would have to go with them is
-/// not part of this load.
-pub(crate) fn changed(ingest: &Ingest, sources: &[Source], version: &TableVersion) -> Result<Outgoing> {
-    let mut outgoing = Outgoing::default();
+/// [`Error::ChangedSource`] if changed sources are refused. [`Error::ReadOtherwise`] if a source with unreadable rows would be
+/// read in another way than before. [`Error::Definition`] if sources that must be loaded again are not part of this load.
+pub(crate) fn changed_sources(ingest: &Ingest, sources: &[Source], version: &TableVersion) -> Result<Removal> {
+    let mut removal = Removal::default();
     if ingest.mode.replaces_months() {
-        return Ok(outgoing);
+        return Ok(removal);
     }
     let reading = reading_id(ingest);
     for load in version.loads.iter().filter(|load| load.reading.is_some_and(|id| id != reading)) {
@@ -64,13 +68,13 @@ pub(crate) fn changed(ingest: &Ingest, sources: &[Source], version: &TableVersio
                 rejected: known.rejected,
             });
         }
-        outgoing.loads.insert(load.id);
+        removal.loads.insert(load.id);
     }
     if ingest.on_changed_source == OnChangedSource::Append {
-        return Ok(outgoing);
+        return Ok(removal);
     }
     let holds = |load: &LoadRecord, source: &Source| load.sources.iter().any(|known| known.name == source.name);
-    let nothing = Outgoing::default();
+    let nothing = Removal::default();
     let is_new = |source: &&Source| !has_loaded(version, &nothing, source);
     for source in sources.iter().filter(is_new) {
         let older = version.loads.iter().filter(|load| holds(load, source));
@@ -78,68 +82,93 @@ pub(crate) fn changed(ingest: &Ingest, sources: &[Source], version: &TableVersio
             if ingest.on_changed_source == OnChangedSource::Refuse {
                 return Err(Error::ChangedSource { table: ingest.table.to_string(), source_name: source.name.clone() });
             }
-            outgoing.loads.insert(load.id);
+            removal.loads.insert(load.id);
         }
     }
-    if outgoing.loads.is_empty() {
-        return Ok(outgoing);
+    if !removal.loads.is_empty() {
+        removal.add_shared_files(ingest, version)?;
+        removal.check_complete(ingest, sources, version)?;
     }
-    let refused = |reason: String| Error::Definition { subject: format!("the load into `{}`", ingest.table), reason };
-    if version.files.iter().any(|file| file.loads.is_empty()) {
-        return Err(refused(
-            "a source has changed, and the table holds files of which it is not known what was loaded into them; load all of \
-             its sources into a new table, or replace their months with `LoadMode::ReplacePartitions`"
-                .into(),
-        ));
-    }
-    // Files hold rows of several loads after compaction: what lies in one file goes together.
-    loop {
-        let touched = version.files.iter().filter(|file| file.loads.iter().any(|load| outgoing.loads.contains(load)));
-        let (loads, files): (Vec<_>, Vec<_>) = touched.map(|file| (file.loads.clone(), file.path.clone())).unzip();
-        let known = (outgoing.loads.len(), outgoing.files.len());
-        outgoing.loads.extend(loads.concat());
-        outgoing.files.extend(files);
-        if known == (outgoing.loads.len(), outgoing.files.len()) {
-            break;
-        }
-    }
-    let gone = version.loads.iter().filter(|load| outgoing.loads.contains(&load.id));
-    for load in gone.clone() {
-        if let Some(month) = load.replaced_months.first() {
-            return Err(refused(format!(
-                "a source has changed that was loaded together with rows of {month}, which were replaced since; replace months \
-                 with `LoadMode::ReplacePartitions` instead"
-            )));
-        }
-    }
-    let missing: BTreeSet<&str> = gone
-        .flat_map(|load| &load.sources)
-        .map(|known| known.name.as_str())
-        .filter(|name| sources.iter().all(|source| source.name != *name))
-        .collect();
-    if !missing.is_empty() {
-        let names = missing.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-        return Err(refused(format!(
-            "a source has changed whose older rows lie in one file with those of {names}: name these sources in this load too, \
-             so that they are loaded again, or replace months with `LoadMode::ReplacePartitions`"
-        )));
-    }
-    Ok(outgoing)
+    Ok(removal)
 }
 
-/// Takes everything out of a version that a load replaces.
-pub(crate) fn take_out(version: &mut TableVersion, outgoing: &Outgoing, months: &[Month]) {
-    version.files.retain(|file| !outgoing.files.contains(&file.path));
-    version.loads.retain(|load| !outgoing.loads.contains(&load.id));
-    if months.is_empty() {
-        return;
+impl Removal {
+    /// Adds the files of the loads, and all loads and files that share rows with them: compaction mixes loads in a file.
+    fn add_shared_files(&mut self, ingest: &Ingest, version: &TableVersion) -> Result<()> {
+        if version.files.iter().any(|file| file.loads.is_empty()) {
+            return Err(refused(
+                ingest,
+                "a source has changed, and the table has files for which the loads are not recorded; load all of its sources \
+                 into a new table, or replace their months with `LoadMode::ReplacePartitions`"
+                    .into(),
+            ));
+        }
+        loop {
+            let touched = version.files.iter().filter(|file| file.loads.iter().any(|load| self.loads.contains(load)));
+            let (loads, files): (Vec<_>, Vec<_>) = touched.map(|file| (file.loads.clone(), file.path.clone())).unzip();
+            let known = (self.loads.len(), self.files.len());
+            self.loads.extend(loads.concat());
+            self.files.extend(files);
+            if known == (self.loads.len(), self.files.len()) {
+                return Ok(());
+            }
+        }
     }
-    let gone = version.remove_files(|file| months.iter().any(|month| file.is_in(*month)));
-    for load in &mut version.loads {
-        let of_it = gone.iter().filter(|file| file.loads.contains(&load.id));
-        let replaced: Vec<Month> = of_it.flat_map(|file| months.iter().filter(|month| file.is_in(*month)).copied()).collect();
-        load.replaced_months.extend(replaced);
-        load.replaced_months.sort_unstable();
-        load.replaced_months.dedup();
+
+    /// Checks that all sources of the removed loads are loaded again.
+    fn check_complete(&self, ingest: &Ingest, sources: &[Source], version: &TableVersion) -> Result<()> {
+        let removed = version.loads.iter().filter(|load| self.loads.contains(&load.id));
+        for load in removed.clone() {
+            if let Some(month) = load.replaced_months.first() {
+                let reason = format!(
+                    "a source has changed that was loaded together with rows of {month}, and a later load has replaced that \
+                     month; replace months with `LoadMode::ReplacePartitions` instead"
+                );
+                return Err(refused(ingest, reason));
+            }
+        }
+        let missing: BTreeSet<&str> = removed
+            .flat_map(|load| &load.sources)
+            .map(|known| known.name.as_str())
+            .filter(|name| sources.iter().all(|source| source.name != *name))
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let names = missing.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let reason = format!(
+            "a source has changed, and its older rows share files with rows of {names}. Add these sources to this load, so \
+             that they are loaded again too, or replace months with `LoadMode::ReplacePartitions`"
+        );
+        Err(refused(ingest, reason))
     }
+
+    /// Removes the loads, and all files of these months, from a version.
+    pub(crate) fn apply(&self, version: &mut TableVersion, months: &[Month]) {
+        version.files.retain(|file| !self.files.contains(&file.path));
+        version.loads.retain(|load| !self.loads.contains(&load.id));
+        if months.is_empty() {
+            return;
+        }
+        let removed = version.remove_files(|file| months.iter().any(|month| file.is_in(*month)));
+        for load in &mut version.loads {
+            let of_load = removed.iter().filter(|file| file.loads.contains(&load.id));
+            let replaced: Vec<Month> =
+                of_load.flat_map(|file| months.iter().filter(|month| file.is_in(**month)).copied()).collect();
+            load.replaced_months.extend(replaced);
+            load.replaced_months.sort_unstable();
+            load.replaced_months.dedup();
+        }
+    }
+
+    /// The files that stay in a version.
+    pub(crate) fn files_kept(&self, version: &TableVersion, months: &[Month]) -> Vec<FileEntry> {
+        let mut version = version.clone();
+        self.apply(&mut version, months);
+        version.files
+    }
+}
+
+fn refused(ingest: &Ingest, reason: String) -> Error {
+    Error::Definition { subject: format!("the load into `{}`", ingest.table), reason }
 }

@@ -29,11 +29,11 @@ pub(crate) struct Reader<C> {
     pub(crate) ingest: Ingest,
     pub(crate) sources: Vec<Source>,
     /// The columns of each source.
-    pub(crate) columns: Vec<SourceColumns>,
+    pub(crate) columns: Arc<Vec<SourceColumns>>,
     pub(crate) names: Names,
     pub(crate) target: Target,
     pub(crate) rejects: Arc<Rejects>,
-    pub(crate) check: Arc<C>,
+    pub(crate) checker: Arc<C>,
     pub(crate) batch_rows: usize,
     /// How many threads parse the text of one source.
     pub(crate) tasks: usize,
@@ -82,18 +82,18 @@ impl<C: RowCheck> Reader<C> {
         let text = last_byte.watch(text_of(source, bytes)?);
         let ended = |done: Result<()>| {
             done?;
-            self.check.text_ended(index, last_byte.lacks_newline());
+            self.checker.text_ended(index, last_byte.lacks_newline());
             Ok(())
         };
         let look = |rows: ParsedRows| {
             let ParsedRows { lines, columns, rejects } = rows;
-            Ok((rejects, self.check.check(index, lines, columns)?))
+            Ok((rejects, self.checker.check(index, lines, columns)?))
         };
         let take = |(rejects, checked): (Vec<_>, _)| {
             for reject in rejects {
                 self.rejects.add(&shown, &reject)?;
             }
-            let rows = self.check.count(checked)?;
+            let rows = self.checker.count(checked)?;
             Ok(rows.num_rows() == 0 || sink.send_blocking(rows))
         };
         let at_once = self.rows_at_once();
@@ -148,8 +148,8 @@ impl<C: RowCheck> Reader<C> {
         while let Some(rows) = batches.next().await.transpose()? {
             let (numbers, conformed) = conform(&self.reading(source), columns, row, &rows)?;
             row += rows.len() as u64;
-            let checked = self.check.check(index, numbers, conformed)?;
-            if !sink.send(self.check.count(checked)?).await {
+            let checked = self.checker.check(index, numbers, conformed)?;
+            if !sink.send(self.checker.count(checked)?).await {
                 break;
             }
         }

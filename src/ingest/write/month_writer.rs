@@ -21,7 +21,7 @@ use crate::{
 /// Where files are written, and how large they may become.
 #[derive(Debug, Clone)]
 pub(crate) struct Destination {
-    pub(crate) place: Location,
+    pub(crate) location: Location,
     pub(crate) partition_columns: Vec<String>,
     pub(crate) file_bytes: usize,
     /// The load or compaction after which the files are named.
@@ -96,9 +96,9 @@ impl<'a> MonthWriter<'a> {
         };
         let (rows, event, known, loads) = (facts.rows, facts.event, facts.known, self.to.loads.clone());
         self.published().await?;
-        let place = self.to.place.clone();
+        let location = self.to.location.clone();
         self.publishing.spawn(async move {
-            let identity = file.publish(&place, &path).await?;
+            let identity = file.publish(&location, &path).await?;
             Ok(FileEntry { path, identity, rows, partition, event, known, loads, full_at })
         });
         Ok(())
