@@ -1,5 +1,4 @@
-//! A load as it is declared: its table, its sources, how they are read, and what happens to what does not fit.
-//! It holds settings and does nothing.
+//! The declaration of a load: its table, its sources, how they are read, and what happens to rows that do not fit.
 
 use std::{collections::HashMap, fmt};
 
@@ -56,10 +55,10 @@ pub struct Ingest {
     pub(crate) names: ColumnNames,
 }
 
-/// What columns are called that nobody has named before.
+/// How columns are named that have no name yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum ColumnNames {
-    /// As the first file calls them.
+    /// As in the first file.
     #[default]
     AsFound,
     LowerCase,
@@ -76,10 +75,10 @@ pub enum OnReject {
 }
 
 impl Ingest {
-    /// A load into this table. The columns of the declaration are named as they are after [`Ingest::rename`].
+    /// A load into this table. The declaration uses the names that columns have after [`Ingest::rename`].
     ///
     /// # Errors
-    /// [`Error::InvalidName`] when the table cannot have this name.
+    /// [`Error::InvalidName`] if a table cannot have this name.
     pub fn new(table: &str, declared: FactTable) -> Result<Self> {
         Ok(Self {
             table: table.parse()?,
@@ -105,31 +104,31 @@ impl Ingest {
         })
     }
 
-    /// Adds source files: a file, a glob (`*`, `?`, `[..]`, `**`), or a folder with all files below it that can be read; on
-    /// this machine or by URL.
+    /// Adds source files: a file, a glob (`*`, `?`, `[..]`, `**`), or a folder with all readable files below it, as a local path
+    /// or a URL.
     ///
-    /// A name tells the format: `.csv`, JSON lines as `.jsonl`, `.ndjson` or `.json`, each of them plain or followed by `.gz`
-    /// or `.zst`, and `.parquet`. Files of other names in a folder are passed over, unless [`Ingest::format`] tells what they
-    /// are.
+    /// The extension gives the format: `.csv`; `.jsonl`, `.ndjson` or `.json` for JSON lines; `.parquet`. Text files may be
+    /// compressed, with `.gz` or `.zst` after the extension. Other files of a folder are skipped unless [`Ingest::format`] gives
+    /// their format.
     pub fn from(mut self, source: impl Into<String>) -> Self {
         self.sources.push(source.into());
         self
     }
 
-    /// Reads all files of the load in this format, whatever their names are; whether they are compressed with gzip or zstd is
-    /// told by their first bytes.
+    /// Reads all files of the load in this format, whatever their names are. Their first bytes show whether they are compressed
+    /// with gzip or zstd.
     pub fn format(mut self, format: Format) -> Self {
         self.format = Some(format);
         self
     }
 
-    /// The dialect of the load's CSV files, if it is not commas, double quotes and a header.
+    /// The dialect of the load's CSV files. The default is commas, double quotes and a header.
     pub fn csv(mut self, options: CsvOptions) -> Self {
         self.csv = options;
         self
     }
 
-    /// How large the parts of CSV files and JSON lines may be: 16 MiB a value, 64 MiB a row and 20,000 columns by default.
+    /// The largest value, row and number of columns of text files. The defaults are 16 MiB, 64 MiB and 20,000.
     pub fn limits(mut self, limits: ReadLimits) -> Self {
         self.limits = limits;
         self
@@ -137,47 +136,47 @@ impl Ingest {
 
     /// Loads the source column `from` under the name `to`. Several old names may have one new name.
     ///
-    /// The table keeps this: later loads rename so too, and a load that contradicts it is an error. Spaces around a name
-    /// are no part of it, and a column whose name differs from a known one in its case alone is that column.
+    /// The table keeps renames: they apply to later loads too, and a load that contradicts one is an error. Spaces around a name
+    /// are ignored. A column whose name differs only in case from a known one is that column.
     pub fn rename(mut self, from: impl Into<String>, to: impl Into<String>) -> Self {
         self.renames.push(Rename { from: from.into(), to: to.into() });
         self
     }
 
-    /// Calls new columns by their names in lower case: `Passenger_Count` becomes `passenger_count`, which SQL finds without
-    /// quotes. Columns that the table, its declaration or this load names keep those names.
+    /// Names new columns in lower case: `Passenger_Count` becomes `passenger_count`, which SQL finds without quotes. Columns that
+    /// the table, its declaration or this load already names keep those names.
     pub fn lower_case_names(mut self) -> Self {
         self.names = ColumnNames::LowerCase;
         self
     }
 
     /// Declares the type of a column instead of inferring it: integers and floats of any width, `Boolean`, `Utf8`, `Date32`,
-    /// `Decimal128`, `Timestamp`. What the type cannot hold exactly is a reject. A declared `Boolean` takes `yes`/`no`, `y`/`n`,
-    /// `t`/`f` and `1`/`0` in any case too, a declared number digits behind a leading zero, and a declared `Utf8` the texts of
-    /// numbers.
+    /// `Decimal128` or `Timestamp`. A value that the type cannot hold exactly is a reject. A declared `Boolean` also accepts
+    /// `yes`/`no`, `y`/`n`, `t`/`f` and `1`/`0` in any case. A declared number accepts leading zeros. A declared `Utf8` keeps
+    /// numbers as texts.
     ///
-    /// Types are inferred from the first 10,000 rows of each CSV or JSON file. A column that holds nothing there has no type
-    /// and is left out, until a load brings a value or declares its type; a value further down is a reject, never lost in
-    /// silence.
+    /// Types are inferred from the first 10,000 rows of each CSV or JSON file. A column that is empty in these rows has no type
+    /// and is left out until a load finds a value or declares its type. A later value in it is a reject and is not dropped
+    /// silently.
     ///
-    /// The table's times are always instants in microseconds; `Timestamp(Nanosecond, ..)`, declared in the table's first load
-    /// or found in its first rows, makes them nanoseconds.
+    /// The table's times are always instants in microseconds. They are nanoseconds if the table's first load declares
+    /// `Timestamp(Nanosecond, ..)` or its first rows need it.
     pub fn column_type(mut self, column: impl Into<String>, data_type: DataType) -> Self {
         self.types.push((column.into(), data_type));
         self
     }
 
-    /// Declares the types of all columns of a schema, as [`Ingest::column_type`] does, and that they are the table's first
-    /// columns in this order: one that no file holds is NULL. Columns of the files beyond the schema are loaded too.
+    /// Declares the types of all columns of a schema, as [`Ingest::column_type`] does, and their order: they are the table's
+    /// first columns. A column that no file has is NULL. Columns of the files that the schema lacks are loaded too.
     ///
-    /// Whether a field may be NULL is not looked at.
+    /// The nullability of the fields is ignored.
     pub fn schema(mut self, schema: &Schema) -> Self {
         self.schema = schema.fields().iter().cloned().collect();
         self
     }
 
-    /// Declares the form of a column's times in `strftime` notation, for texts that are not ISO 8601: `%m/%d/%Y %H:%M` reads
-    /// `4/1/2014 0:11`. A form without a time of day means the date's first instant; `%z` is an offset, `%s` seconds since 1970.
+    /// Declares the format of a column's times in `strftime` notation, for texts that are not ISO 8601: `%m/%d/%Y %H:%M` reads
+    /// `4/1/2014 0:11`. Without a time of day, a date means its first instant. `%z` is an offset, `%s` is seconds since 1970.
     ///
     /// ```
     /// # use asof::{catalog::{FactTable, KnownAt}, ingest::Ingest};
@@ -187,7 +186,7 @@ impl Ingest {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Definition`] when it is not a form of times.
+    /// [`Error::Definition`] if it is not a time format.
     pub fn time_format(mut self, column: impl Into<String>, format: &str) -> Result<Self> {
         let column = column.into();
         let format = TimeFormat::new(&column, format)?;
@@ -196,16 +195,16 @@ impl Ingest {
         Ok(self)
     }
 
-    /// Lays the table out as `month=N` alone, for facts of a single year. The default is `year=YYYY/month=N`.
+    /// Partitions the table by `month=N` alone, for facts of a single year. The default is `year=YYYY/month=N`.
     ///
-    /// Partition columns are columns of the table: facts that have a `year` or a `month` of their own need other names for one of
-    /// them, by [`Ingest::rename`] or [`Ingest::partition_columns`].
+    /// Partition columns are columns of the table. If the facts have a `year` or a `month` column of their own, rename either
+    /// with [`Ingest::rename`] or [`Ingest::partition_columns`].
     pub fn by_month_of_one_year(mut self) -> Self {
         self.partition_columns = vec!["month".into()];
         self
     }
 
-    /// Names the partition columns, outermost first, where `year` and `month` are taken by columns of the facts.
+    /// Names the partition columns, outermost first, for facts that have columns `year` or `month`.
     ///
     /// # Errors
     /// [`Error::Definition`] unless there are one (the month) or two (year and month).
@@ -223,53 +222,53 @@ impl Ingest {
         }
     }
 
-    /// What to do with rows that cannot be read; the default is to stop.
+    /// What to do with rows that cannot be read. The default is to stop.
     ///
-    /// A load of which no row can be read stops in any case, and so does one with a file most of whose rows cannot be read,
-    /// unless [`OnAnomaly::Accept`] takes it. A source some of whose rows were left out can be loaded again with other
-    /// reading options by [`OnChangedSource::Replace`].
+    /// A load stops in any case if none of its rows can be read, or if most rows of a file cannot be read; [`OnAnomaly::Accept`]
+    /// allows the latter. A source with rejected rows can be loaded again with other reading options by
+    /// [`OnChangedSource::Replace`].
     pub fn on_reject(mut self, what: OnReject) -> Self {
         self.on_reject = what;
         self
     }
 
-    /// The size at which an output file is closed and the next one begun; 128 MiB by default.
+    /// The size at which an output file is closed and the next one started; 128 MiB by default.
     pub fn file_bytes(mut self, bytes: usize) -> Self {
         self.file_bytes = bytes.max(1);
         self
     }
 
-    /// Whether the load adds to the table, which is the default, or replaces months of it.
+    /// Whether the load adds rows to the table or replaces months of it. The default is to add.
     pub fn mode(mut self, mode: LoadMode) -> Self {
         self.mode = mode;
         self
     }
 
-    /// What to do, when months are replaced, with rows of other months; the default is to stop.
+    /// What to do with rows outside the months that the load replaces. The default is to stop.
     pub fn on_outside_month(mut self, what: OnOutsideMonth) -> Self {
         self.on_outside_month = what;
         self
     }
 
-    /// What to do with a source that has the name of a loaded one and other content; the default is to refuse it.
+    /// What to do with a source that has the name of a loaded source and different content. The default is to refuse it.
     pub fn on_changed_source(mut self, what: OnChangedSource) -> Self {
         self.on_changed_source = what;
         self
     }
 
-    /// What to do with a file whose columns seem to hold something else than their names say; the default is to stop.
+    /// What to do with a file whose columns seem to hold something other than their names say. The default is to stop.
     ///
-    /// Suspicious are: ids with fractions, latitudes and longitudes out of range, measured values that all lie far from
-    /// those seen, numbers where there were texts and the other way round, a column that holds what another one held (two
-    /// columns swapped, or all shifted), times of other months than the name of the file tells, and a file most of whose rows
-    /// cannot be read, which is told as [`Error::RejectedRows`]. What a column held is known from earlier loads and from the other files of this one; fewer than 30 values
-    /// tell nothing.
+    /// Anomalies are: ids with fractions; latitudes and longitudes out of range; measured values that all lie far from those
+    /// seen; numbers in a column of texts, and texts in a column of numbers; a column that holds what another column held (two
+    /// columns swapped, or all columns shifted); times of other months than the file's name gives; and a file most of whose rows
+    /// cannot be read, which is reported as [`Error::RejectedRows`]. What a column held is known from earlier loads and from the
+    /// other files of this load. Columns of fewer than 30 values are not compared.
     pub fn on_anomaly(mut self, what: OnAnomaly) -> Self {
         self.on_anomaly = what;
         self
     }
 
-    /// Declares what is expected of each row of the table, in this load and those after it.
+    /// Declares an expectation of the table's rows, for this load and later ones.
     ///
     /// ```
     /// # use asof::{catalog::{FactTable, KnownAt}, ingest::{Expect, Ingest, OnViolation}};
@@ -285,16 +284,16 @@ impl Ingest {
         self
     }
 
-    /// How many months the rows of one load may fall into; 1,200 by default, a century.
+    /// The number of months that the rows of one load may fall into; by default 1,200, a century.
     ///
-    /// Each month is a folder with a file of its own. Rows that are strewn over more are most often times that were read in
-    /// a wrong unit or form, and make a table of many small files that is slow to load and to read.
+    /// Each month is a folder with a file of its own. Rows in more months most often have times that were read in a wrong unit or
+    /// format, and they would make many small files that are slow to write and to read.
     pub fn months_at_most(mut self, months: usize) -> Self {
         self.months_at_most = months;
         self
     }
 
-    /// The types that the load declares, by their columns.
+    /// The types that the load declares, by column.
     pub(crate) fn declared_types(&self) -> HashMap<&str, &DataType> {
         let of_schema = self.schema.iter().rev().map(|field| (field.name().as_str(), field.data_type()));
         of_schema.chain(self.types.iter().map(|(column, data_type)| (column.as_str(), data_type))).collect()

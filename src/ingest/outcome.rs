@@ -1,5 +1,4 @@
-//! What became of each source file of a load: loaded, known already, a copy, and why rows were left out.
-//! It only tells what others decided.
+//! The report of a load: what became of each source file, which rows were left out, and which rows were replaced.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,38 +19,38 @@ use crate::{
 /// What a load did.
 #[derive(Debug, Clone)]
 pub struct LoadReport {
-    /// Whether this call loaded the rows or an earlier one had.
+    /// Whether this call loaded the rows or an earlier one did.
     pub outcome: LoadOutcome,
     /// The table's version that holds the load.
     pub version: TableVersion,
     /// Rows loaded.
     pub rows: u64,
-    /// Rows left out.
+    /// Rows that could not be read and were left out.
     pub rejected: u64,
-    /// Where the rejected rows are listed with file, line and reason, relative to the root; `None` when there are none.
+    /// The list of rejected rows with file, line and reason, relative to the root; `None` if there are none.
     pub reject_file: Option<String>,
-    /// Rows that were kept out because they are not as expected; 0 for an earlier load whose report is lost.
+    /// Rows in quarantine; 0 for an earlier load whose quality report is lost.
     pub quarantined: u64,
-    /// The Parquet file with those rows and the reasons, relative to the root; `None` when there are none.
+    /// The Parquet file of the quarantined rows and the reasons, relative to the root; `None` if there are none.
     pub quarantine_file: Option<String>,
-    /// What the load brought; `None` for an earlier load whose report is lost.
+    /// The quality report; `None` for an earlier load whose report is lost.
     pub quality: Option<QualityReport>,
-    /// What became of each source file, in the order in which they were found.
+    /// What became of each source file, in the order in which the files were found.
     pub sources: Vec<SourceReport>,
-    /// The rows that this load has taken out of the table, month by month: a month that is replaced may hold rows of sources that
-    /// the load does not bring again. Empty for a load that appends.
+    /// The rows that this load replaced, by month. They may include rows of sources that are not part of this load. Empty for a
+    /// load that appends.
     pub replaced: Vec<ReplacedRows>,
-    /// What changed in the columns from one source file to the next, in the order of the files; the first one is compared with
-    /// the last one of the table's load before. Empty when nothing was loaded.
+    /// What changed in the columns from one source file to the next, in the order of the files. The first file is compared with
+    /// the last file of the table's previous load. Empty if nothing was loaded.
     pub schema_changes: Vec<SchemaChange>,
 }
 
 /// Whether a load was needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoadOutcome {
-    /// The rows were loaded by this call.
+    /// This call loaded the rows.
     Loaded,
-    /// All of the sources had been loaded before; nothing was changed, and the report is that of the table's last load.
+    /// All sources had been loaded before. Nothing was changed, and the report is that of the table's last load.
     AlreadyLoaded,
 }
 
@@ -69,21 +68,21 @@ pub struct SourceReport {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SourceOutcome {
-    /// This call has read it.
+    /// This call read it.
     Loaded {
-        /// Rows that could be read; those in quarantine are among them.
+        /// Rows that could be read, including those in quarantine.
         rows: u64,
-        /// Rows that were read and kept out of the table as they are not as expected.
+        /// Rows in quarantine.
         quarantined: u64,
         /// Rows that could not be read and were left out, by reason.
         rejected: BTreeMap<String, u64>,
     },
-    /// An earlier load has brought its content.
+    /// An earlier load read its content.
     AlreadyLoaded,
-    /// An earlier load has brought its content, of which these months were replaced since: their rows are gone, and are loaded
-    /// again only by a load that replaces these months and has the source among others.
+    /// An earlier load read its content, and later loads have replaced these months. The replaced rows of the source are loaded
+    /// again only by a load that replaces these months and has the source.
     AlreadyLoadedInPart(Vec<Month>),
-    /// It has the content of another source of this load, and was not loaded a second time.
+    /// It has the same content as another source of this load and was not loaded a second time.
     CopyOf(String),
 }
 
@@ -106,15 +105,15 @@ impl fmt::Display for SourceReport {
     }
 }
 
-/// Rows of a month that a load has taken out of the table.
+/// Rows of a month that a load has replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReplacedRows {
     /// The month whose rows were replaced.
     pub month: Month,
-    /// How many there were.
+    /// The number of rows.
     pub rows: u64,
-    /// The sources of the loads that had brought them, in the order of their names.
+    /// The sources of the loads that the rows came from, in the order of their names.
     pub sources: Vec<String>,
 }
 
@@ -128,7 +127,7 @@ fn listed(months: &[Month]) -> String {
     months.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// The rows that go when these months of a version are replaced.
+/// The rows of these months of a version.
 pub(crate) fn replaced_rows(version: &TableVersion, months: &[Month]) -> Vec<ReplacedRows> {
     let of_month = |month: &Month| {
         let files = || version.files.iter().filter(|file| file.is_in(*month));
@@ -141,10 +140,9 @@ pub(crate) fn replaced_rows(version: &TableVersion, months: &[Month]) -> Vec<Rep
     months.iter().filter_map(of_month).collect()
 }
 
-/// Reports of all sources that were found; `examined` are those that this load has read, and `loads` those of the table.
-pub(crate) fn reports(found: &Found, sources: &[Source], examined: &[FileSummary], loads: &[LoadRecord]) -> Vec<SourceReport> {
-    let read =
-        |source: &Source| sources.iter().zip(examined).find(|(read, _)| read.object == source.object).map(|(_, file)| file);
+/// Reports of all sources that were found. `sources` and `files` are those that this load read, `loads` are those of the table.
+pub(crate) fn reports(found: &Found, sources: &[Source], files: &[FileSummary], loads: &[LoadRecord]) -> Vec<SourceReport> {
+    let read = |source: &Source| sources.iter().zip(files).find(|(read, _)| read.object == source.object).map(|(_, file)| file);
     let replaced = |source: &Source| -> Vec<Month> {
         let content = source.content();
         let holds = |load: &&LoadRecord| load.sources.iter().any(|known| known.content == content);

@@ -1,6 +1,7 @@
-//! Rows that agree, counted as sorted rows pass: in all columns (exact duplicates), or in all that decides which fact is the
-//! newer one (ties). Such rows share their event time.
-//! It keeps a hash of each row of the instant at hand, up to a limit, and changes nothing.
+//! Counts duplicates and ties among sorted rows. Duplicates are equal in all columns. Ties are equal in all columns that decide
+//! which fact is the newest, and differ elsewhere.
+//!
+//! Both have the same event time, so only the hashes of the rows of one instant are held, up to a limit.
 
 use std::collections::HashSet;
 
@@ -16,15 +17,15 @@ use crate::{
     ingest::target::{Target, instants_us},
 };
 
-/// Rows of one instant that are told apart: 16 bytes each.
+/// The most different rows of one instant that are held, 16 bytes each.
 const ROWS_OF_AN_INSTANT: usize = 1 << 20;
 
-/// Counts rows that agree, over batches that are sorted by event time within a month.
+/// Counts equal rows in batches that are sorted by event time within a month.
 pub(crate) struct Duplicates {
     event: usize,
-    whole: Alike,
-    /// `None` for a table without a declared key: whose fact a row is, is not known then.
-    deciding: Option<Alike>,
+    all_columns: EqualRows,
+    /// `None` for a table without declared keys: its facts have no known entity.
+    deciding_columns: Option<EqualRows>,
 }
 
 impl Duplicates {
@@ -32,39 +33,39 @@ impl Duplicates {
         let schema = &target.schema;
         let decides = declared.known_column().into_iter().map(str::to_owned);
         let decides = decides.chain(declared.tie_break.iter().cloned()).chain(declared.keys.iter().cloned());
-        let places = decides.map(|name| Ok(schema.index_of(&name)?)).collect::<Result<Vec<_>>>()?;
-        let deciding = (!declared.keys.is_empty()).then(|| Alike::new(target, places)).transpose()?;
-        let whole = Alike::new(target, (0..schema.fields().len()).collect())?;
-        Ok(Self { event: schema.index_of(declared.event_column())?, whole, deciding })
+        let columns = decides.map(|name| Ok(schema.index_of(&name)?)).collect::<Result<Vec<_>>>()?;
+        let deciding_columns = (!declared.keys.is_empty()).then(|| EqualRows::new(target, columns)).transpose()?;
+        let all_columns = EqualRows::new(target, (0..schema.fields().len()).collect())?;
+        Ok(Self { event: schema.index_of(declared.event_column())?, all_columns, deciding_columns })
     }
 
-    /// Takes in the next rows; columns behind the table's own mean nothing.
+    /// Counts the next rows. Columns after those of the table are ignored.
     pub(crate) fn add(&mut self, batch: &RecordBatch) -> Result<()> {
         let events = instants_us(&batch.columns()[self.event])?;
-        for alike in std::iter::once(&mut self.whole).chain(&mut self.deciding) {
-            alike.add(batch, &events)?;
+        for rows in std::iter::once(&mut self.all_columns).chain(&mut self.deciding_columns) {
+            rows.add(batch, &events)?;
         }
         Ok(())
     }
 
-    /// Rows that are equal to an earlier one in all columns.
+    /// Rows that equal an earlier row in all columns.
     pub(crate) fn count(&self) -> u64 {
-        self.whole.count
+        self.all_columns.count
     }
 
-    /// Are these all of them? Not when an instant has more than a million different rows, or a column cannot be compared.
+    /// Is the count exact? It is not if an instant has more than a million different rows, or if a column cannot be compared.
     pub(crate) fn is_exact(&self) -> bool {
-        self.whole.is_exact
+        self.all_columns.is_exact
     }
 
-    /// Rows that agree with an earlier one in all that decides which is the newer fact of an entity, and differ elsewhere.
+    /// Rows that equal an earlier row in the columns that decide which fact of an entity is the newest, and differ elsewhere.
     pub(crate) fn ties(&self) -> Option<u64> {
-        self.deciding.as_ref().map(|deciding| deciding.count.saturating_sub(self.whole.count))
+        self.deciding_columns.as_ref().map(|deciding| deciding.count.saturating_sub(self.all_columns.count))
     }
 }
 
-/// Rows of one instant that agree in some columns.
-struct Alike {
+/// Counts the rows of one instant that are equal in some columns.
+struct EqualRows {
     converter: Option<RowConverter>,
     columns: Vec<usize>,
     instant: Option<i64>,
@@ -73,7 +74,7 @@ struct Alike {
     is_exact: bool,
 }
 
-impl Alike {
+impl EqualRows {
     fn new(target: &Target, columns: Vec<usize>) -> Result<Self> {
         let fields: Vec<_> = columns.iter().map(|&i| SortField::new(target.schema.field(i).data_type().clone())).collect();
         let converter = RowConverter::supports_fields(&fields).then(|| RowConverter::new(fields)).transpose()?;
@@ -83,7 +84,7 @@ impl Alike {
     fn add(&mut self, batch: &RecordBatch, events: &Int64Array) -> Result<()> {
         let Some(converter) = &self.converter else { return Ok(()) };
         let instant = |row: usize| events.is_valid(row).then(|| events.value(row));
-        // A row that is alone in its instant needs no hash; the first and the last of a batch may not be alone.
+        // A row that is alone in its instant needs no hash. The first and the last row of a batch may not be alone.
         let last = batch.num_rows().saturating_sub(1);
         let is_alone = |row: usize| row > 0 && row < last && instant(row - 1) != instant(row) && instant(row + 1) != instant(row);
         let together: UInt32Array = (0..batch.num_rows()).filter(|row| !is_alone(*row)).map(|row| row as u32).collect();

@@ -1,5 +1,5 @@
-//! What a column usually holds, beyond its profile: how often each of few values occurs, and the hours of the day of its times.
-//! It counts and adds up; `moves` compares.
+//! How often each value of a column occurs, if it has few different ones, and how its times are spread over the hours of the day.
+//! `drift` compares these frequencies between files.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,26 +12,26 @@ use serde::{Deserialize, Serialize};
 
 use crate::{error::Result, ingest::target::instants_us, time::Zone};
 
-/// Different values that are told apart; a column with more has no categories.
+/// The most different values that are counted. A column with more has no categories.
 const MAX_CATEGORIES: usize = 512;
-/// Small integers are counted in a table.
+/// Integers below this are counted in an array.
 const SMALL: i64 = 1_024;
-/// Characters of a text that count: longer ones are no categories.
+/// A column with a longer text has no categories.
 const TEXT_BYTES: usize = 40;
 const HOUR_US: i64 = 3_600_000_000;
-/// Hours whose place in the day is remembered: those of a month are fewer.
+/// Hours whose hour of the day is cached: more than a month has.
 const KNOWN_HOURS: usize = 1_024;
 
-/// What a column usually holds.
+/// Value frequencies of a column over some rows. The JSON names are part of the format on disk.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub(crate) struct Frequencies {
-    /// How often each value occurs, as text.
+    /// The count of each value, as text.
     #[serde(rename = "kinds", default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) categories: BTreeMap<String, u64>,
-    /// Had it too many different values for that?
+    /// Does the column have too many different values, or too long ones, to be counted?
     #[serde(rename = "has_many", default)]
     pub(crate) has_too_many: bool,
-    /// How many times lie in each hour of the day, by the clocks of the table's zone; empty for other columns.
+    /// The count of times in each hour of the day, in the table's zone; empty for other columns.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) hours: Vec<u64>,
 }
@@ -89,7 +89,7 @@ impl Frequencies {
 
     fn count_hours(&mut self, array: &ArrayRef, zone: Zone) -> Result<()> {
         self.hours = vec![0; 24];
-        // Times of one load lie in few hours, and the clock is asked about once for each.
+        // The times of a load lie in few hours; the zone is asked once for each.
         let mut known = vec![(i64::MIN, 0_usize); KNOWN_HOURS];
         for instant_us in instants_us(array)?.iter().flatten() {
             let hour = instant_us.div_euclid(HOUR_US);
@@ -114,7 +114,7 @@ impl Frequencies {
         }
     }
 
-    /// Takes in those of further rows.
+    /// Adds the frequencies of further rows.
     pub(crate) fn merge(&mut self, other: &Self) {
         self.has_too_many |= other.has_too_many;
         for (category, count) in &other.categories {
@@ -128,7 +128,7 @@ impl Frequencies {
         }
     }
 
-    /// Takes out those of rows that were taken in.
+    /// Removes the frequencies of rows that were added.
     pub(crate) fn remove(&mut self, other: &Self) {
         for (category, count) in &other.categories {
             if let Some(all) = self.categories.get_mut(category) {
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn habits_add_up() {
+    fn frequencies_add_up() {
         let values = [Some(1), Some(-7), None, Some(1), Some(5_000)];
         let whole = of(Int64Array::from(values.to_vec()));
         assert_eq!(

@@ -1,5 +1,5 @@
-//! What a column holds, in a few numbers that can be added up: NULLs, extremes, fractions, and the shape of its values.
-//! It judges nothing: `quality` shows profiles, `anomaly` compares them.
+//! Profiles of columns: NULLs, extremes, fractions, and a histogram of the values. Profiles can be added and subtracted.
+//! `quality` shows them, `anomaly` and `drift` compare them.
 
 use std::{cmp::Ordering, collections::BTreeMap, fmt};
 
@@ -12,23 +12,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::{error::Result, ingest::target::instants_us, time::AsOf};
 
-/// Characters of a text that a profile keeps of its extremes.
+/// Characters that a profile keeps of the smallest and largest text.
 const TEXT_CHARS: usize = 64;
 
-/// The smallest or largest value of a column. NaN and infinities are none of either.
+/// The smallest or largest value of a column. NaN and infinities are not counted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Extreme {
-    /// Of a column of integers.
+    /// An integer.
     Integer(i64),
-    /// Of a column of floats or decimals.
+    /// A float, or a decimal as a float.
     Float(f64),
-    /// Of a column of times, rounded towards the past to a microsecond.
+    /// A time, rounded down to a microsecond.
     Time(AsOf),
-    /// Of a column of texts, in the order of their bytes; its first 64 characters.
+    /// The first 64 characters of a text. Texts are ordered by their bytes.
     Text(String),
-    /// Of a column of truth values.
+    /// A truth value.
     Boolean(bool),
 }
 
@@ -73,36 +73,36 @@ pub(crate) struct ColumnProfile {
     pub(crate) min: Option<Extreme>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) max: Option<Extreme>,
-    /// Numbers with a part behind the point.
+    /// Numbers that are not whole.
     #[serde(default)]
     pub(crate) fractions: u64,
-    /// Numbers beyond 90 and beyond 180 in size: no latitudes, no longitudes.
+    /// Numbers whose absolute value is above 90 and above 180: they cannot be latitudes or longitudes.
     #[serde(default)]
     pub(crate) beyond_90: u64,
     #[serde(default)]
     pub(crate) beyond_180: u64,
-    /// Texts that are numbers.
+    /// Texts that parse as numbers.
     #[serde(default)]
     pub(crate) number_texts: u64,
-    /// How many values fall into each class of alike ones: numbers of about the same size (a quarter of a power of two),
-    /// texts of the same length and make, truth values. Times have no shape: every month has its own.
+    /// The shape of the values: a histogram over classes of similar values. Numbers are classed by sign, exponent and two bits of
+    /// the fraction; texts by length and kind of characters. Times have no shape, because it would differ in every month.
     #[serde(default)]
     pub(crate) shape: BTreeMap<u32, u64>,
 }
 
-/// The class of NULL in a shape; numbers lie below, texts and truth values above.
+/// The class of NULL in a shape. Classes of numbers are below it, those of texts and truth values above.
 const NULLS: u32 = 1 << 16;
 const TEXTS: u32 = NULLS + 1;
 
-/// Counts of the classes of one array's values: a table that is used again for each array.
+/// The counts of the classes of one array's values. The table is reused for each array.
 pub(crate) struct Classes {
     counts: Vec<u64>,
     touched: Vec<u32>,
 }
 
-/// Numbers have as many classes.
+/// The number of classes of numbers.
 const NUMBERS: u32 = 1 << 14;
-/// Truth values have two classes, texts four for each of 64 lengths.
+/// The number of other classes: two of truth values, and four of texts for each of 64 lengths.
 const OTHERS: u32 = 2 + 4 * 64;
 
 impl Default for Classes {
@@ -123,7 +123,7 @@ impl Classes {
         }
     }
 
-    /// Adds the counts to a shape, and begins anew.
+    /// Adds the counts to a shape and resets them.
     fn pour(&mut self, shape: &mut BTreeMap<u32, u64>) {
         for class in self.touched.drain(..) {
             let place = if class < NULLS { class } else { NUMBERS + (class - TEXTS) };
@@ -190,7 +190,7 @@ impl ColumnProfile {
     }
 
     fn add_times(&mut self, array: &ArrayRef) -> Result<()> {
-        // Safe casts: a time that microseconds cannot hold is no extreme.
+        // A time that microseconds cannot hold becomes NULL and is not an extreme.
         let micros = match array.data_type() {
             DataType::Timestamp(ArrowUnit::Nanosecond | ArrowUnit::Microsecond, _) => array.clone(),
             _ => cast(array, &DataType::Timestamp(ArrowUnit::Microsecond, None))?,
@@ -204,25 +204,25 @@ impl ColumnProfile {
 
     #[inline]
     fn add_number(&mut self, value: f64, classes: &mut Classes) {
-        // Beyond 2^53 all floats are whole.
+        // From 2^53 on all floats are whole.
         let is_small = value.abs() < (1_u64 << 53) as f64;
         self.fractions += u64::from(is_small && (value as i64) as f64 != value);
         self.beyond_90 += u64::from(value.abs() > 90.0);
         self.beyond_180 += u64::from(value.abs() > 180.0);
-        // Sign, exponent and the first two bits behind the point; -0 is 0.
+        // Sign, exponent and the first two bits of the fraction; -0 becomes 0.
         classes.count(((value + 0.0).to_bits() >> 50) as u32 & (NUMBERS - 1));
     }
 
     fn add_text(&mut self, text: &str, classes: &mut Classes) {
         let is_all = |class: fn(&u8) -> bool| text.bytes().all(|b| class(&b));
-        let make = match text {
+        let kind = match text {
             _ if is_all(u8::is_ascii_digit) => 0,
             _ if is_all(u8::is_ascii_alphabetic) => 1,
             _ if is_all(u8::is_ascii_alphanumeric) => 2,
             _ => 3,
         };
-        self.number_texts += u64::from(make != 1 && text.trim().parse::<f64>().is_ok());
-        classes.count(TEXTS + 2 + make + 4 * u32::try_from(text.len().min(63)).unwrap_or(63));
+        self.number_texts += u64::from(kind != 1 && text.trim().parse::<f64>().is_ok());
+        classes.count(TEXTS + 2 + kind + 4 * u32::try_from(text.len().min(63)).unwrap_or(63));
         let is_extreme = |known: &Option<Extreme>, side: Ordering| match known {
             Some(Extreme::Text(known)) => text.cmp(known) == side,
             _ => true,
@@ -241,7 +241,7 @@ impl ColumnProfile {
         }
     }
 
-    /// Takes in the rows of another profile.
+    /// Adds the rows of another profile.
     pub(crate) fn merge(&mut self, other: &Self) {
         self.values += other.values;
         self.nulls += other.nulls;
@@ -257,7 +257,7 @@ impl ColumnProfile {
         }
     }
 
-    /// Takes out the rows of a profile that was merged into this one. The extremes stay: they cannot be taken apart.
+    /// Removes the rows of a profile that was added. The extremes stay, because they cannot be subtracted.
     pub(crate) fn remove(&mut self, other: &Self) {
         self.values = self.values.saturating_sub(other.values);
         self.nulls = self.nulls.saturating_sub(other.nulls);
@@ -273,7 +273,7 @@ impl ColumnProfile {
         self.shape.retain(|_, count| *count > 0);
     }
 
-    /// How far two shapes are apart: 0 when the same share of values falls into each class, 1 when they have none in common.
+    /// The total variation distance of two shapes: 0 if every class has the same share of the values, 1 if no class is common.
     pub(crate) fn distance(&self, other: &Self) -> f64 {
         let (mine, theirs) = (self.shape.values().sum::<u64>(), other.shape.values().sum::<u64>());
         if mine == 0 || theirs == 0 {
@@ -288,7 +288,7 @@ impl ColumnProfile {
         (1.0 - common).max(0.0)
     }
 
-    /// About the smallest and the largest number, from the shape: towards zero by a quarter at most.
+    /// Approximately the smallest and the largest number, from the shape. They are rounded towards zero by at most a quarter.
     pub(crate) fn numbers(&self) -> Option<(f64, f64)> {
         let numbers = self.shape.keys().filter(|class| **class < NULLS).map(|class| f64::from_bits(u64::from(*class) << 50));
         let finite = numbers.filter(|number| number.is_finite());
@@ -297,14 +297,14 @@ impl ColumnProfile {
         })
     }
 
-    /// Numbers below these shares of all numbers, about: a class's values are taken to be spread evenly over it.
+    /// Approximate quantiles of the numbers, from the shape. Values are taken to be spread evenly over their class.
     pub(crate) fn quantiles<const N: usize>(&self, shares: [f64; N]) -> Option<[f64; N]> {
         let bound = |class: u32| f64::from_bits(u64::from(class) << 50);
         let mut classes: Vec<(f64, f64, u64)> = Vec::new();
         for (class, count) in self.shape.iter().filter(|(class, _)| **class < NULLS) {
             let (near, far) = (bound(*class), bound(class + 1));
             if near.is_finite() {
-                // The last class before infinity ends nowhere.
+                // The last class before infinity has no finite end.
                 let far = if far.is_finite() { far } else { near };
                 classes.push((near.min(far), near.max(far), *count));
             }
@@ -319,7 +319,7 @@ impl ColumnProfile {
             for (low, high, count) in &classes {
                 let count = *count as f64;
                 if below + count >= wanted {
-                    // Zero is a value, and all whose class it begins lie next to it.
+                    // In the class that begins at zero, the values are taken to be zero.
                     let part = if *low == 0.0 { 0.0 } else { (wanted - below) / count };
                     return low + part * (high - low);
                 }
@@ -329,7 +329,7 @@ impl ColumnProfile {
         }))
     }
 
-    /// How many numbers are negative; `None` where there are no numbers.
+    /// The count of negative numbers; `None` if there are no numbers.
     pub(crate) fn negative(&self) -> Option<u64> {
         let mut numbers = self.shape.iter().filter(|(class, _)| **class < NULLS).peekable();
         numbers.peek()?;
@@ -337,18 +337,18 @@ impl ColumnProfile {
         Some(numbers.filter(|(class, _)| *class >> 13 == 1).map(|(_, count)| count).sum())
     }
 
-    /// The part of the numbers that is negative.
+    /// The share of negative numbers.
     pub(crate) fn negative_share(&self) -> Option<f64> {
         Some(self.share(self.negative()?))
     }
 
-    /// The part of the values that these are.
+    /// The share of a count in the values.
     pub(crate) fn share(&self, count: u64) -> f64 {
         if self.values == 0 { 0.0 } else { count as f64 / self.values as f64 }
     }
 }
 
-/// Each value of an array that is not NULL.
+/// Calls `look` with each value that is not NULL.
 fn each<T: ArrowPrimitiveType>(array: &PrimitiveArray<T>, mut look: impl FnMut(T::Native)) {
     if array.null_count() == 0 {
         array.values().iter().for_each(|value| look(*value));

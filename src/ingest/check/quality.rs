@@ -1,5 +1,5 @@
-//! The quality report of a load: what came in, what was left out and why, and what the columns hold.
-//! It is written once, beside the load, and says only what was counted while the rows passed.
+//! The quality report of a load: how many rows were loaded, which were left out and why, and what the columns hold.
+//! It is written once, with the load. Its JSON names are part of the format on disk.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -19,7 +19,7 @@ use crate::{
     time::month::Month,
 };
 
-/// What one load brought. It prints as a table.
+/// What a load brought into its table. It prints as a table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct QualityReport {
@@ -32,45 +32,45 @@ pub struct QualityReport {
     pub rows: u64,
     /// Rows that could not be read, by reason.
     pub rejects: BTreeMap<String, u64>,
-    /// Rows that could be read and were kept out of the table.
+    /// Rows in quarantine.
     pub quarantined: u64,
-    /// Rows loaded that lie outside the month that the name of their file tells.
+    /// Loaded rows outside the month that their file's name gives.
     pub outside_month: u64,
-    /// Rows that could be read and were known before they happened; `None` for a table without a known-at column.
+    /// Rows that could be read and whose known-at lies before their event time; `None` for a table without a known-at column.
     pub known_before_event: Option<u64>,
-    /// Rows that could be read and have no known-at: they are loaded, and never visible. `None` as above.
+    /// Rows that could be read and have no known-at. They are loaded and never visible. `None` as above.
     #[serde(default)]
     pub never_known: Option<u64>,
-    /// Rows loaded that are equal in all columns to an earlier one of the load.
+    /// Loaded rows that equal an earlier row of the load in all columns.
     pub duplicates: u64,
-    /// Is `duplicates` all of them? It is a lower bound when an instant has more than a million different rows or a column's
-    /// values cannot be compared.
+    /// Is `duplicates` exact? It is a lower bound if an instant has more than a million different rows, or if the values of a
+    /// column cannot be compared.
     pub duplicates_are_exact: bool,
-    /// Rows loaded that agree with an earlier one of the load in event time, known-at, tie-break columns and declared keys, and
-    /// differ elsewhere: which of them is the newest, only their other values decide. `None` for a table without declared keys.
-    /// Exact as `duplicates` is; a further [`FactTable::tie_break`](crate::catalog::FactTable::tie_break) brings it down.
+    /// Loaded rows that equal an earlier row of the load in event time, known-at, tie-break columns and declared keys, and differ
+    /// in other columns. Only those other values decide which of them is the newest. `None` for a table without declared keys.
+    /// Exact if `duplicates` is. Another [`FactTable::tie_break`](crate::catalog::FactTable::tie_break) column reduces it.
     #[serde(default)]
     pub ties: Option<u64>,
     /// The columns, over all rows that could be read.
     pub columns: Vec<ColumnQuality>,
     /// The source files, in the order of their names.
     pub files: Vec<FileQuality>,
-    /// The expectations, and how often each did not hold.
+    /// The expectations and their violations.
     pub expectations: Vec<ExpectationQuality>,
-    /// What seemed suspicious and was accepted.
+    /// Anomalies that the load accepted.
     #[serde(rename = "suspicions")]
     pub anomalies: Vec<Anomaly>,
-    /// What moved against what the table has seen, the worst first: the first fifty.
+    /// Drift of the files from what the table has seen, largest first, at most fifty entries.
     ///
-    /// It stops nothing and may be as it should be: a summer, a new tariff. Rows of a file, the shares of NULL, of negative
-    /// numbers and of each value of a column with few of them, quantiles and hours of the day are compared with those of all
-    /// other files, and told when they are twice as far off as is usual.
+    /// Drift does not stop a load, because it may be real: a summer, a new tariff. The number of rows, the shares of NULL, of
+    /// negative numbers and of each value of a column with few values, quantiles and hours of the day are compared with those of
+    /// all other files. Those at least twice as far off as usual are reported.
     #[serde(rename = "moves", default)]
     pub drift: Vec<Drift>,
-    /// What this report does not know: reports of earlier loads that are lost, and with them what files were judged by.
+    /// What this report is missing: lost reports of earlier loads, with which files could not be compared.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
-    /// All that the table has seen up to this load.
+    /// What the table has seen up to and including this load.
     pub(crate) history: History,
 }
 
@@ -82,22 +82,21 @@ pub struct ColumnQuality {
     pub name: String,
     /// Its Arrow type.
     pub data_type: String,
-    /// Rows without a value.
+    /// Rows with NULL.
     pub nulls: u64,
-    /// The smallest value, if the type has an order.
+    /// The smallest value, if the type is ordered.
     pub min: Option<Extreme>,
     /// The largest value.
     pub max: Option<Extreme>,
-    /// Rows with a negative number; `None` for columns of other types.
+    /// Rows with a negative number; `None` for columns that are not numeric.
     #[serde(default)]
     pub negative: Option<u64>,
-    /// The numbers below which 5, 25, 50, 75 and 95 percent of the column's lie, to within an eighth: what the extremes are
-    /// held against.
+    /// The quantiles of 5, 25, 50, 75 and 95 percent of the column's numbers, to within an eighth.
     #[serde(default)]
     pub quantiles: Option<[f64; 5]>,
 }
 
-/// What a source file brought.
+/// What was counted in a source file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct FileQuality {
@@ -107,25 +106,24 @@ pub struct FileQuality {
     pub rows: u64,
     /// Rows that could not be read.
     pub rejected: u64,
-    /// Rows that were kept out.
+    /// Rows in quarantine.
     pub quarantined: u64,
-    /// The month that its name tells when at least half of its rows fall into it, else that of most of its rows.
+    /// The month in its name if at least half of its rows fall into it, else the month of most of its rows.
     pub month: Option<Month>,
-    /// Rows loaded that lie in another month, if the name tells one.
+    /// Loaded rows outside that month, if the name gives a month.
     pub outside_month: u64,
-    /// Does the text end without a newline? Then its last line may have been cut off, in a number too, which nothing else
-    /// tells.
+    /// Does the text end without a newline? Then its last line may have been cut off, even inside a number.
     #[serde(default)]
     pub lacks_newline: bool,
 }
 
-/// How often an expectation did not hold.
+/// How often an expectation was violated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ExpectationQuality {
     /// The expectation.
     pub expect: Expect,
-    /// Rows that are not as expected.
+    /// Rows that violate it.
     pub violations: u64,
     /// File and line of the first of them.
     pub first: Option<String>,
@@ -151,22 +149,22 @@ impl QualityReport {
         self.rejects.values().sum()
     }
 
-    /// Writes the report below the root; its name, relative to it.
+    /// Writes the report below the root. Returns its name relative to the root.
     pub(crate) async fn publish(&self, root: &Location) -> Result<String> {
         let bytes = seal("the quality report", serde_json::to_vec_pretty(self))?;
         let folder = format!("quality/{}/{}", self.table.database(), self.table.table());
         let name = format!("{folder}/{}-{}.json", self.load.short(), ContentId::of(&bytes).short());
-        // The name holds the content's hash: one that is there says the same. It is written again all the same, for the garbage
-        // collector knows by its age what a load that was cut off has left.
+        // The name holds the content's hash, so an existing file has the same content. It is written again to renew its age: the
+        // garbage collector removes what an interrupted load left by age.
         root.put(&name, bytes).await?;
         Ok(name)
     }
 
-    /// The report of a load; `None` for a load that was made before there were reports.
+    /// Reads the report of a load.
     pub(crate) async fn read(root: &Location, load: &LoadRecord) -> Result<Read> {
         let Some(name) = &load.quality_file else { return Ok(Read::Never) };
         let path = root.child(name).to_string();
-        let remedy = "restore the file from a copy of the root, or do without its statistics: nothing else needs them";
+        let remedy = "restore the file from a copy of the root, or ignore the error: only statistics are lost";
         let lost = |error: Error| Ok(Read::Lost(LostReport { load: load.id, reason: error.to_string() }));
         let Some(bytes) = root.get(name).await? else {
             return lost(Error::Corrupt { path, reason: format!("it has vanished; {remedy}") });
@@ -195,18 +193,18 @@ impl QualityReport {
 /// The quality reports of a table's loads.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Quality {
-    /// Those that can be read, in the order of the loads.
+    /// The readable reports, in the order of the loads.
     pub reports: Vec<QualityReport>,
-    /// Those that are lost or damaged. They are statistics, and nothing else depends on them.
+    /// The lost or damaged reports. They are statistics, and nothing else depends on them.
     pub lost: Vec<LostReport>,
 }
 
 /// A quality report that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LostReport {
-    /// The load that it was about.
+    /// The load.
     pub load: ContentId,
-    /// Where it should be, and what is wrong with it.
+    /// The file, and what is wrong with it.
     pub reason: String,
 }
 
@@ -229,11 +227,11 @@ pub(crate) async fn history_of(root: &Location, version: Option<&TableVersion>) 
     Ok((History::default(), notes))
 }
 
-/// What became of a load's report.
+/// The report of a load, as far as it can be read.
 pub(crate) enum Read {
     Report(Box<QualityReport>),
     Lost(LostReport),
-    /// The load was made before there were reports.
+    /// The load was made before reports were written.
     Never,
 }
 
@@ -266,8 +264,8 @@ impl fmt::Display for QualityReport {
             let what = format!("{} ({})", expectation.expect, expectation.expect.on_violation);
             counted(f, &what, expectation.violations)?;
         }
-        let column = |f: &mut fmt::Formatter<'_>, cells: [&str; 7]| {
-            let [name, data_type, nulls, negative, min, quantiles, max] = cells;
+        let column = |f: &mut fmt::Formatter<'_>, texts: [&str; 7]| {
+            let [name, data_type, nulls, negative, min, quantiles, max] = texts;
             writeln!(f, "  {name:<24} {data_type:<22} {nulls:>10} {negative:>10}  {min:<28} {quantiles:<28} {max}")
         };
         column(f, ["column", "type", "NULL", "below 0", "min", "about 5, 50, 95 %", "max"])?;

@@ -1,5 +1,5 @@
-//! Rows against the expectations that a row alone can break: which rows, how many, and the first of them.
-//! Keys are not its business: whether one is unique no single row tells.
+//! Checks rows against the expectations that a single row can break: which rows break them, how many, and the first one.
+//! Unique keys are checked elsewhere, because they need more than one row.
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, BooleanArray},
@@ -12,47 +12,47 @@ use crate::{
     error::{Error, Result},
 };
 
-/// How often an expectation did not hold, and where first.
+/// How often an expectation was violated, and where first.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Violations {
     pub(crate) count: u64,
     pub(crate) first: Option<String>,
 }
 
-/// What becomes of the rows of a batch.
-pub(crate) struct RuleResult {
-    /// The reasons for which each row is kept out; empty for rows that are taken.
+/// Which rows of a batch are kept out of the table.
+pub(crate) struct BrokenRules {
+    /// For each row the expectations for which it is kept out; empty for rows that are loaded.
     pub(crate) reasons: Vec<String>,
     /// Is any row kept out?
     pub(crate) any_out: bool,
 }
 
-/// Judges a batch of the table's columns, and counts; `place` names a row for people.
+/// Checks a batch of the table's columns, and adds to the counts. `shown` gives the file and line of a row for messages.
 pub(crate) fn check_rules(
     expectations: &[Expect],
     found: &mut [Violations],
     schema: &Schema,
     columns: &[ArrayRef],
-    place: impl Fn(usize) -> String,
-) -> Result<RuleResult> {
+    shown: impl Fn(usize) -> String,
+) -> Result<BrokenRules> {
     let row_count = columns.first().map_or(0, |column| column.len());
-    let mut verdict = RuleResult { reasons: vec![String::new(); row_count], any_out: false };
+    let mut result = BrokenRules { reasons: vec![String::new(); row_count], any_out: false };
     for (expect, violations) in expectations.iter().zip(found) {
         let Some(broken) = broken(&expect.rule, schema, columns)? else { continue };
         for row in (0..row_count).filter(|row| broken.is_valid(*row) && broken.value(*row)) {
             violations.count += 1;
-            violations.first.get_or_insert_with(|| place(row));
+            violations.first.get_or_insert_with(|| shown(row));
             if expect.on_violation != OnViolation::Warn {
-                let separator = if verdict.reasons[row].is_empty() { "" } else { "; " };
-                verdict.reasons[row] += &format!("{separator}{expect}");
-                verdict.any_out = true;
+                let separator = if result.reasons[row].is_empty() { "" } else { "; " };
+                result.reasons[row] += &format!("{separator}{expect}");
+                result.any_out = true;
             }
         }
     }
-    Ok(verdict)
+    Ok(result)
 }
 
-/// The rows that break a rule are true; NULL is no violation. `None` for a rule about more than one row.
+/// True for the rows that break a rule. NULL breaks only `NotNull`. `None` for a rule about more than one row.
 fn broken(rule: &Rule, schema: &Schema, columns: &[ArrayRef]) -> Result<Option<BooleanArray>> {
     let column = |name: &str| Ok::<_, Error>(&columns[schema.index_of(name)?]);
     Ok(Some(match rule {
@@ -62,7 +62,7 @@ fn broken(rule: &Rule, schema: &Schema, columns: &[ArrayRef]) -> Result<Option<B
             let numbers = cast(column(name)?, &DataType::Float64)?;
             let numbers = numbers.as_primitive::<Float64Type>();
             let (min, max) = (min.unwrap_or(f64::NEG_INFINITY), max.unwrap_or(f64::INFINITY));
-            // Written so that NaN is outside.
+            // NaN is not inside: both comparisons are false.
             let is_inside = |value: f64| min <= value && value <= max;
             numbers.iter().map(|value| value.map(|value| !is_inside(value))).collect()
         }
@@ -74,7 +74,7 @@ fn broken(rule: &Rule, schema: &Schema, columns: &[ArrayRef]) -> Result<Option<B
     }))
 }
 
-/// A type in which both can be compared; a value that it cannot hold becomes NULL and passes.
+/// A type in which values of both types can be compared. A value that it cannot hold becomes NULL and passes.
 fn common_type(a: &DataType, b: &DataType) -> DataType {
     match (a, b) {
         (a, b) if a == b => a.clone(),

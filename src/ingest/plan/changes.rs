@@ -1,5 +1,5 @@
-//! What changed in the columns of source files from one to the next: names, types, order.
-//! It reports and refuses nothing; whether the values fit is decided value by value.
+//! Compares the columns of each source file with those of the file before it: names, types and order.
+//! Changes are reported, not refused. Whether values fit is decided value by value.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,57 +8,57 @@ use crate::{
     ingest::options::Format,
 };
 
-/// A difference between the columns of a source file and those of the file before it: the one that was read before it in
-/// the same load, or the last one of the table's newest load.
+/// A difference between the columns of a source file and those of the file before it: the previous file of the same load, or
+/// the last file of the table's newest load.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SchemaChange {
-    /// The file, by its name relative to the folder it was read from.
+    /// The file's name relative to the folder that was given.
     pub file: String,
-    /// The column, as it is called in the table.
+    /// The column's name in the table.
     pub column: String,
     /// What changed.
     pub change: ColumnChange,
 }
 
-/// What changed about a column. Types are Arrow's, as the file holds them or as they were inferred; `Null` is that of a
-/// column without a value.
+/// What changed about a column. Types are Arrow types, as stored in the file or as inferred. A column without a value has the
+/// type `Null`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ColumnChange {
-    /// The file before did not have it; it is NULL in older rows.
+    /// The file before did not have the column. It is NULL in older rows.
     Added {
         /// Its type.
         data_type: String,
     },
-    /// The file before had it; it is NULL in the rows of this one.
+    /// The file before had the column. It is NULL in the rows of this file.
     Missing {
         /// The type it had.
         data_type: String,
     },
-    /// The file calls it something else than the file before.
+    /// The column has another name in the file than in the file before.
     Renamed {
-        /// What the file before called it.
+        /// Its name in the file before.
         from: String,
-        /// What this one calls it.
+        /// Its name in this file.
         to: String,
     },
-    /// Its values are of another type.
+    /// The values have another type.
     Type {
         /// The type before.
         from: String,
         /// The type now.
         to: String,
     },
-    /// It has moved past other columns. Both are counted from 1. Files of JSON lines have no order.
+    /// The column stands in another order with other columns. Positions count from 1. JSON lines have no order.
     Order {
-        /// Its place in the file before.
+        /// Its position in the file before.
         from: usize,
-        /// Its place in this one.
+        /// Its position in this file.
         to: usize,
     },
 }
 
-/// The columns of the file before a load's first one, as far as the table tells.
+/// The columns of the file before a load's first file, as the table recorded them.
 pub(crate) fn before(table: &TableVersion) -> SourceSchema {
     table.newest_source.clone().unwrap_or_else(|| SourceSchema {
         columns: table
@@ -98,7 +98,7 @@ pub(crate) fn between(before: &SourceSchema, after: &SourceSchema, file: &str) -
         places.push((from, to));
     }
     if before.is_ordered && after.is_ordered {
-        let stay: HashSet<_> = longest_rise(&places).into_iter().collect();
+        let stay: HashSet<_> = longest_increasing(&places).into_iter().collect();
         for (from, to) in places.iter().filter(|place| !stay.contains(place)) {
             add(&after.columns[*to], ColumnChange::Order { from: from + 1, to: to + 1 });
         }
@@ -109,20 +109,20 @@ pub(crate) fn between(before: &SourceSchema, after: &SourceSchema, file: &str) -
     changes
 }
 
-/// The columns' places by their names.
+/// The positions of the columns by name.
 fn by_name(schema: &SourceSchema) -> HashMap<&str, usize> {
     schema.columns.iter().enumerate().map(|(place, column)| (column.name.as_str(), place)).collect()
 }
 
-/// The longest run of places, with gaps, whose first numbers rise: the columns that have kept their order. Of several the one
-/// that is the earlier one from its end on.
-fn longest_rise(places: &[(usize, usize)]) -> Vec<(usize, usize)> {
-    // The ends of all runs of a length, in the order of `places`: their first numbers fall.
+/// The longest increasing subsequence by the first number: the columns that kept their order. Of several of the same length, the
+/// earliest one, compared from the end.
+fn longest_increasing(places: &[(usize, usize)]) -> Vec<(usize, usize)> {
+    // For each length, the ends of the subsequences of that length, in the order of `places`. Their first numbers decrease.
     let mut ends: Vec<Vec<usize>> = Vec::new();
     let mut previous = Vec::with_capacity(places.len());
     for (i, (from, _)) in places.iter().enumerate() {
         let is_behind = |end: &usize| places[*end].0 < *from;
-        // The ends of the longer runs lie further on: where no run of a length ends before this place, none of a longer one does.
+        // If no subsequence of a length ends below this number, no longer one does.
         let length = ends.partition_point(|ends| ends.last().is_some_and(is_behind));
         let before = length.checked_sub(1).and_then(|shorter| {
             let ends = &ends[shorter];

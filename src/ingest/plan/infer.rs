@@ -232,7 +232,7 @@ fn csv_columns(ingest: &Ingest, source: &Source, names: &Names, raw: Box<dyn Rea
         for (i, is_time) in is_time.iter().enumerate() {
             // A row may be shorter than the header: what it lacks is no value, whatever the texts of NULL are.
             let has = block.rows.iter().filter(|row| i < row.fields as usize);
-            for value in has.filter_map(|row| ingest.csv.cell(block.cell(row, i))) {
+            for value in has.filter_map(|row| ingest.csv.value(block.cell(row, i))) {
                 let text = std::str::from_utf8(value).unwrap_or("a text");
                 if *is_time {
                     columns.finer[i] |= is_finer_than_micros(text);

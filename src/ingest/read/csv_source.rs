@@ -108,7 +108,7 @@ impl CsvReader {
         }
         for &column in &self.untyped {
             for (at, row) in rows.iter().enumerate() {
-                if self.options.cell(block.cell(row, column)).is_some() {
+                if self.options.value(block.cell(row, column)).is_some() {
                     let reason = "the column was empty where types were inferred; declare its type";
                     refused.add(at, &self.names[column], || block.cell(row, column), reason.into());
                 }
@@ -119,7 +119,7 @@ impl CsvReader {
             let of_row = |row: &Row| place.map_or(&[][..], |place| block.cell(row, place));
             let refuse = |at: usize, reason| refused.add(at, &reader.name, || of_row(&rows[at]), reason);
             columns.push(match place {
-                Some(place) => reader.read(rows.iter().map(|row| self.options.cell(block.cell(row, *place))), refuse)?,
+                Some(place) => reader.read(rows.iter().map(|row| self.options.value(block.cell(row, *place))), refuse)?,
                 None => reader.read(rows.iter().map(|_| None), refuse)?,
             });
         }

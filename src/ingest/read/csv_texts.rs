@@ -84,7 +84,7 @@ fn file_texts(ingest: &Ingest, source: &Source, bytes: Box<dyn std::io::Read + S
         let mut columns = Vec::with_capacity(readers.len());
         for (column, reader) in readers.iter().enumerate() {
             let mut wrong = None;
-            let cells = block.rows.iter().map(|row| ingest.csv.cell(block.cell(row, column)));
+            let cells = block.rows.iter().map(|row| ingest.csv.value(block.cell(row, column)));
             columns.push(reader.read(cells, |row, reason| wrong = wrong.take().or(Some((row, reason))))?);
             if let Some((row, reason)) = wrong {
                 let line = block.rows.get(row).map_or(0, |row| row.line);
