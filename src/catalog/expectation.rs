@@ -1,5 +1,4 @@
-//! Declared expectations: what rows of a table must be like, and what happens to those that are not.
-//! It states and compares them; rows are judged in `judge`, keys in `unique`.
+//! Declared expectations of a table's rows, and what happens to rows that violate them. Loads check them.
 
 use std::{fmt, ops::RangeInclusive};
 
@@ -8,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// An expectation of the rows of a table. NULL passes all of them but [`Expect::not_null`], as in SQL.
+/// An expectation of the rows of a table. NULL violates only [`Expect::not_null`], as in SQL.
 ///
-/// It belongs to the table from the first load on that declares it: later loads need not repeat it, and cannot contradict
-/// it. Rows that were loaded before are not judged again, but for keys, which are compared with the whole table.
+/// It belongs to the table from the first load that declares it. Later loads need not repeat it and cannot contradict it. Rows
+/// that were loaded before are not checked again, except that unique keys are compared with the whole table.
 ///
 /// ```
 /// use asof::ingest::{Expect, OnViolation};
@@ -41,19 +40,19 @@ pub(crate) enum Rule {
     Unique { columns: Vec<String> },
 }
 
-/// A bound of a range. JSON knows no infinity: a range without an end has no limit there.
+/// A bound of a range. JSON has no infinity: an unbounded end has no limit.
 type Limit = Option<f64>;
 
-/// What a load does with rows that are not as expected.
+/// What a load does with rows that violate an expectation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnViolation {
-    /// Load nothing; the rows are listed below `quarantine/`.
+    /// Load nothing, and write the rows below `quarantine/`.
     #[default]
     Stop,
     /// Write the rows below `quarantine/` with the reason, and load the rest.
     Quarantine,
-    /// Load the rows too, and count them in the quality report.
+    /// Load the rows, and count them in the quality report.
     Warn,
 }
 
@@ -62,32 +61,32 @@ impl Expect {
         Self { rule, on_violation: OnViolation::default() }
     }
 
-    /// The column holds a value in every row.
+    /// The column is not NULL in any row.
     pub fn not_null(column: impl Into<String>) -> Self {
         Self::of(Rule::NotNull { column: column.into() })
     }
 
-    /// The column's numbers lie in the range, both ends included; they are compared as 64-bit floats, and NaN lies in none.
+    /// The column's numbers lie in the range, both ends included. They are compared as 64-bit floats. NaN lies in no range.
     pub fn range(column: impl Into<String>, range: RangeInclusive<f64>) -> Self {
         let limit = |end: &f64| (!end.is_infinite()).then_some(*end);
         Self::of(Rule::Range { column: column.into(), min: limit(range.start()), max: limit(range.end()) })
     }
 
-    /// `second >= first`, for two columns of times, of numbers, or of texts (which are compared byte by byte).
+    /// `second >= first`, for two columns of times, of numbers, or of texts, which are compared byte by byte.
     pub fn order(first: impl Into<String>, second: impl Into<String>) -> Self {
         Self::of(Rule::Order { first: first.into(), second: second.into() })
     }
 
-    /// No two rows of the whole table agree in all of these columns; a row with a NULL in one of them agrees with none.
+    /// No two rows of the whole table are equal in all of these columns. A row with a NULL in one of them equals no other row.
     ///
-    /// The first row in the order of files and lines stays; those that agree with a row of the table or with an earlier
-    /// row of the load are the violations. Each load then reads the key columns of the whole table and sorts them, spilling
-    /// beyond [`Resources::memory_bytes`](crate::Resources::memory_bytes), and sets its own rows aside on the disk once.
+    /// The violations are the rows of a load that equal a row of the table or an earlier row of the load, in the order of files
+    /// and lines. Each load reads the key columns of the whole table and sorts them, spilling beyond
+    /// [`Resources::memory_bytes`](crate::Resources::memory_bytes), and writes its own rows to the disk once more.
     pub fn unique<S: Into<String>>(columns: impl IntoIterator<Item = S>) -> Self {
         Self::of(Rule::Unique { columns: columns.into_iter().map(Into::into).collect() })
     }
 
-    /// What happens to rows that are not as expected; the default is to stop.
+    /// What happens to rows that violate the expectation. The default is to stop.
     pub fn on_violation(mut self, what: OnViolation) -> Self {
         self.on_violation = what;
         self
@@ -105,12 +104,12 @@ impl Expect {
         }
     }
 
-    /// Do both speak about the same property of the same columns?
+    /// Do both have the same kind of rule on the same columns?
     fn is_about_the_same(&self, other: &Expect) -> bool {
         std::mem::discriminant(&self.rule) == std::mem::discriminant(&other.rule) && self.columns() == other.columns()
     }
 
-    /// Checks that the columns are there and of a type that can be judged.
+    /// Checks that the columns exist and that their types can be compared.
     pub(crate) fn check(&self, place: &str, schema: &Schema) -> Result<()> {
         let type_of = |column: &str| {
             let found = schema.column_with_name(column);
@@ -123,7 +122,7 @@ impl Expect {
             found: found.to_string(),
             needed: format!("`{self}` {needed}"),
         };
-        let contradicts = |reason: &str| Error::Definition { subject: format!("`{self}` of {place}"), reason: reason.into() };
+        let invalid = |reason: &str| Error::Definition { subject: format!("`{self}` of {place}"), reason: reason.into() };
         match &self.rule {
             Rule::NotNull { .. } => Ok(()),
             Rule::Range { column, min, max } => {
@@ -132,17 +131,15 @@ impl Expect {
                 }
                 let is_empty = min.zip(*max).is_some_and(|(min, max)| !matches!(min.partial_cmp(&max), Some(o) if o.is_le()));
                 let is_nan = [min, max].into_iter().flatten().any(|limit| limit.is_nan());
-                if is_empty || is_nan { Err(contradicts("no number lies in this range")) } else { Ok(()) }
+                if is_empty || is_nan { Err(invalid("no number lies in this range")) } else { Ok(()) }
             }
             Rule::Order { second, .. } => match class(&types[0]).is_some() && class(&types[0]) == class(&types[1]) {
                 true => Ok(()),
                 false => Err(refused(second, &types[1], &format!("compares it with {}", types[0]))),
             },
             Rule::Unique { columns } => match (columns.is_empty(), types.iter().position(DataType::is_nested)) {
-                (true, _) => Err(contradicts("name at least one column")),
-                _ if (1..columns.len()).any(|i| columns[..i].contains(&columns[i])) => {
-                    Err(contradicts("it names a column twice"))
-                }
+                (true, _) => Err(invalid("name at least one column")),
+                _ if (1..columns.len()).any(|i| columns[..i].contains(&columns[i])) => Err(invalid("it names a column twice")),
                 (false, Some(i)) => Err(refused(&columns[i], &types[i], "compares single values")),
                 (false, None) => Ok(()),
             },
@@ -160,10 +157,10 @@ fn class(data_type: &DataType) -> Option<u8> {
     }
 }
 
-/// The table's expectations and those of a load: the known ones first.
+/// The expectations of a table and of a load, those of the table first.
 ///
 /// # Errors
-/// [`Error::Definition`] when two of them are about the same and do not agree.
+/// [`Error::Definition`] if two of them have the same kind of rule on the same columns and differ.
 pub(crate) fn joined(table: &str, known: &[Expect], declared: &[Expect]) -> Result<Vec<Expect>> {
     let mut all: Vec<Expect> = Vec::new();
     for expect in known.iter().chain(declared) {

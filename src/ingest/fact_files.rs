@@ -1,4 +1,4 @@
-//! The files of loaded facts: where a table's lie, and how Parquet is written.
+//! The files of loaded facts: their location, and the properties of their Parquet.
 
 use parquet::{
     basic::{Compression, ZstdLevel},
@@ -7,12 +7,12 @@ use parquet::{
 
 use crate::{name::TableName, storage::Location};
 
-/// Where a table's files lie.
+/// The location of a table's files.
 pub(crate) fn facts_of(root: &Location, table: &TableName) -> Location {
     root.child("facts").child(table.database()).child(table.table())
 }
 
-/// Rows in a row group: the unit in which a scan can skip rows by their times.
+/// Rows in a row group, the unit in which a scan can skip rows by their times.
 const ROW_GROUP_ROWS: usize = 128 << 10;
 
 pub(crate) fn writer_properties() -> WriterProperties {

@@ -1,11 +1,16 @@
-//! Loading: source files in, a registered fact table of month folders out.
-//! A load is one commit: readers see none of it or all of it. A source file that was loaded before is not loaded again.
+//! Loading: source files into a registered fact table of month folders.
+//! A load is one commit: readers see all of it or none of it. A source file that was loaded before is not loaded again.
 //!
 //! ```text
-//! sources -> plan (names, types) -> read (CSV, JSON lines, Parquet) -> conform (types, instants, rejects)
-//!         -> inspect (profile, expectations)
-//!         -> sort (spills) -> unique keys -> month files -> quality report -> commit
+//! plan     sources, names, types, what the load replaces                              plan/
+//! read     CSV, JSON lines and Parquet into the table's columns; rejects              read/
+//! check    expectations, profiles, anomalies, unique keys; quarantine, quality report check/
+//! write    sort by month and event time, month files                                  write/
+//! commit   one put-if-absent of the next table version                                commit.rs
 //! ```
+//!
+//! The files of this folder that `plan`, `commit` and `run` are above hold what the rooms `read`, `check` and `write` share. These
+//! rooms use the shared files and not each other. `tests/it/layers.rs` checks it.
 
 mod check;
 mod commit;

@@ -1,5 +1,5 @@
-//! A bounded queue of batches between a thread that reads rows and one that takes them, and the queue as a stream or a table.
-//! A queue that ends without its end marker is an error: its reader panicked.
+//! A bounded queue of batches between the reader of rows and their consumer, which can also be read as a stream or a table.
+//! A queue that ends without an end marker is an error: its reader panicked.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,13 +17,13 @@ use tokio::{
 
 use crate::error::{Error, Result};
 
-/// Bytes that wait between a reader and who takes its rows, about. A sort takes a while for each run, in which the reader goes on.
+/// The approximate bytes that wait between a reader and its consumer. The reader goes on while a sort writes a run.
 const READ_BYTES: usize = 32 << 20;
 
-/// A batch; `None` after the last one. A queue that ends without it was cut off.
+/// A batch, or `None` as the end marker. A queue that ends without the end marker was cut off.
 type Batch = Result<Option<RecordBatch>>;
 
-/// The end of a queue that takes batches in, as long as there is room for their bytes.
+/// The sending end of a queue. It waits until there is room for the bytes of a batch.
 #[derive(Clone)]
 pub(crate) struct Sink {
     sender: mpsc::UnboundedSender<(Batch, Option<OwnedSemaphorePermit>)>,
@@ -32,11 +32,11 @@ pub(crate) struct Sink {
     runtime: Handle,
 }
 
-/// The other end.
+/// The receiving end of a queue.
 #[derive(Debug)]
 pub(crate) struct Queue(mpsc::UnboundedReceiver<(Batch, Option<OwnedSemaphorePermit>)>);
 
-/// A queue with room for so many bytes; a larger batch waits until it is the only one.
+/// A queue with room for this number of bytes. A larger batch waits until it is the only one.
 pub(crate) fn queue(room_bytes: usize) -> (Sink, Queue) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let room = Arc::new(Semaphore::new(room_bytes));
@@ -44,27 +44,27 @@ pub(crate) fn queue(room_bytes: usize) -> (Sink, Queue) {
 }
 
 impl Sink {
-    /// Hands over a batch; false when nobody wants more.
+    /// Sends a batch. Returns false if the receiver is gone.
     pub(crate) async fn send(&self, batch: RecordBatch) -> bool {
         let bytes = u32::try_from(batch.get_array_memory_size().clamp(1, self.room_bytes)).unwrap_or(u32::MAX);
-        // Nobody closes the semaphore; when the other end is dropped all room is free.
+        // The semaphore is never closed. When the receiver is dropped, all room is free.
         let room = self.room.clone().acquire_many_owned(bytes).await.ok();
         self.sender.send((Ok(Some(batch)), room)).is_ok()
     }
 
-    /// As [`Sink::send`], from a thread that may block.
+    /// As [`Sink::send`], on a thread that may block.
     pub(crate) fn send_blocking(&self, batch: RecordBatch) -> bool {
         self.runtime.block_on(self.send(batch))
     }
 
-    /// Does nobody want more?
+    /// Is the receiver gone?
     pub(crate) fn is_closed(&self) -> bool {
         self.sender.is_closed()
     }
 
-    /// Says how it ended.
+    /// Sends the end marker, or an error.
     pub(crate) fn end(&self, end: Result<()>) {
-        // The receiver is gone only when nobody wants the rows any more.
+        // If the receiver is gone, the rows are no longer wanted.
         let _ = self.sender.send((end.map(|()| None), None));
     }
 }
@@ -77,13 +77,13 @@ impl Queue {
     /// The next batch, on a thread that may block; `None` at the end.
     ///
     /// # Errors
-    /// The reader's own, and that it ended without its end marker.
+    /// The reader's error, or that it ended without an end marker.
     pub(crate) fn next_blocking(&mut self) -> Result<Option<RecordBatch>> {
         self.0.blocking_recv().map_or_else(|| Err(reader_panicked()), |(batch, _)| batch)
     }
 }
 
-/// The queue into which `read` sends rows.
+/// A queue into which `read` sends rows.
 pub(crate) fn filled_by<F>(read: impl FnOnce(Sink) -> F) -> Queue
 where
     F: Future<Output = Result<()>> + Send + 'static,
@@ -94,12 +94,13 @@ where
     queue
 }
 
+/// The error of a load whose reader panicked.
 pub(crate) fn reader_panicked() -> Error {
     let reason = "a source's decoder panicked; the load is incomplete and was not committed".to_owned();
     Error::Definition { subject: "the load".into(), reason }
 }
 
-/// The rows of a queue.
+/// The rows of a queue as a stream.
 pub(crate) fn stream(schema: SchemaRef, queue: Option<Queue>) -> SendableRecordBatchStream {
     let batches = futures::stream::unfold(queue, |queue| async move {
         let mut queue = queue?;
@@ -113,7 +114,7 @@ pub(crate) fn stream(schema: SchemaRef, queue: Option<Queue>) -> SendableRecordB
     Box::pin(RecordBatchStreamAdapter::new(schema, batches))
 }
 
-/// The rows that `read` sends as a table that can be read once.
+/// The rows that `read` sends, as a table that can be read once.
 pub(crate) fn streamed<F>(schema: SchemaRef, read: impl FnOnce(Sink) -> F) -> Result<StreamingTable>
 where
     F: Future<Output = Result<()>> + Send + 'static,
@@ -122,7 +123,7 @@ where
     Ok(StreamingTable::try_new(schema, vec![Arc::new(rows)])?)
 }
 
-/// The queue as a table that can be read once.
+/// A queue as a table that can be read once.
 #[derive(Debug)]
 struct Rows {
     schema: SchemaRef,

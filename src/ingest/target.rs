@@ -1,4 +1,4 @@
-//! The rows of a load on their way to the sort: target columns, the month they belong to, and their place in the sources.
+//! The columns of a load's rows: those of the table, and hidden ones for the month of each row and its position in the sources.
 //! The month comes from the row's event time in the table's zone, never from the name of its file.
 
 use std::{ops::Range, sync::Arc};
@@ -12,20 +12,20 @@ use arrow::{
 
 use crate::{catalog::FactTable, error::Result, time::Zone};
 
-/// Hidden columns that the sort needs and the files do not hold.
+/// Hidden columns, which the sort needs and the files do not have.
 pub(crate) const YEAR: &str = "__asof_year";
 pub(crate) const MONTH: &str = "__asof_month";
 pub(crate) const ROW: &str = "__asof_row";
 
-/// Bits of a row's place that count rows within a source; the bits above count sources.
+/// The lower bits of a row's position are its line in the source. The bits above are the number of the source.
 const ROW_BITS: u32 = 40;
 
 /// What a load writes.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
-    /// The files' columns.
+    /// The columns of the files.
     pub(crate) schema: SchemaRef,
-    /// The files' columns and the hidden ones.
+    /// The columns of the files, then the hidden columns.
     pub(crate) sorted: SchemaRef,
     event: usize,
     zone: Zone,
@@ -40,7 +40,7 @@ impl Target {
         Ok(Self { schema, sorted, event, zone: declared.calendar() })
     }
 
-    /// Adds the hidden columns to rows of a source, of which each is known by its line (in a Parquet file, its row).
+    /// Adds the hidden columns to rows of a source. `lines` are the lines of the rows, or the row numbers in a Parquet file.
     pub(crate) fn batch(&self, source: usize, lines: &[u64], mut columns: Vec<ArrayRef>) -> Result<RecordBatch> {
         let events = &columns[self.event];
         let row_count = events.len();
@@ -58,10 +58,10 @@ impl Target {
     }
 }
 
-/// The months of a zone, of which the inside of the last one is remembered.
+/// Finds months in a zone. The interior of the last month is cached.
 struct Calendar {
     zone: Zone,
-    /// Instants in microseconds that lie in `month` in every zone: none is a day ahead of UTC, or behind it.
+    /// Instants in microseconds that lie in `month` in every zone: no zone is a day or more from UTC.
     inside: Range<i64>,
     month: (i32, u32),
 }
@@ -85,12 +85,12 @@ impl Calendar {
 
 const DAY_US: i64 = 86_400_000_000;
 
-/// The source and the line that a row's place holds.
-pub(crate) fn source_and_line(place: i64) -> (usize, i64) {
-    (usize::try_from(place >> ROW_BITS).unwrap_or(0), place & ((1 << ROW_BITS) - 1))
+/// The source and the line of a row's position.
+pub(crate) fn source_and_line(position: i64) -> (usize, i64) {
+    (usize::try_from(position >> ROW_BITS).unwrap_or(0), position & ((1 << ROW_BITS) - 1))
 }
 
-/// Instants in microseconds, rounded towards the past.
+/// Instants in microseconds, rounded down.
 pub(crate) fn instants_us(array: &ArrayRef) -> Result<Int64Array> {
     match array.data_type() {
         DataType::Timestamp(ArrowUnit::Nanosecond, _) => {

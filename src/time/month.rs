@@ -1,5 +1,4 @@
-//! A calendar month: the unit in which loads replace rows, and what a source file's name may say about its rows.
-//! It reads names only; which month a row belongs to comes from its event time.
+//! A calendar month: the unit in which loads replace rows. It can be parsed from the name of a source file.
 
 use std::{fmt, str::FromStr};
 
@@ -24,7 +23,7 @@ pub struct Month {
 }
 
 impl Month {
-    /// The year and the month from 1 to 12; `None` for another number.
+    /// A month from 1 to 12 of a year; `None` for another number.
     pub fn new(year: i32, month: u32) -> Option<Self> {
         (1..=12).contains(&month).then_some(Self { year, month })
     }
@@ -39,7 +38,7 @@ impl Month {
         self.month
     }
 
-    /// The month that a file's name tells, if it tells exactly one: `yellow_tripdata_2014-11.csv`, `20141103.parquet`,
+    /// The month in a file's name, if it has exactly one: `yellow_tripdata_2014-11.csv`, `20141103.parquet`,
     /// `uber-raw-data-apr14.csv`, `year=2014/month=11/part.parquet`.
     pub(crate) fn of_name(name: &str) -> Option<Self> {
         let lower = name.to_ascii_lowercase();
@@ -139,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_tell_one_month_or_none() {
+    fn a_name_gives_one_month_or_none() {
         let of = |name: &str| Month::of_name(name).map(|m| m.to_string());
         for name in [
             "yellow_tripdata_2014-11.csv",

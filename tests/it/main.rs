@@ -36,6 +36,7 @@ mod hive;
 mod identity;
 mod ids;
 mod ingest;
+mod ingest_rooms;
 mod layers;
 mod leakage;
 mod load_outcomes;

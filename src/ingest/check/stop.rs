@@ -120,7 +120,7 @@ pub(crate) fn stop_on_many_months(ingest: &Ingest, files: &[FileSummary]) -> Res
         subject: format!("the load into `{}`", ingest.table),
         reason: format!(
             "its {rows} rows fall into {} months, from {first} to {last}. Each month is a file, and a load may write at most {}. \
-             Check that the event times are read in the right unit and form; if they are, allow more months with \
+             Check that the event times are read in the right unit and format; if they are, allow more months with \
              `Ingest::months_at_most`",
             months.len(),
             ingest.months_at_most

@@ -13,7 +13,7 @@ use crate::{
     name::ContentId,
 };
 
-/// The hash of how a load reads its sources: what may turn rows that could not be read into rows that can.
+/// The hash of how a load reads its sources: of all settings that can turn rejects into rows.
 pub(crate) fn reading_id(ingest: &Ingest) -> ContentId {
     let types: Vec<_> = ingest.types.iter().map(|(column, data_type)| (column, data_type.to_string())).collect();
     let schema: Vec<_> = ingest.schema.iter().map(|field| (field.name(), field.data_type().to_string())).collect();
@@ -22,9 +22,9 @@ pub(crate) fn reading_id(ingest: &Ingest) -> ContentId {
     ContentId::of(text.as_bytes())
 }
 
-/// The hash of everything that determines what a load yields.
+/// The hash of everything that determines the rows of a load.
 ///
-/// What only decides whether rows are loaded at all, or only counts, is no part of it.
+/// Settings that only decide whether the load stops, or that only count, are not part of it.
 pub(crate) fn load_id(ingest: &Ingest, expectations: &[Expect], sources: &[Source]) -> Result<ContentId> {
     #[derive(Serialize)]
     struct Identity<'a> {

@@ -1,5 +1,5 @@
-//! The plan of a load: which columns its sources hold, what they are called, and the types of the columns that it writes.
-//! It looks at the first rows of each text file; a later value that does not fit is a reject, never another type.
+//! Plans the columns of a load: the columns of its sources, their names in the table, and the types that are written.
+//! Types of text files are inferred from their first rows. A later value that does not fit is a reject and never changes the type.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -33,10 +33,10 @@ use crate::{
     time::TimeUnit,
 };
 
-/// How many rows of each text file decide its types.
+/// The number of rows of each text file from which types are inferred.
 const INFERRED_ROWS: usize = 10_000;
 
-/// What a load reads and writes.
+/// The columns that a load reads and writes.
 #[derive(Debug)]
 pub(crate) struct ColumnPlan {
     /// The columns that are written: the table's own first, then the declared schema's, then new ones in the order of the
@@ -46,23 +46,23 @@ pub(crate) struct ColumnPlan {
     pub(crate) columns: Vec<SourceColumns>,
     pub(crate) names: Names,
     pub(crate) changes: Vec<SchemaChange>,
-    /// The columns of the last source, to be kept for the next load.
+    /// The columns of the last source, which the table keeps for the next load.
     pub(crate) newest: Option<SourceSchema>,
 }
 
-/// Looks at the sources and at the table they are loaded into.
+/// Plans the columns from the beginnings of the sources and from the table.
 pub(crate) async fn plan_columns(ingest: &Ingest, sources: &[Source], table: Option<&TableVersion>) -> Result<ColumnPlan> {
     let mut names = Names::new(ingest, table);
     let (mut all, mut changed) = (Vec::with_capacity(sources.len()), Vec::new());
     let mut found: Vec<Field> = Vec::new();
-    let mut places: HashMap<String, usize> = HashMap::new();
+    let mut positions: HashMap<String, usize> = HashMap::new();
     let declared = ingest.declared_types();
     let mut before = table.map(changes::before);
     for source in sources {
         let shown = source.shown();
         let columns = match source_columns(ingest, source, &names).await {
             Ok(columns) => columns,
-            // A file that somebody writes may fail in any way: that it is being written is the reason.
+            // A file that is being written can fail in any way. If it has changed, that is the error.
             Err(error) => {
                 source.check_unchanged(None).await?;
                 return Err(error);
@@ -71,7 +71,7 @@ pub(crate) async fn plan_columns(ingest: &Ingest, sources: &[Source], table: Opt
         let mut written = Vec::with_capacity(columns.names.len());
         for (i, name) in columns.names.iter().enumerate() {
             written.push(Field::new(name, written_type(ingest, &declared, &shown, &columns, i)?, true));
-            names.learn(name);
+            names.add_known(name);
         }
         let schema = Schema::new(written);
         for column in ingest.declared.time_columns() {
@@ -80,9 +80,9 @@ pub(crate) async fn plan_columns(ingest: &Ingest, sources: &[Source], table: Opt
             }
         }
         for field in schema.fields() {
-            match places.get(field.name()).and_then(|place| found.get_mut(*place)) {
+            match positions.get(field.name()).and_then(|position| found.get_mut(*position)) {
                 None => {
-                    places.insert(field.name().clone(), found.len());
+                    positions.insert(field.name().clone(), found.len());
                     found.push(field.as_ref().clone());
                 }
                 Some(known) => {
@@ -106,11 +106,11 @@ pub(crate) async fn plan_columns(ingest: &Ingest, sources: &[Source], table: Opt
         before = Some(after);
         all.push(columns);
     }
-    // A field of JSON may come further down than anybody has looked; where its type is declared, it has a column.
+    // A JSON field may first appear after the sampled rows. If its type is declared, it has a column all the same.
     if sources.iter().any(|source| source.format == Format::JsonLines) {
         for (column, data_type) in ingest.types.iter().filter(|(column, _)| !is_time(ingest, column)) {
-            if !places.contains_key(column) {
-                places.insert(column.clone(), found.len());
+            if !positions.contains_key(column) {
+                positions.insert(column.clone(), found.len());
                 found.push(Field::new(column, data_type.clone(), true));
             }
         }
@@ -134,12 +134,12 @@ fn target_schema(ingest: &Ingest, found: Vec<Field>, table: Option<&TableVersion
         }
     }
     for field in &found {
-        // A column that was empty in all rows looked at has no type yet; as a text it would keep later numbers as texts.
+        // A column that was empty in all sampled rows has no type yet. As text it would store later numbers as text.
         if field.data_type() != &DataType::Null && known.insert(field.name().clone()) {
             fields.push(field.clone());
         }
     }
-    // Columns without a type are not written, and yet they are there: a declaration may name them.
+    // Columns without a type are not written, but a declaration may name them.
     let untyped = found_untyped.iter().filter(|field| !known.contains(field.name())).cloned();
     let declared = Schema::new(fields.iter().cloned().chain(untyped).collect::<Vec<_>>());
     ingest.declared.check(&format!("table `{}`", ingest.table), &declared)?;
@@ -154,7 +154,7 @@ fn target_schema(ingest: &Ingest, found: Vec<Field>, table: Option<&TableVersion
             return Err(Error::Definition {
                 subject: format!("table `{}`", ingest.table),
                 reason: format!(
-                    "the facts have a column `{name}` and so has the partitioning; rename one with `Ingest::rename` or \
+                    "`{name}` is a column of the facts and a partition column; rename one of them with `Ingest::rename` or \
                      `Ingest::partition_columns`"
                 ),
             });
@@ -163,7 +163,7 @@ fn target_schema(ingest: &Ingest, found: Vec<Field>, table: Option<&TableVersion
     Ok(Arc::new(schema))
 }
 
-/// The type with which a column of a source is written into a new table.
+/// The type that a column of a source has in a new table.
 fn written_type(
     ingest: &Ingest,
     declared: &HashMap<&str, &DataType>,
@@ -191,7 +191,7 @@ fn written_type(
     Ok(instant_type(if nanos { ArrowUnit::Nanosecond } else { ArrowUnit::Microsecond }))
 }
 
-/// A type without the encodings that writers choose for texts, dates and repeated values.
+/// The type without encodings that writers choose for texts, dates and repeated values.
 fn plain_type(own: &DataType) -> DataType {
     match own {
         DataType::Dictionary(_, value) => plain_type(value),
@@ -203,10 +203,10 @@ fn plain_type(own: &DataType) -> DataType {
 
 async fn source_columns(ingest: &Ingest, source: &Source, names: &Names) -> Result<SourceColumns> {
     if source.format == Format::Parquet {
-        let footer = read_footer(&source.place, &source.object).await?;
+        let footer = read_footer(&source.location, &source.object).await?;
         let found: Vec<String> = footer.schema().fields().iter().map(|field| field.name().trim().to_owned()).collect();
         let types: Vec<DataType> = footer.schema().fields().iter().map(|field| field.data_type().clone()).collect();
-        let names = names.having_met(ingest, &found).resolve_all(&source.shown(), &found)?;
+        let names = names.with_found(ingest, &found).resolve_all(&source.shown(), &found)?;
         let int96 = int96::columns(&source.shown(), &footer)?;
         return Ok(SourceColumns { types, int96, ..SourceColumns::untyped(found, names) });
     }
@@ -222,7 +222,7 @@ async fn source_columns(ingest: &Ingest, source: &Source, names: &Names) -> Resu
 
 fn csv_columns(ingest: &Ingest, source: &Source, names: &Names, raw: Box<dyn Read + Send>) -> Result<SourceColumns> {
     let mut file = CsvFile::open(ingest, source, text_of(source, raw)?)?;
-    let names = names.having_met(ingest, &file.found).resolve_all(&source.shown(), &file.found)?;
+    let names = names.with_found(ingest, &file.found).resolve_all(&source.shown(), &file.found)?;
     let is_time: Vec<bool> = names.iter().map(|name| is_time(ingest, name)).collect();
     let mut columns = SourceColumns::untyped(file.found.clone(), names);
     let mut missing = INFERRED_ROWS;
@@ -230,9 +230,9 @@ fn csv_columns(ingest: &Ingest, source: &Source, names: &Names, raw: Box<dyn Rea
         let Some(block) = file.next(missing)? else { break };
         missing -= block.rows.len();
         for (i, is_time) in is_time.iter().enumerate() {
-            // A row may be shorter than the header: what it lacks is no value, whatever the texts of NULL are.
-            let has = block.rows.iter().filter(|row| i < row.fields as usize);
-            for value in has.filter_map(|row| ingest.csv.value(block.cell(row, i))) {
+            // A row may be shorter than the header. A missing field has no value, whatever the texts for NULL are.
+            let has = block.rows.iter().filter(|row| i < row.field_count as usize);
+            for value in has.filter_map(|row| ingest.csv.value(block.field(row, i))) {
                 let text = std::str::from_utf8(value).unwrap_or("a text");
                 if *is_time {
                     columns.finer[i] |= is_finer_than_micros(text);
@@ -259,7 +259,7 @@ fn json_columns(ingest: &Ingest, source: &Source, names: &Names, raw: Box<dyn Re
         for (line, number) in lines.iter() {
             let found = match fields(line, ingest.limits) {
                 Ok(found) => found,
-                // It will be a reject.
+                // The line will be a reject.
                 Err((_, reason)) => {
                     first_reason.get_or_insert_with(|| format!("line {number}: {reason}"));
                     continue;
@@ -267,7 +267,7 @@ fn json_columns(ingest: &Ingest, source: &Source, names: &Names, raw: Box<dyn Re
             };
             objects += 1;
             for (found, value) in &found {
-                names.meet(ingest, found.trim());
+                names.add_found(ingest, found.trim());
                 let name = names.resolve(found.trim());
                 let is_time = is_time(ingest, name);
                 let data_type = match value {
@@ -276,11 +276,11 @@ fn json_columns(ingest: &Ingest, source: &Source, names: &Names, raw: Box<dyn Re
                     Value::Plain(text) => type_of(text),
                     Value::Text(_) => DataType::Utf8,
                 };
-                columns.learn(found.trim(), name, data_type, is_time && value.cell().is_some_and(is_finer_than_micros));
+                columns.add_value(found.trim(), name, data_type, is_time && value.text().is_some_and(is_finer_than_micros));
             }
             if columns.names.len() > ingest.limits.columns {
                 let reason = format!(
-                    "its lines have more than {} different fields; `ReadLimits::columns` can allow them",
+                    "its lines have more than {} different fields; raise `ReadLimits::columns` to read them",
                     ingest.limits.columns
                 );
                 return Err(Error::UnreadableFile { path: source.shown(), reason });
@@ -288,8 +288,8 @@ fn json_columns(ingest: &Ingest, source: &Source, names: &Names, raw: Box<dyn Re
         }
     }
     if objects == 0 {
-        let reason = first_reason.map_or("it is empty; JSON lines hold one object a line".into(), |reason| {
-            format!("none of its lines is a JSON object of plain values; {reason}")
+        let reason = first_reason.map_or("it is empty; JSON lines have one object per line".into(), |reason| {
+            format!("none of its lines is a JSON object of plain values; the first error: {reason}")
         });
         return Err(Error::UnreadableFile { path: source.shown(), reason });
     }
@@ -308,7 +308,7 @@ fn type_of(text: &str) -> DataType {
     } else if text.parse::<i64>().is_ok() {
         DataType::Int64
     } else if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) {
-        // More digits than 64 bits hold: as a float it would lose some.
+        // An integer beyond 64 bits. A float would lose digits.
         DataType::Utf8
     } else if digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') && text.parse::<f64>().is_ok() {
         DataType::Float64

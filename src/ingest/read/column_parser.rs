@@ -1,5 +1,5 @@
-//! One column of a text format: its cells become an array at once, the common forms of values by their bytes.
-//! A value that the column's type cannot hold is refused with a reason; it is never rounded or made NULL.
+//! Column parsers: each parses the text values of one column into an array.
+//! A value that the column's type cannot hold is refused with a reason. It is never rounded or made NULL.
 
 use std::sync::Arc;
 
@@ -31,38 +31,38 @@ pub(crate) fn is_declarable(data_type: &DataType) -> bool {
     data_type.is_integer() || matches!(data_type, Boolean | Date32 | Decimal128(..) | Float32 | Float64 | Timestamp(..) | Utf8)
 }
 
-/// The readers of a table's columns, in their order.
+/// The parsers of a table's columns, in their order.
 pub(crate) fn column_parsers(schema: &Schema, ingest: &Ingest) -> Vec<ColumnParser> {
     let declared = ingest.declared_types();
-    let reader = |field: &FieldRef| {
+    let parser = |field: &FieldRef| {
         let typing = if declared.contains_key(field.name().as_str()) { Typing::Declared } else { Typing::Inferred };
         ColumnParser::new(field, ingest, typing)
     };
-    schema.fields().iter().map(reader).collect()
+    schema.fields().iter().map(parser).collect()
 }
 
-/// Is the column one that was declared for this load, by a type of its own or a whole schema?
+/// Did the load declare the column's type, by itself or in a schema?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Typing {
     Declared,
     Inferred,
 }
 
-/// Reads one column of a text format.
+/// Parses the text values of one column.
 pub(crate) struct ColumnParser {
     pub(crate) name: String,
     data_type: DataType,
     typing: Typing,
-    kind: Kind,
+    value_type: ValueType,
 }
 
-enum Kind {
-    /// The event time: an instant, and never NULL.
+enum ValueType {
+    /// The event time: an instant, never NULL.
     Instant(TimeParser),
-    /// A timestamp like any other value: an instant, for the type has a zone.
+    /// An instant: the type has a zone.
     ZonedTime(TimeParser),
-    /// A clock's reading, for the type has no zone.
-    ClockTime(TimeParser),
+    /// A local time: the type has no zone.
+    LocalTime(TimeParser),
     Date,
     Integer {
         low: i64,
@@ -79,128 +79,128 @@ enum Kind {
     },
     Boolean,
     Text,
-    /// A type that text formats do not hold, in a table that other sources made.
-    Foreign,
+    /// A type that cannot be parsed from text, in a table made from other sources.
+    Unsupported,
 }
 
 const NOT_UTF8: &str = "the value is not UTF-8";
 
-fn text(cell: &[u8]) -> Result<&str, Reason> {
-    std::str::from_utf8(cell).map_err(|_| NOT_UTF8.into())
+fn text(value: &[u8]) -> Result<&str, Reason> {
+    std::str::from_utf8(value).map_err(|_| NOT_UTF8.into())
 }
 
 impl ColumnParser {
     pub(crate) fn new(field: &Field, ingest: &Ingest, typing: Typing) -> Self {
-        // A fact that was never known is a fact; one that never happened has no month to lie in.
+        // A fact may have no known-at. Without an event time it has no month.
         let is_event = ingest.declared.event_column() == field.name();
-        let kind = match field.data_type() {
+        let value_type = match field.data_type() {
             DataType::Timestamp(unit, zone) => {
-                let reader = TimeParser::of_column(ingest, field.name(), *unit);
+                let parser = TimeParser::of_column(ingest, field.name(), *unit);
                 match zone {
-                    _ if is_event => Kind::Instant(reader),
-                    Some(_) => Kind::ZonedTime(reader),
-                    None => Kind::ClockTime(reader),
+                    _ if is_event => ValueType::Instant(parser),
+                    Some(_) => ValueType::ZonedTime(parser),
+                    None => ValueType::LocalTime(parser),
                 }
             }
-            DataType::Date32 => Kind::Date,
-            DataType::Int8 => Kind::Integer { low: i8::MIN.into(), high: i8::MAX.into() },
-            DataType::Int16 => Kind::Integer { low: i16::MIN.into(), high: i16::MAX.into() },
-            DataType::Int32 => Kind::Integer { low: i32::MIN.into(), high: i32::MAX.into() },
-            DataType::Int64 => Kind::Integer { low: i64::MIN, high: i64::MAX },
-            DataType::UInt8 => Kind::Unsigned { high: u8::MAX.into() },
-            DataType::UInt16 => Kind::Unsigned { high: u16::MAX.into() },
-            DataType::UInt32 => Kind::Unsigned { high: u32::MAX.into() },
-            DataType::UInt64 => Kind::Unsigned { high: u64::MAX },
-            DataType::Float64 => Kind::Float,
-            DataType::Float32 => Kind::Float32,
-            DataType::Decimal128(precision, scale) => Kind::Decimal { precision: *precision, scale: *scale },
-            DataType::Boolean => Kind::Boolean,
-            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Kind::Text,
-            _ => Kind::Foreign,
+            DataType::Date32 => ValueType::Date,
+            DataType::Int8 => ValueType::Integer { low: i8::MIN.into(), high: i8::MAX.into() },
+            DataType::Int16 => ValueType::Integer { low: i16::MIN.into(), high: i16::MAX.into() },
+            DataType::Int32 => ValueType::Integer { low: i32::MIN.into(), high: i32::MAX.into() },
+            DataType::Int64 => ValueType::Integer { low: i64::MIN, high: i64::MAX },
+            DataType::UInt8 => ValueType::Unsigned { high: u8::MAX.into() },
+            DataType::UInt16 => ValueType::Unsigned { high: u16::MAX.into() },
+            DataType::UInt32 => ValueType::Unsigned { high: u32::MAX.into() },
+            DataType::UInt64 => ValueType::Unsigned { high: u64::MAX },
+            DataType::Float64 => ValueType::Float,
+            DataType::Float32 => ValueType::Float32,
+            DataType::Decimal128(precision, scale) => ValueType::Decimal { precision: *precision, scale: *scale },
+            DataType::Boolean => ValueType::Boolean,
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => ValueType::Text,
+            _ => ValueType::Unsupported,
         };
-        Self { name: field.name().clone(), data_type: field.data_type().clone(), typing, kind }
+        Self { name: field.name().clone(), data_type: field.data_type().clone(), typing, value_type }
     }
 
-    /// The values of these cells, in which `None` is NULL. One that the type cannot hold is NULL in the array, and its row is
-    /// refused with the reason.
-    pub(crate) fn read<'a>(
+    /// Parses texts, in which `None` is NULL. A value that the type cannot hold is NULL in the array, and `refuse` gets its row and
+    /// the reason.
+    pub(crate) fn parse<'a>(
         &self,
-        cells: impl ExactSizeIterator<Item = Option<&'a [u8]>>,
+        texts: impl ExactSizeIterator<Item = Option<&'a [u8]>>,
         refuse: impl FnMut(usize, Reason),
     ) -> Result<ArrayRef> {
         let timestamps = |values: Int64Array| Ok(timestamps(values, &self.data_type));
-        let array: ArrayRef = match &self.kind {
-            Kind::Instant(reader) => {
-                let cells = cells.map(|cell| Some(cell.unwrap_or_default()));
-                return timestamps(primitives::<Int64Type>(cells, refuse, instants(reader)));
+        let array: ArrayRef = match &self.value_type {
+            ValueType::Instant(parser) => {
+                let texts = texts.map(|value| Some(value.unwrap_or_default()));
+                return timestamps(primitives::<Int64Type>(texts, refuse, instants(parser)));
             }
-            Kind::ZonedTime(reader) => return timestamps(primitives::<Int64Type>(cells, refuse, instants(reader))),
-            Kind::ClockTime(reader) => {
-                let read = |cell: &[u8]| match reader.reading_by_clock(cell) {
+            ValueType::ZonedTime(parser) => return timestamps(primitives::<Int64Type>(texts, refuse, instants(parser))),
+            ValueType::LocalTime(parser) => {
+                let parse = |value: &[u8]| match parser.fast_local(value) {
                     Some(value) => Ok(value),
-                    None => reader.local(text(cell)?),
+                    None => parser.local(text(value)?),
                 };
-                return timestamps(primitives::<Int64Type>(cells, refuse, read));
+                return timestamps(primitives::<Int64Type>(texts, refuse, parse));
             }
-            Kind::Date => Arc::new(primitives::<Int32Type>(cells, refuse, |cell| match fast_path::date(cell) {
+            ValueType::Date => Arc::new(primitives::<Int32Type>(texts, refuse, |value| match fast_path::date(value) {
                 Some(days) => i32::try_from(days).map_err(|_| DATE_RANGE.into()),
-                None => date(text(cell)?),
+                None => date(text(value)?),
             })),
-            Kind::Integer { low, high } => {
-                let read = |cell: &[u8]| match fast_path::integer(cell) {
+            ValueType::Integer { low, high } => {
+                let parse = |value: &[u8]| match fast_path::integer(value) {
                     Some(value) if (*low..=*high).contains(&value) => Ok(value),
-                    _ => self.integer(cell, i128::from(*low), i128::from(*high)).map(|value| value as i64),
+                    _ => self.integer(value, i128::from(*low), i128::from(*high)).map(|value| value as i64),
                 };
-                Arc::new(primitives::<Int64Type>(cells, refuse, read))
+                Arc::new(primitives::<Int64Type>(texts, refuse, parse))
             }
-            Kind::Unsigned { high } => {
-                let read = |cell: &[u8]| self.integer(cell, 0, i128::from(*high)).map(|value| value as u64);
-                Arc::new(primitives::<UInt64Type>(cells, refuse, read))
+            ValueType::Unsigned { high } => {
+                let parse = |value: &[u8]| self.integer(value, 0, i128::from(*high)).map(|value| value as u64);
+                Arc::new(primitives::<UInt64Type>(texts, refuse, parse))
             }
-            Kind::Float => Arc::new(primitives::<Float64Type>(cells, refuse, |cell| match fast_path::float(cell) {
+            ValueType::Float => Arc::new(primitives::<Float64Type>(texts, refuse, |value| match fast_path::float(value) {
                 Some(value) => Ok(value),
-                None => Ok(number::float(text(cell)?)?),
+                None => Ok(number::float(text(value)?)?),
             })),
-            Kind::Float32 => Arc::new(primitives::<Float32Type>(cells, refuse, |cell| Ok(number::float32(text(cell)?)?))),
-            Kind::Decimal { precision, scale } => {
-                let read = |cell: &[u8]| Ok(number::decimal128(text(cell)?, *precision, *scale)?);
-                let decimals = primitives::<Decimal128Type>(cells, refuse, read);
+            ValueType::Float32 => Arc::new(primitives::<Float32Type>(texts, refuse, |value| Ok(number::float32(text(value)?)?))),
+            ValueType::Decimal { precision, scale } => {
+                let parse = |value: &[u8]| Ok(number::decimal128(text(value)?, *precision, *scale)?);
+                let decimals = primitives::<Decimal128Type>(texts, refuse, parse);
                 Arc::new(decimals.with_precision_and_scale(*precision, *scale)?)
             }
-            Kind::Boolean => Arc::new(booleans(cells, refuse, |cell| Ok(truth(text(cell)?, self.typing)?))),
-            Kind::Text => Arc::new(texts(cells, refuse)?),
-            Kind::Foreign => foreign(&self.data_type, cells, refuse),
+            ValueType::Boolean => Arc::new(booleans(texts, refuse, |value| Ok(truth(text(value)?, self.typing)?))),
+            ValueType::Text => Arc::new(strings(texts, refuse)?),
+            ValueType::Unsupported => unsupported(&self.data_type, texts, refuse),
         };
         Ok(if array.data_type() == &self.data_type { array } else { cast(&array, &self.data_type)? })
     }
 
-    fn integer(&self, cell: &[u8], low: i128, high: i128) -> Result<i128, Reason> {
-        let text = text(cell)?;
+    fn integer(&self, value: &[u8], low: i128, high: i128) -> Result<i128, Reason> {
+        let text = text(value)?;
         if self.typing == Typing::Inferred && is_code(text) {
-            return Err("digits behind a leading zero are a code, not a number; declare the column's type".into());
+            return Err("digits after a leading zero are a code, not a number; declare the column's type".into());
         }
         Ok(number::integer(text, low, high)?)
     }
 }
 
-/// Reads instants, the common form of texts by the bytes.
-fn instants(reader: &TimeParser) -> impl FnMut(&[u8]) -> Result<i64, Reason> {
-    let mut hours = reader.hours();
-    move |cell| match hours.as_mut().and_then(|hours| reader.instant_by_clock(hours, cell)) {
+/// Parses instants, the common form of texts by the fast path.
+fn instants(parser: &TimeParser) -> impl FnMut(&[u8]) -> Result<i64, Reason> {
+    let mut hours = parser.hours();
+    move |value| match hours.as_mut().and_then(|hours| parser.fast_instant(hours, value)) {
         Some(value) => Ok(value),
-        None => reader.instant(text(cell)?),
+        None => parser.instant(text(value)?),
     }
 }
 
 fn primitives<'a, T: ArrowPrimitiveType>(
-    cells: impl ExactSizeIterator<Item = Option<&'a [u8]>>,
+    texts: impl ExactSizeIterator<Item = Option<&'a [u8]>>,
     mut refuse: impl FnMut(usize, Reason),
-    mut read: impl FnMut(&[u8]) -> Result<T::Native, Reason>,
+    mut parse: impl FnMut(&[u8]) -> Result<T::Native, Reason>,
 ) -> PrimitiveArray<T> {
-    let mut values = Vec::with_capacity(cells.len());
-    let mut nulls = NullBufferBuilder::new(cells.len());
-    for (row, cell) in cells.enumerate() {
-        match cell.map(&mut read) {
+    let mut values = Vec::with_capacity(texts.len());
+    let mut nulls = NullBufferBuilder::new(texts.len());
+    for (row, value) in texts.enumerate() {
+        match value.map(&mut parse) {
             Some(Ok(value)) => {
                 values.push(value);
                 nulls.append_non_null();
@@ -218,29 +218,29 @@ fn primitives<'a, T: ArrowPrimitiveType>(
 }
 
 fn booleans<'a>(
-    cells: impl Iterator<Item = Option<&'a [u8]>>,
+    texts: impl Iterator<Item = Option<&'a [u8]>>,
     mut refuse: impl FnMut(usize, Reason),
-    read: impl Fn(&[u8]) -> Result<bool, Reason>,
+    parse: impl Fn(&[u8]) -> Result<bool, Reason>,
 ) -> BooleanArray {
-    let value = |(row, cell): (usize, Option<&[u8]>)| match read(cell?) {
+    let value = |(row, value): (usize, Option<&[u8]>)| match parse(value?) {
         Ok(value) => Some(value),
         Err(reason) => {
             refuse(row, reason);
             None
         }
     };
-    cells.enumerate().map(value).collect()
+    texts.enumerate().map(value).collect()
 }
 
-fn texts<'a>(
-    cells: impl ExactSizeIterator<Item = Option<&'a [u8]>>,
+fn strings<'a>(
+    texts: impl ExactSizeIterator<Item = Option<&'a [u8]>>,
     mut refuse: impl FnMut(usize, Reason),
 ) -> Result<StringArray> {
-    let (mut values, mut lengths) = (Vec::new(), Vec::with_capacity(cells.len()));
-    let mut nulls = NullBufferBuilder::new(cells.len());
-    for (row, cell) in cells.enumerate() {
-        let is_text = |cell: &&[u8]| cell.is_ascii() || std::str::from_utf8(cell).is_ok();
-        match cell.filter(is_text) {
+    let (mut values, mut lengths) = (Vec::new(), Vec::with_capacity(texts.len()));
+    let mut nulls = NullBufferBuilder::new(texts.len());
+    for (row, value) in texts.enumerate() {
+        let is_text = |value: &&[u8]| value.is_ascii() || std::str::from_utf8(value).is_ok();
+        match value.filter(is_text) {
             Some(text) => {
                 values.extend_from_slice(text);
                 lengths.push(text.len());
@@ -249,7 +249,7 @@ fn texts<'a>(
             None => {
                 lengths.push(0);
                 nulls.append_null();
-                if cell.is_some() {
+                if value.is_some() {
                     refuse(row, NOT_UTF8.into());
                 }
             }
@@ -258,19 +258,19 @@ fn texts<'a>(
     Ok(StringArray::try_new(OffsetBuffer::from_lengths(lengths), values.into(), nulls.finish())?)
 }
 
-fn foreign<'a>(
+fn unsupported<'a>(
     data_type: &DataType,
-    cells: impl ExactSizeIterator<Item = Option<&'a [u8]>>,
+    texts: impl ExactSizeIterator<Item = Option<&'a [u8]>>,
     mut refuse: impl FnMut(usize, Reason),
 ) -> ArrayRef {
-    let count = cells.len();
-    for (row, _) in cells.enumerate().filter(|(_, cell)| cell.is_some()) {
-        refuse(row, "the table's column has a type that texts are not read as".into());
+    let count = texts.len();
+    for (row, _) in texts.enumerate().filter(|(_, value)| value.is_some()) {
+        refuse(row, "the column's type in the table cannot be read from text".into());
     }
     arrow::array::new_null_array(data_type, count)
 }
 
-/// Numbers of a timestamp type's unit as that type.
+/// Integers in the unit of a timestamp type, as that type.
 pub(crate) fn timestamps(values: arrow::array::Int64Array, data_type: &DataType) -> ArrayRef {
     let (_, values, nulls) = values.into_parts();
     let DataType::Timestamp(unit, zone) = data_type else {
@@ -290,7 +290,8 @@ const DATE_RANGE: &str = "the date is out of range";
 fn date(text: &str) -> Result<i32, Reason> {
     const DAY_NS: i128 = 86_400_000_000_000;
     let is_date = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'/'));
-    let (local_ns, _) = if is_date { crate::time::parse_local_ns(text)? } else { return Err("not a date alone".into()) };
+    let (local_ns, _) =
+        if is_date { crate::time::parse_local_ns(text)? } else { return Err("not a date without a time of day".into()) };
     i32::try_from(local_ns.div_euclid(DAY_NS)).map_err(|_| DATE_RANGE.into())
 }
 
@@ -308,7 +309,7 @@ fn truth(text: &str, typing: Typing) -> Result<bool, &'static str> {
     }
 }
 
-/// Digits behind a leading zero: reading them as a number would make two codes one.
+/// Digits after a leading zero, such as `007`. As numbers, different codes could become equal.
 pub(crate) fn is_code(text: &str) -> bool {
     let digits = text.trim_start_matches(['-', '+']);
     digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit())

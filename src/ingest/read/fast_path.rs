@@ -1,18 +1,18 @@
-//! The common forms of values, read from their bytes at once: plain digits, decimal fractions, times of day.
-//! What it does not know is left to `number` and `time_parser`, which know every form; where it answers, it answers as they do.
+//! Parses the common forms of values directly from their bytes: plain digits, decimal fractions, dates and times.
+//! All other forms return `None` and go to `number` and `time_parser`. Where both parse a text, they agree.
 
 use arrow::datatypes::TimeUnit as ArrowUnit;
 
 use super::time_parser::TimeParser;
 use crate::time::{InGap, Zone};
 
-/// The number of a digit; more than 9 for another byte.
+/// The value of a digit; more than 9 for any other byte.
 #[inline]
 fn digit(byte: u8) -> u64 {
     u64::from(byte.wrapping_sub(b'0'))
 }
 
-/// A whole number of up to 18 digits, without a plus sign or leading zeros.
+/// An integer of up to 18 digits without a plus sign or leading zeros.
 #[inline]
 pub(crate) fn integer(text: &[u8]) -> Option<i64> {
     let (is_negative, digits) = match text {
@@ -32,14 +32,14 @@ pub(crate) fn integer(text: &[u8]) -> Option<i64> {
     Some(if is_negative { -value } else { value })
 }
 
-/// The powers of ten that a float holds exactly.
+/// The powers of ten that are exact as floats.
 const POWERS: [f64; 23] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21,
     1e22,
 ];
 
-/// A number whose digits are a whole number below 2^53 and, if it has any behind the point, a power of ten that floats hold: the
-/// quotient of the two is the nearest float.
+/// A decimal number whose digits are an integer up to 2^53 and whose power of ten is exact as a float. Then the quotient of the two
+/// is the nearest float.
 #[inline]
 pub(crate) fn float(text: &[u8]) -> Option<f64> {
     let (is_negative, digits) = match text {
@@ -58,7 +58,7 @@ pub(crate) fn float(text: &[u8]) -> Option<f64> {
         }
     }
     let places = match point {
-        // An integer of more digits may not be one that a float holds.
+        // An integer with more digits may not be exact as a float.
         None if digits.len() > 15 => return None,
         None => 0,
         Some(_) if digits.len() == 1 => return None,
@@ -84,7 +84,7 @@ fn days(year: i64, month: i64, day: i64) -> Option<i64> {
     if !(1..=length).contains(&day) {
         return None;
     }
-    // Years that begin in March, so that the day that is not always there is the last one.
+    // Years start in March here, so that the leap day is the last day of a year.
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
     let of_year = (153 * month + 2) / 5 + day - 1;
@@ -107,11 +107,12 @@ pub(crate) fn date(text: &[u8]) -> Option<i64> {
     days(number(0, 4)?, number(5, 7)?, number(8, 10)?)
 }
 
-/// The clock's reading in seconds since 1970 and nanoseconds: `YYYY-MM-DD HH:MM:SS`, with `T` too and up to nine digits of a second.
+/// The local time in seconds since 1970 and nanoseconds: `YYYY-MM-DD HH:MM:SS`, also with `T` and with up to nine digits of a
+/// second.
 #[inline]
-pub(crate) fn clock(text: &[u8]) -> Option<(i64, i64)> {
-    let (clock, fraction) = text.split_at_checked(19)?;
-    let (of_date, of_day) = clock.split_at(10);
+pub(crate) fn local_time(text: &[u8]) -> Option<(i64, i64)> {
+    let (whole, fraction) = text.split_at_checked(19)?;
+    let (of_date, of_day) = whole.split_at(10);
     let of_day: &[u8; 9] = of_day.try_into().ok()?;
     let two = |at: usize| digit(of_day[at]) * 10 + digit(of_day[at + 1]);
     let is_digits = [1, 2, 4, 5, 7, 8].iter().all(|at| digit(of_day[*at]) < 10);
@@ -138,15 +139,15 @@ pub(crate) fn clock(text: &[u8]) -> Option<(i64, i64)> {
     Some((seconds, nanos))
 }
 
-/// What a zone's clocks showed, remembered by the hour: most hours differ from UTC by one number of seconds throughout.
+/// A cache of a zone's offsets by local hour. In most hours the offset is constant.
 pub(crate) struct Hours {
     zone: Zone,
-    /// An hour of the local clock, and how far it is ahead of UTC if that is the same for all of it.
+    /// A local hour, and its offset from UTC if that is the same for the whole hour.
     known: Vec<Option<(i64, Option<i64>)>>,
 }
 
 const HOUR_S: i64 = 3_600;
-/// More than a month has hours.
+/// More hours than a month has.
 const KNOWN_HOURS: usize = 1 << 10;
 
 impl Hours {
@@ -155,7 +156,7 @@ impl Hours {
         Self { zone, known: vec![None; count] }
     }
 
-    /// The instant of a local time; `None` where the clocks were changed within its hour.
+    /// The instant of a local time; `None` if the offset changes within its hour.
     #[inline]
     fn instant_s(&mut self, local_s: i64) -> Option<i64> {
         if self.zone == Zone::UTC {
@@ -176,7 +177,7 @@ impl Hours {
         Some(local_s - ahead_s?)
     }
 
-    /// No zone has ever changed its clocks twice within one hour, so its two ends tell of all of it.
+    /// The offset of a local hour. No zone has ever changed its clocks twice within an hour, so it is enough to compare both ends.
     fn ahead_s(&self, hour: i64) -> Option<i64> {
         let (first, last) = (hour * HOUR_S, hour * HOUR_S + HOUR_S - 1);
         let ahead_s = |local_s: i64| match self.zone.instant_s(local_s)? {
@@ -189,27 +190,27 @@ impl Hours {
 }
 
 impl TimeParser {
-    /// The instant of a text in the most common form, if this column's times are read from such texts by a clock.
+    /// The instant of a text in the most common form.
     #[inline]
-    pub(crate) fn instant_by_clock(&self, hours: &mut Hours, text: &[u8]) -> Option<i64> {
-        let (local_s, nanos) = clock(text)?;
+    pub(crate) fn fast_instant(&self, hours: &mut Hours, text: &[u8]) -> Option<i64> {
+        let (local_s, nanos) = local_time(text)?;
         self.in_unit(hours.instant_s(local_s)?, nanos)
     }
 
-    /// The hours of the zone by whose clocks texts are read; `None` when they are read otherwise.
+    /// The cache for texts without an offset; `None` if texts of the column are parsed in another way.
     pub(crate) fn hours(&self) -> Option<Hours> {
         if self.format.is_some() || self.epoch.is_some() { None } else { self.zone.map(Hours::new) }
     }
 
-    /// The clock's reading of a text in the most common form.
+    /// The local time of a text in the most common form.
     #[inline]
-    pub(crate) fn reading_by_clock(&self, text: &[u8]) -> Option<i64> {
-        let (local_s, nanos) = if self.format.is_none() { clock(text)? } else { return None };
+    pub(crate) fn fast_local(&self, text: &[u8]) -> Option<i64> {
+        let (local_s, nanos) = if self.format.is_none() { local_time(text)? } else { return None };
         self.in_unit(local_s, nanos)
     }
 
     fn in_unit(&self, seconds: i64, nanos: i64) -> Option<i64> {
-        // The years 2 to 9998: no zone leads out of the calendar.
+        // The years 2 to 9998, so that the instant is in the supported years in every zone.
         if !(-62_000_000_000..253_000_000_000).contains(&seconds) {
             return None;
         }
@@ -232,7 +233,7 @@ mod tests {
     const ZONES: [&str; 6] =
         ["America/New_York", "America/St_Johns", "Australia/Lord_Howe", "Africa/Casablanca", "Asia/Kathmandu", "UTC"];
 
-    fn reader(zone: usize, unit: ArrowUnit) -> TimeParser {
+    fn parser(zone: usize, unit: ArrowUnit) -> TimeParser {
         TimeParser { zone: Some(ZONES[zone % ZONES.len()].parse().unwrap()), epoch: None, format: None, unit }
     }
 
@@ -251,7 +252,7 @@ mod tests {
         let common = (1_i32..=9_999, 1..=13_u32, 1..=32_u32, 0..=24_u32, 0..=60_u32, 0..=60_u32, "|\\.[0-9]{0,10}|Z| UTC|x");
         prop_oneof![
             8 => common.prop_map(|(y, mo, d, h, mi, s, end)| format!("{y:04}-{mo:02}-{d:02} {h:02}:{mi:02}:{s:02}{end}")),
-            // The nights in which clocks are changed.
+            // Nights in which clocks are changed.
             4 => (2_000..2_011_i32, 0..4_usize, 0..=3_u32, 0..60_u32, 0..60_u32).prop_map(|(y, night, h, mi, s)| {
                 let night = ["11-01", "03-11", "10-30", "04-02"][night];
                 format!("{y}-{night}T{h:02}:{mi:02}:{s:02}")
@@ -264,7 +265,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(4_000))]
 
         #[test]
-        fn the_short_way_reads_numbers_as_the_long_one(text in numberlike()) {
+        fn the_fast_path_parses_numbers_as_the_slow_one(text in numberlike()) {
             if let Some(value) = integer(text.as_bytes()) {
                 prop_assert_eq!(number::integer(&text, i64::MIN.into(), i64::MAX.into()), Ok(i128::from(value)), "{}", text);
             }
@@ -274,17 +275,17 @@ mod tests {
         }
 
         #[test]
-        fn the_short_way_reads_times_as_the_long_one(texts in prop::collection::vec(timelike(), 8), zone in 0..6_usize, unit in 0..4) {
+        fn the_fast_path_parses_times_as_the_slow_one(texts in prop::collection::vec(timelike(), 8), zone in 0..6_usize, unit in 0..4) {
             let unit =
                 [ArrowUnit::Second, ArrowUnit::Millisecond, ArrowUnit::Microsecond, ArrowUnit::Nanosecond][unit as usize];
-            let reader = reader(zone, unit);
-            let mut hours = reader.hours().unwrap();
+            let parser = parser(zone, unit);
+            let mut hours = parser.hours().unwrap();
             for text in texts {
-                if let Some(value) = reader.instant_by_clock(&mut hours, text.as_bytes()) {
-                    prop_assert_eq!(reader.instant(&text), Ok(value), "{}", text);
+                if let Some(value) = parser.fast_instant(&mut hours, text.as_bytes()) {
+                    prop_assert_eq!(parser.instant(&text), Ok(value), "{}", text);
                 }
-                if let Some(value) = reader.reading_by_clock(text.as_bytes()) {
-                    prop_assert_eq!(reader.local(&text), Ok(value), "{}", text);
+                if let Some(value) = parser.fast_local(text.as_bytes()) {
+                    prop_assert_eq!(parser.local(&text), Ok(value), "{}", text);
                 }
                 if let Some(days) = date(text.as_bytes()) {
                     let (local_ns, _) = crate::time::parse_local_ns(&text).unwrap();
@@ -295,29 +296,29 @@ mod tests {
     }
 
     #[test]
-    fn the_common_forms_go_the_short_way() {
+    fn the_common_forms_take_the_fast_path() {
         for text in ["0", "-7", "123456789012345678"] {
             assert!(integer(text.as_bytes()).is_some(), "{text}");
         }
         for text in ["0", "-0", "12.5", "-73.98123456789012", ".5", "5.", "0.1", "123456789012345"] {
             assert!(float(text.as_bytes()).is_some(), "{text}");
         }
-        let reader = reader(0, ArrowUnit::Microsecond);
-        let mut hours = reader.hours().unwrap();
+        let parser = parser(0, ArrowUnit::Microsecond);
+        let mut hours = parser.hours().unwrap();
         for text in ["2014-04-01 12:00:00", "2014-04-01T12:00:00.25", "2000-02-29 23:59:59.123456"] {
-            assert!(reader.instant_by_clock(&mut hours, text.as_bytes()).is_some(), "{text}");
+            assert!(parser.fast_instant(&mut hours, text.as_bytes()).is_some(), "{text}");
         }
     }
 
     #[test]
-    fn an_hour_in_which_clocks_were_changed_goes_the_long_way() {
-        let reader = reader(1, ArrowUnit::Second);
-        let mut hours = reader.hours().unwrap();
+    fn an_hour_in_which_clocks_were_changed_takes_the_slow_path() {
+        let parser = parser(1, ArrowUnit::Second);
+        let mut hours = parser.hours().unwrap();
         // St John's went back from one minute past midnight to 23:01 the day before.
-        for (text, is_short) in [("2009-10-31 22:59:59", true), ("2009-10-31 23:30:00", false), ("2009-11-01 00:30:00", true)] {
-            let found = reader.instant_by_clock(&mut hours, text.as_bytes());
-            assert_eq!(found.is_some(), is_short, "{text}");
-            assert!(found.is_none_or(|value| reader.instant(text) == Ok(value)), "{text}");
+        for (text, is_fast) in [("2009-10-31 22:59:59", true), ("2009-10-31 23:30:00", false), ("2009-11-01 00:30:00", true)] {
+            let found = parser.fast_instant(&mut hours, text.as_bytes());
+            assert_eq!(found.is_some(), is_fast, "{text}");
+            assert!(found.is_none_or(|value| parser.instant(text) == Ok(value)), "{text}");
         }
     }
 }

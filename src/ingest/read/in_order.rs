@@ -1,5 +1,5 @@
-//! Work on items that is done by several threads, and its results in the order of the items.
-//! It holds a bounded weight of items and results; what they are, it does not know.
+//! Runs work on items in several threads and returns the results in the order of the items.
+//! The total weight of items and results in flight is bounded.
 
 use std::{
     collections::VecDeque,
@@ -8,10 +8,11 @@ use std::{
 
 use crate::{error::Result, ingest::queue::reader_panicked};
 
-/// The weight of what is under way at once.
+/// The largest weight in flight.
 const WEIGHT: usize = 32 << 20;
 
-/// Takes the results of `work` on each item that `next` yields with its weight, until there are no more or `take` says no.
+/// Calls `work` on each item from `next`, which also returns the item's weight, and `take` on each result. Ends after the last item,
+/// or when `take` returns false.
 pub(crate) fn in_order<I: Send, O: Send>(
     tasks: usize,
     mut next: impl FnMut() -> Result<Option<(I, usize)>>,
@@ -32,36 +33,36 @@ pub(crate) fn in_order<I: Send, O: Send>(
         loop {
             let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok((item, done)) = job else { break };
-            // Nobody waits for it when the reading has ended.
+            // Nobody waits for the result if the reading has ended.
             let _ = done.send(work(item));
         }
     };
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..tasks).map(|_| scope.spawn(worker)).collect();
-        let mut under_way: VecDeque<(mpsc::Receiver<Result<O>>, usize)> = VecDeque::new();
+        let mut in_flight: VecDeque<(mpsc::Receiver<Result<O>>, usize)> = VecDeque::new();
         let mut weight = 0;
-        let mut take_first = |under_way: &mut VecDeque<(mpsc::Receiver<Result<O>>, usize)>, weight: &mut usize| {
-            let Some((result, of_item)) = under_way.pop_front() else { return Ok(false) };
+        let mut take_first = |in_flight: &mut VecDeque<(mpsc::Receiver<Result<O>>, usize)>, weight: &mut usize| {
+            let Some((result, of_item)) = in_flight.pop_front() else { return Ok(false) };
             *weight -= of_item;
             take(result.recv().map_err(|_| reader_panicked())??)
         };
         let mut read = || {
             while let Some((item, of_item)) = next()? {
-                while !under_way.is_empty() && (under_way.len() > tasks || weight + of_item > WEIGHT) {
-                    if !take_first(&mut under_way, &mut weight)? {
+                while !in_flight.is_empty() && (in_flight.len() > tasks || weight + of_item > WEIGHT) {
+                    if !take_first(&mut in_flight, &mut weight)? {
                         return Ok(());
                     }
                 }
                 let (done, result) = mpsc::sync_channel(1);
                 jobs.send((item, done)).map_err(|_| reader_panicked())?;
-                under_way.push_back((result, of_item));
+                in_flight.push_back((result, of_item));
                 weight += of_item;
             }
-            while take_first(&mut under_way, &mut weight)? {}
+            while take_first(&mut in_flight, &mut weight)? {}
             Ok(())
         };
         let done = read();
-        // The workers end when no job can come any more.
+        // The workers end when the channel is closed.
         drop(jobs);
         workers.into_iter().for_each(|worker| drop(worker.join()));
         done

@@ -1,9 +1,8 @@
-//! Times that Parquet files hold as INT96, read without the wrap of 64-bit nanoseconds.
-//! It decides nothing about zones: an INT96 is a clock's reading.
+//! Reads times stored as INT96 in Parquet files, without the overflow of 64-bit nanoseconds. An INT96 is a local time.
 //!
-//! The decoder can give an INT96 as whole seconds, for every year there is, or as nanoseconds that wrap around beyond the
-//! years 1677 to 2262. Both together are exact: the wrapped nanoseconds minus those of the whole seconds, wrapped alike, are the
-//! fraction of the second.
+//! The decoder can return an INT96 as whole seconds, for all years, or as nanoseconds, which wrap outside the years 1677 to 2262.
+//! Both together are exact: the wrapped nanoseconds minus the wrapped nanoseconds of the whole seconds are the fraction of the
+//! second.
 
 use arrow::{
     array::{Array, ArrayRef, AsArray},
@@ -18,7 +17,7 @@ const SECOND_NS: i64 = 1_000_000_000;
 /// Which columns of a file are INT96.
 ///
 /// # Errors
-/// [`Error::ColumnType`] for an INT96 inside a nested column: it would wrap.
+/// [`Error::ColumnType`] for an INT96 inside a nested column, where it would wrap.
 pub(crate) fn columns(shown: &str, footer: &ArrowReaderMetadata) -> Result<Vec<bool>> {
     let parquet = footer.metadata().file_metadata().schema_descr();
     let mut found = vec![false; footer.schema().fields().len()];
@@ -31,7 +30,8 @@ pub(crate) fn columns(shown: &str, footer: &ArrowReaderMetadata) -> Result<Vec<b
                     place: format!("file `{shown}`"),
                     column: column.path().string(),
                     found: "INT96".into(),
-                    needed: "times inside nested columns would wrap beyond the year 2262; write them as TIMESTAMP_MICROS".into(),
+                    needed: "INT96 times inside nested columns would wrap beyond the year 2262; write them as TIMESTAMP_MICROS"
+                        .into(),
                 });
             }
         }
@@ -39,26 +39,25 @@ pub(crate) fn columns(shown: &str, footer: &ArrowReaderMetadata) -> Result<Vec<b
     Ok(found)
 }
 
-/// The schema that makes the decoder give these columns in a unit, whatever the file says of them: an embedded Arrow schema may
-/// name any.
+/// The schema with which the decoder returns these columns in a unit. An embedded Arrow schema may name any other unit.
 pub(crate) fn in_unit(schema: &Schema, int96: &[bool], unit: ArrowUnit) -> Schema {
     let times = |field: &Field| field.clone().with_data_type(DataType::Timestamp(unit, None));
     let fields = schema.fields().iter().zip(int96).map(|(f, is_int96)| if *is_int96 { times(f) } else { f.as_ref().clone() });
     Schema::new_with_metadata(fields.collect::<Vec<_>>(), schema.metadata().clone())
 }
 
-/// The clock's readings in nanoseconds, from a column read in both ways.
-pub(crate) fn readings_ns(shown: &str, seconds: &ArrayRef, wrapped_ns: &ArrayRef) -> Result<Vec<Option<i128>>> {
+/// The local times in nanoseconds, from a column decoded in both ways.
+pub(crate) fn local_times_ns(shown: &str, seconds: &ArrayRef, wrapped_ns: &ArrayRef) -> Result<Vec<Option<i128>>> {
     let (Some(seconds), Some(wrapped)) =
         (seconds.as_primitive_opt::<TimestampSecondType>(), wrapped_ns.as_primitive_opt::<TimestampNanosecondType>())
     else {
-        let reason = "a column of INT96 is not one of times; it is damaged: replace or remove it".into();
+        let reason = "an INT96 column does not decode as times; the file is damaged: replace or remove it".into();
         return Err(Error::UnreadableFile { path: shown.into(), reason });
     };
-    let reading = |row: usize| {
+    let local_time = |row: usize| {
         let (second, wrapped) = (seconds.value(row), wrapped.value(row));
         let fraction = wrapped.wrapping_sub(second.wrapping_mul(SECOND_NS));
         i128::from(second) * i128::from(SECOND_NS) + i128::from(fraction)
     };
-    Ok((0..seconds.len()).map(|row| seconds.is_valid(row).then(|| reading(row))).collect())
+    Ok((0..seconds.len()).map(|row| seconds.is_valid(row).then(|| local_time(row))).collect())
 }

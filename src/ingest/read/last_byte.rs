@@ -1,5 +1,4 @@
-//! How a text ends: one whose last line has no newline may have been cut off in it.
-//! It changes nothing; whether a line is whole nobody can tell from it.
+//! Remembers the last byte of a text. A text without a newline at its end may have been cut off in its last line.
 
 use std::{
     io::{BufRead, Read, Result},
@@ -20,7 +19,7 @@ impl Default for LastByte {
 }
 
 impl LastByte {
-    /// The same text.
+    /// The same text, watched.
     pub(crate) fn watch(&self, text: Box<dyn BufRead + Send>) -> Box<dyn BufRead + Send> {
         Box::new(Watched { text, last: self.0.clone() })
     }
@@ -65,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_byte_tells() {
+    fn a_missing_newline_is_seen() {
         for (text, lacks) in [("a\nb", true), ("a\n", false), ("a\r", false), ("", false)] {
             let last_byte = LastByte::default();
             let mut read = String::new();

@@ -1,5 +1,5 @@
-//! A stream of bytes that has to be as long as its object: what is cut off is an error, never the end of a file.
-//! It changes no byte; it remembers a hash of them all, so that what was read can be held against what was found.
+//! Checks that a stream of bytes is as long as the store promised, so that a broken-off stream is an error and not the end of a
+//! file. It also hashes the bytes, so that what was read can be compared with what was found.
 
 use std::{
     io::{Error, ErrorKind, Read, Result},
@@ -8,7 +8,7 @@ use std::{
 
 use crate::name::ContentId;
 
-/// What the error says.
+/// The words of the error.
 pub(crate) const BROKEN_OFF: &str = "the store broke off";
 
 /// The hash of what was read.
@@ -16,7 +16,7 @@ pub(crate) const BROKEN_OFF: &str = "the store broke off";
 pub(crate) struct Digest(Arc<OnceLock<ContentId>>);
 
 impl Digest {
-    /// The hash of all bytes; `None` unless they were read to their end.
+    /// The hash of all bytes; `None` unless they were read to the end.
     pub(crate) fn of_all(&self) -> Option<ContentId> {
         self.0.get().copied()
     }
@@ -45,8 +45,8 @@ impl<R: Read> Read for LengthCheck<R> {
             return Ok(count);
         }
         if self.missing > 0 {
-            let told = format!("{BROKEN_OFF} {} bytes before the end; try again", self.missing);
-            return Err(Error::new(ErrorKind::UnexpectedEof, told));
+            let message = format!("{BROKEN_OFF} {} bytes before the end; try again", self.missing);
+            return Err(Error::new(ErrorKind::UnexpectedEof, message));
         }
         self.digest.0.get_or_init(|| self.hasher.finalize().into());
         Ok(0)

@@ -1,5 +1,5 @@
 //! Reading: the bytes of source files become columns of the table's types, and rows that do not fit become rejects.
-//! It checks nothing beyond the types, and writes nothing but the list of rejects.
+//! Values are checked only against their types.
 
 pub(super) mod column_parser;
 pub(super) mod csv_source;

@@ -1,5 +1,5 @@
-//! Numbers written as text, turned into a column's type exactly or not at all.
-//! It rounds nothing but a decimal fraction to the nearest float, which is what such a text means.
+//! Parses numbers from text into a column's type, exactly or not at all.
+//! Only a decimal fraction is rounded, to the nearest float.
 
 /// A decimal number: `mantissa * 10^exponent`. The mantissa has no trailing zeros.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,7 +12,7 @@ const NO_INTEGER: &str = "not an integer";
 const NO_NUMBER: &str = "not a number";
 
 impl Decimal {
-    /// `None` for a text that is no decimal number, and for one with more digits than 128 bits hold.
+    /// `None` for a text that is not a decimal number or has more digits than 128 bits hold.
     fn parse(text: &str) -> Option<Self> {
         let (number, exponent) = match text.find(['e', 'E']) {
             Some(at) => (&text[..at], text[at + 1..].parse::<i32>().ok()?),
@@ -28,7 +28,7 @@ impl Decimal {
         if whole.len() + fraction.len() == 0 || !digits.clone().all(|b| b.is_ascii_digit()) {
             return None;
         }
-        // Zeros count only once another digit follows them.
+        // Trailing zeros are counted, and applied once another digit follows.
         let (mut mantissa, mut zeros, mut used) = (0_i128, 0_u32, 0_usize);
         for (at, digit) in digits.enumerate() {
             if digit == b'0' {
@@ -43,7 +43,7 @@ impl Decimal {
         Some(Self { mantissa: if is_negative { -mantissa } else { mantissa }, exponent })
     }
 
-    /// The number as a whole number of `10^-scale`, if it is one.
+    /// The number in units of `10^-scale`, if it is a whole number of them.
     fn scaled(self, scale: i32) -> Option<i128> {
         if self.mantissa == 0 {
             return Some(0);
@@ -53,7 +53,7 @@ impl Decimal {
     }
 }
 
-/// A whole number within these bounds, both inclusive; `3.0` and `3e2` are whole numbers too.
+/// An integer within these bounds, both inclusive. `3.0` and `3e2` are integers too.
 pub(crate) fn integer(text: &str, low: i128, high: i128) -> Result<i128, &'static str> {
     let value = match text.parse::<i64>() {
         Ok(value) => i128::from(value),
@@ -62,7 +62,7 @@ pub(crate) fn integer(text: &str, low: i128, high: i128) -> Result<i128, &'stati
     if (low..=high).contains(&value) { Ok(value) } else { Err("an integer beyond the range of the column's type") }
 }
 
-/// The nearest float; an integer must be one that a float can hold, for its digits are meant.
+/// The nearest float. An integer must be exact as a float, because its digits matter.
 pub(crate) fn float(text: &str) -> Result<f64, &'static str> {
     let value: f64 = text.parse().map_err(|_| NO_NUMBER)?;
     let is_written = || text.bytes().any(|b| b.is_ascii_digit());
@@ -90,18 +90,18 @@ pub(crate) fn float32(text: &str) -> Result<f32, &'static str> {
     Ok(value)
 }
 
-/// Is the float this very integer, or the one whose shortest form this integer is?
+/// Does the float equal this integer, or is this integer the shortest text of the float?
 fn keeps_digits(text: &str, value: f64, shortest: &str) -> bool {
     let Some(written) = Decimal::parse(text) else { return false };
-    // Every float below 2^127 that is whole is exact as an i128.
+    // Every whole float below 2^127 is exact as an i128.
     let is_exact = value.abs() < 1.7e38 && written.scaled(0) == Some(value as i128);
     is_exact || Decimal::parse(shortest) == Some(written)
 }
 
-/// A decimal number with so many digits in all, and so many of them behind the point, as its unscaled integer.
+/// A decimal number of this precision and scale, as its unscaled integer.
 pub(crate) fn decimal128(text: &str, precision: u8, scale: i8) -> Result<i128, &'static str> {
     let decimal = Decimal::parse(text).ok_or("not a decimal number of at most 38 digits")?;
-    let value = decimal.scaled(i32::from(scale)).ok_or("a number with more digits behind the point than the column keeps")?;
+    let value = decimal.scaled(i32::from(scale)).ok_or("a number with more digits after the point than the column keeps")?;
     match 10_i128.checked_pow(u32::from(precision)) {
         Some(limit) if value.unsigned_abs() >= limit.unsigned_abs() => Err("a number with more digits than the column keeps"),
         _ => Ok(value),
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whole_numbers_are_taken_in_whatever_way_they_are_written() {
+    fn integers_are_taken_in_every_notation() {
         let int64 = |text| integer(text, i64::MIN.into(), i64::MAX.into());
         for (text, value) in
             [("7", 7), ("+7", 7), ("7.0", 7), ("-7.000", -7), ("7e2", 700), ("7.25e2", 725), ("0.0", 0), ("1000e-3", 1)]

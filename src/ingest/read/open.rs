@@ -1,5 +1,5 @@
-//! The bytes of a source file as blocking input, decompressed.
-//! It does not look at rows; a file whose first bytes say that it is something else than its name is refused.
+//! Opens source files: their bytes as blocking input, decompressed.
+//! A file whose first bytes contradict its name is refused.
 
 use std::io::{BufRead, BufReader, Cursor, Read};
 
@@ -17,14 +17,14 @@ const BUFFER_BYTES: usize = 1 << 20;
 const GZIP: &[u8] = &[0x1f, 0x8b];
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 
-/// The bytes of a file as they were listed: another content by now, or fewer bytes than the store has promised, are an error.
+/// The bytes of a file as it was listed. Other content, or fewer bytes than the store promised, is an error.
 ///
-/// The digest tells what was read of it.
+/// The digest has the hash of what was read.
 pub(crate) async fn raw_bytes(source: &Source) -> Result<(Box<dyn Read + Send>, Digest)> {
-    // A weak tag matches nothing by the rules of HTTP.
+    // In HTTP, `If-Match` never matches a weak tag.
     let if_match = source.object.e_tag.clone().filter(|tag| !tag.starts_with("W/"));
     let options = GetOptions { if_match, ..GetOptions::default() };
-    let found = source.place.store().get_opts(&source.object.location, options).await.map_err(|error| match error {
+    let found = source.location.store().get_opts(&source.object.location, options).await.map_err(|error| match error {
         object_store::Error::Precondition { .. } => Error::SourceChanged { path: source.shown(), change: "has changed" },
         other => other.into(),
     })?;
@@ -37,10 +37,10 @@ pub(crate) async fn raw_bytes(source: &Source) -> Result<(Box<dyn Read + Send>, 
     Ok((Box::new(LengthCheck::new(raw, size, digest.clone())), digest))
 }
 
-/// The text of a file. It blocks, since decoders read their headers when they are made: a thread of the runtime must not call it.
+/// The text of a file. Decoders read their headers when they are constructed, so this blocks: threads of the runtime must not call it.
 ///
 /// # Errors
-/// [`Error::UnreadableFile`] when its first bytes are not what its name says.
+/// [`Error::UnreadableFile`] if its first bytes contradict its name.
 pub(crate) fn text_of(source: &Source, raw: Box<dyn Read + Send>) -> Result<Box<dyn BufRead + Send>> {
     let mut raw = BufReader::with_capacity(BUFFER_BYTES, raw);
     let start = first_bytes(&mut raw).map_err(|e| unreadable(source, &e))?;
@@ -72,7 +72,7 @@ pub(crate) fn text_of(source: &Source, raw: Box<dyn Read + Send>) -> Result<Box<
     }
 }
 
-/// The first four bytes, fewer where there are no more; they are taken out of the input.
+/// Takes the first four bytes, or fewer if there are no more, out of the input.
 fn first_bytes(input: &mut impl Read) -> std::io::Result<Cursor<Vec<u8>>> {
     let mut bytes = Vec::new();
     input.take(4).read_to_end(&mut bytes)?;
@@ -82,7 +82,7 @@ fn first_bytes(input: &mut impl Read) -> std::io::Result<Cursor<Vec<u8>>> {
 trait StartsWith {
     fn starts_with(&self, magic: &[u8]) -> bool;
 
-    /// A frame of zstd, or one that is to be skipped, which some tools write before each (RFC 8878, 3.1.2).
+    /// A frame of zstd, or a skippable frame, which some tools write before each frame (RFC 8878, 3.1.2).
     fn is_zstd(&self) -> bool;
 }
 
@@ -99,7 +99,7 @@ impl StartsWith for Cursor<Vec<u8>> {
 const TEXT: &str = "text";
 const NOTHING: &str = "empty";
 
-/// What the first bytes of a file say that it is.
+/// What a file is, by its first bytes.
 fn what(start: &Cursor<Vec<u8>>) -> &'static str {
     match start.get_ref().as_slice() {
         [] => NOTHING,
@@ -114,12 +114,12 @@ fn what(start: &Cursor<Vec<u8>>) -> &'static str {
 
 /// The error of a file that cannot be read to its end.
 pub(crate) fn unreadable(source: &Source, cause: &dyn std::fmt::Display) -> Error {
-    let told = cause.to_string();
+    let message = cause.to_string();
     let reason = match source.compression {
-        // The file may be as it should be.
-        _ if told.contains(BROKEN_OFF) => told,
-        Compression::None => told,
-        _ => format!("{told}; its compressed data is truncated or damaged: replace or remove it"),
+        // The file itself may be intact.
+        _ if message.contains(BROKEN_OFF) => message,
+        Compression::None => message,
+        _ => format!("{message}; its compressed data is truncated or damaged: replace or remove it"),
     };
     Error::UnreadableFile { path: source.shown(), reason }
 }

@@ -1,5 +1,5 @@
-//! Parquet files, batch by batch: their columns as the target's, times turned into instants.
-//! A value that a target type cannot hold exactly is a reject; it is never rounded or made NULL.
+//! Reads Parquet files, batch by batch, into the table's columns. Times become instants.
+//! A value that the table's type cannot hold exactly is a reject. It is never rounded or made NULL.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -38,9 +38,9 @@ use crate::{
 
 /// Rows of a Parquet file.
 pub(crate) struct ParquetRows {
-    /// The file's columns; times stored as INT96 in whole seconds.
+    /// The file's columns, with INT96 times in whole seconds.
     batch: RecordBatch,
-    /// The INT96 columns alone, in nanoseconds that wrap.
+    /// Only the INT96 columns, in nanoseconds that wrap.
     wrapped: Option<RecordBatch>,
 }
 
@@ -58,13 +58,13 @@ pub(crate) async fn parquet_batches(
 ) -> Result<BoxStream<'static, Result<ParquetRows>>> {
     let shown = source.shown();
     let unreadable = move |e: ParquetError| Error::UnreadableFile { path: shown.clone(), reason: e.to_string() };
-    let reader = || ObjectReader::new(&source.place, source.object.clone()).only_unchanged();
-    let footer = read_unchanged_footer(&source.place, &source.object).await?;
+    let reader = || ObjectReader::new(&source.location, source.object.clone()).only_unchanged();
+    let footer = read_unchanged_footer(&source.location, &source.object).await?;
     let metadata = footer.metadata().clone();
     let plain = ParquetRecordBatchStreamBuilder::new_with_metadata(reader(), footer).with_batch_size(batch_rows);
     let found = plain.schema().fields().iter().map(|field| field.name().trim());
     if !found.eq(columns.found.iter().map(String::as_str)) {
-        let reason = "its columns are not what they were when the load began; load it again once it is complete".into();
+        let reason = "its columns have changed since the load began; load it again once it is complete".into();
         return Err(Error::UnreadableFile { path: source.shown(), reason });
     }
     if !columns.int96.contains(&true) {
@@ -88,14 +88,14 @@ pub(crate) async fn parquet_batches(
     let rows = move |(batch, wrapped): (parquet::errors::Result<RecordBatch>, parquet::errors::Result<RecordBatch>)| {
         let (batch, wrapped) = (batch.map_err(&unreadable)?, wrapped.map_err(&unreadable)?);
         if batch.num_rows() != wrapped.num_rows() {
-            return Err(unreadable(ParquetError::General("its columns have not the same rows".into())));
+            return Err(unreadable(ParquetError::General("its columns differ in their number of rows".into())));
         }
         Ok(ParquetRows { batch, wrapped: Some(wrapped) })
     };
     Ok(contained_rows(source.shown(), seconds.zip(wrapped).map(rows)).boxed())
 }
 
-/// What a reader of one source needs to know.
+/// What a source is read into.
 pub(crate) struct Reading<'a> {
     pub(crate) ingest: &'a Ingest,
     pub(crate) source: &'a Source,
@@ -103,11 +103,11 @@ pub(crate) struct Reading<'a> {
     pub(crate) rejects: &'a Rejects,
 }
 
-/// Rows that cannot be taken: the column, the value and the reason of the first one that was found in each.
+/// Rows that cannot be read: the column, the value and the reason of the first error of each row.
 type Refused = BTreeMap<usize, (String, String, Reason)>;
 
-/// The target's columns from rows of a source, and the row in the file, counting from 1, of each of them; rows with values that
-/// cannot be used are listed and left out.
+/// Converts rows of a source to the table's columns. Returns the numbers of the rows in the file, from 1, and the columns. Rows with
+/// values that do not fit are added to the rejects and left out.
 pub(crate) fn conform(
     reading: &Reading<'_>,
     columns: &SourceColumns,
@@ -120,7 +120,7 @@ pub(crate) fn conform(
     let mut refused = Refused::new();
     let declared = ingest.declared_types();
     for field in target.schema.fields() {
-        let Some(position) = columns.place(field.name()) else {
+        let Some(position) = columns.position(field.name()) else {
             conformed.push(new_null_array(field.data_type(), rows.len()));
             continue;
         };
@@ -129,8 +129,8 @@ pub(crate) fn conform(
         let (array, reasons) = match (&rows.wrapped, columns.int96[position], is_time) {
             (Some(wrapped), true, _) => {
                 let at = columns.int96[..position].iter().filter(|is_int96| **is_int96).count();
-                let readings = int96::readings_ns(&shown, &array, wrapped.column(at))?;
-                from_readings(ingest, &shown, field, &readings)?
+                let local_times = int96::local_times_ns(&shown, &array, wrapped.column(at))?;
+                from_local_times(ingest, &shown, field, &local_times)?
             }
             (_, _, true) => times(ingest, &shown, field, &array)?,
             _ => {
@@ -143,7 +143,7 @@ pub(crate) fn conform(
             let value = || arrow::util::display::array_value_to_string(rows.batch.column(position), row).unwrap_or_default();
             refused.entry(row).or_insert_with(|| (field.name().clone(), value(), reason));
         }
-        // Without an event time a row has no month to lie in; without a known-at it is a fact that is never visible.
+        // Without an event time a row has no month. Without a known-at it is a fact that is never visible.
         if ingest.declared.event_column() == field.name() {
             for row in (0..array.len()).filter(|row| array.is_null(*row)) {
                 refused.entry(row).or_insert_with(|| (field.name().clone(), String::new(), "the time is empty".into()));
@@ -165,7 +165,7 @@ pub(crate) fn conform(
     Ok((taken, conformed.iter().map(|array| Ok(filter(array, &keep)?)).collect::<Result<_>>()?))
 }
 
-/// An array, and why some of its rows cannot be used.
+/// An array, and the reasons for which some of its rows cannot be read.
 type Conformed = (ArrayRef, Vec<(usize, Reason)>);
 
 /// A column without its dictionary.
@@ -184,7 +184,7 @@ fn is_number(data_type: &DataType) -> bool {
     data_type.is_integer() || data_type.is_floating() || matches!(data_type, DataType::Decimal128(..) | DataType::Decimal256(..))
 }
 
-/// The type as which the values of a time column are read; `None` for texts, which are parsed.
+/// The type as which the values of a time column are read; `None` for texts, which are parsed instead.
 pub(crate) fn time_type(data_type: &DataType, is_int96: bool) -> Option<DataType> {
     match data_type {
         DataType::Dictionary(_, value) => time_type(value, is_int96),
@@ -213,11 +213,11 @@ fn unit_of(field: &Field) -> ArrowUnit {
 
 /// The instants of a column of the table's times.
 fn times(ingest: &Ingest, shown: &str, field: &Field, array: &ArrayRef) -> Result<Conformed> {
-    let reader = TimeParser::of_column(ingest, field.name(), unit_of(field));
+    let parser = TimeParser::of_column(ingest, field.name(), unit_of(field));
     let Some(stored) = time_type(array.data_type(), false) else {
         let texts = cast(array, &DataType::Utf8)?;
         let texts: &StringArray = texts.as_string();
-        return Ok(collected(field, texts.iter().map(|text| text.map(|text| reader.instant(text)))));
+        return Ok(collected(field, texts.iter().map(|text| text.map(|text| parser.instant(text)))));
     };
     let scale = time_scale(ingest, shown, field.name(), stored.clone())?;
     let (numbers, mut reasons) = match array.data_type() {
@@ -227,28 +227,31 @@ fn times(ingest: &Ingest, shown: &str, field: &Field, array: &ArrayRef) -> Resul
     };
     let numbers = numbers.as_primitive::<Int64Type>();
     let instant = |value: i64| match stored {
-        DataType::Int64 => reader.epoch(value, scale.unit),
-        _ => reader.written(scale.instant_ns(value)),
+        DataType::Int64 => parser.epoch(value, scale.unit),
+        _ => parser.to_unit(scale.instant_ns(value)),
     };
     let (instants, further) = collected(field, numbers.iter().map(|value| value.map(&instant)));
     reasons.extend(further);
     Ok((instants, reasons))
 }
 
-/// Timestamps from the readings of INT96.
-fn from_readings(ingest: &Ingest, shown: &str, field: &Field, readings: &[Option<i128>]) -> Result<Conformed> {
+/// Timestamps from INT96 local times.
+fn from_local_times(ingest: &Ingest, shown: &str, field: &Field, local_times: &[Option<i128>]) -> Result<Conformed> {
     let DataType::Timestamp(unit, zone) = field.data_type() else {
         return Err(refused(shown, field, "INT96"));
     };
-    let reader = TimeParser::of_column(ingest, field.name(), *unit);
+    let parser = TimeParser::of_column(ingest, field.name(), *unit);
     let clock = match zone {
         None => Zone::UTC,
         Some(_) => time_scale(ingest, shown, field.name(), DataType::Timestamp(ArrowUnit::Nanosecond, None))?.zone,
     };
-    Ok(collected(field, readings.iter().map(|reading| reading.map(|local_ns| reader.written(clock.instant_ns(local_ns))))))
+    Ok(collected(
+        field,
+        local_times.iter().map(|local_time| local_time.map(|local_ns| parser.to_unit(clock.instant_ns(local_ns)))),
+    ))
 }
 
-/// A column of timestamps; a row with a reason is NULL, and so is one without a value.
+/// A column of timestamps. Rows with a reason and rows without a value are NULL.
 fn collected(field: &Field, values: impl Iterator<Item = Option<Result<i64, Reason>>>) -> Conformed {
     let mut reasons = Vec::new();
     let values: Int64Array = values
@@ -275,10 +278,10 @@ fn values(ingest: &Ingest, shown: &str, field: &Field, typing: Typing, array: &A
         (from, to) if is_number(from) && is_number(to) => exactly(shown, field, array, to),
         (Timestamp(_, None), Timestamp(unit, Some(_))) => {
             let scale = time_scale(ingest, shown, field.name(), from.clone())?;
-            let reader = TimeParser { zone: None, epoch: None, format: None, unit: *unit };
+            let parser = TimeParser { zone: None, epoch: None, format: None, unit: *unit };
             let numbers = cast(array, &DataType::Int64)?;
             let numbers = numbers.as_primitive::<Int64Type>();
-            Ok(collected(field, numbers.iter().map(|value| value.map(|value| reader.written(scale.instant_ns(value))))))
+            Ok(collected(field, numbers.iter().map(|value| value.map(|value| parser.to_unit(scale.instant_ns(value))))))
         }
         (Timestamp(_, Some(_)), Timestamp(_, Some(_)))
         | (Timestamp(_, None) | Date32 | Date64, Timestamp(_, None) | Date32 | Date64) => exactly(shown, field, array, to),
@@ -296,23 +299,23 @@ fn refused(shown: &str, field: &Field, found: &str) -> Error {
         column: field.name().clone(),
         found: found.into(),
         needed: format!(
-            "the table holds {}; cast the column before the load, declare its type with `Ingest::column_type`, or load it into a \
-             table of its own",
+            "the table's column is {}; cast the column before the load, declare its type with `Ingest::column_type`, or load the \
+             file into another table",
             field.data_type()
         ),
     }
 }
 
-/// Texts read as the values of CSV files are.
+/// Texts, parsed as in CSV files.
 fn parsed(ingest: &Ingest, field: &Field, array: &ArrayRef) -> Result<Conformed> {
     let texts = cast(array, &DataType::Utf8)?;
     let texts: &StringArray = texts.as_string();
-    let (reader, mut reasons) = (ColumnParser::new(field, ingest, Typing::Declared), Vec::new());
-    let values = reader.read(texts.iter().map(|text| text.map(str::as_bytes)), |row, reason| reasons.push((row, reason)))?;
+    let (parser, mut reasons) = (ColumnParser::new(field, ingest, Typing::Declared), Vec::new());
+    let values = parser.parse(texts.iter().map(|text| text.map(str::as_bytes)), |row, reason| reasons.push((row, reason)))?;
     Ok((values, reasons))
 }
 
-/// Casts what comes back from the cast as it was; all else has a reason.
+/// Casts values. A value that does not come back unchanged from a cast in the other direction has a reason.
 fn exactly(shown: &str, field: &Field, array: &ArrayRef, to: &DataType) -> Result<Conformed> {
     let cast_to =
         |array: &ArrayRef, to: &DataType| cast(array, to).map_err(|_| refused(shown, field, &array.data_type().to_string()));
@@ -320,7 +323,7 @@ fn exactly(shown: &str, field: &Field, array: &ArrayRef, to: &DataType) -> Resul
     let same = not_distinct(&cast_to(&there, array.data_type())?, array)?;
     let reason = || {
         format!(
-            "the value is not exact as {to}, which the table holds; a table for such values declares \
+            "the value is not exact as {to}, the type of the table's column; a table that holds it declares \
              `Ingest::column_type(\"{}\", DataType::{})` in its first load",
             field.name(),
             array.data_type()

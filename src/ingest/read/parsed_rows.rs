@@ -1,5 +1,5 @@
-//! Rows as a reader of texts yields them: the columns of those that are taken, and the rejects, in the order of the file.
-//! The first thing that is wrong with a row is what is told of it.
+//! Rows parsed from text: the columns of the good rows, and the rejects, in the order of the file.
+//! A reject has the first error of its row.
 
 use std::collections::BTreeMap;
 
@@ -18,24 +18,24 @@ use crate::{
 
 /// Rows of a text.
 pub(crate) struct ParsedRows {
-    /// The lines of the rows that are taken.
+    /// The lines of the good rows.
     pub(crate) lines: Vec<u64>,
-    /// Their values, as the target's columns.
+    /// Their values, as the table's columns.
     pub(crate) columns: Vec<ArrayRef>,
     pub(crate) rejects: Vec<Reject>,
 }
 
-/// What is wrong with some of the rows.
+/// The first error of each bad row: column, value and reason.
 #[derive(Default)]
 pub(crate) struct RowErrors(BTreeMap<usize, (String, String, Reason)>);
 
 impl RowErrors {
-    /// Refuses a row, unless it was refused before.
+    /// Adds an error, unless the row has one.
     pub(crate) fn add<'a>(&mut self, row: usize, column: &str, value: impl FnOnce() -> &'a [u8], reason: Reason) {
         self.add_shown(row, column, || excerpt_of_bytes(value()).into_owned(), reason);
     }
 
-    /// As [`RowErrors::add`], of a value that is cut already.
+    /// As [`RowErrors::add`], with a value that is cut already.
     pub(crate) fn add_shown(&mut self, row: usize, column: &str, shown: impl FnOnce() -> String, reason: Reason) {
         self.0.entry(row).or_insert_with(|| (excerpt(column).into_owned(), shown(), reason));
     }
@@ -44,8 +44,8 @@ impl RowErrors {
         self.0.contains_key(&row)
     }
 
-    /// Divides the rows, which begin in these lines, into those that are taken and the rejects.
-    pub(crate) fn leave_out(self, mut lines: Vec<u64>, mut columns: Vec<ArrayRef>) -> Result<ParsedRows> {
+    /// Splits the rows, which begin in these lines, into good rows and rejects.
+    pub(crate) fn split(self, mut lines: Vec<u64>, mut columns: Vec<ArrayRef>) -> Result<ParsedRows> {
         if self.0.is_empty() {
             return Ok(ParsedRows { lines, columns, rejects: Vec::new() });
         }

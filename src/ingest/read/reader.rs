@@ -1,5 +1,5 @@
-//! The sources of a load, read one after the other into the sort.
-//! It keeps their order, whatever is read in parallel; what a row means is the readers' business.
+//! Reads the sources of a load, one after the other, into the sort.
+//! Rows keep their order, even though a source is parsed in parallel.
 
 use std::{io::Read, ops::Range, sync::Arc};
 
@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-/// What reads a load.
+/// Reads the sources of a load.
 pub(crate) struct Reader<C> {
     pub(crate) ingest: Ingest,
     pub(crate) sources: Vec<Source>,
@@ -35,13 +35,13 @@ pub(crate) struct Reader<C> {
     pub(crate) rejects: Arc<Rejects>,
     pub(crate) checker: Arc<C>,
     pub(crate) batch_rows: usize,
-    /// How many threads parse the text of one source.
+    /// The number of threads that parse one source.
     pub(crate) tasks: usize,
 }
 
-/// Bytes that the values of a batch take, about, where none of them is a text.
+/// The approximate bytes of a batch's values, without texts.
 const BATCH_BYTES: usize = 16 << 20;
-/// Bytes that a value takes, about.
+/// The approximate bytes of a value.
 const VALUE_BYTES: usize = 8;
 
 impl<C: RowCheck> Reader<C> {
@@ -59,14 +59,14 @@ impl<C: RowCheck> Reader<C> {
                     (done.map_err(|e| Error::Io { path: source.shown().into(), source: e.into() })?, digest.of_all())
                 }
             };
-            // A file that somebody writes may fail in any way: that it is being written is the reason.
+            // A file that is being written can fail in any way. If it has changed, that is the error.
             source.check_unchanged(read).await?;
             done?;
         }
         Ok(())
     }
 
-    /// Rows of a batch, so that a wide table's batches are not larger than those of a narrow one.
+    /// The rows of a batch. Batches of wide tables have fewer rows, so that they are not larger.
     fn rows_at_once(&self) -> usize {
         (BATCH_BYTES / (VALUE_BYTES * self.target.sorted.fields().len())).max(1)
     }
@@ -85,7 +85,7 @@ impl<C: RowCheck> Reader<C> {
             self.checker.text_ended(index, last_byte.lacks_newline());
             Ok(())
         };
-        let look = |rows: ParsedRows| {
+        let check = |rows: ParsedRows| {
             let ParsedRows { lines, columns, rejects } = rows;
             Ok((rejects, self.checker.check(index, lines, columns)?))
         };
@@ -105,16 +105,16 @@ impl<C: RowCheck> Reader<C> {
                 (lines, weight)
             };
             let next = || Ok(file.next(at_once)?.map(weighed));
-            return ended(in_order(self.tasks, next, |lines| look(reader.read(&lines)?), take));
+            return ended(in_order(self.tasks, next, |lines| check(reader.read(&lines)?), take));
         }
         let mut file = CsvFile::open(&self.ingest, source, text)?;
         let columns = &self.columns[index];
         if file.found != columns.found {
-            let reason = "its header is not what it was when the load began; load it again once it is complete".into();
+            let reason = "its header has changed since the load began; load it again once it is complete".into();
             return Err(Error::UnreadableFile { path: shown, reason });
         }
         let reader = CsvReader::new(&self.ingest, columns, &self.target);
-        // A block of few bytes may hold many rows: it is parsed in parts.
+        // A small block may have many rows. It is parsed in parts.
         let mut block = Arc::default();
         let mut parts = 0..0;
         let next = || {
@@ -132,7 +132,7 @@ impl<C: RowCheck> Reader<C> {
             Ok(Some(((block.clone(), rows), weight)))
         };
         let parse =
-            |(block, rows): (Arc<Block>, Range<usize>)| look(reader.read(&block, block.rows.get(rows).unwrap_or_default())?);
+            |(block, rows): (Arc<Block>, Range<usize>)| check(reader.read(&block, block.rows.get(rows).unwrap_or_default())?);
         ended(in_order(self.tasks, next, parse, take))
     }
 

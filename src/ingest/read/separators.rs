@@ -1,17 +1,17 @@
-//! Where the bytes lie that end cells: delimiters and line ends, found eight bytes at a time.
-//! It knows no quotes: who reads a quoted cell goes on behind it.
+//! Finds the bytes that end CSV fields, delimiters and line ends, eight bytes at a time.
+//! Quotes are not known here: the caller skips quoted fields.
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
 const WORD: usize = 8;
 
-/// The high bit of each byte of a word that is the needle (given in all of its bytes), exactly.
+/// Sets the high bit of each byte of a word that equals the needle, which is repeated in all bytes of its word. It is exact.
 const fn matches(word: u64, needle: u64) -> u64 {
     let differs = word ^ needle;
     !(((differs & LOW) + LOW) | differs | LOW)
 }
 
-/// Up to eight bytes as a word whose first byte is the lowest, and how many they are.
+/// Up to eight bytes as a little-endian word, and their number.
 fn word_at(bytes: &[u8], at: usize) -> Option<(u64, usize)> {
     let rest = bytes.get(at..)?;
     if let Some(word) = rest.first_chunk::<WORD>() {
@@ -26,9 +26,9 @@ fn word_at(bytes: &[u8], at: usize) -> Option<(u64, usize)> {
 pub(crate) struct Separators<'a> {
     bytes: &'a [u8],
     delimiters: u64,
-    /// Where the word begins that `left` is of.
+    /// The position of the word of `left`.
     base: usize,
-    /// The high bits of its bytes that are special and were not passed yet.
+    /// The high bits of the separators in that word that were not returned yet.
     left: u64,
 }
 
@@ -50,9 +50,9 @@ impl<'a> Separators<'a> {
         true
     }
 
-    /// The first of them at this position or behind it. Positions that are asked for must not fall.
+    /// The first separator at or after this position. Positions must not decrease from call to call.
     #[inline]
-    pub(crate) fn at_or_behind(&mut self, position: usize) -> Option<usize> {
+    pub(crate) fn at_or_after(&mut self, position: usize) -> Option<usize> {
         if position >= self.base + WORD {
             self.load(position);
         } else if position > self.base {
@@ -67,7 +67,7 @@ impl<'a> Separators<'a> {
     }
 }
 
-/// The first such byte at this position or behind it.
+/// The first such byte at or after this position.
 pub(crate) fn find(bytes: &[u8], from: usize, needle: u8) -> Option<usize> {
     let needles = u64::from(needle) * ONES;
     let mut base = from;
@@ -87,15 +87,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_special_byte_is_found_wherever_it_lies_and_no_other_is() {
+    fn every_separator_is_found_and_no_other_byte() {
         let bytes: Vec<u8> = (0..4_096_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         for (delimiter, length) in [(b',', 4_096), (0, 4_095), (0xff, 4_089), (1, 7), (b',', 0)] {
             let bytes = &bytes[..length];
-            let is_special = |b: &u8| *b == delimiter || *b == b'\n' || *b == b'\r';
-            let expected: Vec<usize> = (0..length).filter(|&i| is_special(&bytes[i])).collect();
+            let is_separator = |b: &u8| *b == delimiter || *b == b'\n' || *b == b'\r';
+            let expected: Vec<usize> = (0..length).filter(|&i| is_separator(&bytes[i])).collect();
             let mut separators = Separators::new(bytes, delimiter);
             let (mut found, mut at) = (Vec::new(), 0);
-            while let Some(next) = separators.at_or_behind(at) {
+            while let Some(next) = separators.at_or_after(at) {
                 found.push(next);
                 at = next + 1;
             }
@@ -111,10 +111,10 @@ mod tests {
     fn positions_may_be_skipped() {
         let text = b"a,b,\"x,y,z,x,y,z,x,y,z\",c\n";
         let mut separators = Separators::new(text, b',');
-        assert_eq!(separators.at_or_behind(0), Some(1));
-        assert_eq!(separators.at_or_behind(2), Some(3));
-        assert_eq!(separators.at_or_behind(23), Some(23));
-        assert_eq!(separators.at_or_behind(24), Some(25));
-        assert_eq!(separators.at_or_behind(26), None);
+        assert_eq!(separators.at_or_after(0), Some(1));
+        assert_eq!(separators.at_or_after(2), Some(3));
+        assert_eq!(separators.at_or_after(23), Some(23));
+        assert_eq!(separators.at_or_after(24), Some(25));
+        assert_eq!(separators.at_or_after(26), None);
     }
 }

@@ -9,31 +9,31 @@ use crate::catalog::SourceColumn;
 /// The columns of one source, in its order.
 #[derive(Debug, Default)]
 pub(crate) struct SourceColumns {
-    /// What the file calls them.
+    /// Their names in the file.
     pub(crate) found: Vec<String>,
-    /// What the table calls them.
+    /// Their names in the table.
     pub(crate) names: Vec<String>,
-    /// Their own types, or those that were inferred; `Null` for a column without a value.
+    /// Their types, as stored or inferred; `Null` for a column without a value.
     pub(crate) types: Vec<DataType>,
-    /// Have their times digits finer than a microsecond?
+    /// Do their times have digits finer than a microsecond?
     pub(crate) finer: Vec<bool>,
     /// Are they stored as INT96?
     pub(crate) int96: Vec<bool>,
-    /// Which column has which name in the table.
-    places: HashMap<String, usize>,
+    /// The positions of the columns by their names in the table.
+    positions: HashMap<String, usize>,
 }
 
 impl SourceColumns {
-    /// Columns without a type, of a file that calls them so.
+    /// Columns without types.
     pub(crate) fn untyped(found: Vec<String>, names: Vec<String>) -> Self {
         let count = names.len();
-        let places = names.iter().enumerate().map(|(place, name)| (name.clone(), place)).collect();
-        Self { found, names, types: vec![DataType::Null; count], finer: vec![false; count], int96: vec![false; count], places }
+        let positions = names.iter().enumerate().map(|(position, name)| (name.clone(), position)).collect();
+        Self { found, names, types: vec![DataType::Null; count], finer: vec![false; count], int96: vec![false; count], positions }
     }
 
-    /// Where the column lies in the file that the table calls so.
-    pub(crate) fn place(&self, name: &str) -> Option<usize> {
-        self.places.get(name).copied()
+    /// The position in the file of the column with this name in the table.
+    pub(crate) fn position(&self, name: &str) -> Option<usize> {
+        self.positions.get(name).copied()
     }
 
     pub(crate) fn recorded(&self) -> Vec<SourceColumn> {
@@ -42,15 +42,15 @@ impl SourceColumns {
         (0..self.names.len()).map(column).collect()
     }
 
-    /// Takes in a column, or a further value's type of one that is known.
-    pub(crate) fn learn(&mut self, found: &str, name: &str, data_type: DataType, finer: bool) {
-        match self.place(name) {
+    /// Adds a column, or the type of another value to a known column.
+    pub(crate) fn add_value(&mut self, found: &str, name: &str, data_type: DataType, finer: bool) {
+        match self.position(name) {
             Some(i) => {
                 self.types[i] = wider(&self.types[i], &data_type).unwrap_or(DataType::Utf8);
                 self.finer[i] |= finer;
             }
             None => {
-                self.places.insert(name.to_owned(), self.names.len());
+                self.positions.insert(name.to_owned(), self.names.len());
                 self.found.push(found.to_owned());
                 self.names.push(name.to_owned());
                 self.types.push(data_type);

@@ -1,12 +1,12 @@
-//! The cells of a CSV text, block by block: where each begins and ends, its quotes taken off, and the line of each row.
-//! It knows neither the names nor the types of columns, and no text in a file is special to it.
+//! Splits a CSV text into blocks of rows: the position of each field without its quotes, and the line of each row.
+//! Fields have no names and types here, and no text has a special meaning.
 
 use std::io::{self, BufRead, Read};
 
 use super::separators::{Separators, find};
 use crate::ingest::{limits::ReadLimits, options::CsvOptions};
 
-/// Bytes of text in a block; a row that is larger makes a block of its own.
+/// Bytes of text in a block. A larger row is a block of its own.
 const BLOCK_BYTES: usize = 1 << 20;
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
@@ -15,16 +15,16 @@ const BOM: &[u8] = b"\xef\xbb\xbf";
 pub(crate) struct Row {
     /// The line in which it begins, counting from 1.
     pub(crate) line: u64,
-    /// How many fields it has.
-    pub(crate) fields: u32,
-    /// Is there a text in a field behind those that are kept?
+    /// The number of its fields.
+    pub(crate) field_count: u32,
+    /// Is there a text in a field after the kept ones?
     pub(crate) is_filled_beyond: bool,
     first: u32,
 }
 
-/// Where a cell lies in its block.
+/// The position of a field in its block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Cell {
+struct FieldSpan {
     start: u32,
     end: u32,
 }
@@ -33,22 +33,22 @@ struct Cell {
 #[derive(Debug, Default)]
 pub(crate) struct Block {
     bytes: Vec<u8>,
-    cells: Vec<Cell>,
+    fields: Vec<FieldSpan>,
     pub(crate) rows: Vec<Row>,
 }
 
 impl Block {
-    /// Bytes that it takes.
+    /// The bytes of memory that it takes.
     pub(crate) fn size(&self) -> usize {
-        self.bytes.len() + self.cells.len() * size_of::<Cell>() + self.rows.len() * size_of::<Row>()
+        self.bytes.len() + self.fields.len() * size_of::<FieldSpan>() + self.rows.len() * size_of::<Row>()
     }
 
-    /// A cell of a row; empty for one that the row does not have.
+    /// The text of a field; empty if the row does not have the field.
     #[inline]
-    pub(crate) fn cell(&self, row: &Row, column: usize) -> &[u8] {
-        match self.cells.get(row.first as usize + column) {
-            Some(cell) if column < row.fields as usize => {
-                self.bytes.get(cell.start as usize..cell.end as usize).unwrap_or_default()
+    pub(crate) fn field(&self, row: &Row, column: usize) -> &[u8] {
+        match self.fields.get(row.first as usize + column) {
+            Some(field) if column < row.field_count as usize => {
+                self.bytes.get(field.start as usize..field.end as usize).unwrap_or_default()
             }
             _ => &[],
         }
@@ -59,7 +59,7 @@ impl Block {
 #[derive(Debug)]
 pub(crate) enum TokenError {
     Input(io::Error),
-    /// What is wrong, and where.
+    /// What is wrong, and in which line.
     Text(String),
 }
 
@@ -76,15 +76,15 @@ pub(crate) struct Tokens {
     quote: Option<u8>,
     limits: ReadLimits,
     block_bytes: usize,
-    /// The beginning of the row that the last block broke off in.
+    /// The beginning of the row at which the last block ended.
     begun: Vec<u8>,
-    /// The line in which it begins.
+    /// The line in which that row begins.
     line: u64,
     is_at_end: bool,
 }
 
 impl Tokens {
-    /// Begins behind a byte-order mark and the lines that are to be skipped.
+    /// Starts after a byte-order mark and the lines to skip.
     pub(crate) fn new(mut text: Box<dyn BufRead + Send>, options: &CsvOptions, limits: ReadLimits) -> Result<Self, TokenError> {
         let mut begun = Vec::new();
         (&mut text).take(BOM.len() as u64).read_to_end(&mut begun)?;
@@ -109,7 +109,7 @@ impl Tokens {
         })
     }
 
-    /// The next rows, of which up to `width` cells each are kept; `None` at the end. `at_most` is how many rows there may be.
+    /// The next rows, at most `at_most`; `None` at the end. Up to `width` fields of each row are kept.
     pub(crate) fn next(&mut self, width: usize, at_most: usize) -> Result<Option<Block>, TokenError> {
         let mut block = Block { bytes: std::mem::take(&mut self.begun), ..Block::default() };
         let mut wanted = self.block_bytes;
@@ -123,7 +123,7 @@ impl Tokens {
             if self.is_at_end {
                 return Ok(None);
             }
-            // What was passed are blank lines; a row that is not whole yet needs more.
+            // Only blank lines were passed. A row that is not complete needs more bytes.
             block.bytes.drain(..end);
             wanted = self.block_bytes.max((block.bytes.len() * 2).min(self.limits.row_bytes + self.block_bytes));
         }
@@ -139,9 +139,9 @@ impl Tokens {
         Ok(())
     }
 
-    /// Splits what is there of whole rows into cells; where they end.
+    /// Splits the complete rows into fields. Returns the position after them.
     fn split(&mut self, block: &mut Block, width: usize, at_most: usize) -> Result<usize, TokenError> {
-        let Block { bytes, cells, rows } = block;
+        let Block { bytes, fields, rows } = block;
         let mut splitter = Splitter {
             bytes,
             separators: Separators::new(bytes, self.delimiter),
@@ -149,12 +149,12 @@ impl Tokens {
             limits: self.limits,
             is_last: self.is_at_end,
             line: self.line,
-            cells,
+            fields,
             escaped: Vec::new(),
         };
         let mut end = 0;
         while rows.len() < at_most {
-            end = splitter.behind_blank_lines(end);
+            end = splitter.after_blank_lines(end);
             self.line = splitter.line;
             if end == bytes.len() {
                 break;
@@ -165,15 +165,15 @@ impl Tokens {
         }
         let escaped = std::mem::take(&mut splitter.escaped);
         for at in escaped {
-            if let (Some(quote), Some(cell)) = (self.quote, cells.get_mut(at)) {
-                unescape(bytes, cell, quote);
+            if let (Some(quote), Some(field)) = (self.quote, fields.get_mut(at)) {
+                unescape(bytes, field, quote);
             }
         }
         Ok(end)
     }
 }
 
-/// Passes a line with its end.
+/// Skips a line and its end.
 fn skip_line(text: &mut Box<dyn BufRead + Send>) -> Result<(), TokenError> {
     loop {
         let bytes = text.fill_buf()?;
@@ -194,9 +194,9 @@ fn skip_line(text: &mut Box<dyn BufRead + Send>) -> Result<(), TokenError> {
     }
 }
 
-/// Takes the quotes off a cell in place: two inside of quotes are one, and behind a closing one all bytes mean themselves.
-fn unescape(bytes: &mut [u8], cell: &mut Cell, quote: u8) {
-    let (mut write, end) = (cell.start as usize, cell.end as usize);
+/// Removes the quotes of a field in place: two quotes inside quotes are one quote. After a closing quote all bytes are literal.
+fn unescape(bytes: &mut [u8], field: &mut FieldSpan, quote: u8) {
+    let (mut write, end) = (field.start as usize, field.end as usize);
     let (mut read, mut is_inside) = (write, true);
     while read < end {
         if is_inside && bytes[read] == quote {
@@ -211,7 +211,7 @@ fn unescape(bytes: &mut [u8], cell: &mut Cell, quote: u8) {
         bytes[write] = bytes[read];
         (read, write) = (read + 1, write + 1);
     }
-    cell.end = write as u32;
+    field.end = write as u32;
 }
 
 struct Splitter<'a> {
@@ -219,22 +219,22 @@ struct Splitter<'a> {
     separators: Separators<'a>,
     quote: Option<u8>,
     limits: ReadLimits,
-    /// Does the text end with these bytes?
+    /// Are these the last bytes of the text?
     is_last: bool,
-    /// The line at hand.
+    /// The current line.
     line: u64,
-    cells: &'a mut Vec<Cell>,
-    /// Cells with quotes inside.
+    fields: &'a mut Vec<FieldSpan>,
+    /// Indexes of fields with quotes inside.
     escaped: Vec<usize>,
 }
 
 impl Splitter<'_> {
-    /// The first byte from here on that is not known to be part of a line end.
-    fn behind_blank_lines(&mut self, mut at: usize) -> usize {
+    /// The first position from here on that is not part of a line end.
+    fn after_blank_lines(&mut self, mut at: usize) -> usize {
         loop {
             at = match self.bytes.get(at) {
                 Some(b'\n') => at + 1,
-                Some(b'\r') => match self.behind_return(at) {
+                Some(b'\r') => match self.after_return(at) {
                     Some(next) => next,
                     None => return at,
                 },
@@ -244,8 +244,8 @@ impl Splitter<'_> {
         }
     }
 
-    /// Behind the line end that begins with a `\r`; `None` when more bytes must come before that is known.
-    fn behind_return(&self, at: usize) -> Option<usize> {
+    /// The position after the line end that begins with a `\r`; `None` if that depends on bytes that are not read yet.
+    fn after_return(&self, at: usize) -> Option<usize> {
         match self.bytes.get(at + 1) {
             Some(b'\n') => Some(at + 2),
             None if !self.is_last => None,
@@ -253,37 +253,37 @@ impl Splitter<'_> {
         }
     }
 
-    /// The row that begins here and where the next one does; `None` when its end has not come yet.
+    /// The row that begins here and the start of the next one; `None` if its end is not read yet.
     fn row(&mut self, start: usize, width: usize) -> Result<Option<(Row, usize)>, TokenError> {
-        let (first, escaped, line) = (self.cells.len(), self.escaped.len(), self.line);
-        let mut row = Row { line, fields: 0, is_filled_beyond: false, first: first as u32 };
+        let (first, escaped, line) = (self.fields.len(), self.escaped.len(), self.line);
+        let mut row = Row { line, field_count: 0, is_filled_beyond: false, first: first as u32 };
         let mut at = start;
         loop {
-            let Some((cell, is_escaped, end)) = self.cell(at)? else {
+            let Some((field, is_escaped, end)) = self.field(at)? else {
                 self.check_size(line, &row, start, at, self.bytes.len())?;
-                // It is read again with what follows.
-                self.cells.truncate(first);
+                // The row is read again, with more bytes.
+                self.fields.truncate(first);
                 self.escaped.truncate(escaped);
                 self.line = line;
                 return Ok(None);
             };
             self.check_size(line, &row, start, at, end)?;
-            if (row.fields as usize) < width {
+            if (row.field_count as usize) < width {
                 if is_escaped {
-                    self.escaped.push(self.cells.len());
+                    self.escaped.push(self.fields.len());
                 }
-                self.cells.push(cell);
+                self.fields.push(field);
             } else {
-                row.is_filled_beyond |= cell.start < cell.end;
+                row.is_filled_beyond |= field.start < field.end;
             }
-            row.fields += 1;
+            row.field_count += 1;
             let next = match self.bytes.get(end) {
                 None => end,
                 Some(b'\n') => end + 1,
-                Some(b'\r') => match self.behind_return(end) {
+                Some(b'\r') => match self.after_return(end) {
                     Some(next) => next,
                     None => {
-                        self.cells.truncate(first);
+                        self.fields.truncate(first);
                         self.escaped.truncate(escaped);
                         self.line = line;
                         return Ok(None);
@@ -299,14 +299,14 @@ impl Splitter<'_> {
         }
     }
 
-    /// The cell that begins here, whether it holds quotes, and where its delimiter or line end lies.
+    /// The field that begins here, whether it contains quotes, and the position of its delimiter or line end.
     #[inline]
-    fn cell(&mut self, start: usize) -> Result<Option<(Cell, bool, usize)>, TokenError> {
-        let of = |start: usize, end: usize| Cell { start: start as u32, end: end as u32 };
+    fn field(&mut self, start: usize) -> Result<Option<(FieldSpan, bool, usize)>, TokenError> {
+        let of = |start: usize, end: usize| FieldSpan { start: start as u32, end: end as u32 };
         if self.quote.is_some() && self.bytes.get(start).copied() == self.quote {
             return self.quoted(start);
         }
-        let end = match self.separators.at_or_behind(start) {
+        let end = match self.separators.at_or_after(start) {
             Some(end) => end,
             None if self.is_last => self.bytes.len(),
             None => return Ok(None),
@@ -314,7 +314,7 @@ impl Splitter<'_> {
         Ok(Some((of(start, end), false, end)))
     }
 
-    fn quoted(&mut self, start: usize) -> Result<Option<(Cell, bool, usize)>, TokenError> {
+    fn quoted(&mut self, start: usize) -> Result<Option<(FieldSpan, bool, usize)>, TokenError> {
         let Some(quote) = self.quote else { return Ok(None) };
         let (mut from, mut is_escaped) = (start + 1, false);
         let close = loop {
@@ -335,7 +335,7 @@ impl Splitter<'_> {
                 break at;
             }
         };
-        let end = match self.separators.at_or_behind(close + 1) {
+        let end = match self.separators.at_or_after(close + 1) {
             Some(end) => end,
             None if self.is_last => self.bytes.len(),
             None => return Ok(None),
@@ -343,10 +343,10 @@ impl Splitter<'_> {
         self.line += self.bytes[start..close].iter().filter(|b| **b == b'\n').count() as u64;
         let is_plain = !is_escaped && end == close + 1;
         let inner_end = if is_plain { close } else { end };
-        Ok(Some((Cell { start: start as u32 + 1, end: inner_end as u32 }, !is_plain, end)))
+        Ok(Some((FieldSpan { start: start as u32 + 1, end: inner_end as u32 }, !is_plain, end)))
     }
 
-    /// Refuses what is larger than the limits, as soon as that is known.
+    /// Refuses fields and rows beyond the limits as soon as their size is known.
     #[inline]
     fn check_size(&self, line: u64, row: &Row, row_start: usize, start: usize, end: usize) -> Result<(), TokenError> {
         let ReadLimits { field_bytes, row_bytes, .. } = self.limits;
@@ -355,14 +355,14 @@ impl Splitter<'_> {
         }
         if end - start > field_bytes {
             let is_quoted = self.quote.is_some() && self.bytes.get(start).copied() == self.quote;
-            let hint = if is_quoted { "; is its quote never closed?" } else { ";" };
+            let hint = if is_quoted { " (is its quote never closed?)" } else { "" };
             return Err(TokenError::Text(format!(
-                "field {} of the row at line {line} is longer than {field_bytes} bytes{hint} `ReadLimits::field_bytes` can allow it",
-                row.fields + 1
+                "field {} of the row at line {line} is longer than {field_bytes} bytes{hint}; raise `ReadLimits::field_bytes` to read it",
+                row.field_count + 1
             )));
         }
         Err(TokenError::Text(format!(
-            "the row at line {line} is longer than {row_bytes} bytes; `ReadLimits::row_bytes` can allow it"
+            "the row at line {line} is longer than {row_bytes} bytes; raise `ReadLimits::row_bytes` to read it"
         )))
     }
 }
@@ -385,7 +385,7 @@ mod tests {
         let mut rows = Rows::new();
         while let Some(block) = tokens.next(100, usize::MAX).map_err(told)? {
             for row in &block.rows {
-                rows.push((row.line, (0..row.fields as usize).map(|column| block.cell(row, column).to_vec()).collect()));
+                rows.push((row.line, (0..row.field_count as usize).map(|column| block.field(row, column).to_vec()).collect()));
             }
         }
         Ok(rows)
@@ -393,11 +393,11 @@ mod tests {
 
     fn plain(text: &str) -> Result<Vec<(u64, Vec<String>)>, String> {
         let rows = read(text.as_bytes(), &CsvOptions::default(), ReadLimits::default(), BLOCK_BYTES)?;
-        let text = |cells: Vec<Vec<u8>>| cells.into_iter().map(|cell| String::from_utf8(cell).unwrap()).collect();
-        Ok(rows.into_iter().map(|(line, cells)| (line, text(cells))).collect())
+        let text = |fields: Vec<Vec<u8>>| fields.into_iter().map(|field| String::from_utf8(field).unwrap()).collect();
+        Ok(rows.into_iter().map(|(line, fields)| (line, text(fields))).collect())
     }
 
-    /// What the `csv` crate reads; the quotes of a text must be closed.
+    /// What the `csv` crate reads. All quotes must be closed.
     fn by_csv(text: &[u8], quote: Option<u8>) -> Vec<Vec<Vec<u8>>> {
         let mut builder = csv::ReaderBuilder::new();
         builder.flexible(true).has_headers(false);
@@ -421,10 +421,10 @@ mod tests {
             let options = CsvOptions { quote, ..CsvOptions::default() };
             match read(&text, &options, ReadLimits::default(), block_bytes) {
                 Ok(rows) => {
-                    let cells: Vec<_> = rows.into_iter().map(|(_, cells)| cells).collect();
-                    prop_assert_eq!(cells, by_csv(&text, quote));
+                    let fields: Vec<_> = rows.into_iter().map(|(_, fields)| fields).collect();
+                    prop_assert_eq!(fields, by_csv(&text, quote));
                 }
-                // Where the other one ends a cell at the end of the file.
+                // The other reader closes the field at the end of the file.
                 Err(reason) => prop_assert!(quote.is_some() && reason.contains("never closed"), "{}", reason),
             }
         }
@@ -439,8 +439,8 @@ mod tests {
         }
     }
 
-    fn of(line: u64, cells: &[&str]) -> (u64, Vec<String>) {
-        (line, cells.iter().map(|&cell| cell.to_owned()).collect())
+    fn of(line: u64, fields: &[&str]) -> (u64, Vec<String>) {
+        (line, fields.iter().map(|&field| field.to_owned()).collect())
     }
 
     #[test]
@@ -467,9 +467,9 @@ mod tests {
         let read = |text: &str| read(text.as_bytes(), &CsvOptions::default(), limits, 4);
         assert_eq!(read("0123456789,0123456789\n").unwrap().len(), 1);
         for (text, words) in [
-            ("a\nb,01234567890\n", "field 2 of the row at line 2 is longer than 10 bytes; `ReadLimits::field_bytes`"),
-            ("a\n\"0123456789\"\n", "field 1 of the row at line 2 is longer than 10 bytes; is its quote never closed?"),
-            ("a,b,c,d,e,f,g,h,i,j,k,l,m,n\n", "the row at line 1 is longer than 25 bytes; `ReadLimits::row_bytes`"),
+            ("a\nb,01234567890\n", "field 2 of the row at line 2 is longer than 10 bytes; raise `ReadLimits::field_bytes`"),
+            ("a\n\"0123456789\"\n", "field 1 of the row at line 2 is longer than 10 bytes (is its quote never closed?); raise"),
+            ("a,b,c,d,e,f,g,h,i,j,k,l,m,n\n", "the row at line 1 is longer than 25 bytes; raise `ReadLimits::row_bytes`"),
             ("0123456789,0123456789,0123456789", "the row at line 1 is longer than 25 bytes"),
         ] {
             let reason = read(text).unwrap_err();

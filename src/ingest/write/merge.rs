@@ -1,5 +1,4 @@
-//! Sorted runs merged into one order; a run is opened when its first row is due, so runs of other months take no memory.
-//! It writes nothing, and knows rows by their keys alone.
+//! Merges sorted runs. A run is opened when its first row is due, so that runs of other months take no memory.
 
 use std::{cmp::Reverse, collections::BinaryHeap, fs::File, io::BufReader};
 
@@ -8,10 +7,10 @@ use arrow::{array::RecordBatch, ipc::reader::StreamReader};
 use super::runs::{Key, Layout, Picked, Run};
 use crate::error::Result;
 
-/// How many of the runs overlap at one place, at most.
+/// The largest number of runs that overlap at one key.
 pub(super) fn depth(runs: &[Run]) -> usize {
     let mut ends: Vec<(Key, bool)> = runs.iter().flat_map(|run| [(run.first, false), (run.last, true)]).collect();
-    // Of equal keys a beginning comes before an end: both are open there.
+    // At equal keys a beginning comes before an end, because both runs are open there.
     ends.sort_unstable();
     let (mut open, mut most) = (0_usize, 0);
     for (_, is_end) in ends {
@@ -21,13 +20,13 @@ pub(super) fn depth(runs: &[Run]) -> usize {
     most
 }
 
-/// A run that is read.
+/// A position in an open run.
 struct Cursor {
     batches: StreamReader<BufReader<File>>,
     batch: RecordBatch,
     keys: Vec<Key>,
     at: usize,
-    /// The batch's number among those that rows are picked from, and for which of the results that holds.
+    /// The number of the batch in `Picked`, and the number of the result for which it is valid.
     number: Option<(usize, u64)>,
 }
 
@@ -39,7 +38,7 @@ impl Cursor {
         Ok(this.advance(layout, 0)?.map(|_| this))
     }
 
-    /// Passes so many rows; the key of the next one, `None` at the end.
+    /// Skips this number of rows. Returns the key of the next row; `None` at the end.
     fn advance(&mut self, layout: &Layout, count: usize) -> Result<Option<Key>> {
         self.at += count;
         while self.at >= self.keys.len() {
@@ -49,7 +48,7 @@ impl Cursor {
         Ok(self.keys.get(self.at).copied())
     }
 
-    /// How many rows from here on come before this key, at least one.
+    /// The number of rows from here on that come before this key, at least one.
     fn count_before(&self, next: Option<Key>) -> usize {
         let left = self.keys.get(self.at..).unwrap_or_default();
         let Some(next) = next else { return left.len() };
@@ -60,7 +59,7 @@ impl Cursor {
     }
 }
 
-/// Hands the rows of all runs over in their order, until `emit` says that nobody wants more.
+/// Passes the rows of all runs to `emit` in their order, until `emit` returns false.
 pub(super) fn merge(layout: &Layout, runs: Vec<Run>, mut emit: impl FnMut(RecordBatch) -> Result<bool>) -> Result<()> {
     let mut due: BinaryHeap<Reverse<(Key, usize)>> =
         runs.iter().enumerate().map(|(number, run)| Reverse((run.first, number))).collect();

@@ -1,5 +1,5 @@
-//! Writing: rows are sorted by month and event time, beyond the memory if need be, and written as month files.
-//! It drops and changes no row.
+//! Writing: sorts rows by month and event time, spilling to the disk, and writes them as month files.
+//! No row is dropped or changed.
 
 mod merge;
 pub(super) mod month_writer;

@@ -1,5 +1,5 @@
-//! Sorted rows into month files: one folder a month, a new file when one is large enough.
-//! It relies on the rows' order and holds one open file; it never looks back.
+//! Writes sorted rows into month files: one folder per month, and a new file when one is large enough.
+//! Only one file is open at a time, because the rows are sorted.
 
 use arrow::{
     array::{AsArray, RecordBatch},
@@ -24,11 +24,11 @@ pub(crate) struct Destination {
     pub(crate) location: Location,
     pub(crate) partition_columns: Vec<String>,
     pub(crate) file_bytes: usize,
-    /// The load or compaction after which the files are named.
+    /// The load or compaction that the files are named after.
     pub(crate) name: ContentId,
     /// The loads whose rows the files hold.
     pub(crate) loads: Vec<ContentId>,
-    /// How many threads encode columns.
+    /// The number of threads that encode columns.
     pub(crate) threads: usize,
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct MonthWriter<'a> {
     to: Destination,
     open: Option<(i32, i32, ParquetFile)>,
     files: Vec<FileEntry>,
-    /// Files that were completed, and the one of them that is being published while the next one is written.
+    /// The number of finished files. The last of them is published while the next one is written.
     completed: usize,
     publishing: JoinSet<Result<FileEntry>>,
 }
@@ -104,7 +104,7 @@ impl<'a> MonthWriter<'a> {
         Ok(())
     }
 
-    /// Waits for the file that is being published: they are published one after the other.
+    /// Waits for the file that is being published. Files are published one after the other.
     async fn published(&mut self) -> Result<()> {
         while let Some(done) = self.publishing.join_next().await {
             let file = done.map_err(|e| Error::Io { path: "the publishing of a file".into(), source: e.into() })??;
@@ -113,7 +113,7 @@ impl<'a> MonthWriter<'a> {
         Ok(())
     }
 
-    /// Completes the last file.
+    /// Finishes the last file.
     pub(crate) async fn finish(mut self) -> Result<Vec<FileEntry>> {
         self.close(None).await?;
         self.published().await?;

@@ -1,5 +1,4 @@
-//! Rows in the order of a table's files, however many there are: sorted runs within the engine's memory, spilled and merged.
-//! It compares only what the order is made of, and moves the other columns as they are.
+//! Sort keys, and sorted runs of rows in temporary files. Only keys are compared; the other columns are copied.
 
 use std::{
     fs::File,
@@ -21,24 +20,24 @@ use arrow::{
 
 /// Bytes after which a batch of sorted rows ends.
 pub(super) const CHUNK_BYTES: usize = 1 << 20;
-/// What rows are sorted by. No two rows of a load have one place.
+/// What rows are sorted by. No two rows of a load have the same position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
-    /// Years of 16 months.
+    /// The year times 16 plus the month.
     month: i64,
     has_no_event: bool,
     event: i64,
-    place: i64,
+    position: i64,
 }
 
-/// Where the columns lie that rows are sorted by, and how large rows are.
+/// The positions of the key columns, and what the size of a row is computed from.
 #[derive(Debug)]
 pub(super) struct Layout {
     schema: SchemaRef,
     event: usize,
     year: usize,
     month: usize,
-    place: usize,
+    position: usize,
     fixed_bytes: usize,
     /// Columns of texts.
     texts: Vec<usize>,
@@ -54,7 +53,7 @@ impl Layout {
             event: schema.index_of(event_column)?,
             year: schema.index_of(YEAR)?,
             month: schema.index_of(MONTH)?,
-            place: schema.index_of(ROW)?,
+            position: schema.index_of(ROW)?,
             fixed_bytes: types().map(|data_type| data_type.primitive_width().unwrap_or(OTHER_BYTES)).sum(),
             texts: types().enumerate().filter(|(_, data_type)| is_text(data_type)).map(|(column, _)| column).collect(),
             batch_rows,
@@ -65,7 +64,7 @@ impl Layout {
     pub(super) fn keys(&self, batch: &RecordBatch) -> Vec<Key> {
         let number = |column: usize| batch.column(column).as_primitive::<Int32Type>().values();
         let (years, months) = (number(self.year), number(self.month));
-        let places = batch.column(self.place).as_primitive::<Int64Type>().values();
+        let positions = batch.column(self.position).as_primitive::<Int64Type>().values();
         let events: &ArrayRef = batch.column(self.event);
         let instants = match events.data_type() {
             DataType::Timestamp(ArrowUnit::Nanosecond, _) => events.as_primitive::<TimestampNanosecondType>().values(),
@@ -75,15 +74,15 @@ impl Layout {
             month: i64::from(years[row]) * 16 + i64::from(months[row]),
             has_no_event: events.is_null(row),
             event: instants[row],
-            place: places[row],
+            position: positions[row],
         };
         (0..batch.num_rows()).map(key).collect()
     }
 
-    /// The rows of these batches in their order: batch and row. The batches come in the order of the rows' places.
+    /// The sorted rows of these batches, as batch and row. The batches come in the order of the rows' positions.
     ///
-    /// What rows are compared by is packed into one number: month, whether there is an event time, that, and where the row lies.
-    /// Months and rows that do not fit are compared as they are.
+    /// Keys are packed into one integer: month, whether there is no event time, event time, batch and row. Keys that do not fit are
+    /// compared as they are.
     pub(super) fn order(&self, batches: &[RecordBatch]) -> Vec<(u32, u32)> {
         let bits = |count: usize| usize::BITS - count.leading_zeros();
         let row_bits = bits(batches.iter().map(RecordBatch::num_rows).max().unwrap_or(0));
@@ -93,8 +92,8 @@ impl Layout {
         for (batch, number) in batches.iter().zip(0u128..) {
             for (key, row) in self.keys(batch).into_iter().zip(0u128..) {
                 let month = key.month + (1 << 30);
-                fits &= (0..1 << 31).contains(&month) && key.place > last;
-                last = key.place;
+                fits &= (0..1 << 31).contains(&month) && key.position > last;
+                last = key.position;
                 let month = (month as u128) << 97 | u128::from(key.has_no_event) << 96;
                 let event = u128::from(key.event as u64 ^ (1 << 63)) << 32;
                 packed.push(month | event | number << row_bits | row);
@@ -102,8 +101,8 @@ impl Layout {
         }
         if fits {
             packed.sort_unstable();
-            let place = |packed: u128| (packed as u32 >> row_bits, packed as u32 & ((1 << row_bits) - 1));
-            return packed.into_iter().map(place).collect();
+            let batch_and_row = |packed: u128| (packed as u32 >> row_bits, packed as u32 & ((1 << row_bits) - 1));
+            return packed.into_iter().map(batch_and_row).collect();
         }
         drop(packed);
         let mut order: Vec<(Key, u32, u32)> = Vec::new();
@@ -114,7 +113,7 @@ impl Layout {
         order.into_iter().map(|(_, batch, row)| (batch, row)).collect()
     }
 
-    /// About the bytes of a row; they depend on its values alone.
+    /// The approximate bytes of a row. They depend only on its values.
     fn row_bytes(&self, batch: &RecordBatch, row: usize) -> usize {
         let length = |column: &usize| match batch.column(*column).data_type() {
             DataType::Utf8 => batch.column(*column).as_string::<i32>().value_length(row) as usize,
@@ -124,50 +123,50 @@ impl Layout {
     }
 }
 
-/// What is counted for a value whose type has no width.
+/// The bytes that are counted for a value whose type has no fixed width.
 const OTHER_BYTES: usize = 16;
 
-/// Rows picked from batches until they make one.
+/// Picks rows from batches until they fill a batch.
 pub(super) struct Picked<'a> {
     layout: &'a Layout,
     batches: Vec<RecordBatch>,
-    places: Vec<(usize, usize)>,
+    rows: Vec<(usize, usize)>,
     bytes: usize,
 }
 
 impl<'a> Picked<'a> {
     pub(super) fn new(layout: &'a Layout, batches: Vec<RecordBatch>) -> Self {
-        Self { layout, batches, places: Vec::with_capacity(layout.batch_rows), bytes: 0 }
+        Self { layout, batches, rows: Vec::with_capacity(layout.batch_rows), bytes: 0 }
     }
 
-    /// Takes in a batch that rows are picked from; its number.
+    /// Adds a batch that rows are picked from. Returns its number.
     pub(super) fn add(&mut self, batch: RecordBatch) -> usize {
         self.batches.push(batch);
         self.batches.len() - 1
     }
 
-    /// Picks a row. Is it enough now?
+    /// Picks a row. Returns true once the picked rows fill a batch.
     pub(super) fn pick(&mut self, batch: usize, row: usize) -> bool {
-        self.places.push((batch, row));
+        self.rows.push((batch, row));
         self.bytes += self.batches.get(batch).map_or(0, |batch| self.layout.row_bytes(batch, row));
-        self.places.len() >= self.layout.batch_rows || self.bytes >= CHUNK_BYTES
+        self.rows.len() >= self.layout.batch_rows || self.bytes >= CHUNK_BYTES
     }
 
-    /// The rows that were picked; `None` when there are none.
+    /// The picked rows; `None` if there are none.
     pub(super) fn take(&mut self) -> Result<Option<RecordBatch>> {
-        let (Some(&(first, start)), Some(&(last, end))) = (self.places.first(), self.places.last()) else { return Ok(None) };
-        let is_slice = first == last && end.checked_sub(start).is_some_and(|span| span + 1 == self.places.len());
-        let is_run = is_slice && self.places.iter().enumerate().all(|(i, place)| *place == (first, start + i));
+        let (Some(&(first, start)), Some(&(last, end))) = (self.rows.first(), self.rows.last()) else { return Ok(None) };
+        let is_slice = first == last && end.checked_sub(start).is_some_and(|span| span + 1 == self.rows.len());
+        let is_run = is_slice && self.rows.iter().enumerate().all(|(i, row)| *row == (first, start + i));
         let rows = match self.batches.get(first) {
-            Some(batch) if is_run => batch.slice(start, self.places.len()),
-            _ => interleave_record_batch(&self.batches.iter().collect::<Vec<_>>(), &self.places)?,
+            Some(batch) if is_run => batch.slice(start, self.rows.len()),
+            _ => interleave_record_batch(&self.batches.iter().collect::<Vec<_>>(), &self.rows)?,
         };
-        self.places.clear();
+        self.rows.clear();
         self.bytes = 0;
         Ok(Some(rows))
     }
 
-    /// Forgets all batches, whose rows were taken.
+    /// Drops all batches, after their rows were taken.
     pub(super) fn forget(&mut self) {
         self.batches.clear();
     }
@@ -185,7 +184,7 @@ fn failed(source: std::io::Error) -> Error {
 }
 
 impl Run {
-    /// Its batches, from the first one on.
+    /// The batches of the run, from the first one.
     pub(super) fn open(self) -> Result<StreamReader<BufReader<File>>> {
         let mut file = self.file;
         file.rewind().map_err(failed)?;
@@ -214,7 +213,7 @@ impl<'a> RunWriter<'a> {
         Ok(self.writer.write(batch)?)
     }
 
-    /// `None` when nothing was written.
+    /// The run; `None` if nothing was written.
     pub(super) fn finish(mut self) -> Result<Option<Run>> {
         self.writer.finish()?;
         let mut file = self.writer.into_inner()?;

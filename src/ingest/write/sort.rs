@@ -1,5 +1,4 @@
-//! Rows from anywhere into the order of a table's files: month, event time, place. `sorter` sorts, in a thread of its own.
-//! It changes no row, and knows neither sources nor tables.
+//! Sorts rows into the order of a table's files: month, event time, position. `sorter` does the work in a thread of its own.
 
 use datafusion::execution::SendableRecordBatchStream;
 
@@ -13,12 +12,13 @@ use crate::{
     },
 };
 
-/// Bytes that wait between the sort and who takes its rows, about.
+/// The approximate bytes that wait between the sort and the consumer of its rows.
 const SORTED_BYTES: usize = 4 << 20;
 
-/// The rows that `read` sends, by year, month, event time and, so that a rerun writes the same bytes, their place.
+/// The rows that `read` sends, sorted by year, month, event time and position. The position makes the order unique, so that a rerun
+/// writes the same bytes.
 ///
-/// The first row comes after the last one was read.
+/// The first row is returned only after the last one was read.
 pub(crate) async fn sorted<F>(
     engine: &Engine,
     target: &Target,

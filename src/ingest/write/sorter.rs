@@ -10,10 +10,10 @@ use super::{
 };
 use crate::error::Result;
 
-/// Runs that are merged at once, at most.
+/// The most runs that are merged at once.
 const FAN_IN: usize = 48;
 
-/// Takes in rows in any order.
+/// Sorts rows that come in any order.
 pub(super) struct Sorter {
     layout: Layout,
     memory: MemoryReservation,
@@ -21,7 +21,7 @@ pub(super) struct Sorter {
     runs: Vec<Run>,
 }
 
-/// Bytes that sorting takes for each row beside the row.
+/// Bytes that sorting needs for each row in addition to the row.
 const ORDER_BYTES: usize = size_of::<u128>() + size_of::<(u32, u32)>();
 
 impl Sorter {
@@ -36,14 +36,14 @@ impl Sorter {
         let bytes = batch.get_array_memory_size() + batch.num_rows() * ORDER_BYTES;
         if self.memory.try_grow(bytes).is_err() {
             self.spill()?;
-            // One batch must be held, whatever else is.
+            // One batch must be held in any case.
             self.memory.grow(bytes);
         }
         self.batches.push(batch);
         Ok(())
     }
 
-    /// Hands the rows over in their order, until `emit` says that nobody wants more.
+    /// Passes the rows to `emit` in their order, until `emit` returns false.
     pub(super) fn finish(mut self, mut emit: impl FnMut(RecordBatch) -> Result<bool>) -> Result<()> {
         if self.runs.is_empty() {
             let batches = std::mem::take(&mut self.batches);
@@ -52,7 +52,7 @@ impl Sorter {
         self.spill()?;
         let Self { layout, mut runs, .. } = self;
         while depth(&runs) > FAN_IN {
-            // The runs that begin first are those that are open together.
+            // The runs that begin first overlap.
             runs.sort_by_key(|run| run.first);
             let later = runs.split_off(FAN_IN);
             let mut merged = RunWriter::new(&layout)?;
@@ -63,7 +63,7 @@ impl Sorter {
         merge(&layout, runs, &mut emit)
     }
 
-    /// The rows of these batches in their order.
+    /// Passes the rows of these batches to `emit` in their order.
     fn in_order(&self, batches: Vec<RecordBatch>, mut emit: impl FnMut(RecordBatch) -> Result<bool>) -> Result<()> {
         let order = self.layout.order(&batches);
         let mut picked = Picked::new(&self.layout, batches);
