@@ -1,11 +1,11 @@
-//! Values as messages and lists of rejects show them: long ones are cut.
+//! Shortens values for messages and lists of rejects.
 
 use std::borrow::Cow;
 
-/// Characters of a value that messages and lists of rejects show.
+/// The most characters of a value that are shown.
 const SHOWN_CHARS: usize = 200;
 
-/// A value as people read it: the beginning of a long one, and how long it is.
+/// A value for messages: of a long one, its beginning and its length.
 pub(crate) fn excerpt(value: &str) -> Cow<'_, str> {
     match value.char_indices().nth(SHOWN_CHARS) {
         Some((end, _)) => Cow::Owned(format!("{}... ({} bytes)", &value[..end], value.len())),
@@ -13,9 +13,9 @@ pub(crate) fn excerpt(value: &str) -> Cow<'_, str> {
     }
 }
 
-/// As [`excerpt`], of bytes that may be no text.
+/// As [`excerpt`], of bytes that may not be UTF-8.
 pub(crate) fn excerpt_of_bytes(value: &[u8]) -> Cow<'_, str> {
-    // No character has more than four bytes.
+    // A character has at most four bytes.
     let Some(beginning) = value.get(..4 * SHOWN_CHARS + 4) else {
         return Cow::Owned(excerpt(&String::from_utf8_lossy(value)).into_owned());
     };

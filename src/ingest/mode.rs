@@ -36,7 +36,7 @@ pub enum OnOutsideMonth {
     Stop,
     /// Write them below `quarantine/` with the reason, and load the rest.
     Quarantine,
-    /// Add them to the months they fall into, whose other rows stay. Loading the same files again adds them again.
+    /// Add them to the months they fall into, whose other rows stay. Replacing the same months again adds these rows again.
     Append,
 }
 

@@ -1,4 +1,4 @@
-//! Files whose columns hold something else than their names say: real files, altered, are stopped; as they are, they load.
+//! Files whose columns hold something other than their names say: altered real files stop a load, unaltered ones do not.
 
 use std::{
     fs,
@@ -54,7 +54,7 @@ fn anomalies(outcome: asof::Result<LoadReport>) -> String {
     }
 }
 
-/// Why a load was stopped: it is suspicious, or most of its rows cannot be read.
+/// Why a load was stopped: for anomalies, or because most of its rows cannot be read.
 fn stopped(outcome: asof::Result<LoadReport>) -> String {
     match outcome.unwrap_err() {
         error @ (Error::Anomalies { .. } | Error::RejectedRows { .. }) => error.to_string(),

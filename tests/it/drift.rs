@@ -1,5 +1,5 @@
-//! What moved against history stands at the top of the quality report: made-up trips and real ones, altered in all ways that a
-//! load cannot refuse, since each might be true.
+//! Drift from what the table has seen stands in the quality report, largest first: made-up and real trips, altered in ways that a
+//! load cannot refuse, because each might be real.
 
 use std::{fs, path::Path};
 
@@ -124,7 +124,7 @@ fn load(from: &Path) -> Ingest {
 }
 
 fn shown(drift: &[Drift]) -> String {
-    drift.iter().take(6).map(|moved| format!("\n    {moved}")).collect()
+    drift.iter().take(6).map(|drift| format!("\n    {drift}")).collect()
 }
 
 /// Loads `before` and then the file of `last`, altered in each way.
@@ -142,11 +142,11 @@ async fn each(before: &[std::path::PathBuf], last: &Path, columns: [&str; 7]) {
     };
     let as_it_is = after(&|_, _| true).await.drift;
     println!("as it is:{}", shown(&as_it_is));
-    let worst = as_it_is.first().map_or(0.0, |moved| moved.times_usual);
+    let worst = as_it_is.first().map_or(0.0, |drift| drift.times_usual);
     for (what, expected, change) in changes(&header, columns) {
         let quality = after(&*change).await;
         println!("{what}:{}", shown(&quality.drift));
-        let first = quality.drift.first().unwrap_or_else(|| panic!("{what}: nothing moved"));
+        let first = quality.drift.first().unwrap_or_else(|| panic!("{what}: no drift"));
         assert!(expected.iter().any(|words| first.to_string().contains(words)), "{what}:{}", shown(&quality.drift));
         assert!(first.times_usual > worst, "{what} is no worse than an ordinary month:{}", shown(&quality.drift));
         assert!(quality.to_string().contains(&format!("drift: {first}")), "{quality}");

@@ -376,14 +376,14 @@ mod tests {
     type Rows = Vec<(u64, Vec<Vec<u8>>)>;
 
     fn read(text: &[u8], options: &CsvOptions, limits: ReadLimits, block_bytes: usize) -> Result<Rows, String> {
-        let told = |broken| match broken {
+        let shown = |error| match error {
             TokenError::Input(error) => error.to_string(),
             TokenError::Text(reason) => reason,
         };
-        let mut tokens = Tokens::new(Box::new(io::Cursor::new(text.to_vec())), options, limits).map_err(told)?;
+        let mut tokens = Tokens::new(Box::new(io::Cursor::new(text.to_vec())), options, limits).map_err(shown)?;
         tokens.block_bytes = block_bytes;
         let mut rows = Rows::new();
-        while let Some(block) = tokens.next(100, usize::MAX).map_err(told)? {
+        while let Some(block) = tokens.next(100, usize::MAX).map_err(shown)? {
             for row in &block.rows {
                 rows.push((row.line, (0..row.field_count as usize).map(|column| block.field(row, column).to_vec()).collect()));
             }

@@ -20,6 +20,7 @@ use arrow::{
 
 /// Bytes after which a batch of sorted rows ends.
 pub(super) const CHUNK_BYTES: usize = 1 << 20;
+
 /// What rows are sorted by. No two rows of a load have the same position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
