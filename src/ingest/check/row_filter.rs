@@ -58,7 +58,7 @@ enum SortedRows {
     /// As they come from the sort.
     Streamed(Option<RecordBatch>, SendableRecordBatchStream),
     /// Read back from the disk. The file is deleted when it is dropped.
-    Spooled(ParquetRecordBatchReader, FinishedParquet),
+    Spooled { rows: ParquetRecordBatchReader, _file: FinishedParquet },
 }
 
 /// Which rows are removed, and why.
@@ -106,7 +106,8 @@ impl RowFilter<'_> {
                 }
             }
         }
-        Ok(FilteredRows { source: SortedRows::Spooled(self.read(&spool)?, spool), rules })
+        let source = SortedRows::Spooled { rows: self.read(&spool)?, _file: spool };
+        Ok(FilteredRows { source, rules })
     }
 
     fn read(&self, spool: &FinishedParquet) -> Result<ParquetRecordBatchReader> {
@@ -127,7 +128,7 @@ impl FilteredRows {
                 };
                 next.map(|batch| self.rules.inside_months(batch)).transpose()
             }
-            SortedRows::Spooled(rows, _) => {
+            SortedRows::Spooled { rows, .. } => {
                 let Some(batch) = rows.next().transpose()? else { return Ok(None) };
                 self.rules.inspector.remove_repeated(batch, &self.rules.repeated).map(Some)
             }

@@ -13,7 +13,7 @@ mod length_check;
 mod number;
 pub(super) mod open;
 pub(super) mod parquet_source;
-pub(super) mod parsed_rows;
+mod parsed_rows;
 pub(super) mod reader;
 mod separators;
 pub(super) mod source_columns;
