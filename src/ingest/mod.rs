@@ -9,8 +9,8 @@
 //! commit   one put-if-absent of the next table version                                commit.rs
 //! ```
 //!
-//! The files of this folder that `plan`, `commit` and `run` are above hold what the rooms `read`, `check` and `write` share. These
-//! rooms use the shared files and not each other. `tests/it/layers.rs` checks it.
+//! `run.rs` calls these steps. The folders `read`, `check` and `write` do not use each other; what they share is in files of this
+//! folder, which use none of them. `tests/it/ingest_rooms.rs` checks that.
 
 mod check;
 mod commit;

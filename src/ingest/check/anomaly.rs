@@ -14,9 +14,9 @@ use super::{
 };
 use crate::time::month::Month;
 
-/// From this distance between two shapes on, they are taken to be shapes of different columns ...
+/// Shapes at least this far apart are taken to be of different columns.
 const DIFFERENT: f64 = 0.6;
-/// ... and up to this distance, of the same column.
+/// Shapes at most this far apart are taken to be of the same column.
 const SAME: f64 = 0.2;
 /// The share of impossible values that any real column may have.
 const IMPOSSIBLE_SHARE: f64 = 0.02;

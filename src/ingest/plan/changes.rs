@@ -49,7 +49,7 @@ pub enum ColumnChange {
         /// The type now.
         to: String,
     },
-    /// The column stands in another order with other columns. Positions count from 1. JSON lines have no order.
+    /// The column has moved past other columns. Positions count from 1. JSON lines have no order.
     Order {
         /// Its position in the file before.
         from: usize,
