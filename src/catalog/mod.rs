@@ -4,6 +4,7 @@
 mod databases;
 mod details;
 mod discover;
+pub(crate) mod expectation;
 mod footer;
 mod hive;
 mod hive_type;

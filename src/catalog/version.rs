@@ -10,13 +10,12 @@ use std::{
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
-use super::{FactTable, details::Details, hive::partition_name};
+use super::{FactTable, details::Details, expectation::Expect, hive::partition_name};
 use crate::{
     error::{Error, Result},
-    ingest::{Expect, Month},
     name::{ContentId, TableName},
     storage::FileIdentity,
-    time::{AsOf, TimeScale},
+    time::{AsOf, TimeScale, month::Month},
 };
 
 /// The version of the catalog's file format.
@@ -121,6 +120,18 @@ pub struct FileEntry {
     /// The size, by the writer's estimate, at which the file was closed. A compaction to files of at most this size skips it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub full_at: Option<u64>,
+}
+
+impl FileEntry {
+    /// Does the file lie in the month's partition? In a table of one year every year's month is the same.
+    pub(crate) fn is_in(&self, month: Month) -> bool {
+        let number = |value: &Option<String>| value.as_ref().and_then(|v| v.parse::<i64>().ok());
+        match &self.partition[..] {
+            [of_file] => number(of_file) == Some(month.month().into()),
+            [year, of_file] => number(year) == Some(month.year().into()) && number(of_file) == Some(month.month().into()),
+            _ => false,
+        }
+    }
 }
 
 /// The smallest and largest time in a file, both inclusive, in the column's own unit and zone.

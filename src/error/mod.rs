@@ -182,16 +182,16 @@ pub enum Error {
         /// Where the rows are: a Parquet file.
         quarantine_file: String,
     },
-    /// A source file seems to hold something else than its columns' names say.
+    /// Columns of source files seem to hold something other than their names say.
     #[error(
-        "{count} columns of the files for `{table}` are suspicious; the first is {first}; nothing was loaded, all of them are \
-         listed in `{list_file}`: fix the file, or, if it is right, load it as it is with \
-         `Ingest::on_suspicion(OnSuspicion::Accept)`"
+        "{count} columns of the files for `{table}` have anomalies, and nothing was loaded; the first: {first}. All are listed in \
+         `{list_file}`. Fix the files, or, if they are right, load them as they are with \
+         `Ingest::on_anomaly(OnAnomaly::Accept)`"
     )]
-    Suspicious {
+    Anomalies {
         /// The table that was to be loaded.
         table: String,
-        /// How many columns of files are suspicious.
+        /// The number of anomalies.
         count: usize,
         /// File, column, what was expected and what was found.
         first: String,

@@ -109,7 +109,7 @@ impl FeatureStore {
     /// # Errors
     /// [`Error::NoFiles`], [`Error::UnreadableFile`], [`Error::UnknownColumn`] and [`Error::ColumnType`] for sources that do
     /// not fit, [`Error::RejectedRows`] for rows that cannot be read, [`Error::Unexpected`] for rows that break an expectation,
-    /// [`Error::Suspicious`] for columns whose values do not fit their names, [`Error::ChangedSource`] for a source that was
+    /// [`Error::Anomalies`] for columns whose values do not fit their names, [`Error::ChangedSource`] for a source that was
     /// loaded before with other content, [`Error::Definition`] for a declaration that contradicts the table's, and for months
     /// that cannot be replaced, [`Error::Limit`] for rows in more months than [`Ingest::months_at_most`] allows. After an error
     /// the table is unchanged.

@@ -12,6 +12,7 @@
 
 mod clock;
 mod instant;
+pub(crate) mod month;
 mod scale;
 mod shown;
 mod text;
