@@ -116,10 +116,10 @@ pub(crate) fn stop_on_many_months(ingest: &Ingest, files: &[FileSummary]) -> Res
         return Ok(());
     }
     let rows: u64 = files.iter().map(|file| file.stats.rows).sum();
-    Err(Error::Definition {
+    Err(Error::Limit {
         subject: format!("the load into `{}`", ingest.table),
         reason: format!(
-            "its {rows} rows fall into {} months, from {first} to {last}. Each month is a file, and a load may write at most {}. \
+            "has {rows} rows in {} months, from {first} to {last}. Each month is a file, and a load may write at most {}. \
              Check that the event times are read in the right unit and format; if they are, allow more months with \
              `Ingest::months_at_most`",
             months.len(),
