@@ -1,12 +1,12 @@
-//! Figures of the main job: loading, materializing, finding again, and serving.
+//! Benchmarks of the main job: loading, materializing, finding a materialization again, and serving.
 //!
 //! ```text
 //! cargo bench --bench main_job
 //! ```
-#![allow(clippy::unwrap_used, reason = "a bench stops at the first error")]
+#![allow(clippy::print_stderr, reason = "a program prints")]
 #![allow(missing_docs, reason = "criterion's macros write functions without docs")]
 
-use std::{hint::black_box, path::Path};
+use std::{fmt::Display, hint::black_box, path::Path};
 
 use asof::{AsOf, FeatureStore, Materialization, StoreOptions, Value, catalog::FactTable, catalog::KnownAt, ingest::Ingest};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -20,33 +20,41 @@ mod taxi;
 const TRIPS_PER_MONTH: u32 = 25_000;
 const ROWS: u64 = 12 * TRIPS_PER_MONTH as u64;
 
+/// What a step made; an error ends the bench with its message.
+fn done<T>(step: Result<T, impl Display>) -> T {
+    step.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        std::process::exit(1)
+    })
+}
+
 async fn open(root: &Path) -> FeatureStore {
     let options = StoreOptions::default().cache_in_memory();
-    let store = FeatureStore::open_with(root.to_str().unwrap(), options).await.unwrap();
-    store.register(asof_features::taxi_v1().unwrap()).unwrap();
-    store.register(asof_features::zone_demand_v1().unwrap()).unwrap();
+    let store = done(FeatureStore::open_with(&root.to_string_lossy(), options).await);
+    done(store.register(done(asof_features::taxi_v1())));
+    done(store.register(done(asof_features::zone_demand_v1())));
     store
 }
 
 async fn load(store: &FeatureStore, trips: &Path) {
-    let table = FactTable::new("pickup_at", KnownAt::column("dropoff_at")).zone("America/New_York".parse().unwrap());
-    store.ingest(&Ingest::new("nyc_taxi", table).unwrap().from(trips.to_str().unwrap())).await.unwrap();
+    let table = FactTable::new("pickup_at", KnownAt::column("dropoff_at")).zone(done("America/New_York".parse()));
+    done(store.ingest(&done(Ingest::new("nyc_taxi", table)).from(trips.to_string_lossy())).await);
 }
 
 async fn materialize(store: &FeatureStore, set: &str) -> Materialization {
-    let end_of_year: AsOf = "2015-01-01T05:00:00Z".parse().unwrap();
-    store.materialize(set, end_of_year).await.unwrap()
+    let end_of_year: AsOf = done("2015-01-01T05:00:00Z".parse());
+    done(store.materialize(set, end_of_year).await)
 }
 
 fn main_job(criterion: &mut Criterion) {
-    let runtime = Runtime::new().unwrap();
-    let trips = tempfile::tempdir().unwrap();
-    taxi::write_csv(&taxi::Config { trips_per_month: TRIPS_PER_MONTH, ..Default::default() }, trips.path()).unwrap();
+    let runtime = done(Runtime::new());
+    let trips = done(tempfile::tempdir());
+    done(taxi::write_csv(&taxi::Config { trips_per_month: TRIPS_PER_MONTH, ..Default::default() }, trips.path()));
 
     let mut group = criterion.benchmark_group("300,000 trips");
     group.sample_size(10).throughput(Throughput::Elements(ROWS));
     let empty = || {
-        let root = tempfile::tempdir().unwrap();
+        let root = done(tempfile::tempdir());
         let store = runtime.block_on(open(root.path()));
         (root, store)
     };
@@ -84,13 +92,11 @@ fn main_job(criterion: &mut Criterion) {
     let made = runtime.block_on(materialize(&store, "taxi_v1"));
     runtime.block_on(materialize(&store, "zone_demand_v1"));
     let (rows, zones) =
-        runtime.block_on(async { (store.online_for(&made).await.unwrap(), store.online("zone_demand_v1").await.unwrap()) });
+        runtime.block_on(async { (done(store.online_for(&made).await), done(store.online("zone_demand_v1").await)) });
     let mut group = criterion.benchmark_group("one call");
     group.bench_function("materialize again", |b| b.iter(|| runtime.block_on(materialize(&store, "taxi_v1")).id()));
-    group.bench_function("online get", |b| b.iter(|| zones.get(black_box(&[Value::Int(161)])).unwrap()));
-    group.bench_function("online encode_row", |b| {
-        b.iter(|| rows.encode_row(black_box(&[("trip_distance", 2.5.into())])).unwrap())
-    });
+    group.bench_function("online get", |b| b.iter(|| done(zones.get(black_box(&[Value::Int(161)])))));
+    group.bench_function("online encode_row", |b| b.iter(|| done(rows.encode_row(black_box(&[("trip_distance", 2.5.into())])))));
     group.finish();
 }
 

@@ -1,5 +1,5 @@
-//! The yardstick's tasks by this library, on the files that `peers.py gen` wrote; one JSON line as `peers.py run` prints it.
-//! It measures one run of the process and compares nothing: who wants ratios lets processes take turns.
+//! The tasks of the comparison with other libraries, run by this one on the files that `peers.py gen` wrote. Prints one JSON line in
+//! the form of `peers.py run`. It measures one run; for ratios, run both programs in turns.
 //!
 //! ```text
 //! cargo bench --bench peers -- TASK DIR              lookup, windows, taxi, taxi_out, views, zipf, cutoffs, fit
@@ -13,10 +13,10 @@
 //! cargo bench --bench peers -- history_windows DIR                    counts and sums over a day and a week
 //! ```
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 #![allow(clippy::disallowed_methods, reason = "a bench measures by the clock")]
 
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{path::Path, process::ExitCode, sync::Arc, time::Instant};
 
 use asof::{
     Aggregate, AsOf, FeatureSet, FeatureStore, StoreOptions,
@@ -46,13 +46,23 @@ mod sets;
 
 type Anyhow<T> = Result<T, Box<dyn std::error::Error>>;
 
-/// What a run yields: in memory, or the file it wrote.
+/// The result of a run: rows in memory, or the file that was written.
 enum Yield {
     Rows(Vec<RecordBatch>),
     File(String),
 }
 
-fn main() -> Anyhow<()> {
+fn main() -> ExitCode {
+    match bench() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench() -> Anyhow<()> {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     let [task, dir, flags @ ..] = args.as_slice() else {
         println!("usage: cargo bench --bench peers -- TASK DIR [--explain]");
@@ -71,7 +81,7 @@ fn main() -> Anyhow<()> {
 async fn run(task: &str, dir: &str, explain: bool) -> Anyhow<()> {
     let root = tempfile::tempdir()?;
     let store = FeatureStore::open_with(&root.path().to_string_lossy(), StoreOptions::default().cache_in_memory()).await?;
-    // A table is registered once, before any question: that hashes its files, which no peer does.
+    // Tables are registered before the measurement: that hashes their files, which the other libraries do not do.
     let start = Instant::now();
     if matches!(task, "lookup" | "windows" | "history" | "history_windows") {
         store.register_table("facts", &format!("{dir}/facts"), at("event_ts").key("entity_id")).await?;
@@ -124,12 +134,12 @@ async fn run(task: &str, dir: &str, explain: bool) -> Anyhow<()> {
     Ok(())
 }
 
-/// Materializes what `taxi_v1` is made of, over all hours of the day, and fits amounts on distances.
+/// Materializes the steps of `taxi_v1` over all hours of the day, and fits amounts on distances.
 async fn fit(store: &FeatureStore, register_seconds: f64) -> Anyhow<()> {
-    // The files' times carry no zone: as numbers they are those of UTC, and nothing is computed.
-    let extract = "SELECT arrow_cast(arrow_cast(pickup_at, 'Int64'), 'Timestamp(Microsecond, Some(\"UTC\"))') AS pickup_at, \
+    // The files' times have no zone. As numbers they are UTC already, so the casts compute nothing.
+    let query = "SELECT arrow_cast(arrow_cast(pickup_at, 'Int64'), 'Timestamp(Microsecond, Some(\"UTC\"))') AS pickup_at, \
                    trip_distance, total_amount FROM trips";
-    let set = FeatureSet::rows("fit_v1", extract)
+    let set = FeatureSet::rows("fit_v1", query)
         .table("trips")
         .event_time("pickup_at")
         .keep(OutlierFilter::between_percentiles(2.0, 98.0).of(["trip_distance", "total_amount"]))
@@ -153,7 +163,7 @@ async fn fit(store: &FeatureStore, register_seconds: f64) -> Anyhow<()> {
     Ok(())
 }
 
-/// Loads the CSV files of a folder; the table stays in `DIR/out_asof`, so that its files can be looked at.
+/// Loads the CSV files of a folder. The table stays in `DIR/out_asof` for inspection.
 async fn ingest(dir: &str) -> Anyhow<()> {
     let root = format!("{dir}/out_asof");
     match std::fs::remove_dir_all(&root) {
@@ -178,7 +188,7 @@ async fn ingest(dir: &str) -> Anyhow<()> {
     Ok(())
 }
 
-/// How a table of zone-less instants in UTC, known when they happen, is declared.
+/// The declaration of a table with zone-less times in UTC that are known when they happen.
 fn at(column: &str) -> FactTable {
     FactTable::new(column, KnownAt::after(TimeDelta::zero())).zone(Zone::UTC)
 }
@@ -283,8 +293,7 @@ const HISTORY_SPINE: usize = 10_000_000;
 const HISTORY_KEYS: f64 = 100_000.0;
 const MONTH_US: i64 = 2_629_746_000_000;
 
-/// Facts and a spine from a seed: about 1,000 facts a key where keys are even; where they are skewed the first hundredth of
-/// the keys has a third of the facts.
+/// Facts and a spine from a seed: about 1,000 facts per key, or, if skewed, a third of the facts in the first hundredth of the keys.
 fn generate(dir: &Path, is_even: bool) -> Anyhow<()> {
     let mut rng = StdRng::seed_from_u64(5);
     let key = move |rng: &mut StdRng| {

@@ -1,10 +1,12 @@
-//! Facts in, features out, in thirty lines: load, materialize, train, serve.
+//! The shortest complete program: load facts, materialize features, and serve them.
 //!
 //! ```text
 //! cargo run --example quickstart
 //! ```
 
-#![allow(clippy::print_stdout, reason = "a program prints")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program prints")]
+
+use std::{error::Error, process::ExitCode};
 
 use asof::{
     Aggregate, AsOf, FeatureSet, FeatureStore, Value,
@@ -23,12 +25,22 @@ pickup_at,dropoff_at,zone,fare
 ";
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
     let dir = tempfile::tempdir()?;
     std::fs::write(dir.path().join("rides.csv"), RIDES)?;
     let store = FeatureStore::open(&dir.path().join("store").to_string_lossy()).await?;
 
-    // A fare is known when the ride ends; the clocks stood in New York.
+    // A fare is known when the ride ends. The times are New York local time.
     let rides = FactTable::new("pickup_at", KnownAt::column("dropoff_at")).zone("America/New_York".parse()?);
     store.ingest(&Ingest::new("rides", rides)?.from(dir.path().join("*.csv").to_string_lossy())).await?;
 
@@ -39,7 +51,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build()?;
     store.register(demand)?;
 
-    // 10:00 in New York: the ride that began at 9:45 is under way, and its fare is not known.
+    // At 10:00 in New York the ride that began at 9:45 has not ended, so its fare is not known.
     let ten: AsOf = "2014-11-03T10:00:00-05:00".parse()?;
     let made = store.materialize("demand_v1", ten).await?;
     made.dataframe().await?.show().await?;

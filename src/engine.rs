@@ -1,7 +1,7 @@
 //! DataFusion sessions as this library runs them: bounded memory with spilling, Parquet filters pushed down, UTC.
-//! It registers object stores, and no table, function or file beside those it is told of.
+//! A session knows only the object stores, tables and functions that it is given.
 
-mod names_apart;
+mod filter_pushdown;
 
 use std::{fmt, sync::Arc};
 
@@ -25,13 +25,13 @@ use crate::{
 pub(crate) const CATALOG: &str = "datafusion";
 const REPRODUCIBLE_BATCH_ROWS: usize = 8_192;
 
-/// How much a store may use: settings only, no components.
+/// How much memory and how many tasks a store may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resources {
     /// Bytes that sorts and aggregations may hold before they spill to the disk.
     pub memory_bytes: usize,
-    /// Bytes that all other operators may hold, which cannot spill: joins, and lookups and windows, which hold their spine.
-    /// A query that needs more fails and says so.
+    /// Bytes that all other operators may hold. They cannot spill: joins, and lookups and windows, which hold their spine.
+    /// A query that needs more fails with [`Error::Memory`](crate::Error::Memory) or with the engine's own error.
     pub held_bytes: usize,
     /// Tasks that a query runs in parallel.
     pub partitions: usize,
@@ -47,7 +47,7 @@ impl Default for Resources {
     }
 }
 
-/// Two budgets: one for operators that can spill, small so that they do, and one for those that cannot.
+/// Two budgets: a small one for operators that can spill, and a large one for those that cannot.
 #[derive(Debug)]
 struct SplitPool {
     spilling: FairSpillPool,
@@ -110,8 +110,8 @@ pub(crate) enum Parallelism {
     Full,
     /// One task.
     One,
-    /// One task, fixed batches, and no spilling, which depends on what else runs: for plans whose float results depend on
-    /// how rows are cut and combined. Memory grows with the plan's own state.
+    /// One task, fixed batches, and no spilling (which depends on what else runs): for plans whose float results depend on
+    /// how rows are split and combined. Memory grows with the plan's own state.
     Reproducible,
 }
 
@@ -134,7 +134,7 @@ impl Engine {
         self.resources.batch_rows.max(1)
     }
 
-    /// Memory for an operator of ours that spills what it is not granted.
+    /// Memory for an operator of this library that spills what it is not granted.
     pub(crate) fn spilling(&self, name: &str) -> MemoryReservation {
         MemoryConsumer::new(name).with_can_spill(true).register(&self.pool)
     }
@@ -157,15 +157,15 @@ impl Engine {
             .with_default_catalog_and_schema(CATALOG, DEFAULT_DATABASE);
         let options = config.options_mut();
         options.execution.parquet.pushdown_filters = true;
-        // The time rule comes first in every filter and stays there: a fact that is not visible must not even be able to
-        // make a query fail, as by a division by zero in a filter of the user's.
+        // The time rule comes first in every filter and stays there: a fact that is not visible must not make a query fail, for
+        // example by a division by zero in a filter of the user's.
         options.execution.parquet.reorder_filters = false;
-        // Texts as plain `Utf8`: what tables declare is what queries yield.
+        // Texts as plain `Utf8`, so that queries yield the types that tables declare.
         options.execution.parquet.schema_force_view_types = false;
         options.sql_parser.map_string_types_to_utf8view = false;
-        // One sort with the whole budget, behind scans that run in parallel: several sorts would share it out and starve each
+        // One sort with the whole budget, behind scans that run in parallel: several sorts would divide it and starve each
         // other. Runs in memory are sorted in place, since merging them takes as much memory again; a part of the budget is
-        // kept for the merge of runs that were spilled.
+        // reserved for merging spilled runs.
         options.optimizer.repartition_sorts = false;
         options.execution.sort_in_place_threshold_bytes = self.resources.memory_bytes;
         options.execution.sort_spill_reservation_bytes = (self.resources.memory_bytes / 5).min(10 << 20);
@@ -173,7 +173,7 @@ impl Engine {
             let disk = DiskManagerBuilder::default().with_mode(mode);
             RuntimeEnvBuilder::new().with_memory_pool(pool.clone()).with_disk_manager_builder(disk).build()
         };
-        // Without a place for temporary files, what need not spill goes on.
+        // Without a folder for temporary files, queries that do not spill still run.
         let own = scratch_dir().ok().and_then(|dir| runtime(DiskManagerMode::Directories(vec![dir])).ok());
         let runtime: RuntimeEnv = own.map_or_else(|| runtime(DiskManagerMode::OsTmpDirectory), Ok)?;
         for place in places {
@@ -183,7 +183,7 @@ impl Engine {
             .with_config(config)
             .with_runtime_env(Arc::new(runtime))
             .with_default_features()
-            .with_physical_optimizer_rules(names_apart::rules())
+            .with_physical_optimizer_rules(filter_pushdown::rules())
             .build();
         Ok(SessionContext::new_with_state(state))
     }

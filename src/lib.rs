@@ -11,11 +11,12 @@
 //! | read many or large objects as bytes | [`storage::BulkReader`], [`storage::DiskCache`] |
 //! | load files, or register them where they lie | [`FeatureStore::ingest`], [`FeatureStore::register_table`], [`catalog::FactTable`] |
 //! | register, repair and look at tables in Hive's SQL | [`FeatureStore::execute`], [`ddl`] |
-//! | ask what was visible at an instant | [`FeatureStore::sql`], [`AsOf`], the rule in [`mod@time`] |
-//! | ask that at each row's own instant | [`temporal`], in SQL `ASOF JOIN` and `trailing`: [`temporal::sql`] |
-//! | keep a query's rows, and know what they were made of | [`FeatureStore::ctas`], [`FeatureStore::lineage`], [`extract`] |
-//! | clean up | [`FeatureStore::gc`], [`extract::Gc`] |
-//! | write Presto's or Athena's SQL | [`sql_functions`] |
+//! | query what was visible at an instant | [`FeatureStore::sql`], [`AsOf`], the rule in [`mod@time`] |
+//! | query that at each row's own instant | [`temporal`], in SQL `ASOF JOIN` and `trailing`: [`temporal::sql`] |
+//! | keep a query's rows, and know what they were made of | [`FeatureStore::ctas`], [`extract`], [`FeatureStore::lineage`], [`mod@lineage`] |
+//! | clean up | [`FeatureStore::gc`], [`gc::Gc`] |
+//! | decide about an error | [`Error::kind`], [`Error::is_retryable`] |
+//! | use functions of Presto and Athena | [`sql::functions`] |
 //! | run Rust over a table's files in parallel | [`FeatureStore::shards`], [`shards`] |
 //! | define features | [`FeatureSet`], [`encoder`], [`Aggregate`] |
 //! | write an encoder | [`encoder::Encoder`], [`encoder::FittedEncoder`], [`encoder::encoder_fn`], [`AsOfView`] |
@@ -37,41 +38,48 @@
 //! ```
 
 pub mod backtest;
+mod cache;
 pub mod catalog;
+mod ctas;
 pub mod ddl;
 pub mod encoder;
 mod engine;
 pub mod error;
 pub mod extract;
 pub mod feature_set;
+pub mod gc;
 pub mod ingest;
 pub mod kv;
+pub mod lineage;
+mod manifest;
 pub mod materialize;
 pub mod name;
 pub mod online;
 pub mod report;
 mod scan;
 pub mod shards;
-pub mod sql_functions;
+pub mod sql;
 pub mod storage;
 mod store;
 pub mod temporal;
 pub mod time;
 pub mod training;
+pub mod value;
+mod workspace;
 
 /// The libraries whose types appear in this one's signatures, as it was built with them: naming them through here keeps a
 /// program on the same versions.
 pub use {arrow, datafusion, ndarray, object_store};
 
+pub use encoder::AsOfView;
 pub use engine::Resources;
-pub use error::{Error, Result};
+pub use error::{Error, ErrorKind, Result};
 pub use feature_set::FeatureSet;
 pub use materialize::Materialization;
-pub use online::Value;
-pub use scan::AsOfView;
 pub use store::{FeatureStore, StoreOptions};
 pub use temporal::Aggregate;
 pub use time::AsOf;
+pub use value::Value;
 
 /// The programs of the README and of the pages in `docs/`, compiled with the doc tests.
 #[cfg(doctest)]

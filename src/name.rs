@@ -1,5 +1,5 @@
-//! Names, parsed once at the edge: tables, feature sets, materializations.
-//! No text that came from outside is used as a path or an identifier without passing through here.
+//! Names of tables, feature sets and materializations, checked when they are parsed.
+//! Text from outside is parsed here before it is used as a path or an identifier.
 
 use std::{fmt, str::FromStr};
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// The database of tables whose name gives none.
+/// The database of tables whose name has no database.
 pub const DEFAULT_DATABASE: &str = "default";
 
 /// The name of a table: `database.table`, or `table` in the database `default`.
@@ -49,7 +49,7 @@ impl FromStr for TableName {
         check_identifier("table", text, database)?;
         check_identifier("table", text, table)?;
         if database == "information_schema" {
-            let reason = "the database `information_schema` is the catalog's own".into();
+            let reason = "the database `information_schema` is reserved for the catalog".into();
             return Err(Error::InvalidName { what: "table", value: shown(text), reason });
         }
         Ok(Self { database: database.into(), table: table.into() })
@@ -119,7 +119,7 @@ impl fmt::Display for SetName {
 
 /// A hash of content: 32 bytes of BLAKE3, written as 64 hexadecimal digits.
 ///
-/// It names materializations (the hash of all that determines their rows) and checks local files.
+/// The id of a materialization is the hash of everything that determines its rows. Local files are checked by their hash.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ContentId([u8; 32]);
@@ -130,14 +130,14 @@ impl ContentId {
         blake3::hash(bytes).into()
     }
 
-    /// The hash of a JSON value, written in one way only: keys sorted, no spaces.
+    /// The hash of a JSON value in canonical form: keys sorted, no spaces.
     pub(crate) fn of_json(value: &serde_json::Value) -> Self {
         let mut text = String::new();
         write_canonical(value, &mut text);
         Self::of(text.as_bytes())
     }
 
-    /// The first 16 hexadecimal digits: enough for a file's name or a log line.
+    /// The first 16 hexadecimal digits, for file names and logs.
     pub fn short(&self) -> String {
         let mut text = self.to_string();
         text.truncate(16);
@@ -145,7 +145,7 @@ impl ContentId {
     }
 }
 
-/// How `serde_json` orders keys depends on flags that any crate of a program may set; an id must not.
+/// `serde_json` orders keys by flags that any crate of a program may set; an id must not depend on them.
 fn write_canonical(value: &serde_json::Value, text: &mut String) {
     use serde_json::Value::{Array, Object};
     let mut separator = "";
@@ -223,7 +223,7 @@ macro_rules! text_conversions {
 }
 text_conversions!(TableName, SetName, ContentId);
 
-/// A text that is no name, as messages show it: a URL may hold credentials.
+/// Text that was given as a name, as messages show it: a URL is cut to its scheme, as it may hold credentials.
 fn shown(text: &str) -> String {
     match text.find("://") {
         Some(at) => format!("{}://...", &text[..at]),
@@ -231,7 +231,7 @@ fn shown(text: &str) -> String {
     }
 }
 
-/// Refuses what would need quotes in SQL or escapes in a path.
+/// Refuses names that would need quotes in SQL or escapes in a path.
 pub(crate) fn check_identifier(what: &'static str, whole: &str, part: &str) -> Result<()> {
     let starts_well = part.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
     let is_plain = part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');

@@ -1,5 +1,5 @@
 //! Tasks that materialize sets of entities, and one that shows what the start of a window prunes.
-//! Each prints one line; what it reads is generated unless a yardstick wrote it.
+//! Each prints one line. Input that `peers.py` has not written is generated.
 
 use std::{fs, path::Path, sync::Arc, time::Instant};
 
@@ -32,7 +32,7 @@ fn first_us() -> Anyhow<i64> {
     Ok("2014-01-01".parse::<AsOf>()?.micros())
 }
 
-/// Materializes a set of all entities at 24 instants, one after the other; each is written to Parquet below the root.
+/// Materializes a set of all entities at 24 instants, one after the other, below the root.
 pub(super) async fn cutoffs(store: &FeatureStore, dir: &str) -> Anyhow<()> {
     let start = Instant::now();
     store.register_table("facts", &format!("{dir}/facts"), at("event_ts").key("entity_id")).await?;

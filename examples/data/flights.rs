@@ -1,5 +1,5 @@
-//! Flights out of New York and the weather at their airports, into a store: from files, or generated.
-//! It makes facts; features are made of them in `features/flights_v1`.
+//! Loads flights out of New York and the weather at their airports into a store, from files or generated.
+//! Their features are in `features/flights_v1`.
 
 use std::{fs, path::Path};
 

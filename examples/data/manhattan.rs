@@ -1,5 +1,5 @@
 //! A seeded generator of pick-ups in Manhattan: along its streets and avenues, never in its parks or rivers.
-//! It refuses to be a map: the outline is a dozen corners, the grid a few lines, and no pick-up is a real one.
+//! It is no accurate map: the outline is a dozen corners and the grid a few lines. No pick-up is real.
 
 use std::{
     fs::{self, File},

@@ -1,5 +1,5 @@
-//! A seeded generator of trips shaped like those of New York's yellow taxis, with the dirt of the published files.
-//! It refuses to be a data set: no row is a real trip, it reads and downloads nothing, and it cleans nothing up.
+//! A seeded generator of trips that resemble those of New York's yellow taxis, with the errors of the published files.
+//! No row is a real trip, and nothing is read or downloaded.
 //!
 //! Unless a comment says otherwise the numbers below were measured on `yellow_10k`: 360,000 real trips of 2017 to 2019
 //! (NYC TLC). Tariffs are those of 2014. Some of the dirt is more frequent than there, so that a small year has it all.

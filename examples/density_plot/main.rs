@@ -1,16 +1,16 @@
-//! Where rides begin: longitude and latitude of millions of pick-ups, counted shard by shard, as a picture.
+//! Draws where rides begin: millions of pick-ups, counted by longitude and latitude shard by shard.
 //!
 //! ```text
 //! cargo run --release --example density_plot                                    # four million made from a seed
 //! cargo run --release --example density_plot -- --facts ../shared/data/uber_2014
 //! ```
 
-#![allow(clippy::print_stdout, reason = "a program prints")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program prints")]
 
 #[path = "../data/manhattan.rs"]
 pub mod manhattan;
 
-use std::{error::Error, path::PathBuf};
+use std::{error::Error, path::PathBuf, process::ExitCode};
 
 use arrow::{
     array::{Array, AsArray},
@@ -45,7 +45,17 @@ struct Args {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
     let work = tempfile::tempdir()?;
     let store = FeatureStore::open(&work.path().join("store").to_string_lossy()).await?;

@@ -1,13 +1,14 @@
-//! The same month of trips as CSV and as Parquet: seconds, peak memory and bytes read, for all columns, one column, a filter.
+//! Compares reading a month of trips as CSV and as Parquet: seconds, peak memory and bytes read, for all columns, one column and a
+//! filter.
 //!
 //! ```text
 //! cargo run --release --example format_benchmark -- --trips 2000000
 //! ```
 //!
-//! Each way of reading runs in a process of its own, so that its memory is its own. Bytes are those that the process asked
-//! the system for; on systems without `/proc` both columns stay empty.
+//! Each way of reading runs in a process of its own, so that its memory can be measured. Bytes are those that the process read from
+//! the system. Without `/proc` both columns stay empty.
 
-#![allow(clippy::print_stdout, reason = "a program prints")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program prints")]
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures durations")]
 
 pub mod ways;
@@ -16,7 +17,11 @@ pub mod ways;
 #[allow(dead_code, reason = "shared with programs that need more of it")]
 pub mod taxi;
 
-use std::{error::Error, path::Path, process::Command};
+use std::{
+    error::Error,
+    path::Path,
+    process::{Command, ExitCode},
+};
 
 use clap::{Parser, ValueEnum};
 use serde::{Deserialize, Serialize};
@@ -28,12 +33,12 @@ struct Args {
     /// Trips in the month.
     #[arg(long, default_value_t = 200_000)]
     trips: u32,
-    /// One measurement, in the folder of the data: what this program starts itself with.
+    /// Run one measurement in the folder of the data. The program starts itself with this flag.
     #[arg(long, hide = true, num_args = 3, value_names = ["DIR", "WAY", "QUESTION"])]
     measure: Option<Vec<String>>,
 }
 
-/// What one process measured.
+/// The measurements of one process.
 #[derive(Serialize, Deserialize)]
 struct Measured {
     seconds: f64,
@@ -43,7 +48,17 @@ struct Measured {
     mean_dollars: f64,
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
     if let Some([dir, way, question]) = args.measure.as_deref() {
         let measured = measure(Path::new(dir), parsed(way)?, parsed(question)?)?;
@@ -55,7 +70,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let csv = taxi::write_month(&config, ways::MONTH, &dir.path().join("csv"))?;
     println!("{} trips of {}-{:02}; {:.1} MB as CSV", args.trips, config.year, ways::MONTH, megabytes(csv.metadata()?.len()));
 
-    // The load that makes Parquet of it: once, sorted by time, with the statistics that let later reads skip.
+    // The load writes Parquet once, sorted by time, with the statistics that let later reads skip row groups.
     let load = in_a_process(dir.path(), Way::Load, Question::AllColumns)?;
     println!("{:.1} MB as Parquet", megabytes(ways::parquet_files(dir.path())?.iter().map(|(_, bytes)| bytes).sum()));
     println!("\n{:<14} {:<34} {:>9} {:>9} {:>9}", "question", "way", "seconds", "peak MB", "MB read");
@@ -116,7 +131,7 @@ fn measure(dir: &Path, way: Way, question: Question) -> Result<Measured, Box<dyn
     })
 }
 
-/// A number that Linux tells of this process.
+/// A number from a file of this process in `/proc`.
 fn of_proc(path: &str, name: &str) -> Option<u64> {
     let text = std::fs::read_to_string(path).ok()?;
     let rest = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;

@@ -1,5 +1,4 @@
-//! Ways of reading a month of trips, and what they are asked; every way gives the same answer.
-//! Nothing here measures.
+//! Ways of reading a month of trips, and the queries. Every way gives the same answer.
 
 use std::{
     error::Error,
@@ -22,24 +21,24 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 /// The month that is read.
 pub const MONTH: u32 = 3;
-/// One of its days, as New York's clocks write it and in instants.
+/// One of its days, in New York local time and as instants.
 const DAY: &str = "2014-03-15";
 const DAY_BEGAN: &str = "2014-03-15T04:00:00Z";
 const DAY_ENDED: &str = "2014-03-16T04:00:00Z";
 
-/// What is asked. All ask for the mean of what was paid, so that answers can be compared.
+/// The queries. All compute the mean of the amounts paid, so that answers can be compared.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Question {
     /// Every column of every trip.
     AllColumns,
-    /// What was paid, of every trip.
+    /// The amount paid, of every trip.
     OneColumn,
-    /// What was paid, of the trips of one day.
+    /// The amount paid, of the trips of one day.
     Filter,
 }
 
 impl Question {
-    /// As the table says it.
+    /// As the output table shows it.
     pub fn shown(self) -> &'static str {
         match self {
             Question::AllColumns => "all columns",
@@ -49,24 +48,24 @@ impl Question {
     }
 }
 
-/// How it is read.
+/// The ways of reading.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Way {
     /// The library's load from CSV to a table.
     Load,
-    /// Every row of the CSV file held as text, and then asked.
+    /// All rows of the CSV file held as text, then queried.
     CsvRows,
-    /// Every column of the Parquet file decoded and held, and then asked.
+    /// All columns of the Parquet file decoded and held, then queried.
     ParquetWhole,
-    /// The library: SQL, in batches.
+    /// The library's SQL, in batches.
     Asof,
 }
 
 /// The answer.
 pub struct Answer {
-    /// Trips that were asked about.
+    /// The number of trips.
     pub rows: u64,
-    /// What they paid on average.
+    /// The mean amount paid.
     pub mean_dollars: f64,
 }
 
@@ -88,7 +87,7 @@ impl Mean {
 }
 
 impl Way {
-    /// As the table says it.
+    /// As the output table shows it.
     pub fn shown(self) -> &'static str {
         match self {
             Way::Load => "asof: CSV loaded into a table",
@@ -98,7 +97,7 @@ impl Way {
         }
     }
 
-    /// Reads what `dir` holds and answers.
+    /// Reads the data in `dir` and answers.
     pub fn answer(self, dir: &Path, question: Question) -> Result<Answer, Box<dyn Error>> {
         match self {
             Way::CsvRows => csv_rows(dir, question),

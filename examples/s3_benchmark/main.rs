@@ -1,11 +1,11 @@
-//! Reading many Parquet files from S3 and from a local folder, download and decoding apart, in Gb/s; beside the bare client.
-//! By default it starts an S3 server in a process of its own and makes its files; nothing outside of them is needed:
+//! Measures reading many Parquet files from S3 and from a local folder, download and decoding separately, in Gb/s, and compares it
+//! with the bare client. By default it starts an S3 server in a process of its own and generates the files:
 //!
 //! ```text
 //! cargo run --release --example s3_benchmark -- --files 64 --file-mb 16 --workers 32
-//! cargo run --release --example s3_benchmark -- --url s3://bucket/prefix        # what lies there; nothing is written
+//! cargo run --release --example s3_benchmark -- --url s3://bucket/prefix        # reads existing files; nothing is written
 //! ```
-#![allow(clippy::print_stdout, reason = "this program's output is what it measured")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program prints")]
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures durations")]
 
 #[path = "../../tests/it/s3_server.rs"]
@@ -15,7 +15,7 @@ use std::{
     error::Error,
     io::{BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitCode, Stdio},
     sync::Arc,
     time::Instant,
 };
@@ -40,7 +40,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 const BUCKET: &str = "bench";
 const PREFIX: &str = "trips";
-/// What a bulk read must reach of a bare loop of parallel GETs, and what a call may cost beside its request.
+/// The least ratio of a bulk read to a bare loop of parallel GETs, and the most overhead of a call besides its request.
 const LEAST_RATIO: f64 = 0.8;
 const MOST_FIXED_MS: f64 = 5.0;
 const SMALL_CALLS: usize = 40;
@@ -48,36 +48,36 @@ const SMALL_CALLS: usize = 40;
 #[derive(Parser)]
 #[command(about = "Measures bulk reads from S3 and from a local folder")]
 struct Options {
-    /// Parquet files to make.
+    /// The number of Parquet files to generate.
     #[arg(long, default_value_t = 12)]
     files: usize,
-    /// Their size, in 10^6 bytes.
+    /// The size of each file, in 10^6 bytes.
     #[arg(long, default_value_t = 2.0)]
     file_mb: f64,
     /// Requests in flight, and files decoded at once.
     #[arg(long, default_value_t = 16)]
     workers: usize,
-    /// Ranges that large files are read in, in 2^20 bytes.
+    /// The size of the ranges in which large files are read, in 2^20 bytes.
     #[arg(long, default_value_t = 8)]
     range_mib: u64,
-    /// How often each side is measured; the best counts.
+    /// How often each way is measured; the best run counts.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// The seed of the files.
     #[arg(long, default_value_t = 7)]
     seed: u64,
-    /// A prefix on S3 that holds Parquet files, instead of a server of its own; credentials as in the environment.
+    /// A prefix on S3 with Parquet files, instead of a server of its own. Credentials come from the environment.
     #[arg(long)]
     url: Option<String>,
-    /// Fail when the bulk read is below the least ratio to the bare loop, or a call costs more than it may.
+    /// Fail when the bulk read is below the least ratio, or a call has more than the most overhead.
     #[arg(long)]
     check: bool,
-    /// Be the server, for this program itself.
+    /// Run as the server. The program starts itself with this flag.
     #[arg(long, hide = true)]
     serve: bool,
 }
 
-/// What was measured of one way to read.
+/// The measurements of one way to read.
 struct Measured {
     what: String,
     seconds: f64,
@@ -91,7 +91,17 @@ impl Measured {
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<()> {
     let options = Options::parse();
     if options.serve {
         return serve().await;
@@ -142,7 +152,7 @@ async fn measure(options: &Options, place: &Location, bare: Arc<dyn ObjectStore>
         None => ways.push(measured),
     };
     for round in 0..options.rounds.max(1) {
-        // The two that are compared side by side, in alternating order: neither is always the first.
+        // The two that are compared run in alternating order, so that neither is always first.
         for turn in 0..2 {
             match (round + turn) % 2 {
                 0 => keep(timed("S3: bare loop of GETs", bare_loop(bare.clone(), &objects, options.workers)).await?),
@@ -197,7 +207,7 @@ async fn read(reader: &BulkReader, objects: &[ObjectMeta]) -> Result<u64> {
     Ok(bytes)
 }
 
-/// What one writes without a library: whole objects, as many at once as there are workers.
+/// The bare client: whole objects, as many at once as there are workers.
 async fn bare_loop(store: Arc<dyn ObjectStore>, objects: &[ObjectMeta], workers: usize) -> Result<u64> {
     let gets = stream::iter(objects.iter().cloned()).map(|object| {
         let store = store.clone();
@@ -226,7 +236,7 @@ fn row_count(bytes: Bytes) -> Result<usize> {
     Ok(rows)
 }
 
-/// The median time of a bulk read of one small object, less that of a bare GET of it.
+/// The median time of a bulk read of one small object, minus that of a bare GET.
 async fn fixed_cost_ms(reader: &BulkReader, bare: &dyn ObjectStore, smallest: &ObjectMeta, place: &Location) -> Result<f64> {
     let tiny = place.list().await?.into_iter().min_by_key(|object| object.size).unwrap_or_else(|| smallest.clone());
     let (mut with, mut without) = (Vec::new(), Vec::new());
@@ -245,7 +255,7 @@ async fn fixed_cost_ms(reader: &BulkReader, bare: &dyn ObjectStore, smallest: &O
     Ok((median(&mut with) - median(&mut without)) * 1e3)
 }
 
-/// Trips of no place in particular, which compress as little as real ones, and one tiny object.
+/// Generates files that compress as little as real trips, and one tiny object.
 async fn make(options: &Options, place: &Location, work: &Path) -> Result<()> {
     let mut chance = StdRng::seed_from_u64(options.seed);
     // Four columns of eight bytes that hardly compress.
@@ -267,7 +277,7 @@ async fn make(options: &Options, place: &Location, work: &Path) -> Result<()> {
     Ok(())
 }
 
-/// This program again, as a server; it ends with this one.
+/// Starts this program again as a server, which ends with this process.
 struct Server {
     process: Child,
     endpoint: String,
@@ -301,7 +311,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It ends when its input does, and then removes what it kept.
+        // The server ends when its input does, and then removes its files.
         drop(self.process.stdin.take());
         let _ = self.process.wait();
     }

@@ -1,16 +1,16 @@
-//! The main job: a year of taxi trips in, a table of twelve fits out, a picture, and three requests served.
+//! The main job: loads a year of taxi trips, backtests a fit per month, draws a picture, and serves three requests.
 //!
 //! ```text
 //! cargo run --release --example taxi_backtest                     # trips made from a seed
 //! cargo run --release --example taxi_backtest -- --facts DIR      # real monthly files
 //! ```
 
-#![allow(clippy::print_stdout, reason = "a program prints")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program prints")]
 
 #[path = "../data/taxi.rs"]
 pub mod taxi;
 
-use std::{error::Error, path::PathBuf};
+use std::{error::Error, path::PathBuf, process::ExitCode};
 
 use asof::{
     AsOf, FeatureStore, Materialization, StoreOptions,
@@ -42,7 +42,17 @@ struct Args {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
     let work = tempfile::tempdir()?;
     let root = args.root.clone().unwrap_or_else(|| work.path().join("store").to_string_lossy().into_owned());
@@ -66,13 +76,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .on_reject(OnReject::Skip);
     let LoadReport { version, rows, quality, .. } = store.ingest(&load).await?;
     println!("loaded {rows} trips into {} partitions", version.partitions().len());
-    // That a row can be read does not make it a trip: the report tells of fares below zero, trips that end before they start,
-    // columns without values, and of what moved from month to month.
+    // Rows that can be read may still be wrong. The report lists fares below zero, trips that end before they start, columns
+    // without values, and what changed from month to month.
     if let Some(quality) = quality {
         println!("{quality}");
     }
 
-    // 2. Fit at each month's first instant on what was visible, score the month that follows.
+    // 2. Fit at each month's first instant on what was visible, and score the month that follows.
     let folds = folds(&version, new_york)?;
     let last = folds.iter().last().ok_or("there is no month to score")?.as_of();
     let bar =
@@ -97,7 +107,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     serve(&store, &trained, &x, &model).await
 }
 
-/// 4. Three requests, answered with the states of the training side.
+/// 4. Three requests, answered with the states that training learned.
 async fn serve(store: &FeatureStore, trained: &Materialization, training: &[f64], model: &Linear) -> Result<(), Box<dyn Error>> {
     let online = store.online_for(trained).await?;
     for &distance in training.iter().step_by((training.len() / 3).max(1)).take(3) {
@@ -112,7 +122,7 @@ async fn serve(store: &FeatureStore, trained: &Materialization, training: &[f64]
     Ok(())
 }
 
-/// A fold for each month that has facts before it; a few misdated trips do not make a month.
+/// A fold for each month that has facts before it. Months with only a few misdated trips are left out.
 fn folds(version: &TableVersion, zone: Zone) -> Result<Folds, Box<dyn Error>> {
     let partitions = version.partitions();
     let typical = partitions.iter().map(|p| p.rows).max().unwrap_or(0) / 100;

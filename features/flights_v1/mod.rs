@@ -1,5 +1,4 @@
-//! `flights_v1`: what is known before a flight leaves: the weather at its airport, and how late its carrier and its aircraft
-//! have been. It needs the tables `flights` (`origin`, `carrier`, `tailnum`, `dep_delay` in minutes; happens at the scheduled
+//! `flights_v1`: what is known before a flight leaves: the weather at its airport, and the delays of its carrier and its aircraft. It needs the tables `flights` (`origin`, `carrier`, `tailnum`, `dep_delay` in minutes; happens at the scheduled
 //! departure, known at the actual one) and `weather` (`origin`, `temp`, `wind_speed`, `precip`, `visib`).
 
 use asof::{Aggregate, FeatureSet, Result, feature_set::Source};
@@ -10,8 +9,8 @@ use chrono::TimeDelta;
 /// Features: the newest reading of the weather at `origin`, not older than three hours (`temp` in degrees Fahrenheit,
 /// `wind_speed` in miles per hour, `precip` in inches, `visib` in miles); and over the last day and week, for the carrier and
 /// for the aircraft, the number of departures (`*_departures_*`) and the mean and largest departure delay in minutes
-/// (`*_delay_*`, `*_worst_*`). A departure counts from the moment it is known, so a flight that is still waiting is not
-/// in the delays of the next one, and one that never left is in none.
+/// (`*_delay_*`, `*_worst_*`). A departure counts once it is known, so a flight that is still waiting, or that never
+/// left, is in no delay.
 ///
 /// # Errors
 /// None in practice: the definition is fixed, and a test builds it.

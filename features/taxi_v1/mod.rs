@@ -1,5 +1,5 @@
-//! `taxi_v1`: what a taxi ride in business hours costs, by its distance.
-//! It needs a table `nyc_taxi` whose known-at column is the drop-off: a fare is not known before the trip ends.
+//! `taxi_v1`: the price of a taxi ride in business hours, by its distance.
+//! It needs a table `nyc_taxi` whose known-at column is the drop-off: a fare is known when the trip ends.
 
 use asof::{
     FeatureSet, Result,
@@ -20,7 +20,7 @@ use asof::{
 /// # Ok::<(), asof::Error>(())
 /// ```
 pub fn taxi_v1() -> Result<FeatureSet> {
-    FeatureSet::rows("taxi_v1", include_str!("extract.sql"))
+    FeatureSet::rows("taxi_v1", include_str!("query.sql"))
         .table("nyc_taxi")
         .event_time("pickup_at")
         .keep(OutlierFilter::between_percentiles(2.0, 98.0).of(["trip_distance", "total_amount"]))

@@ -1,4 +1,4 @@
-//! `zone_demand_v1`: how busy a pick-up zone is, and what rides from it cost.
+//! `zone_demand_v1`: the number of rides from a pick-up zone, and their fares.
 //! It needs a table `nyc_taxi` with the columns `pickup_zone` and `fare_amount`, known at the drop-off.
 
 use asof::{Aggregate, FeatureSet, Result};

@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use asof::{
     AsOf, FeatureStore, StoreOptions,
     catalog::{FactTable, KnownAt},
-    ingest::{Ingest, OnReject, OnSuspicion},
+    ingest::{Ingest, OnAnomaly, OnReject},
     storage::Locations,
 };
 use futures::TryStreamExt;
@@ -45,7 +45,7 @@ async fn open(memory: &InMemory) -> asof::Result<FeatureStore> {
 async fn load(memory: &InMemory, name: &str, bytes: &[u8]) -> asof::Result<()> {
     put(memory, &format!("in/{name}"), bytes).await;
     let load = Ingest::new("loaded", declared())?.from(format!("memory://here/in/{name}"));
-    open(memory).await?.ingest(&load.on_reject(OnReject::Skip).on_suspicion(OnSuspicion::Accept)).await?;
+    open(memory).await?.ingest(&load.on_reject(OnReject::Skip).on_anomaly(OnAnomaly::Accept)).await?;
     Ok(())
 }
 

@@ -1,5 +1,5 @@
-//! Folds: the instants at which a model is fitted, and the spans it is scored on.
-//! Every span starts at or after its as-of plus the embargo; no fold can be made otherwise.
+//! Folds: the instants at which a model is fitted, and the spans on which it is scored.
+//! Every span starts at or after its as-of plus the embargo.
 
 use chrono::{Datelike, NaiveDate, TimeDelta};
 
@@ -32,8 +32,8 @@ impl Fold {
 pub struct Folds(Vec<Fold>);
 
 impl Folds {
-    /// A fold a month: fit at the first instant of each month from `first` to `last` (any day in them, both inclusive), by
-    /// the zone's calendar, and score that month.
+    /// One fold per month: fits at the first instant of each month from the month of `first` to that of `last`, both inclusive, by
+    /// the zone's calendar, and scores that month.
     ///
     /// # Errors
     /// [`Error::Definition`] when `last` is before `first`.
@@ -62,10 +62,10 @@ impl Folds {
         (index(first)..=index(last)).map(fold).collect::<Result<_>>().map(Self)
     }
 
-    /// Folds of your own: an as-of and the span to score with it.
+    /// Folds from pairs of an as-of and the span to be scored.
     ///
     /// # Errors
-    /// [`Error::Definition`] when a span starts before its as-of, which would score what was trained on.
+    /// [`Error::Definition`] when a span starts before its as-of: it would score rows that the model was trained on.
     pub fn new(folds: impl IntoIterator<Item = (AsOf, Span)>) -> Result<Self> {
         let mut checked = Vec::new();
         for (as_of, scored) in folds {
@@ -78,13 +78,13 @@ impl Folds {
         Ok(Self(checked))
     }
 
-    /// Leaves this long a gap between each as-of and what is scored: spans begin later by as much as they need to.
+    /// Leaves at least this gap between each as-of and its scored span, by starting spans later where necessary.
     ///
     /// # Errors
     /// [`Error::Definition`] when the embargo is negative.
     pub fn embargo(mut self, gap: TimeDelta) -> Result<Self> {
         if gap < TimeDelta::zero() {
-            return Err(refused(format!("an embargo of {gap} would let labels start before the as-of")));
+            return Err(refused(format!("an embargo of {gap} would let labels start before the as-of; it must be zero or more")));
         }
         for fold in &mut self.0 {
             fold.scored.start = fold.scored.start.max(fold.as_of.plus(gap));

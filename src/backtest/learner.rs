@@ -1,5 +1,4 @@
-//! Learners and models, as a backtest needs them.
-//! It names no library: linfa stands behind it in one file.
+//! Learners and models, as a backtest uses them.
 
 use ndarray::{Array1, Array2};
 
@@ -16,7 +15,7 @@ pub trait Learner: Send + Sync {
     /// The fitted model.
     ///
     /// # Errors
-    /// [`Error::Step`](crate::Error::Step) when the data cannot be fitted: too few rows, NaN, features that tell the same.
+    /// [`Error::Step`](crate::Error::Step) when the data cannot be fitted: too few rows, NaN, redundant features.
     fn fit(&self, data: &Dataset) -> Result<Box<dyn Model>>;
 }
 
@@ -40,7 +39,7 @@ pub struct Linear {
     pub slopes: Vec<f64>,
 }
 
-/// The learner to beat: it predicts the mean of the training labels.
+/// The baseline: it predicts the mean of the training labels.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct MeanOnly;
 

@@ -1,5 +1,5 @@
-//! Linear regression by linfa, and the way of a dataset into linfa: the one file that names it.
-//! No public signature of this library holds a type of linfa; the conversion below is asked for by its user.
+//! Linear regression by linfa, and the conversion of a dataset to linfa's. Only this file names linfa; the conversion is the only
+//! public signature with a type of linfa.
 
 use linfa::traits::Fit;
 use ndarray::{Array1, Array2, Axis, Ix1};
@@ -17,9 +17,9 @@ use crate::{
 ///
 /// Features and label are centred on their means before the fit, which loses fewer digits than a column of ones.
 ///
-/// A feature that is constant, or a sum of multiples of others, has no slope of its own: any number would do as long as the
-/// others make up for it. Such features are found (by a QR decomposition with column pivoting of the standardized columns: less
-/// than 1e-7 of the column is left) and refused by name, unless [`OnRedundant::Drop`] says otherwise.
+/// The slope of a feature that is constant, or a linear combination of others, is not determined. Such features are found (by a QR
+/// decomposition with column pivoting of the standardized columns: less than 1e-7 of the column is left) and refused by name, unless
+/// [`OnRedundant::Drop`] is set.
 ///
 /// ```
 /// use asof::backtest::{LinearRegression, OnRedundant};
@@ -30,14 +30,14 @@ pub struct LinearRegression {
     on_redundant: OnRedundant,
 }
 
-/// What becomes of features that are constant or made of others.
+/// What to do with features that are constant or linear combinations of others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnRedundant {
     /// The fit is refused, and the error names them.
     #[default]
     Refuse,
-    /// They get a slope of zero, and a line in the log; of features that tell the same, earlier ones are kept.
+    /// They get a slope of zero and a warning in the log. Of redundant features the earlier ones are kept.
     Drop,
 }
 
@@ -47,7 +47,7 @@ impl LinearRegression {
         Self::default()
     }
 
-    /// What to do about features that are constant or made of others.
+    /// What to do with features that are constant or linear combinations of others.
     pub fn on_redundant(mut self, on_redundant: OnRedundant) -> Self {
         self.on_redundant = on_redundant;
         self
@@ -63,7 +63,7 @@ impl Learner for LinearRegression {
         let refused = |reason: String| Error::Step { set: "the training set".into(), step: self.name().into(), reason };
         let (rows, features) = data.records.dim();
         if rows <= features {
-            return Err(refused(format!("{rows} rows cannot fix {features} slopes and an intercept")));
+            return Err(refused(format!("{rows} rows are too few for {features} slopes and an intercept")));
         }
         data.check_finite().map_err(refused)?;
         let empty = || refused("there are no rows".into());
@@ -74,7 +74,7 @@ impl Learner for LinearRegression {
             match self.on_redundant {
                 OnRedundant::Refuse => {
                     return Err(refused(format!(
-                        "{shown}; leave it out of the set, or let `LinearRegression::on_redundant(OnRedundant::Drop)` do so"
+                        "{shown}; leave it out of the set, or use `LinearRegression::on_redundant(OnRedundant::Drop)`"
                     )));
                 }
                 OnRedundant::Drop => tracing::warn!("linear regression: {shown}; it gets a slope of zero"),
@@ -102,10 +102,10 @@ fn shown(names: &[String], redundant: &[Redundant]) -> String {
     let name = |i: usize| format!("`{}`", names.get(i).map_or("?", String::as_str));
     let one = |r: &Redundant| match r.of.as_slice() {
         [] => format!("the feature {} is constant", name(r.feature)),
-        [other] => format!("the feature {} tells the same as {}", name(r.feature), name(*other)),
+        [other] => format!("the feature {} is a linear function of {}", name(r.feature), name(*other)),
         others => {
             let others: Vec<_> = others.iter().map(|i| name(*i)).collect();
-            format!("the feature {} is a combination of {}", name(r.feature), others.join(", "))
+            format!("the feature {} is a linear combination of {}", name(r.feature), others.join(", "))
         }
     };
     redundant.iter().map(one).collect::<Vec<_>>().join("; ")

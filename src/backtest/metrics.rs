@@ -1,5 +1,4 @@
-//! How far predictions are from labels.
-//! Formulas only: which rows are scored is decided elsewhere.
+//! Metrics of predictions against labels.
 
 use ndarray::Array1;
 

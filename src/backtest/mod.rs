@@ -1,5 +1,5 @@
-//! Backtests: fit before each cutoff on what was visible, score after it, and watch what drifts.
-//! No label that is scored starts before its features' as-of plus the embargo.
+//! Backtests: for each cutoff, fit a model on what was visible before it, score the model after it, and report drift.
+//! No scored label starts before its features' as-of plus the embargo.
 
 mod folds;
 mod learner;

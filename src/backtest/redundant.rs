@@ -1,29 +1,28 @@
-//! Features that tell nothing of their own: constant ones, and sums of multiples of others.
-//! A fit over them has no answer: their slopes could be anything, as long as they cancel out.
+//! Redundant features: constant ones, and linear combinations of others. Their slopes are not determined by a fit.
 //!
-//! Columns are centred and scaled to length one, and orthogonalized one by one, the one with the most left first (a QR
+//! Columns are centred, scaled to length one and orthogonalized one by one, the one with the largest remainder first (a QR
 //! decomposition with column pivoting by modified Gram-Schmidt; Golub and Van Loan, *Matrix Computations*, 5.4). A column of
 //! which no more than [`TOLERANCE`] of its length is left is redundant.
 
 use ndarray::{Array1, Array2, Axis};
 
-/// R's `lm` takes a column for a combination of others by the same bound.
+/// R's `lm` uses the same bound.
 pub(super) const TOLERANCE: f64 = 1e-7;
 /// A column counts as part of a combination from this share of the combined one on.
 const SHARE: f64 = 1e-6;
 
-/// A feature that is made of others, or of nothing.
+/// A redundant feature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Redundant {
     pub(super) feature: usize,
-    /// What it is made of; nothing when it is constant.
+    /// The features of which it is a combination; empty when it is constant.
     pub(super) of: Vec<usize>,
 }
 
 /// The redundant columns, in their order; earlier ones are kept rather than later ones.
 pub(super) fn redundant(records: &Array2<f64>, means: &Array1<f64>) -> Vec<Redundant> {
     let mut found = Vec::new();
-    // What is left of each column, by its position.
+    // The remainder of each column, with its position.
     let mut left: Vec<(usize, Vec<f64>)> = Vec::new();
     for (feature, (column, mean)) in records.axis_iter(Axis(1)).zip(means).enumerate() {
         let first = column.first().copied().unwrap_or(0.0);
@@ -36,7 +35,7 @@ pub(super) fn redundant(records: &Array2<f64>, means: &Array1<f64>) -> Vec<Redun
         centred.iter_mut().for_each(|x| *x /= length);
         left.push((feature, centred));
     }
-    // Of each column that is left, its parts along those that were taken.
+    // The components of each remaining column along the columns that were taken.
     let mut parts: Vec<Vec<f64>> = vec![Vec::new(); records.ncols()];
     let mut taken: Vec<usize> = Vec::new();
     while let Some((position, most)) = longest(&left) {
@@ -62,14 +61,14 @@ pub(super) fn redundant(records: &Array2<f64>, means: &Array1<f64>) -> Vec<Redun
     found
 }
 
-/// The first of the columns with the most left, and how much that is. Lengths that differ by rounding are the same.
+/// The first of the columns with the largest remainder, and its length. Lengths that differ by rounding count as equal.
 fn longest(left: &[(usize, Vec<f64>)]) -> Option<(usize, f64)> {
     let lengths = left.iter().map(|(_, column)| length(column)).enumerate();
     lengths.reduce(|best, next| if next.1 > best.1 * (1.0 + TOLERANCE) { next } else { best })
 }
 
 fn length(column: &[f64]) -> f64 {
-    // By the largest value: squares of large numbers must not overflow.
+    // Divided by the largest value, so that squares of large numbers do not overflow.
     let largest = column.iter().fold(0.0_f64, |largest, x| largest.max(x.abs()));
     if largest == 0.0 || !largest.is_finite() {
         return largest;
@@ -77,7 +76,7 @@ fn length(column: &[f64]) -> f64 {
     largest * column.iter().map(|x| (x / largest) * (x / largest)).sum::<f64>().sqrt()
 }
 
-/// Which of the taken columns a column with these parts is a combination of, by solving the triangle of their own parts.
+/// The taken columns of which a column with these components is a combination, by back substitution.
 fn made_of(own: &[f64], taken: &[usize], parts: &[Vec<f64>]) -> Vec<usize> {
     let mut rest = own.to_vec();
     let mut shares = vec![0.0; rest.len()];

@@ -1,5 +1,5 @@
-//! A backtest: for each fold materialize, fit, score, and compare with the fold before.
-//! Training sees what a materialization at the as-of sees, which is nothing of the scored span.
+//! A backtest: for each fold it materializes, fits, scores, and compares with the fold before.
+//! Training sees what a materialization at the as-of sees, and nothing of the scored span.
 
 use std::{fmt, sync::Arc};
 
@@ -10,9 +10,10 @@ use super::{Fold, Folds, Learner, Linear, LinearRegression, Metrics};
 use crate::{
     error::{Error, Result},
     feature_set::FeatureSet,
-    materialize::{Apply, Materialization, Materializer, Pinned, extract, order_of, output_batch, output_schema, plain_rows},
+    materialize::{Apply, Materialization, materialize_pinned, order_of, output_batch, output_schema, query_rows},
     time::{AsOf, Cutoff},
     training::Dataset,
+    workspace::{PinnedTable, Workspace, plain_rows},
 };
 
 /// What to backtest: a set of rows, a label, folds and a learner.
@@ -34,7 +35,7 @@ pub struct Backtest {
     progress: Option<Progress>,
 }
 
-/// Called with the number of folds that are done.
+/// Called with the number of finished folds.
 type Progress = Arc<dyn Fn(usize) + Send + Sync>;
 
 impl Backtest {
@@ -50,21 +51,21 @@ impl Backtest {
         }
     }
 
-    /// The learner instead of linear regression.
+    /// Uses this learner instead of linear regression.
     pub fn learner(mut self, learner: impl Learner + 'static) -> Self {
         self.learner = Arc::new(learner);
         self
     }
 
-    /// How long after a scored span ends its labels may still become known; zero by default.
+    /// How long after the end of a scored span its labels may still become known; zero by default.
     ///
-    /// A trip that starts in the last minutes of a month ends in the next: without time to settle it is not scored.
+    /// A trip that starts in the last minutes of a month ends in the next month: with zero it is not scored.
     pub fn settle(mut self, delay: chrono::TimeDelta) -> Self {
         self.settle_us = crate::time::saturating_micros(delay).max(0);
         self
     }
 
-    /// Calls `each` with the number of folds that are done, after each fold.
+    /// Calls `each` after each fold, with the number of finished folds.
     pub fn on_progress(mut self, each: impl Fn(usize) + Send + Sync + 'static) -> Self {
         self.progress = Some(Arc::new(each));
         self
@@ -77,7 +78,7 @@ impl fmt::Debug for Backtest {
     }
 }
 
-/// What a backtest found.
+/// The result of a backtest.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BacktestReport {
     /// The feature set.
@@ -90,14 +91,14 @@ pub struct BacktestReport {
     pub folds: Vec<FoldReport>,
 }
 
-/// What one fold found.
+/// The result of one fold.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FoldReport {
     /// The fold.
     pub fold: Fold,
-    /// Rows of the extract that were visible at the as-of.
+    /// Rows of the set's query at the as-of.
     pub rows_seen: u64,
-    /// Rows that the selections kept: what the model was fitted on.
+    /// Rows that the selections kept, on which the model was fitted.
     pub rows_kept: u64,
     /// The model, if it is linear and there were rows to fit.
     pub linear: Option<Linear>,
@@ -110,15 +111,15 @@ pub struct FoldReport {
 }
 
 /// Runs a backtest.
-pub(crate) async fn run(materializer: &Arc<Materializer>, set: &FeatureSet, backtest: &Backtest) -> Result<BacktestReport> {
-    // One state of the facts for the whole report, whatever is loaded meanwhile.
-    let tables = materializer.pin(set).await?;
+pub(crate) async fn run(workspace: &Arc<Workspace>, set: &FeatureSet, backtest: &Backtest) -> Result<BacktestReport> {
+    // One state of the facts for the whole report, even if facts are loaded in the meantime.
+    let tables = workspace.pin_all(&set.tables).await?;
     let mut features = Vec::new();
     let mut folds: Vec<FoldReport> = Vec::new();
     for fold in backtest.folds.iter() {
-        let trained = materializer.materialize_pinned(set, fold.as_of(), &tables).await?;
+        let trained = materialize_pinned(workspace, set, fold.as_of(), &tables).await?;
         let data = trained.dataset(&backtest.label).await?;
-        // Without rows there is nothing to fit, and that is the truth around the first fact.
+        // Folds around the first fact may have too few rows to fit, which is not an error.
         let of_fold = |e: Error| match e {
             Error::Step { step, reason, .. } => {
                 Error::Step { set: format!("`{}` as of {}", set.name, fold.as_of()), step, reason }
@@ -160,13 +161,19 @@ pub(crate) async fn run(materializer: &Arc<Materializer>, set: &FeatureSet, back
     Ok(BacktestReport { set: backtest.set.clone(), label: backtest.label.clone(), features, folds })
 }
 
-/// The rows of the scored span as they are known at `known_at`, encoded with what was learned before the cutoff; those
-/// that the model is about, by bounds learned before the cutoff too.
+/// The rows of the scored span as they are known at `known_at`, encoded with the states that were learned before the cutoff, and
+/// selected by the population selections with their states.
 ///
-/// The extract runs once more, at `known_at`. That is sound only when each of its rows comes from one fact: a join or an
-/// aggregate would build a scored row from facts of its own future, so such an extract is refused.
-async fn score_rows(trained: &Materialization, tables: &[Pinned], fold: &Fold, known_at: AsOf, label: &str) -> Result<Dataset> {
-    let (owner, set) = (trained.owner(), trained.set());
+/// The set's query runs again, at `known_at`. That is sound only when each of its rows comes from one fact: a join or an
+/// aggregate would build a scored row from facts of its own future, so such a query is refused.
+async fn score_rows(
+    trained: &Materialization,
+    tables: &[PinnedTable],
+    fold: &Fold,
+    known_at: AsOf,
+    label: &str,
+) -> Result<Dataset> {
+    let (engine, set) = (&trained.workspace().engine, trained.set());
     let Some((rows, pipeline)) = trained.pipeline()? else {
         let reason = "a backtest scores rows, and a set of entities has none".to_owned();
         return Err(Error::Definition { subject: format!("feature set `{}`", set.name), reason });
@@ -176,7 +183,7 @@ async fn score_rows(trained: &Materialization, tables: &[Pinned], fold: &Fold, k
         // A fact at exactly the as-of was trained on.
         span.start = AsOf::from_micros(span.start.micros().saturating_add(1));
     }
-    let scored = extract(&owner.engine, &set.name, rows, tables, known_at, set.cutoff, Some(span)).await?;
+    let scored = query_rows(engine, &set.name, rows, tables, known_at, set.cutoff, Some(span)).await?;
     let order = order_of(scored.schema().as_arrow(), &rows.event_time);
     let (schema, batches) = plain_rows(scored.sort(order)?.execute_stream().await?);
     let output = output_schema(rows, &schema, &pipeline)?;
@@ -184,5 +191,5 @@ async fn score_rows(trained: &Materialization, tables: &[Pinned], fold: &Fold, k
         output_batch(rows, &pipeline, &output, &pipeline.select(Apply::Population, &batch?, None)?)
     });
     let features: Vec<String> = set.features().into_iter().filter(|f| f != label).collect();
-    Dataset::collect(&format!("the extract of `{}`", set.name), encoded, &features, label).await
+    Dataset::collect(&format!("the query of `{}`", set.name), encoded, &features, label).await
 }

@@ -1,8 +1,8 @@
-//! Databases: names that hold tables, made and dropped as tables are, by one put-if-absent each.
-//! A database has no place of its own: its tables say where their files lie.
+//! Databases, which are made and dropped by one put-if-absent each, as tables are.
+//! A database has no location: each of its tables has one.
 //!
-//! `catalog/<database>/v0000000001.json`. The database `default` is always there, and so is any that holds a table: a table
-//! that is made while its database is dropped is not lost.
+//! `catalog/<database>/v0000000001.json`. The database `default` always exists, and so does any that has a table, so that a
+//! table that is made while its database is dropped is not lost.
 
 use serde::{Deserialize, Serialize};
 
@@ -70,16 +70,18 @@ impl Catalog {
     /// Removes a database that holds no table.
     pub(crate) async fn drop_database(&self, name: &str) -> Result<Change> {
         check_database(name)?;
-        let refused = |reason: String| Err(Error::Definition { subject: format!("database `{name}`"), reason });
+        let subject = || format!("database `{name}`");
         if name == DEFAULT_DATABASE {
-            return refused("it is where tables without a database live, and is always there".into());
+            let reason = "it holds the tables without a database, and cannot be dropped".into();
+            return Err(Error::Definition { subject: subject(), reason });
         }
         for _ in 0..ATTEMPTS {
             let (number, current) = self.newest_database(name).await?;
             let tables = self.tables().await?;
             let own: Vec<_> = tables.iter().filter(|table| table.database() == name).map(ToString::to_string).collect();
             if !own.is_empty() {
-                return refused(format!("it still holds {}; drop its tables first", own.join(", ")));
+                let reason = format!("still holds {}; drop these tables first", own.join(", "));
+                return Err(Error::InUse { subject: subject(), reason });
             }
             if current.is_none_or(|current| current.dropped) {
                 return Ok(Change::Nothing);
@@ -122,7 +124,7 @@ fn check_database(name: &str) -> Result<()> {
     check_identifier("database", name, name)?;
     match name {
         "information_schema" => {
-            let reason = "the database `information_schema` is the catalog's own".into();
+            let reason = "the database `information_schema` is reserved for the catalog".into();
             Err(Error::InvalidName { what: "database", value: name.into(), reason })
         }
         _ => Ok(()),
@@ -130,5 +132,5 @@ fn check_database(name: &str) -> Result<()> {
 }
 
 fn contention(name: &str) -> Error {
-    Error::Contention { what: format!("database `{name}`"), attempts: ATTEMPTS }
+    Error::Contention { subject: format!("database `{name}`"), attempts: ATTEMPTS }
 }

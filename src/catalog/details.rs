@@ -1,5 +1,5 @@
-//! What a table's DDL says beyond columns and times: declared types, comments, properties, partitions placed by hand.
-//! Tables made in Rust have none of it.
+//! What DDL declares about a table beyond its times: types, comments, properties, partitions with folders of their own.
+//! Tables that are registered or loaded from Rust have none of it.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::HiveType;
 use crate::error::{Error, Result};
 
-/// The property that says how Athena is to see timestamps.
+/// The property that says how timestamps are declared for Athena.
 pub(crate) const TIMESTAMPS: &str = "asof.timestamps";
 
 /// What DDL declared about a table.
@@ -25,7 +25,7 @@ pub(crate) struct Details {
     /// Properties, without those that declare a [`super::FactTable`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) properties: BTreeMap<String, String>,
-    /// Partitions that no file's name tells.
+    /// Partitions that do not follow from the names of files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) partitions: Vec<PlacedPartition>,
 }
@@ -34,21 +34,21 @@ pub(crate) struct Details {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DeclaredColumn {
     pub(crate) name: String,
-    /// As Hive writes it.
+    /// The type as Hive writes it.
     #[serde(rename = "type")]
     pub(crate) hive_type: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) comment: Option<String>,
-    /// Has a file told the column's Arrow type?
+    /// Is the column's Arrow type known from a file?
     #[serde(default)]
     pub(crate) is_found: bool,
 }
 
-/// A partition that `ALTER TABLE ADD PARTITION` put into the table.
+/// A partition that was added by `ALTER TABLE ADD PARTITION`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PlacedPartition {
     pub(crate) values: Vec<Option<String>>,
-    /// Its folder as a child of the table's location; `None` for the one that Hive names by its values.
+    /// Its folder relative to the table's location; `None` for the one that Hive names by its values.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) folder: Option<String>,
 }

@@ -1,5 +1,5 @@
-//! The files of a table as they lie there now: which they are, what their footers tell, and the columns they make up.
-//! It reads footers only, never rows; a file that is what it was when it was registered is not read again.
+//! Finds the files that a table has now, reads their footers, and derives the table's columns from them.
+//! Only footers are read, never rows. A file that has not changed since it was registered is not read again.
 
 use std::collections::HashMap;
 
@@ -18,7 +18,7 @@ use crate::{
     storage::{Inspected, Location, inspect},
 };
 
-/// A file that belongs to a table, and where in it.
+/// A file of a table, with its path and partition.
 struct Found {
     path: String,
     object: ObjectMeta,
@@ -28,10 +28,10 @@ struct Found {
 /// The next version of a table: its files as they are now.
 ///
 /// # Errors
-/// [`Error::UnreadableFile`] for a file that is no Parquet, [`Error::ColumnType`] and [`Error::UnknownColumn`] for one that
-/// does not fit the table, [`Error::Definition`] for one that lies where none should.
+/// [`Error::UnreadableFile`] for a file that is not Parquet, [`Error::ColumnType`] and [`Error::UnknownColumn`] for one that
+/// does not fit the table, [`Error::Definition`] for one in a folder where the table has no files.
 pub(crate) async fn survey(place: &Location, base: &TableVersion) -> Result<TableVersion> {
-    // Partitions in folders of their own, the innermost first.
+    // Partitions with folders of their own, the innermost first.
     let mut placed: Vec<(&str, &Vec<Option<String>>)> =
         base.details.partitions.iter().filter_map(|p| Some((p.folder.as_deref()?, &p.values))).collect();
     placed.sort_by_key(|(folder, _)| std::cmp::Reverse(folder.len()));
@@ -67,12 +67,12 @@ pub(crate) async fn survey(place: &Location, base: &TableVersion) -> Result<Tabl
         found.push(Found { path, object, partition });
     }
     type_partitions(&mut next, &found)?;
-    // What was placed by hand stays; what lies where its values say is there when a file is.
+    // Partitions with folders of their own stay; others exist as long as there are files in their folders.
     next.details.partitions.retain(|placed| placed.folder.is_some());
     take_in(place, base, next, found, Others::Gone).await
 }
 
-/// The next version of a table: as it is, and with the files of one more folder, which all have these partition values.
+/// The next version of a table: with the files of one more folder, all of which have these partition values.
 ///
 /// # Errors
 /// As [`survey`].
@@ -106,7 +106,7 @@ fn is_parquet(table: &TableVersion, inside: &str, path: &str, size: u64) -> Resu
     }
 }
 
-/// The partition values of a file that lies where Hive puts it.
+/// The partition values of a file, by its path.
 fn values_of(table: &TableVersion, path: &str) -> Result<Vec<Option<String>>> {
     let values = partition_values(path);
     let columns = || table.partition_columns.iter().map(|column| &column.name);
@@ -124,7 +124,7 @@ fn values_of(table: &TableVersion, path: &str) -> Result<Vec<Option<String>>> {
     })
 }
 
-/// Infers the types of partition columns that have none yet, and holds the values against those that have one.
+/// Infers the types of partition columns that have none yet, and checks the values of those that have one.
 fn type_partitions(next: &mut TableVersion, found: &[Found]) -> Result<()> {
     for (i, column) in next.partition_columns.iter_mut().enumerate() {
         if column.data_type.is_empty() {
@@ -138,7 +138,7 @@ fn type_partitions(next: &mut TableVersion, found: &[Found]) -> Result<()> {
             let value = file.partition[i].as_deref();
             if !*fits.entry(value).or_insert_with(|| typed_value(value, field.data_type()).is_some()) {
                 return Err(Error::ColumnType {
-                    place: format!("file `{}`", file.path),
+                    subject: format!("file `{}`", file.path),
                     column: column.name.clone(),
                     found: format!("`{}`", value.unwrap_or_default()),
                     needed: format!(
@@ -152,7 +152,7 @@ fn type_partitions(next: &mut TableVersion, found: &[Found]) -> Result<()> {
     Ok(())
 }
 
-/// What becomes of the files of a version that are not among those found.
+/// What happens to the files of a version that were not found.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Others {
     Gone,
@@ -221,14 +221,14 @@ async fn take_in(
     Ok(next)
 }
 
-/// Are there files that are as they were, and hold the table to its columns?
+/// Are there unchanged files, whose columns the table must keep?
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kept {
     Some,
     None,
 }
 
-/// The columns of all files together; those that some files lack are nullable.
+/// The columns of all files together; columns that some files lack are nullable.
 fn inferred_columns(base: &TableVersion, kept: Kept, schemas: &[(&str, &Schema)]) -> Result<Vec<Column>> {
     let mut schema = match kept {
         Kept::Some => base.file_schema()?.as_ref().clone(),
@@ -244,7 +244,7 @@ fn inferred_columns(base: &TableVersion, kept: Kept, schemas: &[(&str, &Schema)]
     Ok(schema.fields().iter().map(|field| Column::from_field(field)).collect())
 }
 
-/// The declared columns with the names and Arrow types that the files give them.
+/// The declared columns with the names and Arrow types that they have in the files.
 fn declared_columns(
     base: &TableVersion,
     declared: &mut [DeclaredColumn],
@@ -256,17 +256,17 @@ fn declared_columns(
     for (i, own) in declared.iter_mut().enumerate() {
         let hive_type = own.hive_type()?;
         let known = base.columns.get(i).filter(|_| kept == Kept::Some && own.is_found).map(Column::to_field).transpose()?;
-        // A file that was read before lacks a column that none has told.
+        // A column that no file has had so far is missing in the unchanged files.
         let mut nullable = kept == Kept::Some && known.is_none();
         let mut resolved = known;
         for (path, schema) in schemas {
-            let place = || format!("file `{path}`");
-            let Some(field) = column_of(schema, &own.name, &place())? else {
+            let subject = || format!("file `{path}`");
+            let Some(field) = column_of(schema, &own.name, &subject())? else {
                 nullable = true;
                 continue;
             };
             let mismatch = |needed: String| Error::ColumnType {
-                place: place(),
+                subject: subject(),
                 column: field.name().clone(),
                 found: field.data_type().to_string(),
                 needed,
@@ -283,7 +283,7 @@ fn declared_columns(
                         subject: format!("table `{}`", base.table),
                         reason: format!(
                             "{} spells a column `{}` that other files spell `{}`; files of one table must agree",
-                            place(),
+                            subject(),
                             field.name(),
                             known.name()
                         ),
@@ -305,7 +305,7 @@ fn declared_columns(
     Ok(columns)
 }
 
-/// The type of a column that no file has told yet. Times are instants unless the table says whose clock wrote them.
+/// The type of a column that no file has yet. Times are instants unless the table declares a zone.
 fn unfound_type(hive_type: &HiveType, table: &TableVersion) -> DataType {
     match hive_type {
         HiveType::Timestamp if table.declared.zone.is_none() => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
@@ -313,8 +313,8 @@ fn unfound_type(hive_type: &HiveType, table: &TableVersion) -> DataType {
     }
 }
 
-/// The column of a file that a declared name means: the one that is spelled so, else the only one that differs in case alone.
-fn column_of<'a>(schema: &'a Schema, name: &str, place: &str) -> Result<Option<&'a Field>> {
+/// The column of a file for a declared name: the one of exactly this name, else the only one that differs in case alone.
+fn column_of<'a>(schema: &'a Schema, name: &str, subject: &str) -> Result<Option<&'a Field>> {
     if let Some((_, field)) = schema.column_with_name(name) {
         return Ok(Some(field));
     }
@@ -323,14 +323,14 @@ fn column_of<'a>(schema: &'a Schema, name: &str, place: &str) -> Result<Option<&
     match (alike.next(), alike.next()) {
         (Some(a), Some(b)) => Err(Error::Definition {
             subject: format!("column `{name}`"),
-            reason: format!("{place} has `{}` and `{}`; write the one that is meant in backquotes", a.name(), b.name()),
+            reason: format!("{subject} has `{}` and `{}`; write the one you mean in backquotes", a.name(), b.name()),
         }),
         (found, _) => Ok(found.map(AsRef::as_ref)),
     }
 }
 
 /// The columns of both schemas, those of `a` first; a column that one of them lacks is nullable.
-fn unify(place: &str, a: &Schema, b: &Schema) -> Result<Schema> {
+fn unify(subject: &str, a: &Schema, b: &Schema) -> Result<Schema> {
     let mut fields: Vec<Field> = Vec::new();
     for field in a.fields() {
         let nullable = field.is_nullable() || b.column_with_name(field.name()).is_none_or(|(_, other)| other.is_nullable());
@@ -345,7 +345,7 @@ fn unify(place: &str, a: &Schema, b: &Schema) -> Result<Schema> {
             Some((_, known)) if known.data_type() == field.data_type() => {}
             Some((_, known)) => {
                 return Err(Error::ColumnType {
-                    place: place.into(),
+                    subject: subject.into(),
                     column: field.name().clone(),
                     found: field.data_type().to_string(),
                     needed: format!("files before it hold {}; files of one table must agree", known.data_type()),

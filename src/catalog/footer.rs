@@ -1,5 +1,5 @@
-//! What Parquet footers tell about a file: schema, rows, and the bounds of its times.
-//! It reads footers only, never rows, and believes no folder's name about times.
+//! What Parquet footers say about a file: schema, rows, and the bounds of its times.
+//! Only footers are read, never rows. Names of folders are not used for the bounds of times.
 
 use arrow::{
     array::Array as _,
@@ -16,7 +16,7 @@ use crate::{
     storage::contained,
 };
 
-/// What a footer tells about a file's rows and times.
+/// The rows and times of a file, from its footer.
 pub(crate) struct FileFacts {
     pub(crate) rows: u64,
     pub(crate) event: Option<Bounds>,
@@ -25,7 +25,7 @@ pub(crate) struct FileFacts {
 
 /// Schema, rows and time bounds from a footer.
 pub(crate) fn file_facts(shown: &str, footer: &ArrowReaderMetadata, declared: &FactTable) -> Result<FileFacts> {
-    // Statistics are bytes from outside too.
+    // Statistics come from outside, and may make the decoder panic too.
     contained(shown, || facts_of(shown, footer, declared))
 }
 
@@ -42,8 +42,8 @@ fn facts_of(shown: &str, footer: &ArrowReaderMetadata, declared: &FactTable) -> 
     Ok(FileFacts { rows: u64::try_from(rows).unwrap_or(0), event, known })
 }
 
-/// Refuses times stored as INT96: as nanoseconds, which is how they are read, years beyond 2262 wrap into the past, and a
-/// fact would become visible early.
+/// Refuses times stored as INT96: they are read as nanoseconds, in which years beyond 2262 wrap into the past, so that a fact
+/// would become visible early.
 fn refuse_int96(shown: &str, footer: &ArrowReaderMetadata, column: &str) -> Result<()> {
     let parquet = footer.metadata().file_metadata().schema_descr();
     let stored = parquet.columns().iter().find(|c| c.path().parts() == [column]);
@@ -51,14 +51,14 @@ fn refuse_int96(shown: &str, footer: &ArrowReaderMetadata, column: &str) -> Resu
         return Ok(());
     }
     Err(Error::ColumnType {
-        place: format!("file `{shown}`"),
+        subject: format!("file `{shown}`"),
         column: column.into(),
         found: "INT96".into(),
         needed: "years beyond 2262 would wrap into the past; write the times as TIMESTAMP_MICROS, or load the files with `ingest`, which reads them".into(),
     })
 }
 
-/// The bounds of a time column over all row groups; `None` when one of them does not tell.
+/// The bounds of a time column over all row groups; `None` when one of them has no statistics.
 fn time_bounds(footer: &ParquetMetaData, schema: &Schema, column: &str) -> Option<Bounds> {
     use arrow::{array::AsArray, compute, datatypes::Int64Type};
     let converter = StatisticsConverter::try_new(column, schema, footer.file_metadata().schema_descr()).ok()?;
@@ -85,6 +85,6 @@ fn time_bounds(footer: &ParquetMetaData, schema: &Schema, column: &str) -> Optio
         bounds =
             Some(bounds.map_or(Bounds { min, max, nulls: 0 }, |b| Bounds { min: b.min.min(min), max: b.max.max(max), nulls: 0 }));
     }
-    // A file without any time is a file without bounds that are worth anything: empty, and never visible.
+    // All times are NULL, so that no row is ever visible: the bounds are empty.
     Some(Bounds { nulls: null_count, ..bounds.unwrap_or(Bounds { min: i64::MAX, max: i64::MIN, nulls: 0 }) })
 }

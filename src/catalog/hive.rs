@@ -1,15 +1,15 @@
 //! The Hive layout: `column=value` folders between a table and its files.
-//! A folder's name tells where a file was put, never which times it holds: that comes from statistics.
+//! The name of a folder says where a file was put, not which times it has: those come from statistics.
 
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 
-/// The name under which Hive files rows whose partition value is NULL.
+/// The value that Hive writes in folder names for NULL.
 const HIVE_NULL: &str = "__HIVE_DEFAULT_PARTITION__";
 
 /// The partition columns and values of a file's name relative to its table, outermost first; NULL is `None`.
 ///
-/// Values are URL-decoded. Folders that are not of the form `column=value` are no partitions.
+/// Values are URL-decoded. Folders that are not of the form `column=value` are not partitions.
 pub(crate) fn partition_values(name: &str) -> Vec<(String, Option<String>)> {
     let folders = name.rsplit_once('/').map_or("", |(folders, _)| folders);
     let pairs = folders.split('/').filter_map(|folder| folder.split_once('='));
@@ -25,19 +25,19 @@ pub(crate) fn partition_name<'a>(columns: impl IntoIterator<Item = &'a str>, val
     columns.into_iter().zip(values).map(folder).collect::<Vec<_>>().join("/")
 }
 
-/// What a file's name says about whether it holds facts of a Hive table.
+/// Whether a file belongs to a Hive table, by its name.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum FileKind {
     /// A Parquet file, by its extension or by having none, as Hive and Athena write them.
     Parquet,
-    /// A file where a folder of a partition should be.
+    /// A file whose name is that of a partition's folder.
     PartitionThatIsAFile,
     /// A marker, a log, an unfinished or an unrelated file.
     Other,
 }
 
 impl FileKind {
-    /// Of a file with this name relative to the table.
+    /// The kind of a file with this name relative to the table.
     pub(crate) fn of(name: &str, size: u64) -> Self {
         let file = name.rsplit('/').next().unwrap_or(name);
         let lower = file.to_lowercase();
@@ -56,13 +56,14 @@ impl FileKind {
     }
 }
 
-/// Is this file of a table none of its facts? Other writers keep markers, logs and unfinished files in files and folders
+/// Is this file not part of the table's data? Other writers put markers, logs and unfinished files in files and folders
 /// whose names start with `.` or `_`.
 pub(crate) fn is_hidden(name: &str) -> bool {
     name.split('/').any(|part| part.starts_with('.') || part.starts_with('_') && !part.contains('='))
 }
 
-/// The type that holds all of these partition values: `int`, else `bigint`, `date`, text. Of NULLs alone it is `int`.
+/// The type of these partition values: the first of `int`, `bigint`, `date` and text that fits all. It is `int` if all are
+/// NULL.
 pub(crate) fn inferred_type<'a>(values: impl Iterator<Item = &'a str> + Clone) -> DataType {
     let is_number = |v: &str| v.strip_prefix('-').unwrap_or(v).bytes().all(|b| b.is_ascii_digit());
     let is_date = |v: &str| v.len() == 10 && v.parse::<chrono::NaiveDate>().is_ok();
@@ -77,7 +78,7 @@ pub(crate) fn inferred_type<'a>(values: impl Iterator<Item = &'a str> + Clone) -
     }
 }
 
-/// A partition value as a value of its column's type; `None` when it is none.
+/// A partition value as a value of its column's type; `None` when it does not fit the type.
 pub(crate) fn typed_value(value: Option<&str>, data_type: &DataType) -> Option<ScalarValue> {
     match (value, data_type) {
         (None, _) => ScalarValue::try_from(data_type).ok(),
@@ -86,7 +87,7 @@ pub(crate) fn typed_value(value: Option<&str>, data_type: &DataType) -> Option<S
     }
 }
 
-/// Escapes what Hive escapes in a folder's name.
+/// Escapes the characters that Hive escapes in a folder's name.
 fn encoded(text: &str) -> String {
     let mut name = String::with_capacity(text.len());
     for c in text.chars() {

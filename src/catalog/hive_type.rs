@@ -1,5 +1,5 @@
-//! The column types of Hive and Athena, and what they are in Arrow.
-//! It maps nothing by guess: a type that the other side does not have is refused.
+//! The column types of Hive and Athena, and their Arrow types.
+//! A type that the other side does not have is refused.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -107,7 +107,7 @@ impl HiveType {
         })
     }
 
-    /// The Arrow type of a column of this type that no file holds yet.
+    /// The Arrow type of a column of this type, as long as no file has the column.
     pub fn to_arrow(&self) -> DataType {
         let nullable = |name: &str, inner: &HiveType| Arc::new(Field::new(name, inner.to_arrow(), true));
         match self {
@@ -135,9 +135,9 @@ impl HiveType {
         }
     }
 
-    /// Does a column that is declared so hold what a file has as this Arrow type?
+    /// Can a column of this declared type have this Arrow type in a file?
     ///
-    /// Integers and floats of another width are another type, as they are to Hive and Athena; any text fits any kind of text.
+    /// Integers and floats must have the same width, as in Hive and Athena. Any text type fits any other.
     pub fn accepts(&self, found: &DataType) -> bool {
         let Some(found) = HiveType::of(found) else { return false };
         self.holds(&found)
@@ -205,22 +205,22 @@ impl FromStr for HiveType {
     type Err = Error;
 
     /// # Errors
-    /// [`Error::InvalidName`] when the text is none of the types above.
+    /// [`Error::InvalidName`] when the text is not one of the types above.
     fn from_str(text: &str) -> Result<Self> {
         let refused = |reason: String| Error::InvalidName { what: "Hive type", value: text.into(), reason };
         let mut rest = Rest { text, depth: 0 };
         let parsed = rest.hive_type().map_err(&refused)?;
         match rest.trimmed() {
             "" => Ok(parsed),
-            more => Err(refused(format!("`{more}` does not belong to the type"))),
+            more => Err(refused(format!("`{more}` does not belong to a type"))),
         }
     }
 }
 
-/// Types within types beyond this depth are refused.
+/// The deepest nesting of types that is accepted.
 const DEPTH_AT_MOST: u32 = 64;
 
-/// What is left of a text to be read.
+/// The rest of the text that is being parsed.
 struct Rest<'a> {
     text: &'a str,
     depth: u32,
@@ -326,7 +326,7 @@ impl<'a> Rest<'a> {
             }
             other => {
                 return Err(format!(
-                    "`{other}` is no type here; there are boolean, tinyint, smallint, int, bigint, float, double, decimal, string, \
+                    "`{other}` is not a type; the types are boolean, tinyint, smallint, int, bigint, float, double, decimal, string, \
                      varchar, char, binary, date, timestamp, array, map and struct"
                 ));
             }
@@ -344,7 +344,7 @@ impl<'a> Rest<'a> {
         self.expect(')')?;
         match (1..=DECIMAL128_MAX_PRECISION).contains(&precision) && u8::try_from(scale).is_ok_and(|s| s <= precision) {
             true => Ok(HiveType::Decimal(precision, scale)),
-            false => Err("a decimal has 1 to 38 digits, and no more of them behind the point".into()),
+            false => Err("a decimal has 1 to 38 digits, and at most that many after the point".into()),
         }
     }
 
@@ -352,7 +352,7 @@ impl<'a> Rest<'a> {
         self.expect('(')?;
         let length = self.number()?;
         self.expect(')')?;
-        if (1..=most).contains(&length) { Ok(length) } else { Err(format!("its length is 1 to {most}")) }
+        if (1..=most).contains(&length) { Ok(length) } else { Err(format!("its length must be 1 to {most}")) }
     }
 }
 

@@ -1,9 +1,10 @@
-//! The catalog: which fact tables exist, what their times mean, and which files each version of them holds.
-//! It reads no rows; a version, once published, never changes.
+//! The catalog: which fact tables exist, what their times mean, and which files each version of them has.
+//! It reads no rows. A published version never changes.
 
 mod databases;
 mod details;
 mod discover;
+pub(crate) mod expectation;
 mod footer;
 mod hive;
 mod hive_type;
@@ -17,7 +18,7 @@ pub(crate) use footer::file_facts;
 pub(crate) use hive::{is_hidden, partition_path, typed_value};
 pub use hive_type::HiveType;
 pub use repair::{Changes, RepairReport};
-pub(crate) use repair::{IfTaken, NewPartition, add_partitions, drop_partitions, partitions_like, register, repair};
+pub(crate) use repair::{NewPartition, OnConflict, add_partitions, drop_partitions, partitions_like, register, repair};
 pub use spec::{FactTable, KnownAt, TimeColumn};
 pub use version::{Bounds, Column, FileEntry, LoadRecord, LoadedSource, Partition, Rename, TableLocation, TableVersion};
 pub(crate) use version::{FORMAT, SourceColumn, SourceSchema};

@@ -1,5 +1,5 @@
-//! A table that lies where others write it: registered, brought up to what lies there now, and its partitions one by one.
-//! It publishes nothing when nothing has changed, and writes no file of the table itself.
+//! Registers tables whose files other programs write, repairs them to match the files that are there now, and adds and drops
+//! their partitions. Nothing is published when nothing has changed, and no file of the table itself is written.
 
 use std::{
     collections::BTreeMap,
@@ -34,29 +34,29 @@ use crate::{
 pub struct RepairReport {
     /// The table as it is now.
     pub version: TableVersion,
-    /// Partitions by their Hive names: `year=2014/month=11`. One is changed when any of its files was added, removed or
-    /// changed.
+    /// Partitions by their Hive names: `year=2014/month=11`. A partition has changed when any of its files was added, removed
+    /// or changed.
     pub partitions: Changes,
-    /// Files by their paths relative to the table's location. One is changed when it has another content.
+    /// Files by their paths relative to the table's location. A file has changed when its content has.
     pub files: Changes,
 }
 
-/// What became of the parts of a table, each list in the order of names.
+/// How the parts of a table have changed. Each list is in the order of names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Changes {
-    /// Those that are new.
+    /// Parts that are new.
     pub added: Vec<String>,
-    /// Those that are gone.
+    /// Parts that are gone.
     pub removed: Vec<String>,
-    /// Those that are not what they were.
+    /// Parts whose content has changed.
     pub changed: Vec<String>,
-    /// How many are what they were.
+    /// How many have not changed.
     pub unchanged: usize,
 }
 
 impl RepairReport {
-    /// Did it find the table as it was registered, and publish nothing?
+    /// Was nothing changed, and nothing published?
     pub fn is_noop(&self) -> bool {
         let none = |changes: &Changes| changes.added.is_empty() && changes.removed.is_empty() && changes.changed.is_empty();
         none(&self.partitions) && none(&self.files)
@@ -73,30 +73,30 @@ impl std::fmt::Display for RepairReport {
     }
 }
 
-/// What decides about a table that is registered under a name that is taken.
+/// What happens when a table is registered under a name that another table has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum IfTaken {
-    /// The same table is fine, another one is an error.
+pub(crate) enum OnConflict {
+    /// It is an error, unless both have the same files and declaration.
     Compare,
-    /// Any table is fine.
+    /// The existing table stays as it is.
     Keep,
-    /// Any table is an error.
+    /// It is an error.
     Refuse,
 }
 
-/// Registers the files at a place as a table, and tells whether this call did.
+/// Registers the files at a location as a table, and returns whether this call did so.
 pub(crate) async fn register(
     catalog: &Catalog,
     place: &Location,
     table: &TableName,
     declared: FactTable,
     (partition_columns, details): (Vec<super::Column>, Details),
-    if_taken: IfTaken,
+    on_conflict: OnConflict,
 ) -> Result<(TableVersion, Change)> {
-    if if_taken != IfTaken::Compare
+    if on_conflict != OnConflict::Compare
         && let Some(taken) = catalog.find(table).await?
     {
-        return taken_by(table, taken, if_taken);
+        return taken_by(table, taken, on_conflict);
     }
     let is_from_ddl = !details.columns.is_empty();
     let external = TableLocation::External(place.to_text());
@@ -106,9 +106,8 @@ pub(crate) async fn register(
         && let Some((folder, name)) = place.split_file()
         && folder.head(&name).await?.is_some()
     {
-        let reason = format!(
-            "it is a file, and a table is the folder that its files lie in: register `{folder}`, or load the file with `ingest`"
-        );
+        let reason =
+            format!("it is a file, and a table is a folder of files: register `{folder}`, or load the file with `ingest`");
         return Err(Error::InvalidLocation { location: place.to_string(), reason });
     }
     if found.files.is_empty() && !is_from_ddl {
@@ -120,24 +119,24 @@ pub(crate) async fn register(
             was_taken.store(current.is_some(), Ordering::Relaxed);
             match current {
                 None => Ok(Some(found.clone())),
-                Some(current) if if_taken == IfTaken::Compare && current.is_same_table(&found) => Ok(None),
-                Some(current) => taken_by(table, current, if_taken).map(|_| None),
+                Some(current) if on_conflict == OnConflict::Compare && current.is_same_table(&found) => Ok(None),
+                Some(current) => taken_by(table, current, on_conflict).map(|_| None),
             }
         })
         .await?;
     Ok((version, if was_taken.into_inner() { Change::Nothing } else { Change::Done }))
 }
 
-fn taken_by(table: &TableName, taken: TableVersion, if_taken: IfTaken) -> Result<(TableVersion, Change)> {
-    let reason = match if_taken {
-        IfTaken::Keep => return Ok((taken, Change::Nothing)),
-        IfTaken::Refuse => "it exists already; write IF NOT EXISTS, drop it first, or choose another name",
-        IfTaken::Compare => "it exists already, with other files or another declaration; register the files under another name",
+fn taken_by(table: &TableName, taken: TableVersion, on_conflict: OnConflict) -> Result<(TableVersion, Change)> {
+    let reason = match on_conflict {
+        OnConflict::Keep => return Ok((taken, Change::Nothing)),
+        OnConflict::Refuse => "exists already; write IF NOT EXISTS, drop it first, or choose another name",
+        OnConflict::Compare => "exists already, with other files or another declaration; register the files under another name",
     };
-    Err(Error::Definition { subject: format!("table `{table}`"), reason: reason.into() })
+    Err(Error::AlreadyExists { subject: format!("table `{table}`"), reason: reason.into() })
 }
 
-/// Takes in the files of a table as they are now.
+/// Updates a table to the files that are there now.
 pub(crate) async fn repair(catalog: &Catalog, locations: &Locations, table: &TableName) -> Result<RepairReport> {
     for _ in 0..ATTEMPTS {
         let current = catalog.latest(table).await?;
@@ -158,16 +157,16 @@ pub(crate) async fn repair(catalog: &Catalog, locations: &Locations, table: &Tab
     Err(contention(table))
 }
 
-/// Partitions to be added: the value of each column by its name, and their folder if it is not the one that Hive would name.
+/// A partition to be added: the value of each column by its name, and its folder if it is not the one that Hive would use.
 pub(crate) type NewPartition = (Vec<(String, Option<String>)>, Option<String>);
 
-/// Adds partitions, each with the files that lie in it; all in one commit.
+/// Adds partitions with the files in their folders, in one commit.
 pub(crate) async fn add_partitions(
     catalog: &Catalog,
     locations: &Locations,
     table: &TableName,
     partitions: &[NewPartition],
-    if_taken: IfTaken,
+    on_conflict: OnConflict,
 ) -> Result<(TableVersion, Change)> {
     for _ in 0..ATTEMPTS {
         let current = catalog.latest(table).await?;
@@ -177,11 +176,11 @@ pub(crate) async fn add_partitions(
         for (spec, location) in partitions {
             let values = whole_values(&next, spec)?;
             if partitions_like(&next, spec)?.next().is_some() {
-                if if_taken == IfTaken::Keep {
+                if on_conflict == OnConflict::Keep {
                     continue;
                 }
-                let reason = format!("partition `{}` is there already; write IF NOT EXISTS", next.partition_name(&values));
-                return Err(Error::Definition { subject: format!("table `{table}`"), reason });
+                let reason = format!("has the partition `{}` already; write IF NOT EXISTS", next.partition_name(&values));
+                return Err(Error::AlreadyExists { subject: format!("table `{table}`"), reason });
             }
             let own_folder = location.as_ref().map(|location| folder_of(&place, locations, table, location)).transpose()?;
             let standard = standard_folder(&next, &values);
@@ -190,8 +189,8 @@ pub(crate) async fn add_partitions(
             if let Some(own) = &own_folder
                 && next.files.iter().any(|file| file.path.strip_prefix(own.as_str()).is_some_and(|rest| rest.starts_with('/')))
             {
-                let reason = format!("files of `{own}` belong to another partition of it already");
-                return Err(Error::Definition { subject: format!("table `{table}`"), reason });
+                let reason = format!("has another partition that files of `{own}` belong to; drop that partition first");
+                return Err(Error::InUse { subject: format!("table `{table}`"), reason });
             }
             let files_before = next.files.len();
             next = survey_folder(&place, &next, folder, &values).await?;
@@ -211,24 +210,24 @@ pub(crate) async fn add_partitions(
     Err(contention(table))
 }
 
-/// Takes partitions out of a table; their files stay where they are. A spec that names some of the columns means all
+/// Removes partitions from a table; their files stay where they are. A spec with only some of the columns means all
 /// partitions with these values.
 pub(crate) async fn drop_partitions(
     catalog: &Catalog,
     table: &TableName,
     specs: &[Vec<(String, Option<String>)>],
-    if_missing: IfTaken,
+    if_exists: bool,
 ) -> Result<(TableVersion, Change)> {
     for _ in 0..ATTEMPTS {
         let current = catalog.latest(table).await?;
         let mut next = current.clone();
         for spec in specs {
             let gone: Vec<Vec<Option<String>>> = partitions_like(&next, spec)?.cloned().collect();
-            if gone.is_empty() && if_missing == IfTaken::Refuse {
+            if gone.is_empty() && !if_exists {
                 let (columns, values): (Vec<_>, Vec<_>) = spec.iter().cloned().unzip();
                 let name = partition_name(columns.iter().map(String::as_str), &values);
-                let reason = format!("it has no partition `{name}`; write IF EXISTS, or see SHOW PARTITIONS");
-                return Err(Error::Definition { subject: format!("table `{table}`"), reason });
+                let reason = format!("has no partition `{name}`; write IF EXISTS, or see SHOW PARTITIONS");
+                return Err(Error::NotFound { subject: format!("table `{table}`"), reason });
             }
             next.remove_files(|file| gone.contains(&file.partition));
             next.details.partitions.retain(|placed| !gone.contains(&placed.values));
@@ -245,7 +244,7 @@ pub(crate) async fn drop_partitions(
     Err(contention(table))
 }
 
-/// The values of the partitions that a spec means, compared as values of their columns: `01` is the month 1.
+/// The values of the partitions that a spec means. Values are compared by the types of their columns: `01` is the month 1.
 pub(crate) fn partitions_like<'a>(
     version: &'a TableVersion,
     spec: &[(String, Option<String>)],
@@ -269,7 +268,7 @@ fn partition_column(version: &TableVersion, name: &str) -> Result<(usize, arrow:
     match version.partition_columns.iter().position(|column| column.name.to_lowercase() == lower) {
         Some(position) => Ok((position, version.partition_columns[position].to_field()?.data_type().clone())),
         None => Err(Error::UnknownColumn {
-            place: format!("the partitioning of table `{}`", version.table),
+            subject: format!("the partitioning of table `{}`", version.table),
             column: name.into(),
             known: version.partition_columns.iter().map(|column| column.name.clone()).collect(),
         }),
@@ -283,10 +282,10 @@ fn typed(
     data_type: &arrow::datatypes::DataType,
 ) -> Result<datafusion::common::ScalarValue> {
     typed_value(value, data_type).ok_or_else(|| Error::ColumnType {
-        place: format!("table `{}`", version.table),
+        subject: format!("table `{}`", version.table),
         column: name.into(),
         found: data_type.to_string(),
-        needed: format!("`{}` is none", value.unwrap_or("NULL")),
+        needed: format!("`{}` is not a value of that type", value.unwrap_or("NULL")),
     })
 }
 
@@ -304,19 +303,19 @@ fn whole_values(version: &TableVersion, spec: &[(String, Option<String>)]) -> Re
         missing => {
             let reason = match missing {
                 Some(i) => format!("a new partition needs a value for `{}`", version.partition_columns[i].name),
-                None => "it is not partitioned; repair it to take in new files".into(),
+                None => "it is not partitioned; repair it to add new files".into(),
             };
             Err(Error::Definition { subject: format!("table `{}`", version.table), reason })
         }
     }
 }
 
-/// Where Hive puts a partition, as a child of the table's location.
+/// The folder where Hive puts a partition, relative to the table's location.
 fn standard_folder(version: &TableVersion, values: &[Option<String>]) -> String {
     version.partition_name(values)
 }
 
-/// A folder given as a path or URL, as a child of the table's location.
+/// A folder that was given as a path or URL, relative to the table's location.
 fn folder_of(place: &Location, locations: &Locations, table: &TableName, location: &str) -> Result<String> {
     let folder = locations.open(location)?;
     place.name_of_place(&folder).filter(|name| !name.is_empty()).ok_or_else(|| Error::Definition {
@@ -333,7 +332,7 @@ fn place_of(version: &TableVersion, locations: &Locations, instead: &str) -> Res
         TableLocation::External(location) => locations.open(location),
         TableLocation::Managed => Err(Error::Definition {
             subject: format!("table `{}`", version.table),
-            reason: format!("this store wrote its files, and no other writer may; {instead}"),
+            reason: format!("this store wrote its files, and no other program may add any; {instead}"),
         }),
     }
 }

@@ -1,5 +1,5 @@
-//! What a user declares about a fact table: its times, its zone, its keys.
-//! It names columns; whether a schema really holds them is checked against each schema it meets.
+//! The declaration of a fact table: its times, its zone, its keys.
+//! It names columns. Whether a schema has them is checked against each schema.
 
 use arrow::datatypes::{DataType, Schema, TimeUnit as ArrowUnit};
 use chrono::TimeDelta;
@@ -10,7 +10,7 @@ use crate::{
     time::{TimeScale, TimeUnit, Zone},
 };
 
-/// The declaration of a fact table: when its facts happened, when they could be known, and whom they are about.
+/// The declaration of a fact table: when its facts happened, when they could be known, and which entity they describe.
 ///
 /// ```
 /// use asof::catalog::{FactTable, KnownAt};
@@ -43,7 +43,7 @@ pub struct FactTable {
 pub enum KnownAt {
     /// At the time in this column.
     Column(TimeColumn),
-    /// So many microseconds after the event time, zero or more.
+    /// This many microseconds after the event time, zero or more.
     DelayMicros(i64),
 }
 
@@ -62,7 +62,7 @@ impl From<&str> for TimeColumn {
 }
 
 impl TimeColumn {
-    /// A column of integers that count units since 1970-01-01T00:00:00Z.
+    /// A column of integers: units since 1970-01-01T00:00:00Z.
     pub fn epoch(name: impl Into<String>, unit: TimeUnit) -> Self {
         Self { name: name.into(), unit: Some(unit) }
     }
@@ -76,15 +76,15 @@ impl TimeColumn {
 impl KnownAt {
     /// Known at the time in this column.
     ///
-    /// A fact without one was never known: it is never visible. Loads take it in and count it
-    /// ([`QualityReport::never_known`](crate::ingest::QualityReport::never_known)), registered files may hold it; a load that
-    /// is to stop at such rows, or to keep them out, expects
-    /// [`Expect::not_null`](crate::ingest::Expect::not_null) of the column. A fact without an event time cannot be loaded.
+    /// A fact with a NULL there is never visible. Loads accept such facts and count them
+    /// ([`QualityReport::never_known`](crate::ingest::QualityReport::never_known)), and registered files may have them. To stop
+    /// a load at such rows, or to keep them out, declare
+    /// [`Expect::not_null`](crate::ingest::Expect::not_null) for the column. A fact without an event time cannot be loaded.
     pub fn column(column: impl Into<TimeColumn>) -> Self {
         KnownAt::Column(column.into())
     }
 
-    /// Known this long after the event time. A delay of zero has to be written too.
+    /// Known this long after the event time. A delay of zero must be given explicitly.
     pub fn after(delay: TimeDelta) -> Self {
         KnownAt::DelayMicros(crate::time::saturating_micros(delay))
     }
@@ -103,7 +103,7 @@ impl FactTable {
         }
     }
 
-    /// The zone whose clocks wrote the times that carry no zone, and by whose calendar months are cut.
+    /// The zone of times that have none, and of the calendar by which facts are divided into months.
     ///
     /// Without it, zone-less times are refused and months are those of UTC.
     pub fn zone(mut self, zone: Zone) -> Self {
@@ -111,27 +111,27 @@ impl FactTable {
         self
     }
 
-    /// Adds a column to the entity key. It is one of the files' own columns, as those of a tie-break and an identity are: the value
-    /// of a partition belongs to a file and not to a fact.
+    /// Adds a column to the entity key. It must be a column of the files, not a partition column; the same holds for tie-breaks
+    /// and identities.
     pub fn key(mut self, column: impl Into<String>) -> Self {
         self.keys.push(column.into());
         self
     }
 
-    /// Adds a column that decides, larger first, which of two facts with the same times is the newer one.
+    /// Adds a tie-break: of two facts with the same times, the one with the larger value in this column is the newer one.
     pub fn tie_break(mut self, column: impl Into<String>) -> Self {
         self.tie_break.push(column.into());
         self
     }
 
-    /// Adds a column to the identity of facts: rows that agree in it are versions of one fact.
+    /// Adds a column to the identity of facts: rows with the same identity are versions of one fact.
     ///
-    /// From the instant on at which a version with a later known-at is visible, it replaces the others, in lookups and
-    /// windows alike; of versions with one known-at the newest counts. A NULL makes a row a fact of its own. Without an
-    /// identity every row is a fact of its own, and nothing is replaced.
+    /// A version with a later known-at replaces the others from the instant on at which it is visible, in lookups and windows
+    /// alike; of versions with the same known-at the newest counts. A row with a NULL in its identity is a fact of its own.
+    /// Without an identity every row is a fact of its own, and nothing is replaced.
     ///
-    /// Questions to such a table hold all of its visible facts in memory: a correction may move a fact to another time or
-    /// entity.
+    /// Lookups and windows over such a table hold all of its visible facts in memory, since a correction may move a fact to
+    /// another time or entity.
     pub fn identity(mut self, column: impl Into<String>) -> Self {
         self.identity.push(column.into());
         self
@@ -155,7 +155,7 @@ impl FactTable {
         &self.keys
     }
 
-    /// The zone by whose calendar months are cut.
+    /// The zone of the calendar by which facts are divided into months.
     pub fn calendar(&self) -> Zone {
         self.zone.unwrap_or(Zone::UTC)
     }
@@ -175,37 +175,40 @@ impl FactTable {
     }
 
     /// Checks the declaration against a schema.
-    pub(crate) fn check(&self, place: &str, schema: &Schema) -> Result<()> {
+    pub(crate) fn check(&self, subject: &str, schema: &Schema) -> Result<()> {
         if let KnownAt::DelayMicros(delay) = self.known_at
             && delay < 0
         {
             let reason = format!("facts would be known {} us before they happen; the delay must be zero or more", -delay);
-            return Err(Error::Definition { subject: place.into(), reason });
+            return Err(Error::Definition { subject: subject.into(), reason });
         }
         for column in self.time_columns() {
-            self.scale(place, column, schema)?;
+            self.scale(subject, column, schema)?;
         }
         for column in self.keys.iter().chain(&self.tie_break).chain(&self.identity) {
             if schema.column_with_name(column).is_none() {
-                return Err(Error::unknown_column(place, column, schema));
+                return Err(Error::unknown_column(subject, column, schema));
             }
         }
         Ok(())
     }
 
-    /// How the stored values of a time column are to be read.
-    pub(crate) fn scale(&self, place: &str, column: &TimeColumn, schema: &Schema) -> Result<TimeScale> {
+    /// The unit and zone of the stored values of a time column.
+    pub(crate) fn scale(&self, subject: &str, column: &TimeColumn, schema: &Schema) -> Result<TimeScale> {
         let Some((_, field)) = schema.column_with_name(&column.name) else {
-            return Err(Error::unknown_column(place, &column.name, schema));
+            return Err(Error::unknown_column(subject, &column.name, schema));
         };
         let refused = |needed: &str| Error::ColumnType {
-            place: place.into(),
+            subject: subject.into(),
             column: column.name.clone(),
             found: field.data_type().to_string(),
             needed: needed.into(),
         };
-        let local =
-            || self.zone.ok_or_else(|| refused("its times carry no zone: declare whose clock wrote them with `FactTable::zone`"));
+        let local = || {
+            self.zone.ok_or_else(|| {
+                refused("its times have no zone: declare the zone of the clock that wrote them with `FactTable::zone`")
+            })
+        };
         match field.data_type() {
             DataType::Timestamp(unit, Some(_)) => Ok(TimeScale { unit: unit_of(unit), zone: Zone::UTC }),
             DataType::Timestamp(unit, None) => Ok(TimeScale { unit: unit_of(unit), zone: local()? }),

@@ -1,5 +1,5 @@
-//! One version of a table: schema, declaration and the exact list of its files, as published.
-//! Immutable: a change of the table is another version.
+//! One published version of a table: schema, declaration and the exact list of its files.
+//! It never changes: a change of the table publishes another version.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,13 +10,12 @@ use std::{
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
-use super::{FactTable, details::Details, hive::partition_name};
+use super::{FactTable, details::Details, expectation::Expect, hive::partition_name};
 use crate::{
     error::{Error, Result},
-    ingest::{Expect, Month},
     name::{ContentId, TableName},
     storage::FileIdentity,
-    time::{AsOf, TimeScale},
+    time::{AsOf, TimeScale, month::Month},
 };
 
 /// The version of the catalog's file format.
@@ -45,36 +44,36 @@ pub struct TableVersion {
     pub(crate) details: Details,
 }
 
-/// A column of source files that has another name in the table, for every load into it.
+/// A column of source files that has another name in the table, in every load.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rename {
-    /// What a source file calls it.
+    /// Its name in a source file.
     pub from: String,
-    /// What the table calls it.
+    /// Its name in the table.
     pub to: String,
 }
 
-/// The columns of a source file, to tell what the next one changes.
+/// The columns of a source file, with which those of the next load are compared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SourceSchema {
     pub(crate) columns: Vec<SourceColumn>,
-    /// Does the order of the columns mean anything in the file's format?
+    /// Does the order of the columns matter in the file's format?
     pub(crate) is_ordered: bool,
 }
 
 /// A column of a source file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SourceColumn {
-    /// What the file calls it.
+    /// Its name in the file.
     pub(crate) found: String,
-    /// What the table calls it.
+    /// Its name in the table.
     pub(crate) name: String,
     /// The file's own type, or the one that was inferred.
     #[serde(rename = "type")]
     pub(crate) data_type: String,
 }
 
-/// Where a table's files lie.
+/// Where a table's files are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -102,26 +101,37 @@ pub struct Column {
 pub struct FileEntry {
     /// The path relative to the table's location.
     pub path: String,
-    /// What the file was when it was registered.
+    /// The file's identity when it was registered.
     #[serde(flatten)]
     pub identity: FileIdentity,
     /// Rows in the file.
     pub rows: u64,
     /// The values of the partition columns, in their order; NULL is `None`.
     pub partition: Vec<Option<String>>,
-    /// Bounds of the event times, if the file's statistics tell them.
+    /// Bounds of the event times, if the file has statistics for them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<Bounds>,
-    /// Bounds of the known-at times, if there is such a column and the file's statistics tell them.
+    /// Bounds of the known-at times, if there is such a column and the file has statistics for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub known: Option<Bounds>,
     /// The loads whose rows the file holds; empty for files that were not loaded, or before this was recorded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub loads: Vec<ContentId>,
-    /// The file was closed because it had reached this size by the writer's estimate; compaction for at most this size
-    /// leaves it alone.
+    /// The size, by the writer's estimate, at which the file was closed. A compaction to files of at most this size skips it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub full_at: Option<u64>,
+}
+
+impl FileEntry {
+    /// Does the file lie in the month's partition? In a table of one year every year's month is the same.
+    pub(crate) fn is_in(&self, month: Month) -> bool {
+        let number = |value: &Option<String>| value.as_ref().and_then(|v| v.parse::<i64>().ok());
+        match &self.partition[..] {
+            [of_file] => number(of_file) == Some(month.month().into()),
+            [year, of_file] => number(year) == Some(month.year().into()) && number(of_file) == Some(month.month().into()),
+            _ => false,
+        }
+    }
 }
 
 /// The smallest and largest time in a file, both inclusive, in the column's own unit and zone.
@@ -131,14 +141,14 @@ pub struct Bounds {
     pub min: i64,
     /// The largest stored value.
     pub max: i64,
-    /// How many rows hold NULL.
+    /// How many rows are NULL.
     pub nulls: u64,
 }
 
 /// A load that a version contains.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoadRecord {
-    /// The hash of the sources' contents and of how they were read: the same sources twice are one load.
+    /// The hash of the sources' contents and of how they were read, so that the same load has the same id.
     pub id: ContentId,
     /// The source files.
     pub sources: Vec<LoadedSource>,
@@ -155,7 +165,7 @@ pub struct LoadRecord {
     /// The quality report, relative to the root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality_file: Option<String>,
-    /// Rows that were not as expected, relative to the root; `None` when there are none.
+    /// The file of rows that broke an expectation, relative to the root; `None` when there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quarantine_file: Option<String>,
     /// Months whose rows of this load a later load has replaced.
@@ -172,8 +182,8 @@ fn is_zero(count: &u64) -> bool {
 pub struct LoadedSource {
     /// The name relative to the folder it was read from.
     pub name: String,
-    /// Content hash, or the store's entity tag and the path it is of: a source with a content that was loaded before is not
-    /// loaded again. Tags of two paths tell nothing of each other.
+    /// The content hash, or the store's entity tag with the object's name. A source whose content was loaded before is not
+    /// loaded again. Entity tags of different objects cannot be compared.
     pub content: String,
     /// Its rows that could not be read and were left out.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -181,7 +191,7 @@ pub struct LoadedSource {
     /// Its size; `None` in loads of older versions of this library.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
-    /// When it had last been changed, by the clock of its store; `None` as for the size.
+    /// The time of its last change, by the clock of its store; `None` in loads of older versions of this library.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub modified: Option<AsOf>,
 }
@@ -197,7 +207,7 @@ pub struct Partition {
     pub rows: u64,
     /// Bytes in it.
     pub bytes: u64,
-    /// First and last event time, both inclusive, rounded towards the past to a microsecond; `None` when unknown.
+    /// The first and last event time, both inclusive, rounded down to a microsecond; `None` when unknown.
     pub event_times: Option<(AsOf, AsOf)>,
 }
 
@@ -239,7 +249,7 @@ impl TableVersion {
         }
     }
 
-    /// Takes files out. A load of whose rows nothing is left is forgotten, so that its sources can be loaded again.
+    /// Removes files. A load that has no rows left is removed too, so that its sources can be loaded again.
     pub(crate) fn remove_files(&mut self, is_gone: impl Fn(&FileEntry) -> bool) -> Vec<FileEntry> {
         let (gone, stay): (Vec<_>, Vec<_>) = std::mem::take(&mut self.files).into_iter().partition(is_gone);
         let loads = |files: &[FileEntry]| files.iter().flat_map(|file| file.loads.clone()).collect::<BTreeSet<_>>();
@@ -259,7 +269,7 @@ impl TableVersion {
         self.version
     }
 
-    /// What was declared about the table.
+    /// The declaration of the table.
     pub fn declared(&self) -> &FactTable {
         &self.declared
     }
@@ -284,7 +294,7 @@ impl TableVersion {
         &self.loads
     }
 
-    /// What is expected of rows that are loaded.
+    /// The expectations for rows that are loaded.
     pub fn expectations(&self) -> &[Expect] {
         &self.expectations
     }
@@ -294,7 +304,7 @@ impl TableVersion {
         &self.renames
     }
 
-    /// Where the files lie.
+    /// Where the files are.
     pub fn location(&self) -> &TableLocation {
         &self.location
     }
@@ -312,7 +322,7 @@ impl TableVersion {
         Column::schema(&self.columns)
     }
 
-    /// The partitions, in the order of time; those of which no time is known come last, in the order of their names.
+    /// The partitions, in the order of time; those without a known time come last, in the order of their names.
     pub fn partitions(&self) -> Vec<Partition> {
         let scale = self.event_scale().ok();
         let mut found: BTreeMap<(usize, String), Partition> = BTreeMap::new();
@@ -322,7 +332,7 @@ impl TableVersion {
         }
         for file in &self.files {
             let path = self.partition_name(&file.partition);
-            // Months are numbers: 2 comes before 10, which the length of the path decides.
+            // Numbers in order, 2 before 10: shorter paths come first.
             let entry = found.entry((path.len(), path.clone())).or_insert_with(|| Partition {
                 path,
                 files: 0,
@@ -346,7 +356,7 @@ impl TableVersion {
         partitions
     }
 
-    /// The partition with these values as Hive names its folder, wherever it lies: `year=2014/month=11`.
+    /// The name that Hive gives the folder of the partition with these values: `year=2014/month=11`.
     pub(crate) fn partition_name(&self, values: &[Option<String>]) -> String {
         partition_name(self.partition_columns.iter().map(|column| column.name.as_str()), values)
     }
@@ -356,7 +366,7 @@ impl TableVersion {
         self.declared.scale(&format!("table `{}`", self.table), &self.declared.event_time, &schema)
     }
 
-    /// Do both list the same files with the same declaration?
+    /// Do both have the same files and the same declaration?
     pub(crate) fn is_same_table(&self, other: &TableVersion) -> bool {
         let same_files = self.files.len() == other.files.len()
             && self
@@ -368,7 +378,7 @@ impl TableVersion {
         self.location == other.location && self.declared == other.declared && same_columns && same_files
     }
 
-    /// Rows whose event time is NULL, as far as statistics tell: never visible.
+    /// The rows whose event time is NULL, as far as statistics say. They are never visible.
     pub fn null_event_times(&self) -> u64 {
         self.files.iter().filter_map(|f| f.event).map(|bounds| bounds.nulls).sum()
     }

@@ -1,8 +1,8 @@
-//! Where table versions are published: one small file a version, each put-if-absent.
-//! Two writers never lose an update: the later one sees the other's version and applies its change again.
+//! Publishes table versions: one small file per version, each by put-if-absent.
+//! No update is lost: the slower of two writers sees the other's version and applies its change again.
 //!
-//! `catalog/<database>/<table>/v0000000001.json`. A dropped table's last version is a tombstone under the next number, so
-//! that dropping competes with every other change for one name; what is made under the table's name later goes on counting.
+//! `catalog/<database>/<table>/v0000000001.json`. The last version of a dropped table is a tombstone with the next number, so
+//! that a drop conflicts with every other change. A later table of the same name continues the numbers.
 
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use crate::{
 };
 
 pub(super) const ATTEMPTS: u32 = 20;
-/// A tombstone holds a name and three numbers; what is larger is none, and need not be read to know.
+/// The most bytes of a tombstone, which has a name and three numbers. A larger file is a table, without reading it.
 const TOMBSTONE_BYTES: u64 = 1024;
 const READS_AT_ONCE: usize = 16;
 
@@ -40,22 +40,22 @@ pub struct VersionInfo {
 /// Whether there is a table in a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VersionState {
-    /// A table with these files; it can be read for good.
+    /// A table with these files. This version stays readable.
     Table,
     /// The table was dropped here.
     Dropped,
 }
 
-/// What became of a request to make or remove something that may be there already.
+/// Whether a request to make or remove something changed anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// It was done.
+    /// It was made or removed.
     Done,
-    /// There was nothing to do: it was there, or not there, already.
+    /// Nothing was changed: it existed already, or did not exist.
     Nothing,
 }
 
-/// The end of a table under its name.
+/// A file that marks a table as dropped.
 #[derive(Serialize)]
 struct Tombstone {
     format: u32,
@@ -64,7 +64,7 @@ struct Tombstone {
     dropped: bool,
 }
 
-/// What a version's file holds.
+/// The content of a version's file.
 enum Entry {
     Table(Box<TableVersion>),
     Dropped,
@@ -77,7 +77,7 @@ impl Catalog {
 
     /// All tables, in the order of their names.
     pub(crate) async fn tables(&self) -> Result<Vec<TableName>> {
-        // Sorted by path: of one table, the newest version comes last.
+        // Sorted by path, so that the newest version of a table comes last.
         let mut newest: Vec<(TableName, String, u64)> = Vec::new();
         for object in self.root.list().await? {
             let path = self.root.name_of(&object.location);
@@ -104,7 +104,7 @@ impl Catalog {
         Ok(self.newest(table).await?.1)
     }
 
-    /// The newest number under a table's name, 0 when it never existed, and the table if it was not dropped there.
+    /// The newest version number of a table, 0 when it never existed, and the table unless it was dropped there.
     async fn newest(&self, table: &TableName) -> Result<(u64, Option<TableVersion>)> {
         let folder = self.folder(table);
         let names = folder.list().await?.into_iter().map(|object| folder.name_of(&object.location));
@@ -115,7 +115,7 @@ impl Catalog {
         }
     }
 
-    /// The version of this number, or `None` when there is no table in it (any more).
+    /// The version of this number, or `None` if there is none or the table was dropped there.
     pub(crate) async fn version(&self, table: &TableName, number: u64) -> Result<Option<TableVersion>> {
         let (folder, name) = (self.folder(table), file_name(number));
         let Some(bytes) = folder.get(&name).await? else { return Ok(None) };
@@ -135,20 +135,20 @@ impl Catalog {
         Ok(Error::UnknownTable { table: table.to_string(), known })
     }
 
-    /// This version of a table, also of one that was dropped since.
+    /// This version of a table, even if the table was dropped since.
     pub(crate) async fn at(&self, table: &TableName, version: u64) -> Result<TableVersion> {
         let (folder, name) = (self.folder(table), file_name(version));
         let reason = match folder.head(&name).await? {
             Some(_) => match self.read(&folder, &name).await? {
                 Entry::Table(version) => return Ok(*version),
-                Entry::Dropped => format!("version {version} is where it was dropped; ask for an earlier one"),
+                Entry::Dropped => format!("was dropped at version {version}; ask for an earlier one"),
             },
             None => match self.versions(table).await?.last() {
-                Some(last) => format!("there is no version {version}; the versions are 1 to {}", last.version),
+                Some(last) => format!("has no version {version}; its versions are 1 to {}", last.version),
                 None => return Err(self.unknown(table).await?),
             },
         };
-        Err(Error::Definition { subject: format!("table `{table}`"), reason })
+        Err(Error::NotFound { subject: format!("table `{table}`"), reason })
     }
 
     /// All versions under a table's name, the oldest first.
@@ -175,7 +175,7 @@ impl Catalog {
 
     /// Publishes what `change` makes of the newest version; `None` means that there is nothing to change.
     ///
-    /// Applied again when another writer was faster.
+    /// When another writer is faster, `change` is applied again to the new version.
     pub(crate) async fn update(
         &self,
         table: &TableName,
@@ -209,7 +209,7 @@ impl Catalog {
         Ok((published == Published::New).then_some(next))
     }
 
-    /// Ends a table: one commit, which leaves its files and its earlier versions as they are.
+    /// Drops a table in one commit. Its files and earlier versions stay.
     pub(crate) async fn drop_table(&self, table: &TableName) -> Result<Change> {
         for _ in 0..ATTEMPTS {
             let (number, current) = self.newest(table).await?;
@@ -241,17 +241,17 @@ impl Catalog {
 }
 
 pub(super) fn contention(table: &TableName) -> Error {
-    Error::Contention { what: format!("table `{table}`"), attempts: ATTEMPTS }
+    Error::Contention { subject: format!("table `{table}`"), attempts: ATTEMPTS }
 }
 
-/// The digits of a version's number in its file's name: as many for each, so that names are in the order of numbers.
+/// The digits of a version's number in its file's name, padded so that names sort as numbers do.
 const DIGITS: usize = 10;
 
 pub(super) fn file_name(version: u64) -> String {
     format!("v{version:0DIGITS$}.json")
 }
 
-/// The number of a version, from the name of its file; a name that is written in another way is not that of a version.
+/// The number of a version, from the name of its file; `None` for a name of any other form.
 pub(crate) fn number_of(name: &str) -> Option<u64> {
     let digits = name.strip_prefix('v')?.strip_suffix(".json")?;
     let is_number = digits.len() == DIGITS && digits.bytes().all(|b| b.is_ascii_digit());
@@ -261,13 +261,13 @@ pub(crate) fn number_of(name: &str) -> Option<u64> {
 /// The number of the version after this one.
 fn following(version: u64, table: &TableName) -> Result<u64> {
     let next = version.checked_add(1).filter(|next| number_of(&file_name(*next)).is_some());
-    next.ok_or_else(|| Error::Definition {
+    next.ok_or_else(|| Error::Limit {
         subject: format!("table `{table}`"),
-        reason: format!("version {version} is the last one that its catalog can number; register it under another name"),
+        reason: format!("has {version} versions, and a catalog numbers no more; register it under another name"),
     })
 }
 
-/// Compact: a table of ten thousand partitions is some megabytes.
+/// Compact JSON: the version of a table of ten thousand partitions has a few megabytes.
 fn to_json(table: &TableName, value: &impl Serialize) -> Result<Vec<u8>> {
     seal(&table.to_string(), serde_json::to_vec(value))
 }

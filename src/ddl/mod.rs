@@ -1,5 +1,5 @@
-//! SQL statements about the catalog, as Hive and Athena know them.
-//! They change and show what is registered; they read no rows and write, move or delete no file of a table.
+//! SQL statements on the catalog, as in Hive and Athena.
+//! They change and show what is registered. They read no rows, and they write, move or delete no file of a table.
 //!
 //! [`FeatureStore::execute`](crate::FeatureStore::execute) takes one statement:
 //!
@@ -22,38 +22,38 @@
 //! SHOW CREATE TABLE sales.trips
 //! ```
 //!
-//! `DROP PARTITION` of a table that this store loaded takes the rows out; a source of whose rows nothing is left can be loaded
-//! again, one that has rows in other partitions counts as loaded.
+//! `DROP PARTITION` of a table that this store loaded removes its rows. A source with no rows left can then be loaded again;
+//! one with rows in other partitions still counts as loaded.
 //!
-//! Names of databases and tables are in lower case, however they are written; names of columns are those of the files, and
-//! are found in any case. Names may stand in backquotes or double quotes; texts in single quotes, where a quote is `\'` or
-//! `''` and a backslash `\\`.
+//! Names of databases and tables are converted to lower case. Names of columns are those of the files, and match in any case.
+//! Names may be quoted with backquotes or double quotes. Texts are in single quotes; in them `\'` or `''` is a quote and `\\` a
+//! backslash.
 //!
 //! # What a table declares in `TBLPROPERTIES`
 //!
-//! A fact table is one whose times are declared, so `asof.event_time` and one of `asof.known_at` and `asof.delay` must be
-//! there. Hive and Athena keep these properties and do not mind them.
+//! A fact table must declare its times: `asof.event_time`, and one of `asof.known_at` and `asof.delay`. Hive and Athena store
+//! these properties and ignore them.
 //!
 //! | property | value | means |
 //! |---|---|---|
 //! | `asof.event_time` | a column | when a fact happened |
-//! | `asof.event_time.unit` | `second`, `millisecond`, `microsecond`, `nanosecond` | what a `bigint` event time counts since 1970 |
+//! | `asof.event_time.unit` | `second`, `millisecond`, `microsecond`, `nanosecond` | the unit of a `bigint` event time, counted from 1970 |
 //! | `asof.known_at` | a column | when a fact could be known |
-//! | `asof.known_at.unit` | as above | what a `bigint` known-at counts |
+//! | `asof.known_at.unit` | as above | the unit of a `bigint` known-at |
 //! | `asof.delay` | `1 hour`, `0 seconds`, ... | how long after its event a fact could be known |
-//! | `asof.zone` | `America/New_York`, ... | whose clocks wrote the times that carry no zone |
-//! | `asof.keys` | columns, by commas | the entity |
-//! | `asof.tie_break` | columns, by commas | which of two facts with the same times is the newer one |
-//! | `asof.identity` | columns, by commas | rows that agree in them are versions of one fact |
+//! | `asof.zone` | `America/New_York`, ... | the zone of times that have none |
+//! | `asof.keys` | columns, separated by commas | the entity |
+//! | `asof.tie_break` | columns, separated by commas | which of two facts with the same times is the newer one |
+//! | `asof.identity` | columns, separated by commas | rows with the same values in them are versions of one fact |
 //! | `asof.timestamps` | `bigint` | timestamps are declared, and shown by `SHOW CREATE TABLE`, as `bigint`: for Athena engines that read microsecond timestamps wrongly |
 //!
 //! Other properties (`parquet.compression`, `classification`, ...) are kept and shown.
 //!
 //! # Columns
 //!
-//! The declared columns are held against every file: one that holds another type is an error, one that a file lacks is NULL
-//! there, and columns of the files that are not declared are left out. Without a list of columns a table has those of its
-//! files. Types are those of [`HiveType`](crate::catalog::HiveType).
+//! The declared columns are checked against every file: a column of another type is an error, a column that a file lacks is
+//! NULL in its rows, and columns that are not declared are left out. Without a list of columns a table has those of its files.
+//! The types are those of [`HiveType`](crate::catalog::HiveType).
 
 mod parse;
 mod properties;
@@ -69,7 +69,7 @@ pub(crate) use run::execute;
 
 use crate::error::Result;
 
-/// What a statement answers: rows of texts and numbers.
+/// The answer to a statement: rows of texts and numbers.
 ///
 /// It prints as a table.
 ///
@@ -88,12 +88,12 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The rows, with a column of texts or 64-bit integers for each heading.
+    /// The rows, with one column of texts or 64-bit integers per heading.
     pub fn rows(&self) -> &RecordBatch {
         &self.rows
     }
 
-    /// The rows as text, the cells of each with tabs between them.
+    /// The rows as text, with tabs between the cells.
     pub fn lines(&self) -> Vec<String> {
         use arrow::array::AsArray;
         let cell = |column: &ArrayRef, row: usize| match column.as_string_opt::<i32>() {

@@ -1,5 +1,5 @@
-//! From the text of a statement to what it asks for.
-//! It knows the grammar and nothing of the catalog: names are not looked up, types and properties not judged.
+//! Parses the text of a statement.
+//! Names, types and properties are not checked against the catalog here.
 
 use datafusion::sql::sqlparser::{
     dialect::Dialect,
@@ -14,7 +14,7 @@ use crate::{
     storage::redacted,
 };
 
-/// Hive's way to write: names in backquotes, and backslashes in texts.
+/// Hive's dialect: names in backquotes, and backslashes in texts.
 #[derive(Debug)]
 struct HiveDdl;
 
@@ -32,17 +32,17 @@ impl Dialect for HiveDdl {
     }
 }
 
-/// What a statement asks for.
+/// A parsed statement.
 #[derive(Debug, PartialEq)]
 pub(super) enum Statement {
-    CreateDatabase { name: String, guard: Guard, comment: Option<String> },
-    DropDatabase { name: String, guard: Guard },
+    CreateDatabase { name: String, strictness: Strictness, comment: Option<String> },
+    DropDatabase { name: String, strictness: Strictness },
     ShowDatabases { like: Option<String> },
     CreateTable(Box<CreateTable>),
-    DropTable { table: TableName, guard: Guard },
+    DropTable { table: TableName, strictness: Strictness },
     Repair { table: TableName },
-    AddPartitions { table: TableName, guard: Guard, partitions: Vec<NewPartition> },
-    DropPartitions { table: TableName, guard: Guard, specs: Vec<Spec> },
+    AddPartitions { table: TableName, strictness: Strictness, partitions: Vec<NewPartition> },
+    DropPartitions { table: TableName, strictness: Strictness, specs: Vec<Spec> },
     ShowPartitions { table: TableName, spec: Spec },
     ShowTables { database: String, like: Option<String> },
     Describe { table: TableName, detail: Detail },
@@ -52,9 +52,9 @@ pub(super) enum Statement {
 /// `PARTITION (column = value, ...)`
 pub(super) type Spec = Vec<(String, Option<String>)>;
 
-/// Whether a statement minds that what it makes is there, or what it removes is not.
+/// What happens when the thing to be made exists already, or the thing to be removed does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Guard {
+pub(super) enum Strictness {
     /// It is an error.
     Strict,
     /// `IF NOT EXISTS` or `IF EXISTS`.
@@ -70,7 +70,7 @@ pub(super) enum Detail {
 #[derive(Debug, PartialEq)]
 pub(super) struct CreateTable {
     pub(super) table: TableName,
-    pub(super) guard: Guard,
+    pub(super) strictness: Strictness,
     pub(super) columns: Vec<ColumnDef>,
     pub(super) partition_columns: Vec<ColumnDef>,
     pub(super) comment: Option<String>,
@@ -91,7 +91,8 @@ pub(super) struct ColumnDef {
 /// [`Error::Statement`] with what was expected and where, [`Error::InvalidName`] for a name that cannot be a table's.
 pub(super) fn parse(sql: &str) -> Result<Statement> {
     let refused = |reason: String| Error::Statement { statement: beginning_of(sql), reason: redacted(&reason) };
-    let parser = Parser::new(&HiveDdl).try_with_sql(sql).map_err(|e| refused(format!("cannot be read: {}", told(e))))?;
+    let parser =
+        Parser::new(&HiveDdl).try_with_sql(sql).map_err(|e| refused(format!("cannot be read: {}", parser_message(e))))?;
     let mut cursor = Cursor { parser };
     let statement = cursor.statement().map_err(|fault| match fault {
         Fault::Syntax(reason) => refused(reason),
@@ -114,14 +115,14 @@ pub(super) fn beginning_of(sql: &str) -> String {
     words
 }
 
-fn told(error: ParserError) -> String {
+fn parser_message(error: ParserError) -> String {
     match error {
         ParserError::TokenizerError(text) | ParserError::ParserError(text) => text,
-        ParserError::RecursionLimitExceeded => "it is nested too deep".into(),
+        ParserError::RecursionLimitExceeded => "it is nested too deeply".into(),
     }
 }
 
-/// Why a statement is not understood.
+/// Why a statement cannot be parsed.
 enum Fault {
     Syntax(String),
     Own(Error),
@@ -167,7 +168,7 @@ impl Cursor<'_> {
         matches!(self.parser.peek_token().token, Token::Word(w) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(word))
     }
 
-    /// Takes this keyword if it is next.
+    /// Consumes this keyword if it is next.
     fn word(&mut self, word: &str) -> bool {
         let is_next = self.is_next(word);
         if is_next {
@@ -200,21 +201,23 @@ impl Cursor<'_> {
         }
         if self.word("DROP") {
             if self.word("DATABASE") || self.word("SCHEMA") {
-                let guard = self.if_exists()?;
+                let strictness = self.if_exists()?;
                 let name = self.database()?;
                 if self.word("CASCADE") {
-                    return Err(Fault::Syntax("drops tables too, which is no single commit; drop them first, one by one".into()));
+                    return Err(Fault::Syntax(
+                        "drops tables too, which cannot be one commit; drop them first, one by one".into(),
+                    ));
                 }
                 self.word("RESTRICT");
-                return Ok(Statement::DropDatabase { name, guard });
+                return Ok(Statement::DropDatabase { name, strictness });
             }
             if self.word("TABLE") {
-                let guard = self.if_exists()?;
+                let strictness = self.if_exists()?;
                 let table = self.table()?;
                 if self.word("PURGE") {
-                    return Err(Fault::Syntax("would delete files, which this library does not; leave out PURGE".into()));
+                    return Err(Fault::Syntax("would delete files, which this library never does; leave out PURGE".into()));
                 }
-                return Ok(Statement::DropTable { table, guard });
+                return Ok(Statement::DropTable { table, strictness });
             }
             return self.fail("DATABASE or TABLE");
         }
@@ -225,7 +228,9 @@ impl Cursor<'_> {
             if self.word("SYNC") {
                 self.expect_word("PARTITIONS")?;
             } else if self.is_next("ADD") || self.is_next("DROP") {
-                return Err(Fault::Syntax("repairs by halves; write MSCK REPAIR TABLE alone, it adds and removes".into()));
+                return Err(Fault::Syntax(
+                    "repairs only in part; write MSCK REPAIR TABLE alone, which adds and removes partitions".into(),
+                ));
             }
             return Ok(Statement::Repair { table });
         }
@@ -242,7 +247,7 @@ impl Cursor<'_> {
             return Ok(Statement::Describe { table: self.table()?, detail });
         }
         if ["SELECT", "WITH", "EXPLAIN", "VALUES"].iter().any(|word| self.is_next(word)) {
-            return Err(Fault::Syntax("is a query; ask it with `store.sql(sql, as_of)`".into()));
+            return Err(Fault::Syntax("is a query; run it with `store.sql(sql, as_of)`".into()));
         }
         if ["INSERT", "UPDATE", "DELETE", "MERGE", "TRUNCATE", "LOAD"].iter().any(|word| self.is_next(word)) {
             return Err(Fault::Syntax("changes rows, and facts never change; load new ones with `store.ingest`".into()));
@@ -251,17 +256,17 @@ impl Cursor<'_> {
     }
 
     fn create_database(&mut self) -> Parsed<Statement> {
-        let guard = self.if_not_exists()?;
+        let strictness = self.if_not_exists()?;
         let name = self.database()?;
         let comment = if self.word("COMMENT") { Some(self.text()?) } else { None };
         if self.is_next("LOCATION") {
             return Err(Fault::Syntax("gives a database a LOCATION; only tables have one".into()));
         }
-        Ok(Statement::CreateDatabase { name, guard, comment })
+        Ok(Statement::CreateDatabase { name, strictness, comment })
     }
 
     fn create_table(&mut self) -> Parsed<Statement> {
-        let guard = self.if_not_exists()?;
+        let strictness = self.if_not_exists()?;
         let table = self.table()?;
         let columns = if self.parser.peek_token().token == Token::LParen { self.column_defs()? } else { Vec::new() };
         let mut partition_columns = None;
@@ -309,7 +314,7 @@ impl Cursor<'_> {
         let Some(location) = location else { return self.fail("LOCATION, the folder of the files,") };
         Ok(Statement::CreateTable(Box::new(CreateTable {
             table,
-            guard,
+            strictness,
             columns,
             partition_columns: partition_columns.unwrap_or_default(),
             comment,
@@ -318,7 +323,7 @@ impl Cursor<'_> {
         })))
     }
 
-    /// A Java class, as Athena's own DDL names formats.
+    /// A Java class, by which Athena's own DDL names formats.
     fn parquet_class(&mut self) -> Parsed<bool> {
         let class = self.text()?;
         match class.to_lowercase().contains("parquet") {
@@ -330,7 +335,7 @@ impl Cursor<'_> {
     fn alter_table(&mut self) -> Parsed<Statement> {
         let table = self.table()?;
         if self.word("ADD") {
-            let guard = self.if_not_exists()?;
+            let strictness = self.if_not_exists()?;
             let mut partitions = Vec::new();
             while self.word("PARTITION") {
                 let spec = self.spec()?;
@@ -340,22 +345,22 @@ impl Cursor<'_> {
             }
             return match partitions.is_empty() {
                 true => self.fail("PARTITION"),
-                false => Ok(Statement::AddPartitions { table, guard, partitions }),
+                false => Ok(Statement::AddPartitions { table, strictness, partitions }),
             };
         }
         if self.word("DROP") {
-            let guard = self.if_exists()?;
+            let strictness = self.if_exists()?;
             let mut specs = Vec::new();
             while self.word("PARTITION") {
                 specs.push(self.spec()?);
                 self.eat(&Token::Comma);
             }
             if self.word("PURGE") {
-                return Err(Fault::Syntax("would delete files, which this library does not; leave out PURGE".into()));
+                return Err(Fault::Syntax("would delete files, which this library never does; leave out PURGE".into()));
             }
             return match specs.is_empty() {
                 true => self.fail("PARTITION"),
-                false => Ok(Statement::DropPartitions { table, guard, specs }),
+                false => Ok(Statement::DropPartitions { table, strictness, specs }),
             };
         }
         self.fail("ADD PARTITION or DROP PARTITION")
@@ -386,21 +391,21 @@ impl Cursor<'_> {
         if self.word("LIKE") || is_text { self.text().map(Some) } else { Ok(None) }
     }
 
-    fn if_not_exists(&mut self) -> Parsed<Guard> {
+    fn if_not_exists(&mut self) -> Parsed<Strictness> {
         if !self.word("IF") {
-            return Ok(Guard::Strict);
+            return Ok(Strictness::Strict);
         }
         self.expect_word("NOT")?;
         self.expect_word("EXISTS")?;
-        Ok(Guard::Lenient)
+        Ok(Strictness::Lenient)
     }
 
-    fn if_exists(&mut self) -> Parsed<Guard> {
+    fn if_exists(&mut self) -> Parsed<Strictness> {
         if !self.word("IF") {
-            return Ok(Guard::Strict);
+            return Ok(Strictness::Strict);
         }
         self.expect_word("EXISTS")?;
-        Ok(Guard::Lenient)
+        Ok(Strictness::Lenient)
     }
 
     /// A name, without its quotes.
@@ -475,7 +480,7 @@ impl Cursor<'_> {
         Ok(columns)
     }
 
-    /// The text of a type: up to the comma, parenthesis or word behind it that belongs to the list of columns.
+    /// The text of a type, up to the comma, parenthesis or word after it that belongs to the list of columns.
     fn hive_type(&mut self, column: &str) -> Parsed<HiveType> {
         let (mut text, mut depth, mut after_word) = (String::new(), 0i32, false);
         loop {
@@ -500,7 +505,7 @@ impl Cursor<'_> {
         }
         text.trim().parse().map_err(|e| match e {
             Error::InvalidName { value, reason, .. } => {
-                Fault::Syntax(format!("declares the column `{column}` as `{value}`, which is no type: {reason}"))
+                Fault::Syntax(format!("declares the column `{column}` as `{value}`, which is not a type: {reason}"))
             }
             other => Fault::Own(other),
         })

@@ -1,5 +1,5 @@
-//! `TBLPROPERTIES` to the declaration of a fact table, and back.
-//! It checks that the properties make one declaration; whether the files hold its columns is checked against the files.
+//! Converts `TBLPROPERTIES` to the declaration of a fact table, and back.
+//! The properties are checked against each other here, and against the files elsewhere.
 
 use std::collections::BTreeMap;
 
@@ -30,14 +30,14 @@ const UNITS: [(&str, TimeUnit); 5] = [
     ("nanosecond", TimeUnit::Nanosecond),
 ];
 
-/// The declaration that properties make, and the properties that are none of it. The error says which is missing or wrong.
+/// The declaration from the properties, and the other properties. The error says which property is missing or wrong.
 pub(super) fn declaration(properties: &[(String, String)]) -> Result<(FactTable, BTreeMap<String, String>), String> {
     let mut rest: BTreeMap<String, String> = properties.iter().cloned().collect();
     if let Some(unknown) = rest.keys().find(|key| key.starts_with("asof.") && !ALL.contains(&key.as_str())) {
-        return Err(format!("has the property `{unknown}`, which is none of {}", ALL.join(", ")));
+        return Err(format!("has the property `{unknown}`, which is not one of {}", ALL.join(", ")));
     }
     if let Some(other) = rest.get(TIMESTAMPS).filter(|value| *value != "bigint" && *value != "timestamp") {
-        return Err(format!("has `{TIMESTAMPS}` = `{other}`; it is `bigint` or `timestamp`"));
+        return Err(format!("has `{TIMESTAMPS}` = `{other}`; it must be `bigint` or `timestamp`"));
     }
     rest.retain(|key, value| key != TIMESTAMPS || value == "bigint");
     let Some(event) = rest.remove(EVENT_TIME) else {
@@ -52,7 +52,7 @@ pub(super) fn declaration(properties: &[(String, String)]) -> Result<(FactTable,
         (Some(column), None) => KnownAt::column(time_column(column, known_unit, KNOWN_UNIT)?),
         (None, Some(delay)) => KnownAt::after(delay_of(&delay)?),
         (Some(_), Some(_)) => {
-            return Err(format!("has both `{KNOWN_AT}` and `{DELAY}`; a fact is known at one or after the other"));
+            return Err(format!("has both `{KNOWN_AT}` and `{DELAY}`; give only one of them"));
         }
         (None, None) => {
             return Err(format!(
@@ -77,7 +77,7 @@ pub(super) fn declaration(properties: &[(String, String)]) -> Result<(FactTable,
     Ok((declared, rest))
 }
 
-/// The properties that make this declaration, in the order in which they are documented.
+/// The properties of this declaration, in the order in which they are documented.
 pub(super) fn properties_of(declared: &FactTable) -> Vec<(String, String)> {
     let mut all = Vec::new();
     let mut put = |key: &str, value: String| all.push((key.to_owned(), value));
@@ -116,15 +116,15 @@ fn time_column(name: String, unit: Option<String>, property: &str) -> Result<Tim
         Some((_, unit)) => Ok(TimeColumn::epoch(name, *unit)),
         None => {
             let known: Vec<_> = UNITS.iter().map(|(name, _)| *name).collect();
-            Err(format!("has `{property}` = `{unit}`; it is one of {}", known.join(", ")))
+            Err(format!("has `{property}` = `{unit}`; it must be one of {}", known.join(", ")))
         }
     }
 }
 
-/// Days, hours and below; months have no fixed length.
+/// A delay in days, hours or smaller units; months have no fixed length.
 fn delay_of(text: &str) -> Result<TimeDelta, String> {
     let refused = |why: &str| format!("has `{DELAY}` = `{text}`, which is {why}; write '1 hour', '30 minutes' or '0 seconds'");
-    let interval = parse_interval_month_day_nano(text).map_err(|_| refused("no length of time"))?;
+    let interval = parse_interval_month_day_nano(text).map_err(|_| refused("not a length of time"))?;
     if interval.months != 0 {
         return Err(refused("of no fixed length"));
     }
@@ -145,7 +145,7 @@ fn delay_text(delay_us: i64) -> String {
     format!("{} {name}", delay_us / length)
 }
 
-/// Names by commas; one with a comma or a space at its ends stands in backquotes.
+/// Names separated by commas. A name with a comma, or with a space at its ends, is in backquotes.
 fn columns(list: Option<String>, property: &str) -> Result<Vec<String>, String> {
     let Some(list) = list else { return Ok(Vec::new()) };
     let (mut names, mut rest) = (Vec::new(), list.trim());
@@ -156,7 +156,7 @@ fn columns(list: Option<String>, property: &str) -> Result<Vec<String>, String> 
         }
         .ok_or_else(|| format!("has `{property}` = `{list}`, where a backquote is not closed"))?;
         if name.is_empty() {
-            return Err(format!("has `{property}` = `{list}`; it is a list of columns, with commas between them"));
+            return Err(format!("has `{property}` = `{list}`; it must be a list of columns, with commas between them"));
         }
         names.push(name.to_owned());
         match (after.is_empty(), after.strip_prefix(',')) {

@@ -1,46 +1,47 @@
-//! Carries statements out on the catalog, each as one commit or none.
-//! What a table's files hold is found out by the catalog; nothing is decided here but what is asked of it.
+//! Executes statements on the catalog, each in one commit or none.
+//! The files of a table are read by the catalog, not here.
 
 use super::{
     Answer,
-    parse::{ColumnDef, CreateTable, Guard, Statement, beginning_of, parse},
+    parse::{ColumnDef, CreateTable, Statement, Strictness, beginning_of, parse},
     properties::declaration,
     show,
 };
 use crate::{
     catalog::{
-        Catalog, Change, Column, DeclaredColumn, Details, HiveType, IfTaken, TIMESTAMPS, add_partitions, drop_partitions,
+        Catalog, Change, Column, DeclaredColumn, Details, HiveType, OnConflict, TIMESTAMPS, add_partitions, drop_partitions,
         partitions_like, register, repair,
     },
     error::{Error, Result},
     storage::{Location, Locations, redacted},
 };
 
-/// Carries one statement out.
+/// Executes one statement.
 pub(crate) async fn execute(catalog: &Catalog, root: &Location, locations: &Locations, sql: &str) -> Result<Answer> {
     match parse(sql)? {
-        Statement::CreateDatabase { name, guard, comment } => {
+        Statement::CreateDatabase { name, strictness, comment } => {
             let done = catalog.create_database(&name, comment).await?;
-            let reason = "it exists already; write IF NOT EXISTS";
-            said(done, guard, ["created", "exists already"], || definition(format!("database `{name}`"), reason))
+            let (subject, reason) = (format!("database `{name}`"), "exists already; write IF NOT EXISTS".into());
+            outcome(done, strictness, ["created", "exists already"], || Error::AlreadyExists { subject, reason })
         }
-        Statement::DropDatabase { name, guard } => {
+        Statement::DropDatabase { name, strictness } => {
             let done = catalog.drop_database(&name).await?;
-            let reason = "it does not exist; write IF EXISTS, or see SHOW DATABASES";
-            said(done, guard, ["dropped", "was not there"], || definition(format!("database `{name}`"), reason))
+            let (subject, reason) =
+                (format!("database `{name}`"), "does not exist; write IF EXISTS, or see SHOW DATABASES".into());
+            outcome(done, strictness, ["dropped", "was not there"], || Error::NotFound { subject, reason })
         }
         Statement::ShowDatabases { like } => {
             let names = catalog.databases().await?.into_iter().filter(|name| is_like(name, like.as_deref()));
             Answer::texts(["database_name"], names.map(|name| [name]).collect())
         }
         Statement::CreateTable(create) => create_table(catalog, locations, sql, *create).await,
-        Statement::DropTable { table, guard } => match (catalog.drop_table(&table).await?, guard) {
+        Statement::DropTable { table, strictness } => match (catalog.drop_table(&table).await?, strictness) {
             (Change::Done, _) => message("dropped"),
-            (Change::Nothing, Guard::Lenient) => message("was not there"),
-            (Change::Nothing, Guard::Strict) => Err(match catalog.latest(&table).await {
+            (Change::Nothing, Strictness::Lenient) => message("was not there"),
+            (Change::Nothing, Strictness::Strict) => Err(match catalog.latest(&table).await {
                 Err(error) => error,
-                // Made again in this very moment.
-                Ok(_) => Error::Contention { what: format!("table `{table}`"), attempts: 1 },
+                // It was made again since the drop.
+                Ok(_) => Error::Contention { subject: format!("table `{table}`"), attempts: 1 },
             }),
         },
         Statement::Repair { table } => {
@@ -57,18 +58,18 @@ pub(crate) async fn execute(catalog: &Catalog, root: &Location, locations: &Loca
                 ("files_unchanged", files.unchanged),
             ])
         }
-        Statement::AddPartitions { table, guard, partitions } => {
-            let (_, change) = add_partitions(catalog, locations, &table, &partitions, if_taken(guard)).await?;
+        Statement::AddPartitions { table, strictness, partitions } => {
+            let (_, change) = add_partitions(catalog, locations, &table, &partitions, on_conflict(strictness)).await?;
             message(if change == Change::Done { "added" } else { "exists already" })
         }
-        Statement::DropPartitions { table, guard, specs } => {
-            let (_, change) = drop_partitions(catalog, &table, &specs, if_taken(guard)).await?;
+        Statement::DropPartitions { table, strictness, specs } => {
+            let (_, change) = drop_partitions(catalog, &table, &specs, strictness == Strictness::Lenient).await?;
             message(if change == Change::Done { "dropped" } else { "was not there" })
         }
         Statement::ShowPartitions { table, spec } => {
             let version = catalog.latest(&table).await?;
             if version.partition_columns().is_empty() {
-                return Err(definition(format!("table `{table}`"), "it is not partitioned"));
+                return Err(Error::Definition { subject: format!("table `{table}`"), reason: "it is not partitioned".into() });
             }
             let wanted: std::collections::BTreeSet<String> =
                 partitions_like(&version, &spec)?.map(|values| version.partition_name(values)).collect();
@@ -94,7 +95,7 @@ pub(crate) async fn execute(catalog: &Catalog, root: &Location, locations: &Loca
 
 async fn create_table(catalog: &Catalog, locations: &Locations, sql: &str, create: CreateTable) -> Result<Answer> {
     let refused = |reason: String| Error::Statement { statement: beginning_of(sql), reason: redacted(&reason) };
-    let CreateTable { table, guard, columns, partition_columns, comment, location, properties } = create;
+    let CreateTable { table, strictness, columns, partition_columns, comment, location, properties } = create;
     check_database(catalog, table.database()).await?;
     let (declared, properties) = declaration(&properties).map_err(refused)?;
     for time in declared.time_columns() {
@@ -130,7 +131,7 @@ async fn create_table(catalog: &Catalog, locations: &Locations, sql: &str, creat
         partitions: Vec::new(),
     };
     let place = locations.open(&location)?;
-    let (_, change) = register(catalog, &place, &table, declared, (partitioned, details), if_taken(guard)).await?;
+    let (_, change) = register(catalog, &place, &table, declared, (partitioned, details), on_conflict(strictness)).await?;
     message(if change == Change::Done { "created" } else { "exists already" })
 }
 
@@ -144,26 +145,27 @@ async fn check_database(catalog: &Catalog, name: &str) -> Result<()> {
     if known.iter().any(|known| known == name) {
         return Ok(());
     }
-    let reason = format!("it does not exist; there are {}: make it with CREATE DATABASE", known.join(", "));
-    Err(Error::Definition { subject: format!("database `{name}`"), reason })
+    let reason = format!("does not exist; there are {}: make it with CREATE DATABASE", known.join(", "));
+    Err(Error::NotFound { subject: format!("database `{name}`"), reason })
 }
 
-fn if_taken(guard: Guard) -> IfTaken {
-    match guard {
-        Guard::Strict => IfTaken::Refuse,
-        Guard::Lenient => IfTaken::Keep,
+fn on_conflict(strictness: Strictness) -> OnConflict {
+    match strictness {
+        Strictness::Strict => OnConflict::Refuse,
+        Strictness::Lenient => OnConflict::Keep,
     }
 }
 
-fn definition(subject: String, reason: &str) -> Error {
-    Error::Definition { subject, reason: reason.into() }
-}
-
-fn said(change: Change, guard: Guard, [done, nothing]: [&str; 2], refused: impl FnOnce() -> Error) -> Result<Answer> {
-    match (change, guard) {
+fn outcome(
+    change: Change,
+    strictness: Strictness,
+    [done, nothing]: [&str; 2],
+    refused: impl FnOnce() -> Error,
+) -> Result<Answer> {
+    match (change, strictness) {
         (Change::Done, _) => message(done),
-        (Change::Nothing, Guard::Lenient) => message(nothing),
-        (Change::Nothing, Guard::Strict) => Err(refused()),
+        (Change::Nothing, Strictness::Lenient) => message(nothing),
+        (Change::Nothing, Strictness::Strict) => Err(refused()),
     }
 }
 
@@ -171,7 +173,7 @@ fn message(text: &str) -> Result<Answer> {
     Answer::texts(["result"], vec![[text.into()]])
 }
 
-/// Hive's patterns: `*` (and SQL's `%`) is any text, `|` parts alternatives, case means nothing.
+/// Hive's patterns: `*` (and SQL's `%`) matches any text, `|` separates alternatives, and case is ignored.
 fn is_like(name: &str, pattern: Option<&str>) -> bool {
     let Some(pattern) = pattern else { return true };
     pattern.to_lowercase().split('|').any(|alternative| {

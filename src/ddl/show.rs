@@ -1,5 +1,5 @@
-//! Tables as Hive shows them: `DESCRIBE` and `SHOW CREATE TABLE`.
-//! It shows what is in the catalog and looks at no file.
+//! Shows tables as Hive does: `DESCRIBE` and `SHOW CREATE TABLE`.
+//! Only the catalog is read, no file.
 
 use super::{parse::Detail, properties::properties_of};
 use crate::{
@@ -15,7 +15,7 @@ struct Shown {
     comment: Option<String>,
 }
 
-/// The statement that makes this table, for this library, Hive and Athena alike.
+/// The statement that makes this table in this library, in Hive and in Athena.
 ///
 /// # Errors
 /// [`Error::ColumnType`] for a column whose type Hive does not have.
@@ -49,7 +49,7 @@ pub(super) fn describe(version: &TableVersion, root: &Location, detail: Detail) 
     let pair = |key: &str, value: String| [key.to_owned(), value, String::new()];
     let names = |columns: &[Column], declared: &[DeclaredColumn]| -> Vec<[String; 3]> {
         let shown = columns.iter().enumerate().map(|(i, column)| {
-            // What Hive cannot name is named as Arrow does: it can be read, if not declared.
+            // A type that Hive lacks is shown by its Arrow name: it can be read, but not declared.
             let own = shown_column(version, column, declared.get(i));
             row(own.unwrap_or_else(|_| Shown { name: column.name.clone(), hive_type: column.data_type.clone(), comment: None }))
         });
@@ -96,14 +96,14 @@ fn partition_columns(version: &TableVersion) -> Result<Vec<Shown>> {
     version.partition_columns().iter().enumerate().map(|(i, column)| shown_column(version, column, declared.get(i))).collect()
 }
 
-/// A column as it was declared, else as its Arrow type says.
+/// A column as it was declared, or by its Arrow type if it was not.
 fn shown_column(version: &TableVersion, column: &Column, declared: Option<&DeclaredColumn>) -> Result<Shown> {
     let hive_type = match declared {
         Some(declared) => declared.hive_type()?,
         None => {
             let field = column.to_field()?;
             HiveType::of(field.data_type()).ok_or_else(|| Error::ColumnType {
-                place: format!("table `{}`", version.table()),
+                subject: format!("table `{}`", version.table()),
                 column: column.name.clone(),
                 found: column.data_type.clone(),
                 needed: "Hive and Athena have no such type; write the files with one they have, or declare the table without it"

@@ -1,5 +1,5 @@
 //! Encoders of instants by a zone's calendar: the hour of the day, the day of the week.
-//! They take the zone as a parameter; none is assumed.
+//! The zone is a parameter; none is assumed.
 
 use std::sync::Arc;
 

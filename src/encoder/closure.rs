@@ -1,5 +1,5 @@
 //! A Rust closure as an encoder.
-//! A closure cannot be hashed: its spec's revision and its output on fixed inputs stand for it.
+//! A closure cannot be hashed; its spec's revision and its output on fixed inputs identify it.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
-//! Encoders and selections behind one face each, their states as JSON.
-//! It checks what they return against what they declared; it adds no behaviour.
+//! Encoders and row selections as trait objects, with states as JSON.
+//! What they return is checked against what they declare.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -12,16 +12,13 @@ use arrow::{
 };
 use serde_json::Value;
 
-use super::{Encoder, FittedEncoder, Purpose, RowSelection, Spec};
-use crate::{
-    error::{Error, Result},
-    scan::AsOfView,
-};
+use super::{AsOfView, Encoder, FittedEncoder, Purpose, RowSelection, Spec};
+use crate::error::{Error, Result};
 
-/// A state that was learned, ready to encode batches of exactly the declared inputs.
+/// An encoder with its learned state, for batches of exactly the declared inputs.
 pub(crate) type Prepared = Box<dyn Fn(&RecordBatch) -> Result<Vec<ArrayRef>> + Send + Sync>;
 
-/// A state that was learned, ready to judge rows.
+/// A row selection with its learned state.
 pub(crate) type PreparedSelection = Box<dyn Fn(&RecordBatch) -> Result<BooleanArray> + Send + Sync>;
 
 /// Any encoder.
@@ -115,14 +112,14 @@ impl<S: RowSelection + 'static> AnySelection for Selection<S> {
         Ok(Box::new(move |input| {
             let kept = caught(&spec, || self.0.keep(&state, input))?;
             if kept.len() != input.num_rows() {
-                return Err(broken(&spec, format!("it judged {} of {} rows", kept.len(), input.num_rows())));
+                return Err(broken(&spec, format!("it returned {} decisions for {} rows", kept.len(), input.num_rows())));
             }
             Ok(kept)
         }))
     }
 }
 
-/// A panic of the user's code as an error: a service must outlive a request that its encoder did not expect.
+/// Turns a panic of the user's code into an error: a service must survive a request that its encoder did not expect.
 fn caught<T>(spec: &Spec, run: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|cause| {
         let said = cause.downcast_ref::<&str>().map(|s| (*s).to_owned());
@@ -141,21 +138,21 @@ fn to_json<T: serde::Serialize>(spec: &Spec, state: &T) -> Result<Value> {
 
 fn from_json<T: serde::de::DeserializeOwned>(spec: &Spec, state: &Value) -> Result<T> {
     T::deserialize(state)
-        .map_err(|e| broken(spec, format!("its state cannot be read back ({e}); JSON holds finite numbers only")))
+        .map_err(|e| broken(spec, format!("its state cannot be read back ({e}); JSON can hold only finite numbers")))
 }
 
 fn checked(spec: &Spec, input: &RecordBatch, columns: Vec<ArrayRef>) -> Result<Vec<ArrayRef>> {
     if columns.len() != spec.outputs.len() {
-        return Err(broken(spec, format!("it yielded {} columns and declares {}", columns.len(), spec.outputs.len())));
+        return Err(broken(spec, format!("it returned {} columns and declares {}", columns.len(), spec.outputs.len())));
     }
     for (column, declared) in columns.iter().zip(&spec.outputs) {
         if column.data_type() != declared.data_type() {
             let (found, name) = (column.data_type(), declared.name());
-            return Err(broken(spec, format!("it yielded `{name}` as {found} and declares {}", declared.data_type())));
+            return Err(broken(spec, format!("it returned `{name}` as {found} and declares {}", declared.data_type())));
         }
         if column.len() != input.num_rows() {
             let (found, name) = (column.len(), declared.name());
-            return Err(broken(spec, format!("it yielded {found} values of `{name}` for {} rows", input.num_rows())));
+            return Err(broken(spec, format!("it returned {found} values of `{name}` for {} rows", input.num_rows())));
         }
     }
     Ok(columns)

@@ -1,5 +1,5 @@
 //! The great-circle distance between two points.
-//! Coordinates that are none give NULL, not a distance.
+//! Invalid coordinates give NULL.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
 //! Encoders and row selections: Rust functions from facts to features, pure or fitted.
-//! They see declared columns only, cut at an as-of; what they learn is a state that is kept with the materialization.
+//! They see only declared columns, cut at an as-of. What they learn is a state that is kept with the materialization.
 
 mod calendar;
 mod closure;
@@ -12,6 +12,7 @@ mod quantile;
 mod sample;
 mod spec;
 mod standardize;
+mod view;
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use serde::{Serialize, de::DeserializeOwned};
@@ -26,14 +27,16 @@ pub use outlier::{OutlierBounds, OutlierFilter};
 pub use sample::Sample;
 pub use spec::Spec;
 pub use standardize::{Standardize, StandardizeState};
+pub use view::AsOfView;
+pub(crate) use view::{Batches, Replay, ViewParts};
 
-use crate::{error::Result, scan::AsOfView};
+use crate::error::Result;
 
 /// A pure encoder: feature columns from the input columns of the same rows.
 ///
 /// The output for a row may depend on that row's input alone. A pure encoder is the same at every as-of and needs no fit.
 pub trait Encoder: Send + Sync {
-    /// What it is called, reads and yields, and its revision. Must not change between calls.
+    /// Its name, revision, inputs and outputs. Must not change between calls.
     fn spec(&self) -> Spec;
 
     /// The output columns, in the order and with the types of the spec, one value per row of `input`.
@@ -41,71 +44,71 @@ pub trait Encoder: Send + Sync {
     /// `input` holds exactly the declared columns, in their order and of the declared types.
     ///
     /// # Errors
-    /// Whatever keeps it from encoding; it is passed on with the encoder's name.
+    /// Any error; it is reported with the encoder's name.
     fn encode(&self, input: &RecordBatch) -> Result<Vec<ArrayRef>>;
 }
 
 /// An encoder that first learns a state from the facts visible at an as-of.
 ///
-/// The state is written as JSON, and offline and online encode with what was read back from there.
+/// The state is written as JSON. Training and serving both encode with the state that was read back from there.
 pub trait FittedEncoder: Send + Sync {
     /// What is learned.
     type State: Serialize + DeserializeOwned + Send + Sync + 'static;
 
-    /// What it is called, reads and yields, and its revision. Must not change between calls.
+    /// Its name, revision, inputs and outputs. Must not change between calls.
     fn spec(&self) -> Spec;
 
-    /// Learns the state from the training rows: those of the extract that all row selections keep.
+    /// Learns the state from the training rows: the rows of the set's query that all row selections keep.
     ///
     /// # Errors
-    /// Whatever keeps it from learning; it is passed on with the encoder's name.
+    /// Any error; it is reported with the encoder's name.
     fn fit(&self, view: &AsOfView<'_>) -> Result<Self::State>;
 
     /// As [`Encoder::encode`], with the learned state.
     ///
     /// # Errors
-    /// Whatever keeps it from encoding; it is passed on with the encoder's name.
+    /// Any error; it is reported with the encoder's name.
     fn encode(&self, state: &Self::State, input: &RecordBatch) -> Result<Vec<ArrayRef>>;
 }
 
 /// A step that keeps or drops training rows; never used at inference.
 pub trait RowSelection: Send + Sync {
-    /// What is learned before rows are judged; `()` if nothing.
+    /// What is learned before rows are selected; `()` if nothing.
     type State: Serialize + DeserializeOwned + Send + Sync + 'static;
 
-    /// What it is called and reads, and its revision. Must not change between calls.
+    /// Its name, revision and inputs. Must not change between calls.
     fn spec(&self) -> Spec;
 
-    /// Whether it says which rows the model is about, or only makes training cheaper.
+    /// Whether it defines the rows that the model is about, or only makes training cheaper.
     fn purpose(&self) -> Purpose;
 
     /// Learns from the rows that the selections before it kept.
     ///
     /// # Errors
-    /// Whatever keeps it from learning; it is passed on with the selection's name.
+    /// Any error; it is reported with the selection's name.
     fn fit(&self, view: &AsOfView<'_>) -> Result<Self::State>;
 
-    /// Does it learn the same, to the last bit, in whatever order it sees the rows? Then they are selected before they are
-    /// sorted, which is much faster where few are kept. Without this promise rows come in the order of the materialization.
+    /// Whether it learns the same state, to the last bit, whatever the order of the rows. If so, rows are selected before they are
+    /// sorted, which is much faster when few are kept. Otherwise rows come in the order of the materialization.
     ///
-    /// A promise that does not hold on fixed inputs is refused when a set is built.
+    /// The promise is checked on fixed inputs when a set is built.
     fn learns_in_any_order(&self) -> bool {
         false
     }
 
-    /// Which rows of `input` to keep; NULL counts as "drop". A row's fate may depend on that row and the state alone.
+    /// Which rows of `input` to keep; NULL drops the row. The decision may depend on the row and the state alone.
     ///
     /// # Errors
-    /// Whatever keeps it from judging; it is passed on with the selection's name.
+    /// Any error; it is reported with the selection's name.
     fn keep(&self, state: &Self::State, input: &RecordBatch) -> Result<BooleanArray>;
 }
 
-/// What a row selection is for, which decides whether a backtest scores the rows that it drops.
+/// The purpose of a row selection. It decides whether a backtest scores the rows that the selection drops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// It says which rows the model is about (an outlier filter): a backtest scores only rows that it keeps, with what it
-    /// learned before the cutoff.
+    /// It defines the rows that the model is about (an outlier filter). A backtest scores only rows that it keeps, with the state
+    /// that was learned before the cutoff.
     Population,
-    /// It makes training cheaper (a sample): a backtest scores the rows that it drops too.
+    /// It makes training cheaper (a sample). A backtest also scores the rows that it drops.
     Thinning,
 }

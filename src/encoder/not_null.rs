@@ -1,21 +1,18 @@
-//! The selection of whole rows: those whose named columns hold a value.
-//! It looks at columns of the extract, not at what encoders make of them.
+//! A row selection that keeps rows whose named columns hold a value.
+//! It reads columns of the set's query, not the outputs of encoders.
 
 use arrow::{
     array::{Array, AsArray, BooleanArray, RecordBatch},
     datatypes::{DataType, Field, Float64Type},
 };
 
-use super::{Purpose, RowSelection, Spec};
-use crate::{
-    error::{Error, Result},
-    scan::AsOfView,
-};
+use super::{AsOfView, Purpose, RowSelection, Spec};
+use crate::error::{Error, Result};
 
-/// Keeps the rows in which every named column holds a value: not NULL, and of numbers neither NaN nor infinite.
+/// Keeps the rows in which every named column holds a value: not NULL, and for numbers neither NaN nor infinite.
 ///
-/// It says which rows the model is about, so a backtest scores only such rows. An encoder can still make NULL of a value, as
-/// the logarithm of zero: keep such rows out by a condition in the extract.
+/// Its purpose is [`Purpose::Population`], so a backtest scores only such rows. An encoder can still return NULL for a value, as
+/// the logarithm of zero is; leave such rows out by a condition in the query.
 ///
 /// ```
 /// use asof::encoder::NotNull;
@@ -70,7 +67,7 @@ impl RowSelection for NotNull {
         Purpose::Population
     }
 
-    /// Learns nothing, but is asked once when a set is built: a selection that names nothing is found there.
+    /// Learns nothing. It is called when a set is built, so a selection without columns is refused there.
     fn fit(&self, _: &AsOfView<'_>) -> Result<()> {
         if self.inputs.is_empty() {
             let reason = "it names no columns, so it would keep all rows".into();

@@ -1,5 +1,5 @@
 //! Encoders of single numbers: a column as it is, its logarithm, the ratio of two columns.
-//! Where mathematics gives no finite answer they give NULL, never infinity or NaN.
+//! A result that is not finite is NULL.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
 //! The percentile outlier filter: rows strictly between two percentiles of each named column.
-//! It learns from the rows visible at the as-of, and never touches a row at inference.
+//! It learns from the rows visible at the as-of, and does not apply at inference.
 
 use std::collections::BTreeMap;
 
@@ -9,11 +9,8 @@ use arrow::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Purpose, RowSelection, Spec, quantile::Quantiles};
-use crate::{
-    error::{Error, Result},
-    scan::AsOfView,
-};
+use super::{AsOfView, Purpose, RowSelection, Spec, quantile::Quantiles};
+use crate::error::{Error, Result};
 
 /// Keeps the rows whose value lies strictly between two percentiles of every named column.
 ///
@@ -80,14 +77,14 @@ impl RowSelection for OutlierFilter {
                 let batch = batch?;
                 for (column, search) in batch.columns().iter().zip(&mut searches) {
                     let numbers = column.as_primitive::<Float64Type>();
-                    // Infinities are outliers, and would make the line between them and their neighbours meaningless.
+                    // Infinities are outliers, and interpolating between them and other values would be meaningless.
                     match numbers.null_count() {
                         0 => search.feed(numbers.values().iter().copied().filter(|x| x.is_finite())),
                         _ => search.feed(numbers.iter().flatten().filter(|x| x.is_finite())),
                     }
                 }
             }
-            // All of them, whichever needs more.
+            // `count`, because `any` would stop at the first search that needs another pass.
             if searches.iter_mut().map(Quantiles::next_pass).filter(|again| *again).count() == 0 {
                 break;
             }
@@ -96,7 +93,7 @@ impl RowSelection for OutlierFilter {
         Ok(self.columns.iter().cloned().zip(searches.iter().map(bounds)).collect())
     }
 
-    /// Percentiles do not ask for an order.
+    /// Percentiles do not depend on the order of the rows.
     fn learns_in_any_order(&self) -> bool {
         true
     }

@@ -1,12 +1,12 @@
 //! Exact quantiles of a column in bounded memory, by counting instead of sorting.
-//! No sketch, no sample: the answer is an order statistic, or the line between two of them.
+//! The result is an order statistic, or interpolated between two of them.
 //!
 //! A float's bits, with the sign handled, sort like the float. One pass counts how many values share each of 65,536
-//! leading 16-bit prefixes; the wanted rank then lies under one prefix, and the next pass counts the next 16 bits under it.
-//! Four passes fix all 64 bits. Fewer are needed when the values under the wanted prefixes are few enough to be kept:
-//! usually one count and one collection. Memory: half a megabyte of counters per open prefix, and [`KEPT_AT_MOST`] values.
+//! leading 16-bit prefixes. The wanted rank then lies under one prefix, and the next pass counts the next 16 bits under it. Four
+//! passes fix all 64 bits. Fewer are needed when the values under the wanted prefixes are few enough to be kept: usually one
+//! counting pass and one collecting pass. Memory: half a megabyte of counters per open prefix, and [`KEPT_AT_MOST`] values.
 //!
-//! A search is fed by its caller, so that several columns are searched in the same passes.
+//! The caller feeds the values, so that several columns are searched in the same passes.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ const KEPT_AT_MOST: u64 = 1 << 20;
 
 /// The search for the quantiles of one column.
 ///
-/// All of its values are fed to it, in any order, and again after each [`Quantiles::next_pass`] that asks for them.
+/// The caller feeds all values, in any order, and again after each [`Quantiles::next_pass`] that returns true.
 pub(super) struct Quantiles {
     probabilities: Vec<f64>,
     kept_at_most: u64,
@@ -51,7 +51,7 @@ impl Quantiles {
         Self { probabilities: probabilities.to_vec(), kept_at_most: KEPT_AT_MOST, count: 0, found: BTreeMap::new(), pass }
     }
 
-    /// Takes in values of a pass.
+    /// Feeds values of a pass.
     pub(super) fn feed(&mut self, values: impl Iterator<Item = f64>) {
         let find = |prefixes: &[Prefix], key: u64| prefixes.iter().position(|p| key >> (64 - DIGIT_BITS * p.digits) == p.bits);
         match &mut self.pass {
@@ -70,7 +70,7 @@ impl Quantiles {
         }
     }
 
-    /// Ends a pass; says whether all values must be fed once more.
+    /// Ends a pass; returns whether all values must be fed again.
     pub(super) fn next_pass(&mut self) -> bool {
         let mut open = Vec::new();
         match std::mem::replace(&mut self.pass, Pass::Done) {
@@ -170,7 +170,7 @@ fn digit(key: u64, position: u32) -> usize {
 
 /// Bits that sort as unsigned integers do as the floats sort: negative ones reversed, below the positive ones.
 fn ordered(x: f64) -> u64 {
-    // Zero has two signs and one place.
+    // Zero and negative zero are one value.
     let bits = (x + 0.0).to_bits();
     if bits >> 63 == 1 { !bits } else { bits | 1 << 63 }
 }

@@ -1,5 +1,4 @@
-//! A seeded sample that depends on the rows alone: not on their order, their files or the number of tasks.
-//! It is no random number generator: the same row with the same seed always has the same fate.
+//! A seeded sample by hashing: it depends on the rows alone, not on their order, their files or the number of tasks.
 
 use arrow::{
     array::{Array, AsArray, BooleanArray, RecordBatch},
@@ -7,11 +6,8 @@ use arrow::{
     datatypes::{DataType, Field, Float64Type, Int64Type},
 };
 
-use super::{Purpose, RowSelection, Spec};
-use crate::{
-    error::{Error, Result},
-    scan::AsOfView,
-};
+use super::{AsOfView, Purpose, RowSelection, Spec};
+use crate::error::{Error, Result};
 
 /// Keeps a fraction of the rows, chosen by a hash of some of their columns and a seed.
 ///
@@ -33,7 +29,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// A fraction from 0 to 1, and the seed. Name the columns that tell rows apart with the methods below.
+    /// A fraction from 0 to 1, and the seed. Name the columns to be hashed with the methods below.
     pub fn fraction(fraction: f64, seed: u64) -> Self {
         Self { fraction: fraction.clamp(0.0, 1.0), seed, inputs: Vec::new() }
     }
@@ -70,7 +66,7 @@ impl RowSelection for Sample {
 
     fn spec(&self) -> Spec {
         let spec = self.inputs.iter().fold(Spec::new("sample", 1), |spec, f| spec.input(f.name(), f.data_type().clone()));
-        // A u64 seed beyond 2^53 survives as text only.
+        // As text, because JSON numbers beyond 2^53 are not exact.
         spec.parameter("fraction", self.fraction).parameter("seed", self.seed.to_string())
     }
 
@@ -78,11 +74,11 @@ impl RowSelection for Sample {
         Purpose::Thinning
     }
 
-    /// Learns nothing, but is asked once when a set is built: a sample that cannot work is found there.
+    /// Learns nothing. It is called when a set is built, so an unusable sample is refused there.
     fn fit(&self, _: &AsOfView<'_>) -> Result<()> {
         let refused = |reason: &str| Err(Error::Definition { subject: "the sample".into(), reason: reason.into() });
         if self.inputs.is_empty() {
-            return refused("it names no columns to tell rows apart by, so it would keep all rows or none");
+            return refused("it names no columns to hash, so it would keep all rows or none");
         }
         if self.fraction.is_nan() {
             return refused("its fraction is not a number");

@@ -1,5 +1,4 @@
-//! What an encoder or row selection declares of itself.
-//! It holds data only; two specs that are equal promise equal behaviour.
+//! What an encoder or row selection declares about itself. Equal specs promise equal behaviour.
 
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use serde::Serialize;
@@ -7,8 +6,8 @@ use serde_json::{Map, Value};
 
 /// The declaration of an encoder or row selection: name, revision, parameters, inputs and outputs.
 ///
-/// The **revision** stands for the code: raise it whenever the output may change. A change without a new revision is
-/// found by running the encoder on fixed inputs, and refused.
+/// The **revision** stands for the code: raise it whenever the output may change. A change without a new revision is detected by
+/// running the encoder on fixed inputs, and refused.
 ///
 /// ```
 /// use arrow::datatypes::DataType;
@@ -25,12 +24,12 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// A declaration without inputs and outputs yet.
+    /// A declaration without inputs and outputs.
     pub fn new(name: impl Into<String>, revision: u32) -> Self {
         Self { name: name.into(), revision, parameters: Map::new(), inputs: Vec::new(), outputs: Vec::new() }
     }
 
-    /// Adds an input column of this type; a column of the extract is widened to it when no value can change.
+    /// Adds an input column of this type; a column of the set's query is widened to it if that changes no value.
     pub fn input(mut self, column: impl Into<String>, data_type: DataType) -> Self {
         self.inputs.push(Field::new(column, data_type, true));
         self
@@ -52,7 +51,7 @@ impl Spec {
         self
     }
 
-    /// Adds a parameter that changes the output: part of the identity.
+    /// Adds a parameter that changes the output. It is part of the fingerprint.
     pub fn parameter(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.parameters.insert(name.into(), value.into());
         self

@@ -1,4 +1,4 @@
-//! Numbers brought to mean zero and standard deviation one: the fitted encoder that every model asks for.
+//! Standardization: numbers scaled to mean zero and standard deviation one.
 //! What it learns does not depend on the order of the rows.
 
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use arrow::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{FittedEncoder, Spec, numeric::finite};
-use crate::{error::Result, scan::AsOfView, temporal::ExactSum};
+use super::{AsOfView, FittedEncoder, Spec, numeric::finite};
+use crate::{error::Result, temporal::ExactSum};
 
 /// The feature `<column>_std` = `(x - mean) / standard deviation`, both learned from the training rows.
 ///

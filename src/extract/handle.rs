@@ -1,5 +1,4 @@
 //! A published run of an extract: its record and its rows.
-//! Reading changes nothing; the rows are those that were written, for as long as they are kept.
 
 use std::{fmt, sync::Arc};
 
@@ -11,26 +10,26 @@ use crate::{
     catalog::Column,
     engine::Parallelism,
     error::{Error, Result},
-    materialize::Materializer,
     name::TableName,
     storage::{Location, ParquetTable},
+    workspace::Workspace,
 };
 
 /// The rows of an extract, published and immutable.
 #[derive(Clone)]
 pub struct ExtractRun {
-    owner: Arc<Materializer>,
-    place: Location,
+    workspace: Arc<Workspace>,
+    location: Location,
     record: Arc<ExtractRecord>,
 }
 
 impl ExtractRun {
-    pub(crate) fn new(owner: Arc<Materializer>, place: Location, record: ExtractRecord) -> Self {
-        Self { owner, place, record: Arc::new(record) }
+    pub(crate) fn new(workspace: Arc<Workspace>, location: Location, record: ExtractRecord) -> Self {
+        Self { workspace, location, record: Arc::new(record) }
     }
 
-    pub(crate) fn place(&self) -> &Location {
-        &self.place
+    pub(crate) fn location(&self) -> &Location {
+        &self.location
     }
 
     /// The table that queries name: `ctas_<name>_<run>`.
@@ -38,7 +37,7 @@ impl ExtractRun {
         &self.record.table
     }
 
-    /// What it is and what it was made of.
+    /// The record: what the run is and what it was made of.
     pub fn record(&self) -> &ExtractRecord {
         &self.record
     }
@@ -56,25 +55,27 @@ impl ExtractRun {
         Column::schema(&self.record.columns)
     }
 
-    /// The rows, in the order of the parts; the order within the query's result counts only if it asked for one.
+    /// The rows, in the order in which the query returned them. That order means something only if the query has an `ORDER BY`.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] when a file is not there or not of the size that was published.
+    /// [`Error::Corrupt`] when a file is missing or does not have the published size.
     pub async fn dataframe(&self) -> Result<DataFrame> {
         let mut files = Vec::with_capacity(self.record.parts.len());
         for part in &self.record.parts {
-            let found = self.place.head(&part.name).await?;
+            let found = self.location.head(&part.name).await?;
             match found {
                 Some(object) if object.size == part.size => files.push(object),
                 Some(object) => {
-                    return Err(self.damaged(&part.name, &format!("it holds {} bytes, not {}", object.size, part.size)));
+                    return Err(
+                        self.damaged(&part.name, &format!("it has {} bytes, and {} were published", object.size, part.size))
+                    );
                 }
-                None => return Err(self.damaged(&part.name, "it is gone")),
+                None => return Err(self.damaged(&part.name, "it has vanished")),
             }
         }
-        let session = self.owner.engine.session(Parallelism::One, [&self.place])?;
+        let session = self.workspace.engine.session(Parallelism::One, [&self.location])?;
         let schema = self.schema()?;
-        Ok(session.read_table(Arc::new(ParquetTable::new(self.place.clone(), files, schema)))?)
+        Ok(session.read_table(Arc::new(ParquetTable::new(self.location.clone(), files, schema)))?)
     }
 
     /// Reads every file again and compares its hash with the published one.
@@ -83,8 +84,8 @@ impl ExtractRun {
     /// [`Error::Corrupt`] names the first file that differs.
     pub async fn verify(&self) -> Result<()> {
         for part in &self.record.parts {
-            let object = self.place.head(&part.name).await?.ok_or_else(|| self.damaged(&part.name, "it is gone"))?;
-            if self.place.hash(&object).await? != part.hash {
+            let object = self.location.head(&part.name).await?.ok_or_else(|| self.damaged(&part.name, "it has vanished"))?;
+            if self.location.hash(&object).await? != part.hash {
                 return Err(self.damaged(&part.name, "its content is not what was published"));
             }
         }
@@ -93,7 +94,7 @@ impl ExtractRun {
 
     fn damaged(&self, name: &str, what: &str) -> Error {
         let reason = format!("{what}; run the extract again (its SQL and inputs are in the record)");
-        Error::Corrupt { path: self.place.child(name).to_string(), reason }
+        Error::Corrupt { path: self.location.child(name).to_string(), reason }
     }
 }
 

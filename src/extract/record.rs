@@ -1,5 +1,5 @@
 //! The record of an extract: what it is, what it was made of, and which files hold it.
-//! It holds no credentials: locations are written without them, and object stores' options are never written.
+//! It holds no credentials: they are left out of locations, and options of object stores are not written.
 //!
 //! `extracts/<name>/<run>/extract.json`
 
@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use crate::{
     catalog::Column,
     error::{Error, Result},
-    materialize::Part,
     name::TableName,
-    online::Value,
     storage::{FileIdentity, check_name, seal, unseal},
     time::AsOf,
+    value::Value,
+    workspace::Part,
 };
 
 /// The version of the record's format.
@@ -22,13 +22,13 @@ pub(crate) const RECORD: &str = "extract.json";
 /// The folder of all extracts below the root.
 pub(crate) const FOLDER: &str = "extracts";
 
-/// What a run of an extract is: published once, never changed.
+/// The record of a run: published once, never changed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExtractRecord {
     pub(crate) format: u32,
     /// The extract's name.
     pub name: String,
-    /// The run: when it began, to a second of UTC, and what tells it from others of that second.
+    /// The run: the second in UTC in which it started, and a suffix that tells it from others of that second.
     pub run: String,
     /// The table that queries name: `ctas_<name>_<run>`.
     pub table: TableName,
@@ -36,7 +36,7 @@ pub struct ExtractRecord {
     pub sql: String,
     /// The values of its placeholders.
     pub parameters: Vec<Parameter>,
-    /// The instant at which facts were cut; `None`: all facts of the pinned versions were seen.
+    /// The instant at which facts were cut; `None` when all facts of the pinned versions were seen.
     pub as_of: Option<AsOf>,
     /// The tables that the query names.
     pub inputs: Vec<ExtractInput>,
@@ -50,7 +50,7 @@ pub struct ExtractRecord {
     pub started: AsOf,
     /// When its last file was written, by the store's clock.
     pub ended: AsOf,
-    /// For how long it is kept.
+    /// How long it is kept.
     pub retention: Retention,
     /// The version of this library that made it.
     pub library: String,
@@ -71,7 +71,7 @@ pub struct Parameter {
 pub struct ExtractInput {
     /// The table.
     pub table: TableName,
-    /// The version that was pinned; `None` for an extract, which has one only.
+    /// The version that was pinned; `None` for an extract, which has only one.
     pub version: Option<u64>,
     /// Where its files lie, without credentials.
     pub location: String,
@@ -89,13 +89,13 @@ pub struct ExtractFile {
     pub identity: FileIdentity,
 }
 
-/// For how long an extract is kept; without either, until somebody removes it.
+/// How long a run is kept. Without either value it is never removed by a collection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Retention {
-    /// Microseconds after its end.
+    /// Microseconds after the run ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_for_us: Option<i64>,
-    /// Until so many newer runs of its name exist.
+    /// Until this many newer runs of its name exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_last: Option<u32>,
 }
@@ -116,22 +116,22 @@ impl ExtractRecord {
         }
     }
 
-    /// May a question as of this instant (`None`: one without) read these rows?
+    /// Refuses a query that must not read these rows. `asked` is the query's as-of; `None` for a query without one.
     ///
     /// # Errors
-    /// [`Error::Definition`] says why not.
+    /// [`Error::Definition`] says why it must not.
     pub(crate) fn check_visible(&self, subject: &str, asked: Option<AsOf>) -> Result<()> {
         let reason = match (self.as_of, asked) {
             (_, None) => return Ok(()),
             (Some(made), Some(asked)) if made <= asked => return Ok(()),
             (Some(made), Some(asked)) => format!(
-                "it asks as of {asked}, and table `{}` holds what was visible at {made}, which is later: its rows would leak \
-                 what was not known yet; ask as of {made} or later, or extract again as of {asked}",
+                "it reads as of {asked}, and table `{}` holds what was visible at {made}: later facts would leak; query as of {made} \
+                 or later, or run the extract again as of {asked}",
                 self.table
             ),
             (None, Some(asked)) => format!(
-                "it asks as of {asked}, and table `{}` was made without an as-of, of facts of all times: its rows would leak \
-                 what was not known yet; read it by `FeatureStore::extract`, or extract again with `Extract::as_of`",
+                "it reads as of {asked}, and table `{}` was made without an as-of: later facts would leak; read the table with \
+                 `FeatureStore::extract`, or run the extract again with `Extract::as_of`",
                 self.table
             ),
         };
@@ -139,7 +139,7 @@ impl ExtractRecord {
     }
 }
 
-/// The folder of a run below the root, and its table.
+/// The name of a run, from which its folder and its table's name follow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RunName {
     pub(crate) name: String,
@@ -152,7 +152,7 @@ impl RunName {
         format!("ctas_{}_{}", self.name, self.run).parse()
     }
 
-    /// The run whose table has this name; `None` when no run's table is called so.
+    /// The run whose table would have this name; `None` when no run's table can.
     pub(crate) fn of_table(table: &TableName) -> Option<Self> {
         let rest = table.table().strip_prefix("ctas_").filter(|_| table.database() == crate::name::DEFAULT_DATABASE)?;
         let (rest, suffix) = rest.rsplit_once('_')?;

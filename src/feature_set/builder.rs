@@ -1,5 +1,5 @@
-//! Builders of feature sets: they collect, and check everything at the end.
-//! Whether tables and columns exist is seen when a set meets a catalog, not here.
+//! Builders of feature sets, which check everything in `build`.
+//! Whether tables and columns exist is checked when the set is used.
 
 use std::collections::BTreeSet;
 
@@ -25,9 +25,9 @@ pub struct RowSetBuilder {
 }
 
 impl RowSetBuilder {
-    pub(super) fn new(name: &str, extract: &str) -> Self {
+    pub(super) fn new(name: &str, query: &str) -> Self {
         let set = RowSet {
-            extract: extract.trim().into(),
+            query: query.trim().into(),
             event_time: String::new(),
             labels: Vec::new(),
             selections: Vec::new(),
@@ -36,19 +36,20 @@ impl RowSetBuilder {
         Self { name: name.into(), tables: Vec::new(), cutoff: Cutoff::default(), event_time: None, set }
     }
 
-    /// Declares a fact table that the extract reads; it can read no other.
+    /// Declares a fact table that the query reads. It can read no other.
     pub fn table(mut self, name: &str) -> Self {
         self.tables.push(name.into());
         self
     }
 
-    /// The extract's column that says when a row happened: a timestamp in UTC.
+    /// The query's column that holds the event time of each row: a timestamp with a zone.
     pub fn event_time(mut self, column: &str) -> Self {
         self.event_time = Some(column.into());
         self
     }
 
-    /// Adds a row selection; they apply to training rows in the order they are added, each fitted on what is left.
+    /// Adds a row selection. Selections apply to training rows in the order in which they are added, and each is fitted on the rows
+    /// that those before it kept.
     pub fn keep<S: RowSelection + 'static>(mut self, step: S) -> Self {
         self.set.selections.push(selection(step));
         self
@@ -66,19 +67,19 @@ impl RowSetBuilder {
         self
     }
 
-    /// Adds a column of the extract as a label: kept beside the features, and no input of a request.
+    /// Adds a column of the query as a label. It is kept beside the features, and requests do not need it.
     pub fn label(mut self, column: &str) -> Self {
         self.set.labels.push(column.into());
         self
     }
 
-    /// Facts at exactly the as-of are visible too. The rule is exclusive unless this is said.
+    /// Makes facts at exactly the as-of visible too. Without it the rule is exclusive.
     pub fn inclusive(mut self) -> Self {
         self.cutoff = Cutoff::Inclusive;
         self
     }
 
-    /// Checks the definition and takes its fingerprint, for which every encoder is run once on fixed inputs.
+    /// Checks the definition and takes its fingerprint, for which every encoder runs once on fixed inputs.
     ///
     /// # Errors
     /// [`Error::InvalidName`] for the set's or a table's name, [`Error::Definition`] when something is missing or named
@@ -91,7 +92,7 @@ impl RowSetBuilder {
             mistakes.push("it has no event time: name the column with `event_time`".to_owned());
         }
         if tables.is_empty() {
-            mistakes.push("it declares no table: name those that the extract reads with `table`".to_owned());
+            mistakes.push("it declares no table: name those that the query reads with `table`".to_owned());
         }
         if set.encoders.is_empty() {
             mistakes.push("it has no feature: add an encoder".to_owned());
@@ -132,7 +133,7 @@ impl EntitySetBuilder {
 
     /// Adds the value of `column` in the entity's newest visible fact, as the feature `output`.
     ///
-    /// All looked-up columns of a table come from one and the same fact.
+    /// All looked-up columns of a table come from the same fact.
     pub fn lookup(mut self, column: &str, output: &str) -> Self {
         self.own = self.own.lookup(column, output);
         self
@@ -150,19 +151,19 @@ impl EntitySetBuilder {
         self
     }
 
-    /// Gives NULL for looked-up values whose fact is older than this; see [`Source::max_age`].
+    /// Makes looked-up values NULL if their fact is older than this; see [`Source::max_age`].
     pub fn max_age(mut self, max_age: TimeDelta) -> Self {
         self.own = self.own.max_age(max_age);
         self
     }
 
-    /// Adds features from another table, or from this one by fewer keys.
+    /// Adds features from another table, or from this one by some of the keys.
     pub fn also(mut self, source: Source) -> Self {
         self.others.push(source);
         self
     }
 
-    /// Facts at exactly the instant are visible too. The rule is exclusive unless this is said.
+    /// Makes facts at exactly the instant visible too. Without it the rule is exclusive.
     pub fn inclusive(mut self) -> Self {
         self.cutoff = Cutoff::Inclusive;
         self
@@ -172,7 +173,7 @@ impl EntitySetBuilder {
     ///
     /// # Errors
     /// [`Error::InvalidName`] for the set's or a table's name, [`Error::Definition`] when something is missing, named
-    /// twice, a window is not longer than nothing, or a max age is negative.
+    /// twice, a window is not positive, or a max age is negative.
     pub fn build(self) -> Result<FeatureSet> {
         let Self { name, table, cutoff, keys, mut own, others } = self;
         let all: Vec<String> = std::iter::once(&table).chain(others.iter().map(|source| &source.table)).cloned().collect();
@@ -207,7 +208,7 @@ fn names(name: &str, tables: &[String]) -> Result<(SetName, Vec<TableName>)> {
     Ok((name.parse()?, known))
 }
 
-/// Refuses a set with all that is wrong with it.
+/// Refuses a set with all of its mistakes.
 fn refuse_any(name: &SetName, mistakes: &[String]) -> Result<()> {
     match mistakes {
         [] => Ok(()),
@@ -215,7 +216,7 @@ fn refuse_any(name: &SetName, mistakes: &[String]) -> Result<()> {
     }
 }
 
-/// Each name that more than one column has, once.
+/// A mistake for each name that several columns have.
 fn named_twice(columns: impl Iterator<Item = String>) -> Vec<String> {
     let (mut seen, mut twice) = (BTreeSet::new(), BTreeSet::new());
     twice.extend(columns.filter(|column| !seen.insert(column.clone())));

@@ -1,5 +1,4 @@
-//! In what two declared definitions differ, for people who have to tell them apart.
-//! It does not judge whether a difference matters: any difference makes another definition.
+//! The differences of two declared definitions, for error messages. Any difference makes another definition.
 
 use serde_json::Value;
 
@@ -21,7 +20,12 @@ pub(crate) fn difference(known: &Value, own: &Value) -> Option<String> {
 }
 
 fn compare(path: &str, known: &Value, own: &Value, found: &mut Vec<String>) {
-    let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+    let below = |name: &str| match (path, name) {
+        // The key under which definitions have always been hashed.
+        ("", "extract") => "query".to_owned(),
+        ("", name) => name.to_owned(),
+        (path, name) => format!("{path}.{name}"),
+    };
     match (known, own) {
         (Value::Object(a), Value::Object(b)) => {
             let added = b.keys().filter(|name| !a.contains_key(*name));
@@ -65,7 +69,7 @@ mod tests {
         let b = json!({ "extract": "SELECT 2", "windows": [[7_200, ["count"]]], "labels": ["x"], "max_age_us": 5 });
         assert_eq!(
             difference(&a, &b).unwrap(),
-            "`extract` is `SELECT 1` there and `SELECT 2` here; `windows.0.0` is 3600 there and 7200 here; \
+            "`query` is `SELECT 1` there and `SELECT 2` here; `windows.0.0` is 3600 there and 7200 here; \
              `max_age_us` is not given there and 5 here"
         );
         assert_eq!(difference(&a, &a), None);

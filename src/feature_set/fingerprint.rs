@@ -1,6 +1,6 @@
-//! The fingerprint of a definition: a hash of all that was declared, and a hash of what the code does to fixed inputs.
-//! A closure cannot be hashed, so its effect is: when the second hash moves and the first does not, the code has changed
-//! behind its revision's back.
+//! The fingerprint of a definition: a hash of everything that was declared, and a hash of what the code returns on fixed inputs.
+//! A closure cannot be hashed, so its output is. If the second hash changes and the first does not, code has changed without a new
+//! revision.
 
 use std::sync::Arc;
 
@@ -17,21 +17,20 @@ use serde::{Deserialize, Serialize};
 
 use super::{Body, select_inputs};
 use crate::{
-    encoder::{Spec, input_schema},
+    encoder::{AsOfView, Batches, Replay, Spec, ViewParts, input_schema},
     error::{Error, Result},
     name::{ContentId, SetName, TableName},
-    scan::{AsOfView, Batches, Replay, ViewParts},
     time::{AsOf, Cutoff},
 };
 
 /// The hashes of a definition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprint {
-    /// The hash of both others: what identifies the definition.
+    /// The hash of the other two, which identifies the definition.
     pub id: ContentId,
     /// The hash of what was declared: SQL text, encoder names, revisions and parameters, windows, cutoff.
     pub declared: ContentId,
-    /// The hash of what encoders and selections yield on fixed inputs.
+    /// The hash of what encoders and row selections return on fixed inputs.
     pub behaviour: ContentId,
 }
 
@@ -55,20 +54,20 @@ fn declared(name: &SetName, tables: &[TableName], cutoff: Cutoff, body: &Body) -
     let json = match body {
         Body::Rows(set) => serde_json::json!({
             "set": name, "tables": tables, "cutoff": cutoff,
-            "extract": set.extract, "event_time": set.event_time, "labels": set.labels,
+            "extract": set.query, "event_time": set.event_time, "labels": set.labels,
             "selections": canonical(name, set.selections.iter().map(|s| s.spec()))?,
             "encoders": canonical(name, set.encoders.iter().map(|e| e.spec()))?,
         }),
         Body::Entities(set) => {
-            let (own, others) = set.sources.split_first().ok_or_else(|| Error::Definition {
-                subject: format!("feature set `{name}`"),
+            let (own, others) = set.sources.split_first().ok_or_else(|| Error::Internal {
+                subject: format!("the fingerprint of feature set `{name}`"),
                 reason: "it has no table".into(),
             })?;
             let mut json = serde_json::json!({
                 "set": name, "tables": tables, "cutoff": cutoff,
                 "table": set.table, "keys": set.keys, "lookups": own.lookups, "windows": own.windows,
             });
-            // What a definition does not use leaves no trace in its hash, so that new possibilities change no published set.
+            // Settings that a definition does not use are left out, so that a new kind of setting changes no published fingerprint.
             if let Some(age) = own.max_age_us {
                 json["max_age_us"] = age.into();
             }
@@ -89,7 +88,7 @@ fn step(name: &SetName, spec: &Spec, cause: impl std::fmt::Display) -> Error {
     Error::Step { set: name.to_string(), step: spec.name.clone(), reason: cause.to_string() }
 }
 
-/// What every step yields on the fixed inputs, hashed.
+/// The hash of what every step returns on the fixed inputs.
 fn behaviour(name: &SetName, body: &Body) -> Result<ContentId> {
     let Body::Rows(set) = body else { return Ok(ContentId::of(b"declared aggregates only")) };
     let mut hasher = blake3::Hasher::new();
@@ -122,8 +121,8 @@ fn behaviour(name: &SetName, body: &Body) -> Result<ContentId> {
     Ok(hasher.finalize().into())
 }
 
-/// Takes in a state and columns by their values. Floats count to ten digits: mathematical functions differ in the last ones
-/// from one platform to the next, and that is no change of the code.
+/// Hashes a state and the values of columns. Floats are hashed to ten digits, because the last digits of mathematical functions
+/// differ between platforms.
 fn take_in(hasher: &mut blake3::Hasher, state: &serde_json::Value, columns: Vec<ArrayRef>) -> Result<()> {
     hasher.update(ContentId::of_json(state).to_string().as_bytes());
     for column in columns {
@@ -145,7 +144,7 @@ fn take_in(hasher: &mut blake3::Hasher, state: &serde_json::Value, columns: Vec<
     Ok(())
 }
 
-/// Fixed inputs: ordinary values and the odd ones, NULL among them.
+/// Fixed inputs: ordinary values and special ones, such as NULL.
 struct Golden(RecordBatch);
 
 impl Golden {
@@ -156,7 +155,7 @@ impl Golden {
         Ok(Self(RecordBatch::try_new_with_options(input_schema(spec), columns, &options)?))
     }
 
-    /// The same rows, the last one first.
+    /// The same rows in reverse order.
     fn reversed(&self) -> Result<Self> {
         let last_first: UInt64Array = (0..ROWS as u64).rev().collect::<Vec<_>>().into();
         Ok(Self(take_record_batch(&self.0, &last_first)?))
@@ -178,7 +177,7 @@ const ROWS: usize = 64;
 const GOLDEN_AS_OF_US: i64 = 1_414_800_000_000_000;
 
 fn golden_column(position: usize, data_type: &DataType) -> ArrayRef {
-    // A fixed sequence that looks random: multiples of the golden ratio, shifted by the column.
+    // A fixed pseudo-random sequence: multiples of the golden ratio, shifted by the column.
     let word = |row: usize| ((row + 1 + 97 * position) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let unit = |row: usize| (word(row) >> 11) as f64 * (-53_f64).exp2();
     match data_type {
@@ -212,7 +211,7 @@ fn golden_column(position: usize, data_type: &DataType) -> ArrayRef {
             let text = |row: usize| odd.get(row).map_or_else(|| Some(format!("{:x}", word(row) >> 40)), |t| t.map(str::to_owned));
             Arc::new((0..ROWS).map(text).collect::<StringArray>())
         }
-        // Other types from small integers, where there is a way from them.
+        // Other types are cast from small integers, if there is a cast.
         other => {
             let small: ArrayRef =
                 Arc::new((0..ROWS).map(|row| (row > 0).then(|| (unit(row) * 100.0) as i64)).collect::<Int64Array>());

@@ -1,5 +1,5 @@
-//! The declared inputs of an encoder out of wider rows: by name, widened to the declared types.
-//! Offline and online pass through here alike, so both encode the same bits.
+//! Selects the declared inputs of an encoder from rows, by name, widened to the declared types.
+//! Training and serving both use it, so both encode the same bits.
 
 use std::sync::Arc;
 
@@ -11,14 +11,14 @@ use arrow::{
 
 use crate::error::{Error, Result};
 
-/// Exactly the columns of `wanted`, in order and of the wanted types; `place` names the rows in errors.
-pub(crate) fn select_inputs(place: &str, batch: &RecordBatch, wanted: &SchemaRef) -> Result<RecordBatch> {
+/// Exactly the columns of `wanted`, in order and of the wanted types; `subject` names the rows in errors.
+pub(crate) fn select_inputs(subject: &str, batch: &RecordBatch, wanted: &SchemaRef) -> Result<RecordBatch> {
     let mut columns: Vec<ArrayRef> = Vec::with_capacity(wanted.fields().len());
     for field in wanted.fields() {
         let schema = batch.schema_ref();
-        let position = schema.index_of(field.name()).map_err(|_| Error::unknown_column(place, field.name(), schema))?;
+        let position = schema.index_of(field.name()).map_err(|_| Error::unknown_column(subject, field.name(), schema))?;
         let column = batch.column(position);
-        field_of(place, schema, field)?;
+        field_of(subject, schema, field)?;
         columns.push(if column.data_type() == field.data_type() {
             column.clone()
         } else {
@@ -34,14 +34,14 @@ pub(crate) fn select_inputs(place: &str, batch: &RecordBatch, wanted: &SchemaRef
 ///
 /// # Errors
 /// [`Error::UnknownColumn`] when there is none, [`Error::ColumnType`] when its values could change on the way.
-pub(crate) fn field_of<'a>(place: &str, schema: &'a Schema, wanted: &Field) -> Result<&'a Field> {
-    let field = schema.field_with_name(wanted.name()).map_err(|_| Error::unknown_column(place, wanted.name(), schema))?;
+pub(crate) fn field_of<'a>(subject: &str, schema: &'a Schema, wanted: &Field) -> Result<&'a Field> {
+    let field = schema.field_with_name(wanted.name()).map_err(|_| Error::unknown_column(subject, wanted.name(), schema))?;
     let (from, to) = (field.data_type(), wanted.data_type());
     use DataType::{Float32, Float64, Int8, Int16, Int32, Int64, LargeUtf8, Timestamp, UInt8, UInt16, UInt32, Utf8, Utf8View};
     let is_lossless = match (from, to) {
         (from, to) if from == to => true,
         (Int8 | Int16 | Int32 | UInt8 | UInt16 | UInt32 | Int64, Int64) => true,
-        // A 64-bit integer beyond 2^53 becomes the nearest float: what every numeric library does with a count.
+        // A 64-bit integer beyond 2^53 becomes the nearest float, as in other numeric libraries.
         (Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32 | Float32, Float64) => true,
         (LargeUtf8 | Utf8View, Utf8) => true,
         (Timestamp(unit, Some(_)), Timestamp(TimeUnit::Microsecond, Some(_))) => *unit != TimeUnit::Nanosecond,
@@ -50,6 +50,6 @@ pub(crate) fn field_of<'a>(place: &str, schema: &'a Schema, wanted: &Field) -> R
     if is_lossless {
         return Ok(field);
     }
-    let needed = format!("{to} is declared, and not every {from} is one: cast it in the extract");
-    Err(Error::ColumnType { place: place.into(), column: wanted.name().clone(), found: from.to_string(), needed })
+    let needed = format!("{to} is declared, and not every {from} is one: cast it in the query");
+    Err(Error::ColumnType { subject: subject.into(), column: wanted.name().clone(), found: from.to_string(), needed })
 }

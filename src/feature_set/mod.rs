@@ -1,10 +1,11 @@
 //! Feature sets: named, versioned definitions of rows or entities and their features.
-//! A definition is data and code together; its fingerprint tells whether either has changed.
+//! A definition is data and code; its fingerprint shows whether either has changed.
 
 mod builder;
 mod difference;
 mod fingerprint;
 mod inputs;
+mod operators;
 mod source;
 
 use std::{fmt, sync::Arc};
@@ -12,6 +13,7 @@ use std::{fmt, sync::Arc};
 pub use builder::{EntitySetBuilder, RowSetBuilder};
 pub use fingerprint::Fingerprint;
 pub(crate) use inputs::{field_of, select_inputs};
+pub(crate) use operators::event_time_column;
 pub use source::Source;
 
 use difference::difference;
@@ -26,7 +28,7 @@ use crate::{
 
 /// A named, versioned definition of features.
 ///
-/// There are two kinds. A set of **rows** has one training row per row of an SQL extract from facts; its encoders turn
+/// There are two kinds. A set of **rows** has one training row per row of a SQL query over facts; its encoders turn
 /// rows into features, in training and for requests. A set of **entities** has one row per entity; its features are the
 /// newest visible fact of the entity and aggregates over trailing windows, served by key.
 ///
@@ -70,7 +72,8 @@ pub(crate) enum Body {
 
 #[derive(Clone)]
 pub(crate) struct RowSet {
-    pub(crate) extract: String,
+    /// The SQL of the rows.
+    pub(crate) query: String,
     pub(crate) event_time: String,
     pub(crate) labels: Vec<String>,
     pub(crate) selections: Vec<Arc<dyn AnySelection>>,
@@ -82,7 +85,7 @@ pub(crate) struct EntitySet {
     /// The table whose facts say which entities there are.
     pub(crate) table: TableName,
     pub(crate) keys: Vec<String>,
-    /// That table first, by all keys; it may have no features of its own.
+    /// That table first, with all keys; it may have no features of its own.
     pub(crate) sources: Vec<Source>,
 }
 
@@ -94,9 +97,9 @@ impl EntitySet {
 }
 
 impl FeatureSet {
-    /// Begins a set of rows: one training row per row of `extract`, a SQL query over fact tables.
-    pub fn rows(name: &str, extract: &str) -> RowSetBuilder {
-        RowSetBuilder::new(name, extract)
+    /// Begins a set of rows: one training row per row of `query`, which is SQL over fact tables.
+    pub fn rows(name: &str, query: &str) -> RowSetBuilder {
+        RowSetBuilder::new(name, query)
     }
 
     /// Begins a set of entities, described by the facts of `table`.
@@ -124,7 +127,7 @@ impl FeatureSet {
         &self.fingerprint
     }
 
-    /// Refuses this definition when another one holds its name; `remedy` is the other way out.
+    /// Refuses this definition when another one holds its name. `remedy` is appended to the error as an alternative.
     pub(crate) fn check_same(&self, known: &Fingerprint, declared: &Value, remedy: &str) -> Result<()> {
         if *known == self.fingerprint {
             return Ok(());
@@ -132,15 +135,15 @@ impl FeatureSet {
         let next = format!("{}_v{}", self.name.stem(), u64::from(self.name.version()) + 1);
         let reason = match difference(declared, &self.declared) {
             Some(parts) => format!(
-                "its name holds another definition already, and a published version never changes: {parts}; name this one as the \
-                 next version, `{next}`{remedy}"
+                "has another definition already, and a published version never changes: {parts}; name this one as the next version, \
+                 `{next}`{remedy}"
             ),
             None => format!(
-                "its code yields other values on fixed inputs than the definition that holds its name, under the same revisions; \
-                 raise the revision of the encoder that was changed, and name the set as its next version, `{next}`{remedy}"
+                "has other code already under the same revisions: on fixed inputs the two yield different values; raise the revision \
+                 of the encoder that was changed, and name the set as its next version, `{next}`{remedy}"
             ),
         };
-        Err(Error::Definition { subject: format!("feature set `{}`", self.name), reason })
+        Err(Error::AlreadyExists { subject: format!("feature set `{}`", self.name), reason })
     }
 
     /// The names of the features, in the order of the columns.
@@ -158,5 +161,5 @@ impl fmt::Debug for FeatureSet {
     }
 }
 
-/// A state that a step learned, as kept in a manifest.
+/// The learned state of a step, as JSON.
 pub(crate) type State = Value;

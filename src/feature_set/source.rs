@@ -1,5 +1,5 @@
-//! One table's part in a set of entities: by which keys, what is looked up, what is aggregated.
-//! It names columns; whether a table holds them is checked when the set is used.
+//! The features that a set of entities takes from one table: keys, lookups and windows.
+//! Whether the table has the columns is checked when the set is used.
 
 use chrono::TimeDelta;
 use serde::Serialize;
@@ -26,7 +26,7 @@ pub struct Source {
     pub(crate) table: String,
     /// Key columns of the entity and of the table.
     pub(crate) on: Vec<(String, String)>,
-    /// Column and feature name.
+    /// Pairs of a column and a feature name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) lookups: Vec<(String, String)>,
     /// Length in microseconds, or `None` for everything before, and what is aggregated over it.
@@ -42,12 +42,12 @@ impl Source {
         Self { table: table.into(), on: Vec::new(), lookups: Vec::new(), windows: Vec::new(), max_age_us: None }
     }
 
-    /// Finds facts by this key column of the entity, which has the same name in the table.
+    /// Finds facts by this key column of the entity, which the table has under the same name.
     pub fn on(self, column: &str) -> Self {
         self.on_columns(column, column)
     }
 
-    /// Finds facts by a key column of the entity and its counterpart in the table.
+    /// Finds facts by a key column of the entity, which the table has under another name.
     pub fn on_columns(mut self, key: &str, column: &str) -> Self {
         self.on.push((key.into(), column.into()));
         self
@@ -71,8 +71,8 @@ impl Source {
         self
     }
 
-    /// Looked-up values are NULL when their fact happened before t minus this. In training t is the instant of the spine's
-    /// row, in serving that of the request: see [`Online::get_at`](crate::online::Online::get_at).
+    /// Makes looked-up values NULL if their fact happened before t minus this. In training t is the instant of the spine's row,
+    /// in serving that of the request: see [`Online::get_at`](crate::online::Online::get_at).
     pub fn max_age(mut self, max_age: TimeDelta) -> Self {
         self.max_age_us = Some(saturating_micros(max_age));
         self
@@ -90,19 +90,19 @@ impl Source {
         all.filter(|aggregate| aggregate.is_count()).map(Aggregate::output)
     }
 
-    /// What is wrong with it, as far as it can be seen without its table.
+    /// The mistakes that can be found without the table.
     pub(super) fn mistakes(&self, keys: &[String]) -> Vec<String> {
         let table = &self.table;
         let mut found = Vec::new();
         if self.on.is_empty() {
-            found.push(format!("no key says which facts of `{table}` belong to an entity: name it with `on`"));
+            found.push(format!("facts of `{table}` are found by no key: name the columns with `on`"));
         }
         for (key, _) in self.on.iter().filter(|(key, _)| !keys.contains(key)) {
-            found.push(format!("facts of `{table}` are found by `{key}`, which is no key of the set: add it with `key`"));
+            found.push(format!("facts of `{table}` are found by `{key}`, which is not a key of the set: add it with `key`"));
         }
         for (i, (key, _)) in self.on.iter().enumerate() {
             if self.on[..i].iter().any(|(known, _)| known == key) {
-                found.push(format!("facts of `{table}` are found by `{key}` twice: one column of the table holds it"));
+                found.push(format!("facts of `{table}` are found by `{key}` twice: name it once"));
             }
         }
         if let Some(age) = self.max_age_us.filter(|age| *age < 0) {
@@ -113,7 +113,7 @@ impl Source {
         }
         for (length, aggregates) in &self.windows {
             if let Some(length) = length.filter(|length| *length <= 0) {
-                found.push(format!("a window of {length} us holds nothing; a window must be longer"));
+                found.push(format!("a window of {length} us is empty; it must be longer than zero"));
             }
             found.extend(aggregates.iter().filter_map(Aggregate::flaw));
             found.extend(aggregates.iter().filter_map(Aggregate::column).filter_map(not_a_column));
@@ -123,15 +123,15 @@ impl Source {
     }
 }
 
-/// Says so when a column's name is an expression without a doubt: names before and after a sign that hardly stands in names.
+/// The mistake of a column name that is clearly an expression: names on both sides of an operator that names rarely contain.
 fn not_a_column(column: &str) -> Option<String> {
     let is_name =
         |text: &str| text.trim().bytes().all(|b| b.is_ascii_alphanumeric() || b"_. ".contains(&b)) && !text.trim().is_empty();
     let (left, right) = ["*", "+", "||"].iter().find_map(|sign| column.split_once(sign))?;
     (is_name(left) && is_name(right)).then(|| {
         format!(
-            "`{column}` is an expression, and features are made of columns: give the facts such a column before they are loaded, or \
-             make a set of rows, whose extract is SQL"
+            "`{column}` is an expression, and features are made of columns: add such a column to the facts before they are loaded, or \
+             use a set of rows, whose query is SQL"
         )
     })
 }

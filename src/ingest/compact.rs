@@ -1,16 +1,19 @@
-//! Compaction: the small files of each month become few large ones with exactly the same rows, in one commit.
-//! It deletes nothing: files that a reader has pinned stay where they are.
+//! Compaction: merges the small files of each month into few large files with exactly the same rows, in one commit.
+//! It deletes nothing. Readers of older versions keep their files.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::TryStreamExt;
 
 use super::{
-    columns::Target,
+    fact_files::facts_of,
+    plan::table::refuse_external,
     read_back::ReadBack,
-    run::{facts_of, refuse_external},
-    sort::sorted,
-    write::{Destination, MonthWriter},
+    target::Target,
+    write::{
+        month_writer::{Destination, MonthWriter},
+        sort::sorted,
+    },
 };
 use crate::{
     catalog::{Catalog, FileEntry, TableVersion},
@@ -39,7 +42,7 @@ impl Default for CompactOptions {
 }
 
 impl CompactOptions {
-    /// The size that files should have: smaller ones are merged, and a file is closed when it has reached it.
+    /// The target size of a file. Smaller files are merged, and a file is closed once it has reached this size.
     pub fn file_bytes(mut self, bytes: usize) -> Self {
         self.file_bytes = bytes.max(1);
         self
@@ -49,24 +52,24 @@ impl CompactOptions {
 /// What a compaction did.
 #[derive(Debug, Clone)]
 pub struct CompactReport {
-    /// The table's version afterwards; the one from before when nothing was merged.
+    /// The table's version after the compaction. It is unchanged if nothing was merged.
     pub version: TableVersion,
-    /// The partitions that had files to merge, in the order of their paths.
+    /// The partitions with files to merge, in the order of their paths.
     pub partitions: Vec<CompactedPartition>,
 }
 
 /// What became of a partition's small files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompactedPartition {
-    /// Folder below the table: `year=2014/month=11`.
+    /// The folder below the table: `year=2014/month=11`.
     pub path: String,
-    /// Small files that there were.
+    /// The number of small files before.
     pub files_before: usize,
-    /// Files that hold their rows now.
+    /// The number of files that hold their rows now.
     pub files_after: usize,
     /// Their rows.
     pub rows: u64,
-    /// Whether they were replaced.
+    /// Whether the small files were replaced.
     pub outcome: PartitionOutcome,
 }
 
@@ -75,8 +78,8 @@ pub struct CompactedPartition {
 pub enum PartitionOutcome {
     /// The merged files are in the table.
     Merged,
-    /// Another writer took some of the files out of the table while they were merged: the partition is as that writer left
-    /// it, and the merged files are in no version.
+    /// Another writer removed some of the files from the table while they were merged. The partition is as that writer left it,
+    /// and no version has the merged files.
     Overtaken,
 }
 
@@ -110,7 +113,7 @@ pub(crate) async fn compact(
     if merged.is_empty() {
         return Ok(CompactReport { version: current, partitions: Vec::new() });
     }
-    // Only what is still there is replaced; the rest of the newest version, whoever wrote it, stays.
+    // Only partitions whose small files are all still in the table are replaced. The rest of the newest version stays.
     let is_whole = |version: &TableVersion, merged: &Merged| {
         let paths: BTreeSet<&str> = version.files.iter().map(|file| file.path.as_str()).collect();
         merged.inputs.iter().all(|input| paths.contains(input.as_str()))
@@ -142,7 +145,7 @@ pub(crate) async fn compact(
     Ok(CompactReport { version, partitions: partitions.collect() })
 }
 
-/// A file that was closed because it was full may be a little smaller than the size it was closed at.
+/// Is the file smaller than the target size, and was it not closed for having reached that size?
 fn is_small(file: &FileEntry, options: &CompactOptions) -> bool {
     let target = options.file_bytes as u64;
     file.identity.size < target && file.full_at.is_none_or(|size| size < target)
@@ -157,19 +160,19 @@ async fn merge(
     files: &[&FileEntry],
     options: &CompactOptions,
 ) -> Result<Merged> {
-    let place = facts_of(root, &version.table);
+    let location = facts_of(root, &version.table);
     let declared = &version.declared;
     let target = Target::new(declared, version.file_schema()?)?;
     let names: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
     let identity = serde_json::json!({ "compacted": names, "file_bytes": options.file_bytes });
-    // Where one file's loads are not known, those of the merged file are not either.
+    // If the loads of one file are not recorded, those of the merged file are unknown too.
     let loads: BTreeSet<ContentId> = match files.iter().any(|file| file.loads.is_empty()) {
         true => BTreeSet::new(),
         false => files.iter().flat_map(|file| file.loads.clone()).collect(),
     };
     let inputs = ReadBack {
         table: version.table.to_string(),
-        place: place.clone(),
+        location: location.clone(),
         files: files.iter().map(|file| (*file).clone()).collect(),
         schema: target.schema.clone(),
         batch_rows: engine.batch_rows(),
@@ -178,7 +181,7 @@ async fn merge(
     let read = |sink| inputs.read_all(sink, move |file, rows, columns| placed.batch(file, rows, columns));
     let mut rows = sorted(engine, &target, declared.event_column(), read).await?;
     let to = Destination {
-        place,
+        location,
         partition_columns: version.partition_columns.iter().map(|column| column.name.clone()).collect(),
         file_bytes: options.file_bytes,
         name: ContentId::of_json(&identity),
@@ -191,11 +194,11 @@ async fn merge(
     }
     let outputs = writer.finish().await?;
     let (before, after): (u64, u64) = (files.iter().map(|f| f.rows).sum(), outputs.iter().map(|f| f.rows).sum());
-    let is_astray = outputs.iter().any(|file| file.path.rsplit_once('/').map_or("", |(folder, _)| folder) != path);
-    if before != after || is_astray {
+    let has_moved = outputs.iter().any(|file| file.path.rsplit_once('/').map_or("", |(folder, _)| folder) != path);
+    if before != after || has_moved {
         return Err(Error::Corrupt {
             path: format!("table `{}`, {path}", version.table),
-            reason: format!("{before} rows became {after}, or belong into another month; nothing was changed"),
+            reason: format!("{before} rows became {after} rows, or some belong to another month; nothing was changed"),
         });
     }
     Ok(Merged { path: path.into(), inputs: names.into_iter().map(str::to_owned).collect(), outputs, rows: after })

@@ -1,10 +1,11 @@
-//! How large the parts of a text file may be: bounds on what one field, row or header can take of the memory.
-//! It bounds no file: a load holds a few blocks of rows at a time, however many there are.
+//! Bounds on the memory that one field, row or header of a text file can take.
+//! The size of a file needs no bound: a load holds a few blocks of rows at a time.
 
-/// The largest parts that a load accepts in CSV files and JSON lines. A file with a larger one is an error that names the line.
+/// The largest value, row and number of columns that a load accepts in CSV files and JSON lines. An error names the first line
+/// beyond a limit.
 ///
-/// A few megabytes of gzip or zstd can hold gigabytes of one field. These bounds, and not the file, decide what a load
-/// may take of the memory.
+/// A few megabytes of gzip or zstd can unpack to gigabytes of one field. These limits keep the memory of a load independent of
+/// that.
 ///
 /// ```
 /// use asof::ingest::ReadLimits;
@@ -13,12 +14,12 @@
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadLimits {
-    /// Bytes of one value as it is written, quotes included; 16 MiB by default.
+    /// Bytes of one value in the file, quotes included; 16 MiB by default.
     pub field_bytes: usize,
     /// Bytes of one row, of one JSON line or of the header; 64 MiB by default, and 1 GiB at most.
     pub row_bytes: usize,
-    /// Columns of a CSV file, and fields of a JSON line; 20,000 by default. While its file is written each takes about 40 kB, however
-    /// few rows there are.
+    /// Columns of a CSV file, and fields of a JSON line; 20,000 by default. Each column takes about 40 kB while a file is
+    /// written, even with few rows.
     pub columns: usize,
 }
 
@@ -30,7 +31,7 @@ impl Default for ReadLimits {
 }
 
 impl ReadLimits {
-    /// The limits as far as readers can follow them: they count bytes of a row in 32 bits.
+    /// The limits, with rows bounded to what readers can count in 32 bits.
     pub(crate) fn bounded(self) -> Self {
         Self { row_bytes: self.row_bytes.min(1 << 30), ..self }
     }

@@ -1,9 +1,12 @@
-//! What the columns of source files are called in the table: renamed as declared, and by names that differ in case alone.
-//! It never lets two columns of a file become one.
+//! Maps the names of source columns to names in the table: declared renames first, then known names, then either of them in
+//! another case. Two columns of a file never get the same name.
 
 use std::collections::{HashMap, HashSet};
 
-use super::{ColumnNames, Ingest, read_rows::shown};
+use super::{
+    excerpt::excerpt,
+    load::{ColumnNames, Ingest},
+};
 use crate::{
     catalog::{Rename, TableVersion},
     error::{Error, Result},
@@ -16,11 +19,11 @@ pub(crate) struct Names {
     known: Lookup,
 }
 
-/// Names that stand for other names, as they are written and in whatever case.
+/// A map from names to names, by exact text and by lower case.
 #[derive(Debug, Clone, Default)]
 struct Lookup {
     exact: HashMap<String, String>,
-    /// `None` where several differ in case alone.
+    /// `None` if several names differ only in case.
     folded: HashMap<String, Option<String>>,
 }
 
@@ -37,64 +40,64 @@ impl Lookup {
 }
 
 impl Names {
-    /// The names that are known before a file is read: those of the table, of its declaration and of the load.
+    /// The names that are known before any file is read: those of the table, its declaration and the load.
     pub(crate) fn new(ingest: &Ingest, table: Option<&TableVersion>) -> Self {
         let of_table = table.into_iter().flat_map(|table| table.columns()).map(|column| &column.name);
         let declared = ingest.declared.named_columns();
         let typed = ingest.types.iter().map(|(name, _)| name).chain(ingest.schema.iter().map(|field| field.name()));
         let renamed = ingest.renames.iter().map(|rename| &rename.to);
         let mut this = Self { renames: Lookup::default(), known: Lookup::default() };
-        of_table.chain(declared).chain(typed).chain(renamed).for_each(|name| this.learn(name));
+        of_table.chain(declared).chain(typed).chain(renamed).for_each(|name| this.add_known(name));
         ingest.renames.iter().for_each(|rename| this.renames.add(&rename.from, &rename.to));
         this
     }
 
-    /// From here on this is a column's name.
-    pub(crate) fn learn(&mut self, name: &str) {
+    /// Adds a name of a column of the table.
+    pub(crate) fn add_known(&mut self, name: &str) {
         self.known.add(name, name);
     }
 
-    /// Meets a column of a file: where names are to be in lower case, one that is not known by any becomes known by that.
-    pub(crate) fn meet(&mut self, ingest: &Ingest, found: &str) {
+    /// Adds a column of a file under its name in lower case, if the load wants that and no known name fits.
+    pub(crate) fn add_found(&mut self, ingest: &Ingest, found: &str) {
         if ingest.names == ColumnNames::LowerCase && self.exact(found).is_none() && self.folded(found).is_none() {
-            self.learn(&found.to_lowercase());
+            self.add_known(&found.to_lowercase());
         }
     }
 
-    /// As it is after it has met these columns.
-    pub(crate) fn having_met(&self, ingest: &Ingest, found: &[String]) -> Self {
-        let mut met = self.clone();
-        found.iter().for_each(|found| met.meet(ingest, found));
-        met
+    /// A copy with these columns of a file added.
+    pub(crate) fn with_found(&self, ingest: &Ingest, found: &[String]) -> Self {
+        let mut names = self.clone();
+        found.iter().for_each(|found| names.add_found(ingest, found));
+        names
     }
 
-    /// What a column that a file calls so is called in the table.
+    /// The name in the table of a source column.
     ///
-    /// A declared renaming comes first, then a known name, then either of them in another case if there is only one.
+    /// A declared rename comes first, then a known name, then either of them in another case if exactly one fits.
     pub(crate) fn resolve<'a>(&'a self, found: &'a str) -> &'a str {
         self.exact(found).or_else(|| self.folded(found)).unwrap_or(found)
     }
 
-    /// What the columns of one file are called in the table, in their order.
+    /// The names in the table of the columns of one file, in their order.
     ///
     /// # Errors
-    /// [`Error::Definition`] when two of them would have one name.
+    /// [`Error::Definition`] if two of them would have the same name.
     pub(crate) fn resolve_all(&self, place: &str, found: &[String]) -> Result<Vec<String>> {
         let exact: HashSet<&str> = found.iter().filter_map(|name| self.exact(name)).collect();
         let mut names: Vec<String> = Vec::with_capacity(found.len());
-        let mut places: HashMap<String, usize> = HashMap::with_capacity(found.len());
+        let mut positions: HashMap<String, usize> = HashMap::with_capacity(found.len());
         for (at, column) in found.iter().enumerate() {
-            // `ID` beside `id` is a column of its own.
+            // In a file with `ID` and `id` these are two columns.
             let folded = || self.folded(column).filter(|name| !exact.contains(name));
             let name = self.exact(column).or_else(folded).unwrap_or(column).to_owned();
-            if let Some(other) = places.insert(name.clone(), at) {
+            if let Some(other) = positions.insert(name.clone(), at) {
                 return Err(Error::Definition {
                     subject: format!("the load of `{place}`"),
                     reason: format!(
-                        "two of its columns, `{}` and `{}`, would be called `{}`; rename one of them with `Ingest::rename`",
-                        shown(&found[other]),
-                        shown(column),
-                        shown(&name)
+                        "two of its columns, `{}` and `{}`, would both have the name `{}`; rename one of them with `Ingest::rename`",
+                        excerpt(&found[other]),
+                        excerpt(column),
+                        excerpt(&name)
                     ),
                 });
             }
@@ -107,7 +110,7 @@ impl Names {
         self.renames.exact.get(found).or_else(|| self.known.exact.get(found)).map(String::as_str)
     }
 
-    /// The one name that this is in another case.
+    /// The only name that equals this one in another case.
     fn folded(&self, found: &str) -> Option<&str> {
         let folded = found.to_lowercase();
         let renamed = self.renames.folded.get(&folded).and_then(Option::as_deref);
@@ -115,10 +118,10 @@ impl Names {
     }
 }
 
-/// The renamings of a table and of a load into it.
+/// The renames of a table and of a load into it.
 ///
 /// # Errors
-/// [`Error::Definition`] when they contradict each other: one source column would have two names.
+/// [`Error::Definition`] if a source column would have two names.
 pub(crate) fn merged(ingest: &Ingest, table: Option<&TableVersion>) -> Result<Vec<Rename>> {
     let mut all: Vec<Rename> = Vec::new();
     for rename in table.into_iter().flat_map(|table| &table.renames).chain(&ingest.renames) {
@@ -129,7 +132,7 @@ pub(crate) fn merged(ingest: &Ingest, table: Option<&TableVersion>) -> Result<Ve
                 return Err(Error::Definition {
                     subject: format!("the load into `{}`", ingest.table),
                     reason: format!(
-                        "it renames `{}` to `{}`, which is `{}` in the table; a source column keeps its name in the table",
+                        "it renames `{}` to `{}`, which is already renamed to `{}`; a source column keeps its name in the table",
                         rename.from, rename.to, known.to
                     ),
                 });

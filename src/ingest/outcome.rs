@@ -1,5 +1,4 @@
-//! What became of each source file of a load: loaded, known already, a copy, and why rows were left out.
-//! It only tells what others decided.
+//! The report of a load: what became of each source file, which rows were left out, and which rows were replaced.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,14 +6,53 @@ use std::{
 };
 
 use super::{
-    Month,
+    check::{history::FileSummary, quality::QualityReport},
+    plan::changes::SchemaChange,
     sources::{Found, Source},
-    suspicion::Examined,
 };
 use crate::{
     catalog::{LoadRecord, TableVersion},
     name::ContentId,
+    time::month::Month,
 };
+
+/// What a load did.
+#[derive(Debug, Clone)]
+pub struct LoadReport {
+    /// Whether this call loaded the rows or an earlier one did.
+    pub outcome: LoadOutcome,
+    /// The table's version that holds the load.
+    pub version: TableVersion,
+    /// Rows loaded.
+    pub rows: u64,
+    /// Rows that could not be read and were left out.
+    pub rejected: u64,
+    /// The list of rejected rows with file, line and reason, relative to the root; `None` if there are none.
+    pub reject_file: Option<String>,
+    /// Rows in quarantine; 0 for an earlier load whose quality report is lost.
+    pub quarantined: u64,
+    /// The Parquet file of the quarantined rows and the reasons, relative to the root; `None` if there are none.
+    pub quarantine_file: Option<String>,
+    /// The quality report; `None` for an earlier load whose report is lost.
+    pub quality: Option<QualityReport>,
+    /// What became of each source file, in the order in which the files were found.
+    pub sources: Vec<SourceReport>,
+    /// The rows that this load replaced, by month. They may include rows of sources that are not part of this load. Empty for a
+    /// load that appends.
+    pub replaced: Vec<ReplacedRows>,
+    /// What changed in the columns from one source file to the next, in the order of the files. The first file is compared with
+    /// the last file of the table's previous load. Empty if nothing was loaded.
+    pub schema_changes: Vec<SchemaChange>,
+}
+
+/// Whether a load was needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoadOutcome {
+    /// This call loaded the rows.
+    Loaded,
+    /// All sources had been loaded before. Nothing was changed, and the report is that of the table's last load.
+    AlreadyLoaded,
+}
 
 /// A source file of a load.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,21 +68,21 @@ pub struct SourceReport {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SourceOutcome {
-    /// This call has read it.
+    /// This call read it.
     Loaded {
-        /// Rows that could be read; those in quarantine are among them.
+        /// Rows that could be read, including those in quarantine.
         rows: u64,
-        /// Rows that were read and kept out of the table as they are not as expected.
+        /// Rows in quarantine.
         quarantined: u64,
         /// Rows that could not be read and were left out, by reason.
         rejected: BTreeMap<String, u64>,
     },
-    /// An earlier load has brought its content.
+    /// An earlier load read its content.
     AlreadyLoaded,
-    /// An earlier load has brought its content, of which these months were replaced since: their rows are gone, and are loaded
-    /// again only by a load that replaces these months and has the source among others.
+    /// An earlier load read its content, and later loads have replaced these months. The replaced rows of the source are loaded
+    /// again only by a load that replaces these months and has the source.
     AlreadyLoadedInPart(Vec<Month>),
-    /// It has the content of another source of this load, and was not loaded a second time.
+    /// It has the same content as another source of this load and was not loaded a second time.
     CopyOf(String),
 }
 
@@ -67,15 +105,15 @@ impl fmt::Display for SourceReport {
     }
 }
 
-/// Rows of a month that a load has taken out of the table.
+/// Rows of a month that a load has replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReplacedRows {
     /// The month whose rows were replaced.
     pub month: Month,
-    /// How many there were.
+    /// The number of rows.
     pub rows: u64,
-    /// The sources of the loads that had brought them, in the order of their names.
+    /// The sources of the loads that the rows came from, in the order of their names.
     pub sources: Vec<String>,
 }
 
@@ -89,10 +127,10 @@ fn listed(months: &[Month]) -> String {
     months.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// The rows that go when these months of a version are replaced.
+/// The rows of these months of a version.
 pub(crate) fn replaced_rows(version: &TableVersion, months: &[Month]) -> Vec<ReplacedRows> {
     let of_month = |month: &Month| {
-        let files = || version.files.iter().filter(|file| month.holds(file));
+        let files = || version.files.iter().filter(|file| file.is_in(*month));
         let loads: BTreeSet<ContentId> = files().flat_map(|file| file.loads.iter().copied()).collect();
         let sources = version.loads.iter().filter(|load| loads.contains(&load.id)).flat_map(|load| &load.sources);
         let sources: BTreeSet<String> = sources.map(|source| source.name.clone()).collect();
@@ -102,10 +140,9 @@ pub(crate) fn replaced_rows(version: &TableVersion, months: &[Month]) -> Vec<Rep
     months.iter().filter_map(of_month).collect()
 }
 
-/// Reports of all sources that were found; `examined` are those that this load has read, and `loads` those of the table.
-pub(crate) fn reports(found: &Found, sources: &[Source], examined: &[Examined<'_>], loads: &[LoadRecord]) -> Vec<SourceReport> {
-    let read =
-        |source: &Source| sources.iter().zip(examined).find(|(read, _)| read.object == source.object).map(|(_, file)| file);
+/// Reports of all sources that were found. `sources` and `files` are those that this load read, `loads` are those of the table.
+pub(crate) fn reports(found: &Found, sources: &[Source], files: &[FileSummary], loads: &[LoadRecord]) -> Vec<SourceReport> {
+    let read = |source: &Source| sources.iter().zip(files).find(|(read, _)| read.object == source.object).map(|(_, file)| file);
     let replaced = |source: &Source| -> Vec<Month> {
         let content = source.content();
         let holds = |load: &&LoadRecord| load.sources.iter().any(|known| known.content == content);
@@ -117,8 +154,8 @@ pub(crate) fn reports(found: &Found, sources: &[Source], examined: &[Examined<'_
             months => SourceOutcome::AlreadyLoadedInPart(months),
         },
         Some(file) => SourceOutcome::Loaded {
-            rows: file.seen.rows,
-            quarantined: file.seen.quarantined,
+            rows: file.stats.rows,
+            quarantined: file.stats.quarantined,
             rejected: file.rejected.iter().map(|(reason, rejected)| (reason.clone(), rejected.rows)).collect(),
         },
     };

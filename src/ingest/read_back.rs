@@ -1,5 +1,5 @@
-//! The table's own files, read back: some or all of their columns, each file checked to be what was written.
-//! It reads with its own reader, which takes no part of an answer for the whole, and holds one batch.
+//! Reads a table's own files back: all columns or some of them. Each file is checked against the table's record of it.
+//! It holds one batch at a time, and never takes a partial answer of the store for the whole.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,7 +13,7 @@ use parquet::{
     errors::ParquetError,
 };
 
-use super::sort::Sink;
+use super::queue::Sink;
 use crate::{
     catalog::FileEntry,
     error::{Error, Result},
@@ -23,15 +23,16 @@ use crate::{
 /// Files of a table version.
 pub(crate) struct ReadBack {
     pub(crate) table: String,
-    pub(crate) place: Location,
+    pub(crate) location: Location,
     pub(crate) files: Vec<FileEntry>,
-    /// The columns that are wanted; one that a file lacks is NULL there.
+    /// The columns to read. A column that a file does not have is NULL.
     pub(crate) schema: SchemaRef,
     pub(crate) batch_rows: usize,
 }
 
 impl ReadBack {
-    /// Sends what `shape` makes of each batch: it gets the number of the file, the rows in it, counting from 1, and the columns.
+    /// Sends each batch through `shape` to the sink. `shape` gets the index of the file, the numbers of the rows in it, from 1, and
+    /// the columns.
     pub(crate) async fn read_all(
         self,
         sink: Sink,
@@ -39,16 +40,16 @@ impl ReadBack {
     ) -> Result<()> {
         let wanted_names: HashSet<&str> = self.schema.fields().iter().map(|field| field.name().as_str()).collect();
         for (index, file) in self.files.iter().enumerate() {
-            let shown = self.place.child(&file.path).to_string();
+            let shown = self.location.child(&file.path).to_string();
             let changed =
                 |change: &str| Error::FileChanged { table: self.table.clone(), path: shown.clone(), change: change.into() };
-            let object = self.place.head(&file.path).await?.ok_or_else(|| changed("has vanished"))?;
-            if !self.place.is_unchanged(&object, &file.identity).await? {
+            let object = self.location.head(&file.path).await?.ok_or_else(|| changed("has vanished"))?;
+            if !self.location.is_unchanged(&object, &file.identity).await? {
                 return Err(changed("has changed"));
             }
             let unreadable = |e: ParquetError| Error::UnreadableFile { path: shown.clone(), reason: e.to_string() };
-            let footer = read_footer(&self.place, &object).await?;
-            let reader = ObjectReader::new(&self.place, object);
+            let footer = read_footer(&self.location, &object).await?;
+            let reader = ObjectReader::new(&self.location, object);
             let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(reader, footer);
             let held = builder.schema().fields().iter().enumerate();
             let wanted = held.filter(|(_, field)| wanted_names.contains(field.name().as_str())).map(|(i, _)| i);

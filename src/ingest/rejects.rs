@@ -1,7 +1,8 @@
-//! Rows that cannot be read: counted, and listed with file, line and reason.
-//! The list goes to a temporary file as it grows, so that it takes no memory.
+//! Rejects: rows that cannot be read. They are counted, and listed with file, line and reason.
+//! The list is written to a temporary file as it grows, so that it takes no memory.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     fs::File,
     io::Seek,
@@ -9,13 +10,24 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use super::read_rows::Reject;
 use crate::{
     error::{Error, Result},
     name::ContentId,
 };
 
-/// Reasons that are counted each on its own, file by file.
+/// Why a value was refused.
+pub(crate) type Reason = Cow<'static, str>;
+
+/// A row that cannot be read. Its texts are cut, as messages show them.
+pub(crate) struct Reject {
+    /// The line, from 1; in a Parquet file the row.
+    pub(crate) line: u64,
+    pub(crate) column: String,
+    pub(crate) value: String,
+    pub(crate) reason: Reason,
+}
+
+/// The most reasons that are counted separately, over all files.
 const REASONS: usize = 10_000;
 const OTHERS: &str = "other reasons";
 
@@ -31,28 +43,28 @@ struct State {
     list: csv::Writer<File>,
 }
 
-/// Rows that were left out for one reason.
+/// Rows that were rejected for one reason.
 #[derive(Debug, Clone)]
 pub(crate) struct Rejected {
     pub(crate) rows: u64,
     /// File, line, column and value of the first of them, and the reason.
     pub(crate) first: String,
-    /// How many rows of the load had been left out before it.
+    /// How many rows of the load had been rejected before it.
     before: u64,
 }
 
 fn failed(cause: impl Into<std::io::Error>) -> Error {
-    Error::Io { path: PathBuf::from("the temporary list of rejects"), source: cause.into() }
+    Error::Io { path: PathBuf::from("the temporary list of rejects"), cause: cause.into() }
 }
 
-/// Where a row lies and why it is left out; what is not known of it is not told.
-fn told(file: &str, line: u64, column: &str, value: &str, reason: &str) -> String {
+/// Where a row lies and why it is rejected. Empty parts are left out.
+fn described(file: &str, line: u64, column: &str, value: &str, reason: &str) -> String {
     let column = if column.is_empty() { String::new() } else { format!(", column `{column}`") };
     let value = if value.is_empty() { String::new() } else { format!("`{value}`: ") };
     format!("`{file}` line {line}{column}: {value}{reason}")
 }
 
-/// The reason of most rows; of two with as many the one that came first.
+/// The reason with the most rows; of two with equal counts the one that came first.
 pub(crate) fn commonest(reasons: impl Iterator<Item = Rejected>) -> Option<Rejected> {
     reasons.max_by_key(|reason| (reason.rows, std::cmp::Reverse(reason.before)))
 }
@@ -64,7 +76,7 @@ impl Rejects {
         Ok(Self(Mutex::new(State { count: 0, reasons: 0, by_file: BTreeMap::new(), list })))
     }
 
-    /// Lists a row of a file.
+    /// Adds a row of a file.
     pub(crate) fn add(&self, file: &str, reject: &Reject) -> Result<()> {
         let Reject { line, column, value, reason } = reject;
         let reason = &**reason;
@@ -77,12 +89,15 @@ impl Rejects {
         let is_full = state.reasons >= REASONS;
         let mut new = 0;
         if let Some(of_file) = state.by_file.get_mut(file) {
-            // Reasons may name what they found; as many as people read are told apart.
+            // A reason may contain a value, so their number is bounded.
             let key = if is_full && !of_file.contains_key(reason) { OTHERS } else { reason };
             match of_file.get_mut(key) {
                 Some(known) => known.rows += 1,
                 None => {
-                    of_file.insert(key.to_owned(), Rejected { rows: 1, first: told(file, *line, column, value, reason), before });
+                    of_file.insert(
+                        key.to_owned(),
+                        Rejected { rows: 1, first: described(file, *line, column, value, reason), before },
+                    );
                     new = 1;
                 }
             }
@@ -95,7 +110,7 @@ impl Rejects {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).count
     }
 
-    /// Rejected rows by their reason.
+    /// The number of rejected rows by reason.
     pub(crate) fn by_reason(&self) -> BTreeMap<String, u64> {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all: BTreeMap<String, u64> = BTreeMap::new();
@@ -105,12 +120,12 @@ impl Rejects {
         all
     }
 
-    /// Rejected rows of a file by their reason.
+    /// The rejected rows of a file by reason.
     pub(crate) fn of_file(&self, shown: &str) -> BTreeMap<String, Rejected> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).by_file.get(shown).cloned().unwrap_or_default()
     }
 
-    /// The commonest reason of all files; of two that are as common the one that came first.
+    /// The commonest reason over all files; of two with equal counts the one that came first.
     pub(crate) fn commonest(&self) -> Option<Rejected> {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all: BTreeMap<&str, Rejected> = BTreeMap::new();

@@ -1,13 +1,11 @@
-//! Source files: which ones a path, glob or folder means, and what makes a load the same load.
-//! It opens nothing but what it has to hash.
+//! Source files: finds the files of a path, glob or folder, and identifies them by their content.
 
 use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectMeta;
-use serde::Serialize;
 
-use super::{Expect, Format, Ingest, OnViolation, replace::replaces_months};
+use super::{load::Ingest, options::Format};
 use crate::{
-    catalog::{LoadedSource, Rename, is_hidden},
+    catalog::{LoadedSource, is_hidden},
     error::{Error, Result},
     name::ContentId,
     storage::{FileIdentity, Location, Locations, without_credentials},
@@ -17,7 +15,8 @@ use crate::{
 /// A file to load.
 #[derive(Debug, Clone)]
 pub(crate) struct Source {
-    pub(crate) place: Location,
+    /// The folder that its name is relative to.
+    pub(crate) location: Location,
     pub(crate) object: ObjectMeta,
     /// The name relative to the folder that was given.
     pub(crate) name: String,
@@ -32,7 +31,7 @@ pub(crate) enum Compression {
     None,
     Gzip,
     Zstd,
-    /// As its first bytes say: its name does not tell.
+    /// Its first bytes show it.
     ByContent,
 }
 
@@ -48,39 +47,39 @@ impl Source {
         }
     }
 
-    /// Is the file still what it was when it was found? `read` is the hash of what was read of it, if that was all.
+    /// Checks that the file is still what it was when it was found. `read` is the hash of what was read of it, if all of it was.
     ///
     /// # Errors
-    /// [`Error::SourceChanged`] when it is not.
+    /// [`Error::SourceChanged`] if it is not.
     pub(crate) async fn check_unchanged(&self, read: Option<ContentId>) -> Result<()> {
         let changed = |change| Err(Error::SourceChanged { path: self.shown(), change });
         if let (Some(was), Some(read)) = (self.identity.hash, read) {
             return if was == read { Ok(()) } else { changed("has changed") };
         }
-        let Some(now) = self.place.head(&self.place.name_of(&self.object.location)).await? else {
+        let Some(now) = self.location.head(&self.location.name_of(&self.object.location)).await? else {
             return changed("has vanished");
         };
         let is_same = match self.identity.hash {
             _ if now.size != self.identity.size => false,
-            // The times of a local file prove nothing: two writes may share one.
-            Some(was) => self.place.hash(&now).await.is_ok_and(|hash| hash == was),
+            // The modification time of a local file proves nothing: two writes may have the same one.
+            Some(was) => self.location.hash(&now).await.is_ok_and(|hash| hash == was),
             None => now.e_tag == self.identity.e_tag,
         };
         if is_same { Ok(()) } else { changed("has changed") }
     }
 
-    /// What tells it from every source with another content.
+    /// Identifies the content: different for every other content.
     pub(crate) fn content(&self) -> String {
-        self.identity.content_at(&self.place, &self.place.name_of(&self.object.location))
+        self.identity.content_at(&self.location, &self.location.name_of(&self.object.location))
     }
 
-    /// The name for messages.
+    /// The name that messages show.
     pub(crate) fn shown(&self) -> String {
-        self.place.child(&self.place.name_of(&self.object.location)).to_string()
+        self.location.child(&self.location.name_of(&self.object.location)).to_string()
     }
 }
 
-/// What a file's name tells about it.
+/// The format and compression that a file's name gives.
 fn format_of(ingest: &Ingest, name: &str) -> Option<(Format, Compression)> {
     if let Some(format) = ingest.format {
         return Some((format, Compression::ByContent));
@@ -103,54 +102,55 @@ fn format_of(ingest: &Ingest, name: &str) -> Option<(Format, Compression)> {
 /// The files that a load was given.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Found {
-    /// Those of different contents, in the order of their names.
+    /// Files of different contents, in the order of their names.
     pub(crate) sources: Vec<Source>,
-    /// Those that are copies of others: their names, and those of the others.
+    /// Copies of these files: the name of the copy and of the original.
     pub(crate) copies: Vec<(String, String)>,
 }
 
-/// The files that a load reads.
+/// Finds the source files of a load.
 pub(crate) async fn find(locations: &Locations, ingest: &Ingest) -> Result<Found> {
     let (mut sources, mut copies) = (Vec::<Source>::new(), Vec::new());
     for text in &ingest.sources {
         let (folder, pattern) = if is_name(locations, text).await? { (text.as_str(), None) } else { split_glob(text) };
-        let place = locations.open(folder)?;
-        let shown = pattern.map_or(place.to_string(), |pattern| format!("{place}/{pattern}"));
+        let location = locations.open(folder)?;
+        let shown = pattern.map_or(location.to_string(), |pattern| format!("{location}/{pattern}"));
         let pattern = pattern
             .map(|p| {
                 glob::Pattern::new(p)
                     .map_err(|e| Error::InvalidLocation { location: without_credentials(text), reason: e.to_string() })
             })
             .transpose()?;
-        let single = match (&pattern, place.split_file()) {
+        let single = match (&pattern, location.split_file()) {
             (None, Some((parent, name))) => parent.head(&name).await?.map(|object| (parent, object)),
             _ => None,
         };
         let found: Vec<_> = match single {
             Some(file) => vec![file],
-            None => place.list().await?.into_iter().map(|object| (place.clone(), object)).collect(),
+            None => location.list().await?.into_iter().map(|object| (location.clone(), object)).collect(),
         };
         let options = glob::MatchOptions { require_literal_separator: true, ..Default::default() };
-        let wanted = found.into_iter().filter_map(|(place, object)| {
-            let name = place.name_of(&object.location);
+        let wanted = found.into_iter().filter_map(|(location, object)| {
+            let name = location.name_of(&object.location);
             let is_wanted = pattern.as_ref().is_none_or(|p| p.matches_with(&name, options)) && !is_hidden(&name);
             let (format, compression) = format_of(ingest, &name).filter(|_| is_wanted)?;
             Some(async move {
-                let identity = place.identify(&object).await?;
-                Ok::<_, Error>(Source { place, object, name, format, compression, identity })
+                let identity = location.identify(&object).await?;
+                Ok::<_, Error>(Source { location, object, name, format, compression, identity })
             })
         });
-        // Collected, so that nothing is borrowed while they are identified; several at once, in their order.
+        // Collected first, so that nothing is borrowed while they are identified.
         let wanted: Vec<_> = wanted.collect();
         let found_any = !wanted.is_empty();
         let mut found = futures::stream::iter(wanted).buffered(IDENTIFIED_AT_ONCE);
         while let Some(source) = found.try_next().await? {
-            // A file that two of the sources name, or a copy of one whose content is known by its hash, is one source.
+            // A file that is named twice, or a copy whose hash is known, is one source.
             let content = source.content();
             match sources.iter().find(|known| known.content() == content) {
                 None => sources.push(source),
-                // Named twice it is no copy.
-                Some(known) if known.place.base() == source.place.base() && known.object.location == source.object.location => {}
+                // The same file, named twice, is not a copy.
+                Some(known)
+                    if known.location.base() == source.location.base() && known.object.location == source.object.location => {}
                 Some(known) => copies.push((source.name, known.name.clone())),
             }
         }
@@ -164,10 +164,10 @@ pub(crate) async fn find(locations: &Locations, ingest: &Ingest) -> Result<Found
     Ok(Found { sources, copies })
 }
 
-/// Files that are identified at once: those of this machine are hashed.
+/// The number of files that are identified at once. Local files are hashed.
 const IDENTIFIED_AT_ONCE: usize = 8;
 
-/// Is a text with wildcards the name of something that is there?
+/// Is a text with wildcards the name of an existing file or folder?
 async fn is_name(locations: &Locations, text: &str) -> Result<bool> {
     if !text.contains(['*', '?', '[']) {
         return Ok(true);
@@ -191,53 +191,4 @@ fn split_glob(text: &str) -> (&str, Option<&str>) {
         Some(slash) => (&text[..=slash], Some(&text[slash + 1..])),
         None => (".", Some(text)),
     }
-}
-
-/// The hash of how a load reads its sources: what may turn rows that could not be read into rows that can.
-pub(crate) fn reading_id(ingest: &Ingest) -> ContentId {
-    let types: Vec<_> = ingest.types.iter().map(|(column, data_type)| (column, data_type.to_string())).collect();
-    let schema: Vec<_> = ingest.schema.iter().map(|field| (field.name(), field.data_type().to_string())).collect();
-    let formats: Vec<_> = ingest.time_formats.iter().map(|(column, format)| (column, &format.text)).collect();
-    let text = format!("{types:?} {schema:?} {formats:?} {:?} {:?} {:?}", ingest.format, ingest.csv, ingest.renames);
-    ContentId::of(text.as_bytes())
-}
-
-/// The hash of everything that determines what a load yields.
-///
-/// What only decides whether rows are loaded at all, or only counts, is no part of it.
-pub(crate) fn load_id(ingest: &Ingest, expectations: &[Expect], sources: &[Source]) -> Result<ContentId> {
-    #[derive(Serialize)]
-    struct Identity<'a> {
-        table: String,
-        declared: &'a crate::catalog::FactTable,
-        renames: &'a [Rename],
-        types: Vec<(&'a str, String)>,
-        schema: Vec<(&'a str, String)>,
-        time_formats: Vec<(&'a str, &'a str)>,
-        reading: String,
-        partition_columns: &'a [String],
-        file_bytes: usize,
-        sources: Vec<(&'a str, u64, String)>,
-        #[serde(skip_serializing_if = "Vec::is_empty")]
-        quarantine: Vec<&'a Expect>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        replaces: Option<String>,
-    }
-    let identity = Identity {
-        table: ingest.table.to_string(),
-        declared: &ingest.declared,
-        renames: &ingest.renames,
-        types: ingest.types.iter().map(|(c, t)| (c.as_str(), t.to_string())).collect(),
-        schema: ingest.schema.iter().map(|f| (f.name().as_str(), f.data_type().to_string())).collect(),
-        time_formats: ingest.time_formats.iter().map(|(c, f)| (c.as_str(), f.text.as_str())).collect(),
-        reading: format!("{:?} {:?} {:?}", ingest.format, ingest.csv, ingest.names),
-        partition_columns: &ingest.partition_columns,
-        file_bytes: ingest.file_bytes,
-        sources: sources.iter().map(|s| (s.name.as_str(), s.identity.size, s.content())).collect(),
-        quarantine: expectations.iter().filter(|expect| expect.on_violation == OnViolation::Quarantine).collect(),
-        replaces: replaces_months(&ingest.mode).then(|| format!("{:?}, strays {:?}", ingest.mode, ingest.on_stray)),
-    };
-    let text = serde_json::to_vec(&identity)
-        .map_err(|e| Error::Corrupt { path: "the load's identity".into(), reason: e.to_string() })?;
-    Ok(ContentId::of(&text))
 }

@@ -1,5 +1,5 @@
 //! A key-value store in memory, for remote roots without a cache directory and for tests.
-//! It outlives nothing: it is gone with its last handle.
+//! Its content is lost when its last handle is dropped.
 
 use std::{
     collections::BTreeMap,

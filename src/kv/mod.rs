@@ -1,5 +1,5 @@
 //! The key-value trait behind the cache, with a memory and a sled implementation.
-//! Nothing is kept here that cannot be rebuilt from the store's root.
+//! It is a cache: everything in it can be rebuilt from the store's root.
 
 mod memory;
 mod or_memory;
@@ -15,7 +15,7 @@ use self::{
 };
 use crate::error::Result;
 
-/// A flat map of bytes to bytes; all of it is cache.
+/// A flat map of bytes to bytes, used as a cache: whatever it loses is rebuilt.
 pub trait KeyValue: Debug + Send + Sync {
     /// The value of a key.
     ///
@@ -23,7 +23,7 @@ pub trait KeyValue: Debug + Send + Sync {
     /// [`Error::Cache`](crate::Error::Cache) when the store cannot be read.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>>;
 
-    /// Sets all these keys, in order; a reader may see some of them before others.
+    /// Sets all these keys, in order. It is not atomic: a reader may see some of them before others.
     ///
     /// # Errors
     /// [`Error::Cache`](crate::Error::Cache) when the store cannot be written.
@@ -35,7 +35,7 @@ pub trait KeyValue: Debug + Send + Sync {
     /// [`Error::Cache`](crate::Error::Cache) when the store cannot be written.
     fn remove_prefix(&self, prefix: &[u8]) -> Result<()>;
 
-    /// Waits until all that was set or removed before is as durable as the store can make it.
+    /// Waits until all earlier writes and removals are as durable as the store can make them.
     ///
     /// # Errors
     /// [`Error::Cache`](crate::Error::Cache) when the store cannot be written.
@@ -44,13 +44,13 @@ pub trait KeyValue: Debug + Send + Sync {
 
 /// Opens the sled database in this directory, or makes it.
 ///
-/// A directory that is damaged is set aside as `<directory>.damaged-<n>`, of which the newest one is kept, and a new one is
-/// made: it is a cache. When there is no room on its disk, or the database fails in use, everything goes on in memory until it
-/// is opened again. All of that is told by a warning.
+/// A damaged directory is renamed to `<directory>.damaged-<n>` and replaced by a new one; only the newest damaged directory is
+/// kept. When its disk is full, or the database fails in use, the cache is kept in memory until it is opened again. Each of
+/// these logs a warning.
 ///
 /// # Errors
 /// [`Error::CacheLocked`](crate::Error::CacheLocked) when another process holds the directory,
-/// [`Error::Cache`](crate::Error::Cache) when it cannot be made or written, or not be set aside.
+/// [`Error::Cache`](crate::Error::Cache) when it cannot be made, written or renamed.
 pub fn open(dir: &Path) -> Result<Arc<dyn KeyValue>> {
     match SledKv::open(dir) {
         Ok(kv) => Ok(Arc::new(OrMemory::new(Arc::new(kv)))),

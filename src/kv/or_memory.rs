@@ -1,12 +1,12 @@
-//! A key-value store that gives way to one in memory when it fails: who serves goes on serving.
-//! It brings nothing over: what was in the failing store is a cache, and is rebuilt by who needs it.
+//! A key-value store that is replaced by one in memory when it fails, so that serving goes on.
+//! Nothing is copied from the failing store: it is a cache, and its readers rebuild what they miss.
 
 use std::sync::{Arc, OnceLock};
 
 use super::{KeyValue, MemoryKv};
 use crate::error::Result;
 
-/// A [`KeyValue`] whose first failure is its last.
+/// A [`KeyValue`] that uses the disk until its first failure, and memory from then on.
 #[derive(Debug)]
 pub(super) struct OrMemory {
     disk: Arc<dyn KeyValue>,
@@ -24,7 +24,7 @@ impl OrMemory {
         }
         work(self.disk.as_ref()).or_else(|error| {
             let memory = self.memory.get_or_init(|| {
-                tracing::warn!(%error, "the cache goes on in memory, until the store is opened again");
+                tracing::warn!(%error, "the cache is kept in memory until the store is opened again");
                 MemoryKv::default()
             });
             work(memory)

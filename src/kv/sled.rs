@@ -1,5 +1,5 @@
-//! The cache on disk: the one file that names sled.
-//! It holds no truth: what cannot be read is set aside, and made anew.
+//! The cache on disk, in a sled database. Only this file uses sled.
+//! A database that cannot be read is renamed and replaced by an empty one: its content can be rebuilt.
 
 use std::{
     ffi::OsStr,
@@ -13,9 +13,9 @@ use super::KeyValue;
 use crate::error::{Error, Result};
 
 const MEMORY_BYTES: u64 = 64 << 20;
-/// Set when the database failed in use: it may open, and fail again.
+/// A mark in the directory of a database that failed in use: it may open again, and fail again.
 const FAILED: &str = "asof-failed";
-/// The file that sled locks.
+/// The file in the directory that sled locks.
 const LOCKED: &str = "db";
 
 /// A [`KeyValue`] on disk.
@@ -28,13 +28,13 @@ pub(super) struct SledKv {
 /// Why a directory could not be opened or used.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// Another process holds it.
+    /// Another process has it open.
     Locked,
-    /// There is no room on its disk.
+    /// Its disk is full.
     Full(String),
-    /// Its place cannot be used: no permission, no directory.
+    /// The path cannot be used: no permission, or not a directory.
     Unusable(String),
-    /// It is not what sled wrote.
+    /// Its files are not what sled wrote.
     Damaged(String),
 }
 
@@ -53,14 +53,14 @@ impl SledKv {
     pub(super) fn open(dir: &Path) -> Result<Self, Failure> {
         let mut outcome = match failed_before(dir) {
             Ok(false) => opened(dir),
-            Ok(true) => Err(Failure::Damaged("it failed when it was used last".into())),
+            Ok(true) => Err(Failure::Damaged("it failed when it was last used".into())),
             Err(failure) => Err(failure),
         };
         if let Err(Failure::Damaged(reason)) = &outcome {
             outcome = set_aside(dir, reason).and_then(|()| opened(dir));
         }
         if let Err(Failure::Full(_)) = &outcome {
-            // What was set aside is worth less than a cache that works.
+            // Make room by removing the damaged directories that were kept.
             remove_aside(dir);
             outcome = opened(dir);
         }
@@ -73,7 +73,7 @@ impl SledKv {
             Ok(Err(cause)) => classified(cause),
             Err(panicked) => panicked,
         };
-        // On a full disk there may be no room for the mark either; then opening finds what is wrong.
+        // A full disk may have no room for the mark either; opening then finds the failure again.
         let _ = File::create(self.dir.join(FAILED));
         Err(failure.at(&self.dir))
     }
@@ -83,7 +83,7 @@ fn opened(dir: &Path) -> Result<sled::Db, Failure> {
     caught(|| sled::Config::new().path(dir).cache_capacity(MEMORY_BYTES).open())?.map_err(classified)
 }
 
-/// sled panics on some damaged files. All of it is cache, so that is an error like any other.
+/// sled panics on some damaged files; here such a panic is an error like any other.
 fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Failure> {
     std::panic::catch_unwind(AssertUnwindSafe(work)).map_err(|_| Failure::Damaged("its files are damaged".into()))
 }
@@ -98,22 +98,22 @@ fn classified(cause: sled::Error) -> Failure {
 }
 
 fn of_io(cause: &io::Error) -> Failure {
-    let told = cause.to_string();
+    let reason = cause.to_string();
     match cause.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Failure::Full(told),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Failure::Full(reason),
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem | ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
-            Failure::Unusable(told)
+            Failure::Unusable(reason)
         }
-        _ => Failure::Damaged(told),
+        _ => Failure::Damaged(reason),
     }
 }
 
-/// Is there a mark of a failure, in a directory that nobody holds?
+/// Did the database in this directory fail before, and does no process have it open?
 fn failed_before(dir: &Path) -> Result<bool, Failure> {
     if !dir.join(FAILED).exists() {
         return Ok(false);
     }
-    // Who made the mark may still be running; the lock goes with this handle.
+    // The process that made the mark may still be running. The lock is released with this handle.
     let Ok(file) = File::open(dir.join(LOCKED)) else { return Ok(true) };
     match file.try_lock() {
         Ok(()) => Ok(true),
@@ -122,7 +122,7 @@ fn failed_before(dir: &Path) -> Result<bool, Failure> {
     }
 }
 
-/// The directories that were set aside in the place of this one, with their numbers.
+/// The damaged directories that were kept beside this one, with their numbers.
 fn aside(dir: &Path) -> Vec<(u64, PathBuf)> {
     let prefix = format!("{}.damaged-", dir.file_name().unwrap_or_default().to_string_lossy());
     let number_of = |name: &OsStr| name.to_str()?.strip_prefix(&prefix)?.parse().ok();
@@ -140,17 +140,17 @@ fn remove_aside(dir: &Path) {
     }
 }
 
-/// Renames the directory to `<directory>.damaged-<n>`, and removes the ones that were set aside before.
+/// Renames the directory to `<directory>.damaged-<n>`, and removes the earlier damaged ones.
 fn set_aside(dir: &Path, reason: &str) -> Result<(), Failure> {
     let number = aside(dir).iter().map(|(number, _)| *number).max().unwrap_or(0).saturating_add(1);
     remove_aside(dir);
     let name = dir.file_name().unwrap_or_default().to_string_lossy();
     let aside = folder_of(dir).join(format!("{name}.damaged-{number}"));
     fs::rename(dir, &aside)
-        .map_err(|cause| Failure::Unusable(format!("it is damaged ({reason}) and cannot be set aside ({cause}), delete it")))?;
+        .map_err(|cause| Failure::Unusable(format!("it is damaged ({reason}) and cannot be renamed ({cause}); delete it")))?;
     tracing::warn!(
         cache = %dir.display(), aside = %aside.display(), reason,
-        "the cache is damaged: it was set aside and is built anew; nothing is lost"
+        "the cache is damaged: it was renamed and is rebuilt; nothing is lost"
     );
     Ok(())
 }

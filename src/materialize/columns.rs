@@ -1,42 +1,45 @@
-//! The columns that a set of entities names, held against those of its tables: every mistake at once, before anything is planned.
-//! Filters of aggregates are SQL, and judged when they are planned.
+//! Checks the columns that a set of entities names against those of its tables, and reports all mistakes before anything is planned.
+//! Filters of aggregates are SQL, and are checked when they are planned.
 
 use arrow::datatypes::{Field, Schema};
 
-use super::Pinned;
 use crate::{
     catalog::Column,
     error::{Error, Result},
     feature_set::{EntitySet, FeatureSet, Source},
     name::TableName,
+    workspace::PinnedTable,
 };
 
-/// Refuses a set that names columns which its tables do not have, or aggregates what cannot be aggregated so.
-pub(super) fn check_columns(set: &FeatureSet, entities: &EntitySet, tables: &[Pinned]) -> Result<()> {
+/// Refuses a set that names columns which its tables do not have, or that aggregates a column of an unsuitable type.
+///
+/// # Errors
+/// [`Error::UnknownColumn`], [`Error::ColumnType`], or [`Error::Mistakes`] with several of them.
+pub(crate) fn check_columns(set: &FeatureSet, entities: &EntitySet, tables: &[PinnedTable]) -> Result<()> {
     let mut mistakes: Vec<Error> = Vec::new();
     for source in &entities.sources {
         let name: TableName = source.table.parse()?;
         let Some(pinned) = tables.iter().find(|pinned| *pinned.version.table() == name) else { continue };
-        let (version, place) = (&pinned.version, format!("table `{}`", pinned.version.table()));
+        let (version, subject) = (&pinned.version, format!("table `{}`", pinned.version.table()));
         let columns: Vec<Column> = version.columns().iter().chain(version.partition_columns()).cloned().collect();
-        source_mistakes(&place, source, Column::schema(&columns)?.as_ref(), &mut mistakes);
+        source_mistakes(&subject, source, Column::schema(&columns)?.as_ref(), &mut mistakes);
     }
     // The same mistake may be made by several sources of one table.
-    let mut told: Vec<String> = Vec::new();
+    let mut reported: Vec<String> = Vec::new();
     mistakes.retain(|mistake| {
         let text = mistake.to_string();
-        let is_new = !told.contains(&text);
-        told.push(text);
+        let is_new = !reported.contains(&text);
+        reported.push(text);
         is_new
     });
     Error::all(&format!("feature set `{}`", set.name), mistakes)
 }
 
-fn source_mistakes(place: &str, source: &Source, schema: &Schema, mistakes: &mut Vec<Error>) {
+fn source_mistakes(subject: &str, source: &Source, schema: &Schema, mistakes: &mut Vec<Error>) {
     let mut find = |column: &str| -> Option<Field> {
         let found = schema.field_with_name(column).ok().cloned();
         if found.is_none() {
-            mistakes.push(Error::unknown_column(place, column, schema));
+            mistakes.push(Error::unknown_column(subject, column, schema));
         }
         found
     };
@@ -51,7 +54,7 @@ fn source_mistakes(place: &str, source: &Source, schema: &Schema, mistakes: &mut
         let Some(field) = aggregate.column().and_then(&mut find) else { continue };
         if let Err(needed) = aggregate.kind().yields(Some(field.data_type())) {
             let (column, found) = (field.name().clone(), field.data_type().to_string());
-            refused.push(Error::ColumnType { place: place.into(), column, found, needed: needed.into() });
+            refused.push(Error::ColumnType { subject: subject.into(), column, found, needed: needed.into() });
         }
     }
     mistakes.extend(refused);

@@ -1,5 +1,5 @@
-//! A published materialization: its manifest, and its rows in every form training needs.
-//! Reading changes nothing; the same handle gives the same bits for ever.
+//! A published materialization: its manifest, and its rows in the forms that training needs.
+//! The same handle always gives the same bits.
 
 use std::{
     collections::BTreeSet,
@@ -16,34 +16,36 @@ use futures::{
 use object_store::ObjectMeta;
 use parquet::arrow::ParquetRecordBatchStreamBuilder;
 
-use super::{Manifest, Part, keyed::RowCodec, pipeline::Pipeline, run::Materializer};
+use super::{keyed::RowCodec, pipeline::Pipeline};
 use crate::{
     catalog::Column,
     engine::Parallelism,
     error::{Error, Result},
     feature_set::{Body, FeatureSet, RowSet},
+    manifest::Manifest,
     name::ContentId,
     storage::{FileIdentity, Location, ObjectReader, ParquetTable, contained, contained_rows, read_footer},
     time::AsOf,
+    workspace::{Part, Workspace},
 };
 
 /// The rows of a feature set at an as-of, published and immutable.
 #[derive(Clone)]
 pub struct Materialization {
-    owner: Arc<Materializer>,
+    workspace: Arc<Workspace>,
     set: FeatureSet,
-    place: Location,
+    location: Location,
     manifest: Arc<Manifest>,
-    /// Files, with their tags, that were held against their hashes.
+    /// Files, with their entity tags, whose hashes have been verified.
     verified: Arc<Mutex<BTreeSet<(String, String)>>>,
 }
 
 impl Materialization {
-    pub(crate) fn new(owner: Arc<Materializer>, set: FeatureSet, place: Location, manifest: Manifest) -> Self {
-        Self { owner, set, place, manifest: Arc::new(manifest), verified: Arc::default() }
+    pub(crate) fn new(workspace: Arc<Workspace>, set: FeatureSet, location: Location, manifest: Manifest) -> Self {
+        Self { workspace, set, location, manifest: Arc::new(manifest), verified: Arc::default() }
     }
 
-    /// The hash of all that determines the rows.
+    /// The hash of everything that determines the rows.
     pub fn id(&self) -> ContentId {
         self.manifest.id
     }
@@ -63,11 +65,11 @@ impl Materialization {
         &self.manifest
     }
 
-    /// The columns: the event time or the key, the features, the labels. What serving keeps beside them (see
-    /// [`Manifest::columns`]) is not among them.
+    /// The columns: the event time or the key, the features, the labels. The columns that only serving uses (see
+    /// [`Manifest::columns`]) are left out.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] when the manifest holds a type that this library does not know.
+    /// [`Error::Corrupt`] when the manifest has a type that this library does not know.
     pub fn schema(&self) -> Result<SchemaRef> {
         Ok(Arc::new(Column::schema(&self.manifest.columns)?.project(&self.shown())?))
     }
@@ -81,9 +83,9 @@ impl Materialization {
 
     /// The rows in their order, batch by batch.
     ///
-    /// Before the first row of a file is read, all of the file is held against its published hash: a file with any change ends
-    /// the stream with an error, and yields no row. A file that has been held against it is not hashed again while its entity tag,
-    /// or its size and times on this machine, are the same.
+    /// Before the first row of a file is read, the hash of the whole file is verified. A changed file ends the stream with an error
+    /// and yields no row. A verified file is not hashed again while its entity tag, or on a local disk its size and times, are the
+    /// same.
     ///
     /// # Errors
     /// [`Error::Corrupt`], also from the stream, when a file is not what was published.
@@ -110,41 +112,41 @@ impl Materialization {
 
     async fn rows_of(&self, part: &Part) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         let object = self.unchanged(part).await?;
-        let path = self.place.child(&part.name).to_string();
+        let path = self.location.child(&part.name).to_string();
         let damaged = {
             let (made, name) = (self.clone(), part.name.clone());
             move |e: Error| made.damaged(&name, &e.to_string())
         };
-        let footer = read_footer(&self.place, &object).await.map_err(&damaged)?;
-        let reader = ObjectReader::new(&self.place, object);
+        let footer = read_footer(&self.location, &object).await.map_err(&damaged)?;
+        let reader = ObjectReader::new(&self.location, object);
         let rows = contained(&path, || Ok(ParquetRecordBatchStreamBuilder::new_with_metadata(reader, footer).build()?));
         let rows = contained_rows(path, rows.map_err(&damaged)?);
         Ok(rows.map_err(move |e| damaged(Error::from(e))).boxed())
     }
 
-    /// The file of a part, which is there and has its size.
+    /// The file of a part, if it exists and has the published size.
     async fn present(&self, part: &Part) -> Result<ObjectMeta> {
-        let object = self.place.head(&part.name).await?.ok_or_else(|| self.damaged(&part.name, "it has vanished"))?;
+        let object = self.location.head(&part.name).await?.ok_or_else(|| self.damaged(&part.name, "it has vanished"))?;
         match object.size == part.size {
             true => Ok(object),
             false => {
-                let sizes = format!("it holds {} bytes and {} were published", object.size, part.size);
+                let sizes = format!("it has {} bytes, and {} were published", object.size, part.size);
                 Err(self.damaged(&part.name, &sizes))
             }
         }
     }
 
-    /// The file of a part, whose content is what was published.
+    /// The file of a part, if its content is what was published.
     async fn unchanged(&self, part: &Part) -> Result<ObjectMeta> {
         let object = self.present(part).await?;
-        // Elsewhere than on this machine a tag is of one content.
-        let tag = object.e_tag.as_ref().filter(|_| !self.place.is_local()).map(|tag| (part.name.clone(), tag.clone()));
+        // In an object store an entity tag stands for one content; on a local disk it does not.
+        let tag = object.e_tag.as_ref().filter(|_| !self.location.is_local()).map(|tag| (part.name.clone(), tag.clone()));
         let known = || self.verified.lock().unwrap_or_else(PoisonError::into_inner);
         if tag.as_ref().is_some_and(|tag| known().contains(tag)) {
             return Ok(object);
         }
         let was = FileIdentity { size: part.size, e_tag: None, hash: Some(part.hash) };
-        if !self.place.is_unchanged(&object, &was).await? {
+        if !self.location.is_unchanged(&object, &was).await? {
             return Err(self.damaged(&part.name, DIFFERS));
         }
         known().extend(tag);
@@ -152,7 +154,7 @@ impl Materialization {
     }
 
     fn damaged(&self, name: &str, what: &str) -> Error {
-        Error::Corrupt { path: format!("{}/{name}", self.place), reason: format!("{what}; {REMEDY}") }
+        Error::Corrupt { path: format!("{}/{name}", self.location), reason: format!("{what}; {REMEDY}") }
     }
 
     /// Reads every file again and compares its hash with the published one.
@@ -161,16 +163,16 @@ impl Materialization {
     /// [`Error::Corrupt`] names the first file that differs.
     pub async fn verify(&self) -> Result<()> {
         for part in self.manifest.files() {
-            let object = self.place.head(&part.name).await?.ok_or_else(|| self.damaged(&part.name, "it has vanished"))?;
-            if self.place.hash(&object).await? != part.hash {
+            let object = self.location.head(&part.name).await?.ok_or_else(|| self.damaged(&part.name, "it has vanished"))?;
+            if self.location.hash(&object).await? != part.hash {
                 return Err(self.damaged(&part.name, DIFFERS));
             }
         }
         Ok(())
     }
 
-    /// The rows as a DataFusion `DataFrame`, in their order. The files are held against their published hashes now, and not
-    /// when the frame is read.
+    /// The rows as a DataFusion `DataFrame`, in their order. The hashes of the files are verified now, and not when the frame is
+    /// read.
     ///
     /// # Errors
     /// [`Error::Corrupt`] when a file is not what was published.
@@ -179,9 +181,9 @@ impl Materialization {
         for part in &self.manifest.parts {
             files.push(self.unchanged(part).await?);
         }
-        let session = self.owner.engine.session(Parallelism::One, [&self.place])?;
+        let session = self.workspace.engine.session(Parallelism::One, [&self.location])?;
         let all = Column::schema(&self.manifest.columns)?;
-        let rows = session.read_table(Arc::new(ParquetTable::new(self.place.clone(), files, all)))?;
+        let rows = session.read_table(Arc::new(ParquetTable::new(self.location.clone(), files, all)))?;
         let shown = self.schema()?;
         Ok(rows.select(shown.fields().iter().map(|field| ident(field.name())).collect::<Vec<_>>())?)
     }
@@ -190,8 +192,8 @@ impl Materialization {
         &self.set
     }
 
-    pub(crate) fn owner(&self) -> &Arc<Materializer> {
-        &self.owner
+    pub(crate) fn workspace(&self) -> &Arc<Workspace> {
+        &self.workspace
     }
 
     /// The steps with the states that were learned, for a set of rows.
@@ -201,7 +203,7 @@ impl Materialization {
         Ok(Some((set, pipeline)))
     }
 
-    /// The codec of rows by key, for a set of entities: of all of its keys (group 0), or of those of its partial rows.
+    /// The codec of rows by key, for a set of entities: group 0 has all keys, the other groups are the partial rows.
     pub(crate) fn codec(&self, group: usize) -> Result<RowCodec> {
         match group.checked_sub(1).and_then(|partial| self.manifest.partial.get(partial)) {
             None => RowCodec::new(&self.manifest.keys, Column::schema(&self.manifest.columns)?),

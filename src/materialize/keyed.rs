@@ -1,5 +1,5 @@
-//! Rows by key as bytes, in Arrow's row format: the same bits out as in, and keys whose bytes have the order of the keys.
-//! It belongs to the cache: the bytes may differ between versions of the library and are never truth.
+//! Rows by key as bytes, in Arrow's row format: it keeps all bits, and the bytes of keys sort as the keys do.
+//! Only the cache holds these bytes, since they may differ between versions of the library.
 
 use arrow::{
     array::{ArrayRef, RecordBatch},
@@ -9,7 +9,7 @@ use arrow::{
 
 use crate::error::Result;
 
-/// Turns rows into bytes under the bytes of their key, and back.
+/// Converts rows to key bytes and value bytes, and back.
 pub(crate) struct RowCodec {
     keys: Vec<usize>,
     values: Vec<usize>,
@@ -57,7 +57,7 @@ impl RowCodec {
         Ok(self.key_rows.convert_columns(columns)?.row(0).as_ref().to_vec())
     }
 
-    /// The values of one row. Arrow's parser trusts its bytes: these must be the ones that were encoded.
+    /// The values of one row. Arrow's parser trusts its input, so the bytes must be those that `encode` made.
     pub(crate) fn decode(&self, row: &[u8]) -> Result<RecordBatch> {
         let columns = self.value_rows.convert_rows([self.value_rows.parser().parse(row)])?;
         Ok(RecordBatch::try_new(self.value_schema.clone(), columns)?)

@@ -1,5 +1,5 @@
-//! The steps of a set of rows with what they learned: selections, then encoders.
-//! Training, scoring and serving run these same steps; only training learns.
+//! The steps of a set of rows with their learned states: row selections, then encoders.
+//! Training, scoring and serving run the same steps; only training learns.
 
 use std::sync::Arc;
 
@@ -9,13 +9,13 @@ use arrow::{
     datatypes::{Field, FieldRef, Schema, SchemaRef},
 };
 
-use super::StepState;
+use super::row_buffer::RowBuffer;
 use crate::{
-    encoder::{Prepared, PreparedSelection, Purpose, Spec, input_schema},
+    encoder::{Batches, Prepared, PreparedSelection, Purpose, Replay, Spec, ViewParts, input_schema},
     error::{Error, Result},
     feature_set::{RowSet, field_of, select_inputs},
+    manifest::StepState,
     name::SetName,
-    scan::{Batches, Replay, Spool, ViewParts},
     time::AsOf,
 };
 
@@ -29,15 +29,20 @@ pub(crate) struct Pipeline {
 /// Which row selections apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Apply {
-    /// All: training rows.
+    /// All of them, for training rows.
     All,
-    /// Those that say which rows the model is about: scored rows.
+    /// Those that define the rows the model is about, for scored rows.
     Population,
 }
 
 impl Pipeline {
-    /// Learns the selections from the extract's rows, each from what those before it left; no encoder yet.
-    pub(super) fn learn_selections(name: &SetName, set: &RowSet, rows: &Spool, as_of: AsOf) -> Result<(Self, Vec<StepState>)> {
+    /// Learns the selections, each from the rows that those before it left. Encoders are learned afterwards.
+    pub(super) fn learn_selections(
+        name: &SetName,
+        set: &RowSet,
+        rows: &RowBuffer,
+        as_of: AsOf,
+    ) -> Result<(Self, Vec<StepState>)> {
         let mut pipeline = Self { set: name.clone(), selections: Vec::new(), encoders: Vec::new() };
         let mut states = Vec::new();
         for selection in &set.selections {
@@ -53,7 +58,7 @@ impl Pipeline {
     }
 
     /// Learns the encoders from the rows that the selections have left.
-    pub(super) fn learn_encoders(&mut self, set: &RowSet, rows: &Spool, as_of: AsOf) -> Result<Vec<StepState>> {
+    pub(super) fn learn_encoders(&mut self, set: &RowSet, rows: &RowBuffer, as_of: AsOf) -> Result<Vec<StepState>> {
         let mut states = Vec::new();
         for encoder in &set.encoders {
             let spec = encoder.spec();
@@ -82,18 +87,18 @@ impl Pipeline {
         Ok(pipeline)
     }
 
-    /// The rows that the selections keep; `left` counts the rows left after each.
+    /// The rows that the selections keep. `left` counts the rows that are left after each selection.
     pub(crate) fn select(&self, apply: Apply, batch: &RecordBatch, left: Option<&mut [StepState]>) -> Result<RecordBatch> {
         let mut kept: Option<BooleanArray> = None;
         let mut counts = Vec::with_capacity(self.selections.len());
         for (spec, purpose, inputs, keep) in &self.selections {
             if apply == Apply::All || *purpose == Purpose::Population {
-                let judge = || keep(&select_inputs("the extract", batch, inputs)?);
-                let judged = judge().map_err(|e| self.step(spec, e))?;
-                let judged = if judged.nulls().is_some() { prep_null_mask_filter(&judged) } else { judged };
+                let decide = || keep(&select_inputs("the set's query", batch, inputs)?);
+                let decisions = decide().map_err(|e| self.step(spec, e))?;
+                let decisions = if decisions.nulls().is_some() { prep_null_mask_filter(&decisions) } else { decisions };
                 kept = Some(match kept {
-                    Some(before) => and(&before, &judged)?,
-                    None => judged,
+                    Some(before) => and(&before, &decisions)?,
+                    None => decisions,
                 });
             }
             counts.push(kept.as_ref().map_or(batch.num_rows(), BooleanArray::true_count) as u64);
@@ -110,27 +115,27 @@ impl Pipeline {
     }
 
     /// The feature columns of these rows.
-    pub(crate) fn encode(&self, place: &str, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
+    pub(crate) fn encode(&self, subject: &str, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
         let mut columns = Vec::new();
         for (spec, inputs, encode) in &self.encoders {
-            let inputs = select_inputs(place, batch, inputs)?;
+            let inputs = select_inputs(subject, batch, inputs)?;
             columns.extend(encode(&inputs).map_err(|e| self.step(spec, e))?);
         }
         Ok(columns)
     }
 
-    /// The feature columns' fields.
+    /// The fields of the feature columns.
     pub(crate) fn features(&self) -> Vec<Field> {
         self.encoders.iter().flat_map(|(spec, ..)| spec.outputs.iter().cloned()).collect()
     }
 
-    /// The columns that a request must bring.
+    /// The columns that a request must have.
     pub(crate) fn request_schema(&self) -> SchemaRef {
         let mut fields: Vec<Field> = Vec::new();
         for field in self.encoders.iter().flat_map(|(_, inputs, _)| inputs.fields()) {
             match fields.iter_mut().find(|known| known.name() == field.name()) {
                 None => fields.push(field.as_ref().clone()),
-                // Two encoders may read a column as two types: the narrower one can be widened to the other.
+                // Two encoders may read a column as two types. The request has the narrower one, which can be widened.
                 Some(known) if field_of("the request", &Schema::new(vec![field.clone()]), known).is_ok() => {
                     *known = field.as_ref().clone();
                 }
@@ -148,33 +153,33 @@ impl Pipeline {
     }
 }
 
-/// The extract's rows that the selections learned so far keep.
+/// The rows that the selections learned so far keep.
 struct Selected<'a> {
     pipeline: &'a Pipeline,
-    rows: &'a Spool,
+    rows: &'a RowBuffer,
 }
 
 impl Replay for Selected<'_> {
     fn replay(&self, columns: &Schema) -> Result<Batches<'_>> {
-        let judged: Vec<_> =
+        let selection_inputs: Vec<_> =
             self.pipeline.selections.iter().flat_map(|(_, _, inputs, _)| inputs.fields().iter().cloned()).collect();
         let wanted = Arc::new(columns.clone());
-        Ok(Box::new(read(self.rows, columns, &judged)?.map(move |batch| {
+        Ok(Box::new(read(self.rows, columns, &selection_inputs)?.map(move |batch| {
             let kept = self.pipeline.select(Apply::All, &batch?, None)?;
-            select_inputs("the extract", &kept, &wanted)
+            select_inputs("the set's query", &kept, &wanted)
         })))
     }
 }
 
-impl Replay for Spool {
+impl Replay for RowBuffer {
     fn replay(&self, columns: &Schema) -> Result<Batches<'_>> {
         let wanted = Arc::new(columns.clone());
-        Ok(Box::new(read(self, columns, &[])?.map(move |batch| select_inputs("the extract", &batch?, &wanted))))
+        Ok(Box::new(read(self, columns, &[])?.map(move |batch| select_inputs("the set's query", &batch?, &wanted))))
     }
 }
 
-/// The rows with the columns that are asked for and no others.
-fn read(rows: &Spool, wanted: &Schema, more: &[FieldRef]) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
+/// The rows with the wanted columns and `more` columns.
+fn read(rows: &RowBuffer, wanted: &Schema, more: &[FieldRef]) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
     let mut positions = Vec::new();
     for field in wanted.fields().iter().chain(more) {
         let position = rows.schema().index_of(field.name())?;

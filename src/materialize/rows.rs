@@ -1,61 +1,54 @@
-//! The extract of a set of rows: its SQL over the declared tables, cut at the as-of, in an order of its own.
-//! It learns and encodes nothing.
+//! The query of a set of rows: its SQL over the declared tables, cut at the as-of, and the order of its rows.
+//! Nothing is learned or encoded here.
 
-use std::sync::Arc;
-
-use arrow::{
-    array::RecordBatch,
-    compute::cast,
-    datatypes::{DataType, Field, Schema, SchemaRef},
-};
+use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::{
-    execution::SendableRecordBatchStream,
     logical_expr::SortExpr,
     prelude::{DataFrame, ident},
 };
-use futures::{StreamExt, stream::BoxStream};
 
-use super::run::Pinned;
 use crate::{
     engine::{Engine, Parallelism},
     error::{Error, Result, in_one_line},
     feature_set::{RowSet, field_of},
     name::SetName,
-    scan::{AsOfTable, plan_is_rowwise, query},
+    scan::AsOfTable,
+    sql::{plan_is_rowwise, query},
     time::{AsOf, Cutoff, Span},
+    workspace::PinnedTable,
 };
 
-/// The extract's rows in no order. With a span, for scoring, only rows whose event time lies in it.
-pub(crate) async fn extract(
+/// The rows of the set's query, in no order. With a span, for scoring, only rows whose event time lies in it.
+pub(crate) async fn query_rows(
     engine: &Engine,
     name: &SetName,
     set: &RowSet,
-    tables: &[Pinned],
+    tables: &[PinnedTable],
     as_of: AsOf,
     cutoff: Cutoff,
     span: Option<Span>,
 ) -> Result<DataFrame> {
-    let subject = format!("the extract of `{name}`");
+    let subject = format!("the query of `{name}`");
     let mut sources = Vec::new();
     for pinned in tables {
-        let table = AsOfTable::open(pinned.version.clone(), pinned.place.clone(), as_of, cutoff).await?;
+        let table = AsOfTable::open(pinned, as_of, cutoff).await?;
         sources.push((pinned.version.table().clone(), table));
     }
-    let in_extract = |e: Error| match e {
+    let in_query = |e: Error| match e {
         Error::Query(cause) => {
             Error::Definition { subject: subject.clone(), reason: format!("its SQL cannot be planned: {}", in_one_line(&cause)) }
         }
-        Error::UnknownColumn { column, known, .. } => Error::UnknownColumn { place: subject.clone(), column, known },
+        Error::UnknownColumn { column, known, .. } => Error::UnknownColumn { subject: subject.clone(), column, known },
         other => other,
     };
-    let mut rows = query(engine, Parallelism::Full, &subject, sources.clone(), &set.extract).await.map_err(in_extract)?;
+    let mut rows = query(engine, Parallelism::Full, &subject, sources.clone(), &set.query).await.map_err(in_query)?;
     if !plan_is_rowwise(rows.logical_plan())? {
         if span.is_some() {
-            let reason = "it joins or aggregates, so a scored row would be made of facts of its own future; a backtest needs an \
-                          extract whose rows each come from one fact";
+            let reason = "it joins or aggregates, so a scored row would be made of facts of its own future; a backtest needs a \
+                          query whose rows each come from one fact";
             return Err(Error::Definition { subject, reason: reason.into() });
         }
-        rows = query(engine, Parallelism::Reproducible, &subject, sources, &set.extract).await?;
+        rows = query(engine, Parallelism::Reproducible, &subject, sources, &set.query).await?;
     }
     check(name, set, &rows)?;
     if let Some(span) = span {
@@ -68,50 +61,21 @@ pub(crate) async fn extract(
     Ok(rows)
 }
 
-/// The order of a materialization's rows: by event time and then by all other columns, the same whatever the files, tasks and
-/// batches. Rows that are equal in all columns cannot be told apart.
-pub(crate) fn order_of(extract: &Schema, event_time: &str) -> Vec<SortExpr> {
-    let others = extract.fields().iter().map(|f| f.name().as_str()).filter(|name| *name != event_time);
+/// The order of a materialization's rows: by event time and then by all other columns. It does not depend on files, tasks and
+/// batches, since rows that are equal in all columns are interchangeable.
+pub(crate) fn order_of(rows: &Schema, event_time: &str) -> Vec<SortExpr> {
+    let others = rows.fields().iter().map(|f| f.name().as_str()).filter(|name| *name != event_time);
     std::iter::once(event_time).chain(others).map(|column| ident(column).sort(true, true)).collect()
 }
 
-/// The same rows with plain texts, and their schema.
-pub(crate) fn plain_rows(rows: SendableRecordBatchStream) -> (SchemaRef, BoxStream<'static, Result<RecordBatch>>) {
-    let schema = plain(&rows.schema());
-    let to = schema.clone();
-    let rows = rows.map(move |batch| {
-        let batch = batch?;
-        let columns = batch.columns().iter().zip(to.fields()).map(|(column, field)| cast(column, field.data_type()));
-        Ok(RecordBatch::try_new(to.clone(), columns.collect::<Result<_, _>>()?)?)
-    });
-    (schema, rows.boxed())
-}
-
-/// The schema with plain texts: views and dictionaries are the engine's affair.
-fn plain(schema: &Schema) -> SchemaRef {
-    let field = |f: &Arc<Field>| Field::new(f.name(), plain_type(f.data_type()), true);
-    Arc::new(Schema::new(schema.fields().iter().map(field).collect::<Vec<_>>()))
-}
-
-/// The type with plain texts.
-pub(super) fn plain_type(data_type: &DataType) -> DataType {
-    match data_type {
-        DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
-        DataType::Dictionary(_, values) => plain_type(values),
-        // Decimals of one digit cannot be written to Parquet.
-        DataType::Decimal32(1, scale) => DataType::Decimal32(2, *scale),
-        other => other.clone(),
-    }
-}
-
-/// Holds the columns that a set names against those of its extract, and tells all mistakes at once.
+/// Compares the columns that a set names with those of its query, and reports all mistakes at once.
 fn check(name: &SetName, set: &RowSet, rows: &DataFrame) -> Result<()> {
-    let (subject, schema) = (format!("the extract of `{name}`"), rows.schema().as_arrow());
+    let (subject, schema) = (format!("the query of `{name}`"), rows.schema().as_arrow());
     let mut mistakes = Vec::new();
     match schema.field_with_name(&set.event_time) {
         Err(_) => mistakes.push(Error::unknown_column(&subject, &set.event_time, schema)),
         Ok(event) if !matches!(event.data_type(), DataType::Timestamp(_, Some(_))) => mistakes.push(Error::ColumnType {
-            place: subject.clone(),
+            subject: subject.clone(),
             column: set.event_time.clone(),
             found: event.data_type().to_string(),
             needed: "the event time must be a timestamp with a zone; tables loaded by `ingest` have one".into(),

@@ -1,5 +1,5 @@
-//! Rows of a materialization by key, served from the cache: brought in when they are first served, and again when they are lost.
-//! A key is said to be missing only when the rows say so, never because the cache has lost something.
+//! Rows of a materialization by key, served from the cache. They are read from the published files when they are first served, and
+//! again when the cache has lost them. A key is reported missing only if the published rows do not have it.
 
 use std::sync::{Arc, PoisonError};
 
@@ -9,14 +9,13 @@ use arrow::{
 };
 use futures::TryStreamExt;
 
-use super::{
-    Materialization, RowCodec,
-    blocks::Directory,
-    cache::{Found, Group, Pin},
+use super::{Materialization, keyed::RowCodec};
+use crate::{
+    cache::{Directory, Found, Group, Pin},
+    error::{Error, Result},
 };
-use crate::error::{Error, Result};
 
-/// The rows of a materialization of entities by key. They stay in the cache for as long as this lives.
+/// The rows of a materialization of entities by key. They stay in the cache as long as this value lives.
 pub(crate) struct KeyedRows {
     made: Materialization,
     group: Group,
@@ -26,11 +25,11 @@ pub(crate) struct KeyedRows {
 }
 
 impl KeyedRows {
-    /// Opens them; they are read from the published files unless the cache has them all.
+    /// Opens a group of rows. They are read from the published files unless the cache has them all.
     ///
-    /// Group 0 has all keys of the set; the others are its partial rows.
+    /// Group 0 has all keys of the set; the other groups are the partial rows.
     pub(crate) async fn open(made: &Materialization, group: usize) -> Result<Self> {
-        let cache = &made.owner().cache;
+        let cache = &made.workspace().cache;
         let (codec, group) = (made.codec(group)?, Group { id: made.id(), index: group });
         let pin = cache.pin(group.id);
         let directory = {
@@ -57,12 +56,12 @@ impl KeyedRows {
     /// The other columns of the row with this key, given as one-row columns of the key's types; `None` when there is none.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] when the cache has lost the row and the published files do not have it (any more).
+    /// [`Error::Corrupt`] when the cache has lost the row and it cannot be read from the published files.
     pub(crate) fn get(&self, key: &[ArrayRef]) -> Result<Option<RecordBatch>> {
         let key = self.codec.key(key)?;
         let mut found = self.find(&key)?;
         if found == Found::Lost {
-            self.mend(&key)?;
+            self.refill(&key)?;
             found = self.find(&key)?;
         }
         match found {
@@ -70,22 +69,22 @@ impl KeyedRows {
             Found::Nothing => Ok(None),
             Found::Lost => Err(Error::Corrupt {
                 path: format!("the cached rows of {:?}", self.made),
-                reason: "they were lost right after they had been written again; give the store another cache directory".into(),
+                reason: "they were lost again right after they had been written; give the store another cache directory".into(),
             }),
         }
     }
 
     fn find(&self, key: &[u8]) -> Result<Found> {
-        self.made.owner().cache.find(self.group, &self.directory, key)
+        self.made.workspace().cache.find(self.group, &self.directory, key)
     }
 
-    /// Brings the rows in again, on a thread and runtime of its own: who asks may be on a thread that must not wait for its
-    /// own runtime.
-    fn mend(&self, key: &[u8]) -> Result<()> {
-        let failed = |source| Error::Io { path: "a thread that reads published rows again".into(), source };
+    /// Reads lost rows again, on a thread with a runtime of its own: the caller may be on a thread that must not block on its own
+    /// runtime.
+    fn refill(&self, key: &[u8]) -> Result<()> {
+        let failed = |cause| Error::Io { path: "a thread that reads published rows again".into(), cause };
         let work = || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-            let _one_at_a_time = self.pin.mending.lock().unwrap_or_else(PoisonError::into_inner);
+            let _one_at_a_time = self.pin.refilling.lock().unwrap_or_else(PoisonError::into_inner);
             if self.find(key)? != Found::Lost {
                 return Ok(());
             }
@@ -94,14 +93,17 @@ impl KeyedRows {
         };
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().spawn_scoped(scope, work).map_err(failed)?;
-            thread.join().unwrap_or_else(|_| Err(failed(std::io::Error::other("it panicked"))))
+            thread.join().unwrap_or_else(|_| {
+                let subject = "reading the published rows again".into();
+                Err(Error::Internal { subject, reason: "its thread panicked".into() })
+            })
         })
     }
 }
 
-/// Puts all rows of a group into the cache, whatever it holds.
+/// Puts all rows of a group into the cache, replacing what is there.
 async fn fill(made: &Materialization, group: Group, codec: &RowCodec) -> Result<Directory> {
-    let mut filling = made.owner().cache.fill(group);
+    let mut filling = made.workspace().cache.fill(group);
     let mut batches = made.group_batches(group.index).await?;
     while let Some(batch) = batches.try_next().await? {
         let (keys, rows) = codec.encode(&batch)?;

@@ -1,5 +1,5 @@
-//! The density picture of points: how many fall into each cell of a grid, as shades on white.
-//! It refuses to smooth, sample or guess a window: what lies outside is counted and not drawn.
+//! A density picture of points: the number of points in each cell of a grid, as shades on white.
+//! Nothing is smoothed or sampled. Points outside the window are counted and not drawn.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ const SHADES: [(f64, [f64; 3]); 4] =
 
 /// A grid that counts points; the first row of the picture holds the largest y.
 ///
-/// Two grids of one window and size can be added, so that shards of a table may be counted apart.
+/// Grids of the same window and size can be added, so shards of a table can be counted separately.
 ///
 /// ```no_run
 /// use asof::report::Density;
@@ -31,7 +31,7 @@ pub struct Density {
 }
 
 impl Density {
-    /// An empty grid over `[x.0, x.1)` and `[y.0, y.1)`, of so many cells, and pixels, across and down (at least one).
+    /// An empty grid over `[x.0, x.1)` and `[y.0, y.1)`. `size` is the number of cells, and pixels, across and down, at least one.
     pub fn new(x: (f64, f64), y: (f64, f64), size: (u32, u32)) -> Self {
         let size = (size.0.max(1), size.1.max(1));
         Self { x, y, size, counts: vec![0; size.0 as usize * size.1 as usize], outside: 0 }
@@ -82,8 +82,8 @@ impl Density {
         blit(path, self.size, &pixels)
     }
 
-    /// The count that is drawn darkest: of a thousand cells that hold points one or two may hold more, so that a single
-    /// taxi rank does not bleach the city.
+    /// The count that is drawn darkest: the 99.9th percentile of the cells with points, so that one extreme cell does not make all
+    /// others pale.
     fn darkest(&self) -> u64 {
         let mut counts: Vec<u64> = self.counts.iter().copied().filter(|&count| count > 0).collect();
         counts.sort_unstable();

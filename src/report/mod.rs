@@ -1,5 +1,4 @@
-//! Reports for people: a backtest as a table, and, behind the flag `plot`, its picture.
-//! Nothing here computes what it shows.
+//! Reports for people: a backtest as a table, and pictures behind the flag `plot`.
 
 #[cfg(feature = "plot")]
 mod density;

@@ -1,5 +1,5 @@
-//! The scatter picture of a report: points, a fitted line and its formula, as one PNG file.
-//! It refuses to fit, filter or sample: every finite point is drawn, and the line is the caller's.
+//! A scatter plot: points, a fitted line and its formula, as a PNG file.
+//! Every finite point is drawn. The caller provides the line.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -13,9 +13,9 @@ const SIZE: (i32, i32) = (1200, 800);
 /// Everything is drawn this many times larger, then averaged down by [`shrink`] to smooth edges.
 const SCALE: i32 = 2;
 const CANVAS: (i32, i32) = (SIZE.0 * SCALE, SIZE.1 * SCALE);
-/// The font name is our own, so that a font the host program registers is left alone.
+/// A font name of our own, so that fonts of the host program are not replaced.
 const FONT: &str = "report-plot";
-/// Values beyond this magnitude count as not finite: the width of their range would overflow.
+/// Values beyond this magnitude count as not finite, because the width of their range would overflow.
 const LARGEST: f64 = 1e300;
 
 const INK: RGBColor = RGBColor(33, 37, 41);
@@ -26,7 +26,7 @@ const SPARSE: RGBColor = RGBColor(52, 122, 196);
 const DENSE: RGBColor = RGBColor(10, 44, 102);
 const FIT: RGBColor = RGBColor(226, 74, 26);
 
-/// What a scatter with a fitted line shows.
+/// The content of a scatter plot with a fitted line.
 #[derive(Debug, Clone)]
 pub struct Scatter<'a> {
     /// Heading above the chart.

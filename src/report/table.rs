@@ -1,5 +1,4 @@
-//! A backtest as a table of text.
-//! One row a fold; a dash where there was nothing to fit or to score.
+//! A backtest as a text table: one row per fold, with a dash where there was nothing to fit or to score.
 
 use std::fmt;
 
@@ -9,7 +8,7 @@ const HEADER: [&str; 10] =
     ["as of", "rows seen", "rows kept", "slope", "intercept", "scored", "R2", "MAE", "label mean", "shift"];
 
 impl fmt::Display for BacktestReport {
-    /// One row a fold: as-of, rows seen and kept, slopes and intercept, rows scored, R2, MAE, mean of the label over the
+    /// One row per fold: as-of, rows seen and kept, slopes and intercept, rows scored, R2, MAE, mean of the label over the
     /// scored rows, and its shift against the fold before.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let dash = || "-".to_owned();

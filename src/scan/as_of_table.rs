@@ -1,5 +1,5 @@
-//! A fact table at one instant, as a DataFusion table: a pinned version of the catalog's, or a provider's rows.
-//! The rows' source, the instant and the cutoff are chosen once; of the catalog's tables everything below is immutable.
+//! A fact table at one instant, as a DataFusion table: the files of a pinned version, or the rows of a provider.
+//! The source of the rows, the instant and the cutoff are fixed when the table is opened.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -33,9 +33,10 @@ use crate::{
     name::TableName,
     storage::{Location, contained_source},
     time::{AsOf, Cutoff},
+    workspace::PinnedTable,
 };
 
-/// Up to this many files are asked for one by one; more are listed.
+/// Up to this many files are looked up one by one; for more, the folder is listed.
 const HEADS_AT_MOST: usize = 64;
 const HEADS_AT_ONCE: usize = 16;
 
@@ -46,12 +47,12 @@ pub(crate) struct AsOfTable {
     declared: FactTable,
     visibility: Visibility,
     schema: SchemaRef,
-    rows: Rows,
+    rows: RowSource,
 }
 
 /// Where the rows come from.
 #[derive(Debug, Clone)]
-enum Rows {
+enum RowSource {
     Files(Files),
     Provider(Arc<dyn TableProvider>),
 }
@@ -60,11 +61,11 @@ enum Rows {
 #[derive(Debug, Clone)]
 struct Files {
     version: Arc<TableVersion>,
-    place: Location,
+    location: Location,
     schema: SchemaRef,
-    /// Those that may hold visible rows, as the store has them now.
+    /// The files that may hold visible rows, as the object store has them now.
     open: Vec<(FileEntry, ObjectMeta)>,
-    /// The bytes of each file to read, where not all of it; a row group belongs to the bytes that it begins in.
+    /// The byte range of each file to read, `None` for whole files. A row group belongs to the range in which it begins.
     ranges: Option<Vec<(u64, u64)>>,
 }
 
@@ -79,22 +80,23 @@ impl AsOfTable {
     ///
     /// # Errors
     /// [`Error::FileChanged`] names the first file that has changed or vanished.
-    pub(crate) async fn open(version: Arc<TableVersion>, place: Location, as_of: AsOf, cutoff: Cutoff) -> Result<Self> {
+    pub(crate) async fn open(pinned: &PinnedTable, as_of: AsOf, cutoff: Cutoff) -> Result<Self> {
+        let PinnedTable { version, location } = pinned.clone();
         let visibility = Visibility::new(&version, as_of, cutoff)?;
         let file_schema = version.file_schema()?;
         let partition_schema = Column::schema(version.partition_columns())?;
         let fields: Vec<_> = file_schema.fields().iter().chain(partition_schema.fields()).cloned().collect();
         let candidates: Vec<&FileEntry> = version.files().iter().filter(|file| visibility.admits_some(file)).collect();
-        let found = find(&place, &candidates).await?;
+        let found = find(&location, &candidates).await?;
         let mut files = Vec::with_capacity(candidates.len());
         for (file, object) in candidates.into_iter().zip(found) {
             let changed = |change: &str| Error::FileChanged {
                 table: version.table().to_string(),
-                path: place.child(&file.path).to_string(),
+                path: location.child(&file.path).to_string(),
                 change: change.into(),
             };
             let object = object.ok_or_else(|| changed("has vanished"))?;
-            if !place.is_unchanged(&object, &file.identity).await? {
+            if !location.is_unchanged(&object, &file.identity).await? {
                 return Err(changed("has changed"));
             }
             files.push((file.clone(), object));
@@ -104,15 +106,15 @@ impl AsOfTable {
             declared: version.declared().clone(),
             schema: Arc::new(Schema::new(fields)),
             visibility,
-            rows: Rows::Files(Files { version, place, schema: file_schema, open: files, ranges: None }),
+            rows: RowSource::Files(Files { version, location, schema: file_schema, open: files, ranges: None }),
         })
     }
 
-    /// The same table, its files from the newest to the oldest: who looks for the newest facts then finds them first, and has
-    /// less to keep of the others.
+    /// The same table with its newest files first. A search for the newest facts then finds them early and drops more of the
+    /// others.
     pub(crate) fn newest_first(mut self) -> Self {
-        if let Rows::Files(files) = &mut self.rows {
-            // A file without known times may hold anything: it comes first.
+        if let RowSource::Files(files) = &mut self.rows {
+            // A file with unknown times may hold the newest facts, so it comes first.
             let newest = |file: &FileEntry| file.event.map_or(i64::MAX, |bounds| bounds.max);
             files.open.sort_by_key(|(file, _)| std::cmp::Reverse(newest(file)));
         }
@@ -122,16 +124,16 @@ impl AsOfTable {
     /// The files that may hold visible rows; those of a provider are unknown.
     pub(crate) fn files(&self) -> impl Iterator<Item = &FileEntry> {
         let open = match &self.rows {
-            Rows::Files(files) => files.open.as_slice(),
-            Rows::Provider(_) => &[],
+            RowSource::Files(files) => files.open.as_slice(),
+            RowSource::Provider(_) => &[],
         };
         open.iter().map(|(file, _)| file)
     }
 
-    /// These pieces (place of the file, first byte, byte after the last) of the table alone.
+    /// The table with these pieces only: index of the file, first byte, byte after the last.
     pub(crate) fn pieces(&self, pieces: &[(usize, u64, u64)]) -> Self {
         let mut table = self.clone();
-        if let Rows::Files(files) = &mut table.rows {
+        if let RowSource::Files(files) = &mut table.rows {
             files.open = pieces.iter().filter_map(|(file, ..)| files.open.get(*file).cloned()).collect();
             files.ranges = Some(pieces.iter().map(|(_, start, end)| (*start, *end)).collect());
         }
@@ -148,18 +150,18 @@ impl AsOfTable {
     ) -> Result<Self> {
         let schema = provider.schema();
         let visibility = Visibility::of(&format!("table `{name}`"), &declared, &schema, as_of, cutoff)?;
-        Ok(Self { name: name.clone(), declared, visibility, schema, rows: Rows::Provider(provider) })
+        Ok(Self { name: name.clone(), declared, visibility, schema, rows: RowSource::Provider(provider) })
     }
 
-    /// Where the files lie, if there are any.
-    pub(crate) fn place(&self) -> Option<&Location> {
+    /// The location of the files; `None` for a provider.
+    pub(crate) fn location(&self) -> Option<&Location> {
         match &self.rows {
-            Rows::Files(files) => Some(&files.place),
-            Rows::Provider(_) => None,
+            RowSource::Files(files) => Some(&files.location),
+            RowSource::Provider(_) => None,
         }
     }
 
-    /// What is declared of the table: how its times are read, and when its facts could be known.
+    /// The declaration of the table: how its times are read, and when its facts could be known.
     pub(crate) fn declared(&self) -> &FactTable {
         &self.declared
     }
@@ -179,9 +181,9 @@ impl Files {
         let value = |(column, value): (&Column, &Option<String>)| {
             let data_type = column.to_field()?.data_type().clone();
             typed_value(value.as_deref(), &data_type).ok_or_else(|| Error::Corrupt {
-                path: self.place.child(&file.path).to_string(),
+                path: self.location.child(&file.path).to_string(),
                 reason: format!(
-                    "the catalog files it under `{}` = `{}`, which is no {data_type}; repair the table",
+                    "the catalog has `{}` = `{}` for it, which is not a valid {data_type}; repair the table",
                     column.name,
                     value.as_deref().unwrap_or("NULL")
                 ),
@@ -190,7 +192,7 @@ impl Files {
         columns.map(value).collect()
     }
 
-    /// What the catalog knows of a file's times, for filters that are known only when it is about to be read.
+    /// The catalog's bounds of a file's times, for filters that are not known before execution.
     fn times_of(&self, file: &FileEntry) -> Result<Statistics> {
         let partitions = self.version.partition_columns().len();
         let unknown = || ColumnStatistics::new_unknown();
@@ -207,7 +209,7 @@ impl Files {
         Ok(Statistics { num_rows: Precision::Absent, total_byte_size: Precision::Absent, column_statistics: columns })
     }
 
-    /// The files, dealt out in runs of about the same size to at most `groups` tasks; a large file may be shared.
+    /// The files, divided among at most `groups` tasks into runs of about the same size. Tasks may share a large file.
     fn file_groups(&self, groups: usize) -> Result<Vec<FileGroup>> {
         let files = self.open.iter().enumerate().map(|(i, (file, object))| {
             let mut whole = PartitionedFile::new_from_meta(object.clone()).with_partition_values(self.partition_values(file)?);
@@ -223,22 +225,22 @@ impl Files {
         Ok(parts.unwrap_or(whole))
     }
 
-    /// These columns of all rows, visible or not.
+    /// A scan of these columns of all rows, visible or not.
     fn scan(&self, state: &dyn Session, read: &[usize], read_schema: SchemaRef) -> DfResult<Arc<dyn ExecutionPlan>> {
         if self.open.is_empty() {
             return Ok(Arc::new(EmptyExec::new(read_schema)));
         }
-        // The session may be another than the one that this table was made for, and know nothing of its place.
-        state.runtime_env().register_object_store(self.place.base(), self.place.store().clone());
+        // The session may be another one than the table was made for, without the table's object store.
+        state.runtime_env().register_object_store(self.location.base(), self.location.store().clone());
         let partition_fields: Vec<_> = Column::schema(self.version.partition_columns())?.fields().iter().cloned().collect();
         let table_schema = TableSchema::builder(self.schema.clone()).with_table_partition_cols(partition_fields).build();
         let mut options = state.default_table_options().parquet;
         options.global = state.config_options().execution.parquet.clone();
-        let readers = PinnedReaders { table: self.version.table().to_string(), place: self.place.clone() };
+        let readers = PinnedReaders { table: self.version.table().to_string(), location: self.location.clone() };
         let source = ParquetSource::new(table_schema)
             .with_table_parquet_options(options)
             .with_parquet_file_reader_factory(Arc::new(readers));
-        let config = FileScanConfigBuilder::new(self.place.datafusion_url()?, contained_source(&self.place, source))
+        let config = FileScanConfigBuilder::new(self.location.datafusion_url()?, contained_source(&self.location, source))
             .with_file_groups(self.file_groups(state.config().target_partitions())?)
             .with_projection_indices(Some(read.to_vec()))?
             .build();
@@ -246,19 +248,19 @@ impl Files {
     }
 }
 
-/// What the store has of these files now, in their order.
-async fn find(place: &Location, files: &[&FileEntry]) -> Result<Vec<Option<ObjectMeta>>> {
+/// What the object store has of these files now, in their order.
+async fn find(location: &Location, files: &[&FileEntry]) -> Result<Vec<Option<ObjectMeta>>> {
     if files.len() <= HEADS_AT_MOST {
         let paths: Vec<String> = files.iter().map(|file| file.path.clone()).collect();
-        let heads = futures::stream::iter(paths.into_iter().map(|path| async move { place.head(&path).await }));
+        let heads = futures::stream::iter(paths.into_iter().map(|path| async move { location.head(&path).await }));
         return heads.buffered(HEADS_AT_ONCE).try_collect().await;
     }
-    let listed = place.list().await?;
-    let mut by_name: std::collections::HashMap<_, _> = listed.into_iter().map(|o| (place.name_of(&o.location), o)).collect();
+    let listed = location.list().await?;
+    let mut by_name: std::collections::HashMap<_, _> = listed.into_iter().map(|o| (location.name_of(&o.location), o)).collect();
     let mut found: Vec<Option<ObjectMeta>> = files.iter().map(|file| by_name.remove(&file.path)).collect();
-    // Partitions may lie outside of the table's own place.
+    // Partitions may lie outside of the table's own location.
     for (file, object) in files.iter().zip(&mut found).filter(|(file, _)| file.path.starts_with('/')) {
-        *object = place.head(&file.path).await?;
+        *object = location.head(&file.path).await?;
     }
     Ok(found)
 }
@@ -273,7 +275,7 @@ impl TableProvider for AsOfTable {
         TableType::Base
     }
 
-    /// Every filter is applied together with the time rule, below the guard.
+    /// Every filter is applied together with the time rule, below the guard, or above it for a provider.
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {
         Ok(vec![TableProviderFilterPushDown::Exact; filters.len()])
     }
@@ -300,9 +302,11 @@ impl TableProvider for AsOfTable {
         let read_schema = Arc::new(self.schema.project(&read)?);
         let visible = self.visibility.filter()?;
         let (rows, version, pruned) = match &self.rows {
-            Rows::Files(files) => (files.scan(state, &read, read_schema.clone())?, Some(files.version.version()), files.pruned()),
-            Rows::Provider(provider) => {
-                // What a provider can leave out by itself it need not send; the user's filters come after the time rule.
+            RowSource::Files(files) => {
+                (files.scan(state, &read, read_schema.clone())?, Some(files.version.version()), files.pruned())
+            }
+            RowSource::Provider(provider) => {
+                // A provider may apply the time rule itself. The user's filters must come after the time rule, so it gets none.
                 let rule = provider.supports_filters_pushdown(&[&visible])?;
                 let takes_it = rule.first().is_some_and(|push| *push != TableProviderFilterPushDown::Unsupported);
                 let pushed = if takes_it { vec![visible.clone()] } else { Vec::new() };
@@ -311,8 +315,8 @@ impl TableProvider for AsOfTable {
             }
         };
 
-        // The time rule first: the user's filters are not asked about facts that are not visible. The reader of files keeps
-        // the order of one filter's parts; of a provider's rows the user's come behind the guard, where they stay.
+        // The time rule comes first, so that the user's filters are never evaluated on hidden facts. The Parquet reader keeps
+        // the order of a filter's conjuncts. For a provider the user's filters go above the guard, and stay there.
         let user = || filters.iter().map(unqualified);
         let (first, behind) = match version {
             Some(_) => (conjunction(std::iter::once(visible).chain(user())), None),
@@ -345,7 +349,7 @@ impl TableProvider for AsOfTable {
     }
 }
 
-/// Filters arrive with the table's alias; the scan knows its columns by their names alone.
+/// The filter without the table's alias: the scan's columns have no qualifier.
 fn unqualified(filter: &Expr) -> Expr {
     use datafusion::common::{
         Column as NamedColumn,

@@ -1,5 +1,5 @@
-//! The second net: an operator that checks every row again and stops at the first that is not visible.
-//! It never drops a row; a row that has to be dropped here is a defect of the scan below.
+//! An operator that checks every row again and fails on the first that is not visible.
+//! It never drops a row: a hidden row that reaches it is a bug in the scan below.
 
 use std::{fmt, sync::Arc};
 
@@ -37,7 +37,7 @@ pub(super) struct GuardExec {
 #[derive(Debug)]
 pub(super) struct Rule {
     pub(super) table: String,
-    /// The version of a table of the catalog.
+    /// The version of the table; `None` for a provider.
     pub(super) version: Option<u64>,
     pub(super) visibility: Visibility,
     /// Positions of the time columns in the input.
@@ -45,7 +45,7 @@ pub(super) struct Rule {
     pub(super) pruned: Pruned,
 }
 
-/// How much of a table was not even opened.
+/// How many partitions and files were not opened, each with the total.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pruned {
     pub(super) partitions: (usize, usize),
@@ -157,8 +157,8 @@ impl ExecutionPlan for GuardExec {
         Some(self.metrics.clone_inner())
     }
 
-    /// Dropping rows early cannot make a hidden row visible: filters from above may pass to files, whose reader asks them after
-    /// the time rule. Nothing holds a provider to that order, and a filter may fail on a row that is not visible.
+    /// Filters from above may pass to files, whose reader evaluates them after the time rule. A provider need not keep that order,
+    /// and a filter may fail on a hidden row, so no filter passes to a provider.
     fn gather_filters_for_pushdown(
         &self,
         _: FilterPushdownPhase,

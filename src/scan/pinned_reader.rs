@@ -1,8 +1,8 @@
-//! Reads the files of a pinned table version, and only as they were when the query began.
-//! A file that changes or vanishes while a query runs is an error that names it, never other rows.
+//! Reads the files of a pinned table version as they were when the query began.
+//! A file that changes or vanishes while a query runs is an error that names it.
 //!
-//! Each request carries the entity tag that the file had when it was checked against the catalog; the store refuses to answer
-//! from another file (`If-Match`). A store without entity tags is trusted.
+//! Each request carries the entity tag that the file had when it was checked against the catalog, and the store refuses to read
+//! a file with another tag (`If-Match`). A store without entity tags is trusted.
 
 use std::{ops::Range, sync::Arc};
 
@@ -31,7 +31,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct PinnedReaders {
     pub(super) table: String,
-    pub(super) place: Location,
+    pub(super) location: Location,
 }
 
 impl ParquetFileReaderFactory for PinnedReaders {
@@ -44,27 +44,28 @@ impl ParquetFileReaderFactory for PinnedReaders {
     ) -> DfResult<Box<dyn AsyncFileReader + Send>> {
         let object = file.object_meta;
         let metrics = ParquetFileMetrics::new(partition, object.location.as_ref(), metrics);
-        let name: Arc<str> = self.place.child(&self.place.name_of(&object.location)).to_string().into();
-        let inner = ObjectReader::new(&self.place, object).only_unchanged();
-        Ok(Box::new(PinnedReader { inner, metrics, told: Told { table: self.table.as_str().into(), path: name } }))
+        let name: Arc<str> = self.location.child(&self.location.name_of(&object.location)).to_string().into();
+        let inner = ObjectReader::new(&self.location, object).only_unchanged();
+        Ok(Box::new(PinnedReader { inner, metrics, file: FileContext { table: self.table.as_str().into(), path: name } }))
     }
 }
 
 struct PinnedReader {
     inner: ObjectReader,
     metrics: ParquetFileMetrics,
-    told: Told,
+    file: FileContext,
 }
 
-/// What an error says of the file.
+/// The file as errors name it.
 #[derive(Clone)]
-struct Told {
+struct FileContext {
     table: Arc<str>,
     path: Arc<str>,
 }
 
-impl Told {
-    fn judge<T>(&self, outcome: ParquetResult<T>) -> ParquetResult<T> {
+impl FileContext {
+    /// Turns "not found" and "precondition failed" into [`Error::FileChanged`].
+    fn check<T>(&self, outcome: ParquetResult<T>) -> ParquetResult<T> {
         let Err(ParquetError::External(cause)) = outcome else { return outcome };
         let change = match cause.downcast_ref::<object_store::Error>() {
             Some(object_store::Error::NotFound { .. }) => "has vanished",
@@ -79,22 +80,22 @@ impl Told {
 impl AsyncFileReader for PinnedReader {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
         self.metrics.bytes_scanned.add(usize::try_from(range.end - range.start).unwrap_or(usize::MAX));
-        let told = self.told.clone();
-        self.inner.get_bytes(range).map(move |read| told.judge(read)).boxed()
+        let file = self.file.clone();
+        self.inner.get_bytes(range).map(move |read| file.check(read)).boxed()
     }
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, ParquetResult<Vec<Bytes>>> {
         let total: u64 = ranges.iter().map(|range| range.end - range.start).sum();
         self.metrics.bytes_scanned.add(usize::try_from(total).unwrap_or(usize::MAX));
-        let told = self.told.clone();
-        self.inner.get_byte_ranges(ranges).map(move |read| told.judge(read)).boxed()
+        let file = self.file.clone();
+        self.inner.get_byte_ranges(ranges).map(move |read| file.check(read)).boxed()
     }
 
     fn get_metadata<'a>(
         &'a mut self,
         options: Option<&'a ArrowReaderOptions>,
     ) -> BoxFuture<'a, ParquetResult<Arc<ParquetMetaData>>> {
-        let told = self.told.clone();
-        self.inner.get_metadata(options).map(move |read| told.judge(read)).boxed()
+        let file = self.file.clone();
+        self.inner.get_metadata(options).map(move |read| file.check(read)).boxed()
     }
 }

@@ -1,5 +1,5 @@
-//! Fact tables that are a `TableProvider` of DataFusion's, known to this process alone.
-//! Their rows are cut and guarded as any others; they have no files that could be pinned, so nothing is materialized of them.
+//! Fact tables that are DataFusion `TableProvider`s, registered in this process only.
+//! Their rows are cut and guarded like any others. They have no files that could be pinned, so they cannot be materialized.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +17,7 @@ use crate::{
     time::{AsOf, Cutoff},
 };
 
-/// The providers that a store's handles know.
+/// The providers that are registered in a store, shared by its handles.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Providers {
     known: Arc<RwLock<BTreeMap<TableName, Registered>>>,
@@ -26,21 +26,21 @@ pub(crate) struct Providers {
 type Registered = (Arc<dyn TableProvider>, FactTable);
 
 impl Providers {
-    /// Puts a provider under a name, in the place of one that was there.
+    /// Registers a provider under a name, and replaces one that is registered there.
     pub(crate) fn register(&self, name: TableName, provider: Arc<dyn TableProvider>, declared: FactTable) -> Result<()> {
         declared.check(&format!("table `{name}`"), &provider.schema())?;
         self.known.write().unwrap_or_else(PoisonError::into_inner).insert(name, (provider, declared));
         Ok(())
     }
 
-    /// The table of this name as of an instant, if it is a provider.
+    /// The provider of this name as a table as of an instant; `None` when there is none.
     pub(crate) fn open(&self, name: &TableName, as_of: AsOf, cutoff: Cutoff) -> Result<Option<AsOfTable>> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let Some((provider, declared)) = known.get(name) else { return Ok(None) };
         AsOfTable::over(name, provider.clone(), declared.clone(), as_of, cutoff).map(Some)
     }
 
-    /// Refuses tables that cannot be pinned.
+    /// Refuses tables that are providers, which cannot be pinned.
     pub(crate) fn refuse_any_of<'a>(&self, subject: &str, tables: impl IntoIterator<Item = &'a TableName>) -> Result<()> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         match tables.into_iter().find(|name| known.contains_key(name)) {
@@ -48,14 +48,15 @@ impl Providers {
             Some(name) => Err(Error::Definition {
                 subject: subject.into(),
                 reason: format!(
-                    "its table `{name}` is a provider of this process, whose rows have no identity: what is made of them could not be \
-                     told from what is made of others tomorrow; write them to files and load or register those"
+                    "its table `{name}` is a provider of this process, whose rows cannot be pinned, so the result could not be made \
+                     again; write the rows to files, and load or register these"
                 ),
             }),
         }
     }
 
-    pub(super) fn schemas(&self) -> Vec<(TableName, SchemaRef)> {
+    /// The names and columns of all providers.
+    pub(crate) fn schemas(&self) -> Vec<(TableName, SchemaRef)> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         known.iter().map(|(name, (provider, _))| (name.clone(), provider.schema())).collect()
     }

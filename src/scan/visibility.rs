@@ -1,5 +1,5 @@
-//! The time rule for one table at one instant, in the table's own numbers.
-//! It decides on stored values and on bounds from statistics; a folder's name has no say.
+//! The time rule for one table at one instant, in the units of its time columns.
+//! It decides on stored values and on bounds from statistics, never on folder names.
 //!
 //! For each time column there is one threshold (see [`crate::time::TimeScale`]): a row is visible exactly when every time
 //! column is below its threshold. The same thresholds prune files, go into the Parquet filter, and arm the guard.
@@ -16,7 +16,7 @@ use crate::{
     time::{AsOf, Cutoff, TimeScale, shown_span},
 };
 
-/// What of one table is visible at one instant.
+/// Which rows of a table are visible at one instant.
 #[derive(Debug, Clone)]
 pub(crate) struct Visibility {
     pub(crate) as_of: AsOf,
@@ -27,7 +27,7 @@ pub(crate) struct Visibility {
     pub(crate) delay_us: Option<i64>,
 }
 
-/// A time column and its first value that is hidden; `None` hides nothing but NULL.
+/// A time column and its first hidden value; without one only NULL is hidden.
 #[derive(Debug, Clone)]
 pub(crate) struct TimeLimit {
     pub(crate) column: String,
@@ -37,7 +37,7 @@ pub(crate) struct TimeLimit {
 }
 
 impl TimeLimit {
-    /// Is this stored value visible?
+    /// Whether this stored value is visible.
     pub(crate) fn admits(&self, value: i64) -> bool {
         self.first_hidden.is_none_or(|hidden| value < hidden)
     }
@@ -53,18 +53,18 @@ impl Visibility {
         Self::of(&format!("table `{}`", version.table()), version.declared(), &schema, as_of, cutoff)
     }
 
-    /// As [`Visibility::new`], of any rows with this schema.
-    pub(crate) fn of(place: &str, declared: &FactTable, schema: &Schema, as_of: AsOf, cutoff: Cutoff) -> Result<Self> {
+    /// As [`Visibility::new`], for any rows with this schema; `subject` names them in errors.
+    pub(crate) fn of(subject: &str, declared: &FactTable, schema: &Schema, as_of: AsOf, cutoff: Cutoff) -> Result<Self> {
         let delay_us = match declared.known_at {
             KnownAt::DelayMicros(delay) => Some(delay),
             KnownAt::Column(_) => None,
         };
-        // Known at event time plus a delay, which is zero or more: before T means that the event is before T - delay.
+        // A delay is zero or more. A fact is known before T if its event is before T - delay.
         let earlier = AsOf::from_micros(as_of.micros().saturating_sub(delay_us.unwrap_or(0)));
         let limits = declared
             .time_columns()
             .map(|column| {
-                let scale = declared.scale(place, column, schema)?;
+                let scale = declared.scale(subject, column, schema)?;
                 let data_type = schema.field_with_name(&column.name)?.data_type().clone();
                 Ok(TimeLimit { column: column.name.clone(), data_type, scale, first_hidden: scale.first_hidden(earlier, cutoff) })
             })
@@ -72,12 +72,12 @@ impl Visibility {
         Ok(Self { as_of, cutoff, limits, delay_us })
     }
 
-    /// May this file hold a visible row? One without rows, which some writers leave, is not even opened.
+    /// Whether this file may hold a visible row. Files without rows, which some writers leave behind, are not opened.
     pub(crate) fn admits_some(&self, file: &FileEntry) -> bool {
         file.rows > 0 && self.limits.iter().zip([file.event, file.known]).all(|(limit, bounds)| limit.admits_some(bounds))
     }
 
-    /// The rule as a filter: every time is present and below its threshold.
+    /// The rule as a filter: every time is not NULL and below its threshold.
     pub(crate) fn filter(&self) -> Result<Expr> {
         let mut whole: Option<Expr> = None;
         for limit in &self.limits {
@@ -113,7 +113,7 @@ impl Visibility {
         parts.join(" and ")
     }
 
-    /// The instant as `EXPLAIN` shows it; `None` for one that is later than any calendar, which is how all facts are asked for.
+    /// The instant as `EXPLAIN` shows it; `None` for an instant beyond the calendar, which makes all facts visible.
     pub(crate) fn shown_as_of(&self) -> Option<String> {
         (self.as_of.to_datetime().is_some() || self.as_of.micros() < 0).then(|| self.as_of.to_string())
     }
@@ -123,7 +123,7 @@ impl Visibility {
 pub(crate) fn time_literal(data_type: &DataType, value: i64) -> Result<ScalarValue> {
     Ok(match data_type {
         DataType::Int64 => ScalarValue::Int64(Some(value)),
-        // A threshold beyond the days that fit hides nothing, and one before them everything: both saturate rightly.
+        // A threshold beyond the range of days hides nothing, and one before it hides everything, so both may saturate.
         DataType::Date32 => {
             ScalarValue::Date32(Some(i32::try_from(value).unwrap_or(if value < 0 { i32::MIN } else { i32::MAX })))
         }
@@ -134,8 +134,8 @@ pub(crate) fn time_literal(data_type: &DataType, value: i64) -> Result<ScalarVal
             ArrowUnit::Nanosecond => ScalarValue::TimestampNanosecond(Some(value), zone.clone()),
         },
         other => {
-            return Err(Error::Definition {
-                subject: "a time column".into(),
+            return Err(Error::Internal {
+                subject: "comparing a time column".into(),
                 reason: format!("it is {other}, which holds no times"),
             });
         }

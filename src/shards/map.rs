@@ -1,5 +1,4 @@
-//! A function over shards: where it runs, how batches reach it, and the order of its results.
-//! Results come in the order of the shards, whatever the order in which they were computed.
+//! Runs a function over shards. Results come in the order of the shards, whatever the order in which they are computed.
 
 use std::sync::Arc;
 
@@ -43,7 +42,7 @@ impl Iterator for ShardRows {
     }
 }
 
-/// A function over shards that has not run yet.
+/// A function over shards that has not run yet; see [`Shards::map`].
 pub struct Mapped<T> {
     shards: Shards,
     function: Function<T>,
@@ -54,9 +53,10 @@ impl<T: Send + 'static> Mapped<T> {
         Self { shards, function }
     }
 
-    /// Joins the results in the order of the shards as they come; `None` never, since there is a shard at least.
+    /// Joins the results in the order of the shards, as they become available. There is at least one shard, so the result is never
+    /// `None`.
     ///
-    /// At most [`Resources::partitions`](crate::Resources) results are held at once, beside the joined one.
+    /// At most [`Resources::partitions`](crate::Resources) results are held at once, besides the joined one.
     ///
     /// # Errors
     /// As [`Mapped::collect`].
@@ -107,7 +107,7 @@ async fn run<T: Send + 'static>(shards: &Shards, shard: usize, function: Functio
     let work = tokio::task::spawn_blocking(move || function(ShardRows { shard, schema, batches }));
     let read = async {
         while let Some(batch) = rows.next().await {
-            // The function may end before the rows do, and then wants no more.
+            // The function may end before the rows do.
             if sender.send(batch).await.is_err() {
                 break;
             }

@@ -1,5 +1,5 @@
-//! Map-reduce over the files of a table: for what SQL does not say well.
-//! It is one machine's: shards are shared out to tasks, never to other processes.
+//! Map-reduce over the files of a table, for computations that are awkward in SQL.
+//! Shards are divided among tasks of this process.
 //!
 //! ```no_run
 //! # async fn longest(store: asof::FeatureStore) -> asof::Result<()> {
@@ -32,34 +32,35 @@ pub use map::{Mapped, ShardRows};
 use crate::{
     engine::{Engine, Parallelism},
     error::Result,
-    materialize::Pinned,
     name::TableName,
-    scan::{self, AsOfTable},
+    scan::AsOfTable,
+    sql,
     time::{AsOf, Cutoff},
+    workspace::PinnedTable,
 };
 
-/// A step of a plan over a shard's rows.
-type Plan = Arc<dyn Fn(DataFrame) -> Result<DataFrame> + Send + Sync>;
+/// A query step over a shard's rows.
+type PlanStep = Arc<dyn Fn(DataFrame) -> Result<DataFrame> + Send + Sync>;
 
 /// The files of a pinned table version in shards of about the same size.
 ///
-/// Every visible row is in exactly one shard, and shards lie in the order of the files' paths. Large files are cut between
-/// row groups, so a table of few row groups has shards without rows.
+/// Every visible row is in exactly one shard, and shards are in the order of the files' paths. Large files are divided between row
+/// groups, so a table with few row groups has shards without rows.
 #[derive(Clone)]
 pub struct Shards {
     engine: Engine,
     table: TableName,
     shards: Vec<AsOfTable>,
-    plans: Vec<Plan>,
+    steps: Vec<PlanStep>,
 }
 
 impl Shards {
-    pub(crate) async fn open(engine: &Engine, pinned: Pinned, count: usize, as_of: AsOf) -> Result<Self> {
+    pub(crate) async fn open(engine: &Engine, pinned: &PinnedTable, count: usize, as_of: AsOf) -> Result<Self> {
         let table = pinned.version.table().clone();
-        let whole = AsOfTable::open(pinned.version, pinned.place, as_of, Cutoff::Exclusive).await?;
+        let whole = AsOfTable::open(pinned, as_of, Cutoff::Exclusive).await?;
         let sizes: Vec<u64> = whole.files().map(|file| file.identity.size).collect();
         let shards = split::even(&sizes, count.max(1)).into_iter().map(|pieces| whole.pieces(&pieces)).collect();
-        Ok(Self { engine: engine.clone(), table, shards, plans: Vec::new() })
+        Ok(Self { engine: engine.clone(), table, shards, steps: Vec::new() })
     }
 
     /// How many shards there are.
@@ -67,15 +68,14 @@ impl Shards {
         self.shards.len()
     }
 
-    /// Runs each shard's rows through a plan first: a filter, a projection, an aggregate of the shard.
+    /// Adds a query step that each shard's rows pass through first: a filter, a projection, an aggregate of the shard.
     pub fn plan(mut self, plan: impl Fn(DataFrame) -> Result<DataFrame> + Send + Sync + 'static) -> Self {
-        self.plans.push(Arc::new(plan));
+        self.steps.push(Arc::new(plan));
         self
     }
 
-    /// Runs a function over each shard's batches, at most [`Resources::partitions`](crate::Resources) at once, each on a
-    /// thread of its own where it may compute for as long as it likes. Batches are read as the function asks for them; a few
-    /// wait for it, never a whole shard.
+    /// Runs a function over each shard's batches, at most [`Resources::partitions`](crate::Resources) at once. Each runs on a thread
+    /// that it may block. Batches are read as the function takes them, with a few read ahead.
     pub fn map<T, F>(self, function: F) -> Mapped<T>
     where
         T: Send + 'static,
@@ -84,7 +84,7 @@ impl Shards {
         Mapped::new(self, Arc::new(function))
     }
 
-    /// The rows of all shards, in the shards' order: for plans that leave few.
+    /// The rows of all shards, in the order of the shards, held in memory.
     ///
     /// # Errors
     /// As [`Mapped::collect`].
@@ -93,11 +93,11 @@ impl Shards {
         Ok(batches.into_iter().flatten().collect())
     }
 
-    /// The rows of a shard, after its plans: their schema, and the batches as they are read.
+    /// The rows of a shard after its query steps: their schema, and the batches as they are read.
     async fn rows(&self, shard: usize) -> Result<(SchemaRef, futures::stream::BoxStream<'static, Result<RecordBatch>>)> {
-        let mut rows = scan::table(&self.engine, Parallelism::One, &self.table, self.shards[shard].clone()).await?;
-        for plan in &self.plans {
-            rows = plan(rows)?;
+        let mut rows = sql::table_rows(&self.engine, Parallelism::One, &self.table, self.shards[shard].clone()).await?;
+        for step in &self.steps {
+            rows = step(rows)?;
         }
         let rows = rows.execute_stream().await?;
         Ok((rows.schema(), Box::pin(rows.map_err(Into::into))))

@@ -1,7 +1,7 @@
-//! Files cut into shards of the same number of bytes, in their order.
-//! It knows sizes only; where a file can be cut is the reader's business.
+//! Divides files, in their order, into shards of the same number of bytes.
+//! Only sizes matter here; the reader decides between which row groups a file is divided.
 
-/// A piece of a file: its place in the list, its first byte, and the byte after its last.
+/// A piece of a file: the file's index, its first byte, and the byte after its last.
 pub(super) type Piece = (usize, u64, u64);
 
 /// `count` shards whose sizes differ by a byte at most; together they hold every byte once.

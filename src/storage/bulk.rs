@@ -1,5 +1,5 @@
 //! Bulk reads: many objects at once, large ones in parallel ranges, within a bound on requests and memory.
-//! It reads what was listed or fails: an object that has changed since is an error, never other or mixed bytes.
+//! It reads exactly the objects that were listed: one that has changed since is an error, never other or mixed bytes.
 
 use std::{
     fmt,
@@ -16,17 +16,17 @@ use object_store::ObjectMeta;
 use super::{DiskCache, Location, ReadStatistics, fetch::Fetch, statistics::Counters};
 use crate::error::{Error, Result};
 
-/// How much a bulk read may ask and hold at once. Settings only; zeros count as ones.
+/// How many requests and bytes a bulk read may have in flight. Zeros count as ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadSettings {
-    /// Objects that are being read, or are read and wait to be taken.
+    /// The most objects that are being read, or have been read and not yet taken.
     pub objects_in_flight: usize,
-    /// Requests at once; no more than [`RequestSettings::concurrency`](super::RequestSettings::concurrency) are sent.
+    /// The most requests at once; no more than [`RequestSettings::concurrency`](super::RequestSettings::concurrency) are sent.
     pub requests_in_flight: usize,
     /// Objects of more bytes are read in ranges of about this many, in parallel.
     pub range_bytes: u64,
-    /// Bytes of all objects that are being read, or are read and wait to be taken. Larger objects are refused; a download
-    /// counts ranges instead, and refuses none.
+    /// The most bytes of objects that are being read, or have been read and not yet taken. Larger objects are refused. A
+    /// download counts ranges instead, and refuses no object.
     pub bytes_in_flight: u64,
 }
 
@@ -70,13 +70,13 @@ impl BulkReader {
         Self { place: place.clone(), settings: ReadSettings::default(), cache: None, progress: None }
     }
 
-    /// Sets what may be in flight.
+    /// Sets the limits.
     pub fn settings(mut self, settings: ReadSettings) -> Self {
         self.settings = settings;
         self
     }
 
-    /// Looks into this cache before each request, and keeps what the store answered.
+    /// Looks in this cache before each request, and adds what the store answered.
     ///
     /// Objects without an entity tag, and those of this machine's disk and memory, are not cached.
     pub fn cache(mut self, cache: DiskCache) -> Self {
@@ -90,10 +90,11 @@ impl BulkReader {
         self
     }
 
-    /// The objects with their bytes, in the order asked.
+    /// The objects with their bytes, in the order given.
     ///
-    /// Reading begins with the first poll and runs ahead of the reader as far as the settings let it; dropping the stream
-    /// ends it. Each object yields one item. After an error the others still come; `try_next` ends at the first.
+    /// Reading begins with the first poll and runs ahead of the caller as far as the settings allow; dropping the stream
+    /// ends it. Each object yields one item. After an error the other objects still come; a loop over `try_next` ends at the
+    /// first error.
     ///
     /// # Errors
     /// Items are [`Error::ObjectChanged`] when an object is not what was listed, [`Error::ObjectTooLarge`] when it does not
@@ -102,7 +103,7 @@ impl BulkReader {
         self.read(objects, Order::AsAsked)
     }
 
-    /// As [`BulkReader::get_many`], each object as soon as it is there.
+    /// As [`BulkReader::get_many`], but each object comes as soon as it is read.
     ///
     /// # Errors
     /// As [`BulkReader::get_many`].
@@ -114,7 +115,7 @@ impl BulkReader {
         let objects: Vec<ObjectMeta> = objects.into_iter().collect();
         let fetch = Arc::new(Fetch::new(self, Counters::of(objects.iter().map(|object| object.size))));
         let (count, reserving) = (self.settings.objects_in_flight.max(1), fetch.clone());
-        // Memory is given out in the order asked: what comes first never waits for what comes later.
+        // Memory is reserved in the order given, so that an object never waits for a later one.
         let reserved = stream::iter(objects).then(move |object| {
             let fetch = reserving.clone();
             async move {
@@ -123,7 +124,7 @@ impl BulkReader {
             }
         });
         let reads = reserved.map(|(fetch, object, held)| {
-            // A task of its own, which goes on while the reader is busy and ends when it has gone.
+            // A task of its own: it reads on while the caller is busy, and ends when the stream is dropped.
             let task = SpawnedTask::spawn(async move {
                 let bytes = fetch.whole(&object).await?;
                 Ok((object, bytes, held))
@@ -134,15 +135,15 @@ impl BulkReader {
             Order::AsAsked => reads.buffered(count).boxed(),
             Order::AsRead => reads.buffer_unordered(count).boxed(),
         };
-        // What an object held is free again when it is taken.
+        // The memory of an object is released when the object is taken.
         let objects = read.map(|read| read.map(|(object, bytes, _held)| (object, bytes))).boxed();
         BulkRead { objects, fetch }
     }
 }
 
-/// The error of a task that was ended from outside, with its runtime.
+/// The error of a background task that did not end.
 pub(super) fn lost(cause: tokio::task::JoinError) -> Error {
-    Error::Io { path: "a background task".into(), source: cause.into() }
+    Error::lost_task("a background task", cause)
 }
 
 #[derive(Clone, Copy)]
@@ -165,7 +166,7 @@ pub struct BulkRead {
 }
 
 impl BulkRead {
-    /// What was read so far; after the last item, in all.
+    /// What was read so far; after the last item, the totals.
     pub fn statistics(&self) -> ReadStatistics {
         self.fetch.counters.so_far()
     }

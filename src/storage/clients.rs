@@ -1,5 +1,5 @@
 //! Clients of object stores: built from settings, options and the environment.
-//! What is secret among those goes into the client, and into the list of what is never shown; nowhere else.
+//! Secrets go into the client and into the list of texts that are never shown, and nowhere else.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,10 +11,10 @@ use url::Url;
 
 use super::failure::Secrets;
 
-/// How requests to an object store are sent: time-outs, retries, and how many at once. Settings only.
+/// How requests to an object store are sent: time-outs, retries, and how many at once.
 ///
-/// They win over `AWS_TIMEOUT`, `AWS_CONNECT_TIMEOUT` and the like in the environment, and options
-/// ([`Locations::option`](super::Locations::option)) win over them.
+/// They take precedence over the environment (`AWS_TIMEOUT`, `AWS_CONNECT_TIMEOUT`, ...), and options
+/// ([`Locations::option`](super::Locations::option)) take precedence over them.
 ///
 /// ```
 /// use std::time::Duration;
@@ -26,23 +26,23 @@ use super::failure::Secrets;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestSettings {
-    /// How often a request is sent again after the first attempt: server errors, throttling, broken connections, and
-    /// time-outs of requests that change nothing. 0 sends each once.
+    /// How often a request is sent again after the first attempt: after server errors, throttling, broken connections, and
+    /// time-outs of requests that change nothing. With 0 each request is sent once.
     pub retry_count: usize,
     /// No retry starts later than this after the first attempt.
     pub retry_timeout: Duration,
-    /// The pause before the first retry; later ones grow at random, up to twofold each.
+    /// The pause before the first retry. Each later pause is longer by a random factor of up to two.
     pub first_backoff: Duration,
     /// The longest pause.
     pub longest_backoff: Duration,
-    /// How long a connection may take.
+    /// How long connecting may take.
     pub connect_timeout: Duration,
     /// How long one attempt may take, from its start to the last byte of the answer.
     pub request_timeout: Duration,
     /// The most requests in flight for each store (scheme and bucket) that these locations open; at least 1.
     ///
-    /// A body that is streamed counts until it is read or dropped: this must not be less than the number of bodies that a
-    /// query reads side by side.
+    /// A streamed body counts until it is read or dropped, so this must not be less than the number of bodies that a query
+    /// reads at the same time.
     pub concurrency: usize,
 }
 
@@ -77,14 +77,14 @@ impl RequestSettings {
     }
 }
 
-/// The stores that have clients, and what the names of their options begin with.
+/// The schemes that have clients, and the prefixes of their options.
 const FAMILIES: [(&str, &str); 3] = [("s3", "aws_"), ("gs", "google_"), ("az", "azure_")];
 
-/// A client, and what must not be told of it.
+/// A client, and its secrets, which must not be shown.
 pub(super) struct Client {
     pub(super) store: Arc<dyn ObjectStore>,
     pub(super) secrets: Secrets,
-    /// Where requests go, if not to the provider's own address; without credentials.
+    /// The endpoint, if it is not the provider's own; without credentials.
     pub(super) endpoint: Option<String>,
 }
 
@@ -99,7 +99,7 @@ pub(super) fn open(base: &Url, options: &[(String, String)], requests: &RequestS
         .collect();
     let given = || environment.iter().chain(options).map(|(name, value)| (name.as_str(), value.as_str()));
     let secrets = Secrets::among(given());
-    // An option of another family is for another store that these locations open.
+    // Options of another family are for other stores that these locations open.
     let is_foreign = |name: &str| FAMILIES.iter().any(|(scheme, prefix)| *scheme != base.scheme() && name.starts_with(prefix));
     let own: Vec<(&str, &str)> =
         options.iter().map(|(n, v)| (n.as_str(), v.as_str())).filter(|(name, _)| !is_foreign(name)).collect();
@@ -109,7 +109,7 @@ pub(super) fn open(base: &Url, options: &[(String, String)], requests: &RequestS
         "az" => azure(base, &own, requests),
         other => Err(format!("the scheme `{other}` is not supported; use s3, file or memory, or gs or az with their flags")),
     };
-    // A client that cannot be built may repeat any value, and a secret may stand where none belongs.
+    // The error of a client that cannot be built may repeat any value, and a secret may have been given for any option.
     let (store, endpoint) = built.map_err(|reason| match own.is_empty() {
         true => secrets.scrub(&reason),
         false => {
@@ -123,7 +123,7 @@ pub(super) fn open(base: &Url, options: &[(String, String)], requests: &RequestS
 
 type Built = Result<(Arc<dyn ObjectStore>, Option<String>), String>;
 
-/// Settings and options on a builder; the three kinds share their methods, but no trait.
+/// Sets settings and options on a builder. The three builders have the same methods, but no common trait.
 macro_rules! configured {
     ($builder:expr, $client:path, $options:expr, $requests:expr) => {{
         let mut builder = $builder.with_retry($requests.retries());
@@ -149,7 +149,7 @@ fn s3<'a>(
     let value = |key| builder.get_config_value(&key);
     let endpoint = value(AmazonS3ConfigKey::S3Endpoint).or_else(|| value(AmazonS3ConfigKey::Endpoint));
     let endpoint = endpoint.map(|endpoint| checked(&endpoint)).transpose()?;
-    // Who writes `http://` means it, unless told otherwise.
+    // An endpoint with `http://` needs no further option.
     let is_told = given.into_iter().any(|(name, _)| matches!(name, "aws_allow_http" | "allow_http"));
     if !is_told && endpoint.as_ref().is_some_and(|url| url.scheme() == "http") {
         builder = builder.with_config(AmazonS3ConfigKey::Client(ClientConfigKey::AllowHttp), "true");
@@ -158,9 +158,9 @@ fn s3<'a>(
     Ok((Arc::new(store), endpoint.map(|url| url.to_string())))
 }
 
-/// An endpoint that holds no credentials: it is a part of messages and log lines.
+/// An endpoint without credentials: endpoints are shown in messages and logs.
 fn checked(endpoint: &str) -> Result<Url, String> {
-    let url = Url::parse(endpoint).map_err(|e| format!("its endpoint is no URL: {e}"))?;
+    let url = Url::parse(endpoint).map_err(|e| format!("its endpoint is not a URL: {e}"))?;
     if url.username().is_empty() && url.password().is_none() && url.query().is_none() {
         return Ok(url);
     }
@@ -185,7 +185,7 @@ fn azure(base: &Url, options: &[(&str, &str)], requests: &RequestSettings) -> Bu
     use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
     let builder = MicrosoftAzureBuilder::from_env().with_url(base.as_str());
     let builder = configured!(builder, AzureConfigKey::Client, options, requests);
-    // A container is known by its account.
+    // The name of a container is unique within its account only.
     let value = |key| builder.get_config_value(&key);
     let endpoint = value(AzureConfigKey::Endpoint).map(|endpoint| checked(&endpoint)).transpose()?.map(|url| url.to_string());
     let account = endpoint.or_else(|| value(AzureConfigKey::AccountName));

@@ -1,5 +1,5 @@
-//! The wall around decoders of bytes that others wrote: where a decoder panics, the file is one that cannot be read.
-//! It replaces no panic hook: what the program's hook does with a panic it still does. It hides no error that is told as one.
+//! Turns panics of decoders into errors: a file whose bytes make a decoder panic cannot be read.
+//! The program's panic hook still runs. Errors that a decoder returns pass through.
 
 use std::{
     any::Any,
@@ -19,37 +19,37 @@ use crate::error::Error;
 
 /// Runs a decoder over the bytes of a file that is shown by this name.
 ///
-/// What the decoder held when it panicked is dropped with it, so nobody sees it half changed.
+/// The decoder's state is dropped when it panics, so that no one sees it half changed.
 pub(crate) fn contained<T, E: From<Error>>(shown: &str, decode: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|panic| Err(unreadable(shown, panic.as_ref()).into()))
 }
 
-/// As [`contained`], for a decoder that waits for its bytes.
+/// As [`contained`], for an asynchronous decoder.
 pub(crate) async fn contained_read<T, E: From<Error>>(shown: &str, read: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     AssertUnwindSafe(read).catch_unwind().await.unwrap_or_else(|panic| Err(unreadable(shown, panic.as_ref()).into()))
 }
 
-/// As [`contained`], for a decoder that gives part after part; it ends where it has panicked.
+/// As [`contained`], for a stream of decoded parts, which ends where the decoder panics.
 pub(crate) fn contained_rows<T, E: From<Error>>(
     shown: impl AsRef<str>,
     rows: impl Stream<Item = Result<T, E>>,
 ) -> impl Stream<Item = Result<T, E>> {
-    let told = move |rows: std::thread::Result<Result<T, E>>| {
+    let caught = move |rows: std::thread::Result<Result<T, E>>| {
         rows.unwrap_or_else(|panic| Err(unreadable(shown.as_ref(), panic.as_ref()).into()))
     };
-    AssertUnwindSafe(rows).catch_unwind().map(told)
+    AssertUnwindSafe(rows).catch_unwind().map(caught)
 }
 
 fn unreadable(shown: &str, panic: &(dyn Any + Send)) -> Error {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    let first = text.and_then(|text| text.lines().next()).unwrap_or("no reason was told");
+    let first = text.and_then(|text| text.lines().next()).unwrap_or("it gave no reason");
     Error::UnreadableFile {
         path: shown.into(),
         reason: format!("its bytes make the decoder fail ({first}); it is damaged: replace or remove it"),
     }
 }
 
-/// What a footer says that cannot be: counts that do not add up, columns that lie outside of the file.
+/// What a footer says that cannot be true: counts that do not add up, columns that lie outside the file.
 pub(crate) fn contradiction(footer: &ParquetMetaData, size: u64) -> Option<String> {
     let mut rows = 0_i64;
     for (i, group) in footer.row_groups().iter().enumerate() {
@@ -63,7 +63,7 @@ pub(crate) fn contradiction(footer: &ParquetMetaData, size: u64) -> Option<Strin
             let end = signed(start).zip(signed(column.compressed_size())).and_then(|(start, bytes)| start.checked_add(bytes));
             if end.is_none_or(|end| end > size) || column.num_values() < 0 {
                 let column = column.column_path().string();
-                return Some(format!("column `{column}` of row group {i} lies outside of the file"));
+                return Some(format!("column `{column}` of row group {i} lies outside the file"));
             }
             if is_upside_down(column) {
                 let column = column.column_path().string();
@@ -71,12 +71,12 @@ pub(crate) fn contradiction(footer: &ParquetMetaData, size: u64) -> Option<Strin
             }
         }
     }
-    let told = footer.file_metadata().num_rows();
-    (told != rows).then(|| format!("it tells of {told} rows, and its row groups of {rows}"))
+    let total = footer.file_metadata().num_rows();
+    (total != rows).then(|| format!("it counts {total} rows, and its row groups {rows}"))
 }
 
-/// Do the statistics of a column of signed integers, as times are, say that its smallest value is larger than its largest? Rows
-/// would be passed over by them.
+/// Is the minimum in the statistics of a column of signed integers, such as a time, larger than the maximum? Pruning by such
+/// statistics would skip rows.
 fn is_upside_down(column: &ColumnChunkMetaData) -> bool {
     let kind = column.column_descr();
     let is_unsigned = matches!(kind.logical_type_ref(), Some(LogicalType::Integer(kind)) if !kind.is_signed)
@@ -102,8 +102,8 @@ mod tests {
     #[test]
     #[allow(clippy::panic)]
     fn a_panic_is_an_unreadable_file() {
-        let told = contained::<(), Error>("a.parquet", || panic!("index {} out of bounds", 7)).unwrap_err().to_string();
-        assert!(told.contains("a.parquet") && told.contains("index 7 out of bounds"), "{told}");
+        let text = contained::<(), Error>("a.parquet", || panic!("index {} out of bounds", 7)).unwrap_err().to_string();
+        assert!(text.contains("a.parquet") && text.contains("index 7 out of bounds"), "{text}");
         assert_eq!(contained::<_, Error>("a.parquet", || Ok(1)).unwrap(), 1);
     }
 

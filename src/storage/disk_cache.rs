@@ -1,5 +1,5 @@
-//! Bytes of objects on this machine's disk: written whole or not at all, checked when read, the oldest removed first.
-//! It never fails a read: what is missing, damaged or cannot be kept is read from the store.
+//! A cache of object bytes on this machine's disk: entries are written atomically and checked when read, and the least recently
+//! used are removed first. It never makes a read fail: what is missing, damaged or cannot be written is read from the store.
 
 use std::{
     fmt,
@@ -15,24 +15,24 @@ use bytes::BytesMut;
 use super::staging::create_new;
 use crate::error::{Error, Result};
 
-/// Names an entry's layout: `magic`, hash of all that follows, length of the key, length of the bytes, key, bytes; lengths
-/// as 64 bits, the least byte first.
+/// Marks the layout of an entry: magic, hash of everything after it, length of the key, length of the bytes, key, bytes.
+/// Lengths are 64-bit little-endian.
 const MAGIC: &[u8; 8] = b"asofbyt1";
 const HASH_BYTES: usize = 32;
 const HEADER_BYTES: usize = MAGIC.len() + HASH_BYTES + 8 + 8;
 const ENTRIES: &str = "entries";
 const LEDGER: &str = "ledger";
-/// The decimal digits of the largest number, and the end of the line.
+/// The decimal digits of the largest number, and a newline.
 const LEDGER_BYTES: usize = 21;
-/// Room is made for more than one entry at a time, since it takes a walk through the folder.
+/// Space is freed for more than one entry at a time, since that lists the whole folder.
 const KEPT_TENTHS: u64 = 9;
 
-/// A folder that keeps what was read from object stores, up to a limit.
+/// A cache of what was read from object stores, in a folder of this machine, up to a limit.
 ///
-/// Bytes are known by store, path, entity tag and range: those of another version are never found. An entry is written
-/// under another name, synced and renamed, and holds a checksum; a damaged one is dropped. Files in the folder, half-written
-/// ones too, take no more than the limit; the least recently used go first. Processes may share a folder, if each opens it
-/// with the same limit. It can be deleted at any time.
+/// The key of an entry is store, path, entity tag and range, so the bytes of another version of an object are never returned.
+/// An entry is written under another name, synced and renamed, and has a checksum; damaged entries are removed. All files in
+/// the folder, including half-written ones, take no more than the limit; the least recently used are removed first. Several
+/// processes may use one folder if each opens it with the same limit. The folder can be deleted at any time.
 ///
 /// ```
 /// # fn main() -> asof::Result<()> {
@@ -51,12 +51,12 @@ pub struct DiskCache {
 struct Shared {
     folder: PathBuf,
     limit_bytes: u64,
-    /// Locked against other processes, and by the mutex against other threads: bytes in use, as decimal text. It may be
-    /// too high after a crash, and is counted anew when the limit is met.
+    /// The bytes in use, as decimal text in a file that is locked against other processes; the mutex locks it against other
+    /// threads. The number may be too high after a crash, and is counted again when the limit is reached.
     ledger: Mutex<File>,
 }
 
-/// What a cache has of the bytes that were asked for.
+/// Whether a cache has the bytes of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Found {
     Whole,
@@ -64,7 +64,7 @@ pub(super) enum Found {
 }
 
 impl DiskCache {
-    /// Opens the cache in this folder, or makes it, and brings it within the limit.
+    /// Opens the cache in this folder, or makes it, and removes entries until it is within the limit.
     ///
     /// # Errors
     /// [`Error::Cache`] when the folder cannot be made, listed or locked.
@@ -81,7 +81,7 @@ impl DiskCache {
         Ok(cache)
     }
 
-    /// Bytes of all files in the folder, by looking.
+    /// The bytes of all files in the folder, counted now.
     ///
     /// # Errors
     /// [`Error::Cache`] when the folder cannot be listed.
@@ -100,29 +100,29 @@ impl DiskCache {
         self.entries().join(&name[..2]).join(name.as_str())
     }
 
-    /// Appends the bytes of this key to an empty buffer; a buffer that is told to hold nothing is empty.
+    /// Appends the bytes of this key to an empty buffer, which stays empty if there is no such entry.
     pub(super) fn read(&self, key: &str, length: u64, into: &mut BytesMut) -> Found {
         let path = self.entry(key);
         let Ok(mut file) = File::open(&path) else { return Found::Nothing };
         match read_entry(&mut file, key, length, into) {
             Ok(()) => {
-                // The time of the last use; without it the entry only seems older.
+                // The time of the last use. If it cannot be set, the entry is removed earlier than it should be.
                 let _ = file.set_modified(now());
                 Found::Whole
             }
             Err(reason) => {
                 into.clear();
-                tracing::debug!(entry = %path.display(), %reason, "a damaged entry of the disk cache is dropped");
+                tracing::debug!(entry = %path.display(), %reason, "removing a damaged entry of the disk cache");
                 let _ = fs::remove_file(&path);
                 Found::Nothing
             }
         }
     }
 
-    /// Keeps these bytes, if there is room for them.
+    /// Adds these bytes, if there is room for them.
     pub(super) fn write(&self, key: &str, bytes: &[u8]) {
         if let Err(reason) = self.try_write(key, bytes) {
-            tracing::debug!(folder = %self.shared.folder.display(), %reason, "the disk cache cannot keep an entry");
+            tracing::debug!(folder = %self.shared.folder.display(), %reason, "the disk cache cannot write an entry");
         }
     }
 
@@ -132,7 +132,7 @@ impl DiskCache {
             return Ok(());
         }
         let path = self.entry(key);
-        // The file takes all its room while the ledger is locked: whoever counts, counts it.
+        // The file gets its full length while the ledger is locked, so that a count of the folder includes it.
         let (mut file, staged) = self.locked(|used| {
             let used = match used {
                 Some(used) if used.saturating_add(length) <= self.shared.limit_bytes => used,
@@ -150,13 +150,13 @@ impl DiskCache {
         written
     }
 
-    /// Runs with the ledger locked against threads and processes: gets the bytes in use if they are known, and gives back
-    /// what they are afterwards.
+    /// Runs `work` with the ledger locked against threads and processes. It is given the bytes in use, if they are known, and
+    /// returns the bytes in use afterwards.
     fn locked<T>(&self, work: impl FnOnce(Option<u64>) -> std::io::Result<(u64, T)>) -> std::io::Result<T> {
         let mut ledger = self.shared.ledger.lock().unwrap_or_else(PoisonError::into_inner);
         ledger.lock()?;
         let done = read_ledger(&mut ledger).and_then(|used| {
-            // Whoever dies or fails from here on leaves a ledger that says nothing, and the next one counts.
+            // A process that ends or fails from here on leaves an unknown number, and the next one counts.
             write_ledger(&mut ledger, None)?;
             let (used, done) = work(used)?;
             write_ledger(&mut ledger, Some(used))?;
@@ -166,7 +166,7 @@ impl DiskCache {
         done
     }
 
-    /// Removes the least recently used files until this many bytes more fit; gives back what is left. Holds the ledger.
+    /// Removes the least recently used files until this many more bytes fit, and returns the bytes left. The ledger is locked.
     fn make_room(&self, needed: u64) -> std::io::Result<u64> {
         let mut files = files_below(&self.entries())?;
         let mut used: u64 = files.iter().map(|file| file.bytes).sum();
@@ -199,7 +199,7 @@ impl fmt::Debug for DiskCache {
     }
 }
 
-/// The bytes in use; nothing if it does not say.
+/// The bytes in use; `None` if the ledger has no number.
 fn read_ledger(ledger: &mut File) -> std::io::Result<Option<u64>> {
     let mut text = [0; LEDGER_BYTES];
     ledger.rewind()?;
@@ -222,13 +222,13 @@ struct Listed {
     modified: SystemTime,
 }
 
-/// All files below a folder; those that vanish meanwhile are passed over.
+/// All files below a folder; files that vanish meanwhile are skipped.
 fn files_below(folder: &Path) -> std::io::Result<Vec<Listed>> {
     let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder)? {
             let entry = entry?;
-            // Of a link the link itself: what it points at is not ours.
+            // Of a link the link itself, not its target: that is not part of the cache.
             let Ok(meta) = entry.metadata() else { continue };
             match meta.is_dir() {
                 true => folders.push(entry.path()),
@@ -265,7 +265,7 @@ fn write_entry(file: &mut File, key: &str, bytes: &[u8]) -> std::io::Result<()> 
     file.sync_all()
 }
 
-/// Reads an entry that must hold this key and as many bytes; says why it does not.
+/// Reads an entry of this key and length, or says why it is damaged.
 fn read_entry(file: &mut File, key: &str, length: u64, into: &mut BytesMut) -> Result<(), String> {
     let whole = (HEADER_BYTES + key.len()) as u64 + length;
     let found = file.metadata().map_err(|e| e.to_string())?.len();
@@ -278,7 +278,7 @@ fn read_entry(file: &mut File, key: &str, length: u64, into: &mut BytesMut) -> R
     let (magic, rest) = head.split_at(MAGIC.len());
     let (hash, rest) = rest.split_at(HASH_BYTES);
     if magic != MAGIC || rest[..lengths.len()] != lengths || rest[lengths.len()..] != *key.as_bytes() {
-        return Err("it is no entry of this key".into());
+        return Err("it is not an entry of this key".into());
     }
     into.resize(usize::try_from(length).map_err(|e| e.to_string())?, 0);
     file.read_exact(into).map_err(|e| e.to_string())?;

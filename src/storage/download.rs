@@ -1,5 +1,5 @@
-//! Objects of a bulk read as files of a local folder: each whole or not at all, and none twice.
-//! It removes nothing: a file whose object is gone stays.
+//! Objects of a bulk read as files of a local folder: each file appears whole, and is downloaded once.
+//! Files are never removed: a file whose object is gone stays.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -29,7 +29,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// Hidden, as all that is not data: what is there, a line each, and files that are not whole yet.
+/// The folder of the download's own files: a list of what was downloaded, one line each, and files that are not complete.
 const BOOK_FOLDER: &str = ".asof-download";
 const BOOK: &str = "files.jsonl";
 const PARTS: &str = "parts";
@@ -38,19 +38,20 @@ const PARTS: &str = "parts";
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Download {
-    /// The files, in the order asked: those that were there already too.
+    /// The files, in the order given, including those that were there already.
     pub files: Vec<PathBuf>,
     /// Objects, bytes, seconds.
     pub statistics: ReadStatistics,
 }
 
 impl BulkReader {
-    /// Brings objects into a folder of this machine, under their names below this reader's location.
+    /// Downloads objects into a folder of this machine, under their names below this reader's location.
     ///
-    /// No file is written outside of the folder, whatever an object is called. Each file appears whole, by a rename of one that was written and synced, and replaces one of that name. A file that an
-    /// earlier download made of the same object with the same entity tag, and that nobody has touched since, is passed
-    /// over; objects without a tag are read again. One download at a time works in a folder; others wait for it.
-    /// A range at a time is held in memory, as many as the settings let.
+    /// No file is written outside the folder, whatever an object is called. A file is written and synced under another name and
+    /// then renamed, so that it appears whole and replaces one of its name. A file that an earlier download made of the same
+    /// object with the same entity tag, and that has not changed since, is skipped; objects without a tag are read again. One
+    /// download at a time works in a folder; others wait for it. Memory holds ranges, not objects: as many as the settings
+    /// allow.
     ///
     /// ```no_run
     /// # async fn bring() -> asof::Result<()> {
@@ -64,16 +65,17 @@ impl BulkReader {
     /// ```
     ///
     /// # Errors
-    /// [`Error::InvalidName`] for objects that do not lie below this reader's location, or whose names cannot be those of files
-    /// below the folder, before anything is written. [`Error::ObjectChanged`] when an object is not what was listed,
-    /// [`Error::Storage`] when its store fails, [`Error::Io`] when a file cannot be written. The first error ends the download; files that are done stay, and a rerun goes on.
+    /// [`Error::InvalidName`], before anything is written, for objects that are not below this reader's location or whose names
+    /// cannot be names of files below the folder. [`Error::ObjectChanged`] when an object is not what was listed,
+    /// [`Error::Storage`] when its store fails, [`Error::Io`] when a file cannot be written. The first error ends the download;
+    /// completed files stay, and the next download continues from there.
     pub async fn download_to(
         &self,
         objects: impl IntoIterator<Item = ObjectMeta>,
         folder: impl Into<PathBuf>,
     ) -> Result<Download> {
         let objects: Vec<ObjectMeta> = objects.into_iter().collect();
-        let folder = std::path::absolute(folder.into()).map_err(|source| Error::Io { path: BOOK_FOLDER.into(), source })?;
+        let folder = std::path::absolute(folder.into()).map_err(|cause| Error::Io { path: BOOK_FOLDER.into(), cause })?;
         let fetch = Arc::new(Fetch::new(self, Counters::of(objects.iter().map(|object| object.size))));
         fetch.counters.begin();
         let files = names_of(&self.place, objects)?;
@@ -93,7 +95,8 @@ impl BulkReader {
     }
 }
 
-/// The objects with the names of their files below the folder, none of which leads out of it or is that of another's folder.
+/// The objects with the names of their files below the folder. No name leads out of it, and none is that of a folder of
+/// another.
 fn names_of(place: &Location, objects: Vec<ObjectMeta>) -> Result<Vec<(ObjectMeta, String)>> {
     let mut named = Vec::with_capacity(objects.len());
     for object in objects {
@@ -104,13 +107,13 @@ fn names_of(place: &Location, objects: Vec<ObjectMeta>) -> Result<Vec<(ObjectMet
             Err(Error::InvalidName { what: "object to download", value, reason: reason.into() })
         };
         if name.starts_with('/') {
-            return refused("it does not lie below the location that is read; read it with a `BulkReader` of its own location");
+            return refused("it is not below the location that is read; read it with a `BulkReader` of its own location");
         }
         if name.split('/').any(|part| matches!(part, "" | "." | "..") || part.contains(['\\', '\0'])) {
             return refused("a part of its name is empty, `.` or `..`, or holds a backslash, and could name a file elsewhere");
         }
         if name.split('/').next().is_some_and(|first| first.eq_ignore_ascii_case(BOOK_FOLDER)) {
-            return refused("downloads keep their own files in a folder of that name");
+            return refused("downloads use a folder of that name for their own files");
         }
         named.push((object, name));
     }
@@ -118,14 +121,15 @@ fn names_of(place: &Location, objects: Vec<ObjectMeta>) -> Result<Vec<(ObjectMet
     let folders = |name: &str| name.match_indices('/').map(|(at, _)| at).collect::<Vec<_>>();
     for (_, name) in &named {
         if let Some(at) = folders(name).into_iter().find(|at| files.contains(&name[..*at])) {
-            let reason = format!("`{}` is an object too, and no file is a folder; download one of them elsewhere", &name[..at]);
+            let reason =
+                format!("`{}` is an object too, and a file cannot be a folder; download one of them elsewhere", &name[..at]);
             return Err(Error::InvalidName { what: "object to download", value: name.clone(), reason });
         }
     }
     Ok(named)
 }
 
-/// Brings one object, unless it is there.
+/// Downloads one object, unless its file is there.
 async fn one(fetch: &Arc<Fetch>, book: &Arc<Book>, object: &ObjectMeta, name: &str, parallel: usize) -> Result<PathBuf> {
     let target = book.folder.join(name);
     let shown = fetch.shown(object);
@@ -139,7 +143,7 @@ async fn one(fetch: &Arc<Fetch>, book: &Arc<Book>, object: &ObjectMeta, name: &s
     let part = book.part();
     let (path, size) = (part.0.clone(), object.size);
     blocking(move || {
-        let failed = |source| Error::Io { path: path.clone(), source };
+        let failed = |cause| Error::Io { path: path.clone(), cause };
         File::create(&path).and_then(|file| file.set_len(size)).map_err(failed)
     })
     .await?;
@@ -156,24 +160,24 @@ async fn one(fetch: &Arc<Fetch>, book: &Arc<Book>, object: &ObjectMeta, name: &s
 async fn piece(fetch: &Fetch, object: &ObjectMeta, range: Range<u64>, part: &Path) -> Result<()> {
     let (start, length) = (range.start, range.end - range.start);
     let held: Held = fetch.reserve(length).await;
-    let room = usize::try_from(length).map_err(|e| Error::Io { path: part.into(), source: std::io::Error::other(e) })?;
+    let room = usize::try_from(length).map_err(|e| Error::Io { path: part.into(), cause: std::io::Error::other(e) })?;
     let bytes = fetch.fill(object, range, BytesMut::with_capacity(room)).await?;
     let path = part.to_owned();
     blocking(move || {
         let write = || {
-            // A handle for each: they share no position.
+            // A handle for each range, so that they do not share a position.
             let mut file = OpenOptions::new().write(true).open(&path)?;
             file.seek(SeekFrom::Start(start))?;
             file.write_all(&bytes)
         };
-        let written = write().map_err(|source| Error::Io { path: path.clone(), source });
+        let written = write().map_err(|cause| Error::Io { path: path.clone(), cause });
         drop(held);
         written
     })
     .await
 }
 
-/// A file that is not whole yet; gone when dropped, unless it was published.
+/// A file that is not complete; removed when dropped, unless it was published.
 struct Part(PathBuf);
 
 impl Drop for Part {
@@ -192,7 +196,7 @@ struct Entry {
     modified_ns: u128,
 }
 
-/// What downloads have left in a folder. Holds the folder against other downloads until it is dropped.
+/// The list of what was downloaded into a folder. It locks the folder against other downloads until it is dropped.
 struct Book {
     folder: PathBuf,
     known: HashMap<PathBuf, Entry>,
@@ -203,18 +207,18 @@ struct Book {
 impl Book {
     fn open(folder: &Path) -> Result<Self> {
         let own = folder.join(BOOK_FOLDER);
-        let failed = |source| Error::Io { path: own.clone(), source };
+        let failed = |cause| Error::Io { path: own.clone(), cause };
         let open = || {
             fs::create_dir_all(own.join(PARTS))?;
             let mut file = OpenOptions::new().read(true).append(true).create(true).open(own.join(BOOK))?;
             file.lock()?;
-            // What a killed download has left: nobody else is at work here.
+            // Files of a killed download; no other download works here.
             for part in fs::read_dir(own.join(PARTS))? {
                 fs::remove_file(part?.path())?;
             }
             let mut known = HashMap::new();
             for line in BufReader::new(&file).split(b'\n') {
-                // A line that a crash cut off is a file to be brought again.
+                // A crash may have cut off the last line; its file is downloaded again.
                 if let Ok(entry) = serde_json::from_slice::<Entry>(&line?) {
                     known.insert(entry.file.clone(), entry);
                 }
@@ -225,7 +229,7 @@ impl Book {
         open().map_err(failed)
     }
 
-    /// Is this file what an earlier download made of the object with this tag?
+    /// Is this file the one that an earlier download made of the object with this tag?
     fn has(&self, file: &Path, object: &str, e_tag: Option<&str>, size: u64) -> bool {
         let Ok(inside) = file.strip_prefix(&self.folder) else { return false };
         let Some(known) = self.known.get(inside) else { return false };
@@ -241,7 +245,7 @@ impl Book {
         Part(self.folder.join(BOOK_FOLDER).join(PARTS).join(number.to_string()))
     }
 
-    /// Refuses a folder that a link below the download's own leads to: it may lie anywhere.
+    /// Refuses a folder that is reached by a link below the download's own: it may be anywhere.
     fn refuse_links(&self, folder: &Path) -> std::io::Result<()> {
         let inside = folder.strip_prefix(&self.folder).map_err(std::io::Error::other)?;
         let mut path = self.folder.clone();
@@ -249,7 +253,7 @@ impl Book {
             path.push(part);
             match fs::symlink_metadata(&path) {
                 Ok(meta) if meta.is_symlink() => {
-                    return Err(std::io::Error::other(format!("`{}` is a link; downloads follow none", path.display())));
+                    return Err(std::io::Error::other(format!("`{}` is a link, which downloads do not follow", path.display())));
                 }
                 Ok(_) => {}
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => break,
@@ -259,7 +263,7 @@ impl Book {
         Ok(())
     }
 
-    /// Makes a part the file that it is of.
+    /// Renames a complete part to its file.
     fn publish(&self, part: &Part, target: &Path, object: String, e_tag: Option<String>) -> Result<()> {
         let parent = target.parent().unwrap_or(&self.folder);
         let publish = || {
@@ -273,11 +277,11 @@ impl Book {
             line.push(b'\n');
             self.file.lock().unwrap_or_else(PoisonError::into_inner).write_all(&line)
         };
-        publish().map_err(|source| Error::Io { path: target.into(), source })
+        publish().map_err(|cause| Error::Io { path: target.into(), cause })
     }
 }
 
-/// Size and time of the last change.
+/// The size and the time of the last change.
 fn look(file: &Path) -> std::io::Result<(u64, u128)> {
     let meta = fs::metadata(file)?;
     let since = meta.modified()?.duration_since(UNIX_EPOCH).map_err(std::io::Error::other)?;

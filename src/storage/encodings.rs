@@ -1,5 +1,5 @@
-//! Which encodings of Parquet suit a table's columns, told by its first rows.
-//! It writes nothing.
+//! Chooses Parquet encodings for a table's columns by its first rows.
+//! Writing is in `parquet_write`.
 
 use std::collections::HashSet;
 
@@ -9,8 +9,8 @@ use arrow::{
 };
 use parquet::{basic::Encoding, file::properties::WriterProperties, schema::types::ColumnPath};
 
-/// The properties with the encodings that suit the first rows: a dictionary where values come again, bytes apart for floats that
-/// hardly do, differences for integers and times that hardly do.
+/// The properties with the encodings that suit the first rows: a dictionary where values repeat; where they hardly do, byte
+/// stream split for floats, and deltas for integers and times.
 pub(crate) fn suited_to(properties: WriterProperties, rows: &RecordBatch) -> WriterProperties {
     let mut properties = properties.into_builder();
     for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {
@@ -25,17 +25,17 @@ pub(crate) fn suited_to(properties: WriterProperties, rows: &RecordBatch) -> Wri
     properties.build()
 }
 
-/// Do values come again?
+/// Do the values of a column repeat?
 #[derive(Debug, PartialEq, Eq)]
 enum Repeats {
     Often,
     Hardly,
 }
 
-/// Rows that tell nothing of those to come.
+/// With fewer rows nothing is concluded about later ones.
 const FEW_ROWS: usize = 1_000;
 
-/// `None` for a column of another kind than numbers and times, and for one with few values.
+/// `None` for a column that is neither a number nor a time, and for one with few values.
 fn repeats(column: &ArrayRef) -> Option<Repeats> {
     let width = match column.data_type() {
         DataType::Int32 | DataType::UInt32 | DataType::Date32 | DataType::Float32 => 4,

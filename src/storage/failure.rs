@@ -1,5 +1,5 @@
-//! What an object store said went wrong, as it may be shown: place, cause, and what to do.
-//! It keeps nothing that could hold a credential: bodies are cut to code and message, URLs to scheme, host and path.
+//! Errors of object stores as they may be shown: the URL, the cause, and what to do.
+//! Nothing that could hold a credential is kept: bodies are cut to code and message, URLs to scheme, host and path.
 
 use std::error::Error as StdError;
 
@@ -9,7 +9,9 @@ use object_store::{
     path::Path,
 };
 
-/// Longer answers say nothing more to a person.
+use crate::error::{Class, ErrorKind, StoreFailure, of_http};
+
+/// Longer answers are cut off.
 const LONGEST_TEXT: usize = 600;
 /// Options whose names hold one of these have values that are never shown.
 const SECRET_WORDS: [&str; 6] = ["key", "secret", "token", "sas", "password", "credential"];
@@ -88,15 +90,6 @@ fn without_body(text: &str) -> String {
     format!("{}{}{}", &text[..start], said.join(": "), &text[end + 1..])
 }
 
-/// The cause of a failed request, told for people.
-#[derive(Debug, thiserror::Error)]
-#[error("{place}: {said}; {advice}")]
-struct StoreFailure {
-    place: String,
-    said: String,
-    advice: &'static str,
-}
-
 const DENIED: &str = "access was denied: check the credentials (options win over the environment), the region, and what the \
                       bucket's policy allows";
 const NO_BUCKET: &str = "there is no such bucket: check its name, the region and the endpoint";
@@ -107,14 +100,14 @@ const GONE: &str = "check the path";
 const CONDITION: &str = "another writer was there first, or the object has changed: read it again";
 const OTHER: &str = "try again, and check region and endpoint if it fails again";
 
-/// Which store's errors are told, and what must not be told with them.
+/// Rewrites the errors of one store so that they can be shown: with full URLs and advice, and without its secrets.
 #[derive(Clone)]
-pub(super) struct Teller {
+pub(super) struct Redactor {
     base: String,
     secrets: Secrets,
 }
 
-impl Teller {
+impl Redactor {
     pub(super) fn new(base: &str, secrets: Secrets) -> Self {
         Self { base: base.trim_end_matches('/').to_owned(), secrets }
     }
@@ -123,45 +116,52 @@ impl Teller {
         &self.base
     }
 
-    /// The error as it may be shown; its kind stays, but a bucket that does not exist is no missing object.
-    pub(super) fn tell(&self, path: Option<&Path>, error: Error) -> Error {
-        let place = path.map_or_else(|| self.base.clone(), |path| format!("{}/{path}", self.base));
-        let told = |source: &(dyn StdError + 'static), advice: &'static str| -> Box<dyn StdError + Send + Sync> {
-            let said = self.secrets.scrub(&without_body(&source.to_string()));
-            Box::new(StoreFailure { place: self.secrets.scrub(&place), said, advice })
-        };
+    /// The error as it may be shown. Its variant stays, except that a bucket that does not exist is not a missing object.
+    pub(super) fn redact(&self, path: Option<&Path>, error: Error) -> Error {
+        let url = path.map_or_else(|| self.base.clone(), |path| format!("{}/{path}", self.base));
+        let failure =
+            |source: &(dyn StdError + 'static), advice: &'static str, class: Class| -> Box<dyn StdError + Send + Sync> {
+                let said = self.secrets.scrub(&without_body(&source.to_string()));
+                Box::new(StoreFailure { url: self.secrets.scrub(&url), said, advice, class })
+            };
         let shown = |path: &str| self.secrets.scrub(path);
+        // These variants say themselves what kind of error they are.
+        let plain = |source: &(dyn StdError + 'static), advice| failure(source, advice, Class::lasting(ErrorKind::Unavailable));
         match error {
             Error::NotFound { source, .. } if is_missing_bucket(&source.to_string()) => {
-                Error::Generic { store: "bucket", source: told(&*source, NO_BUCKET) }
+                let class = Class::lasting(ErrorKind::NotFound);
+                Error::Generic { store: "bucket", source: failure(&*source, NO_BUCKET, class) }
             }
-            Error::NotFound { path, source } => Error::NotFound { path: shown(&path), source: told(&*source, GONE) },
+            Error::NotFound { path, source } => Error::NotFound { path: shown(&path), source: plain(&*source, GONE) },
             Error::AlreadyExists { path, source } => {
-                Error::AlreadyExists { path: shown(&path), source: told(&*source, CONDITION) }
+                Error::AlreadyExists { path: shown(&path), source: plain(&*source, CONDITION) }
             }
-            Error::Precondition { path, source } => Error::Precondition { path: shown(&path), source: told(&*source, CONDITION) },
-            Error::NotModified { path, source } => Error::NotModified { path: shown(&path), source: told(&*source, CONDITION) },
+            Error::Precondition { path, source } => {
+                Error::Precondition { path: shown(&path), source: plain(&*source, CONDITION) }
+            }
+            Error::NotModified { path, source } => Error::NotModified { path: shown(&path), source: plain(&*source, CONDITION) },
             Error::PermissionDenied { path, source } => {
-                Error::PermissionDenied { path: shown(&path), source: told(&*source, DENIED) }
+                Error::PermissionDenied { path: shown(&path), source: plain(&*source, DENIED) }
             }
             Error::Unauthenticated { path, source } => {
-                Error::Unauthenticated { path: shown(&path), source: told(&*source, DENIED) }
+                Error::Unauthenticated { path: shown(&path), source: plain(&*source, DENIED) }
             }
             Error::Generic { store, source } => {
-                let advice = advice_on(&*source);
-                Error::Generic { store, source: told(&*source, advice) }
+                let (advice, class) = judged(&*source);
+                Error::Generic { store, source: failure(&*source, advice, class) }
             }
-            Error::NotSupported { source } => Error::NotSupported { source: told(&*source, "use another store") },
+            Error::NotSupported { source } => Error::NotSupported { source: plain(&*source, "use another store") },
             Error::InvalidPath { source } => {
-                Error::Generic { store: "path", source: told(&source, "rename the object, or leave its folder out") }
+                let (advice, class) = ("rename the object, or leave its folder out", Class::lasting(ErrorKind::InvalidInput));
+                Error::Generic { store: "path", source: failure(&source, advice, class) }
             }
-            // These hold names of this program alone.
+            // These have names of this program only.
             other => other,
         }
     }
 
-    pub(super) fn tell_result<T>(&self, path: &Path, result: Result<T>) -> Result<T> {
-        result.map_err(|error| self.tell(Some(path), error))
+    pub(super) fn redact_result<T>(&self, path: &Path, result: Result<T>) -> Result<T> {
+        result.map_err(|error| self.redact(Some(path), error))
     }
 }
 
@@ -169,26 +169,42 @@ fn is_missing_bucket(text: &str) -> bool {
     ["NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist"].iter().any(|code| text.contains(code))
 }
 
-fn advice_on(error: &(dyn StdError + 'static)) -> &'static str {
+/// What to do about an error that the client has no variant for, and what kind of error it is.
+fn judged(error: &(dyn StdError + 'static)) -> (&'static str, Class) {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        match error.downcast_ref::<HttpError>().map(HttpError::kind) {
-            Some(HttpErrorKind::Timeout) => return TIMED_OUT,
-            Some(HttpErrorKind::Connect) => return UNREACHABLE,
-            _ => cause = error.source(),
+        if let Some(http) = error.downcast_ref::<HttpError>() {
+            let class = of_http(http);
+            match http.kind() {
+                HttpErrorKind::Timeout => return (TIMED_OUT, class),
+                HttpErrorKind::Connect => return (UNREACHABLE, class),
+                _ if class.is_retryable => return (OTHER, class),
+                _ => {}
+            }
         }
+        cause = error.source();
     }
     let text = error.to_string();
     match () {
-        () if is_missing_bucket(&text) => NO_BUCKET,
+        () if is_missing_bucket(&text) => (NO_BUCKET, Class::lasting(ErrorKind::NotFound)),
         () if ["AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "401 ", "403 "]
             .iter()
             .any(|c| text.contains(c)) =>
         {
-            DENIED
+            (DENIED, Class::lasting(ErrorKind::Unavailable))
         }
-        () => OTHER,
+        () if is_overloaded(&text) => (OTHER, Class::passing(ErrorKind::Unavailable)),
+        () => (OTHER, Class::lasting(ErrorKind::Unavailable)),
     }
+}
+
+/// Did the service answer with a status that passes, after the client's own retries? The client's type for it is private, so
+/// that the status can only be read from its text.
+fn is_overloaded(text: &str) -> bool {
+    let status = text.split("status code: ").nth(1).and_then(|rest| rest.get(..3)?.parse::<u16>().ok());
+    // An answer of status 200 with an error as its body, as S3 sends when it fails late.
+    let is_late = text.contains("Server returned error response");
+    is_late || status.is_some_and(|status| matches!(status, 408 | 429 | 500..=599))
 }
 
 #[cfg(test)]
@@ -210,13 +226,36 @@ mod tests {
     }
 
     #[test]
+    fn a_status_that_passes_is_worth_another_try() {
+        let answers = [
+            (
+                "Error performing GET http://h/b/k in 3ms, after 2 retries - Server returned non-2xx status code: 503 Service Unavailable: ",
+                true,
+            ),
+            ("Error performing PUT http://h/b/k in 3ms - Server returned non-2xx status code: 429 Too Many Requests: ", true),
+            ("Server returned error response: <Error><Code>InternalError</Code></Error>", true),
+            ("Server returned non-2xx status code: 403 Forbidden: ", false),
+            ("Server returned non-2xx status code: 400 Bad Request: 503", false),
+            ("no status code: x", false),
+        ];
+        let redactor = Redactor::new("s3://lab", Secrets::default());
+        for (text, is_retryable) in answers {
+            let error = redactor.redact(Some(&"a".into()), Error::Generic { store: "S3", source: text.into() });
+            assert_eq!(crate::Error::from(error).is_retryable(), is_retryable, "{text}");
+        }
+        let source = Box::new(HttpError::new(HttpErrorKind::Timeout, std::io::Error::other("late")));
+        let error = crate::Error::from(redactor.redact(None, Error::Generic { store: "S3", source }));
+        assert!(error.is_retryable() && error.to_string().contains("did not answer in time"), "{error}");
+    }
+
+    #[test]
     fn what_a_service_repeats_of_the_request_is_not_told() {
         let body = "403 Forbidden: <?xml version=\"1.0\"?><Error><Code>SignatureDoesNotMatch</Code><Message>The signature does \
                     not match.</Message><AWSAccessKeyId>AKIA123</AWSAccessKeyId><StringToSign>AWS4</StringToSign></Error>";
         let source = Box::<dyn StdError + Send + Sync>::from(body);
-        let teller = Teller::new("s3://lab", Secrets::default());
-        let told = teller.tell(Some(&"a/b".into()), Error::PermissionDenied { path: "a/b".into(), source });
-        for text in [told.to_string(), format!("{told:?}")] {
+        let redactor = Redactor::new("s3://lab", Secrets::default());
+        let shown = redactor.redact(Some(&"a/b".into()), Error::PermissionDenied { path: "a/b".into(), source });
+        for text in [shown.to_string(), format!("{shown:?}")] {
             assert!(text.contains("SignatureDoesNotMatch: The signature does not match."), "{text}");
             assert!(text.contains("s3://lab/a/b") && text.contains("check the credentials"), "{text}");
             assert!(!text.contains("AKIA123") && !text.contains("AWS4"), "{text}");

@@ -1,5 +1,5 @@
-//! One object of a bulk read: cut into ranges, each from the cache or by one request, joined without copying.
-//! It accepts no answer of another version: entity tag, size and range of each are held against what was listed.
+//! Reads one object of a bulk read: split into ranges, each from the cache or by one request, joined without copying.
+//! Answers of another version are refused: entity tag, size and range of each are compared with what was listed.
 
 use std::{
     io::{Read, Seek, SeekFrom},
@@ -21,10 +21,10 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// The unit in which memory is given out: permits are 32-bit numbers.
+/// The unit in which memory is reserved: permits are 32-bit numbers.
 const HELD_UNIT_BYTES: u64 = 1 << 10;
 
-/// What all tasks of a read share.
+/// The state that all tasks of a read share.
 pub(super) struct Fetch {
     place: Location,
     settings: ReadSettings,
@@ -36,7 +36,7 @@ pub(super) struct Fetch {
     pub(super) counters: Counters,
 }
 
-/// Bytes that may be held until this is dropped.
+/// A reservation of memory, released when it is dropped.
 pub(super) type Held = Option<OwnedSemaphorePermit>;
 
 impl Fetch {
@@ -56,14 +56,14 @@ impl Fetch {
         }
     }
 
-    /// Waits until this many bytes may be held; in the order of the calls. Never more than all there are.
+    /// Waits until this many bytes can be reserved, at most all that there are; in the order of the calls.
     pub(super) async fn reserve(&self, bytes: u64) -> Held {
         let units = bytes.div_ceil(HELD_UNIT_BYTES).clamp(1, u64::from(self.held_units));
         // The semaphore is never closed.
         self.held.clone().acquire_many_owned(u32::try_from(units).unwrap_or(self.held_units)).await.ok()
     }
 
-    /// The object's place, for messages.
+    /// The URL of the object, for messages.
     pub(super) fn shown(&self, object: &ObjectMeta) -> String {
         self.place.child(&self.place.name_of(&object.location)).to_string()
     }
@@ -96,7 +96,7 @@ impl Fetch {
         let mut whole: Option<BytesMut> = None;
         while let Some(piece) = filled.try_next().await? {
             match &mut whole {
-                // Neighbours in one allocation: this moves a pointer.
+                // Both lie next to each other in one allocation, so this only moves a pointer.
                 Some(whole) => whole.unsplit(piece),
                 None => whole = Some(piece),
             }
@@ -148,7 +148,7 @@ impl Fetch {
         }
     }
 
-    /// What names these bytes for ever: the store, the path, the version, and the range.
+    /// The cache key of these bytes: store, path, version and range, which never name other bytes.
     fn cache_key(&self, object: &ObjectMeta, range: &Range<u64>) -> Option<String> {
         let (origin, e_tag) = (self.place.origin()?, object.e_tag.as_ref()?);
         let part = match range {
@@ -160,7 +160,7 @@ impl Fetch {
 
     async fn request(&self, object: &ObjectMeta, range: Range<u64>, piece: BytesMut) -> Result<BytesMut> {
         let changed = |change| Error::ObjectChanged { path: self.shown(object), change };
-        // A weak tag matches nothing by the rule of HTTP; it is compared below.
+        // By HTTP a weak tag never matches `If-Match`; it is compared below.
         let if_match = object.e_tag.clone().filter(|tag| !tag.starts_with("W/"));
         let options = GetOptions {
             if_unmodified_since: object.e_tag.is_none().then_some(object.last_modified),
@@ -189,7 +189,7 @@ impl Fetch {
     }
 }
 
-/// Reads an answer to its end; of one that is too long, a byte too many.
+/// Reads an answer to its end. One that is too long is read to one byte beyond the expected length.
 async fn take(got: GetResult, mut piece: BytesMut, length: u64) -> Result<BytesMut> {
     match got.payload {
         GetResultPayload::File(mut file, path) => {
@@ -200,7 +200,7 @@ async fn take(got: GetResult, mut piece: BytesMut, length: u64) -> Result<BytesM
                     piece.resize(usize::try_from(length).map_err(std::io::Error::other)?, 0);
                     file.read_exact(&mut piece)
                 };
-                read().map_err(|source| Error::Io { path, source })?;
+                read().map_err(|cause| Error::Io { path, cause })?;
                 Ok(piece)
             })
             .await

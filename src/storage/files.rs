@@ -1,5 +1,5 @@
-//! What makes a stored file the same file: size, entity tag, and a content hash where the tag is no proof.
-//! It never decides what to do about a change; it only tells.
+//! The identity of a stored file: size, entity tag, and a content hash where the tag does not prove the content.
+//! Callers decide what a change means.
 
 use futures::TryStreamExt;
 use object_store::{ObjectMeta, ObjectStoreExt, path::Path};
@@ -13,11 +13,11 @@ use crate::{
 
 /// What a file was when it was registered.
 ///
-/// A remote store's entity tag stands for the content of one path in one store, and says nothing about another path's. A local
-/// file's tag is made of inode, size, and the times at which content and inode changed last; tags in memory are counted. Their
-/// content is hashed as well: a copied root is the same root, and a file rewritten in place is another file, though its size
-/// and time of modification are what they were. That rests on a file system that keeps the time of a file's last change
-/// (Unix) to 10 ms or finer.
+/// A remote store's entity tag identifies the content of one path in one store; tags of different paths cannot be compared. The
+/// tag of a local file consists of inode, size, and the times of the last change of content and inode; tags in memory are
+/// counters. Local files and files in memory are hashed as well: a copied root has the same identities, and a file rewritten in
+/// place has another identity even if its size and modification time are the same. This needs a file system that stores the
+/// time of a file's last change (Unix) to 10 ms or finer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileIdentity {
     /// Size in bytes.
@@ -31,8 +31,7 @@ pub struct FileIdentity {
 }
 
 impl FileIdentity {
-    /// The part of the identity that two copies of a file share: the hash, else the entity tag, which tells one content of one
-    /// path from another.
+    /// The part of the identity that copies of a file share: the hash if there is one, else the entity tag.
     pub(crate) fn content(&self) -> String {
         match (&self.hash, &self.e_tag) {
             (Some(hash), _) => hash.to_string(),
@@ -41,7 +40,7 @@ impl FileIdentity {
         }
     }
 
-    /// What tells the content from that of every other object, of any path: the hash, else the tag and whose it is.
+    /// Identifies the content among all objects of all paths: the hash if there is one, else the tag and the object's name.
     pub(crate) fn content_at(&self, place: &Location, name: &str) -> String {
         match self.hash {
             Some(_) => self.content(),
@@ -51,7 +50,7 @@ impl FileIdentity {
 }
 
 impl Location {
-    /// Refuses what a read of could wait for ever: named pipes, sockets and devices of this machine.
+    /// Refuses files of this machine whose read could block for ever: named pipes, sockets and devices.
     pub(crate) fn check_regular(&self, path: &Path) -> Result<()> {
         if !self.is_local() {
             return Ok(());
@@ -61,13 +60,13 @@ impl Location {
                 path: self.child(&self.name_of(path)).to_string(),
                 reason: "it is not a regular file but a pipe, a socket or a device; write its content to a file".into(),
             }),
-            // Whoever opens it tells what is wrong with it.
+            // Opening the file reports what is wrong with it.
             _ => Ok(()),
         }
     }
 
-    /// The identity of a listed object; reads the object only when its tag does not stand for its content, as on this machine
-    /// and in memory.
+    /// The identity of a listed object. The object is read only when its tag does not prove its content: on this machine and in
+    /// memory.
     ///
     /// # Errors
     /// [`Error::ObjectChanged`] when it is not what was listed, or changes while it is read.
@@ -82,13 +81,13 @@ impl Location {
         Ok(FileIdentity { size: meta.size, e_tag: meta.e_tag.clone(), hash })
     }
 
-    /// Is the object still what it was? One metadata request; the content is hashed only when the tag of a file whose
-    /// hash is known has moved, and then once by a process.
+    /// Is the object still the same? This takes one metadata request. The content is hashed only when the tag of a file with a
+    /// known hash has changed, and then once per process.
     pub(crate) async fn is_unchanged(&self, meta: &ObjectMeta, was: &FileIdentity) -> Result<bool> {
         if meta.size != was.size {
             return Ok(false);
         }
-        // Of a file of this machine the system has just been asked: it answers from memory.
+        // For a local file this is cheap: its metadata was read a moment ago.
         let tag = if self.is_local() { local_file::tag(&self.local_path(&meta.location)) } else { meta.e_tag.clone() };
         if tag.is_some() && tag == was.e_tag {
             return Ok(true);
@@ -106,7 +105,7 @@ impl Location {
         Ok(self.tags(std::slice::from_ref(meta)).await?.into_iter().next().flatten())
     }
 
-    /// The entity tags of listed objects; nothing for one that is gone.
+    /// The entity tags of listed objects; `None` for one that is gone.
     pub(crate) async fn tags(&self, metas: &[ObjectMeta]) -> Result<Vec<Option<String>>> {
         if !self.is_local() {
             return Ok(metas.iter().map(|meta| meta.e_tag.clone()).collect());
@@ -127,7 +126,7 @@ impl Location {
             hasher.update(&chunk);
             bytes += chunk.len() as u64;
         }
-        // A store may send less than it has, and say nothing.
+        // A store may send fewer bytes than the object has, without an error.
         if bytes != meta.size {
             let path = self.child(&self.name_of(&meta.location)).to_string();
             return Err(Error::ObjectChanged { path, change: "has another length" });

@@ -1,6 +1,5 @@
-//! An object store as this library uses it: a limit on the requests in flight, and errors that may be shown.
-//! It adds no semantics: each request goes to the inner store once, and its answer comes back. Parts that are cut out of a joint
-//! answer are whole.
+//! A wrapper around object stores: it limits the requests in flight and redacts errors. Each request goes to the inner store
+//! once, and its answer is returned unchanged. When several ranges are read by one request, a short answer is an error.
 
 use std::{fmt, ops::Range, sync::Arc};
 
@@ -14,40 +13,40 @@ use object_store::{
 };
 use tokio::sync::Semaphore;
 
-use super::failure::Teller;
+use super::failure::Redactor;
 
 /// The wrapper around every store but this machine's file system.
 ///
 /// A request counts from its start until its answer, and for a streamed body until the stream is read or dropped. A
-/// listing counts only while it waits for a page, so that what reads a listing may send requests of its own. Several
-/// ranges at a time are several requests, by the trait's own way of joining neighbours.
+/// listing counts only while it waits for a page, so that its reader can send requests of its own. Reading several ranges sends
+/// several requests; neighbouring ranges are joined as `object_store` does by default.
 pub(super) struct Guard {
     inner: Arc<dyn ObjectStore>,
     permits: Arc<Semaphore>,
-    teller: Teller,
+    redactor: Redactor,
 }
 
 impl Guard {
-    pub(super) fn new(inner: Arc<dyn ObjectStore>, concurrency: usize, teller: Teller) -> Self {
+    pub(super) fn new(inner: Arc<dyn ObjectStore>, concurrency: usize, redactor: Redactor) -> Self {
         let permits = Arc::new(Semaphore::new(concurrency.clamp(1, Semaphore::MAX_PERMITS)));
-        Self { inner, permits, teller }
+        Self { inner, permits, redactor }
     }
 
-    /// A stream of answers that takes a permit while it waits for the next.
+    /// A stream that has a permit while it waits for its next item.
     fn limited<T: Send + 'static>(
         &self,
         place: Option<Path>,
         inner: BoxStream<'static, Result<T>>,
     ) -> BoxStream<'static, Result<T>> {
-        let state = (inner, self.permits.clone(), self.teller.clone(), place);
-        stream::unfold(state, |(mut inner, permits, teller, place)| async move {
+        let state = (inner, self.permits.clone(), self.redactor.clone(), place);
+        stream::unfold(state, |(mut inner, permits, redactor, place)| async move {
             let item = {
-                // The semaphore is never closed; without a permit the call would go on all the same.
+                // The semaphore is never closed; if it were, the call would go on without a permit.
                 let _permit = permits.acquire().await;
                 inner.next().await?
             };
-            let item = item.map_err(|error| teller.tell(place.as_ref(), error));
-            Some((item, (inner, permits, teller, place)))
+            let item = item.map_err(|error| redactor.redact(place.as_ref(), error));
+            Some((item, (inner, permits, redactor, place)))
         })
         .boxed()
     }
@@ -55,13 +54,13 @@ impl Guard {
 
 impl fmt::Debug for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Guard({})", self.teller.base())
+        write!(f, "Guard({})", self.redactor.base())
     }
 }
 
 impl fmt::Display for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.teller.base())
+        f.write_str(self.redactor.base())
     }
 }
 
@@ -69,27 +68,27 @@ impl fmt::Display for Guard {
 impl ObjectStore for Guard {
     async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         let _permit = self.permits.acquire().await;
-        self.teller.tell_result(path, self.inner.put_opts(path, payload, options).await)
+        self.redactor.redact_result(path, self.inner.put_opts(path, payload, options).await)
     }
 
     async fn put_multipart_opts(&self, path: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
         let _permit = self.permits.acquire().await;
-        let inner = self.teller.tell_result(path, self.inner.put_multipart_opts(path, options).await)?;
-        let (permits, teller) = (self.permits.clone(), self.teller.clone());
-        Ok(Box::new(GuardedUpload { inner, permits, teller, path: path.clone() }))
+        let inner = self.redactor.redact_result(path, self.inner.put_multipart_opts(path, options).await)?;
+        let (permits, redactor) = (self.permits.clone(), self.redactor.clone());
+        Ok(Box::new(GuardedUpload { inner, permits, redactor, path: path.clone() }))
     }
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
         let permit = self.permits.clone().acquire_owned().await;
-        let result = self.teller.tell_result(path, self.inner.get_opts(path, options).await)?;
+        let result = self.redactor.redact_result(path, self.inner.get_opts(path, options).await)?;
         let payload = match result.payload {
             GetResultPayload::Stream(chunks) => {
-                let (teller, path) = (self.teller.clone(), path.clone());
-                let told = move |chunk: Result<Bytes>| {
+                let (redactor, path) = (self.redactor.clone(), path.clone());
+                let redacted = move |chunk: Result<Bytes>| {
                     let _held = &permit;
-                    teller.tell_result(&path, chunk)
+                    redactor.redact_result(&path, chunk)
                 };
-                GetResultPayload::Stream(chunks.map(told).boxed())
+                GetResultPayload::Stream(chunks.map(redacted).boxed())
             }
             file => file,
         };
@@ -99,12 +98,12 @@ impl ObjectStore for Guard {
     async fn get_ranges(&self, path: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         let fetch = |range: Range<u64>| async move {
             let bytes = self.get_range(path, range.clone()).await?;
-            // Cutting parts out of less than was asked for would panic.
+            // Slicing an answer that is too short would panic.
             match range.end - range.start == bytes.len() as u64 {
                 true => Ok(bytes),
                 false => {
-                    let told = format!("{} bytes of {range:?} arrived", bytes.len());
-                    Err(self.teller.tell(Some(path), Error::Generic { store: "object store", source: told.into() }))
+                    let reason = format!("{} bytes of {range:?} arrived", bytes.len());
+                    Err(self.redactor.redact(Some(path), Error::Generic { store: "object store", source: reason.into() }))
                 }
             }
         };
@@ -125,30 +124,30 @@ impl ObjectStore for Guard {
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
         let _permit = self.permits.acquire().await;
-        self.inner.list_with_delimiter(prefix).await.map_err(|error| self.teller.tell(prefix, error))
+        self.inner.list_with_delimiter(prefix).await.map_err(|error| self.redactor.redact(prefix, error))
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         let _permit = self.permits.acquire().await;
-        self.teller.tell_result(to, self.inner.copy_opts(from, to, options).await)
+        self.redactor.redact_result(to, self.inner.copy_opts(from, to, options).await)
     }
 
     async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
         let _permit = self.permits.acquire().await;
-        self.teller.tell_result(to, self.inner.rename_opts(from, to, options).await)
+        self.redactor.redact_result(to, self.inner.rename_opts(from, to, options).await)
     }
 }
 
 struct GuardedUpload {
     inner: Box<dyn MultipartUpload>,
     permits: Arc<Semaphore>,
-    teller: Teller,
+    redactor: Redactor,
     path: Path,
 }
 
 impl fmt::Debug for GuardedUpload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "GuardedUpload({}/{})", self.teller.base(), self.path)
+        write!(f, "GuardedUpload({}/{})", self.redactor.base(), self.path)
     }
 }
 
@@ -156,21 +155,21 @@ impl fmt::Debug for GuardedUpload {
 impl MultipartUpload for GuardedUpload {
     fn put_part(&mut self, payload: PutPayload) -> UploadPart {
         let part = self.inner.put_part(payload);
-        let (permits, teller, path) = (self.permits.clone(), self.teller.clone(), self.path.clone());
+        let (permits, redactor, path) = (self.permits.clone(), self.redactor.clone(), self.path.clone());
         async move {
             let _permit = permits.acquire().await;
-            teller.tell_result(&path, part.await)
+            redactor.redact_result(&path, part.await)
         }
         .boxed()
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
         let _permit = self.permits.acquire().await;
-        self.teller.tell_result(&self.path, self.inner.complete().await)
+        self.redactor.redact_result(&self.path, self.inner.complete().await)
     }
 
     async fn abort(&mut self) -> Result<()> {
         let _permit = self.permits.acquire().await;
-        self.teller.tell_result(&self.path, self.inner.abort().await)
+        self.redactor.redact_result(&self.path, self.inner.abort().await)
     }
 }

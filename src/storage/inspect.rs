@@ -1,5 +1,5 @@
-//! What many files are and what their footers say, in one pass and several at a time.
-//! It reads no rows, and a small file of this machine only once: for its hash and its footer.
+//! Identities and footers of many Parquet files, in one pass and several at a time.
+//! No rows are read. A small local file is read once, for both its hash and its footer.
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -11,7 +11,7 @@ use crate::error::Result;
 
 /// Local files up to this size are read whole.
 const SMALL_BYTES: u64 = 4 << 20;
-/// Small local files that one background task reads, one after the other.
+/// How many small local files one background task reads, one after the other.
 const FILES_A_TASK: usize = 64;
 const LOCAL_TASKS: usize = 8;
 const REMOTE_REQUESTS: usize = 32;
@@ -32,7 +32,7 @@ pub(crate) async fn inspect(place: &Location, objects: Vec<ObjectMeta>) -> Resul
     let mut chunks: Vec<Vec<ObjectMeta>> = Vec::new();
     for object in objects {
         match chunks.last_mut().filter(|chunk| chunk.len() < FILES_A_TASK) {
-            // Large files, and those of other machines, are read side by side.
+            // Large and remote files are read in parallel.
             Some(chunk) if chunk.iter().chain([&object]).all(is_small) => chunk.push(object),
             _ => chunks.push(vec![object]),
         }
@@ -55,7 +55,7 @@ async fn inspect_chunk(place: Location, objects: Vec<ObjectMeta>) -> Result<Vec<
     Ok(found)
 }
 
-/// Size, hash and footer of one reading.
+/// Size, hash and footer by one read.
 fn inspect_small(place: &Location, object: &ObjectMeta) -> Result<Inspected> {
     place.check_regular(&object.location)?;
     let mut bytes = Vec::new();

@@ -1,5 +1,5 @@
-//! What lies below a location, as a garbage collection has to see it: with staging files, and with links known as links.
-//! Nothing is removed that lies behind a link; what only links lead to is found all the same when it is asked for.
+//! Lists the files below a location for garbage collection, including staging files, and with links as links.
+//! Files behind a link are never removed. They are listed only on request.
 
 use std::{
     collections::HashSet,
@@ -29,27 +29,27 @@ pub(crate) struct Listed {
 pub(crate) enum ListedKind {
     /// An object.
     Object,
-    /// A file on this machine's disk that was begun and never published; other stores show none.
+    /// A file on this machine's disk that was begun and not published. Other stores have none.
     Staged,
-    /// A link on this machine's disk, to whatever.
+    /// A link on this machine's disk, whatever its target.
     Link,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Links {
-    /// Listed as what they are.
-    Told,
-    /// Gone through, but never into a folder that the way leads through already.
+    /// Links are listed as links.
+    Listed,
+    /// Links are followed, except into a folder that is on the path already.
     Followed,
 }
 
 impl Location {
-    /// All files that lie below this location itself, in the order of their names; links are told, not followed.
+    /// All files below this location, in the order of their names; links are listed and not followed.
     pub(crate) async fn list_own(&self) -> Result<Vec<Listed>> {
-        self.list_with(Links::Told).await
+        self.list_with(Links::Listed).await
     }
 
-    /// All files that readers can reach below this location, through links too, in the order of their names.
+    /// All files that readers can reach below this location, also through links, in the order of their names.
     pub(crate) async fn list_reachable(&self) -> Result<Vec<Listed>> {
         self.list_with(Links::Followed).await
     }
@@ -67,10 +67,10 @@ impl Location {
         Ok(listed.collect())
     }
 
-    /// Adds the objects that the local disk's client has passed over: it takes what it cannot look at for what is not there.
+    /// Adds the objects that the client for the local disk skips: it treats files that it cannot look at as missing.
     ///
     /// # Errors
-    /// [`Error::Io`] for a file or a folder that cannot be looked at, with its path.
+    /// [`Error::Io`], with its path, for a file or a folder that cannot be read.
     pub(super) async fn add_passed_over(&self, found: &mut Vec<ObjectMeta>) -> Result<()> {
         let Some(dir) = self.local_dir() else { return Ok(()) };
         let there = blocking(move || walk(&dir, Links::Followed)).await?;
@@ -86,7 +86,7 @@ impl Location {
         let missing: Vec<Listed> = there.into_iter().filter(is_missing).collect();
         let tags: HashSet<Option<String>> = found.iter().map(|object| object.e_tag.clone()).collect();
         for file in missing {
-            // A pipe is no object, and one under another spelling of its name is there.
+            // A pipe is not an object; an object under another spelling of its name was listed already.
             let is_regular = self.local_path(&self.path(&file.name)).is_file();
             let Some(object) = (if is_regular { self.head(&file.name).await? } else { None }) else { continue };
             if !tags.contains(&object.e_tag) {
@@ -96,7 +96,7 @@ impl Location {
         Ok(())
     }
 
-    /// Removes a file that [`Location::list_own`] listed, if it is still the same one; was it?
+    /// Removes a file that [`Location::list_own`] listed, if it has not changed since. Returns whether it was removed.
     pub(crate) async fn delete_listed(&self, listed: &Listed) -> Result<bool> {
         if let Some(dir) = self.local_dir() {
             let listed = listed.clone();
@@ -117,7 +117,7 @@ fn is_odd(name: &str) -> bool {
     name.contains(|c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER)
 }
 
-/// A file that somebody may have meant as data, by the end of its name, must not be passed over.
+/// May this file be meant as data, by the end of its name? Such a file must not be skipped.
 fn could_hold_rows(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let name = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(&name);
@@ -125,12 +125,12 @@ fn could_hold_rows(name: &str) -> bool {
 }
 
 fn failed(path: &Path) -> impl Fn(std::io::Error) -> Error + '_ {
-    |source| Error::Io { path: path.into(), source }
+    |cause| Error::Io { path: path.into(), cause }
 }
 
 fn walk(root: &Path, links: Links) -> Result<Vec<Listed>> {
     let mut found = Vec::new();
-    // Each folder with those on the way to it, as they really are.
+    // Each folder with the canonical paths of the folders that lead to it.
     let real = |dir: &Path| fs::canonicalize(dir).unwrap_or_else(|_| dir.into());
     let mut left: Vec<(PathBuf, Vec<PathBuf>)> = vec![(root.to_path_buf(), vec![real(root)])];
     while let Some((dir, way)) = left.pop() {
@@ -148,9 +148,9 @@ fn walk(root: &Path, links: Links) -> Result<Vec<Listed>> {
                 false => fs::symlink_metadata(&path),
             };
             let meta = match meta {
-                // It may be gone since the folder was read; a link may lead nowhere.
+                // The file may have been removed since the folder was read; a link may be dangling.
                 Err(e) if e.kind() == ErrorKind::NotFound => continue,
-                // To pass over what cannot be looked at would be to say that it is not there.
+                // To skip a file that cannot be looked at would mean that it is not there.
                 meta => meta.map_err(self::failed(&path))?,
             };
             if meta.is_dir() {
@@ -162,7 +162,7 @@ fn walk(root: &Path, links: Links) -> Result<Vec<Listed>> {
                 continue;
             }
             let kind = match entry.file_name().to_str() {
-                _ if is_link && links == Links::Told => ListedKind::Link,
+                _ if is_link && links == Links::Listed => ListedKind::Link,
                 Some(name) if is_staged(name) => ListedKind::Staged,
                 _ => ListedKind::Object,
             };
@@ -209,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_are_told_or_followed_and_never_round_in_circles() {
+    fn links_are_listed_or_followed_and_never_round_in_circles() {
         let (root, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         fs::write(outside.path().join("kept"), "outside").unwrap();
         fs::create_dir_all(root.path().join("a/b")).unwrap();
@@ -225,14 +225,14 @@ mod tests {
         let expected =
             [("a/b/dead", Link), ("a/b/up", Link), ("a/b/y#12", Staged), ("a/out", Link), ("a/x", Object), ("link", Link)];
         let expected = expected.into_iter().chain([("z", Object)]).map(|(name, kind)| (name.to_owned(), kind));
-        assert_eq!(names(Links::Told), expected.collect::<Vec<_>>());
+        assert_eq!(names(Links::Listed), expected.collect::<Vec<_>>());
         let expected = [("a/b/y#12", Staged), ("a/out/kept", Object), ("a/x", Object), ("link", Object), ("z", Object)];
         assert_eq!(names(Links::Followed), expected.map(|(name, kind)| (name.to_owned(), kind)));
 
-        // What lies behind a link cannot be removed, whatever a listing says.
-        let behind = Listed { name: "a/out/kept".into(), ..walk(outside.path(), Links::Told).unwrap().remove(0) };
+        // A file behind a link is not removed, whatever a listing says.
+        let behind = Listed { name: "a/out/kept".into(), ..walk(outside.path(), Links::Listed).unwrap().remove(0) };
         assert!(!delete(root.path(), &behind).unwrap());
-        let own = walk(root.path(), Links::Told).unwrap().into_iter().find(|file| file.name == "z").unwrap();
+        let own = walk(root.path(), Links::Listed).unwrap().into_iter().find(|file| file.name == "z").unwrap();
         assert!(!delete(root.path(), &Listed { bytes: 1, ..own.clone() }).unwrap());
         assert!(delete(root.path(), &own).unwrap() && !delete(root.path(), &own).unwrap());
         assert!(outside.path().join("kept").exists() && !root.path().join("z").exists());

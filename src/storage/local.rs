@@ -1,5 +1,5 @@
-//! Durable writes on this machine's disk, where the object store's client stops at the page cache.
-//! It adds no semantics: what is published here is published just as on any other store, and survives a power cut too.
+//! Durable writes to this machine's disk: the object store's own client for it does not sync.
+//! Publishing has the same semantics as on any other store, and survives a power failure.
 
 use std::{
     fs::{self, File},
@@ -10,7 +10,7 @@ use std::{
 use super::{Published, staging::stage};
 use crate::error::{Error, Result};
 
-/// Writes a file under a name that does not exist yet: written and synced under another name first, then linked.
+/// Writes a file under a name that does not exist yet: it is written and synced under another name, and then linked.
 pub(super) fn put_if_absent(path: &Path, bytes: &[u8]) -> Result<Published> {
     write(path, &mut &*bytes, |staged| match fs::hard_link(staged, path) {
         Ok(()) => Ok(Published::New),
@@ -19,7 +19,7 @@ pub(super) fn put_if_absent(path: &Path, bytes: &[u8]) -> Result<Published> {
     })
 }
 
-/// Writes a file that replaces one of its name: written and synced under another name first, then renamed.
+/// Writes a file that replaces one of its name: it is written and synced under another name, and then renamed.
 pub(super) fn put(path: &Path, content: &mut impl Read) -> Result<()> {
     write(path, content, |staged| fs::rename(staged, path))
 }
@@ -33,14 +33,14 @@ fn write<T>(path: &Path, content: &mut impl Read, publish: impl FnOnce(&Path) ->
             file.sync_all()
         });
         let published = written.and_then(|()| publish(&staged));
-        // After a rename there is nothing, and a link has served.
+        // After a rename there is nothing to remove; after a link the first name is no longer needed.
         let _ = fs::remove_file(&staged);
         published.and_then(|published| sync_folder(folder).map(|()| published))
     });
-    written.map_err(|source| Error::Io { path: path.into(), source })
+    written.map_err(|cause| Error::Io { path: path.into(), cause })
 }
 
-/// Makes a folder and those it lies in, each durable in the folder above it.
+/// Makes a folder and its parents, and syncs each to its parent.
 fn make_folder(folder: &Path) -> std::io::Result<()> {
     match fs::create_dir(folder) {
         Ok(()) => folder.parent().map_or(Ok(()), sync_folder),
@@ -61,7 +61,7 @@ fn make_folder(folder: &Path) -> std::io::Result<()> {
 }
 
 fn sync_folder(folder: &Path) -> std::io::Result<()> {
-    // Only Unix opens folders as files; elsewhere the file system sees to it.
+    // Only Unix can open folders as files; elsewhere this is left to the file system.
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 

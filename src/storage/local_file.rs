@@ -1,5 +1,5 @@
-//! A file of this machine: its content hash, and the tag that moves whenever its content does.
-//! It opens each file once for all that it tells of it, and remembers nothing that a change could outdate.
+//! The content hash of a local file, and a tag that changes whenever its content does.
+//! A hash is remembered only together with a tag, so that a changed file is hashed again.
 
 use std::{
     collections::HashMap,
@@ -16,26 +16,26 @@ use crate::{
     name::ContentId,
 };
 
-/// What is read at a time: large enough that hashing is what takes the time.
+/// Bytes read at a time: enough that hashing takes most of the time.
 const BLOCK_BYTES: usize = 1 << 20;
-/// File systems tell times by a clock that ticks every 4 to 10 ms: two changes within a tick have one time.
+/// The clock of a file system ticks every 4 to 10 ms, so two changes within a tick have the same time.
 const TICK: Duration = Duration::from_millis(20);
 const TICKS_AT_MOST: usize = 5;
-/// Hashes that are remembered at most.
+/// The most hashes that are remembered.
 const REMEMBERED: usize = 100_000;
 
-/// Identifies a file that must have this size; `each` sees its bytes in order.
+/// The identity of a file that must have this size; `each` is given its bytes in order.
 pub(super) fn identify(path: &Path, size: u64, each: impl FnMut(&[u8])) -> Result<FileIdentity> {
     let tag = settled_tag(path);
     let hash = hash(path, size, each)?;
-    // A file that goes on changing has no tag to be known by: its hash is held against it each time.
+    // A file that keeps changing gets no tag; its hash is compared each time.
     let e_tag = tag.filter(|before| self::tag(path).as_ref() == Some(before));
     Ok(FileIdentity { size, e_tag, hash: Some(hash) })
 }
 
-/// The content hash of a file that must have this size; `each` sees its bytes in order.
+/// The content hash of a file that must have this size; `each` is given its bytes in order.
 pub(super) fn hash(path: &Path, size: u64, mut each: impl FnMut(&[u8])) -> Result<ContentId> {
-    let failed = |source| Error::Io { path: path.into(), source };
+    let failed = |cause| Error::Io { path: path.into(), cause };
     let changed = |change| Error::ObjectChanged { path: path.display().to_string(), change };
     let mut file = File::open(path).map_err(failed)?;
     let before = tag_of(&file.metadata().map_err(failed)?);
@@ -87,12 +87,12 @@ pub(super) fn hash_once(path: &Path, size: u64) -> Result<ContentId> {
     Ok(hash)
 }
 
-/// What moves when the content of a file does; nothing when the file is gone.
+/// The tag of a file, which changes whenever its content does; `None` when the file is gone.
 pub(super) fn tag(path: &Path) -> Option<String> {
     std::fs::metadata(path).ok().map(|meta| tag_of(&meta))
 }
 
-/// The tag of a file of which a later change would make another one: not before the tick of its last change is over.
+/// The tag of a file, taken after the tick of its last change, so that a later change gives another tag.
 fn settled_tag(path: &Path) -> Option<String> {
     for _ in 0..TICKS_AT_MOST {
         let meta = std::fs::metadata(path).ok()?;
@@ -117,7 +117,7 @@ fn tag_of(meta: &Metadata) -> String {
     format!("{:x}-{:?}", meta.len(), meta.modified().ok())
 }
 
-#[allow(clippy::disallowed_methods, reason = "whether a file's time can move is between the file system and its clock")]
+#[allow(clippy::disallowed_methods, reason = "compares a file's time with the clock of its file system")]
 fn is_of_this_tick(meta: &Metadata) -> bool {
     #[cfg(unix)]
     let changed = {
@@ -127,7 +127,7 @@ fn is_of_this_tick(meta: &Metadata) -> bool {
     };
     #[cfg(not(unix))]
     let changed = meta.modified().ok();
-    // A time of the future is another machine's.
+    // A time in the future was written by another machine.
     changed.is_some_and(|changed| std::time::SystemTime::now().duration_since(changed).is_ok_and(|age| age < TICK))
 }
 

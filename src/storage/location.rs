@@ -1,4 +1,4 @@
-//! A place in an object store: the store, and the prefix in it.
+//! A location in an object store: the store, and a prefix in it.
 //! Credentials go into the store's client and nowhere else: a location shows only scheme, bucket and path.
 
 use std::{
@@ -25,7 +25,7 @@ use super::{local, locations::shown};
 
 use crate::error::{Error, Result};
 
-/// A place in an object store.
+/// A folder in an object store, or on this machine's disk.
 ///
 /// Objects are named relative to it, with `/` between the parts.
 #[derive(Clone)]
@@ -35,7 +35,7 @@ pub struct Location {
     base: Url,
     prefix: Path,
     is_local: bool,
-    /// Which objects of the same names are the same: scheme and bucket, and the endpoint if it is a custom one.
+    /// Identifies the store: scheme and bucket, and the endpoint if it is a custom one.
     origin: Arc<str>,
 }
 
@@ -49,48 +49,47 @@ impl Location {
         Self { store, base, prefix, is_local: true, origin }
     }
 
-    /// The store, among all that exist, whose objects this location names; `None` when their tags mean nothing beyond this
-    /// machine or process.
+    /// The identity of the store; `None` when its entity tags mean nothing outside this machine or process.
     pub(super) fn origin(&self) -> Option<&str> {
         (!self.is_local && self.base.scheme() != "memory").then_some(&*self.origin)
     }
 
-    /// The place `name` below this one; `name` may have several parts, written as the store lists them.
+    /// The location `name` below this one; `name` may have several parts, written as the store lists them.
     ///
-    /// A name that begins with `/` counts from the top of the store: another place in the same bucket or on the same disk.
+    /// A name that begins with `/` starts at the top of the store: another location in the same bucket or on the same disk.
     pub fn child(&self, name: &str) -> Location {
         let from = if name.starts_with('/') { Path::default() } else { self.prefix.clone() };
         let prefix = name.split('/').filter(|part| !part.is_empty()).fold(from, |path, part| {
-            // A part that came from a listing is used as it is: escaping it again would name another object.
+            // A part from a listing is used unchanged: escaping it again would name another object.
             PathPart::parse(part).map_or_else(|_| path.clone().join(part), |raw| path.clone().join(raw))
         });
         Location { prefix, ..self.clone() }
     }
 
-    /// The folder and the name of the object that this location would be, if it is one.
+    /// The folder and the name of this location, if it is the location of one object.
     pub(crate) fn split_file(&self) -> Option<(Location, String)> {
         let name = self.prefix.filename()?.to_owned();
         let prefix = self.prefix.parent().unwrap_or_default();
         Some((Location { prefix, ..self.clone() }, name))
     }
 
-    /// The path of an object below this location, as the object store knows it.
+    /// The path of an object below this location, in the terms of the object store.
     pub(crate) fn path(&self, name: &str) -> Path {
         self.child(name).prefix
     }
 
-    /// The name, relative to this location, of an object that its store listed; that of an object elsewhere begins with `/`.
+    /// The name of a listed object relative to this location. The name of an object outside it begins with `/`.
     pub fn name_of(&self, path: &Path) -> String {
         let parts = path.prefix_match(&self.prefix).map(|parts| parts.map(|p| p.as_ref().to_owned()).collect::<Vec<_>>());
         parts.map_or_else(|| format!("/{path}"), |parts| parts.join("/"))
     }
 
-    /// This location as text from which [`Locations::open`] makes the same location again.
+    /// This location as text from which [`Locations::open`] opens the same location again.
     pub(crate) fn to_text(&self) -> String {
         if self.is_local { self.to_string() } else { self.url() }
     }
 
-    /// The name by which [`Location::child`] of this location finds another one; `None` when that lies in another store.
+    /// The name for [`Location::child`] that leads from this location to another one; `None` when that is in another store.
     pub(crate) fn name_of_place(&self, other: &Location) -> Option<String> {
         (self.base == other.base && self.is_local == other.is_local).then(|| self.name_of(&other.prefix))
     }
@@ -105,12 +104,12 @@ impl Location {
         self.is_local.then(|| PathBuf::from("/").join(self.prefix.as_ref()))
     }
 
-    /// The file of this machine that an object of a local location is.
+    /// The file of an object of a local location.
     pub(super) fn local_path(&self, path: &Path) -> PathBuf {
         PathBuf::from("/").join(path.as_ref())
     }
 
-    /// The name of the object that this location is, in whatever endpoint holds its bucket: that may move.
+    /// Scheme, bucket and prefix, without the endpoint, which may change.
     pub(super) fn full_name(&self) -> String {
         format!("{}/{}", self.base.as_str().trim_end_matches('/'), self.prefix)
     }
@@ -120,8 +119,7 @@ impl Location {
         self.is_local
     }
 
-    /// The location as a URL, as DataFusion and [`Locations::open`](super::Locations::open) read it: what has a meaning in
-    /// URLs is escaped.
+    /// The location as a URL for DataFusion and [`Locations::open`](super::Locations::open), with special characters escaped.
     pub(crate) fn url(&self) -> String {
         let mut url = self.base.clone();
         if let Ok(mut parts) = url.path_segments_mut() {
@@ -157,7 +155,7 @@ impl Location {
     pub async fn list(&self) -> Result<Vec<ObjectMeta>> {
         let listed: object_store::Result<Vec<ObjectMeta>> = self.store.list(Some(&self.prefix)).try_collect().await;
         let mut found = match listed {
-            // Of the local disk, where a file has a name that no object can have: the others are found all the same.
+            // The local disk has a file whose name no object can have; the other files are still found.
             Err(object_store::Error::InvalidPath { .. }) if self.is_local => Vec::new(),
             listed => listed?,
         };
@@ -171,7 +169,7 @@ impl Location {
     /// # Errors
     /// [`Error::Storage`] when the store does not answer or denies it.
     pub async fn head(&self, name: &str) -> Result<Option<ObjectMeta>> {
-        // To ask a pipe what it is would be to wait for its writer.
+        // Opening a pipe would wait for its writer.
         self.check_regular(&self.path(name))?;
         match self.store.head(&self.path(name)).await {
             Ok(meta) => Ok(Some(meta)),
@@ -180,19 +178,20 @@ impl Location {
         }
     }
 
-    /// A small object whole, or `None` if there is none. Many objects, and large ones, are read with
-    /// [`BulkReader`](super::BulkReader).
+    /// The bytes of a small object, or `None` if there is none. Use a [`BulkReader`](super::BulkReader) for many or large
+    /// objects.
     ///
     /// # Errors
     /// [`Error::Storage`] when the store does not answer or denies it, or has no such bucket; [`Error::UnreadableFile`] when it
-    /// sends less than there is.
+    /// sends fewer bytes than the object has.
     pub async fn get(&self, name: &str) -> Result<Option<Bytes>> {
         self.check_regular(&self.path(name))?;
         match self.store.get(&self.path(name)).await {
             Ok(found) => {
                 let size = found.meta.size;
                 let bytes = found.bytes().await?;
-                // A store may send less than it has, and say nothing; what is cut off here must not pass for damage there.
+                // A store may send fewer bytes than the object has, without an error. That must not be taken for a damaged
+                // file.
                 match bytes.len() as u64 == size {
                     true => Ok(Some(bytes)),
                     false => Err(Error::UnreadableFile {
@@ -206,8 +205,8 @@ impl Location {
         }
     }
 
-    /// These bytes of an object, from `start` up to and without `end`, or `None` if there is no such object. What lies
-    /// beyond the object's end is left out.
+    /// The bytes of an object from `start` (inclusive) to `end` (exclusive), or `None` if there is no such object. The range
+    /// may end beyond the object's end.
     ///
     /// # Errors
     /// [`Error::Storage`] when the range is empty or begins beyond the object's end, and as [`Location::get`].
@@ -219,10 +218,10 @@ impl Location {
         }
     }
 
-    /// Removes an object; one that does not exist is removed already. It is gone for readers when this returns.
+    /// Removes an object. It is not an error if there is none. Readers no longer see it when this returns.
     ///
     /// # Errors
-    /// [`Error::Storage`] when the store does not answer or denies it; the object may or may not be there then.
+    /// [`Error::Storage`] when the store does not answer or denies it; the object may then still be there.
     pub async fn delete(&self, name: &str) -> Result<()> {
         match self.store.delete(&self.path(name)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
@@ -230,9 +229,9 @@ impl Location {
         }
     }
 
-    /// Removes objects, in requests of up to 1,000 where the store takes them; those that do not exist are removed already.
+    /// Removes objects, in requests of up to 1,000 where the store supports it. It is not an error if some do not exist.
     ///
-    /// Not atomic: after an error any of them may be there or not, and a rerun completes it.
+    /// Not atomic: after an error any of the objects may be left, and another call removes the rest.
     ///
     /// # Errors
     /// [`Error::Storage`] with the first failure, after all others have been tried.
@@ -252,15 +251,15 @@ impl Location {
         failure.map_or(Ok(()), |error| Err(self.write_failure(error.into())))
     }
 
-    /// Puts the content of a file under a name, in parts when it is large; the object appears whole, replaces one of that
+    /// Uploads the content of a file under a name, in parts when it is large. The object appears whole, replaces one of that
     /// name, and is durable when this returns.
     ///
     /// # Errors
-    /// [`Error::Io`] when the file cannot be read, [`Error::Storage`] when the store does not take it; the name then holds
-    /// what it held before, or the whole file if only the answer was lost.
+    /// [`Error::Io`] when the file cannot be read, [`Error::Storage`] when the upload fails; the object under the name is then
+    /// unchanged, or the new one if only the answer was lost.
     pub async fn upload(&self, name: &str, mut file: File) -> Result<()> {
         if let Some(path) = self.child(name).local_dir() {
-            let failed = |source| Error::Io { path: "a temporary file".into(), source };
+            let failed = |cause| Error::Io { path: "a temporary file".into(), cause };
             return blocking(move || {
                 file.rewind().map_err(failed)?;
                 local::put(&path, &mut file)
@@ -282,13 +281,13 @@ impl Location {
         }
         sink.shutdown().await.map_err(|e| match e.downcast::<object_store::Error>() {
             Ok(own) => self.write_failure(Error::Storage(own)),
-            Err(source) => Error::Io { path: self.child(name).to_string().into(), source },
+            Err(cause) => Error::Io { path: self.child(name).to_string().into(), cause },
         })?;
         Ok(())
     }
 
-    /// Puts an object under a name, which replaces one of that name and is renewed in time when it holds the same: atomic and
-    /// durable.
+    /// Puts an object under a name, atomically and durably. It replaces one of that name, and gets a new time of modification
+    /// even if the content is the same.
     ///
     /// # Errors
     /// As [`Location::put_if_absent`].
@@ -318,9 +317,13 @@ impl Location {
         }
     }
 
-    /// A failed write, told as [`Error::ReadOnly`] when this machine says that it may not be written.
+    /// A failed write: [`Error::ReadOnly`] when the operating system says that this process may not write there.
     fn write_failure(&self, error: Error) -> Error {
-        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = match &error {
+            Error::Io { cause, .. } => Some(cause),
+            Error::Storage(cause) => Some(cause),
+            _ => None,
+        };
         while let Some(here) = cause.filter(|_| self.is_local) {
             if let Some(io) = here.downcast_ref::<std::io::Error>() {
                 let is_refused = matches!(io.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied);
@@ -332,29 +335,29 @@ impl Location {
     }
 }
 
-/// What S3 takes in one request.
+/// The most objects that S3 removes by one request.
 const DELETES_IN_REQUEST: usize = 1_000;
 const CHUNK_BYTES: u64 = 4 << 20;
 
 fn read_at(mut file: &File, offset: u64) -> Result<Bytes> {
     let mut chunk = Vec::new();
     let read = file.seek(SeekFrom::Start(offset)).and_then(|_| file.take(CHUNK_BYTES).read_to_end(&mut chunk));
-    read.map_err(|source| Error::Io { path: "a temporary file".into(), source })?;
+    read.map_err(|cause| Error::Io { path: "a temporary file".into(), cause })?;
     Ok(chunk.into())
 }
 
-/// Runs what waits for the disk off the threads that wait for the network.
+/// Runs blocking work on the disk away from the threads that drive the network.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|e| Error::Io { path: "a background task".into(), source: e.into() })?
+    tokio::task::spawn_blocking(work).await.map_err(|e| Error::lost_task("a background task", e))?
 }
 
-/// What became of a put-if-absent.
+/// The outcome of a put-if-absent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Published {
-    /// This call made the object.
+    /// This call created the object.
     New,
-    /// Somebody else had made it before; it is unchanged.
+    /// The object existed already, and is unchanged.
     Existed,
 }
 

@@ -1,5 +1,5 @@
-//! Object stores by path or URL: which store a text means, and one client for each while it is in use.
-//! It sends no request: a place that does not exist is found out when it is used.
+//! Opens object stores by path or URL, with one client per store while it is in use.
+//! Opening sends no request: a location that does not exist is found when it is used.
 
 use std::{
     collections::HashMap,
@@ -14,7 +14,7 @@ use url::Url;
 use super::{
     Location,
     clients::{self, RequestSettings},
-    failure::{Secrets, Teller},
+    failure::{Redactor, Secrets},
     guard::Guard,
 };
 use crate::error::{Error, Result};
@@ -22,11 +22,11 @@ use crate::error::{Error, Result};
 /// How locations are opened: request settings, options of the object stores, shared stores.
 ///
 /// Options are named as in the `object_store` crate (`aws_access_key_id`, `aws_endpoint`, `aws_region`, ...;
-/// `google_...` and `azure_...` with the flags `gcp` and `azure`). They win over the settings, and those over the
-/// environment, where the same names are read in capitals. Buckets of a custom endpoint are asked for in path style, and
-/// an endpoint that begins with `http://` is taken at its word.
+/// `google_...` and `azure_...` with the flags `gcp` and `azure`). They take precedence over the settings, and those over the
+/// environment, where the same names are read in capitals. Requests to a custom endpoint use path style, and an endpoint that
+/// begins with `http://` needs no further option.
 ///
-/// Clones share their clients: the limit on requests in flight holds for all of them together.
+/// Clones share their clients, and so the limit on requests in flight.
 ///
 /// ```
 /// # fn main() -> asof::Result<()> {
@@ -46,8 +46,8 @@ pub struct Locations {
     options: Vec<(String, String)>,
     requests: RequestSettings,
     mounted: Vec<(Url, Arc<dyn ObjectStore>)>,
-    /// The stores in use, by scheme and bucket. A client that nobody uses is closed: its connections belong to a runtime
-    /// that may be gone.
+    /// The stores in use, by scheme and bucket. An unused client is closed, because its connections belong to a runtime that
+    /// may have ended.
     opened: Arc<Mutex<HashMap<Url, Opened>>>,
 }
 
@@ -57,7 +57,7 @@ struct Opened {
 }
 
 impl Locations {
-    /// Sets an option of the stores' clients; the last one of a name counts.
+    /// Sets an option of the stores' clients. Of several with one name the last counts.
     pub fn option(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.options.push((key.into(), value.into()));
         self.opened = Arc::default();
@@ -84,7 +84,7 @@ impl Locations {
 
     /// Opens a path of this machine or a URL with the scheme `file`, `s3` or `memory`, or with their flags `gs` or `az`.
     ///
-    /// A `memory` URL that is not mounted is a new, empty store. User, password and query of a URL are passed over: give
+    /// A `memory` URL that is not mounted is a new, empty store. User, password and query of a URL are ignored: give
     /// credentials as options or in the environment.
     ///
     /// # Errors
@@ -120,7 +120,7 @@ impl Locations {
     }
 
     fn guard(&self, base: &Url, store: Arc<dyn ObjectStore>, secrets: Secrets) -> Arc<Guard> {
-        Arc::new(Guard::new(store, self.requests.concurrency, Teller::new(base.as_str(), secrets)))
+        Arc::new(Guard::new(store, self.requests.concurrency, Redactor::new(base.as_str(), secrets)))
     }
 }
 
@@ -134,7 +134,7 @@ impl fmt::Debug for Locations {
     }
 }
 
-/// The scheme of a text that is written as a URL. A Windows drive letter or a plain path is none.
+/// The scheme of a text that is written as a URL; `None` for a plain path or a Windows drive letter.
 fn scheme_of(text: &str) -> Option<&str> {
     let (scheme, _) = text.split_once("://")?;
     let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.');
@@ -145,8 +145,8 @@ fn as_url(text: &str) -> Result<Option<Url>> {
     if scheme_of(text).is_none() {
         return Ok(None);
     }
-    let url = Url::parse(text).map_err(|e| invalid(&without_credentials(text), format!("it is no URL: {e}")))?;
-    // What stands behind these is no part of the path: it would be another folder than the one that is meant.
+    let url = Url::parse(text).map_err(|e| invalid(&without_credentials(text), format!("it is not a URL: {e}")))?;
+    // What follows these is not part of the path, so another folder than the intended one would be opened.
     if url.fragment().is_some() {
         return Err(invalid(&shown(&url), "a URL's path ends at `#`; write `%23` for a `#` in a name"));
     }
@@ -161,7 +161,7 @@ fn bucket_of(url: &Url) -> Result<Url> {
     Url::parse(&text).map_err(|e| invalid(&shown(url), e))
 }
 
-/// A path or URL as it may be shown. Of what looks like a URL and is none, the scheme.
+/// A path or URL as it may be shown. Of text that looks like a URL and is not one, only the scheme.
 pub(crate) fn without_credentials(text: &str) -> String {
     match scheme_of(text) {
         None => text.to_owned(),
@@ -169,7 +169,7 @@ pub(crate) fn without_credentials(text: &str) -> String {
     }
 }
 
-/// A text in which every URL is as it may be shown; one that follows a quote ends at the next one of its kind.
+/// Text with every URL as it may be shown. A URL that follows a quote ends at the next quote of the same kind.
 pub(crate) fn redacted(text: &str) -> String {
     let (mut shown, mut rest) = (String::new(), text);
     while let Some(colon) = rest.find("://") {
@@ -191,7 +191,7 @@ fn end_of_word(text: &str) -> usize {
     text.find(|c: char| c.is_whitespace() || matches!(c, '\'' | '"' | '`' | ')' | ';')).unwrap_or(text.len())
 }
 
-/// A quote within is doubled or stands behind a backslash.
+/// A quote inside is doubled or follows a backslash.
 fn end_of_quote(text: &str, quote: char) -> usize {
     let mut chars = text.char_indices().peekable();
     while let Some((at, c)) = chars.next() {
@@ -204,7 +204,7 @@ fn end_of_quote(text: &str, quote: char) -> usize {
     text.len()
 }
 
-/// The URL without user, password and query, where credentials hide.
+/// The URL without user, password and query, which may hold credentials.
 pub(super) fn shown(url: &Url) -> String {
     format!("{}://{}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path())
 }
@@ -220,7 +220,7 @@ fn local_place(text: &str) -> Result<Location> {
     Ok(Location::local(Arc::new(LocalFileSystem::new()), base, prefix))
 }
 
-/// Resolves `.` and `..` by their names: an object store's path holds neither.
+/// Resolves `.` and `..` in a path without looking at the disk: paths of object stores have neither.
 fn normalized(path: &std::path::Path) -> PathBuf {
     let mut parts = PathBuf::new();
     for part in path.components() {

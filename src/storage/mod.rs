@@ -3,11 +3,11 @@
 //!
 //! | to | see |
 //! |---|---|
-//! | open a place | [`Locations::open`] |
+//! | open a location | [`Locations::open`] |
 //! | set time-outs, retries and requests in flight | [`RequestSettings`] |
 //! | list, read, publish and delete objects | [`Location`] |
 //! | read many or large objects fast | [`BulkReader`] |
-//! | keep what was read on this machine's disk | [`DiskCache`], [`BulkReader::download_to`] |
+//! | cache or download objects to this machine's disk | [`DiskCache`], [`BulkReader::download_to`] |
 
 mod bulk;
 mod clients;

@@ -1,5 +1,4 @@
-//! Parquet over an object store: reading by ranges. `parquet_write` writes.
-//! It decides nothing about schemas, rows or names.
+//! Reads Parquet from an object store by ranges. Writing is in `parquet_write`.
 
 use std::{ops::Range, sync::Arc};
 
@@ -22,7 +21,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// What is read of a file's end at first: footers of tables of usual width fit, and one request is enough.
+/// How much of a file's end is read first: enough for the footers of most tables, so that one request suffices.
 const FOOTER_BYTES: usize = 64 << 10;
 
 /// Reads ranges of one object for the Parquet decoder.
@@ -30,7 +29,7 @@ const FOOTER_BYTES: usize = 64 << 10;
 pub(crate) struct ObjectReader {
     store: Arc<dyn ObjectStore>,
     object: ObjectMeta,
-    /// The entity tag that the object must have.
+    /// The entity tag that the object must still have.
     if_match: Option<String>,
 }
 
@@ -39,10 +38,10 @@ impl ObjectReader {
         Self { store: place.store().clone(), object, if_match: None }
     }
 
-    /// Reads the object only while its entity tag is the one that it was found with; another one is
-    /// [`object_store::Error::Precondition`].
+    /// Makes reads fail with [`object_store::Error::Precondition`] when the object's entity tag is no longer the one that was
+    /// listed.
     pub(crate) fn only_unchanged(mut self) -> Self {
-        // A weak tag matches nothing by the rules of HTTP.
+        // By HTTP a weak tag never matches `If-Match`.
         self.if_match = self.object.e_tag.clone().filter(|tag| !tag.starts_with("W/"));
         self
     }
@@ -51,7 +50,7 @@ impl ObjectReader {
         let options = GetOptions { range: Some(range.clone().into()), if_match: self.if_match.clone(), ..Default::default() };
         let found = self.store.get_opts(&self.object.location, options).await.map_err(external)?;
         let bytes = found.bytes().await.map_err(external)?;
-        // Before parts are cut out of it.
+        // Before the answer is sliced.
         whole(&range, &bytes)?;
         Ok(bytes)
     }
@@ -61,7 +60,7 @@ fn external(cause: object_store::Error) -> ParquetError {
     ParquetError::External(Box::new(cause))
 }
 
-/// A store may answer with less than it was asked for: the decoder trusts lengths, and must not see it.
+/// Refuses an answer with fewer bytes than requested: the decoder relies on the length.
 fn whole(range: &Range<u64>, bytes: &Bytes) -> ParquetResult<()> {
     match range.end - range.start == bytes.len() as u64 {
         true => Ok(()),
@@ -72,7 +71,7 @@ fn whole(range: &Range<u64>, bytes: &Bytes) -> ParquetResult<()> {
 impl AsyncFileReader for ObjectReader {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
         async move {
-            // The column of a row group without rows may have no bytes, which no store is asked for.
+            // A column of a row group without rows may have no bytes; no request is sent for it.
             if range.is_empty() {
                 return Ok(Bytes::new());
             }
@@ -123,7 +122,7 @@ pub(crate) async fn read_footer(place: &Location, object: &ObjectMeta) -> Result
     read_footer_with(place, object, ObjectReader::new(place, object.clone())).await
 }
 
-/// As [`read_footer`], only while the object's entity tag is the one that it was found with.
+/// As [`read_footer`], and fails when the object's entity tag is no longer the one that was listed.
 pub(crate) async fn read_unchanged_footer(place: &Location, object: &ObjectMeta) -> Result<ArrowReaderMetadata> {
     read_footer_with(place, object, ObjectReader::new(place, object.clone()).only_unchanged()).await
 }
@@ -141,18 +140,18 @@ async fn read_footer_with(place: &Location, object: &ObjectMeta, mut reader: Obj
             Err(cause) => return Err(unreadable(place, object, cause)),
         };
         match footer_bytes(&end) {
-            // Once more, with the whole footer.
+            // The footer is longer; read all of it.
             Err(Some(needed)) if start > 0 && needed as u64 > wanted => wanted = needed as u64,
             _ => return footer_of(place, object, end),
         }
     }
 }
 
-/// The footer of a Parquet file whose end, or the whole of which, is in memory.
+/// The footer of a Parquet file, from its last bytes or all of them.
 pub(super) fn footer_of(place: &Location, object: &ObjectMeta, end: Bytes) -> Result<ArrowReaderMetadata> {
     let shown = place.child(&place.name_of(&object.location)).to_string();
     if footer_bytes(&end).is_ok_and(is_too_deep) {
-        let reason = format!("its columns are nested deeper than {MAX_LEVELS} levels, which is more than is read");
+        let reason = format!("its columns are nested deeper than {MAX_LEVELS} levels, the most that can be read");
         return Err(Error::UnreadableFile { path: shown, reason });
     }
     let load = || {
@@ -171,7 +170,7 @@ fn checked(place: &Location, object: &ObjectMeta, footer: ParquetResult<ArrowRea
     }
 }
 
-/// Why a footer could not be read: the store's error when it did not answer, else the file's fault.
+/// Why a footer could not be read: the store's error if it did not answer, else an unreadable file.
 fn unreadable(place: &Location, object: &ObjectMeta, cause: ParquetError) -> Error {
     match cause {
         ParquetError::External(inner) if inner.is::<object_store::Error>() => {
@@ -179,7 +178,7 @@ fn unreadable(place: &Location, object: &ObjectMeta, cause: ParquetError) -> Err
         }
         cause => Error::UnreadableFile {
             path: place.child(&place.name_of(&object.location)).to_string(),
-            reason: format!("{cause}; it is truncated or no Parquet file: replace or remove it"),
+            reason: format!("{cause}; it is truncated or not a Parquet file: replace or remove it"),
         },
     }
 }

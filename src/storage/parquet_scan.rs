@@ -1,6 +1,5 @@
-//! Parquet files as DataFusion scans them, behind the wall of [`contain`](super::contain): a file whose bytes make the decoder
-//! panic ends the query with an error that names it, whichever task reads it.
-//! It changes no row and decides nothing about plans: all else is DataFusion's own source.
+//! DataFusion's scan of Parquet files, with panics of the decoder turned into errors by [`contain`](super::contain): such a
+//! file ends the query with an error that names it, whichever task reads it. Everything else is DataFusion's own source.
 
 use std::{fmt, sync::Arc};
 
@@ -37,7 +36,7 @@ use super::{
 };
 use crate::error::Result;
 
-/// DataFusion's source of Parquet, behind the wall.
+/// DataFusion's source of Parquet, with panics of the decoder turned into errors.
 pub(crate) fn contained_source(place: &Location, source: ParquetSource) -> Arc<dyn FileSource> {
     Arc::new(Contained { inner: Arc::new(source), place: place.clone() })
 }
@@ -197,7 +196,7 @@ impl Morsel for ContainedMorsel {
     }
 }
 
-/// Parquet files of known columns as a table: all of their rows, in the order of the files.
+/// Parquet files with known columns as a table: all of their rows, in the order of the files.
 #[derive(Debug)]
 pub(crate) struct ParquetTable {
     place: Location,
@@ -206,16 +205,16 @@ pub(crate) struct ParquetTable {
 }
 
 impl ParquetTable {
-    /// These files below a place; a column that a file lacks is NULL there.
+    /// These files below a location. A column that a file lacks is NULL in its rows.
     pub(crate) fn new(place: Location, files: Vec<ObjectMeta>, schema: SchemaRef) -> Self {
         Self { place, files, schema }
     }
 
-    /// As [`ParquetTable::new`], with the columns that the files have.
+    /// As [`ParquetTable::new`], with the columns of the files.
     ///
     /// # Errors
-    /// [`Error::UnreadableFile`](crate::Error::UnreadableFile) names a file that is no Parquet, and
-    /// [`Error::Query`](crate::Error::Query) tells of files whose columns contradict each other.
+    /// [`Error::UnreadableFile`](crate::Error::UnreadableFile) for a file that is not Parquet,
+    /// [`Error::Query`](crate::Error::Query) for files whose columns contradict each other.
     pub(crate) async fn with_own_columns(place: Location, files: Vec<ObjectMeta>) -> Result<Self> {
         let (mut schemas, mut with_rows) = (Vec::with_capacity(files.len()), Vec::with_capacity(files.len()));
         for file in files {

@@ -1,5 +1,4 @@
-//! Parquet files as they are written: on this machine's disk first, hashed as they grow, their columns encoded in parallel.
-//! It decides nothing about schemas, rows or names.
+//! Writes Parquet files: to this machine's disk first, hashed while they are written, with columns encoded in parallel.
 
 use std::{
     fs::File,
@@ -25,32 +24,32 @@ use crate::{
     name::ContentId,
 };
 
-/// A Parquet file being written, on this machine's disk first.
+/// A Parquet file that is being written to this machine's disk.
 ///
-/// Its name in the store can then hold its hash: a name never means two contents, whoever writes it.
+/// Its hash is known before it is uploaded, so its name in the store can contain the hash: one name never has two contents.
 pub(crate) struct ParquetFile {
     file: NamedTempFile,
     schema: SchemaRef,
     writer: SerializedFileWriter<Hashing>,
     columns: ArrowRowGroupWriterFactory,
-    /// The row group that is being filled, and how many rows it has.
+    /// The row group that is being written, and how many rows it has.
     group: Option<(Vec<ArrowColumnWriter>, usize)>,
     group_rows: usize,
     threads: usize,
 }
 
-/// A Parquet file that is written and not yet published.
+/// A complete Parquet file that is not published yet.
 pub(crate) struct FinishedParquet {
     file: NamedTempFile,
     pub(crate) hash: ContentId,
     pub(crate) footer: ArrowReaderMetadata,
 }
 
-fn disk(source: std::io::Error) -> Error {
-    Error::Io { path: "a temporary file".into(), source }
+fn disk(cause: std::io::Error) -> Error {
+    Error::Io { path: "a temporary file".into(), cause }
 }
 
-/// Values that must come together before threads are worth their start.
+/// With fewer values, starting threads takes longer than it saves.
 const PARALLEL_VALUES: usize = 1 << 14;
 
 impl ParquetFile {
@@ -58,13 +57,13 @@ impl ParquetFile {
         let file = scratch_file("asof-write-").map_err(disk)?;
         let sink = BufWriter::with_capacity(1 << 20, file.reopen().map_err(disk)?);
         let group_rows = properties.max_row_group_row_count().unwrap_or(usize::MAX).max(1);
-        // It writes what an Arrow reader wants to know of the schema.
+        // This adds the Arrow schema to the file's metadata.
         let writer = ArrowWriter::try_new(Hashing { sink, hasher: blake3::Hasher::new() }, schema.clone(), Some(properties))?;
         let (writer, columns) = writer.into_serialized_writer()?;
         Ok(Self { file, schema, writer, columns, group: None, group_rows, threads: 1 })
     }
 
-    /// Encodes columns in so many threads. The file is the same.
+    /// Encodes columns in this many threads. The file is the same for any number.
     pub(crate) fn threads(mut self, count: usize) -> Self {
         self.threads = count.max(1);
         self
@@ -111,7 +110,7 @@ impl ParquetFile {
         Ok(())
     }
 
-    /// Bytes so far: those written, and an estimate for those still in memory.
+    /// The bytes so far: those written, and an estimate for those in memory.
     pub(crate) fn size(&self) -> usize {
         let of_group = |(writers, _): &(Vec<ArrowColumnWriter>, usize)| {
             writers.iter().map(ArrowColumnWriter::get_estimated_total_bytes).sum::<usize>()
@@ -130,7 +129,7 @@ impl ParquetFile {
     }
 }
 
-/// What `work` makes of each job, in the order of the jobs.
+/// The results of `work` for each job, in the order of the jobs.
 fn in_parallel<J: Send, D: Send>(
     threads: usize,
     jobs: impl Iterator<Item = J> + Send,
@@ -160,7 +159,7 @@ fn in_parallel<J: Send, D: Send>(
 }
 
 impl FinishedParquet {
-    /// Where it lies on this machine until it is dropped.
+    /// Its path on this machine, until it is dropped.
     pub(crate) fn path(&self) -> &std::path::Path {
         self.file.path()
     }
@@ -169,11 +168,11 @@ impl FinishedParquet {
         u64::try_from(self.footer.metadata().file_metadata().num_rows()).unwrap_or(0)
     }
 
-    /// Puts the file under this name, which must hold its hash; it appears whole, and is durable when this returns.
+    /// Publishes the file under this name, which must contain its hash. It appears whole, and is durable when this returns.
     pub(crate) async fn publish(self, place: &Location, name: &str) -> Result<FileIdentity> {
         let file = self.file.reopen().map_err(disk)?;
-        // One that is there already is written again: it may be what a crash left, whole or not, which the garbage collector
-        // knows by its age, and must not go away under the version that is about to name it.
+        // A file that is there already is written again: it may be left from a crash, and the garbage collector would remove it
+        // by its age before the version that refers to it is published.
         place.upload(name, file).await?;
         let meta = place.head(name).await?.ok_or_else(|| Error::Corrupt {
             path: place.child(name).to_string(),

@@ -1,15 +1,16 @@
-//! How deep the schema of a Parquet footer is nested, told from the bytes alone: decoders follow it by recursion, and a stack that
-//! overflows ends the process.
-//! It decodes nothing else, and leaves what is damaged to the decoder.
+//! Finds how deep the schema in a Parquet footer is nested, without decoding it: decoders recurse into it, and a stack overflow
+//! ends the process.
+//! Damaged footers are left to the decoder.
 
-/// Levels of a schema that are read, at most. A list of Arrow's takes two or three of them.
+/// The most levels of a schema that are read. An Arrow list takes two or three of them.
 pub(super) const MAX_LEVELS: usize = 50;
-/// Bytes behind a footer: its length and the magic number.
+/// The bytes after a footer: its length and the magic number.
 const TAIL_BYTES: usize = 8;
-/// Structures within each other that are passed over.
+/// The deepest nesting of structures that is skipped.
 const MAX_PASSED: usize = 64;
 
-/// Of a whole Parquet file, or of its end, the bytes of the footer; `None` if there are fewer, and how many the end must have.
+/// The bytes of the footer, given a whole Parquet file or its end. If there are fewer bytes, how many the end must have, if
+/// that is known.
 pub(super) fn footer_bytes(end: &[u8]) -> Result<&[u8], Option<usize>> {
     let tail = end.len().checked_sub(TAIL_BYTES).ok_or(None)?;
     let length = end.get(tail..tail + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes).ok_or(None)?;
@@ -21,8 +22,8 @@ pub(super) fn footer_bytes(end: &[u8]) -> Result<&[u8], Option<usize>> {
 
 /// Is the schema of this footer nested deeper than [`MAX_LEVELS`]?
 ///
-/// A footer is a `FileMetaData` of parquet.thrift in Thrift's compact protocol. Its second field is the schema, a list of elements
-/// in the order in which a tree is walked; the fifth field of an element is the number of its children.
+/// A footer is a `FileMetaData` of parquet.thrift in Thrift's compact protocol. Its second field is the schema, a list of
+/// elements in the order in which a tree is walked; the fifth field of an element is the number of its children.
 pub(super) fn is_too_deep(footer: &[u8]) -> bool {
     let mut compact = Compact(footer);
     let mut field = 0;
@@ -52,7 +53,7 @@ const SET: u8 = 10;
 const MAP: u8 = 11;
 const STRUCT: u8 = 12;
 
-/// Bytes in Thrift's compact protocol that were not read yet; whatever is not as it should be is `None`.
+/// The rest of some bytes in Thrift's compact protocol. Methods return `None` for bytes that do not follow it.
 struct Compact<'a>(&'a [u8]);
 
 impl Compact<'_> {
@@ -116,7 +117,7 @@ impl Compact<'_> {
             }
             LIST | SET => {
                 let (kind, count) = self.list()?;
-                // Truth values in a list take a byte each.
+                // Booleans in a list take a byte each.
                 let kind = if matches!(kind, TRUE | FALSE) { BYTE } else { kind };
                 (0..count).try_for_each(|_| self.pass(kind, within + 1))
             }
@@ -145,7 +146,7 @@ impl Compact<'_> {
     /// The levels of a list of schema elements.
     fn deepest(&mut self) -> Option<usize> {
         let (STRUCT, count) = self.list()? else { return None };
-        // Children that are still to come, level by level.
+        // The number of children left to read, by level.
         let mut open: Vec<i64> = Vec::new();
         let mut deepest = 0;
         for _ in 0..count {
@@ -186,7 +187,7 @@ mod tests {
 
     use super::*;
 
-    /// Writers follow a schema by recursion, and need more of a stack than tests have.
+    /// Writers recurse into the schema, and need a larger stack than test threads have.
     fn file(levels: usize) -> Vec<u8> {
         std::thread::Builder::new().stack_size(64 << 20).spawn(move || written(levels)).unwrap().join().unwrap()
     }

@@ -1,6 +1,6 @@
-//! This process's folder for temporary files: `asof-scratch-<digits>` in the system's folder for them.
-//! A folder whose process has ended, however it ended, is removed by the next process that makes one, and by every garbage
-//! collection. A lock tells whose process lives: no age, no process id.
+//! This process's folder for temporary files: `asof-scratch-<digits>` in the system's folder for them. The folder of a process
+//! that has ended, by a crash or not, is removed by the next process that makes one, and by every garbage collection. A lock
+//! file shows whether a process still runs; age and process id are not used.
 
 use std::{
     fs::{self, DirBuilder, File},
@@ -13,18 +13,18 @@ use tempfile::NamedTempFile;
 use super::staging::create_new;
 
 const PREFIX: &str = "asof-scratch-";
-/// Ends the name of a file beside each folder; a process holds the lock on it for as long as it lives.
+/// The extension of the lock file beside each folder, which its process keeps locked while it runs.
 const LOCK: &str = "lock";
 
 struct Scratch {
     dir: PathBuf,
-    /// Let go by the system when the process ends.
+    /// Unlocked by the system when the process ends.
     _lock: File,
 }
 
 static OWN: Mutex<Option<Scratch>> = Mutex::new(None);
 
-/// This process's folder; made at the first call, and again when somebody has removed it.
+/// This process's folder. It is made by the first call, and again if it was removed.
 pub(crate) fn dir() -> std::io::Result<PathBuf> {
     let mut own = OWN.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(own) = own.as_ref().filter(|own| own.dir.is_dir()) {
@@ -38,18 +38,18 @@ pub(crate) fn dir() -> std::io::Result<PathBuf> {
     Ok(dir)
 }
 
-/// A temporary file, gone when it is dropped.
+/// A temporary file, removed when it is dropped.
 pub(crate) fn file(prefix: &str) -> std::io::Result<NamedTempFile> {
     NamedTempFile::with_prefix_in(prefix, dir()?)
 }
 
-/// Removes what processes have left that have ended.
+/// Removes the folders of processes that have ended.
 pub(crate) fn sweep() {
     sweep_below(&std::env::temp_dir());
 }
 
 fn open(all: &Path) -> std::io::Result<Scratch> {
-    // Locked before it has the name that others look at.
+    // Locked before it gets the name that other processes look for.
     let (lock, new) = create_new(|digits| all.join(format!("{PREFIX}{digits}.new")))?;
     lock.lock()?;
     let dir = new.with_extension("");
@@ -61,7 +61,7 @@ fn open(all: &Path) -> std::io::Result<Scratch> {
     Ok(Scratch { dir, _lock: lock })
 }
 
-/// What cannot be removed, since it is another user's, stays.
+/// Folders that cannot be removed, because they are another user's, stay.
 fn sweep_below(all: &Path) {
     let Ok(entries) = fs::read_dir(all) else { return };
     for path in entries.flatten().map(|entry| entry.path()) {

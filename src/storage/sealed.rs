@@ -1,5 +1,5 @@
-//! The seal of the root's JSON files: a checksum of all that stands before it, as the last field.
-//! It knows no file's content; what a file says is held against its name by those who read it.
+//! Checksums of the root's JSON files: the last field of a file is the checksum of everything before it.
+//! Whether the content belongs to the file's name is checked by the readers, with [`check_name`].
 //!
 //! ```json
 //! { "format": 2, ...,
@@ -7,7 +7,7 @@
 //! }
 //! ```
 //!
-//! The bytes count and not the values, so there is one way only to write a file, and nothing to canonicalize.
+//! The checksum is of bytes, not of values, so no canonical form is needed.
 
 use serde::{Deserialize, de::DeserializeOwned};
 
@@ -21,12 +21,12 @@ const TAIL: &[u8] = b"\"\n}\n";
 const DIGITS: usize = 64;
 const SEAL: usize = HEAD.len() + DIGITS + TAIL.len();
 
-/// Puts the checksum into a JSON object that has at least one field; `what` names it in errors.
+/// Adds the checksum to a JSON object that has at least one field; `what` names it in errors.
 pub(crate) fn seal(what: &str, object: serde_json::Result<Vec<u8>>) -> Result<Vec<u8>> {
     let refused = |reason: String| Error::Corrupt { path: what.into(), reason };
     let mut text = object.map_err(|e| refused(format!("it cannot be written as JSON: {e}")))?;
     let without_end = text.strip_suffix(b"}").map(|text| text.trim_ascii_end().len());
-    text.truncate(without_end.ok_or_else(|| refused("it is no JSON object, and nothing else can be sealed".into()))?);
+    text.truncate(without_end.ok_or_else(|| refused("it is not a JSON object, and nothing else can be sealed".into()))?);
     let checksum = ContentId::of(&text).to_string();
     text.extend_from_slice(HEAD);
     text.extend_from_slice(checksum.as_bytes());
@@ -40,14 +40,14 @@ pub(crate) fn seal(what: &str, object: serde_json::Result<Vec<u8>>) -> Result<Ve
 /// [`Error::Format`] for another format, [`Error::Corrupt`] when the checksum is missing or wrong, or the content is not what
 /// it should be.
 pub(crate) fn unseal<T: DeserializeOwned>(path: &str, bytes: &[u8], format: u32, remedy: &str) -> Result<T> {
-    /// What every file of every format has.
+    /// The field that every file of every format has.
     #[derive(Deserialize)]
     struct Head {
         #[serde(default)]
         format: serde_json::Value,
     }
     let damaged = |reason: String| Error::Corrupt { path: path.into(), reason: format!("{reason}; {remedy}") };
-    // Another format may have another seal, or none.
+    // Another format may have another checksum, or none.
     let head = serde_json::from_slice::<Head>(bytes);
     match &head {
         Ok(head) if head.format != format && !head.format.is_null() => {
@@ -70,7 +70,7 @@ fn check(bytes: &[u8]) -> Result<(), &'static str> {
     }
 }
 
-/// Refuses a file whose content says that it should have another name: `end` is what its path must end in.
+/// Refuses a file whose content belongs to another name; `end` is what its path must end in.
 pub(crate) fn check_name(path: &str, end: &str, remedy: &str) -> Result<()> {
     let is_own = path.strip_suffix(end).is_some_and(|before| before.is_empty() || before.ends_with('/'));
     match is_own {

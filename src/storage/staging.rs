@@ -1,6 +1,5 @@
-//! Names of one's own: where a file is written before it gets the name that others know.
-//! A staging file is always a new one. One that exists is never opened for writing: after a crash it may be a second link to
-//! what was published.
+//! Staging files: a file is written under a random name before it gets its final one. A staging file is always new. An existing
+//! one is never opened for writing: after a crash it may be a second link to a published file.
 
 use std::{
     fs::{File, OpenOptions},
@@ -9,17 +8,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Two writers that draw the same 128 bits do not happen; whoever meets a file draws again.
+/// Two writers do not draw the same 128 bits in practice; a writer that finds an existing file draws again.
 const ATTEMPTS: usize = 16;
 
-/// 128 bits of chance as 39 decimal digits: processes of equal ids, as in containers, draw different ones.
+/// 128 random bits as 39 decimal digits. Processes with equal ids, as in containers, draw different ones.
 pub(crate) fn chance() -> String {
-    // The standard library seeds these keys from the operating system for each thread, and counts them up.
+    // The standard library takes these keys from the operating system for each thread, and increments them.
     let half = || u128::from(RandomState::new().hash_one("asof"));
     format!("{:039}", (half() << 64) | half())
 }
 
-/// Creates a file that was not there, under a name that `name` makes of some digits.
+/// Creates a new file, under a name that `name` makes of some digits.
 pub(crate) fn create_new(name: impl Fn(&str) -> PathBuf) -> std::io::Result<(File, PathBuf)> {
     create_drawn(name, chance)
 }
@@ -32,10 +31,10 @@ fn create_drawn(name: impl Fn(&str) -> PathBuf, draw: impl Fn() -> String) -> st
             created => return created.map(|file| (file, path)),
         }
     }
-    Err(std::io::Error::new(ErrorKind::AlreadyExists, "no new name was found for a file that is to be written"))
+    Err(std::io::Error::new(ErrorKind::AlreadyExists, "no unused name was found for a new file"))
 }
 
-/// Creates the staging file of a target: `<target>#<digits>`, which listings of object stores pass over.
+/// Creates the staging file of a target: `<target>#<digits>`, which listings of object stores skip.
 pub(super) fn stage(target: &Path) -> std::io::Result<(File, PathBuf)> {
     create_new(|digits| {
         let mut path = target.as_os_str().to_owned();

@@ -1,5 +1,5 @@
 //! What a bulk read has done so far: objects, bytes, requests, seconds.
-//! It measures, and decides nothing: no answer of this library depends on these numbers.
+//! No result of this library depends on these numbers.
 
 use std::{
     fmt,
@@ -10,19 +10,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What a bulk read has done, so far or in all.
+/// What a bulk read has done, so far or in total.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[non_exhaustive]
 pub struct ReadStatistics {
-    /// Objects that were asked for.
+    /// Objects to read.
     pub total_object_count: u64,
     /// Their bytes, as listed.
     pub total_bytes: u64,
-    /// Objects that are done: read whole, or passed over by a download that has them already.
+    /// Objects that are done: read, or skipped by a download that has them already.
     pub object_count: u64,
     /// Bytes read, from the store and from the cache.
     pub bytes: u64,
-    /// Requests that were answered by the store; attempts that its client repeated count once.
+    /// Requests that the store answered; a request that the client repeated counts once.
     pub request_count: u64,
     /// Bytes that came from the disk cache; no request was sent for them.
     pub cached_bytes: u64,
@@ -33,7 +33,7 @@ pub struct ReadStatistics {
 }
 
 impl ReadStatistics {
-    /// Bits read a second, in 10^9.
+    /// Bits read per second, in 10^9.
     pub fn gigabits_per_second(&self) -> f64 {
         let seconds = self.elapsed.as_secs_f64();
         if seconds > 0.0 { self.bytes as f64 * 8.0 / 1e9 / seconds } else { 0.0 }
@@ -71,7 +71,7 @@ pub(super) struct Counters {
     ended: OnceLock<Instant>,
 }
 
-#[allow(clippy::disallowed_methods, reason = "the duration of a read is told to its caller, and nothing depends on it")]
+#[allow(clippy::disallowed_methods, reason = "the duration of a read is reported, and nothing depends on it")]
 fn now() -> Instant {
     Instant::now()
 }

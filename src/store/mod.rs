@@ -1,5 +1,4 @@
-//! The store: opens a root, wires the parts together, and delegates.
-//! No algorithm lives here.
+//! The store: opens a root, connects the parts, and delegates to them.
 
 mod options;
 mod read_csv;
@@ -14,22 +13,29 @@ use datafusion::{catalog::TableProvider, prelude::DataFrame};
 
 use crate::{
     backtest::{self, Backtest, BacktestReport},
-    catalog::{self, Catalog, Change, FactTable, IfTaken, Partition, RepairReport, TableVersion, VersionInfo},
+    cache::Cache,
+    catalog::{self, Catalog, Change, FactTable, OnConflict, Partition, RepairReport, TableVersion, VersionInfo},
+    ctas,
     ddl::{self, Answer},
     engine::{Engine, Parallelism},
     error::{Error, Result},
-    extract::{self, Extract, ExtractRecord, ExtractRun, Gc, GcReport, Lineage},
+    extract::{self, Extract, ExtractRecord, ExtractRun},
     feature_set::FeatureSet,
+    gc::{self, Gc, GcReport},
     ingest::{self, CompactOptions, CompactReport, Expect, Ingest, LoadReport, Quality, QualityReport},
     kv::{self, KeyValue, MemoryKv},
-    materialize::{Cache, Materialization, Materializer, facts_of},
+    lineage::{self, Lineage},
+    materialize::{self, Materialization},
     name::{SetName, TableName},
     online::Online,
-    scan::{self, Beside, Listing, Providers, query_with, tables_in},
+    scan::Providers,
     shards::Shards,
+    sql::{self, InformationSchema, QueryContext},
     storage::{Location, ParquetTable, seal, unseal},
     temporal::{Facts, Spine},
     time::{AsOf, Clock, Cutoff, SystemClock},
+    training,
+    workspace::Workspace,
 };
 
 pub use options::StoreOptions;
@@ -37,7 +43,7 @@ pub use options::StoreOptions;
 /// The version of the root's layout.
 const FORMAT: u32 = 2;
 const MARKER: &str = "asof.json";
-/// The cache of a root on this machine, unless another directory is given.
+/// The default cache directory of a root on this machine.
 const CACHE_DIR: &str = ".asof-cache";
 
 /// An embedded feature store over one root: a directory, or a prefix in an object store.
@@ -56,7 +62,7 @@ const CACHE_DIR: &str = ".asof-cache";
 /// ```
 #[derive(Clone)]
 pub struct FeatureStore {
-    materializer: Arc<Materializer>,
+    workspace: Arc<Workspace>,
     sets: Arc<RwLock<BTreeMap<SetName, FeatureSet>>>,
     providers: Providers,
     clock: Arc<dyn Clock>,
@@ -67,10 +73,9 @@ impl FeatureStore {
     /// `memory://`, with their flags `gs://` and `az://`).
     ///
     /// # Errors
-    /// [`Error::InvalidLocation`] for a root that cannot be opened, [`Error::Format`] for one that another version of the
-    /// format wrote, [`Error::CacheLocked`] when another process holds the cache, [`Error::Cache`] when a directory that was
-    /// given for it cannot be used. Without one, the cache is kept in memory, with a warning, where none can be made below the
-    /// root.
+    /// [`Error::InvalidLocation`] for a root that cannot be opened, [`Error::Format`] for one of another version of the format,
+    /// [`Error::CacheLocked`] when another process uses the cache, [`Error::Cache`] when the directory that was given for it
+    /// cannot be used. If none was given and none can be made below the root, the cache is kept in memory, with a warning.
     pub async fn open(root: &str) -> Result<Self> {
         Self::open_with(root, StoreOptions::default()).await
     }
@@ -88,7 +93,7 @@ impl FeatureStore {
             Some(dir) => kv::open(&dir)?,
             None => default_cache(&place)?,
         };
-        let materializer = Materializer {
+        let workspace = Workspace {
             catalog: Catalog::new(&place),
             root: place,
             engine: Engine::new(resources),
@@ -96,27 +101,28 @@ impl FeatureStore {
             cache: Cache::new(kv)?,
         };
         let clock = clock.unwrap_or_else(|| Arc::new(SystemClock));
-        Ok(Self { materializer: Arc::new(materializer), sets: Arc::default(), providers: Providers::default(), clock })
+        Ok(Self { workspace: Arc::new(workspace), sets: Arc::default(), providers: Providers::default(), clock })
     }
 
-    /// Loads source files into a fact table below the root and registers it; one commit.
+    /// Loads source files into a fact table below the root and registers it, in one commit.
     ///
     /// # Errors
-    /// [`Error::NoFiles`], [`Error::UnreadableFile`], [`Error::UnknownColumn`] and [`Error::ColumnType`] for sources that
-    /// do not fit, [`Error::RejectedRows`] for rows that cannot be read, [`Error::Unexpected`] for rows that
-    /// are not as declared, [`Error::Suspicious`] for files that hold something else than their columns say,
-    /// [`Error::ChangedSource`] for a loaded source whose content is another now, [`Error::Definition`] for a declaration that
-    /// contradicts the table's, and for months that cannot be replaced. After an error the table is what it was.
+    /// [`Error::NoFiles`], [`Error::UnreadableFile`], [`Error::UnknownColumn`] and [`Error::ColumnType`] for sources that do
+    /// not fit, [`Error::RejectedRows`] for rows that cannot be read, [`Error::Unexpected`] for rows that break an expectation,
+    /// [`Error::Anomalies`] for columns whose values do not fit their names, [`Error::ChangedSource`] for a source that was
+    /// loaded before with other content, [`Error::Definition`] for a declaration that contradicts the table's, and for months
+    /// that cannot be replaced, [`Error::Limit`] for rows in more months than [`Ingest::months_at_most`] allows. After an error
+    /// the table is unchanged.
     pub async fn ingest(&self, load: &Ingest) -> Result<LoadReport> {
-        let m = &self.materializer;
+        let m = &self.workspace;
         ingest::run(&m.root, &m.catalog, &m.engine, &m.locations, load).await
     }
 
-    /// Merges the small files of each partition of a table into few of about the size asked for, sorted by event time, in one
-    /// commit: the table holds exactly the same rows. The old files stay for readers that have pinned them.
+    /// Merges the small files of each partition of a table into few files of about the wanted size, sorted by event time, in one
+    /// commit. The table keeps exactly the same rows. The old files stay for readers that have pinned them.
     ///
-    /// Loads may go on meanwhile: what they add stays, and a partition of which another writer took files out is left to that
-    /// writer, as the report says. A second run finds nothing to do. Rows are streamed through a sort that spills.
+    /// Loads may run at the same time: what they add stays. A partition from which another writer removed files is left alone, and
+    /// the report says so. A second run finds nothing to do. Rows are streamed through a sort that spills.
     ///
     /// ```no_run
     /// # async fn run(store: asof::FeatureStore) -> asof::Result<()> {
@@ -129,57 +135,59 @@ impl FeatureStore {
     /// ```
     ///
     /// # Errors
-    /// [`Error::UnknownTable`] when it is not registered, [`Error::Definition`] for a table that was registered where it lies,
+    /// [`Error::UnknownTable`] when it is not registered, [`Error::Definition`] for a table whose files other programs write,
     /// [`Error::FileChanged`] when its files are not what was written.
     pub async fn compact(&self, table: &str, options: &CompactOptions) -> Result<CompactReport> {
-        let m = &self.materializer;
+        let m = &self.workspace;
         ingest::compact(&m.root, &m.catalog, &m.engine, &table.parse()?, options).await
     }
 
-    /// The quality reports of the loads that the newest version of a table holds, in their order, and which of them are lost.
+    /// The quality reports of the loads in the newest version of a table, in their order, and which of them are lost.
     ///
     /// # Errors
     /// [`Error::UnknownTable`] when it is not registered.
     pub async fn quality(&self, table: &str) -> Result<Quality> {
-        QualityReport::all(&self.materializer.root, &self.describe(table).await?).await
+        QualityReport::all(&self.workspace.root, &self.describe(table).await?).await
     }
 
-    /// Changes what is expected of the rows of a table, from the next load on; rows that are there are not judged again.
+    /// Changes the expectations of a table from the next load on. Rows that are already loaded are not checked again.
     ///
     /// # Errors
     /// [`Error::UnknownTable`] when it is not registered, [`Error::UnknownColumn`] and [`Error::ColumnType`] for columns that
-    /// cannot be judged so, [`Error::Definition`] for expectations that contradict each other and for a table that was
-    /// registered where it lies.
+    /// cannot be checked so, [`Error::Definition`] for expectations that contradict each other and for a table whose files
+    /// other programs write.
     pub async fn set_expectations(&self, table: &str, expectations: &[Expect]) -> Result<TableVersion> {
-        ingest::set_expectations(&self.materializer.catalog, &table.parse()?, expectations).await
+        ingest::set_expectations(&self.workspace.catalog, &table.parse()?, expectations).await
     }
 
-    /// Registers an existing layout of Parquet files (`month=N/...`) as a fact table where it lies, without copying.
+    /// Registers an existing folder of Parquet files (`month=N/...`) as a fact table, without copying it.
     ///
     /// # Errors
-    /// [`Error::NoFiles`] for an empty place, [`Error::UnreadableFile`] for a file that is no Parquet,
-    /// [`Error::UnknownColumn`] and [`Error::ColumnType`] for a declaration that does not fit the files,
-    /// [`Error::Definition`] when the table exists already.
+    /// [`Error::NoFiles`] for an empty folder, [`Error::UnreadableFile`] for a file that is not Parquet,
+    /// [`Error::UnknownColumn`] and [`Error::ColumnType`] for a declaration that does not fit the files, [`Error::Definition`]
+    /// for files that do not fit each other, [`Error::AlreadyExists`] when there is a table of this name with other files or
+    /// another declaration.
     pub async fn register_table(&self, table: &str, location: &str, declared: FactTable) -> Result<TableVersion> {
-        let m = &self.materializer;
+        let m = &self.workspace;
         let name: TableName = table.parse()?;
         let place = m.locations.open(location)?;
-        let (version, _) = catalog::register(&m.catalog, &place, &name, declared, Default::default(), IfTaken::Compare).await?;
+        let (version, _) =
+            catalog::register(&m.catalog, &place, &name, declared, Default::default(), OnConflict::Compare).await?;
         Ok(version)
     }
 
-    /// Takes in the files of a table that was registered where it lies, as they are now: new ones are added, vanished ones
-    /// removed, changed ones read again. Nothing is published when nothing has changed.
+    /// Updates a table that was registered in place to its files as they are now: new files are added, vanished ones removed, changed
+    /// ones read again. Nothing is published when nothing has changed.
     ///
     /// # Errors
     /// [`Error::UnknownTable`] when it is not registered, [`Error::Definition`] for a table that this store wrote itself,
     /// and as [`FeatureStore::register_table`].
     pub async fn repair(&self, table: &str) -> Result<RepairReport> {
-        let m = &self.materializer;
+        let m = &self.workspace;
         catalog::repair(&m.catalog, &m.locations, &table.parse()?).await
     }
 
-    /// Carries out one statement of Hive's DDL: `CREATE EXTERNAL TABLE`, `MSCK REPAIR TABLE`, `SHOW PARTITIONS`, ...; see
+    /// Executes one statement of Hive's DDL: `CREATE EXTERNAL TABLE`, `MSCK REPAIR TABLE`, `SHOW PARTITIONS`, ...; see
     /// [`ddl`](crate::ddl). Each is one commit or none.
     ///
     /// ```no_run
@@ -195,55 +203,56 @@ impl FeatureStore {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Statement`] for one that is not understood, is a query, or lacks a declaration, [`Error::UnknownTable`],
-    /// [`Error::Definition`] for what exists already or does not exist, and for files as [`FeatureStore::register_table`].
+    /// [`Error::Statement`] for one that cannot be parsed, is a query, or lacks a declaration; [`Error::UnknownTable`],
+    /// [`Error::NotFound`] for a database or partition that does not exist, [`Error::AlreadyExists`] for what exists already,
+    /// [`Error::InUse`] for a database that holds a table; and as [`FeatureStore::register_table`] for files.
     pub async fn execute(&self, sql: &str) -> Result<Answer> {
-        let m = &self.materializer;
+        let m = &self.workspace;
         ddl::execute(&m.catalog, &m.root, &m.locations, sql).await
     }
 
-    /// Makes a database: a name that tables can be registered under, as `sales.orders`.
+    /// Makes a database, a name for tables to be registered under, as in `sales.orders`.
     ///
-    /// A database need not be made before a table is loaded or registered in it; one that holds a table exists.
+    /// A database need not be made before a table is loaded or registered in it: a database with a table exists.
     ///
     /// # Errors
     /// [`Error::InvalidName`] when the name cannot be one.
     pub async fn create_database(&self, name: &str) -> Result<Change> {
-        self.materializer.catalog.create_database(name, None).await
+        self.workspace.catalog.create_database(name, None).await
     }
 
-    /// The databases, in the order of their names; `default` is always there.
+    /// The databases, in the order of their names; `default` always exists.
     ///
     /// # Errors
     /// [`Error::Storage`] when the root cannot be listed.
     pub async fn databases(&self) -> Result<Vec<String>> {
-        self.materializer.catalog.databases().await
+        self.workspace.catalog.databases().await
     }
 
-    /// Removes a database that holds no table.
+    /// Removes a database that has no table.
     ///
     /// # Errors
-    /// [`Error::Definition`] when it holds one, and for `default`.
+    /// [`Error::InUse`] when it has a table, [`Error::Definition`] for `default`.
     pub async fn drop_database(&self, name: &str) -> Result<Change> {
-        self.materializer.catalog.drop_database(name).await
+        self.workspace.catalog.drop_database(name).await
     }
 
-    /// Takes a table out of the catalog, in one commit: its files stay, and so do its earlier versions
-    /// ([`FeatureStore::describe_at`], [`FeatureStore::sql_at`]). The name can be used again, for any table.
+    /// Removes a table from the catalog, in one commit. Its files stay, and so do its earlier versions
+    /// ([`FeatureStore::describe_at`], [`FeatureStore::sql_at`]). The name can be used again for any table.
     ///
     /// # Errors
-    /// [`Error::Contention`] when others change the table again and again.
+    /// [`Error::Contention`] when other writers keep changing the table.
     pub async fn drop_table(&self, table: &str) -> Result<Change> {
-        self.materializer.catalog.drop_table(&table.parse()?).await
+        self.workspace.catalog.drop_table(&table.parse()?).await
     }
 
-    /// The tables of the catalog and those of extracts, in the order of their names.
+    /// The tables of the catalog and of extracts, in the order of their names.
     ///
     /// # Errors
     /// [`Error::Storage`] when the root cannot be listed.
     pub async fn tables(&self) -> Result<Vec<TableName>> {
-        let mut tables = self.materializer.catalog.tables().await?;
-        tables.extend(extract::all(&self.materializer).await?);
+        let mut tables = self.workspace.catalog.tables().await?;
+        tables.extend(extract::tables(&self.workspace).await?);
         tables.sort();
         Ok(tables)
     }
@@ -255,27 +264,27 @@ impl FeatureStore {
     /// times and partitions: see [`FeatureStore::extract`].
     pub async fn describe(&self, table: &str) -> Result<TableVersion> {
         let name: TableName = table.parse()?;
-        if extract::find(&self.materializer, &name).await?.is_some() {
+        if extract::find(&self.workspace, &name).await?.is_some() {
             let reason = "it is an extract, without declared times, partitions and versions; see `FeatureStore::extract`".into();
             return Err(Error::Definition { subject: format!("table `{name}`"), reason });
         }
-        self.materializer.catalog.latest(&name).await
+        self.workspace.catalog.latest(&name).await
     }
 
-    /// A version of a table as it was published, also of a table that was dropped since.
+    /// A published version of a table, even if the table was dropped since.
     ///
     /// # Errors
-    /// [`Error::UnknownTable`] when there never was one, [`Error::Definition`] when it has no such version.
+    /// [`Error::UnknownTable`] when there never was one, [`Error::NotFound`] when it has no such version.
     pub async fn describe_at(&self, table: &str, version: u64) -> Result<TableVersion> {
-        self.materializer.catalog.at(&table.parse()?, version).await
+        self.workspace.catalog.at(&table.parse()?, version).await
     }
 
-    /// The versions that were published under a table's name, the oldest first; none when there never was one.
+    /// The published versions of a table, the oldest first; empty when there never was one.
     ///
     /// # Errors
     /// [`Error::Storage`] when they cannot be listed.
     pub async fn versions(&self, table: &str) -> Result<Vec<VersionInfo>> {
-        self.materializer.catalog.versions(&table.parse()?).await
+        self.workspace.catalog.versions(&table.parse()?).await
     }
 
     /// The partitions of a table, in the order of time.
@@ -286,16 +295,17 @@ impl FeatureStore {
         Ok(self.describe(table).await?.partitions())
     }
 
-    /// A SQL query over the catalog's tables that sees nothing at or after `as_of`; at [`AsOf::END_OF_TIME`] it sees all facts.
+    /// Runs a SQL query over the catalog's tables that sees nothing at or after `as_of`; at [`AsOf::END_OF_TIME`] it sees all
+    /// facts.
     ///
-    /// `SHOW TABLES` and `SHOW COLUMNS FROM trips` list what can be asked about, `DESCRIBE` and `information_schema` too.
+    /// `SHOW TABLES`, `SHOW COLUMNS FROM trips`, `DESCRIBE` and `information_schema` list tables and columns.
     ///
-    /// The rows belong to the store's own session. To use them in another one, `cache()` them first: a view of them
-    /// (`DataFrame::into_view`) is planned by that session's rules, which do not know the operators, and may ask filters of facts
-    /// that are not visible (none of these comes out).
+    /// The rows belong to the store's own session. To use them in another session, `cache()` them first. A view of them
+    /// (`DataFrame::into_view`) is planned by that session's rules, which do not know the operators: filters may then be evaluated on
+    /// hidden facts, although no hidden fact is returned.
     ///
-    /// Beside DataFusion's SQL it knows `ASOF JOIN`, the closest fact to each row's own instant, and `trailing`, aggregates
-    /// over windows that end there: see [`temporal::sql`](crate::temporal::sql).
+    /// Besides DataFusion's SQL it knows `ASOF JOIN`, the closest fact to each row's own instant, and `trailing`, aggregates over
+    /// windows that end there: see [`temporal::sql`](crate::temporal::sql).
     ///
     /// ```no_run
     /// # async fn ask(store: asof::FeatureStore) -> asof::Result<()> {
@@ -314,17 +324,16 @@ impl FeatureStore {
     ///
     /// # Errors
     /// [`Error::UnknownTable`] for a table that is not registered, [`Error::Volatile`] for functions such as `now()`,
-    /// [`Error::Definition`], [`Error::ColumnType`] and [`Error::UnknownColumn`] for an `ASOF JOIN` or `trailing` that cannot
-    /// be meant, [`Error::Statement`] for what is no query, is too deep, or holds a clause that would have no effect
-    /// (`TABLESAMPLE`, `FOR UPDATE`, ...), [`Error::Query`] for SQL that cannot be planned.
+    /// [`Error::Definition`], [`Error::ColumnType`] and [`Error::UnknownColumn`] for an invalid `ASOF JOIN` or `trailing`,
+    /// [`Error::Statement`] for a statement that is not a query, is nested too deeply, or has a clause that would have no
+    /// effect (`TABLESAMPLE`, `FOR UPDATE`, ...), [`Error::Query`] for SQL that cannot be planned.
     pub async fn sql(&self, sql: &str, as_of: AsOf) -> Result<DataFrame> {
         self.sql_at(sql, as_of, &[]).await
     }
 
-    /// As [`FeatureStore::sql`], over these versions of tables; the others are read as they are now.
+    /// As [`FeatureStore::sql`], over these versions of tables; other tables are read as they are now.
     ///
-    /// A version is readable for good: also after the table was changed, or dropped. Its files must be what they were; one
-    /// that has changed or vanished is an error.
+    /// A version stays readable after the table was changed or dropped. A file that has changed or vanished is an error.
     ///
     /// ```no_run
     /// # async fn ask(store: asof::FeatureStore) -> asof::Result<()> {
@@ -334,30 +343,30 @@ impl FeatureStore {
     /// ```
     ///
     /// # Errors
-    /// As [`FeatureStore::sql`] and [`FeatureStore::describe_at`], [`Error::Definition`] when the query does not name a table
-    /// whose version is given.
+    /// As [`FeatureStore::sql`] and [`FeatureStore::describe_at`], and [`Error::Definition`] when a version is given for a
+    /// table that the query does not name.
     pub async fn sql_at(&self, sql: &str, as_of: AsOf, versions: &[(&str, u64)]) -> Result<DataFrame> {
-        let m = &self.materializer;
+        let m = &self.workspace;
         let mut pins: BTreeMap<TableName, u64> = BTreeMap::new();
         for (table, version) in versions {
             pins.insert(table.parse()?, *version);
         }
         let subject = "the query";
-        let opened = extract::open_tables(m, subject, sql, Some(as_of), pins, &self.providers).await?;
-        let mut listing = Listing::asked_by(sql, &m.catalog, &self.providers).await?;
-        if let Some(listing) = &mut listing {
-            listing.add(extract::schemas(m).await?);
+        let tables = sql::open_tables(m, subject, sql, Some(as_of), pins, &self.providers).await?;
+        let mut information_schema = InformationSchema::read_by(sql, &m.catalog, &self.providers).await?;
+        if let Some(schema) = &mut information_schema {
+            schema.add(extract::schemas(m).await?);
         }
-        let beside = Beside { derived: opened.derived, listing, ..Beside::default() };
-        query_with(&m.engine, Parallelism::Full, subject, opened.facts, beside, sql).await
+        let context = QueryContext { extracts: tables.extracts, information_schema, ..QueryContext::default() };
+        sql::query_with(&m.engine, Parallelism::Full, subject, tables.facts, context, sql).await
     }
 
-    /// Makes any DataFusion table a fact table of this store's handles, in this process only: its rows are cut and guarded as
-    /// of the instant that is asked about, in [`FeatureStore::sql`], `ASOF JOIN`, `trailing` and [`FeatureStore::facts`].
+    /// Makes any DataFusion table a fact table of this store's handles, in this process only. Its rows are cut and guarded as of the
+    /// instant of the query, in [`FeatureStore::sql`], `ASOF JOIN`, `trailing` and [`FeatureStore::facts`].
     ///
-    /// A provider's rows have no identity that could be kept, so feature sets over it are refused by
-    /// [`FeatureStore::materialize`], [`FeatureStore::training_set`] and [`FeatureStore::backtest`]. It stands before a table
-    /// that somebody registers in the catalog under the same name later. Registering again replaces it.
+    /// A provider's rows cannot be pinned, so feature sets over it are refused by
+    /// [`FeatureStore::materialize`], [`FeatureStore::training_set`] and [`FeatureStore::backtest`]. It takes precedence over a
+    /// table that is registered in the catalog under the same name later. Registering again replaces it.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -378,20 +387,20 @@ impl FeatureStore {
     /// ```
     ///
     /// # Errors
-    /// [`Error::UnknownColumn`] and [`Error::ColumnType`] when the declaration does not fit its schema, [`Error::Definition`]
-    /// when the catalog has a table of this name.
+    /// [`Error::UnknownColumn`] and [`Error::ColumnType`] when the declaration does not fit its schema,
+    /// [`Error::AlreadyExists`] when the catalog has a table of this name.
     pub async fn register_provider(&self, table: &str, provider: Arc<dyn TableProvider>, declared: FactTable) -> Result<()> {
         let name: TableName = table.parse()?;
-        if self.materializer.catalog.find(&name).await?.is_some() {
-            let reason = "the catalog has a table of this name; choose another one".into();
-            return Err(Error::Definition { subject: format!("table `{name}`"), reason });
+        if self.workspace.catalog.find(&name).await?.is_some() {
+            let reason = "is in the catalog already; choose another name for the provider".into();
+            return Err(Error::AlreadyExists { subject: format!("table `{name}`"), reason });
         }
         self.providers.register(name, provider, declared)
     }
 
-    /// Runs a query over all facts in the catalog now and keeps its rows as the table `ctas_<name>_<run>`.
+    /// Runs a query over all facts in the catalog now and stores its rows as the table `ctas_<name>_<run>`.
     ///
-    /// With an as-of, parameters, a file of SQL or a retention: [`FeatureStore::ctas_with`].
+    /// [`FeatureStore::ctas_with`] also takes an as-of, parameters, a file of SQL and a retention.
     ///
     /// # Errors
     /// [`Error::InvalidName`], and as [`FeatureStore::ctas_with`].
@@ -399,8 +408,8 @@ impl FeatureStore {
         self.ctas_with(&Extract::new(name, sql)?).await
     }
 
-    /// Runs an extract against the newest versions of its tables, and keeps its rows as the table `ctas_<name>_<run>`: each
-    /// call makes another run. Published whole, or not at all.
+    /// Runs an extract against the newest versions of its tables, and keeps its rows as the table `ctas_<name>_<run>`. Each call makes
+    /// another run, which is published whole or not at all.
     ///
     /// ```no_run
     /// # async fn keep(store: asof::FeatureStore) -> asof::Result<()> {
@@ -418,44 +427,44 @@ impl FeatureStore {
     ///
     /// # Errors
     /// [`Error::UnknownTable`], [`Error::FileChanged`], [`Error::Volatile`] and [`Error::Query`] as [`FeatureStore::sql`];
-    /// [`Error::Definition`] for placeholders and values that do not match, for an extract among the tables that holds more
-    /// than the as-of allows, and for columns that cannot be told apart. After an error nothing is published.
+    /// [`Error::Definition`] for placeholders and values that do not match, for an extract among the tables with a later as-of,
+    /// and for columns of the same name. After an error nothing is published.
     pub async fn ctas_with(&self, extract: &Extract) -> Result<ExtractRun> {
-        self.providers.refuse_any_of(&extract.subject(), &tables_in(&extract.sql)?)?;
-        extract::run(&self.materializer, self.clock.as_ref(), extract).await
+        self.providers.refuse_any_of(&extract.subject(), &sql::tables_in(&extract.sql)?)?;
+        ctas::run(&self.workspace, self.clock.as_ref(), extract).await
     }
 
-    /// The published run that is this table, `ctas_<name>_<run>`.
+    /// The published run with this table, `ctas_<name>_<run>`.
     ///
     /// # Errors
-    /// [`Error::UnknownTable`] when there is none (any more).
+    /// [`Error::UnknownTable`] when there is none, or it was removed.
     pub async fn extract(&self, table: &str) -> Result<ExtractRun> {
-        let found = extract::find(&self.materializer, &table.parse()?).await?;
-        let known = extract::all(&self.materializer).await?.iter().map(ToString::to_string).collect();
+        let found = extract::find(&self.workspace, &table.parse()?).await?;
+        let known = extract::tables(&self.workspace).await?.iter().map(ToString::to_string).collect();
         found.ok_or_else(|| Error::UnknownTable { table: table.into(), known })
     }
 
-    /// The published runs of an extract, in the order of their beginnings.
+    /// The published runs of an extract, in the order in which they started.
     ///
     /// # Errors
     /// [`Error::InvalidName`], and [`Error::Corrupt`] for a record that cannot be read.
     pub async fn extracts(&self, name: &str) -> Result<Vec<ExtractRecord>> {
-        extract::of_name(&self.materializer, name).await
+        extract::runs(&self.workspace, name).await
     }
 
-    /// What a table was made of: an extract of its inputs, a fact table of its loads. It prints as a tree.
+    /// What a table was made of: the inputs of an extract, the loads of a fact table. It prints as a tree.
     ///
     /// # Errors
     /// [`Error::UnknownTable`] when there is no such table.
     pub async fn lineage(&self, table: &str) -> Result<Lineage> {
-        extract::lineage(&self.materializer, &table.parse()?).await
+        lineage::lineage(&self.workspace, &table.parse()?).await
     }
 
-    /// Removes, or lists, what nothing published needs any more: see [`Gc`]. The present is what the store's clock shows.
+    /// Removes or lists what nothing published needs any more; see [`Gc`]. The store's clock gives the current time.
     ///
     /// ```no_run
     /// # async fn clean(store: asof::FeatureStore) -> asof::Result<()> {
-    /// use asof::extract::Gc;
+    /// use asof::gc::Gc;
     /// println!("{}", store.gc(&Gc::dry_run()).await?); // look first
     /// store.gc(&Gc::delete().keep_versions(10)).await?;
     /// # Ok(())
@@ -463,49 +472,46 @@ impl FeatureStore {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Corrupt`] and [`Error::Format`] for a published file that cannot be read: as long as it is not known what it
-    /// needs, nothing is removed. [`Error::Storage`] when the root cannot be listed or cleaned; run it again.
+    /// [`Error::Corrupt`] and [`Error::Format`] for a published file that cannot be read: nothing is removed then, because it
+    /// is not known what that file needs. [`Error::Storage`] when the root cannot be listed or cleaned; run it again.
     pub async fn gc(&self, gc: &Gc) -> Result<GcReport> {
-        extract::gc::run(&self.materializer, self.clock.as_ref(), gc).await
+        gc::run(&self.workspace, self.clock.as_ref(), gc).await
     }
 
-    /// Splits the files of a table's newest version into `count` shards of about the same size, for what SQL does not say
-    /// well: see [`Shards`](crate::shards::Shards). They hold what was visible at the as-of: at [`AsOf::END_OF_TIME`] all facts
-    /// that have their times.
+    /// Divides the files of a table's newest version into `count` shards of about the same size, for computations that are awkward in
+    /// SQL; see [`Shards`](crate::shards::Shards). They hold what was visible at the as-of; at [`AsOf::END_OF_TIME`] all facts with
+    /// their times.
     ///
     /// # Errors
     /// [`Error::UnknownTable`] when it is not registered, [`Error::FileChanged`] when its files are not what was registered.
     pub async fn shards(&self, table: &str, count: usize, as_of: AsOf) -> Result<Shards> {
-        let m = &self.materializer;
-        let pinned = m.pin_table(Arc::new(m.catalog.latest(&table.parse()?).await?))?;
-        Shards::open(&m.engine, pinned, count, as_of).await
+        let m = &self.workspace;
+        let pinned = m.pin_latest(&table.parse()?).await?;
+        Shards::open(&m.engine, &pinned, count, as_of).await
     }
 
-    /// The facts of a table that are visible at `as_of`, to look up in or to aggregate: see [`crate::temporal`].
+    /// The facts of a table that are visible at `as_of`, for lookups and windows; see [`crate::temporal`].
     ///
-    /// The operators cut them again at each row of the spine; an `as_of` after the last of its instants, as
-    /// [`AsOf::END_OF_TIME`] is, cuts off nothing.
+    /// The operators cut them again at each row of the spine. An `as_of` after the spine's last instant, such as
+    /// [`AsOf::END_OF_TIME`], hides nothing more.
     ///
     /// # Errors
     /// [`Error::UnknownTable`] when it is not registered, [`Error::FileChanged`] when its files are not what was registered.
     pub async fn facts(&self, table: &str, as_of: AsOf) -> Result<Facts> {
-        let (m, name) = (&self.materializer, table.parse()?);
+        let (m, name) = (&self.workspace, table.parse()?);
         if let Some(table) = self.providers.open(&name, as_of, Cutoff::Exclusive)? {
-            let declared = table.declared().clone();
-            let rows = scan::table(&m.engine, Parallelism::Full, &name, table).await?;
-            return Ok(Facts::new(&name.to_string(), rows, declared));
+            return sql::facts(&m.engine, &name, table).await;
         }
-        let pinned = m.pin_table(Arc::new(m.catalog.latest(&name).await?))?;
-        facts_of(&m.engine, &pinned, as_of, Cutoff::Exclusive).await
+        sql::facts_of(&m.engine, &m.pin_latest(&name).await?, as_of, Cutoff::Exclusive).await
     }
 
     /// The rows of Parquet files, in their order, for a spine: a path of this machine or a URL of a file or a folder.
     ///
     /// # Errors
-    /// [`Error::InvalidLocation`] for a place that cannot be opened, [`Error::NoFiles`] where there are none, and
-    /// [`Error::UnreadableFile`] for a file that is no Parquet.
+    /// [`Error::InvalidLocation`] for a location that cannot be opened, [`Error::NoFiles`] where there are no files, and
+    /// [`Error::UnreadableFile`] for a file that is not Parquet.
     pub async fn read_parquet(&self, location: &str) -> Result<DataFrame> {
-        let m = &self.materializer;
+        let m = &self.workspace;
         let place = m.locations.open(location)?;
         let file = match place.split_file() {
             Some((folder, name)) => folder.head(&name).await?,
@@ -529,10 +535,10 @@ impl FeatureStore {
     /// The rows of CSV files with a header, in their order, for a spine: a path of this machine or a URL of a file, or of a
     /// folder with `.csv` files.
     ///
-    /// The columns named in `times` are times in the forms that [`parse_time`](crate::time::parse_time) lists
-    /// (`2014-11-02 01:30:00`, `2014-11-02T01:30:00.25Z`, `2014/4/1`, ...). With offsets they become instants; without, they stay
-    /// readings of a clock, and [`Spine::zone`] says whose. Another column is one of integers, floats or truth values if every one
-    /// of its values is that exactly, and else one of texts; an empty cell is NULL. All rows are held in memory.
+    /// The columns named in `times` are times in the forms that [`parse_time`](crate::time::parse_time) lists (`2014-11-02
+    /// 01:30:00`, `2014-11-02T01:30:00.25Z`, `2014/4/1`, ...). Times with offsets become instants; times without stay local
+    /// times, whose zone is declared by [`Spine::zone`]. Any other column has integers, floats or booleans if each of its
+    /// values is one exactly, and else texts; an empty cell is NULL. All rows are held in memory.
     ///
     /// ```no_run
     /// # async fn train(store: asof::FeatureStore) -> asof::Result<()> {
@@ -546,19 +552,20 @@ impl FeatureStore {
     /// ```
     ///
     /// # Errors
-    /// [`Error::InvalidLocation`] for a place that cannot be opened, [`Error::NoFiles`] where there are none,
-    /// [`Error::UnknownColumn`] for a column that they lack, [`Error::ColumnType`] for a text that is no time, with its row, and
-    /// [`Error::UnreadableFile`] for a file that is no CSV, ends inside of a quote or has rows of another length than its header.
+    /// [`Error::InvalidLocation`] for a location that cannot be opened, [`Error::NoFiles`] where there are no files,
+    /// [`Error::UnknownColumn`] for a column that they lack, [`Error::ColumnType`], with the row, for a text that is not a
+    /// time, and [`Error::UnreadableFile`] for a file that is not CSV, ends inside a quote or has rows of another length than
+    /// its header.
     pub async fn read_csv(&self, location: &str, times: &[&str]) -> Result<DataFrame> {
-        let m = &self.materializer;
+        let m = &self.workspace;
         read_csv::read_csv(&m.engine, &m.locations, location, times).await
     }
 
     /// The spine with the features of a set of entities as they were at each row's own instant: one row out per row in,
     /// in order.
     ///
-    /// At a row `(k, t)` the features are those of entity `k` in the materialization as of `t`, bit for bit: both ask the
-    /// same operators. Facts are those in the catalog now.
+    /// The features of a row `(k, t)` are those of entity `k` in the materialization as of `t`, bit for bit: both use the same
+    /// operators. Facts are those in the catalog now.
     ///
     /// ```no_run
     /// # async fn train(store: asof::FeatureStore) -> asof::Result<()> {
@@ -572,25 +579,26 @@ impl FeatureStore {
     /// ```
     ///
     /// # Errors
-    /// [`Error::UnknownFeatureSet`] and [`Error::UnknownTable`], [`Error::Definition`] for a set of rows, [`Error::UnknownColumn`]
-    /// and [`Error::ColumnType`] when the spine lacks a key or an instant, or has one that cannot be compared.
+    /// [`Error::UnknownFeatureSet`] and [`Error::UnknownTable`], [`Error::Definition`] for a set of rows,
+    /// [`Error::AlreadyExists`] when the root holds another definition under the set's name, [`Error::UnknownColumn`] and
+    /// [`Error::ColumnType`] when the spine lacks a key or an instant, or has one that cannot be compared.
     pub async fn training_set(&self, set: &str, spine: Spine) -> Result<DataFrame> {
-        self.materializer.training_rows(&self.catalog_set(set)?, spine).await
+        training::training_set(&self.workspace, &self.catalog_set(set)?, spine).await
     }
 
-    /// Makes a feature set known to this store's handle.
+    /// Registers a feature set with this handle of the store.
     ///
-    /// The first materialization binds the set's name to its definition in the root, for every handle and process and for
-    /// good: whoever then uses the name for another definition is refused, there with [`Error::Definition`]. Up to then a set
-    /// may be edited freely; see [`FeatureStore::forget_set`] too.
+    /// The first materialization binds the set's name to its definition in the root, for all handles and processes. Using the
+    /// name for another definition is then refused with [`Error::AlreadyExists`]. Until then a set can be edited freely; see
+    /// also [`FeatureStore::forget_set`].
     ///
     /// # Errors
-    /// [`Error::Definition`] when another definition is registered under the same name.
+    /// [`Error::AlreadyExists`] when another definition is registered under the same name.
     pub fn register(&self, set: FeatureSet) -> Result<()> {
         let mut sets = self.sets.write().unwrap_or_else(PoisonError::into_inner);
         match sets.get(set.name()) {
             Some(known) => {
-                set.check_same(known.fingerprint(), &known.declared, "; or let go of it with `FeatureStore::forget_set`")
+                set.check_same(known.fingerprint(), &known.declared, "; or release it with `FeatureStore::forget_set`")
             }
             None => {
                 sets.insert(set.name().clone(), set);
@@ -599,17 +607,17 @@ impl FeatureStore {
         }
     }
 
-    /// Lets go of a set's name, here and in the root, so that another definition can take it: for definitions that are still
-    /// being worked on. Refused as long as a materialization of it is published.
+    /// Releases a set's name, here and in the root, so that another definition can take it. It is meant for definitions that are
+    /// still being developed, and is refused as long as a materialization of the set is published.
     ///
-    /// Nobody should materialize the set meanwhile: who publishes in the very moment in which the name is let go keeps what was
-    /// published, under a name that others may take.
+    /// Nobody should materialize the set at the same time: what is published at the moment in which the name is released stays, under
+    /// a name that others may take.
     ///
     /// # Errors
-    /// [`Error::InvalidName`], and [`Error::Definition`] when something is published under the name.
+    /// [`Error::InvalidName`], and [`Error::InUse`] when something is published under the name.
     pub async fn forget_set(&self, set: &str) -> Result<Change> {
         let name: SetName = set.parse()?;
-        let in_root = self.materializer.forget(&name).await?;
+        let in_root = materialize::forget(&self.workspace, &name).await?;
         let here = self.sets.write().unwrap_or_else(PoisonError::into_inner).remove(&name);
         Ok(if here.is_some() { Change::Done } else { in_root })
     }
@@ -624,33 +632,35 @@ impl FeatureStore {
         found.ok_or_else(|| Error::UnknownFeatureSet { name: name.into(), known: sets.keys().map(ToString::to_string).collect() })
     }
 
-    /// The rows of a feature set at an instant, over the facts as they are in the catalog now.
+    /// Materializes the rows of a feature set at an instant, over the facts that are in the catalog now.
     ///
-    /// Made once: a second call with the same definition, instant and facts finds it and reads no data. Rows are written to the
-    /// root only; [`FeatureStore::online`] brings those that it serves into the cache.
+    /// It is made once: a second call with the same definition, instant and facts finds it and reads no data. Rows are written to the
+    /// root only; [`FeatureStore::online`] reads those that it serves into the cache.
     ///
     /// # Errors
-    /// [`Error::UnknownFeatureSet`], [`Error::UnknownTable`], [`Error::FileChanged`] for what it is made of,
-    /// [`Error::Step`] when an encoder or row selection fails, [`Error::Definition`] when the root holds another definition
-    /// under the set's name, or code has changed behind its revision's back. After an error nothing is published.
+    /// [`Error::UnknownFeatureSet`], [`Error::UnknownTable`], [`Error::FileChanged`] for what it is made of, [`Error::Step`]
+    /// when an encoder or row selection fails, [`Error::AlreadyExists`] when the root holds another definition under the set's
+    /// name, or the code has changed and its revision has not, [`Error::Definition`] for an extract that cannot be planned.
+    /// After an error nothing is published.
     pub async fn materialize(&self, set: &str, as_of: AsOf) -> Result<Materialization> {
-        self.materializer.materialize(&self.catalog_set(set)?, as_of).await
+        materialize::materialize(&self.workspace, &self.catalog_set(set)?, as_of).await
     }
 
     /// Serves the newest published materialization of a feature set, made by any process with this definition.
     ///
-    /// The first call for a materialization of entities reads its files and writes the rows into the cache, laid out by key; the
-    /// next ones, also of later processes, open in the time that it takes to read the first key of every few rows. Rows stay in
-    /// the cache for as long as an [`Online`] over them lives, and beyond that those of the eight of a set that were opened last.
+    /// The first call for a materialization of entities reads its files and writes the rows into the cache by key. Later calls, also
+    /// of later processes, only read the first key of every few rows. Rows stay in the cache as long as an [`Online`] over them
+    /// lives; besides, the rows of a set's eight most recently opened materializations stay.
     ///
     /// # Errors
-    /// [`Error::UnknownFeatureSet`] when it is not registered, [`Error::Definition`] when it was never materialized.
+    /// [`Error::UnknownFeatureSet`] when it is not registered, [`Error::NotFound`] when it was never materialized,
+    /// [`Error::AlreadyExists`] when the root holds another definition under its name.
     pub async fn online(&self, set: &str) -> Result<Online> {
         let set = self.feature_set(set)?;
-        let newest = self.materializer.newest(&set).await?;
-        Online::new(newest.ok_or_else(|| Error::Definition {
+        let newest = materialize::newest(&self.workspace, &set).await?;
+        Online::new(newest.ok_or_else(|| Error::NotFound {
             subject: format!("feature set `{}`", set.name()),
-            reason: "nothing is published of this definition; materialize it first".into(),
+            reason: "has no published materialization of this definition; materialize it first".into(),
         })?)
         .await
     }
@@ -663,15 +673,15 @@ impl FeatureStore {
         Online::new(materialization.clone()).await
     }
 
-    /// Fits before each cutoff, scores after it, and reports how both move.
+    /// Fits a model before each cutoff, scores it after the cutoff, and reports both over time.
     ///
     /// # Errors
     /// As [`FeatureStore::materialize`], and [`Error::Step`] when a learner fails.
     pub async fn backtest(&self, backtest: &Backtest) -> Result<BacktestReport> {
-        backtest::run(&self.materializer, &self.catalog_set(&backtest.set)?, backtest).await
+        backtest::run(&self.workspace, &self.catalog_set(&backtest.set)?, backtest).await
     }
 
-    /// The registered feature set of this name, all of whose tables are the catalog's.
+    /// The registered feature set of this name, if none of its tables is a provider.
     fn catalog_set(&self, name: &str) -> Result<FeatureSet> {
         let set = self.feature_set(name)?;
         self.providers.refuse_any_of(&format!("feature set `{name}`"), &set.tables)?;
@@ -681,12 +691,11 @@ impl FeatureStore {
 
 impl fmt::Debug for FeatureStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "FeatureStore({})", self.materializer.root)
+        write!(f, "FeatureStore({})", self.workspace.root)
     }
 }
 
-/// A cache below a root on this machine; in memory where there is none, or where none can be made, as in a root that this
-/// process may only read.
+/// A cache below a local root; in memory for other roots, and for a root in which none can be made, as in a read-only one.
 fn default_cache(root: &Location) -> Result<Arc<dyn KeyValue>> {
     let Some(dir) = root.local_dir() else { return Ok(Arc::new(MemoryKv::default())) };
     kv::open(&dir.join(CACHE_DIR)).or_else(|error| match error {
@@ -698,7 +707,7 @@ fn default_cache(root: &Location) -> Result<Arc<dyn KeyValue>> {
     })
 }
 
-/// Refuses a root of another format, and marks a new one.
+/// Refuses a root of another format, and writes the format of a new root.
 async fn check_format(root: &Location) -> Result<()> {
     #[derive(serde::Serialize, serde::Deserialize)]
     struct Marker {
@@ -713,6 +722,6 @@ async fn check_format(root: &Location) -> Result<()> {
         }
     };
     let path = root.child(MARKER).to_string();
-    let remedy = format!("it holds the root's format, and this library writes {FORMAT}");
+    let remedy = format!("it has the format of the root, and this library writes format {FORMAT}");
     unseal::<Marker>(&path, &known, FORMAT, &remedy).map(drop)
 }

@@ -1,11 +1,10 @@
-//! How a store is opened: its cache, its object stores, its resources and its clock.
-//! It opens nothing.
+//! The options of opening a store: its cache, its object stores, its resources and its clock.
 
 use std::{path::PathBuf, sync::Arc};
 
 use crate::{engine::Resources, storage::Locations, time::Clock};
 
-/// How a store is opened. Settings are data; there is nothing here that computes.
+/// How a store is opened.
 #[derive(Debug, Clone, Default)]
 pub struct StoreOptions {
     pub(super) cache_dir: Option<PathBuf>,
@@ -16,17 +15,17 @@ pub struct StoreOptions {
 }
 
 impl StoreOptions {
-    /// Keeps the cache in this directory, which one process can hold at a time.
+    /// Keeps the cache in this directory, which one process at a time can use.
     ///
-    /// Without it, a root on this machine has its cache in `.asof-cache` below the root, any other in memory. A directory that
-    /// is damaged is set aside as `<directory>.damaged-<n>` and made anew, with a warning; on a full disk the cache goes on in
-    /// memory until the store is opened again.
+    /// By default a root on this machine has its cache in `.asof-cache` below the root, and any other root has it in memory. A
+    /// damaged directory is renamed to `<directory>.damaged-<n>` and replaced by a new one, with a warning. On a full disk the
+    /// cache is kept in memory until the store is opened again.
     pub fn cache_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.cache_dir = Some(dir.into());
         self
     }
 
-    /// Keeps the cache in memory: nothing is locked, and it is rebuilt from the root by each process.
+    /// Keeps the cache in memory: nothing is locked, and each process rebuilds it from the root.
     pub fn cache_in_memory(mut self) -> Self {
         self.memory_cache = true;
         self
@@ -44,8 +43,8 @@ impl StoreOptions {
         self
     }
 
-    /// Where the store takes the present from when it writes down when an extract was made, and when it judges what has
-    /// expired; the machine's clock by default. No answer to a question depends on it.
+    /// The clock that gives the current time when an extract is made and when a collection decides what has expired; the machine's
+    /// clock by default. No query result depends on it.
     pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
         self.clock = Some(Arc::new(clock));
         self

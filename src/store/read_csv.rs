@@ -1,5 +1,5 @@
-//! CSV files as the rows of a spine: their times are read as exactly as loads read them, and keep the clock that wrote them.
-//! It loads nothing and remembers nothing; facts come in with `ingest`.
+//! Reads CSV files as the rows of a spine. Times are read as exactly as by loads, and times without an offset stay local times.
+//! Nothing is stored; facts are loaded with `ingest`.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::{
     time::parse_local_ns,
 };
 
-/// The rows of the CSV files at a place, with these columns as times.
+/// The rows of the CSV files at a location, with these columns as times.
 pub(super) async fn read_csv(engine: &Engine, locations: &Locations, location: &str, times: &[&str]) -> Result<DataFrame> {
     let texts = csv_texts(locations, location).await?;
     let shown = without_credentials(location);
@@ -49,13 +49,13 @@ pub(super) async fn read_csv(engine: &Engine, locations: &Locations, location: &
     Ok(session.read_table(Arc::new(MemTable::try_new(schema, vec![rows])?))?)
 }
 
-/// Texts as times: instants where they have an offset, else readings of a clock.
+/// Texts as times: instants if they have an offset, else local times.
 fn instants(shown: &str, name: &str, pieces: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
     let refused = |row: usize, text: &str, reason: &str| Error::ColumnType {
-        place: format!("`{shown}`, row {}", row + 1),
+        subject: format!("`{shown}`, row {}", row + 1),
         column: name.into(),
         found: format!("`{text}`"),
-        needed: format!("it should be a time: {reason}; `asof::time::parse_time` lists the forms"),
+        needed: format!("it must be a time: {reason}; `asof::time::parse_time` lists the forms"),
     };
     let (mut values, mut first_offset) = (Vec::new(), None);
     for (row, text) in pieces.iter().flat_map(|piece| piece.as_string::<i32>().iter()).enumerate() {

@@ -38,7 +38,7 @@ impl Budget {
         let reservation = self.reservation.lock().unwrap_or_else(PoisonError::into_inner);
         reservation.try_grow(bytes).map_err(|e| Error::Memory {
             operator: self.operator,
-            place: place.into(),
+            subject: place.into(),
             needed: bytes,
             held: reservation.size(),
             reason: e.strip_backtrace(),

@@ -150,8 +150,8 @@ pub(crate) async fn entities(keys: &[EntityKey], questions: Vec<EntityQuestion>,
     }
     blocking(move || {
         let Some(Shared { numbers, seen, budget, .. }) = Arc::into_inner(shared) else {
-            let reason = "a task that reads its facts has outlived its question".into();
-            return Err(Error::Definition { subject: "the set of entities".into(), reason });
+            let reason = "a task that reads its facts still runs after the query has ended".into();
+            return Err(Error::Internal { subject: "the set of entities".into(), reason });
         };
         let (keys, seen) = (numbers.into_keys(), seen.into_inner().unwrap_or_else(PoisonError::into_inner));
         budget.grow("the entities", keys.bytes() + keys.count() * 16)?;
@@ -190,7 +190,7 @@ impl EntityKey {
             let (schema, place) = (facts.rows().schema().as_arrow(), facts.place());
             let found = schema.field_with_name(column).map_err(|_| Error::unknown_column(place, column, schema))?;
             let refused = |needed: String| Error::ColumnType {
-                place: place.to_owned(),
+                subject: place.to_owned(),
                 column: column.to_owned(),
                 found: found.data_type().to_string(),
                 needed: format!("it is the entity's key `{name}`: {needed}"),
@@ -222,7 +222,7 @@ fn check_keys(side: &PlannedSide<()>, columns: &[ArrayRef], types: &[DataType]) 
         if let Some(largest) = largest.filter(|largest| i64::try_from(*largest).is_err()) {
             let column = side.side.on.get(i).map(|(_, column)| column.clone()).unwrap_or_default();
             return Err(Error::ColumnType {
-                place: side.side.place.clone(),
+                subject: side.side.place.clone(),
                 column,
                 found: format!("{own}, with a key of {largest}"),
                 needed:

@@ -87,12 +87,12 @@ impl Keys {
     /// Numbers the keys of a spine: batches of key columns, in any number. Yields the number of each row.
     ///
     /// # Errors
-    /// [`Error::Definition`] for more than `u32::MAX - 1` rows.
+    /// [`Error::Limit`] for more than `u32::MAX - 1` rows.
     pub(crate) fn number(types: &[DataType], batches: &[Vec<ArrayRef>]) -> Result<(Self, Vec<u32>)> {
         let rows: usize = batches.iter().map(|columns| columns.first().map_or(0, |c| c.len())).sum();
         if rows >= NO_KEY as usize {
-            let reason = format!("it has {rows} rows, and one question takes at most {}; ask it in parts", NO_KEY - 1);
-            return Err(Error::Definition { subject: "the spine".into(), reason });
+            let reason = format!("has {rows} rows, and one query takes at most {}; ask it in parts", NO_KEY - 1);
+            return Err(Error::Limit { subject: "the spine".into(), reason });
         }
         let mut keys = Self { types: types.to_vec(), form: Form::Sparse(HashMap::new()), count: 0 };
         let mut numbers = Vec::with_capacity(rows);
@@ -251,7 +251,7 @@ impl GrowingKeys {
     /// The numbers of these rows' keys; a key that is new gets the next one, and one with a NULL gets [`NO_KEY`].
     ///
     /// # Errors
-    /// [`Error::Definition`] for more than `u32::MAX - 1` keys.
+    /// [`Error::Limit`] for more than `u32::MAX - 1` keys.
     pub(crate) fn number(&self, columns: &[ArrayRef]) -> Result<Vec<u32>> {
         let mut numbers = self.0.read().unwrap_or_else(PoisonError::into_inner).find(columns)?;
         let nulls = any_null(columns);
@@ -280,8 +280,8 @@ impl Keys {
     fn add(&mut self, columns: &[ArrayRef]) -> Result<Vec<u32>> {
         let rows = columns.first().map_or(0, |column| column.len());
         if self.count() + rows >= NO_KEY as usize {
-            let reason = format!("it has more than {} entities; ask about fewer", NO_KEY - 1);
-            return Err(Error::Definition { subject: "the set of entities".into(), reason });
+            let reason = format!("has more than {} entities; ask about fewer", NO_KEY - 1);
+            return Err(Error::Limit { subject: "the set of entities".into(), reason });
         }
         let mut numbers = Vec::with_capacity(rows);
         let columns = self.cast(columns)?;

@@ -179,8 +179,8 @@ impl Lookup {
         if found.kept.len() + more < u32::MAX as usize {
             return Ok(());
         }
-        let reason = format!("more than {} facts are in play at once; ask about fewer rows at once", u32::MAX - 1);
-        Err(Error::Definition { subject: format!("the lookup in {}", self.place), reason })
+        let reason = format!("holds more than {} facts at once; ask about fewer rows at once", u32::MAX - 1);
+        Err(Error::Limit { subject: format!("the lookup in {}", self.place), reason })
     }
 
     /// Drops the facts that no longer win.

@@ -131,7 +131,7 @@ impl SpineTime {
         let needs_zone = matches!(field.data_type(), DataType::Timestamp(_, None) | DataType::Date32);
         if needs_zone && self.zone.is_none() {
             return Err(Error::ColumnType {
-                place: "the spine".into(),
+                subject: "the spine".into(),
                 column: field.name().clone(),
                 found: field.data_type().to_string(),
                 needed: "its times carry no zone: declare whose clock wrote them with `Spine::zone`".into(),
@@ -225,7 +225,7 @@ impl<Q> Side<Q> {
             let spine_type = spine_field(spine, left)?.data_type();
             let fact_type = fact_field(&self.place, facts.as_arrow(), right)?.data_type();
             keys::comparable(spine_type, fact_type).map_err(|reason| Error::ColumnType {
-                place: self.place.clone(),
+                subject: self.place.clone(),
                 column: right.clone(),
                 found: fact_type.to_string(),
                 needed: format!("the spine's `{}` is {spine_type}: {reason}", left.name),
@@ -306,7 +306,7 @@ impl Ask for WindowAsk {
             let input = column.input.as_deref().map(|name| fact_field("the facts", facts, name)).transpose()?;
             let yields = column.kind.yields(input.map(|field| field.data_type()));
             let data_type = yields.map_err(|needed| Error::ColumnType {
-                place: "the facts".into(),
+                subject: "the facts".into(),
                 column: column.input.clone().unwrap_or_default(),
                 found: input.map_or_else(String::new, |field| field.data_type().to_string()),
                 needed: needed.into(),

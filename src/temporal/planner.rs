@@ -92,7 +92,7 @@ impl ExtensionPlanner for AsOfPlanner {
 
 fn plan<Q: Ask>(node: &AsOfNode<Q>, inputs: &[Arc<dyn ExecutionPlan>], session: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
     let Some((spine, facts)) = inputs.split_first() else {
-        return Err(Error::Definition { subject: Q::NAME.into(), reason: "it has no spine".into() });
+        return Err(Error::Internal { subject: format!("planning {}", Q::NAME), reason: "it has no spine".into() });
     };
     let options = session.config_options();
     let spine = shared_out(spine, options, keeps_its_order_in_parts)?;

@@ -397,7 +397,7 @@ impl Window {
                     aggregate.column().map(|c| schema.field_with_name(c).map_err(|_| Error::unknown_column(&place, c, &schema)));
                 let field = found.transpose()?;
                 aggregate.kind().yields(field.map(|f| f.data_type())).map_err(|needed| Error::ColumnType {
-                    place: place.clone(),
+                    subject: place.clone(),
                     column: aggregate.column().unwrap_or_default().into(),
                     found: field.map_or_else(String::new, |f| f.data_type().to_string()),
                     needed: needed.into(),

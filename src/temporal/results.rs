@@ -157,7 +157,7 @@ impl Column {
             Column::Numbers(numbers) => Arc::new(Float64Array::new(numbers.values.into(), Some(numbers.valid.into()))),
             Column::Decimals(found) if found.overflows => {
                 let result = data_type.to_string();
-                return Err(Error::Overflow { place: place.into(), column: output.of.clone(), result });
+                return Err(Error::Overflow { subject: place.into(), column: output.of.clone(), result });
             }
             Column::Decimals(found) => decimals(data_type, found.sums.values.into_iter(), Some(found.sums.valid.into()))?,
             // Texts in one piece could be longer than their offsets can say.

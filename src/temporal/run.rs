@@ -435,8 +435,8 @@ impl Answered {
                     taken = first;
                 }
                 Err(error) if is_too_long(&error) => {
-                    let reason = "its texts and lists are longer than one batch can hold; ask for fewer values or shorter ones";
-                    return Err(Error::Definition { subject: "the answer to one row".into(), reason: reason.into() });
+                    let reason = "has texts and lists longer than one batch can hold; ask for fewer values or shorter ones";
+                    return Err(Error::Limit { subject: "the answer to one row".into(), reason: reason.into() });
                 }
                 Err(error) => return Err(error),
             }

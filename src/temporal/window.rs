@@ -494,8 +494,8 @@ impl Rings {
         // Read once: other tasks go on adding entities.
         let entities = window.slots.len() as u32;
         if entities as usize * self.from.len() >= NO_CELL as usize {
-            let reason = format!("it has more than {NO_CELL} entities and lengths of windows together; ask in several sets");
-            return Err(Error::Definition { subject: format!("the window over {}", window.place), reason });
+            let reason = format!("has more than {NO_CELL} entities and lengths of windows together; ask in several sets");
+            return Err(Error::Limit { subject: format!("the window over {}", window.place), reason });
         }
         let rings = self.from.len() as u32;
         let mut leaves = vec![0; window.plan.spans.len()];

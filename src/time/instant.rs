@@ -1,5 +1,5 @@
-//! The instant a question is asked about, the rule at its edge, and half-open spans.
-//! It knows no zones and no calendars: see [`super::Zone`] for those.
+//! The as-of of a query, the rule for facts at exactly that instant, and half-open spans.
+//! Zones and calendars are in [`super::Zone`].
 
 use std::{fmt, str::FromStr};
 
@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// The instant a question is asked about: microseconds since 1970-01-01T00:00:00Z.
+/// The instant as of which a query is answered: microseconds since 1970-01-01T00:00:00Z.
 ///
-/// There is no `AsOf::now()`: an answer that moves with the wall clock cannot be repeated. Take it from a
-/// [`Clock`](super::Clock) where a service needs the present.
+/// There is no `AsOf::now()`: an answer that depends on the wall clock cannot be repeated. A service that needs the present
+/// takes it from a [`Clock`](super::Clock).
 ///
 /// ```
 /// use asof::time::AsOf;
@@ -25,13 +25,13 @@ use crate::error::{Error, Result};
 pub struct AsOf(i64);
 
 impl AsOf {
-    /// The end of time: a question as of it sees all facts that have their times.
+    /// The latest instant. A query as of it sees every fact whose event time and known-at are not NULL.
     ///
-    /// It is what [`FeatureStore`](crate::FeatureStore)'s `sql`, `facts`, `shards` and `ctas` take alike. Only a fact at this very
+    /// [`FeatureStore`](crate::FeatureStore)'s `sql`, `facts`, `shards` and `ctas` all accept it. Only a fact at exactly this
     /// microsecond, in the year 294247, would be hidden.
     pub const END_OF_TIME: AsOf = AsOf(i64::MAX);
 
-    /// The instant that lies `micros` microseconds after 1970-01-01T00:00:00Z.
+    /// The instant `micros` microseconds after 1970-01-01T00:00:00Z.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
@@ -62,7 +62,7 @@ pub(crate) fn saturating_micros(delta: TimeDelta) -> i64 {
 }
 
 impl<Tz: TimeZone> From<DateTime<Tz>> for AsOf {
-    /// Finer digits than a microsecond are cut off towards the past, so nothing becomes visible early.
+    /// Digits finer than a microsecond are cut off towards the past, so that no fact becomes visible early.
     fn from(instant: DateTime<Tz>) -> Self {
         Self(instant.timestamp_micros())
     }
@@ -74,7 +74,7 @@ impl FromStr for AsOf {
     /// Parses RFC 3339 with an offset, or a date, which means its first instant in UTC.
     ///
     /// # Errors
-    /// [`Error::InvalidTime`] for anything else, a time without an offset included.
+    /// [`Error::InvalidTime`] for anything else, including a time without an offset.
     fn from_str(text: &str) -> Result<Self> {
         if let Ok(date) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
             return Ok(date.and_time(chrono::NaiveTime::MIN).and_utc().into());
@@ -117,10 +117,10 @@ impl<'de> Deserialize<'de> for AsOf {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cutoff {
-    /// Facts strictly before the as-of: the rule unless a definition says otherwise.
+    /// Only facts strictly before the as-of. This is the default.
     #[default]
     Exclusive,
-    /// Facts at the as-of too.
+    /// Also facts at exactly the as-of.
     Inclusive,
 }
 
@@ -148,9 +148,9 @@ impl fmt::Display for Cutoff {
 /// A half-open span of time `[start, end)`; empty when `end <= start`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Span {
-    /// The first instant inside.
+    /// The first instant inside the span.
     pub start: AsOf,
-    /// The first instant after it.
+    /// The first instant after the span.
     pub end: AsOf,
 }
 
@@ -160,7 +160,7 @@ impl Span {
         Self { start, end }
     }
 
-    /// Does the span hold this instant?
+    /// Is this instant inside the span?
     pub fn contains(&self, instant: AsOf) -> bool {
         self.start <= instant && instant < self.end
     }

@@ -1,5 +1,5 @@
-//! Instants, spans, cutoffs and clocks: the one rule of what is visible when.
-//! Nothing here reads the wall clock except [`SystemClock`], and no rounding makes a fact visible early.
+//! Instants, spans, cutoffs and clocks: the rule that says which facts are visible.
+//! Only [`SystemClock`] reads the wall clock, and no rounding makes a fact visible early.
 //!
 //! | question | rule |
 //! |---|---|
@@ -7,11 +7,12 @@
 //! | may it be inclusive? | only with [`Cutoff::Inclusive`], then `<=` in both places |
 //! | spans | half-open, `[start, end)` |
 //! | local times of facts | a time that occurs twice is the later instant, one that does not exist the instant after the gap |
-//! | local times of a spine | the earliest instant that the time can mean: the first of two, and in a gap that by the clock already put forward |
+//! | local times of a spine | the earliest instant that the time can mean: the first of two, and in a gap the instant by the clock after the change |
 //! | units | instants are microseconds UTC; stored times of other units are compared exactly, never rounded |
 
 mod clock;
 mod instant;
+pub(crate) mod month;
 mod scale;
 mod shown;
 mod text;

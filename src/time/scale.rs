@@ -1,5 +1,5 @@
-//! How a stored time column counts: its unit and its zone.
-//! A cutoff is translated into the column's own numbers, so the stored values are compared as they are, never rounded.
+//! The unit and zone of a stored time column.
+//! A cutoff is converted to the column's own numbers, so that stored values are compared as they are and never rounded.
 //!
 //! The map from a stored value to its instant never decreases (a local time that occurs twice is the later instant, one
 //! in a gap the instant after it). So "visible at T" is one comparison `value < threshold` in the column's own scale, for
@@ -38,7 +38,7 @@ impl TimeUnit {
     }
 }
 
-/// How the integers of a time column are to be read: so many units since 1970-01-01T00:00:00 of the zone's clock.
+/// What the integers of a time column mean: units since 1970-01-01T00:00:00 by the zone's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct TimeScale {
     /// The unit.
@@ -93,7 +93,7 @@ impl TimeScale {
         self.zone.instant_ns(i128::from(value) * unit_ns)
     }
 
-    /// The earliest instant that a stored value can mean, in nanoseconds, exact: what a spine's time is read as.
+    /// The earliest instant that a stored value can mean, in nanoseconds, exact. A spine's times are read this way.
     pub(crate) fn earliest_ns(self, value: i64) -> i128 {
         let unit_ns = i128::from(self.unit.nanos());
         self.zone.earliest_ns(i128::from(value) * unit_ns)

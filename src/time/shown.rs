@@ -1,5 +1,5 @@
-//! Spans of time as plans and messages show them: in the largest unit that counts them whole.
-//! It reads nothing.
+//! Spans of time as plans and messages show them: in the largest unit of which they are a whole number.
+//! Parsing is elsewhere.
 
 const UNITS: [(&str, i64); 6] = [
     ("day", 86_400_000_000),

@@ -1,5 +1,5 @@
-//! Times written as text, in the forms that real files hold.
-//! It guesses nothing: a form it does not know is an error, and digits that are too fine are never rounded away.
+//! Times written as text, in the forms that files commonly have.
+//! Nothing is guessed: an unknown form is an error, and digits that are too fine are an error and never rounded.
 
 use chrono::NaiveDate;
 
@@ -7,7 +7,7 @@ use super::Zone;
 
 /// The instant of a time written as text, in microseconds UTC.
 ///
-/// Understood are `2014-11-02 01:30:00`, `2014-11-02T01:30:00.25`, `2014/4/1 00:11:00`, `2014-11-02 01:30` and a date
+/// The forms are `2014-11-02 01:30:00`, `2014-11-02T01:30:00.25`, `2014/4/1 00:11:00`, `2014-11-02 01:30` and a date
 /// alone, each without a zone or followed by `Z`, ` UTC`, `+00:00`, `-0500` or `-05`. An offset in the text counts; a text
 /// without one is a local time of `zone`.
 ///
@@ -41,7 +41,7 @@ pub(crate) fn parse_time_ns(text: &str, zone: Option<Zone>) -> Result<i128, &'st
     }
 }
 
-/// The clock's reading in nanoseconds, and the offset from UTC in seconds if the text has one.
+/// The local time in nanoseconds, and the offset from UTC in seconds if the text has one.
 pub(crate) fn parse_local_ns(text: &str) -> Result<(i128, Option<i64>), &'static str> {
     parse(text.trim().as_bytes())
 }

@@ -1,5 +1,5 @@
-//! Local times without a zone, turned into instants by the declared zone.
-//! A fact's never becomes an earlier instant than it can have been, a spine's never a later one.
+//! Local times without a zone, converted to instants by the declared zone.
+//! A fact's local time never becomes an instant earlier than it can have been, a spine's never a later one.
 
 use std::{fmt, str::FromStr};
 
@@ -33,7 +33,7 @@ impl Zone {
     /// local time falls into a gap.
     ///
     /// A local time that occurs twice is the later instant; one that does not exist is the instant after the gap,
-    /// whatever its fraction of a second. `None` outside the range of years that calendars know.
+    /// whatever its fraction of a second. `None` outside chrono's range of years.
     pub(crate) fn instant_s(self, local_s: i64) -> Option<(i64, InGap)> {
         if self.0 == Tz::UTC {
             return Some((local_s, InGap::No));
@@ -56,16 +56,15 @@ impl Zone {
         match instant {
             Some((s, InGap::No)) => i128::from(s) * SECOND_NS + fraction_ns,
             Some((s, InGap::Yes)) => i128::from(s) * SECOND_NS,
-            // Beyond the calendar's years there are no transitions to know of.
+            // Outside chrono's range of years no transitions are known.
             None => local_ns,
         }
     }
 
     /// The earliest instant that a local time can mean, both in nanoseconds since 1970-01-01T00:00:00 of their own clock.
     ///
-    /// Of a local time that occurs twice that is the first; of one that does not exist it is the instant by the clock that
-    /// was already put forward, which lies before the gap. So whoever asks at such a time sees nothing that a reading of it
-    /// would hide.
+    /// Of a local time that occurs twice that is the first. Of one that does not exist it is the instant by the clock after the
+    /// change, which is before the gap. A query at such a time therefore sees no fact that another reading of it would hide.
     pub(crate) fn earliest_ns(self, local_ns: i128) -> i128 {
         if self == Self::UTC {
             return local_ns;
@@ -110,7 +109,7 @@ impl Zone {
         Some(seconds(&self.0.offset_from_utc_datetime(&utc)))
     }
 
-    /// The local date and time of an instant, or `None` outside the range of years that calendars know.
+    /// The local date and time of an instant, or `None` outside chrono's range of years.
     pub fn local(self, instant_us: i64) -> Option<NaiveDateTime> {
         let utc = DateTime::from_timestamp_micros(instant_us)?.naive_utc();
         let offset = i64::from(self.0.offset_from_utc_datetime(&utc).fix().local_minus_utc());
@@ -124,12 +123,12 @@ impl Zone {
         Some(AsOf::from_micros(instant_s.checked_mul(1_000_000)?))
     }
 
-    /// The local year and month (1 to 12) of an instant: the folder that a fact belongs into.
+    /// The local year and month (1 to 12) of an instant: the folder that a fact belongs in.
     pub fn year_month(self, instant_us: i64) -> Option<(i32, u32)> {
         self.local(instant_us).map(|t| (t.year(), t.month()))
     }
 
-    /// The hour of the day, 0 to 23, that its clocks show.
+    /// The local hour of an instant, 0 to 23.
     pub(crate) fn hour_of_day(self, instant_us: i64) -> Option<usize> {
         self.local(instant_us).and_then(|t| usize::try_from(t.hour()).ok())
     }

@@ -1,5 +1,5 @@
 //! Features and a label as `ndarray` matrices.
-//! NULL becomes NaN and is left to the learner: a row is never dropped here.
+//! NULL becomes NaN, and no row is dropped.
 
 use arrow::{
     array::{Array, AsArray, RecordBatch},
@@ -16,7 +16,7 @@ use crate::{
 
 /// A training set: one row of `records` and one of `targets` per row of the materialization, in its order.
 ///
-/// It turns into linfa's dataset with `linfa::Dataset::from(data)`.
+/// `linfa::Dataset::from(data)` converts it to linfa's dataset.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dataset {
     /// The names of the features: the columns of `records`.
@@ -49,12 +49,12 @@ impl Dataset {
         }
         let shape = (targets.len(), features.len());
         let records = Array2::from_shape_vec(shape, records)
-            .map_err(|e| Error::Definition { subject: place.into(), reason: e.to_string() })?;
+            .map_err(|e| Error::Internal { subject: format!("reading the rows of {place}"), reason: e.to_string() })?;
         Ok(Self { features: features.to_vec(), label: label.into(), records, targets: targets.into() })
     }
 
-    /// The columns that hold NULL, NaN or an infinity, each with the number of its rows: features in their order, then the
-    /// label. Learners can use none of them; see [`NotNull`](crate::encoder::NotNull).
+    /// The columns that hold NULL, NaN or an infinity, each with the number of such rows: features in their order, then the label.
+    /// Learners cannot use such values; see [`NotNull`](crate::encoder::NotNull).
     pub fn unusable(&self) -> Vec<(String, usize)> {
         let count = |column: ArrayView1<'_, f64>| column.iter().filter(|x| !x.is_finite()).count();
         let features = self.features.iter().zip(self.records.axis_iter(Axis(1)));
@@ -62,12 +62,12 @@ impl Dataset {
         all.map(|(name, column)| (name.clone(), count(column))).filter(|(_, count)| *count > 0).collect()
     }
 
-    /// Says which columns are not finite, if any is.
+    /// Refuses features or labels that are not finite; the error names the columns.
     pub(crate) fn check_finite(&self) -> Result<(), String> {
         self.refuse(&self.unusable())
     }
 
-    /// As [`Dataset::check_finite`], of the label alone.
+    /// As [`Dataset::check_finite`], for the label alone.
     pub(crate) fn check_targets(&self) -> Result<(), String> {
         let mut unusable = self.unusable();
         unusable.retain(|(name, _)| *name == self.label);
@@ -82,7 +82,7 @@ impl Dataset {
         let one = |(name, count): &(String, usize)| format!("`{name}` in {count} of {rows} rows");
         Err(format!(
             "NULL, NaN or infinite: {}; drop such rows with the row selection `NotNull::of_numbers`, which names columns of the \
-             extract, or by a condition in the extract's SQL",
+             set's query, or by a condition in that query",
             unusable.iter().map(one).collect::<Vec<_>>().join(", ")
         ))
     }
@@ -93,10 +93,10 @@ fn numbers(place: &str, batch: &RecordBatch, name: &str) -> Result<Vec<f64>> {
     let column = batch.column_by_name(name).ok_or_else(|| Error::unknown_column(place, name, schema))?;
     if !column.data_type().is_numeric() && *column.data_type() != DataType::Boolean {
         return Err(Error::ColumnType {
-            place: place.into(),
+            subject: place.into(),
             column: name.into(),
             found: column.data_type().to_string(),
-            needed: "a dataset holds numbers: encode the column as one".into(),
+            needed: "a dataset can hold only numbers; encode the column as a number".into(),
         });
     }
     let floats = cast_with_options(column, &DataType::Float64, &CastOptions { safe: false, ..Default::default() })?;
@@ -105,13 +105,12 @@ fn numbers(place: &str, batch: &RecordBatch, name: &str) -> Result<Vec<f64>> {
 }
 
 impl Materialization {
-    /// The features and the column `label` as matrices: the label of a set of rows, or any column that is no feature.
+    /// The features and the column `label` as matrices. `label` is a label of a set of rows, or any other column.
     ///
-    /// When `label` is itself a feature, it is taken out of the features.
+    /// If `label` is a feature, it is left out of the features.
     ///
     /// # Errors
-    /// [`Error::UnknownColumn`] when there is no such column, [`Error::ColumnType`] when a feature or the label is no
-    /// number.
+    /// [`Error::UnknownColumn`] when there is no such column, [`Error::ColumnType`] when a feature or the label is not a number.
     pub async fn dataset(&self, label: &str) -> Result<Dataset> {
         let features: Vec<String> = self.manifest().features.iter().filter(|f| *f != label).cloned().collect();
         Dataset::collect(&format!("materialization of `{}`", self.manifest().set), self.batches().await?, &features, label).await

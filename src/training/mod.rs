@@ -1,6 +1,7 @@
-//! Training data out of a materialization: matrices of features and a label.
-//! It reads what was published and computes nothing new.
+//! Training data: matrices of features and a label from a materialization, and training sets over a spine.
 
 mod dataset;
+mod training_set;
 
 pub use dataset::Dataset;
+pub(crate) use training_set::training_set;

@@ -116,7 +116,7 @@ impl Bench {
         let error = self.store.materialize(set.name().as_str(), march()).await.unwrap_err();
         // Nothing of it is published.
         let online = self.store.online(set.name().as_str()).await;
-        assert!(matches!(online, Err(Error::Definition { .. })), "{online:?}");
+        assert!(matches!(online, Err(Error::NotFound { .. })), "{online:?}");
         self.works().await;
         error
     }
@@ -170,15 +170,15 @@ async fn a_missing_column_is_named_with_those_that_are_there() {
         "at, fare"
     );
 
-    let extract = |sql: &str| FeatureSet::rows("bad_v1", sql).table("rides").event_time("at").encode(Number::of("zone"));
-    let set = extract("SELECT at, zone, tip FROM rides").build();
-    says!(bench.refuses_set(set).await, Error::UnknownColumn { .. }, "the extract of `bad_v1`", "`tip`", "fare");
+    let rows = |sql: &str| FeatureSet::rows("bad_v1", sql).table("rides").event_time("at").encode(Number::of("zone"));
+    let set = rows("SELECT at, zone, tip FROM rides").build();
+    says!(bench.refuses_set(set).await, Error::UnknownColumn { .. }, "the query of `bad_v1`", "`tip`", "fare");
     let set = fares("bad_v2").encode(Number::of("tip")).build();
-    says!(bench.refuses_set(set).await, Error::UnknownColumn { .. }, "the extract of `bad_v2`", "`tip`", "at, zone, fare, note");
+    says!(bench.refuses_set(set).await, Error::UnknownColumn { .. }, "the query of `bad_v2`", "`tip`", "at, zone, fare, note");
     let set = fares("bad_v3").encode(Number::of("zone")).label("tip").build();
-    says!(bench.refuses_set(set).await, Error::UnknownColumn { .. }, "the extract of `bad_v3`", "`tip`", "at, zone, fare, note");
+    says!(bench.refuses_set(set).await, Error::UnknownColumn { .. }, "the query of `bad_v3`", "`tip`", "at, zone, fare, note");
     let set = fares("bad_v4").event_time("started").encode(Number::of("zone")).build();
-    says!(bench.refuses_set(set).await, Error::UnknownColumn { .. }, "the extract of `bad_v4`", "`started`");
+    says!(bench.refuses_set(set).await, Error::UnknownColumn { .. }, "the query of `bad_v4`", "`started`");
     for set in [zones("bad_v5").key("driver"), zones("bad_v6").lookup("driver", "driver_of")] {
         says!(bench.refuses_set(set.build()).await, Error::UnknownColumn { .. }, "table `rides`", "`driver`", "fare");
     }
@@ -240,7 +240,7 @@ async fn a_type_that_does_not_fit_is_named_with_the_way_out() {
 
     // In sets.
     let set = fares("bad_v1").encode(Number::of("note")).build();
-    says!(bench.refuses_set(set).await, Error::ColumnType { .. }, "`bad_v1`", "`note`", "Utf8", "Float64", "extract");
+    says!(bench.refuses_set(set).await, Error::ColumnType { .. }, "`bad_v1`", "`note`", "Utf8", "Float64", "query");
     let set = zones("bad_v2").window(TimeDelta::days(1), [Aggregate::mean("note")]).build();
     says!(bench.refuses_set(set).await, Error::ColumnType { .. }, "`rides`", "`note`", "Utf8", "numbers");
     let set = FeatureSet::rows("bad_v3", "SELECT note AS at, zone FROM rides").table("rides").event_time("at");
@@ -351,7 +351,7 @@ async fn a_name_that_is_not_known_is_answered_with_those_that_are() {
     says!(sql("SELECT 1; SELECT 2").await, Error::Statement { .. }, "SELECT 1; SELECT 2", "one query at a time");
     says!(sql("SELECT now() FROM rides").await, Error::Volatile { .. }, "now", "as-of");
     for statement in ["DROP TABLE rides", "CREATE TABLE x AS SELECT * FROM rides", "INSERT INTO rides SELECT * FROM rides"] {
-        says!(sql(statement).await, Error::Statement { .. }, statement, "is no query");
+        says!(sql(statement).await, Error::Statement { .. }, statement, "is not a query");
     }
     let store = &bench.store;
     says!(store.describe("tides").await.unwrap_err(), Error::UnknownTable { .. }, "`tides`", "rides");
@@ -359,7 +359,7 @@ async fn a_name_that_is_not_known_is_answered_with_those_that_are() {
     for error in [store.materialize("tides_v1", march()).await.err().unwrap(), store.online("tides_v1").await.err().unwrap()] {
         says!(error, Error::UnknownFeatureSet { .. }, "`tides_v1`", "fares_v1, zones_v1");
     }
-    says!(store.online("zones_v1").await.unwrap_err(), Error::Definition { .. }, "`zones_v1`", "materialize it first");
+    says!(store.online("zones_v1").await.unwrap_err(), Error::NotFound { .. }, "`zones_v1`", "materialize it first");
     let set = FeatureSet::rows("bad_v1", "SELECT at, fare FROM tides").table("rides").event_time("at");
     let error = bench.refuses_set(set.encode(Number::of("fare")).build()).await;
     says!(error, Error::Query(_) | Error::UnknownTable { .. } | Error::Definition { .. }, "tides");
@@ -598,7 +598,7 @@ async fn a_definition_that_contradicts_itself_is_refused_before_anything_is_read
     let keyless = FeatureSet::entities("a_v1", "rides").lookup("fare", "f").build().unwrap_err();
     says!(keyless, Error::Definition { .. }, "`a_v1`", "`key`");
     let changed = fares("fares_v1").encode(Number::of("fare")).build().unwrap();
-    says!(bench.store.register(changed).unwrap_err(), Error::Definition { .. }, "`fares_v1`", "next version");
+    says!(bench.store.register(changed).unwrap_err(), Error::AlreadyExists { .. }, "`fares_v1`", "next version");
 
     let span = Span::new(march(), march().plus_days(30));
     let embargo = Folds::new([(march(), span)]).unwrap().embargo(TimeDelta::hours(-1)).unwrap_err();
@@ -940,7 +940,7 @@ async fn all_mistakes_of_a_set_are_told_at_once() {
         "`price * quantity` is an expression",
         "before they are loaded",
         "the quantile 2",
-        "`driver`, which is no key",
+        "`driver`, which is not a key",
         "called `count`",
         "called `zone`"
     );
@@ -971,7 +971,7 @@ async fn all_mistakes_of_a_set_are_told_at_once() {
         "no column `At`",
         "(but `at`: case counts",
         "`driver`",
-        "the extract of `bad_v3`",
+        "the query of `bad_v3`",
         "`tip`",
         "column `note`",
         "Float64",

@@ -617,7 +617,7 @@ async fn a_store_with_little_memory_says_so_and_publishes_nothing() {
     let keeps_all = || last_fare("zone").all_before([Aggregate::median("fare"), Aggregate::last_k("fare", 50)]);
     let (dir, store) = bench(resources(60_000), &columns).await;
     says!(made(&store, keeps_all(), "rides_v1").await, Error::Memory { .. }, "AsOf", "Resources::held_bytes");
-    says!(store.online("rides_v1").await.err().unwrap(), Error::Definition { .. }, "rides_v1", "nothing is published");
+    says!(store.online("rides_v1").await.err().unwrap(), Error::NotFound { .. }, "rides_v1", "materialize it first");
     // The spine fits, what is kept of the facts does not.
     let (_dir, store) = bench(resources(200_000), &columns).await;
     says!(made(&store, keeps_all(), "rides_v1").await, Error::Memory { .. }, "AsOf", "table `rides`", "Resources::held_bytes");

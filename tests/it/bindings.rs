@@ -31,7 +31,7 @@ fn demand(hours: i64) -> FeatureSet {
 
 fn is_refused(error: &Error, words: &[&str]) {
     let told = error.to_string();
-    assert!(matches!(error, Error::Definition { .. }), "{told}");
+    assert!(matches!(error, Error::AlreadyExists { .. } | Error::InUse { .. }), "{told}");
     for word in words {
         assert!(told.contains(word), "{told}\n  has no {word}");
     }

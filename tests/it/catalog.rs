@@ -308,7 +308,7 @@ async fn a_provider_is_a_fact_table_of_this_process() {
     let unfit = bench.store.register_provider("x", memory.clone(), FactTable::new("when", KnownAt::after(TimeDelta::zero())));
     assert!(matches!(unfit.await, Err(Error::UnknownColumn { .. })));
     let taken = bench.store.register_provider("t", memory, hour).await;
-    assert!(matches!(taken, Err(Error::Definition { .. })), "{taken:?}");
+    assert!(matches!(taken, Err(Error::AlreadyExists { .. })), "{taken:?}");
     assert!(bench.store.tables().await.unwrap().iter().all(|table| table.table() != "clicks"));
 }
 

@@ -132,7 +132,7 @@ async fn a_materialization_killed_anywhere_is_completed_by_a_rerun() {
         for set in SETS {
             match store.online(set).await {
                 Ok(online) => online.materialization().verify().await.unwrap(),
-                Err(error) => assert!(matches!(error, Error::Definition { .. }), "{error}"),
+                Err(error) => assert!(matches!(error, Error::NotFound { .. }), "{error}"),
             }
         }
         assert_eq!(testimony(&store, root.path()).await, expected, "killed after {new_files} files");
@@ -208,7 +208,7 @@ async fn set_seen(store: &FeatureStore, set: &str) -> String {
             format!("{} {:?} {:?}", made.id(), serde_json::to_string(made.manifest()).unwrap(), bits(made).await)
         }
         Err(error) => {
-            assert!(matches!(error, Error::Definition { .. }), "{error}");
+            assert!(matches!(error, Error::NotFound { .. }), "{error}");
             "nothing".into()
         }
     }

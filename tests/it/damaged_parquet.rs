@@ -6,7 +6,7 @@ use std::{fs, ops::Range, path::Path, sync::Arc};
 use asof::{
     Error, FeatureStore, StoreOptions,
     catalog::{FactTable, KnownAt},
-    ingest::{Ingest, OnReject, OnSuspicion},
+    ingest::{Ingest, OnAnomaly, OnReject},
     storage::Locations,
 };
 use chrono::TimeDelta;
@@ -76,7 +76,7 @@ async fn ask(memory: &Arc<InMemory>, store: &FeatureStore, bytes: Vec<u8>, told:
     };
     judge("register", register.await);
     let load = Ingest::new("loaded", table()).unwrap().from("memory://here/in");
-    let load = load.on_reject(OnReject::Skip).on_suspicion(OnSuspicion::Accept);
+    let load = load.on_reject(OnReject::Skip).on_anomaly(OnAnomaly::Accept);
     judge("load", store.ingest(&load).await.map(drop));
     for name in ["t", "loaded"] {
         drop(store.drop_table(name).await);

@@ -4,7 +4,8 @@ use std::{collections::BTreeSet, fs, path::PathBuf, sync::Arc, time::Duration};
 
 use asof::{
     AsOf, Error, FeatureStore, StoreOptions,
-    extract::{Extract, ExtractRun, Origin},
+    extract::{Extract, ExtractRun},
+    lineage::Origin,
     storage::Locations,
     time::FixedClock,
 };

@@ -64,7 +64,7 @@ async fn features_that_tell_the_same_are_named() {
     // As the README's quickstart once had it.
     let twice = set("twice_v1").encode(Number::of("miles")).encode(hour()).encode_fitted(Standardize::of("miles"));
     let twice = data(&store, twice).await;
-    refused(LinearRegression::new(), &twice, &["the feature `miles_std` tells the same as `miles`", "OnRedundant::Drop"]);
+    refused(LinearRegression::new(), &twice, &["the feature `miles_std` is a linear function of `miles`", "OnRedundant::Drop"]);
     // As it has it now.
     let once = set("once_v1").keep(OutlierFilter::between_percentiles(2.0, 98.0).of(["miles", "price"]));
     let once = data(&store, once.encode(hour()).encode_fitted(Standardize::of("miles"))).await;

@@ -12,8 +12,10 @@ use std::{
 
 use asof::{
     AsOf, Error, FeatureStore, StoreOptions,
-    extract::{Extract, Gc, GcReport, Origin, Why},
+    extract::Extract,
+    gc::{Gc, GcReport, Reason},
     ingest::{CompactOptions, Expect, OnViolation},
+    lineage::Origin,
     storage::Locations,
     time::{Clock, FixedClock, SystemClock},
 };
@@ -35,8 +37,8 @@ async fn in_hours(root: &Path, hours: i64) -> FeatureStore {
     store_with(root, StoreOptions::default().cache_in_memory().clock(clock)).await
 }
 
-fn garbage(report: &GcReport) -> Vec<(String, Why)> {
-    let mut found: Vec<_> = report.removed.iter().map(|garbage| (garbage.path.clone(), garbage.why)).collect();
+fn garbage(report: &GcReport) -> Vec<(String, Reason)> {
+    let mut found: Vec<_> = report.removed.iter().map(|garbage| (garbage.path.clone(), garbage.reason)).collect();
     found.sort();
     found
 }
@@ -87,8 +89,8 @@ async fn what_nothing_names_goes_and_what_something_needs_stays() {
     assert_eq!((report.removed.len(), report.young_count), (0, STRAY.len() + 1));
     // The day after tomorrow a dry run lists what a deletion removes.
     let later = in_hours(root.path(), 48).await;
-    let mut expected: Vec<_> = STRAY.iter().map(|path| ((*path).to_owned(), Why::Unreferenced)).collect();
-    expected.push((STAGED.into(), Why::Staged));
+    let mut expected: Vec<_> = STRAY.iter().map(|path| ((*path).to_owned(), Reason::Unreferenced)).collect();
+    expected.push((STAGED.into(), Reason::Staged));
     expected.sort();
     let all = files_below(root.path());
     let dry = later.gc(&Gc::dry_run()).await.unwrap();
@@ -132,7 +134,7 @@ async fn extracts_go_when_their_retention_is_over() {
     // Within the grace period nothing goes.
     assert!(store.gc(&Gc::delete()).await.unwrap().removed.is_empty());
     let report = in_hours(root.path(), 30).await.gc(&Gc::delete()).await.unwrap();
-    assert!(report.removed.iter().all(|garbage| garbage.why == Why::Expired));
+    assert!(report.removed.iter().all(|garbage| garbage.reason == Reason::Expired));
     // Records go before rows.
     let records: Vec<bool> = report.removed.iter().map(|garbage| garbage.path.ends_with("extract.json")).collect();
     assert_eq!(records, [true, true, true, false, false, false]);
@@ -174,7 +176,7 @@ async fn old_versions_go_only_when_asked_and_never_what_a_materialization_was_ma
         "within the grace period readers may hold them"
     );
     let report = later.gc(&Gc::delete().keep_versions(1)).await.unwrap();
-    assert!(report.removed.iter().all(|garbage| garbage.why == Why::OldVersion), "{report}");
+    assert!(report.removed.iter().all(|garbage| garbage.reason == Reason::OldVersion), "{report}");
     let named: Vec<&str> = made.manifest().inputs[0].files.iter().map(|file| file.path.as_str()).collect();
     let mut expected: Vec<String> = (1..=3).map(|n| format!("catalog/default/nyc_taxi/v{n:010}.json")).collect();
     let lost = dropped.iter().filter(|path| !named.contains(&path.as_str())).map(|path| format!("facts/default/nyc_taxi/{path}"));
@@ -473,7 +475,7 @@ async fn what_compaction_left_and_what_loads_report_is_known() {
     assert!(report.removed.is_empty() && report.unknown.is_empty(), "{report}");
     let report = later.gc(&Gc::delete().keep_versions(1)).await.unwrap();
     let facts = report.removed.iter().filter(|garbage| garbage.path.starts_with("facts/")).count();
-    assert!(facts > 0 && report.removed.iter().all(|garbage| garbage.why == Why::OldVersion), "{report}");
+    assert!(facts > 0 && report.removed.iter().all(|garbage| garbage.reason == Reason::OldVersion), "{report}");
     assert!(report.unknown.is_empty());
     assert_eq!(rows_of(&later, "rides").await, rows);
     // The reports and the row that was kept out are those of loads that the table still holds.

@@ -212,7 +212,7 @@ async fn results_move_only_with_the_revision_of_the_engine() {
     assert!(
         moved.is_empty() || engine(&known) != engine(&found),
         "the rows of {moved:?} have moved, and ENGINE_REVISION is still {}: undo what moved them, or raise it in \
-         src/materialize/engine_revision.rs and record the new ones:\n  {RECORD}",
+         src/manifest/engine_revision.rs and record the new ones:\n  {RECORD}",
         known.revision
     );
     let exclusive_and_inclusive = ["entities_v1", "inclusive_v1"].map(|name| found.materializations[name].content);

@@ -136,11 +136,11 @@ async fn files_that_are_no_facts_are_left_out() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn files_that_cannot_be_facts_are_named() {
-    refuses("t", &[("month=2/text.parquet", None)], &["month=2/text.parquet", "no Parquet file"], |bench| {
+    refuses("t", &[("month=2/text.parquet", None)], &["month=2/text.parquet", "not a Parquet file"], |bench| {
         fs::remove_file(bench.path("t/month=2/text.parquet")).unwrap();
     })
     .await;
-    refuses("t", &[("month=2/part-0", None)], &["month=2/part-0", "no Parquet file"], |bench| {
+    refuses("t", &[("month=2/part-0", None)], &["month=2/part-0", "not a Parquet file"], |bench| {
         fs::remove_file(bench.path("t/month=2/part-0")).unwrap();
     })
     .await;

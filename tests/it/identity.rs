@@ -24,13 +24,13 @@ fn with(partitions: usize, batch_rows: usize) -> StoreOptions {
     StoreOptions::default().cache_in_memory().resources(Resources { partitions, batch_rows, ..Default::default() })
 }
 
-/// A set of what an extract yields as `pickup_at` and `x`.
+/// A set of what a query yields as `pickup_at` and `x`.
 fn extracted(name: &str, sql: &str) -> FeatureSet {
     let set = FeatureSet::rows(name, sql).table("nyc_taxi").event_time("pickup_at");
     set.encode(Number::of("x")).encode_fitted(Standardize::of("x")).build().unwrap()
 }
 
-/// Extracts whose floats would round differently in another order.
+/// Queries whose floats would round differently in another order.
 fn rounding_sets() -> Vec<FeatureSet> {
     let sets = [
         ("plain_v1", "SELECT pickup_at, total_amount / trip_distance AS x FROM nyc_taxi WHERE trip_distance > 0"),
@@ -236,16 +236,16 @@ async fn changed_code_is_refused_with_and_without_a_new_revision() {
     first.register(scaled_set(1, 2.0)).unwrap();
     for other in [scaled_set(1, 3.0), scaled_set(2, 2.0)] {
         let refused = first.register(other).unwrap_err();
-        assert!(matches!(&refused, Error::Definition { reason, .. } if reason.contains("next version")), "{refused}");
+        assert!(matches!(&refused, Error::AlreadyExists { reason, .. } if reason.contains("next version")), "{refused}");
     }
 
     let changed = store(root.path()).await;
     changed.register(scaled_set(1, 3.0)).unwrap();
     for as_of in [AS_OF, "2014-10-01"] {
         let refused = changed.materialize("scaled_v1", instant(as_of)).await.unwrap_err();
-        assert!(matches!(&refused, Error::Definition { reason, .. } if reason.contains("revision")), "{refused}");
+        assert!(matches!(&refused, Error::AlreadyExists { reason, .. } if reason.contains("revision")), "{refused}");
     }
-    assert!(matches!(changed.online("scaled_v1").await, Err(Error::Definition { .. })));
+    assert!(matches!(changed.online("scaled_v1").await, Err(Error::AlreadyExists { .. })));
 
     // A revision says that the code has changed, and a published version does not change: it takes another name.
     let revised = store(root.path()).await;

@@ -124,7 +124,7 @@ struct World {
     declared: FactTable,
     resources: Resources,
     as_of: AsOf,
-    extract: String,
+    query: String,
     percentile: f64,
     seed: u64,
     is_standardized: bool,
@@ -147,7 +147,7 @@ impl World {
         days.extend([row(1, 5_000, 60, 1, 9.0), row(1, 5_000, 60, 2, 5.0)]);
         days.extend([row(2, 0, 0, 3, 70.0), row(2, 600, 600, 4, 80.0), row(0, 1_800, 60, 5, 90.0), row(0, 1_800, 120, 5, 91.0)]);
         let older = (0..10).map(|i| row(i % 3, 900_000 + i * 50_000, 60, i, -3.5 * i as f64)).collect();
-        let extract = r#"SELECT arrow_cast(at, 'Timestamp(Microsecond, Some("UTC"))') AS at, k, n, v, month, length(note) AS note,
+        let query = r#"SELECT arrow_cast(at, 'Timestamp(Microsecond, Some("UTC"))') AS at, k, n, v, month, length(note) AS note,
                          date_part('hour', arrow_cast(at, 'Timestamp(Microsecond, Some("America/New_York"))')) AS hour FROM t"#;
         Self {
             files: vec![("month=12/a.parquet", older), ("month=1/b.parquet", days)],
@@ -158,7 +158,7 @@ impl World {
             declared: FactTable::new("at", KnownAt::column("known")).zone("UTC".parse().unwrap()),
             resources: Resources { partitions: 2, ..Resources::default() },
             as_of: instant(AS_OF),
-            extract: extract.into(),
+            query: query.into(),
             percentile: 99.0,
             seed: 7,
             is_standardized: true,
@@ -199,7 +199,7 @@ impl World {
     }
 
     fn sets(&self) -> [FeatureSet; 2] {
-        let rows = FeatureSet::rows("rows_v1", &self.extract).table("t").event_time("at");
+        let rows = FeatureSet::rows("rows_v1", &self.query).table("t").event_time("at");
         let rows = rows.keep(OutlierFilter::between_percentiles(0.0, self.percentile).of(["v"]));
         let rows = rows.keep(Sample::fraction(0.7, self.seed).of_integers(["n"]).of_numbers(["v"]));
         let rows = ["n", "month", "note", "hour"].into_iter().fold(rows, |rows, name| rows.encode(Number::of(name)));
@@ -281,12 +281,12 @@ async fn equal_ids_mean_equal_bytes_whatever_is_changed() {
         ("an identity", ChangeBytes, |w| w.declared = w.declared.clone().identity("k").identity("at").identity("n")),
         ("the as-of", ChangeBytes, |w| w.as_of = AsOf::from_micros(w.as_of.micros() + SECOND_US)),
         ("the cutoff", ChangeBytes, |w| w.is_inclusive = true),
-        ("a space in the SQL", KeepThePromise, |w| w.extract += " WHERE  true"),
-        ("the SQL", ChangeBytes, |w| w.extract += " WHERE n < 5"),
-        ("an aggregating extract", ChangeBytes, |w| {
-            w.extract = format!(
+        ("a space in the SQL", KeepThePromise, |w| w.query += " WHERE  true"),
+        ("the SQL", ChangeBytes, |w| w.query += " WHERE n < 5"),
+        ("an aggregating query", ChangeBytes, |w| {
+            w.query = format!(
                 "SELECT max(at) AS at, k, n, avg(v) AS v, month, note, hour FROM ({}) GROUP BY k, n, month, note, hour",
-                w.extract
+                w.query
             );
         }),
         ("a parameter of a selection", ChangeBytes, |w| w.percentile = 80.0),

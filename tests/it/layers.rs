@@ -2,17 +2,28 @@
 
 use std::{fs, path::Path};
 
-/// From the top down; modules of one row may use each other.
+/// From the top down. A module uses only modules of the rows above it: modules of one row do not use each other.
 const LAYERS: &[&[&str]] = &[
-    &["error", "time", "name"],
-    &["storage", "kv", "engine"],
-    &["catalog", "ddl", "ingest"],
-    &["scan", "temporal", "sql_functions"],
-    &["encoder", "feature_set"],
-    &["materialize", "training", "online", "extract", "shards"],
-    &["backtest", "report"],
+    &["error", "time"],
+    &["name", "value", "kv"],
+    &["storage"],
+    &["engine", "cache"],
+    &["catalog", "ingest"],
+    &["ddl", "workspace"],
+    &["scan", "extract"],
+    &["temporal"],
+    &["sql", "encoder"],
+    &["feature_set"],
+    &["manifest"],
+    &["materialize", "ctas", "lineage", "gc", "shards"],
+    &["training", "online"],
+    &["backtest"],
+    &["report"],
     &["store"],
 ];
+
+/// Modules that use each other all the same. The list may only become shorter.
+const CIRCLES: &[[&str; 2]] = &[["error", "time"], ["catalog", "ingest"]];
 
 fn sources(dir: &Path, found: &mut Vec<(String, String)>) {
     for entry in fs::read_dir(dir).unwrap() {
@@ -69,7 +80,7 @@ fn used_modules(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_module_uses_only_the_layers_above_it() {
+fn a_module_uses_only_the_layers_above_its_own() {
     let mut wrong = Vec::new();
     for (path, text) in library() {
         let inside = path.split("/src/").last().unwrap();
@@ -79,8 +90,11 @@ fn a_module_uses_only_the_layers_above_it() {
         }
         let own = layer_of(module).unwrap_or_else(|| panic!("{inside}: `{module}` is in no layer; give it one"));
         for used in used_modules(&text) {
+            let is_circle = CIRCLES.iter().any(|circle| circle.contains(&module) && circle.contains(&used.as_str()));
             match layer_of(&used) {
-                Some(layer) if layer <= own => {}
+                _ if used == module || is_circle => {}
+                Some(layer) if layer < own => {}
+                Some(layer) if layer == own => wrong.push(format!("{inside} uses `{used}`, which lies beside it")),
                 Some(_) => wrong.push(format!("{inside} uses `{used}`, which lies below it")),
                 None => wrong.push(format!("{inside} uses `crate::{used}`; name it by its module")),
             }

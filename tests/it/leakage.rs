@@ -141,7 +141,7 @@ async fn a_hidden_fact_cannot_even_make_a_query_fail() {
     // Hidden trips lie between the visible ones, in the same pages of the same file.
     let poison = |trip: &Trip| Trip { passengers: 0, dropoff_us: t().micros(), ..trip.clone() };
     let poisoned: Vec<Trip> = visible.iter().flat_map(|trip| [trip.clone(), poison(trip)]).collect();
-    let extracts = [
+    let queries = [
         "SELECT pickup_at, trip_distance, 100 / passenger_count AS share FROM nyc_taxi",
         "SELECT pickup_at, trip_distance FROM nyc_taxi WHERE 100 / passenger_count > 30",
         "SELECT pickup_at, trip_distance FROM nyc_taxi AS n WHERE n.month = 6 AND 100 / (n.passenger_count * n.month) > 5",
@@ -151,7 +151,7 @@ async fn a_hidden_fact_cannot_even_make_a_query_fail() {
         "SELECT max(pickup_at) AS pickup_at, max(trip_distance) AS trip_distance FROM nyc_taxi GROUP BY 100 / passenger_count",
     ];
     let ((_a, clean), (_b, store)) = (store_of(&visible).await, store_of(&poisoned).await);
-    for (i, sql) in extracts.into_iter().enumerate() {
+    for (i, sql) in queries.into_iter().enumerate() {
         let name = format!("fallible_{i}_v1");
         let mut found = Vec::new();
         for store in [&clean, &store] {

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use asof::{
     Error, FeatureStore,
     catalog::{FactTable, KnownAt},
-    ingest::{CsvOptions, Ingest, LoadOutcome, OnChangedSource, OnReject, OnSuspicion, SourceOutcome},
+    ingest::{CsvOptions, Ingest, LoadOutcome, OnAnomaly, OnChangedSource, OnReject, SourceOutcome},
 };
 use chrono::TimeDelta;
 use datafusion::arrow::{array::Array, datatypes::DataType};
@@ -82,16 +82,16 @@ async fn of_several_reasons_the_commonest_is_told_and_a_load_of_nothing_is_never
     let told = error.to_string();
     assert!(told.contains("21 of 60 rows") && told.contains("20 of them") && told.contains("line 3: the row has 3"), "{told}");
     assert!(told.contains("OnReject::Skip"), "{told}");
-    // Accepting what is suspicious does not make a load of nothing one.
+    // Accepting anomalies does not make a load of no rows succeed.
     let path = file(data.path(), "nothing.csv", "at,x", 60, |i| format!("{i} o'clock,1"));
-    let accepted = load(&path).on_reject(OnReject::Skip).on_suspicion(OnSuspicion::Accept);
+    let accepted = load(&path).on_reject(OnReject::Skip).on_anomaly(OnAnomaly::Accept);
     assert!(matches!(store.ingest(&accepted).await, Err(Error::RejectedRows { count: 60, rows: 0, .. })));
     assert!(store.tables().await.unwrap().is_empty());
     // A file of the load that brings nothing is accepted with the others, when that is said, and told of.
     file(data.path(), "good.csv", "at,x", 60, |i| format!("2014-11-01T00:00:00Z,{i}"));
     let both = load(data.path().join("*o*.csv")).on_reject(OnReject::Skip);
     assert!(matches!(store.ingest(&both).await, Err(Error::RejectedRows { .. })));
-    let report = store.ingest(&both.on_suspicion(OnSuspicion::Accept)).await.unwrap();
+    let report = store.ingest(&both.on_anomaly(OnAnomaly::Accept)).await.unwrap();
     assert_eq!(report.rows, 60);
     let told: Vec<String> = report.sources.iter().map(ToString::to_string).collect();
     assert_eq!(told[0], "good.csv: 60 rows");
@@ -154,14 +154,14 @@ async fn each_file_of_a_load_has_an_outcome() {
 }
 
 #[tokio::test]
-async fn all_that_is_suspicious_is_listed_and_few_rows_tell_nothing_of_a_name() {
+async fn all_anomalies_are_listed_and_few_rows_tell_nothing_of_a_name() {
     let (data, root) = (temp_dir(), temp_dir());
     let store = store(root.path()).await;
     let path = file(data.path(), "places.csv", "at,lat,lon,trip_id", 60, |i| {
         format!("2014-11-01T00:00:{i:02}Z,{}.5,-{}.5,{i}.5", 100 + i, 200 + i)
     });
     let error = store.ingest(&load(&path)).await.unwrap_err();
-    let Error::Suspicious { count: 3, list_file, .. } = &error else { panic!("{error}") };
+    let Error::Anomalies { count: 3, list_file, .. } = &error else { panic!("{error}") };
     let list = fs::read_to_string(list_file).unwrap();
     let columns: Vec<&str> = list.lines().skip(1).filter_map(|line| line.split(',').nth(1)).collect();
     assert_eq!((list.lines().next(), columns), (Some("file,column,expected,found"), vec!["lat", "lon", "trip_id"]));

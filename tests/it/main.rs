@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests wait for processes by the clock")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
+mod anomalies;
 mod any_key;
 mod bad_input;
 mod bad_question;
@@ -18,6 +19,7 @@ mod ddl;
 mod differential;
 mod differential_queries;
 mod differential_world;
+mod drift;
 mod equal_tags;
 mod exactness;
 mod extracts;
@@ -34,11 +36,11 @@ mod hive;
 mod identity;
 mod ids;
 mod ingest;
+mod ingest_rooms;
 mod layers;
 mod leakage;
 mod load_outcomes;
 mod main_job;
-mod moved;
 mod moving_sources;
 mod mutation;
 mod object_stores;
@@ -68,7 +70,6 @@ mod sql;
 mod sql_origin;
 mod statements;
 mod support;
-mod suspicion;
 #[path = "../../examples/data/taxi.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod taxi;

@@ -24,7 +24,7 @@ use std::{
 use asof::{
     AsOf, Error, FeatureStore, Materialization, StoreOptions, Value,
     catalog::{FactTable, KnownAt},
-    ingest::{Ingest, OnReject, OnSuspicion},
+    ingest::{Ingest, OnAnomaly, OnReject},
     storage::Locations,
 };
 use chrono::TimeDelta;
@@ -115,7 +115,7 @@ async fn loaded(memory: &InMemory, store: &FeatureStore, name: &str, bytes: &[u8
     put(memory, &path, bytes).await;
     let load = Ingest::new(stem, at_once())?.from(format!("memory://here/{path}"));
     let load = load.column_type("x", datafusion::arrow::datatypes::DataType::Utf8);
-    let outcome = store.ingest(&load.on_reject(OnReject::Skip).on_suspicion(OnSuspicion::Accept).months_at_most(100_000)).await;
+    let outcome = store.ingest(&load.on_reject(OnReject::Skip).on_anomaly(OnAnomaly::Accept).months_at_most(100_000)).await;
     memory.delete(&Key::from(path.as_str())).await.unwrap();
     let report = outcome?;
     let rows = store.sql(&format!("SELECT x FROM {stem}"), late()).await?.collect().await?;
@@ -335,7 +335,7 @@ async fn mutated_foreign_parquet_is_an_error_or_the_same_twice() {
             let registered: asof::Result<()> = register.await;
             drop(registered);
             let load = Ingest::new(&format!("l{i}"), at_once()).unwrap().from("memory://here/in");
-            drop(store.ingest(&load.on_reject(OnReject::Skip).on_suspicion(OnSuspicion::Accept)).await);
+            drop(store.ingest(&load.on_reject(OnReject::Skip).on_anomaly(OnAnomaly::Accept)).await);
         }
     }
     assert!(answered > 0);

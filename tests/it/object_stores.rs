@@ -3,7 +3,7 @@
 use std::{io::Write, time::Duration};
 
 use asof::{
-    Error,
+    Error, ErrorKind,
     storage::{Location, Locations, Published, RequestSettings},
 };
 use futures::future::join_all;
@@ -164,18 +164,23 @@ async fn names_are_kept_to_the_letter() {
 async fn failures_name_the_place_and_say_what_to_do() {
     let server = S3Server::start("lab").await.unwrap();
     let quick = RequestSettings { retry_count: 0, ..Default::default() };
-    let says = |error: Error, words: &[&str]| {
+    let says = |error: Error, kind: ErrorKind, words: &[&str]| {
         let text = error.to_string();
         assert!(words.iter().all(|word| text.contains(word)), "{text}");
+        assert_eq!(error.kind(), kind, "{text}");
+        error.is_retryable()
     };
+    use ErrorKind::{NotFound, Unavailable};
     let other = reaching(&server).open("s3://other/place").unwrap();
-    says(other.get("x").await.unwrap_err(), &["s3://other/place/x", "NoSuchBucket", "check its name"]);
-    says(other.list().await.unwrap_err(), &["s3://other/place", "NoSuchBucket", "check its name"]);
-    says(other.put_if_absent("x", "y").await.unwrap_err(), &["s3://other/place/x", "NoSuchBucket", "check its name"]);
+    let missing = ["NoSuchBucket", "check its name", "s3://other/place"];
+    assert!(!says(other.get("x").await.unwrap_err(), NotFound, &[&missing[..], &["s3://other/place/x"]].concat()));
+    assert!(!says(other.list().await.unwrap_err(), NotFound, &missing));
+    assert!(!says(other.put_if_absent("x", "y").await.unwrap_err(), NotFound, &missing));
 
     let denied = reaching(&server).option("aws_secret_access_key", "wrong").open("s3://lab/place").unwrap();
-    says(denied.get("x").await.unwrap_err(), &["s3://lab/place/x", "SignatureDoesNotMatch", "check the credentials"]);
-    says(denied.list().await.unwrap_err(), &["s3://lab/place", "check the credentials"]);
+    let refused = denied.get("x").await.unwrap_err();
+    assert!(!says(refused, Unavailable, &["s3://lab/place/x", "SignatureDoesNotMatch", "check the credentials"]));
+    assert!(!says(denied.list().await.unwrap_err(), Unavailable, &["s3://lab/place", "check the credentials"]));
 
     // A server that takes connections and never answers, and an address where nobody listens.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -183,10 +188,12 @@ async fn failures_name_the_place_and_say_what_to_do() {
     let impatient = RequestSettings { request_timeout: Duration::from_millis(200), ..quick.clone() };
     let reach = |settings| reaching(&server).requests(settings).option("aws_endpoint", format!("http://{address}"));
     let (place, start) = (reach(impatient).open("s3://lab/place").unwrap(), std::time::Instant::now());
-    says(place.get("x").await.unwrap_err(), &["s3://lab/place/x", "did not answer in time", "request_timeout"]);
+    let late = place.get("x").await.unwrap_err();
+    assert!(says(late, Unavailable, &["s3://lab/place/x", "did not answer in time", "request_timeout"]));
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     drop(silent);
-    says(reach(quick).open("s3://lab/place").unwrap().get("x").await.unwrap_err(), &["s3://lab/place/x", "cannot be reached"]);
+    let unreachable = reach(quick).open("s3://lab/place").unwrap().get("x").await.unwrap_err();
+    assert!(says(unreachable, Unavailable, &["s3://lab/place/x", "cannot be reached"]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

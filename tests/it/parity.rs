@@ -59,7 +59,7 @@ fn value(column: &ArrayRef, row: usize) -> Value {
 }
 
 /// The set with every built-in encoder and a closure over all trips; no row is dropped.
-fn every_encoder(extract: &str) -> FeatureSet {
+fn every_encoder(query: &str) -> FeatureSet {
     let zone = || "America/New_York".parse().unwrap();
     let spec = Spec::new("meter", 1).input("vendor_id", DataType::Int64).number("tip_amount");
     let meter = encoder_fn(spec.output("meter", DataType::Utf8).output("tipped", DataType::Int64), |input| {
@@ -68,7 +68,7 @@ fn every_encoder(extract: &str) -> FeatureSet {
         let tipped: Int64Array = tips.iter().map(|tip| tip.map(|tip| i64::from(tip > 0.0))).collect();
         Ok(vec![Arc::new(meter), Arc::new(tipped)])
     });
-    FeatureSet::rows("every_encoder_v1", extract)
+    FeatureSet::rows("every_encoder_v1", query)
         .table("nyc_taxi")
         .event_time("pickup_at")
         .encode(Number::of("trip_distance"))
@@ -90,16 +90,16 @@ fn every_encoder(extract: &str) -> FeatureSet {
 async fn every_encoder_gives_a_request_the_bits_of_training() {
     let (data, root) = (temp_dir(), temp_dir());
     let store = store_of_a_year(root.path(), data.path(), 120).await;
-    let extract = "SELECT pickup_at, vendor_id, passenger_count, trip_distance, fare_amount, tip_amount, total_amount, \
+    let query = "SELECT pickup_at, vendor_id, passenger_count, trip_distance, fare_amount, tip_amount, total_amount, \
                    pickup_latitude, pickup_longitude, 40.6413 AS jfk_latitude, -73.7781 AS jfk_longitude FROM nyc_taxi";
-    let unselected = FeatureSet::rows("taxi_all_v1", extract).table("nyc_taxi").event_time("pickup_at");
+    let unselected = FeatureSet::rows("taxi_all_v1", query).table("nyc_taxi").event_time("pickup_at");
     let unselected = unselected.encode(Number::of("trip_distance")).label("total_amount").build().unwrap();
     let as_of = instant(AS_OF);
     // The order of a materialization: event time, then the other columns as they come, NULL first.
     let order: Vec<String> = (1..=11).map(|i| format!("{i} NULLS FIRST")).collect();
-    let requests = store.sql(&format!("{extract} ORDER BY {}", order.join(", ")), as_of).await.unwrap().collect().await.unwrap();
+    let requests = store.sql(&format!("{query} ORDER BY {}", order.join(", ")), as_of).await.unwrap().collect().await.unwrap();
     let requests = concat_batches(&requests[0].schema(), &requests).unwrap();
-    for set in [every_encoder(extract), unselected] {
+    for set in [every_encoder(query), unselected] {
         store.register(set.clone()).unwrap();
         let made = store.materialize(set.name().as_str(), as_of).await.unwrap();
         assert_eq!(made.rows() as usize, requests.num_rows());

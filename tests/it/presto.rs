@@ -27,7 +27,7 @@ async fn one(store: &FeatureStore, query: &str) -> String {
 #[tokio::test]
 async fn every_line_of_the_documentation_holds() {
     let (store, mut asked) = (memory().await, 0);
-    for line in include_str!("../../src/sql_functions/mod.rs").lines().filter_map(|line| line.strip_prefix("//! |")) {
+    for line in include_str!("../../src/sql/functions/mod.rs").lines().filter_map(|line| line.strip_prefix("//! |")) {
         let columns: Vec<&str> = line.trim_end_matches(" |").split(" | ").collect();
         let [_, query, result] = columns[..] else { continue };
         let Some(query) = query.strip_prefix('`').and_then(|query| query.strip_suffix('`')) else { continue };

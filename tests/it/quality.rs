@@ -308,7 +308,7 @@ async fn a_report_that_is_lost_or_damaged_stops_nothing_but_itself() {
     let replaced = store.ingest(&rides(&changed).on_changed_source(OnChangedSource::Replace)).await.unwrap();
     assert_eq!((replaced.rows, replaced.quality.unwrap().notes.len()), (1, 5));
     store.compact("rides", &CompactOptions::default()).await.unwrap();
-    store.gc(&asof::extract::Gc::delete()).await.unwrap();
+    store.gc(&asof::gc::Gc::delete()).await.unwrap();
     assert_eq!(reports(&store).await.0, [1]);
     assert_eq!(store.describe("rides").await.unwrap().rows(), 5);
 }

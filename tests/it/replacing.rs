@@ -5,7 +5,7 @@ use std::path::Path;
 use asof::{
     Error, FeatureStore,
     catalog::{FactTable, KnownAt},
-    ingest::{CompactOptions, Ingest, LoadMode, LoadOutcome, Month, OnChangedSource, OnStray, SourceOutcome},
+    ingest::{CompactOptions, Ingest, LoadMode, LoadOutcome, Month, OnChangedSource, OnOutsideMonth, SourceOutcome},
 };
 use chrono::TimeDelta;
 
@@ -70,23 +70,23 @@ async fn a_month_is_replaced_in_one_commit_and_all_others_stay() {
 }
 
 #[tokio::test]
-async fn a_stray_never_wipes_the_month_it_fell_into() {
+async fn a_row_outside_the_months_never_replaces_the_month_it_fell_into() {
     let (data, root) = (temp_dir(), temp_dir());
     let store = store(root.path()).await;
     store.ingest(&rides(file(data.path(), "old.csv", &[("2008-02-01", 1), ("2008-02-02", 2), ("2014-11-01", 3)]))).await.unwrap();
-    let strayed = [("2014-11-05", 20), ("2014-11-06", 21), ("2008-02-29", 22)];
-    let load = || rides(file(data.path(), "rides_2014-11.csv", &strayed)).mode(LoadMode::ReplacePartitions);
+    let outside = [("2014-11-05", 20), ("2014-11-06", 21), ("2008-02-29", 22)];
+    let load = || rides(file(data.path(), "rides_2014-11.csv", &outside)).mode(LoadMode::ReplacePartitions);
     let refused = store.ingest(&load()).await.unwrap_err().to_string();
     for told in ["replaces 2014-11", "1 of its rows", "2008-02", "rides_2014-11.csv` line 4", "ReplaceMonths"] {
         assert!(refused.contains(told), "{told}: {refused}");
     }
     assert_eq!(ids(&store).await, "1 2 3");
-    let report = store.ingest(&load().on_stray(OnStray::Quarantine)).await.unwrap();
+    let report = store.ingest(&load().on_outside_month(OnOutsideMonth::Quarantine)).await.unwrap();
     assert_eq!((report.rows, report.quarantined), (2, 1));
     assert_eq!(ids(&store).await, "1 2 20 21");
     let quarantine = store.read_parquet(root.path().join(report.quarantine_file.unwrap()).to_str().unwrap()).await.unwrap();
     assert_eq!(quarantine.count().await.unwrap(), 1);
-    store.ingest(&load().on_stray(OnStray::Append)).await.unwrap();
+    store.ingest(&load().on_outside_month(OnOutsideMonth::Append)).await.unwrap();
     assert_eq!(ids(&store).await, "1 2 20 21 22");
     // Named, it is replaced; a month that is named and has no rows is empty afterwards.
     let named = LoadMode::ReplaceMonths(vec![month("2008-02"), month("2014-11")]);

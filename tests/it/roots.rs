@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use asof::{
     Error, FeatureStore, StoreOptions,
     catalog::{FactTable, KnownAt},
-    extract::Gc,
+    gc::Gc,
     ingest::{CompactOptions, Expect, OnViolation},
     storage::Locations,
     temporal::Spine,

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use asof::{
     AsOf, FeatureStore, Materialization, StoreOptions, Value,
-    extract::{Extract, Gc},
+    extract::Extract,
+    gc::Gc,
     ingest::Ingest,
     storage::Locations,
 };

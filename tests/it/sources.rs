@@ -178,7 +178,7 @@ async fn a_file_that_is_not_what_its_name_says_is_named_with_what_it_is() {
         ("parquet.csv", parquet.clone(), "Parquet; name it `.parquet`"),
         ("zip.csv", b"PK\x03\x04xxxx".to_vec(), "a ZIP archive"),
         ("utf16.csv", utf16, "UTF-16"),
-        ("csv.parquet", CSV.into(), "truncated or no Parquet file"),
+        ("csv.parquet", CSV.into(), "truncated or not a Parquet file"),
         ("csv.jsonl", CSV.into(), "none of its lines is a JSON object"),
         ("json.csv", JSON.into(), "no column `at`"),
         ("array.json", b"[{\"at\":\"2014-01-01\"}]".to_vec(), "a JSON array"),
@@ -187,14 +187,14 @@ async fn a_file_that_is_not_what_its_name_says_is_named_with_what_it_is() {
         ("damaged.csv.gz", damaged, "truncated or damaged"),
         ("cut.csv.zst", cut(&zstd(CSV)), "truncated or damaged"),
         ("cut.jsonl.zst", cut(&zstd(JSON)), "truncated or damaged"),
-        ("cut.parquet", cut(&parquet), "truncated or no Parquet file"),
+        ("cut.parquet", cut(&parquet), "truncated or not a Parquet file"),
         ("empty.csv", Vec::new(), "no header line"),
         ("empty.csv.gz", Vec::new(), "its name says gzip, but it is empty"),
         ("empty_inside.csv.gz", gzip(""), "no header line"),
         ("empty_inside.csv.zst", zstd(""), "no header line"),
         ("empty.jsonl", Vec::new(), "it is empty"),
         ("blank.jsonl", b"\n \n\r\n".to_vec(), "it is empty"),
-        ("empty.parquet", Vec::new(), "truncated or no Parquet file"),
+        ("empty.parquet", Vec::new(), "truncated or not a Parquet file"),
         (
             "open_quote.csv",
             b"at,note\n2014-01-01,a\n2014-01-02,\"b\n2014-01-03,c\n".to_vec(),
@@ -268,15 +268,15 @@ async fn bad_lines_of_json_are_listed_with_line_column_and_reason() {
         "2|n|2.5|not an integer",
         "3|n||a nested value",
         "4|s||a nested value",
-        "5||{\"at\":\"2014-01-05\",\"n\":5,\"s\":\"e\"|the line is no JSON at byte 32: EOF",
-        "6||not json|the line is no JSON at byte",
+        "5||{\"at\":\"2014-01-05\",\"n\":5,\"s\":\"e\"|the line is not JSON at byte 32: EOF",
+        "6||not json|the line is not JSON at byte",
         "7|at||the time is empty",
         "8|at||the time is empty",
-        "9|n||the line names the field twice",
+        "9|n||the line has the field twice",
         "11|n|true|not an integer",
         "12|n|9223372036854775808|an integer beyond the range",
-        "14||[1]|the line is no JSON object",
-        "16|n|14|two fields of the line would be this column",
+        "14||[1]|the line is not a JSON object",
+        "16|n|14|two fields of the line have this name in the table",
         "18||",
     ];
     assert_eq!(listed.len(), expected.len(), "{listed:#?}");
@@ -571,7 +571,7 @@ async fn a_renaming_stays_with_its_table_and_is_not_contradicted() {
     assert_eq!(again.ingest(&load(&one)).await.unwrap().outcome, LoadOutcome::AlreadyLoaded);
     let three = write_text(data.path(), "3.csv", "when,id\n2014-01-03,3\n");
     let error = again.ingest(&load(&three).rename("when", "pickup_at")).await.unwrap_err();
-    says!(error, Error::Definition { .. }, "renames `when` to `pickup_at`", "`at` in the table");
+    says!(error, Error::Definition { .. }, "renames `when` to `pickup_at`", "already renamed to `at`");
     let error = refused(&load(&three).rename("when", "at").rename("when", "id")).await;
     says!(error, Error::Definition { .. }, "renames `when` to `id`", "`at`");
     assert_eq!(again.ingest(&load(&three).rename("when", "at")).await.unwrap().version.renames().len(), 2);

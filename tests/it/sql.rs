@@ -381,7 +381,10 @@ async fn epochs_are_compared_as_numbers_or_by_their_declared_unit() {
     assert_eq!(cells(&store, &by(&times, "epochs"), end()).await, ["7", "8"]);
     assert_eq!(cells(&store, &by(&times, "(SELECT v, k, t FROM epochs)"), end()).await, ["7", "8"]);
     let refused = store.sql(&by(&times, "(SELECT k, t + 0 AS t, v FROM epochs)"), end()).await.unwrap_err();
-    assert!(matches!(&refused, Error::ColumnType { column, place, .. } if column == "t" && place == "table `b`"), "{refused}");
+    assert!(
+        matches!(&refused, Error::ColumnType { column, subject, .. } if column == "t" && subject == "table `b`"),
+        "{refused}"
+    );
 }
 
 #[tokio::test]

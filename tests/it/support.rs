@@ -13,7 +13,8 @@ use std::{
 use asof::{
     AsOf, Error, FeatureStore, Materialization, Result, StoreOptions,
     catalog::{FactTable, KnownAt, TableVersion},
-    extract::{Extract, Gc},
+    extract::Extract,
+    gc::Gc,
     ingest::{CompactOptions, Expect, Ingest, LoadReport, OnViolation},
 };
 use datafusion::{

@@ -6,7 +6,7 @@ use asof::{
     Aggregate, AsOf, Error, FeatureSet, FeatureStore, Value,
     catalog::{FactTable, KnownAt},
     encoder::{Spec, encoder_fn},
-    online::Decimal,
+    value::Decimal,
 };
 use chrono::{NaiveDate, NaiveTime, TimeDelta};
 use datafusion::arrow::{

@@ -65,7 +65,7 @@ impl<'a> Time<'a> {
     }
 
     fn unfit(&self, needed: String) -> Error {
-        Error::ColumnType { place: self.place.into(), column: self.name.clone(), found: self.data_type.to_string(), needed }
+        Error::ColumnType { subject: self.place.into(), column: self.name.clone(), found: self.data_type.to_string(), needed }
     }
 
     fn is_number(&self) -> bool {

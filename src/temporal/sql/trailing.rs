@@ -304,7 +304,7 @@ impl Trailing {
         let zone = known.and_then(|known| known.zone);
         if is_local(field.data_type()) && zone.is_none() {
             return Err(Error::ColumnType {
-                place: place.into(),
+                subject: place.into(),
                 column: at.clone(),
                 found: field.data_type().to_string(),
                 needed: format!(

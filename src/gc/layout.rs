@@ -1,0 +1,105 @@
+//! What kind of file each path below a store's root is. Paths of unknown kinds are never removed.
+
+use crate::{
+    catalog::number_of,
+    extract::{FOLDER, RECORD, RunName},
+    manifest::MANIFEST,
+    name::TableName,
+};
+
+/// The kind of a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum PathKind {
+    /// Always kept: the root's marker, databases, bindings of definitions.
+    Kept,
+    /// A table version.
+    Version(TableName, u64),
+    /// A file of facts.
+    Fact,
+    /// A file about a load (rejects, quality, quarantine), with the first 16 digits of the load's id.
+    OfLoad(String),
+    /// The manifest of a materialization.
+    Manifest,
+    /// Another file of a materialization.
+    Part,
+    /// The record of an extract.
+    ExtractRecord(RunName),
+    /// Another file of an extract.
+    ExtractPart(RunName),
+    /// Not written by this library.
+    Unknown,
+}
+
+/// The kind of a path relative to the root.
+pub(super) fn path_kind(path: &str) -> PathKind {
+    let table = |database: &str, table: &str| format!("{database}.{table}").parse::<TableName>().ok();
+    match path.split('/').collect::<Vec<_>>()[..] {
+        ["asof.json"] => PathKind::Kept,
+        ["definitions", _, name] if name.ends_with(".json") => PathKind::Kept,
+        ["catalog", _, database_version] if number_of(database_version).is_some() => PathKind::Kept,
+        ["catalog", database, name, version] => match (table(database, name), number_of(version)) {
+            (Some(table), Some(number)) => PathKind::Version(table, number),
+            _ => PathKind::Unknown,
+        },
+        ["facts", database, name, .., file] if file.ends_with(".parquet") && table(database, name).is_some() => PathKind::Fact,
+        ["rejects" | "quality" | "quarantine", database, name, of_load, ..] if table(database, name).is_some() => {
+            load_of(of_load).map_or(PathKind::Unknown, PathKind::OfLoad)
+        }
+        ["materialized", _, _, MANIFEST] => PathKind::Manifest,
+        ["materialized", _, _, part] if is_part(part) => PathKind::Part,
+        [FOLDER, name, run, RECORD] => PathKind::ExtractRecord(RunName { name: name.into(), run: run.into() }),
+        [FOLDER, name, run, part] if is_part(part) => PathKind::ExtractPart(RunName { name: name.into(), run: run.into() }),
+        _ => PathKind::Unknown,
+    }
+}
+
+fn is_part(name: &str) -> bool {
+    name.starts_with("part-") && name.ends_with(".parquet")
+}
+
+/// The first digits of the load's id, with which such names begin.
+fn load_of(name: &str) -> Option<String> {
+    let digits = name.get(..16)?;
+    digits.bytes().all(|b| b.is_ascii_hexdigit()).then(|| digits.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_that_this_library_writes_is_known_and_no_other() {
+        let run = || RunName { name: "zones".into(), run: "20141101t000000_0123abcd".into() };
+        let taxi: TableName = "nyc_taxi".parse().unwrap();
+        let known = [
+            ("asof.json", PathKind::Kept),
+            ("definitions/taxi_v1/binding.json", PathKind::Kept),
+            ("catalog/default/nyc_taxi/v0000000012.json", PathKind::Version(taxi, 12)),
+            ("catalog/sales/v0000000001.json", PathKind::Kept),
+            ("facts/default/nyc_taxi/year=2014/month=1/0123-00000-4567.parquet", PathKind::Fact),
+            ("rejects/default/nyc_taxi/0123456789abcdef-01.csv", PathKind::OfLoad("0123456789abcdef".into())),
+            ("quality/default/nyc_taxi/0123456789abcdef.json", PathKind::OfLoad("0123456789abcdef".into())),
+            ("quarantine/default/nyc_taxi/0123456789abcdef/part-0.parquet", PathKind::OfLoad("0123456789abcdef".into())),
+            ("materialized/taxi_v1/20141101T000000.000000Z-01/manifest.json", PathKind::Manifest),
+            ("materialized/taxi_v1/20141101T000000.000000Z-01/part-00000-01.parquet", PathKind::Part),
+            ("extracts/zones/20141101t000000_0123abcd/extract.json", PathKind::ExtractRecord(run())),
+            ("extracts/zones/20141101t000000_0123abcd/part-00000-01.parquet", PathKind::ExtractPart(run())),
+        ];
+        for (path, kind) in known {
+            assert_eq!(path_kind(path), kind, "{path}");
+        }
+        for path in [
+            "notes.txt",
+            "facts/readme.md",
+            "facts/default/nyc_taxi/readme.md",
+            "facts/Default/x/a.parquet",
+            "catalog/default/nyc_taxi/dropped.json",
+            "quality/default/nyc_taxi/summary.json",
+            "materialized/taxi_v1/a/extra.bin",
+            "extracts/zones/run/deep/part-0.parquet",
+            "part-0.parquet",
+        ] {
+            assert_eq!(path_kind(path), PathKind::Unknown, "{path}");
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! A buffer of rows in a temporary file, to be read as often as learning needs.
+//! It keeps the rows' order and bits. The file is removed when the buffer is dropped.
+
+use std::{fs::File, io::BufReader, path::PathBuf, sync::Arc};
+
+use arrow::{
+    array::RecordBatch,
+    datatypes::SchemaRef,
+    ipc::{reader::FileReader, writer::FileWriter},
+};
+use datafusion::{
+    catalog::streaming::StreamingTable,
+    error::DataFusionError,
+    execution::{SendableRecordBatchStream, TaskContext},
+    physical_plan::{stream::RecordBatchStreamAdapter, streaming::PartitionStream},
+};
+use tempfile::NamedTempFile;
+use tokio::sync::mpsc;
+
+use crate::{
+    error::{Error, Result},
+    storage::scratch_file,
+};
+
+/// Batches between the file and a query.
+const QUEUE: usize = 2;
+
+/// Writes the rows of a buffer.
+pub(super) struct RowBufferWriter {
+    file: NamedTempFile,
+    writer: FileWriter<File>,
+    schema: SchemaRef,
+    rows: u64,
+}
+
+/// Rows in Arrow's file format.
+#[derive(Debug)]
+pub(super) struct RowBuffer {
+    file: NamedTempFile,
+    schema: SchemaRef,
+    rows: u64,
+}
+
+fn failed(cause: std::io::Error) -> Error {
+    Error::Io { path: PathBuf::from("a temporary file"), cause }
+}
+
+fn cut_off() -> Error {
+    failed(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "buffered rows cannot be read"))
+}
+
+impl RowBuffer {
+    /// Begins a buffer of rows with this schema.
+    pub(super) fn create(schema: SchemaRef) -> Result<RowBufferWriter> {
+        let file = scratch_file("asof-spool-").map_err(failed)?;
+        let writer = FileWriter::try_new(file.reopen().map_err(failed)?, &schema)?;
+        Ok(RowBufferWriter { file, writer, schema, rows: 0 })
+    }
+
+    pub(super) fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    pub(super) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// The rows as a table with one partition.
+    pub(super) fn into_table(self) -> Result<StreamingTable> {
+        Ok(StreamingTable::try_new(self.schema.clone(), vec![Arc::new(BufferPartition(Arc::new(self)))])?)
+    }
+
+    /// The rows in the order in which they were written, with all columns or these.
+    ///
+    /// A thread reads ahead, until the iterator is dropped.
+    pub(super) fn batches(&self, columns: Option<Vec<usize>>) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
+        let file = BufReader::with_capacity(1 << 20, self.file.reopen().map_err(failed)?);
+        let batches = FileReader::try_new(file, columns)?;
+        let (mut missing, (sender, receiver)) = (self.rows, std::sync::mpsc::sync_channel(QUEUE));
+        let read = move || {
+            for batch in batches {
+                if sender.send(batch.map_err(Error::from)).is_err() {
+                    break;
+                }
+            }
+        };
+        std::thread::Builder::new().name("asof-row-buffer".into()).spawn(read).map_err(failed)?;
+        let mut is_over = false;
+        Ok(std::iter::from_fn(move || {
+            let next = if is_over { None } else { receiver.recv().ok() };
+            match &next {
+                Some(Ok(batch)) => missing = missing.saturating_sub(batch.num_rows() as u64),
+                Some(Err(_)) => is_over = true,
+                // The thread ended before it had read all rows.
+                None if !is_over && missing > 0 => {
+                    is_over = true;
+                    return Some(Err(cut_off()));
+                }
+                None => is_over = true,
+            }
+            next
+        }))
+    }
+}
+
+/// All rows of a buffer, as the one partition of a table.
+#[derive(Debug)]
+struct BufferPartition(Arc<RowBuffer>);
+
+impl PartitionStream for BufferPartition {
+    fn schema(&self) -> &SchemaRef {
+        &self.0.schema
+    }
+
+    /// Reads on a thread that may block on the disk.
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let buffer = self.0.clone();
+        tokio::task::spawn_blocking(move || match buffer.batches(None) {
+            Ok(batches) => {
+                for batch in batches {
+                    if sender.blocking_send(batch).is_err() {
+                        break;
+                    }
+                }
+            }
+            Err(error) => drop(sender.blocking_send(Err(error))),
+        });
+        let missing = self.0.rows;
+        let batches = futures::stream::unfold((receiver, missing), |(mut receiver, missing)| async move {
+            match receiver.recv().await {
+                Some(Ok(batch)) => {
+                    let missing = missing.saturating_sub(batch.num_rows() as u64);
+                    Some((Ok(batch), (receiver, missing)))
+                }
+                Some(Err(error)) => Some((Err(DataFusionError::from(error)), (receiver, 0))),
+                None if missing == 0 => None,
+                None => Some((Err(cut_off().into()), (receiver, 0))),
+            }
+        });
+        Box::pin(RecordBatchStreamAdapter::new(self.0.schema.clone(), batches))
+    }
+}
+
+impl RowBufferWriter {
+    pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        self.rows += batch.num_rows() as u64;
+        Ok(self.writer.write(batch)?)
+    }
+
+    pub(super) fn finish(mut self) -> Result<RowBuffer> {
+        self.writer.finish()?;
+        Ok(RowBuffer { file: self.file, schema: self.schema, rows: self.rows })
+    }
+}

@@ -1,0 +1,78 @@
+//! Function calls that are refused before planning: those whose result depends on more than their arguments, and calls of
+//! scalar functions with clauses of aggregates.
+
+use std::ops::ControlFlow;
+
+use datafusion::{
+    execution::SessionState,
+    logical_expr::Volatility,
+    sql::{
+        parser::Statement,
+        sqlparser::ast::{self, Expr, FunctionArguments, Visit, Visitor},
+    },
+};
+
+use crate::error::{Error, Result};
+
+/// Refuses volatile and stable calls, which planning would replace by today's result, and clauses of aggregates after scalar
+/// functions, which planning would ignore.
+///
+/// # Errors
+/// [`Error::Volatile`] and [`Error::Definition`].
+pub(super) fn check_calls(subject: &str, statement: &Statement, state: &SessionState) -> Result<()> {
+    match statement {
+        Statement::Explain(explain) => check_calls(subject, &explain.statement, state),
+        Statement::Statement(inner) => match inner.visit(&mut Calls { subject, state }) {
+            ControlFlow::Break(error) => Err(*error),
+            ControlFlow::Continue(()) => Ok(()),
+        },
+        _ => Ok(()),
+    }
+}
+
+struct Calls<'a> {
+    subject: &'a str,
+    state: &'a SessionState,
+}
+
+impl Visitor for Calls<'_> {
+    type Break = Box<Error>;
+
+    fn pre_visit_expr(&mut self, expression: &Expr) -> ControlFlow<Box<Error>> {
+        let Expr::Function(call) = expression else { return ControlFlow::Continue(()) };
+        let name = match call.name.0.as_slice() {
+            [ast::ObjectNamePart::Identifier(ident)] if ident.quote_style.is_none() => ident.value.to_ascii_lowercase(),
+            [ast::ObjectNamePart::Identifier(ident)] => ident.value.clone(),
+            _ => call.name.to_string(),
+        };
+        let (state, subject) = (self.state, self.subject);
+        let scalar = state.scalar_functions().get(&name);
+        let volatilities = [
+            scalar.map(|function| function.signature().volatility),
+            state.aggregate_functions().get(&name).map(|function| function.signature().volatility),
+            state.window_functions().get(&name).map(|function| function.signature().volatility),
+        ];
+        if volatilities.into_iter().flatten().any(|volatility| volatility != Volatility::Immutable) {
+            let function = scalar.map_or(name, |function| function.name().to_owned());
+            return ControlFlow::Break(Box::new(Error::Volatile { subject: subject.into(), function }));
+        }
+        if scalar.is_some() && has_clauses(call) {
+            return ControlFlow::Break(Box::new(Error::Definition {
+                subject: subject.into(),
+                reason: format!(
+                    "`{name}` works on one row, so DISTINCT, ORDER BY, FILTER, OVER, WITHIN GROUP or the NULL treatment in `{call}` would \
+                     be ignored; leave it out"
+                ),
+            }));
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn has_clauses(call: &ast::Function) -> bool {
+    let in_list = match &call.args {
+        FunctionArguments::List(list) => list.duplicate_treatment.is_some() || !list.clauses.is_empty(),
+        _ => false,
+    };
+    in_list || call.filter.is_some() || call.over.is_some() || call.null_treatment.is_some() || !call.within_group.is_empty()
+}

@@ -1,0 +1,169 @@
+//! A SQL statement before it is planned: parsed, and refused if it is not one query, nests too deeply, or holds a clause that
+//! the planner would ignore. No names are resolved here.
+
+use std::ops::ControlFlow;
+
+use datafusion::{
+    error::DataFusionError,
+    sql::{
+        parser::{DFParserBuilder, Statement},
+        sqlparser::{
+            ast::{Statement as SqlStatement, Visit},
+            dialect::GenericDialect,
+            keywords::Keyword,
+            parser::ParserError,
+            tokenizer::{Token, Tokenizer},
+        },
+    },
+};
+
+use super::{ignored_clauses::IgnoredClauses, show};
+use crate::{
+    error::{Error, Result},
+    name::TableName,
+    storage::redacted,
+};
+
+/// How many operators, joins or set operations may be chained without a parenthesis or comma. Each is a level of the syntax
+/// tree, which planning walks recursively.
+const LONGEST_CHAIN: usize = 128;
+/// How deeply parentheses may be nested.
+const DEEPEST_NESTING: usize = 50;
+
+const TOO_NESTED: &str =
+    "is nested too deeply: too many parentheses, subqueries or CASE expressions lie inside each other; move inner ones into WITH";
+
+/// A statement that can be planned.
+pub(super) struct ParsedStatement {
+    pub(super) statement: Statement,
+    /// The table of a `SHOW COLUMNS`, which must exist.
+    pub(super) shown_table: Option<TableName>,
+}
+
+/// Parses one query, or an `EXPLAIN`, `DESCRIBE` or `SHOW`.
+///
+/// # Errors
+/// [`Error::Query`] when the text is not one SQL statement, [`Error::Statement`] for one that nests too deeply, is no query, or
+/// holds a clause that the planner would ignore.
+pub(super) fn parse(sql: &str) -> Result<ParsedStatement> {
+    check_depth(sql)?;
+    let parser = DFParserBuilder::new(sql).with_recursion_limit(2 * DEEPEST_NESTING).build();
+    let mut statements = parser.and_then(|mut parser| parser.parse_statements()).map_err(|error| match error.find_root() {
+        DataFusionError::SQL(cause, _) if matches!(cause.as_ref(), ParserError::RecursionLimitExceeded) => {
+            refused(sql, TOO_NESTED)
+        }
+        _ => error.into(),
+    })?;
+    let (Some(statement), None) = (statements.pop_front(), statements.pop_front()) else {
+        return Err(refused(sql, "is not exactly one statement; send one query at a time"));
+    };
+    let (statement, shown_table) = show::rewritten(statement).map_err(|reason| refused(sql, reason))?;
+    if let Some(inner) = query_in(sql, &statement)?
+        && let ControlFlow::Break(clause) = inner.visit(&mut IgnoredClauses)
+    {
+        return Err(refused(sql, format!("holds {clause}")));
+    }
+    Ok(ParsedStatement { statement, shown_table })
+}
+
+fn refused(sql: &str, reason: impl Into<String>) -> Error {
+    // Locations may hold credentials.
+    let words = redacted(sql).split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut begin: String = words.chars().take(80).collect();
+    if begin.len() < words.len() {
+        begin.push_str("...");
+    }
+    Error::Statement { statement: begin, reason: reason.into() }
+}
+
+/// The query in a statement, with or without `EXPLAIN`; `None` for a statement that describes a table.
+fn query_in<'a>(sql: &str, statement: &'a Statement) -> Result<Option<&'a SqlStatement>> {
+    match statement {
+        Statement::Explain(explain) => query_in(sql, &explain.statement),
+        Statement::Statement(inner) => match inner.as_ref() {
+            SqlStatement::Query(_) => Ok(Some(inner)),
+            SqlStatement::Explain { statement, .. } if matches!(statement.as_ref(), SqlStatement::Query(_)) => Ok(Some(inner)),
+            SqlStatement::ExplainTable { .. } => Ok(None),
+            _ => Err(no_query(sql)),
+        },
+        Statement::CreateExternalTable(_) | Statement::CopyTo(_) | Statement::Reset(_) => Err(no_query(sql)),
+    }
+}
+
+fn no_query(sql: &str) -> Error {
+    refused(
+        sql,
+        "is not a query, and SQL only reads here; load data with `FeatureStore::ingest`, and change tables with `FeatureStore::execute`",
+    )
+}
+
+/// Bounds the depth of the syntax tree of a statement without building it.
+fn check_depth(sql: &str) -> Result<()> {
+    /// One pair of parentheses, or one CASE.
+    #[derive(Default)]
+    struct Level {
+        operators: usize,
+        parts: usize,
+    }
+    // The parser refuses what the tokenizer cannot read.
+    let Ok(tokens) = Tokenizer::new(&GenericDialect {}, sql).tokenize() else { return Ok(()) };
+    let mut levels = vec![Level::default()];
+    for token in tokens {
+        let is_inside = levels.len() > 1;
+        let Some(level) = levels.last_mut() else { return Ok(()) };
+        match &token {
+            Token::Whitespace(_) | Token::Period | Token::EOF => {}
+            Token::Comma | Token::SemiColon => level.operators = 0,
+            Token::LParen | Token::LBracket | Token::LBrace => {
+                level.operators += 1;
+                levels.push(Level::default());
+            }
+            Token::RParen | Token::RBracket | Token::RBrace => {
+                levels.pop();
+                if levels.is_empty() {
+                    return Ok(());
+                }
+            }
+            Token::Word(word) if word.quote_style.is_none() => match word.keyword {
+                Keyword::CASE => levels.push(Level::default()),
+                Keyword::END if is_inside => {
+                    levels.pop();
+                }
+                Keyword::SELECT | Keyword::WHERE | Keyword::HAVING | Keyword::GROUP | Keyword::ORDER => level.operators = 0,
+                Keyword::UNION | Keyword::INTERSECT | Keyword::EXCEPT | Keyword::MINUS | Keyword::JOIN => level.parts += 1,
+                Keyword::AND
+                | Keyword::OR
+                | Keyword::XOR
+                | Keyword::NOT
+                | Keyword::IS
+                | Keyword::IN
+                | Keyword::LIKE
+                | Keyword::ILIKE
+                | Keyword::RLIKE
+                | Keyword::REGEXP
+                | Keyword::SIMILAR
+                | Keyword::BETWEEN
+                | Keyword::DIV
+                | Keyword::COLLATE
+                | Keyword::AT => level.operators += 1,
+                _ => {}
+            },
+            Token::Word(_) | Token::Number(..) | Token::SingleQuotedString(_) | Token::Placeholder(_) => {}
+            _ => level.operators += 1,
+        }
+        let Some(level) = levels.last() else { return Ok(()) };
+        if level.operators > LONGEST_CHAIN || level.parts > LONGEST_CHAIN {
+            return Err(refused(
+                sql,
+                format!(
+                    "is nested too deeply: it chains more than {LONGEST_CHAIN} operators, joins or set operations; write `x IN (...)` for a \
+                     chain of OR, use a table instead of many UNIONs, and split a long sum with parentheses"
+                ),
+            ));
+        }
+        if levels.len() > DEEPEST_NESTING {
+            return Err(refused(sql, TOO_NESTED));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,73 @@
+//! What all work on one store shares: root, catalog, engine, locations and cache; table versions pinned with their locations; and
+//! the files of a result. Nothing is computed here.
+
+mod parts;
+mod plain_types;
+
+use std::sync::Arc;
+
+pub use parts::Part;
+pub(crate) use parts::PartsWriter;
+pub(crate) use plain_types::{plain_rows, plain_type};
+
+use crate::{
+    cache::Cache,
+    catalog::{Catalog, TableLocation, TableVersion},
+    engine::Engine,
+    error::{Error, Result},
+    name::TableName,
+    storage::{Location, Locations},
+};
+
+/// The parts of an open store that materializations, extracts, collections and shards work with.
+#[derive(Debug, Clone)]
+pub(crate) struct Workspace {
+    pub(crate) root: Location,
+    pub(crate) catalog: Catalog,
+    pub(crate) engine: Engine,
+    pub(crate) locations: Locations,
+    pub(crate) cache: Cache,
+}
+
+/// A table version and where its files lie.
+#[derive(Debug, Clone)]
+pub(crate) struct PinnedTable {
+    pub(crate) version: Arc<TableVersion>,
+    pub(crate) location: Location,
+}
+
+impl PinnedTable {
+    /// The pinned table of this name.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`] when it is not among them.
+    pub(crate) fn find<'a>(tables: &'a [Self], name: &TableName) -> Result<&'a Self> {
+        let found = tables.iter().find(|pinned| pinned.version.table() == name);
+        found.ok_or_else(|| Error::UnknownTable { table: name.to_string(), known: Vec::new() })
+    }
+}
+
+impl Workspace {
+    /// A version of a table, with the location of its files.
+    pub(crate) fn pin(&self, version: TableVersion) -> Result<PinnedTable> {
+        let location = match version.location() {
+            TableLocation::Managed => self.root.child("facts").child(version.table().database()).child(version.table().table()),
+            TableLocation::External(location) => self.locations.open(location)?,
+        };
+        Ok(PinnedTable { version: Arc::new(version), location })
+    }
+
+    /// The newest version of a table.
+    pub(crate) async fn pin_latest(&self, table: &TableName) -> Result<PinnedTable> {
+        self.pin(self.catalog.latest(table).await?)
+    }
+
+    /// The newest versions of these tables, in their order.
+    pub(crate) async fn pin_all(&self, tables: &[TableName]) -> Result<Vec<PinnedTable>> {
+        let mut pinned = Vec::with_capacity(tables.len());
+        for table in tables {
+            pinned.push(self.pin_latest(table).await?);
+        }
+        Ok(pinned)
+    }
+}

@@ -1,0 +1,100 @@
+//! The files of a result: written to this machine's disk as rows arrive, and put into the store once all are written.
+//! The manifest or record that names them is the caller's to publish.
+
+use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use parquet::{
+    basic::{Compression, ZstdLevel},
+    file::properties::WriterProperties,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::Result,
+    name::ContentId,
+    storage::{FinishedParquet, Location, ParquetFile, suited_to},
+};
+
+/// The size at which a part is closed and the next one begun.
+const PART_BYTES: usize = 256 << 20;
+/// Rows in a row group.
+const ROW_GROUP_ROWS: usize = 128 << 10;
+
+/// A file that holds rows of a materialization or an extract.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// The file's name, in the folder of the manifest or record that lists it.
+    pub name: String,
+    /// Rows in it.
+    pub rows: u64,
+    /// Size in bytes.
+    pub size: u64,
+    /// Content hash.
+    pub hash: ContentId,
+}
+
+/// Writes rows, in their order, to files of a bounded size.
+pub(crate) struct PartsWriter {
+    pub(crate) schema: SchemaRef,
+    open: Option<ParquetFile>,
+    finished: Vec<FinishedParquet>,
+    /// What the names of the files begin with.
+    prefix: String,
+    threads: usize,
+}
+
+impl PartsWriter {
+    pub(crate) fn new(schema: SchemaRef) -> Self {
+        Self { schema, open: None, finished: Vec::new(), prefix: "part".into(), threads: 1 }
+    }
+
+    /// Encodes columns in this many threads. The bytes of the files do not depend on it.
+    pub(crate) fn threads(mut self, count: usize) -> Self {
+        self.threads = count;
+        self
+    }
+
+    /// Begins the files' names with `prefix` instead of `part`, so that several results can share a folder.
+    pub(crate) fn named(mut self, prefix: &str) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        let mut file = match self.open.take() {
+            Some(file) => file,
+            None => {
+                let compression = Compression::ZSTD(ZstdLevel::default());
+                let properties =
+                    WriterProperties::builder().set_compression(compression).set_max_row_group_row_count(Some(ROW_GROUP_ROWS));
+                let properties = suited_to(properties.build(), batch);
+                ParquetFile::create(self.schema.clone(), properties)?.threads(self.threads)
+            }
+        };
+        file.write(batch)?;
+        if file.size() >= PART_BYTES {
+            self.finished.push(file.finish()?);
+        } else {
+            self.open = Some(file);
+        }
+        Ok(())
+    }
+
+    /// Puts all files into the store. A result without rows has one part, which carries the schema.
+    pub(crate) async fn publish(mut self, location: &Location) -> Result<Vec<Part>> {
+        if self.finished.is_empty() && self.open.is_none() {
+            self.write(&RecordBatch::new_empty(self.schema.clone()))?;
+        }
+        if let Some(file) = self.open.take() {
+            self.finished.push(file.finish()?);
+        }
+        let mut parts = Vec::with_capacity(self.finished.len());
+        for (i, file) in self.finished.into_iter().enumerate() {
+            let (rows, hash) = (file.rows(), file.hash);
+            let name = format!("{}-{i:05}-{}.parquet", self.prefix, hash.short());
+            let size = file.publish(location, &name).await?.size;
+            parts.push(Part { name, rows, size, hash });
+        }
+        Ok(parts)
+    }
+}
