@@ -20,7 +20,7 @@ pub(crate) struct SourceColumns {
     /// Are they stored as INT96?
     pub(crate) int96: Vec<bool>,
     /// The positions of the columns by their names in the table.
-    positions: HashMap<String, usize>,
+    pub(crate) positions: HashMap<String, usize>,
 }
 
 impl SourceColumns {
