@@ -68,7 +68,7 @@ pub mod extract;
 pub mod feature_set;
 pub mod gc;
 pub mod ingest;
-pub mod kv;
+mod kv;
 pub mod lineage;
 mod manifest;
 pub mod materialize;

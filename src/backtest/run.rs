@@ -26,6 +26,7 @@ use crate::{
 /// let backtest = Backtest::new("taxi_v1", "total_amount", folds);
 /// # Ok::<(), asof::Error>(())
 /// ```
+#[must_use]
 pub struct Backtest {
     pub(crate) set: String,
     pub(crate) label: String,
@@ -88,6 +89,7 @@ impl fmt::Debug for Backtest {
 
 /// The result of a backtest.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct BacktestReport {
     /// The feature set.
     pub set: String,
@@ -101,6 +103,7 @@ pub struct BacktestReport {
 
 /// The result of one fold.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct FoldReport {
     /// The fold.
     pub fold: Fold,

@@ -42,6 +42,7 @@ use crate::error::{Error, Result};
 /// # }
 /// ```
 #[derive(Clone, Default)]
+#[must_use]
 pub struct Locations {
     options: Vec<(String, String)>,
     requests: RequestSettings,
