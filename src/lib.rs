@@ -36,6 +36,25 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Flags
+//!
+//! | flag | default | brings |
+//! |---|---|---|
+//! | `aws` | on | stores on S3 and what speaks its protocol: `s3://` |
+//! | `linfa` | on | `backtest::LinearRegression`, `backtest::Backtest::new`, and `linfa::Dataset::from` for a [`training::Dataset`] |
+//! | `gcp` | off | stores on Google Cloud Storage: `gs://` |
+//! | `azure` | off | stores on Azure Blob Storage: `az://` |
+//! | `plot` | off | PNG plots: `report::Scatter`, `report::Density` |
+//!
+//! `aws`, `gcp` and `azure` share an HTTP client with TLS, which the first of them brings. Without its flag, a URL is refused with
+//! an error that names the flag; a store that is mounted ([`storage::Locations::mount`]) needs none.
+//!
+//! A service that only reads a store on its own disk needs no flag:
+//!
+//! ```toml
+//! asof = { path = "../asof", default-features = false }
+//! ```
 
 pub mod backtest;
 mod cache;
@@ -49,7 +68,7 @@ pub mod extract;
 pub mod feature_set;
 pub mod gc;
 pub mod ingest;
-pub mod kv;
+mod kv;
 pub mod lineage;
 mod manifest;
 pub mod materialize;

@@ -13,6 +13,7 @@ use crate::{
 
 /// What a table was made of. It prints as an indented tree.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Lineage {
     /// The table.
     pub table: TableName,

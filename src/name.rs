@@ -126,6 +126,7 @@ pub struct ContentId([u8; 32]);
 
 impl ContentId {
     /// The hash of these bytes.
+    #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         blake3::hash(bytes).into()
     }

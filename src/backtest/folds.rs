@@ -29,6 +29,7 @@ impl Fold {
 
 /// Folds in the order of time.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
 pub struct Folds(Vec<Fold>);
 
 impl Folds {

@@ -26,6 +26,7 @@ use crate::{
 /// let learner = LinearRegression::new().on_redundant(OnRedundant::Drop);
 /// ```
 #[derive(Debug, Clone, Copy, Default)]
+#[must_use]
 pub struct LinearRegression {
     on_redundant: OnRedundant,
 }

@@ -4,6 +4,7 @@ use ndarray::Array1;
 
 /// Metrics of a regression over the scored rows.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct Metrics {
     /// The coefficient of determination, `1 - Σ(y - ŷ)² / Σ(y - ȳ)²`, as scikit-learn's `r2_score`: 1 is perfect, 0 as good
     /// as the mean of the scored labels, negative is worse. NaN when all labels are the same.

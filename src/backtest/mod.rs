@@ -3,13 +3,16 @@
 
 mod folds;
 mod learner;
+#[cfg(feature = "linfa")]
 mod linfa_learner;
 mod metrics;
+#[cfg(feature = "linfa")]
 mod redundant;
 mod run;
 
 pub use folds::{Fold, Folds};
 pub use learner::{Learner, Linear, MeanOnly, Model};
+#[cfg(feature = "linfa")]
 pub use linfa_learner::{LinearRegression, OnRedundant};
 pub use metrics::Metrics;
 pub(crate) use run::run;

@@ -6,7 +6,7 @@ use std::{fmt, sync::Arc};
 use arrow::array::RecordBatch;
 use futures::StreamExt;
 
-use super::{Fold, Folds, Learner, Linear, LinearRegression, Metrics};
+use super::{Fold, Folds, Learner, Linear, Metrics};
 use crate::{
     error::{Error, Result},
     feature_set::FeatureSet,
@@ -26,6 +26,7 @@ use crate::{
 /// let backtest = Backtest::new("taxi_v1", "total_amount", folds);
 /// # Ok::<(), asof::Error>(())
 /// ```
+#[must_use]
 pub struct Backtest {
     pub(crate) set: String,
     pub(crate) label: String,
@@ -39,19 +40,27 @@ pub struct Backtest {
 type Progress = Arc<dyn Fn(usize) + Send + Sync>;
 
 impl Backtest {
-    /// A backtest of linear regression.
+    /// A backtest of [`LinearRegression`](super::LinearRegression). It needs the flag `linfa`.
+    #[cfg(feature = "linfa")]
     pub fn new(set: &str, label: &str, folds: Folds) -> Self {
-        Self {
-            set: set.into(),
-            label: label.into(),
-            folds,
-            learner: Arc::new(LinearRegression::new()),
-            settle_us: 0,
-            progress: None,
-        }
+        Self::with_learner(set, label, folds, super::LinearRegression::new())
     }
 
-    /// Uses this learner instead of linear regression.
+    /// A backtest of this learner.
+    ///
+    /// ```
+    /// use asof::backtest::{Backtest, Folds, MeanOnly};
+    /// use chrono::NaiveDate;
+    /// let day = |m| NaiveDate::from_ymd_opt(2014, m, 1).unwrap();
+    /// let folds = Folds::monthly(day(2), day(12), "America/New_York".parse()?)?;
+    /// let baseline = Backtest::with_learner("taxi_v1", "total_amount", folds, MeanOnly);
+    /// # Ok::<(), asof::Error>(())
+    /// ```
+    pub fn with_learner(set: &str, label: &str, folds: Folds, learner: impl Learner + 'static) -> Self {
+        Self { set: set.into(), label: label.into(), folds, learner: Arc::new(learner), settle_us: 0, progress: None }
+    }
+
+    /// Uses this learner instead.
     pub fn learner(mut self, learner: impl Learner + 'static) -> Self {
         self.learner = Arc::new(learner);
         self
@@ -80,6 +89,7 @@ impl fmt::Debug for Backtest {
 
 /// The result of a backtest.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct BacktestReport {
     /// The feature set.
     pub set: String,
@@ -93,6 +103,7 @@ pub struct BacktestReport {
 
 /// The result of one fold.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct FoldReport {
     /// The fold.
     pub fold: Fold,

@@ -24,6 +24,7 @@ use crate::error::{Error, Result};
 /// assert_eq!(expected[2].to_string(), "order(pickup_at <= dropoff_at)");
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[must_use]
 pub struct Expect {
     #[serde(flatten)]
     pub(crate) rule: Rule,
@@ -46,6 +47,7 @@ type Limit = Option<f64>;
 /// What a load does with rows that violate an expectation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum OnViolation {
     /// Load nothing, and write the rows below `quarantine/`.
     #[default]

@@ -7,33 +7,9 @@ use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Field, Fields, TimeUn
 
 use crate::error::{Error, Result};
 
-/// A column type of Hive's and Athena's DDL.
-///
-/// | Hive | Arrow |
-/// |---|---|
-/// | `boolean` | `Boolean` |
-/// | `tinyint`, `smallint`, `int`, `bigint` | `Int8`, `Int16`, `Int32`, `Int64` |
-/// | `float`, `double` | `Float32`, `Float64` |
-/// | `decimal(p, s)` | `Decimal128(p, s)`; also `Decimal32` and `Decimal64` of files |
-/// | `string`, `varchar(n)`, `char(n)` | `Utf8`; also `LargeUtf8`, `Utf8View` and dictionaries of files |
-/// | `binary` | `Binary`; also `LargeBinary`, `BinaryView` and `FixedSizeBinary` of files |
-/// | `date` | `Date32` |
-/// | `timestamp` | `Timestamp(µs)`; of files any unit, with or without zone |
-/// | `array<t>`, `map<k,v>`, `struct<name:t,...>` | `List`, `Map`, `Struct` |
-///
-/// ```
-/// use asof::catalog::HiveType;
-/// use datafusion::arrow::datatypes::DataType;
-///
-/// let fare: HiveType = "decimal(10, 2)".parse()?;
-/// assert_eq!(fare.to_arrow(), DataType::Decimal128(10, 2));
-/// assert_eq!(HiveType::of(&DataType::Int64).map(|t| t.to_string()), Some("bigint".into()));
-/// assert_eq!(HiveType::of(&DataType::UInt64), None); // Hive has no unsigned integers
-/// # Ok::<(), asof::Error>(())
-/// ```
+/// A column type of Hive's and Athena's DDL. The documentation of [`ddl`](crate::ddl) lists the types with their Arrow types.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum HiveType {
+pub(crate) enum HiveType {
     /// `boolean`
     Boolean,
     /// `tinyint`: 8 bits
@@ -72,7 +48,7 @@ pub enum HiveType {
 
 impl HiveType {
     /// The Hive type that holds the values of this Arrow type; `None` when there is none.
-    pub fn of(data_type: &DataType) -> Option<Self> {
+    pub(crate) fn of(data_type: &DataType) -> Option<Self> {
         Some(match data_type {
             DataType::Boolean => HiveType::Boolean,
             DataType::Int8 => HiveType::TinyInt,
@@ -108,7 +84,7 @@ impl HiveType {
     }
 
     /// The Arrow type of a column of this type, as long as no file has the column.
-    pub fn to_arrow(&self) -> DataType {
+    pub(crate) fn to_arrow(&self) -> DataType {
         let nullable = |name: &str, inner: &HiveType| Arc::new(Field::new(name, inner.to_arrow(), true));
         match self {
             HiveType::Boolean => DataType::Boolean,
@@ -138,7 +114,7 @@ impl HiveType {
     /// Can a column of this declared type have this Arrow type in a file?
     ///
     /// Integers and floats must have the same width, as in Hive and Athena. Any text type fits any other.
-    pub fn accepts(&self, found: &DataType) -> bool {
+    pub(crate) fn accepts(&self, found: &DataType) -> bool {
         let Some(found) = HiveType::of(found) else { return false };
         self.holds(&found)
     }

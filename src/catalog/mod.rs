@@ -16,7 +16,7 @@ mod versions;
 pub(crate) use details::{DeclaredColumn, Details, TIMESTAMPS};
 pub(crate) use footer::file_facts;
 pub(crate) use hive::{is_hidden, partition_path, typed_value};
-pub use hive_type::HiveType;
+pub(crate) use hive_type::HiveType;
 pub use repair::{Changes, RepairReport};
 pub(crate) use repair::{NewPartition, OnConflict, add_partitions, drop_partitions, partitions_like, register, repair};
 pub use spec::{FactTable, KnownAt, TimeColumn};

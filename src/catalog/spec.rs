@@ -23,6 +23,7 @@ use crate::{
 /// # Ok::<(), asof::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[must_use]
 pub struct FactTable {
     pub(crate) event_time: TimeColumn,
     pub(crate) known_at: KnownAt,
@@ -40,6 +41,7 @@ pub struct FactTable {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
+#[must_use]
 pub enum KnownAt {
     /// At the time in this column.
     Column(TimeColumn),
@@ -49,6 +51,7 @@ pub enum KnownAt {
 
 /// A column of times.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[must_use]
 pub struct TimeColumn {
     pub(crate) name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]

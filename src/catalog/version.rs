@@ -46,6 +46,7 @@ pub struct TableVersion {
 
 /// A column of source files that has another name in the table, in every load.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Rename {
     /// Its name in a source file.
     pub from: String,
@@ -86,6 +87,7 @@ pub enum TableLocation {
 
 /// A column of a table and its Arrow type, written as Arrow prints it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Column {
     /// The name.
     pub name: String,
@@ -98,6 +100,7 @@ pub struct Column {
 
 /// A file of a table version.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct FileEntry {
     /// The path relative to the table's location.
     pub path: String,
@@ -136,6 +139,7 @@ impl FileEntry {
 
 /// The smallest and largest time in a file, both inclusive, in the column's own unit and zone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Bounds {
     /// The smallest stored value.
     pub min: i64,
@@ -147,6 +151,7 @@ pub struct Bounds {
 
 /// A load that a version contains.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct LoadRecord {
     /// The hash of the sources' contents and of how they were read, so that the same load has the same id.
     pub id: ContentId,
@@ -179,6 +184,7 @@ fn is_zero(count: &u64) -> bool {
 
 /// A source file of a load.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct LoadedSource {
     /// The name relative to the folder it was read from.
     pub name: String,
@@ -198,6 +204,7 @@ pub struct LoadedSource {
 
 /// A partition of a table version, as `partitions` lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Partition {
     /// The partition as Hive names its folder: `year=2014/month=11`.
     pub path: String,

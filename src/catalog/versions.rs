@@ -28,6 +28,7 @@ pub(crate) struct Catalog {
 
 /// A version of a table as [`FeatureStore::versions`](crate::FeatureStore::versions) lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct VersionInfo {
     /// The number, counting from 1.
     pub version: u64,
@@ -39,6 +40,7 @@ pub struct VersionInfo {
 
 /// Whether there is a table in a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum VersionState {
     /// A table with these files. This version stays readable.
     Table,

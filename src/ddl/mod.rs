@@ -53,7 +53,18 @@
 //!
 //! The declared columns are checked against every file: a column of another type is an error, a column that a file lacks is
 //! NULL in its rows, and columns that are not declared are left out. Without a list of columns a table has those of its files.
-//! The types are those of [`HiveType`](crate::catalog::HiveType).
+//!
+//! | type | Arrow |
+//! |---|---|
+//! | `boolean` | `Boolean` |
+//! | `tinyint`, `smallint`, `int`, `bigint` | `Int8`, `Int16`, `Int32`, `Int64` |
+//! | `float`, `double` | `Float32`, `Float64` |
+//! | `decimal(p, s)` | `Decimal128(p, s)`; also `Decimal32` and `Decimal64` of files |
+//! | `string`, `varchar(n)`, `char(n)` | `Utf8`; also `LargeUtf8`, `Utf8View` and dictionaries of files |
+//! | `binary` | `Binary`; also `LargeBinary`, `BinaryView` and `FixedSizeBinary` of files |
+//! | `date` | `Date32` |
+//! | `timestamp` | `Timestamp(µs)`; of files any unit, with or without zone |
+//! | `array<t>`, `map<k,v>`, `struct<name:t,...>` | `List`, `Map`, `Struct` |
 
 mod parse;
 mod properties;

@@ -14,6 +14,7 @@ use crate::{error::Result, time::Zone};
 
 /// The hour of the day of an instant, 0 to 23, by a zone's clock.
 #[derive(Debug, Clone)]
+#[must_use]
 pub struct HourOfDay {
     column: String,
     zone: Zone,
@@ -39,6 +40,7 @@ impl Encoder for HourOfDay {
 
 /// The day of the week of an instant, Monday 1 to Sunday 7 (ISO 8601), by a zone's clock.
 #[derive(Debug, Clone)]
+#[must_use]
 pub struct DayOfWeek {
     column: String,
     zone: Zone,

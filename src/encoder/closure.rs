@@ -9,6 +9,7 @@ use super::{Encoder, Spec};
 use crate::error::Result;
 
 /// An [`Encoder`] made of a spec and a closure; see [`encoder_fn`].
+#[must_use]
 pub struct FnEncoder<F> {
     spec: Spec,
     encode: F,

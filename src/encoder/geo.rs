@@ -19,6 +19,7 @@ const EARTH_RADIUS_KM: f64 = 6_371.008_8;
 ///
 /// NULL when a latitude is beyond ±90 or a longitude beyond ±180.
 #[derive(Debug, Clone)]
+#[must_use]
 pub struct Haversine {
     columns: [String; 4],
     output: String,

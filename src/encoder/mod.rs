@@ -105,6 +105,7 @@ pub trait RowSelection: Send + Sync {
 
 /// The purpose of a row selection. It decides whether a backtest scores the rows that the selection drops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Purpose {
     /// It defines the rows that the model is about (an outlier filter). A backtest scores only rows that it keeps, with the state
     /// that was learned before the cutoff.

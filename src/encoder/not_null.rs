@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 /// let whole = NotNull::of_numbers(["trip_distance", "total_amount"]).and_texts(["payment_type"]);
 /// ```
 #[derive(Debug, Clone)]
+#[must_use]
 pub struct NotNull {
     inputs: Vec<Field>,
 }

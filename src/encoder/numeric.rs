@@ -13,6 +13,7 @@ use crate::error::Result;
 
 /// A numeric column as it is, as `Float64`.
 #[derive(Debug, Clone)]
+#[must_use]
 pub struct Number {
     column: String,
     output: String,
@@ -44,6 +45,7 @@ impl Encoder for Number {
 
 /// The natural logarithm of a column: NULL unless the number is positive.
 #[derive(Debug, Clone)]
+#[must_use]
 pub struct Log {
     column: String,
 }
@@ -69,6 +71,7 @@ impl Encoder for Log {
 
 /// The ratio of two columns: NULL where it is not finite, as over zero.
 #[derive(Debug, Clone)]
+#[must_use]
 pub struct Ratio {
     numerator: String,
     denominator: String,

@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 /// let filter = OutlierFilter::between_percentiles(2.0, 98.0).of(["trip_distance", "total_amount"]);
 /// ```
 #[derive(Debug, Clone)]
+#[must_use]
 pub struct OutlierFilter {
     low: f64,
     high: f64,
@@ -30,6 +31,7 @@ pub struct OutlierFilter {
 
 /// The bounds of one column, both exclusive; `None` when the column held no value.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct OutlierBounds {
     /// Values must be greater than this.
     pub low: f64,

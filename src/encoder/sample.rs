@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 /// let tenth = Sample::fraction(0.1, 7).of_instants(["pickup_at"]).of_numbers(["trip_distance", "total_amount"]);
 /// ```
 #[derive(Debug, Clone)]
+#[must_use]
 pub struct Sample {
     fraction: f64,
     seed: u64,

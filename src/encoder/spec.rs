@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 /// let spec = Spec::new("tip_rate", 1).number("tip_amount").number("fare_amount").output("tip_rate", DataType::Float64);
 /// ```
 #[derive(Debug, Clone, PartialEq)]
+#[must_use]
 pub struct Spec {
     pub(crate) name: String,
     pub(crate) revision: u32,

@@ -17,12 +17,14 @@ use crate::{error::Result, temporal::ExactSum};
 /// The deviation is that of the population (division by `n`), as in scikit-learn's `StandardScaler`. A constant column is
 /// only centred; NULL, NaN and infinities are neither learned from nor encoded.
 #[derive(Debug, Clone)]
+#[must_use]
 pub struct Standardize {
     column: String,
 }
 
 /// What [`Standardize`] learns; `None` when there was no number to learn from.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct StandardizeState {
     /// The mean.
     pub mean: f64,

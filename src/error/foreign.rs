@@ -8,14 +8,11 @@ use std::{
 
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
-use object_store::{
-    Error as StoreError,
-    client::{HttpError, HttpErrorKind},
-};
+use object_store::Error as StoreError;
 use parquet::errors::ParquetError;
 use tokio::task::JoinError;
 
-use super::{Error, ErrorKind};
+use super::{Error, ErrorKind, http::of_http};
 
 /// What an error means to a caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,15 +56,6 @@ pub(super) fn of_store(error: &StoreError) -> Class {
         | StoreError::UnknownConfigurationKey { .. } => Class::lasting(ErrorKind::InvalidInput),
         StoreError::JoinError { .. } => Class::lasting(ErrorKind::Internal),
         StoreError::Generic { source, .. } => of_chain(source.as_ref()).unwrap_or(Class::lasting(ErrorKind::Unavailable)),
-        _ => Class::lasting(ErrorKind::Unavailable),
-    }
-}
-
-pub(crate) fn of_http(error: &HttpError) -> Class {
-    match error.kind() {
-        HttpErrorKind::Connect | HttpErrorKind::Request | HttpErrorKind::Timeout | HttpErrorKind::Interrupted => {
-            Class::passing(ErrorKind::Unavailable)
-        }
         _ => Class::lasting(ErrorKind::Unavailable),
     }
 }
@@ -154,7 +142,7 @@ fn of_chain(error: &(dyn StdError + 'static)) -> Option<Class> {
             .or_else(|| cause.downcast_ref::<Error>().map(Error::class))
             .or_else(|| cause.downcast_ref::<StoreFailure>().map(|failure| failure.class))
             .or_else(|| cause.downcast_ref().map(of_store))
-            .or_else(|| cause.downcast_ref().map(of_http))
+            .or_else(|| of_http(cause).map(|(_, class)| class))
             .or_else(|| cause.downcast_ref().map(of_io))
             .or_else(|| cause.downcast_ref().map(of_engine))
             .or_else(|| cause.downcast_ref().map(of_arrow))

@@ -3,6 +3,7 @@
 
 mod convert;
 mod foreign;
+mod http;
 mod kind;
 mod text;
 
@@ -12,7 +13,8 @@ use datafusion::error::DataFusionError;
 
 pub use kind::ErrorKind;
 
-pub(crate) use foreign::{Class, StoreFailure, of_http};
+pub(crate) use foreign::{Class, StoreFailure};
+pub(crate) use http::{HttpFault, of_http};
 pub(crate) use text::in_one_line;
 
 use self::text::{group_of, listed, near, numbered, other_case, remedy, sum};

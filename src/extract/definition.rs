@@ -29,6 +29,7 @@ const LONGEST_NAME: usize = 96;
 /// # Ok::<(), asof::Error>(())
 /// ```
 #[derive(Debug, Clone)]
+#[must_use]
 pub struct Extract {
     pub(crate) name: String,
     pub(crate) sql: String,

@@ -24,6 +24,7 @@ pub(crate) const FOLDER: &str = "extracts";
 
 /// The record of a run: published once, never changed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ExtractRecord {
     pub(crate) format: u32,
     /// The extract's name.
@@ -58,6 +59,7 @@ pub struct ExtractRecord {
 
 /// The value of a placeholder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Parameter {
     /// The placeholder's name, without `$`.
     pub name: String,
@@ -68,6 +70,7 @@ pub struct Parameter {
 
 /// A table that an extract was made of.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ExtractInput {
     /// The table.
     pub table: TableName,
@@ -81,6 +84,7 @@ pub struct ExtractInput {
 
 /// A file that an extract was made of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ExtractFile {
     /// The path relative to the input's location.
     pub path: String,
@@ -91,6 +95,7 @@ pub struct ExtractFile {
 
 /// How long a run is kept. Without either value it is never removed by a collection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Retention {
     /// Microseconds after the run ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]

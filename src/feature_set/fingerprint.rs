@@ -25,6 +25,7 @@ use crate::{
 
 /// The hashes of a definition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Fingerprint {
     /// The hash of the other two, which identifies the definition.
     pub id: ContentId,

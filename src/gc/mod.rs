@@ -37,6 +37,7 @@ pub(crate) use sweep::run;
 /// let clean = Gc::delete().keep_versions(3).grace(TimeDelta::hours(48));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
 pub struct Gc {
     pub(crate) mode: GcMode,
     pub(crate) grace_us: i64,
@@ -96,6 +97,7 @@ pub enum Reason {
 
 /// A file that is garbage.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Garbage {
     /// The path below the root.
     pub path: String,
@@ -107,6 +109,7 @@ pub struct Garbage {
 
 /// What a garbage collection removed, or would remove. It prints as a list.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct GcReport {
     /// Whether the garbage was removed or only listed.
     pub mode: GcMode,

@@ -30,6 +30,7 @@ use crate::{
 /// let options = CompactOptions::default().file_bytes(256 << 20);
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
 pub struct CompactOptions {
     file_bytes: usize,
 }
@@ -51,6 +52,7 @@ impl CompactOptions {
 
 /// What a compaction did.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct CompactReport {
     /// The table's version after the compaction. It is unchanged if nothing was merged.
     pub version: TableVersion,
@@ -60,6 +62,7 @@ pub struct CompactReport {
 
 /// What became of a partition's small files.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CompactedPartition {
     /// The folder below the table: `year=2014/month=11`.
     pub path: String,
@@ -75,6 +78,7 @@ pub struct CompactedPartition {
 
 /// Whether a partition's files were replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PartitionOutcome {
     /// The merged files are in the table.
     Merged,

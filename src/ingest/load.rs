@@ -32,6 +32,7 @@ use crate::{
 /// # Ok::<(), asof::Error>(())
 /// ```
 #[derive(Clone)]
+#[must_use]
 pub struct Ingest {
     pub(crate) table: TableName,
     pub(crate) declared: FactTable,
@@ -66,6 +67,7 @@ pub(crate) enum ColumnNames {
 
 /// What a load does with rows that cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum OnReject {
     /// List them in the reject file and load nothing.
     #[default]

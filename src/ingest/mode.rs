@@ -30,6 +30,7 @@ impl LoadMode {
 
 /// What a load that replaces months does with rows outside these months.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum OnOutsideMonth {
     /// Load nothing. The error names the months, so that they can be added to [`LoadMode::ReplaceMonths`].
     #[default]
@@ -44,6 +45,7 @@ pub enum OnOutsideMonth {
 ///
 /// Names are relative to the folder or glob that was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum OnChangedSource {
     /// Load nothing. The error names the source.
     #[default]
@@ -63,6 +65,7 @@ pub enum OnChangedSource {
 
 /// What a load does with a file whose columns seem to hold something other than their names say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum OnAnomaly {
     /// Load nothing. The error names the file, the column, what was expected and what was found.
     #[default]

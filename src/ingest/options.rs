@@ -19,6 +19,7 @@ pub enum Format {
 /// let hive = CsvOptions::default().delimiter(b'\x01').no_quotes().null_texts([r"\N"]).columns(["id", "at", "fare"]);
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
 pub struct CsvOptions {
     pub(crate) delimiter: u8,
     pub(crate) quote: Option<u8>,

@@ -18,6 +18,7 @@ use crate::{
 
 /// What a load did.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct LoadReport {
     /// Whether this call loaded the rows or an earlier one did.
     pub outcome: LoadOutcome,
@@ -47,6 +48,7 @@ pub struct LoadReport {
 
 /// Whether a load was needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LoadOutcome {
     /// This call loaded the rows.
     Loaded,

@@ -11,7 +11,7 @@ use crate::error::Result;
 
 /// A [`KeyValue`] that keeps everything in memory.
 #[derive(Debug, Default)]
-pub struct MemoryKv(RwLock<BTreeMap<Vec<u8>, Vec<u8>>>);
+pub(crate) struct MemoryKv(RwLock<BTreeMap<Vec<u8>, Vec<u8>>>);
 
 impl KeyValue for MemoryKv {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {

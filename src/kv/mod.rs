@@ -7,7 +7,7 @@ mod sled;
 
 use std::{fmt::Debug, path::Path, sync::Arc};
 
-pub use memory::MemoryKv;
+pub(crate) use memory::MemoryKv;
 
 use self::{
     or_memory::OrMemory,
@@ -16,7 +16,7 @@ use self::{
 use crate::error::Result;
 
 /// A flat map of bytes to bytes, used as a cache: whatever it loses is rebuilt.
-pub trait KeyValue: Debug + Send + Sync {
+pub(crate) trait KeyValue: Debug + Send + Sync {
     /// The value of a key.
     ///
     /// # Errors
@@ -51,7 +51,7 @@ pub trait KeyValue: Debug + Send + Sync {
 /// # Errors
 /// [`Error::CacheLocked`](crate::Error::CacheLocked) when another process holds the directory,
 /// [`Error::Cache`](crate::Error::Cache) when it cannot be made, written or renamed.
-pub fn open(dir: &Path) -> Result<Arc<dyn KeyValue>> {
+pub(crate) fn open(dir: &Path) -> Result<Arc<dyn KeyValue>> {
     match SledKv::open(dir) {
         Ok(kv) => Ok(Arc::new(OrMemory::new(Arc::new(kv)))),
         Err(Failure::Full(reason)) => {

@@ -10,6 +10,7 @@ pub const ENGINE_REVISION: u32 = 3;
 
 /// The versions of the code that made a materialization. They are part of the id, since other code may produce other rows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct EngineVersions {
     /// [`ENGINE_REVISION`].
     pub revision: u32,

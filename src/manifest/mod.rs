@@ -24,6 +24,7 @@ pub(crate) const FORMAT: u32 = 2;
 
 /// The manifest of a materialization: published once, never changed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Manifest {
     pub(crate) format: u32,
     /// The hash of the definition, the inputs, the as-of, the engine and the format. Equal ids mean the same rows in the same order,
@@ -68,6 +69,7 @@ pub struct Manifest {
 /// Rows of a set of entities by some of its keys: the features of the sources that find their facts by these keys. A key without a
 /// row in the materialization gets these features from here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct PartialRows {
     /// The columns of the key, in the order of the set's.
     pub keys: Vec<String>,
@@ -81,6 +83,7 @@ pub struct PartialRows {
 
 /// A table that a materialization was made of.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct InputTable {
     /// The table.
     pub table: TableName,
@@ -98,6 +101,7 @@ pub struct InputTable {
 
 /// A file that a materialization was made of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct InputFile {
     /// The path relative to the table.
     pub path: String,
@@ -112,6 +116,7 @@ pub struct InputFile {
 
 /// What a row selection or encoder learned.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct StepState {
     /// The step's name.
     pub name: String,

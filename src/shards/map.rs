@@ -43,6 +43,7 @@ impl Iterator for ShardRows {
 }
 
 /// A function over shards that has not run yet; see [`Shards::map`].
+#[must_use]
 pub struct Mapped<T> {
     shards: Shards,
     function: Function<T>,

@@ -47,6 +47,7 @@ type PlanStep = Arc<dyn Fn(DataFrame) -> Result<DataFrame> + Send + Sync>;
 /// Every visible row is in exactly one shard, and shards are in the order of the files' paths. Large files are divided between row
 /// groups, so a table with few row groups has shards without rows.
 #[derive(Clone)]
+#[must_use]
 pub struct Shards {
     engine: Engine,
     table: TableName,

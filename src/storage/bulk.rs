@@ -57,6 +57,7 @@ pub(super) type OnProgress = Arc<dyn Fn(&ReadStatistics) + Send + Sync>;
 /// # }
 /// ```
 #[derive(Clone)]
+#[must_use]
 pub struct BulkReader {
     pub(super) place: Location,
     pub(super) settings: ReadSettings,
@@ -160,6 +161,7 @@ impl fmt::Debug for BulkReader {
 }
 
 /// A running bulk read: a stream of objects with their bytes.
+#[must_use]
 pub struct BulkRead {
     objects: BoxStream<'static, Result<(ObjectMeta, Bytes)>>,
     fetch: Arc<Fetch>,

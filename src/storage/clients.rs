@@ -3,10 +3,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use object_store::{
-    BackoffConfig, ClientConfigKey, ObjectStore, RetryConfig,
-    aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut},
-};
+use object_store::ObjectStore;
+#[cfg(any(feature = "aws", feature = "azure", feature = "gcp"))]
+use object_store::{BackoffConfig, ClientConfigKey, RetryConfig};
 use url::Url;
 
 use super::failure::Secrets;
@@ -61,6 +60,7 @@ impl Default for RequestSettings {
     }
 }
 
+#[cfg(any(feature = "aws", feature = "azure", feature = "gcp"))]
 impl RequestSettings {
     fn retries(&self) -> RetryConfig {
         let (init_backoff, max_backoff) = (self.first_backoff, self.longest_backoff.max(self.first_backoff));
@@ -107,7 +107,7 @@ pub(super) fn open(base: &Url, options: &[(String, String)], requests: &RequestS
         "s3" => s3(base, &own, given(), requests),
         "gs" => gcs(base, &own, requests),
         "az" => azure(base, &own, requests),
-        other => Err(format!("the scheme `{other}` is not supported; use s3, file or memory, or gs or az with their flags")),
+        other => Err(format!("the scheme `{other}` is not supported; use file or memory, or s3, gs or az with their flags")),
     };
     // The error of a client that cannot be built may repeat any value, and a secret may have been given for any option.
     let (store, endpoint) = built.map_err(|reason| match own.is_empty() {
@@ -124,6 +124,7 @@ pub(super) fn open(base: &Url, options: &[(String, String)], requests: &RequestS
 type Built = Result<(Arc<dyn ObjectStore>, Option<String>), String>;
 
 /// Sets settings and options on a builder. The three builders have the same methods, but no common trait.
+#[cfg(any(feature = "aws", feature = "azure", feature = "gcp"))]
 macro_rules! configured {
     ($builder:expr, $client:path, $options:expr, $requests:expr) => {{
         let mut builder = $builder.with_retry($requests.retries());
@@ -138,12 +139,14 @@ macro_rules! configured {
     }};
 }
 
+#[cfg(feature = "aws")]
 fn s3<'a>(
     base: &Url,
     options: &[(&str, &str)],
     given: impl Iterator<Item = (&'a str, &'a str)>,
     requests: &RequestSettings,
 ) -> Built {
+    use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
     let builder = AmazonS3Builder::from_env().with_url(base.as_str()).with_conditional_put(S3ConditionalPut::ETagMatch);
     let mut builder = configured!(builder, AmazonS3ConfigKey::Client, options, requests);
     let value = |key| builder.get_config_value(&key);
@@ -158,7 +161,13 @@ fn s3<'a>(
     Ok((Arc::new(store), endpoint.map(|url| url.to_string())))
 }
 
+#[cfg(not(feature = "aws"))]
+fn s3<'a>(_: &Url, _: &[(&str, &str)], _: impl Iterator<Item = (&'a str, &'a str)>, _: &RequestSettings) -> Built {
+    Err("Amazon S3 is not built in; turn on the flag `aws` of asof".into())
+}
+
 /// An endpoint without credentials: endpoints are shown in messages and logs.
+#[cfg(any(feature = "aws", feature = "azure"))]
 fn checked(endpoint: &str) -> Result<Url, String> {
     let url = Url::parse(endpoint).map_err(|e| format!("its endpoint is not a URL: {e}"))?;
     if url.username().is_empty() && url.password().is_none() && url.query().is_none() {

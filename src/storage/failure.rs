@@ -3,13 +3,9 @@
 
 use std::error::Error as StdError;
 
-use object_store::{
-    Error, Result,
-    client::{HttpError, HttpErrorKind},
-    path::Path,
-};
+use object_store::{Error, Result, path::Path};
 
-use crate::error::{Class, ErrorKind, StoreFailure, of_http};
+use crate::error::{Class, ErrorKind, HttpFault, StoreFailure, of_http};
 
 /// Longer answers are cut off.
 const LONGEST_TEXT: usize = 600;
@@ -173,13 +169,12 @@ fn is_missing_bucket(text: &str) -> bool {
 fn judged(error: &(dyn StdError + 'static)) -> (&'static str, Class) {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if let Some(http) = error.downcast_ref::<HttpError>() {
-            let class = of_http(http);
-            match http.kind() {
-                HttpErrorKind::Timeout => return (TIMED_OUT, class),
-                HttpErrorKind::Connect => return (UNREACHABLE, class),
-                _ if class.is_retryable => return (OTHER, class),
-                _ => {}
+        if let Some((fault, class)) = of_http(error) {
+            match fault {
+                HttpFault::TimedOut => return (TIMED_OUT, class),
+                HttpFault::Unreachable => return (UNREACHABLE, class),
+                HttpFault::Other if class.is_retryable => return (OTHER, class),
+                HttpFault::Other => {}
             }
         }
         cause = error.source();

@@ -19,6 +19,7 @@ use crate::{
 /// place has another identity even if its size and modification time are the same. This needs a file system that stores the
 /// time of a file's last change (Unix) to 10 ms or finer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct FileIdentity {
     /// Size in bytes.
     pub size: u64,

@@ -21,10 +21,10 @@ use crate::error::{Error, Result};
 
 /// How locations are opened: request settings, options of the object stores, shared stores.
 ///
-/// Options are named as in the `object_store` crate (`aws_access_key_id`, `aws_endpoint`, `aws_region`, ...;
-/// `google_...` and `azure_...` with the flags `gcp` and `azure`). They take precedence over the settings, and those over the
-/// environment, where the same names are read in capitals. Requests to a custom endpoint use path style, and an endpoint that
-/// begins with `http://` needs no further option.
+/// Options are named as in the `object_store` crate: `aws_access_key_id`, `aws_endpoint`, `aws_region`, ... with the flag `aws`,
+/// `google_...` with `gcp`, `azure_...` with `azure`. They take precedence over the settings, and those over the environment,
+/// where the same names are read in capitals. Requests to a custom endpoint use path style, and an endpoint that begins with
+/// `http://` needs no further option.
 ///
 /// Clones share their clients, and so the limit on requests in flight.
 ///
@@ -42,6 +42,7 @@ use crate::error::{Error, Result};
 /// # }
 /// ```
 #[derive(Clone, Default)]
+#[must_use]
 pub struct Locations {
     options: Vec<(String, String)>,
     requests: RequestSettings,
@@ -82,7 +83,7 @@ impl Locations {
         Ok(self)
     }
 
-    /// Opens a path of this machine or a URL with the scheme `file`, `s3` or `memory`, or with their flags `gs` or `az`.
+    /// Opens a path of this machine or a URL with the scheme `file` or `memory`, or with their flags `s3`, `gs` or `az`.
     ///
     /// A `memory` URL that is not mounted is a new, empty store. User, password and query of a URL are ignored: give
     /// credentials as options or in the environment.

@@ -70,7 +70,7 @@ pub struct FeatureStore {
 
 impl FeatureStore {
     /// Opens the store with this root, or makes it: a path of this machine, or a URL (`s3://bucket/prefix`, `file://`,
-    /// `memory://`, with their flags `gs://` and `az://`).
+    /// `memory://`, `gs://`, `az://`). `s3`, `gs` and `az` need the [flags](crate#flags) `aws`, `gcp` and `azure`.
     ///
     /// # Errors
     /// [`Error::InvalidLocation`] for a root that cannot be opened, [`Error::Format`] for one of another version of the format,

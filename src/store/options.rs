@@ -6,6 +6,7 @@ use crate::{engine::Resources, storage::Locations, time::Clock};
 
 /// How a store is opened.
 #[derive(Debug, Clone, Default)]
+#[must_use]
 pub struct StoreOptions {
     pub(super) cache_dir: Option<PathBuf>,
     pub(super) memory_cache: bool,

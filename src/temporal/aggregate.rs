@@ -39,6 +39,7 @@ use super::lanes::Lane;
 /// ];
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[must_use]
 pub struct Aggregate {
     kind: Kind,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -31,6 +31,7 @@ use crate::{
 ///
 /// Those of a registered table come from [`FeatureStore::facts`](crate::FeatureStore::facts).
 #[derive(Debug, Clone)]
+#[must_use]
 pub struct Facts {
     place: String,
     rows: DataFrame,
@@ -85,6 +86,7 @@ impl Facts {
 /// # }
 /// ```
 #[derive(Debug, Clone)]
+#[must_use]
 pub struct Spine {
     rows: DataFrame,
     at: TimeColumn,
@@ -247,6 +249,7 @@ impl Asked {
 /// matters, nor which other columns are asked for. Facts that tie so are read a second time, with all columns, if those that
 /// are asked for do not settle it; a tie-break column saves that. NULL where there is none.
 #[derive(Debug, Clone)]
+#[must_use]
 pub struct Lookup {
     asked: Asked,
     columns: Vec<(String, String)>,
@@ -327,6 +330,7 @@ impl Lookup {
 
 /// Aggregates over trailing windows of an entity's visible facts.
 #[derive(Debug, Clone)]
+#[must_use]
 pub struct Window {
     asked: Asked,
     spans: Vec<(Option<i64>, Vec<Aggregate>)>,

@@ -32,26 +32,31 @@ impl AsOf {
     pub const END_OF_TIME: AsOf = AsOf(i64::MAX);
 
     /// The instant `micros` microseconds after 1970-01-01T00:00:00Z.
+    #[must_use]
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
 
     /// Microseconds since 1970-01-01T00:00:00Z.
+    #[must_use]
     pub const fn micros(self) -> i64 {
         self.0
     }
 
     /// The instant `delta` earlier; saturates at the ends of the representable range.
+    #[must_use]
     pub fn minus(self, delta: TimeDelta) -> Self {
         Self(self.0.saturating_sub(saturating_micros(delta)))
     }
 
     /// The instant `delta` later; saturates at the ends of the representable range.
+    #[must_use]
     pub fn plus(self, delta: TimeDelta) -> Self {
         Self(self.0.saturating_add(saturating_micros(delta)))
     }
 
     /// The instant as chrono's type, or `None` outside chrono's range of years.
+    #[must_use]
     pub fn to_datetime(self) -> Option<DateTime<Utc>> {
         DateTime::from_timestamp_micros(self.0)
     }
@@ -128,6 +133,7 @@ impl Cutoff {
     /// Is a fact with these two instants (microseconds UTC) visible at `as_of`?
     ///
     /// Both must be before it; neither alone is enough.
+    #[must_use]
     pub const fn sees(self, event_us: i64, known_us: i64, as_of: AsOf) -> bool {
         match self {
             Cutoff::Exclusive => event_us < as_of.0 && known_us < as_of.0,
@@ -156,11 +162,13 @@ pub struct Span {
 
 impl Span {
     /// The span `[start, end)`.
+    #[must_use]
     pub const fn new(start: AsOf, end: AsOf) -> Self {
         Self { start, end }
     }
 
     /// Is this instant inside the span?
+    #[must_use]
     pub fn contains(&self, instant: AsOf) -> bool {
         self.start <= instant && instant < self.end
     }

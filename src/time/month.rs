@@ -24,6 +24,7 @@ pub struct Month {
 
 impl Month {
     /// A month from 1 to 12 of a year; `None` for another number.
+    #[must_use]
     pub fn new(year: i32, month: u32) -> Option<Self> {
         (1..=12).contains(&month).then_some(Self { year, month })
     }

@@ -12,6 +12,7 @@ use super::{AsOf, Cutoff, Zone};
 /// The unit of a stored time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum TimeUnit {
     /// Days: Arrow's `Date32`.
     Day,
@@ -40,21 +41,21 @@ impl TimeUnit {
 
 /// What the integers of a time column mean: units since 1970-01-01T00:00:00 by the zone's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct TimeScale {
+pub(crate) struct TimeScale {
     /// The unit.
-    pub unit: TimeUnit,
+    pub(crate) unit: TimeUnit,
     /// The zone whose clock wrote the times; [`Zone::UTC`] for true instants.
-    pub zone: Zone,
+    pub(crate) zone: Zone,
 }
 
 impl TimeScale {
     /// Instants in microseconds: how this library writes times.
-    pub const UTC_MICROS: TimeScale = TimeScale { unit: TimeUnit::Microsecond, zone: Zone::UTC };
+    pub(crate) const UTC_MICROS: TimeScale = TimeScale { unit: TimeUnit::Microsecond, zone: Zone::UTC };
 
     /// The smallest stored value that is **not** visible at `as_of`: visible means `value < first_hidden`.
     ///
     /// Exact for every unit and zone. `None` means that no value can be hidden.
-    pub fn first_hidden(self, as_of: AsOf, cutoff: Cutoff) -> Option<i64> {
+    pub(crate) fn first_hidden(self, as_of: AsOf, cutoff: Cutoff) -> Option<i64> {
         let as_of_ns = i128::from(as_of.micros()) * 1_000;
         // Inclusive at T is exclusive at the next instant that any unit can tell from T: one nanosecond.
         let limit_ns = match cutoff {
@@ -65,7 +66,7 @@ impl TimeScale {
     }
 
     /// The smallest stored value whose instant is at or after `instant`; `None` if there is none.
-    pub fn first_not_before(self, instant: AsOf) -> Option<i64> {
+    pub(crate) fn first_not_before(self, instant: AsOf) -> Option<i64> {
         self.first_at_or_after(i128::from(instant.micros()) * 1_000)
     }
 
@@ -88,7 +89,7 @@ impl TimeScale {
     }
 
     /// The instant of a stored value in nanoseconds, exact.
-    pub fn instant_ns(self, value: i64) -> i128 {
+    pub(crate) fn instant_ns(self, value: i64) -> i128 {
         let unit_ns = i128::from(self.unit.nanos());
         self.zone.instant_ns(i128::from(value) * unit_ns)
     }
@@ -102,7 +103,7 @@ impl TimeScale {
     /// The instant of a stored value in whole microseconds, rounded towards the past; saturates at the ends.
     ///
     /// For a cutoff in whole microseconds, `floor(x) < T` holds exactly when `x < T` does.
-    pub fn instant_us(self, value: i64) -> i64 {
+    pub(crate) fn instant_us(self, value: i64) -> i64 {
         if self == Self::UTC_MICROS {
             return value;
         }

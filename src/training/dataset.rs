@@ -16,7 +16,7 @@ use crate::{
 
 /// A training set: one row of `records` and one of `targets` per row of the materialization, in its order.
 ///
-/// `linfa::Dataset::from(data)` converts it to linfa's dataset.
+/// With the flag `linfa`, `linfa::Dataset::from(data)` converts it to a dataset of linfa 0.8.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dataset {
     /// The names of the features: the columns of `records`.

@@ -26,6 +26,7 @@ pub struct Decimal {
 
 impl Decimal {
     /// `unscaled / 10^scale`.
+    #[must_use]
     pub fn new(unscaled: i128, scale: i8) -> Self {
         Self { unscaled, scale }
     }
@@ -41,6 +42,7 @@ impl Decimal {
     }
 
     /// The float that is nearest to it.
+    #[must_use]
     pub fn to_f64(self) -> f64 {
         // The text of a number is read with one rounding.
         format!("{}e{}", self.unscaled, -i16::from(self.scale)).parse().unwrap_or(f64::NAN)

@@ -22,6 +22,7 @@ const ROW_GROUP_ROWS: usize = 128 << 10;
 
 /// A file that holds rows of a materialization or an extract.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Part {
     /// The file's name, in the folder of the manifest or record that lists it.
     pub name: String,

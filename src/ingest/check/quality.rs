@@ -192,6 +192,7 @@ impl QualityReport {
 
 /// The quality reports of a table's loads.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Quality {
     /// The readable reports, in the order of the loads.
     pub reports: Vec<QualityReport>,
@@ -201,6 +202,7 @@ pub struct Quality {
 
 /// A quality report that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LostReport {
     /// The load.
     pub load: ContentId,

@@ -11,6 +11,7 @@ use crate::{
 /// A difference between the columns of a source file and those of the file before it: the previous file of the same load, or
 /// the last file of the table's newest load.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SchemaChange {
     /// The file's name relative to the folder that was given.
     pub file: String,
