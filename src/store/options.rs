@@ -5,6 +5,11 @@ use std::{path::PathBuf, sync::Arc};
 use crate::{engine::Resources, storage::Locations, time::Clock};
 
 /// How a store is opened.
+///
+/// | | methods |
+/// |---|---|
+/// | settings | [`cache_dir`](Self::cache_dir), [`cache_in_memory`](Self::cache_in_memory), [`resources`](Self::resources) |
+/// | components | [`locations`](Self::locations) with settings and mounted stores, [`clock`](Self::clock) |
 #[derive(Debug, Clone, Default)]
 #[must_use]
 pub struct StoreOptions {
