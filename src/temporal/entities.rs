@@ -23,14 +23,14 @@ use tokio::task::JoinSet;
 use super::{
     Facts, Lookup, Spine, Window,
     budget::Budget,
+    execution::{blocking, facts_context, joined, side_parts},
+    fact_input::{Answering, Answers, Chunk, PlannedSide, Taking},
+    full_rows::{Whole, of_versions},
     keys::{GrowingKeys, Keys, NO_KEY, comparable},
     node::{Ask, Side, SpineTime},
     planner::{conditions, planned},
-    run::{blocking, facts_context, joined, side_parts},
-    side::{Answering, Answers, Chunk, PlannedSide, Taking},
-    slots::Slots,
+    spine_index::Slots,
     versions,
-    whole::{Whole, of_versions},
 };
 use crate::{
     error::{Error, Result},

@@ -1,5 +1,5 @@
 //! The operators as physical plans, as DataFusion sees them: children, order, distribution, metrics.
-//! What happens when one is executed is the business of `run`.
+//! What happens when one is executed is the business of `execution`.
 //!
 //! What is declared here is what the optimizer may rely on, and every rule takes it at its word. The result has one
 //! partition: the spine's partitions one after the other. So what holds within a partition of the spine, an order or a column
@@ -26,10 +26,10 @@ use futures::{TryStreamExt, stream};
 
 use super::{
     budget::Budget,
+    event_time_filter::Reach,
+    execution::{Metrics, Run},
+    fact_input::PlannedSide,
     node::Ask,
-    reach::Reach,
-    run::{Metrics, Run},
-    side::PlannedSide,
 };
 
 /// One question of a kind, planned.

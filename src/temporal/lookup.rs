@@ -16,10 +16,10 @@ use arrow::{
 
 use super::{
     budget::Budget,
-    kept::{Columns, Deciding, Facts, Kept, Newer, comparators},
+    candidates::{Columns, Deciding, Facts, Kept, Newer, comparators},
+    fact_input::{Answering, Answers, Chunk, Held, SideParts, Taking},
     node::{LookupAsk, fact_position},
-    side::{Answering, Answers, Chunk, Held, SideParts, Taking},
-    slots::Slots,
+    spine_index::Slots,
 };
 use crate::error::{Error, Result};
 

@@ -17,10 +17,10 @@ use datafusion::{
 
 use super::{
     aggregate::Kind,
-    clock::{Clock, TickUnit},
+    fact_input::{Answering, SideParts},
+    full_rows::COMPUTED,
     keys,
-    side::{Answering, SideParts},
-    whole::COMPUTED,
+    time_decoder::{Clock, TickUnit},
 };
 use crate::{
     catalog::{FactTable, TimeColumn},

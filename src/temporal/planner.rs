@@ -27,9 +27,9 @@ use datafusion::{
 
 use super::{
     exec::AsOfExec,
+    fact_input::PlannedSide,
+    full_rows::Whole,
     node::{AsOfNode, Ask, LookupAsk, Side, SpineTime, WindowAsk, fact_position, spine_field},
-    side::PlannedSide,
-    whole::Whole,
 };
 use crate::{
     catalog::KnownAt,

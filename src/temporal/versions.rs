@@ -10,7 +10,7 @@ use arrow::{
     row::{RowConverter, Rows, SortField},
 };
 
-use super::{budget::Budget, keys::NO_KEY, side::Chunk};
+use super::{budget::Budget, fact_input::Chunk, keys::NO_KEY};
 use crate::error::Result;
 
 /// Says of every fact until when it is seen and how new it is, and drops those of entities that are not in the spine.

@@ -21,16 +21,16 @@ use arrow::{
 
 use super::{
     aggregate::Kind,
+    aggregate_filter::Condition,
     budget::Budget,
-    cells::{Cells, CellsOf, Gather, NO_CELL, Sums},
-    condition::Condition,
-    lanes::{Lane, Texts, Values, patterns, read, scale_of},
-    logs::Logs,
+    entity_slices::Entity,
+    fact_input::{Answering, Answers, Chunk, Held, SideParts, Taking},
     node::{WindowAsk, fact_position},
-    results::{Answer, Column, Output},
-    side::{Answering, Answers, Chunk, Held, SideParts, Taking},
-    slide::Entity,
-    slots::Slots,
+    result_columns::{Answer, Column, Output},
+    slices::{Cells, CellsOf, Gather, NO_CELL, Sums},
+    sort_keys::{Lane, Texts, Values, patterns, read, scale_of},
+    spine_index::Slots,
+    value_log::Logs,
 };
 use crate::error::{Error, Result};
 

@@ -14,10 +14,10 @@ use datafusion::{
 
 use super::{
     super::{
+        full_rows::COMPUTED,
         node::{AsOfNode, Direction, LookupAsk, LookupColumn, Side},
-        whole::COMPUTED,
     },
-    instants::{Fact, Instants, KnownWhen},
+    join_times::{Fact, Instants, KnownWhen},
     match_condition::{Known, MARK, Marked, is_mark},
     origin,
 };

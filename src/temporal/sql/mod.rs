@@ -177,7 +177,7 @@ use crate::{
 };
 
 mod asof_join;
-mod instants;
+mod join_times;
 mod length;
 mod match_condition;
 mod origin;

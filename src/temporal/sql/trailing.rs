@@ -23,7 +23,7 @@ use datafusion::{
 
 use super::{
     super::{Aggregate, Facts, Spine, Window},
-    instants::is_local,
+    join_times::is_local,
     length::length_us,
     origin::reading,
 };

@@ -10,7 +10,7 @@ use arrow::{
 };
 use datafusion::physical_expr::PhysicalExpr;
 
-use super::side::Chunk;
+use super::fact_input::Chunk;
 use crate::error::{Error, Result, in_one_line};
 
 /// A condition over the facts' columns, and the windows that ask for it.

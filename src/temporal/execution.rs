@@ -24,13 +24,13 @@ use tokio::task::JoinSet;
 
 use super::{
     budget::Budget,
+    event_time_filter::Reach,
+    fact_input::{Answering, Answers, Chunk, Held, PlannedSide, SideParts, Taking, is_too_long},
+    full_rows::of_versions,
     keys::{Keys, NO_KEY},
     node::{Ask, Direction, fact_position},
-    reach::Reach,
-    side::{Answering, Answers, Chunk, Held, PlannedSide, SideParts, Taking, is_too_long},
-    slots::Slots,
+    spine_index::Slots,
     versions,
-    whole::of_versions,
 };
 use crate::error::{Error, Result};
 

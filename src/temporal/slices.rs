@@ -1,5 +1,5 @@
 //! The cells of one task: what is gathered of the facts in each, column by column.
-//! It adds facts to cells; which windows a cell lies in is the business of `slide`.
+//! It adds facts to cells; which windows a cell lies in is the business of `entity_slices`.
 
 use std::cmp::Ordering;
 
@@ -8,9 +8,9 @@ use arrow::buffer::{NullBuffer, ScalarBuffer};
 use super::{
     ExactSum,
     aggregate::Kind,
+    fact_input::Chunk,
     integer::Integer,
-    lanes::{Lane, Texts, Values, pattern},
-    side::Chunk,
+    sort_keys::{Lane, Texts, Values, pattern},
     variance::{Floats, Integers},
     window::{Numbered, Plan},
 };

@@ -14,7 +14,7 @@ use arrow::{
     datatypes::{DataType, Float16Type, Float32Type, Float64Type},
 };
 
-use super::side::is_too_long;
+use super::fact_input::is_too_long;
 use crate::error::{Error, Result};
 
 /// Facts in a batch made by gathering, at most.

@@ -13,9 +13,9 @@ use datafusion::{
 };
 
 use super::{
-    clock::TickUnit,
+    fact_input::PlannedSide,
     node::{Ask, Direction},
-    side::PlannedSide,
+    time_decoder::TickUnit,
 };
 use crate::{
     error::Result,

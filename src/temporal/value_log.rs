@@ -2,7 +2,7 @@
 //! It holds places, no values.
 
 use super::{
-    cells::{Cells, Gathered},
+    slices::{Cells, Gathered},
     window::Plan,
 };
 

@@ -10,13 +10,13 @@ use std::{
 use super::{
     ExactSum,
     aggregate::{Fraction, Kind},
-    cells::{Cells, Dated, Gathered, compare_dated, distinct},
     integer::Integer,
-    lanes::{Lane, Texts},
-    logs::Logs,
     quantile::{Fenwick, quantile},
     ratio::decimal_mean,
-    results::{Column, Nullable, Output},
+    result_columns::{Column, Nullable, Output},
+    slices::{Cells, Dated, Gathered, compare_dated, distinct},
+    sort_keys::{Lane, Texts},
+    value_log::Logs,
     variance::{Floats, Integers, Moments},
     window::Plan,
 };

@@ -12,11 +12,11 @@ use datafusion::{error::DataFusionError, physical_expr::PhysicalExpr};
 
 use super::{
     budget::Budget,
-    clock::{Clock, TickUnit, Times, Visible},
+    full_rows::Whole,
     keys::{Keys, NO_KEY},
     node::{Direction, Side},
-    slots::Slots,
-    whole::Whole,
+    spine_index::Slots,
+    time_decoder::{Clock, TickUnit, Times, Visible},
 };
 use crate::error::{Error, Result};
 

@@ -17,11 +17,11 @@ use datafusion::{
 };
 
 use super::{
-    kept::comparators,
+    candidates::comparators,
+    execution::tie_columns,
+    fact_input::PlannedSide,
     node::{Direction, Side, SpineTime},
     planner::planned,
-    run::tie_columns,
-    side::PlannedSide,
 };
 use crate::{error::Result, scan, time::Zone};
 

@@ -1,5 +1,5 @@
 //! What can be computed over the facts in a window: its name, what it needs and what type it yields.
-//! How it is computed is the business of `cells` and `slide`.
+//! How it is computed is the business of `slices` and `entity_slices`.
 
 use std::hash::{Hash, Hasher};
 
@@ -8,7 +8,7 @@ use arrow::datatypes::{
 };
 use serde::{Serialize, Serializer};
 
-use super::lanes::Lane;
+use super::sort_keys::Lane;
 
 /// An aggregate over the facts in a window.
 ///

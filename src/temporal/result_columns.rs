@@ -14,7 +14,7 @@ use arrow::{
 use super::{
     aggregate::Kind,
     integer::Integer,
-    lanes::{Lane, Texts, decimals, values},
+    sort_keys::{Lane, Texts, decimals, values},
     window::{is_list, item_of},
 };
 use crate::error::{Error, Result};
@@ -233,7 +233,7 @@ impl Answer {
 mod tests {
     use arrow::array::{Array, AsArray, StringArray};
 
-    use super::{super::lanes::read, *};
+    use super::{super::sort_keys::read, *};
 
     #[test]
     fn what_is_too_much_for_one_array_is_refused_and_read_in_pieces() {
