@@ -15,7 +15,7 @@ use crate::{
     feature_set::{EntitySet, Source, event_time_column},
     scan::AsOfTable,
     sql,
-    temporal::{self, EntityKey, EntityQuestion, Facts},
+    temporal::{self, EntityKey, EntitySpec, Facts},
     time::{AsOf, Cutoff, TimeScale},
     workspace::{PinnedTable, plain_type},
 };
@@ -128,13 +128,13 @@ fn keys_of(set: &EntitySet, source: &Source) -> Vec<usize> {
 }
 
 /// The lookup and windows of one source.
-fn question(set: &EntitySet, keys: &[usize], source: usize, facts: Facts, cutoff: Cutoff) -> EntityQuestion {
+fn question(set: &EntitySet, keys: &[usize], source: usize, facts: Facts, cutoff: Cutoff) -> EntitySpec {
     let (i, source) = (source, &set.sources[source]);
     let on: Vec<(String, String)> =
         keys.iter().flat_map(|&key| source.on.iter().filter(move |(name, _)| *name == set.keys[key]).cloned()).collect();
     let lookup = (!source.lookups.is_empty()).then(|| source.lookup_in(facts.clone(), &on, cutoff, Some(i)));
     let window = source.windows_over(facts.clone(), &on, cutoff);
-    EntityQuestion { facts, on: on.into_iter().map(|(_, column)| column).collect(), lookup, window }
+    EntitySpec { facts, on: on.into_iter().map(|(_, column)| column).collect(), lookup, window }
 }
 
 impl EntityTable {

@@ -10,16 +10,16 @@ use arrow::{
 };
 use datafusion::physical_expr::PhysicalExpr;
 
-use super::fact_input::Chunk;
+use super::fact_input::FactChunk;
 use crate::error::{Error, Result, in_one_line};
 
 /// A condition over the facts' columns, and the windows that ask for it.
-pub(super) struct Condition {
+pub(super) struct AggregateFilter {
     expression: Arc<dyn PhysicalExpr>,
     spans: Vec<usize>,
 }
 
-impl Condition {
+impl AggregateFilter {
     pub(super) fn new(expression: Arc<dyn PhysicalExpr>) -> Self {
         Self { expression, spans: Vec::new() }
     }
@@ -37,7 +37,7 @@ impl Condition {
     /// # Errors
     /// When the condition fails for a fact that is seen. Facts are judged one by one then, so that it does not matter which
     /// are in a batch together.
-    pub(super) fn met(&self, chunk: &Chunk, sees: impl Fn(usize, usize) -> bool) -> Result<NullBuffer> {
+    pub(super) fn met(&self, chunk: &FactChunk, sees: impl Fn(usize, usize) -> bool) -> Result<NullBuffer> {
         if let Ok(met) = self.of(&chunk.batch) {
             return Ok(NullBuffer::new(met.values().clone()));
         }

@@ -17,7 +17,7 @@ use datafusion::{
 
 use super::{
     Aggregate,
-    node::{AsOfNode, Direction, LookupAsk, LookupColumn, Side, SpineTime, WindowAsk, WindowColumn},
+    node::{AsOfNode, Direction, FactInput, LookupColumn, LookupSpec, SpineTime, WindowColumn, WindowSpec},
     planner,
 };
 use crate::{
@@ -32,7 +32,7 @@ use crate::{
 /// Those of a registered table come from [`FeatureStore::facts`](crate::FeatureStore::facts).
 #[derive(Debug, Clone)]
 pub struct Facts {
-    place: String,
+    subject: String,
     rows: DataFrame,
     declared: FactTable,
 }
@@ -40,7 +40,7 @@ pub struct Facts {
 impl Facts {
     /// Facts from a query. `name` stands for them in messages.
     pub fn new(name: &str, rows: DataFrame, declared: FactTable) -> Self {
-        Self { place: format!("table `{name}`"), rows, declared }
+        Self { subject: format!("table `{name}`"), rows, declared }
     }
 
     pub(crate) fn declared(&self) -> &FactTable {
@@ -52,8 +52,8 @@ impl Facts {
     }
 
     /// The table, as messages name it.
-    pub(crate) fn place(&self) -> &str {
-        &self.place
+    pub(crate) fn subject(&self) -> &str {
+        &self.subject
     }
 }
 
@@ -121,11 +121,11 @@ impl Spine {
     /// [`Error::UnknownColumn`] and [`Error::ColumnType`] for columns that are missing, cannot be compared or hold no times,
     /// [`Error::Definition`] for a negative max age, no key, no column or a name that is taken.
     pub fn lookup(self, lookups: impl IntoIterator<Item = Lookup>) -> Result<Self> {
-        let mut sides = Vec::new();
+        let mut fact_inputs = Vec::new();
         for lookup in lookups {
-            sides.push(lookup.side(&self)?);
+            fact_inputs.push(lookup.input(&self)?);
         }
-        self.with(sides)
+        self.with(fact_inputs)
     }
 
     /// Adds aggregates over trailing windows of each table, at each row's own instant: one row out per row in, in order.
@@ -134,20 +134,20 @@ impl Spine {
     /// As [`Spine::lookup`], and [`Error::Definition`] for a window of zero or less, [`Error::Volatile`] for a filter that
     /// reads the clock or throws dice, [`Error::Query`] for one that is no SQL expression.
     pub fn window(self, windows: impl IntoIterator<Item = Window>) -> Result<Self> {
-        let mut sides = Vec::new();
+        let mut fact_inputs = Vec::new();
         for window in windows {
-            sides.push(window.side(&self)?);
+            fact_inputs.push(window.input(&self)?);
         }
-        self.with(sides)
+        self.with(fact_inputs)
     }
 
-    fn with<Q: super::node::Ask>(self, sides: Vec<(LogicalPlan, Side<Q>)>) -> Result<Self> {
+    fn with<S: super::node::OperatorSpec>(self, fact_inputs: Vec<(LogicalPlan, FactInput<S>)>) -> Result<Self> {
         let Self { rows, at, zone } = self;
         let (state, plan) = rows.into_parts();
         let (field, column) = spine_field(plan.schema(), at.name())?;
         let time = SpineTime { column, unit: at.unit, zone };
         time.scale(&field)?;
-        let node = AsOfNode::try_new(plan, time, sides)?;
+        let node = AsOfNode::try_new(plan, time, fact_inputs)?;
         let rows = DataFrame::new(planner::extended(state), node.into_plan());
         Ok(Self { rows, at, zone })
     }
@@ -161,22 +161,22 @@ fn spine_field(schema: &datafusion::common::DFSchema, name: &str) -> Result<(arr
 }
 
 /// What is asked of a table, with the columns of its facts that it takes: those that are there, and those that are computed.
-pub(super) struct Needed<Q> {
-    pub(super) asked: Asked,
+pub(super) struct Requirements<S> {
+    pub(super) join: FactJoin,
     pub(super) values: Vec<String>,
     pub(super) computed: Vec<Expr>,
-    pub(super) side: Side<Q>,
+    pub(super) input: FactInput<S>,
 }
 
 /// The tables' questions have this much in common.
 #[derive(Debug, Clone)]
-pub(super) struct Asked {
+pub(super) struct FactJoin {
     facts: Facts,
     on: Vec<(String, String)>,
     cutoff: Cutoff,
 }
 
-impl Asked {
+impl FactJoin {
     fn of(facts: Facts) -> Self {
         Self { facts, on: Vec::new(), cutoff: Cutoff::Exclusive }
     }
@@ -184,18 +184,18 @@ impl Asked {
     fn on(&self, spine: &Spine) -> Result<Vec<(Column, String)>> {
         if self.on.is_empty() {
             let reason = "no key says which facts belong to a row of the spine; name it with `on`".into();
-            return Err(Error::Definition { subject: format!("the question to {}", self.facts.place), reason });
+            return Err(Error::Definition { subject: format!("the lookup or window over {}", self.facts.subject), reason });
         }
         self.on.iter().map(|(left, right)| Ok((spine_field(spine.schema(), left)?.1, right.clone()))).collect()
     }
 
-    fn side<Q>(&self, spine: &Spine, ask: Q) -> Result<Side<Q>> {
-        let (on, Facts { place, declared, .. }) = (self.on(spine)?, self.facts.clone());
-        Ok(Side { place, on, declared, cutoff: self.cutoff, direction: Direction::Backward, whole: None, ask })
+    fn input<S>(&self, spine: &Spine, spec: S) -> Result<FactInput<S>> {
+        let (on, Facts { subject, declared, .. }) = (self.on(spine)?, self.facts.clone());
+        Ok(FactInput { subject, on, declared, cutoff: self.cutoff, direction: Direction::Backward, full_rows: None, spec })
     }
 
     /// The facts with all columns, if only those decide between some.
-    fn whole(&self) -> Result<Option<Arc<LogicalPlan>>> {
+    fn full_rows(&self) -> Result<Option<Arc<LogicalPlan>>> {
         let Facts { rows, declared, .. } = &self.facts;
         if !declared.identity.is_empty() {
             return Ok(None);
@@ -216,16 +216,16 @@ impl Asked {
 
     /// The facts' columns that a question needs.
     pub(super) fn rows(&self, values: &[String], computed: Vec<Expr>) -> Result<DataFrame> {
-        let Facts { place, rows, declared } = &self.facts;
+        let Facts { subject, rows, declared } = &self.facts;
         let schema = rows.schema().as_arrow().clone();
-        declared.check(place, &schema)?;
+        declared.check(subject, &schema)?;
         let mut names: Vec<&str> = Vec::new();
         let times = declared.time_columns().map(|c| c.name());
         let declared_columns = declared.tie_break.iter().chain(&declared.identity).map(String::as_str);
         let keys = self.on.iter().map(|(_, right)| right.as_str());
         for name in keys.chain(times).chain(declared_columns).chain(values.iter().map(String::as_str)) {
             if schema.column_with_name(name).is_none() {
-                return Err(Error::unknown_column(place, name, &schema));
+                return Err(Error::unknown_column(subject, name, &schema));
             }
             if !names.contains(&name) {
                 names.push(name);
@@ -248,7 +248,7 @@ impl Asked {
 /// are asked for do not settle it; a tie-break column saves that. NULL where there is none.
 #[derive(Debug, Clone)]
 pub struct Lookup {
-    asked: Asked,
+    join: FactJoin,
     columns: Vec<(String, String)>,
     max_age_us: Option<i64>,
 }
@@ -256,7 +256,7 @@ pub struct Lookup {
 impl Lookup {
     /// Looks into these facts.
     pub fn of(facts: Facts) -> Self {
-        Self { asked: Asked::of(facts), columns: Vec::new(), max_age_us: None }
+        Self { join: FactJoin::of(facts), columns: Vec::new(), max_age_us: None }
     }
 
     /// Adds a key column that has the same name in the spine and in the facts.
@@ -267,7 +267,7 @@ impl Lookup {
 
     /// Adds a key column of the spine and its counterpart in the facts.
     pub fn on_columns(mut self, spine: impl Into<String>, facts: impl Into<String>) -> Self {
-        self.asked.on.push((spine.into(), facts.into()));
+        self.join.on.push((spine.into(), facts.into()));
         self
     }
 
@@ -299,19 +299,19 @@ impl Lookup {
 
     /// The rule at the instant itself: [`Cutoff::Exclusive`] unless this says otherwise.
     pub fn cutoff(mut self, cutoff: Cutoff) -> Self {
-        self.asked.cutoff = cutoff;
+        self.join.cutoff = cutoff;
         self
     }
 
-    fn side(self, spine: &Spine) -> Result<(LogicalPlan, Side<LookupAsk>)> {
-        let Needed { asked, values, computed, side } = self.needed(spine)?;
-        Ok((asked.plan(&values, computed)?, side))
+    fn input(self, spine: &Spine) -> Result<(LogicalPlan, FactInput<LookupSpec>)> {
+        let Requirements { join, values, computed, input } = self.requirements(spine)?;
+        Ok((join.plan(&values, computed)?, input))
     }
 
     /// What is asked, and the columns that it takes.
-    pub(super) fn needed(self, spine: &Spine) -> Result<Needed<LookupAsk>> {
-        let Self { asked, columns, max_age_us } = self;
-        let refused = |reason: String| Error::Definition { subject: format!("the lookup in {}", asked.facts.place), reason };
+    pub(super) fn requirements(self, spine: &Spine) -> Result<Requirements<LookupSpec>> {
+        let Self { join, columns, max_age_us } = self;
+        let refused = |reason: String| Error::Definition { subject: format!("the lookup in {}", join.facts.subject), reason };
         if let Some(age) = max_age_us.filter(|age| *age < 0) {
             return Err(refused(format!("its max age is {age} us; it must be zero or more")));
         }
@@ -320,22 +320,22 @@ impl Lookup {
         }
         let values = columns.iter().map(|(column, _)| column.clone()).collect();
         let columns = columns.into_iter().map(|(fact, name)| LookupColumn { fact, qualifier: None, name }).collect();
-        let side = Side { whole: asked.whole()?, ..asked.side(spine, LookupAsk { columns, max_age_us })? };
-        Ok(Needed { asked, values, computed: Vec::new(), side })
+        let input = FactInput { full_rows: join.full_rows()?, ..join.input(spine, LookupSpec { columns, max_age_us })? };
+        Ok(Requirements { join, values, computed: Vec::new(), input })
     }
 }
 
 /// Aggregates over trailing windows of an entity's visible facts.
 #[derive(Debug, Clone)]
 pub struct Window {
-    asked: Asked,
+    join: FactJoin,
     spans: Vec<(Option<i64>, Vec<Aggregate>)>,
 }
 
 impl Window {
     /// Aggregates these facts.
     pub fn of(facts: Facts) -> Self {
-        Self { asked: Asked::of(facts), spans: Vec::new() }
+        Self { join: FactJoin::of(facts), spans: Vec::new() }
     }
 
     /// Adds a key column that has the same name in the spine and in the facts.
@@ -346,7 +346,7 @@ impl Window {
 
     /// Adds a key column of the spine and its counterpart in the facts.
     pub fn on_columns(mut self, spine: impl Into<String>, facts: impl Into<String>) -> Self {
-        self.asked.on.push((spine.into(), facts.into()));
+        self.join.on.push((spine.into(), facts.into()));
         self
     }
 
@@ -364,25 +364,25 @@ impl Window {
 
     /// The rule at the instant itself: [`Cutoff::Exclusive`] unless this says otherwise.
     pub fn cutoff(mut self, cutoff: Cutoff) -> Self {
-        self.asked.cutoff = cutoff;
+        self.join.cutoff = cutoff;
         self
     }
 
-    fn side(self, spine: &Spine) -> Result<(LogicalPlan, Side<WindowAsk>)> {
+    fn input(self, spine: &Spine) -> Result<(LogicalPlan, FactInput<WindowSpec>)> {
         if self.spans.iter().all(|(_, aggregates)| aggregates.is_empty()) {
-            let subject = format!("the window over {}", self.asked.facts.place);
+            let subject = format!("the window over {}", self.join.facts.subject);
             return Err(Error::Definition { subject, reason: "it has no aggregate".into() });
         }
-        let Needed { asked, values, computed, side } = self.needed(spine)?;
-        Ok((asked.plan(&values, computed)?, side))
+        let Requirements { join, values, computed, input } = self.requirements(spine)?;
+        Ok((join.plan(&values, computed)?, input))
     }
 
     /// What is asked, and the columns that it takes.
-    pub(super) fn needed(self, spine: &Spine) -> Result<Needed<WindowAsk>> {
-        let Self { asked, spans } = self;
-        let place = asked.facts.place.clone();
-        let refused = |reason: String| Error::Definition { subject: format!("the window over {place}"), reason };
-        let schema = asked.facts.rows.schema().as_arrow().clone();
+    pub(super) fn requirements(self, spine: &Spine) -> Result<Requirements<WindowSpec>> {
+        let Self { join, spans } = self;
+        let subject = join.facts.subject.clone();
+        let refused = |reason: String| Error::Definition { subject: format!("the window over {subject}"), reason };
+        let schema = join.facts.rows.schema().as_arrow().clone();
         // What aggregates read: plain columns, and columns of conditions whose name alone would not say which is meant.
         let (mut plain, mut computed, mut columns) = (Vec::new(), Vec::new(), Vec::new());
         for (length_us, aggregates) in spans {
@@ -393,19 +393,20 @@ impl Window {
                 if let Some(flaw) = aggregate.flaw() {
                     return Err(refused(flaw));
                 }
-                let found =
-                    aggregate.column().map(|c| schema.field_with_name(c).map_err(|_| Error::unknown_column(&place, c, &schema)));
+                let found = aggregate
+                    .column()
+                    .map(|c| schema.field_with_name(c).map_err(|_| Error::unknown_column(&subject, c, &schema)));
                 let field = found.transpose()?;
                 aggregate.kind().yields(field.map(|f| f.data_type())).map_err(|needed| Error::ColumnType {
-                    subject: place.clone(),
+                    subject: subject.clone(),
                     column: aggregate.column().unwrap_or_default().into(),
                     found: field.map_or_else(String::new, |f| f.data_type().to_string()),
                     needed: needed.into(),
                 })?;
                 plain.extend(aggregate.column().map(str::to_owned));
                 let filter = aggregate.condition().map(|text| {
-                    let condition = condition(&asked.facts, &format!("the window over {place}"), text)?;
-                    by_name(condition, &asked.facts, &mut plain, &mut computed)
+                    let condition = condition(&join.facts, &format!("the window over {subject}"), text)?;
+                    by_name(condition, &join.facts, &mut plain, &mut computed)
                 });
                 columns.push(WindowColumn {
                     length_us,
@@ -416,8 +417,8 @@ impl Window {
                 });
             }
         }
-        let side = asked.side(spine, WindowAsk { columns })?;
-        Ok(Needed { asked, values: plain, computed, side })
+        let input = join.input(spine, WindowSpec { columns })?;
+        Ok(Requirements { join, values: plain, computed, input })
     }
 }
 

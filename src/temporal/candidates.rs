@@ -26,7 +26,7 @@ const JOINED_COLUMNS: usize = 16;
 const COMPARATORS: usize = 4_096;
 
 /// Some facts: times side by side, and the columns that are kept of them.
-pub(super) struct Facts {
+pub(super) struct CandidateBatch {
     /// Event times in ticks, where a max age asks for them.
     pub(super) event: Vec<i64>,
     /// What orders facts by event time, and by known-at where there is one.
@@ -35,7 +35,7 @@ pub(super) struct Facts {
     pub(super) columns: Vec<ArrayRef>,
 }
 
-impl Facts {
+impl CandidateBatch {
     pub(super) fn bytes(&self) -> usize {
         (self.event.len() + self.order.len() + self.known.len()) * 8
             + self.columns.iter().map(|c| c.get_array_memory_size()).sum::<usize>()
@@ -63,7 +63,7 @@ impl Piece<'_> {
 
 /// All kept facts.
 #[derive(Default)]
-pub(super) struct Kept {
+pub(super) struct Candidates {
     event: Vec<i64>,
     order: Vec<i64>,
     known: Vec<i64>,
@@ -73,14 +73,14 @@ pub(super) struct Kept {
     pub(super) bytes: usize,
 }
 
-impl Kept {
+impl Candidates {
     /// How many facts are kept.
     pub(super) fn len(&self) -> usize {
         self.order.len()
     }
 
     /// Keeps these too; yields the number of the first.
-    pub(super) fn push(&mut self, facts: Facts) -> u32 {
+    pub(super) fn push(&mut self, facts: CandidateBatch) -> u32 {
         let first = self.order.len() as u32;
         self.bytes += facts.bytes();
         self.event.extend(facts.event);
@@ -107,7 +107,7 @@ impl Kept {
     }
 
     /// Keeps the facts of another, of whose columns these are taken; yields the number of the first.
-    pub(super) fn append(&mut self, other: Kept, columns: &[usize]) -> u32 {
+    pub(super) fn append(&mut self, other: Candidates, columns: &[usize]) -> u32 {
         let first = self.order.len() as u32;
         self.bytes += other.bytes;
         self.event.extend(other.event);
@@ -171,13 +171,18 @@ impl Kept {
                 if times.is_empty() { Vec::new() } else { facts.iter().map(|&fact| times[fact as usize]).collect() }
             };
             let columns = columns.into_iter().flatten().collect();
-            gathered.push(Facts { event: pick(&self.event), order: pick(&self.order), known: pick(&self.known), columns });
+            gathered.push(CandidateBatch {
+                event: pick(&self.event),
+                order: pick(&self.order),
+                known: pick(&self.known),
+                columns,
+            });
         }
         Ok(gathered)
     }
 
     /// The columns from `first` on, ready to be read by the numbers of facts; the types are those of all columns.
-    pub(super) fn into_columns(mut self, first: usize, types: &[DataType]) -> Result<Columns> {
+    pub(super) fn into_columns(mut self, first: usize, types: &[DataType]) -> Result<CandidateColumns> {
         self.order = Vec::new();
         let mut columns = Vec::new();
         let has_many = types.len() - first > JOINED_COLUMNS;
@@ -190,37 +195,37 @@ impl Kept {
             // Texts in one piece could be longer than their offsets can say.
             columns.push(match data_type.primitive_width() {
                 Some(_) if !parts.is_empty() && !has_many => {
-                    Column::Whole(concat(&parts.iter().map(AsRef::as_ref).collect::<Vec<&dyn Array>>())?)
+                    CandidateColumn::Whole(concat(&parts.iter().map(AsRef::as_ref).collect::<Vec<&dyn Array>>())?)
                 }
-                _ => Column::Pieces(std::iter::once(new_null_array(data_type, 1)).chain(parts).collect()),
+                _ => CandidateColumn::Pieces(std::iter::once(new_null_array(data_type, 1)).chain(parts).collect()),
             });
         }
-        Ok(Columns { starts: self.starts, columns })
+        Ok(CandidateColumns { starts: self.starts, columns })
     }
 }
 
 /// The values of kept facts.
-pub(super) struct Columns {
+pub(super) struct CandidateColumns {
     starts: Vec<u32>,
-    columns: Vec<Column>,
+    columns: Vec<CandidateColumn>,
 }
 
-enum Column {
+enum CandidateColumn {
     /// All values in one array.
     Whole(ArrayRef),
     /// A NULL, then the values batch by batch.
     Pieces(Vec<ArrayRef>),
 }
 
-impl Columns {
+impl CandidateColumns {
     /// The values of these facts; NULL where there is none.
     pub(super) fn read(&self, facts: &UInt32Array) -> Result<Vec<ArrayRef>> {
         let mut places = Vec::new();
         let mut read = Vec::with_capacity(self.columns.len());
         for column in &self.columns {
             read.push(match column {
-                Column::Whole(values) => take(values, facts, None)?,
-                Column::Pieces(pieces) => {
+                CandidateColumn::Whole(values) => take(values, facts, None)?,
+                CandidateColumn::Pieces(pieces) => {
                     if places.is_empty() {
                         places = facts.iter().map(|fact| self.place(fact)).collect();
                     }
@@ -240,27 +245,33 @@ impl Columns {
 
 /// Which of two kept facts is the newer one; remembers how to compare the values of two batches.
 #[derive(Default)]
-pub(super) struct Newer {
+pub(super) struct RecencyOrder {
     comparators: HashMap<(usize, usize), Vec<DynComparator>>,
 }
 
-impl Newer {
+impl RecencyOrder {
     /// By event time, known-at, and then the columns; says also whether it is left open which of two different facts is newer.
-    pub(super) fn compare(&mut self, kept: &Kept, deciding: &Deciding, a: u32, b: u32) -> Result<(Ordering, bool)> {
-        let by_order = kept.order(a).cmp(&kept.order(b));
-        let by_times = by_order.then_with(|| kept.known.get(a as usize).cmp(&kept.known.get(b as usize)));
+    pub(super) fn compare(
+        &mut self,
+        candidates: &Candidates,
+        tie_columns: &TieColumns,
+        a: u32,
+        b: u32,
+    ) -> Result<(Ordering, bool)> {
+        let by_order = candidates.order(a).cmp(&candidates.order(b));
+        let by_times = by_order.then_with(|| candidates.known.get(a as usize).cmp(&candidates.known.get(b as usize)));
         if by_times.is_ne() {
             return Ok((by_times, false));
         }
         if self.comparators.len() > COMPARATORS {
             self.comparators.clear();
         }
-        let ((batch_a, row_a), (batch_b, row_b)) = (kept.place(a), kept.place(b));
+        let ((batch_a, row_a), (batch_b, row_b)) = (candidates.place(a), candidates.place(b));
         let comparators = match self.comparators.entry((batch_a, batch_b)) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => new.insert(comparators(&kept.batches[batch_a], &kept.batches[batch_b])?),
+            Entry::Vacant(new) => new.insert(comparators(&candidates.batches[batch_a], &candidates.batches[batch_b])?),
         };
-        Ok(deciding.compare(comparators, row_a, row_b))
+        Ok(tie_columns.compare(comparators, row_a, row_b))
     }
 }
 
@@ -297,12 +308,12 @@ fn floats<T: ArrowPrimitiveType>(
 
 /// Which columns decide between facts of the same times: those whose order is that of the whole fact; and others, which tell
 /// that two facts differ, while a column that is not there may come before them.
-pub(super) struct Deciding {
+pub(super) struct TieColumns {
     pub(super) decisive: Vec<usize>,
     pub(super) open: Vec<usize>,
 }
 
-impl Deciding {
+impl TieColumns {
     /// The order, and whether it is left open.
     pub(super) fn compare(&self, comparators: &[DynComparator], a: usize, b: usize) -> (Ordering, bool) {
         let first = |columns: &[usize]| {

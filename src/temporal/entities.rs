@@ -23,13 +23,13 @@ use tokio::task::JoinSet;
 use super::{
     Facts, Lookup, Spine, Window,
     budget::Budget,
-    execution::{blocking, facts_context, joined, side_parts},
-    fact_input::{Answering, Answers, Chunk, PlannedSide, Taking},
-    full_rows::{Whole, of_versions},
+    execution::{blocking, facts_context, joined, operator_context},
+    fact_input::{FactAccumulator, FactChunk, OperatorOutput, PhysicalFactInput, TemporalOperator},
+    full_rows::{FullRows, version_order},
     keys::{GrowingKeys, Keys, NO_KEY, comparable},
-    node::{Ask, Side, SpineTime},
+    node::{FactInput, OperatorSpec, SpineTime},
     planner::{conditions, planned},
-    spine_index::Slots,
+    spine_index::SpineIndex,
     versions,
 };
 use crate::{
@@ -43,7 +43,7 @@ const AT: &str = "__at";
 
 /// What is asked of one fact table about every entity. Lookup and window have the same facts, keys in the order of the set's,
 /// and cutoff; a window without aggregates says only who there is.
-pub(crate) struct EntityQuestion {
+pub(crate) struct EntitySpec {
     pub(crate) facts: Facts,
     /// The columns of the facts that hold the keys.
     pub(crate) on: Vec<String>,
@@ -57,7 +57,7 @@ pub(crate) struct Entities {
     /// Those that a visible fact is about, in the order of their keys.
     order: Vec<u32>,
     key_columns: Vec<ArrayRef>,
-    answers: Vec<Arc<dyn Answers>>,
+    outputs: Vec<Arc<dyn OperatorOutput>>,
     /// What the answers hold is reserved as long as they are there.
     _budget: Arc<Budget>,
 }
@@ -89,8 +89,8 @@ impl Entities {
 
     fn columns(&self, numbers: &[u32]) -> Result<Vec<ArrayRef>> {
         let mut columns = Vec::new();
-        for answer in &self.answers {
-            columns.extend(answer.columns(numbers)?);
+        for output in &self.outputs {
+            columns.extend(output.columns(numbers)?);
         }
         Ok(columns)
     }
@@ -100,8 +100,8 @@ impl Entities {
 struct Source {
     facts: Arc<dyn ExecutionPlan>,
     context: Arc<TaskContext>,
-    side: Arc<PlannedSide<()>>,
-    answering: Vec<Arc<dyn Answering>>,
+    input: Arc<PhysicalFactInput<()>>,
+    operators: Vec<Arc<dyn TemporalOperator>>,
 }
 
 /// What all sources share.
@@ -109,7 +109,7 @@ struct Shared {
     numbers: GrowingKeys,
     /// The types in which keys are compared.
     types: Arc<Vec<DataType>>,
-    slots: Arc<Slots>,
+    index: Arc<SpineIndex>,
     /// Which entities a visible fact is about.
     seen: Mutex<Vec<bool>>,
     budget: Arc<Budget>,
@@ -122,31 +122,31 @@ struct Shared {
 /// # Errors
 /// As [`Spine::lookup`] and [`Spine::window`]; [`Error::ColumnType`] for a key that the type in which it is compared does not
 /// hold, [`Error::Memory`] when the answers do not fit.
-pub(crate) async fn entities(keys: &[EntityKey], questions: Vec<EntityQuestion>, as_of: AsOf) -> Result<Entities> {
+pub(crate) async fn entities(keys: &[EntityKey], specs: Vec<EntitySpec>, as_of: AsOf) -> Result<Entities> {
     let spine = spine(keys)?;
     let types: Arc<Vec<DataType>> = Arc::new(keys.iter().map(|key| key.compared.clone()).collect());
     let declared: Vec<DataType> = keys.iter().map(|key| key.declared.clone()).collect();
-    let context = questions.first().map(|question| Arc::new(question.facts.rows().task_ctx()));
+    let context = specs.first().map(|spec| Arc::new(spec.facts.rows().task_ctx()));
     let context = context.unwrap_or_else(|| SessionContext::new().task_ctx());
     let peak = MetricBuilder::new(&ExecutionPlanMetricsSet::new()).gauge("peak_mem_used", 0);
     let shared = Arc::new(Shared {
         numbers: GrowingKeys::new(&types)?,
         types,
-        slots: Arc::new(Slots::single(as_of.micros())),
+        index: Arc::new(SpineIndex::of_entities_at(as_of.micros())),
         seen: Mutex::default(),
         budget: Arc::new(Budget::new(OPERATOR, &context, peak)),
         tasks: context.session_config().target_partitions().max(1),
     });
-    let mut answering = Vec::new();
-    for question in questions {
-        let source = Source::plan(&spine, question, &shared).await?;
-        source.take_facts_in(&shared).await?;
-        source.look_again(&shared).await?;
-        answering.extend(source.answering);
+    let mut operators = Vec::new();
+    for spec in specs {
+        let source = Source::plan(&spine, spec, &shared).await?;
+        source.read_facts(&shared).await?;
+        source.resolve_ties(&shared).await?;
+        operators.extend(source.operators);
     }
-    let mut answers = Vec::with_capacity(answering.len());
-    for side in answering {
-        answers.push(blocking(move || side.answer()).await?);
+    let mut outputs = Vec::with_capacity(operators.len());
+    for operator in operators {
+        outputs.push(blocking(move || operator.output()).await?);
     }
     blocking(move || {
         let Some(Shared { numbers, seen, budget, .. }) = Arc::into_inner(shared) else {
@@ -158,7 +158,7 @@ pub(crate) async fn entities(keys: &[EntityKey], questions: Vec<EntityQuestion>,
         let columns = keys.columns()?;
         let columns = columns.iter().zip(&declared).map(|(c, t)| Ok(cast(c, t)?)).collect::<Result<Vec<_>>>()?;
         let order = in_order(&columns, &seen)?;
-        Ok(Entities { keys, order, key_columns: columns, answers, _budget: budget })
+        Ok(Entities { keys, order, key_columns: columns, outputs, _budget: budget })
     })
     .await
 }
@@ -187,10 +187,10 @@ impl EntityKey {
     pub(crate) fn new<'a>(name: &str, columns: impl Iterator<Item = (&'a Facts, &'a str)>) -> Result<Self> {
         let mut both: Option<(DataType, DataType)> = None;
         for (facts, column) in columns {
-            let (schema, place) = (facts.rows().schema().as_arrow(), facts.place());
-            let found = schema.field_with_name(column).map_err(|_| Error::unknown_column(place, column, schema))?;
+            let (schema, subject) = (facts.rows().schema().as_arrow(), facts.subject());
+            let found = schema.field_with_name(column).map_err(|_| Error::unknown_column(subject, column, schema))?;
             let refused = |needed: String| Error::ColumnType {
-                subject: place.to_owned(),
+                subject: subject.to_owned(),
                 column: column.to_owned(),
                 found: found.data_type().to_string(),
                 needed: format!("it is the entity's key `{name}`: {needed}"),
@@ -211,7 +211,7 @@ impl EntityKey {
 }
 
 /// Refuses keys that the type in which they are compared does not hold: among entities no key may be lost.
-fn check_keys(side: &PlannedSide<()>, columns: &[ArrayRef], types: &[DataType]) -> Result<()> {
+fn check_keys(input: &PhysicalFactInput<()>, columns: &[ArrayRef], types: &[DataType]) -> Result<()> {
     for (i, (column, compared)) in columns.iter().zip(types).enumerate() {
         let own = plain(column.data_type());
         if own != DataType::UInt64 || *compared != DataType::Int64 {
@@ -220,9 +220,9 @@ fn check_keys(side: &PlannedSide<()>, columns: &[ArrayRef], types: &[DataType]) 
         let values = cast(column, &DataType::UInt64)?;
         let largest = max(values.as_primitive::<UInt64Type>());
         if let Some(largest) = largest.filter(|largest| i64::try_from(*largest).is_err()) {
-            let column = side.side.on.get(i).map(|(_, column)| column.clone()).unwrap_or_default();
+            let column = input.logical.on.get(i).map(|(_, column)| column.clone()).unwrap_or_default();
             return Err(Error::ColumnType {
-                subject: side.side.place.clone(),
+                subject: input.logical.subject.clone(),
                 column,
                 found: format!("{own}, with a key of {largest}"),
                 needed:
@@ -255,63 +255,70 @@ fn spine(keys: &[EntityKey]) -> Result<Spine> {
 
 impl Source {
     /// Plans one pass over a table for all that is asked of it.
-    async fn plan(spine: &Spine, question: EntityQuestion, shared: &Shared) -> Result<Self> {
-        let lookup = question.lookup.map(|lookup| lookup.needed(spine)).transpose()?;
-        let window = question.window.needed(spine)?;
+    async fn plan(spine: &Spine, spec: EntitySpec, shared: &Shared) -> Result<Self> {
+        let lookup = spec.lookup.map(|lookup| lookup.requirements(spine)).transpose()?;
+        let window = spec.window.requirements(spine)?;
         let mut values = window.values;
         if let Some(lookup) = &lookup {
             values.extend_from_slice(&lookup.values);
         }
-        let rows = window.asked.rows(&values, window.computed)?;
+        let rows = window.join.rows(&values, window.computed)?;
         let logical = rows.schema().clone();
-        let context = facts_context(&rows.task_ctx(), logical.fields().len());
+        let task_context = facts_context(&rows.task_ctx(), logical.fields().len());
         let state = rows.clone().into_parts().0;
-        let conditions = conditions(&window.side.ask, &state, &logical)?;
+        let conditions = conditions(&window.input.spec, &state, &logical)?;
         let facts = rows.create_physical_plan().await?;
         let at = SpineTime { column: Column::from_name(AT), unit: None, zone: None };
-        let Side { place, on, declared, cutoff, direction, ask, .. } = window.side;
-        let side = Side { place, on, declared, cutoff, direction, whole: None, ask: () };
-        let whole = match lookup.as_ref().and_then(|lookup| lookup.side.whole.as_ref()) {
-            Some(plan) => Some(Arc::new(Whole::new(spine.schema(), &at, &side, plan, &state)?)),
+        let FactInput { subject, on, declared, cutoff, direction, spec, .. } = window.input;
+        let input = FactInput { subject, on, declared, cutoff, direction, full_rows: None, spec: () };
+        let full_rows = match lookup.as_ref().and_then(|lookup| lookup.input.full_rows.as_ref()) {
+            Some(plan) => Some(Arc::new(FullRows::new(spine.schema(), &at, &input, plan, &state)?)),
             None => None,
         };
-        let side = PlannedSide { whole, conditions, ..planned(spine.schema(), &at, &logical, &side, facts.schema())? };
-        let parts = side_parts(&side, &shared.slots, &shared.budget, shared.tasks)?;
-        let mut answering = Vec::new();
+        let input =
+            PhysicalFactInput { full_rows, conditions, ..planned(spine.schema(), &at, &logical, &input, facts.schema())? };
+        let context = operator_context(&input, &shared.index, &shared.budget, shared.tasks)?;
+        let mut operators = Vec::new();
         if let Some(lookup) = lookup {
-            answering.push(lookup.side.ask.answering(&parts)?);
+            operators.push(lookup.input.spec.operator(&context)?);
         }
-        if !ask.columns.is_empty() {
-            answering.push(ask.answering(&parts)?);
+        if !spec.columns.is_empty() {
+            operators.push(spec.operator(&context)?);
         }
-        Ok(Self { facts, context, side: Arc::new(side), answering })
+        Ok(Self { facts, context: task_context, input: Arc::new(input), operators })
     }
 
     /// Where the columns that were asked for leave open which fact is the newer one, those facts are read again, with all.
-    async fn look_again(&self, shared: &Arc<Shared>) -> Result<()> {
-        for answering in &self.answering {
-            let (Some(whole), Some(orders)) = (&self.side.whole, answering.undecided()) else { continue };
-            let again = answering.clone().again(&side_parts(&whole.side, &shared.slots, &shared.budget, shared.tasks)?)?;
-            let facts = whole.read(orders).await?;
-            let source = Source { facts, context: self.context.clone(), side: whole.side.clone(), answering: vec![again] };
-            source.take_facts_in(shared).await?;
+    async fn resolve_ties(&self, shared: &Arc<Shared>) -> Result<()> {
+        for operator in &self.operators {
+            let (Some(full_rows), Some(orders)) = (&self.input.full_rows, operator.undecided_ties()) else { continue };
+            let resolver = operator.clone().tie_resolver(&operator_context(
+                &full_rows.input,
+                &shared.index,
+                &shared.budget,
+                shared.tasks,
+            )?)?;
+            let facts = full_rows.read(orders).await?;
+            let source =
+                Source { facts, context: self.context.clone(), input: full_rows.input.clone(), operators: vec![resolver] };
+            source.read_facts(shared).await?;
         }
         Ok(())
     }
 
     /// Reads all facts, in as many tasks as the session has.
-    async fn take_facts_in(&self, shared: &Arc<Shared>) -> Result<()> {
-        let collected: Arc<Mutex<Vec<Chunk>>> = Arc::default();
+    async fn read_facts(&self, shared: &Arc<Shared>) -> Result<()> {
+        let collected: Arc<Mutex<Vec<FactChunk>>> = Arc::default();
         let mut running = JoinSet::new();
         for partition in 0..self.facts.output_partitioning().partition_count() {
             let stream = self.facts.execute(partition, self.context.clone())?;
-            let (side, shared) = (self.side.clone(), shared.clone());
+            let (input, shared) = (self.input.clone(), shared.clone());
             // Versions of a fact find each other only when all are there.
-            let goal = match side.identity.is_empty() {
-                true => Goal::Answer(self.answering.iter().map(|answering| answering.clone().task()).collect()),
-                false => Goal::Collect(collected.clone()),
+            let sink = match input.identity.is_empty() {
+                true => Sink::Accumulate(self.operators.iter().map(|operator| operator.clone().accumulator()).collect()),
+                false => Sink::Collect(collected.clone()),
             };
-            running.spawn(take_partition(side, shared, stream, goal));
+            running.spawn(read_partition(input, shared, stream, sink));
         }
         while let Some(done) = running.join_next().await {
             joined(done)?;
@@ -320,61 +327,61 @@ impl Source {
         if chunks.is_empty() {
             return Ok(());
         }
-        let (side, shared, answering) = (self.side.clone(), shared.clone(), self.answering.clone());
+        let (input, shared, operators) = (self.input.clone(), shared.clone(), self.operators.clone());
         blocking(move || {
-            let (place, schema, order) = (&side.side.place, &side.facts_schema, of_versions(&side)?);
-            let chunks = versions::resolve(place, schema, &side.identity, &order, chunks, &shared.budget)?;
-            let mut tasks: Vec<_> = answering.iter().map(|answering| answering.clone().task()).collect();
+            let (subject, schema, order) = (&input.logical.subject, &input.facts_schema, version_order(&input)?);
+            let chunks = versions::resolve(subject, schema, &input.identity, &order, chunks, &shared.budget)?;
+            let mut accumulators: Vec<_> = operators.iter().map(|operator| operator.clone().accumulator()).collect();
             let mut seen = Seen::default();
             for chunk in &chunks {
-                seen.add(chunk, &shared.slots);
-                tasks.iter_mut().try_for_each(|task| task.take_in(chunk))?;
+                seen.add(chunk, &shared.index);
+                accumulators.iter_mut().try_for_each(|accumulator| accumulator.update(chunk))?;
             }
             seen.hand_over(&shared);
-            tasks.into_iter().try_for_each(Taking::finish)
+            accumulators.into_iter().try_for_each(FactAccumulator::finish)
         })
         .await
     }
 }
 
 /// Where the facts of a partition go.
-enum Goal {
-    Answer(Vec<Box<dyn Taking>>),
-    Collect(Arc<Mutex<Vec<Chunk>>>),
+enum Sink {
+    Accumulate(Vec<Box<dyn FactAccumulator>>),
+    Collect(Arc<Mutex<Vec<FactChunk>>>),
 }
 
-async fn take_partition(
-    side: Arc<PlannedSide<()>>,
+async fn read_partition(
+    input: Arc<PhysicalFactInput<()>>,
     shared: Arc<Shared>,
     mut stream: SendableRecordBatchStream,
-    mut goal: Goal,
+    mut sink: Sink,
 ) -> Result<()> {
     let mut counter = RecordBatchMemoryCounter::new();
     let mut seen = Seen::default();
     while let Some(batch) = stream.try_next().await? {
-        let keys = side.key_columns(&batch);
-        check_keys(&side, &keys, &shared.types)?;
+        let keys = input.key_columns(&batch);
+        check_keys(&input, &keys, &shared.types)?;
         let found = shared.numbers.number(&keys)?;
         let last = found.iter().filter(|&&number| number != NO_KEY).max();
-        shared.slots.reach_entities(last.map_or(0, |last| last + 1));
+        shared.index.ensure_entities(last.map_or(0, |last| last + 1));
         // A version without a key replaces one that had a key.
-        let keep_all = matches!(goal, Goal::Collect(_));
-        let chunk = side.facts_of(&found, batch, keep_all)?;
-        match &mut goal {
-            Goal::Answer(tasks) => {
-                seen.add(&chunk, &shared.slots);
-                tasks.iter_mut().try_for_each(|task| task.take_in(&chunk))?;
+        let keep_all = matches!(sink, Sink::Collect(_));
+        let chunk = input.facts_of(&found, batch, keep_all)?;
+        match &mut sink {
+            Sink::Accumulate(accumulators) => {
+                seen.add(&chunk, &shared.index);
+                accumulators.iter_mut().try_for_each(|accumulator| accumulator.update(&chunk))?;
             }
-            Goal::Collect(chunks) => {
-                shared.budget.grow(&side.side.place, counter.count_batch(&chunk.batch) + chunk.rows.len() * 40)?;
+            Sink::Collect(chunks) => {
+                shared.budget.grow(&input.logical.subject, counter.count_batch(&chunk.batch) + chunk.rows.len() * 40)?;
                 chunks.lock().unwrap_or_else(PoisonError::into_inner).push(chunk);
             }
         }
     }
     seen.hand_over(&shared);
-    match goal {
-        Goal::Answer(tasks) => tasks.into_iter().try_for_each(Taking::finish),
-        Goal::Collect(_) => Ok(()),
+    match sink {
+        Sink::Accumulate(accumulators) => accumulators.into_iter().try_for_each(FactAccumulator::finish),
+        Sink::Collect(_) => Ok(()),
     }
 }
 
@@ -383,11 +390,11 @@ async fn take_partition(
 struct Seen(Vec<bool>);
 
 impl Seen {
-    fn add(&mut self, chunk: &Chunk, slots: &Slots) {
-        self.0.resize(slots.len().max(self.0.len()), false);
-        let at = slots.single_instant().unwrap_or(i64::MAX);
+    fn add(&mut self, chunk: &FactChunk, index: &SpineIndex) {
+        self.0.resize(index.len().max(self.0.len()), false);
+        let at = index.single_instant().unwrap_or(i64::MAX);
         for (i, &entity) in chunk.entities.iter().enumerate() {
-            let is_there = chunk.visible_from[i] <= at && chunk.until.as_ref().is_none_or(|until| until[i] >= at);
+            let is_there = chunk.visible_from[i] <= at && chunk.visible_until.as_ref().is_none_or(|until| until[i] >= at);
             self.0[entity as usize] |= is_there;
         }
     }

@@ -9,15 +9,15 @@ use std::{
 
 use super::{
     ExactSum,
-    aggregate::{Fraction, Kind},
+    aggregate::{AggregateKind, Fraction},
     integer::Integer,
     quantile::{Fenwick, quantile},
     ratio::decimal_mean,
     result_columns::{Column, Nullable, Output},
     slices::{Cells, Dated, Gathered, compare_dated, distinct},
-    sort_keys::{Lane, Texts},
+    sort_keys::{Encoding, ValueDictionary},
     value_log::Logs,
-    variance::{Floats, Integers, Moments},
+    variance::{FloatMoments, IntegerMoments, Moments},
     window::Plan,
 };
 
@@ -36,15 +36,21 @@ struct Stay {
 pub(super) struct Entity<'a> {
     plan: &'a Plan,
     cells: &'a [Cells],
-    texts: &'a [Texts],
-    tie_texts: &'a [Texts],
+    texts: &'a [ValueDictionary],
+    tie_texts: &'a [ValueDictionary],
     logs: &'a Logs,
     stays: Vec<Stay>,
     leaving: Vec<u32>,
 }
 
 impl<'a> Entity<'a> {
-    pub(super) fn new(plan: &'a Plan, cells: &'a [Cells], logs: &'a Logs, texts: &'a [Texts], tie_texts: &'a [Texts]) -> Self {
+    pub(super) fn new(
+        plan: &'a Plan,
+        cells: &'a [Cells],
+        logs: &'a Logs,
+        texts: &'a [ValueDictionary],
+        tie_texts: &'a [ValueDictionary],
+    ) -> Self {
         Self { plan, cells, logs, texts, tie_texts, stays: Vec::new(), leaving: Vec::new() }
     }
 
@@ -79,7 +85,7 @@ impl<'a> Entity<'a> {
 
     fn slide(&self, output: &Output, slots: Range<u32>, column: &mut Column) {
         match (output.kind, column) {
-            (Kind::Count, Column::Counts(results)) => {
+            (AggregateKind::Count, Column::Counts(results)) => {
                 let mut count = 0i64;
                 self.each(slots, |step| match step {
                     Step::Enter(i) => count += i64::from(self.counts(output, i)),
@@ -87,31 +93,31 @@ impl<'a> Entity<'a> {
                     Step::Slot(_) => results.push(count),
                 });
             }
-            (Kind::Sum, Column::Decimals(results)) => self.slide_decimals(output, slots, |total, _| results.push(total)),
-            (Kind::Mean, Column::Numbers(results)) if self.lane(output) == Lane::Decimal => {
+            (AggregateKind::Sum, Column::Decimals(results)) => self.slide_decimals(output, slots, |total, _| results.push(total)),
+            (AggregateKind::Mean, Column::Numbers(results)) if self.lane(output) == Encoding::RawDecimal => {
                 self.slide_decimals(output, slots, |total, count| {
                     results.push(total.map(|total| decimal_mean(&total, output.scale, count)));
                 });
             }
-            (Kind::Sum | Kind::Mean, Column::Numbers(results)) => self.slide_sum(output, slots, results),
-            (Kind::Variance | Kind::Stddev, Column::Numbers(results)) => match self.lane(output) {
-                Lane::Float => self.slide_squares(output, slots, results, |gathered, cell| match gathered {
+            (AggregateKind::Sum | AggregateKind::Mean, Column::Numbers(results)) => self.slide_sum(output, slots, results),
+            (AggregateKind::Variance | AggregateKind::Stddev, Column::Numbers(results)) => match self.lane(output) {
+                Encoding::Float => self.slide_squares(output, slots, results, |gathered, cell| match gathered {
                     Gathered::Squares(cells) => cells.get(cell),
-                    _ => None::<&(Floats, u32)>,
+                    _ => None::<&(FloatMoments, u32)>,
                 }),
-                Lane::Decimal => self.slide_squares(output, slots, results, |gathered, cell| match gathered {
+                Encoding::RawDecimal => self.slide_squares(output, slots, results, |gathered, cell| match gathered {
                     Gathered::DecimalSquares(cells) => cells.get(cell),
-                    _ => None::<&(Integers<5, 9>, u32)>,
+                    _ => None::<&(IntegerMoments<5, 9>, u32)>,
                 }),
                 _ => self.slide_squares(output, slots, results, |gathered, cell| match gathered {
                     Gathered::IntegerSquares(cells) => cells.get(cell),
-                    _ => None::<&(Integers<3, 3>, u32)>,
+                    _ => None::<&(IntegerMoments<3, 3>, u32)>,
                 }),
             },
-            (Kind::Min | Kind::Max | Kind::First | Kind::Last, Column::Values(results)) => {
+            (AggregateKind::Min | AggregateKind::Max | AggregateKind::First | AggregateKind::Last, Column::Values(results)) => {
                 self.slide_extreme(output, slots, results);
             }
-            (Kind::CountDistinct, Column::Counts(results)) => {
+            (AggregateKind::CountDistinct, Column::Counts(results)) => {
                 let (ranks, found) = self.ranked_values(output, distinct);
                 let mut counts = vec![0u32; found.len()];
                 let mut different = 0i64;
@@ -131,11 +137,11 @@ impl<'a> Entity<'a> {
                     Step::Slot(_) => results.push(different),
                 });
             }
-            (Kind::Quantile(Fraction(q)), Column::Numbers(results)) => {
+            (AggregateKind::Quantile(Fraction(q)), Column::Numbers(results)) => {
                 let (ranks, found) = self.ranked_values(output, |_, value| value);
                 let lane = self.lane(output);
                 // Decimals come in units of their last digit, or as floats where they have too many digits.
-                let scale = if lane == Lane::Digits { output.scale } else { 0 };
+                let scale = if lane == Encoding::Decimal64 { output.scale } else { 0 };
                 let mut counts = Fenwick::new(found.len());
                 self.each(slots, |step| match step {
                     Step::Enter(i) => ranks.of(i).iter().for_each(|&rank| counts.add(rank as usize, 1)),
@@ -143,7 +149,7 @@ impl<'a> Entity<'a> {
                     Step::Slot(_) => results.push(quantile(&counts, q, scale, |rank| lane.number(found[rank]))),
                 });
             }
-            (Kind::LastK(k), Column::Lists { ends, valid, items }) => {
+            (AggregateKind::LastK(k), Column::Lists { ends, valid, items }) => {
                 let (ranks, found) = self.ranked_dated(output);
                 let mut seen: BTreeSet<u32> = BTreeSet::new();
                 self.each(slots, |step| match step {
@@ -198,12 +204,12 @@ impl<'a> Entity<'a> {
         }
     }
 
-    fn lane(&self, output: &Output) -> Lane {
-        output.input.map_or(Lane::Presence, |input| self.plan.lane(input))
+    fn lane(&self, output: &Output) -> Encoding {
+        output.input.map_or(Encoding::Presence, |input| self.plan.lane(input))
     }
 
     /// The texts of an input's column.
-    fn texts(&self, input: usize) -> &Texts {
+    fn texts(&self, input: usize) -> &ValueDictionary {
         &self.texts[self.plan.inputs[input].column]
     }
 
@@ -227,7 +233,7 @@ impl<'a> Entity<'a> {
                 }
             }
             Step::Slot(_) => results.push((count > 0).then(|| match output.kind {
-                Kind::Mean => total.mean(count),
+                AggregateKind::Mean => total.mean(count),
                 _ => total.value(),
             })),
         });
@@ -281,7 +287,7 @@ impl<'a> Entity<'a> {
             }
             Step::Slot(_) => results.push((count > 1).then(|| match (output.kind, moments.variance(count, output.scale)) {
                 (_, None) => f64::NAN,
-                (Kind::Stddev, Some(variance)) => variance.square_root(),
+                (AggregateKind::Stddev, Some(variance)) => variance.square_root(),
                 (_, Some(variance)) => variance.value(),
             })),
         });
@@ -289,7 +295,7 @@ impl<'a> Entity<'a> {
 
     /// Minimum, maximum, first and last: the best of the cells in the window.
     fn slide_extreme(&self, output: &Output, slots: Range<u32>, results: &mut Nullable<u64>) {
-        let is_least = matches!(output.kind, Kind::Min | Kind::First);
+        let is_least = matches!(output.kind, AggregateKind::Min | AggregateKind::First);
         let compare = |a: usize, b: usize| {
             let order = self.compare_best(output, a, b);
             if is_least { order.reverse() } else { order }
@@ -366,7 +372,7 @@ impl<'a> Entity<'a> {
     }
 
     /// The values of each cell, as ranks among the different values of the entity.
-    fn ranked_values(&self, output: &Output, same: impl Fn(Lane, u64) -> u64) -> (Ranks, Vec<u64>) {
+    fn ranked_values(&self, output: &Output, same: impl Fn(Encoding, u64) -> u64) -> (Ranks, Vec<u64>) {
         let input = output.input.unwrap_or_default();
         let (lane, texts) = (self.plan.lane(input), self.texts(input));
         let (mut starts, mut all) = (vec![0], Vec::new());

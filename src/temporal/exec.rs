@@ -26,39 +26,39 @@ use futures::{TryStreamExt, stream};
 
 use super::{
     budget::Budget,
-    event_time_filter::Reach,
-    execution::{Metrics, Run},
-    fact_input::PlannedSide,
-    node::Ask,
+    event_time_filter::EventTimeFilter,
+    execution::{Execution, Metrics},
+    fact_input::PhysicalFactInput,
+    node::OperatorSpec,
 };
 
 /// One question of a kind, planned.
-pub(crate) struct AsOfExec<Q> {
+pub(crate) struct AsOfExec<S> {
     spine: Arc<dyn ExecutionPlan>,
     at_position: usize,
     facts: Vec<Arc<dyn ExecutionPlan>>,
-    sides: Vec<Arc<PlannedSide<Q>>>,
+    fact_inputs: Vec<Arc<PhysicalFactInput<S>>>,
     /// What keeps facts that no row of the spine can see from being read, by side.
-    reaches: Vec<Option<Arc<Reach>>>,
+    event_time_filters: Vec<Option<Arc<EventTimeFilter>>>,
     /// The order in which the spine was asked for: it stays, whether or not anything above needs it.
     order: Option<LexOrdering>,
-    shown: String,
+    explain: String,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
 
-impl<Q: Ask> AsOfExec<Q> {
+impl<S: OperatorSpec> AsOfExec<S> {
     pub(crate) fn new(
         spine: Arc<dyn ExecutionPlan>,
         at_position: usize,
         facts: Vec<Arc<dyn ExecutionPlan>>,
-        sides: Vec<Arc<PlannedSide<Q>>>,
+        fact_inputs: Vec<Arc<PhysicalFactInput<S>>>,
         order: Option<LexOrdering>,
         schema: SchemaRef,
-        shown: String,
+        explain: String,
     ) -> DfResult<Self> {
-        let reaches = sides.iter().map(|side| Reach::of(side).map(Arc::new)).collect();
+        let event_time_filters = fact_inputs.iter().map(|input| EventTimeFilter::of(input).map(Arc::new)).collect();
         // The last fact may change any answer.
         let boundedness = match std::iter::once(&spine).chain(&facts).any(|child| child.boundedness().is_unbounded()) {
             true => Boundedness::Unbounded { requires_infinite_memory: true },
@@ -67,7 +67,18 @@ impl<Q: Ask> AsOfExec<Q> {
         let one_partition = Partitioning::UnknownPartitioning(1);
         let properties = PlanProperties::new(equivalences(&spine, &schema)?, one_partition, EmissionType::Final, boundedness);
         let metrics = ExecutionPlanMetricsSet::new();
-        Ok(Self { spine, at_position, facts, sides, reaches, order, shown, schema, properties: Arc::new(properties), metrics })
+        Ok(Self {
+            spine,
+            at_position,
+            facts,
+            fact_inputs,
+            event_time_filters,
+            order,
+            explain,
+            schema,
+            properties: Arc::new(properties),
+            metrics,
+        })
     }
 
     fn is_in_one_partition(&self) -> bool {
@@ -92,21 +103,21 @@ fn equivalences(spine: &Arc<dyn ExecutionPlan>, schema: &SchemaRef) -> DfResult<
     Ok(result)
 }
 
-impl<Q: Ask> fmt::Debug for AsOfExec<Q> {
+impl<S: OperatorSpec> fmt::Debug for AsOfExec<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.shown)
+        f.write_str(&self.explain)
     }
 }
 
-impl<Q: Ask> DisplayAs for AsOfExec<Q> {
+impl<S: OperatorSpec> DisplayAs for AsOfExec<S> {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.shown)
+        f.write_str(&self.explain)
     }
 }
 
-impl<Q: Ask> ExecutionPlan for AsOfExec<Q> {
+impl<S: OperatorSpec> ExecutionPlan for AsOfExec<S> {
     fn name(&self) -> &str {
-        Q::NAME
+        S::NAME
     }
 
     fn properties(&self) -> &Arc<PlanProperties> {
@@ -135,13 +146,13 @@ impl<Q: Ask> ExecutionPlan for AsOfExec<Q> {
             spine,
             self.at_position,
             children.collect(),
-            self.sides.clone(),
+            self.fact_inputs.clone(),
             self.order.clone(),
             self.schema.clone(),
-            self.shown.clone(),
+            self.explain.clone(),
         )?;
         // Scans below may hold these filters.
-        Ok(Arc::new(Self { reaches: self.reaches.clone(), ..replaced }))
+        Ok(Arc::new(Self { event_time_filters: self.event_time_filters.clone(), ..replaced }))
     }
 
     /// A sorted spine stays sorted: the rows come out in its order.
@@ -172,19 +183,19 @@ impl<Q: Ask> ExecutionPlan for AsOfExec<Q> {
     }
 
     fn execute(&self, _: usize, context: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
-        let run = Run {
+        let execution = Execution {
             spine: self.spine.clone(),
             at_position: self.at_position,
             facts: self.facts.clone(),
-            sides: self.sides.clone(),
-            reaches: self.reaches.clone(),
+            fact_inputs: self.fact_inputs.clone(),
+            event_time_filters: self.event_time_filters.clone(),
             schema: self.schema.clone(),
             tasks: context.session_config().target_partitions().max(1),
-            budget: Arc::new(Budget::new(Q::NAME, &context, MetricBuilder::new(&self.metrics).gauge("peak_mem_used", 0))),
+            budget: Arc::new(Budget::new(S::NAME, &context, MetricBuilder::new(&self.metrics).gauge("peak_mem_used", 0))),
             metrics: Metrics::new(&self.metrics),
             context,
         };
-        let rows = stream::once(run.rows()).try_flatten();
+        let rows = stream::once(execution.rows()).try_flatten();
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), rows)))
     }
 
@@ -197,8 +208,8 @@ impl<Q: Ask> ExecutionPlan for AsOfExec<Q> {
         _: &ConfigOptions,
     ) -> DfResult<FilterDescription> {
         let nothing = || ChildFilterDescription::all_unsupported(&parent_filters);
-        let facts = self.reaches.iter().map(|reach| match reach {
-            Some(reach) if phase == FilterPushdownPhase::Post => nothing().with_self_filter(reach.filter()),
+        let facts = self.event_time_filters.iter().map(|filter| match filter {
+            Some(filter) if phase == FilterPushdownPhase::Post => nothing().with_self_filter(filter.expression()),
             _ => nothing(),
         });
         Ok(std::iter::once(nothing()).chain(facts).fold(FilterDescription::new(), FilterDescription::with_child))

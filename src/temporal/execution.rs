@@ -24,12 +24,15 @@ use tokio::task::JoinSet;
 
 use super::{
     budget::Budget,
-    event_time_filter::Reach,
-    fact_input::{Answering, Answers, Chunk, Held, PlannedSide, SideParts, Taking, is_too_long},
-    full_rows::of_versions,
+    event_time_filter::EventTimeFilter,
+    fact_input::{
+        FactAccumulator, FactChunk, OperatorContext, OperatorOutput, OutputMemory, PhysicalFactInput, TemporalOperator,
+        is_too_long,
+    },
+    full_rows::version_order,
     keys::{Keys, NO_KEY},
-    node::{Ask, Direction, fact_position},
-    spine_index::Slots,
+    node::{Direction, OperatorSpec, fact_position},
+    spine_index::SpineIndex,
     versions,
 };
 use crate::error::{Error, Result};
@@ -76,19 +79,19 @@ impl Metrics {
 }
 
 /// The answers of one table.
-enum Made {
+enum TableOutput {
     /// By slot, and the slot of each row of the spine.
-    BySlot(Arc<Vec<u32>>, Arc<dyn Answers>),
+    BySlot(Arc<Vec<u32>>, Arc<dyn OperatorOutput>),
     /// By row: for each batch of the spine, the number of its first row and its columns. They are given up with the rows.
     ByRow(Mutex<BTreeMap<usize, Vec<ArrayRef>>>),
 }
 
-impl Made {
+impl TableOutput {
     /// The answers to some rows of the spine, of one of its batches.
     fn columns(&self, rows: &Range<usize>) -> Result<Vec<ArrayRef>> {
         match self {
-            Made::BySlot(slot_of_row, answers) => answers.columns(&slot_of_row[rows.clone()]),
-            Made::ByRow(batches) => {
+            TableOutput::BySlot(slot_of_row, output) => output.columns(&slot_of_row[rows.clone()]),
+            TableOutput::ByRow(batches) => {
                 let batches = batches.lock().unwrap_or_else(PoisonError::into_inner);
                 let Some((&first, columns)) = batches.range(..=rows.start).next_back() else { return Ok(Vec::new()) };
                 Ok(columns.iter().map(|column| column.slice(rows.start - first, rows.len())).collect())
@@ -97,8 +100,8 @@ impl Made {
     }
 
     /// Lets go of what was held for rows that were made, when they were the last of their batch.
-    fn let_go(&self, rows: &Range<usize>) {
-        if let Made::ByRow(batches) = self {
+    fn release(&self, rows: &Range<usize>) {
+        if let TableOutput::ByRow(batches) = self {
             let mut batches = batches.lock().unwrap_or_else(PoisonError::into_inner);
             let batch = batches.range(..=rows.start).next_back();
             if let Some((&first, columns)) = batch
@@ -111,12 +114,12 @@ impl Made {
 }
 
 /// One execution.
-pub(super) struct Run<Q> {
+pub(super) struct Execution<S> {
     pub(super) spine: Arc<dyn ExecutionPlan>,
     pub(super) at_position: usize,
     pub(super) facts: Vec<Arc<dyn ExecutionPlan>>,
-    pub(super) sides: Vec<Arc<PlannedSide<Q>>>,
-    pub(super) reaches: Vec<Option<Arc<Reach>>>,
+    pub(super) fact_inputs: Vec<Arc<PhysicalFactInput<S>>>,
+    pub(super) event_time_filters: Vec<Option<Arc<EventTimeFilter>>>,
     pub(super) schema: SchemaRef,
     pub(super) tasks: usize,
     pub(super) budget: Arc<Budget>,
@@ -125,14 +128,14 @@ pub(super) struct Run<Q> {
 }
 
 /// The spine as one kind of side sees it: its entities and their slots.
-struct Indexed {
+struct IndexedSpine {
     keys: Keys,
-    slots: Arc<Slots>,
+    index: Arc<SpineIndex>,
     /// The first and the last instant of rows that can see a fact, in ticks.
-    between: Option<(i64, i64)>,
+    instant_range: Option<(i64, i64)>,
 }
 
-impl<Q: Ask> Run<Q> {
+impl<S: OperatorSpec> Execution<S> {
     pub(super) async fn rows(self) -> DfResult<impl futures::Stream<Item = DfResult<RecordBatch>>> {
         let timer = self.metrics.spine_time.timer();
         let spine = Arc::new(self.spine_batches().await?);
@@ -143,12 +146,12 @@ impl<Q: Ask> Run<Q> {
         let indexes = self.indexes(&spine).await?;
         timer.done();
 
-        for (reach, index) in self.reaches.iter().zip(&indexes) {
-            reach.iter().try_for_each(|reach| reach.spine_is(index.between))?;
+        for (filter, indexed) in self.event_time_filters.iter().zip(&indexes) {
+            filter.iter().try_for_each(|filter| filter.set_spine_range(indexed.instant_range))?;
         }
         let this = Arc::new(self);
-        let answers = this.answers(indexes, &spine).await?;
-        Ok(this.output(spine, answers))
+        let outputs = this.table_outputs(indexes, &spine).await?;
+        Ok(this.output(spine, outputs))
     }
 
     /// The spine's rows: those of the first partition, then those of the second, and so on.
@@ -181,15 +184,15 @@ impl<Q: Ask> Run<Q> {
     }
 
     /// The spine's entities and slots for each side; sides with the same keys and ticks share them.
-    async fn indexes(&self, spine: &Arc<Vec<RecordBatch>>) -> Result<Vec<Arc<Indexed>>> {
-        let same = |a: &PlannedSide<Q>, b: &PlannedSide<Q>| {
-            (&a.spine_keys, &a.key_types, a.spine_clock.unit, a.side.direction)
-                == (&b.spine_keys, &b.key_types, b.spine_clock.unit, b.side.direction)
+    async fn indexes(&self, spine: &Arc<Vec<RecordBatch>>) -> Result<Vec<Arc<IndexedSpine>>> {
+        let same = |a: &PhysicalFactInput<S>, b: &PhysicalFactInput<S>| {
+            (&a.spine_keys, &a.key_types, a.spine_decoder.unit, a.logical.direction)
+                == (&b.spine_keys, &b.key_types, b.spine_decoder.unit, b.logical.direction)
         };
         let mut kinds: Vec<usize> = Vec::new();
-        let mut kind_of = Vec::with_capacity(self.sides.len());
-        for (i, side) in self.sides.iter().enumerate() {
-            let known = kinds.iter().position(|&k| same(&self.sides[k], side));
+        let mut kind_of = Vec::with_capacity(self.fact_inputs.len());
+        for (i, input) in self.fact_inputs.iter().enumerate() {
+            let known = kinds.iter().position(|&k| same(&self.fact_inputs[k], input));
             kind_of.push(known.unwrap_or_else(|| {
                 kinds.push(i);
                 kinds.len() - 1
@@ -197,13 +200,13 @@ impl<Q: Ask> Run<Q> {
         }
         let mut building = JoinSet::new();
         for (kind, &i) in kinds.iter().enumerate() {
-            let (side, spine, at, budget) = (self.sides[i].clone(), spine.clone(), self.at_position, self.budget.clone());
-            building.spawn_blocking(move || Ok::<_, Error>((kind, index(&side, at, &spine, &budget)?)));
+            let (input, spine, at, budget) = (self.fact_inputs[i].clone(), spine.clone(), self.at_position, self.budget.clone());
+            building.spawn_blocking(move || Ok::<_, Error>((kind, index_spine(&input, at, &spine, &budget)?)));
         }
-        let mut built: Vec<Option<Arc<Indexed>>> = vec![None; kinds.len()];
+        let mut built: Vec<Option<Arc<IndexedSpine>>> = vec![None; kinds.len()];
         while let Some(done) = building.join_next().await {
-            let (kind, index) = joined(done)?;
-            built[kind] = Some(Arc::new(index));
+            let (kind, indexed) = joined(done)?;
+            built[kind] = Some(Arc::new(indexed));
         }
         Ok(kind_of.into_iter().filter_map(|kind| built[kind].clone()).collect())
     }
@@ -211,7 +214,7 @@ impl<Q: Ask> Run<Q> {
     /// Reads all facts, table by table, and answers each table when its facts are through. Partitions of a table may wait for
     /// each other, as those of a hash join do, so all of them are read at once; the next table begins as soon as fewer are left
     /// than the session has tasks.
-    async fn answers(self: &Arc<Self>, indexes: Vec<Arc<Indexed>>, spine: &[RecordBatch]) -> Result<Vec<Made>> {
+    async fn table_outputs(self: &Arc<Self>, indexes: Vec<Arc<IndexedSpine>>, spine: &[RecordBatch]) -> Result<Vec<TableOutput>> {
         let ends = spine.iter().scan(0, |end, batch| {
             *end += batch.num_rows();
             Some(*end)
@@ -220,19 +223,19 @@ impl<Q: Ask> Run<Q> {
         let timer = self.metrics.facts_time.timer();
         let (mut running, mut finishing) = (JoinSet::new(), JoinSet::new());
         let mut tables = indexes.into_iter().enumerate();
-        let mut left = vec![0; self.sides.len()];
+        let mut left = vec![0; self.fact_inputs.len()];
         loop {
             while running.len() < self.tasks
-                && let Some((i, index)) = tables.next()
+                && let Some((i, indexed)) = tables.next()
             {
-                let table = Arc::new(Table::new(self, i, index)?);
+                let table = Arc::new(Table::new(self, i, indexed)?);
                 left[i] = self.facts[i].output_partitioning().partition_count();
                 let context = facts_context(&self.context, self.facts[i].schema().fields().len());
                 for partition in 0..left[i] {
                     let stream = self.facts[i].execute(partition, context.clone())?;
                     let (table, metrics) = (table.clone(), self.metrics.clone());
                     running.spawn(async move {
-                        take_partition(&table.side, &table.index, stream, &metrics, &table.goal).await?;
+                        read_partition(&table.input, &table.indexed, stream, &metrics, &table.sink).await?;
                         Ok::<_, Error>((i, table))
                     });
                 }
@@ -249,82 +252,88 @@ impl<Q: Ask> Run<Q> {
         }
         timer.done();
         let _timer = self.metrics.answer_time.timer();
-        let mut made: Vec<Option<Made>> = self.sides.iter().map(|_| None).collect();
+        let mut outputs: Vec<Option<TableOutput>> = self.fact_inputs.iter().map(|_| None).collect();
         while let Some(done) = finishing.join_next().await {
-            let (i, answers) = joined(done)?;
-            made[i] = Some(answers);
+            let (i, output) = joined(done)?;
+            outputs[i] = Some(output);
         }
-        Ok(made.into_iter().flatten().collect())
+        Ok(outputs.into_iter().flatten().collect())
     }
 
     /// The answers of a table whose facts are through.
-    async fn finish(self: Arc<Self>, i: usize, table: Arc<Table<Q>>, batches: Arc<Vec<Range<usize>>>) -> Result<(usize, Made)> {
-        let Table { side, index, answering, goal } = &*table;
-        match goal {
-            Goal::Answer(takers) => takers.finish().await?,
-            Goal::Collect(collected, budget) => {
+    async fn finish(
+        self: Arc<Self>,
+        i: usize,
+        table: Arc<Table<S>>,
+        batches: Arc<Vec<Range<usize>>>,
+    ) -> Result<(usize, TableOutput)> {
+        let Table { input, indexed, operator, sink } = &*table;
+        match sink {
+            Sink::Accumulate(accumulators) => accumulators.finish().await?,
+            Sink::Collect(collected, budget) => {
                 let chunks = std::mem::take(&mut *collected.lock().unwrap_or_else(PoisonError::into_inner));
-                let (side, answering, budget) = (side.clone(), answering.clone(), budget.clone());
+                let (input, operator, budget) = (input.clone(), operator.clone(), budget.clone());
                 blocking(move || {
-                    let (schema, order) = (&side.facts_schema, of_versions(&side)?);
-                    let chunks = versions::resolve(&side.side.place, schema, &side.identity, &order, chunks, &budget)?;
-                    let mut task = answering.task();
+                    let (schema, order) = (&input.facts_schema, version_order(&input)?);
+                    let chunks = versions::resolve(&input.logical.subject, schema, &input.identity, &order, chunks, &budget)?;
+                    let mut accumulator = operator.accumulator();
                     for chunk in &chunks {
-                        task.take_in(chunk)?;
+                        accumulator.update(chunk)?;
                     }
-                    task.finish()
+                    accumulator.finish()
                 })
                 .await?;
             }
         }
-        self.look_again(&table).await?;
-        let (slot_of_row, answering) = (index.slots.slot_of_row(), answering.clone());
+        self.resolve_ties(&table).await?;
+        let (slot_of_row, operator) = (indexed.index.slot_of_row(), operator.clone());
         // The index is as large as the spine, and is let go of before the answers are made.
         drop(table);
-        let answers = blocking(move || answering.answer()).await?;
-        let place = &self.sides[i].side.place;
-        let made = match answers.held() {
-            Some(held) if self.gathers_at_once(&held, slot_of_row.len()) => {
+        let output = blocking(move || operator.output()).await?;
+        let subject = &self.fact_inputs[i].logical.subject;
+        let output = match output.memory() {
+            Some(memory) if self.gathers_at_once(&memory, slot_of_row.len()) => {
                 let gathered = batches.iter().cloned().map(|rows| {
-                    let (slot_of_row, answers) = (slot_of_row.clone(), answers.clone());
-                    blocking(move || Ok((rows.start, answers.columns(&slot_of_row[rows])?)))
+                    let (slot_of_row, output) = (slot_of_row.clone(), output.clone());
+                    blocking(move || Ok((rows.start, output.columns(&slot_of_row[rows])?)))
                 });
                 let gathered = stream::iter(gathered).buffered(self.tasks).try_collect().await?;
-                self.budget.grow(place, slot_of_row.len() * held.row_bytes)?;
-                self.budget.shrink(held.bytes);
-                Made::ByRow(Mutex::new(gathered))
+                self.budget.grow(subject, slot_of_row.len() * memory.row_bytes)?;
+                self.budget.shrink(memory.bytes);
+                TableOutput::ByRow(Mutex::new(gathered))
             }
-            _ => Made::BySlot(slot_of_row, answers),
+            _ => TableOutput::BySlot(slot_of_row, output),
         };
-        Ok((i, made))
+        Ok((i, output))
     }
 
     /// Are the answers of a table brought into the order of the rows at once? The answers of several tables wait for each other,
     /// and are as a rule held until all rows are made. So they are where both forms take about the same.
-    fn gathers_at_once(&self, held: &Held, rows: usize) -> bool {
-        self.sides.len() > 1 && rows * held.row_bytes <= 2 * held.bytes
+    fn gathers_at_once(&self, memory: &OutputMemory, rows: usize) -> bool {
+        self.fact_inputs.len() > 1 && rows * memory.row_bytes <= 2 * memory.bytes
     }
 
     /// Where the columns that were asked for leave open which fact is the newer one, those facts are read again, with all.
-    async fn look_again(&self, table: &Table<Q>) -> Result<()> {
-        let Table { side, index, answering, .. } = table;
-        let (Some(whole), Some(orders)) = (&side.whole, answering.undecided()) else { return Ok(()) };
-        let facts = whole.read(orders).await?;
-        let again = answering.clone().again(&side_parts(&whole.side, &index.slots, &self.budget, self.tasks)?)?;
-        let goal = Arc::new(Goal::Answer(Takers::of(again)));
+    async fn resolve_ties(&self, table: &Table<S>) -> Result<()> {
+        let Table { input, indexed, operator, .. } = table;
+        let (Some(full_rows), Some(orders)) = (&input.full_rows, operator.undecided_ties()) else { return Ok(()) };
+        let facts = full_rows.read(orders).await?;
+        let resolver =
+            operator.clone().tie_resolver(&operator_context(&full_rows.input, &indexed.index, &self.budget, self.tasks)?)?;
+        let sink = Arc::new(Sink::Accumulate(AccumulatorPool::of(resolver)));
         let context = facts_context(&self.context, facts.schema().fields().len());
         let mut running = JoinSet::new();
         for partition in 0..facts.output_partitioning().partition_count() {
             let stream = facts.execute(partition, context.clone())?;
-            let (side, index, metrics, goal) = (whole.side.clone(), index.clone(), self.metrics.clone(), goal.clone());
-            running.spawn(async move { take_partition(&side, &index, stream, &metrics, &goal).await });
+            let (input, indexed, metrics, sink) = (full_rows.input.clone(), indexed.clone(), self.metrics.clone(), sink.clone());
+            running.spawn(async move { read_partition(&input, &indexed, stream, &metrics, &sink).await });
         }
         while let Some(done) = running.join_next().await {
             joined(done)?;
         }
-        match &*goal {
-            Goal::Answer(takers) => takers.finish().await,
-            Goal::Collect(..) => Ok(()),
+        match &*sink {
+            Sink::Accumulate(accumulators) => accumulators.finish().await,
+            Sink::Collect(..) => Ok(()),
         }
     }
 
@@ -332,8 +341,8 @@ impl<Q: Ask> Run<Q> {
     fn output(
         self: Arc<Self>,
         spine: Arc<Vec<RecordBatch>>,
-        answers: Vec<Made>,
-    ) -> impl futures::Stream<Item = DfResult<RecordBatch>> + use<Q> {
+        outputs: Vec<TableOutput>,
+    ) -> impl futures::Stream<Item = DfResult<RecordBatch>> + use<S> {
         let batches = Arc::try_unwrap(spine).unwrap_or_else(|shared| shared.to_vec());
         let (schema, metrics, tasks) = (self.schema.clone(), self.metrics.baseline.clone(), self.tasks);
         // The reservation lives as long as the rows that it stands for.
@@ -352,22 +361,22 @@ impl<Q: Ask> Run<Q> {
         for (batch, _, bytes) in pieces.iter_mut().rev() {
             *bytes = counter.count_batch(batch);
         }
-        let answered = Arc::new(Answered { schema, answers });
-        let rest = answered.clone();
+        let joined = Arc::new(JoinedOutput { schema, outputs });
+        let rest = joined.clone();
         stream::iter(pieces)
             .map(move |(batch, rows, bytes)| {
-                let answered = answered.clone();
-                async move { Ok::<_, Error>((blocking(move || answered.first(batch, rows)).await?, bytes)) }
+                let joined = joined.clone();
+                async move { Ok::<_, Error>((blocking(move || joined.first(batch, rows)).await?, bytes)) }
             })
             .buffered(tasks)
             .map_ok(move |((made, left), bytes)| {
                 budget.shrink(bytes);
-                let others = stream::try_unfold((rest.clone(), left), |(answered, mut left)| async move {
+                let others = stream::try_unfold((rest.clone(), left), |(joined, mut left)| async move {
                     let Some((batch, rows)) = left.pop() else { return Ok(None) };
-                    let own = answered.clone();
+                    let own = joined.clone();
                     let (made, more) = blocking(move || own.first(batch, rows)).await?;
                     left.extend(more);
-                    Ok::<_, Error>(Some((made, (answered, left))))
+                    Ok::<_, Error>(Some((made, (joined, left))))
                 });
                 stream::iter([Ok(made)]).chain(others)
             })
@@ -405,25 +414,25 @@ fn context_of(context: &TaskContext, batch_rows: usize, change: impl FnOnce(&mut
 }
 
 /// Rows of the spine with the answers to them.
-struct Answered {
+struct JoinedOutput {
     schema: SchemaRef,
-    answers: Vec<Made>,
+    outputs: Vec<TableOutput>,
 }
 
 /// Some rows of the spine, and which they are.
-type Rows = (RecordBatch, Range<usize>);
+type SpineRows = (RecordBatch, Range<usize>);
 
-impl Answered {
+impl JoinedOutput {
     /// The first of these rows with their answers, as many as one batch can hold, and those that are left, the last of them
     /// first. As a rule none is: only texts and lists can be too long for one batch.
-    fn first(&self, batch: RecordBatch, rows: Range<usize>) -> Result<(RecordBatch, Vec<Rows>)> {
+    fn first(&self, batch: RecordBatch, rows: Range<usize>) -> Result<(RecordBatch, Vec<SpineRows>)> {
         let (mut taken, mut left) = ((batch, rows), Vec::new());
         loop {
             let (batch, rows) = &taken;
-            let columns = self.answers.iter().map(|made| made.columns(rows));
+            let columns = self.outputs.iter().map(|output| output.columns(rows));
             match columns.collect::<Result<Vec<_>>>() {
                 Ok(columns) => {
-                    self.answers.iter().for_each(|made| made.let_go(rows));
+                    self.outputs.iter().for_each(|output| output.release(rows));
                     let all = batch.columns().iter().cloned().chain(columns.into_iter().flatten()).collect();
                     return Ok((RecordBatch::try_new(self.schema.clone(), all)?, left));
                 }
@@ -445,52 +454,57 @@ impl Answered {
 }
 
 /// What a side's question needs to know, over these slots.
-pub(super) fn side_parts<P>(side: &PlannedSide<P>, slots: &Arc<Slots>, budget: &Arc<Budget>, tasks: usize) -> Result<SideParts> {
-    Ok(SideParts {
-        place: side.side.place.clone(),
-        slots: slots.clone(),
-        unit: side.spine_clock.unit,
-        facts_schema: side.facts_schema.clone(),
-        tie_break: tie_columns(side)?,
-        whole: side.whole.as_ref().map(|whole| whole.columns.clone()),
-        conditions: side.conditions.clone(),
-        steady: side.steady(),
-        has_versions: !side.identity.is_empty(),
+pub(super) fn operator_context<P>(
+    input: &PhysicalFactInput<P>,
+    index: &Arc<SpineIndex>,
+    budget: &Arc<Budget>,
+    tasks: usize,
+) -> Result<OperatorContext> {
+    Ok(OperatorContext {
+        subject: input.logical.subject.clone(),
+        index: index.clone(),
+        unit: input.spine_decoder.unit,
+        facts_schema: input.facts_schema.clone(),
+        tie_break: tie_columns(input)?,
+        deciding_columns: input.full_rows.as_ref().map(|full_rows| full_rows.columns.clone()),
+        conditions: input.conditions.clone(),
+        constant_delay: input.constant_delay(),
+        has_versions: !input.identity.is_empty(),
         budget: budget.clone(),
         tasks,
     })
 }
 
-pub(super) fn tie_columns<Q>(side: &PlannedSide<Q>) -> Result<Vec<usize>> {
-    let names = side.side.declared.tie_break.iter();
-    names.map(|name| fact_position(&side.side.place, &side.facts_schema, name)).collect()
+pub(super) fn tie_columns<S>(input: &PhysicalFactInput<S>) -> Result<Vec<usize>> {
+    let names = input.logical.declared.tie_break.iter();
+    names.map(|name| fact_position(&input.logical.subject, &input.facts_schema, name)).collect()
 }
 
 /// Those who take the facts of a table in: as many as are ever at work at once, however many partitions the table has.
-struct Takers {
-    answering: Arc<dyn Answering>,
-    idle: Mutex<Vec<Box<dyn Taking>>>,
+struct AccumulatorPool {
+    operator: Arc<dyn TemporalOperator>,
+    idle: Mutex<Vec<Box<dyn FactAccumulator>>>,
 }
 
-impl Takers {
-    fn of(answering: Arc<dyn Answering>) -> Self {
-        Self { answering, idle: Mutex::default() }
+impl AccumulatorPool {
+    fn of(operator: Arc<dyn TemporalOperator>) -> Self {
+        Self { operator, idle: Mutex::default() }
     }
 
-    fn take_in(&self, chunk: &Chunk) -> Result<()> {
+    fn update(&self, chunk: &FactChunk) -> Result<()> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut taker = idle.unwrap_or_else(|| self.answering.clone().task());
-        taker.take_in(chunk)?;
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(taker);
+        let mut accumulator = idle.unwrap_or_else(|| self.operator.clone().accumulator());
+        accumulator.update(chunk)?;
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(accumulator);
         Ok(())
     }
 
     /// Hands over what all have taken in.
     async fn finish(&self) -> Result<()> {
-        let takers = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
+        let accumulators = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
         let mut finishing = JoinSet::new();
-        for taker in takers {
-            finishing.spawn_blocking(move || taker.finish());
+        for accumulator in accumulators {
+            finishing.spawn_blocking(move || accumulator.finish());
         }
         while let Some(done) = finishing.join_next().await {
             joined(done)?;
@@ -500,55 +514,56 @@ impl Takers {
 }
 
 /// A table whose facts are being read.
-struct Table<Q> {
-    side: Arc<PlannedSide<Q>>,
-    index: Arc<Indexed>,
-    answering: Arc<dyn Answering>,
-    goal: Goal,
+struct Table<S> {
+    input: Arc<PhysicalFactInput<S>>,
+    indexed: Arc<IndexedSpine>,
+    operator: Arc<dyn TemporalOperator>,
+    sink: Sink,
 }
 
-impl<Q: Ask> Table<Q> {
-    fn new(run: &Run<Q>, i: usize, index: Arc<Indexed>) -> Result<Self> {
-        let side = run.sides[i].clone();
-        let answering = side.side.ask.answering(&side_parts(&side, &index.slots, &run.budget, run.tasks)?)?;
+impl<S: OperatorSpec> Table<S> {
+    fn new(execution: &Execution<S>, i: usize, indexed: Arc<IndexedSpine>) -> Result<Self> {
+        let input = execution.fact_inputs[i].clone();
+        let operator =
+            input.logical.spec.operator(&operator_context(&input, &indexed.index, &execution.budget, execution.tasks)?)?;
         // Versions of a fact find each other only when all are there.
-        let goal = match side.identity.is_empty() {
-            true => Goal::Answer(Takers::of(answering.clone())),
-            false => Goal::Collect(Mutex::default(), run.budget.clone()),
+        let sink = match input.identity.is_empty() {
+            true => Sink::Accumulate(AccumulatorPool::of(operator.clone())),
+            false => Sink::Collect(Mutex::default(), execution.budget.clone()),
         };
-        Ok(Self { side, index, answering, goal })
+        Ok(Self { input, indexed, operator, sink })
     }
 }
 
 /// Where the facts of a table go.
-enum Goal {
-    Answer(Takers),
-    Collect(Mutex<Vec<Chunk>>, Arc<Budget>),
+enum Sink {
+    Accumulate(AccumulatorPool),
+    Collect(Mutex<Vec<FactChunk>>, Arc<Budget>),
 }
 
-async fn take_partition<Q>(
-    side: &PlannedSide<Q>,
-    index: &Indexed,
+async fn read_partition<S>(
+    input: &PhysicalFactInput<S>,
+    indexed: &IndexedSpine,
     mut stream: SendableRecordBatchStream,
     metrics: &Metrics,
-    goal: &Goal,
+    sink: &Sink,
 ) -> Result<()> {
     let mut counter = RecordBatchMemoryCounter::new();
     while let Some(batch) = stream.try_next().await? {
         metrics.facts_rows.add(batch.num_rows());
         let timer = metrics.match_time.timer();
-        let keep_all = matches!(goal, Goal::Collect(..));
-        let chunk = side.chunk(&index.keys, batch, keep_all)?;
+        let keep_all = matches!(sink, Sink::Collect(..));
+        let chunk = input.chunk(&indexed.keys, batch, keep_all)?;
         timer.done();
         metrics.facts_of_entities.add(chunk.rows.len());
         if chunk.rows.is_empty() {
             continue;
         }
         let timer = metrics.take_time.timer();
-        match goal {
-            Goal::Answer(takers) => takers.take_in(&chunk)?,
-            Goal::Collect(chunks, budget) => {
-                budget.grow(&side.side.place, counter.count_batch(&chunk.batch) + chunk.rows.len() * 40)?;
+        match sink {
+            Sink::Accumulate(accumulators) => accumulators.update(&chunk)?,
+            Sink::Collect(chunks, budget) => {
+                budget.grow(&input.logical.subject, counter.count_batch(&chunk.batch) + chunk.rows.len() * 40)?;
                 chunks.lock().unwrap_or_else(PoisonError::into_inner).push(chunk);
             }
         }
@@ -558,34 +573,39 @@ async fn take_partition<Q>(
 }
 
 /// Numbers the spine's entities and lays out their slots.
-fn index<Q: Ask>(side: &PlannedSide<Q>, at: usize, spine: &[RecordBatch], budget: &Budget) -> Result<Indexed> {
+fn index_spine<S: OperatorSpec>(
+    input: &PhysicalFactInput<S>,
+    at: usize,
+    spine: &[RecordBatch],
+    budget: &Budget,
+) -> Result<IndexedSpine> {
     let mut columns = Vec::with_capacity(spine.len());
     let mut ticks = Vec::with_capacity(spine.len());
     let (mut rows, mut without_instant) = (0, Vec::new());
     for batch in spine {
-        columns.push(side.spine_keys.iter().map(|&p| batch.column(p).clone()).collect());
-        let (mut values, missing) = side.spine_clock.instants(batch.column(at))?;
+        columns.push(input.spine_keys.iter().map(|&p| batch.column(p).clone()).collect());
+        let (mut values, missing) = input.spine_decoder.instants(batch.column(at))?;
         if let Some(missing) = missing {
             without_instant.extend((0..values.len()).filter(|&row| missing.is_null(row)).map(|row| rows + row));
         }
-        if side.side.direction == Direction::Forward {
+        if input.logical.direction == Direction::Forward {
             values = values.iter().map(|tick| !tick).collect();
         }
         rows += values.len();
         ticks.push(values);
     }
-    let (keys, mut numbers) = Keys::number(&side.key_types, &columns)?;
+    let (keys, mut numbers) = Keys::number(&input.key_types, &columns)?;
     // A row without an instant sees nothing.
     for row in without_instant {
         numbers[row] = NO_KEY;
     }
-    let slots = Slots::new(numbers, &ticks, keys.count());
-    budget.grow("the spine", keys.bytes() + slots.bytes())?;
-    let between = slots.between().map(|(first, last)| match side.side.direction {
+    let index = SpineIndex::new(numbers, &ticks, keys.count());
+    budget.grow("the spine", keys.bytes() + index.bytes())?;
+    let instant_range = index.instant_range().map(|(first, last)| match input.logical.direction {
         Direction::Backward => (first, last),
         Direction::Forward => (!last, !first),
     });
-    Ok(Indexed { keys, slots: Arc::new(slots), between })
+    Ok(IndexedSpine { keys, index: Arc::new(index), instant_range })
 }
 
 /// Runs what computes for long away from the threads that wait for files and networks.

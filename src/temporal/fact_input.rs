@@ -12,46 +12,46 @@ use datafusion::{error::DataFusionError, physical_expr::PhysicalExpr};
 
 use super::{
     budget::Budget,
-    full_rows::Whole,
+    full_rows::FullRows,
     keys::{Keys, NO_KEY},
-    node::{Direction, Side},
-    spine_index::Slots,
-    time_decoder::{Clock, TickUnit, Times, Visible},
+    node::{Direction, FactInput},
+    spine_index::SpineIndex,
+    time_decoder::{TickUnit, TimeDecoder, Times, Visibility},
 };
 use crate::error::{Error, Result};
 
 /// A side with its columns found.
 #[derive(Debug, Clone)]
-pub(crate) struct PlannedSide<Q> {
-    pub(crate) side: Side<Q>,
+pub(crate) struct PhysicalFactInput<S> {
+    pub(crate) logical: FactInput<S>,
     /// Positions of the keys in the spine and in the facts, and the types in which they are compared.
     pub(crate) spine_keys: Vec<usize>,
     pub(crate) fact_keys: Vec<usize>,
     pub(crate) key_types: Vec<DataType>,
     /// The spine's instants in this side's ticks; event time and, if there is one, known-at.
-    pub(crate) spine_clock: Clock,
-    pub(crate) clocks: Vec<(usize, Clock)>,
+    pub(crate) spine_decoder: TimeDecoder,
+    pub(crate) time_decoders: Vec<(usize, TimeDecoder)>,
     pub(crate) delay_us: i64,
     pub(crate) identity: Vec<usize>,
     /// The facts with all their columns.
-    pub(crate) whole: Option<Arc<Whole>>,
+    pub(crate) full_rows: Option<Arc<FullRows>>,
     /// The conditions of the question, in its order.
     pub(crate) conditions: Vec<Arc<dyn PhysicalExpr>>,
     pub(crate) facts_schema: SchemaRef,
 }
 
 /// What a question needs to know to be answered.
-pub(crate) struct SideParts {
-    pub(crate) place: String,
-    pub(crate) slots: Arc<Slots>,
+pub(crate) struct OperatorContext {
+    pub(crate) subject: String,
+    pub(crate) index: Arc<SpineIndex>,
     pub(crate) unit: TickUnit,
     pub(crate) facts_schema: SchemaRef,
     pub(crate) tie_break: Vec<usize>,
     /// Columns of the whole fact that decide, if they can be read.
-    pub(crate) whole: Option<Vec<String>>,
+    pub(crate) deciding_columns: Option<Vec<String>>,
     pub(crate) conditions: Vec<Arc<dyn PhysicalExpr>>,
     /// After how many ticks a fact is visible, and for good; `None` if that differs from fact to fact.
-    pub(crate) steady: Option<i64>,
+    pub(crate) constant_delay: Option<i64>,
     /// Are facts replaced by later versions?
     pub(crate) has_versions: bool,
     pub(crate) budget: Arc<Budget>,
@@ -59,34 +59,34 @@ pub(crate) struct SideParts {
 }
 
 /// Takes facts in, in any order and by several tasks, and answers when all are in.
-pub(crate) trait Answering: Send + Sync {
+pub(crate) trait TemporalOperator: Send + Sync {
     /// A task's own part.
-    fn task(self: Arc<Self>) -> Box<dyn Taking>;
+    fn accumulator(self: Arc<Self>) -> Box<dyn FactAccumulator>;
 
     /// The order of event times from the first to the last of facts of which it is open which is the newer one, and all columns
     /// would say.
-    fn undecided(&self) -> Option<(i64, i64)> {
+    fn undecided_ties(&self) -> Option<(i64, i64)> {
         None
     }
 
     /// Takes facts with all columns in, those above again among others, and settles that.
-    fn again(self: Arc<Self>, side: &SideParts) -> Result<Arc<dyn Answering>>;
+    fn tie_resolver(self: Arc<Self>, context: &OperatorContext) -> Result<Arc<dyn TemporalOperator>>;
 
     /// The answers; called once, after every task has finished.
-    fn answer(&self) -> Result<Arc<dyn Answers>>;
+    fn output(&self) -> Result<Arc<dyn OperatorOutput>>;
 }
 
 /// One task's part in taking facts in.
-pub(crate) trait Taking: Send {
+pub(crate) trait FactAccumulator: Send {
     /// Takes some facts in.
-    fn take_in(&mut self, chunk: &Chunk) -> Result<()>;
+    fn update(&mut self, chunk: &FactChunk) -> Result<()>;
 
     /// Hands over what was taken in.
     fn finish(self: Box<Self>) -> Result<()>;
 }
 
 /// The added columns, by slot.
-pub(crate) trait Answers: Send + Sync {
+pub(crate) trait OperatorOutput: Send + Sync {
     /// Those of these slots; the number of all slots stands for a row that has none.
     ///
     /// # Errors
@@ -94,17 +94,17 @@ pub(crate) trait Answers: Send + Sync {
     fn columns(&self, slots: &[u32]) -> Result<Vec<ArrayRef>>;
 
     /// What is reserved for them; `None` where rows may take different numbers of bytes.
-    fn held(&self) -> Option<Held>;
+    fn memory(&self) -> Option<OutputMemory>;
 }
 
 /// Bytes that answers take by slot, and what a row of them takes in a batch.
 #[derive(Clone, Copy)]
-pub(crate) struct Held {
+pub(crate) struct OutputMemory {
     pub(crate) bytes: usize,
     pub(crate) row_bytes: usize,
 }
 
-impl Held {
+impl OutputMemory {
     /// Those of columns of these types; `None` if they may be longer or shorter.
     pub(super) fn of<'a>(bytes: usize, types: impl Iterator<Item = &'a DataType>) -> Option<Self> {
         let widths = types.map(|data_type| match data_type {
@@ -123,7 +123,7 @@ pub(super) fn is_too_long(error: &Error) -> bool {
 }
 
 /// Facts of entities of the spine, with their times in ticks. The vectors lie side by side.
-pub(crate) struct Chunk {
+pub(crate) struct FactChunk {
     /// All columns of the facts, and of other rows too.
     pub(crate) batch: RecordBatch,
     /// Their rows in the batch.
@@ -137,12 +137,12 @@ pub(crate) struct Chunk {
     /// What orders facts by known-at, if they have one of their own.
     pub(crate) known: Option<Vec<i64>>,
     /// A fact is gone at the instants after this tick: when its next version is visible.
-    pub(crate) until: Option<Vec<i64>>,
+    pub(crate) visible_until: Option<Vec<i64>>,
     /// Where facts are replaced: their place in the order of all facts, from the oldest to the newest.
     pub(crate) age: Option<Vec<i64>>,
 }
 
-impl Chunk {
+impl FactChunk {
     /// Puts the facts of an entity side by side, entities in the order of their slots, facts in the order in which they become
     /// visible: taking them in then walks through memory instead of jumping, and from slot to slot.
     fn arrange(&mut self, entities: usize) {
@@ -190,18 +190,18 @@ impl Chunk {
 }
 
 /// From which ticks on the facts of a batch are visible, row by row.
-struct From {
+struct VisibleFrom {
     times: Times,
     /// Ticks between a (mirrored) time and the first tick at which the fact is visible; `None` if the times are that already.
     after: Option<i64>,
 }
 
-impl From {
+impl VisibleFrom {
     /// By one of a fact's times, which are given in ticks.
-    fn of(visible: Visible, ticks: &Times) -> Self {
+    fn of(visible: Visibility, ticks: &Times) -> Self {
         match visible {
-            Visible::After(after) => Self { times: ticks.clone(), after: Some(after) },
-            Visible::From(times) => Self { times, after: None },
+            Visibility::After(after) => Self { times: ticks.clone(), after: Some(after) },
+            Visibility::From(times) => Self { times, after: None },
         }
     }
 
@@ -219,11 +219,11 @@ impl From {
     }
 }
 
-impl<Q> PlannedSide<Q> {
+impl<S> PhysicalFactInput<S> {
     /// After how many ticks a fact is visible, and for good; `None` if that differs from fact to fact.
-    pub(super) fn steady(&self) -> Option<i64> {
-        match self.clocks.as_slice() {
-            [(_, event)] if self.identity.is_empty() => event.steady(self.side.cutoff, self.delay_us),
+    pub(super) fn constant_delay(&self) -> Option<i64> {
+        match self.time_decoders.as_slice() {
+            [(_, event)] if self.identity.is_empty() => event.constant_delay(self.logical.cutoff, self.delay_us),
             _ => None,
         }
     }
@@ -234,7 +234,7 @@ impl<Q> PlannedSide<Q> {
     }
 
     /// The facts of a batch that belong to an entity of the spine (or all of them) and have their times.
-    pub(super) fn chunk(&self, keys: &Keys, batch: RecordBatch, keep_all: bool) -> Result<Chunk> {
+    pub(super) fn chunk(&self, keys: &Keys, batch: RecordBatch, keep_all: bool) -> Result<FactChunk> {
         let found = keys.find(&self.key_columns(&batch))?;
         let mut chunk = self.facts_of(&found, batch, keep_all)?;
         if !keep_all {
@@ -244,17 +244,17 @@ impl<Q> PlannedSide<Q> {
     }
 
     /// The facts of a batch that have an entity (or all of them) and their times, in their order, given the entity of each.
-    pub(super) fn facts_of(&self, found: &[u32], batch: RecordBatch, keep_all: bool) -> Result<Chunk> {
-        let (direction, cutoff) = (self.side.direction, self.side.cutoff);
-        let (event_position, clock) = &self.clocks[0];
+    pub(super) fn facts_of(&self, found: &[u32], batch: RecordBatch, keep_all: bool) -> Result<FactChunk> {
+        let (direction, cutoff) = (self.logical.direction, self.logical.cutoff);
+        let (event_position, clock) = &self.time_decoders[0];
         let events = batch.column(*event_position);
         let event = clock.facts(events)?;
-        let happened = From::of(clock.visible(events, &event, direction, cutoff, self.delay_us)?, &event);
+        let happened = VisibleFrom::of(clock.visibility(events, &event, direction, cutoff, self.delay_us)?, &event);
         let order = clock.order(events)?;
-        let known = self.clocks.get(1).map(|(p, clock)| {
+        let known = self.time_decoders.get(1).map(|(p, clock)| {
             let times = batch.column(*p);
             let ticks = clock.facts(times)?;
-            let from = From::of(clock.visible(times, &ticks, direction, cutoff, 0)?, &ticks);
+            let from = VisibleFrom::of(clock.visibility(times, &ticks, direction, cutoff, 0)?, &ticks);
             let order = clock.order(times)?.unwrap_or(ticks.0);
             Ok::<_, Error>((from, order))
         });
@@ -262,14 +262,14 @@ impl<Q> PlannedSide<Q> {
         // Looking forward is looking backward in mirrored time.
         let backward = direction == Direction::Backward;
         let mirrored = |time: i64| if backward { time } else { !time };
-        let mut chunk = Chunk {
+        let mut chunk = FactChunk {
             rows: Vec::with_capacity(found.len()),
             entities: Vec::with_capacity(found.len()),
             visible_from: Vec::with_capacity(found.len()),
             event: Vec::with_capacity(found.len()),
             order: order.as_ref().map(|_| Vec::with_capacity(found.len())),
             known: known.as_ref().map(|_| Vec::with_capacity(found.len())),
-            until: None,
+            visible_until: None,
             age: None,
             batch,
         };

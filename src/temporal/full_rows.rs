@@ -19,54 +19,54 @@ use datafusion::{
 use super::{
     candidates::comparators,
     execution::tie_columns,
-    fact_input::PlannedSide,
-    node::{Direction, Side, SpineTime},
+    fact_input::PhysicalFactInput,
+    node::{Direction, FactInput, SpineTime},
     planner::planned,
 };
 use crate::{error::Result, scan, time::Zone};
 
 /// What the names of columns begin with that a query has computed of others, or has twice: what they are made of is there too, and
 /// decides.
-pub(crate) const COMPUTED: &str = "asof computed: ";
+pub(crate) const COMPUTED_PREFIX: &str = "asof computed: ";
 
 /// The facts of a table with all their columns, to be read only when that is needed.
 #[derive(Debug)]
-pub(crate) struct Whole {
+pub(crate) struct FullRows {
     plan: LogicalPlan,
     state: SessionState,
-    pub(crate) side: Arc<PlannedSide<()>>,
+    pub(crate) input: Arc<PhysicalFactInput<()>>,
     /// Columns in which two facts of one entity and of the same times and tie-breaks can differ, in the order in which they
     /// are compared: by name, and last the times, of which several can be one instant.
     pub(crate) columns: Vec<String>,
 }
 
-impl Whole {
+impl FullRows {
     /// The facts of this plan, asked from a spine as `side` says.
-    pub(super) fn new<Q: Clone>(
+    pub(super) fn new<S: Clone>(
         spine: &DFSchema,
         at: &SpineTime,
-        side: &Side<Q>,
+        input: &FactInput<S>,
         plan: &LogicalPlan,
         state: &SessionState,
     ) -> Result<Self> {
-        let Side { place, on, declared, cutoff, direction, .. } = side.clone();
-        let side = Side { place, on, declared, cutoff, direction, whole: None, ask: () };
+        let FactInput { subject, on, declared, cutoff, direction, .. } = input.clone();
+        let input = FactInput { subject, on, declared, cutoff, direction, full_rows: None, spec: () };
         let schema = Arc::new(plan.schema().as_arrow().clone());
-        let side = planned(spine, at, plan.schema(), &side, schema.clone())?;
-        Ok(Self { plan: plan.clone(), state: state.clone(), columns: columns(&side, &schema)?, side: Arc::new(side) })
+        let input = planned(spine, at, plan.schema(), &input, schema.clone())?;
+        Ok(Self { plan: plan.clone(), state: state.clone(), columns: columns(&input, &schema)?, input: Arc::new(input) })
     }
 
     /// Reads the facts whose event times lie in this range of their order, both ends included.
     pub(super) async fn read(&self, orders: (i64, i64)) -> Result<Arc<dyn ExecutionPlan>> {
         let mut facts = DataFrame::new(self.state.clone(), self.plan.clone());
-        let (_, clock) = &self.side.clocks[0];
-        let (first, last) = match self.side.side.direction {
+        let (_, clock) = &self.input.time_decoders[0];
+        let (first, last) = match self.input.logical.direction {
             Direction::Backward => orders,
             Direction::Forward => (!orders.1, !orders.0),
         };
         let ns = |order: i64| i128::from(order) * i128::from(clock.order_ns());
         let column = || Expr::Column(Column::new_unqualified(clock.column.clone()));
-        let data_type = self.side.facts_schema.field(self.side.clocks[0].0).data_type().clone();
+        let data_type = self.input.facts_schema.field(self.input.time_decoders[0].0).data_type().clone();
         let bound = |value: Option<i64>| value.map(|value| scan::time_literal(&data_type, value).map(lit)).transpose();
         // The ends of the scale stand for times beyond it too.
         if first > i64::MIN
@@ -83,16 +83,18 @@ impl Whole {
     }
 }
 
-fn columns(side: &PlannedSide<()>, schema: &Schema) -> Result<Vec<String>> {
-    let ties = tie_columns(side)?;
-    let times: Vec<usize> = side.clocks.iter().map(|(position, _)| *position).collect();
+fn columns(input: &PhysicalFactInput<()>, schema: &Schema) -> Result<Vec<String>> {
+    let ties = tie_columns(input)?;
+    let times: Vec<usize> = input.time_decoders.iter().map(|(position, _)| *position).collect();
     let is_settled = |position: &usize| {
-        ties.contains(position) || side.fact_keys.contains(position) || schema.field(*position).name().starts_with(COMPUTED)
+        ties.contains(position)
+            || input.fact_keys.contains(position)
+            || schema.field(*position).name().starts_with(COMPUTED_PREFIX)
     };
     let mut all: Vec<usize> =
         (0..schema.fields().len()).filter(|position| !is_settled(position) && !times.contains(position)).collect();
     all.sort_by_key(|&position| schema.field(position).name());
-    let local = side.clocks.iter().filter(|(position, clock)| clock.scale.zone != Zone::UTC && !is_settled(position));
+    let local = input.time_decoders.iter().filter(|(position, clock)| clock.scale.zone != Zone::UTC && !is_settled(position));
     all.extend(local.map(|(position, _)| *position));
     all.dedup();
     let fields = all.into_iter().map(|position| schema.field(position));
@@ -100,13 +102,13 @@ fn columns(side: &PlannedSide<()>, schema: &Schema) -> Result<Vec<String>> {
 }
 
 /// The columns in which versions of a fact can differ whose times do not, in the order in which they are compared.
-pub(super) fn of_versions<Q>(side: &PlannedSide<Q>) -> Result<Vec<usize>> {
-    let schema = &side.facts_schema;
-    let mut order = tie_columns(side)?;
-    let times: Vec<usize> = side.clocks.iter().map(|(position, _)| *position).collect();
+pub(super) fn version_order<S>(input: &PhysicalFactInput<S>) -> Result<Vec<usize>> {
+    let schema = &input.facts_schema;
+    let mut order = tie_columns(input)?;
+    let times: Vec<usize> = input.time_decoders.iter().map(|(position, _)| *position).collect();
     let mut others: Vec<usize> =
         (0..schema.fields().len()).filter(|position| !order.contains(position) && !times.contains(position)).collect();
-    others.retain(|&position| !schema.field(position).name().starts_with(COMPUTED));
+    others.retain(|&position| !schema.field(position).name().starts_with(COMPUTED_PREFIX));
     others.sort_by_key(|&position| schema.field(position).name());
     others.extend(times.into_iter().filter(|time| !order.contains(time)));
     order.extend(others);

@@ -15,17 +15,17 @@ pub(super) enum Instants {
 }
 
 impl Instants {
-    /// Stores ticks in the order that `place` puts them into. It is given the ticks in the form in which they are stored.
-    pub(super) fn new(ticks: &[ScalarBuffer<i64>], place: &mut impl Place) -> Self {
+    /// Stores ticks in the order that `scatter` puts them into. It is given the ticks in the form in which they are stored.
+    pub(super) fn new(ticks: &[ScalarBuffer<i64>], scatter: &mut impl Scatter) -> Self {
         match step_of(ticks) {
-            None => Instants::Ticks(place.place(ticks, |tick| tick)),
+            None => Instants::Ticks(scatter.scatter(ticks, |tick| tick)),
             Some((first, step)) => {
                 let counts = match step {
-                    1 => place.place(ticks, |tick| first.abs_diff(tick) as u32),
+                    1 => scatter.scatter(ticks, |tick| first.abs_diff(tick) as u32),
                     // The compiler turns a division by a constant into a multiplication.
-                    1_000 => place.place(ticks, |tick| (first.abs_diff(tick) / 1_000) as u32),
-                    1_000_000 => place.place(ticks, |tick| (first.abs_diff(tick) / 1_000_000) as u32),
-                    step => place.place(ticks, |tick| (first.abs_diff(tick) / step) as u32),
+                    1_000 => scatter.scatter(ticks, |tick| (first.abs_diff(tick) / 1_000) as u32),
+                    1_000_000 => scatter.scatter(ticks, |tick| (first.abs_diff(tick) / 1_000_000) as u32),
+                    step => scatter.scatter(ticks, |tick| (first.abs_diff(tick) / step) as u32),
                 };
                 Instants::Steps { first, step, counts }
             }
@@ -71,9 +71,9 @@ impl Instants {
 }
 
 /// Puts ticks into an order of its own.
-pub(super) trait Place {
+pub(super) trait Scatter {
     /// The values of `to`, each at its tick's place. It keeps the order of the ticks.
-    fn place<T: Copy + Default + Ord>(&mut self, ticks: &[ScalarBuffer<i64>], to: impl Fn(i64) -> T) -> Vec<T>;
+    fn scatter<T: Copy + Default + Ord>(&mut self, ticks: &[ScalarBuffer<i64>], to: impl Fn(i64) -> T) -> Vec<T>;
 }
 
 #[inline]
@@ -134,8 +134,8 @@ mod tests {
 
     struct InOrder;
 
-    impl Place for InOrder {
-        fn place<T: Copy + Default + Ord>(&mut self, ticks: &[ScalarBuffer<i64>], to: impl Fn(i64) -> T) -> Vec<T> {
+    impl Scatter for InOrder {
+        fn scatter<T: Copy + Default + Ord>(&mut self, ticks: &[ScalarBuffer<i64>], to: impl Fn(i64) -> T) -> Vec<T> {
             ticks.iter().flat_map(|piece| piece.iter().map(|&tick| to(tick))).collect()
         }
     }

@@ -68,11 +68,11 @@ impl Supports for RowConverter {
 /// The distinct keys of a spine.
 pub(crate) struct Keys {
     types: Vec<DataType>,
-    form: Form,
+    form: KeyMap,
     count: u32,
 }
 
-enum Form {
+enum KeyMap {
     /// One column of integers, dates, instants or truth values, in a narrow range.
     Dense { first: i64, numbers: Vec<u32> },
     /// The same in a wide range.
@@ -94,26 +94,26 @@ impl Keys {
             let reason = format!("has {rows} rows, and one query takes at most {}; ask it in parts", NO_KEY - 1);
             return Err(Error::Limit { subject: "the spine".into(), reason });
         }
-        let mut keys = Self { types: types.to_vec(), form: Form::Sparse(HashMap::new()), count: 0 };
+        let mut keys = Self { types: types.to_vec(), form: KeyMap::Sparse(HashMap::new()), count: 0 };
         let mut numbers = Vec::with_capacity(rows);
         match types {
             [only] if is_integral(only) => {
                 // Batch by batch, twice: all at once would hold a copy of the column.
-                let integers = |columns: &Vec<ArrayRef>| Integers::of(&cast(&columns[0], only)?);
+                let integers = |columns: &Vec<ArrayRef>| IntegerKeys::of(&cast(&columns[0], only)?);
                 keys.form = integral_form(batches.iter().map(integers))?;
                 for columns in batches {
                     keys.number_integers(&integers(columns)?, &mut numbers);
                 }
             }
             [only] if is_bytes(only) => {
-                keys.form = Form::Text(HashMap::new());
+                keys.form = KeyMap::Text(HashMap::new());
                 for columns in batches {
                     keys.number_bytes(&columns[0], None, &mut numbers)?;
                 }
             }
             _ => {
                 let converter = RowConverter::new(types.iter().map(|t| SortField::new(t.clone())).collect())?;
-                keys.form = Form::Rows(converter, HashMap::new());
+                keys.form = KeyMap::Rows(converter, HashMap::new());
                 for columns in batches {
                     let columns = keys.cast(columns)?;
                     keys.number_bytes(&columns[0], Some(&columns), &mut numbers)?;
@@ -131,9 +131,9 @@ impl Keys {
     /// Bytes held, about.
     pub(crate) fn bytes(&self) -> usize {
         match &self.form {
-            Form::Dense { numbers, .. } => numbers.len() * 4,
-            Form::Sparse(map) => map.capacity() * 17,
-            Form::Text(map) | Form::Rows(_, map) => map.iter().map(|(key, _)| key.len() + 40).sum(),
+            KeyMap::Dense { numbers, .. } => numbers.len() * 4,
+            KeyMap::Sparse(map) => map.capacity() * 17,
+            KeyMap::Text(map) | KeyMap::Rows(_, map) => map.iter().map(|(key, _)| key.len() + 40).sum(),
         }
     }
 
@@ -141,7 +141,7 @@ impl Keys {
         columns.iter().zip(&self.types).map(|(column, data_type)| Ok(cast(column, data_type)?)).collect()
     }
 
-    fn number_integers(&mut self, column: &Integers, numbers: &mut Vec<u32>) {
+    fn number_integers(&mut self, column: &IntegerKeys, numbers: &mut Vec<u32>) {
         let count = &mut self.count;
         let mut fresh = || {
             *count += 1;
@@ -154,15 +154,15 @@ impl Keys {
             }
             let value = column.values[row];
             let number = match &mut self.form {
-                Form::Dense { first, numbers } => {
+                KeyMap::Dense { first, numbers } => {
                     let place = &mut numbers[value.wrapping_sub(*first) as usize];
                     if *place == NO_KEY {
                         *place = fresh();
                     }
                     *place
                 }
-                Form::Sparse(map) => *map.entry(value).or_insert_with(&mut fresh),
-                Form::Text(_) | Form::Rows(..) => NO_KEY,
+                KeyMap::Sparse(map) => *map.entry(value).or_insert_with(&mut fresh),
+                KeyMap::Text(_) | KeyMap::Rows(..) => NO_KEY,
             };
             numbers.push(number);
         }
@@ -180,11 +180,11 @@ impl Keys {
             }
         };
         match (&mut self.form, columns) {
-            (Form::Text(map), _) => {
+            (KeyMap::Text(map), _) => {
                 let bytes = cast(first, &DataType::Binary)?;
                 numbers.extend(bytes.as_binary::<i32>().iter().map(|key| key.map_or(NO_KEY, |key| number(map, key))));
             }
-            (Form::Rows(converter, map), Some(columns)) => {
+            (KeyMap::Rows(converter, map), Some(columns)) => {
                 let nulls = any_null(columns);
                 let rows = converter.convert_columns(columns)?;
                 for (i, row) in rows.iter().enumerate() {
@@ -200,24 +200,24 @@ impl Keys {
     /// The numbers of these rows' keys.
     pub(crate) fn find(&self, columns: &[ArrayRef]) -> Result<Vec<u32>> {
         match &self.form {
-            Form::Dense { first, numbers } => {
-                let column = Integers::of(&cast(&columns[0], &self.types[0])?)?;
+            KeyMap::Dense { first, numbers } => {
+                let column = IntegerKeys::of(&cast(&columns[0], &self.types[0])?)?;
                 let find = |value: i64| {
                     let at = value.wrapping_sub(*first) as u64;
                     usize::try_from(at).ok().and_then(|at| numbers.get(at)).copied().unwrap_or(NO_KEY)
                 };
                 Ok(column.map(find))
             }
-            Form::Sparse(map) => {
-                let column = Integers::of(&cast(&columns[0], &self.types[0])?)?;
+            KeyMap::Sparse(map) => {
+                let column = IntegerKeys::of(&cast(&columns[0], &self.types[0])?)?;
                 Ok(column.map(|value| map.get(&value).copied().unwrap_or(NO_KEY)))
             }
-            Form::Text(map) => {
+            KeyMap::Text(map) => {
                 let bytes = cast(&columns[0], &DataType::Binary)?;
                 let find = |key: Option<&[u8]>| key.and_then(|key| map.get(key).copied()).unwrap_or(NO_KEY);
                 Ok(bytes.as_binary::<i32>().iter().map(find).collect())
             }
-            Form::Rows(converter, map) => {
+            KeyMap::Rows(converter, map) => {
                 let columns = self.cast(columns)?;
                 let nulls = any_null(&columns);
                 let rows = converter.convert_columns(&columns)?;
@@ -238,11 +238,11 @@ impl GrowingKeys {
     /// No key yet; `types` are those in which keys are compared.
     pub(crate) fn new(types: &[DataType]) -> Result<Self> {
         let form = match types {
-            [only] if is_integral(only) => Form::Dense { first: 0, numbers: Vec::new() },
-            [only] if is_bytes(only) => Form::Text(HashMap::new()),
+            [only] if is_integral(only) => KeyMap::Dense { first: 0, numbers: Vec::new() },
+            [only] if is_bytes(only) => KeyMap::Text(HashMap::new()),
             _ => {
                 let converter = RowConverter::new(types.iter().map(|t| SortField::new(t.clone())).collect())?;
-                Form::Rows(converter, HashMap::new())
+                KeyMap::Rows(converter, HashMap::new())
             }
         };
         Ok(Self(RwLock::new(Keys { types: types.to_vec(), form, count: 0 })))
@@ -287,7 +287,7 @@ impl Keys {
         let columns = self.cast(columns)?;
         match self.types.as_slice() {
             [only] if is_integral(only) => {
-                let integers = Integers::of(&columns[0])?;
+                let integers = IntegerKeys::of(&columns[0])?;
                 self.make_room(&integers);
                 self.number_integers(&integers, &mut numbers);
             }
@@ -298,8 +298,8 @@ impl Keys {
     }
 
     /// Widens an array of numbers so that it takes in these keys, or gives it up for a hash table.
-    fn make_room(&mut self, column: &Integers) {
-        let Form::Dense { first, numbers } = &mut self.form else { return };
+    fn make_room(&mut self, column: &IntegerKeys) {
+        let KeyMap::Dense { first, numbers } = &mut self.form else { return };
         let values = || (0..column.values.len()).filter(|&row| !column.is_null(row)).map(|row| column.values[row]);
         let (Some(least), Some(greatest)) = (values().min(), values().max()) else { return };
         if numbers.is_empty() {
@@ -310,7 +310,7 @@ impl Keys {
         let width = to - from + 1;
         let rows = i128::from(self.count) + column.values.len() as i128;
         if width > (rows * DENSE).max(ALWAYS_DENSE) || width >= i128::from(NO_KEY) {
-            self.form = Form::Sparse(dense_entries(*first, numbers).collect());
+            self.form = KeyMap::Sparse(dense_entries(*first, numbers).collect());
             return;
         }
         let before = (i128::from(*first) - from) as usize;
@@ -326,20 +326,20 @@ impl Keys {
         let mut integers = vec![0i64; self.count()];
         let mut bytes: Vec<&[u8]> = vec![&[]; self.count()];
         match &self.form {
-            Form::Dense { first, numbers } => {
+            KeyMap::Dense { first, numbers } => {
                 dense_entries(*first, numbers).for_each(|(value, number)| integers[number as usize] = value);
             }
-            Form::Sparse(map) => map.iter().for_each(|(&value, &number)| integers[number as usize] = value),
-            Form::Text(map) | Form::Rows(_, map) => {
+            KeyMap::Sparse(map) => map.iter().for_each(|(&value, &number)| integers[number as usize] = value),
+            KeyMap::Text(map) | KeyMap::Rows(_, map) => {
                 map.iter().for_each(|(key, &number)| bytes[number as usize] = key.as_ref());
             }
         }
         Ok(match (&self.form, self.types.as_slice()) {
-            (Form::Rows(converter, _), _) => {
+            (KeyMap::Rows(converter, _), _) => {
                 let parser = converter.parser();
                 converter.convert_rows(bytes.iter().map(|row| parser.parse(row)))?
             }
-            (Form::Text(_), [only]) => vec![cast(&(Arc::new(BinaryArray::from(bytes)) as ArrayRef), only)?],
+            (KeyMap::Text(_), [only]) => vec![cast(&(Arc::new(BinaryArray::from(bytes)) as ArrayRef), only)?],
             (_, [DataType::UInt64]) => vec![Arc::new(integers.iter().map(|&v| v as u64).collect::<UInt64Array>())],
             (_, [only]) => {
                 let integers: ArrayRef = Arc::new(Int64Array::from(integers));
@@ -375,12 +375,12 @@ fn is_integral(data_type: &DataType) -> bool {
 }
 
 /// One key column as 64-bit patterns, equal exactly where the values are.
-struct Integers {
+struct IntegerKeys {
     values: arrow::buffer::ScalarBuffer<i64>,
     nulls: Option<NullBuffer>,
 }
 
-impl Integers {
+impl IntegerKeys {
     fn of(array: &ArrayRef) -> Result<Self> {
         let nulls = array.logical_nulls();
         let values = match array.data_type() {
@@ -415,7 +415,7 @@ impl Integers {
 }
 
 /// An array for keys in a narrow range, a hash table for others.
-fn integral_form(columns: impl Iterator<Item = Result<Integers>>) -> Result<Form> {
+fn integral_form(columns: impl Iterator<Item = Result<IntegerKeys>>) -> Result<KeyMap> {
     let (mut first, mut last, mut rows) = (i64::MAX, i64::MIN, 0i128);
     for column in columns {
         let column = column?;
@@ -429,9 +429,9 @@ fn integral_form(columns: impl Iterator<Item = Result<Integers>>) -> Result<Form
     }
     let width = i128::from(last) - i128::from(first) + 1;
     if rows > 0 && width <= (rows * DENSE).max(ALWAYS_DENSE) && width < i128::from(NO_KEY) {
-        return Ok(Form::Dense { first, numbers: vec![NO_KEY; width as usize] });
+        return Ok(KeyMap::Dense { first, numbers: vec![NO_KEY; width as usize] });
     }
-    Ok(Form::Sparse(HashMap::new()))
+    Ok(KeyMap::Sparse(HashMap::new()))
 }
 
 #[cfg(test)]

@@ -16,10 +16,10 @@ use arrow::{
 
 use super::{
     budget::Budget,
-    candidates::{Columns, Deciding, Facts, Kept, Newer, comparators},
-    fact_input::{Answering, Answers, Chunk, Held, SideParts, Taking},
-    node::{LookupAsk, fact_position},
-    spine_index::Slots,
+    candidates::{CandidateBatch, CandidateColumns, Candidates, RecencyOrder, TieColumns, comparators},
+    fact_input::{FactAccumulator, FactChunk, OperatorContext, OperatorOutput, OutputMemory, TemporalOperator},
+    node::{LookupSpec, fact_position},
+    spine_index::SpineIndex,
 };
 use crate::error::{Error, Result};
 
@@ -31,42 +31,42 @@ const SLOTS_IN_PAGE: usize = 1_024;
 /// Kept facts beyond twice those that win are dropped when there are so many.
 const SLACK_ROWS: usize = 1 << 19;
 
-pub(crate) fn answering(ask: &LookupAsk, side: &SideParts) -> Result<Arc<dyn Answering>> {
-    let mut positions = side.tie_break.clone();
-    for column in &ask.columns {
-        positions.push(fact_position(&side.place, &side.facts_schema, &column.fact)?);
+pub(crate) fn operator(spec: &LookupSpec, context: &OperatorContext) -> Result<Arc<dyn TemporalOperator>> {
+    let mut positions = context.tie_break.clone();
+    for column in &spec.columns {
+        positions.push(fact_position(&context.subject, &context.facts_schema, &column.fact)?);
     }
-    let ties = side.tie_break.len();
-    let place_of = |name: &String| (ties..positions.len()).find(|&i| side.facts_schema.field(positions[i]).name() == name);
-    let deciding = match &side.whole {
-        None => Deciding { decisive: (0..positions.len()).collect(), open: Vec::new() },
+    let ties = context.tie_break.len();
+    let place_of = |name: &String| (ties..positions.len()).find(|&i| context.facts_schema.field(positions[i]).name() == name);
+    let tie_columns = match &context.deciding_columns {
+        None => TieColumns { decisive: (0..positions.len()).collect(), open: Vec::new() },
         Some(whole) => {
             let first: Vec<usize> = whole.iter().map_while(place_of).collect();
             // What was computed of a fact decides nothing, and tells all the same that two facts differ.
             let open = (ties..positions.len()).filter(|position| !first.contains(position)).collect();
-            Deciding { decisive: (0..ties).chain(first).collect(), open }
+            TieColumns { decisive: (0..ties).chain(first).collect(), open }
         }
     };
-    let max_age = ask.max_age_us.map(|age| side.unit.ticks(age));
-    Ok(Arc::new(Lookup::new(side, positions, deciding, max_age, Weak::new())?))
+    let max_age = spec.max_age_us.map(|age| context.unit.ticks(age));
+    Ok(Arc::new(Lookup::new(context, positions, tie_columns, max_age, Weak::new())?))
 }
 
 struct Lookup {
-    place: String,
-    slots: Arc<Slots>,
+    subject: String,
+    index: Arc<SpineIndex>,
     /// Tie-breaks, then looked-up columns: positions in the facts, and names.
     positions: Vec<usize>,
     names: Vec<String>,
     facts_types: Vec<arrow::datatypes::DataType>,
     ties: usize,
-    deciding: Deciding,
+    tie_columns: TieColumns,
     /// Columns of the whole fact, in the order in which they decide.
     whole: Vec<String>,
     max_age: Option<i64>,
     has_versions: bool,
     tasks: usize,
     budget: Arc<Budget>,
-    found: Mutex<Found>,
+    found: Mutex<NewestFacts>,
     /// Who looks again at what is left open here; and whose open slots are looked at here.
     again: OnceLock<Arc<Lookup>>,
     of: Weak<Lookup>,
@@ -74,20 +74,20 @@ struct Lookup {
 
 /// What all tasks have found so far.
 #[derive(Default)]
-struct Found {
+struct NewestFacts {
     /// The newest fact of each slot: its number, plus one.
     best: Vec<u32>,
     /// Which pages of them hold a fact: to read one that was never written costs as much as to write it.
     written: Vec<bool>,
     live: usize,
-    kept: Kept,
+    candidates: Candidates,
     /// Where facts are replaced: the slots that see a fact, and its number.
     runs: Vec<(u32, u32, u32)>,
     /// A bit for each slot whose newest fact has a rival, and columns that are not there decide; none where no slot has one.
     open: Vec<u64>,
 }
 
-impl Found {
+impl NewestFacts {
     fn is_open(&self, slot: u32) -> bool {
         self.open.get(slot as usize / 64).is_some_and(|bits| bits >> (slot % 64) & 1 == 1)
     }
@@ -127,72 +127,78 @@ impl Found {
 }
 
 impl Lookup {
-    fn new(side: &SideParts, positions: Vec<usize>, deciding: Deciding, max_age: Option<i64>, of: Weak<Lookup>) -> Result<Self> {
-        let slots = side.slots.clone();
-        let slots_kept = if side.has_versions { 0 } else { slots.len() };
-        side.budget.grow(&side.place, slots_kept * 4)?;
-        let fields = || positions.iter().map(|&p| side.facts_schema.field(p));
+    fn new(
+        context: &OperatorContext,
+        positions: Vec<usize>,
+        tie_columns: TieColumns,
+        max_age: Option<i64>,
+        of: Weak<Lookup>,
+    ) -> Result<Self> {
+        let index = context.index.clone();
+        let slots_kept = if context.has_versions { 0 } else { index.len() };
+        context.budget.grow(&context.subject, slots_kept * 4)?;
+        let fields = || positions.iter().map(|&p| context.facts_schema.field(p));
         Ok(Self {
-            place: side.place.clone(),
+            subject: context.subject.clone(),
             names: fields().map(|field| field.name().clone()).collect(),
             facts_types: fields().map(|field| field.data_type().clone()).collect(),
             positions,
-            ties: side.tie_break.len(),
-            deciding,
-            whole: side.whole.clone().unwrap_or_default(),
+            ties: context.tie_break.len(),
+            tie_columns,
+            whole: context.deciding_columns.clone().unwrap_or_default(),
             max_age,
-            has_versions: side.has_versions,
-            tasks: side.tasks,
-            budget: side.budget.clone(),
-            found: Mutex::new(Found {
+            has_versions: context.has_versions,
+            tasks: context.tasks,
+            budget: context.budget.clone(),
+            found: Mutex::new(NewestFacts {
                 best: vec![NONE; slots_kept],
                 written: vec![false; slots_kept.div_ceil(SLOTS_IN_PAGE)],
-                ..Found::default()
+                ..NewestFacts::default()
             }),
-            slots,
+            index,
             again: OnceLock::new(),
             of,
         })
     }
 
-    fn found(&self) -> MutexGuard<'_, Found> {
+    fn found(&self) -> MutexGuard<'_, NewestFacts> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The values of some facts of a chunk, given by their places in its vectors.
-    fn facts(&self, chunk: &Chunk, places: &[u32]) -> Result<Facts> {
+    fn facts(&self, chunk: &FactChunk, places: &[u32]) -> Result<CandidateBatch> {
         let rows: UInt32Array = places.iter().map(|&i| chunk.rows[i as usize]).collect::<Vec<u32>>().into();
         let columns = self.positions.iter().map(|&p| Ok(take(chunk.batch.column(p), &rows, None)?));
         let pick = |times: &[i64]| places.iter().map(|&i| times[i as usize]).collect();
-        let facts = Facts {
+        let facts = CandidateBatch {
             event: if self.max_age.is_some() { pick(&chunk.event) } else { Vec::new() },
             order: pick(chunk.age.as_deref().unwrap_or_else(|| chunk.order())),
             known: chunk.known.as_deref().filter(|_| chunk.age.is_none()).map_or_else(Vec::new, pick),
             columns: columns.collect::<Result<_>>()?,
         };
-        self.budget.grow(&self.place, facts.bytes())?;
+        self.budget.grow(&self.subject, facts.bytes())?;
         Ok(facts)
     }
 
     /// Refuses more facts than can be numbered.
-    fn check_count(&self, found: &Found, more: usize) -> Result<()> {
-        if found.kept.len() + more < u32::MAX as usize {
+    fn check_count(&self, found: &NewestFacts, more: usize) -> Result<()> {
+        if found.candidates.len() + more < u32::MAX as usize {
             return Ok(());
         }
         let reason = format!("holds more than {} facts at once; ask about fewer rows at once", u32::MAX - 1);
-        Err(Error::Limit { subject: format!("the lookup in {}", self.place), reason })
+        Err(Error::Limit { subject: format!("the lookup in {}", self.subject), reason })
     }
 
     /// Drops the facts that no longer win.
-    fn compact(&self, found: &mut Found) -> Result<()> {
+    fn compact(&self, found: &mut NewestFacts) -> Result<()> {
         let winners: Vec<u32> = found.best.iter().filter_map(|&best| best.checked_sub(1)).collect();
-        let for_a_column = found.kept.column_bytes();
-        let old = std::mem::take(&mut found.kept);
+        let for_a_column = found.candidates.column_bytes();
+        let old = std::mem::take(&mut found.candidates);
         let old_bytes = old.bytes;
-        self.budget.grow(&self.place, for_a_column)?;
-        found.kept = old.gathered(&winners)?;
+        self.budget.grow(&self.subject, for_a_column)?;
+        found.candidates = old.gathered(&winners)?;
         self.budget.shrink(old_bytes + for_a_column);
-        self.budget.grow(&self.place, found.kept.bytes)?;
+        self.budget.grow(&self.subject, found.candidates.bytes)?;
         let winning = found.best.iter_mut().filter(|best| **best != NONE);
         for (best, number) in winning.zip(1..) {
             *best = number;
@@ -201,93 +207,93 @@ impl Lookup {
     }
 }
 
-impl Answering for Lookup {
-    fn task(self: Arc<Self>) -> Box<dyn Taking> {
-        let places = match self.slots.single_instant() {
-            None => Places::Hints(vec![0; self.slots.remembered()]),
+impl TemporalOperator for Lookup {
+    fn accumulator(self: Arc<Self>) -> Box<dyn FactAccumulator> {
+        let places = match self.index.single_instant() {
+            None => Places::Hints(vec![0; self.index.hint_table_len()]),
             Some(_) => Places::Newest { orders: Vec::new(), winners: Vec::new() },
         };
-        Box::new(Task { places, lookup: self })
+        Box::new(LookupAccumulator { places, lookup: self })
     }
 
-    fn undecided(&self) -> Option<(i64, i64)> {
+    fn undecided_ties(&self) -> Option<(i64, i64)> {
         let found = self.found();
-        let orders = found.open_slots().filter_map(|slot| found.best(slot)).map(|fact| found.kept.order(fact));
+        let orders = found.open_slots().filter_map(|slot| found.best(slot)).map(|fact| found.candidates.order(fact));
         orders.fold(None, |range, order| match range {
             None => Some((order, order)),
             Some((first, last)) => Some((order.min(first), order.max(last))),
         })
     }
 
-    fn again(self: Arc<Self>, side: &SideParts) -> Result<Arc<dyn Answering>> {
+    fn tie_resolver(self: Arc<Self>, context: &OperatorContext) -> Result<Arc<dyn TemporalOperator>> {
         let mut names: Vec<&String> = self.names[..self.ties].iter().chain(&self.whole).collect();
         let decisive = (0..names.len()).collect();
         let others: Vec<&String> = self.names[self.ties..].iter().filter(|name| !names.contains(name)).collect();
         names.extend(others);
-        let find = |name: &String| fact_position(&side.place, &side.facts_schema, name);
+        let find = |name: &String| fact_position(&context.subject, &context.facts_schema, name);
         let positions = names.into_iter().map(find).collect::<Result<Vec<_>>>()?;
-        let deciding = Deciding { decisive, open: Vec::new() };
-        let again = Arc::new(Lookup::new(side, positions, deciding, self.max_age, Arc::downgrade(&self))?);
+        let tie_columns = TieColumns { decisive, open: Vec::new() };
+        let again = Arc::new(Lookup::new(context, positions, tie_columns, self.max_age, Arc::downgrade(&self))?);
         Ok(self.again.get_or_init(|| again).clone())
     }
 
-    fn answer(&self) -> Result<Arc<dyn Answers>> {
+    fn output(&self) -> Result<Arc<dyn OperatorOutput>> {
         let mut found = std::mem::take(&mut *self.found());
         if let Some(again) = self.again.get() {
             self.settle(&mut found, again)?;
         }
-        if !self.has_versions && found.kept.len() > found.live + found.live / 2 {
+        if !self.has_versions && found.candidates.len() > found.live + found.live / 2 {
             self.compact(&mut found)?;
         }
-        let bytes = found.kept.bytes + found.best.len() * 4;
+        let bytes = found.candidates.bytes + found.best.len() * 4;
         self.make_room(&mut found)?;
         let mut best = std::mem::take(&mut found.best);
         if self.has_versions {
-            best = vec![NONE; self.slots.len()];
+            best = vec![NONE; self.index.len()];
             self.sweep_versions(&found, &mut best)?;
         } else {
             self.sweep(&found, &mut best)?;
         }
         // What a row without a slot gets.
         best.push(NONE);
-        let columns = found.kept.into_columns(self.ties, &self.facts_types)?;
-        let held = Held::of(bytes, self.facts_types[self.ties..].iter());
-        Ok(Arc::new(Newest { best, columns, held }))
+        let columns = found.candidates.into_columns(self.ties, &self.facts_types)?;
+        let held = OutputMemory::of(bytes, self.facts_types[self.ties..].iter());
+        Ok(Arc::new(LookupOutput { best, columns, held }))
     }
 }
 
 impl Lookup {
     /// The winners of open slots are those of the second look.
-    fn settle(&self, found: &mut Found, again: &Lookup) -> Result<()> {
+    fn settle(&self, found: &mut NewestFacts, again: &Lookup) -> Result<()> {
         let settled = std::mem::take(&mut *again.found());
         let best = |slot: u32| settled.best.get(slot as usize).and_then(|best| best.checked_sub(1));
         let (slots, winners): (Vec<u32>, Vec<u32>) = found.open_slots().filter_map(|slot| Some((slot, best(slot)?))).unzip();
         self.check_count(found, winners.len())?;
-        let column_bytes = settled.kept.bytes;
-        let kept = settled.kept.gathered(&winners)?;
+        let column_bytes = settled.candidates.bytes;
+        let candidates = settled.candidates.gathered(&winners)?;
         self.budget.shrink(column_bytes);
-        self.budget.grow(&self.place, kept.bytes)?;
+        self.budget.grow(&self.subject, candidates.bytes)?;
         let column = |name: &String| again.names.iter().position(|known| known == name);
         let columns: Vec<usize> = self.names.iter().filter_map(column).collect();
-        let first = found.kept.append(kept, &columns);
+        let first = found.candidates.append(candidates, &columns);
         for (slot, fact) in slots.into_iter().zip(first..) {
             found.set_best(slot, fact);
         }
         Ok(())
     }
 
-    fn is_too_old(&self, slot: usize, fact: u32, kept: &Kept) -> bool {
-        self.max_age.is_some_and(|age| kept.event(fact) < self.slots.instant(slot).saturating_sub(age))
+    fn is_too_old(&self, slot: usize, fact: u32, candidates: &Candidates) -> bool {
+        self.max_age.is_some_and(|age| candidates.event(fact) < self.index.instant(slot).saturating_sub(age))
     }
 
     /// From the newest fact of each slot's own to the newest that the slot sees; entities in runs, which tasks share out.
-    fn sweep(&self, found: &Found, best: &mut [u32]) -> Result<()> {
+    fn sweep(&self, found: &NewestFacts, best: &mut [u32]) -> Result<()> {
         let per_task = best.len().div_ceil(self.tasks).max(1);
         let mut runs = Vec::new();
         let (mut rest, mut first, mut taken) = (best, 0u32, 0);
-        for entity in 0..self.slots.entities() as u32 {
-            let end = self.slots.of(entity).end as usize;
-            if end - taken >= per_task || entity as usize + 1 == self.slots.entities() {
+        for entity in 0..self.index.entities() as u32 {
+            let end = self.index.slots_of(entity).end as usize;
+            if end - taken >= per_task || entity as usize + 1 == self.index.entities() {
                 let (own, others) = std::mem::take(&mut rest).split_at_mut(end - taken);
                 runs.push((first..entity + 1, taken, own));
                 (rest, first, taken) = (others, entity + 1, end);
@@ -305,23 +311,23 @@ impl Lookup {
         })
     }
 
-    fn sweep_run(&self, entities: Range<u32>, found: &Found, offset: usize, best: &mut [u32]) -> Result<()> {
-        let kept = &found.kept;
-        let mut newer = Newer::default();
+    fn sweep_run(&self, entities: Range<u32>, found: &NewestFacts, offset: usize, best: &mut [u32]) -> Result<()> {
+        let candidates = &found.candidates;
+        let mut newer = RecencyOrder::default();
         for entity in entities {
             let mut newest: Option<u32> = None;
-            for slot in self.slots.of(entity) {
+            for slot in self.index.slots_of(entity) {
                 let slot = slot as usize;
                 if let Some(challenger) = best[slot - offset].checked_sub(1) {
                     let is_newer = match newest {
                         None => true,
-                        Some(newest) => newer.compare(kept, &self.deciding, challenger, newest)?.0.is_gt(),
+                        Some(newest) => newer.compare(candidates, &self.tie_columns, challenger, newest)?.0.is_gt(),
                     };
                     if is_newer {
                         newest = Some(challenger);
                     }
                 }
-                let seen = newest.filter(|&fact| !self.is_too_old(slot, fact, kept));
+                let seen = newest.filter(|&fact| !self.is_too_old(slot, fact, candidates));
                 best[slot - offset] = seen.map_or(NONE, |fact| fact + 1);
             }
         }
@@ -329,12 +335,12 @@ impl Lookup {
     }
 
     /// The newest fact that each slot sees, where facts leave when they are replaced.
-    fn sweep_versions(&self, found: &Found, best: &mut [u32]) -> Result<()> {
-        let mut newer = Newer::default();
+    fn sweep_versions(&self, found: &NewestFacts, best: &mut [u32]) -> Result<()> {
+        let mut newer = RecencyOrder::default();
         let mut by_age: Vec<usize> = (0..found.runs.len()).collect();
         let mut failed = None;
         by_age.sort_by(|&a, &b| {
-            let order = newer.compare(&found.kept, &self.deciding, found.runs[a].2, found.runs[b].2);
+            let order = newer.compare(&found.candidates, &self.tie_columns, found.runs[a].2, found.runs[b].2);
             order.map_or_else(
                 |e| {
                     failed = Some(e);
@@ -354,9 +360,9 @@ impl Lookup {
         ranked.sort_unstable();
         let mut next = ranked.iter().peekable();
         let mut visible: BinaryHeap<(u32, u32, u32)> = BinaryHeap::new();
-        for entity in 0..self.slots.entities() as u32 {
+        for entity in 0..self.index.entities() as u32 {
             visible.clear();
-            for slot in self.slots.of(entity) {
+            for slot in self.index.slots_of(entity) {
                 while let Some((_, leave, rank, fact)) = next.next_if(|(enter, ..)| *enter <= slot) {
                     visible.push((*rank, *leave, *fact));
                 }
@@ -364,7 +370,7 @@ impl Lookup {
                     visible.pop();
                 }
                 if let Some(&(_, _, fact)) = visible.peek()
-                    && !self.is_too_old(slot as usize, fact, &found.kept)
+                    && !self.is_too_old(slot as usize, fact, &found.candidates)
                 {
                     best[slot as usize] = fact + 1;
                 }
@@ -374,7 +380,7 @@ impl Lookup {
     }
 }
 
-struct Task {
+struct LookupAccumulator {
     lookup: Arc<Lookup>,
     places: Places,
 }
@@ -388,8 +394,8 @@ enum Places {
     Newest { orders: Vec<i64>, winners: Vec<u32> },
 }
 
-impl Taking for Task {
-    fn take_in(&mut self, chunk: &Chunk) -> Result<()> {
+impl FactAccumulator for LookupAccumulator {
+    fn update(&mut self, chunk: &FactChunk) -> Result<()> {
         let lookup = self.lookup.clone();
         if lookup.has_versions {
             return self.take_versions(chunk);
@@ -402,8 +408,9 @@ impl Taking for Task {
         {
             let mut found = lookup.found();
             lookup.make_room(&mut found)?;
-            winners
-                .retain(|&(slot, row)| found.best(slot).is_none_or(|best| chunk.order()[row as usize] >= found.kept.order(best)));
+            winners.retain(|&(slot, row)| {
+                found.best(slot).is_none_or(|best| chunk.order()[row as usize] >= found.candidates.order(best))
+            });
         }
         if let Some(first) = lookup.of.upgrade() {
             // A second look is at the rivals for open slots alone.
@@ -412,7 +419,7 @@ impl Taking for Task {
             winners.retain(|&(slot, row)| {
                 found.is_open(slot)
                     && found.best(slot).is_some_and(|best| {
-                        (chunk.order()[row as usize], known(row)) == (found.kept.order(best), found.kept.known(best))
+                        (chunk.order()[row as usize], known(row)) == (found.candidates.order(best), found.candidates.known(best))
                     })
             });
         }
@@ -425,15 +432,15 @@ impl Taking for Task {
         let found = &mut *found;
         lookup.check_count(found, winners.len())?;
         lookup.make_room(found)?;
-        let first = found.kept.push(facts);
-        let mut newer = Newer::default();
+        let first = found.candidates.push(facts);
+        let mut newer = RecencyOrder::default();
         for (fact, &(slot, _)) in (first..).zip(&winners) {
             let (order, is_open) = match found.best(slot) {
                 None => {
                     found.live += 1;
                     (Ordering::Greater, false)
                 }
-                Some(best) => newer.compare(&found.kept, &lookup.deciding, fact, best)?,
+                Some(best) => newer.compare(&found.candidates, &lookup.tie_columns, fact, best)?,
             };
             if order.is_gt() {
                 found.set_best(slot, fact);
@@ -445,7 +452,7 @@ impl Taking for Task {
                 _ => {}
             }
         }
-        if found.kept.len() > 2 * found.live + SLACK_ROWS {
+        if found.candidates.len() > 2 * found.live + SLACK_ROWS {
             lookup.compact(found)?;
         }
         Ok(())
@@ -461,9 +468,9 @@ type Winners = (Vec<(u32, u32)>, HashSet<u32>);
 
 /// Which of two facts of a chunk is the newer one.
 struct Rivals<'a> {
-    chunk: &'a Chunk,
+    chunk: &'a FactChunk,
     positions: &'a [usize],
-    deciding: &'a Deciding,
+    tie_columns: &'a TieColumns,
     values: Option<Vec<DynComparator>>,
 }
 
@@ -482,28 +489,28 @@ impl Rivals<'_> {
                 none.insert(comparators(&columns, &columns)?)
             }
         };
-        Ok(self.deciding.compare(comparators, self.chunk.rows[a] as usize, self.chunk.rows[b] as usize))
+        Ok(self.tie_columns.compare(comparators, self.chunk.rows[a] as usize, self.chunk.rows[b] as usize))
     }
 }
 
 impl Lookup {
-    fn rivals<'a>(&'a self, chunk: &'a Chunk) -> Rivals<'a> {
-        Rivals { chunk, positions: &self.positions, deciding: &self.deciding, values: None }
+    fn rivals<'a>(&'a self, chunk: &'a FactChunk) -> Rivals<'a> {
+        Rivals { chunk, positions: &self.positions, tie_columns: &self.tie_columns, values: None }
     }
 
     /// Slots that were added since get a place for their newest fact.
-    fn make_room(&self, found: &mut Found) -> Result<()> {
-        let slots = self.slots.len();
+    fn make_room(&self, found: &mut NewestFacts) -> Result<()> {
+        let slots = self.index.len();
         if !self.has_versions && found.best.len() < slots {
-            self.budget.grow(&self.place, (slots - found.best.len()) * 4)?;
+            self.budget.grow(&self.subject, (slots - found.best.len()) * 4)?;
             found.resize(slots);
         }
         Ok(())
     }
 
     /// The newest fact of each entity of a chunk that has one newer than all before it; every entity has one slot.
-    fn single_winners(&self, chunk: &Chunk, orders: &mut Vec<i64>, winners: &mut Vec<u32>) -> Result<Winners> {
-        let slots = self.slots.len();
+    fn single_winners(&self, chunk: &FactChunk, orders: &mut Vec<i64>, winners: &mut Vec<u32>) -> Result<Winners> {
+        let slots = self.index.len();
         orders.resize(slots, i64::MIN);
         winners.resize(slots, NONE);
         let mut rivals = self.rivals(chunk);
@@ -533,8 +540,7 @@ impl Lookup {
     }
 
     /// The slots that facts of a chunk fall into, ascending, and the newest fact in each.
-    fn winners(&self, chunk: &Chunk, hints: &mut [u32]) -> Result<Winners> {
-        let lookup = self;
+    fn winners(&self, chunk: &FactChunk, hints: &mut [u32]) -> Result<Winners> {
         let mask = hints.len() - 1;
         let mut winners: Vec<(u32, u32)> = Vec::new();
         let mut open = HashSet::new();
@@ -549,12 +555,12 @@ impl Lookup {
                     continue;
                 }
             } else {
-                let run = lookup.slots.of(chunk.entities[i]);
+                let run = self.index.slots_of(chunk.entities[i]);
                 let place = chunk.entities[i] as usize & mask;
                 let hint = if chunk.entities[i] == entity { slot } else { hints[place] };
                 (entity, end) = (chunk.entities[i], run.end);
-                slot = lookup.slots.first_from(&run, visible_from, hint);
-                to = lookup.slots.reach(&run, slot).1;
+                slot = self.index.first_from(&run, visible_from, hint);
+                to = self.index.preceding_ticks(&run, slot).1;
                 hints[place] = slot;
                 if slot < end {
                     winners.push((slot, i as u32));
@@ -582,16 +588,16 @@ fn note(open: &mut HashSet<u32>, slot: u32, order: Ordering, is_open: bool) {
     }
 }
 
-impl Task {
+impl LookupAccumulator {
     /// Where facts are replaced the newest of a slot may leave before the next comes: all that are seen are kept.
-    fn take_versions(&mut self, chunk: &Chunk) -> Result<()> {
-        let slots = &self.lookup.slots;
+    fn take_versions(&mut self, chunk: &FactChunk) -> Result<()> {
+        let index = &self.lookup.index;
         let mut seen: Vec<(u32, u32, u32)> = Vec::new();
         for i in 0..chunk.rows.len() {
-            let run = slots.of(chunk.entities[i]);
-            let enter = slots.first_from(&run, chunk.visible_from[i], run.start);
-            let leave = match &chunk.until {
-                Some(until) => slots.first_after(&run, until[i], run.end),
+            let run = index.slots_of(chunk.entities[i]);
+            let enter = index.first_from(&run, chunk.visible_from[i], run.start);
+            let leave = match &chunk.visible_until {
+                Some(until) => index.first_after(&run, until[i], run.end),
                 None => run.end,
             };
             if enter < leave {
@@ -599,23 +605,23 @@ impl Task {
             }
         }
         let facts = self.lookup.facts(chunk, &seen.iter().map(|&(.., i)| i).collect::<Vec<_>>())?;
-        self.lookup.budget.grow(&self.lookup.place, seen.len() * 40)?;
+        self.lookup.budget.grow(&self.lookup.subject, seen.len() * 40)?;
         let mut found = self.lookup.found();
         self.lookup.check_count(&found, seen.len())?;
-        let first = found.kept.push(facts);
+        let first = found.candidates.push(facts);
         found.runs.extend((first..).zip(&seen).map(|(fact, &(enter, leave, _))| (enter, leave, fact)));
         Ok(())
     }
 }
 
 /// The newest fact that each slot sees.
-struct Newest {
+struct LookupOutput {
     best: Vec<u32>,
-    columns: Columns,
-    held: Option<Held>,
+    columns: CandidateColumns,
+    held: Option<OutputMemory>,
 }
 
-impl Answers for Newest {
+impl OperatorOutput for LookupOutput {
     fn columns(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
         let found: Vec<u32> = slots.iter().map(|&slot| self.best[slot as usize]).collect();
         let is_found = found.contains(&NONE).then(|| found.iter().map(|&fact| fact != NONE).collect::<NullBuffer>());
@@ -623,7 +629,7 @@ impl Answers for Newest {
         self.columns.read(&UInt32Array::new(numbers, is_found))
     }
 
-    fn held(&self) -> Option<Held> {
+    fn memory(&self) -> Option<OutputMemory> {
         self.held
     }
 }

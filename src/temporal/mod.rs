@@ -38,5 +38,5 @@ mod window;
 
 pub use aggregate::Aggregate;
 pub use builders::{AsOfDataFrame, Facts, Lookup, Spine, Window};
-pub(crate) use entities::{Entities, EntityKey, EntityQuestion, entities};
+pub(crate) use entities::{Entities, EntityKey, EntitySpec, entities};
 pub(crate) use exact_sum::ExactSum;

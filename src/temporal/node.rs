@@ -16,11 +16,11 @@ use datafusion::{
 };
 
 use super::{
-    aggregate::Kind,
-    fact_input::{Answering, SideParts},
-    full_rows::COMPUTED,
+    aggregate::AggregateKind,
+    fact_input::{OperatorContext, TemporalOperator},
+    full_rows::COMPUTED_PREFIX,
     keys,
-    time_decoder::{Clock, TickUnit},
+    time_decoder::{TickUnit, TimeDecoder},
 };
 use crate::{
     catalog::{FactTable, TimeColumn},
@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// What is asked of one fact table; there are two such questions, and so two operators.
-pub(crate) trait Ask: Debug + Clone + PartialEq + Eq + Hash + Send + Sync + 'static {
+pub(crate) trait OperatorSpec: Debug + Clone + PartialEq + Eq + Hash + Send + Sync + 'static {
     /// The operator's name in `EXPLAIN`.
     const NAME: &'static str;
 
@@ -40,10 +40,10 @@ pub(crate) trait Ask: Debug + Clone + PartialEq + Eq + Hash + Send + Sync + 'sta
     fn pruned(&self, facts: &Schema) -> Self;
 
     /// How far back from an instant a fact can lie that it is about; `None` is as far as facts go.
-    fn longest_us(&self) -> Option<i64>;
+    fn look_back_us(&self) -> Option<i64>;
 
     /// The fact columns that each output needs.
-    fn inputs(&self) -> Vec<Vec<&str>>;
+    fn columns_read(&self) -> Vec<Vec<&str>>;
 
     /// The conditions under which facts count.
     fn conditions(&self) -> Vec<&Expr> {
@@ -54,12 +54,12 @@ pub(crate) trait Ask: Debug + Clone + PartialEq + Eq + Hash + Send + Sync + 'sta
     fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
 
     /// What answers it.
-    fn answering(&self, side: &SideParts) -> Result<Arc<dyn Answering>>;
+    fn operator(&self, context: &OperatorContext) -> Result<Arc<dyn TemporalOperator>>;
 }
 
 /// Columns of the newest visible fact.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct LookupAsk {
+pub(crate) struct LookupSpec {
     pub(crate) columns: Vec<LookupColumn>,
     pub(crate) max_age_us: Option<i64>,
 }
@@ -73,7 +73,7 @@ pub(crate) struct LookupColumn {
 
 /// Aggregates over trailing windows.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct WindowAsk {
+pub(crate) struct WindowSpec {
     pub(crate) columns: Vec<WindowColumn>,
 }
 
@@ -81,14 +81,14 @@ pub(crate) struct WindowAsk {
 pub(crate) struct WindowColumn {
     /// `None`: everything before the instant.
     pub(crate) length_us: Option<i64>,
-    pub(crate) kind: Kind,
+    pub(crate) kind: AggregateKind,
     pub(crate) input: Option<String>,
     /// A condition over the facts' columns, which are named without their table.
     pub(crate) filter: Option<Expr>,
     pub(crate) name: String,
 }
 
-impl WindowAsk {
+impl WindowSpec {
     /// The different conditions.
     pub(crate) fn conditions(&self) -> Vec<&Expr> {
         let mut conditions = Vec::new();
@@ -149,9 +149,9 @@ impl SpineTime {
 
 /// One fact table's part in a question.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Side<Q> {
+pub(crate) struct FactInput<S> {
     /// The table, for messages.
-    pub(crate) place: String,
+    pub(crate) subject: String,
     /// Key columns of the spine and of the facts.
     pub(crate) on: Vec<(Column, String)>,
     pub(crate) declared: FactTable,
@@ -159,38 +159,38 @@ pub(crate) struct Side<Q> {
     pub(crate) direction: Direction,
     /// The facts with all their columns, which decide where times and tie-breaks do not; without them those that are asked for
     /// decide.
-    pub(crate) whole: Option<Arc<LogicalPlan>>,
-    pub(crate) ask: Q,
+    pub(crate) full_rows: Option<Arc<LogicalPlan>>,
+    pub(crate) spec: S,
 }
 
 /// Questions of one kind to several fact tables at each row of one spine.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct AsOfNode<Q> {
+pub(crate) struct AsOfNode<S> {
     pub(crate) spine: LogicalPlan,
     pub(crate) at: SpineTime,
-    pub(crate) sides: Vec<(LogicalPlan, Side<Q>)>,
+    pub(crate) fact_inputs: Vec<(LogicalPlan, FactInput<S>)>,
     schema: DFSchemaRef,
 }
 
-impl<Q: Ask> AsOfNode<Q> {
+impl<S: OperatorSpec> AsOfNode<S> {
     /// Checks types and names.
-    pub(crate) fn try_new(spine: LogicalPlan, at: SpineTime, sides: Vec<(LogicalPlan, Side<Q>)>) -> Result<Self> {
+    pub(crate) fn try_new(spine: LogicalPlan, at: SpineTime, fact_inputs: Vec<(LogicalPlan, FactInput<S>)>) -> Result<Self> {
         let mut fields: Vec<(Option<TableReference>, FieldRef)> =
             spine.schema().iter().map(|(qualifier, field)| (qualifier.cloned(), field.clone())).collect();
-        for (facts, side) in &sides {
-            side.key_types(spine.schema(), facts.schema())?;
-            side.clocks(at.scale(spine_field(spine.schema(), &at.column)?)?, facts.schema().as_arrow())?;
-            for (qualifier, field) in side.ask.outputs(facts.schema().as_arrow())? {
+        for (facts, input) in &fact_inputs {
+            input.key_types(spine.schema(), facts.schema())?;
+            input.time_decoders(at.scale(spine_field(spine.schema(), &at.column)?)?, facts.schema().as_arrow())?;
+            for (qualifier, field) in input.spec.outputs(facts.schema().as_arrow())? {
                 if qualifier.is_none() && fields.iter().any(|(_, known)| known.name() == field.name()) {
                     let reason =
                         format!("it would add a column `{}`, and there is one already; give it another name", field.name());
-                    return Err(Error::Definition { subject: format!("the question to {}", side.place), reason });
+                    return Err(Error::Definition { subject: format!("the question to {}", input.subject), reason });
                 }
                 fields.push((qualifier, field));
             }
         }
         let schema = Arc::new(DFSchema::new_with_metadata(fields, spine.schema().as_arrow().metadata().clone())?);
-        Ok(Self { spine, at, sides, schema })
+        Ok(Self { spine, at, fact_inputs, schema })
     }
 
     pub(crate) fn into_plan(self) -> LogicalPlan {
@@ -211,9 +211,9 @@ fn without_filter_from_above(facts: LogicalPlan, before: &LogicalPlan) -> Logica
     }
 }
 
-impl<Q> Side<Q> {
+impl<S> FactInput<S> {
     /// The columns of the facts that are read whatever is asked of them.
-    fn needed(&self) -> impl Iterator<Item = &str> {
+    fn required_columns(&self) -> impl Iterator<Item = &str> {
         let times = self.declared.time_columns().map(TimeColumn::name);
         let decide = self.declared.tie_break.iter().chain(&self.declared.identity).map(String::as_str);
         self.on.iter().map(|(_, right)| right.as_str()).chain(times).chain(decide)
@@ -223,9 +223,9 @@ impl<Q> Side<Q> {
     pub(crate) fn key_types(&self, spine: &DFSchema, facts: &DFSchema) -> Result<Vec<DataType>> {
         let types = self.on.iter().map(|(left, right)| {
             let spine_type = spine_field(spine, left)?.data_type();
-            let fact_type = fact_field(&self.place, facts.as_arrow(), right)?.data_type();
+            let fact_type = fact_field(&self.subject, facts.as_arrow(), right)?.data_type();
             keys::comparable(spine_type, fact_type).map_err(|reason| Error::ColumnType {
-                subject: self.place.clone(),
+                subject: self.subject.clone(),
                 column: right.clone(),
                 found: fact_type.to_string(),
                 needed: format!("the spine's `{}` is {spine_type}: {reason}", left.name),
@@ -235,27 +235,28 @@ impl<Q> Side<Q> {
     }
 
     /// How the spine's instants, the event times and the known-at times are read.
-    pub(crate) fn clocks(&self, spine: TimeScale, facts: &Schema) -> Result<(Clock, Vec<Clock>)> {
+    pub(crate) fn time_decoders(&self, spine: TimeScale, facts: &Schema) -> Result<(TimeDecoder, Vec<TimeDecoder>)> {
         let mut scales = Vec::new();
         for column in self.declared.time_columns() {
-            scales.push((column.name().to_owned(), self.declared.scale(&self.place, column, facts)?));
+            scales.push((column.name().to_owned(), self.declared.scale(&self.subject, column, facts)?));
         }
         let unit = TickUnit::of(spine);
-        let clock = |place: &str, column: &str, scale| Clock { place: place.into(), column: column.into(), scale, unit };
-        let clocks = scales.iter().map(|(column, scale)| clock(&self.place, column, *scale)).collect();
-        Ok((clock("the spine", "", spine), clocks))
+        let clock =
+            |subject: &str, column: &str, scale| TimeDecoder { subject: subject.into(), column: column.into(), scale, unit };
+        let time_decoders = scales.iter().map(|(column, scale)| clock(&self.subject, column, *scale)).collect();
+        Ok((clock("the spine", "", spine), time_decoders))
     }
 }
 
-pub(crate) fn fact_position(place: &str, facts: &Schema, name: &str) -> Result<usize> {
-    facts.index_of(name).map_err(|_| Error::unknown_column(place, name, facts))
+pub(crate) fn fact_position(subject: &str, facts: &Schema, name: &str) -> Result<usize> {
+    facts.index_of(name).map_err(|_| Error::unknown_column(subject, name, facts))
 }
 
-pub(crate) fn fact_field<'a>(place: &str, facts: &'a Schema, name: &str) -> Result<&'a Field> {
-    facts.field_with_name(name).map_err(|_| Error::unknown_column(place, name, facts))
+pub(crate) fn fact_field<'a>(subject: &str, facts: &'a Schema, name: &str) -> Result<&'a Field> {
+    facts.field_with_name(name).map_err(|_| Error::unknown_column(subject, name, facts))
 }
 
-impl Ask for LookupAsk {
+impl OperatorSpec for LookupSpec {
     const NAME: &'static str = "AsOfLookup";
 
     fn outputs(&self, facts: &Schema) -> Result<Vec<(Option<TableReference>, FieldRef)>> {
@@ -267,21 +268,21 @@ impl Ask for LookupAsk {
     }
 
     fn pruned(&self, facts: &Schema) -> Self {
-        let mut ask = self.clone();
-        ask.columns.retain(|column| facts.column_with_name(&column.fact).is_some());
-        ask
+        let mut spec = self.clone();
+        spec.columns.retain(|column| facts.column_with_name(&column.fact).is_some());
+        spec
     }
 
-    fn longest_us(&self) -> Option<i64> {
+    fn look_back_us(&self) -> Option<i64> {
         self.max_age_us
     }
 
-    fn inputs(&self) -> Vec<Vec<&str>> {
+    fn columns_read(&self) -> Vec<Vec<&str>> {
         self.columns.iter().map(|column| vec![column.fact.as_str()]).collect()
     }
 
     fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = |column: &'_ LookupColumn| match column.fact.starts_with(COMPUTED) {
+        let shown = |column: &'_ LookupColumn| match column.fact.starts_with(COMPUTED_PREFIX) {
             true => column.name.clone(),
             false => column.fact.clone(),
         };
@@ -293,12 +294,12 @@ impl Ask for LookupAsk {
         }
     }
 
-    fn answering(&self, side: &SideParts) -> Result<Arc<dyn Answering>> {
-        super::lookup::answering(self, side)
+    fn operator(&self, context: &OperatorContext) -> Result<Arc<dyn TemporalOperator>> {
+        super::lookup::operator(self, context)
     }
 }
 
-impl Ask for WindowAsk {
+impl OperatorSpec for WindowSpec {
     const NAME: &'static str = "AsOfWindow";
 
     fn outputs(&self, facts: &Schema) -> Result<Vec<(Option<TableReference>, FieldRef)>> {
@@ -317,21 +318,21 @@ impl Ask for WindowAsk {
     }
 
     fn pruned(&self, facts: &Schema) -> Self {
-        let mut ask = self.clone();
-        ask.columns.retain(|column| column.reads().iter().all(|name| facts.column_with_name(name).is_some()));
-        ask
+        let mut spec = self.clone();
+        spec.columns.retain(|column| column.reads().iter().all(|name| facts.column_with_name(name).is_some()));
+        spec
     }
 
-    fn longest_us(&self) -> Option<i64> {
+    fn look_back_us(&self) -> Option<i64> {
         self.columns.iter().map(|column| column.length_us).try_fold(0, |longest, length| Some(longest.max(length?)))
     }
 
-    fn inputs(&self) -> Vec<Vec<&str>> {
+    fn columns_read(&self) -> Vec<Vec<&str>> {
         self.columns.iter().map(WindowColumn::reads).collect()
     }
 
     fn conditions(&self) -> Vec<&Expr> {
-        WindowAsk::conditions(self)
+        WindowSpec::conditions(self)
     }
 
     fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -344,8 +345,8 @@ impl Ask for WindowAsk {
         f.write_str(&parts.collect::<Vec<_>>().join(", "))
     }
 
-    fn answering(&self, side: &SideParts) -> Result<Arc<dyn Answering>> {
-        super::window::answering(self, side)
+    fn operator(&self, context: &OperatorContext) -> Result<Arc<dyn TemporalOperator>> {
+        super::window::operator(self, context)
     }
 }
 
@@ -358,14 +359,14 @@ fn of_spine(column: &Column) -> String {
 }
 
 /// What a place calls its table: ``table `trips` `` calls it `trips`.
-fn name_in(place: &str) -> &str {
-    place.split('`').nth(1).unwrap_or("facts")
+fn name_in(subject: &str) -> &str {
+    subject.split('`').nth(1).unwrap_or("facts")
 }
 
-impl<Q: Ask> Side<Q> {
+impl<S: OperatorSpec> FactInput<S> {
     /// The rule of this side, as `EXPLAIN` shows it.
     pub(crate) fn show(&self, at: &Column, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (at, own) = (of_spine(at), |column: &str| format!("{}.{column}", name_in(&self.place)));
+        let (at, own) = (of_spine(at), |column: &str| format!("{}.{column}", name_in(&self.subject)));
         let keys: Vec<String> = self.on.iter().map(|(left, right)| format!("{} = {}", of_spine(left), own(right))).collect();
         let operator = match (self.direction, self.cutoff) {
             (Direction::Backward, Cutoff::Exclusive) => "<",
@@ -373,7 +374,7 @@ impl<Q: Ask> Side<Q> {
             (Direction::Forward, Cutoff::Exclusive) => ">",
             (Direction::Forward, Cutoff::Inclusive) => ">=",
         };
-        write!(f, "{} on [{}], visible=[", self.place, keys.join(", "))?;
+        write!(f, "{} on [{}], visible=[", self.subject, keys.join(", "))?;
         match (&self.declared.known_at, own(self.declared.event_column())) {
             (crate::catalog::KnownAt::DelayMicros(0), event) => write!(f, "{event} {operator} {at}")?,
             (crate::catalog::KnownAt::DelayMicros(delay), event) => {
@@ -384,23 +385,23 @@ impl<Q: Ask> Side<Q> {
             }
         }
         f.write_str("], ")?;
-        self.ask.show(f)
+        self.spec.show(f)
     }
 }
 
-impl<Q: Ask> PartialOrd for AsOfNode<Q> {
+impl<S: OperatorSpec> PartialOrd for AsOfNode<S> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         (self == other).then_some(Ordering::Equal)
     }
 }
 
-impl<Q: Ask> UserDefinedLogicalNodeCore for AsOfNode<Q> {
+impl<S: OperatorSpec> UserDefinedLogicalNodeCore for AsOfNode<S> {
     fn name(&self) -> &str {
-        Q::NAME
+        S::NAME
     }
 
     fn inputs(&self) -> Vec<&LogicalPlan> {
-        std::iter::once(&self.spine).chain(self.sides.iter().map(|(facts, _)| facts)).collect()
+        std::iter::once(&self.spine).chain(self.fact_inputs.iter().map(|(facts, _)| facts)).collect()
     }
 
     fn schema(&self) -> &DFSchemaRef {
@@ -412,10 +413,10 @@ impl<Q: Ask> UserDefinedLogicalNodeCore for AsOfNode<Q> {
     }
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: at={}", Q::NAME, of_spine(&self.at.column))?;
-        for (_, side) in &self.sides {
+        write!(f, "{}: at={}", S::NAME, of_spine(&self.at.column))?;
+        for (_, input) in &self.fact_inputs {
             f.write_str(", ")?;
-            side.show(&self.at.column, f)?;
+            input.show(&self.at.column, f)?;
         }
         Ok(())
     }
@@ -423,19 +424,19 @@ impl<Q: Ask> UserDefinedLogicalNodeCore for AsOfNode<Q> {
     fn with_exprs_and_inputs(&self, _: Vec<Expr>, inputs: Vec<LogicalPlan>) -> DfResult<Self> {
         let mut inputs = inputs.into_iter();
         let spine = inputs.next().unwrap_or_else(|| self.spine.clone());
-        let sides = inputs.zip(&self.sides).map(|(facts, (before, side))| {
+        let fact_inputs = inputs.zip(&self.fact_inputs).map(|(facts, (before, input))| {
             let facts = without_filter_from_above(facts, before);
-            let ask = side.ask.pruned(facts.schema().as_arrow());
-            (facts, Side { ask, ..side.clone() })
+            let spec = input.spec.pruned(facts.schema().as_arrow());
+            (facts, FactInput { spec, ..input.clone() })
         });
-        Ok(Self::try_new(spine, self.at.clone(), sides.collect())?)
+        Ok(Self::try_new(spine, self.at.clone(), fact_inputs.collect())?)
     }
 
     /// What of each input the wanted outputs need: keys, times and tie-breaks always, values only if wanted.
     fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
         let spine = self.spine.schema();
         let mut of_spine: Vec<usize> = output_columns.iter().copied().filter(|&i| i < spine.fields().len()).collect();
-        let keys = self.sides.iter().flat_map(|(_, side)| side.on.iter().map(|(column, _)| column));
+        let keys = self.fact_inputs.iter().flat_map(|(_, input)| input.on.iter().map(|(column, _)| column));
         for column in keys.chain([&self.at.column]) {
             of_spine.push(spine.maybe_index_of_column(column)?);
         }
@@ -443,16 +444,16 @@ impl<Q: Ask> UserDefinedLogicalNodeCore for AsOfNode<Q> {
         of_spine.dedup();
         let mut needed = vec![of_spine];
         let mut first = spine.fields().len();
-        for (facts, side) in &self.sides {
+        for (facts, input) in &self.fact_inputs {
             let schema = facts.schema().as_arrow();
-            let inputs = side.ask.inputs();
+            let inputs = input.spec.columns_read();
             let outputs = first..first + inputs.len();
             first = outputs.end;
-            if !side.declared.identity.is_empty() {
+            if !input.declared.identity.is_empty() {
                 needed.push((0..schema.fields().len()).collect());
                 continue;
             }
-            let mut names: Vec<&str> = side.needed().collect();
+            let mut names: Vec<&str> = input.required_columns().collect();
             let wanted = outputs.zip(&inputs).filter(|(output, _)| output_columns.contains(output));
             names.extend(wanted.flat_map(|(_, inputs)| inputs));
             let mut positions = names.iter().map(|name| schema.index_of(name).ok()).collect::<Option<Vec<_>>>()?;

@@ -27,9 +27,9 @@ use datafusion::{
 
 use super::{
     exec::AsOfExec,
-    fact_input::PlannedSide,
-    full_rows::Whole,
-    node::{AsOfNode, Ask, LookupAsk, Side, SpineTime, WindowAsk, fact_position, spine_field},
+    fact_input::PhysicalFactInput,
+    full_rows::FullRows,
+    node::{AsOfNode, FactInput, LookupSpec, OperatorSpec, SpineTime, WindowSpec, fact_position, spine_field},
 };
 use crate::{
     catalog::KnownAt,
@@ -80,38 +80,42 @@ impl ExtensionPlanner for AsOfPlanner {
         session: &dyn Session,
         _: &PhysicalPlanningContext,
     ) -> DfResult<Option<Arc<dyn ExecutionPlan>>> {
-        if let Some(node) = node.as_any().downcast_ref::<AsOfNode<LookupAsk>>() {
+        if let Some(node) = node.as_any().downcast_ref::<AsOfNode<LookupSpec>>() {
             return Ok(Some(plan(node, inputs, session)?));
         }
-        if let Some(node) = node.as_any().downcast_ref::<AsOfNode<WindowAsk>>() {
+        if let Some(node) = node.as_any().downcast_ref::<AsOfNode<WindowSpec>>() {
             return Ok(Some(plan(node, inputs, session)?));
         }
         Ok(None)
     }
 }
 
-fn plan<Q: Ask>(node: &AsOfNode<Q>, inputs: &[Arc<dyn ExecutionPlan>], session: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
+fn plan<S: OperatorSpec>(
+    node: &AsOfNode<S>,
+    inputs: &[Arc<dyn ExecutionPlan>],
+    session: &dyn Session,
+) -> Result<Arc<dyn ExecutionPlan>> {
     let Some((spine, facts)) = inputs.split_first() else {
-        return Err(Error::Internal { subject: format!("planning {}", Q::NAME), reason: "it has no spine".into() });
+        return Err(Error::Internal { subject: format!("planning {}", S::NAME), reason: "it has no spine".into() });
     };
     let options = session.config_options();
     let spine = shared_out(spine, options, keeps_its_order_in_parts)?;
     let facts = facts.iter().map(|facts| shared_out(facts, options, |_| true)).collect::<DfResult<Vec<_>>>()?;
     let spine_schema = node.spine.schema();
     let at_position = position(spine_schema, &node.at)?;
-    let mut sides = Vec::with_capacity(node.sides.len());
-    for ((logical, side), physical) in node.sides.iter().zip(&facts) {
-        let mut planned = planned(spine_schema, &node.at, logical.schema(), side, physical.schema())?;
-        planned.conditions = conditions(&side.ask, session, logical.schema())?;
-        if let (Some(plan), Some(state)) = (&side.whole, session.as_any().downcast_ref::<SessionState>()) {
-            planned.whole = Some(Arc::new(Whole::new(spine_schema, &node.at, side, plan, state)?));
+    let mut fact_inputs = Vec::with_capacity(node.fact_inputs.len());
+    for ((logical, input), physical) in node.fact_inputs.iter().zip(&facts) {
+        let mut planned = planned(spine_schema, &node.at, logical.schema(), input, physical.schema())?;
+        planned.conditions = conditions(&input.spec, session, logical.schema())?;
+        if let (Some(plan), Some(state)) = (&input.full_rows, session.as_any().downcast_ref::<SessionState>()) {
+            planned.full_rows = Some(Arc::new(FullRows::new(spine_schema, &node.at, input, plan, state)?));
         }
-        sides.push(Arc::new(planned));
+        fact_inputs.push(Arc::new(planned));
     }
     let schema = Arc::new(UserDefinedLogicalNodeCore::schema(node).as_arrow().clone());
-    let shown = Shown(node).to_string();
+    let explain = ExplainText(node).to_string();
     let order = spine.output_ordering().cloned();
-    Ok(Arc::new(AsOfExec::new(spine, at_position, facts, sides, order, schema, shown)?))
+    Ok(Arc::new(AsOfExec::new(spine, at_position, facts, fact_inputs, order, schema, explain)?))
 }
 
 /// Lets as many tasks as the session has share a scan below row-by-row operators, where `may_be` says so of it.
@@ -143,9 +147,9 @@ fn keeps_its_order_in_parts(scan: &dyn ExecutionPlan) -> bool {
 }
 
 /// The physical plan is shown as the logical one.
-struct Shown<'a, Q>(&'a AsOfNode<Q>);
+struct ExplainText<'a, S>(&'a AsOfNode<S>);
 
-impl<Q: Ask> std::fmt::Display for Shown<'_, Q> {
+impl<S: OperatorSpec> std::fmt::Display for ExplainText<'_, S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         UserDefinedLogicalNodeCore::fmt_for_explain(self.0, f)
     }
@@ -157,7 +161,11 @@ fn position(schema: &DFSchema, at: &SpineTime) -> Result<usize> {
 }
 
 /// The conditions of a question, over the facts' columns as the logical plan names them.
-pub(super) fn conditions(ask: &impl Ask, session: &dyn Session, facts: &DFSchema) -> DfResult<Vec<Arc<dyn PhysicalExpr>>> {
+pub(super) fn conditions(
+    spec: &impl OperatorSpec,
+    session: &dyn Session,
+    facts: &DFSchema,
+) -> DfResult<Vec<Arc<dyn PhysicalExpr>>> {
     // Some functions exist only to be rewritten: `coalesce` as a case, `arrow_cast` as a cast.
     let context = SimplifyContext::builder()
         .with_schema(Arc::new(facts.clone()))
@@ -168,41 +176,41 @@ pub(super) fn conditions(ask: &impl Ask, session: &dyn Session, facts: &DFSchema
         let simple = simplifier.simplify(simplifier.coerce(condition.clone(), facts)?)?;
         session.create_physical_expr(simple, facts)
     };
-    ask.conditions().into_iter().map(physical).collect()
+    spec.conditions().into_iter().map(physical).collect()
 }
 
 /// A side with its columns found: those of the spine, and those of the facts as the logical plan names them.
-pub(super) fn planned<Q: Clone>(
+pub(super) fn planned<S: Clone>(
     spine: &DFSchema,
     at: &SpineTime,
     logical: &DFSchema,
-    side: &Side<Q>,
+    input: &FactInput<S>,
     facts_schema: SchemaRef,
-) -> Result<PlannedSide<Q>> {
+) -> Result<PhysicalFactInput<S>> {
     let facts: Arc<Schema> = Arc::new(logical.as_arrow().clone());
-    let find = |name: &str| fact_position(&side.place, &facts, name);
-    let (mut spine_clock, clocks) = side.clocks(at.scale(spine_field(spine, &at.column)?)?, &facts)?;
-    spine_clock.column.clone_from(&at.column.name);
+    let find = |name: &str| fact_position(&input.subject, &facts, name);
+    let (mut spine_decoder, time_decoders) = input.time_decoders(at.scale(spine_field(spine, &at.column)?)?, &facts)?;
+    spine_decoder.column.clone_from(&at.column.name);
     let mut spine_keys = Vec::new();
-    for (left, _) in &side.on {
+    for (left, _) in &input.on {
         let found = spine.maybe_index_of_column(left);
         spine_keys.push(found.ok_or_else(|| Error::unknown_column("the spine", &left.name, spine.as_arrow()))?);
     }
-    let delay_us = match side.declared.known_at {
+    let delay_us = match input.declared.known_at {
         KnownAt::DelayMicros(delay) => delay,
         KnownAt::Column(_) => 0,
     };
-    Ok(PlannedSide {
+    Ok(PhysicalFactInput {
         spine_keys,
-        fact_keys: side.on.iter().map(|(_, right)| find(right)).collect::<Result<_>>()?,
-        key_types: side.key_types(spine, logical)?,
-        clocks: clocks.into_iter().map(|clock| Ok((find(&clock.column)?, clock))).collect::<Result<_>>()?,
+        fact_keys: input.on.iter().map(|(_, right)| find(right)).collect::<Result<_>>()?,
+        key_types: input.key_types(spine, logical)?,
+        time_decoders: time_decoders.into_iter().map(|clock| Ok((find(&clock.column)?, clock))).collect::<Result<_>>()?,
         delay_us,
-        identity: side.declared.identity.iter().map(|name| find(name)).collect::<Result<_>>()?,
-        whole: None,
+        identity: input.declared.identity.iter().map(|name| find(name)).collect::<Result<_>>()?,
+        full_rows: None,
         conditions: Vec::new(),
         facts_schema,
-        spine_clock,
-        side: side.clone(),
+        spine_decoder,
+        logical: input.clone(),
     })
 }

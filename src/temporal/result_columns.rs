@@ -12,9 +12,9 @@ use arrow::{
 };
 
 use super::{
-    aggregate::Kind,
+    aggregate::AggregateKind,
     integer::Integer,
-    sort_keys::{Lane, Texts, decimals, values},
+    sort_keys::{Encoding, ValueDictionary, decimals, values},
     window::{is_list, item_of},
 };
 use crate::error::{Error, Result};
@@ -24,7 +24,7 @@ const AT_ONCE: usize = 1 << 28;
 
 /// One output of a question.
 pub(super) struct Output {
-    pub(super) kind: Kind,
+    pub(super) kind: AggregateKind,
     pub(super) span: usize,
     pub(super) gather: usize,
     pub(super) input: Option<usize>,
@@ -86,17 +86,22 @@ impl Decimals {
 impl Column {
     pub(super) fn new(output: &Output, slots: usize) -> Self {
         match (output.kind, &output.data_type) {
-            (Kind::Count | Kind::CountDistinct, _) => Column::Counts(Vec::with_capacity(slots)),
+            (AggregateKind::Count | AggregateKind::CountDistinct, _) => Column::Counts(Vec::with_capacity(slots)),
             (
-                Kind::Sum,
+                AggregateKind::Sum,
                 DataType::Decimal32(precision, _)
                 | DataType::Decimal64(precision, _)
                 | DataType::Decimal128(precision, _)
                 | DataType::Decimal256(precision, _),
             ) => Column::Decimals(Decimals { sums: Nullable::with_capacity(slots), precision: *precision, overflows: false }),
-            (Kind::Sum | Kind::Mean | Kind::Variance | Kind::Stddev | Kind::Quantile(_), _) => {
-                Column::Numbers(Nullable::with_capacity(slots))
-            }
+            (
+                AggregateKind::Sum
+                | AggregateKind::Mean
+                | AggregateKind::Variance
+                | AggregateKind::Stddev
+                | AggregateKind::Quantile(_),
+                _,
+            ) => Column::Numbers(Nullable::with_capacity(slots)),
             (kind, _) if is_list(kind) => Column::Lists { ends: Vec::new(), valid: Vec::new(), items: Vec::new() },
             _ => Column::Values(Nullable::with_capacity(slots)),
         }
@@ -150,7 +155,7 @@ impl Column {
     }
 
     /// The results, ready to be read by slot; `lane` and `texts` are those of the input, and `place` is the table's.
-    pub(super) fn into_answer(self, place: &str, output: &Output, lane: Lane, texts: Arc<Texts>) -> Result<Answer> {
+    pub(super) fn into_answer(self, place: &str, output: &Output, lane: Encoding, texts: Arc<ValueDictionary>) -> Result<Answer> {
         let data_type = &output.data_type;
         let whole: ArrayRef = match self {
             Column::Counts(counts) => Arc::new(Int64Array::from(counts)),
@@ -161,8 +166,8 @@ impl Column {
             }
             Column::Decimals(found) => decimals(data_type, found.sums.values.into_iter(), Some(found.sums.valid.into()))?,
             // Texts in one piece could be longer than their offsets can say.
-            Column::Values(found) if lane == Lane::Text => {
-                return Ok(Answer::Texts { data_type: data_type.clone(), found, texts, at_once: AT_ONCE });
+            Column::Values(found) if lane == Encoding::Dictionary => {
+                return Ok(Answer::ValueDictionary { data_type: data_type.clone(), found, texts, at_once: AT_ONCE });
             }
             Column::Values(found) => values(lane, data_type, &found.values, Some(found.valid.into()), &texts, AT_ONCE)?,
             Column::Lists { ends, valid, items } => {
@@ -177,10 +182,10 @@ impl Column {
 /// The results of one output, by slot.
 pub(super) enum Answer {
     Whole(ArrayRef),
-    Texts {
+    ValueDictionary {
         data_type: DataType,
         found: Nullable<u64>,
-        texts: Arc<Texts>,
+        texts: Arc<ValueDictionary>,
         at_once: usize,
     },
     Lists {
@@ -188,8 +193,8 @@ pub(super) enum Answer {
         ends: Vec<usize>,
         valid: Vec<bool>,
         items: Vec<u64>,
-        lane: Lane,
-        texts: Arc<Texts>,
+        lane: Encoding,
+        texts: Arc<ValueDictionary>,
         at_once: usize,
     },
 }
@@ -202,10 +207,10 @@ impl Answer {
     pub(super) fn read(&self, slots: &UInt32Array) -> Result<ArrayRef> {
         match self {
             Answer::Whole(values) => Ok(take(values, slots, None)?),
-            Answer::Texts { data_type, found, texts, at_once } => {
+            Answer::ValueDictionary { data_type, found, texts, at_once } => {
                 let patterns: Vec<u64> = slots.values().iter().map(|&slot| found.values[slot as usize]).collect();
                 let valid: Vec<bool> = slots.values().iter().map(|&slot| found.valid[slot as usize]).collect();
-                values(Lane::Text, data_type, &patterns, Some(valid.into()), texts, *at_once)
+                values(Encoding::Dictionary, data_type, &patterns, Some(valid.into()), texts, *at_once)
             }
             Answer::Lists { data_type, ends, valid, items, lane, texts, at_once } => {
                 let list = |slot: usize| slot.checked_sub(1).map_or(0, |before| ends[before])..ends[slot];
@@ -238,17 +243,18 @@ mod tests {
     #[test]
     fn what_is_too_much_for_one_array_is_refused_and_read_in_pieces() {
         let column: ArrayRef = Arc::new(StringArray::from(vec!["abc", "de", "f"]));
-        let mut texts = Texts::default();
-        read(Lane::Text, &column, &mut texts).unwrap();
+        let mut texts = ValueDictionary::default();
+        read(Encoding::Dictionary, &column, &mut texts).unwrap();
         let texts = Arc::new(texts);
         let found = Nullable { values: vec![0, 1, 2], valid: vec![true, true, true] };
-        let answer = Answer::Texts { data_type: DataType::Utf8, found, texts: texts.clone(), at_once: 5 };
+        let answer = Answer::ValueDictionary { data_type: DataType::Utf8, found, texts: texts.clone(), at_once: 5 };
         let whole = answer.read(&UInt32Array::from(vec![0, 1, 2]));
         assert!(matches!(whole, Err(Error::Query(_))));
         assert_eq!(answer.read(&UInt32Array::from(vec![0, 1])).unwrap().as_string::<i32>().value(1), "de");
         let data_type = DataType::List(item_of(&DataType::Utf8));
         let (ends, valid) = (vec![2, 2, 3], vec![true, false, true]);
-        let answer = Answer::Lists { data_type, ends, valid, items: vec![0, 1, 2], lane: Lane::Text, texts, at_once: 5 };
+        let answer =
+            Answer::Lists { data_type, ends, valid, items: vec![0, 1, 2], lane: Encoding::Dictionary, texts, at_once: 5 };
         assert!(answer.read(&UInt32Array::from(vec![0, 1, 2])).is_err());
         let half = answer.read(&UInt32Array::from(vec![1, 2])).unwrap();
         assert_eq!((half.is_null(0), half.as_list::<i32>().value(1).as_string::<i32>().value(0)), (true, "f"));

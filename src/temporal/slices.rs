@@ -7,11 +7,11 @@ use arrow::buffer::{NullBuffer, ScalarBuffer};
 
 use super::{
     ExactSum,
-    aggregate::Kind,
-    fact_input::Chunk,
+    aggregate::AggregateKind,
+    fact_input::FactChunk,
     integer::Integer,
-    sort_keys::{Lane, Texts, Values, pattern},
-    variance::{Floats, Integers},
+    sort_keys::{Encoding, ValueDictionary, Values, pattern},
+    variance::{FloatMoments, IntegerMoments},
     window::{Numbered, Plan},
 };
 
@@ -41,18 +41,18 @@ pub(super) enum Gather {
 }
 
 impl Gather {
-    pub(super) fn needed(kind: Kind, input: Option<usize>) -> Self {
+    pub(super) fn needed(kind: AggregateKind, input: Option<usize>) -> Self {
         let Some(input) = input else { return Gather::Facts };
         match kind {
-            Kind::Count => Gather::Count(input),
-            Kind::Sum | Kind::Mean => Gather::Sum(input),
-            Kind::Variance | Kind::Stddev => Gather::Squares(input),
-            Kind::Min => Gather::Min(input),
-            Kind::Max => Gather::Max(input),
-            Kind::First => Gather::First(input),
-            Kind::Last => Gather::Last(input),
-            Kind::CountDistinct | Kind::Quantile(_) => Gather::Values(input),
-            Kind::LastK(_) => Gather::Ordered(input),
+            AggregateKind::Count => Gather::Count(input),
+            AggregateKind::Sum | AggregateKind::Mean => Gather::Sum(input),
+            AggregateKind::Variance | AggregateKind::Stddev => Gather::Squares(input),
+            AggregateKind::Min => Gather::Min(input),
+            AggregateKind::Max => Gather::Max(input),
+            AggregateKind::First => Gather::First(input),
+            AggregateKind::Last => Gather::Last(input),
+            AggregateKind::CountDistinct | AggregateKind::Quantile(_) => Gather::Values(input),
+            AggregateKind::LastK(_) => Gather::Ordered(input),
         }
     }
 
@@ -80,9 +80,9 @@ pub(super) enum Gathered {
     /// The same of decimals, in their units.
     DecimalSum(Vec<(Integer<5>, u32)>),
     /// The sums of the values and of their squares, and how many there are: of floats, integers and decimals.
-    Squares(Vec<(Floats, u32)>),
-    IntegerSquares(Vec<(Integers<3, 3>, u32)>),
-    DecimalSquares(Vec<(Integers<5, 9>, u32)>),
+    Squares(Vec<(FloatMoments, u32)>),
+    IntegerSquares(Vec<(IntegerMoments<3, 3>, u32)>),
+    DecimalSquares(Vec<(IntegerMoments<5, 9>, u32)>),
     Extreme(Vec<Option<u64>>),
     Dated(Vec<Option<Dated>>),
     /// Cells and values, in the order of arrival.
@@ -116,11 +116,11 @@ impl Cells {
     pub(super) fn new(plan: &Plan) -> Self {
         let gathered = plan.gathers.iter().map(|gather| match gather {
             Gather::Facts | Gather::Count(_) => Gathered::Count(Vec::new()),
-            Gather::Sum(input) if plan.lane(*input) == Lane::Decimal => Gathered::DecimalSum(Vec::new()),
+            Gather::Sum(input) if plan.lane(*input) == Encoding::RawDecimal => Gathered::DecimalSum(Vec::new()),
             Gather::Sum(_) => Gathered::Sum(Vec::new()),
             Gather::Squares(input) => match plan.lane(*input) {
-                Lane::Decimal => Gathered::DecimalSquares(Vec::new()),
-                Lane::Float => Gathered::Squares(Vec::new()),
+                Encoding::RawDecimal => Gathered::DecimalSquares(Vec::new()),
+                Encoding::Float => Gathered::Squares(Vec::new()),
                 _ => Gathered::IntegerSquares(Vec::new()),
             },
             Gather::Min(_) | Gather::Max(_) => Gathered::Extreme(Vec::new()),
@@ -217,9 +217,9 @@ impl Cells {
                 Gathered::Count(counts) => counts.resize(cells, 0),
                 Gathered::Sum(totals) => totals.resize(cells, (ExactSum::default(), 0)),
                 Gathered::DecimalSum(totals) => totals.resize(cells, (Integer::default(), 0)),
-                Gathered::Squares(totals) => totals.resize(cells, (Floats::default(), 0)),
-                Gathered::IntegerSquares(totals) => totals.resize(cells, (Integers::default(), 0)),
-                Gathered::DecimalSquares(totals) => totals.resize(cells, (Integers::default(), 0)),
+                Gathered::Squares(totals) => totals.resize(cells, (FloatMoments::default(), 0)),
+                Gathered::IntegerSquares(totals) => totals.resize(cells, (IntegerMoments::default(), 0)),
+                Gathered::DecimalSquares(totals) => totals.resize(cells, (IntegerMoments::default(), 0)),
                 Gathered::Extreme(values) => values.resize(cells, None),
                 Gathered::Dated(values) => values.resize(cells, None),
                 Gathered::Values(_) | Gathered::Ordered(_) => {}
@@ -233,9 +233,9 @@ impl Cells {
             Gathered::Count(counts) => counts.capacity() * 4,
             Gathered::Sum(cells) => cells.capacity() * size_of::<(ExactSum, u32)>(),
             Gathered::DecimalSum(cells) => cells.capacity() * size_of::<(Integer<5>, u32)>(),
-            Gathered::Squares(cells) => cells.capacity() * size_of::<(Floats, u32)>(),
-            Gathered::IntegerSquares(cells) => cells.capacity() * size_of::<(Integers<3, 3>, u32)>(),
-            Gathered::DecimalSquares(cells) => cells.capacity() * size_of::<(Integers<5, 9>, u32)>(),
+            Gathered::Squares(cells) => cells.capacity() * size_of::<(FloatMoments, u32)>(),
+            Gathered::IntegerSquares(cells) => cells.capacity() * size_of::<(IntegerMoments<3, 3>, u32)>(),
+            Gathered::DecimalSquares(cells) => cells.capacity() * size_of::<(IntegerMoments<5, 9>, u32)>(),
             Gathered::Extreme(values) => values.capacity() * 16,
             Gathered::Dated(values) => values.capacity() * size_of::<Option<Dated>>(),
             Gathered::Values(values) => values.capacity() * 16,
@@ -245,7 +245,7 @@ impl Cells {
     }
 
     /// Adds facts to their cells. `cells_of` has the cell of each fact, as far as a gather needs it.
-    pub(super) fn add(&mut self, chunk: &Chunk, cells_of: &CellsOf, sums: &Sums<'_>) {
+    pub(super) fn add(&mut self, chunk: &FactChunk, cells_of: &CellsOf, sums: &Sums<'_>) {
         let cells = self.entity.len();
         let first_tie = (self.ties.len() / self.ties_per_row.max(1)) as u32;
         let is_dated = |g: &Gather| matches!(g, Gather::First(_) | Gather::Last(_) | Gather::Ordered(_));
@@ -302,17 +302,17 @@ impl Cells {
                     };
                     let (nulls, touch) = (&sums.nulls[*input], |total: &(Integer<5>, u32)| total.1);
                     match sums.values(*input) {
-                        Values::Decimals(units) => {
+                        EncodedValues::Decimals(units) => {
                             each_row(chunk, cell_of, nulls, totals, touch, |total, _, row| add(total, units[row].into()));
                         }
-                        Values::WideDecimals(units) => {
+                        EncodedValues::WideDecimals(units) => {
                             each_row(chunk, cell_of, nulls, totals, touch, |total, _, row| add(total, units[row].into()));
                         }
-                        Values::Patterns(_) => {}
+                        EncodedValues::Keys(_) => {}
                     }
                 }
                 (Gather::Squares(input), Gathered::Squares(totals)) => {
-                    totals.resize(cells, (Floats::default(), 0));
+                    totals.resize(cells, (FloatMoments::default(), 0));
                     let lane = sums.plan.lane(*input);
                     sums.each(
                         chunk,
@@ -327,7 +327,7 @@ impl Cells {
                     );
                 }
                 (Gather::Squares(input), Gathered::IntegerSquares(totals)) => {
-                    totals.resize(cells, (Integers::default(), 0));
+                    totals.resize(cells, (IntegerMoments::default(), 0));
                     let lane = sums.plan.lane(*input);
                     sums.each(
                         chunk,
@@ -342,22 +342,22 @@ impl Cells {
                     );
                 }
                 (Gather::Squares(input), Gathered::DecimalSquares(totals)) => {
-                    totals.resize(cells, (Integers::default(), 0));
-                    let (nulls, touch) = (&sums.nulls[*input], |total: &(Integers<5, 9>, u32)| total.1);
+                    totals.resize(cells, (IntegerMoments::default(), 0));
+                    let (nulls, touch) = (&sums.nulls[*input], |total: &(IntegerMoments<5, 9>, u32)| total.1);
                     match sums.values(*input) {
-                        Values::Decimals(units) => {
+                        EncodedValues::Decimals(units) => {
                             each_row(chunk, cell_of, nulls, totals, touch, |(moments, count), _, row| {
                                 *count += 1;
                                 moments.add(units[row]);
                             });
                         }
-                        Values::WideDecimals(units) => {
+                        EncodedValues::WideDecimals(units) => {
                             each_row(chunk, cell_of, nulls, totals, touch, |(moments, count), _, row| {
                                 *count += 1;
                                 moments.add_wide(units[row]);
                             });
                         }
-                        Values::Patterns(_) => {}
+                        EncodedValues::Keys(_) => {}
                     }
                 }
                 (Gather::Min(input) | Gather::Max(input), Gathered::Extreme(extremes)) => {
@@ -420,21 +420,21 @@ impl Sums<'_> {
     #[inline]
     fn each<C>(
         &self,
-        chunk: &Chunk,
+        chunk: &FactChunk,
         cell_of: &[u32],
         input: usize,
         cells: &mut [C],
         touch: impl Fn(&C) -> u32,
         mut to: impl FnMut(&mut C, usize, u64),
     ) {
-        if let Values::Patterns(values) = self.values(input) {
+        if let EncodedValues::Keys(values) = self.values(input) {
             each_row(chunk, cell_of, &self.nulls[input], cells, touch, |cell, i, row| to(cell, i, values[row]));
         }
     }
 
     /// Calls `to` with the cell, the place and the value of every fact that has both.
-    fn each_value(&self, chunk: &Chunk, cell_of: &[u32], input: usize, mut to: impl FnMut(u32, usize, u64)) {
-        let (Values::Patterns(values), nulls) = (self.values(input), &self.nulls[input]) else { return };
+    fn each_value(&self, chunk: &FactChunk, cell_of: &[u32], input: usize, mut to: impl FnMut(u32, usize, u64)) {
+        let (EncodedValues::Keys(values), nulls) = (self.values(input), &self.nulls[input]) else { return };
         for (i, (&cell, &row)) in cell_of.iter().zip(&chunk.rows).enumerate() {
             if cell != NO_CELL && nulls.as_ref().is_none_or(|n| n.is_valid(row as usize)) {
                 to(cell, i, values[row as usize]);
@@ -454,7 +454,7 @@ const NEAR_CELLS: usize = 1 << 14;
 /// added: loads that do not wait for each other, which additions do.
 #[inline]
 fn each_row<C>(
-    chunk: &Chunk,
+    chunk: &FactChunk,
     cell_of: &[u32],
     nulls: &Option<NullBuffer>,
     cells: &mut [C],
@@ -520,11 +520,11 @@ impl CellsOf {
 struct TieOrder<'a> {
     plan: &'a Plan,
     ties: &'a [Option<u64>],
-    texts: &'a dyn Fn(usize) -> &'a Texts,
+    texts: &'a dyn Fn(usize) -> &'a ValueDictionary,
 }
 
 impl TieOrder<'_> {
-    fn compare(&self, input: usize, texts: &Texts, a: &Dated, b: &Dated) -> Ordering {
+    fn compare(&self, input: usize, texts: &ValueDictionary, a: &Dated, b: &Dated) -> Ordering {
         let ties = |dated: &Dated| ties_of(self.ties, self.plan.ties.len(), dated);
         compare_dated(self.plan, input, texts, self.texts, (a, ties(a)), (b, ties(b)))
     }
@@ -534,8 +534,8 @@ impl TieOrder<'_> {
 pub(super) fn compare_dated<'t>(
     plan: &Plan,
     input: usize,
-    texts: &Texts,
-    tie_texts: &dyn Fn(usize) -> &'t Texts,
+    texts: &ValueDictionary,
+    tie_texts: &dyn Fn(usize) -> &'t ValueDictionary,
     (a, a_ties): (&Dated, &[Option<u64>]),
     (b, b_ties): (&Dated, &[Option<u64>]),
 ) -> Ordering {
@@ -556,6 +556,6 @@ pub(super) fn compare_dated<'t>(
 }
 
 /// The pattern by which equal values are one: both zeros are.
-pub(super) fn distinct(lane: Lane, value: u64) -> u64 {
-    if lane == Lane::Float && value == pattern(-0.0) { pattern(0.0) } else { value }
+pub(super) fn distinct(lane: Encoding, value: u64) -> u64 {
+    if lane == Encoding::Float && value == pattern(-0.0) { pattern(0.0) } else { value }
 }

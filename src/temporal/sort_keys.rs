@@ -1,4 +1,4 @@
-//! Values as 64-bit patterns whose unsigned order is the order of the values, whatever their type.
+//! Values as 64-bit keys whose unsigned order is the order of the values, whatever their type.
 //! Texts are numbered as they come; their order is that of the texts behind the numbers. So are values of types that no 64
 //! bits can stand for, by their bytes in Arrow's row format.
 
@@ -27,161 +27,165 @@ const SIGN: u64 = 1 << 63;
 
 /// How a column's values are held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lane {
+pub(super) enum Encoding {
     /// Floats, in their total order: -0.0 before 0.0, NaN last.
     Float,
     /// Signed integers, and what is counted in them: dates, instants, truth values.
     Signed,
     Unsigned,
     /// Decimals of at most 18 digits, in units of the last.
-    Digits,
+    Decimal64,
     /// Texts, and longer decimals by the bytes of their units.
-    Text,
+    Dictionary,
     /// Decimals that are added up: no 64 bits can stand for them.
-    Decimal,
+    RawDecimal,
     /// Only whether there is a value.
     Presence,
 }
 
-impl Lane {
-    /// The lane of numbers that are computed with as floats, each rounded once; and of other values.
+impl Encoding {
+    /// The encoding of numbers that are computed with as floats, each rounded once; and of other values.
     pub(super) fn of(data_type: &DataType) -> Self {
         match data_type {
-            DataType::Dictionary(_, values) => Lane::of(values),
-            DataType::UInt64 => Lane::Unsigned,
-            t if t.is_floating() || t.is_decimal() => Lane::Float,
-            t if t.is_integer() => Lane::Signed,
-            DataType::Boolean | DataType::Date32 | DataType::Date64 | DataType::Timestamp(..) => Lane::Signed,
-            _ => Lane::Text,
+            DataType::Dictionary(_, values) => Encoding::of(values),
+            DataType::UInt64 => Encoding::Unsigned,
+            t if t.is_floating() || t.is_decimal() => Encoding::Float,
+            t if t.is_integer() => Encoding::Signed,
+            DataType::Boolean | DataType::Date32 | DataType::Date64 | DataType::Timestamp(..) => Encoding::Signed,
+            _ => Encoding::Dictionary,
         }
     }
 
-    /// The lane of values that are compared and handed back: no digit of a decimal may get lost.
-    pub(super) fn of_order(data_type: &DataType) -> Self {
+    /// The encoding of values that are compared and handed back: no digit of a decimal may get lost.
+    pub(super) fn for_order(data_type: &DataType) -> Self {
         use DataType::{Decimal32, Decimal64, Decimal128, Decimal256, Dictionary};
         match data_type {
-            Dictionary(_, values) => Lane::of_order(values),
-            Decimal32(..) | Decimal64(..) | Decimal128(..=18, _) | Decimal256(..=18, _) => Lane::Digits,
-            t if t.is_decimal() => Lane::Text,
-            other => Lane::of(other),
+            Dictionary(_, values) => Encoding::for_order(values),
+            Decimal32(..) | Decimal64(..) | Decimal128(..=18, _) | Decimal256(..=18, _) => Encoding::Decimal64,
+            t if t.is_decimal() => Encoding::Dictionary,
+            other => Encoding::of(other),
         }
     }
 
-    /// The lane of numbers between which others are looked for: short decimals in units of the last digit, longer ones as the
+    /// The encoding of numbers between which others are looked for: short decimals in units of the last digit, longer ones as the
     /// floats nearest to them.
-    pub(super) fn of_quantile(data_type: &DataType) -> Self {
-        match Lane::of_order(data_type) {
-            Lane::Digits => Lane::Digits,
-            _ => Lane::of(data_type),
+    pub(super) fn for_quantile(data_type: &DataType) -> Self {
+        match Encoding::for_order(data_type) {
+            Encoding::Decimal64 => Encoding::Decimal64,
+            _ => Encoding::of(data_type),
         }
     }
 
-    /// The lane of numbers that are added up, or their squares.
-    pub(super) fn of_sum(data_type: &DataType) -> Self {
-        if data_type.is_decimal() { Lane::Decimal } else { Lane::of(data_type) }
+    /// The encoding of numbers that are added up, or their squares.
+    pub(super) fn for_sum(data_type: &DataType) -> Self {
+        if data_type.is_decimal() { Encoding::RawDecimal } else { Encoding::of(data_type) }
     }
 
-    /// The integer that a pattern stands for.
+    /// The integer that a key stands for.
     #[inline]
-    pub(super) fn integer(self, pattern: u64) -> i128 {
-        if self == Lane::Unsigned { i128::from(pattern) } else { i128::from((pattern ^ SIGN) as i64) }
+    pub(super) fn integer(self, key: u64) -> i128 {
+        if self == Encoding::Unsigned { i128::from(key) } else { i128::from((key ^ SIGN) as i64) }
     }
 
-    /// The number that a pattern stands for, as two floats that add up to it exactly.
+    /// The number that a key stands for, as two floats that add up to it exactly.
     #[inline]
-    pub(super) fn number(self, pattern: u64) -> (f64, f64) {
+    pub(super) fn number(self, key: u64) -> (f64, f64) {
         match self {
-            Lane::Float => (float(pattern), 0.0),
-            Lane::Signed | Lane::Digits => {
-                let value = (pattern ^ SIGN) as i64;
+            Encoding::Float => (key_float(key), 0.0),
+            Encoding::Signed | Encoding::Decimal64 => {
+                let value = (key ^ SIGN) as i64;
                 let low = value & 0xffff_ffff;
                 ((value - low) as f64, low as f64)
             }
             _ => {
-                let low = pattern & 0xffff_ffff;
-                ((pattern - low) as f64, low as f64)
+                let low = key & 0xffff_ffff;
+                ((key - low) as f64, low as f64)
             }
         }
     }
 }
 
-/// The pattern of a float: the signed total order of IEEE 754, shifted to unsigned. All NaN are one.
+/// The key of a float: the signed total order of IEEE 754, shifted to unsigned. All NaN are one.
 #[inline]
-pub(super) fn pattern(x: f64) -> u64 {
+pub(super) fn float_key(x: f64) -> u64 {
     let bits = if x.is_nan() { f64::NAN.to_bits() } else { x.to_bits() };
     if bits & SIGN == 0 { bits | SIGN } else { !bits }
 }
 
 #[inline]
-pub(super) fn float(pattern: u64) -> f64 {
-    f64::from_bits(if pattern & SIGN == 0 { !pattern } else { pattern & !SIGN })
+pub(super) fn key_float(key: u64) -> f64 {
+    f64::from_bits(if key & SIGN == 0 { !key } else { key & !SIGN })
 }
 
 /// Texts by number.
 #[derive(Default)]
-pub(super) struct Texts {
+pub(super) struct ValueDictionary {
     numbers: HashMap<Arc<[u8]>, u64>,
-    texts: Vec<Arc<[u8]>>,
+    values: Vec<Arc<[u8]>>,
     pub(super) bytes: usize,
 }
 
-impl Texts {
+impl ValueDictionary {
     fn number(&mut self, text: &[u8]) -> u64 {
         if let Some(number) = self.numbers.get(text) {
             return *number;
         }
         let text: Arc<[u8]> = text.into();
-        let number = self.texts.len() as u64;
+        let number = self.values.len() as u64;
         self.bytes += text.len() + 64;
         self.numbers.insert(text.clone(), number);
-        self.texts.push(text);
+        self.values.push(text);
         number
     }
 
-    /// The order of two values of a lane.
-    pub(super) fn compare(&self, lane: Lane, a: u64, b: u64) -> Ordering {
-        match lane {
-            Lane::Text if a != b => self.texts[a as usize].cmp(&self.texts[b as usize]),
+    /// The order of two values of a encoding.
+    pub(super) fn compare(&self, encoding: Encoding, a: u64, b: u64) -> Ordering {
+        match encoding {
+            Encoding::Dictionary if a != b => self.values[a as usize].cmp(&self.values[b as usize]),
             _ => a.cmp(&b),
         }
     }
 }
 
 /// The values of a column.
-pub(super) enum Values {
-    Patterns(ScalarBuffer<u64>),
+pub(super) enum EncodedValues {
+    Keys(ScalarBuffer<u64>),
     Decimals(ScalarBuffer<i128>),
     WideDecimals(ScalarBuffer<i256>),
 }
 
 /// The values of a column, and which rows have none.
-pub(super) fn read(lane: Lane, array: &ArrayRef, texts: &mut Texts) -> Result<(Values, Option<NullBuffer>)> {
+pub(super) fn encode(
+    encoding: Encoding,
+    array: &ArrayRef,
+    dictionary: &mut ValueDictionary,
+) -> Result<(EncodedValues, Option<NullBuffer>)> {
     let nulls = array.logical_nulls();
-    let values: Vec<u64> = match lane {
-        Lane::Decimal => {
+    let values: Vec<u64> = match encoding {
+        Encoding::RawDecimal => {
             let values = match array.data_type() {
-                DataType::Decimal128(..) => Values::Decimals(array.as_primitive::<Decimal128Type>().values().clone()),
-                DataType::Decimal256(..) => Values::WideDecimals(array.as_primitive::<Decimal256Type>().values().clone()),
-                _ => Values::Decimals(units(array, |units| Ok(units.as_i128()))?.into()),
+                DataType::Decimal128(..) => EncodedValues::Decimals(array.as_primitive::<Decimal128Type>().values().clone()),
+                DataType::Decimal256(..) => EncodedValues::WideDecimals(array.as_primitive::<Decimal256Type>().values().clone()),
+                _ => EncodedValues::Decimals(units(array, |units| Ok(units.as_i128()))?.into()),
             };
             return Ok((values, nulls));
         }
-        Lane::Float => match scale_of(array.data_type()) {
-            Some(scale) => units(array, |units| Ok(pattern(decimal_value(units, scale))))?,
+        Encoding::Float => match scale_of(array.data_type()) {
+            Some(scale) => units(array, |units| Ok(float_key(decimal_value(units, scale))))?,
             None => {
                 let values = cast(array, &DataType::Float64)?;
-                values.as_primitive::<Float64Type>().values().iter().map(|&x| pattern(x)).collect()
+                values.as_primitive::<Float64Type>().values().iter().map(|&x| float_key(x)).collect()
             }
         },
-        Lane::Unsigned => cast(array, &DataType::UInt64)?.as_primitive::<UInt64Type>().values().to_vec(),
-        Lane::Signed => {
+        Encoding::Unsigned => cast(array, &DataType::UInt64)?.as_primitive::<UInt64Type>().values().to_vec(),
+        Encoding::Signed => {
             let values = match array.data_type() {
                 DataType::Date32 => cast(&cast(array, &DataType::Int32)?, &DataType::Int64)?,
                 _ => cast(array, &DataType::Int64)?,
             };
             values.as_primitive::<Int64Type>().values().iter().map(|&x| x as u64 ^ SIGN).collect()
         }
-        Lane::Digits => {
+        Encoding::Decimal64 => {
             let beyond = || ArrowError::InvalidArgumentError(format!("a decimal has more digits than {}", array.data_type()));
             let narrow = |units: i256| units.to_i128().and_then(|units| i64::try_from(units).ok());
             let is_null = |row: usize| nulls.as_ref().is_some_and(|nulls| nulls.is_null(row));
@@ -192,26 +196,32 @@ pub(super) fn read(lane: Lane, array: &ArrayRef, texts: &mut Texts) -> Result<(V
                 Ok(value as u64 ^ SIGN)
             })?
         }
-        Lane::Text if scale_of(array.data_type()).is_some() => units(array, |units| Ok(texts.number(&ordered_bytes(units))))?,
-        Lane::Text => text_numbers(array, texts)?,
-        Lane::Presence => Vec::new(),
+        Encoding::Dictionary if scale_of(array.data_type()).is_some() => {
+            units(array, |units| Ok(dictionary.number(&ordered_bytes(units))))?
+        }
+        Encoding::Dictionary => dictionary_keys(array, dictionary)?,
+        Encoding::Presence => Vec::new(),
     };
-    Ok((Values::Patterns(values.into()), nulls))
+    Ok((EncodedValues::Keys(values.into()), nulls))
 }
 
-/// As [`read`], of a lane whose values are patterns.
-pub(super) fn patterns(lane: Lane, array: &ArrayRef, texts: &mut Texts) -> Result<(ScalarBuffer<u64>, Option<NullBuffer>)> {
-    match read(lane, array, texts)? {
-        (Values::Patterns(patterns), nulls) => Ok((patterns, nulls)),
+/// As [`encode`], of a encoding whose values are keys.
+pub(super) fn encode_keys(
+    encoding: Encoding,
+    array: &ArrayRef,
+    dictionary: &mut ValueDictionary,
+) -> Result<(ScalarBuffer<u64>, Option<NullBuffer>)> {
+    match encode(encoding, array, dictionary)? {
+        (EncodedValues::Keys(keys), nulls) => Ok((keys, nulls)),
         (_, nulls) => Ok((ScalarBuffer::from(vec![0; array.len()]), nulls)),
     }
 }
 
 /// The numbers of texts; those of rows without a value mean nothing.
-fn text_numbers(array: &ArrayRef, texts: &mut Texts) -> Result<Vec<u64>> {
-    let mut number = |text: Option<&[u8]>| text.map_or(0, |text| texts.number(text));
+fn dictionary_keys(array: &ArrayRef, dictionary: &mut ValueDictionary) -> Result<Vec<u64>> {
+    let mut number = |text: Option<&[u8]>| text.map_or(0, |text| dictionary.number(text));
     Ok(match array.data_type() {
-        DataType::Dictionary(_, values) if is_bytes(values) => text_numbers(&cast(array, values)?, texts)?,
+        DataType::Dictionary(_, values) if is_bytes(values) => dictionary_keys(&cast(array, values)?, dictionary)?,
         DataType::Utf8 => array.as_string::<i32>().iter().map(|text| number(text.map(str::as_bytes))).collect(),
         DataType::LargeUtf8 => array.as_string::<i64>().iter().map(|text| number(text.map(str::as_bytes))).collect(),
         DataType::Utf8View => array.as_string_view().iter().map(|text| number(text.map(str::as_bytes))).collect(),
@@ -274,7 +284,11 @@ fn units_of(bytes: &[u8]) -> i256 {
 }
 
 /// Decimals of a type, from their units, which it can hold.
-pub(super) fn decimals(data_type: &DataType, units: impl Iterator<Item = i256>, nulls: Option<NullBuffer>) -> Result<ArrayRef> {
+pub(super) fn decimal_array(
+    data_type: &DataType,
+    units: impl Iterator<Item = i256>,
+    nulls: Option<NullBuffer>,
+) -> Result<ArrayRef> {
     fn of<T: ArrowPrimitiveType + DecimalType>(
         values: impl Iterator<Item = T::Native>,
         nulls: Option<NullBuffer>,
@@ -293,43 +307,42 @@ pub(super) fn decimals(data_type: &DataType, units: impl Iterator<Item = i256>, 
     }
 }
 
-/// The values of patterns, in a type of their lane.
+/// The values of keys, in a type of their encoding.
 ///
 /// # Errors
 /// [`ArrowError::OffsetOverflowError`] when texts are longer together than `most_bytes`.
-pub(super) fn values(
-    lane: Lane,
+pub(super) fn decode(
+    encoding: Encoding,
     data_type: &DataType,
-    patterns: &[u64],
+    keys: &[u64],
     nulls: Option<NullBuffer>,
-    texts: &Texts,
+    dictionary: &ValueDictionary,
     most_bytes: usize,
 ) -> Result<ArrayRef> {
     let is_decimal = scale_of(data_type).is_some();
     let text = |(i, &p): (usize, &u64)| match &nulls {
         Some(nulls) if nulls.is_null(i) => None,
-        _ => texts.texts.get(p as usize).map(AsRef::as_ref),
+        _ => dictionary.values.get(p as usize).map(AsRef::as_ref),
     };
-    let array: ArrayRef = match lane {
-        Lane::Float => Arc::new(Float64Array::new(patterns.iter().map(|&p| float(p)).collect(), nulls)),
-        Lane::Unsigned => Arc::new(UInt64Array::new(patterns.to_vec().into(), nulls)),
-        Lane::Digits => {
-            return decimals(data_type, patterns.iter().map(|&p| i256::from_i128(lane.integer(p))), nulls);
+    let array: ArrayRef = match encoding {
+        Encoding::Float => Arc::new(Float64Array::new(keys.iter().map(|&p| key_float(p)).collect(), nulls)),
+        Encoding::Unsigned => Arc::new(UInt64Array::new(keys.to_vec().into(), nulls)),
+        Encoding::Decimal64 => {
+            return decimal_array(data_type, keys.iter().map(|&p| i256::from_i128(encoding.integer(p))), nulls);
         }
-        Lane::Signed | Lane::Presence | Lane::Decimal => {
-            Arc::new(Int64Array::new(patterns.iter().map(|&p| (p ^ SIGN) as i64).collect(), nulls))
+        Encoding::Signed | Encoding::Presence | Encoding::RawDecimal => {
+            Arc::new(Int64Array::new(keys.iter().map(|&p| (p ^ SIGN) as i64).collect(), nulls))
         }
-        Lane::Text if is_decimal => {
-            let units: Vec<i256> =
-                patterns.iter().enumerate().map(text).map(|bytes| bytes.map_or(i256::ZERO, units_of)).collect();
-            return decimals(data_type, units.into_iter(), nulls);
+        Encoding::Dictionary if is_decimal => {
+            let units: Vec<i256> = keys.iter().enumerate().map(text).map(|bytes| bytes.map_or(i256::ZERO, units_of)).collect();
+            return decimal_array(data_type, units.into_iter(), nulls);
         }
-        Lane::Text => {
-            let bytes: usize = patterns.iter().enumerate().filter_map(text).map(<[u8]>::len).sum();
+        Encoding::Dictionary => {
+            let bytes: usize = keys.iter().enumerate().filter_map(text).map(<[u8]>::len).sum();
             if bytes > most_bytes {
                 return Err(ArrowError::OffsetOverflowError(bytes).into());
             }
-            let all = patterns.iter().enumerate().map(text);
+            let all = keys.iter().enumerate().map(text);
             match data_type {
                 DataType::LargeUtf8 | DataType::LargeBinary => Arc::new(all.collect::<LargeBinaryArray>()),
                 DataType::Utf8View | DataType::BinaryView => Arc::new(all.collect::<BinaryViewArray>()),
@@ -348,49 +361,50 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patterns_keep_the_order_and_the_bits_of_floats() {
+    fn keys_keep_the_order_and_the_bits_of_floats() {
         let ordered = [f64::NEG_INFINITY, -1e300, -1.0, -f64::MIN_POSITIVE, -0.0, 0.0, 1e-300, 2.5, f64::INFINITY, f64::NAN];
         for pair in ordered.windows(2) {
-            assert!(pattern(pair[0]) < pattern(pair[1]), "{pair:?}");
+            assert!(float_key(pair[0]) < float_key(pair[1]), "{pair:?}");
         }
         for x in ordered {
-            assert_eq!(float(pattern(x)).to_bits(), x.to_bits());
+            assert_eq!(key_float(float_key(x)).to_bits(), x.to_bits());
         }
-        assert_eq!(pattern(-f64::NAN), pattern(f64::NAN));
+        assert_eq!(float_key(-f64::NAN), float_key(f64::NAN));
     }
 
     #[test]
     fn an_integer_is_the_sum_of_two_floats_exactly() {
         for value in [i64::MIN, -1, 0, 1, i64::MAX, (1 << 53) + 1] {
-            let (high, low) = Lane::Signed.number(value as u64 ^ SIGN);
+            let (high, low) = Encoding::Signed.number(value as u64 ^ SIGN);
             assert_eq!(high as i128 + low as i128, i128::from(value));
         }
-        let (high, low) = Lane::Unsigned.number(u64::MAX);
+        let (high, low) = Encoding::Unsigned.number(u64::MAX);
         assert_eq!(high as u128 + low as u128, u128::from(u64::MAX));
     }
 
     #[test]
     fn decimals_keep_their_digits_and_their_order() {
-        for (precision, expected) in [(18, Lane::Digits), (38, Lane::Text)] {
+        for (precision, expected) in [(18, Encoding::Decimal64), (38, Encoding::Dictionary)] {
             let data_type = DataType::Decimal128(precision, 2);
-            let lane = Lane::of_order(&data_type);
-            assert_eq!(lane, expected);
+            let encoding = Encoding::for_order(&data_type);
+            assert_eq!(encoding, expected);
             let units = [-999_999_999_999_999_999i128, -1, 0, 9_007_199_254_740_993, 9_007_199_254_740_994];
-            let array = decimals(&data_type, units.iter().map(|&v| i256::from_i128(v)), None).unwrap();
-            let mut texts = Texts::default();
-            let (patterns, _) = patterns(lane, &array, &mut texts).unwrap();
-            for pair in patterns.windows(2) {
-                assert!(texts.compare(lane, pair[0], pair[1]).is_lt());
+            let array = decimal_array(&data_type, units.iter().map(|&v| i256::from_i128(v)), None).unwrap();
+            let mut dictionary = ValueDictionary::default();
+            let (keys, _) = encode_keys(encoding, &array, &mut dictionary).unwrap();
+            for pair in keys.windows(2) {
+                assert!(dictionary.compare(encoding, pair[0], pair[1]).is_lt());
             }
-            assert_eq!(&values(lane, &data_type, &patterns, None, &texts, 1_000).unwrap(), &array);
+            assert_eq!(&decode(encoding, &data_type, &keys, None, &dictionary, 1_000).unwrap(), &array);
         }
     }
 
     #[test]
     fn texts_that_are_too_long_together_are_refused_before_they_are_copied() {
-        let mut texts = Texts::default();
-        let numbers = [texts.number(b"abc"), texts.number(b"de")];
-        let made = |most| values(Lane::Text, &DataType::Utf8, &[numbers[0], numbers[1], numbers[0]], None, &texts, most);
+        let mut dictionary = ValueDictionary::default();
+        let numbers = [dictionary.number(b"abc"), dictionary.number(b"de")];
+        let made =
+            |most| decode(Encoding::Dictionary, &DataType::Utf8, &[numbers[0], numbers[1], numbers[0]], None, &dictionary, most);
         assert_eq!(made(8).unwrap().len(), 3);
         assert!(made(7).unwrap_err().to_string().contains("overflow"));
     }

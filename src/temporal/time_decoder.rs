@@ -54,9 +54,9 @@ impl TickUnit {
 
 /// Reads one time column.
 #[derive(Debug, Clone)]
-pub(crate) struct Clock {
+pub(crate) struct TimeDecoder {
     /// Where the column is, for messages.
-    pub(crate) place: String,
+    pub(crate) subject: String,
     pub(crate) column: String,
     pub(crate) scale: TimeScale,
     pub(crate) unit: TickUnit,
@@ -66,29 +66,29 @@ pub(crate) struct Clock {
 pub(crate) type Times = (ScalarBuffer<i64>, Option<NullBuffer>);
 
 /// From which tick on facts are visible.
-pub(crate) enum Visible {
+pub(crate) enum Visibility {
     /// This many ticks after the (mirrored) floor of their time; beyond the scale it is never.
     After(i64),
     /// From these ticks on; a row without one is never visible.
     From(Times),
 }
 
-impl Clock {
+impl TimeDecoder {
     /// The ticks in which facts happened, rounded down. Those beyond the scale are at its ends.
     pub(crate) fn facts(&self, array: &ArrayRef) -> Result<Times> {
         self.floors(array, self.unit.nanos(), TimeScale::instant_ns, |tick, _| Ok(Some(saturated(tick))))
     }
 
-    /// From which tick on facts are visible that could be known a delay after this time, whose floors [`Clock::facts`] made:
+    /// From which tick on facts are visible that could be known a delay after this time, whose floors [`TimeDecoder::facts`] made:
     /// in ticks of the spine, mirrored (`!tick`) when the spine looks forward.
-    pub(crate) fn visible(
+    pub(crate) fn visibility(
         &self,
         array: &ArrayRef,
         floors: &Times,
         direction: Direction,
         cutoff: Cutoff,
         delay_us: i64,
-    ) -> Result<Visible> {
+    ) -> Result<Visibility> {
         let tick = i128::from(self.unit.nanos());
         let delay = i128::from(delay_us) * (1_000 / tick);
         let counts_floors = (direction == Direction::Backward) == (cutoff == Cutoff::Exclusive) || !self.is_finer();
@@ -97,7 +97,7 @@ impl Clock {
             && counts_floors
             && (self.is_in_ticks(self.unit.nanos()) || is_within())
         {
-            return Ok(Visible::After(after));
+            return Ok(Visibility::After(after));
         }
         let floor = |ns: i128| ns.div_euclid(tick);
         let ceiling = |ns: i128| -(-ns).div_euclid(tick);
@@ -108,11 +108,11 @@ impl Clock {
             (Direction::Forward, Cutoff::Inclusive) => -floor(ns) - 1,
         };
         let beyond = |from: i128, _| Ok((from < 0).then_some(i64::MIN));
-        Ok(Visible::From(self.read(&integers(array)?, TimeScale::instant_ns, |ns| from(ns) + delay, beyond)?))
+        Ok(Visibility::From(self.read(&integers(array)?, TimeScale::instant_ns, |ns| from(ns) + delay, beyond)?))
     }
 
     /// After how many ticks of its own every fact is visible; `None` if that differs from fact to fact.
-    pub(crate) fn steady(&self, cutoff: Cutoff, delay_us: i64) -> Option<i64> {
+    pub(crate) fn constant_delay(&self, cutoff: Cutoff, delay_us: i64) -> Option<i64> {
         // An inclusive cutoff counts a finer fact from its ceiling on, and a window from its floor.
         if cutoff == Cutoff::Inclusive && self.is_finer() {
             return None;
@@ -131,7 +131,7 @@ impl Clock {
                 text: value.to_string(),
                 reason: format!(
                     "these {:?}s in column `{}` of {} are more than 292,000 years from 1970; leave the row out",
-                    self.scale.unit, self.column, self.place
+                    self.scale.unit, self.column, self.subject
                 )
                 .to_lowercase(),
             })
@@ -157,7 +157,7 @@ impl Clock {
         self.scale.zone == Zone::UTC && self.scale.unit.nanos() == to_ns
     }
 
-    /// How many nanoseconds a unit of [`Clock::order`] is; of ticks, where these have that order.
+    /// How many nanoseconds a unit of [`TimeDecoder::order`] is; of ticks, where these have that order.
     pub(crate) fn order_ns(&self) -> i64 {
         match self.scale.unit {
             TimeUnit::Day => TimeUnit::Second.nanos(),
@@ -165,7 +165,7 @@ impl Clock {
         }
     }
 
-    /// Instants in units of so many nanoseconds, rounded down; as [`Clock::read`].
+    /// Instants in units of so many nanoseconds, rounded down; as [`TimeDecoder::read`].
     fn floors(
         &self,
         array: &ArrayRef,
@@ -268,38 +268,38 @@ mod tests {
 
     use super::*;
 
-    fn clock(unit: TimeUnit, zone: &str, tick: TickUnit) -> Clock {
+    fn decoder(unit: TimeUnit, zone: &str, tick: TickUnit) -> TimeDecoder {
         let scale = TimeScale { unit, zone: zone.parse().unwrap() };
-        Clock { place: "table `t`".into(), column: "at".into(), scale, unit: tick }
+        TimeDecoder { subject: "table `t`".into(), column: "at".into(), scale, unit: tick }
     }
 
     /// Every second around both transitions of a year reads as the scale says, whatever was read before it.
     #[test]
     fn a_stretch_never_hides_a_transition() {
         for zone in ["America/New_York", "Australia/Lord_Howe", "Europe/Berlin"] {
-            let clock = clock(TimeUnit::Second, zone, TickUnit::Micro);
+            let decoder = decoder(TimeUnit::Second, zone, TickUnit::Micro);
             for transition in [1_394_300_000i64, 1_396_100_000, 1_414_900_000, 1_412_300_000, 1_414_250_000] {
                 let local: Vec<i64> = (transition - 100_000..transition + 100_000).step_by(7).collect();
                 let array: ArrayRef = Arc::new(TimestampSecondArray::from(local.clone()));
-                let (facts, _) = clock.facts(&array).unwrap();
-                let (instants, _) = clock.instants(&array).unwrap();
+                let (facts, _) = decoder.facts(&array).unwrap();
+                let (instants, _) = decoder.instants(&array).unwrap();
                 for ((fact, instant), &local) in facts.iter().zip(&instants).zip(&local) {
-                    assert_eq!(*fact, clock.scale.instant_us(local), "{zone} {local}");
-                    assert_eq!(i128::from(*instant) * 1_000, clock.scale.earliest_ns(local), "{zone} {local}");
+                    assert_eq!(*fact, decoder.scale.instant_us(local), "{zone} {local}");
+                    assert_eq!(i128::from(*instant) * 1_000, decoder.scale.earliest_ns(local), "{zone} {local}");
                 }
             }
         }
     }
 
-    fn from(clock: &Clock, values: Vec<Option<i64>>, direction: Direction, cutoff: Cutoff) -> Vec<Option<i64>> {
+    fn from(decoder: &TimeDecoder, values: Vec<Option<i64>>, direction: Direction, cutoff: Cutoff) -> Vec<Option<i64>> {
         let array: ArrayRef = Arc::new(Int64Array::from(values));
-        let floors = clock.facts(&array).unwrap();
-        match clock.visible(&array, &floors, direction, cutoff, 0).unwrap() {
-            Visible::From((times, nulls)) => {
+        let floors = decoder.facts(&array).unwrap();
+        match decoder.visibility(&array, &floors, direction, cutoff, 0).unwrap() {
+            Visibility::From((times, nulls)) => {
                 let is_null = |i| nulls.as_ref().is_some_and(|n| n.is_null(i));
                 times.iter().enumerate().map(|(i, &time)| (!is_null(i)).then_some(time)).collect()
             }
-            Visible::After(after) => {
+            Visibility::After(after) => {
                 let mirrored = |time: i64| if direction == Direction::Backward { time } else { !time };
                 let is_null = |i| floors.1.as_ref().is_some_and(|n| n.is_null(i));
                 let from = |(i, &tick): (usize, &i64)| if is_null(i) { None } else { mirrored(tick).checked_add(after) };
@@ -310,40 +310,40 @@ mod tests {
 
     #[test]
     fn facts_beyond_the_scale_are_never_or_always_visible_and_keep_their_order() {
-        let clock = clock(TimeUnit::Second, "UTC", TickUnit::Nano);
+        let decoder = decoder(TimeUnit::Second, "UTC", TickUnit::Nano);
         let values = vec![Some(1), Some(16_725_225_600), None, Some(-16_725_225_600)];
         let array: ArrayRef = Arc::new(Int64Array::from(values.clone()));
-        assert_eq!(clock.facts(&array).unwrap().0[..], [1_000_000_000, i64::MAX, 0, i64::MIN]);
-        assert_eq!(clock.order(&array).unwrap().unwrap()[..], [1, 16_725_225_600, 0, -16_725_225_600]);
-        let backward = from(&clock, values.clone(), Direction::Backward, Cutoff::Exclusive);
+        assert_eq!(decoder.facts(&array).unwrap().0[..], [1_000_000_000, i64::MAX, 0, i64::MIN]);
+        assert_eq!(decoder.order(&array).unwrap().unwrap()[..], [1, 16_725_225_600, 0, -16_725_225_600]);
+        let backward = from(&decoder, values.clone(), Direction::Backward, Cutoff::Exclusive);
         assert_eq!(backward, [Some(1_000_000_001), None, None, Some(i64::MIN)]);
-        let forward = from(&clock, values, Direction::Forward, Cutoff::Exclusive);
+        let forward = from(&decoder, values, Direction::Forward, Cutoff::Exclusive);
         assert_eq!(forward, [Some(-1_000_000_000), Some(i64::MIN), None, None]);
         let beyond: ArrayRef = Arc::new(Int64Array::from(vec![i64::MAX]));
-        assert!(clock.instants(&beyond).unwrap_err().to_string().contains("column `at` of table `t`"));
+        assert!(decoder.instants(&beyond).unwrap_err().to_string().contains("column `at` of table `t`"));
     }
 
     #[test]
     fn finer_facts_are_visible_from_the_first_tick_that_is_not_before_them() {
-        let clock = clock(TimeUnit::Nanosecond, "UTC", TickUnit::Micro);
+        let decoder = decoder(TimeUnit::Nanosecond, "UTC", TickUnit::Micro);
         let values = vec![Some(999), Some(1_000), Some(1_001), Some(-1)];
         let array: ArrayRef = Arc::new(Int64Array::from(values.clone()));
-        assert_eq!(clock.facts(&array).unwrap().0[..], [0, 1, 1, -1]);
+        assert_eq!(decoder.facts(&array).unwrap().0[..], [0, 1, 1, -1]);
         let some = |ticks: [i64; 4]| ticks.map(Some).to_vec();
-        assert_eq!(from(&clock, values.clone(), Direction::Backward, Cutoff::Exclusive), some([1, 2, 2, 0]));
-        assert_eq!(from(&clock, values.clone(), Direction::Backward, Cutoff::Inclusive), some([1, 1, 2, 0]));
+        assert_eq!(from(&decoder, values.clone(), Direction::Backward, Cutoff::Exclusive), some([1, 2, 2, 0]));
+        assert_eq!(from(&decoder, values.clone(), Direction::Backward, Cutoff::Inclusive), some([1, 1, 2, 0]));
         // Forward, ticks are mirrored: a fact is visible at the ticks up to the mirror of these.
-        assert_eq!(from(&clock, values.clone(), Direction::Forward, Cutoff::Exclusive), some([!0, !0, !1, !-1]));
-        assert_eq!(from(&clock, values, Direction::Forward, Cutoff::Inclusive), some([!0, !1, !1, !-1]));
+        assert_eq!(from(&decoder, values.clone(), Direction::Forward, Cutoff::Exclusive), some([!0, !0, !1, !-1]));
+        assert_eq!(from(&decoder, values, Direction::Forward, Cutoff::Inclusive), some([!0, !1, !1, !-1]));
     }
 
     #[test]
     fn at_the_ends_of_the_scale_a_fact_is_visible_at_its_own_tick_if_that_is_inclusive() {
-        let clock = clock(TimeUnit::Microsecond, "UTC", TickUnit::Micro);
+        let decoder = decoder(TimeUnit::Microsecond, "UTC", TickUnit::Micro);
         let ends = vec![Some(i64::MIN), Some(i64::MAX)];
-        assert_eq!(from(&clock, ends.clone(), Direction::Backward, Cutoff::Inclusive), [Some(i64::MIN), Some(i64::MAX)]);
-        assert_eq!(from(&clock, ends.clone(), Direction::Backward, Cutoff::Exclusive), [Some(i64::MIN + 1), None]);
-        assert_eq!(from(&clock, ends.clone(), Direction::Forward, Cutoff::Inclusive), [Some(i64::MAX), Some(i64::MIN)]);
-        assert_eq!(from(&clock, ends, Direction::Forward, Cutoff::Exclusive), [None, Some(i64::MIN + 1)]);
+        assert_eq!(from(&decoder, ends.clone(), Direction::Backward, Cutoff::Inclusive), [Some(i64::MIN), Some(i64::MAX)]);
+        assert_eq!(from(&decoder, ends.clone(), Direction::Backward, Cutoff::Exclusive), [Some(i64::MIN + 1), None]);
+        assert_eq!(from(&decoder, ends.clone(), Direction::Forward, Cutoff::Inclusive), [Some(i64::MAX), Some(i64::MIN)]);
+        assert_eq!(from(&decoder, ends, Direction::Forward, Cutoff::Exclusive), [None, Some(i64::MIN + 1)]);
     }
 }

@@ -10,7 +10,7 @@ use arrow::{
     row::{RowConverter, Rows, SortField},
 };
 
-use super::{budget::Budget, fact_input::Chunk, keys::NO_KEY};
+use super::{budget::Budget, fact_input::FactChunk, keys::NO_KEY};
 use crate::error::Result;
 
 /// Says of every fact until when it is seen and how new it is, and drops those of entities that are not in the spine.
@@ -19,15 +19,15 @@ use crate::error::Result;
 /// known-at the order of event time and of the whole fact decides, whose columns `order` lists. A NULL in an identity column
 /// makes a row a fact of its own.
 pub(super) fn resolve(
-    place: &str,
+    subject: &str,
     schema: &Schema,
     identity: &[usize],
     order: &[usize],
-    chunks: Vec<Chunk>,
+    chunks: Vec<FactChunk>,
     budget: &Budget,
-) -> Result<Vec<Chunk>> {
+) -> Result<Vec<FactChunk>> {
     let rows: usize = chunks.iter().map(|chunk| chunk.rows.len()).sum();
-    budget.grow(place, rows * 72)?;
+    budget.grow(subject, rows * 72)?;
     // Columns in Arrow's row format: texts of a whole table side by side could be longer than their offsets can say.
     let (mut names, mut values) = (Format::new(schema, identity)?, Format::new(schema, order)?);
     let mut is_named = Vec::with_capacity(rows);
@@ -37,9 +37,9 @@ pub(super) fn resolve(
         values.append(chunk)?;
     }
     let (names, values) = (names.rows, values.rows);
-    budget.grow(place, names.size() + values.size())?;
+    budget.grow(subject, names.size() + values.size())?;
 
-    let flat = |pick: fn(&Chunk, usize) -> i64| -> Vec<i64> {
+    let flat = |pick: fn(&FactChunk, usize) -> i64| -> Vec<i64> {
         chunks.iter().flat_map(|chunk| (0..chunk.rows.len()).map(move |i| pick(chunk, i))).collect()
     };
     let visible_from = flat(|chunk, i| chunk.visible_from[i]);
@@ -71,7 +71,7 @@ pub(super) fn resolve(
     let resolved = chunks.into_iter().map(|chunk| {
         let of_chunk = row..row + chunk.rows.len();
         row = of_chunk.end;
-        kept(chunk, &gone_from[of_chunk.clone()], &age[of_chunk])
+        visible_versions(chunk, &gone_from[of_chunk.clone()], &age[of_chunk])
     });
     Ok(resolved.collect())
 }
@@ -92,7 +92,7 @@ impl<'a> Format<'a> {
     }
 
     /// Yields the columns as they were appended.
-    fn append(&mut self, chunk: &Chunk) -> Result<Vec<ArrayRef>> {
+    fn append(&mut self, chunk: &FactChunk) -> Result<Vec<ArrayRef>> {
         let rows = UInt32Array::from(chunk.rows.clone());
         let columns = self.columns.iter().map(|&p| Ok(take(chunk.batch.column(p), &rows, None)?));
         let columns = columns.collect::<Result<Vec<ArrayRef>>>()?;
@@ -115,18 +115,18 @@ fn nan_is_largest(column: &ArrayRef) -> ArrayRef {
 }
 
 /// The facts of a chunk that belong to an entity of the spine and that some tick sees.
-fn kept(chunk: Chunk, gone_from: &[i128], age: &[i64]) -> Chunk {
-    let is_kept = |i: &usize| chunk.entities[*i] != NO_KEY && gone_from[*i] > i128::from(i64::MIN);
-    let places: Vec<usize> = (0..chunk.rows.len()).filter(is_kept).collect();
+fn visible_versions(chunk: FactChunk, gone_from: &[i128], age: &[i64]) -> FactChunk {
+    let is_visible = |i: &usize| chunk.entities[*i] != NO_KEY && gone_from[*i] > i128::from(i64::MIN);
+    let places: Vec<usize> = (0..chunk.rows.len()).filter(is_visible).collect();
     let pick = |times: &[i64]| places.iter().map(|&i| times[i]).collect::<Vec<_>>();
-    Chunk {
+    FactChunk {
         rows: places.iter().map(|&i| chunk.rows[i]).collect(),
         entities: places.iter().map(|&i| chunk.entities[i]).collect(),
         visible_from: pick(&chunk.visible_from),
         event: pick(&chunk.event),
         order: chunk.order.as_deref().map(pick),
         known: chunk.known.as_deref().map(pick),
-        until: Some(places.iter().map(|&i| (gone_from[i] - 1) as i64).collect()),
+        visible_until: Some(places.iter().map(|&i| (gone_from[i] - 1) as i64).collect()),
         age: Some(pick(age)),
         batch: chunk.batch,
     }

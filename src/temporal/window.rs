@@ -20,16 +20,16 @@ use arrow::{
 };
 
 use super::{
-    aggregate::Kind,
-    aggregate_filter::Condition,
+    aggregate::AggregateKind,
+    aggregate_filter::AggregateFilter,
     budget::Budget,
     entity_slices::Entity,
-    fact_input::{Answering, Answers, Chunk, Held, SideParts, Taking},
-    node::{WindowAsk, fact_position},
+    fact_input::{FactAccumulator, FactChunk, OperatorContext, OperatorOutput, OutputMemory, TemporalOperator},
+    node::{WindowSpec, fact_position},
     result_columns::{Answer, Column, Output},
     slices::{Cells, CellsOf, Gather, NO_CELL, Sums},
-    sort_keys::{Lane, Texts, Values, patterns, read, scale_of},
-    spine_index::Slots,
+    sort_keys::{Encoding, ValueDictionary, Values, patterns, read, scale_of},
+    spine_index::SpineIndex,
     value_log::Logs,
 };
 use crate::error::{Error, Result};
@@ -41,7 +41,7 @@ const ENTITIES_AT_ONCE: usize = 256;
 pub(super) struct Plan {
     pub(super) columns: Vec<FactColumn>,
     pub(super) inputs: Vec<Input>,
-    conditions: Vec<Condition>,
+    conditions: Vec<AggregateFilter>,
     pub(super) ties: Vec<FactColumn>,
     pub(super) gathers: Vec<Gather>,
     /// The lengths of the windows in ticks; `None` is everything before.
@@ -53,7 +53,7 @@ pub(super) struct Plan {
 #[derive(PartialEq)]
 pub(super) struct FactColumn {
     position: Option<usize>,
-    pub(super) lane: Lane,
+    pub(super) lane: Encoding,
 }
 
 /// What an aggregate is over: a column's values, of all facts or of those that meet a condition.
@@ -65,35 +65,37 @@ pub(super) struct Input {
 
 impl Plan {
     /// How the values of an input are held.
-    pub(super) fn lane(&self, input: usize) -> Lane {
+    pub(super) fn lane(&self, input: usize) -> Encoding {
         self.columns[self.inputs[input].column].lane
     }
 }
 
-pub(crate) fn answering(ask: &WindowAsk, side: &SideParts) -> Result<Arc<dyn Answering>> {
-    let fact_column = |position: usize, lane: fn(&DataType) -> Lane| FactColumn {
+pub(crate) fn operator(spec: &WindowSpec, context: &OperatorContext) -> Result<Arc<dyn TemporalOperator>> {
+    let fact_column = |position: usize, lane: fn(&DataType) -> Encoding| FactColumn {
         position: Some(position),
-        lane: lane(side.facts_schema.field(position).data_type()),
+        lane: lane(context.facts_schema.field(position).data_type()),
     };
     let mut plan = Plan {
         columns: Vec::new(),
         inputs: Vec::new(),
-        conditions: side.conditions.iter().cloned().map(Condition::new).collect(),
-        ties: side.tie_break.iter().map(|&position| fact_column(position, Lane::of_order)).collect(),
+        conditions: context.conditions.iter().cloned().map(AggregateFilter::new).collect(),
+        ties: context.tie_break.iter().map(|&position| fact_column(position, Encoding::for_order)).collect(),
         gathers: Vec::new(),
         spans: Vec::new(),
         outputs: Vec::new(),
     };
     // What is only counted may be of any type and takes the values as others need them, if they do.
-    let mut inputs: Vec<Option<usize>> = vec![None; ask.columns.len()];
+    let mut inputs: Vec<Option<usize>> = vec![None; spec.columns.len()];
     for counts in [false, true] {
-        for (asked, input) in ask.columns.iter().zip(&mut inputs).filter(|(asked, _)| (asked.kind == Kind::Count) == counts) {
-            let condition = asked.filter.as_ref().and_then(|filter| ask.conditions().iter().position(|known| *known == filter));
+        for (asked, input) in
+            spec.columns.iter().zip(&mut inputs).filter(|(asked, _)| (asked.kind == AggregateKind::Count) == counts)
+        {
+            let condition = asked.filter.as_ref().and_then(|filter| spec.conditions().iter().position(|known| *known == filter));
             let column = match &asked.input {
                 None if condition.is_none() => continue,
-                None => FactColumn { position: None, lane: Lane::Presence },
+                None => FactColumn { position: None, lane: Encoding::Presence },
                 Some(name) => {
-                    let position = fact_position(&side.place, &side.facts_schema, name)?;
+                    let position = fact_position(&context.subject, &context.facts_schema, name)?;
                     let known = plan.columns.iter().find(|known| counts && known.position == Some(position));
                     let lane = known.map(|known| known.lane);
                     let mut column = fact_column(position, asked.kind.lane());
@@ -105,9 +107,9 @@ pub(crate) fn answering(ask: &WindowAsk, side: &SideParts) -> Result<Arc<dyn Ans
             *input = Some(place_of(&mut plan.inputs, Input { column, condition }));
         }
     }
-    let needed: Vec<Gather> = ask.columns.iter().zip(&inputs).map(|(asked, input)| Gather::needed(asked.kind, *input)).collect();
-    for (asked, input) in ask.columns.iter().zip(inputs) {
-        let span = asked.length_us.and_then(|length| side.unit.length(length));
+    let needed: Vec<Gather> = spec.columns.iter().zip(&inputs).map(|(asked, input)| Gather::needed(asked.kind, *input)).collect();
+    for (asked, input) in spec.columns.iter().zip(inputs) {
+        let span = asked.length_us.and_then(|length| context.unit.length(length));
         let span = place_of(&mut plan.spans, span);
         if let Some(condition) = input.and_then(|input| plan.inputs[input].condition) {
             plan.conditions[condition].is_for(span);
@@ -117,7 +119,9 @@ pub(crate) fn answering(ask: &WindowAsk, side: &SideParts) -> Result<Arc<dyn Ans
         let counted = needed.iter().find(|other| wanted.is_counted_by(other)).copied();
         let gather = place_of(&mut plan.gathers, counted.unwrap_or(wanted));
         let input_type = match &asked.input {
-            Some(name) => Some(side.facts_schema.field(fact_position(&side.place, &side.facts_schema, name)?).data_type()),
+            Some(name) => {
+                Some(context.facts_schema.field(fact_position(&context.subject, &context.facts_schema, name)?).data_type())
+            }
             None => None,
         };
         plan.outputs.push(Output {
@@ -133,12 +137,12 @@ pub(crate) fn answering(ask: &WindowAsk, side: &SideParts) -> Result<Arc<dyn Ans
     let texts = (0..plan.columns.len()).map(|_| Mutex::default()).collect();
     let tie_texts = (0..plan.ties.len()).map(|_| Mutex::default()).collect();
     Ok(Arc::new(Window {
-        place: side.place.clone(),
-        slots: side.slots.clone(),
+        subject: context.subject.clone(),
+        index: context.index.clone(),
         plan,
-        steady: side.steady,
-        tasks: side.tasks,
-        budget: side.budget.clone(),
+        constant_delay: context.constant_delay,
+        tasks: context.tasks,
+        budget: context.budget.clone(),
         texts,
         tie_texts,
         done: Mutex::default(),
@@ -153,62 +157,62 @@ fn place_of<T: PartialEq>(known: &mut Vec<T>, wanted: T) -> usize {
 }
 
 struct Window {
-    place: String,
-    slots: Arc<Slots>,
+    subject: String,
+    index: Arc<SpineIndex>,
     plan: Plan,
     /// After how many ticks a fact is visible, and for good, if that is the same for all.
-    steady: Option<i64>,
+    constant_delay: Option<i64>,
     tasks: usize,
     budget: Arc<Budget>,
-    texts: Vec<Mutex<Texts>>,
-    tie_texts: Vec<Mutex<Texts>>,
+    texts: Vec<Mutex<ValueDictionary>>,
+    tie_texts: Vec<Mutex<ValueDictionary>>,
     done: Mutex<Vec<Cells>>,
 }
 
-impl Answering for Window {
-    fn task(self: Arc<Self>) -> Box<dyn Taking> {
-        let places = match self.slots.single_instant() {
-            None => Places::Remembered(vec![Remembered::default(); self.slots.remembered()]),
+impl TemporalOperator for Window {
+    fn accumulator(self: Arc<Self>) -> Box<dyn FactAccumulator> {
+        let places = match self.index.single_instant() {
+            None => Places::Remembered(vec![Remembered::default(); self.index.hint_table_len()]),
             Some(instant) => Places::Rings(Rings::new(&self.plan, instant)),
         };
         Box::new(Task { places, cells: Cells::new(&self.plan), bytes: 0, window: self })
     }
 
     /// Nothing is left open here: an aggregate looks at one column.
-    fn again(self: Arc<Self>, _: &SideParts) -> Result<Arc<dyn Answering>> {
+    fn tie_resolver(self: Arc<Self>, _: &OperatorContext) -> Result<Arc<dyn TemporalOperator>> {
         Ok(self)
     }
 
-    fn answer(&self) -> Result<Arc<dyn Answers>> {
+    fn output(&self) -> Result<Arc<dyn OperatorOutput>> {
         let cells = std::mem::take(&mut *locked(&self.done));
-        let texts: Vec<Texts> = self.texts.iter().map(|t| std::mem::take(&mut *locked(t))).collect();
-        let tie_texts: Vec<Texts> = self.tie_texts.iter().map(|t| std::mem::take(&mut *locked(t))).collect();
-        let by_entity = ByEntity::new(&cells, self.slots.entities());
+        let texts: Vec<ValueDictionary> = self.texts.iter().map(|t| std::mem::take(&mut *locked(t))).collect();
+        let tie_texts: Vec<ValueDictionary> = self.tie_texts.iter().map(|t| std::mem::take(&mut *locked(t))).collect();
+        let by_entity = ByEntity::new(&cells, self.index.entities());
         let logs = Logs::new(&self.plan, &cells);
         let per_slot: usize = self.plan.outputs.iter().map(Column::bytes_per_slot).sum();
-        self.budget.grow(&self.place, by_entity.cells.len() * 8 + self.slots.len() * per_slot)?;
+        self.budget.grow(&self.subject, by_entity.cells.len() * 8 + self.index.len() * per_slot)?;
 
         // Entities in runs, which tasks take one by one.
-        let entities = self.slots.entities();
+        let entities = self.index.entities();
         let at_once = entities.div_ceil(self.tasks * 8).max(ENTITIES_AT_ONCE);
         let runs: Vec<Range<usize>> =
             (0..entities).step_by(at_once).map(|first| first..(first + at_once).min(entities)).collect();
         let next = AtomicUsize::new(0);
-        let whole = Mutex::new(InOrder::new(&self.plan, self.slots.len()));
+        let whole = Mutex::new(InOrder::new(&self.plan, self.index.len()));
         let work = || -> Result<()> {
             loop {
                 let i = next.fetch_add(1, Ordering::Relaxed);
                 let Some(run) = runs.get(i) else { return Ok(()) };
-                let slots = self.slots.of(run.start as u32).start..self.slots.of(run.end as u32 - 1).end;
+                let slots = self.index.slots_of(run.start as u32).start..self.index.slots_of(run.end as u32 - 1).end;
                 let mut columns: Vec<Column> = self.plan.outputs.iter().map(|output| Column::new(output, slots.len())).collect();
                 let mut entity = Entity::new(&self.plan, &cells, &logs, &texts, &tie_texts);
                 for number in run.clone() {
-                    let slots = self.slots.of(number as u32);
+                    let slots = self.index.slots_of(number as u32);
                     if !slots.is_empty() {
                         entity.answer(slots, by_entity.of(number), &mut columns);
                     }
                 }
-                self.budget.grow(&self.place, columns.iter().map(Column::item_bytes).sum())?;
+                self.budget.grow(&self.subject, columns.iter().map(Column::item_bytes).sum())?;
                 locked(&whole).put(i, columns);
             }
         };
@@ -225,16 +229,16 @@ impl Answering for Window {
         drop(cells);
 
         let whole = whole.into_inner().unwrap_or_else(PoisonError::into_inner).columns;
-        let texts: Vec<Arc<Texts>> = texts.into_iter().map(Arc::new).collect();
+        let texts: Vec<Arc<ValueDictionary>> = texts.into_iter().map(Arc::new).collect();
         let answers = whole.into_iter().zip(&self.plan.outputs).map(|(mut column, output)| {
             // What rows without a slot get: nothing was found.
             column.push_nothing();
-            let lane = output.input.map_or(Lane::Signed, |input| self.plan.lane(input));
+            let lane = output.input.map_or(Encoding::Signed, |input| self.plan.lane(input));
             let texts = output.input.map(|input| texts[self.plan.inputs[input].column].clone());
-            column.into_answer(&self.place, output, lane, texts.unwrap_or_default())
+            column.into_answer(&self.subject, output, lane, texts.unwrap_or_default())
         });
         let answers = answers.collect::<Result<Vec<Answer>>>()?;
-        let held = Held::of(self.slots.len() * per_slot, self.plan.outputs.iter().map(|output| &output.data_type));
+        let held = OutputMemory::of(self.index.len() * per_slot, self.plan.outputs.iter().map(|output| &output.data_type));
         Ok(Arc::new(BySlot { answers, held }))
     }
 }
@@ -264,14 +268,14 @@ impl InOrder {
 
 /// The texts of a column: shared if it holds any, else none.
 pub(super) enum Numbered<'a> {
-    Shared(MutexGuard<'a, Texts>),
-    None(Texts),
+    Shared(MutexGuard<'a, ValueDictionary>),
+    None(ValueDictionary),
 }
 
 impl std::ops::Deref for Numbered<'_> {
-    type Target = Texts;
+    type Target = ValueDictionary;
 
-    fn deref(&self) -> &Texts {
+    fn deref(&self) -> &ValueDictionary {
         match self {
             Numbered::Shared(texts) => texts,
             Numbered::None(texts) => texts,
@@ -280,7 +284,7 @@ impl std::ops::Deref for Numbered<'_> {
 }
 
 impl std::ops::DerefMut for Numbered<'_> {
-    fn deref_mut(&mut self) -> &mut Texts {
+    fn deref_mut(&mut self) -> &mut ValueDictionary {
         match self {
             Numbered::Shared(texts) => texts,
             Numbered::None(texts) => texts,
@@ -288,8 +292,8 @@ impl std::ops::DerefMut for Numbered<'_> {
     }
 }
 
-fn numbered<'a>((column, texts): (&FactColumn, &'a Mutex<Texts>)) -> Numbered<'a> {
-    if column.lane == Lane::Text { Numbered::Shared(locked(texts)) } else { Numbered::None(Texts::default()) }
+fn numbered<'a>((column, texts): (&FactColumn, &'a Mutex<ValueDictionary>)) -> Numbered<'a> {
+    if column.lane == Encoding::Dictionary { Numbered::Shared(locked(texts)) } else { Numbered::None(ValueDictionary::default()) }
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -360,8 +364,8 @@ struct Task {
     bytes: usize,
 }
 
-impl Taking for Task {
-    fn take_in(&mut self, chunk: &Chunk) -> Result<()> {
+impl FactAccumulator for Task {
+    fn update(&mut self, chunk: &FactChunk) -> Result<()> {
         let window = self.window.clone();
         let cells_of = match &mut self.places {
             Places::Remembered(remembered) => CellsOf::all(place(&window, remembered, &mut self.cells, chunk)),
@@ -381,7 +385,7 @@ impl Taking for Task {
         for (column, texts) in plan.columns.iter().zip(&mut texts) {
             let (values, nulls) = match column.position {
                 Some(position) => read(column.lane, batch.column(position), texts)?,
-                None => (Values::Patterns(Vec::new().into()), None),
+                None => (EncodedValues::Keys(Vec::new().into()), None),
             };
             columns.push(values);
             column_nulls.push(nulls);
@@ -401,14 +405,14 @@ impl Taking for Task {
         self.cells.add(chunk, &cells_of, &sums);
         let bytes = self.cells.bytes() + texts.iter().chain(&tie_texts).map(|t| t.bytes).sum::<usize>();
         drop((texts, tie_texts));
-        window.budget.grow(&window.place, bytes.saturating_sub(self.bytes))?;
+        window.budget.grow(&window.subject, bytes.saturating_sub(self.bytes))?;
         self.bytes = self.bytes.max(bytes);
         Ok(())
     }
 
     fn finish(mut self: Box<Self>) -> Result<()> {
         match self.places {
-            Places::Remembered(_) => self.cells.gather_entities(self.window.slots.entities()),
+            Places::Remembered(_) => self.cells.gather_entities(self.window.index.entities()),
             Places::Rings(_) => self.cells.fill(),
         }
         locked(&self.window.done).push(self.cells);
@@ -417,7 +421,7 @@ impl Taking for Task {
 }
 
 /// The cell of each fact; [`NO_CELL`] for one that no slot sees.
-fn place(window: &Window, remembered: &mut [Remembered], cells: &mut Cells, chunk: &Chunk) -> Vec<u32> {
+fn place(window: &Window, remembered: &mut [Remembered], cells: &mut Cells, chunk: &FactChunk) -> Vec<u32> {
     let mask = remembered.len() - 1;
     let mut leaves = vec![0u32; window.plan.spans.len()];
     let mut cell_of = Vec::with_capacity(chunk.rows.len());
@@ -428,22 +432,22 @@ fn place(window: &Window, remembered: &mut [Remembered], cells: &mut Cells, chun
             cell_of.push(last.cell);
             continue;
         }
-        let run = window.slots.of(entity);
+        let run = window.index.slots_of(entity);
         // An entity's next fact is as a rule near its last.
         let near = (last.entity == entity && last.cell != NO_CELL).then_some(last.cell);
         let hint = near.map_or(run.start, |cell| cells.enter(cell));
-        let enter = window.slots.first_from(&run, visible_from, hint);
-        let gone = chunk.until.as_ref().map_or(run.end, |until| window.slots.first_after(&run, until[i], run.end));
+        let enter = window.index.first_from(&run, visible_from, hint);
+        let gone = chunk.visible_until.as_ref().map_or(run.end, |until| window.index.first_after(&run, until[i], run.end));
         // An empty stretch remembers no times: then the next fact is looked up again.
         let (mut from, mut to) =
-            window.steady.map_or((0, 0), |after| stretch(&window.slots, &run, enter, after.saturating_sub(1)));
+            window.constant_delay.map_or((0, 0), |after| stretch(&window.index, &run, enter, after.saturating_sub(1)));
         let mut is_seen = false;
         for (i, (span, leave)) in window.plan.spans.iter().zip(&mut leaves).enumerate() {
             *leave = gone;
             if let Some(length) = span {
                 let hint = near.map_or(enter, |cell| cells.leaves(cell)[i]);
-                let end = window.slots.first_after(&run, event.saturating_add(*length), hint);
-                let (first, last) = stretch(&window.slots, &run, end, *length);
+                let end = window.index.first_after(&run, event.saturating_add(*length), hint);
+                let (first, last) = stretch(&window.index, &run, end, *length);
                 (from, to) = (from.max(first), to.min(last));
                 *leave = end.min(gone);
             }
@@ -490,12 +494,12 @@ impl Rings {
     }
 
     /// The cell of each fact; [`NO_CELL`] for one that is in no window, or is replaced.
-    fn place(&mut self, window: &Window, cells: &mut Cells, chunk: &Chunk) -> Result<Vec<u32>> {
+    fn place(&mut self, window: &Window, cells: &mut Cells, chunk: &FactChunk) -> Result<Vec<u32>> {
         // Read once: other tasks go on adding entities.
-        let entities = window.slots.len() as u32;
+        let entities = window.index.len() as u32;
         if entities as usize * self.from.len() >= NO_CELL as usize {
             let reason = format!("has more than {NO_CELL} entities and lengths of windows together; ask in several sets");
-            return Err(Error::Limit { subject: format!("the window over {}", window.place), reason });
+            return Err(Error::Limit { subject: format!("the window over {}", window.subject), reason });
         }
         let rings = self.from.len() as u32;
         let mut leaves = vec![0; window.plan.spans.len()];
@@ -508,7 +512,7 @@ impl Rings {
         }
         self.opened = self.opened.max(entities);
         let cell = |i: usize| {
-            let is_gone = chunk.until.as_ref().is_some_and(|until| until[i] < self.instant);
+            let is_gone = chunk.visible_until.as_ref().is_some_and(|until| until[i] < self.instant);
             if is_gone || chunk.visible_from[i] > self.instant {
                 return NO_CELL;
             }
@@ -522,8 +526,8 @@ impl Rings {
 /// The event times for which a slot is the first after them plus a shift: from the first (inclusive) to the second (exclusive).
 ///
 /// Never those at the ends of the scale, which stand for times beyond it too: such a fact is looked up on its own.
-fn stretch(slots: &Slots, run: &Range<u32>, slot: u32, shift: i64) -> (i64, i64) {
-    let (from, to) = slots.reach(run, slot);
+fn stretch(index: &SpineIndex, run: &Range<u32>, slot: u32, shift: i64) -> (i64, i64) {
+    let (from, to) = index.preceding_ticks(run, slot);
     let from = if slot > run.start { from.saturating_sub(shift) } else { i64::MIN };
     let to = if slot < run.end { to.saturating_sub(shift) } else { i64::MAX };
     (from.max(i64::MIN + 1), to)
@@ -532,16 +536,16 @@ fn stretch(slots: &Slots, run: &Range<u32>, slot: u32, shift: i64) -> (i64, i64)
 /// The aggregates of each slot, and last those of a row that has none.
 struct BySlot {
     answers: Vec<Answer>,
-    held: Option<Held>,
+    held: Option<OutputMemory>,
 }
 
-impl Answers for BySlot {
+impl OperatorOutput for BySlot {
     fn columns(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
         let slots = UInt32Array::from(slots.to_vec());
         self.answers.iter().map(|answer| answer.read(&slots)).collect()
     }
 
-    fn held(&self) -> Option<Held> {
+    fn memory(&self) -> Option<OutputMemory> {
         self.held
     }
 }
@@ -555,6 +559,6 @@ pub(super) fn item_of(data_type: &DataType) -> Arc<Field> {
 }
 
 /// Is the aggregate a list?
-pub(super) fn is_list(kind: Kind) -> bool {
-    matches!(kind, Kind::LastK(_))
+pub(super) fn is_list(kind: AggregateKind) -> bool {
+    matches!(kind, AggregateKind::LastK(_))
 }

@@ -8,7 +8,7 @@ use arrow::datatypes::{
 };
 use serde::{Serialize, Serializer};
 
-use super::sort_keys::Lane;
+use super::sort_keys::Encoding;
 
 /// An aggregate over the facts in a window.
 ///
@@ -40,7 +40,7 @@ use super::sort_keys::Lane;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Aggregate {
-    kind: Kind,
+    kind: AggregateKind,
     #[serde(skip_serializing_if = "Option::is_none")]
     column: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -51,7 +51,7 @@ pub struct Aggregate {
 /// Which aggregate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Kind {
+pub(crate) enum AggregateKind {
     Count,
     CountDistinct,
     Sum,
@@ -93,30 +93,30 @@ impl Serialize for Fraction {
 impl Aggregate {
     /// How many facts.
     pub fn count() -> Self {
-        Self { kind: Kind::Count, column: None, filter: None, output: "count".into() }
+        Self { kind: AggregateKind::Count, column: None, filter: None, output: "count".into() }
     }
 
     /// How many facts whose value in this column is not NULL.
     pub fn count_of(column: impl Into<String>) -> Self {
-        Self::of(Kind::Count, "count", column.into())
+        Self::of(AggregateKind::Count, "count", column.into())
     }
 
     /// How many different values. All NaN are one value, and so are both zeros.
     pub fn count_distinct(column: impl Into<String>) -> Self {
-        Self::of(Kind::CountDistinct, "count_distinct", column.into())
+        Self::of(AggregateKind::CountDistinct, "count_distinct", column.into())
     }
 
     /// The sum of a column of numbers: exact. Integers and floats give a float, rounded once; decimals of p digits a decimal
     /// of the same scale and p + 10 digits, or as many as its type can have. A sum that has more digits than that fails
     /// with [`Error::Overflow`](crate::Error::Overflow) when it is computed.
     pub fn sum(column: impl Into<String>) -> Self {
-        Self::of(Kind::Sum, "sum", column.into())
+        Self::of(AggregateKind::Sum, "sum", column.into())
     }
 
     /// The sum divided by the count, as a float. That of decimals is the nearest float to the exact mean; that of other
     /// numbers is the sum, rounded once, divided by the count.
     pub fn mean(column: impl Into<String>) -> Self {
-        Self::of(Kind::Mean, "mean", column.into())
+        Self::of(AggregateKind::Mean, "mean", column.into())
     }
 
     /// The variance of the sample: squared deviations from the mean, divided by n - 1. NULL for a single value.
@@ -124,51 +124,51 @@ impl Aggregate {
     /// Made from exact sums of the values and of their squares, whatever their size, and rounded once; NaN when a value is not
     /// finite.
     pub fn variance(column: impl Into<String>) -> Self {
-        Self::of(Kind::Variance, "variance", column.into())
+        Self::of(AggregateKind::Variance, "variance", column.into())
     }
 
     /// The square root of the [variance](Aggregate::variance), also where that is too large or too small for a float.
     pub fn stddev(column: impl Into<String>) -> Self {
-        Self::of(Kind::Stddev, "stddev", column.into())
+        Self::of(AggregateKind::Stddev, "stddev", column.into())
     }
 
     /// The smallest value.
     pub fn min(column: impl Into<String>) -> Self {
-        Self::of(Kind::Min, "min", column.into())
+        Self::of(AggregateKind::Min, "min", column.into())
     }
 
     /// The largest value.
     pub fn max(column: impl Into<String>) -> Self {
-        Self::of(Kind::Max, "max", column.into())
+        Self::of(AggregateKind::Max, "max", column.into())
     }
 
     /// The value of the oldest fact, by event time, known-at, tie-breaks, and then the value itself.
     pub fn first(column: impl Into<String>) -> Self {
-        Self::of(Kind::First, "first", column.into())
+        Self::of(AggregateKind::First, "first", column.into())
     }
 
     /// The value of the newest fact, by event time, known-at, tie-breaks, and then the value itself.
     pub fn last(column: impl Into<String>) -> Self {
-        Self::of(Kind::Last, "last", column.into())
+        Self::of(AggregateKind::Last, "last", column.into())
     }
 
     /// The values of the `k` newest facts, the oldest of them first. `k` is 1 or more.
     pub fn last_k(column: impl Into<String>, k: usize) -> Self {
-        Self::of(Kind::LastK(k), &format!("last_{k}"), column.into())
+        Self::of(AggregateKind::LastK(k), &format!("last_{k}"), column.into())
     }
 
     /// The median: the 0.5 [quantile](Aggregate::quantile).
     pub fn median(column: impl Into<String>) -> Self {
-        Self::of(Kind::Quantile(Fraction(0.5)), "median", column.into())
+        Self::of(AggregateKind::Quantile(Fraction(0.5)), "median", column.into())
     }
 
     /// The value below which the fraction `q` of the values lies, between 0 and 1; exact, and linear between neighbours as
     /// in Hyndman and Fan's definition 7 (*Sample Quantiles in Statistical Packages*, 1996), NumPy's default.
     pub fn quantile(column: impl Into<String>, q: f64) -> Self {
-        Self::of(Kind::Quantile(Fraction(q)), &format!("q{q}"), column.into())
+        Self::of(AggregateKind::Quantile(Fraction(q)), &format!("q{q}"), column.into())
     }
 
-    fn of(kind: Kind, word: &str, column: String) -> Self {
+    fn of(kind: AggregateKind, word: &str, column: String) -> Self {
         Self { kind, output: format!("{word}_{column}"), column: Some(column), filter: None }
     }
 
@@ -186,10 +186,10 @@ impl Aggregate {
 
     /// Does it count? Then nothing in the window gives 0.
     pub(crate) fn is_count(&self) -> bool {
-        matches!(self.kind, Kind::Count | Kind::CountDistinct)
+        matches!(self.kind, AggregateKind::Count | AggregateKind::CountDistinct)
     }
 
-    pub(crate) fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> AggregateKind {
         self.kind
     }
 
@@ -208,8 +208,8 @@ impl Aggregate {
     /// What makes the aggregate impossible, if anything does.
     pub(crate) fn flaw(&self) -> Option<String> {
         match self.kind {
-            Kind::LastK(0) => Some(format!("`{}` asks for the last 0 values; ask for 1 or more", self.output)),
-            Kind::Quantile(Fraction(q)) if !(0.0..=1.0).contains(&q) => {
+            AggregateKind::LastK(0) => Some(format!("`{}` asks for the last 0 values; ask for 1 or more", self.output)),
+            AggregateKind::Quantile(Fraction(q)) if !(0.0..=1.0).contains(&q) => {
                 Some(format!("`{}` asks for the quantile {q}; a quantile is between 0 and 1", self.output))
             }
             _ => None,
@@ -217,14 +217,19 @@ impl Aggregate {
     }
 }
 
-impl Kind {
+impl AggregateKind {
     /// How the values that it is over are held, by their type.
-    pub(super) fn lane(self) -> fn(&DataType) -> Lane {
+    pub(super) fn lane(self) -> fn(&DataType) -> Encoding {
         match self {
-            Kind::Count => |_| Lane::Presence,
-            Kind::Sum | Kind::Mean | Kind::Variance | Kind::Stddev => Lane::of_sum,
-            Kind::Quantile(_) => Lane::of_quantile,
-            Kind::CountDistinct | Kind::Min | Kind::Max | Kind::First | Kind::Last | Kind::LastK(_) => Lane::of_order,
+            AggregateKind::Count => |_| Encoding::Presence,
+            AggregateKind::Sum | AggregateKind::Mean | AggregateKind::Variance | AggregateKind::Stddev => Encoding::for_sum,
+            AggregateKind::Quantile(_) => Encoding::for_quantile,
+            AggregateKind::CountDistinct
+            | AggregateKind::Min
+            | AggregateKind::Max
+            | AggregateKind::First
+            | AggregateKind::Last
+            | AggregateKind::LastK(_) => Encoding::for_order,
         }
     }
 
@@ -233,14 +238,26 @@ impl Kind {
         let Some(input) = input else { return Ok(DataType::Int64) };
         let is_number = input.is_integer() || input.is_floating() || input.is_decimal();
         match self {
-            Kind::Count => Ok(DataType::Int64),
-            Kind::Sum if input.is_decimal() => Ok(sum_of(input)),
-            Kind::Sum | Kind::Mean | Kind::Variance | Kind::Stddev | Kind::Quantile(_) if is_number => Ok(DataType::Float64),
-            Kind::Sum | Kind::Mean | Kind::Variance | Kind::Stddev | Kind::Quantile(_) => Err("only numbers can be aggregated"),
+            AggregateKind::Count => Ok(DataType::Int64),
+            AggregateKind::Sum if input.is_decimal() => Ok(sum_of(input)),
+            AggregateKind::Sum
+            | AggregateKind::Mean
+            | AggregateKind::Variance
+            | AggregateKind::Stddev
+            | AggregateKind::Quantile(_)
+                if is_number =>
+            {
+                Ok(DataType::Float64)
+            }
+            AggregateKind::Sum
+            | AggregateKind::Mean
+            | AggregateKind::Variance
+            | AggregateKind::Stddev
+            | AggregateKind::Quantile(_) => Err("only numbers can be aggregated"),
             _ if !is_lane(input) => Err("numbers, texts, times and truth values can be compared here; cast the column"),
-            Kind::CountDistinct => Ok(DataType::Int64),
-            Kind::LastK(_) => Ok(DataType::List(Field::new_list_field(input.clone(), true).into())),
-            Kind::Min | Kind::Max | Kind::First | Kind::Last => Ok(input.clone()),
+            AggregateKind::CountDistinct => Ok(DataType::Int64),
+            AggregateKind::LastK(_) => Ok(DataType::List(Field::new_list_field(input.clone(), true).into())),
+            AggregateKind::Min | AggregateKind::Max | AggregateKind::First | AggregateKind::Last => Ok(input.clone()),
         }
     }
 }

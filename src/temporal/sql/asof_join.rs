@@ -14,10 +14,10 @@ use datafusion::{
 
 use super::{
     super::{
-        full_rows::COMPUTED,
-        node::{AsOfNode, Direction, LookupAsk, LookupColumn, Side},
+        full_rows::COMPUTED_PREFIX,
+        node::{AsOfNode, Direction, FactInput, LookupColumn, LookupSpec},
     },
-    join_times::{Fact, Instants, KnownWhen},
+    join_times::{FactTime, JoinTimes, KnownWhen},
     match_condition::{Known, MARK, Marked, is_mark},
     origin,
 };
@@ -95,13 +95,13 @@ struct Conditions {
 }
 
 impl Conditions {
-    fn of(join: &Join, place: &str) -> Result<Self> {
+    fn of(join: &Join, subject: &str) -> Result<Self> {
         let (left, right) = (join.left.schema(), join.right.schema());
         let mut keys = Vec::new();
         let mut found = None;
         let unfit = |condition: &dyn std::fmt::Display| {
             refused(format!(
-                "its ON holds `{condition}`, and takes only `column = column`, one of each side; put other conditions on {place} \
+                "its ON holds `{condition}`, and takes only `column = column`, one of each side; put other conditions on {subject} \
                  into a subquery, ASOF JOIN (SELECT * FROM ... WHERE ...)"
             ))
         };
@@ -122,15 +122,18 @@ impl Conditions {
         let Some(marked) = found else { return Err(refused("it has no MATCH_CONDITION")) };
         let Marked { operator, left: a, right: b, .. } = &marked;
         let (at, fact, swapped) = Operand::pair(a, b, left, right).ok_or_else(|| {
-            refused(format!("its MATCH_CONDITION is `{a} {operator} {b}`; compare a column of the left side with one of {place}"))
+            refused(format!(
+                "its MATCH_CONDITION is `{a} {operator} {b}`; compare a column of the left side with one of {subject}"
+            ))
         })?;
         for name in &marked.using {
-            let of_side = |schema: &DFSchema, place: &str| match schema.qualified_fields_with_unqualified_name(name).as_slice() {
-                [] => Err(Error::unknown_column(place, name, schema.as_arrow())),
+            let of_side = |schema: &DFSchema, subject: &str| match schema.qualified_fields_with_unqualified_name(name).as_slice()
+            {
+                [] => Err(Error::unknown_column(subject, name, schema.as_arrow())),
                 [(qualifier, field)] => Ok(Column::new(qualifier.cloned(), field.name())),
-                _ => Err(refused(format!("USING names `{name}`, and {place} has several; say which with ON"))),
+                _ => Err(refused(format!("USING names `{name}`, and {subject} has several; say which with ON"))),
             };
-            let position = right.maybe_index_of_column(&of_side(right, place)?);
+            let position = right.maybe_index_of_column(&of_side(right, subject)?);
             keys.push((
                 of_side(left, "the left side of the ASOF JOIN")?,
                 position.ok_or_else(|| refused(format!("USING names `{name}`")))?,
@@ -146,7 +149,7 @@ impl Conditions {
             Some(Known::At(expression)) => match Operand::of(expression, left, right) {
                 Some(Operand::Right(position)) => Some(KnownWhen::At(position)),
                 _ => {
-                    return Err(refused(format!("`known_at` names `{expression}`; name a column of {place}, or an interval")));
+                    return Err(refused(format!("`known_at` names `{expression}`; name a column of {subject}, or an interval")));
                 }
             },
         };
@@ -181,7 +184,7 @@ impl Conditions {
 struct Right {
     facts: LogicalPlan,
     names: Vec<String>,
-    traced: std::result::Result<origin::Rows, origin::NoFacts>,
+    traced: std::result::Result<origin::TableRows, origin::NotFactRows>,
 }
 
 impl Right {
@@ -195,7 +198,7 @@ impl Right {
         for (i, name) in own.iter().enumerate() {
             names.push(match traced.as_ref().map(|rows| rows.name_of(i)) {
                 Ok(Some(of_table)) if !names.iter().any(|known| known == of_table) => of_table.to_owned(),
-                Ok(_) => format!("{COMPUTED}{name}:{}", i + 1),
+                Ok(_) => format!("{COMPUTED_PREFIX}{name}:{}", i + 1),
                 Err(_) if own.iter().filter(|other| *other == name).count() > 1 => format!("{name}:{}", i + 1),
                 Err(_) => name.clone(),
             });
@@ -218,13 +221,13 @@ impl Right {
 
 /// The lookup that a marked join stands for; its columns are the join's.
 fn lookup(join: Join) -> Result<LogicalPlan> {
-    let place = place_of(&join.right);
-    let Conditions { keys, at, fact, known, max_age_us, direction, cutoff } = Conditions::of(&join, &place)?;
+    let subject = subject_of(&join.right);
+    let Conditions { keys, at, fact, known, max_age_us, direction, cutoff } = Conditions::of(&join, &subject)?;
     let columns = join.right.schema().columns();
     let Right { facts, names, traced } = Right::of(&join.right)?;
     let written = join.right.schema().field(fact).name().clone();
-    let fact = Fact { place: &place, position: fact, written: &written, names: &names, traced: &traced, known };
-    let (at, declared) = Instants { join: &join, at, fact, direction }.read()?;
+    let fact = FactTime { subject: &subject, position: fact, written: &written, names: &names, traced: &traced, known };
+    let (at, declared) = JoinTimes { join: &join, at, fact, direction }.read()?;
     let mut on: Vec<(Column, String)> = keys.into_iter().map(|(left, right)| (left, names[right].clone())).collect();
 
     let (mut spine, mut facts) = (Arc::unwrap_or_clone(join.left), facts);
@@ -240,11 +243,12 @@ fn lookup(join: Join) -> Result<LogicalPlan> {
     }
     let looked_up = columns.into_iter().zip(names);
     let columns = looked_up.map(|(c, fact)| LookupColumn { fact, qualifier: c.relation, name: c.name }).collect();
-    let ask = LookupAsk { columns, max_age_us };
+    let spec = LookupSpec { columns, max_age_us };
     // Which fact is the newer one must not depend on what the query selects.
-    let whole = declared.identity.is_empty().then(|| Arc::new(facts.clone()));
+    let full_rows = declared.identity.is_empty().then(|| Arc::new(facts.clone()));
     let plan =
-        AsOfNode::try_new(spine, at, vec![(facts, Side { place, on, declared, cutoff, direction, whole, ask })])?.into_plan();
+        AsOfNode::try_new(spine, at, vec![(facts, FactInput { subject, on, declared, cutoff, direction, full_rows, spec })])?
+            .into_plan();
     if has_key {
         return Ok(plan);
     }
@@ -253,7 +257,7 @@ fn lookup(join: Join) -> Result<LogicalPlan> {
 }
 
 /// What messages call the right side.
-fn place_of(plan: &LogicalPlan) -> String {
+fn subject_of(plan: &LogicalPlan) -> String {
     match plan {
         LogicalPlan::SubqueryAlias(alias) => match alias.input.as_ref() {
             LogicalPlan::TableScan(scan) => format!("table `{}`", scan.table_name.table()),

@@ -10,7 +10,7 @@ use datafusion::{
 use super::{
     super::node::{Direction, SpineTime},
     asof_join::refused,
-    origin::{NoFacts, Reading, Rows, reading},
+    origin::{NotFactRows, Reading, TableRows, reading},
 };
 use crate::{
     catalog::{FactTable, KnownAt, TimeColumn},
@@ -26,38 +26,38 @@ pub(super) enum KnownWhen {
 }
 
 /// The time of the right side.
-pub(super) struct Fact<'a> {
-    pub(super) place: &'a str,
+pub(super) struct FactTime<'a> {
+    pub(super) subject: &'a str,
     /// The column in the right side, and what the query calls it.
     pub(super) position: usize,
     pub(super) written: &'a str,
     /// What the operator knows the columns by.
     pub(super) names: &'a [String],
-    pub(super) traced: &'a std::result::Result<Rows, NoFacts>,
+    pub(super) traced: &'a std::result::Result<TableRows, NotFactRows>,
     pub(super) known: Option<KnownWhen>,
 }
 
 /// What is compared.
-pub(super) struct Instants<'a> {
+pub(super) struct JoinTimes<'a> {
     pub(super) join: &'a Join,
     pub(super) at: Column,
-    pub(super) fact: Fact<'a>,
+    pub(super) fact: FactTime<'a>,
     pub(super) direction: Direction,
 }
 
 /// A column of times of one side.
 struct Time<'a> {
-    place: &'a str,
+    subject: &'a str,
     name: String,
     data_type: DataType,
     reading: Option<Reading>,
 }
 
 impl<'a> Time<'a> {
-    fn of(plan: &LogicalPlan, place: &'a str, position: usize) -> Result<Self> {
+    fn of(plan: &LogicalPlan, subject: &'a str, position: usize) -> Result<Self> {
         let field = plan.schema().field(position);
         let found =
-            Self { place, name: field.name().clone(), data_type: field.data_type().clone(), reading: reading(plan, position) };
+            Self { subject, name: field.name().clone(), data_type: field.data_type().clone(), reading: reading(plan, position) };
         match found.data_type {
             DataType::Timestamp(..) | DataType::Date32 | DataType::Int64 => Ok(found),
             _ => Err(found.unfit("an ASOF JOIN compares timestamps, dates or BIGINTs; cast the column in a subquery".to_owned())),
@@ -65,7 +65,7 @@ impl<'a> Time<'a> {
     }
 
     fn unfit(&self, needed: String) -> Error {
-        Error::ColumnType { subject: self.place.into(), column: self.name.clone(), found: self.data_type.to_string(), needed }
+        Error::ColumnType { subject: self.subject.into(), column: self.name.clone(), found: self.data_type.to_string(), needed }
     }
 
     fn is_number(&self) -> bool {
@@ -103,17 +103,17 @@ pub(super) fn is_local(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Timestamp(_, None) | DataType::Date32)
 }
 
-impl Instants<'_> {
+impl JoinTimes<'_> {
     /// How the left side is read, and the declaration of the right one under the operator's names.
     pub(super) fn read(self) -> Result<(SpineTime, FactTable)> {
         let Self { join, at, fact, direction } = self;
-        let left_place = match &at.relation {
+        let left_subject = match &at.relation {
             Some(relation) => format!("table `{}`", relation.table()),
             None => "the left side of the ASOF JOIN".into(),
         };
         let at_position = join.left.schema().index_of_column(&at)?;
-        let left = Time::of(&join.left, &left_place, at_position)?;
-        let right = Time::of(&join.right, fact.place, fact.position)?;
+        let left = Time::of(&join.left, &left_subject, at_position)?;
+        let right = Time::of(&join.right, fact.subject, fact.position)?;
         let (left_unit, right_unit) = units(&left, &right)?;
         // Two clocks that nobody declared are one: what is written is compared as it is written.
         let both_bare = left.is_local() && right.is_local() && left.zone().is_none() && right.zone().is_none();
@@ -155,12 +155,12 @@ fn units(left: &Time<'_>, right: &Time<'_>) -> Result<(Option<TimeUnit>, Option<
 }
 
 /// All that the table declares of when a fact could be known, so that a query cannot forget it.
-fn of_table(rows: &Rows, fact: &Fact<'_>, event: TimeColumn, zone: Zone) -> Result<FactTable> {
+fn of_table(rows: &TableRows, fact: &FactTime<'_>, event: TimeColumn, zone: Zone) -> Result<FactTable> {
     let renamed = |name: &str| match rows.position_of(name).and_then(|at| fact.names.get(at)) {
         Some(renamed) => renamed.clone(),
         None => name.to_owned(),
     };
-    let (place, event_column) = (fact.place, rows.declared.event_column());
+    let (subject, event_column) = (fact.subject, rows.declared.event_column());
     let mut declared = rows.declared_as(renamed);
     let is_event_time = rows.name_of(fact.position) == Some(event_column);
     // Another column takes the place of the event time; when the fact could be known stays what it is.
@@ -174,14 +174,14 @@ fn of_table(rows: &Rows, fact: &Fact<'_>, event: TimeColumn, zone: Zone) -> Resu
         },
         (KnownAt::DelayMicros(_), None) => {
             return Err(refused(format!(
-                "it compares `{time}` of {place}, whose facts are known a while after their `{event_column}`; compare with that, or say \
+                "it compares `{time}` of {subject}, whose facts are known a while after their `{event_column}`; compare with that, or say \
                  when they could be known: `known_at({time}, k)` with a column k, or `known_at({time}, INTERVAL '1 hour')`",
                 time = fact.written,
             )));
         }
         (_, Some(_)) => {
             return Err(refused(format!(
-                "it says `known_at` of {place}, whose table declares when its facts could be known, which holds; leave `known_at` out"
+                "it says `known_at` of {subject}, whose table declares when its facts could be known, which holds; leave `known_at` out"
             )));
         }
     };
@@ -192,27 +192,27 @@ fn of_table(rows: &Rows, fact: &Fact<'_>, event: TimeColumn, zone: Zone) -> Resu
 
 /// What the query says of rows that are made of others, or written in it.
 fn written(
-    no_facts: &NoFacts,
-    fact: &Fact<'_>,
+    no_facts: &NotFactRows,
+    fact: &FactTime<'_>,
     event: TimeColumn,
     right: &Time<'_>,
     right_zone: Zone,
     join: &Join,
 ) -> Result<FactTable> {
-    let place = fact.place;
+    let subject = fact.subject;
     let (known_at, zone) = match (&fact.known, no_facts) {
-        (None, NoFacts::Written) => (KnownAt::DelayMicros(0), right_zone),
-        (None, NoFacts::Made(how)) => {
+        (None, NotFactRows::Written) => (KnownAt::DelayMicros(0), right_zone),
+        (None, NotFactRows::Made(how)) => {
             let time = &right.name;
             return Err(refused(format!(
-                "{place} is made of others: {how}. So nothing says when its rows could be known; say it in the MATCH_CONDITION: \
+                "{subject} is made of others: {how}. So nothing says when its rows could be known; say it in the MATCH_CONDITION: \
                  `known_at({time}, k)` with its column k of that instant, `known_at({time}, INTERVAL '1 hour')` for so long after \
                  `{time}`, `known_at({time}, {time})` for at once"
             )));
         }
         (Some(KnownWhen::AfterMicros(delay)), _) => (KnownAt::DelayMicros(*delay), right_zone),
         (Some(KnownWhen::At(column)), _) => {
-            let known = Time::of(&join.right, place, *column)?;
+            let known = Time::of(&join.right, subject, *column)?;
             let name = fact.names[*column].clone();
             if known.is_number() {
                 let unit = if *column == fact.position { event.unit } else { known.unit().or(event.unit) };

@@ -203,7 +203,7 @@ pub(crate) fn register(session: &SessionContext, sources: Sources) -> Result<()>
 /// Plans one statement.
 pub(crate) async fn plan(session: &SessionContext, mut statement: Statement) -> Result<LogicalPlan> {
     let state = session.state();
-    visit(&mut statement, &mut trailing::Plain)?;
+    visit(&mut statement, &mut trailing::CallNormalizer)?;
     let mut marking = match_condition::Marking::default();
     visit(&mut statement, &mut marking)?;
     if !marking.found {

@@ -14,7 +14,7 @@ use datafusion::{
     prelude::Expr,
 };
 
-use super::super::node::{AsOfNode, LookupAsk, WindowAsk};
+use super::super::node::{AsOfNode, LookupSpec, WindowSpec};
 use crate::{
     catalog::{FactTable, KnownAt, TimeColumn},
     error::Result,
@@ -58,8 +58,8 @@ pub(super) fn reading(plan: &LogicalPlan, column: usize) -> Option<Reading> {
         LogicalPlan::Distinct(Distinct::On(on)) => reading_of(on.select_expr.get(column)?, &on.input),
         LogicalPlan::Projection(projection) => reading_of(projection.expr.get(column)?, &projection.input),
         LogicalPlan::Join(join) => {
-            let (side, column) = side_of(join, column)?;
-            reading(side, column)
+            let (input, column) = input_of(join, column)?;
+            reading(input, column)
         }
         LogicalPlan::Union(union) => {
             let mut readings = union.inputs.iter().map(|input| reading(input, column));
@@ -72,10 +72,10 @@ pub(super) fn reading(plan: &LogicalPlan, column: usize) -> Option<Reading> {
         LogicalPlan::Aggregate(aggregate) => grouped(aggregate, column),
         LogicalPlan::Extension(extension) => {
             let node: &dyn Any = extension.node.as_any();
-            if let Some(node) = node.downcast_ref::<AsOfNode<LookupAsk>>() {
+            if let Some(node) = node.downcast_ref::<AsOfNode<LookupSpec>>() {
                 return looked_up(node, column);
             }
-            let node = node.downcast_ref::<AsOfNode<WindowAsk>>()?;
+            let node = node.downcast_ref::<AsOfNode<WindowSpec>>()?;
             (column < node.spine.schema().fields().len()).then(|| reading(&node.spine, column)).flatten()
         }
         _ => None,
@@ -83,7 +83,7 @@ pub(super) fn reading(plan: &LogicalPlan, column: usize) -> Option<Reading> {
 }
 
 /// The input of a join that a column of its result comes from, and the column there.
-fn side_of(join: &Join, column: usize) -> Option<(&LogicalPlan, usize)> {
+fn input_of(join: &Join, column: usize) -> Option<(&LogicalPlan, usize)> {
     let left = join.left.schema().fields().len();
     match join.join_type {
         JoinType::RightSemi | JoinType::RightAnti => Some((&join.right, column)),
@@ -104,16 +104,16 @@ fn grouped(aggregate: &Aggregate, column: usize) -> Option<Reading> {
     }
 }
 
-fn looked_up(node: &AsOfNode<LookupAsk>, column: usize) -> Option<Reading> {
+fn looked_up(node: &AsOfNode<LookupSpec>, column: usize) -> Option<Reading> {
     let mut first = node.spine.schema().fields().len();
     if column < first {
         return reading(&node.spine, column);
     }
-    for (facts, side) in &node.sides {
-        if let Some(looked_up) = side.ask.columns.get(column - first) {
+    for (facts, input) in &node.fact_inputs {
+        if let Some(looked_up) = input.spec.columns.get(column - first) {
             return reading(facts, facts.schema().as_arrow().index_of(&looked_up.fact).ok()?);
         }
-        first += side.ask.columns.len();
+        first += input.spec.columns.len();
     }
     None
 }
@@ -148,7 +148,7 @@ fn reading_of(expression: &Expr, input: &LogicalPlan) -> Option<Reading> {
 
 /// Why the rows of a plan are not rows of one table of the catalog.
 #[derive(Debug)]
-pub(super) enum NoFacts {
+pub(super) enum NotFactRows {
     /// It reads no table: what is written in the query is all there is to know.
     Written,
     /// It makes rows of others in this way.
@@ -158,14 +158,14 @@ pub(super) enum NoFacts {
 /// A plan each of whose rows is a row of one table of the catalog. Its first columns are those of the plan that it was made of,
 /// in their order; behind them are other columns of the table.
 #[derive(Debug)]
-pub(super) struct Rows {
+pub(super) struct TableRows {
     pub(super) plan: LogicalPlan,
     pub(super) declared: FactTable,
     /// Columns of the table by name, and where they are in the plan: all of them, and some perhaps at several places.
     pub(super) columns: Vec<(String, usize)>,
 }
 
-impl Rows {
+impl TableRows {
     /// Where a column of the table is.
     pub(super) fn position_of(&self, name: &str) -> Option<usize> {
         self.columns.iter().find(|(known, _)| known == name).map(|(_, at)| *at)
@@ -197,40 +197,40 @@ impl Rows {
 
 /// The plan with all columns of the table whose rows its rows are, if it has one: through aliases, projections, filters and
 /// orders.
-pub(super) fn rows(plan: &LogicalPlan) -> Result<std::result::Result<Rows, NoFacts>> {
-    let made = |how| Ok(Err(if reads_tables(plan)? { NoFacts::Made(how) } else { NoFacts::Written }));
+pub(super) fn rows(plan: &LogicalPlan) -> Result<std::result::Result<TableRows, NotFactRows>> {
+    let made = |how| Ok(Err(if reads_tables(plan)? { NotFactRows::Made(how) } else { NotFactRows::Written }));
     match plan {
         LogicalPlan::TableScan(scan) => {
             let Some(declared) = declared(scan) else { return made("it reads rows that are no facts of the catalog") };
             let names = scan.projected_schema.fields().iter().map(|field| field.name().clone());
-            Ok(Ok(Rows { plan: plan.clone(), declared, columns: names.zip(0..).collect() }))
+            Ok(Ok(TableRows { plan: plan.clone(), declared, columns: names.zip(0..).collect() }))
         }
         LogicalPlan::SubqueryAlias(alias) => {
-            let Rows { plan, declared, columns } = match rows(&alias.input)? {
+            let TableRows { plan, declared, columns } = match rows(&alias.input)? {
                 Ok(rows) => rows,
                 no_facts => return Ok(no_facts),
             };
             let plan = LogicalPlanBuilder::from(plan).alias(alias.alias.clone())?.build()?;
-            Ok(Ok(Rows { plan, declared, columns }))
+            Ok(Ok(TableRows { plan, declared, columns }))
         }
         LogicalPlan::Projection(projection) => match rows(&projection.input)? {
             Ok(input) => Ok(Ok(projected(projection, input)?)),
             no_facts => Ok(no_facts),
         },
         LogicalPlan::Filter(filter) => match rows(&filter.input)? {
-            Ok(input) if !judges_facts(filter, &input) => Ok(Err(NoFacts::Made(
+            Ok(input) if !judges_facts(filter, &input) => Ok(Err(NotFactRows::Made(
                 "its filter is about columns that a correction may change, so that a row that is replaced would stay",
             ))),
-            Ok(Rows { plan, declared, columns }) => {
+            Ok(TableRows { plan, declared, columns }) => {
                 let plan = LogicalPlan::Filter(Filter::try_new(filter.predicate.clone(), Arc::new(plan))?);
-                Ok(Ok(Rows { plan, declared, columns }))
+                Ok(Ok(TableRows { plan, declared, columns }))
             }
             no_facts => Ok(no_facts),
         },
         LogicalPlan::Sort(Sort { expr, input, fetch: None }) => match rows(input)? {
-            Ok(Rows { plan, declared, columns }) => {
+            Ok(TableRows { plan, declared, columns }) => {
                 let plan = LogicalPlan::Sort(Sort { expr: expr.clone(), input: Arc::new(plan), fetch: None });
-                Ok(Ok(Rows { plan, declared, columns }))
+                Ok(Ok(TableRows { plan, declared, columns }))
             }
             no_facts => Ok(no_facts),
         },
@@ -246,7 +246,7 @@ pub(super) fn rows(plan: &LogicalPlan) -> Result<std::result::Result<Rows, NoFac
 }
 
 /// Does a filter turn away all versions of a fact or none? Without an identity each row is a fact of its own.
-fn judges_facts(filter: &Filter, input: &Rows) -> bool {
+fn judges_facts(filter: &Filter, input: &TableRows) -> bool {
     if input.declared.identity.is_empty() {
         return true;
     }
@@ -257,7 +257,7 @@ fn judges_facts(filter: &Filter, input: &Rows) -> bool {
     })
 }
 
-fn projected(projection: &Projection, input: Rows) -> Result<Rows> {
+fn projected(projection: &Projection, input: TableRows) -> Result<TableRows> {
     let schema = input.plan.schema();
     let passed = |expression: &Expr| {
         let mut expression = expression;
@@ -281,7 +281,7 @@ fn projected(projection: &Projection, input: Rows) -> Result<Rows> {
         }
     }
     let plan = LogicalPlan::Projection(Projection::try_new(expressions, Arc::new(input.plan))?);
-    Ok(Rows { plan, declared: input.declared, columns })
+    Ok(TableRows { plan, declared: input.declared, columns })
 }
 
 /// A name that no column of the projection has.

@@ -37,7 +37,7 @@ use crate::{
 
 pub(super) const NAME: &str = "trailing";
 /// DataFusion's own table functions, which make rows of their arguments alone.
-const PLAIN: [&str; 2] = ["generate_series", "range"];
+const BUILT_IN: [&str; 2] = ["generate_series", "range"];
 const USAGE: &str = "write trailing(spine, instant, facts, 'keys', 'length', 'aggregates' [, 'length', 'aggregates' ...] \
                      [, cutoff => 'inclusive'])";
 
@@ -60,9 +60,9 @@ fn is_named(name: &ast::ObjectName, wanted: &str) -> bool {
 
 /// Writes calls as the planner must find them: DataFusion knows its own functions by their name as it is written, and loads only
 /// tables that stand where a table may, so that a spine's name becomes a subquery.
-pub(super) struct Plain;
+pub(super) struct CallNormalizer;
 
-impl VisitorMut for Plain {
+impl VisitorMut for CallNormalizer {
     type Break = Error;
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Error> {
@@ -71,7 +71,7 @@ impl VisitorMut for Plain {
             TableFactor::Function { name, args, .. } => (name, args),
             _ => return ControlFlow::Continue(()),
         };
-        if let Some(plain) = PLAIN.into_iter().find(|plain| is_named(name, plain)) {
+        if let Some(plain) = BUILT_IN.into_iter().find(|plain| is_named(name, plain)) {
             *name = ast::ObjectName::from(vec![Ident::new(plain)]);
         }
         if is_named(name, NAME)
@@ -104,7 +104,7 @@ impl TableNames {
 
     fn take(&mut self, factor: &mut TableFactor) -> Result<()> {
         let Some((name, arguments)) = call_in(factor) else { return Ok(()) };
-        if PLAIN.into_iter().any(|plain| is_named(name, plain)) {
+        if BUILT_IN.into_iter().any(|plain| is_named(name, plain)) {
             let expressions = arguments.into_iter().filter_map(|argument| match argument {
                 FunctionArg::Unnamed(FunctionArgExpr::Expr(expression)) => Some(expression),
                 _ => None,
@@ -294,17 +294,17 @@ impl Trailing {
 
     fn plan(&self, rows: LogicalPlan, call: Call) -> Result<LogicalPlan> {
         let Call { at, facts, keys, windows, cutoff, .. } = call;
-        let place = "the spine of `trailing`";
+        let subject = "the spine of `trailing`";
         let schema = rows.schema();
         let Ok((qualifier, field)) = schema.qualified_field_with_unqualified_name(&at) else {
-            return Err(Error::unknown_column(place, &at, schema.as_arrow()));
+            return Err(Error::unknown_column(subject, &at, schema.as_arrow()));
         };
         // The table that these instants come from has declared how they are read.
         let known = schema.index_of_column_by_name(qualifier, &at).and_then(|position| reading(&rows, position));
         let zone = known.and_then(|known| known.zone);
         if is_local(field.data_type()) && zone.is_none() {
             return Err(Error::ColumnType {
-                subject: place.into(),
+                subject: subject.into(),
                 column: at.clone(),
                 found: field.data_type().to_string(),
                 needed: format!(
