@@ -17,8 +17,11 @@ use datafusion::{
 
 use super::{
     Aggregate,
-    node::{AsOfNode, Direction, FactInput, LookupColumn, LookupSpec, SpineTime, WindowColumn, WindowSpec},
+    fact_input::{FactInput, SpineTime},
+    node::AsOfNode,
     planner,
+    spec::{LookupColumn, LookupSpec, OperatorSpec, WindowColumn, WindowSpec},
+    time_decoder::Direction,
 };
 use crate::{
     catalog::{FactTable, TimeColumn},
@@ -141,7 +144,7 @@ impl Spine {
         self.with(fact_inputs)
     }
 
-    fn with<S: super::node::OperatorSpec>(self, fact_inputs: Vec<(LogicalPlan, FactInput<S>)>) -> Result<Self> {
+    fn with<S: OperatorSpec>(self, fact_inputs: Vec<(LogicalPlan, FactInput<S>)>) -> Result<Self> {
         let Self { rows, at, zone } = self;
         let (state, plan) = rows.into_parts();
         let (field, column) = spine_field(plan.schema(), at.name())?;
@@ -397,7 +400,7 @@ impl Window {
                     .column()
                     .map(|c| schema.field_with_name(c).map_err(|_| Error::unknown_column(&subject, c, &schema)));
                 let field = found.transpose()?;
-                aggregate.kind().yields(field.map(|f| f.data_type())).map_err(|needed| Error::ColumnType {
+                aggregate.kind().result_type(field.map(|f| f.data_type())).map_err(|needed| Error::ColumnType {
                     subject: subject.clone(),
                     column: aggregate.column().unwrap_or_default().into(),
                     found: field.map_or_else(String::new, |f| f.data_type().to_string()),

@@ -23,13 +23,15 @@ use tokio::task::JoinSet;
 use super::{
     Facts, Lookup, Spine, Window,
     budget::Budget,
-    execution::{blocking, facts_context, joined, operator_context},
-    fact_input::{FactAccumulator, FactChunk, OperatorOutput, PhysicalFactInput, TemporalOperator},
+    execution::facts_context,
+    fact_chunk::FactChunk,
+    fact_input::{FactInput, PhysicalFactInput, SpineTime},
     full_rows::{FullRows, version_order},
     keys::{GrowingKeys, Keys, NO_KEY, comparable},
-    node::{FactInput, OperatorSpec, SpineTime},
-    planner::{conditions, planned},
+    operator::{CreateOperator, FactAccumulator, OperatorContext, OperatorOutput, TemporalOperator},
+    planner::conditions,
     spine_index::SpineIndex,
+    tasks::{blocking, joined},
     versions,
 };
 use crate::{
@@ -275,9 +277,12 @@ impl Source {
             Some(plan) => Some(Arc::new(FullRows::new(spine.schema(), &at, &input, plan, &state)?)),
             None => None,
         };
-        let input =
-            PhysicalFactInput { full_rows, conditions, ..planned(spine.schema(), &at, &logical, &input, facts.schema())? };
-        let context = operator_context(&input, &shared.index, &shared.budget, shared.tasks)?;
+        let input = PhysicalFactInput {
+            full_rows,
+            conditions,
+            ..PhysicalFactInput::plan(spine.schema(), &at, &logical, &input, facts.schema())?
+        };
+        let context = OperatorContext::new(&input, &shared.index, &shared.budget, shared.tasks)?;
         let mut operators = Vec::new();
         if let Some(lookup) = lookup {
             operators.push(lookup.input.spec.operator(&context)?);
@@ -292,7 +297,7 @@ impl Source {
     async fn resolve_ties(&self, shared: &Arc<Shared>) -> Result<()> {
         for operator in &self.operators {
             let (Some(full_rows), Some(orders)) = (&self.input.full_rows, operator.undecided_ties()) else { continue };
-            let resolver = operator.clone().tie_resolver(&operator_context(
+            let resolver = operator.clone().tie_resolver(&OperatorContext::new(
                 &full_rows.input,
                 &shared.index,
                 &shared.budget,

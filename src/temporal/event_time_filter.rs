@@ -14,8 +14,8 @@ use datafusion::{
 
 use super::{
     fact_input::PhysicalFactInput,
-    node::{Direction, OperatorSpec},
-    time_decoder::TickUnit,
+    spec::OperatorSpec,
+    time_decoder::{Direction, TickUnit},
 };
 use crate::{
     error::Result,

@@ -29,7 +29,7 @@ use super::{
     event_time_filter::EventTimeFilter,
     execution::{Execution, Metrics},
     fact_input::PhysicalFactInput,
-    node::OperatorSpec,
+    operator::CreateOperator,
 };
 
 /// One question of a kind, planned.
@@ -48,7 +48,7 @@ pub(crate) struct AsOfExec<S> {
     metrics: ExecutionPlanMetricsSet,
 }
 
-impl<S: OperatorSpec> AsOfExec<S> {
+impl<S: CreateOperator> AsOfExec<S> {
     pub(crate) fn new(
         spine: Arc<dyn ExecutionPlan>,
         at_position: usize,
@@ -103,19 +103,19 @@ fn equivalences(spine: &Arc<dyn ExecutionPlan>, schema: &SchemaRef) -> DfResult<
     Ok(result)
 }
 
-impl<S: OperatorSpec> fmt::Debug for AsOfExec<S> {
+impl<S: CreateOperator> fmt::Debug for AsOfExec<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.explain)
     }
 }
 
-impl<S: OperatorSpec> DisplayAs for AsOfExec<S> {
+impl<S: CreateOperator> DisplayAs for AsOfExec<S> {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.explain)
     }
 }
 
-impl<S: OperatorSpec> ExecutionPlan for AsOfExec<S> {
+impl<S: CreateOperator> ExecutionPlan for AsOfExec<S> {
     fn name(&self) -> &str {
         S::NAME
     }

@@ -25,14 +25,15 @@ use tokio::task::JoinSet;
 use super::{
     budget::Budget,
     event_time_filter::EventTimeFilter,
-    fact_input::{
-        FactAccumulator, FactChunk, OperatorContext, OperatorOutput, OutputMemory, PhysicalFactInput, TemporalOperator,
-        is_too_long,
-    },
+    fact_chunk::FactChunk,
+    fact_input::PhysicalFactInput,
     full_rows::version_order,
     keys::{Keys, NO_KEY},
-    node::{Direction, OperatorSpec, fact_position},
+    operator::{CreateOperator, FactAccumulator, OperatorContext, OutputMemory, TemporalOperator},
+    output::{TableOutput, joined_batches},
     spine_index::SpineIndex,
+    tasks::{blocking, joined},
+    time_decoder::Direction,
     versions,
 };
 use crate::error::{Error, Result};
@@ -78,41 +79,6 @@ impl Metrics {
     }
 }
 
-/// The answers of one table.
-enum TableOutput {
-    /// By slot, and the slot of each row of the spine.
-    BySlot(Arc<Vec<u32>>, Arc<dyn OperatorOutput>),
-    /// By row: for each batch of the spine, the number of its first row and its columns. They are given up with the rows.
-    ByRow(Mutex<BTreeMap<usize, Vec<ArrayRef>>>),
-}
-
-impl TableOutput {
-    /// The answers to some rows of the spine, of one of its batches.
-    fn columns(&self, rows: &Range<usize>) -> Result<Vec<ArrayRef>> {
-        match self {
-            TableOutput::BySlot(slot_of_row, output) => output.columns(&slot_of_row[rows.clone()]),
-            TableOutput::ByRow(batches) => {
-                let batches = batches.lock().unwrap_or_else(PoisonError::into_inner);
-                let Some((&first, columns)) = batches.range(..=rows.start).next_back() else { return Ok(Vec::new()) };
-                Ok(columns.iter().map(|column| column.slice(rows.start - first, rows.len())).collect())
-            }
-        }
-    }
-
-    /// Lets go of what was held for rows that were made, when they were the last of their batch.
-    fn release(&self, rows: &Range<usize>) {
-        if let TableOutput::ByRow(batches) = self {
-            let mut batches = batches.lock().unwrap_or_else(PoisonError::into_inner);
-            let batch = batches.range(..=rows.start).next_back();
-            if let Some((&first, columns)) = batch
-                && columns.first().is_none_or(|column| first + column.len() == rows.end)
-            {
-                batches.remove(&first);
-            }
-        }
-    }
-}
-
 /// One execution.
 pub(super) struct Execution<S> {
     pub(super) spine: Arc<dyn ExecutionPlan>,
@@ -135,7 +101,7 @@ struct IndexedSpine {
     instant_range: Option<(i64, i64)>,
 }
 
-impl<S: OperatorSpec> Execution<S> {
+impl<S: CreateOperator> Execution<S> {
     pub(super) async fn rows(self) -> DfResult<impl futures::Stream<Item = DfResult<RecordBatch>>> {
         let timer = self.metrics.spine_time.timer();
         let spine = Arc::new(self.spine_batches().await?);
@@ -150,8 +116,10 @@ impl<S: OperatorSpec> Execution<S> {
             filter.iter().try_for_each(|filter| filter.set_spine_range(indexed.instant_range))?;
         }
         let this = Arc::new(self);
-        let outputs = this.table_outputs(indexes, &spine).await?;
-        Ok(this.output(spine, outputs))
+        let tables = this.table_outputs(indexes, &spine).await?;
+        let spine = Arc::try_unwrap(spine).unwrap_or_else(|shared| shared.to_vec());
+        let metrics = this.metrics.baseline.clone();
+        Ok(joined_batches(spine, tables, this.schema.clone(), this.tasks, this.budget.clone(), metrics))
     }
 
     /// The spine's rows: those of the first partition, then those of the second, and so on.
@@ -319,7 +287,7 @@ impl<S: OperatorSpec> Execution<S> {
         let (Some(full_rows), Some(orders)) = (&input.full_rows, operator.undecided_ties()) else { return Ok(()) };
         let facts = full_rows.read(orders).await?;
         let resolver =
-            operator.clone().tie_resolver(&operator_context(&full_rows.input, &indexed.index, &self.budget, self.tasks)?)?;
+            operator.clone().tie_resolver(&OperatorContext::new(&full_rows.input, &indexed.index, &self.budget, self.tasks)?)?;
         let sink = Arc::new(Sink::Accumulate(AccumulatorPool::of(resolver)));
         let context = facts_context(&self.context, facts.schema().fields().len());
         let mut running = JoinSet::new();
@@ -335,57 +303,6 @@ impl<S: OperatorSpec> Execution<S> {
             Sink::Accumulate(accumulators) => accumulators.finish().await,
             Sink::Collect(..) => Ok(()),
         }
-    }
-
-    /// The spine's batches with the added columns, in order; several are made at once.
-    fn output(
-        self: Arc<Self>,
-        spine: Arc<Vec<RecordBatch>>,
-        outputs: Vec<TableOutput>,
-    ) -> impl futures::Stream<Item = DfResult<RecordBatch>> + use<S> {
-        let batches = Arc::try_unwrap(spine).unwrap_or_else(|shared| shared.to_vec());
-        let (schema, metrics, tasks) = (self.schema.clone(), self.metrics.baseline.clone(), self.tasks);
-        // The reservation lives as long as the rows that it stands for.
-        let budget = self.budget.clone();
-        let mut first = 0;
-        let mut pieces: Vec<_> = batches
-            .into_iter()
-            .map(|batch| {
-                let rows = first..first + batch.num_rows();
-                first = rows.end;
-                (batch, rows, 0)
-            })
-            .collect();
-        // What several batches share is given back with the last of them.
-        let mut counter = RecordBatchMemoryCounter::new();
-        for (batch, _, bytes) in pieces.iter_mut().rev() {
-            *bytes = counter.count_batch(batch);
-        }
-        let joined = Arc::new(JoinedOutput { schema, outputs });
-        let rest = joined.clone();
-        stream::iter(pieces)
-            .map(move |(batch, rows, bytes)| {
-                let joined = joined.clone();
-                async move { Ok::<_, Error>((blocking(move || joined.first(batch, rows)).await?, bytes)) }
-            })
-            .buffered(tasks)
-            .map_ok(move |((made, left), bytes)| {
-                budget.shrink(bytes);
-                let others = stream::try_unfold((rest.clone(), left), |(joined, mut left)| async move {
-                    let Some((batch, rows)) = left.pop() else { return Ok(None) };
-                    let own = joined.clone();
-                    let (made, more) = blocking(move || own.first(batch, rows)).await?;
-                    left.extend(more);
-                    Ok::<_, Error>(Some((made, (joined, left))))
-                });
-                stream::iter([Ok(made)]).chain(others)
-            })
-            .try_flatten()
-            .map(move |made| {
-                let batch = made?;
-                metrics.record_output(batch.num_rows());
-                Ok(batch)
-            })
     }
 }
 
@@ -411,73 +328,6 @@ fn context_of(context: &TaskContext, batch_rows: usize, change: impl FnOnce(&mut
         context.window_functions().clone(),
         context.runtime_env(),
     ))
-}
-
-/// Rows of the spine with the answers to them.
-struct JoinedOutput {
-    schema: SchemaRef,
-    outputs: Vec<TableOutput>,
-}
-
-/// Some rows of the spine, and which they are.
-type SpineRows = (RecordBatch, Range<usize>);
-
-impl JoinedOutput {
-    /// The first of these rows with their answers, as many as one batch can hold, and those that are left, the last of them
-    /// first. As a rule none is: only texts and lists can be too long for one batch.
-    fn first(&self, batch: RecordBatch, rows: Range<usize>) -> Result<(RecordBatch, Vec<SpineRows>)> {
-        let (mut taken, mut left) = ((batch, rows), Vec::new());
-        loop {
-            let (batch, rows) = &taken;
-            let columns = self.outputs.iter().map(|output| output.columns(rows));
-            match columns.collect::<Result<Vec<_>>>() {
-                Ok(columns) => {
-                    self.outputs.iter().for_each(|output| output.release(rows));
-                    let all = batch.columns().iter().cloned().chain(columns.into_iter().flatten()).collect();
-                    return Ok((RecordBatch::try_new(self.schema.clone(), all)?, left));
-                }
-                Err(error) if rows.len() > 1 && is_too_long(&error) => {
-                    let half = rows.len() / 2;
-                    let second = (batch.slice(half, rows.len() - half), rows.start + half..rows.end);
-                    let first = (batch.slice(0, half), rows.start..rows.start + half);
-                    left.push(second);
-                    taken = first;
-                }
-                Err(error) if is_too_long(&error) => {
-                    let reason = "has texts and lists longer than one batch can hold; ask for fewer values or shorter ones";
-                    return Err(Error::Limit { subject: "the answer to one row".into(), reason: reason.into() });
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-}
-
-/// What a side's question needs to know, over these slots.
-pub(super) fn operator_context<P>(
-    input: &PhysicalFactInput<P>,
-    index: &Arc<SpineIndex>,
-    budget: &Arc<Budget>,
-    tasks: usize,
-) -> Result<OperatorContext> {
-    Ok(OperatorContext {
-        subject: input.logical.subject.clone(),
-        index: index.clone(),
-        unit: input.spine_decoder.unit,
-        facts_schema: input.facts_schema.clone(),
-        tie_break: tie_columns(input)?,
-        deciding_columns: input.full_rows.as_ref().map(|full_rows| full_rows.columns.clone()),
-        conditions: input.conditions.clone(),
-        constant_delay: input.constant_delay(),
-        has_versions: !input.identity.is_empty(),
-        budget: budget.clone(),
-        tasks,
-    })
-}
-
-pub(super) fn tie_columns<S>(input: &PhysicalFactInput<S>) -> Result<Vec<usize>> {
-    let names = input.logical.declared.tie_break.iter();
-    names.map(|name| fact_position(&input.logical.subject, &input.facts_schema, name)).collect()
 }
 
 /// Those who take the facts of a table in: as many as are ever at work at once, however many partitions the table has.
@@ -521,11 +371,11 @@ struct Table<S> {
     sink: Sink,
 }
 
-impl<S: OperatorSpec> Table<S> {
+impl<S: CreateOperator> Table<S> {
     fn new(execution: &Execution<S>, i: usize, indexed: Arc<IndexedSpine>) -> Result<Self> {
         let input = execution.fact_inputs[i].clone();
         let operator =
-            input.logical.spec.operator(&operator_context(&input, &indexed.index, &execution.budget, execution.tasks)?)?;
+            input.logical.spec.operator(&OperatorContext::new(&input, &indexed.index, &execution.budget, execution.tasks)?)?;
         // Versions of a fact find each other only when all are there.
         let sink = match input.identity.is_empty() {
             true => Sink::Accumulate(AccumulatorPool::of(operator.clone())),
@@ -573,7 +423,7 @@ async fn read_partition<S>(
 }
 
 /// Numbers the spine's entities and lays out their slots.
-fn index_spine<S: OperatorSpec>(
+fn index_spine<S: CreateOperator>(
     input: &PhysicalFactInput<S>,
     at: usize,
     spine: &[RecordBatch],
@@ -606,17 +456,4 @@ fn index_spine<S: OperatorSpec>(
         Direction::Forward => (!last, !first),
     });
     Ok(IndexedSpine { keys, index: Arc::new(index), instant_range })
-}
-
-/// Runs what computes for long away from the threads that wait for files and networks.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    joined(tokio::task::spawn_blocking(work).await)
-}
-
-pub(super) fn joined<T>(done: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
-    match done {
-        Ok(result) => result,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(error) => Err(datafusion::error::DataFusionError::External(Box::new(error)).into()),
-    }
 }

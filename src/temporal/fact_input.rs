@@ -1,24 +1,154 @@
-//! One fact table's part in a running question: where its columns are, and its rows as facts of entities in ticks.
-//! It keeps nothing: what becomes of the facts is the business of whoever takes them in.
+//! One fact table as an input of an operator: its keys, its declaration of times, and where its columns are.
+//! It reads no facts; that is what `fact_chunk` does.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use arrow::{
     array::{ArrayRef, RecordBatch},
-    datatypes::{DataType, SchemaRef},
-    error::ArrowError,
+    datatypes::{DataType, Field, FieldRef, Schema, SchemaRef},
 };
-use datafusion::{error::DataFusionError, physical_expr::PhysicalExpr};
+use datafusion::{
+    common::{Column, DFSchema, ExprSchema},
+    logical_expr::{LogicalPlan, UNNAMED_TABLE},
+    physical_expr::PhysicalExpr,
+};
 
 use super::{
-    budget::Budget,
     full_rows::FullRows,
-    keys::{Keys, NO_KEY},
-    node::{Direction, FactInput},
-    spine_index::SpineIndex,
-    time_decoder::{TickUnit, TimeDecoder, Times, Visibility},
+    keys,
+    spec::{OperatorSpec, fact_field, fact_position},
+    time_decoder::{Direction, TickUnit, TimeDecoder},
 };
-use crate::error::{Error, Result};
+use crate::{
+    catalog::{FactTable, KnownAt, TimeColumn},
+    error::{Error, Result},
+    time::{Cutoff, TimeScale, TimeUnit, Zone, shown_span},
+};
+
+/// The spine's instants.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct SpineTime {
+    pub(crate) column: Column,
+    pub(crate) unit: Option<TimeUnit>,
+    pub(crate) zone: Option<Zone>,
+}
+
+impl SpineTime {
+    pub(crate) fn scale(&self, field: &Field) -> Result<TimeScale> {
+        let needs_zone = matches!(field.data_type(), DataType::Timestamp(_, None) | DataType::Date32);
+        if needs_zone && self.zone.is_none() {
+            return Err(Error::ColumnType {
+                subject: "the spine".into(),
+                column: field.name().clone(),
+                found: field.data_type().to_string(),
+                needed: "its times carry no zone: declare whose clock wrote them with `Spine::zone`".into(),
+            });
+        }
+        let column = match self.unit {
+            Some(unit) => TimeColumn::epoch(field.name(), unit),
+            None => TimeColumn::from(field.name().as_str()),
+        };
+        let mut declared = FactTable::new(column.clone(), KnownAt::DelayMicros(0));
+        declared.zone = self.zone;
+        declared.scale("the spine", &column, &Schema::new(vec![field.clone()]))
+    }
+}
+
+pub(crate) fn spine_field<'a>(schema: &'a DFSchema, column: &Column) -> Result<&'a FieldRef> {
+    schema.field_from_column(column).map_err(|_| Error::unknown_column("the spine", &column.name, schema.as_arrow()))
+}
+
+/// One fact table's part in a question.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct FactInput<S> {
+    /// The table, for messages.
+    pub(crate) subject: String,
+    /// Key columns of the spine and of the facts.
+    pub(crate) on: Vec<(Column, String)>,
+    pub(crate) declared: FactTable,
+    pub(crate) cutoff: Cutoff,
+    pub(crate) direction: Direction,
+    /// The facts with all their columns, which decide where times and tie-breaks do not; without them those that are asked for
+    /// decide.
+    pub(crate) full_rows: Option<Arc<LogicalPlan>>,
+    pub(crate) spec: S,
+}
+
+impl<S> FactInput<S> {
+    /// The columns of the facts that are read whatever is asked of them.
+    pub(super) fn required_columns(&self) -> impl Iterator<Item = &str> {
+        let times = self.declared.time_columns().map(TimeColumn::name);
+        let decide = self.declared.tie_break.iter().chain(&self.declared.identity).map(String::as_str);
+        self.on.iter().map(|(_, right)| right.as_str()).chain(times).chain(decide)
+    }
+
+    /// The types in which keys are compared.
+    pub(crate) fn key_types(&self, spine: &DFSchema, facts: &DFSchema) -> Result<Vec<DataType>> {
+        let types = self.on.iter().map(|(left, right)| {
+            let spine_type = spine_field(spine, left)?.data_type();
+            let fact_type = fact_field(&self.subject, facts.as_arrow(), right)?.data_type();
+            keys::comparable(spine_type, fact_type).map_err(|reason| Error::ColumnType {
+                subject: self.subject.clone(),
+                column: right.clone(),
+                found: fact_type.to_string(),
+                needed: format!("the spine's `{}` is {spine_type}: {reason}", left.name),
+            })
+        });
+        types.collect()
+    }
+
+    /// How the spine's instants, the event times and the known-at times are read.
+    pub(crate) fn time_decoders(&self, spine: TimeScale, facts: &Schema) -> Result<(TimeDecoder, Vec<TimeDecoder>)> {
+        let mut scales = Vec::new();
+        for column in self.declared.time_columns() {
+            scales.push((column.name().to_owned(), self.declared.scale(&self.subject, column, facts)?));
+        }
+        let unit = TickUnit::of(spine);
+        let decoder =
+            |subject: &str, column: &str, scale| TimeDecoder { subject: subject.into(), column: column.into(), scale, unit };
+        let time_decoders = scales.iter().map(|(column, scale)| decoder(&self.subject, column, *scale)).collect();
+        Ok((decoder("the spine", "", spine), time_decoders))
+    }
+}
+
+impl<S: OperatorSpec> FactInput<S> {
+    /// The rule of this side, as `EXPLAIN` shows it.
+    pub(crate) fn show(&self, at: &Column, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (at, own) = (of_spine(at), |column: &str| format!("{}.{column}", name_in(&self.subject)));
+        let keys: Vec<String> = self.on.iter().map(|(left, right)| format!("{} = {}", of_spine(left), own(right))).collect();
+        let operator = match (self.direction, self.cutoff) {
+            (Direction::Backward, Cutoff::Exclusive) => "<",
+            (Direction::Backward, Cutoff::Inclusive) => "<=",
+            (Direction::Forward, Cutoff::Exclusive) => ">",
+            (Direction::Forward, Cutoff::Inclusive) => ">=",
+        };
+        write!(f, "{} on [{}], visible=[", self.subject, keys.join(", "))?;
+        match (&self.declared.known_at, own(self.declared.event_column())) {
+            (KnownAt::DelayMicros(0), event) => write!(f, "{event} {operator} {at}")?,
+            (KnownAt::DelayMicros(delay), event) => {
+                write!(f, "{event} + {} {operator} {at}", shown_span(*delay))?;
+            }
+            (KnownAt::Column(known), event) => {
+                write!(f, "{event} {operator} {at} and {} {operator} {at}", own(known.name()))?;
+            }
+        }
+        f.write_str("], ")?;
+        self.spec.show(f)
+    }
+}
+
+/// A column of the spine as `EXPLAIN` shows it.
+pub(super) fn of_spine(column: &Column) -> String {
+    match &column.relation {
+        Some(relation) if relation.table() != UNNAMED_TABLE => column.flat_name(),
+        _ => format!("spine.{}", column.name),
+    }
+}
+
+/// What a place calls its table: ``table `trips` `` calls it `trips`.
+fn name_in(subject: &str) -> &str {
+    subject.split('`').nth(1).unwrap_or("facts")
+}
 
 /// A side with its columns found.
 #[derive(Debug, Clone)]
@@ -40,182 +170,44 @@ pub(crate) struct PhysicalFactInput<S> {
     pub(crate) facts_schema: SchemaRef,
 }
 
-/// What a question needs to know to be answered.
-pub(crate) struct OperatorContext {
-    pub(crate) subject: String,
-    pub(crate) index: Arc<SpineIndex>,
-    pub(crate) unit: TickUnit,
-    pub(crate) facts_schema: SchemaRef,
-    pub(crate) tie_break: Vec<usize>,
-    /// Columns of the whole fact that decide, if they can be read.
-    pub(crate) deciding_columns: Option<Vec<String>>,
-    pub(crate) conditions: Vec<Arc<dyn PhysicalExpr>>,
-    /// After how many ticks a fact is visible, and for good; `None` if that differs from fact to fact.
-    pub(crate) constant_delay: Option<i64>,
-    /// Are facts replaced by later versions?
-    pub(crate) has_versions: bool,
-    pub(crate) budget: Arc<Budget>,
-    pub(crate) tasks: usize,
-}
-
-/// Takes facts in, in any order and by several tasks, and answers when all are in.
-pub(crate) trait TemporalOperator: Send + Sync {
-    /// A task's own part.
-    fn accumulator(self: Arc<Self>) -> Box<dyn FactAccumulator>;
-
-    /// The order of event times from the first to the last of facts of which it is open which is the newer one, and all columns
-    /// would say.
-    fn undecided_ties(&self) -> Option<(i64, i64)> {
-        None
-    }
-
-    /// Takes facts with all columns in, those above again among others, and settles that.
-    fn tie_resolver(self: Arc<Self>, context: &OperatorContext) -> Result<Arc<dyn TemporalOperator>>;
-
-    /// The answers; called once, after every task has finished.
-    fn output(&self) -> Result<Arc<dyn OperatorOutput>>;
-}
-
-/// One task's part in taking facts in.
-pub(crate) trait FactAccumulator: Send {
-    /// Takes some facts in.
-    fn update(&mut self, chunk: &FactChunk) -> Result<()>;
-
-    /// Hands over what was taken in.
-    fn finish(self: Box<Self>) -> Result<()>;
-}
-
-/// The added columns, by slot.
-pub(crate) trait OperatorOutput: Send + Sync {
-    /// Those of these slots; the number of all slots stands for a row that has none.
-    ///
-    /// # Errors
-    /// One that [`is_too_long`] when texts or lists of so many slots are too long for one batch.
-    fn columns(&self, slots: &[u32]) -> Result<Vec<ArrayRef>>;
-
-    /// What is reserved for them; `None` where rows may take different numbers of bytes.
-    fn memory(&self) -> Option<OutputMemory>;
-}
-
-/// Bytes that answers take by slot, and what a row of them takes in a batch.
-#[derive(Clone, Copy)]
-pub(crate) struct OutputMemory {
-    pub(crate) bytes: usize,
-    pub(crate) row_bytes: usize,
-}
-
-impl OutputMemory {
-    /// Those of columns of these types; `None` if they may be longer or shorter.
-    pub(super) fn of<'a>(bytes: usize, types: impl Iterator<Item = &'a DataType>) -> Option<Self> {
-        let widths = types.map(|data_type| match data_type {
-            DataType::Boolean => Some(1),
-            other => other.primitive_width(),
-        });
-        // A bit says of each value if there is one.
-        Some(Self { bytes, row_bytes: widths.map(|width| width.map(|width| width + 1)).sum::<Option<usize>>()? })
-    }
-}
-
-/// Were texts or lists too long to lie in one array?
-pub(super) fn is_too_long(error: &Error) -> bool {
-    let Error::Query(error) = error else { return false };
-    matches!(error.find_root(), DataFusionError::ArrowError(error, _) if matches!(**error, ArrowError::OffsetOverflowError(_)))
-}
-
-/// Facts of entities of the spine, with their times in ticks. The vectors lie side by side.
-pub(crate) struct FactChunk {
-    /// All columns of the facts, and of other rows too.
-    pub(crate) batch: RecordBatch,
-    /// Their rows in the batch.
-    pub(crate) rows: Vec<u32>,
-    pub(crate) entities: Vec<u32>,
-    /// The first tick at which a fact is visible: by the later of event time and known-at, and by the cutoff.
-    pub(crate) visible_from: Vec<i64>,
-    pub(crate) event: Vec<i64>,
-    /// What orders facts by event time, where that is finer than ticks.
-    pub(crate) order: Option<Vec<i64>>,
-    /// What orders facts by known-at, if they have one of their own.
-    pub(crate) known: Option<Vec<i64>>,
-    /// A fact is gone at the instants after this tick: when its next version is visible.
-    pub(crate) visible_until: Option<Vec<i64>>,
-    /// Where facts are replaced: their place in the order of all facts, from the oldest to the newest.
-    pub(crate) age: Option<Vec<i64>>,
-}
-
-impl FactChunk {
-    /// Puts the facts of an entity side by side, entities in the order of their slots, facts in the order in which they become
-    /// visible: taking them in then walks through memory instead of jumping, and from slot to slot.
-    fn arrange(&mut self, entities: usize) {
-        let mut places: Vec<u32>;
-        if entities <= 8 * self.rows.len() + 1_024 {
-            let mut starts = vec![0u32; entities + 1];
-            for &entity in &self.entities {
-                starts[entity as usize + 1] += 1;
-            }
-            for i in 1..starts.len() {
-                starts[i] += starts[i - 1];
-            }
-            places = vec![0; self.rows.len()];
-            for (i, &entity) in self.entities.iter().enumerate() {
-                let next = &mut starts[entity as usize];
-                places[*next as usize] = i as u32;
-                *next += 1;
-            }
-        } else {
-            let packed = self.entities.iter().zip(0u64..).map(|(&entity, i)| (u64::from(entity) << 32) | i);
-            let mut packed: Vec<u64> = packed.collect();
-            packed.sort_unstable();
-            places = packed.into_iter().map(|place| place as u32).collect();
+impl<S: Clone> PhysicalFactInput<S> {
+    /// Finds the columns: those of the spine by `spine`, and those of the facts by the names that the logical plan gives them.
+    pub(super) fn plan(
+        spine: &DFSchema,
+        at: &SpineTime,
+        logical: &DFSchema,
+        input: &FactInput<S>,
+        facts_schema: SchemaRef,
+    ) -> Result<Self> {
+        let facts: Arc<Schema> = Arc::new(logical.as_arrow().clone());
+        let find = |name: &str| fact_position(&input.subject, &facts, name);
+        let (mut spine_decoder, time_decoders) = input.time_decoders(at.scale(spine_field(spine, &at.column)?)?, &facts)?;
+        spine_decoder.column.clone_from(&at.column.name);
+        let mut spine_keys = Vec::new();
+        for (left, _) in &input.on {
+            let found = spine.maybe_index_of_column(left);
+            spine_keys.push(found.ok_or_else(|| Error::unknown_column("the spine", &left.name, spine.as_arrow()))?);
         }
-        let (entities, visible) = (&self.entities, &self.visible_from);
-        for run in places.chunk_by_mut(|&a, &b| entities[a as usize] == entities[b as usize]) {
-            if !run.is_sorted_by_key(|&i| visible[i as usize]) {
-                run.sort_unstable_by_key(|&i| (visible[i as usize], i));
-            }
-        }
-        let pick = |times: &[i64]| places.iter().map(|&i| times[i as usize]).collect::<Vec<_>>();
-        let pick_rows = |rows: &[u32]| places.iter().map(|&i| rows[i as usize]).collect::<Vec<_>>();
-        self.visible_from = pick(&self.visible_from);
-        self.event = pick(&self.event);
-        self.order = self.order.as_deref().map(pick);
-        self.known = self.known.as_deref().map(pick);
-        self.rows = pick_rows(&self.rows);
-        self.entities = pick_rows(&self.entities);
-    }
-
-    /// Numbers in the order of event times.
-    pub(crate) fn order(&self) -> &[i64] {
-        self.order.as_deref().unwrap_or(&self.event)
-    }
-}
-
-/// From which ticks on the facts of a batch are visible, row by row.
-struct VisibleFrom {
-    times: Times,
-    /// Ticks between a (mirrored) time and the first tick at which the fact is visible; `None` if the times are that already.
-    after: Option<i64>,
-}
-
-impl VisibleFrom {
-    /// By one of a fact's times, which are given in ticks.
-    fn of(visible: Visibility, ticks: &Times) -> Self {
-        match visible {
-            Visibility::After(after) => Self { times: ticks.clone(), after: Some(after) },
-            Visibility::From(times) => Self { times, after: None },
-        }
-    }
-
-    /// `None`: never.
-    #[inline]
-    fn row(&self, row: usize, mirrored: impl Fn(i64) -> i64) -> Option<i64> {
-        let (times, nulls) = &self.times;
-        if nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
-            return None;
-        }
-        match self.after {
-            Some(after) => mirrored(times[row]).checked_add(after),
-            None => Some(times[row]),
-        }
+        let delay_us = match input.declared.known_at {
+            KnownAt::DelayMicros(delay) => delay,
+            KnownAt::Column(_) => 0,
+        };
+        Ok(Self {
+            spine_keys,
+            fact_keys: input.on.iter().map(|(_, right)| find(right)).collect::<Result<_>>()?,
+            key_types: input.key_types(spine, logical)?,
+            time_decoders: time_decoders
+                .into_iter()
+                .map(|decoder| Ok((find(&decoder.column)?, decoder)))
+                .collect::<Result<_>>()?,
+            delay_us,
+            identity: input.declared.identity.iter().map(|name| find(name)).collect::<Result<_>>()?,
+            full_rows: None,
+            conditions: Vec::new(),
+            facts_schema,
+            spine_decoder,
+            logical: input.clone(),
+        })
     }
 }
 
@@ -233,68 +225,9 @@ impl<S> PhysicalFactInput<S> {
         self.fact_keys.iter().map(|&p| batch.column(p).clone()).collect()
     }
 
-    /// The facts of a batch that belong to an entity of the spine (or all of them) and have their times.
-    pub(super) fn chunk(&self, keys: &Keys, batch: RecordBatch, keep_all: bool) -> Result<FactChunk> {
-        let found = keys.find(&self.key_columns(&batch))?;
-        let mut chunk = self.facts_of(&found, batch, keep_all)?;
-        if !keep_all {
-            chunk.arrange(keys.count());
-        }
-        Ok(chunk)
-    }
-
-    /// The facts of a batch that have an entity (or all of them) and their times, in their order, given the entity of each.
-    pub(super) fn facts_of(&self, found: &[u32], batch: RecordBatch, keep_all: bool) -> Result<FactChunk> {
-        let (direction, cutoff) = (self.logical.direction, self.logical.cutoff);
-        let (event_position, clock) = &self.time_decoders[0];
-        let events = batch.column(*event_position);
-        let event = clock.facts(events)?;
-        let happened = VisibleFrom::of(clock.visibility(events, &event, direction, cutoff, self.delay_us)?, &event);
-        let order = clock.order(events)?;
-        let known = self.time_decoders.get(1).map(|(p, clock)| {
-            let times = batch.column(*p);
-            let ticks = clock.facts(times)?;
-            let from = VisibleFrom::of(clock.visibility(times, &ticks, direction, cutoff, 0)?, &ticks);
-            let order = clock.order(times)?.unwrap_or(ticks.0);
-            Ok::<_, Error>((from, order))
-        });
-        let known = known.transpose()?;
-        // Looking forward is looking backward in mirrored time.
-        let backward = direction == Direction::Backward;
-        let mirrored = |time: i64| if backward { time } else { !time };
-        let mut chunk = FactChunk {
-            rows: Vec::with_capacity(found.len()),
-            entities: Vec::with_capacity(found.len()),
-            visible_from: Vec::with_capacity(found.len()),
-            event: Vec::with_capacity(found.len()),
-            order: order.as_ref().map(|_| Vec::with_capacity(found.len())),
-            known: known.as_ref().map(|_| Vec::with_capacity(found.len())),
-            visible_until: None,
-            age: None,
-            batch,
-        };
-        let (event, event_nulls) = event;
-        for (row, &entity) in found.iter().enumerate() {
-            if (entity == NO_KEY && !keep_all) || event_nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
-                continue;
-            }
-            // A fact that is visible at no instant that can be asked about is as if it were not there.
-            let Some(mut from) = happened.row(row, mirrored) else { continue };
-            if let Some((known, _)) = &known {
-                let Some(known) = known.row(row, mirrored) else { continue };
-                from = from.max(known);
-            }
-            chunk.rows.push(row as u32);
-            chunk.entities.push(entity);
-            chunk.visible_from.push(from);
-            chunk.event.push(mirrored(event[row]));
-            if let (Some(kept), Some(order)) = (&mut chunk.order, &order) {
-                kept.push(mirrored(order[row]));
-            }
-            if let (Some(kept), Some((_, order))) = (&mut chunk.known, &known) {
-                kept.push(order[row]);
-            }
-        }
-        Ok(chunk)
+    /// The positions of the tie-break columns.
+    pub(super) fn tie_columns(&self) -> Result<Vec<usize>> {
+        let names = self.logical.declared.tie_break.iter();
+        names.map(|name| fact_position(&self.logical.subject, &self.facts_schema, name)).collect()
     }
 }

@@ -17,17 +17,12 @@ use datafusion::{
 };
 
 use super::{
-    candidates::comparators,
-    execution::tie_columns,
-    fact_input::PhysicalFactInput,
-    node::{Direction, FactInput, SpineTime},
-    planner::planned,
+    fact_input::{FactInput, PhysicalFactInput, SpineTime},
+    lookup::column_comparators,
+    spec::COMPUTED_PREFIX,
+    time_decoder::Direction,
 };
 use crate::{error::Result, scan, time::Zone};
-
-/// What the names of columns begin with that a query has computed of others, or has twice: what they are made of is there too, and
-/// decides.
-pub(crate) const COMPUTED_PREFIX: &str = "asof computed: ";
 
 /// The facts of a table with all their columns, to be read only when that is needed.
 #[derive(Debug)]
@@ -52,7 +47,7 @@ impl FullRows {
         let FactInput { subject, on, declared, cutoff, direction, .. } = input.clone();
         let input = FactInput { subject, on, declared, cutoff, direction, full_rows: None, spec: () };
         let schema = Arc::new(plan.schema().as_arrow().clone());
-        let input = planned(spine, at, plan.schema(), &input, schema.clone())?;
+        let input = PhysicalFactInput::plan(spine, at, plan.schema(), &input, schema.clone())?;
         Ok(Self { plan: plan.clone(), state: state.clone(), columns: columns(&input, &schema)?, input: Arc::new(input) })
     }
 
@@ -84,7 +79,7 @@ impl FullRows {
 }
 
 fn columns(input: &PhysicalFactInput<()>, schema: &Schema) -> Result<Vec<String>> {
-    let ties = tie_columns(input)?;
+    let ties = input.tie_columns()?;
     let times: Vec<usize> = input.time_decoders.iter().map(|(position, _)| *position).collect();
     let is_settled = |position: &usize| {
         ties.contains(position)
@@ -104,7 +99,7 @@ fn columns(input: &PhysicalFactInput<()>, schema: &Schema) -> Result<Vec<String>
 /// The columns in which versions of a fact can differ whose times do not, in the order in which they are compared.
 pub(super) fn version_order<S>(input: &PhysicalFactInput<S>) -> Result<Vec<usize>> {
     let schema = &input.facts_schema;
-    let mut order = tie_columns(input)?;
+    let mut order = input.tie_columns()?;
     let times: Vec<usize> = input.time_decoders.iter().map(|(position, _)| *position).collect();
     let mut others: Vec<usize> =
         (0..schema.fields().len()).filter(|position| !order.contains(position) && !times.contains(position)).collect();
@@ -118,5 +113,5 @@ pub(super) fn version_order<S>(input: &PhysicalFactInput<S>) -> Result<Vec<usize
 /// Values of a type without an order decide nothing.
 fn is_comparable(data_type: &DataType) -> bool {
     let none = [new_empty_array(data_type)];
-    comparators(&none, &none).is_ok()
+    column_comparators(&none, &none).is_ok()
 }

@@ -5,16 +5,14 @@
 //! `ASOF JOIN` and `trailing`: see [`sql`].
 
 mod aggregate;
-mod aggregate_filter;
 mod budget;
 mod builders;
-mod candidates;
 mod entities;
-mod entity_slices;
 mod event_time_filter;
 mod exact_sum;
 mod exec;
 mod execution;
+mod fact_chunk;
 mod fact_input;
 mod full_rows;
 mod instants;
@@ -22,16 +20,17 @@ mod integer;
 mod keys;
 mod lookup;
 mod node;
+mod operator;
+mod output;
 mod planner;
 mod quantile;
 mod ratio;
-mod result_columns;
-mod slices;
 mod sort_keys;
+mod spec;
 mod spine_index;
 pub mod sql;
+mod tasks;
 mod time_decoder;
-mod value_log;
 mod variance;
 mod versions;
 mod window;

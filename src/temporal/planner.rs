@@ -27,14 +27,13 @@ use datafusion::{
 
 use super::{
     exec::AsOfExec,
-    fact_input::PhysicalFactInput,
+    fact_input::{PhysicalFactInput, SpineTime},
     full_rows::FullRows,
-    node::{AsOfNode, FactInput, LookupSpec, OperatorSpec, SpineTime, WindowSpec, fact_position, spine_field},
+    node::AsOfNode,
+    operator::CreateOperator,
+    spec::{LookupSpec, OperatorSpec, WindowSpec},
 };
-use crate::{
-    catalog::KnownAt,
-    error::{Error, Result},
-};
+use crate::error::{Error, Result};
 
 /// The same session state, able to plan the operators.
 ///
@@ -90,7 +89,7 @@ impl ExtensionPlanner for AsOfPlanner {
     }
 }
 
-fn plan<S: OperatorSpec>(
+fn plan<S: CreateOperator>(
     node: &AsOfNode<S>,
     inputs: &[Arc<dyn ExecutionPlan>],
     session: &dyn Session,
@@ -105,7 +104,7 @@ fn plan<S: OperatorSpec>(
     let at_position = position(spine_schema, &node.at)?;
     let mut fact_inputs = Vec::with_capacity(node.fact_inputs.len());
     for ((logical, input), physical) in node.fact_inputs.iter().zip(&facts) {
-        let mut planned = planned(spine_schema, &node.at, logical.schema(), input, physical.schema())?;
+        let mut planned = PhysicalFactInput::plan(spine_schema, &node.at, logical.schema(), input, physical.schema())?;
         planned.conditions = conditions(&input.spec, session, logical.schema())?;
         if let (Some(plan), Some(state)) = (&input.full_rows, session.as_any().downcast_ref::<SessionState>()) {
             planned.full_rows = Some(Arc::new(FullRows::new(spine_schema, &node.at, input, plan, state)?));
@@ -177,40 +176,4 @@ pub(super) fn conditions(
         session.create_physical_expr(simple, facts)
     };
     spec.conditions().into_iter().map(physical).collect()
-}
-
-/// A side with its columns found: those of the spine, and those of the facts as the logical plan names them.
-pub(super) fn planned<S: Clone>(
-    spine: &DFSchema,
-    at: &SpineTime,
-    logical: &DFSchema,
-    input: &FactInput<S>,
-    facts_schema: SchemaRef,
-) -> Result<PhysicalFactInput<S>> {
-    let facts: Arc<Schema> = Arc::new(logical.as_arrow().clone());
-    let find = |name: &str| fact_position(&input.subject, &facts, name);
-    let (mut spine_decoder, time_decoders) = input.time_decoders(at.scale(spine_field(spine, &at.column)?)?, &facts)?;
-    spine_decoder.column.clone_from(&at.column.name);
-    let mut spine_keys = Vec::new();
-    for (left, _) in &input.on {
-        let found = spine.maybe_index_of_column(left);
-        spine_keys.push(found.ok_or_else(|| Error::unknown_column("the spine", &left.name, spine.as_arrow()))?);
-    }
-    let delay_us = match input.declared.known_at {
-        KnownAt::DelayMicros(delay) => delay,
-        KnownAt::Column(_) => 0,
-    };
-    Ok(PhysicalFactInput {
-        spine_keys,
-        fact_keys: input.on.iter().map(|(_, right)| find(right)).collect::<Result<_>>()?,
-        key_types: input.key_types(spine, logical)?,
-        time_decoders: time_decoders.into_iter().map(|clock| Ok((find(&clock.column)?, clock))).collect::<Result<_>>()?,
-        delay_us,
-        identity: input.declared.identity.iter().map(|name| find(name)).collect::<Result<_>>()?,
-        full_rows: None,
-        conditions: Vec::new(),
-        facts_schema,
-        spine_decoder,
-        logical: input.clone(),
-    })
 }

@@ -12,11 +12,19 @@ use arrow::{
     datatypes::{DataType, Int64Type},
 };
 
-use super::node::Direction;
 use crate::{
     error::{Error, Result},
     time::{Cutoff, TimeScale, TimeUnit, Zone},
 };
+
+/// Which way a lookup looks from the instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Direction {
+    /// To the newest fact before it.
+    Backward,
+    /// To the next fact after it: only SQL's `ASOF JOIN` with `<` or `<=` asks for that.
+    Forward,
+}
 
 /// Local times are looked up in the zone's calendar once for each of these stretches; no zone has two transitions in one.
 const STRETCH_S: i64 = 900;

@@ -10,7 +10,7 @@ use arrow::{
     row::{RowConverter, Rows, SortField},
 };
 
-use super::{budget::Budget, fact_input::FactChunk, keys::NO_KEY};
+use super::{budget::Budget, fact_chunk::FactChunk, keys::NO_KEY};
 use crate::error::Result;
 
 /// Says of every fact until when it is seen and how new it is, and drops those of entities that are not in the spine.
@@ -64,14 +64,14 @@ pub(super) fn resolve(
     sorted.sort_unstable_by(|&a, &b| {
         (event[a], known[a]).cmp(&(event[b], known[b])).then_with(|| values.row(a).cmp(&values.row(b))).then(a.cmp(&b))
     });
-    let mut age = vec![0; rows];
-    sorted.iter().zip(0..).for_each(|(&row, rank)| age[row] = rank);
+    let mut recency = vec![0; rows];
+    sorted.iter().zip(0..).for_each(|(&row, rank)| recency[row] = rank);
 
     let mut row = 0;
     let resolved = chunks.into_iter().map(|chunk| {
         let of_chunk = row..row + chunk.rows.len();
         row = of_chunk.end;
-        visible_versions(chunk, &gone_from[of_chunk.clone()], &age[of_chunk])
+        visible_versions(chunk, &gone_from[of_chunk.clone()], &recency[of_chunk])
     });
     Ok(resolved.collect())
 }
@@ -115,7 +115,7 @@ fn nan_is_largest(column: &ArrayRef) -> ArrayRef {
 }
 
 /// The facts of a chunk that belong to an entity of the spine and that some tick sees.
-fn visible_versions(chunk: FactChunk, gone_from: &[i128], age: &[i64]) -> FactChunk {
+fn visible_versions(chunk: FactChunk, gone_from: &[i128], recency: &[i64]) -> FactChunk {
     let is_visible = |i: &usize| chunk.entities[*i] != NO_KEY && gone_from[*i] > i128::from(i64::MIN);
     let places: Vec<usize> = (0..chunk.rows.len()).filter(is_visible).collect();
     let pick = |times: &[i64]| places.iter().map(|&i| times[i]).collect::<Vec<_>>();
@@ -127,7 +127,7 @@ fn visible_versions(chunk: FactChunk, gone_from: &[i128], age: &[i64]) -> FactCh
         order: chunk.order.as_deref().map(pick),
         known: chunk.known.as_deref().map(pick),
         visible_until: Some(places.iter().map(|&i| (gone_from[i] - 1) as i64).collect()),
-        age: Some(pick(age)),
+        recency: Some(pick(recency)),
         batch: chunk.batch,
     }
 }

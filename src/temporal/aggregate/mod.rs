@@ -1,34 +1,60 @@
-//! What can be computed over the facts in a window: its name, what it needs and what type it yields.
-//! How it is computed is the business of `slices` and `entity_slices`.
+//! The aggregates over the facts in a window.
+//!
+//! Each aggregate, or family of aggregates that share a state, has a file: constructors, types, the state of a slice, and the
+//! slider that makes results from states. This file lists the aggregates; the compiler names each place that a new one needs:
+//! a variant of [`AggregateKind`], the function behind it, and perhaps a state in `state`. How facts are cut into slices is in
+//! `window`.
 
 use std::hash::{Hash, Hasher};
 
-use arrow::datatypes::{
-    DECIMAL32_MAX_PRECISION, DECIMAL64_MAX_PRECISION, DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType, Field,
-};
+use arrow::datatypes::DataType;
 use serde::{Serialize, Serializer};
 
 use super::sort_keys::Encoding;
 
+mod best;
+mod count;
+mod count_distinct;
+mod entity_slices;
+mod fact_order;
+mod first_last;
+mod last_k;
+mod min_max;
+mod quantile;
+mod result_columns;
+mod slider;
+mod state;
+mod sum;
+mod value_log;
+mod variance;
+
+pub(in crate::temporal) use entity_slices::{EntitySlices, SliceLocation, VisibleSlice};
+pub(in crate::temporal) use fact_order::{FactOrder, TieBreaks};
+pub(in crate::temporal) use result_columns::{ResultColumn, SlotColumn};
+pub(in crate::temporal) use slider::{OutputStates, Slider};
+pub(in crate::temporal) use state::{FactUpdate, NO_SLICE, SliceStates, StateKind};
+
 /// An aggregate over the facts in a window.
 ///
-/// NULL values do not count, nor do facts that a [filter](Aggregate::filter) turns away. Nothing in the window gives a
-/// count of 0 and NULL for everything else. Results depend on the facts in the window alone, not on the order, batches or
-/// partitions in which they were read: sums are exact and rounded once, and floats are ordered totally (NaN is the
-/// largest, -0.0 comes before 0.0).
+/// NULL values do not count, nor do facts for which the [filter](Aggregate::filter) is not true. Over a window without a value
+/// a count is 0, and every other aggregate is NULL. Results depend on the facts in the window alone, not on the order, batches
+/// or partitions in which they were read: sums are exact and rounded once, and floats are ordered totally (NaN is the largest,
+/// -0.0 comes before 0.0).
 ///
-/// | aggregate | yields | cost beyond one pass |
-/// |---|---|---|
-/// | `count`, `count_of` | `Int64` | none |
-/// | `sum` | `Float64`; of decimals a decimal with ten digits more, as in SQL | 24 bytes between two instants of an entity; of decimals 40 |
-/// | `mean` | `Float64` | as `sum` |
-/// | `variance`, `stddev` | `Float64`, of the sample (n - 1) | about twice that |
-/// | `min`, `max`, `first`, `last` | the column's type | one value there |
-/// | `count_distinct` | `Int64` | holds every value in a window of the spine |
-/// | `median`, `quantile` | `Float64`, linear between neighbours | the same, and a logarithm of them for each |
-/// | `last_k` | a list of the column's type, oldest first | the same |
+/// | aggregate | in SQL | result type | cost beyond one pass |
+/// |---|---|---|---|
+/// | `count`, `count_of` | `count(*)`, `count(x)` | `Int64` | none |
+/// | `sum` | `sum(x)` | `Float64`; for decimals a decimal with ten digits more, as in SQL | 24 bytes between two instants of an entity; for decimals 40 |
+/// | `mean` | `avg(x)`, `mean(x)` | `Float64` | as `sum` |
+/// | `variance` | `var_samp(x)`, `variance(x)` | `Float64`, of the sample (n - 1) | about twice that |
+/// | `stddev` | `stddev_samp(x)`, `stddev(x)` | `Float64`, of the sample (n - 1) | as `variance` |
+/// | `min`, `max` | `min(x)`, `max(x)` | the column's type | one value there |
+/// | `first`, `last` | `first_value(x)`, `first(x)`, `last_value(x)`, `last(x)` | the column's type | one value there |
+/// | `count_distinct` | `count(DISTINCT x)` | `Int64` | holds every value in a window of the spine |
+/// | `median`, `quantile` | `median(x)`, `quantile(x, 0.9)` | `Float64`, linear between neighbours | the same, and a logarithm of their number for each |
+/// | `last_k` | `last_k(x, 3)` | a list of the column's type, oldest first | the same |
 ///
-/// Texts, and decimals of more than 18 digits, are held once for each different value, whatever is asked of them but sums.
+/// Each different text, and each different decimal of more than 18 digits, is held once, except for sums.
 ///
 /// ```
 /// use asof::Aggregate;
@@ -48,7 +74,7 @@ pub struct Aggregate {
     output: String,
 }
 
-/// Which aggregate.
+/// Which aggregate. `EXPLAIN` and ids of definitions hold the names of the variants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum AggregateKind {
@@ -90,89 +116,99 @@ impl Serialize for Fraction {
     }
 }
 
+/// What an aggregate does: the types of its inputs and results, the state that it needs of each slice, and how it makes results
+/// from states.
+pub(in crate::temporal) trait AggregateFunction {
+    /// How the values of a column are encoded for it.
+    fn encoding(&self, input: &DataType) -> Encoding;
+
+    /// The type of its result over a column of this type. `Err` says which types it needs.
+    fn result_type(&self, input: &DataType) -> Result<DataType, &'static str>;
+
+    /// The state that it needs of each slice, for values of this encoding.
+    fn state(&self, encoding: Encoding) -> StateKind;
+
+    /// Makes its results for about so many slots.
+    fn slider<'a>(&self, states: OutputStates<'a>, slots: usize) -> crate::error::Result<Box<dyn Slider + 'a>>;
+
+    /// Is its result 0 over an empty window, and not NULL?
+    fn is_count(&self) -> bool {
+        false
+    }
+
+    /// What is wrong with its parameters, as the rest of a sentence that begins with its name.
+    fn flaw(&self) -> Option<String> {
+        None
+    }
+}
+
+impl AggregateKind {
+    /// What the aggregate does.
+    pub(in crate::temporal) fn function(self) -> Box<dyn AggregateFunction> {
+        match self {
+            AggregateKind::Count => Box::new(count::CountFunction),
+            AggregateKind::CountDistinct => Box::new(count_distinct::CountDistinctFunction),
+            AggregateKind::Sum => Box::new(sum::SumFunction::Sum),
+            AggregateKind::Mean => Box::new(sum::SumFunction::Mean),
+            AggregateKind::Variance => Box::new(variance::VarianceFunction::Variance),
+            AggregateKind::Stddev => Box::new(variance::VarianceFunction::Stddev),
+            AggregateKind::Min => Box::new(min_max::MinMaxFunction::<true>),
+            AggregateKind::Max => Box::new(min_max::MinMaxFunction::<false>),
+            AggregateKind::First => Box::new(first_last::FirstLastFunction::<true>),
+            AggregateKind::Last => Box::new(first_last::FirstLastFunction::<false>),
+            AggregateKind::LastK(k) => Box::new(last_k::LastKFunction(k)),
+            AggregateKind::Quantile(Fraction(q)) => Box::new(quantile::QuantileFunction(q)),
+        }
+    }
+
+    /// The type of the result over a column of this type, or over no column. `Err` says which types it needs.
+    pub(in crate::temporal) fn result_type(self, input: Option<&DataType>) -> Result<DataType, &'static str> {
+        input.map_or(Ok(DataType::Int64), |input| self.function().result_type(input))
+    }
+}
+
+/// How an aggregate over a column is made from a call in SQL.
+pub(in crate::temporal) enum SqlForm {
+    /// `sum(x)`.
+    Column(fn(String) -> Aggregate),
+    /// `last_k(x, 3)`.
+    WithCount(fn(String, usize) -> Aggregate),
+    /// `quantile(x, 0.9)`.
+    WithFraction(fn(String, f64) -> Aggregate),
+}
+
+impl SqlForm {
+    /// All forms, for messages.
+    pub(in crate::temporal) const ALL: &str = "count(*), count(x), count(DISTINCT x), sum(x), avg(x), variance(x), stddev(x), \
+                                              min(x), max(x), first(x), last(x), last_k(x, k), median(x), quantile(x, q)";
+
+    /// The form of a function with so many arguments. `count(*)` and `count(DISTINCT x)` are not among them: they have a syntax
+    /// of their own.
+    pub(in crate::temporal) fn of(function: &str, arguments: usize) -> Option<Self> {
+        Some(match (function, arguments) {
+            ("count", 1) => SqlForm::Column(Aggregate::count_of),
+            ("sum", 1) => SqlForm::Column(Aggregate::sum),
+            ("avg" | "mean", 1) => SqlForm::Column(Aggregate::mean),
+            ("variance" | "var_samp", 1) => SqlForm::Column(Aggregate::variance),
+            ("stddev" | "stddev_samp", 1) => SqlForm::Column(Aggregate::stddev),
+            ("min", 1) => SqlForm::Column(Aggregate::min),
+            ("max", 1) => SqlForm::Column(Aggregate::max),
+            ("first" | "first_value", 1) => SqlForm::Column(Aggregate::first),
+            ("last" | "last_value", 1) => SqlForm::Column(Aggregate::last),
+            ("median", 1) => SqlForm::Column(Aggregate::median),
+            ("last_k", 2) => SqlForm::WithCount(Aggregate::last_k),
+            ("quantile", 2) => SqlForm::WithFraction(Aggregate::quantile),
+            _ => return None,
+        })
+    }
+}
+
 impl Aggregate {
-    /// How many facts.
-    pub fn count() -> Self {
-        Self { kind: AggregateKind::Count, column: None, filter: None, output: "count".into() }
+    fn of(kind: AggregateKind, name: &str, column: String) -> Self {
+        Self { kind, output: format!("{name}_{column}"), column: Some(column), filter: None }
     }
 
-    /// How many facts whose value in this column is not NULL.
-    pub fn count_of(column: impl Into<String>) -> Self {
-        Self::of(AggregateKind::Count, "count", column.into())
-    }
-
-    /// How many different values. All NaN are one value, and so are both zeros.
-    pub fn count_distinct(column: impl Into<String>) -> Self {
-        Self::of(AggregateKind::CountDistinct, "count_distinct", column.into())
-    }
-
-    /// The sum of a column of numbers: exact. Integers and floats give a float, rounded once; decimals of p digits a decimal
-    /// of the same scale and p + 10 digits, or as many as its type can have. A sum that has more digits than that fails
-    /// with [`Error::Overflow`](crate::Error::Overflow) when it is computed.
-    pub fn sum(column: impl Into<String>) -> Self {
-        Self::of(AggregateKind::Sum, "sum", column.into())
-    }
-
-    /// The sum divided by the count, as a float. That of decimals is the nearest float to the exact mean; that of other
-    /// numbers is the sum, rounded once, divided by the count.
-    pub fn mean(column: impl Into<String>) -> Self {
-        Self::of(AggregateKind::Mean, "mean", column.into())
-    }
-
-    /// The variance of the sample: squared deviations from the mean, divided by n - 1. NULL for a single value.
-    ///
-    /// Made from exact sums of the values and of their squares, whatever their size, and rounded once; NaN when a value is not
-    /// finite.
-    pub fn variance(column: impl Into<String>) -> Self {
-        Self::of(AggregateKind::Variance, "variance", column.into())
-    }
-
-    /// The square root of the [variance](Aggregate::variance), also where that is too large or too small for a float.
-    pub fn stddev(column: impl Into<String>) -> Self {
-        Self::of(AggregateKind::Stddev, "stddev", column.into())
-    }
-
-    /// The smallest value.
-    pub fn min(column: impl Into<String>) -> Self {
-        Self::of(AggregateKind::Min, "min", column.into())
-    }
-
-    /// The largest value.
-    pub fn max(column: impl Into<String>) -> Self {
-        Self::of(AggregateKind::Max, "max", column.into())
-    }
-
-    /// The value of the oldest fact, by event time, known-at, tie-breaks, and then the value itself.
-    pub fn first(column: impl Into<String>) -> Self {
-        Self::of(AggregateKind::First, "first", column.into())
-    }
-
-    /// The value of the newest fact, by event time, known-at, tie-breaks, and then the value itself.
-    pub fn last(column: impl Into<String>) -> Self {
-        Self::of(AggregateKind::Last, "last", column.into())
-    }
-
-    /// The values of the `k` newest facts, the oldest of them first. `k` is 1 or more.
-    pub fn last_k(column: impl Into<String>, k: usize) -> Self {
-        Self::of(AggregateKind::LastK(k), &format!("last_{k}"), column.into())
-    }
-
-    /// The median: the 0.5 [quantile](Aggregate::quantile).
-    pub fn median(column: impl Into<String>) -> Self {
-        Self::of(AggregateKind::Quantile(Fraction(0.5)), "median", column.into())
-    }
-
-    /// The value below which the fraction `q` of the values lies, between 0 and 1; exact, and linear between neighbours as
-    /// in Hyndman and Fan's definition 7 (*Sample Quantiles in Statistical Packages*, 1996), NumPy's default.
-    pub fn quantile(column: impl Into<String>, q: f64) -> Self {
-        Self::of(AggregateKind::Quantile(Fraction(q)), &format!("q{q}"), column.into())
-    }
-
-    fn of(kind: AggregateKind, word: &str, column: String) -> Self {
-        Self { kind, output: format!("{word}_{column}"), column: Some(column), filter: None }
-    }
-
-    /// Counts in only the facts for which this SQL condition over the fact table's columns is true.
+    /// Only facts for which this SQL condition over the fact table's columns is true count.
     pub fn filter(mut self, condition: impl Into<String>) -> Self {
         self.filter = Some(condition.into());
         self
@@ -184,9 +220,9 @@ impl Aggregate {
         self
     }
 
-    /// Does it count? Then nothing in the window gives 0.
+    /// Is it a count? A count over nothing is 0; every other aggregate is NULL.
     pub(crate) fn is_count(&self) -> bool {
-        matches!(self.kind, AggregateKind::Count | AggregateKind::CountDistinct)
+        self.kind.function().is_count()
     }
 
     pub(crate) fn kind(&self) -> AggregateKind {
@@ -205,82 +241,26 @@ impl Aggregate {
         &self.output
     }
 
-    /// What makes the aggregate impossible, if anything does.
+    /// What is wrong with its parameters.
     pub(crate) fn flaw(&self) -> Option<String> {
-        match self.kind {
-            AggregateKind::LastK(0) => Some(format!("`{}` asks for the last 0 values; ask for 1 or more", self.output)),
-            AggregateKind::Quantile(Fraction(q)) if !(0.0..=1.0).contains(&q) => {
-                Some(format!("`{}` asks for the quantile {q}; a quantile is between 0 and 1", self.output))
-            }
-            _ => None,
-        }
+        self.kind.function().flaw().map(|flaw| format!("`{}` {flaw}", self.output))
     }
 }
 
-impl AggregateKind {
-    /// How the values that it is over are held, by their type.
-    pub(super) fn lane(self) -> fn(&DataType) -> Encoding {
-        match self {
-            AggregateKind::Count => |_| Encoding::Presence,
-            AggregateKind::Sum | AggregateKind::Mean | AggregateKind::Variance | AggregateKind::Stddev => Encoding::for_sum,
-            AggregateKind::Quantile(_) => Encoding::for_quantile,
-            AggregateKind::CountDistinct
-            | AggregateKind::Min
-            | AggregateKind::Max
-            | AggregateKind::First
-            | AggregateKind::Last
-            | AggregateKind::LastK(_) => Encoding::for_order,
-        }
-    }
-
-    /// The type of the result over a column of this type; `Err` says what is needed instead.
-    pub(crate) fn yields(self, input: Option<&DataType>) -> Result<DataType, &'static str> {
-        let Some(input) = input else { return Ok(DataType::Int64) };
-        let is_number = input.is_integer() || input.is_floating() || input.is_decimal();
-        match self {
-            AggregateKind::Count => Ok(DataType::Int64),
-            AggregateKind::Sum if input.is_decimal() => Ok(sum_of(input)),
-            AggregateKind::Sum
-            | AggregateKind::Mean
-            | AggregateKind::Variance
-            | AggregateKind::Stddev
-            | AggregateKind::Quantile(_)
-                if is_number =>
-            {
-                Ok(DataType::Float64)
-            }
-            AggregateKind::Sum
-            | AggregateKind::Mean
-            | AggregateKind::Variance
-            | AggregateKind::Stddev
-            | AggregateKind::Quantile(_) => Err("only numbers can be aggregated"),
-            _ if !is_lane(input) => Err("numbers, texts, times and truth values can be compared here; cast the column"),
-            AggregateKind::CountDistinct => Ok(DataType::Int64),
-            AggregateKind::LastK(_) => Ok(DataType::List(Field::new_list_field(input.clone(), true).into())),
-            AggregateKind::Min | AggregateKind::Max | AggregateKind::First | AggregateKind::Last => Ok(input.clone()),
-        }
-    }
+/// Refuses a column that does not hold numbers.
+fn require_number(input: &DataType) -> Result<(), &'static str> {
+    let is_number = input.is_integer() || input.is_floating() || input.is_decimal();
+    if is_number { Ok(()) } else { Err("only numbers can be aggregated") }
 }
 
-/// The type of a sum of decimals, as in DataFusion's SQL.
-fn sum_of(input: &DataType) -> DataType {
-    let longer = |precision: u8, most: u8| most.min(precision + 10);
-    match *input {
-        DataType::Decimal32(p, s) => DataType::Decimal32(longer(p, DECIMAL32_MAX_PRECISION), s),
-        DataType::Decimal64(p, s) => DataType::Decimal64(longer(p, DECIMAL64_MAX_PRECISION), s),
-        DataType::Decimal128(p, s) => DataType::Decimal128(longer(p, DECIMAL128_MAX_PRECISION), s),
-        DataType::Decimal256(p, s) => DataType::Decimal256(longer(p, DECIMAL256_MAX_PRECISION), s),
-        ref other => other.clone(),
-    }
-}
-
-/// Can values of this type be held in 64 bits, directly or by a number that stands for them?
-fn is_lane(data_type: &DataType) -> bool {
+/// Refuses a column whose values have no order, or none that a sort key can hold.
+fn require_order(input: &DataType) -> Result<(), &'static str> {
     use DataType::{Binary, Boolean, Date32, Date64, Float16, Float32, Float64, LargeUtf8, Timestamp, Utf8, Utf8View};
-    data_type.is_integer()
-        || data_type.is_decimal()
+    let is_ordered = input.is_integer()
+        || input.is_decimal()
         || matches!(
-            data_type,
+            input,
             Float16 | Float32 | Float64 | Boolean | Date32 | Date64 | Timestamp(..) | Utf8 | LargeUtf8 | Utf8View | Binary
-        )
+        );
+    if is_ordered { Ok(()) } else { Err("numbers, texts, times and truth values can be compared here; cast the column") }
 }

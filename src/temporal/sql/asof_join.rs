@@ -14,8 +14,10 @@ use datafusion::{
 
 use super::{
     super::{
-        full_rows::COMPUTED_PREFIX,
-        node::{AsOfNode, Direction, FactInput, LookupColumn, LookupSpec},
+        fact_input::FactInput,
+        node::AsOfNode,
+        spec::{COMPUTED_PREFIX, LookupColumn, LookupSpec},
+        time_decoder::Direction,
     },
     join_times::{FactTime, JoinTimes, KnownWhen},
     match_condition::{Known, MARK, Marked, is_mark},

@@ -8,7 +8,7 @@ use datafusion::{
 };
 
 use super::{
-    super::node::{Direction, SpineTime},
+    super::{fact_input::SpineTime, time_decoder::Direction},
     asof_join::refused,
     origin::{NotFactRows, Reading, TableRows, reading},
 };

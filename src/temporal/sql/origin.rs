@@ -14,7 +14,10 @@ use datafusion::{
     prelude::Expr,
 };
 
-use super::super::node::{AsOfNode, LookupSpec, WindowSpec};
+use super::super::{
+    node::AsOfNode,
+    spec::{LookupSpec, WindowSpec},
+};
 use crate::{
     catalog::{FactTable, KnownAt, TimeColumn},
     error::Result,

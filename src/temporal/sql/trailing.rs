@@ -22,7 +22,7 @@ use datafusion::{
 };
 
 use super::{
-    super::{Aggregate, Facts, Spine, Window},
+    super::{Aggregate, Facts, Spine, Window, aggregate::SqlForm},
     join_times::is_local,
     length::length_us,
     origin::reading,
@@ -407,7 +407,7 @@ fn aggregate(item: SelectItem) -> Result<Aggregate> {
     if !is_plain {
         return Err(refused(format!("`{shown}` holds more than an aggregate's arguments, FILTER and AS; leave the rest out")));
     }
-    let mut found = known(&call.name, &list, &shown)?;
+    let mut found = called(&call.name, &list, &shown)?;
     if let Some(condition) = filter {
         found = found.filter(condition.to_string());
     }
@@ -417,44 +417,36 @@ fn aggregate(item: SelectItem) -> Result<Aggregate> {
     })
 }
 
-fn known(name: &ast::ObjectName, list: &ast::FunctionArgumentList, shown: &str) -> Result<Aggregate> {
+/// The aggregate that a call names.
+fn called(name: &ast::ObjectName, list: &ast::FunctionArgumentList, shown: &str) -> Result<Aggregate> {
     let is_distinct = list.duplicate_treatment == Some(ast::DuplicateTreatment::Distinct);
     let function = name.to_string().to_ascii_lowercase();
     let column = |argument: &FunctionArg| match argument {
         FunctionArg::Unnamed(FunctionArgExpr::Expr(ast::Expr::Identifier(column))) => Ok(super::name(column)),
         other => Err(refused(format!("`{shown}` is over `{other}`; an aggregate is over a column of the facts"))),
     };
-    let number = |argument: &FunctionArg| argument.to_string();
-    let unfit = |what: &str, text: String| refused(format!("`{shown}` says {text}, and needs {what}"));
+    let unfit = |what: &str, argument: &FunctionArg| refused(format!("`{shown}` says {argument}, and needs {what}"));
+    let unknown = || refused(format!("`{shown}` is none of {}", SqlForm::ALL));
     if is_distinct {
         return match (function.as_str(), list.args.as_slice()) {
             ("count", [x]) => Ok(Aggregate::count_distinct(column(x)?)),
-            _ => Err(refused(format!("`{shown}` is DISTINCT, which only `count` can be"))),
+            _ => Err(refused(format!("`{shown}` is DISTINCT; only `count` can be DISTINCT"))),
         };
     }
-    match (function.as_str(), list.args.as_slice()) {
-        ("count", [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)]) => Ok(Aggregate::count()),
-        ("count", [x]) => Ok(Aggregate::count_of(column(x)?)),
-        ("sum", [x]) => Ok(Aggregate::sum(column(x)?)),
-        ("avg" | "mean", [x]) => Ok(Aggregate::mean(column(x)?)),
-        ("variance" | "var_samp", [x]) => Ok(Aggregate::variance(column(x)?)),
-        ("stddev" | "stddev_samp", [x]) => Ok(Aggregate::stddev(column(x)?)),
-        ("min", [x]) => Ok(Aggregate::min(column(x)?)),
-        ("max", [x]) => Ok(Aggregate::max(column(x)?)),
-        ("first" | "first_value", [x]) => Ok(Aggregate::first(column(x)?)),
-        ("last" | "last_value", [x]) => Ok(Aggregate::last(column(x)?)),
-        ("median", [x]) => Ok(Aggregate::median(column(x)?)),
-        ("last_k", [x, k]) => {
-            let count = number(k).parse().map_err(|_| unfit("how many, as in `last_k(x, 3)`", number(k)))?;
-            Ok(Aggregate::last_k(column(x)?, count))
+    if let ("count", [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)]) = (function.as_str(), list.args.as_slice()) {
+        return Ok(Aggregate::count());
+    }
+    let form = SqlForm::of(&function, list.args.len()).ok_or_else(unknown)?;
+    match (form, list.args.as_slice()) {
+        (SqlForm::Column(aggregate), [x]) => Ok(aggregate(column(x)?)),
+        (SqlForm::WithCount(aggregate), [x, k]) => {
+            let count = k.to_string().parse().map_err(|_| unfit("how many, as in `last_k(x, 3)`", k))?;
+            Ok(aggregate(column(x)?, count))
         }
-        ("quantile", [x, q]) => {
-            let fraction = number(q).parse().map_err(|_| unfit("a number, as in `quantile(x, 0.9)`", number(q)))?;
-            Ok(Aggregate::quantile(column(x)?, fraction))
+        (SqlForm::WithFraction(aggregate), [x, q]) => {
+            let fraction = q.to_string().parse().map_err(|_| unfit("a number, as in `quantile(x, 0.9)`", q))?;
+            Ok(aggregate(column(x)?, fraction))
         }
-        _ => Err(refused(format!(
-            "`{shown}` is none of count(*), count(x), count(DISTINCT x), sum(x), avg(x), variance(x), stddev(x), min(x), max(x), \
-             first(x), last(x), last_k(x, k), median(x), quantile(x, q)"
-        ))),
+        (SqlForm::Column(_) | SqlForm::WithCount(_) | SqlForm::WithFraction(_), _) => Err(unknown()),
     }
 }
