@@ -151,7 +151,7 @@ impl EntityTable {
             // The results of a group are ordered by source: lookups, the event time of the looked-up fact, then windows.
             let before = groups[group].sources.iter().take_while(|&&other| other != i);
             let mut answer: usize = before.map(|&other| answers_of(&set.sources[other])).sum();
-            let types = groups[group].entities.answers(0..0)?;
+            let types = groups[group].entities.results(0..0)?;
             let mut output = |name: &str, scale: Option<TimeScale>| {
                 let data_type = match scale {
                     Some(_) => instant_type(),
@@ -193,11 +193,11 @@ impl EntityTable {
                 none => {
                     let group = &self.groups[output.group];
                     none.insert(if output.group == self.of {
-                        group.entities.answers(rows.clone())?
+                        group.entities.results(rows.clone())?
                     } else {
                         let position = |key: &usize| own.keys.iter().position(|own| own == key).unwrap_or_default();
                         let by: Vec<ArrayRef> = group.keys.iter().map(|key| keys[position(key)].clone()).collect();
-                        group.entities.answers_for(&by)?
+                        group.entities.results_for(&by)?
                     })
                 }
             };

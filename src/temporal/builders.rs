@@ -1,5 +1,5 @@
-//! Questions to facts, as a user writes them: a spine, fact tables beside it, what to look up or to aggregate.
-//! Everything is checked here against the schemas, before anything is planned or read.
+//! The public builders: a spine, and lookups and windows over fact tables.
+//! They check everything against the schemas, before anything is planned or read.
 
 use std::sync::Arc;
 
@@ -30,9 +30,9 @@ use crate::{
     time::{Cutoff, Zone, saturating_micros},
 };
 
-/// Facts to ask: rows of any DataFusion query, and the declaration of their times.
+/// Facts for lookups and windows: the rows of any DataFusion query, and the declaration of their times.
 ///
-/// Those of a registered table come from [`FeatureStore::facts`](crate::FeatureStore::facts).
+/// The facts of a registered table come from [`FeatureStore::facts`](crate::FeatureStore::facts).
 #[derive(Debug, Clone)]
 pub struct Facts {
     subject: String,
@@ -41,7 +41,7 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Facts from a query. `name` stands for them in messages.
+    /// Facts from a query. Messages call them table `name`.
     pub fn new(name: &str, rows: DataFrame, declared: FactTable) -> Self {
         Self { subject: format!("table `{name}`"), rows, declared }
     }
@@ -102,14 +102,14 @@ impl Spine {
 
     /// The zone whose clocks wrote the instants, if they carry none.
     ///
-    /// A local time that occurs twice means the first of the two instants here, and one that was skipped the instant by the
-    /// clock that was already put forward: a row sees nothing that a reading of its time would hide.
+    /// A local time that occurs twice means the first of the two instants here. A local time that was skipped means the instant
+    /// by the clock that was already put forward. So a row never sees a fact that another reading of its time would hide.
     pub fn zone(mut self, zone: Zone) -> Self {
         self.zone = Some(zone);
         self
     }
 
-    /// The rows, in their order, with what was asked so far.
+    /// The rows, in their order, with the columns that were added so far.
     pub fn into_rows(self) -> DataFrame {
         self.rows
     }
@@ -118,7 +118,7 @@ impl Spine {
         self.rows.schema()
     }
 
-    /// Adds columns of the newest visible fact of each table, at each row's own instant: one row out per row in, in order.
+    /// Adds columns of the newest visible fact of each table, at each row's own instant. The rows and their order stay.
     ///
     /// # Errors
     /// [`Error::UnknownColumn`] and [`Error::ColumnType`] for columns that are missing, cannot be compared or hold no times,
@@ -131,11 +131,11 @@ impl Spine {
         self.with(fact_inputs)
     }
 
-    /// Adds aggregates over trailing windows of each table, at each row's own instant: one row out per row in, in order.
+    /// Adds aggregates over trailing windows of each table, at each row's own instant. The rows and their order stay.
     ///
     /// # Errors
-    /// As [`Spine::lookup`], and [`Error::Definition`] for a window of zero or less, [`Error::Volatile`] for a filter that
-    /// reads the clock or throws dice, [`Error::Query`] for one that is no SQL expression.
+    /// As [`Spine::lookup`]; also [`Error::Definition`] for a window of zero or less, [`Error::Volatile`] for a filter that
+    /// reads the clock or random numbers, [`Error::Query`] for a filter that is not an SQL expression.
     pub fn window(self, windows: impl IntoIterator<Item = Window>) -> Result<Self> {
         let mut fact_inputs = Vec::new();
         for window in windows {
@@ -163,7 +163,7 @@ fn spine_field(schema: &datafusion::common::DFSchema, name: &str) -> Result<(arr
     }
 }
 
-/// What is asked of a table, with the columns of its facts that it takes: those that are there, and those that are computed.
+/// An operator's input, and the columns of the facts that it reads: columns of the table, and expressions.
 pub(super) struct Requirements<S> {
     pub(super) join: FactJoin,
     pub(super) values: Vec<String>,
@@ -171,7 +171,7 @@ pub(super) struct Requirements<S> {
     pub(super) input: FactInput<S>,
 }
 
-/// The tables' questions have this much in common.
+/// The facts of a lookup or window, and how they are joined to the spine.
 #[derive(Debug, Clone)]
 pub(super) struct FactJoin {
     facts: Facts,
@@ -186,7 +186,7 @@ impl FactJoin {
 
     fn on(&self, spine: &Spine) -> Result<Vec<(Column, String)>> {
         if self.on.is_empty() {
-            let reason = "no key says which facts belong to a row of the spine; name it with `on`".into();
+            let reason = "it has no key; name the columns that join the facts to the spine with `on`".into();
             return Err(Error::Definition { subject: format!("the lookup or window over {}", self.facts.subject), reason });
         }
         self.on.iter().map(|(left, right)| Ok((spine_field(spine.schema(), left)?.1, right.clone()))).collect()
@@ -197,7 +197,8 @@ impl FactJoin {
         Ok(FactInput { subject, on, declared, cutoff: self.cutoff, direction: Direction::Backward, full_rows: None, spec })
     }
 
-    /// The facts with all columns, if only those decide between some.
+    /// The facts with all columns, which decide between facts that tie; none if facts have an identity, where all columns are
+    /// read anyway.
     fn full_rows(&self) -> Result<Option<Arc<LogicalPlan>>> {
         let Facts { rows, declared, .. } = &self.facts;
         if !declared.identity.is_empty() {
@@ -212,12 +213,12 @@ impl FactJoin {
         Ok(Some(Arc::new(rows.clone().select(columns.collect::<Vec<_>>())?.into_unoptimized_plan())))
     }
 
-    /// The facts' columns that a question needs, in a plan of their own.
+    /// As [`FactJoin::rows`], as a plan.
     fn plan(&self, values: &[String], computed: Vec<Expr>) -> Result<LogicalPlan> {
         Ok(self.rows(values, computed)?.into_unoptimized_plan())
     }
 
-    /// The facts' columns that a question needs.
+    /// The facts with the columns that are needed: keys, times, tie-breaks, identity, and these values and expressions.
     pub(super) fn rows(&self, values: &[String], computed: Vec<Expr>) -> Result<DataFrame> {
         let Facts { subject, rows, declared } = &self.facts;
         let schema = rows.schema().as_arrow().clone();
@@ -235,7 +236,7 @@ impl FactJoin {
             }
         }
         if !declared.identity.is_empty() {
-            // Which version of a fact counts must not depend on what is asked: all columns decide.
+            // All columns decide which version of a fact is the latest, whichever columns the caller selects.
             names = schema.fields().iter().map(|field| field.name().as_str()).collect();
         }
         let columns = names.into_iter().map(|name| ident(name).alias(name));
@@ -245,10 +246,10 @@ impl FactJoin {
 
 /// Columns of an entity's newest visible fact.
 ///
-/// The newest is the one with the largest event time, then known-at, then tie-break columns; beyond that all values of the
-/// facts decide, the larger first, column by column in the order of their names: so neither the order of files and rows
-/// matters, nor which other columns are asked for. Facts that tie so are read a second time, with all columns, if those that
-/// are asked for do not settle it; a tie-break column saves that. NULL where there is none.
+/// The newest fact is the one with the largest event time, then known-at, then tie-break columns. After that all other columns
+/// decide, in the order of their names; the larger value wins. So neither the order of files and rows matters nor which columns
+/// are selected. If facts tie on the selected columns, they are read a second time with all columns; a tie-break column avoids
+/// that. If there is no visible fact, the columns are NULL.
 #[derive(Debug, Clone)]
 pub struct Lookup {
     join: FactJoin,
@@ -257,7 +258,7 @@ pub struct Lookup {
 }
 
 impl Lookup {
-    /// Looks into these facts.
+    /// A lookup in these facts.
     pub fn of(facts: Facts) -> Self {
         Self { join: FactJoin::of(facts), columns: Vec::new(), max_age_us: None }
     }
@@ -294,13 +295,13 @@ impl Lookup {
         self
     }
 
-    /// A newest fact whose event time is before the instant minus `max_age` gives NULL; one exactly that old does not.
+    /// If the newest fact happened before the instant minus `max_age`, the columns are NULL. A fact exactly as old counts.
     pub fn max_age(mut self, max_age: TimeDelta) -> Self {
         self.max_age_us = Some(saturating_micros(max_age));
         self
     }
 
-    /// The rule at the instant itself: [`Cutoff::Exclusive`] unless this says otherwise.
+    /// Whether facts at the instant itself are visible. The default is [`Cutoff::Exclusive`]: they are not.
     pub fn cutoff(mut self, cutoff: Cutoff) -> Self {
         self.join.cutoff = cutoff;
         self
@@ -311,7 +312,7 @@ impl Lookup {
         Ok((join.plan(&values, computed)?, input))
     }
 
-    /// What is asked, and the columns that it takes.
+    /// The input of the operator, and the columns that it reads.
     pub(super) fn requirements(self, spine: &Spine) -> Result<Requirements<LookupSpec>> {
         let Self { join, columns, max_age_us } = self;
         let refused = |reason: String| Error::Definition { subject: format!("the lookup in {}", join.facts.subject), reason };
@@ -319,7 +320,7 @@ impl Lookup {
             return Err(refused(format!("its max age is {age} us; it must be zero or more")));
         }
         if columns.is_empty() {
-            return Err(refused("it asks for no column; name one with `column`".into()));
+            return Err(refused("it has no column; name one with `column`".into()));
         }
         let values = columns.iter().map(|(column, _)| column.clone()).collect();
         let columns = columns.into_iter().map(|(fact, name)| LookupColumn { fact, qualifier: None, name }).collect();
@@ -336,7 +337,7 @@ pub struct Window {
 }
 
 impl Window {
-    /// Aggregates these facts.
+    /// Windows over these facts.
     pub fn of(facts: Facts) -> Self {
         Self { join: FactJoin::of(facts), spans: Vec::new() }
     }
@@ -353,19 +354,19 @@ impl Window {
         self
     }
 
-    /// Aggregates over the visible facts of `[t - length, t)`: the start belongs to the window.
+    /// Adds aggregates over the visible facts with an event time in `[t - length, t)`.
     pub fn trailing(mut self, length: TimeDelta, aggregates: impl IntoIterator<Item = Aggregate>) -> Self {
         self.spans.push((Some(saturating_micros(length)), aggregates.into_iter().collect()));
         self
     }
 
-    /// Aggregates over everything visible before the instant.
+    /// Adds aggregates over all facts visible before the instant.
     pub fn all_before(mut self, aggregates: impl IntoIterator<Item = Aggregate>) -> Self {
         self.spans.push((None, aggregates.into_iter().collect()));
         self
     }
 
-    /// The rule at the instant itself: [`Cutoff::Exclusive`] unless this says otherwise.
+    /// Whether facts at the instant itself are visible. The default is [`Cutoff::Exclusive`]: they are not.
     pub fn cutoff(mut self, cutoff: Cutoff) -> Self {
         self.join.cutoff = cutoff;
         self
@@ -374,23 +375,26 @@ impl Window {
     fn input(self, spine: &Spine) -> Result<(LogicalPlan, FactInput<WindowSpec>)> {
         if self.spans.iter().all(|(_, aggregates)| aggregates.is_empty()) {
             let subject = format!("the window over {}", self.join.facts.subject);
-            return Err(Error::Definition { subject, reason: "it has no aggregate".into() });
+            return Err(Error::Definition {
+                subject,
+                reason: "it has no aggregate; name one with `trailing` or `all_before`".into(),
+            });
         }
         let Requirements { join, values, computed, input } = self.requirements(spine)?;
         Ok((join.plan(&values, computed)?, input))
     }
 
-    /// What is asked, and the columns that it takes.
+    /// The input of the operator, and the columns that it reads.
     pub(super) fn requirements(self, spine: &Spine) -> Result<Requirements<WindowSpec>> {
         let Self { join, spans } = self;
         let subject = join.facts.subject.clone();
         let refused = |reason: String| Error::Definition { subject: format!("the window over {subject}"), reason };
         let schema = join.facts.rows.schema().as_arrow().clone();
-        // What aggregates read: plain columns, and columns of conditions whose name alone would not say which is meant.
+        // Aggregates read columns by name. A filter may also name columns whose name alone is ambiguous: those are computed.
         let (mut plain, mut computed, mut columns) = (Vec::new(), Vec::new(), Vec::new());
         for (length_us, aggregates) in spans {
             if let Some(length) = length_us.filter(|length| *length <= 0) {
-                return Err(refused(format!("a window of {length} us holds nothing; make it longer than zero")));
+                return Err(refused(format!("a window of {length} us is empty; it must be longer than zero")));
             }
             for aggregate in aggregates {
                 if let Some(flaw) = aggregate.flaw() {
@@ -425,23 +429,23 @@ impl Window {
     }
 }
 
-/// A condition over the columns of facts, from SQL.
+/// The condition of a filter, from SQL.
 fn condition(facts: &Facts, subject: &str, text: &str) -> Result<Expr> {
     let refused = |reason: String| Error::Definition { subject: subject.into(), reason };
     let condition = facts.rows.parse_sql_expr(text)?;
     refuse_volatile_expression(subject, &condition)?;
     if condition.exists(|e| Ok(reads_more_than_a_row(e)))? {
-        let reason = format!("the filter `{condition}` asks about more than one fact; it can judge a fact by its own columns");
+        let reason = format!("the filter `{condition}` reads more than one fact; a filter is over the columns of a single fact");
         return Err(refused(reason));
     }
     let found = condition.get_type(facts.rows.schema())?;
     if found != DataType::Boolean {
-        return Err(refused(format!("the filter `{condition}` is {found}; a condition is true or false")));
+        return Err(refused(format!("the filter `{condition}` has the type {found}; a filter is Boolean")));
     }
     Ok(condition)
 }
 
-/// The condition over columns that are named without their table, and which columns these are.
+/// The condition over columns that are named without their table. Adds these columns to `plain` or `computed`.
 fn by_name(condition: Expr, facts: &Facts, plain: &mut Vec<String>, computed: &mut Vec<Expr>) -> Result<Expr> {
     let schema = facts.rows.schema();
     let renamed = condition.transform(|e| match e {
@@ -463,13 +467,13 @@ fn by_name(condition: Expr, facts: &Facts, plain: &mut Vec<String>, computed: &m
     Ok(renamed.data)
 }
 
-/// A query within an expression knows no time rule, an aggregate no window, and a window function depends on the order of rows.
+/// A subquery would not follow the time rule, an aggregate has no window, and a window function depends on the order of rows.
 fn reads_more_than_a_row(e: &Expr) -> bool {
     use Expr::{AggregateFunction, Exists, InSubquery, ScalarSubquery, SetComparison, WindowFunction};
     matches!(e, AggregateFunction(_) | WindowFunction(_) | ScalarSubquery(_) | InSubquery(_) | Exists(_) | SetComparison(_))
 }
 
-/// The operators on a DataFrame whose instants carry their zone.
+/// The operators as methods of a DataFrame, for a spine whose instants carry their zone.
 ///
 /// ```no_run
 /// # fn ask(spine: datafusion::prelude::DataFrame, trips: asof::temporal::Facts) -> asof::Result<()> {

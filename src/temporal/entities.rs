@@ -1,5 +1,5 @@
-//! Every entity of some fact tables, with what is asked about it, at one instant: one pass over the facts.
-//! There is no spine: who is an entity is found on the way. What is kept of facts is the business of `lookup` and `window`.
+//! Lookups and windows for every entity of some fact tables at one instant, in one pass over the facts.
+//! There is no spine: entities are found in the facts. The operators are those of `lookup` and `window`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -40,11 +40,11 @@ use crate::{
 };
 
 const OPERATOR: &str = "AsOfEntities";
-/// The name of the instant's column in the spine that stands for all entities.
+/// The column of the instant in the empty spine that stands for all entities.
 const AT: &str = "__at";
 
-/// What is asked of one fact table about every entity. Lookup and window have the same facts, keys in the order of the set's,
-/// and cutoff; a window without aggregates says only who there is.
+/// The lookup and the windows over one fact table. Both have the same facts and cutoff, and the keys in the order of the set. A
+/// window without aggregates only finds the entities.
 pub(crate) struct EntitySpec {
     pub(crate) facts: Facts,
     /// The columns of the facts that hold the keys.
@@ -53,14 +53,14 @@ pub(crate) struct EntitySpec {
     pub(crate) window: Window,
 }
 
-/// All entities of some tables at an instant: numbered from zero, with their answers.
+/// All entities of some tables at an instant, numbered from zero, with their results.
 pub(crate) struct Entities {
     keys: Keys,
-    /// Those that a visible fact is about, in the order of their keys.
+    /// The entities with a visible fact, in the order of their keys.
     order: Vec<u32>,
     key_columns: Vec<ArrayRef>,
     outputs: Vec<Arc<dyn OperatorOutput>>,
-    /// What the answers hold is reserved as long as they are there.
+    /// The reservation for the outputs.
     _budget: Arc<Budget>,
 }
 
@@ -70,19 +70,19 @@ impl Entities {
         self.order.len()
     }
 
-    /// The keys of some entities, by their places in the order of the keys.
-    pub(crate) fn keys(&self, places: std::ops::Range<usize>) -> Result<Vec<ArrayRef>> {
-        let numbers = UInt32Array::from(self.order[places].to_vec());
+    /// The keys of some entities, by their positions in the order of the keys.
+    pub(crate) fn keys(&self, positions: std::ops::Range<usize>) -> Result<Vec<ArrayRef>> {
+        let numbers = UInt32Array::from(self.order[positions].to_vec());
         self.key_columns.iter().map(|column| Ok(take(column, &numbers, None)?)).collect()
     }
 
-    /// The answers of some entities, by their places in the order of the keys: question by question, lookups before windows.
-    pub(crate) fn answers(&self, places: std::ops::Range<usize>) -> Result<Vec<ArrayRef>> {
-        self.columns(&self.order[places])
+    /// The results of some entities, by their positions in the order of the keys: table by table, lookups before windows.
+    pub(crate) fn results(&self, positions: std::ops::Range<usize>) -> Result<Vec<ArrayRef>> {
+        self.columns(&self.order[positions])
     }
 
-    /// The answers for these keys, row by row: those of nothing found for a key that no visible fact is about.
-    pub(crate) fn answers_for(&self, keys: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
+    /// The results for these keys, row by row. A key without a visible fact gets what an empty window gives: 0 or NULL.
+    pub(crate) fn results_for(&self, keys: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
         let nothing = self.keys.count() as u32;
         let mut numbers = self.keys.find(keys)?;
         numbers.iter_mut().filter(|number| **number == NO_KEY).for_each(|number| *number = nothing);
@@ -98,7 +98,7 @@ impl Entities {
     }
 }
 
-/// The facts of one table on their way to what is asked of them.
+/// One fact table, planned, with its operators.
 struct Source {
     facts: Arc<dyn ExecutionPlan>,
     context: Arc<TaskContext>,
@@ -106,24 +106,24 @@ struct Source {
     operators: Vec<Arc<dyn TemporalOperator>>,
 }
 
-/// What all sources share.
+/// The state that all tables share.
 struct Shared {
     numbers: GrowingKeys,
     /// The types in which keys are compared.
     types: Arc<Vec<DataType>>,
     index: Arc<SpineIndex>,
-    /// Which entities a visible fact is about.
+    /// By entity, whether it has a visible fact.
     seen: Mutex<Vec<bool>>,
     budget: Arc<Budget>,
     tasks: usize,
 }
 
-/// Finds all entities of these tables at an instant, and answers what is asked about them. `keys` are the key columns. At least
-/// one question is put.
+/// Finds all entities of these tables at an instant, and computes their lookups and windows. `keys` are the key columns. There
+/// is at least one table.
 ///
 /// # Errors
-/// As [`Spine::lookup`] and [`Spine::window`]; [`Error::ColumnType`] for a key that the type in which it is compared does not
-/// hold, [`Error::Memory`] when the answers do not fit.
+/// As [`Spine::lookup`] and [`Spine::window`]; [`Error::ColumnType`] for a key that does not fit into the type in which
+/// keys are compared, [`Error::Memory`] if the results do not fit.
 pub(crate) async fn entities(keys: &[EntityKey], specs: Vec<EntitySpec>, as_of: AsOf) -> Result<Entities> {
     let spine = spine(keys)?;
     let types: Arc<Vec<DataType>> = Arc::new(keys.iter().map(|key| key.compared.clone()).collect());
@@ -165,7 +165,7 @@ pub(crate) async fn entities(keys: &[EntityKey], specs: Vec<EntitySpec>, as_of: 
     .await
 }
 
-/// The entities that were seen, in the order of their keys.
+/// The entities with a visible fact, in the order of their keys.
 fn in_order(keys: &[ArrayRef], seen: &[bool]) -> Result<Vec<u32>> {
     let options = Some(SortOptions { descending: false, nulls_first: true });
     let columns: Vec<SortColumn> = keys.iter().map(|values| SortColumn { values: values.clone(), options }).collect();
@@ -173,7 +173,7 @@ fn in_order(keys: &[ArrayRef], seen: &[bool]) -> Result<Vec<u32>> {
     Ok(order.values().iter().copied().filter(|&number| seen.get(number as usize).is_some_and(|seen| *seen)).collect())
 }
 
-/// A key column of a set of entities: its name, and its types as it is compared and as it is given out.
+/// A key column of a set of entities: its name, the type in which it is compared, and the type of the result.
 pub(crate) struct EntityKey {
     name: String,
     compared: DataType,
@@ -181,8 +181,8 @@ pub(crate) struct EntityKey {
 }
 
 impl EntityKey {
-    /// Keys of different tables are compared in a type that holds those of all; they are given out in the tables' own type where
-    /// all have the same. `columns` are those of all tables that hold the key.
+    /// Keys of different tables are compared in a type that holds all of them. The result has the type of the tables if it is
+    /// the same in all. `columns` are the columns of all tables that have the key.
     ///
     /// # Errors
     /// [`Error::ColumnType`] for columns that cannot be compared, [`Error::UnknownColumn`] for one that is not there.
@@ -212,7 +212,7 @@ impl EntityKey {
     }
 }
 
-/// Refuses keys that the type in which they are compared does not hold: among entities no key may be lost.
+/// Refuses keys that do not fit into the type in which they are compared. No entity may be lost.
 fn check_keys(input: &PhysicalFactInput<()>, columns: &[ArrayRef], types: &[DataType]) -> Result<()> {
     for (i, (column, compared)) in columns.iter().zip(types).enumerate() {
         let own = plain(column.data_type());
@@ -228,8 +228,8 @@ fn check_keys(input: &PhysicalFactInput<()>, columns: &[ArrayRef], types: &[Data
                 column,
                 found: format!("{own}, with a key of {largest}"),
                 needed:
-                    "other tables of the set hold this key with a sign, so that it is compared as Int64, which does not hold \
-                         that one; write the key as UInt64, or as a text, in all of them"
+                    "other tables of the set have this key as a signed integer, so it is compared as Int64, which does not hold \
+                         this value; write the key as UInt64, or as a text, in all of them"
                         .into(),
             });
         }
@@ -237,7 +237,7 @@ fn check_keys(input: &PhysicalFactInput<()>, columns: &[ArrayRef], types: &[Data
     Ok(())
 }
 
-/// Views and dictionaries are the engine's affair.
+/// The type without its encoding.
 fn plain(data_type: &DataType) -> DataType {
     match data_type {
         DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
@@ -247,16 +247,16 @@ fn plain(data_type: &DataType) -> DataType {
     }
 }
 
-/// A spine without rows that has the columns of one of all entities: questions are checked against it.
+/// A spine without rows, with the columns that a spine of all entities would have. Lookups and windows are checked against it.
 fn spine(keys: &[EntityKey]) -> Result<Spine> {
     let mut fields: Vec<Field> = keys.iter().map(|key| Field::new(&key.name, key.declared.clone(), true)).collect();
     fields.push(Field::new(AT, TimestampMicrosecondArray::new_null(0).with_timezone("UTC").data_type().clone(), false));
-    let nobody = RecordBatch::new_empty(Arc::new(Schema::new(fields)));
-    Ok(Spine::new(SessionContext::new().read_batch(nobody)?, AT))
+    let no_rows = RecordBatch::new_empty(Arc::new(Schema::new(fields)));
+    Ok(Spine::new(SessionContext::new().read_batch(no_rows)?, AT))
 }
 
 impl Source {
-    /// Plans one pass over a table for all that is asked of it.
+    /// Plans one pass over a table for its lookup and windows.
     async fn plan(spine: &Spine, spec: EntitySpec, shared: &Shared) -> Result<Self> {
         let lookup = spec.lookup.map(|lookup| lookup.requirements(spine)).transpose()?;
         let window = spec.window.requirements(spine)?;
@@ -293,7 +293,7 @@ impl Source {
         Ok(Self { facts, context: task_context, input: Arc::new(input), operators })
     }
 
-    /// Where the columns that were asked for leave open which fact is the newer one, those facts are read again, with all.
+    /// If facts tie on the columns that were read, they are read again with all columns.
     async fn resolve_ties(&self, shared: &Arc<Shared>) -> Result<()> {
         for operator in &self.operators {
             let (Some(full_rows), Some(orders)) = (&self.input.full_rows, operator.undecided_ties()) else { continue };
@@ -311,14 +311,14 @@ impl Source {
         Ok(())
     }
 
-    /// Reads all facts, in as many tasks as the session has.
+    /// Reads all facts.
     async fn read_facts(&self, shared: &Arc<Shared>) -> Result<()> {
         let collected: Arc<Mutex<Vec<FactChunk>>> = Arc::default();
         let mut running = JoinSet::new();
         for partition in 0..self.facts.output_partitioning().partition_count() {
             let stream = self.facts.execute(partition, self.context.clone())?;
             let (input, shared) = (self.input.clone(), shared.clone());
-            // Versions of a fact find each other only when all are there.
+            // The versions of a fact can be compared only once all facts have been read.
             let sink = match input.identity.is_empty() {
                 true => Sink::Accumulate(self.operators.iter().map(|operator| operator.clone().accumulator()).collect()),
                 false => Sink::Collect(collected.clone()),
@@ -349,7 +349,7 @@ impl Source {
     }
 }
 
-/// Where the facts of a partition go.
+/// Where the facts of a partition go: into accumulators at once, or into a buffer until all are read.
 enum Sink {
     Accumulate(Vec<Box<dyn FactAccumulator>>),
     Collect(Arc<Mutex<Vec<FactChunk>>>),
@@ -369,7 +369,7 @@ async fn read_partition(
         let found = shared.numbers.number(&keys)?;
         let last = found.iter().filter(|&&number| number != NO_KEY).max();
         shared.index.ensure_entities(last.map_or(0, |last| last + 1));
-        // A version without a key replaces one that had a key.
+        // Keep facts without a key: such a version may replace one that had a key.
         let keep_all = matches!(sink, Sink::Collect(_));
         let chunk = input.facts_of(&found, batch, keep_all)?;
         match &mut sink {
@@ -390,7 +390,7 @@ async fn read_partition(
     }
 }
 
-/// The entities that a task has seen a visible fact of.
+/// By entity, whether a task has seen a visible fact.
 #[derive(Default)]
 struct Seen(Vec<bool>);
 

@@ -1,5 +1,5 @@
-//! The stretch of time whose facts can matter to a spine, as a filter on the facts that is known once the spine has been read.
-//! It keeps files and row groups from being read; it never decides what a row sees, and lets through whatever is in doubt.
+//! A filter on the event times of facts, for the range of time that a spine can see. It is set once the spine has been read.
+//! It skips files and row groups. It does not decide what a row sees: a fact that may be visible always passes.
 
 use std::sync::Arc;
 
@@ -32,13 +32,14 @@ pub(super) struct EventTimeFilter {
     scale: TimeScale,
     unit: TickUnit,
     direction: Direction,
-    /// How far back from an instant an event can lie, in ticks; `None` is as far as facts go.
+    /// How long before an instant an event can lie, in ticks; `None` if there is no limit.
     look_back: Option<i64>,
     delay: i64,
 }
 
 impl EventTimeFilter {
-    /// That of a side; none where a version of a fact may be replaced by one of another time, which must be read too.
+    /// The filter of a fact table. A table with an identity has none: a version of a fact may be replaced by one with another
+    /// event time, which must be read too.
     pub(super) fn of<S: OperatorSpec>(input: &PhysicalFactInput<S>) -> Option<Self> {
         let (position, decoder) = input.time_decoders.first()?;
         if !input.identity.is_empty() {
@@ -58,12 +59,12 @@ impl EventTimeFilter {
         })
     }
 
-    /// The filter, which lets everything through until the spine is known.
+    /// The filter as an expression. Every fact passes until the range is set.
     pub(super) fn expression(&self) -> Arc<dyn PhysicalExpr> {
         self.filter.clone()
     }
 
-    /// Says between which instants the rows of the spine lie, both inclusive and in ticks; `None` if there are none.
+    /// Sets the first and the last instant of the spine, in ticks; `None` if the spine has no rows.
     pub(super) fn set_spine_range(&self, range: Option<(i64, i64)>) -> Result<()> {
         let condition = match range {
             None => lit(false),
@@ -82,7 +83,7 @@ impl EventTimeFilter {
         Ok(())
     }
 
-    /// The smallest stored event time that the first instant may reach, a microsecond to spare for how a finer one is rounded.
+    /// The smallest stored event time that the first instant may see. It is a microsecond early, since finer times are rounded.
     fn start(&self, first: i64) -> Option<i64> {
         let tick = match self.direction {
             Direction::Backward => first.checked_sub(self.look_back?)?,

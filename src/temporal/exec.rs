@@ -1,10 +1,8 @@
-//! The operators as physical plans, as DataFusion sees them: children, order, distribution, metrics.
-//! What happens when one is executed is the business of `execution`.
+//! The operators as physical plans: children, order, distribution, metrics. `execution` runs them.
 //!
-//! What is declared here is what the optimizer may rely on, and every rule takes it at its word. The result has one
-//! partition: the spine's partitions one after the other. So what holds within a partition of the spine, an order or a column
-//! that is the same in all rows, holds in the result only if the spine has no more than one; and it is looked up in the spine
-//! as it is now, since the optimizer exchanges it.
+//! The optimizer relies on what is declared here. The result has one partition: the spine's partitions one after the other. So
+//! a property of each partition of the spine, such as an order or a constant column, is a property of the result only if the
+//! spine has one partition. The optimizer replaces the spine, so properties are always those of the present one.
 
 use std::{fmt, sync::Arc};
 
@@ -32,15 +30,15 @@ use super::{
     operator::CreateOperator,
 };
 
-/// One question of a kind, planned.
+/// Lookups or windows over several fact tables, as a physical plan.
 pub(crate) struct AsOfExec<S> {
     spine: Arc<dyn ExecutionPlan>,
     at_position: usize,
     facts: Vec<Arc<dyn ExecutionPlan>>,
     fact_inputs: Vec<Arc<PhysicalFactInput<S>>>,
-    /// What keeps facts that no row of the spine can see from being read, by side.
+    /// For each fact table the filter that skips facts which no row of the spine can see.
     event_time_filters: Vec<Option<Arc<EventTimeFilter>>>,
-    /// The order in which the spine was asked for: it stays, whether or not anything above needs it.
+    /// The order of the spine when the plan was made. It is kept, whether or not anything above needs it.
     order: Option<LexOrdering>,
     explain: String,
     schema: SchemaRef,
@@ -59,7 +57,7 @@ impl<S: CreateOperator> AsOfExec<S> {
         explain: String,
     ) -> DfResult<Self> {
         let event_time_filters = fact_inputs.iter().map(|input| EventTimeFilter::of(input).map(Arc::new)).collect();
-        // The last fact may change any answer.
+        // The last fact may change any result.
         let boundedness = match std::iter::once(&spine).chain(&facts).any(|child| child.boundedness().is_unbounded()) {
             true => Boundedness::Unbounded { requires_infinite_memory: true },
             false => Boundedness::Bounded,
@@ -90,7 +88,7 @@ fn is_in_one_partition(spine: &Arc<dyn ExecutionPlan>) -> bool {
     spine.output_partitioning().partition_count() <= 1
 }
 
-/// What is known of the spine's columns, which are the first ones of the result.
+/// The properties of the spine's columns, which come first in the result.
 fn equivalences(spine: &Arc<dyn ExecutionPlan>, schema: &SchemaRef) -> DfResult<EquivalenceProperties> {
     let mut of_spine = spine.equivalence_properties().clone();
     if !is_in_one_partition(spine) {
@@ -155,7 +153,7 @@ impl<S: CreateOperator> ExecutionPlan for AsOfExec<S> {
         Ok(Arc::new(Self { event_time_filters: self.event_time_filters.clone(), ..replaced }))
     }
 
-    /// A sorted spine stays sorted: the rows come out in its order.
+    /// The result has the order of the spine, so a sorted spine must stay sorted.
     fn required_input_ordering(&self) -> Vec<Option<OrderingRequirements>> {
         let spine = self.order.clone().map(OrderingRequirements::from);
         std::iter::once(spine).chain(self.facts.iter().map(|_| None)).collect()
@@ -166,14 +164,14 @@ impl<S: CreateOperator> ExecutionPlan for AsOfExec<S> {
         std::iter::once(spine).chain(self.facts.iter().map(|_| Distribution::UnspecifiedDistribution)).collect()
     }
 
-    /// The rows of one partition come out in their order. Where an order was asked for there is none to pass on: another one
-    /// must not be put in its place below, and what asks for it above gets it by a sort of its own.
+    /// The rows of a single partition keep their order. If the plan requires an order of its own, it declares none here:
+    /// otherwise the optimizer might replace the required order by one that is needed above.
     fn maintains_input_order(&self) -> Vec<bool> {
         let spine = self.order.is_none() && self.is_in_one_partition();
         std::iter::once(spine).chain(self.facts.iter().map(|_| false)).collect()
     }
 
-    /// Dealing out the spine's batches would shuffle its rows; facts may come in any order.
+    /// Repartitioning would shuffle the rows of the spine. Facts may come in any order.
     fn benefits_from_input_partitioning(&self) -> Vec<bool> {
         std::iter::once(false).chain(self.facts.iter().map(|_| true)).collect()
     }
@@ -199,8 +197,8 @@ impl<S: CreateOperator> ExecutionPlan for AsOfExec<S> {
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), rows)))
     }
 
-    /// A filter from above is about the operator's rows, and what it keeps from the facts would change them. Facts learn which
-    /// stretch of time matters.
+    /// A filter from above is over the rows of the result; pushed into the facts it would change them. The facts get a filter
+    /// on their event time instead.
     fn gather_filters_for_pushdown(
         &self,
         phase: FilterPushdownPhase,

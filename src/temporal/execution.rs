@@ -1,5 +1,5 @@
-//! One execution of a question: index the spine, let the facts stream past it, make the answers.
-//! What is kept of the facts, and how an answer is made of it, is the business of `lookup` and `window`.
+//! Runs an operator: reads and indexes the spine, streams the facts past it, and makes the output.
+//! What is kept of the facts and how results are made of it is up to the operators, `lookup` and `window`.
 
 use std::{
     collections::BTreeMap,
@@ -38,21 +38,22 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// Batches of the spine, which are also those of the result, have at least this many rows, for fewer, larger steps.
+/// The least number of rows of a batch of the spine, and so of the result. Larger batches are fewer steps.
 const SPINE_BATCH_ROWS: usize = 65_536;
-/// Those of the facts have so many values, and between so many rows.
+/// The number of values in a batch of facts, and limits for its number of rows.
 const FACT_BATCH_VALUES: usize = 1 << 20;
 const FACT_BATCH_ROWS: Range<usize> = 8_192..131_072;
 
+/// The metrics that `EXPLAIN ANALYZE` shows.
 #[derive(Clone)]
 pub(super) struct Metrics {
     baseline: BaselineMetrics,
-    /// Wall time: reading the spine, indexing it, taking facts in, making the answers.
+    /// Wall times: reading the spine, indexing it, reading facts, making the output.
     spine_time: Time,
     index_time: Time,
     facts_time: Time,
     answer_time: Time,
-    /// Processor time of all tasks within `facts_time`, without decoding: finding keys and times, and taking facts in.
+    /// Processor times of all tasks within `facts_time`, without decoding: finding keys and times, and accumulating facts.
     match_time: Time,
     take_time: Time,
     spine_rows: Count,
@@ -79,7 +80,7 @@ impl Metrics {
     }
 }
 
-/// One execution.
+/// One execution of a plan.
 pub(super) struct Execution<S> {
     pub(super) spine: Arc<dyn ExecutionPlan>,
     pub(super) at_position: usize,
@@ -93,7 +94,7 @@ pub(super) struct Execution<S> {
     pub(super) context: Arc<TaskContext>,
 }
 
-/// The spine as one kind of side sees it: its entities and their slots.
+/// The spine, indexed by the keys of some fact tables.
 struct IndexedSpine {
     keys: Keys,
     index: Arc<SpineIndex>,
@@ -102,6 +103,7 @@ struct IndexedSpine {
 }
 
 impl<S: CreateOperator> Execution<S> {
+    /// The result.
     pub(super) async fn rows(self) -> DfResult<impl futures::Stream<Item = DfResult<RecordBatch>>> {
         let timer = self.metrics.spine_time.timer();
         let spine = Arc::new(self.spine_batches().await?);
@@ -122,7 +124,7 @@ impl<S: CreateOperator> Execution<S> {
         Ok(joined_batches(spine, tables, this.schema.clone(), this.tasks, this.budget.clone(), metrics))
     }
 
-    /// The spine's rows: those of the first partition, then those of the second, and so on.
+    /// The rows of the spine, partition after partition.
     async fn spine_batches(&self) -> Result<Vec<RecordBatch>> {
         let context = context_of(&self.context, SPINE_BATCH_ROWS, |_| ());
         let mut reading = JoinSet::new();
@@ -151,7 +153,7 @@ impl<S: CreateOperator> Execution<S> {
         Ok(read.into_iter().flatten().collect())
     }
 
-    /// The spine's entities and slots for each side; sides with the same keys and ticks share them.
+    /// The indexed spine for each fact table. Tables with the same keys, ticks and direction share one.
     async fn indexes(&self, spine: &Arc<Vec<RecordBatch>>) -> Result<Vec<Arc<IndexedSpine>>> {
         let same = |a: &PhysicalFactInput<S>, b: &PhysicalFactInput<S>| {
             (&a.spine_keys, &a.key_types, a.spine_decoder.unit, a.logical.direction)
@@ -179,9 +181,9 @@ impl<S: CreateOperator> Execution<S> {
         Ok(kind_of.into_iter().filter_map(|kind| built[kind].clone()).collect())
     }
 
-    /// Reads all facts, table by table, and answers each table when its facts are through. Partitions of a table may wait for
-    /// each other, as those of a hash join do, so all of them are read at once; the next table begins as soon as fewer are left
-    /// than the session has tasks.
+    /// Reads all facts, table by table, and makes the output of each table once its facts are read. Partitions of a table may
+    /// wait for each other, as those of a hash join do, so all of them are read at once. The next table begins as soon as fewer
+    /// partitions are left than the session has tasks.
     async fn table_outputs(self: &Arc<Self>, indexes: Vec<Arc<IndexedSpine>>, spine: &[RecordBatch]) -> Result<Vec<TableOutput>> {
         let ends = spine.iter().scan(0, |end, batch| {
             *end += batch.num_rows();
@@ -228,7 +230,7 @@ impl<S: CreateOperator> Execution<S> {
         Ok(outputs.into_iter().flatten().collect())
     }
 
-    /// The answers of a table whose facts are through.
+    /// The output of a table whose facts have been read.
     async fn finish(
         self: Arc<Self>,
         i: usize,
@@ -255,7 +257,7 @@ impl<S: CreateOperator> Execution<S> {
         }
         self.resolve_ties(&table).await?;
         let (slot_of_row, operator) = (indexed.index.slot_of_row(), operator.clone());
-        // The index is as large as the spine, and is let go of before the answers are made.
+        // The keys may be as large as the spine. They are freed before the output is made.
         drop(table);
         let output = blocking(move || operator.output()).await?;
         let subject = &self.fact_inputs[i].logical.subject;
@@ -275,13 +277,13 @@ impl<S: CreateOperator> Execution<S> {
         Ok((i, output))
     }
 
-    /// Are the answers of a table brought into the order of the rows at once? The answers of several tables wait for each other,
-    /// and are as a rule held until all rows are made. So they are where both forms take about the same.
+    /// Is the output of a table put into the order of the rows at once? If there are several tables, their outputs wait for
+    /// each other. So it is, if both forms take about the same memory.
     fn gathers_at_once(&self, memory: &OutputMemory, rows: usize) -> bool {
         self.fact_inputs.len() > 1 && rows * memory.row_bytes <= 2 * memory.bytes
     }
 
-    /// Where the columns that were asked for leave open which fact is the newer one, those facts are read again, with all.
+    /// If facts tie on the columns that were read, they are read again with all columns.
     async fn resolve_ties(&self, table: &Table<S>) -> Result<()> {
         let Table { input, indexed, operator, .. } = table;
         let (Some(full_rows), Some(orders)) = (&input.full_rows, operator.undecided_ties()) else { return Ok(()) };
@@ -306,14 +308,14 @@ impl<S: CreateOperator> Execution<S> {
     }
 }
 
-/// The query's context for reading facts of so many columns. They may come in any order: a task that is done takes over files of
+/// The query's context for reading facts with so many columns. Facts may come in any order, so an idle task takes over files of
 /// the others.
 pub(super) fn facts_context(context: &TaskContext, columns: usize) -> Arc<TaskContext> {
     let rows = (FACT_BATCH_VALUES / columns.max(1)).clamp(FACT_BATCH_ROWS.start, FACT_BATCH_ROWS.end);
     context_of(context, rows, |execution| execution.enable_file_stream_work_stealing = true)
 }
 
-/// The query's context, with larger batches and other options of execution.
+/// The query's context with larger batches and changed options of execution.
 fn context_of(context: &TaskContext, batch_rows: usize, change: impl FnOnce(&mut ExecutionOptions)) -> Arc<TaskContext> {
     let config = context.session_config();
     let mut config = config.clone().with_batch_size(config.batch_size().max(batch_rows));
@@ -330,7 +332,7 @@ fn context_of(context: &TaskContext, batch_rows: usize, change: impl FnOnce(&mut
     ))
 }
 
-/// Those who take the facts of a table in: as many as are ever at work at once, however many partitions the table has.
+/// The accumulators of a table: as many as are at work at once, however many partitions the table has.
 struct AccumulatorPool {
     operator: Arc<dyn TemporalOperator>,
     idle: Mutex<Vec<Box<dyn FactAccumulator>>>,
@@ -349,7 +351,7 @@ impl AccumulatorPool {
         Ok(())
     }
 
-    /// Hands over what all have taken in.
+    /// Hands what all accumulators have to the operator.
     async fn finish(&self) -> Result<()> {
         let accumulators = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
         let mut finishing = JoinSet::new();
@@ -376,7 +378,7 @@ impl<S: CreateOperator> Table<S> {
         let input = execution.fact_inputs[i].clone();
         let operator =
             input.logical.spec.operator(&OperatorContext::new(&input, &indexed.index, &execution.budget, execution.tasks)?)?;
-        // Versions of a fact find each other only when all are there.
+        // The versions of a fact can be compared only once all facts have been read.
         let sink = match input.identity.is_empty() {
             true => Sink::Accumulate(AccumulatorPool::of(operator.clone())),
             false => Sink::Collect(Mutex::default(), execution.budget.clone()),
@@ -385,12 +387,13 @@ impl<S: CreateOperator> Table<S> {
     }
 }
 
-/// Where the facts of a table go.
+/// Where the facts of a table go: into accumulators at once, or into a buffer until all are read.
 enum Sink {
     Accumulate(AccumulatorPool),
     Collect(Mutex<Vec<FactChunk>>, Arc<Budget>),
 }
 
+/// Reads one partition of a table.
 async fn read_partition<S>(
     input: &PhysicalFactInput<S>,
     indexed: &IndexedSpine,
@@ -422,7 +425,7 @@ async fn read_partition<S>(
     Ok(())
 }
 
-/// Numbers the spine's entities and lays out their slots.
+/// Numbers the entities of the spine and indexes its instants.
 fn index_spine<S: CreateOperator>(
     input: &PhysicalFactInput<S>,
     at: usize,

@@ -25,7 +25,7 @@ use crate::{
     time::{Cutoff, TimeScale, TimeUnit, Zone, shown_span},
 };
 
-/// The spine's instants.
+/// The column of the spine's instants, and how it is read.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct SpineTime {
     pub(crate) column: Column,
@@ -34,6 +34,10 @@ pub(crate) struct SpineTime {
 }
 
 impl SpineTime {
+    /// The unit and zone of the column.
+    ///
+    /// # Errors
+    /// [`Error::ColumnType`] for times without a zone if none is declared.
     pub(crate) fn scale(&self, field: &Field) -> Result<TimeScale> {
         let needs_zone = matches!(field.data_type(), DataType::Timestamp(_, None) | DataType::Date32);
         if needs_zone && self.zone.is_none() {
@@ -41,7 +45,7 @@ impl SpineTime {
                 subject: "the spine".into(),
                 column: field.name().clone(),
                 found: field.data_type().to_string(),
-                needed: "its times carry no zone: declare whose clock wrote them with `Spine::zone`".into(),
+                needed: "its times carry no zone; declare the zone with `Spine::zone`".into(),
             });
         }
         let column = match self.unit {
@@ -54,11 +58,12 @@ impl SpineTime {
     }
 }
 
+/// The field of a column of the spine.
 pub(crate) fn spine_field<'a>(schema: &'a DFSchema, column: &Column) -> Result<&'a FieldRef> {
     schema.field_from_column(column).map_err(|_| Error::unknown_column("the spine", &column.name, schema.as_arrow()))
 }
 
-/// One fact table's part in a question.
+/// One fact table as a logical input.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct FactInput<S> {
     /// The table, for messages.
@@ -68,14 +73,14 @@ pub(crate) struct FactInput<S> {
     pub(crate) declared: FactTable,
     pub(crate) cutoff: Cutoff,
     pub(crate) direction: Direction,
-    /// The facts with all their columns, which decide where times and tie-breaks do not; without them those that are asked for
-    /// decide.
+    /// The facts with all columns, to decide between facts that tie on the columns that are read. Without them the columns that
+    /// are read decide.
     pub(crate) full_rows: Option<Arc<LogicalPlan>>,
     pub(crate) spec: S,
 }
 
 impl<S> FactInput<S> {
-    /// The columns of the facts that are read whatever is asked of them.
+    /// The columns of the facts that are read whatever the specification is: keys, times, tie-breaks and identity.
     pub(super) fn required_columns(&self) -> impl Iterator<Item = &str> {
         let times = self.declared.time_columns().map(TimeColumn::name);
         let decide = self.declared.tie_break.iter().chain(&self.declared.identity).map(String::as_str);
@@ -97,7 +102,7 @@ impl<S> FactInput<S> {
         types.collect()
     }
 
-    /// How the spine's instants, the event times and the known-at times are read.
+    /// The decoders of the spine's instants, and of the facts' event times and known-at times.
     pub(crate) fn time_decoders(&self, spine: TimeScale, facts: &Schema) -> Result<(TimeDecoder, Vec<TimeDecoder>)> {
         let mut scales = Vec::new();
         for column in self.declared.time_columns() {
@@ -112,7 +117,7 @@ impl<S> FactInput<S> {
 }
 
 impl<S: OperatorSpec> FactInput<S> {
-    /// The rule of this side, as `EXPLAIN` shows it.
+    /// Writes the rule of this input as `EXPLAIN` shows it.
     pub(crate) fn show(&self, at: &Column, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (at, own) = (of_spine(at), |column: &str| format!("{}.{column}", name_in(&self.subject)));
         let keys: Vec<String> = self.on.iter().map(|(left, right)| format!("{} = {}", of_spine(left), own(right))).collect();
@@ -145,12 +150,12 @@ pub(super) fn of_spine(column: &Column) -> String {
     }
 }
 
-/// What a place calls its table: ``table `trips` `` calls it `trips`.
+/// The table's name in the subject of a message: `trips` in ``table `trips` ``.
 fn name_in(subject: &str) -> &str {
     subject.split('`').nth(1).unwrap_or("facts")
 }
 
-/// A side with its columns found.
+/// A fact table as a physical input: a [`FactInput`] whose columns have been found.
 #[derive(Debug, Clone)]
 pub(crate) struct PhysicalFactInput<S> {
     pub(crate) logical: FactInput<S>,
@@ -158,14 +163,14 @@ pub(crate) struct PhysicalFactInput<S> {
     pub(crate) spine_keys: Vec<usize>,
     pub(crate) fact_keys: Vec<usize>,
     pub(crate) key_types: Vec<DataType>,
-    /// The spine's instants in this side's ticks; event time and, if there is one, known-at.
+    /// The decoder of the spine's instants; and the positions and decoders of event time and, if it is a column, known-at.
     pub(crate) spine_decoder: TimeDecoder,
     pub(crate) time_decoders: Vec<(usize, TimeDecoder)>,
     pub(crate) delay_us: i64,
     pub(crate) identity: Vec<usize>,
-    /// The facts with all their columns.
+    /// The facts with all columns.
     pub(crate) full_rows: Option<Arc<FullRows>>,
-    /// The conditions of the question, in its order.
+    /// The filters of aggregates, in the order of [`OperatorSpec::conditions`].
     pub(crate) conditions: Vec<Arc<dyn PhysicalExpr>>,
     pub(crate) facts_schema: SchemaRef,
 }
@@ -212,7 +217,7 @@ impl<S: Clone> PhysicalFactInput<S> {
 }
 
 impl<S> PhysicalFactInput<S> {
-    /// After how many ticks a fact is visible, and for good; `None` if that differs from fact to fact.
+    /// After how many ticks each fact becomes visible, if that is the same for all and facts are never replaced.
     pub(super) fn constant_delay(&self) -> Option<i64> {
         match self.time_decoders.as_slice() {
             [(_, event)] if self.identity.is_empty() => event.constant_delay(self.logical.cutoff, self.delay_us),
@@ -220,7 +225,7 @@ impl<S> PhysicalFactInput<S> {
         }
     }
 
-    /// The columns of a batch that hold its keys.
+    /// The key columns of a batch of facts.
     pub(super) fn key_columns(&self, batch: &RecordBatch) -> Vec<ArrayRef> {
         self.fact_keys.iter().map(|&p| batch.column(p).clone()).collect()
     }

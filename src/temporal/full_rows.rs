@@ -1,5 +1,5 @@
-//! Facts of one entity and of the same times: which is the newer one, all their columns decide.
-//! It reads nothing by itself: who finds that the columns at hand leave it open asks for a second look.
+//! Reading tied facts again with all their columns. If facts of one entity have the same times and tie-breaks, all columns
+//! decide which of them is newer, whichever columns a query selects.
 
 use std::sync::Arc;
 
@@ -24,19 +24,19 @@ use super::{
 };
 use crate::{error::Result, scan, time::Zone};
 
-/// The facts of a table with all their columns, to be read only when that is needed.
+/// The facts of a table with all columns. They are planned and read only when facts tie.
 #[derive(Debug)]
 pub(crate) struct FullRows {
     plan: LogicalPlan,
     state: SessionState,
     pub(crate) input: Arc<PhysicalFactInput<()>>,
-    /// Columns in which two facts of one entity and of the same times and tie-breaks can differ, in the order in which they
-    /// are compared: by name, and last the times, of which several can be one instant.
+    /// The columns that decide between facts of one entity with the same times and tie-breaks, in the order in which they are
+    /// compared: by name, and last the times, since different local times can be the same instant.
     pub(crate) columns: Vec<String>,
 }
 
 impl FullRows {
-    /// The facts of this plan, asked from a spine as `side` says.
+    /// The facts of this plan, joined to the spine as `input` is.
     pub(super) fn new<S: Clone>(
         spine: &DFSchema,
         at: &SpineTime,
@@ -51,26 +51,26 @@ impl FullRows {
         Ok(Self { plan: plan.clone(), state: state.clone(), columns: columns(&input, &schema)?, input: Arc::new(input) })
     }
 
-    /// Reads the facts whose event times lie in this range of their order, both ends included.
+    /// Plans a scan of the facts whose event times, as order numbers, are in this range, both ends included.
     pub(super) async fn read(&self, orders: (i64, i64)) -> Result<Arc<dyn ExecutionPlan>> {
         let mut facts = DataFrame::new(self.state.clone(), self.plan.clone());
-        let (_, clock) = &self.input.time_decoders[0];
+        let (_, decoder) = &self.input.time_decoders[0];
         let (first, last) = match self.input.logical.direction {
             Direction::Backward => orders,
             Direction::Forward => (!orders.1, !orders.0),
         };
-        let ns = |order: i64| i128::from(order) * i128::from(clock.order_ns());
-        let column = || Expr::Column(Column::new_unqualified(clock.column.clone()));
+        let ns = |order: i64| i128::from(order) * i128::from(decoder.order_ns());
+        let column = || Expr::Column(Column::new_unqualified(decoder.column.clone()));
         let data_type = self.input.facts_schema.field(self.input.time_decoders[0].0).data_type().clone();
         let bound = |value: Option<i64>| value.map(|value| scan::time_literal(&data_type, value).map(lit)).transpose();
-        // The ends of the scale stand for times beyond it too.
+        // The ends of the scale also stand for times beyond it.
         if first > i64::MIN
-            && let Some(first) = bound(clock.scale.first_at_or_after(ns(first)))?
+            && let Some(first) = bound(decoder.scale.first_at_or_after(ns(first)))?
         {
             facts = facts.filter(column().gt_eq(first))?;
         }
         if last < i64::MAX
-            && let Some(end) = bound(clock.scale.first_at_or_after(ns(last + 1)))?
+            && let Some(end) = bound(decoder.scale.first_at_or_after(ns(last + 1)))?
         {
             facts = facts.filter(column().lt(end))?;
         }
@@ -78,6 +78,7 @@ impl FullRows {
     }
 }
 
+/// See [`FullRows::columns`].
 fn columns(input: &PhysicalFactInput<()>, schema: &Schema) -> Result<Vec<String>> {
     let ties = input.tie_columns()?;
     let times: Vec<usize> = input.time_decoders.iter().map(|(position, _)| *position).collect();
@@ -89,14 +90,14 @@ fn columns(input: &PhysicalFactInput<()>, schema: &Schema) -> Result<Vec<String>
     let mut all: Vec<usize> =
         (0..schema.fields().len()).filter(|position| !is_settled(position) && !times.contains(position)).collect();
     all.sort_by_key(|&position| schema.field(position).name());
-    let local = input.time_decoders.iter().filter(|(position, clock)| clock.scale.zone != Zone::UTC && !is_settled(position));
+    let local = input.time_decoders.iter().filter(|(position, decoder)| decoder.scale.zone != Zone::UTC && !is_settled(position));
     all.extend(local.map(|(position, _)| *position));
     all.dedup();
     let fields = all.into_iter().map(|position| schema.field(position));
     Ok(fields.filter(|field| is_comparable(field.data_type())).map(|field| field.name().clone()).collect())
 }
 
-/// The columns in which versions of a fact can differ whose times do not, in the order in which they are compared.
+/// The columns that decide between versions of a fact with the same times, in the order in which they are compared.
 pub(super) fn version_order<S>(input: &PhysicalFactInput<S>) -> Result<Vec<usize>> {
     let schema = &input.facts_schema;
     let mut order = input.tie_columns()?;
@@ -110,7 +111,7 @@ pub(super) fn version_order<S>(input: &PhysicalFactInput<S>) -> Result<Vec<usize
     Ok(order)
 }
 
-/// Values of a type without an order decide nothing.
+/// Columns of a type without an order do not decide.
 fn is_comparable(data_type: &DataType) -> bool {
     let none = [new_empty_array(data_type)];
     column_comparators(&none, &none).is_ok()

@@ -1,7 +1,7 @@
-//! Entity keys as dense numbers: each distinct key of a spine gets one, and a fact with another key gets none.
-//! Keys are compared column by column, never as one text; a NULL in any column matches nothing.
+//! Entity keys as dense numbers. Each distinct key of a spine has a number, and a fact with another key has none.
+//! Keys are compared column by column, never as one text. A key with a NULL in any column matches nothing.
 //!
-//! Without a spine keys are numbered as facts bring them: [`GrowingKeys`].
+//! Without a spine, keys are numbered as they are found in facts: [`GrowingKeys`].
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -19,16 +19,16 @@ use crate::error::{Error, Result};
 /// The number of a row whose key is NULL or not in the spine.
 pub(crate) const NO_KEY: u32 = u32::MAX;
 
-/// Integer keys whose range is at most this much wider than their count are looked up in an array.
+/// Integer keys are looked up in an array if their range is at most this many times their number.
 const DENSE: i128 = 8;
 const ALWAYS_DENSE: i128 = 1 << 16;
 
 /// The type in which a key column of the spine and one of the facts are compared.
 ///
-/// Integers of any width are compared by value, texts and bytes by their bytes; other types only with themselves.
+/// Integers of any width are compared by value, texts and bytes by their bytes, and other types only with themselves.
 ///
 /// # Errors
-/// What is wrong, without the place: the caller knows it.
+/// What is wrong. The caller adds the subject.
 pub(crate) fn comparable(spine: &DataType, facts: &DataType) -> std::result::Result<DataType, String> {
     let (spine, facts) = (plain(spine), plain(facts));
     if spine.is_floating() || facts.is_floating() {
@@ -84,21 +84,21 @@ enum KeyMap {
 }
 
 impl Keys {
-    /// Numbers the keys of a spine: batches of key columns, in any number. Yields the number of each row.
+    /// Numbers the keys of a spine, given the key columns of its batches. Returns the number of each row.
     ///
     /// # Errors
     /// [`Error::Limit`] for more than `u32::MAX - 1` rows.
     pub(crate) fn number(types: &[DataType], batches: &[Vec<ArrayRef>]) -> Result<(Self, Vec<u32>)> {
         let rows: usize = batches.iter().map(|columns| columns.first().map_or(0, |c| c.len())).sum();
         if rows >= NO_KEY as usize {
-            let reason = format!("has {rows} rows, and one query takes at most {}; ask it in parts", NO_KEY - 1);
+            let reason = format!("has {rows} rows, and a query takes at most {}; run it in parts", NO_KEY - 1);
             return Err(Error::Limit { subject: "the spine".into(), reason });
         }
         let mut keys = Self { types: types.to_vec(), form: KeyMap::Sparse(HashMap::new()), count: 0 };
         let mut numbers = Vec::with_capacity(rows);
         match types {
             [only] if is_integral(only) => {
-                // Batch by batch, twice: all at once would hold a copy of the column.
+                // Each batch is cast twice. Casting all at once would hold a copy of the column.
                 let integers = |columns: &Vec<ArrayRef>| IntegerKeys::of(&cast(&columns[0], only)?);
                 keys.form = integral_form(batches.iter().map(integers))?;
                 for columns in batches {
@@ -155,11 +155,11 @@ impl Keys {
             let value = column.values[row];
             let number = match &mut self.form {
                 KeyMap::Dense { first, numbers } => {
-                    let place = &mut numbers[value.wrapping_sub(*first) as usize];
-                    if *place == NO_KEY {
-                        *place = fresh();
+                    let number = &mut numbers[value.wrapping_sub(*first) as usize];
+                    if *number == NO_KEY {
+                        *number = fresh();
                     }
-                    *place
+                    *number
                 }
                 KeyMap::Sparse(map) => *map.entry(value).or_insert_with(&mut fresh),
                 KeyMap::Text(_) | KeyMap::Rows(..) => NO_KEY,
@@ -203,8 +203,8 @@ impl Keys {
             KeyMap::Dense { first, numbers } => {
                 let column = IntegerKeys::of(&cast(&columns[0], &self.types[0])?)?;
                 let find = |value: i64| {
-                    let at = value.wrapping_sub(*first) as u64;
-                    usize::try_from(at).ok().and_then(|at| numbers.get(at)).copied().unwrap_or(NO_KEY)
+                    let offset = value.wrapping_sub(*first) as u64;
+                    usize::try_from(offset).ok().and_then(|offset| numbers.get(offset)).copied().unwrap_or(NO_KEY)
                 };
                 Ok(column.map(find))
             }
@@ -231,7 +231,7 @@ impl Keys {
     }
 }
 
-/// Keys that several tasks number as they come.
+/// Keys that several tasks number as they find them.
 pub(crate) struct GrowingKeys(RwLock<Keys>);
 
 impl GrowingKeys {
@@ -248,7 +248,7 @@ impl GrowingKeys {
         Ok(Self(RwLock::new(Keys { types: types.to_vec(), form, count: 0 })))
     }
 
-    /// The numbers of these rows' keys; a key that is new gets the next one, and one with a NULL gets [`NO_KEY`].
+    /// The numbers of these rows' keys. A new key gets the next number, and a key with a NULL gets [`NO_KEY`].
     ///
     /// # Errors
     /// [`Error::Limit`] for more than `u32::MAX - 1` keys.
@@ -269,14 +269,14 @@ impl GrowingKeys {
         Ok(numbers)
     }
 
-    /// The keys, when no more come.
+    /// The keys, once there are no more.
     pub(crate) fn into_keys(self) -> Keys {
         self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Keys {
-    /// Numbers the keys of these rows beside those that are there.
+    /// Numbers the keys of these rows, after those that have a number already.
     fn add(&mut self, columns: &[ArrayRef]) -> Result<Vec<u32>> {
         let rows = columns.first().map_or(0, |column| column.len());
         if self.count() + rows >= NO_KEY as usize {
@@ -297,7 +297,7 @@ impl Keys {
         Ok(numbers)
     }
 
-    /// Widens an array of numbers so that it takes in these keys, or gives it up for a hash table.
+    /// Widens the array of numbers for these keys, or replaces it by a hash table.
     fn make_room(&mut self, column: &IntegerKeys) {
         let KeyMap::Dense { first, numbers } = &mut self.form else { return };
         let values = || (0..column.values.len()).filter(|&row| !column.is_null(row)).map(|row| column.values[row]);
@@ -321,7 +321,7 @@ impl Keys {
         numbers.resize(width as usize, NO_KEY);
     }
 
-    /// The keys by their numbers, in the types in which they are compared.
+    /// The keys by number, in the types in which they are compared.
     pub(crate) fn columns(&self) -> Result<Vec<ArrayRef>> {
         let mut integers = vec![0i64; self.count()];
         let mut bytes: Vec<&[u8]> = vec![&[]; self.count()];
@@ -356,7 +356,7 @@ impl Keys {
 /// The keys of an array of numbers, and their numbers.
 fn dense_entries(first: i64, numbers: &[u32]) -> impl Iterator<Item = (i64, u32)> {
     let known = numbers.iter().enumerate().filter(|(_, number)| **number != NO_KEY);
-    known.map(move |(place, &number)| (first.wrapping_add(place as i64), number))
+    known.map(move |(offset, &number)| (first.wrapping_add(offset as i64), number))
 }
 
 fn any_null(columns: &[ArrayRef]) -> Option<NullBuffer> {

@@ -1,8 +1,9 @@
-//! The temporal operators: the newest visible fact of an entity, and aggregates over its trailing windows, at each row of a
-//! spine. They are two DataFusion operators, and neither depends on the order, batches or partitions of the facts.
+//! The temporal operators. At each row of a spine, [`Lookup`] finds the newest visible fact of an entity, and [`Window`]
+//! computes aggregates over the visible facts in trailing windows.
 //!
-//! [`Spine`] asks the questions, [`Lookup`] and [`Window`] are the questions, [`Facts`] is who is asked. In SQL they are
-//! `ASOF JOIN` and `trailing`: see [`sql`].
+//! Both are DataFusion operators. Their results do not depend on the order, batches or partitions of the facts. A [`Spine`] is
+//! the rows to which they add columns, and [`Facts`] is what they read. In SQL they are `ASOF JOIN` and `trailing`: see
+//! [`sql`].
 
 mod aggregate;
 mod budget;

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// Questions of one kind to several fact tables at each row of one spine.
+/// Lookups or windows over several fact tables, at each row of one spine.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct AsOfNode<S> {
     pub(crate) spine: LogicalPlan,
@@ -31,7 +31,7 @@ pub(crate) struct AsOfNode<S> {
 }
 
 impl<S: OperatorSpec> AsOfNode<S> {
-    /// Checks types and names.
+    /// Checks types and names, and derives the schema.
     pub(crate) fn try_new(spine: LogicalPlan, at: SpineTime, fact_inputs: Vec<(LogicalPlan, FactInput<S>)>) -> Result<Self> {
         let mut fields: Vec<(Option<TableReference>, FieldRef)> =
             spine.schema().iter().map(|(qualifier, field)| (qualifier.cloned(), field.clone())).collect();
@@ -42,7 +42,7 @@ impl<S: OperatorSpec> AsOfNode<S> {
                 if qualifier.is_none() && fields.iter().any(|(_, known)| known.name() == field.name()) {
                     let reason =
                         format!("it would add a column `{}`, and there is one already; give it another name", field.name());
-                    return Err(Error::Definition { subject: format!("the question to {}", input.subject), reason });
+                    return Err(Error::Definition { subject: format!("the lookup or window over {}", input.subject), reason });
                 }
                 fields.push((qualifier, field));
             }
@@ -56,8 +56,8 @@ impl<S: OperatorSpec> AsOfNode<S> {
     }
 }
 
-/// A filter above the operator is about its rows, and a fact must not be able to vanish by it. One that names no column is
-/// pushed into every input; above the spine it means the same, and from the facts it is taken away again.
+/// A filter above the operator must not remove facts. DataFusion pushes a filter without columns into every input. Above the
+/// spine it has the same effect; above the facts it is removed again.
 fn without_filter_from_above(facts: LogicalPlan, before: &LogicalPlan) -> LogicalPlan {
     match facts {
         LogicalPlan::Filter(filter) if filter.input.as_ref() == before => Arc::unwrap_or_clone(filter.input),
@@ -108,7 +108,7 @@ impl<S: OperatorSpec> UserDefinedLogicalNodeCore for AsOfNode<S> {
         Ok(Self::try_new(spine, self.at.clone(), fact_inputs.collect())?)
     }
 
-    /// What of each input the wanted outputs need: keys, times and tie-breaks always, values only if wanted.
+    /// The columns of each input that the wanted outputs need: always keys, times and tie-breaks; values only if wanted.
     fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
         let spine = self.spine.schema();
         let mut of_spine: Vec<usize> = output_columns.iter().copied().filter(|&i| i < spine.fields().len()).collect();

@@ -1,5 +1,5 @@
-//! From logical to physical: finds the columns of the operators' inputs, and teaches a session to plan them.
-//! Any other plan is planned as DataFusion does.
+//! Plans the operators: from logical nodes to physical plans.
+//! All other nodes are planned by DataFusion.
 
 use std::sync::Arc;
 
@@ -37,15 +37,15 @@ use crate::error::{Error, Result};
 
 /// The same session state, able to plan the operators.
 ///
-/// Rows keep their order: the spine's is the result's. So what shuffles rows is off, wherever it may be below the spine:
-/// round-robin repartitioning, which deals batches out; the repartitioning of scans, which sorts batches of tables in memory by
-/// size (what may be shared out, [`shared_out`] does); and the way in which tasks that are done take over the files of others.
-/// Off is also the rule that reads fields of nested columns below other operators: it takes a column of the result for that of
-/// the facts with its name.
+/// The result has the order of the spine. So everything that shuffles rows below the spine is off: round-robin repartitioning,
+/// which distributes batches; the repartitioning of scans, which sorts batches of tables in memory by size ([`shared_out`]
+/// repartitions the scans for which it is safe); and idle tasks that take over files of others. The rule that reads fields of
+/// nested columns below other operators is off too: it mistakes a column of the result for the column of the facts with the
+/// same name.
 pub(crate) fn extended(state: SessionState) -> SessionState {
     let mut builder = SessionStateBuilder::new_from_existing(state).with_query_planner(Arc::new(AsOfQueryPlanner));
-    // The builder's own copy of the settings says that the catalog is there already. With any other the builder would put an
-    // empty one into the list that the session's other states share, and the user's tables would be gone.
+    // The builder's own copy of the settings says that the default catalog exists already. With other settings the builder
+    // would put an empty catalog into the list that all states of the session share, and the user's tables would be gone.
     if let Some(config) = builder.config() {
         let options = config.options_mut();
         options.optimizer.enable_round_robin_repartition = false;
@@ -117,7 +117,7 @@ fn plan<S: CreateOperator>(
     Ok(Arc::new(AsOfExec::new(spine, at_position, facts, fact_inputs, order, schema, explain)?))
 }
 
-/// Lets as many tasks as the session has share a scan below row-by-row operators, where `may_be` says so of it.
+/// Divides the scan below projections and filters among as many tasks as the session has, if `may_be` allows it.
 fn shared_out(
     plan: &Arc<dyn ExecutionPlan>,
     options: &ConfigOptions,
@@ -139,13 +139,14 @@ fn shared_out(
     Ok(shared.data)
 }
 
-/// Files are cut into runs of bytes that follow each other, unless each of several groups has an order of its own.
+/// Does a scan keep its order when it is divided? Files are cut into consecutive ranges of bytes, unless several groups of
+/// files have an order each.
 fn keeps_its_order_in_parts(scan: &dyn ExecutionPlan) -> bool {
     let files = scan.downcast_ref::<DataSourceExec>().and_then(|source| source.data_source().downcast_ref::<FileScanConfig>());
     files.is_some() && scan.properties().output_ordering().is_none()
 }
 
-/// The physical plan is shown as the logical one.
+/// `EXPLAIN` shows the physical plan as the logical one.
 struct ExplainText<'a, S>(&'a AsOfNode<S>);
 
 impl<S: OperatorSpec> std::fmt::Display for ExplainText<'_, S> {
@@ -159,13 +160,13 @@ fn position(schema: &DFSchema, at: &SpineTime) -> Result<usize> {
     found.ok_or_else(|| Error::unknown_column("the spine", &at.column.name, schema.as_arrow()))
 }
 
-/// The conditions of a question, over the facts' columns as the logical plan names them.
+/// The filters of aggregates as physical expressions, over the columns of the facts.
 pub(super) fn conditions(
     spec: &impl OperatorSpec,
     session: &dyn Session,
     facts: &DFSchema,
 ) -> DfResult<Vec<Arc<dyn PhysicalExpr>>> {
-    // Some functions exist only to be rewritten: `coalesce` as a case, `arrow_cast` as a cast.
+    // Some functions have no implementation, and the simplifier rewrites them: `coalesce` as a case, `arrow_cast` as a cast.
     let context = SimplifyContext::builder()
         .with_schema(Arc::new(facts.clone()))
         .with_config_options(session.config().options().clone())

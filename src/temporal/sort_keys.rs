@@ -1,6 +1,6 @@
-//! Values as 64-bit keys whose unsigned order is the order of the values, whatever their type.
-//! Texts are numbered as they come; their order is that of the texts behind the numbers. So are values of types that no 64
-//! bits can stand for, by their bytes in Arrow's row format.
+//! Sort keys: values of any type as 64-bit integers that have the order of the values.
+//! Texts have no such encoding. They are numbered in a dictionary, and their order is that of the texts behind the numbers. The
+//! same goes for other values that do not fit into 64 bits, by their bytes in Arrow's row format.
 
 use std::{cmp::Ordering, sync::Arc};
 
@@ -25,21 +25,21 @@ use crate::error::Result;
 
 const SIGN: u64 = 1 << 63;
 
-/// How a column's values are held.
+/// How the values of a column are encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Encoding {
     /// Floats, in their total order: -0.0 before 0.0, NaN last.
     Float,
-    /// Signed integers, and what is counted in them: dates, instants, truth values.
+    /// Signed integers, and types that are stored as such: dates, instants, truth values.
     Signed,
     Unsigned,
-    /// Decimals of at most 18 digits, in units of the last.
+    /// Decimals of at most 18 digits, in units of the last digit.
     Decimal64,
-    /// Texts, and longer decimals by the bytes of their units.
+    /// Texts, longer decimals and other types: numbers of a [`ValueDictionary`].
     Dictionary,
-    /// Decimals that are added up: no 64 bits can stand for them.
+    /// Decimals of any length that are added up. They are not encoded.
     RawDecimal,
-    /// Only whether there is a value.
+    /// Only whether a value is NULL.
     Presence,
 }
 
@@ -56,7 +56,7 @@ impl Encoding {
         }
     }
 
-    /// The encoding of values that are compared and handed back: no digit of a decimal may get lost.
+    /// The encoding of values that are compared and returned: no digit of a decimal may be lost.
     pub(super) fn for_order(data_type: &DataType) -> Self {
         use DataType::{Decimal32, Decimal64, Decimal128, Decimal256, Dictionary};
         match data_type {
@@ -67,8 +67,8 @@ impl Encoding {
         }
     }
 
-    /// The encoding of numbers between which others are looked for: short decimals in units of the last digit, longer ones as the
-    /// floats nearest to them.
+    /// The encoding of numbers between which results are interpolated: short decimals in units of the last digit, longer ones
+    /// as the nearest float.
     pub(super) fn for_quantile(data_type: &DataType) -> Self {
         match Encoding::for_order(data_type) {
             Encoding::Decimal64 => Encoding::Decimal64,
@@ -81,13 +81,13 @@ impl Encoding {
         if data_type.is_decimal() { Encoding::RawDecimal } else { Encoding::of(data_type) }
     }
 
-    /// The integer that a key stands for.
+    /// The integer of a key.
     #[inline]
     pub(super) fn integer(self, key: u64) -> i128 {
         if self == Encoding::Unsigned { i128::from(key) } else { i128::from((key ^ SIGN) as i64) }
     }
 
-    /// The number that a key stands for, as two floats that add up to it exactly.
+    /// The number of a key, as two floats whose exact sum it is.
     #[inline]
     pub(super) fn number(self, key: u64) -> (f64, f64) {
         match self {
@@ -105,19 +105,20 @@ impl Encoding {
     }
 }
 
-/// The key of a float: the signed total order of IEEE 754, shifted to unsigned. All NaN are one.
+/// The key of a float: the total order of IEEE 754 as an unsigned integer. All NaN have the same key.
 #[inline]
 pub(super) fn float_key(x: f64) -> u64 {
     let bits = if x.is_nan() { f64::NAN.to_bits() } else { x.to_bits() };
     if bits & SIGN == 0 { bits | SIGN } else { !bits }
 }
 
+/// The float of a key.
 #[inline]
 pub(super) fn key_float(key: u64) -> f64 {
     f64::from_bits(if key & SIGN == 0 { !key } else { key & !SIGN })
 }
 
-/// Texts by number.
+/// Texts and other values by number.
 #[derive(Default)]
 pub(super) struct ValueDictionary {
     numbers: HashMap<Arc<[u8]>, u64>,
@@ -138,7 +139,7 @@ impl ValueDictionary {
         number
     }
 
-    /// The order of two values of a encoding.
+    /// The order of two values.
     pub(super) fn compare(&self, encoding: Encoding, a: u64, b: u64) -> Ordering {
         match encoding {
             Encoding::Dictionary if a != b => self.values[a as usize].cmp(&self.values[b as usize]),
@@ -147,14 +148,14 @@ impl ValueDictionary {
     }
 }
 
-/// The values of a column.
+/// The encoded values of a column.
 pub(super) enum EncodedValues {
     Keys(ScalarBuffer<u64>),
     Decimals(ScalarBuffer<i128>),
     WideDecimals(ScalarBuffer<i256>),
 }
 
-/// The values of a column, and which rows have none.
+/// Encodes a column. Also returns which rows are NULL.
 pub(super) fn encode(
     encoding: Encoding,
     array: &ArrayRef,
@@ -205,7 +206,7 @@ pub(super) fn encode(
     Ok((EncodedValues::Keys(values.into()), nulls))
 }
 
-/// As [`encode`], of a encoding whose values are keys.
+/// As [`encode`], for an encoding that has keys.
 pub(super) fn encode_keys(
     encoding: Encoding,
     array: &ArrayRef,
@@ -217,7 +218,7 @@ pub(super) fn encode_keys(
     }
 }
 
-/// The numbers of texts; those of rows without a value mean nothing.
+/// The dictionary numbers of a column. Those of NULL rows mean nothing.
 fn dictionary_keys(array: &ArrayRef, dictionary: &mut ValueDictionary) -> Result<Vec<u64>> {
     let mut number = |text: Option<&[u8]>| text.map_or(0, |text| dictionary.number(text));
     Ok(match array.data_type() {
@@ -243,7 +244,7 @@ fn is_bytes(data_type: &DataType) -> bool {
     }
 }
 
-/// The digits behind the point, of a decimal.
+/// The digits after the point of a decimal.
 pub(super) fn scale_of(data_type: &DataType) -> Option<i8> {
     use DataType::{Decimal32, Decimal64, Decimal128, Decimal256};
     match data_type {
@@ -253,7 +254,7 @@ pub(super) fn scale_of(data_type: &DataType) -> Option<i8> {
     }
 }
 
-/// What is made of the units of each decimal, those of rows without a value included.
+/// Converts the units of each decimal, NULL rows included.
 fn units<T>(array: &ArrayRef, to: impl FnMut(i256) -> Result<T>) -> Result<Vec<T>> {
     let whole = |units: i128| i256::from_i128(units);
     match array.data_type() {
@@ -269,7 +270,7 @@ fn units<T>(array: &ArrayRef, to: impl FnMut(i256) -> Result<T>) -> Result<Vec<T
     }
 }
 
-/// Bytes in the order of the numbers.
+/// Bytes that have the order of the numbers.
 fn ordered_bytes(units: i256) -> [u8; 32] {
     let mut bytes = units.to_be_bytes();
     bytes[0] ^= 0x80;
@@ -283,7 +284,7 @@ fn units_of(bytes: &[u8]) -> i256 {
     i256::from_be_bytes(units)
 }
 
-/// Decimals of a type, from their units, which it can hold.
+/// An array of decimals from their units, which the type can hold.
 pub(super) fn decimal_array(
     data_type: &DataType,
     units: impl Iterator<Item = i256>,
@@ -307,10 +308,10 @@ pub(super) fn decimal_array(
     }
 }
 
-/// The values of keys, in a type of their encoding.
+/// The values of keys as an array.
 ///
 /// # Errors
-/// [`ArrowError::OffsetOverflowError`] when texts are longer together than `most_bytes`.
+/// [`ArrowError::OffsetOverflowError`] if texts have more than `most_bytes` together.
 pub(super) fn decode(
     encoding: Encoding,
     data_type: &DataType,

@@ -1,9 +1,9 @@
-//! The spine, indexed: each entity's instants in the order of time, one slot per spine row.
+//! The index of a spine: each entity's instants in the order of time. Each row of the spine has a slot in it.
 //! It holds times and row numbers, no values.
 //!
 //! A fact is visible to a contiguous run of its entity's slots: from the first instant after it became visible to the last
-//! before it is out of the window, or replaced. So facts can be taken in any order and by any number of tasks, and what must
-//! be kept follows the spine, not the length of history.
+//! instant before it leaves the window or is replaced. So facts can be read in any order and by any number of tasks, and the
+//! memory that is needed depends on the spine and not on the number of facts.
 
 use std::sync::{
     Arc,
@@ -17,10 +17,10 @@ use super::{
     keys::NO_KEY,
 };
 
-/// Entities whose last place a task remembers, at most.
+/// The most entities for which an accumulator remembers where their previous fact was.
 const MAX_HINTS: usize = 1 << 17;
 
-/// The slots of a spine: those of one entity side by side, in the order of time.
+/// The slots of a spine. The slots of an entity are contiguous and in the order of time.
 pub(crate) struct SpineIndex {
     layout: Layout,
     /// The slot of each spine row; the number of all slots for a row that has none.
@@ -33,12 +33,12 @@ enum Layout {
         starts: Vec<u32>,
         instants: Instants,
     },
-    /// Every entity asks at this one instant: its slot has its number. Entities are added while facts come in.
+    /// Every entity has one slot, with the number of the entity, at this instant. Entities are added while facts are read.
     SingleInstant { instant: i64, entities: AtomicU32 },
 }
 
 impl SpineIndex {
-    /// Indexes a spine, given the entity of each row, and the instants in pieces; rows without an entity get no slot.
+    /// Indexes a spine, given the entity of each row and the instants by batch. Rows without an entity get no slot.
     pub(crate) fn new(mut numbers: Vec<u32>, ticks: &[ScalarBuffer<i64>], entities: usize) -> Self {
         let mut starts = vec![0u32; entities + 1];
         for &number in numbers.iter().filter(|&&n| n != NO_KEY) {
@@ -51,12 +51,12 @@ impl SpineIndex {
         Self { layout: Layout::Spine { starts, instants }, slot_of_row: Arc::new(numbers) }
     }
 
-    /// One slot at this instant for every entity there will be; none has come yet.
+    /// One slot at this instant for every entity. There is no entity yet.
     pub(crate) fn of_entities_at(instant: i64) -> Self {
         Self { layout: Layout::SingleInstant { instant, entities: AtomicU32::new(0) }, slot_of_row: Arc::default() }
     }
 
-    /// The instant of all slots, where it is one.
+    /// The instant of all slots, if every entity has one slot at the same instant.
     pub(crate) fn single_instant(&self) -> Option<i64> {
         match &self.layout {
             Layout::Spine { .. } => None,
@@ -64,7 +64,7 @@ impl SpineIndex {
         }
     }
 
-    /// From here on there are at least so many entities, where they are added while facts come in.
+    /// Adds entities up to this number, if entities are added while facts are read.
     pub(crate) fn ensure_entities(&self, count: u32) {
         if let Layout::SingleInstant { entities, .. } = &self.layout {
             entities.fetch_max(count, Ordering::Relaxed);
@@ -87,7 +87,7 @@ impl SpineIndex {
         }
     }
 
-    /// Of how many entities a task remembers where it was: a power of two.
+    /// For how many entities an accumulator remembers where their previous fact was: a power of two.
     pub(crate) fn hint_table_len(&self) -> usize {
         self.entities().next_power_of_two().min(MAX_HINTS)
     }
@@ -101,7 +101,7 @@ impl SpineIndex {
         }
     }
 
-    /// The slot of each spine row; [`SpineIndex::len`] for a row that has none. It can outlive the rest.
+    /// The slot of each row of the spine; [`SpineIndex::len`] for a row without a slot.
     pub(crate) fn slot_of_row(&self) -> Arc<Vec<u32>> {
         self.slot_of_row.clone()
     }
@@ -116,7 +116,7 @@ impl SpineIndex {
     }
 
     /// The first slot of a run whose instant is after `tick`, or the run's end. The search begins at `hint`, and takes time
-    /// in the logarithm of the way from there.
+    /// in the logarithm of the distance from there.
     #[inline]
     pub(crate) fn first_after(&self, run: &std::ops::Range<u32>, tick: i64, hint: u32) -> u32 {
         match &self.layout {
@@ -135,7 +135,7 @@ impl SpineIndex {
         }
     }
 
-    /// The ticks for which a slot is the first after them: from the first (inclusive) to the second (exclusive).
+    /// The ticks for which this slot is the first one after them: from the first (inclusive) to the second (exclusive).
     #[inline]
     pub(crate) fn preceding_ticks(&self, run: &std::ops::Range<u32>, slot: u32) -> (i64, i64) {
         let from = if slot > run.start { self.instant(slot as usize - 1) } else { i64::MIN };
@@ -160,7 +160,7 @@ impl SpineIndex {
     }
 }
 
-/// Puts the instants of rows into slots, and says which row got which.
+/// Puts the instants of rows into slots, and notes the slot of each row.
 struct SlotAssigner<'a> {
     /// The first slot of each entity, and the number of all slots.
     starts: &'a [u32],
@@ -193,7 +193,7 @@ impl Scatter for SlotAssigner<'_> {
     }
 }
 
-/// Puts the slots of every entity into the order of time.
+/// Sorts the slots of every entity by time.
 fn sort<T: Copy + Ord>(starts: &[u32], instants: &mut [T], slot_of_row: &mut [u32]) {
     let mut rows = vec![0u32; instants.len()];
     for (row, &slot) in slot_of_row.iter().enumerate() {

@@ -1,9 +1,9 @@
-//! Time columns as ticks: the instants of one question on one integer scale, so that every comparison is exact.
-//! It never rounds a fact to before an instant: what a tick cannot tell apart is rounded to the side that decides alike.
+//! Decodes time columns into ticks: one integer scale for all times of an operator, so that every comparison is exact.
 //!
 //! A tick is as fine as the spine's instants and never coarser than a microsecond, so instants, windows, delays and max ages
-//! are whole ticks. What decides about a fact is the first tick from which on it is visible: `x < t` holds exactly from
-//! `floor(x) + 1` on, `x <= t` exactly from `ceil(x)` on. Between themselves facts are ordered in their own unit.
+//! are whole ticks. Times of facts may be finer. A fact is therefore represented by the first tick at which it is visible: `x <
+//! t` holds exactly for the ticks from `floor(x) + 1` on, and `x <= t` exactly for those from `ceil(x)` on. Facts are ordered
+//! among each other in their own unit.
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, Int64Array},
@@ -26,8 +26,8 @@ pub(crate) enum Direction {
     Forward,
 }
 
-/// Local times are looked up in the zone's calendar once for each of these stretches; no zone has two transitions in one.
-const STRETCH_S: i64 = 900;
+/// Local times are looked up in the zone's calendar once per period of this length. No zone has two transitions in one period.
+const PERIOD_S: i64 = 900;
 
 /// How long a tick is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,10 +60,10 @@ impl TickUnit {
     }
 }
 
-/// Reads one time column.
+/// The decoder of one time column.
 #[derive(Debug, Clone)]
 pub(crate) struct TimeDecoder {
-    /// Where the column is, for messages.
+    /// The table, for messages.
     pub(crate) subject: String,
     pub(crate) column: String,
     pub(crate) scale: TimeScale,
@@ -73,22 +73,22 @@ pub(crate) struct TimeDecoder {
 /// Times by row, and which rows have none.
 pub(crate) type Times = (ScalarBuffer<i64>, Option<NullBuffer>);
 
-/// From which tick on facts are visible.
+/// The first tick at which facts are visible.
 pub(crate) enum Visibility {
-    /// This many ticks after the (mirrored) floor of their time; beyond the scale it is never.
+    /// So many ticks after the (mirrored) floor of their time. A tick beyond the scale means never.
     After(i64),
-    /// From these ticks on; a row without one is never visible.
+    /// These ticks. A row without one is never visible.
     From(Times),
 }
 
 impl TimeDecoder {
-    /// The ticks in which facts happened, rounded down. Those beyond the scale are at its ends.
+    /// The ticks of the facts' times, rounded down. Times beyond the scale are at its ends.
     pub(crate) fn facts(&self, array: &ArrayRef) -> Result<Times> {
         self.floors(array, self.unit.nanos(), TimeScale::instant_ns, |tick, _| Ok(Some(saturated(tick))))
     }
 
-    /// From which tick on facts are visible that could be known a delay after this time, whose floors [`TimeDecoder::facts`] made:
-    /// in ticks of the spine, mirrored (`!tick`) when the spine looks forward.
+    /// The first tick at which facts are visible, if they are known a delay after this time. `floors` are from
+    /// [`TimeDecoder::facts`]. Ticks are mirrored (`!tick`) if the spine looks forward.
     pub(crate) fn visibility(
         &self,
         array: &ArrayRef,
@@ -119,9 +119,9 @@ impl TimeDecoder {
         Ok(Visibility::From(self.read(&integers(array)?, TimeScale::instant_ns, |ns| from(ns) + delay, beyond)?))
     }
 
-    /// After how many ticks of its own every fact is visible; `None` if that differs from fact to fact.
+    /// After how many ticks each fact becomes visible; `None` if that differs from fact to fact.
     pub(crate) fn constant_delay(&self, cutoff: Cutoff, delay_us: i64) -> Option<i64> {
-        // An inclusive cutoff counts a finer fact from its ceiling on, and a window from its floor.
+        // With an inclusive cutoff a finer fact is visible from its ceiling on, while windows count it from its floor on.
         if cutoff == Cutoff::Inclusive && self.is_finer() {
             return None;
         }
@@ -129,7 +129,7 @@ impl TimeDecoder {
         i64::try_from(delay + i128::from(cutoff == Cutoff::Exclusive)).ok()
     }
 
-    /// The ticks of the instants that are asked about.
+    /// The ticks of the spine's instants.
     ///
     /// # Errors
     /// [`Error::InvalidTime`] for an instant beyond the scale.
@@ -146,7 +146,7 @@ impl TimeDecoder {
         })
     }
 
-    /// Numbers in the order of the facts' instants, in their own unit; `None` when their ticks have that order already.
+    /// The order of the facts' times, as numbers in their own unit; `None` if their ticks have this order already.
     pub(crate) fn order(&self, array: &ArrayRef) -> Result<Option<ScalarBuffer<i64>>> {
         let own_ns = self.order_ns();
         if own_ns == self.unit.nanos() {
@@ -165,7 +165,7 @@ impl TimeDecoder {
         self.scale.zone == Zone::UTC && self.scale.unit.nanos() == to_ns
     }
 
-    /// How many nanoseconds a unit of [`TimeDecoder::order`] is; of ticks, where these have that order.
+    /// The nanoseconds of a unit of [`TimeDecoder::order`], or of a tick if ticks have this order.
     pub(crate) fn order_ns(&self) -> i64 {
         match self.scale.unit {
             TimeUnit::Day => TimeUnit::Second.nanos(),
@@ -173,7 +173,7 @@ impl TimeDecoder {
         }
     }
 
-    /// Instants in units of so many nanoseconds, rounded down; as [`TimeDecoder::read`].
+    /// Instants in units of so many nanoseconds, rounded down. See [`TimeDecoder::read`].
     fn floors(
         &self,
         array: &ArrayRef,
@@ -188,8 +188,8 @@ impl TimeDecoder {
         self.read(&integers, instant, |ns| ns.div_euclid(i128::from(to_ns)), beyond)
     }
 
-    /// Numbers made of instants: `instant` says which one a stored value is, `number` what becomes of its nanoseconds, and
-    /// `beyond` what of a number that does not fit, given that and the stored value.
+    /// Converts stored values. `instant` gives the instant of a stored value, `number` converts its nanoseconds, and `beyond`
+    /// says what to do with a number that does not fit, given the number and the stored value.
     fn read(
         &self,
         integers: &Int64Array,
@@ -199,7 +199,7 @@ impl TimeDecoder {
     ) -> Result<Times> {
         let (values, mut nulls) = (integers.values(), integers.nulls().cloned());
         let unit_ns = i128::from(self.scale.unit.nanos());
-        let mut memo = Stretch { instant, known: None };
+        let mut memo = OffsetCache { instant, known: None };
         let zone = self.scale.zone;
         let mut without = Vec::new();
         let mut times = Vec::with_capacity(values.len());
@@ -241,25 +241,24 @@ fn saturated(number: i128) -> i64 {
     if number < 0 { i64::MIN } else { i64::MAX }
 }
 
-/// The last stretch of local time that was looked up in a calendar, and its offset if it has one.
-struct Stretch {
+/// The period of local time that was looked up last, and its offset if it has a single one.
+struct OffsetCache {
     instant: fn(TimeScale, i64) -> i128,
     known: Option<(i64, Option<i128>)>,
 }
 
-impl Stretch {
+impl OffsetCache {
     fn instant_ns(&mut self, scale: TimeScale, value: i64) -> i128 {
         let unit_ns = i128::from(scale.unit.nanos());
         let local_ns = i128::from(value) * unit_ns;
-        let stretch_ns = i128::from(STRETCH_S) * 1_000_000_000;
-        let Ok(stretch) = i64::try_from(local_ns.div_euclid(stretch_ns)) else { return (self.instant)(scale, value) };
-        if self.known.is_none_or(|(known, _)| known != stretch) {
+        let period_ns = i128::from(PERIOD_S) * 1_000_000_000;
+        let Ok(period) = i64::try_from(local_ns.div_euclid(period_ns)) else { return (self.instant)(scale, value) };
+        if self.known.is_none_or(|(known, _)| known != period) {
             let seconds = TimeScale { unit: TimeUnit::Second, zone: scale.zone };
             let offset = |local_s: i64| i128::from(local_s) * 1_000_000_000 - (self.instant)(seconds, local_s);
-            let (first, last) =
-                (stretch.saturating_mul(STRETCH_S), stretch.saturating_mul(STRETCH_S).saturating_add(STRETCH_S - 1));
-            let steady = offset(first) == offset(last);
-            self.known = Some((stretch, steady.then(|| offset(first))));
+            let (first, last) = (period.saturating_mul(PERIOD_S), period.saturating_mul(PERIOD_S).saturating_add(PERIOD_S - 1));
+            let is_constant = offset(first) == offset(last);
+            self.known = Some((period, is_constant.then(|| offset(first))));
         }
         match self.known {
             Some((_, Some(offset))) => local_ns - offset,
@@ -283,7 +282,7 @@ mod tests {
 
     /// Every second around both transitions of a year reads as the scale says, whatever was read before it.
     #[test]
-    fn a_stretch_never_hides_a_transition() {
+    fn a_cached_offset_never_hides_a_transition() {
         for zone in ["America/New_York", "Australia/Lord_Howe", "Europe/Berlin"] {
             let decoder = decoder(TimeUnit::Second, zone, TickUnit::Micro);
             for transition in [1_394_300_000i64, 1_396_100_000, 1_414_900_000, 1_412_300_000, 1_414_250_000] {

@@ -1,5 +1,5 @@
 //! The variance of a sample from exact sums of its values and of their squares, rounded once.
-//! It keeps no value: what was put in can be taken out again, whatever its type and size.
+//! It keeps no values. What was added can be subtracted again, whatever its type and size.
 
 use arrow::datatypes::i256;
 
@@ -11,10 +11,10 @@ use super::{
 
 /// The sums of the values and of the squares of a multiset.
 pub(super) trait Moments: Default + Clone {
-    /// Puts in all that another one holds.
+    /// Adds the values of another.
     fn merge(&mut self, other: &Self);
 
-    /// Takes out all that another one holds, which was put in before.
+    /// Subtracts the values of another, which were added before.
     fn unmerge(&mut self, other: &Self);
 
     /// (n Σx² - (Σx)²) / (n (n - 1)) of `count` values, 2 or more, which are in units of `10^-scale`; `None` where one of them
@@ -22,7 +22,7 @@ pub(super) trait Moments: Default + Clone {
     fn variance(&self, count: u64, scale: i8) -> Option<Positive>;
 }
 
-/// Of integers: `S` limbs hold any sum of the values, and `Q` any of their squares.
+/// The moments of integers. `S` limbs hold any sum of the values, and `Q` limbs any sum of their squares.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct IntegerMoments<const S: usize, const Q: usize> {
     sum: Integer<S>,
@@ -62,7 +62,7 @@ impl<const S: usize, const Q: usize> Moments for IntegerMoments<S, Q> {
     }
 }
 
-/// Of floats.
+/// The moments of floats.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FloatMoments {
     sum: ExactSum,
@@ -130,8 +130,8 @@ fn spread<const N: usize>(
     for power in powers_of_ten(2 * u32::from(scale.unsigned_abs())) {
         if scale < 0 {
             spread.multiply(power);
-        } else if let Some(place) = divisors.get_mut(used) {
-            *place = power;
+        } else if let Some(divisor) = divisors.get_mut(used) {
+            *divisor = power;
             used += 1;
         }
     }
@@ -172,7 +172,7 @@ impl Squares {
 
     #[inline(never)]
     fn add_extreme(&mut self, x: f64) {
-        // A zero adds nothing, and the sum of the values knows of those that are not finite.
+        // A zero adds nothing. Values that are not finite are known from the sum of the values.
         if x == 0.0 || !x.is_finite() {
             return;
         }

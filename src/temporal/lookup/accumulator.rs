@@ -1,5 +1,5 @@
-//! One task's part of a lookup: finds the newest fact of each slot in a chunk, and puts those that can win into the shared state.
-//! Values are copied only of facts that are newer than all that other tasks have found so far.
+//! One task's part of a lookup: finds the newest fact of each slot in a chunk, and puts those that can win into the shared
+//! state. Values are copied only of facts that are newer than all that other tasks have found so far.
 
 use std::{cmp::Ordering, collections::HashSet, sync::Arc};
 
@@ -27,8 +27,8 @@ pub(super) struct LookupAccumulator {
 enum PreviousFacts {
     /// The slot of an entity's previous fact, by the lower bits of the entity's number. The search for a slot begins there.
     Slots(Vec<u32>),
-    /// If every entity has one slot: for each slot the event order of the newest fact, and the position of the newest fact in the
-    /// present chunk, plus one.
+    /// If every entity has one slot: for each slot the event order of the newest fact, and the position of the newest fact in
+    /// the present chunk, plus one.
     Newest { orders: Vec<i64>, winners: Vec<u32> },
 }
 
@@ -218,7 +218,8 @@ impl Lookup {
         let mut facts: Vec<(u32, u32)> = Vec::new();
         let mut undecided = HashSet::new();
         let mut chunk_order = self.chunk_order(chunk);
-        // An entity's facts are side by side, in the order in which they become visible. So a slot's facts are side by side too.
+        // An entity's facts are side by side, in the order in which they become visible. So a slot's facts are side by side
+        // too.
         let (mut entity, mut end, mut slot, mut to) = (u32::MAX, 0, 0, i64::MIN);
         for i in 0..chunk.rows.len() {
             let visible_from = chunk.visible_from[i];

@@ -21,8 +21,8 @@ use crate::{
 
 /// The most facts of a batch that is made by gathering.
 const GATHERED_ROWS: usize = 1 << 20;
-/// The most columns whose batches are joined into one array per column. That makes reading faster. But the memory of the batches
-/// is freed in pieces that are too small for the next column, so with many columns all of them would be held twice.
+/// The most columns whose batches are joined into one array per column. That makes reading faster. But the memory of the
+/// batches is freed in pieces that are too small for the next column, so with many columns all of them would be held twice.
 const JOINED_COLUMNS: usize = 16;
 /// The most pairs of batches whose comparators are kept.
 const COMPARATORS: usize = 4_096;

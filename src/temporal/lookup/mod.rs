@@ -47,8 +47,8 @@ impl CreateOperator for LookupSpec {
         let tie_columns = match &context.deciding_columns {
             None => TieColumns { decisive: (0..positions.len()).collect(), others: Vec::new() },
             Some(deciding) => {
-                // Columns decide in order. From the first one that was not read, the rest only tell whether facts differ; and so
-                // do computed columns.
+                // Columns decide in order. From the first one that was not read, the rest only tell whether facts differ; and
+                // so do computed columns.
                 let first: Vec<usize> = deciding.iter().map_while(position_of).collect();
                 let others = (ties..positions.len()).filter(|position| !first.contains(position)).collect();
                 TieColumns { decisive: (0..ties).chain(first).collect(), others }
@@ -245,7 +245,8 @@ impl Lookup {
         self.max_age.is_some_and(|age| candidates.event(fact) < self.index.instant(slot).saturating_sub(age))
     }
 
-    /// From the newest fact between each slot and the one before to the newest fact that the slot sees. Tasks share the entities.
+    /// From the newest fact between each slot and the one before to the newest fact that the slot sees. Tasks share the
+    /// entities.
     fn sweep(&self, candidates: &Candidates, newest: &mut [u32]) -> Result<()> {
         let per_task = newest.len().div_ceil(self.tasks).max(1);
         let mut runs = Vec::new();

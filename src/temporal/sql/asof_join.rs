@@ -1,5 +1,5 @@
-//! `ASOF JOIN`, which the parser reads and DataFusion does not plan: from the marked joins of a plan to the lookup operator.
-//! It refuses keys and instants that are no plain columns, and facts of which it cannot tell when they could be known.
+//! `ASOF JOIN`, which the parser reads and DataFusion does not plan: replaces the marked joins of a plan by lookups.
+//! Keys and instants that are not plain columns are refused, and so are facts for which nothing says when they could be known.
 
 use std::sync::Arc;
 
@@ -28,14 +28,14 @@ use crate::{
     time::Cutoff,
 };
 
-/// The key that all rows have where none is named.
+/// The name of a key that is the same for all rows, for a join without keys.
 const SAME_KEY: &str = "asof: same for all";
 
 pub(super) fn refused(reason: impl Into<String>) -> Error {
     Error::Definition { subject: "the ASOF JOIN".into(), reason: reason.into() }
 }
 
-/// Makes lookups of the marked joins of a plan.
+/// Replaces the marked joins of a plan by lookups.
 pub(super) fn resolve(plan: LogicalPlan) -> Result<LogicalPlan> {
     let is_marked = |join: &Join| {
         let conditions = join.filter.iter().flat_map(split_conjunction);
@@ -53,12 +53,12 @@ pub(super) fn resolve(plan: LogicalPlan) -> Result<LogicalPlan> {
         })
     })?;
     if left_over {
-        return Err(refused(format!("`{MARK}` is called, which is not for queries; write ASOF JOIN")));
+        return Err(refused(format!("`{MARK}` is internal and cannot be called in a query; write ASOF JOIN")));
     }
     Ok(resolved.data)
 }
 
-/// Which side of the join an expression names a column of.
+/// A column of one side of the join.
 enum Operand {
     Left(Column),
     /// The position in the right side.
@@ -75,7 +75,7 @@ impl Operand {
         }
     }
 
-    /// A column of each side, whichever is named first; the answer says whether that was the right one.
+    /// A column of each side, in either order. Also says whether the right one came first.
     fn pair(a: &Expr, b: &Expr, left: &DFSchema, right: &DFSchema) -> Option<(Column, usize, bool)> {
         match (Operand::of(a, left, right)?, Operand::of(b, left, right)?) {
             (Operand::Left(column), Operand::Right(position)) => Some((column, position, false)),
@@ -85,7 +85,7 @@ impl Operand {
     }
 }
 
-/// What the conditions of a marked join say.
+/// The conditions of a marked join.
 struct Conditions {
     keys: Vec<(Column, usize)>,
     at: Column,
@@ -103,8 +103,8 @@ impl Conditions {
         let mut found = None;
         let unfit = |condition: &dyn std::fmt::Display| {
             refused(format!(
-                "its ON holds `{condition}`, and takes only `column = column`, one of each side; put other conditions on {subject} \
-                 into a subquery, ASOF JOIN (SELECT * FROM ... WHERE ...)"
+                "its ON has `{condition}`, and may only have `column = column`, one of each side; write other conditions on {subject} \
+                 in a subquery, ASOF JOIN (SELECT * FROM ... WHERE ...)"
             ))
         };
         for (a, b) in &join.on {
@@ -133,19 +133,21 @@ impl Conditions {
             {
                 [] => Err(Error::unknown_column(subject, name, schema.as_arrow())),
                 [(qualifier, field)] => Ok(Column::new(qualifier.cloned(), field.name())),
-                _ => Err(refused(format!("USING names `{name}`, and {subject} has several; say which with ON"))),
+                _ => Err(refused(format!(
+                    "USING names `{name}`, and {subject} has several columns of that name; name one with ON"
+                ))),
             };
             let position = right.maybe_index_of_column(&of_side(right, subject)?);
             keys.push((
                 of_side(left, "the left side of the ASOF JOIN")?,
-                position.ok_or_else(|| refused(format!("USING names `{name}`")))?,
+                position.ok_or_else(|| refused(format!("USING names `{name}`, which cannot be found; use ON")))?,
             ));
         }
         let direction = if operator.starts_with('>') != swapped { Direction::Backward } else { Direction::Forward };
         let known = match &marked.known {
             None => None,
             Some(_) if direction == Direction::Forward => {
-                return Err(refused("it looks forward, where `known_at` has no meaning; leave it out"));
+                return Err(refused("it looks forward, and `known_at` applies only to looking back; leave it out"));
             }
             Some(Known::AfterMicros(delay)) => Some(KnownWhen::AfterMicros(*delay)),
             Some(Known::At(expression)) => match Operand::of(expression, left, right) {
@@ -163,8 +165,8 @@ impl Conditions {
             match (Operand::of(older, left, right), Operand::of(newer, left, right)) {
                 (Some(Operand::Right(position)), Some(Operand::Left(column))) if position == fact && column == at => Ok(age_us),
                 _ => Err(refused(format!(
-                    "the bound in its MATCH_CONDITION is about `{first}` and `{last}`; it must be about the two columns that are \
-                     compared, `AND b.ts >= a.ts - INTERVAL '7 days'` for a look back and `AND b.ts <= a.ts + INTERVAL '7 days'` for \
+                    "the bound in its MATCH_CONDITION compares `{first}` and `{last}`; it must compare the two columns of the \
+                     condition, `AND b.ts >= a.ts - INTERVAL '7 days'` for a look back and `AND b.ts <= a.ts + INTERVAL '7 days'` for \
                      a look forward"
                 ))),
             }
@@ -181,8 +183,8 @@ impl Conditions {
     }
 }
 
-/// The right side of a join as facts: the columns of the join by names that are all different, and behind them what else the
-/// table has whose rows they are.
+/// The right side of a join as facts: the columns of the join under distinct names, followed by the other columns of their
+/// table.
 struct Right {
     facts: LogicalPlan,
     names: Vec<String>,
@@ -194,8 +196,8 @@ impl Right {
         let traced = origin::rows(plan)?;
         let own: Vec<String> = plan.schema().fields().iter().map(|field| field.name().clone()).collect();
         let mut facts = plan.clone();
-        // The operator finds columns of the facts by their names alone, and by the names of a table's columns it is settled which
-        // of two tied facts is the newer one: what the query calls them must not matter.
+        // The operator finds columns of facts by name, and tied facts are compared column by column in the order of names. So a
+        // column has the name that the table gives it, whatever the query calls it.
         let mut names: Vec<String> = Vec::with_capacity(own.len());
         for (i, name) in own.iter().enumerate() {
             names.push(match traced.as_ref().map(|rows| rows.name_of(i)) {
@@ -221,7 +223,7 @@ impl Right {
     }
 }
 
-/// The lookup that a marked join stands for; its columns are the join's.
+/// The lookup that replaces a marked join. It has the columns of the join.
 fn lookup(join: Join) -> Result<LogicalPlan> {
     let subject = subject_of(&join.right);
     let Conditions { keys, at, fact, known, max_age_us, direction, cutoff } = Conditions::of(&join, &subject)?;
@@ -246,7 +248,7 @@ fn lookup(join: Join) -> Result<LogicalPlan> {
     let looked_up = columns.into_iter().zip(names);
     let columns = looked_up.map(|(c, fact)| LookupColumn { fact, qualifier: c.relation, name: c.name }).collect();
     let spec = LookupSpec { columns, max_age_us };
-    // Which fact is the newer one must not depend on what the query selects.
+    // All columns decide between tied facts, whichever the query selects.
     let full_rows = declared.identity.is_empty().then(|| Arc::new(facts.clone()));
     let plan =
         AsOfNode::try_new(spine, at, vec![(facts, FactInput { subject, on, declared, cutoff, direction, full_rows, spec })])?
@@ -258,7 +260,7 @@ fn lookup(join: Join) -> Result<LogicalPlan> {
     Ok(LogicalPlanBuilder::from(plan).project(wanted)?.build()?)
 }
 
-/// What messages call the right side.
+/// The right side, for messages.
 fn subject_of(plan: &LogicalPlan) -> String {
     match plan {
         LogicalPlan::SubqueryAlias(alias) => match alias.input.as_ref() {

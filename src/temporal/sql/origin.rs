@@ -1,5 +1,6 @@
-//! Where the columns of a plan come from: through aliases, projections, filters and joins down to a table of the catalog.
-//! It follows columns that are passed on as they are, and gives up on what is computed: a declaration is about a column.
+//! Where the columns of a plan come from: traces them through aliases, projections, filters and joins to a table of the
+//! catalog. Only columns that are passed on unchanged are traced, since a declaration applies to a column and not to what is
+//! computed.
 
 use std::{any::Any, sync::Arc};
 
@@ -28,23 +29,23 @@ use crate::{
 /// How the values of a column of times are read, as its table declares it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Reading {
-    /// The zone whose clock wrote them, if they carry none.
+    /// The zone of the times, if they carry none.
     pub(super) zone: Option<Zone>,
-    /// The unit that they count, if they are numbers.
+    /// The unit of the times, if they are numbers.
     pub(super) unit: Option<TimeUnit>,
 }
 
-/// The declaration of a scan, if it is of a table of the catalog.
+/// The declaration of a scanned table, if it is a table of the catalog.
 fn declared(scan: &TableScan) -> Option<FactTable> {
     let provider = source_as_provider(&scan.source).ok()?;
     let table = (provider.as_ref() as &dyn Any).downcast_ref::<AsOfTable>()?;
     Some(table.declared().clone())
 }
 
-/// How the times in a column of a plan are read; `None` when they cannot be followed to a table of the catalog.
+/// How the times in a column of a plan are read; `None` if they cannot be traced to a table of the catalog.
 ///
-/// Rows may be filtered, joined, grouped and ordered on the way. What moves a time by its own clock (a sum with an interval, a
-/// cast from one type without a zone to another, the largest of a group) stays on that clock.
+/// Rows may be filtered, joined, grouped and ordered in between. A local time stays in its zone when an interval is added, when
+/// it is cast to another type without a zone, and when the largest of a group is taken.
 pub(super) fn reading(plan: &LogicalPlan, column: usize) -> Option<Reading> {
     match plan {
         LogicalPlan::TableScan(scan) => {
@@ -124,7 +125,7 @@ fn looked_up(node: &AsOfNode<LookupSpec>, column: usize) -> Option<Reading> {
 fn reading_of(expression: &Expr, input: &LogicalPlan) -> Option<Reading> {
     let is_local = |data_type: &DataType| matches!(data_type, DataType::Timestamp(_, None) | DataType::Date32);
     let local = |expression: &Expr| {
-        // A number that was added to loses its declared unit, and a time with a zone needs none.
+        // A sum with a number has no declared unit, and a time with a zone needs no reading.
         let data_type = datafusion::logical_expr::ExprSchemable::get_type(expression, input.schema()).ok()?;
         is_local(&data_type).then(|| reading_of(expression, input)).flatten()
     };
@@ -152,24 +153,24 @@ fn reading_of(expression: &Expr, input: &LogicalPlan) -> Option<Reading> {
 /// Why the rows of a plan are not rows of one table of the catalog.
 #[derive(Debug)]
 pub(super) enum NotFactRows {
-    /// It reads no table: what is written in the query is all there is to know.
+    /// It reads no table: the rows are written in the query.
     Written,
-    /// It makes rows of others in this way.
+    /// It makes rows from other rows; the text says how.
     Made(&'static str),
 }
 
-/// A plan each of whose rows is a row of one table of the catalog. Its first columns are those of the plan that it was made of,
-/// in their order; behind them are other columns of the table.
+/// A plan each of whose rows is a row of one table of the catalog. Its first columns are those of the original plan, in their
+/// order; other columns of the table follow.
 #[derive(Debug)]
 pub(super) struct TableRows {
     pub(super) plan: LogicalPlan,
     pub(super) declared: FactTable,
-    /// Columns of the table by name, and where they are in the plan: all of them, and some perhaps at several places.
+    /// All columns of the table by name, with their positions in the plan. A column may have several positions.
     pub(super) columns: Vec<(String, usize)>,
 }
 
 impl TableRows {
-    /// Where a column of the table is.
+    /// The position of a column of the table.
     pub(super) fn position_of(&self, name: &str) -> Option<usize> {
         self.columns.iter().find(|(known, _)| known == name).map(|(_, at)| *at)
     }
@@ -179,7 +180,7 @@ impl TableRows {
         self.columns.iter().find(|(_, at)| *at == position).map(|(name, _)| name.as_str())
     }
 
-    /// The declaration under other names for the columns.
+    /// The declaration with other names for the columns.
     pub(super) fn declared_as(&self, name: impl Fn(&str) -> String) -> FactTable {
         let time = |column: &TimeColumn| TimeColumn { name: name(&column.name), unit: column.unit };
         let FactTable { event_time, known_at, zone, keys, tie_break, identity } = &self.declared;
@@ -198,8 +199,8 @@ impl TableRows {
     }
 }
 
-/// The plan with all columns of the table whose rows its rows are, if it has one: through aliases, projections, filters and
-/// orders.
+/// The plan with all columns of the table whose rows it passes on, if it passes on rows of a single table. Aliases,
+/// projections, filters and orders are allowed.
 pub(super) fn rows(plan: &LogicalPlan) -> Result<std::result::Result<TableRows, NotFactRows>> {
     let made = |how| Ok(Err(if reads_tables(plan)? { NotFactRows::Made(how) } else { NotFactRows::Written }));
     match plan {
@@ -221,8 +222,8 @@ pub(super) fn rows(plan: &LogicalPlan) -> Result<std::result::Result<TableRows, 
             no_facts => Ok(no_facts),
         },
         LogicalPlan::Filter(filter) => match rows(&filter.input)? {
-            Ok(input) if !judges_facts(filter, &input) => Ok(Err(NotFactRows::Made(
-                "its filter is about columns that a correction may change, so that a row that is replaced would stay",
+            Ok(input) if !keeps_whole_facts(filter, &input) => Ok(Err(NotFactRows::Made(
+                "its filter is on columns that a correction may change, so a row that was replaced could stay",
             ))),
             Ok(TableRows { plan, declared, columns }) => {
                 let plan = LogicalPlan::Filter(Filter::try_new(filter.predicate.clone(), Arc::new(plan))?);
@@ -237,19 +238,19 @@ pub(super) fn rows(plan: &LogicalPlan) -> Result<std::result::Result<TableRows, 
             }
             no_facts => Ok(no_facts),
         },
-        LogicalPlan::Sort(_) | LogicalPlan::Limit(_) => made("its LIMIT picks rows by what other rows hold"),
+        LogicalPlan::Sort(_) | LogicalPlan::Limit(_) => made("its LIMIT picks rows by comparing them with other rows"),
         LogicalPlan::Aggregate(_) => made("it aggregates"),
-        LogicalPlan::Distinct(_) => made("its DISTINCT makes one row of several"),
-        LogicalPlan::Window(_) => made("its window functions look at other rows"),
+        LogicalPlan::Distinct(_) => made("its DISTINCT merges rows"),
+        LogicalPlan::Window(_) => made("its window functions read other rows"),
         LogicalPlan::Join(_) => made("it joins"),
-        LogicalPlan::Union(_) => made("it puts several queries together"),
+        LogicalPlan::Union(_) => made("it combines several queries"),
         LogicalPlan::Extension(_) => made("it is itself the result of an ASOF JOIN or of `trailing`"),
         _ => made("it computes rows"),
     }
 }
 
-/// Does a filter turn away all versions of a fact or none? Without an identity each row is a fact of its own.
-fn judges_facts(filter: &Filter, input: &TableRows) -> bool {
+/// Does a filter keep either all versions of a fact or none? Without an identity each row is a fact of its own.
+fn keeps_whole_facts(filter: &Filter, input: &TableRows) -> bool {
     if input.declared.identity.is_empty() {
         return true;
     }
@@ -287,7 +288,7 @@ fn projected(projection: &Projection, input: TableRows) -> Result<TableRows> {
     Ok(TableRows { plan, declared: input.declared, columns })
 }
 
-/// A name that no column of the projection has.
+/// A name that no column of the projection has yet.
 fn hidden(name: &str, projection: &Projection) -> String {
     let mut hidden = format!("asof: {name}");
     while projection.schema.fields().iter().any(|field| *field.name() == hidden) {
@@ -296,7 +297,7 @@ fn hidden(name: &str, projection: &Projection) -> String {
     hidden
 }
 
-/// Does a plan read more than rows that are written in it?
+/// Does a plan read any table?
 fn reads_tables(plan: &LogicalPlan) -> Result<bool> {
     let mut reads = false;
     plan.apply_with_subqueries(|node| {

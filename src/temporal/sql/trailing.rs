@@ -1,5 +1,5 @@
-//! `trailing`: windows over a table of facts at each row of another table or query, where a table may stand.
-//! It refuses windows that are no plain texts, and aggregates that `Aggregate` does not know.
+//! `trailing`: a table function that computes windows over a table of facts, at each row of another table or query.
+//! Lengths and aggregates must be literal texts.
 
 use std::{mem, ops::ControlFlow};
 
@@ -36,7 +36,7 @@ use crate::{
 };
 
 pub(super) const NAME: &str = "trailing";
-/// DataFusion's own table functions, which make rows of their arguments alone.
+/// DataFusion's own table functions. They read no tables.
 const BUILT_IN: [&str; 2] = ["generate_series", "range"];
 const USAGE: &str = "write trailing(spine, instant, facts, 'keys', 'length', 'aggregates' [, 'length', 'aggregates' ...] \
                      [, cutoff => 'inclusive'])";
@@ -58,8 +58,8 @@ fn is_named(name: &ast::ObjectName, wanted: &str) -> bool {
     matches!(name.0.as_slice(), [ast::ObjectNamePart::Identifier(ident)] if super::name(ident) == wanted)
 }
 
-/// Writes calls as the planner must find them: DataFusion knows its own functions by their name as it is written, and loads only
-/// tables that stand where a table may, so that a spine's name becomes a subquery.
+/// Rewrites calls for the planner. DataFusion finds its own functions by their exact names, so these are written in lower case.
+/// It loads only tables in a FROM clause, so the name of a spine becomes a subquery.
 pub(super) struct CallNormalizer;
 
 impl VisitorMut for CallNormalizer {
@@ -91,7 +91,7 @@ impl VisitorMut for CallNormalizer {
     }
 }
 
-/// Collects the tables of facts that calls name, and puts what else a call reads in its place.
+/// Collects the fact tables that calls name, and replaces each call by the other rows that it reads.
 #[derive(Default)]
 pub(super) struct TableNames {
     found: Vec<TableName>,
@@ -137,7 +137,7 @@ impl VisitorMut for TableNames {
     type Break = Error;
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Error> {
-        // What a call reads may be a call itself.
+        // The spine of a call may be a call itself.
         loop {
             let is_call = call_in(factor).is_some();
             match self.take(factor) {
@@ -196,7 +196,7 @@ impl Call {
             at: match at {
                 ast::Expr::Identifier(ident) => super::name(&ident),
                 other => {
-                    let at = text(other).ok_or_else(|| refused(format!("its instant is no column of the spine; {USAGE}")))?;
+                    let at = text(other).ok_or_else(|| refused(format!("its instant is not a column of the spine; {USAGE}")))?;
                     parsed(&at, "the instant", |parser| parser.parse_identifier()).map(|ident| super::name(&ident))?
                 }
             },
@@ -219,11 +219,11 @@ fn cutoff_of(name: &str, value: &ast::Expr) -> Result<Cutoff> {
     match (name.to_ascii_lowercase().as_str(), value.as_deref()) {
         ("cutoff", Some("inclusive")) => Ok(Cutoff::Inclusive),
         ("cutoff", Some("exclusive")) => Ok(Cutoff::Exclusive),
-        _ => Err(refused(format!("it has one argument by name, cutoff => 'inclusive' or cutoff => 'exclusive'; {USAGE}"))),
+        _ => Err(refused(format!("its only named argument is cutoff => 'inclusive' or cutoff => 'exclusive'; {USAGE}"))),
     }
 }
 
-/// The parts of a table's name, as an identifier or as a text.
+/// The parts of a table's name, which is an identifier or a text.
 fn table_of(argument: &ast::Expr) -> Result<Option<Vec<Ident>>> {
     Ok(match argument {
         ast::Expr::Identifier(ident) => Some(vec![ident.clone()]),
@@ -241,7 +241,7 @@ fn table_of(argument: &ast::Expr) -> Result<Option<Vec<Ident>>> {
     })
 }
 
-/// The rows that are asked about: a table, a common table expression or a subquery.
+/// The spine: a table, a common table expression or a subquery.
 fn spine_of(argument: ast::Expr) -> Result<TableFactor> {
     if let ast::Expr::Subquery(subquery) = argument {
         return Ok(TableFactor::Derived { lateral: false, subquery, alias: None, sample: None });
@@ -263,7 +263,7 @@ fn spine_of(argument: ast::Expr) -> Result<TableFactor> {
     })
 }
 
-/// Plans calls over the tables that a query may name.
+/// The planner of calls, with the tables that a query may name.
 #[derive(Debug)]
 pub(super) struct Trailing {
     sources: Sources,
@@ -299,7 +299,7 @@ impl Trailing {
         let Ok((qualifier, field)) = schema.qualified_field_with_unqualified_name(&at) else {
             return Err(Error::unknown_column(subject, &at, schema.as_arrow()));
         };
-        // The table that these instants come from has declared how they are read.
+        // The table that the instants come from declares how they are read.
         let known = schema.index_of_column_by_name(qualifier, &at).and_then(|position| reading(&rows, position));
         let zone = known.and_then(|known| known.zone);
         if is_local(field.data_type()) && zone.is_none() {
@@ -308,7 +308,7 @@ impl Trailing {
                 column: at.clone(),
                 found: field.data_type().to_string(),
                 needed: format!(
-                    "its times carry no zone, and no table of the catalog says whose clock wrote them: say it in a subquery, as in \
+                    "its times carry no zone, and no table of the catalog declares one; state the zone in a subquery, as in \
                      `{at} AT TIME ZONE 'Europe/Berlin' AS {at}`"
                 ),
             });
@@ -346,7 +346,7 @@ impl Trailing {
     }
 }
 
-/// The whole text as one piece of SQL.
+/// Parses the whole text.
 fn parsed<T>(text: &str, what: &str, parse: impl FnOnce(&mut Parser<'_>) -> std::result::Result<T, ParserError>) -> Result<T> {
     let read = || {
         let mut parser = Parser::new(&GenericDialect {}).try_with_sql(text)?;
@@ -357,7 +357,7 @@ fn parsed<T>(text: &str, what: &str, parse: impl FnOnce(&mut Parser<'_>) -> std:
     read().map_err(|e: ParserError| refused(format!("{what} `{text}` cannot be read: {e}")))
 }
 
-/// Key columns of the spine and of the facts.
+/// Pairs of a key column of the spine and one of the facts.
 fn key_pairs(text: &str) -> Result<Vec<(String, String)>> {
     use ast::{BinaryOperator::Eq, Expr::BinaryOp, Expr::Identifier};
     let keys = parsed(text, "the list of keys", |parser| parser.parse_comma_separated(Parser::parse_expr))?;
@@ -372,7 +372,7 @@ fn key_pairs(text: &str) -> Result<Vec<(String, String)>> {
     keys.into_iter().map(pair).collect()
 }
 
-/// The length of a window: an interval that is the same on every day of the calendar.
+/// The length of a window.
 fn length(text: &str) -> Result<TimeDelta> {
     let found = length_us(text).map(TimeDelta::microseconds);
     found.map_err(|reason| refused(format!("the length `{text}` {reason}; write it as `7 days` or `90 minutes`, or `all`")))
@@ -392,7 +392,9 @@ fn aggregate(item: SelectItem) -> Result<Aggregate> {
         _ => return Err(refused(format!("`{shown}` is no aggregate; write one as `count(*) AS n`"))),
     };
     let ast::Expr::Function(mut call) = expression else {
-        return Err(refused(format!("`{shown}` is no aggregate; write one as `avg(fare) AS mean_fare`, and compute outside")));
+        return Err(refused(format!(
+            "`{shown}` is no aggregate; write one as `avg(fare) AS mean_fare`, and compute with it outside of `trailing`"
+        )));
     };
     let filter = call.filter.take();
     let arguments = mem::replace(&mut call.args, ast::FunctionArguments::None);
@@ -405,7 +407,7 @@ fn aggregate(item: SelectItem) -> Result<Aggregate> {
         && call.within_group.is_empty()
         && list.clauses.is_empty();
     if !is_plain {
-        return Err(refused(format!("`{shown}` holds more than an aggregate's arguments, FILTER and AS; leave the rest out")));
+        return Err(refused(format!("`{shown}` has more than an aggregate's arguments, FILTER and AS; leave the rest out")));
     }
     let mut found = called(&call.name, &list, &shown)?;
     if let Some(condition) = filter {
@@ -425,7 +427,8 @@ fn called(name: &ast::ObjectName, list: &ast::FunctionArgumentList, shown: &str)
         FunctionArg::Unnamed(FunctionArgExpr::Expr(ast::Expr::Identifier(column))) => Ok(super::name(column)),
         other => Err(refused(format!("`{shown}` is over `{other}`; an aggregate is over a column of the facts"))),
     };
-    let unfit = |what: &str, argument: &FunctionArg| refused(format!("`{shown}` says {argument}, and needs {what}"));
+    let unfit =
+        |what: &str, argument: &FunctionArg| refused(format!("`{shown}` has the argument {argument}; it must say {what}"));
     let unknown = || refused(format!("`{shown}` is none of {}", SqlForm::ALL));
     if is_distinct {
         return match (function.as_str(), list.args.as_slice()) {

@@ -81,8 +81,8 @@ impl Assignment {
 pub(super) struct PreviousFact {
     entity: u32,
     slice: u32,
-    /// Facts with event times from `from` (inclusive) to `to` (exclusive) belong to the same slice. Empty unless all facts become
-    /// visible after the same delay.
+    /// Facts with event times from `from` (inclusive) to `to` (exclusive) belong to the same slice. Empty unless all facts
+    /// become visible after the same delay.
     from: i64,
     to: i64,
 }
