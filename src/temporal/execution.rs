@@ -2,15 +2,11 @@
 //! What is kept of the facts and how results are made of it is up to the operators, `lookup` and `window`.
 
 use std::{
-    collections::BTreeMap,
     ops::Range,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use arrow::{
-    array::{ArrayRef, RecordBatch},
-    datatypes::SchemaRef,
-};
+use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use datafusion::{
     common::{Result as DfResult, config::ExecutionOptions, utils::memory::RecordBatchMemoryCounter},
     execution::{SendableRecordBatchStream, TaskContext},

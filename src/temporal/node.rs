@@ -1,12 +1,7 @@
 //! The operators as logical nodes: a spine, and fact tables with what is computed over each of them.
 //! A node knows names and types. Positions of columns are found by `planner`.
 
-use std::{
-    cmp::Ordering,
-    fmt::{self, Debug},
-    hash::Hash,
-    sync::Arc,
-};
+use std::{cmp::Ordering, fmt, sync::Arc};
 
 use arrow::datatypes::FieldRef;
 use datafusion::{

@@ -5,8 +5,9 @@
 //! the spine and not the number of facts, unless an aggregate needs every value.
 //!
 //! Slicing is described in P. Carbone et al., *Cutty: Aggregate Sharing for User-Defined Windows*, CIKM 2016, and in J. Traub
-//! et al., *Scotty: General and Efficient Open-Source Window Aggregation for Stream Processing*, ACM TODS 46(1), 2021. Here the
-//! edges of slices are known before the first fact is read, because they follow from the spine; so facts may come in any order.
+//! et al., *Scotty: General and Efficient Open-Source Window Aggregation for Stream Processing Systems*, ACM TODS 46(1), 2021.
+//! Here the edges of slices are known before the first fact is read, because they follow from the spine; so facts may come in
+//! any order.
 
 use std::{
     collections::BTreeMap,
