@@ -86,7 +86,7 @@ impl Error {
             | Error::UnreadableFile { .. }
             | Error::RejectedRows { .. }
             | Error::Unexpected { .. }
-            | Error::Suspicious { .. }
+            | Error::Anomalies { .. }
             | Error::Definition { .. }
             | Error::Statement { .. }
             | Error::Volatile { .. }
