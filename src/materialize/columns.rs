@@ -52,7 +52,7 @@ fn source_mistakes(subject: &str, source: &Source, schema: &Schema, mistakes: &m
     let mut refused = Vec::new();
     for aggregate in source.windows.iter().flat_map(|(_, aggregates)| aggregates) {
         let Some(field) = aggregate.column().and_then(&mut find) else { continue };
-        if let Err(needed) = aggregate.kind().yields(Some(field.data_type())) {
+        if let Err(needed) = aggregate.kind().result_type(Some(field.data_type())) {
             let (column, found) = (field.name().clone(), field.data_type().to_string());
             refused.push(Error::ColumnType { subject: subject.into(), column, found, needed: needed.into() });
         }

@@ -15,7 +15,7 @@ use crate::{
     feature_set::{EntitySet, Source, event_time_column},
     scan::AsOfTable,
     sql,
-    temporal::{self, EntityKey, EntityQuestion, Facts},
+    temporal::{self, EntityKey, EntitySpec, Facts},
     time::{AsOf, Cutoff, TimeScale},
     workspace::{PinnedTable, plain_type},
 };
@@ -128,13 +128,13 @@ fn keys_of(set: &EntitySet, source: &Source) -> Vec<usize> {
 }
 
 /// The lookup and windows of one source.
-fn question(set: &EntitySet, keys: &[usize], source: usize, facts: Facts, cutoff: Cutoff) -> EntityQuestion {
+fn question(set: &EntitySet, keys: &[usize], source: usize, facts: Facts, cutoff: Cutoff) -> EntitySpec {
     let (i, source) = (source, &set.sources[source]);
     let on: Vec<(String, String)> =
         keys.iter().flat_map(|&key| source.on.iter().filter(move |(name, _)| *name == set.keys[key]).cloned()).collect();
     let lookup = (!source.lookups.is_empty()).then(|| source.lookup_in(facts.clone(), &on, cutoff, Some(i)));
     let window = source.windows_over(facts.clone(), &on, cutoff);
-    EntityQuestion { facts, on: on.into_iter().map(|(_, column)| column).collect(), lookup, window }
+    EntitySpec { facts, on: on.into_iter().map(|(_, column)| column).collect(), lookup, window }
 }
 
 impl EntityTable {
@@ -151,7 +151,7 @@ impl EntityTable {
             // The results of a group are ordered by source: lookups, the event time of the looked-up fact, then windows.
             let before = groups[group].sources.iter().take_while(|&&other| other != i);
             let mut answer: usize = before.map(|&other| answers_of(&set.sources[other])).sum();
-            let types = groups[group].entities.answers(0..0)?;
+            let types = groups[group].entities.results(0..0)?;
             let mut output = |name: &str, scale: Option<TimeScale>| {
                 let data_type = match scale {
                     Some(_) => instant_type(),
@@ -193,11 +193,11 @@ impl EntityTable {
                 none => {
                     let group = &self.groups[output.group];
                     none.insert(if output.group == self.of {
-                        group.entities.answers(rows.clone())?
+                        group.entities.results(rows.clone())?
                     } else {
                         let position = |key: &usize| own.keys.iter().position(|own| own == key).unwrap_or_default();
                         let by: Vec<ArrayRef> = group.keys.iter().map(|key| keys[position(key)].clone()).collect();
-                        group.entities.answers_for(&by)?
+                        group.entities.results_for(&by)?
                     })
                 }
             };

@@ -1,5 +1,5 @@
-//! The memory of a running question, reserved from its session.
-//! It counts bytes and holds none.
+//! The memory of a running operator, reserved from the session's memory pool.
+//! It counts bytes; it does not allocate.
 
 use std::sync::{
     Mutex, PoisonError,
@@ -16,7 +16,7 @@ use datafusion::{
 
 use crate::error::{Error, Result};
 
-/// Bytes that a running question holds, within what the session allows.
+/// The bytes that an operator holds.
 pub(crate) struct Budget {
     operator: &'static str,
     reservation: Mutex<MemoryReservation>,
@@ -30,15 +30,15 @@ impl Budget {
         Self { operator, reservation: Mutex::new(reservation), peak, held: AtomicUsize::new(0) }
     }
 
-    /// Takes more.
+    /// Reserves more.
     ///
     /// # Errors
-    /// [`Error::Memory`] when the session does not allow it.
-    pub(crate) fn grow(&self, place: &str, bytes: usize) -> Result<()> {
+    /// [`Error::Memory`] if the pool refuses it. `subject` is what the memory is for.
+    pub(crate) fn grow(&self, subject: &str, bytes: usize) -> Result<()> {
         let reservation = self.reservation.lock().unwrap_or_else(PoisonError::into_inner);
         reservation.try_grow(bytes).map_err(|e| Error::Memory {
             operator: self.operator,
-            subject: place.into(),
+            subject: subject.into(),
             needed: bytes,
             held: reservation.size(),
             reason: e.strip_backtrace(),
@@ -48,7 +48,7 @@ impl Budget {
         Ok(())
     }
 
-    /// Gives some back.
+    /// Releases some.
     pub(crate) fn shrink(&self, bytes: usize) {
         self.reservation.lock().unwrap_or_else(PoisonError::into_inner).shrink(bytes);
         self.held.fetch_sub(bytes, Ordering::Relaxed);

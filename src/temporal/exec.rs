@@ -1,10 +1,8 @@
-//! The operators as physical plans, as DataFusion sees them: children, order, distribution, metrics.
-//! What happens when one is executed is the business of `run`.
+//! The operators as physical plans: children, order, distribution, metrics. `execution` runs them.
 //!
-//! What is declared here is what the optimizer may rely on, and every rule takes it at its word. The result has one
-//! partition: the spine's partitions one after the other. So what holds within a partition of the spine, an order or a column
-//! that is the same in all rows, holds in the result only if the spine has no more than one; and it is looked up in the spine
-//! as it is now, since the optimizer exchanges it.
+//! The optimizer relies on what is declared here. The result has one partition: the spine's partitions one after the other. So
+//! a property of each partition of the spine, such as an order or a constant column, is a property of the result only if the
+//! spine has one partition. The optimizer replaces the spine, so properties are always those of the present one.
 
 use std::{fmt, sync::Arc};
 
@@ -26,40 +24,40 @@ use futures::{TryStreamExt, stream};
 
 use super::{
     budget::Budget,
-    node::Ask,
-    reach::Reach,
-    run::{Metrics, Run},
-    side::PlannedSide,
+    event_time_filter::EventTimeFilter,
+    execution::{Execution, Metrics},
+    fact_input::PhysicalFactInput,
+    operator::CreateOperator,
 };
 
-/// One question of a kind, planned.
-pub(crate) struct AsOfExec<Q> {
+/// Lookups or windows over several fact tables, as a physical plan.
+pub(crate) struct AsOfExec<S> {
     spine: Arc<dyn ExecutionPlan>,
     at_position: usize,
     facts: Vec<Arc<dyn ExecutionPlan>>,
-    sides: Vec<Arc<PlannedSide<Q>>>,
-    /// What keeps facts that no row of the spine can see from being read, by side.
-    reaches: Vec<Option<Arc<Reach>>>,
-    /// The order in which the spine was asked for: it stays, whether or not anything above needs it.
+    fact_inputs: Vec<Arc<PhysicalFactInput<S>>>,
+    /// For each fact table the filter that skips facts which no row of the spine can see.
+    event_time_filters: Vec<Option<Arc<EventTimeFilter>>>,
+    /// The order of the spine when the plan was made. It is kept, whether or not anything above needs it.
     order: Option<LexOrdering>,
-    shown: String,
+    explain: String,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
 
-impl<Q: Ask> AsOfExec<Q> {
+impl<S: CreateOperator> AsOfExec<S> {
     pub(crate) fn new(
         spine: Arc<dyn ExecutionPlan>,
         at_position: usize,
         facts: Vec<Arc<dyn ExecutionPlan>>,
-        sides: Vec<Arc<PlannedSide<Q>>>,
+        fact_inputs: Vec<Arc<PhysicalFactInput<S>>>,
         order: Option<LexOrdering>,
         schema: SchemaRef,
-        shown: String,
+        explain: String,
     ) -> DfResult<Self> {
-        let reaches = sides.iter().map(|side| Reach::of(side).map(Arc::new)).collect();
-        // The last fact may change any answer.
+        let event_time_filters = fact_inputs.iter().map(|input| EventTimeFilter::of(input).map(Arc::new)).collect();
+        // The last fact may change any result.
         let boundedness = match std::iter::once(&spine).chain(&facts).any(|child| child.boundedness().is_unbounded()) {
             true => Boundedness::Unbounded { requires_infinite_memory: true },
             false => Boundedness::Bounded,
@@ -67,7 +65,18 @@ impl<Q: Ask> AsOfExec<Q> {
         let one_partition = Partitioning::UnknownPartitioning(1);
         let properties = PlanProperties::new(equivalences(&spine, &schema)?, one_partition, EmissionType::Final, boundedness);
         let metrics = ExecutionPlanMetricsSet::new();
-        Ok(Self { spine, at_position, facts, sides, reaches, order, shown, schema, properties: Arc::new(properties), metrics })
+        Ok(Self {
+            spine,
+            at_position,
+            facts,
+            fact_inputs,
+            event_time_filters,
+            order,
+            explain,
+            schema,
+            properties: Arc::new(properties),
+            metrics,
+        })
     }
 
     fn is_in_one_partition(&self) -> bool {
@@ -79,7 +88,7 @@ fn is_in_one_partition(spine: &Arc<dyn ExecutionPlan>) -> bool {
     spine.output_partitioning().partition_count() <= 1
 }
 
-/// What is known of the spine's columns, which are the first ones of the result.
+/// The properties of the spine's columns, which come first in the result.
 fn equivalences(spine: &Arc<dyn ExecutionPlan>, schema: &SchemaRef) -> DfResult<EquivalenceProperties> {
     let mut of_spine = spine.equivalence_properties().clone();
     if !is_in_one_partition(spine) {
@@ -92,21 +101,21 @@ fn equivalences(spine: &Arc<dyn ExecutionPlan>, schema: &SchemaRef) -> DfResult<
     Ok(result)
 }
 
-impl<Q: Ask> fmt::Debug for AsOfExec<Q> {
+impl<S: CreateOperator> fmt::Debug for AsOfExec<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.shown)
+        f.write_str(&self.explain)
     }
 }
 
-impl<Q: Ask> DisplayAs for AsOfExec<Q> {
+impl<S: CreateOperator> DisplayAs for AsOfExec<S> {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.shown)
+        f.write_str(&self.explain)
     }
 }
 
-impl<Q: Ask> ExecutionPlan for AsOfExec<Q> {
+impl<S: CreateOperator> ExecutionPlan for AsOfExec<S> {
     fn name(&self) -> &str {
-        Q::NAME
+        S::NAME
     }
 
     fn properties(&self) -> &Arc<PlanProperties> {
@@ -135,16 +144,16 @@ impl<Q: Ask> ExecutionPlan for AsOfExec<Q> {
             spine,
             self.at_position,
             children.collect(),
-            self.sides.clone(),
+            self.fact_inputs.clone(),
             self.order.clone(),
             self.schema.clone(),
-            self.shown.clone(),
+            self.explain.clone(),
         )?;
         // Scans below may hold these filters.
-        Ok(Arc::new(Self { reaches: self.reaches.clone(), ..replaced }))
+        Ok(Arc::new(Self { event_time_filters: self.event_time_filters.clone(), ..replaced }))
     }
 
-    /// A sorted spine stays sorted: the rows come out in its order.
+    /// The result has the order of the spine, so a sorted spine must stay sorted.
     fn required_input_ordering(&self) -> Vec<Option<OrderingRequirements>> {
         let spine = self.order.clone().map(OrderingRequirements::from);
         std::iter::once(spine).chain(self.facts.iter().map(|_| None)).collect()
@@ -155,14 +164,14 @@ impl<Q: Ask> ExecutionPlan for AsOfExec<Q> {
         std::iter::once(spine).chain(self.facts.iter().map(|_| Distribution::UnspecifiedDistribution)).collect()
     }
 
-    /// The rows of one partition come out in their order. Where an order was asked for there is none to pass on: another one
-    /// must not be put in its place below, and what asks for it above gets it by a sort of its own.
+    /// The rows of a single partition keep their order. If the plan requires an order of its own, it declares none here:
+    /// otherwise the optimizer might replace the required order by one that is needed above.
     fn maintains_input_order(&self) -> Vec<bool> {
         let spine = self.order.is_none() && self.is_in_one_partition();
         std::iter::once(spine).chain(self.facts.iter().map(|_| false)).collect()
     }
 
-    /// Dealing out the spine's batches would shuffle its rows; facts may come in any order.
+    /// Repartitioning would shuffle the rows of the spine. Facts may come in any order.
     fn benefits_from_input_partitioning(&self) -> Vec<bool> {
         std::iter::once(false).chain(self.facts.iter().map(|_| true)).collect()
     }
@@ -172,24 +181,24 @@ impl<Q: Ask> ExecutionPlan for AsOfExec<Q> {
     }
 
     fn execute(&self, _: usize, context: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
-        let run = Run {
+        let execution = Execution {
             spine: self.spine.clone(),
             at_position: self.at_position,
             facts: self.facts.clone(),
-            sides: self.sides.clone(),
-            reaches: self.reaches.clone(),
+            fact_inputs: self.fact_inputs.clone(),
+            event_time_filters: self.event_time_filters.clone(),
             schema: self.schema.clone(),
             tasks: context.session_config().target_partitions().max(1),
-            budget: Arc::new(Budget::new(Q::NAME, &context, MetricBuilder::new(&self.metrics).gauge("peak_mem_used", 0))),
+            budget: Arc::new(Budget::new(S::NAME, &context, MetricBuilder::new(&self.metrics).gauge("peak_mem_used", 0))),
             metrics: Metrics::new(&self.metrics),
             context,
         };
-        let rows = stream::once(run.rows()).try_flatten();
+        let rows = stream::once(execution.rows()).try_flatten();
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), rows)))
     }
 
-    /// A filter from above is about the operator's rows, and what it keeps from the facts would change them. Facts learn which
-    /// stretch of time matters.
+    /// A filter from above is over the rows of the result; pushed into the facts it would change them. The facts get a filter
+    /// on their event time instead.
     fn gather_filters_for_pushdown(
         &self,
         phase: FilterPushdownPhase,
@@ -197,8 +206,8 @@ impl<Q: Ask> ExecutionPlan for AsOfExec<Q> {
         _: &ConfigOptions,
     ) -> DfResult<FilterDescription> {
         let nothing = || ChildFilterDescription::all_unsupported(&parent_filters);
-        let facts = self.reaches.iter().map(|reach| match reach {
-            Some(reach) if phase == FilterPushdownPhase::Post => nothing().with_self_filter(reach.filter()),
+        let facts = self.event_time_filters.iter().map(|filter| match filter {
+            Some(filter) if phase == FilterPushdownPhase::Post => nothing().with_self_filter(filter.expression()),
             _ => nothing(),
         });
         Ok(std::iter::once(nothing()).chain(facts).fold(FilterDescription::new(), FilterDescription::with_child))

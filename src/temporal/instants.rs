@@ -1,5 +1,5 @@
-//! The instants of slots: in four bytes each where whole steps from the first instant say them, else in eight.
-//! It knows nothing of entities or rows.
+//! The instants of slots, compressed: four bytes each if they are whole steps from the first instant, else eight.
+//! It does not know entities or rows.
 
 use std::ops::Range;
 
@@ -8,24 +8,24 @@ use arrow::buffer::ScalarBuffer;
 /// Steps in which instants are counted, in ticks; each is a multiple of the one before it.
 const STEPS: [u64; 4] = [1, 1_000, 1_000_000, 1_000_000_000];
 
-/// Instants side by side.
+/// A list of instants.
 pub(super) enum Instants {
     Ticks(Vec<i64>),
     Steps { first: i64, step: u64, counts: Vec<u32> },
 }
 
 impl Instants {
-    /// Stores ticks in the order that `place` puts them into. It is given the ticks in the form in which they are stored.
-    pub(super) fn new(ticks: &[ScalarBuffer<i64>], place: &mut impl Place) -> Self {
+    /// Stores ticks in the order into which `scatter` puts them.
+    pub(super) fn new(ticks: &[ScalarBuffer<i64>], scatter: &mut impl Scatter) -> Self {
         match step_of(ticks) {
-            None => Instants::Ticks(place.place(ticks, |tick| tick)),
+            None => Instants::Ticks(scatter.scatter(ticks, |tick| tick)),
             Some((first, step)) => {
                 let counts = match step {
-                    1 => place.place(ticks, |tick| first.abs_diff(tick) as u32),
+                    1 => scatter.scatter(ticks, |tick| first.abs_diff(tick) as u32),
                     // The compiler turns a division by a constant into a multiplication.
-                    1_000 => place.place(ticks, |tick| (first.abs_diff(tick) / 1_000) as u32),
-                    1_000_000 => place.place(ticks, |tick| (first.abs_diff(tick) / 1_000_000) as u32),
-                    step => place.place(ticks, |tick| (first.abs_diff(tick) / step) as u32),
+                    1_000 => scatter.scatter(ticks, |tick| (first.abs_diff(tick) / 1_000) as u32),
+                    1_000_000 => scatter.scatter(ticks, |tick| (first.abs_diff(tick) / 1_000_000) as u32),
+                    step => scatter.scatter(ticks, |tick| (first.abs_diff(tick) / step) as u32),
                 };
                 Instants::Steps { first, step, counts }
             }
@@ -57,7 +57,7 @@ impl Instants {
     }
 
     /// The first of a run of ascending instants that is after `tick`, or the run's end. The search begins at `hint`, and takes
-    /// time in the logarithm of the way from there.
+    /// time in the logarithm of the distance from there.
     #[inline]
     pub(super) fn first_after(&self, run: &Range<u32>, after: i64, hint: u32) -> u32 {
         let of = run.start as usize..run.end as usize;
@@ -70,10 +70,10 @@ impl Instants {
     }
 }
 
-/// Puts ticks into an order of its own.
-pub(super) trait Place {
-    /// The values of `to`, each at its tick's place. It keeps the order of the ticks.
-    fn place<T: Copy + Default + Ord>(&mut self, ticks: &[ScalarBuffer<i64>], to: impl Fn(i64) -> T) -> Vec<T>;
+/// Puts ticks into another order.
+pub(super) trait Scatter {
+    /// The values of `to` for all ticks, in the new order. `to` keeps the order of ticks.
+    fn scatter<T: Copy + Default + Ord>(&mut self, ticks: &[ScalarBuffer<i64>], to: impl Fn(i64) -> T) -> Vec<T>;
 }
 
 #[inline]
@@ -87,7 +87,7 @@ fn step_of(ticks: &[ScalarBuffer<i64>]) -> Option<(i64, u64)> {
     let least = ticks.iter().filter_map(|piece| piece.iter().min()).min()?;
     let most = ticks.iter().filter_map(|piece| piece.iter().max()).max()?;
     let range = least.abs_diff(*most);
-    // Where one step does not divide the distances, its multiples do not either.
+    // If a step does not divide the distances, its multiples do not either.
     let step = STEPS.into_iter().find(|step| range / step <= u64::from(u32::MAX))?;
     let divides = |piece: &ScalarBuffer<i64>| match step {
         1 => true,
@@ -98,7 +98,8 @@ fn step_of(ticks: &[ScalarBuffer<i64>]) -> Option<(i64, u64)> {
     ticks.iter().all(divides).then_some((*least, step))
 }
 
-/// The place of the first value for which `is_after` holds, which then holds for all that follow it; gallops from `hint`.
+/// The position of the first value for which `is_after` is true; it is then true for all values after it. A galloping search
+/// from `hint`.
 #[inline]
 fn first_that<T: Copy>(values: &[T], hint: usize, is_after: impl Fn(T) -> bool) -> usize {
     let (mut low, mut high) = (0, values.len());
@@ -134,8 +135,8 @@ mod tests {
 
     struct InOrder;
 
-    impl Place for InOrder {
-        fn place<T: Copy + Default + Ord>(&mut self, ticks: &[ScalarBuffer<i64>], to: impl Fn(i64) -> T) -> Vec<T> {
+    impl Scatter for InOrder {
+        fn scatter<T: Copy + Default + Ord>(&mut self, ticks: &[ScalarBuffer<i64>], to: impl Fn(i64) -> T) -> Vec<T> {
             ticks.iter().flat_map(|piece| piece.iter().map(|&tick| to(tick))).collect()
         }
     }

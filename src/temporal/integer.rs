@@ -1,5 +1,5 @@
-//! Integers of a fixed width in two's complement, so wide that no sum of a column gets beyond them.
-//! They know no digits and no scale: what a unit is worth is the caller's business.
+//! Integers of a fixed width in two's complement. They are wide enough for the sum of any column.
+//! They have no scale; the caller knows the value of a unit.
 
 use arrow::datatypes::i256;
 
@@ -72,7 +72,7 @@ impl<const N: usize> Integer<N> {
         Self(square)
     }
 
-    /// Puts another in.
+    /// Adds another.
     #[inline]
     pub(super) fn add(&mut self, other: &Self) {
         let mut carry = false;
@@ -83,7 +83,7 @@ impl<const N: usize> Integer<N> {
         }
     }
 
-    /// Takes another out: the exact inverse of [`Integer::add`].
+    /// Subtracts another: the exact inverse of [`Integer::add`].
     #[inline]
     pub(super) fn subtract(&mut self, other: &Self) {
         let mut borrow = false;

@@ -1,7 +1,7 @@
-//! Entity keys as dense numbers: each distinct key of a spine gets one, and a fact with another key gets none.
-//! Keys are compared column by column, never as one text; a NULL in any column matches nothing.
+//! Entity keys as dense numbers. Each distinct key of a spine has a number, and a fact with another key has none.
+//! Keys are compared column by column, never as one text. A key with a NULL in any column matches nothing.
 //!
-//! Without a spine keys are numbered as facts bring them: [`GrowingKeys`].
+//! Without a spine, keys are numbered as they are found in facts: [`GrowingKeys`].
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -19,16 +19,16 @@ use crate::error::{Error, Result};
 /// The number of a row whose key is NULL or not in the spine.
 pub(crate) const NO_KEY: u32 = u32::MAX;
 
-/// Integer keys whose range is at most this much wider than their count are looked up in an array.
+/// Integer keys are looked up in an array if their range is at most this many times their number.
 const DENSE: i128 = 8;
 const ALWAYS_DENSE: i128 = 1 << 16;
 
 /// The type in which a key column of the spine and one of the facts are compared.
 ///
-/// Integers of any width are compared by value, texts and bytes by their bytes; other types only with themselves.
+/// Integers of any width are compared by value, texts and bytes by their bytes, and other types only with themselves.
 ///
 /// # Errors
-/// What is wrong, without the place: the caller knows it.
+/// What is wrong. The caller adds the subject.
 pub(crate) fn comparable(spine: &DataType, facts: &DataType) -> std::result::Result<DataType, String> {
     let (spine, facts) = (plain(spine), plain(facts));
     if spine.is_floating() || facts.is_floating() {
@@ -68,11 +68,11 @@ impl Supports for RowConverter {
 /// The distinct keys of a spine.
 pub(crate) struct Keys {
     types: Vec<DataType>,
-    form: Form,
+    form: KeyMap,
     count: u32,
 }
 
-enum Form {
+enum KeyMap {
     /// One column of integers, dates, instants or truth values, in a narrow range.
     Dense { first: i64, numbers: Vec<u32> },
     /// The same in a wide range.
@@ -84,36 +84,36 @@ enum Form {
 }
 
 impl Keys {
-    /// Numbers the keys of a spine: batches of key columns, in any number. Yields the number of each row.
+    /// Numbers the keys of a spine, given the key columns of its batches. Returns the number of each row.
     ///
     /// # Errors
     /// [`Error::Limit`] for more than `u32::MAX - 1` rows.
     pub(crate) fn number(types: &[DataType], batches: &[Vec<ArrayRef>]) -> Result<(Self, Vec<u32>)> {
         let rows: usize = batches.iter().map(|columns| columns.first().map_or(0, |c| c.len())).sum();
         if rows >= NO_KEY as usize {
-            let reason = format!("has {rows} rows, and one query takes at most {}; ask it in parts", NO_KEY - 1);
+            let reason = format!("has {rows} rows, and a query takes at most {}; run it in parts", NO_KEY - 1);
             return Err(Error::Limit { subject: "the spine".into(), reason });
         }
-        let mut keys = Self { types: types.to_vec(), form: Form::Sparse(HashMap::new()), count: 0 };
+        let mut keys = Self { types: types.to_vec(), form: KeyMap::Sparse(HashMap::new()), count: 0 };
         let mut numbers = Vec::with_capacity(rows);
         match types {
             [only] if is_integral(only) => {
-                // Batch by batch, twice: all at once would hold a copy of the column.
-                let integers = |columns: &Vec<ArrayRef>| Integers::of(&cast(&columns[0], only)?);
+                // Each batch is cast twice. Casting all at once would hold a copy of the column.
+                let integers = |columns: &Vec<ArrayRef>| IntegerKeys::of(&cast(&columns[0], only)?);
                 keys.form = integral_form(batches.iter().map(integers))?;
                 for columns in batches {
                     keys.number_integers(&integers(columns)?, &mut numbers);
                 }
             }
             [only] if is_bytes(only) => {
-                keys.form = Form::Text(HashMap::new());
+                keys.form = KeyMap::Text(HashMap::new());
                 for columns in batches {
                     keys.number_bytes(&columns[0], None, &mut numbers)?;
                 }
             }
             _ => {
                 let converter = RowConverter::new(types.iter().map(|t| SortField::new(t.clone())).collect())?;
-                keys.form = Form::Rows(converter, HashMap::new());
+                keys.form = KeyMap::Rows(converter, HashMap::new());
                 for columns in batches {
                     let columns = keys.cast(columns)?;
                     keys.number_bytes(&columns[0], Some(&columns), &mut numbers)?;
@@ -131,9 +131,9 @@ impl Keys {
     /// Bytes held, about.
     pub(crate) fn bytes(&self) -> usize {
         match &self.form {
-            Form::Dense { numbers, .. } => numbers.len() * 4,
-            Form::Sparse(map) => map.capacity() * 17,
-            Form::Text(map) | Form::Rows(_, map) => map.iter().map(|(key, _)| key.len() + 40).sum(),
+            KeyMap::Dense { numbers, .. } => numbers.len() * 4,
+            KeyMap::Sparse(map) => map.capacity() * 17,
+            KeyMap::Text(map) | KeyMap::Rows(_, map) => map.iter().map(|(key, _)| key.len() + 40).sum(),
         }
     }
 
@@ -141,7 +141,7 @@ impl Keys {
         columns.iter().zip(&self.types).map(|(column, data_type)| Ok(cast(column, data_type)?)).collect()
     }
 
-    fn number_integers(&mut self, column: &Integers, numbers: &mut Vec<u32>) {
+    fn number_integers(&mut self, column: &IntegerKeys, numbers: &mut Vec<u32>) {
         let count = &mut self.count;
         let mut fresh = || {
             *count += 1;
@@ -154,15 +154,15 @@ impl Keys {
             }
             let value = column.values[row];
             let number = match &mut self.form {
-                Form::Dense { first, numbers } => {
-                    let place = &mut numbers[value.wrapping_sub(*first) as usize];
-                    if *place == NO_KEY {
-                        *place = fresh();
+                KeyMap::Dense { first, numbers } => {
+                    let number = &mut numbers[value.wrapping_sub(*first) as usize];
+                    if *number == NO_KEY {
+                        *number = fresh();
                     }
-                    *place
+                    *number
                 }
-                Form::Sparse(map) => *map.entry(value).or_insert_with(&mut fresh),
-                Form::Text(_) | Form::Rows(..) => NO_KEY,
+                KeyMap::Sparse(map) => *map.entry(value).or_insert_with(&mut fresh),
+                KeyMap::Text(_) | KeyMap::Rows(..) => NO_KEY,
             };
             numbers.push(number);
         }
@@ -180,11 +180,11 @@ impl Keys {
             }
         };
         match (&mut self.form, columns) {
-            (Form::Text(map), _) => {
+            (KeyMap::Text(map), _) => {
                 let bytes = cast(first, &DataType::Binary)?;
                 numbers.extend(bytes.as_binary::<i32>().iter().map(|key| key.map_or(NO_KEY, |key| number(map, key))));
             }
-            (Form::Rows(converter, map), Some(columns)) => {
+            (KeyMap::Rows(converter, map), Some(columns)) => {
                 let nulls = any_null(columns);
                 let rows = converter.convert_columns(columns)?;
                 for (i, row) in rows.iter().enumerate() {
@@ -200,24 +200,24 @@ impl Keys {
     /// The numbers of these rows' keys.
     pub(crate) fn find(&self, columns: &[ArrayRef]) -> Result<Vec<u32>> {
         match &self.form {
-            Form::Dense { first, numbers } => {
-                let column = Integers::of(&cast(&columns[0], &self.types[0])?)?;
+            KeyMap::Dense { first, numbers } => {
+                let column = IntegerKeys::of(&cast(&columns[0], &self.types[0])?)?;
                 let find = |value: i64| {
-                    let at = value.wrapping_sub(*first) as u64;
-                    usize::try_from(at).ok().and_then(|at| numbers.get(at)).copied().unwrap_or(NO_KEY)
+                    let offset = value.wrapping_sub(*first) as u64;
+                    usize::try_from(offset).ok().and_then(|offset| numbers.get(offset)).copied().unwrap_or(NO_KEY)
                 };
                 Ok(column.map(find))
             }
-            Form::Sparse(map) => {
-                let column = Integers::of(&cast(&columns[0], &self.types[0])?)?;
+            KeyMap::Sparse(map) => {
+                let column = IntegerKeys::of(&cast(&columns[0], &self.types[0])?)?;
                 Ok(column.map(|value| map.get(&value).copied().unwrap_or(NO_KEY)))
             }
-            Form::Text(map) => {
+            KeyMap::Text(map) => {
                 let bytes = cast(&columns[0], &DataType::Binary)?;
                 let find = |key: Option<&[u8]>| key.and_then(|key| map.get(key).copied()).unwrap_or(NO_KEY);
                 Ok(bytes.as_binary::<i32>().iter().map(find).collect())
             }
-            Form::Rows(converter, map) => {
+            KeyMap::Rows(converter, map) => {
                 let columns = self.cast(columns)?;
                 let nulls = any_null(&columns);
                 let rows = converter.convert_columns(&columns)?;
@@ -231,24 +231,24 @@ impl Keys {
     }
 }
 
-/// Keys that several tasks number as they come.
+/// Keys that several tasks number as they find them.
 pub(crate) struct GrowingKeys(RwLock<Keys>);
 
 impl GrowingKeys {
     /// No key yet; `types` are those in which keys are compared.
     pub(crate) fn new(types: &[DataType]) -> Result<Self> {
         let form = match types {
-            [only] if is_integral(only) => Form::Dense { first: 0, numbers: Vec::new() },
-            [only] if is_bytes(only) => Form::Text(HashMap::new()),
+            [only] if is_integral(only) => KeyMap::Dense { first: 0, numbers: Vec::new() },
+            [only] if is_bytes(only) => KeyMap::Text(HashMap::new()),
             _ => {
                 let converter = RowConverter::new(types.iter().map(|t| SortField::new(t.clone())).collect())?;
-                Form::Rows(converter, HashMap::new())
+                KeyMap::Rows(converter, HashMap::new())
             }
         };
         Ok(Self(RwLock::new(Keys { types: types.to_vec(), form, count: 0 })))
     }
 
-    /// The numbers of these rows' keys; a key that is new gets the next one, and one with a NULL gets [`NO_KEY`].
+    /// The numbers of these rows' keys. A new key gets the next number, and a key with a NULL gets [`NO_KEY`].
     ///
     /// # Errors
     /// [`Error::Limit`] for more than `u32::MAX - 1` keys.
@@ -269,14 +269,14 @@ impl GrowingKeys {
         Ok(numbers)
     }
 
-    /// The keys, when no more come.
+    /// The keys, once there are no more.
     pub(crate) fn into_keys(self) -> Keys {
         self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Keys {
-    /// Numbers the keys of these rows beside those that are there.
+    /// Numbers the keys of these rows, after those that have a number already.
     fn add(&mut self, columns: &[ArrayRef]) -> Result<Vec<u32>> {
         let rows = columns.first().map_or(0, |column| column.len());
         if self.count() + rows >= NO_KEY as usize {
@@ -287,7 +287,7 @@ impl Keys {
         let columns = self.cast(columns)?;
         match self.types.as_slice() {
             [only] if is_integral(only) => {
-                let integers = Integers::of(&columns[0])?;
+                let integers = IntegerKeys::of(&columns[0])?;
                 self.make_room(&integers);
                 self.number_integers(&integers, &mut numbers);
             }
@@ -297,9 +297,9 @@ impl Keys {
         Ok(numbers)
     }
 
-    /// Widens an array of numbers so that it takes in these keys, or gives it up for a hash table.
-    fn make_room(&mut self, column: &Integers) {
-        let Form::Dense { first, numbers } = &mut self.form else { return };
+    /// Widens the array of numbers for these keys, or replaces it by a hash table.
+    fn make_room(&mut self, column: &IntegerKeys) {
+        let KeyMap::Dense { first, numbers } = &mut self.form else { return };
         let values = || (0..column.values.len()).filter(|&row| !column.is_null(row)).map(|row| column.values[row]);
         let (Some(least), Some(greatest)) = (values().min(), values().max()) else { return };
         if numbers.is_empty() {
@@ -310,7 +310,7 @@ impl Keys {
         let width = to - from + 1;
         let rows = i128::from(self.count) + column.values.len() as i128;
         if width > (rows * DENSE).max(ALWAYS_DENSE) || width >= i128::from(NO_KEY) {
-            self.form = Form::Sparse(dense_entries(*first, numbers).collect());
+            self.form = KeyMap::Sparse(dense_entries(*first, numbers).collect());
             return;
         }
         let before = (i128::from(*first) - from) as usize;
@@ -321,25 +321,25 @@ impl Keys {
         numbers.resize(width as usize, NO_KEY);
     }
 
-    /// The keys by their numbers, in the types in which they are compared.
+    /// The keys by number, in the types in which they are compared.
     pub(crate) fn columns(&self) -> Result<Vec<ArrayRef>> {
         let mut integers = vec![0i64; self.count()];
         let mut bytes: Vec<&[u8]> = vec![&[]; self.count()];
         match &self.form {
-            Form::Dense { first, numbers } => {
+            KeyMap::Dense { first, numbers } => {
                 dense_entries(*first, numbers).for_each(|(value, number)| integers[number as usize] = value);
             }
-            Form::Sparse(map) => map.iter().for_each(|(&value, &number)| integers[number as usize] = value),
-            Form::Text(map) | Form::Rows(_, map) => {
+            KeyMap::Sparse(map) => map.iter().for_each(|(&value, &number)| integers[number as usize] = value),
+            KeyMap::Text(map) | KeyMap::Rows(_, map) => {
                 map.iter().for_each(|(key, &number)| bytes[number as usize] = key.as_ref());
             }
         }
         Ok(match (&self.form, self.types.as_slice()) {
-            (Form::Rows(converter, _), _) => {
+            (KeyMap::Rows(converter, _), _) => {
                 let parser = converter.parser();
                 converter.convert_rows(bytes.iter().map(|row| parser.parse(row)))?
             }
-            (Form::Text(_), [only]) => vec![cast(&(Arc::new(BinaryArray::from(bytes)) as ArrayRef), only)?],
+            (KeyMap::Text(_), [only]) => vec![cast(&(Arc::new(BinaryArray::from(bytes)) as ArrayRef), only)?],
             (_, [DataType::UInt64]) => vec![Arc::new(integers.iter().map(|&v| v as u64).collect::<UInt64Array>())],
             (_, [only]) => {
                 let integers: ArrayRef = Arc::new(Int64Array::from(integers));
@@ -356,7 +356,7 @@ impl Keys {
 /// The keys of an array of numbers, and their numbers.
 fn dense_entries(first: i64, numbers: &[u32]) -> impl Iterator<Item = (i64, u32)> {
     let known = numbers.iter().enumerate().filter(|(_, number)| **number != NO_KEY);
-    known.map(move |(place, &number)| (first.wrapping_add(place as i64), number))
+    known.map(move |(offset, &number)| (first.wrapping_add(offset as i64), number))
 }
 
 fn any_null(columns: &[ArrayRef]) -> Option<NullBuffer> {
@@ -375,12 +375,12 @@ fn is_integral(data_type: &DataType) -> bool {
 }
 
 /// One key column as 64-bit patterns, equal exactly where the values are.
-struct Integers {
+struct IntegerKeys {
     values: arrow::buffer::ScalarBuffer<i64>,
     nulls: Option<NullBuffer>,
 }
 
-impl Integers {
+impl IntegerKeys {
     fn of(array: &ArrayRef) -> Result<Self> {
         let nulls = array.logical_nulls();
         let values = match array.data_type() {
@@ -415,7 +415,7 @@ impl Integers {
 }
 
 /// An array for keys in a narrow range, a hash table for others.
-fn integral_form(columns: impl Iterator<Item = Result<Integers>>) -> Result<Form> {
+fn integral_form(columns: impl Iterator<Item = Result<IntegerKeys>>) -> Result<KeyMap> {
     let (mut first, mut last, mut rows) = (i64::MAX, i64::MIN, 0i128);
     for column in columns {
         let column = column?;
@@ -429,9 +429,9 @@ fn integral_form(columns: impl Iterator<Item = Result<Integers>>) -> Result<Form
     }
     let width = i128::from(last) - i128::from(first) + 1;
     if rows > 0 && width <= (rows * DENSE).max(ALWAYS_DENSE) && width < i128::from(NO_KEY) {
-        return Ok(Form::Dense { first, numbers: vec![NO_KEY; width as usize] });
+        return Ok(KeyMap::Dense { first, numbers: vec![NO_KEY; width as usize] });
     }
-    Ok(Form::Sparse(HashMap::new()))
+    Ok(KeyMap::Sparse(HashMap::new()))
 }
 
 #[cfg(test)]

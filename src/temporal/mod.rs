@@ -1,42 +1,42 @@
-//! The temporal operators: the newest visible fact of an entity, and aggregates over its trailing windows, at each row of a
-//! spine. They are two DataFusion operators, and neither depends on the order, batches or partitions of the facts.
+//! The temporal operators. At each row of a spine, [`Lookup`] finds the newest visible fact of an entity, and [`Window`]
+//! computes aggregates over the visible facts in trailing windows.
 //!
-//! [`Spine`] asks the questions, [`Lookup`] and [`Window`] are the questions, [`Facts`] is who is asked. In SQL they are
-//! `ASOF JOIN` and `trailing`: see [`sql`].
+//! Both are DataFusion operators. Their results do not depend on the order, batches or partitions of the facts. A [`Spine`] is
+//! the rows to which they add columns, and [`Facts`] is what they read. In SQL they are `ASOF JOIN` and `trailing`: see
+//! [`sql`].
 
 mod aggregate;
 mod budget;
-mod cells;
-mod clock;
-mod condition;
+mod builders;
 mod entities;
+mod event_time_filter;
 mod exact_sum;
 mod exec;
+mod execution;
+mod fact_chunk;
+mod fact_input;
+mod full_rows;
 mod instants;
 mod integer;
-mod kept;
 mod keys;
-mod lanes;
-mod logs;
 mod lookup;
 mod node;
+mod operator;
+mod output;
 mod planner;
 mod quantile;
-mod question;
 mod ratio;
-mod reach;
-mod results;
-mod run;
-mod side;
-mod slide;
-mod slots;
+mod sort_keys;
+mod spec;
+mod spine_index;
 pub mod sql;
+mod tasks;
+mod time_decoder;
 mod variance;
 mod versions;
-mod whole;
 mod window;
 
 pub use aggregate::Aggregate;
-pub(crate) use entities::{Entities, EntityKey, EntityQuestion, entities};
+pub use builders::{AsOfDataFrame, Facts, Lookup, Spine, Window};
+pub(crate) use entities::{Entities, EntityKey, EntitySpec, entities};
 pub(crate) use exact_sum::ExactSum;
-pub use question::{AsOfDataFrame, Facts, Lookup, Spine, Window};

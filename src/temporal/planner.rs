@@ -1,9 +1,8 @@
-//! From logical to physical: finds the columns of the operators' inputs, and teaches a session to plan them.
-//! Any other plan is planned as DataFusion does.
+//! Plans the operators: from logical nodes to physical plans.
+//! All other nodes are planned by DataFusion.
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::{
     catalog::Session,
@@ -27,26 +26,25 @@ use datafusion::{
 
 use super::{
     exec::AsOfExec,
-    node::{AsOfNode, Ask, LookupAsk, Side, SpineTime, WindowAsk, fact_position, spine_field},
-    side::PlannedSide,
-    whole::Whole,
+    fact_input::{PhysicalFactInput, SpineTime},
+    full_rows::FullRows,
+    node::AsOfNode,
+    operator::CreateOperator,
+    spec::{LookupSpec, OperatorSpec, WindowSpec},
 };
-use crate::{
-    catalog::KnownAt,
-    error::{Error, Result},
-};
+use crate::error::{Error, Result};
 
 /// The same session state, able to plan the operators.
 ///
-/// Rows keep their order: the spine's is the result's. So what shuffles rows is off, wherever it may be below the spine:
-/// round-robin repartitioning, which deals batches out; the repartitioning of scans, which sorts batches of tables in memory by
-/// size (what may be shared out, [`shared_out`] does); and the way in which tasks that are done take over the files of others.
-/// Off is also the rule that reads fields of nested columns below other operators: it takes a column of the result for that of
-/// the facts with its name.
+/// The result has the order of the spine. So everything that shuffles rows below the spine is off: round-robin repartitioning,
+/// which distributes batches; the repartitioning of scans, which sorts batches of tables in memory by size ([`shared_out`]
+/// repartitions the scans for which it is safe); and idle tasks that take over files of others. The rule that reads fields of
+/// nested columns below other operators is off too: it mistakes a column of the result for the column of the facts with the
+/// same name.
 pub(crate) fn extended(state: SessionState) -> SessionState {
     let mut builder = SessionStateBuilder::new_from_existing(state).with_query_planner(Arc::new(AsOfQueryPlanner));
-    // The builder's own copy of the settings says that the catalog is there already. With any other the builder would put an
-    // empty one into the list that the session's other states share, and the user's tables would be gone.
+    // The builder's own copy of the settings says that the default catalog exists already. With other settings the builder
+    // would put an empty catalog into the list that all states of the session share, and the user's tables would be gone.
     if let Some(config) = builder.config() {
         let options = config.options_mut();
         options.optimizer.enable_round_robin_repartition = false;
@@ -80,41 +78,45 @@ impl ExtensionPlanner for AsOfPlanner {
         session: &dyn Session,
         _: &PhysicalPlanningContext,
     ) -> DfResult<Option<Arc<dyn ExecutionPlan>>> {
-        if let Some(node) = node.as_any().downcast_ref::<AsOfNode<LookupAsk>>() {
+        if let Some(node) = node.as_any().downcast_ref::<AsOfNode<LookupSpec>>() {
             return Ok(Some(plan(node, inputs, session)?));
         }
-        if let Some(node) = node.as_any().downcast_ref::<AsOfNode<WindowAsk>>() {
+        if let Some(node) = node.as_any().downcast_ref::<AsOfNode<WindowSpec>>() {
             return Ok(Some(plan(node, inputs, session)?));
         }
         Ok(None)
     }
 }
 
-fn plan<Q: Ask>(node: &AsOfNode<Q>, inputs: &[Arc<dyn ExecutionPlan>], session: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
+fn plan<S: CreateOperator>(
+    node: &AsOfNode<S>,
+    inputs: &[Arc<dyn ExecutionPlan>],
+    session: &dyn Session,
+) -> Result<Arc<dyn ExecutionPlan>> {
     let Some((spine, facts)) = inputs.split_first() else {
-        return Err(Error::Internal { subject: format!("planning {}", Q::NAME), reason: "it has no spine".into() });
+        return Err(Error::Internal { subject: format!("planning {}", S::NAME), reason: "it has no spine".into() });
     };
     let options = session.config_options();
     let spine = shared_out(spine, options, keeps_its_order_in_parts)?;
     let facts = facts.iter().map(|facts| shared_out(facts, options, |_| true)).collect::<DfResult<Vec<_>>>()?;
     let spine_schema = node.spine.schema();
     let at_position = position(spine_schema, &node.at)?;
-    let mut sides = Vec::with_capacity(node.sides.len());
-    for ((logical, side), physical) in node.sides.iter().zip(&facts) {
-        let mut planned = planned(spine_schema, &node.at, logical.schema(), side, physical.schema())?;
-        planned.conditions = conditions(&side.ask, session, logical.schema())?;
-        if let (Some(plan), Some(state)) = (&side.whole, session.as_any().downcast_ref::<SessionState>()) {
-            planned.whole = Some(Arc::new(Whole::new(spine_schema, &node.at, side, plan, state)?));
+    let mut fact_inputs = Vec::with_capacity(node.fact_inputs.len());
+    for ((logical, input), physical) in node.fact_inputs.iter().zip(&facts) {
+        let mut planned = PhysicalFactInput::plan(spine_schema, &node.at, logical.schema(), input, physical.schema())?;
+        planned.conditions = conditions(&input.spec, session, logical.schema())?;
+        if let (Some(plan), Some(state)) = (&input.full_rows, session.as_any().downcast_ref::<SessionState>()) {
+            planned.full_rows = Some(Arc::new(FullRows::new(spine_schema, &node.at, input, plan, state)?));
         }
-        sides.push(Arc::new(planned));
+        fact_inputs.push(Arc::new(planned));
     }
     let schema = Arc::new(UserDefinedLogicalNodeCore::schema(node).as_arrow().clone());
-    let shown = Shown(node).to_string();
+    let explain = ExplainText(node).to_string();
     let order = spine.output_ordering().cloned();
-    Ok(Arc::new(AsOfExec::new(spine, at_position, facts, sides, order, schema, shown)?))
+    Ok(Arc::new(AsOfExec::new(spine, at_position, facts, fact_inputs, order, schema, explain)?))
 }
 
-/// Lets as many tasks as the session has share a scan below row-by-row operators, where `may_be` says so of it.
+/// Divides the scan below projections and filters among as many tasks as the session has, if `may_be` allows it.
 fn shared_out(
     plan: &Arc<dyn ExecutionPlan>,
     options: &ConfigOptions,
@@ -136,16 +138,17 @@ fn shared_out(
     Ok(shared.data)
 }
 
-/// Files are cut into runs of bytes that follow each other, unless each of several groups has an order of its own.
+/// Does a scan keep its order when it is divided? Files are cut into consecutive ranges of bytes, unless several groups of
+/// files have an order each.
 fn keeps_its_order_in_parts(scan: &dyn ExecutionPlan) -> bool {
     let files = scan.downcast_ref::<DataSourceExec>().and_then(|source| source.data_source().downcast_ref::<FileScanConfig>());
     files.is_some() && scan.properties().output_ordering().is_none()
 }
 
-/// The physical plan is shown as the logical one.
-struct Shown<'a, Q>(&'a AsOfNode<Q>);
+/// `EXPLAIN` shows the physical plan as the logical one.
+struct ExplainText<'a, S>(&'a AsOfNode<S>);
 
-impl<Q: Ask> std::fmt::Display for Shown<'_, Q> {
+impl<S: OperatorSpec> std::fmt::Display for ExplainText<'_, S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         UserDefinedLogicalNodeCore::fmt_for_explain(self.0, f)
     }
@@ -156,9 +159,13 @@ fn position(schema: &DFSchema, at: &SpineTime) -> Result<usize> {
     found.ok_or_else(|| Error::unknown_column("the spine", &at.column.name, schema.as_arrow()))
 }
 
-/// The conditions of a question, over the facts' columns as the logical plan names them.
-pub(super) fn conditions(ask: &impl Ask, session: &dyn Session, facts: &DFSchema) -> DfResult<Vec<Arc<dyn PhysicalExpr>>> {
-    // Some functions exist only to be rewritten: `coalesce` as a case, `arrow_cast` as a cast.
+/// The filters of aggregates as physical expressions, over the columns of the facts.
+pub(super) fn conditions(
+    spec: &impl OperatorSpec,
+    session: &dyn Session,
+    facts: &DFSchema,
+) -> DfResult<Vec<Arc<dyn PhysicalExpr>>> {
+    // Some functions have no implementation, and the simplifier rewrites them: `coalesce` as a case, `arrow_cast` as a cast.
     let context = SimplifyContext::builder()
         .with_schema(Arc::new(facts.clone()))
         .with_config_options(session.config().options().clone())
@@ -168,41 +175,5 @@ pub(super) fn conditions(ask: &impl Ask, session: &dyn Session, facts: &DFSchema
         let simple = simplifier.simplify(simplifier.coerce(condition.clone(), facts)?)?;
         session.create_physical_expr(simple, facts)
     };
-    ask.conditions().into_iter().map(physical).collect()
-}
-
-/// A side with its columns found: those of the spine, and those of the facts as the logical plan names them.
-pub(super) fn planned<Q: Clone>(
-    spine: &DFSchema,
-    at: &SpineTime,
-    logical: &DFSchema,
-    side: &Side<Q>,
-    facts_schema: SchemaRef,
-) -> Result<PlannedSide<Q>> {
-    let facts: Arc<Schema> = Arc::new(logical.as_arrow().clone());
-    let find = |name: &str| fact_position(&side.place, &facts, name);
-    let (mut spine_clock, clocks) = side.clocks(at.scale(spine_field(spine, &at.column)?)?, &facts)?;
-    spine_clock.column.clone_from(&at.column.name);
-    let mut spine_keys = Vec::new();
-    for (left, _) in &side.on {
-        let found = spine.maybe_index_of_column(left);
-        spine_keys.push(found.ok_or_else(|| Error::unknown_column("the spine", &left.name, spine.as_arrow()))?);
-    }
-    let delay_us = match side.declared.known_at {
-        KnownAt::DelayMicros(delay) => delay,
-        KnownAt::Column(_) => 0,
-    };
-    Ok(PlannedSide {
-        spine_keys,
-        fact_keys: side.on.iter().map(|(_, right)| find(right)).collect::<Result<_>>()?,
-        key_types: side.key_types(spine, logical)?,
-        clocks: clocks.into_iter().map(|clock| Ok((find(&clock.column)?, clock))).collect::<Result<_>>()?,
-        delay_us,
-        identity: side.declared.identity.iter().map(|name| find(name)).collect::<Result<_>>()?,
-        whole: None,
-        conditions: Vec::new(),
-        facts_schema,
-        spine_clock,
-        side: side.clone(),
-    })
+    spec.conditions().into_iter().map(physical).collect()
 }

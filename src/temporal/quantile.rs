@@ -1,24 +1,24 @@
-//! Quantiles of a multiset that changes value by value: exact, and rounded once.
-//! It knows values by their ranks; what a rank stands for is the caller's business.
+//! Quantiles of a multiset to which values are added and from which they are removed: exact, and rounded once.
+//! Values are given by their ranks. The caller knows the value of a rank.
 
 use super::{
     ExactSum,
     ratio::{quotient, scaled},
 };
 
-/// A number as two floats that add up to it exactly.
+/// A number as two floats whose exact sum it is.
 type Number = (f64, f64);
 
-/// The quantile at `q`, linear between the neighbours of position `q (n - 1)`: the float nearest to the exact number. `value` gives
-/// values in units of `10^-scale`.
+/// The quantile at `q`, linear between the neighbours of position `q (n - 1)`: the float nearest to the exact number. `value`
+/// returns the value of a rank, in units of `10^-scale`.
 pub(super) fn quantile(counts: &Fenwick, q: f64, scale: i8, value: impl Fn(usize) -> Number) -> Option<f64> {
     let last = counts.total.checked_sub(1)?;
-    let (below, part) = place(q, last);
+    let (below, part) = position(q, last);
     let low_rank = counts.rank_at(below);
     let high_rank = if part == [0.0; 3] { low_rank } else { counts.rank_at(below + 1) };
     let (low, high) = (value(low_rank), value(high_rank));
     if low_rank == high_rank {
-        // It falls on a value, or between equal ones: infinities too need no way between them.
+        // The quantile is a value, or between equal values. This includes infinities.
         return Some(if scale == 0 { added(low) } else { nearest(&sum_of(low), scale) });
     }
     let numbers = [low.0, low.1, high.0, high.1];
@@ -37,9 +37,9 @@ pub(super) fn quantile(counts: &Fenwick, q: f64, scale: i8, value: impl Fn(usize
 const SMALL: f64 = 1e-200;
 const RAISED: i32 = 400;
 
-/// Where the quantile of so many values lies: behind which of them, and which part of the way to the next one, as floats that add
-/// up to it exactly.
-fn place(q: f64, last: u64) -> (u64, [f64; 3]) {
+/// The position of a quantile: after which value it is, and its distance from there as a part of the distance to the next
+/// value, as floats whose exact sum it is.
+fn position(q: f64, last: u64) -> (u64, [f64; 3]) {
     const CHUNK: u32 = 40;
     let (exponent, fraction) = ((q.to_bits() >> 52) as i32, q.to_bits() & ((1 << 52) - 1));
     // q is `units` times two to `-down`, and at most 1.
@@ -53,12 +53,12 @@ fn place(q: f64, last: u64) -> (u64, [f64; 3]) {
     ((whole as u64).min(last), part)
 }
 
-/// The number a part of the way from one to another.
+/// The number that is a part of the way from one number to another.
 fn between(low: Number, high: Number, part: [f64; 3]) -> ExactSum {
     let mut sum = sum_of(low);
     for part in part.into_iter().filter(|part| *part != 0.0) {
         for (x, sign) in [(low.0, -1.0), (low.1, -1.0), (high.0, 1.0), (high.1, 1.0)] {
-            // A product, and what its rounding has lost.
+            // The product, and its rounding error.
             let product = x * part;
             sum.add(sign * product);
             sum.add(sign * x.mul_add(part, -product));
@@ -74,7 +74,7 @@ fn sum_of(x: Number) -> ExactSum {
     sum
 }
 
-/// Both parts as one; a zero keeps its sign.
+/// The sum of both floats. A zero keeps its sign.
 fn added((high, low): Number) -> f64 {
     if low == 0.0 { high } else { high + low }
 }
@@ -110,9 +110,9 @@ impl Fenwick {
         }
     }
 
-    /// The rank of the value at this place in the order of values.
-    fn rank_at(&self, place: u64) -> usize {
-        let (mut at, mut left) = (0, place as i64);
+    /// The rank of the value at this position in the order of values.
+    fn rank_at(&self, position: u64) -> usize {
+        let (mut at, mut left) = (0, position as i64);
         let mut step = self.sums.len().next_power_of_two();
         while step > 0 {
             if at + step < self.sums.len() && self.sums[at + step] <= left {
@@ -175,13 +175,13 @@ mod tests {
     }
 
     #[test]
-    fn ranks_are_found_by_place_after_any_changes() {
+    fn ranks_are_found_by_position_after_any_changes() {
         let mut counts = Fenwick::new(5);
         for rank in [3, 0, 3, 4] {
             counts.add(rank, 1);
         }
-        assert_eq!((0..4).map(|place| counts.rank_at(place)).collect::<Vec<_>>(), [0, 3, 3, 4]);
+        assert_eq!((0..4).map(|position| counts.rank_at(position)).collect::<Vec<_>>(), [0, 3, 3, 4]);
         counts.add(3, -1);
-        assert_eq!((0..3).map(|place| counts.rank_at(place)).collect::<Vec<_>>(), [0, 3, 4]);
+        assert_eq!((0..3).map(|position| counts.rank_at(position)).collect::<Vec<_>>(), [0, 3, 4]);
     }
 }

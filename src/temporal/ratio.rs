@@ -5,7 +5,7 @@ use arrow::datatypes::i256;
 
 use super::integer::Integer;
 
-/// An integer without a sign, the lowest limb first; what does not fit into `N` limbs is the caller's mistake, and lost.
+/// An unsigned integer, lowest limb first. The caller ensures that results fit into `N` limbs; higher limbs are dropped.
 #[derive(Clone, Copy)]
 pub(super) struct Magnitude<const N: usize>([u64; N]);
 
@@ -71,7 +71,7 @@ impl<const N: usize> Magnitude<N> {
         }
     }
 
-    /// Takes away one that is not larger.
+    /// Subtracts one that is not larger.
     pub(super) fn subtract(&mut self, other: &Self) {
         let mut borrow = false;
         for (own, &limb) in self.0.iter_mut().zip(&other.0) {
@@ -81,7 +81,7 @@ impl<const N: usize> Magnitude<N> {
         }
     }
 
-    /// Divides, and says whether something was left over.
+    /// Divides, and says whether there is a remainder.
     fn divide(&mut self, divisor: u64) -> bool {
         let mut rest = 0u128;
         for limb in self.0.iter_mut().rev() {
@@ -95,7 +95,7 @@ impl<const N: usize> Magnitude<N> {
         rest != 0
     }
 
-    /// The highest 128 bits, how far they lie above the lowest, and whether one below them is set.
+    /// The highest 128 bits, their distance from the lowest bit, and whether a bit below them is set.
     fn head(&self) -> (u128, u32, bool) {
         let above = self.bits().saturating_sub(128);
         let (limbs, by) = ((above / 64) as usize, above % 64);
@@ -115,7 +115,7 @@ impl<const N: usize> Magnitude<N> {
             let (mut head, above, rest) = self.head();
             let up = head.leading_zeros();
             head <<= up;
-            // A quotient of 64 bits at least: more than a float holds, and one to say that something is left over.
+            // The quotient has at least 64 bits: more than a float has, and one that marks a remainder.
             let (quotient, left) = (head / u128::from(*divisor), head % u128::from(*divisor));
             return Positive::of(quotient, rest || left != 0, exponent + above as i32 - up as i32);
         }
@@ -124,7 +124,7 @@ impl<const N: usize> Magnitude<N> {
         self.shift_left(up);
         let mut rest = false;
         for &divisor in divisors {
-            // The whole part of a quotient does not depend on whether it is divided at once or by one after the other.
+            // The integer part is the same whether a number is divided by all divisors at once or by one after the other.
             rest |= self.divide(divisor);
         }
         let (head, above, lost) = self.head();
@@ -137,8 +137,8 @@ pub(super) fn bits(limbs: &[u64]) -> u32 {
     top.map_or(0, |i| i as u32 * 64 + 64 - limbs[i].leading_zeros())
 }
 
-/// A number that is not negative: 64 bits of which the highest is set, times a power of two. The lowest bit is also set when
-/// anything lies below it; so rounding to fewer bits rounds the exact number.
+/// A number that is not negative: 64 bits of which the highest is set, times a power of two. The lowest bit is also set if the
+/// exact number has any bits below it, so that rounding to fewer bits rounds the exact number.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Positive {
     bits: u64,
@@ -219,7 +219,7 @@ pub(super) fn decimal_mean<const N: usize>(units: &Integer<N>, scale: i8, count:
 
 /// An integer without a sign, times two to `exponent` and ten to `-scale`, rounded once.
 pub(super) fn quotient(limbs: &[u64], exponent: i32, scale: i8) -> f64 {
-    // Of a number with very many limbs most are zero.
+    // Most limbs of a number with many limbs are zero.
     let zeros = limbs.iter().take_while(|&&limb| limb == 0).count();
     let used = limbs.len() - limbs.iter().rev().take_while(|&&limb| limb == 0).count();
     decimal(limbs.get(zeros..used).unwrap_or_default(), exponent + 64 * zeros as i32, scale, 1)
@@ -234,8 +234,8 @@ fn decimal(limbs: &[u64], exponent: i32, scale: i8, count: u64) -> f64 {
     for power in powers_of_ten(scale.unsigned_abs().into()) {
         if scale < 0 {
             all.multiply(power);
-        } else if let Some(place) = divisors.get_mut(used) {
-            *place = power;
+        } else if let Some(divisor) = divisors.get_mut(used) {
+            *divisor = power;
             used += 1;
         }
     }

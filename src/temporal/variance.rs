@@ -1,5 +1,5 @@
 //! The variance of a sample from exact sums of its values and of their squares, rounded once.
-//! It keeps no value: what was put in can be taken out again, whatever its type and size.
+//! It keeps no values. What was added can be subtracted again, whatever its type and size.
 
 use arrow::datatypes::i256;
 
@@ -11,10 +11,10 @@ use super::{
 
 /// The sums of the values and of the squares of a multiset.
 pub(super) trait Moments: Default + Clone {
-    /// Puts in all that another one holds.
+    /// Adds the values of another.
     fn merge(&mut self, other: &Self);
 
-    /// Takes out all that another one holds, which was put in before.
+    /// Subtracts the values of another, which were added before.
     fn unmerge(&mut self, other: &Self);
 
     /// (n Σx² - (Σx)²) / (n (n - 1)) of `count` values, 2 or more, which are in units of `10^-scale`; `None` where one of them
@@ -22,14 +22,14 @@ pub(super) trait Moments: Default + Clone {
     fn variance(&self, count: u64, scale: i8) -> Option<Positive>;
 }
 
-/// Of integers: `S` limbs hold any sum of the values, and `Q` any of their squares.
+/// The moments of integers. `S` limbs hold any sum of the values, and `Q` limbs any sum of their squares.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Integers<const S: usize, const Q: usize> {
+pub(super) struct IntegerMoments<const S: usize, const Q: usize> {
     sum: Integer<S>,
     squares: Integer<Q>,
 }
 
-impl<const S: usize, const Q: usize> Integers<S, Q> {
+impl<const S: usize, const Q: usize> IntegerMoments<S, Q> {
     #[inline]
     pub(super) fn add(&mut self, value: i128) {
         self.sum.add(&Integer::from(value));
@@ -42,7 +42,7 @@ impl<const S: usize, const Q: usize> Integers<S, Q> {
     }
 }
 
-impl<const S: usize, const Q: usize> Moments for Integers<S, Q> {
+impl<const S: usize, const Q: usize> Moments for IntegerMoments<S, Q> {
     fn merge(&mut self, other: &Self) {
         self.sum.add(&other.sum);
         self.squares.add(&other.squares);
@@ -62,14 +62,14 @@ impl<const S: usize, const Q: usize> Moments for Integers<S, Q> {
     }
 }
 
-/// Of floats.
+/// The moments of floats.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Floats {
+pub(super) struct FloatMoments {
     sum: ExactSum,
     squares: Squares,
 }
 
-impl Floats {
+impl FloatMoments {
     #[inline]
     pub(super) fn add(&mut self, x: f64) {
         self.sum.add(x);
@@ -77,7 +77,7 @@ impl Floats {
     }
 }
 
-impl Moments for Floats {
+impl Moments for FloatMoments {
     fn merge(&mut self, other: &Self) {
         self.sum.merge(&other.sum);
         self.squares.merge(&other.squares);
@@ -130,8 +130,8 @@ fn spread<const N: usize>(
     for power in powers_of_ten(2 * u32::from(scale.unsigned_abs())) {
         if scale < 0 {
             spread.multiply(power);
-        } else if let Some(place) = divisors.get_mut(used) {
-            *place = power;
+        } else if let Some(divisor) = divisors.get_mut(used) {
+            *divisor = power;
             used += 1;
         }
     }
@@ -172,7 +172,7 @@ impl Squares {
 
     #[inline(never)]
     fn add_extreme(&mut self, x: f64) {
-        // A zero adds nothing, and the sum of the values knows of those that are not finite.
+        // A zero adds nothing. Values that are not finite are known from the sum of the values.
         if x == 0.0 || !x.is_finite() {
             return;
         }
@@ -220,13 +220,13 @@ mod tests {
     use super::*;
 
     fn floats(values: &[f64]) -> Option<f64> {
-        let mut moments = Floats::default();
+        let mut moments = FloatMoments::default();
         values.iter().for_each(|&x| moments.add(x));
         moments.variance(values.len() as u64, 0).map(Positive::value)
     }
 
     fn integers(values: &[i128]) -> f64 {
-        let mut moments = Integers::<3, 3>::default();
+        let mut moments = IntegerMoments::<3, 3>::default();
         values.iter().for_each(|&x| moments.add(x));
         moments.variance(values.len() as u64, 0).unwrap().value()
     }
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn the_root_is_there_where_the_variance_is_no_float() {
-        let mut moments = Floats::default();
+        let mut moments = FloatMoments::default();
         [3e200, -3e200].iter().for_each(|&x| moments.add(x));
         let root = moments.variance(2, 0).unwrap().square_root();
         assert!((root / (3e200 * 2f64.sqrt()) - 1.0).abs() < 1e-15, "{root}");
@@ -266,14 +266,14 @@ mod tests {
     #[test]
     fn what_was_taken_out_leaves_no_trace() {
         let values = [1e300, -5e-324, 0.1, 1e-200, 3.5, f64::INFINITY, -1e160, 0.0];
-        let mut all = Floats::default();
+        let mut all = FloatMoments::default();
         for x in values {
-            let mut one = Floats::default();
+            let mut one = FloatMoments::default();
             one.add(x);
             all.merge(&one);
         }
         for x in [1e300, -5e-324, 1e-200, f64::INFINITY, -1e160, 0.0] {
-            let mut one = Floats::default();
+            let mut one = FloatMoments::default();
             one.add(x);
             all.unmerge(&one);
         }
@@ -282,15 +282,15 @@ mod tests {
 
     #[test]
     fn decimals_count_in_their_units() {
-        let mut moments = Integers::<5, 9>::default();
+        let mut moments = IntegerMoments::<5, 9>::default();
         [10, 10, 40].into_iter().for_each(|x| moments.add(x));
         assert_eq!(moments.variance(3, 2).map(Positive::value), Some(0.03));
         assert_eq!(moments.variance(3, -1).map(Positive::value), Some(30_000.0));
-        let mut moments = Integers::<5, 9>::default();
+        let mut moments = IntegerMoments::<5, 9>::default();
         let large = 10i128.pow(38) - 1;
         [large, large - 3].into_iter().for_each(|x| moments.add(x));
         assert_eq!(moments.variance(2, 38).map(Positive::value), Some(4.5e-76));
-        let mut moments = Integers::<5, 9>::default();
+        let mut moments = IntegerMoments::<5, 9>::default();
         let large = i256::from_parts(0, 1 << 120);
         moments.add_wide(large);
         moments.add_wide(large.wrapping_neg());

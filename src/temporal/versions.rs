@@ -1,5 +1,5 @@
-//! Facts that are replaced: rows of one declared identity are versions of one fact, and the latest visible one counts.
-//! It holds all versions of a table at once: a correction may have moved its fact to another time or entity.
+//! Facts that are replaced: rows with the same identity are versions of one fact, and only the latest visible version counts.
+//! All versions of a table are held at once, since a correction may move a fact to another time or entity.
 
 use std::{cmp::Ordering, sync::Arc};
 
@@ -10,25 +10,25 @@ use arrow::{
     row::{RowConverter, Rows, SortField},
 };
 
-use super::{budget::Budget, keys::NO_KEY, side::Chunk};
+use super::{budget::Budget, fact_chunk::FactChunk, keys::NO_KEY};
 use crate::error::Result;
 
-/// Says of every fact until when it is seen and how new it is, and drops those of entities that are not in the spine.
+/// Finds for every fact until when it is visible and its rank by recency, and drops facts of entities that are not in the
+/// spine.
 ///
-/// A version is replaced from the instant on at which one with a later known-at is visible; between versions of the same
-/// known-at the order of event time and of the whole fact decides, whose columns `order` lists. A NULL in an identity column
-/// makes a row a fact of its own.
+/// A version is replaced as soon as a version with a later known-at is visible. Between versions with the same known-at, event
+/// time decides, and then the columns `order`. A row with a NULL in an identity column is a fact of its own.
 pub(super) fn resolve(
-    place: &str,
+    subject: &str,
     schema: &Schema,
     identity: &[usize],
     order: &[usize],
-    chunks: Vec<Chunk>,
+    chunks: Vec<FactChunk>,
     budget: &Budget,
-) -> Result<Vec<Chunk>> {
+) -> Result<Vec<FactChunk>> {
     let rows: usize = chunks.iter().map(|chunk| chunk.rows.len()).sum();
-    budget.grow(place, rows * 72)?;
-    // Columns in Arrow's row format: texts of a whole table side by side could be longer than their offsets can say.
+    budget.grow(subject, rows * 72)?;
+    // In Arrow's row format, since the texts of a whole table could be too long for one array.
     let (mut names, mut values) = (Format::new(schema, identity)?, Format::new(schema, order)?);
     let mut is_named = Vec::with_capacity(rows);
     for chunk in &chunks {
@@ -37,9 +37,9 @@ pub(super) fn resolve(
         values.append(chunk)?;
     }
     let (names, values) = (names.rows, values.rows);
-    budget.grow(place, names.size() + values.size())?;
+    budget.grow(subject, names.size() + values.size())?;
 
-    let flat = |pick: fn(&Chunk, usize) -> i64| -> Vec<i64> {
+    let flat = |pick: fn(&FactChunk, usize) -> i64| -> Vec<i64> {
         chunks.iter().flat_map(|chunk| (0..chunk.rows.len()).map(move |i| pick(chunk, i))).collect()
     };
     let visible_from = flat(|chunk, i| chunk.visible_from[i]);
@@ -52,7 +52,7 @@ pub(super) fn resolve(
         (known[a], event[a]).cmp(&(known[b], event[b])).then_with(|| values.row(a).cmp(&values.row(b)))
     };
     sorted.sort_unstable_by(|&a, &b| names.row(a).cmp(&names.row(b)).then_with(|| later(a, b)).then(a.cmp(&b)));
-    // The tick from which on each is gone; one beyond the scale is never reached.
+    // The first tick at which each is replaced; a tick beyond the scale means never.
     let mut gone_from = vec![i128::from(i64::MAX) + 1; rows];
     for pair in sorted.windows(2).rev() {
         let (older, later) = (pair[0], pair[1]);
@@ -64,19 +64,19 @@ pub(super) fn resolve(
     sorted.sort_unstable_by(|&a, &b| {
         (event[a], known[a]).cmp(&(event[b], known[b])).then_with(|| values.row(a).cmp(&values.row(b))).then(a.cmp(&b))
     });
-    let mut age = vec![0; rows];
-    sorted.iter().zip(0..).for_each(|(&row, rank)| age[row] = rank);
+    let mut recency = vec![0; rows];
+    sorted.iter().zip(0..).for_each(|(&row, rank)| recency[row] = rank);
 
     let mut row = 0;
     let resolved = chunks.into_iter().map(|chunk| {
         let of_chunk = row..row + chunk.rows.len();
         row = of_chunk.end;
-        kept(chunk, &gone_from[of_chunk.clone()], &age[of_chunk])
+        visible_versions(chunk, &gone_from[of_chunk.clone()], &recency[of_chunk])
     });
     Ok(resolved.collect())
 }
 
-/// Some columns of all facts, in the order of the chunks' vectors.
+/// Some columns of all facts in Arrow's row format, in the order of the chunks.
 struct Format<'a> {
     converter: RowConverter,
     columns: &'a [usize],
@@ -91,8 +91,8 @@ impl<'a> Format<'a> {
         Ok(Self { converter, columns, rows })
     }
 
-    /// Yields the columns as they were appended.
-    fn append(&mut self, chunk: &Chunk) -> Result<Vec<ArrayRef>> {
+    /// Appends the columns of a chunk, and returns them.
+    fn append(&mut self, chunk: &FactChunk) -> Result<Vec<ArrayRef>> {
         let rows = UInt32Array::from(chunk.rows.clone());
         let columns = self.columns.iter().map(|&p| Ok(take(chunk.batch.column(p), &rows, None)?));
         let columns = columns.collect::<Result<Vec<ArrayRef>>>()?;
@@ -102,7 +102,7 @@ impl<'a> Format<'a> {
     }
 }
 
-/// Floats whose total order has every NaN as the largest: those with a sign would be the smallest.
+/// Makes every NaN positive, so that it is the largest float in total order.
 fn nan_is_largest(column: &ArrayRef) -> ArrayRef {
     fn without_sign<T: ArrowPrimitiveType>(column: &ArrayRef, order: impl Fn(T::Native) -> T::Native) -> ArrayRef {
         Arc::new(column.as_primitive::<T>().unary::<_, T>(order))
@@ -114,20 +114,20 @@ fn nan_is_largest(column: &ArrayRef) -> ArrayRef {
     }
 }
 
-/// The facts of a chunk that belong to an entity of the spine and that some tick sees.
-fn kept(chunk: Chunk, gone_from: &[i128], age: &[i64]) -> Chunk {
-    let is_kept = |i: &usize| chunk.entities[*i] != NO_KEY && gone_from[*i] > i128::from(i64::MIN);
-    let places: Vec<usize> = (0..chunk.rows.len()).filter(is_kept).collect();
-    let pick = |times: &[i64]| places.iter().map(|&i| times[i]).collect::<Vec<_>>();
-    Chunk {
-        rows: places.iter().map(|&i| chunk.rows[i]).collect(),
-        entities: places.iter().map(|&i| chunk.entities[i]).collect(),
+/// The facts of a chunk that belong to an entity of the spine and are visible at some tick.
+fn visible_versions(chunk: FactChunk, gone_from: &[i128], recency: &[i64]) -> FactChunk {
+    let is_visible = |i: &usize| chunk.entities[*i] != NO_KEY && gone_from[*i] > i128::from(i64::MIN);
+    let positions: Vec<usize> = (0..chunk.rows.len()).filter(is_visible).collect();
+    let pick = |times: &[i64]| positions.iter().map(|&i| times[i]).collect::<Vec<_>>();
+    FactChunk {
+        rows: positions.iter().map(|&i| chunk.rows[i]).collect(),
+        entities: positions.iter().map(|&i| chunk.entities[i]).collect(),
         visible_from: pick(&chunk.visible_from),
         event: pick(&chunk.event),
         order: chunk.order.as_deref().map(pick),
         known: chunk.known.as_deref().map(pick),
-        until: Some(places.iter().map(|&i| (gone_from[i] - 1) as i64).collect()),
-        age: Some(pick(age)),
+        visible_until: Some(positions.iter().map(|&i| (gone_from[i] - 1) as i64).collect()),
+        recency: Some(pick(recency)),
         batch: chunk.batch,
     }
 }

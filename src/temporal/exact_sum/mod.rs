@@ -1,5 +1,5 @@
-//! One concept: the exact sum of a multiset of `f64`, rounded only when it is read.
-//! It refuses to approximate: no rounding, error term or tolerance is ever carried between rows.
+//! The exact sum of a multiset of `f64`, rounded only when it is read.
+//! It never approximates: no rounding, error term or tolerance is carried between rows.
 //!
 //! # Contract
 //!
@@ -87,7 +87,7 @@ impl ExactSum {
     }
 
     /// Takes out an `x` that was put in before: the exact inverse of [`ExactSum::add`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "windows take out whole sums; the tests hold the rest against this"))]
+    #[cfg_attr(not(test), expect(dead_code, reason = "windows subtract whole sums; tests compare them with this"))]
     #[inline]
     pub(crate) fn subtract(&mut self, x: f64) {
         // A NaN or infinity is never added in place, so negation cannot lose its sign here.

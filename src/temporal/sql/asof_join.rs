@@ -1,5 +1,5 @@
-//! `ASOF JOIN`, which the parser reads and DataFusion does not plan: from the marked joins of a plan to the lookup operator.
-//! It refuses keys and instants that are no plain columns, and facts of which it cannot tell when they could be known.
+//! `ASOF JOIN`, which the parser reads and DataFusion does not plan: replaces the marked joins of a plan by lookups.
+//! Keys and instants that are not plain columns are refused, and so are facts for which nothing says when they could be known.
 
 use std::sync::Arc;
 
@@ -14,10 +14,12 @@ use datafusion::{
 
 use super::{
     super::{
-        node::{AsOfNode, Direction, LookupAsk, LookupColumn, Side},
-        whole::COMPUTED,
+        fact_input::FactInput,
+        node::AsOfNode,
+        spec::{COMPUTED_PREFIX, LookupColumn, LookupSpec},
+        time_decoder::Direction,
     },
-    instants::{Fact, Instants, KnownWhen},
+    join_times::{FactTime, JoinTimes, KnownWhen},
     match_condition::{Known, MARK, Marked, is_mark},
     origin,
 };
@@ -26,14 +28,14 @@ use crate::{
     time::Cutoff,
 };
 
-/// The key that all rows have where none is named.
+/// The name of a key that is the same for all rows, for a join without keys.
 const SAME_KEY: &str = "asof: same for all";
 
 pub(super) fn refused(reason: impl Into<String>) -> Error {
     Error::Definition { subject: "the ASOF JOIN".into(), reason: reason.into() }
 }
 
-/// Makes lookups of the marked joins of a plan.
+/// Replaces the marked joins of a plan by lookups.
 pub(super) fn resolve(plan: LogicalPlan) -> Result<LogicalPlan> {
     let is_marked = |join: &Join| {
         let conditions = join.filter.iter().flat_map(split_conjunction);
@@ -51,12 +53,12 @@ pub(super) fn resolve(plan: LogicalPlan) -> Result<LogicalPlan> {
         })
     })?;
     if left_over {
-        return Err(refused(format!("`{MARK}` is called, which is not for queries; write ASOF JOIN")));
+        return Err(refused(format!("`{MARK}` is internal and cannot be called in a query; write ASOF JOIN")));
     }
     Ok(resolved.data)
 }
 
-/// Which side of the join an expression names a column of.
+/// A column of one side of the join.
 enum Operand {
     Left(Column),
     /// The position in the right side.
@@ -73,7 +75,7 @@ impl Operand {
         }
     }
 
-    /// A column of each side, whichever is named first; the answer says whether that was the right one.
+    /// A column of each side, in either order. Also says whether the right one came first.
     fn pair(a: &Expr, b: &Expr, left: &DFSchema, right: &DFSchema) -> Option<(Column, usize, bool)> {
         match (Operand::of(a, left, right)?, Operand::of(b, left, right)?) {
             (Operand::Left(column), Operand::Right(position)) => Some((column, position, false)),
@@ -83,7 +85,7 @@ impl Operand {
     }
 }
 
-/// What the conditions of a marked join say.
+/// The conditions of a marked join.
 struct Conditions {
     keys: Vec<(Column, usize)>,
     at: Column,
@@ -95,14 +97,14 @@ struct Conditions {
 }
 
 impl Conditions {
-    fn of(join: &Join, place: &str) -> Result<Self> {
+    fn of(join: &Join, subject: &str) -> Result<Self> {
         let (left, right) = (join.left.schema(), join.right.schema());
         let mut keys = Vec::new();
         let mut found = None;
         let unfit = |condition: &dyn std::fmt::Display| {
             refused(format!(
-                "its ON holds `{condition}`, and takes only `column = column`, one of each side; put other conditions on {place} \
-                 into a subquery, ASOF JOIN (SELECT * FROM ... WHERE ...)"
+                "its ON has `{condition}`, and may only have `column = column`, one of each side; write other conditions on {subject} \
+                 in a subquery, ASOF JOIN (SELECT * FROM ... WHERE ...)"
             ))
         };
         for (a, b) in &join.on {
@@ -122,31 +124,36 @@ impl Conditions {
         let Some(marked) = found else { return Err(refused("it has no MATCH_CONDITION")) };
         let Marked { operator, left: a, right: b, .. } = &marked;
         let (at, fact, swapped) = Operand::pair(a, b, left, right).ok_or_else(|| {
-            refused(format!("its MATCH_CONDITION is `{a} {operator} {b}`; compare a column of the left side with one of {place}"))
+            refused(format!(
+                "its MATCH_CONDITION is `{a} {operator} {b}`; compare a column of the left side with one of {subject}"
+            ))
         })?;
         for name in &marked.using {
-            let of_side = |schema: &DFSchema, place: &str| match schema.qualified_fields_with_unqualified_name(name).as_slice() {
-                [] => Err(Error::unknown_column(place, name, schema.as_arrow())),
+            let of_side = |schema: &DFSchema, subject: &str| match schema.qualified_fields_with_unqualified_name(name).as_slice()
+            {
+                [] => Err(Error::unknown_column(subject, name, schema.as_arrow())),
                 [(qualifier, field)] => Ok(Column::new(qualifier.cloned(), field.name())),
-                _ => Err(refused(format!("USING names `{name}`, and {place} has several; say which with ON"))),
+                _ => Err(refused(format!(
+                    "USING names `{name}`, and {subject} has several columns of that name; name one with ON"
+                ))),
             };
-            let position = right.maybe_index_of_column(&of_side(right, place)?);
+            let position = right.maybe_index_of_column(&of_side(right, subject)?);
             keys.push((
                 of_side(left, "the left side of the ASOF JOIN")?,
-                position.ok_or_else(|| refused(format!("USING names `{name}`")))?,
+                position.ok_or_else(|| refused(format!("USING names `{name}`, which cannot be found; use ON")))?,
             ));
         }
         let direction = if operator.starts_with('>') != swapped { Direction::Backward } else { Direction::Forward };
         let known = match &marked.known {
             None => None,
             Some(_) if direction == Direction::Forward => {
-                return Err(refused("it looks forward, where `known_at` has no meaning; leave it out"));
+                return Err(refused("it looks forward, and `known_at` applies only to looking back; leave it out"));
             }
             Some(Known::AfterMicros(delay)) => Some(KnownWhen::AfterMicros(*delay)),
             Some(Known::At(expression)) => match Operand::of(expression, left, right) {
                 Some(Operand::Right(position)) => Some(KnownWhen::At(position)),
                 _ => {
-                    return Err(refused(format!("`known_at` names `{expression}`; name a column of {place}, or an interval")));
+                    return Err(refused(format!("`known_at` names `{expression}`; name a column of {subject}, or an interval")));
                 }
             },
         };
@@ -158,8 +165,8 @@ impl Conditions {
             match (Operand::of(older, left, right), Operand::of(newer, left, right)) {
                 (Some(Operand::Right(position)), Some(Operand::Left(column))) if position == fact && column == at => Ok(age_us),
                 _ => Err(refused(format!(
-                    "the bound in its MATCH_CONDITION is about `{first}` and `{last}`; it must be about the two columns that are \
-                     compared, `AND b.ts >= a.ts - INTERVAL '7 days'` for a look back and `AND b.ts <= a.ts + INTERVAL '7 days'` for \
+                    "the bound in its MATCH_CONDITION compares `{first}` and `{last}`; it must compare the two columns of the \
+                     condition, `AND b.ts >= a.ts - INTERVAL '7 days'` for a look back and `AND b.ts <= a.ts + INTERVAL '7 days'` for \
                      a look forward"
                 ))),
             }
@@ -176,12 +183,12 @@ impl Conditions {
     }
 }
 
-/// The right side of a join as facts: the columns of the join by names that are all different, and behind them what else the
-/// table has whose rows they are.
+/// The right side of a join as facts: the columns of the join under distinct names, followed by the other columns of their
+/// table.
 struct Right {
     facts: LogicalPlan,
     names: Vec<String>,
-    traced: std::result::Result<origin::Rows, origin::NoFacts>,
+    traced: std::result::Result<origin::TableRows, origin::NotFactRows>,
 }
 
 impl Right {
@@ -189,13 +196,13 @@ impl Right {
         let traced = origin::rows(plan)?;
         let own: Vec<String> = plan.schema().fields().iter().map(|field| field.name().clone()).collect();
         let mut facts = plan.clone();
-        // The operator finds columns of the facts by their names alone, and by the names of a table's columns it is settled which
-        // of two tied facts is the newer one: what the query calls them must not matter.
+        // The operator finds columns of facts by name, and tied facts are compared column by column in the order of names. So a
+        // column has the name that the table gives it, whatever the query calls it.
         let mut names: Vec<String> = Vec::with_capacity(own.len());
         for (i, name) in own.iter().enumerate() {
             names.push(match traced.as_ref().map(|rows| rows.name_of(i)) {
                 Ok(Some(of_table)) if !names.iter().any(|known| known == of_table) => of_table.to_owned(),
-                Ok(_) => format!("{COMPUTED}{name}:{}", i + 1),
+                Ok(_) => format!("{COMPUTED_PREFIX}{name}:{}", i + 1),
                 Err(_) if own.iter().filter(|other| *other == name).count() > 1 => format!("{name}:{}", i + 1),
                 Err(_) => name.clone(),
             });
@@ -216,15 +223,15 @@ impl Right {
     }
 }
 
-/// The lookup that a marked join stands for; its columns are the join's.
+/// The lookup that replaces a marked join. It has the columns of the join.
 fn lookup(join: Join) -> Result<LogicalPlan> {
-    let place = place_of(&join.right);
-    let Conditions { keys, at, fact, known, max_age_us, direction, cutoff } = Conditions::of(&join, &place)?;
+    let subject = subject_of(&join.right);
+    let Conditions { keys, at, fact, known, max_age_us, direction, cutoff } = Conditions::of(&join, &subject)?;
     let columns = join.right.schema().columns();
     let Right { facts, names, traced } = Right::of(&join.right)?;
     let written = join.right.schema().field(fact).name().clone();
-    let fact = Fact { place: &place, position: fact, written: &written, names: &names, traced: &traced, known };
-    let (at, declared) = Instants { join: &join, at, fact, direction }.read()?;
+    let fact = FactTime { subject: &subject, position: fact, written: &written, names: &names, traced: &traced, known };
+    let (at, declared) = JoinTimes { join: &join, at, fact, direction }.read()?;
     let mut on: Vec<(Column, String)> = keys.into_iter().map(|(left, right)| (left, names[right].clone())).collect();
 
     let (mut spine, mut facts) = (Arc::unwrap_or_clone(join.left), facts);
@@ -240,11 +247,12 @@ fn lookup(join: Join) -> Result<LogicalPlan> {
     }
     let looked_up = columns.into_iter().zip(names);
     let columns = looked_up.map(|(c, fact)| LookupColumn { fact, qualifier: c.relation, name: c.name }).collect();
-    let ask = LookupAsk { columns, max_age_us };
-    // Which fact is the newer one must not depend on what the query selects.
-    let whole = declared.identity.is_empty().then(|| Arc::new(facts.clone()));
+    let spec = LookupSpec { columns, max_age_us };
+    // All columns decide between tied facts, whichever the query selects.
+    let full_rows = declared.identity.is_empty().then(|| Arc::new(facts.clone()));
     let plan =
-        AsOfNode::try_new(spine, at, vec![(facts, Side { place, on, declared, cutoff, direction, whole, ask })])?.into_plan();
+        AsOfNode::try_new(spine, at, vec![(facts, FactInput { subject, on, declared, cutoff, direction, full_rows, spec })])?
+            .into_plan();
     if has_key {
         return Ok(plan);
     }
@@ -252,8 +260,8 @@ fn lookup(join: Join) -> Result<LogicalPlan> {
     Ok(LogicalPlanBuilder::from(plan).project(wanted)?.build()?)
 }
 
-/// What messages call the right side.
-fn place_of(plan: &LogicalPlan) -> String {
+/// The right side, for messages.
+fn subject_of(plan: &LogicalPlan) -> String {
     match plan {
         LogicalPlan::SubqueryAlias(alias) => match alias.input.as_ref() {
             LogicalPlan::TableScan(scan) => format!("table `{}`", scan.table_name.table()),

@@ -1,16 +1,16 @@
-//! Lengths of time in SQL: intervals that are the same on every day of the calendar, in microseconds.
-//! It refuses months, which are of different lengths, and what is finer than a microsecond.
+//! Lengths of time in SQL: intervals of fixed length, in microseconds.
+//! Months, which differ in length, and intervals that are finer than a microsecond are refused.
 
 use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
 use datafusion::sql::sqlparser::ast;
 
 const DAY_US: i64 = 86_400_000_000;
 
-/// A length as a text, such as `7 days` or `1 hour 30 minutes`; the error ends a sentence that names the text.
+/// A length as a text, such as `7 days` or `1 hour 30 minutes`. The error is the rest of a sentence that begins with the text.
 pub(super) fn length_us(text: &str) -> Result<i64, String> {
     let interval = parse_interval_month_day_nano(text).map_err(|e| format!("cannot be read: {e}"))?;
     if interval.months != 0 {
-        return Err("counts months, which are of different lengths".into());
+        return Err("has months, which differ in length".into());
     }
     if interval.nanoseconds % 1_000 != 0 {
         return Err("is finer than a microsecond".into());

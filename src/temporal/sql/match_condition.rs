@@ -1,8 +1,8 @@
-//! The condition of an `ASOF JOIN`, from the syntax to a mark that travels through DataFusion's planner.
-//! It knows no columns: which side a name belongs to is found out once the mark is planned.
+//! The condition of an `ASOF JOIN`: from the syntax to a marker function, which DataFusion plans like any other function.
+//! Which side of the join a name belongs to is not known here; that is found once the marker is planned.
 //!
-//! The join goes through the planner as a `LEFT JOIN` whose `ON` holds the mark, so that names, scopes and wildcards mean what
-//! they mean everywhere else; the marked joins of the plan then become lookups.
+//! The join is planned as a `LEFT JOIN` whose `ON` calls the marker. So names, scopes and wildcards mean what they mean
+//! everywhere else. `asof_join` then replaces the marked joins of the plan by lookups.
 
 use std::{any::Any, ops::ControlFlow};
 
@@ -17,9 +17,9 @@ use datafusion::{
 use super::{asof_join::refused, length::interval_us};
 use crate::error::{Error, Result};
 
-/// The mark; its arguments are those that [`Marked`] reads.
+/// The name of the marker function. [`Marked`] reads its arguments.
 pub(super) const MARK: &str = "asof_match";
-/// What says in a condition when a fact could be known.
+/// The function that says when a fact could be known.
 const KNOWN_AT: &str = "known_at";
 
 /// Turns each `ASOF JOIN` of a statement into a marked `LEFT JOIN`.
@@ -94,7 +94,7 @@ fn interval(expression: &ast::Expr) -> Result<Option<i64>> {
     }
 }
 
-/// A time, and how many microseconds are added to it, if some are.
+/// A time, and the microseconds that are added to it, if any.
 fn moved(expression: &ast::Expr) -> Result<(ast::Expr, Option<i64>)> {
     if let ast::Expr::BinaryOp { left, op: op @ (BinaryOperator::Plus | BinaryOperator::Minus), right } = bare(expression) {
         if let Some(us) = interval(right)? {
@@ -108,7 +108,8 @@ fn moved(expression: &ast::Expr) -> Result<(ast::Expr, Option<i64>)> {
     Ok((bare(expression).clone(), None))
 }
 
-/// The bound that a comparison is, if it is one: with an interval added to a side, or a difference that is compared with one.
+/// The bound that a comparison states, if it does: an interval is added to a side, or a difference is compared with an
+/// interval.
 fn bound(left: &ast::Expr, operator: &BinaryOperator, right: &ast::Expr) -> Result<Option<Bound>> {
     use BinaryOperator::{Gt, GtEq, Lt, LtEq, Minus};
     let is_less = matches!(operator, Lt | LtEq);
@@ -135,19 +136,19 @@ fn bound(left: &ast::Expr, operator: &BinaryOperator, right: &ast::Expr) -> Resu
     match (found, operator) {
         (Some(bound), GtEq | LtEq) if bound.age_us >= 0 => Ok(Some(bound)),
         (Some(bound), GtEq | LtEq) => Err(refused(format!(
-            "its MATCH_CONDITION takes only facts that are at least {} us old; a bound says how old a fact may be at most",
+            "its MATCH_CONDITION requires facts that are at least {} us old; a bound may only say how old a fact is at most",
             bound.age_us.unsigned_abs()
         ))),
         (_, Gt | Lt) => Err(refused(format!(
             "`{left} {operator} {right}` in its MATCH_CONDITION is a bound that leaves out its own end; a fact exactly as old as the \
-             bound counts: write {}=",
+             bound always counts: write {}=",
             operator
         ))),
         _ => Ok(None),
     }
 }
 
-/// A side of the comparison, and when it could be known, if it says so.
+/// A side of the comparison, and when its facts could be known, if that is stated.
 fn known(side: &ast::Expr) -> Result<(ast::Expr, Option<ast::Expr>)> {
     let ast::Expr::Function(call) = side else { return Ok((side.clone(), None)) };
     let is_known_at =
@@ -157,8 +158,8 @@ fn known(side: &ast::Expr) -> Result<(ast::Expr, Option<ast::Expr>)> {
     }
     let usage = || {
         refused(format!(
-            "`{side}` does not say when a fact could be known; write `{KNOWN_AT}(t, k)` for a fact that happened at column t and could \
-             be known at column k, or `{KNOWN_AT}(t, INTERVAL '1 hour')` for so long after it happened"
+            "`{side}` is not a valid `{KNOWN_AT}`; write `{KNOWN_AT}(t, k)` if a fact happened at column t and could be known at \
+             column k, or `{KNOWN_AT}(t, INTERVAL '1 hour')` if it could be known an hour after it happened"
         ))
     };
     let ast::FunctionArguments::List(list) = &call.args else { return Err(usage()) };
@@ -180,8 +181,8 @@ fn read(condition: &ast::Expr) -> Result<(Comparison, Option<Bound>)> {
     use BinaryOperator::{And, Gt, GtEq, Lt, LtEq};
     let unfit = || {
         refused(format!(
-            "its MATCH_CONDITION is `{condition}`; compare a column of the left side with one of the right, once, with >, >=, < or <=, \
-             and bound the age of the fact, if it must be, with `AND b.ts >= a.ts - INTERVAL '7 days'`"
+            "its MATCH_CONDITION is `{condition}`; compare a column of the left side with one of the right, once, with >, >=, < or <=; \
+             to limit the age of the fact, add `AND b.ts >= a.ts - INTERVAL '7 days'`"
         ))
     };
     let (mut open, mut comparison, mut age) = (vec![condition], None, None);
@@ -216,7 +217,7 @@ fn read(condition: &ast::Expr) -> Result<(Comparison, Option<Bound>)> {
     Ok((comparison.ok_or_else(unfit)?, age))
 }
 
-/// The condition of the `LEFT JOIN` that stands for an `ASOF JOIN`.
+/// The condition of the `LEFT JOIN` that replaces an `ASOF JOIN`.
 fn marked(condition: &ast::Expr, constraint: &JoinConstraint) -> Result<ast::Expr> {
     let (Comparison { operator, left, right, known }, bound) = read(condition)?;
     let nothing = || text(String::new());
@@ -268,7 +269,7 @@ fn marked(condition: &ast::Expr, constraint: &JoinConstraint) -> Result<ast::Exp
     })
 }
 
-/// The mark as a function, for planning only.
+/// The marker function. It is only planned and never called.
 pub(super) fn marker() -> ScalarUDF {
     ScalarUDF::from(Mark { signature: Signature::variadic_any(Volatility::Immutable) })
 }
@@ -296,26 +297,26 @@ impl ScalarUDFImpl for Mark {
     }
 }
 
-/// What a mark says, once it is planned.
+/// The arguments of a marker, once it is planned.
 pub(super) struct Marked<'a> {
     pub(super) operator: &'a str,
     pub(super) left: &'a Expr,
     pub(super) right: &'a Expr,
     pub(super) known: Option<Known<'a>>,
-    /// The age in microseconds at most between two times, the first one and the last.
+    /// The greatest age in microseconds, and the two times between which it is, the earlier one first.
     pub(super) bound: Option<(i64, &'a Expr, &'a Expr)>,
     /// Columns of `USING`.
     pub(super) using: Vec<&'a str>,
 }
 
-/// When a query says that facts could be known.
+/// When facts could be known, as a query says.
 pub(super) enum Known<'a> {
     At(&'a Expr),
     AfterMicros(i64),
 }
 
 impl<'a> Marked<'a> {
-    /// Reads an expression, if it is a mark.
+    /// Reads an expression, if it is a call of the marker.
     pub(super) fn of(expression: &'a Expr) -> Option<Self> {
         let Expr::ScalarFunction(call) = expression else { return None };
         if !(call.func.inner().as_ref() as &dyn Any).is::<Mark>() {
@@ -335,7 +336,7 @@ impl<'a> Marked<'a> {
     }
 }
 
-/// Is the mark in an expression, in whatever form?
+/// Is an expression a call of the marker, even one with wrong arguments?
 pub(super) fn is_mark(expression: &Expr) -> bool {
     matches!(expression, Expr::ScalarFunction(call) if (call.func.inner().as_ref() as &dyn Any).is::<Mark>())
 }

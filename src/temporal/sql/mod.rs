@@ -1,9 +1,9 @@
-//! The temporal questions in SQL: `ASOF JOIN` looks up, `trailing` aggregates over windows.
-//! It refuses what would have to guess: keys that are no equality of columns, instants of unlike kinds, windows of months.
+//! The temporal operators in SQL: `ASOF JOIN` is a lookup, `trailing` aggregates over windows. What would need a guess is
+//! refused: keys that are not an equality of columns, instants of different kinds, windows of months.
 //!
 //! Both work in [`FeatureStore::sql`](crate::FeatureStore::sql) and in the extract of a set of rows
 //! ([`FeatureSet::rows`](crate::FeatureSet::rows)), at any place of a query: in common table expressions, in subqueries, in
-//! the arms of a `UNION`. The as-of of the query cuts every table first; what follows is about the facts that are left.
+//! the arms of a `UNION`. The as-of of the query first restricts every table to what was visible then.
 //!
 //! # `ASOF JOIN`: the closest fact
 //!
@@ -25,20 +25,20 @@
 //! `USING` all rows of `b` are compared; with `USING`, `b.k` remains a column of its own. Of rows with one instant the
 //! tie-break columns decide, then all columns of `b` in the order of their names, the larger first: never the order of files.
 //!
-//! **What could be known.** When the comparison looks backward and the rows of `b` are rows of a table of the catalog, then all
-//! that the table declares holds: its known-at column or delay is compared with `a.ts` as the event time is, corrections replace
-//! what they correct, tie-breaks decide. A fare that was not known at `a.ts` is not in the row, and `EXPLAIN` prints the rule.
-//! How the query writes `b` makes no difference:
+//! **What could be known.** If the comparison looks backward and the rows of `b` are rows of a table of the catalog, the
+//! declaration of the table applies: its known-at column or delay is compared with `a.ts` as the event time is, corrections
+//! replace what they correct, and tie-breaks decide. A fare that was not known at `a.ts` is not in the row. `EXPLAIN` shows the
+//! rule. It does not matter how the query writes `b`:
 //!
 //! | `b` is | then |
 //! |---|---|
-//! | the table, under any alias | its declaration holds |
-//! | a subquery or common table expression of selected, renamed or computed columns, filters and `ORDER BY` | the same; columns that the declaration needs come along unseen |
-//! | the same with a filter about columns that a correction may change, where the table declares an identity | refused until it says `known_at` |
-//! | an aggregation, join, `UNION`, `DISTINCT`, `LIMIT`, window function, a table made by `ctas` | refused until it says `known_at` |
-//! | rows written in the query, `VALUES` | the times that are written are compared |
+//! | the table, under any alias | its declaration applies |
+//! | a subquery or common table expression of selected, renamed or computed columns, filters and `ORDER BY` | the same; columns that the declaration needs are read too |
+//! | the same with a filter on columns that a correction may change, if the table declares an identity | refused without `known_at` |
+//! | an aggregation, join, `UNION`, `DISTINCT`, `LIMIT`, window function, a table made by `ctas` | refused without `known_at` |
+//! | rows written in the query, `VALUES` | the written times are compared |
 //!
-//! `known_at` stands around the time of `b` and says when its rows could be known, where no declaration can:
+//! `known_at` wraps the time of `b` and says when its rows could be known, if no declaration does:
 //!
 //! ```sql
 //! ... ASOF JOIN daily AS d MATCH_CONDITION (a.ts > known_at(d.day, d.computed_at))       -- at a column
@@ -46,12 +46,12 @@
 //! ... ASOF JOIN daily AS d MATCH_CONDITION (a.ts > known_at(d.day, d.day))               -- at once
 //! ```
 //!
-//! Another column than the event time may be compared; it takes the place of the event time, and the declared known-at holds
-//! all the same. Looking forward (`<`, `<=`) is looking into the future of `a.ts`, although never beyond the as-of of the query: it
-//! makes labels, not features, and asks about no known-at.
+//! Another column than the event time may be compared. It replaces the event time, and the declared known-at still applies.
+//! Looking forward (`<`, `<=`) reads the future of `a.ts`, although never beyond the as-of of the query. It is for labels, not
+//! for features, and takes no known-at.
 //!
-//! **Max age.** A second comparison in the condition bounds how old the row of `b` may be; one that is exactly as old counts, and
-//! where the newest is older there are NULLs, as with [`Lookup::max_age`](super::Lookup::max_age):
+//! **Max age.** A second comparison in the condition limits how old the row of `b` may be. A row exactly as old counts. If the
+//! newest row is older, the columns are NULL, as with [`Lookup::max_age`](super::Lookup::max_age):
 //!
 //! ```sql
 //! ... MATCH_CONDITION (a.ts > b.ts AND b.ts >= a.ts - INTERVAL '7 days')
@@ -61,15 +61,14 @@
 //! **Instants** are both timestamps or dates, of any unit and compared exactly, or both `BIGINT`, compared as numbers. (The
 //! unit that a catalog table declares for its epochs counts: two declared units are converted, and epochs of a declared unit
 //! can be compared with timestamps.) A time without a zone is read by the clock that its table declares, on both sides and
-//! through everything that passes it on: subqueries, joins, groups, `max(t)`, `t + INTERVAL '1 hour'`. One that comes from no such
-//! table is refused, never read as UTC: write `t AT TIME ZONE 'Asia/Tokyo' AS t` in a subquery. Only where both sides are of
-//! nobody's clock are they compared as they are written.
+//! through subqueries, joins, groups, `max(t)` and `t + INTERVAL '1 hour'`. A time that comes from no such table is refused and
+//! never read as UTC: write `t AT TIME ZONE 'Asia/Tokyo' AS t` in a subquery. Only if neither side has a declared zone are the
+//! times compared as they are written.
 //!
-//! Filters and inequalities do not belong into `ON`: they would be about the rows that may match, so they belong into a
-//! subquery, `ASOF JOIN (SELECT * FROM b WHERE ...) AS b`.
+//! `ON` takes no filters and inequalities. They would restrict the rows of `b`, so write them in a subquery,
+//! `ASOF JOIN (SELECT * FROM b WHERE ...) AS b`.
 //!
-//! A `WHERE` over the joined rows is applied after the join, as everywhere; one that is about `a` alone saves work in a
-//! subquery of `a`.
+//! A `WHERE` is applied after the join, as everywhere. A condition on `a` alone is cheaper in a subquery of `a`.
 //!
 //! # `trailing`: aggregates over windows
 //!
@@ -77,11 +76,11 @@
 //! trailing(spine, instant, facts, keys, length, aggregates [, length, aggregates ...] [, cutoff => 'inclusive'])
 //! ```
 //!
-//! A table function. It yields the rows of `spine`, in their order (an `ORDER BY` within a query orders nothing, as everywhere in
-//! SQL: order the result), and beside their columns
-//! one for each aggregate over the facts of the row's entity that were visible strictly before its instant and happened in
-//! `[instant - length, instant)`. It is [`Spine::window`](super::Spine::window) over tables of the catalog, with all that
-//! `facts` declares: known-at or delay, zone, identity, tie-breaks.
+//! A table function. It returns the rows of `spine` with a column for each aggregate. An aggregate is over the facts of the
+//! row's entity that were visible strictly before its instant and happened in `[instant - length, instant)`. To order the rows,
+//! order the result: as everywhere in SQL, an `ORDER BY` in a subquery orders nothing. It is
+//! [`Spine::window`](super::Spine::window) over tables of the catalog, with all that `facts` declares: known-at or delay, zone,
+//! identity, tie-breaks.
 //!
 //! | argument | is | example |
 //! |---|---|---|
@@ -93,14 +92,12 @@
 //! | `aggregates` | a text: as below, by commas | `'count(*) AS n, avg(fare) FILTER (WHERE tip > 0) AS m'` |
 //! | `cutoff` | `'inclusive'`: facts at the instant itself count too, the window is `[instant - length, instant]` | `cutoff => 'inclusive'` |
 //!
-//! An expression over the spine's columns, for the instant or a key, is a column of a subquery. A zone-less instant that comes from
-//! no table with a zone is refused, as in `ASOF JOIN`.
+//! To use an expression as the instant or as a key, make it a column of a subquery. A zone-less instant that comes from no
+//! table with a zone is refused, as in `ASOF JOIN`.
 //!
-//! Aggregates are `count(*)`, `count(x)`, `count(DISTINCT x)`, `sum(x)`, `avg(x)` or `mean(x)`, `var_samp(x)` or
-//! `variance(x)`, `stddev_samp(x)` or `stddev(x)`, `min(x)`, `max(x)`, `first_value(x)` or `first(x)`, `last_value(x)` or
-//! `last(x)`, `last_k(x, 3)`, `median(x)` and `quantile(x, 0.9)`, with what [`Aggregate`](super::Aggregate) says about each.
-//! `x` is a column of the facts; each may have a `FILTER (WHERE ...)` over these columns and a name, `AS n`. Names are
-//! written as in SQL: lower case unless in double quotes.
+//! The table of [`Aggregate`](super::Aggregate) lists the aggregates and their names in SQL, such as `avg(x)` or `last_k(x,
+//! 3)`. `x` is a column of the facts. An aggregate may have a `FILTER (WHERE ...)` over the columns of the facts and a name,
+//! `AS n`. Names are lower case unless in double quotes.
 //!
 //! # Example
 //!
@@ -177,24 +174,24 @@ use crate::{
 };
 
 mod asof_join;
-mod instants;
+mod join_times;
 mod length;
 mod match_condition;
 mod origin;
 mod trailing;
 
-/// The tables that a statement names in the arguments of `trailing`. The calls are gone from it afterwards: what is left
-/// names tables only as DataFusion expects it.
+/// The tables that a statement names in the arguments of `trailing`. The calls are removed from the statement, so that it names
+/// tables only as DataFusion expects it.
 pub(crate) fn take_tables(statement: &mut Statement) -> Result<Vec<TableName>> {
     let mut taking = trailing::TableNames::default();
     visit(statement, &mut taking)?;
     Ok(taking.into_names())
 }
 
-/// Makes `trailing` known to a session, over these tables.
+/// Registers `trailing` with a session, over these tables.
 ///
 /// # Errors
-/// [`Error::Query`] when the session plans no SQL.
+/// [`Error::Query`] if the session cannot plan SQL.
 pub(crate) fn register(session: &SessionContext, sources: Sources) -> Result<()> {
     let trailing = trailing::Trailing::over(sources, session.state());
     Ok(session.register_relation_planner(Arc::new(trailing))?)
@@ -203,7 +200,7 @@ pub(crate) fn register(session: &SessionContext, sources: Sources) -> Result<()>
 /// Plans one statement.
 pub(crate) async fn plan(session: &SessionContext, mut statement: Statement) -> Result<LogicalPlan> {
     let state = session.state();
-    visit(&mut statement, &mut trailing::Plain)?;
+    visit(&mut statement, &mut trailing::CallNormalizer)?;
     let mut marking = match_condition::Marking::default();
     visit(&mut statement, &mut marking)?;
     if !marking.found {
@@ -214,14 +211,14 @@ pub(crate) async fn plan(session: &SessionContext, mut statement: Statement) -> 
     asof_join::resolve(plan)
 }
 
-/// The rows of a plan that [`plan`] made; a plan without our operators runs as DataFusion would run it.
+/// The rows of a plan from [`plan`]. A plan without our operators runs as DataFusion runs it.
 pub(crate) async fn rows(session: &SessionContext, plan: LogicalPlan) -> Result<DataFrame> {
-    let mut asks = false;
+    let mut has_operators = false;
     plan.apply_with_subqueries(|node| {
-        asks |= matches!(node, LogicalPlan::Extension(_));
-        Ok(if asks { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+        has_operators |= matches!(node, LogicalPlan::Extension(_));
+        Ok(if has_operators { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     })?;
-    match asks {
+    match has_operators {
         true => Ok(DataFrame::new(planner::extended(session.state()), plan)),
         false => Ok(session.execute_logical_plan(plan).await?),
     }
@@ -235,12 +232,12 @@ pub(crate) fn visit<V: VisitorMut<Break = Error>>(statement: &mut Statement, vis
             ControlFlow::Break(error) => Err(error),
             ControlFlow::Continue(()) => Ok(()),
         },
-        // No queries; they are refused once they are planned.
+        // These are not queries. They are refused once they are planned.
         Statement::CreateExternalTable(_) | Statement::CopyTo(_) | Statement::Reset(_) => Ok(()),
     }
 }
 
-/// What an identifier names.
+/// The name that an identifier stands for.
 fn name(ident: &Ident) -> String {
     if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_ascii_lowercase() }
 }

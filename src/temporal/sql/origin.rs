@@ -1,5 +1,6 @@
-//! Where the columns of a plan come from: through aliases, projections, filters and joins down to a table of the catalog.
-//! It follows columns that are passed on as they are, and gives up on what is computed: a declaration is about a column.
+//! Where the columns of a plan come from: traces them through aliases, projections, filters and joins to a table of the
+//! catalog. Only columns that are passed on unchanged are traced, since a declaration applies to a column and not to what is
+//! computed.
 
 use std::{any::Any, sync::Arc};
 
@@ -14,7 +15,10 @@ use datafusion::{
     prelude::Expr,
 };
 
-use super::super::node::{AsOfNode, LookupAsk, WindowAsk};
+use super::super::{
+    node::AsOfNode,
+    spec::{LookupSpec, WindowSpec},
+};
 use crate::{
     catalog::{FactTable, KnownAt, TimeColumn},
     error::Result,
@@ -25,23 +29,23 @@ use crate::{
 /// How the values of a column of times are read, as its table declares it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Reading {
-    /// The zone whose clock wrote them, if they carry none.
+    /// The zone of the times, if they carry none.
     pub(super) zone: Option<Zone>,
-    /// The unit that they count, if they are numbers.
+    /// The unit of the times, if they are numbers.
     pub(super) unit: Option<TimeUnit>,
 }
 
-/// The declaration of a scan, if it is of a table of the catalog.
+/// The declaration of a scanned table, if it is a table of the catalog.
 fn declared(scan: &TableScan) -> Option<FactTable> {
     let provider = source_as_provider(&scan.source).ok()?;
     let table = (provider.as_ref() as &dyn Any).downcast_ref::<AsOfTable>()?;
     Some(table.declared().clone())
 }
 
-/// How the times in a column of a plan are read; `None` when they cannot be followed to a table of the catalog.
+/// How the times in a column of a plan are read; `None` if they cannot be traced to a table of the catalog.
 ///
-/// Rows may be filtered, joined, grouped and ordered on the way. What moves a time by its own clock (a sum with an interval, a
-/// cast from one type without a zone to another, the largest of a group) stays on that clock.
+/// Rows may be filtered, joined, grouped and ordered in between. A local time stays in its zone when an interval is added, when
+/// it is cast to another type without a zone, and when the largest of a group is taken.
 pub(super) fn reading(plan: &LogicalPlan, column: usize) -> Option<Reading> {
     match plan {
         LogicalPlan::TableScan(scan) => {
@@ -58,8 +62,8 @@ pub(super) fn reading(plan: &LogicalPlan, column: usize) -> Option<Reading> {
         LogicalPlan::Distinct(Distinct::On(on)) => reading_of(on.select_expr.get(column)?, &on.input),
         LogicalPlan::Projection(projection) => reading_of(projection.expr.get(column)?, &projection.input),
         LogicalPlan::Join(join) => {
-            let (side, column) = side_of(join, column)?;
-            reading(side, column)
+            let (input, column) = input_of(join, column)?;
+            reading(input, column)
         }
         LogicalPlan::Union(union) => {
             let mut readings = union.inputs.iter().map(|input| reading(input, column));
@@ -72,10 +76,10 @@ pub(super) fn reading(plan: &LogicalPlan, column: usize) -> Option<Reading> {
         LogicalPlan::Aggregate(aggregate) => grouped(aggregate, column),
         LogicalPlan::Extension(extension) => {
             let node: &dyn Any = extension.node.as_any();
-            if let Some(node) = node.downcast_ref::<AsOfNode<LookupAsk>>() {
+            if let Some(node) = node.downcast_ref::<AsOfNode<LookupSpec>>() {
                 return looked_up(node, column);
             }
-            let node = node.downcast_ref::<AsOfNode<WindowAsk>>()?;
+            let node = node.downcast_ref::<AsOfNode<WindowSpec>>()?;
             (column < node.spine.schema().fields().len()).then(|| reading(&node.spine, column)).flatten()
         }
         _ => None,
@@ -83,7 +87,7 @@ pub(super) fn reading(plan: &LogicalPlan, column: usize) -> Option<Reading> {
 }
 
 /// The input of a join that a column of its result comes from, and the column there.
-fn side_of(join: &Join, column: usize) -> Option<(&LogicalPlan, usize)> {
+fn input_of(join: &Join, column: usize) -> Option<(&LogicalPlan, usize)> {
     let left = join.left.schema().fields().len();
     match join.join_type {
         JoinType::RightSemi | JoinType::RightAnti => Some((&join.right, column)),
@@ -104,16 +108,16 @@ fn grouped(aggregate: &Aggregate, column: usize) -> Option<Reading> {
     }
 }
 
-fn looked_up(node: &AsOfNode<LookupAsk>, column: usize) -> Option<Reading> {
+fn looked_up(node: &AsOfNode<LookupSpec>, column: usize) -> Option<Reading> {
     let mut first = node.spine.schema().fields().len();
     if column < first {
         return reading(&node.spine, column);
     }
-    for (facts, side) in &node.sides {
-        if let Some(looked_up) = side.ask.columns.get(column - first) {
+    for (facts, input) in &node.fact_inputs {
+        if let Some(looked_up) = input.spec.columns.get(column - first) {
             return reading(facts, facts.schema().as_arrow().index_of(&looked_up.fact).ok()?);
         }
-        first += side.ask.columns.len();
+        first += input.spec.columns.len();
     }
     None
 }
@@ -121,7 +125,7 @@ fn looked_up(node: &AsOfNode<LookupAsk>, column: usize) -> Option<Reading> {
 fn reading_of(expression: &Expr, input: &LogicalPlan) -> Option<Reading> {
     let is_local = |data_type: &DataType| matches!(data_type, DataType::Timestamp(_, None) | DataType::Date32);
     let local = |expression: &Expr| {
-        // A number that was added to loses its declared unit, and a time with a zone needs none.
+        // A sum with a number has no declared unit, and a time with a zone needs no reading.
         let data_type = datafusion::logical_expr::ExprSchemable::get_type(expression, input.schema()).ok()?;
         is_local(&data_type).then(|| reading_of(expression, input)).flatten()
     };
@@ -148,25 +152,25 @@ fn reading_of(expression: &Expr, input: &LogicalPlan) -> Option<Reading> {
 
 /// Why the rows of a plan are not rows of one table of the catalog.
 #[derive(Debug)]
-pub(super) enum NoFacts {
-    /// It reads no table: what is written in the query is all there is to know.
+pub(super) enum NotFactRows {
+    /// It reads no table: the rows are written in the query.
     Written,
-    /// It makes rows of others in this way.
+    /// It makes rows from other rows; the text says how.
     Made(&'static str),
 }
 
-/// A plan each of whose rows is a row of one table of the catalog. Its first columns are those of the plan that it was made of,
-/// in their order; behind them are other columns of the table.
+/// A plan each of whose rows is a row of one table of the catalog. Its first columns are those of the original plan, in their
+/// order; other columns of the table follow.
 #[derive(Debug)]
-pub(super) struct Rows {
+pub(super) struct TableRows {
     pub(super) plan: LogicalPlan,
     pub(super) declared: FactTable,
-    /// Columns of the table by name, and where they are in the plan: all of them, and some perhaps at several places.
+    /// All columns of the table by name, with their positions in the plan. A column may have several positions.
     pub(super) columns: Vec<(String, usize)>,
 }
 
-impl Rows {
-    /// Where a column of the table is.
+impl TableRows {
+    /// The position of a column of the table.
     pub(super) fn position_of(&self, name: &str) -> Option<usize> {
         self.columns.iter().find(|(known, _)| known == name).map(|(_, at)| *at)
     }
@@ -176,7 +180,7 @@ impl Rows {
         self.columns.iter().find(|(_, at)| *at == position).map(|(name, _)| name.as_str())
     }
 
-    /// The declaration under other names for the columns.
+    /// The declaration with other names for the columns.
     pub(super) fn declared_as(&self, name: impl Fn(&str) -> String) -> FactTable {
         let time = |column: &TimeColumn| TimeColumn { name: name(&column.name), unit: column.unit };
         let FactTable { event_time, known_at, zone, keys, tie_break, identity } = &self.declared;
@@ -195,58 +199,58 @@ impl Rows {
     }
 }
 
-/// The plan with all columns of the table whose rows its rows are, if it has one: through aliases, projections, filters and
-/// orders.
-pub(super) fn rows(plan: &LogicalPlan) -> Result<std::result::Result<Rows, NoFacts>> {
-    let made = |how| Ok(Err(if reads_tables(plan)? { NoFacts::Made(how) } else { NoFacts::Written }));
+/// The plan with all columns of the table whose rows it passes on, if it passes on rows of a single table. Aliases,
+/// projections, filters and orders are allowed.
+pub(super) fn rows(plan: &LogicalPlan) -> Result<std::result::Result<TableRows, NotFactRows>> {
+    let made = |how| Ok(Err(if reads_tables(plan)? { NotFactRows::Made(how) } else { NotFactRows::Written }));
     match plan {
         LogicalPlan::TableScan(scan) => {
             let Some(declared) = declared(scan) else { return made("it reads rows that are no facts of the catalog") };
             let names = scan.projected_schema.fields().iter().map(|field| field.name().clone());
-            Ok(Ok(Rows { plan: plan.clone(), declared, columns: names.zip(0..).collect() }))
+            Ok(Ok(TableRows { plan: plan.clone(), declared, columns: names.zip(0..).collect() }))
         }
         LogicalPlan::SubqueryAlias(alias) => {
-            let Rows { plan, declared, columns } = match rows(&alias.input)? {
+            let TableRows { plan, declared, columns } = match rows(&alias.input)? {
                 Ok(rows) => rows,
                 no_facts => return Ok(no_facts),
             };
             let plan = LogicalPlanBuilder::from(plan).alias(alias.alias.clone())?.build()?;
-            Ok(Ok(Rows { plan, declared, columns }))
+            Ok(Ok(TableRows { plan, declared, columns }))
         }
         LogicalPlan::Projection(projection) => match rows(&projection.input)? {
             Ok(input) => Ok(Ok(projected(projection, input)?)),
             no_facts => Ok(no_facts),
         },
         LogicalPlan::Filter(filter) => match rows(&filter.input)? {
-            Ok(input) if !judges_facts(filter, &input) => Ok(Err(NoFacts::Made(
-                "its filter is about columns that a correction may change, so that a row that is replaced would stay",
+            Ok(input) if !keeps_whole_facts(filter, &input) => Ok(Err(NotFactRows::Made(
+                "its filter is on columns that a correction may change, so a row that was replaced could stay",
             ))),
-            Ok(Rows { plan, declared, columns }) => {
+            Ok(TableRows { plan, declared, columns }) => {
                 let plan = LogicalPlan::Filter(Filter::try_new(filter.predicate.clone(), Arc::new(plan))?);
-                Ok(Ok(Rows { plan, declared, columns }))
+                Ok(Ok(TableRows { plan, declared, columns }))
             }
             no_facts => Ok(no_facts),
         },
         LogicalPlan::Sort(Sort { expr, input, fetch: None }) => match rows(input)? {
-            Ok(Rows { plan, declared, columns }) => {
+            Ok(TableRows { plan, declared, columns }) => {
                 let plan = LogicalPlan::Sort(Sort { expr: expr.clone(), input: Arc::new(plan), fetch: None });
-                Ok(Ok(Rows { plan, declared, columns }))
+                Ok(Ok(TableRows { plan, declared, columns }))
             }
             no_facts => Ok(no_facts),
         },
-        LogicalPlan::Sort(_) | LogicalPlan::Limit(_) => made("its LIMIT picks rows by what other rows hold"),
+        LogicalPlan::Sort(_) | LogicalPlan::Limit(_) => made("its LIMIT picks rows by comparing them with other rows"),
         LogicalPlan::Aggregate(_) => made("it aggregates"),
-        LogicalPlan::Distinct(_) => made("its DISTINCT makes one row of several"),
-        LogicalPlan::Window(_) => made("its window functions look at other rows"),
+        LogicalPlan::Distinct(_) => made("its DISTINCT merges rows"),
+        LogicalPlan::Window(_) => made("its window functions read other rows"),
         LogicalPlan::Join(_) => made("it joins"),
-        LogicalPlan::Union(_) => made("it puts several queries together"),
+        LogicalPlan::Union(_) => made("it combines several queries"),
         LogicalPlan::Extension(_) => made("it is itself the result of an ASOF JOIN or of `trailing`"),
         _ => made("it computes rows"),
     }
 }
 
-/// Does a filter turn away all versions of a fact or none? Without an identity each row is a fact of its own.
-fn judges_facts(filter: &Filter, input: &Rows) -> bool {
+/// Does a filter keep either all versions of a fact or none? Without an identity each row is a fact of its own.
+fn keeps_whole_facts(filter: &Filter, input: &TableRows) -> bool {
     if input.declared.identity.is_empty() {
         return true;
     }
@@ -257,7 +261,7 @@ fn judges_facts(filter: &Filter, input: &Rows) -> bool {
     })
 }
 
-fn projected(projection: &Projection, input: Rows) -> Result<Rows> {
+fn projected(projection: &Projection, input: TableRows) -> Result<TableRows> {
     let schema = input.plan.schema();
     let passed = |expression: &Expr| {
         let mut expression = expression;
@@ -281,10 +285,10 @@ fn projected(projection: &Projection, input: Rows) -> Result<Rows> {
         }
     }
     let plan = LogicalPlan::Projection(Projection::try_new(expressions, Arc::new(input.plan))?);
-    Ok(Rows { plan, declared: input.declared, columns })
+    Ok(TableRows { plan, declared: input.declared, columns })
 }
 
-/// A name that no column of the projection has.
+/// A name that no column of the projection has yet.
 fn hidden(name: &str, projection: &Projection) -> String {
     let mut hidden = format!("asof: {name}");
     while projection.schema.fields().iter().any(|field| *field.name() == hidden) {
@@ -293,7 +297,7 @@ fn hidden(name: &str, projection: &Projection) -> String {
     hidden
 }
 
-/// Does a plan read more than rows that are written in it?
+/// Does a plan read any table?
 fn reads_tables(plan: &LogicalPlan) -> Result<bool> {
     let mut reads = false;
     plan.apply_with_subqueries(|node| {

@@ -1,5 +1,5 @@
-//! `trailing`: windows over a table of facts at each row of another table or query, where a table may stand.
-//! It refuses windows that are no plain texts, and aggregates that `Aggregate` does not know.
+//! `trailing`: a table function that computes windows over a table of facts, at each row of another table or query.
+//! Lengths and aggregates must be literal texts.
 
 use std::{mem, ops::ControlFlow};
 
@@ -22,8 +22,8 @@ use datafusion::{
 };
 
 use super::{
-    super::{Aggregate, Facts, Spine, Window},
-    instants::is_local,
+    super::{Aggregate, Facts, Spine, Window, aggregate::SqlForm},
+    join_times::is_local,
     length::length_us,
     origin::reading,
 };
@@ -36,8 +36,8 @@ use crate::{
 };
 
 pub(super) const NAME: &str = "trailing";
-/// DataFusion's own table functions, which make rows of their arguments alone.
-const PLAIN: [&str; 2] = ["generate_series", "range"];
+/// DataFusion's own table functions. They read no tables.
+const BUILT_IN: [&str; 2] = ["generate_series", "range"];
 const USAGE: &str = "write trailing(spine, instant, facts, 'keys', 'length', 'aggregates' [, 'length', 'aggregates' ...] \
                      [, cutoff => 'inclusive'])";
 
@@ -58,11 +58,11 @@ fn is_named(name: &ast::ObjectName, wanted: &str) -> bool {
     matches!(name.0.as_slice(), [ast::ObjectNamePart::Identifier(ident)] if super::name(ident) == wanted)
 }
 
-/// Writes calls as the planner must find them: DataFusion knows its own functions by their name as it is written, and loads only
-/// tables that stand where a table may, so that a spine's name becomes a subquery.
-pub(super) struct Plain;
+/// Rewrites calls for the planner. DataFusion finds its own functions by their exact names, so these are written in lower case.
+/// It loads only tables in a FROM clause, so the name of a spine becomes a subquery.
+pub(super) struct CallNormalizer;
 
-impl VisitorMut for Plain {
+impl VisitorMut for CallNormalizer {
     type Break = Error;
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Error> {
@@ -71,7 +71,7 @@ impl VisitorMut for Plain {
             TableFactor::Function { name, args, .. } => (name, args),
             _ => return ControlFlow::Continue(()),
         };
-        if let Some(plain) = PLAIN.into_iter().find(|plain| is_named(name, plain)) {
+        if let Some(plain) = BUILT_IN.into_iter().find(|plain| is_named(name, plain)) {
             *name = ast::ObjectName::from(vec![Ident::new(plain)]);
         }
         if is_named(name, NAME)
@@ -91,7 +91,7 @@ impl VisitorMut for Plain {
     }
 }
 
-/// Collects the tables of facts that calls name, and puts what else a call reads in its place.
+/// Collects the fact tables that calls name, and replaces each call by the other rows that it reads.
 #[derive(Default)]
 pub(super) struct TableNames {
     found: Vec<TableName>,
@@ -104,7 +104,7 @@ impl TableNames {
 
     fn take(&mut self, factor: &mut TableFactor) -> Result<()> {
         let Some((name, arguments)) = call_in(factor) else { return Ok(()) };
-        if PLAIN.into_iter().any(|plain| is_named(name, plain)) {
+        if BUILT_IN.into_iter().any(|plain| is_named(name, plain)) {
             let expressions = arguments.into_iter().filter_map(|argument| match argument {
                 FunctionArg::Unnamed(FunctionArgExpr::Expr(expression)) => Some(expression),
                 _ => None,
@@ -137,7 +137,7 @@ impl VisitorMut for TableNames {
     type Break = Error;
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Error> {
-        // What a call reads may be a call itself.
+        // The spine of a call may be a call itself.
         loop {
             let is_call = call_in(factor).is_some();
             match self.take(factor) {
@@ -196,7 +196,7 @@ impl Call {
             at: match at {
                 ast::Expr::Identifier(ident) => super::name(&ident),
                 other => {
-                    let at = text(other).ok_or_else(|| refused(format!("its instant is no column of the spine; {USAGE}")))?;
+                    let at = text(other).ok_or_else(|| refused(format!("its instant is not a column of the spine; {USAGE}")))?;
                     parsed(&at, "the instant", |parser| parser.parse_identifier()).map(|ident| super::name(&ident))?
                 }
             },
@@ -219,11 +219,11 @@ fn cutoff_of(name: &str, value: &ast::Expr) -> Result<Cutoff> {
     match (name.to_ascii_lowercase().as_str(), value.as_deref()) {
         ("cutoff", Some("inclusive")) => Ok(Cutoff::Inclusive),
         ("cutoff", Some("exclusive")) => Ok(Cutoff::Exclusive),
-        _ => Err(refused(format!("it has one argument by name, cutoff => 'inclusive' or cutoff => 'exclusive'; {USAGE}"))),
+        _ => Err(refused(format!("its only named argument is cutoff => 'inclusive' or cutoff => 'exclusive'; {USAGE}"))),
     }
 }
 
-/// The parts of a table's name, as an identifier or as a text.
+/// The parts of a table's name, which is an identifier or a text.
 fn table_of(argument: &ast::Expr) -> Result<Option<Vec<Ident>>> {
     Ok(match argument {
         ast::Expr::Identifier(ident) => Some(vec![ident.clone()]),
@@ -241,7 +241,7 @@ fn table_of(argument: &ast::Expr) -> Result<Option<Vec<Ident>>> {
     })
 }
 
-/// The rows that are asked about: a table, a common table expression or a subquery.
+/// The spine: a table, a common table expression or a subquery.
 fn spine_of(argument: ast::Expr) -> Result<TableFactor> {
     if let ast::Expr::Subquery(subquery) = argument {
         return Ok(TableFactor::Derived { lateral: false, subquery, alias: None, sample: None });
@@ -263,7 +263,7 @@ fn spine_of(argument: ast::Expr) -> Result<TableFactor> {
     })
 }
 
-/// Plans calls over the tables that a query may name.
+/// The planner of calls, with the tables that a query may name.
 #[derive(Debug)]
 pub(super) struct Trailing {
     sources: Sources,
@@ -294,21 +294,21 @@ impl Trailing {
 
     fn plan(&self, rows: LogicalPlan, call: Call) -> Result<LogicalPlan> {
         let Call { at, facts, keys, windows, cutoff, .. } = call;
-        let place = "the spine of `trailing`";
+        let subject = "the spine of `trailing`";
         let schema = rows.schema();
         let Ok((qualifier, field)) = schema.qualified_field_with_unqualified_name(&at) else {
-            return Err(Error::unknown_column(place, &at, schema.as_arrow()));
+            return Err(Error::unknown_column(subject, &at, schema.as_arrow()));
         };
-        // The table that these instants come from has declared how they are read.
+        // The table that the instants come from declares how they are read.
         let known = schema.index_of_column_by_name(qualifier, &at).and_then(|position| reading(&rows, position));
         let zone = known.and_then(|known| known.zone);
         if is_local(field.data_type()) && zone.is_none() {
             return Err(Error::ColumnType {
-                subject: place.into(),
+                subject: subject.into(),
                 column: at.clone(),
                 found: field.data_type().to_string(),
                 needed: format!(
-                    "its times carry no zone, and no table of the catalog says whose clock wrote them: say it in a subquery, as in \
+                    "its times carry no zone, and no table of the catalog declares one; state the zone in a subquery, as in \
                      `{at} AT TIME ZONE 'Europe/Berlin' AS {at}`"
                 ),
             });
@@ -346,7 +346,7 @@ impl Trailing {
     }
 }
 
-/// The whole text as one piece of SQL.
+/// Parses the whole text.
 fn parsed<T>(text: &str, what: &str, parse: impl FnOnce(&mut Parser<'_>) -> std::result::Result<T, ParserError>) -> Result<T> {
     let read = || {
         let mut parser = Parser::new(&GenericDialect {}).try_with_sql(text)?;
@@ -357,7 +357,7 @@ fn parsed<T>(text: &str, what: &str, parse: impl FnOnce(&mut Parser<'_>) -> std:
     read().map_err(|e: ParserError| refused(format!("{what} `{text}` cannot be read: {e}")))
 }
 
-/// Key columns of the spine and of the facts.
+/// Pairs of a key column of the spine and one of the facts.
 fn key_pairs(text: &str) -> Result<Vec<(String, String)>> {
     use ast::{BinaryOperator::Eq, Expr::BinaryOp, Expr::Identifier};
     let keys = parsed(text, "the list of keys", |parser| parser.parse_comma_separated(Parser::parse_expr))?;
@@ -372,7 +372,7 @@ fn key_pairs(text: &str) -> Result<Vec<(String, String)>> {
     keys.into_iter().map(pair).collect()
 }
 
-/// The length of a window: an interval that is the same on every day of the calendar.
+/// The length of a window.
 fn length(text: &str) -> Result<TimeDelta> {
     let found = length_us(text).map(TimeDelta::microseconds);
     found.map_err(|reason| refused(format!("the length `{text}` {reason}; write it as `7 days` or `90 minutes`, or `all`")))
@@ -392,7 +392,9 @@ fn aggregate(item: SelectItem) -> Result<Aggregate> {
         _ => return Err(refused(format!("`{shown}` is no aggregate; write one as `count(*) AS n`"))),
     };
     let ast::Expr::Function(mut call) = expression else {
-        return Err(refused(format!("`{shown}` is no aggregate; write one as `avg(fare) AS mean_fare`, and compute outside")));
+        return Err(refused(format!(
+            "`{shown}` is no aggregate; write one as `avg(fare) AS mean_fare`, and compute with it outside of `trailing`"
+        )));
     };
     let filter = call.filter.take();
     let arguments = mem::replace(&mut call.args, ast::FunctionArguments::None);
@@ -405,9 +407,9 @@ fn aggregate(item: SelectItem) -> Result<Aggregate> {
         && call.within_group.is_empty()
         && list.clauses.is_empty();
     if !is_plain {
-        return Err(refused(format!("`{shown}` holds more than an aggregate's arguments, FILTER and AS; leave the rest out")));
+        return Err(refused(format!("`{shown}` has more than an aggregate's arguments, FILTER and AS; leave the rest out")));
     }
-    let mut found = known(&call.name, &list, &shown)?;
+    let mut found = called(&call.name, &list, &shown)?;
     if let Some(condition) = filter {
         found = found.filter(condition.to_string());
     }
@@ -417,44 +419,37 @@ fn aggregate(item: SelectItem) -> Result<Aggregate> {
     })
 }
 
-fn known(name: &ast::ObjectName, list: &ast::FunctionArgumentList, shown: &str) -> Result<Aggregate> {
+/// The aggregate that a call names.
+fn called(name: &ast::ObjectName, list: &ast::FunctionArgumentList, shown: &str) -> Result<Aggregate> {
     let is_distinct = list.duplicate_treatment == Some(ast::DuplicateTreatment::Distinct);
     let function = name.to_string().to_ascii_lowercase();
     let column = |argument: &FunctionArg| match argument {
         FunctionArg::Unnamed(FunctionArgExpr::Expr(ast::Expr::Identifier(column))) => Ok(super::name(column)),
         other => Err(refused(format!("`{shown}` is over `{other}`; an aggregate is over a column of the facts"))),
     };
-    let number = |argument: &FunctionArg| argument.to_string();
-    let unfit = |what: &str, text: String| refused(format!("`{shown}` says {text}, and needs {what}"));
+    let unfit =
+        |what: &str, argument: &FunctionArg| refused(format!("`{shown}` has the argument {argument}; it must say {what}"));
+    let unknown = || refused(format!("`{shown}` is none of {}", SqlForm::ALL));
     if is_distinct {
         return match (function.as_str(), list.args.as_slice()) {
             ("count", [x]) => Ok(Aggregate::count_distinct(column(x)?)),
-            _ => Err(refused(format!("`{shown}` is DISTINCT, which only `count` can be"))),
+            _ => Err(refused(format!("`{shown}` is DISTINCT; only `count` can be DISTINCT"))),
         };
     }
-    match (function.as_str(), list.args.as_slice()) {
-        ("count", [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)]) => Ok(Aggregate::count()),
-        ("count", [x]) => Ok(Aggregate::count_of(column(x)?)),
-        ("sum", [x]) => Ok(Aggregate::sum(column(x)?)),
-        ("avg" | "mean", [x]) => Ok(Aggregate::mean(column(x)?)),
-        ("variance" | "var_samp", [x]) => Ok(Aggregate::variance(column(x)?)),
-        ("stddev" | "stddev_samp", [x]) => Ok(Aggregate::stddev(column(x)?)),
-        ("min", [x]) => Ok(Aggregate::min(column(x)?)),
-        ("max", [x]) => Ok(Aggregate::max(column(x)?)),
-        ("first" | "first_value", [x]) => Ok(Aggregate::first(column(x)?)),
-        ("last" | "last_value", [x]) => Ok(Aggregate::last(column(x)?)),
-        ("median", [x]) => Ok(Aggregate::median(column(x)?)),
-        ("last_k", [x, k]) => {
-            let count = number(k).parse().map_err(|_| unfit("how many, as in `last_k(x, 3)`", number(k)))?;
-            Ok(Aggregate::last_k(column(x)?, count))
+    if let ("count", [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)]) = (function.as_str(), list.args.as_slice()) {
+        return Ok(Aggregate::count());
+    }
+    let form = SqlForm::of(&function, list.args.len()).ok_or_else(unknown)?;
+    match (form, list.args.as_slice()) {
+        (SqlForm::Column(aggregate), [x]) => Ok(aggregate(column(x)?)),
+        (SqlForm::WithCount(aggregate), [x, k]) => {
+            let count = k.to_string().parse().map_err(|_| unfit("how many, as in `last_k(x, 3)`", k))?;
+            Ok(aggregate(column(x)?, count))
         }
-        ("quantile", [x, q]) => {
-            let fraction = number(q).parse().map_err(|_| unfit("a number, as in `quantile(x, 0.9)`", number(q)))?;
-            Ok(Aggregate::quantile(column(x)?, fraction))
+        (SqlForm::WithFraction(aggregate), [x, q]) => {
+            let fraction = q.to_string().parse().map_err(|_| unfit("a number, as in `quantile(x, 0.9)`", q))?;
+            Ok(aggregate(column(x)?, fraction))
         }
-        _ => Err(refused(format!(
-            "`{shown}` is none of count(*), count(x), count(DISTINCT x), sum(x), avg(x), variance(x), stddev(x), min(x), max(x), \
-             first(x), last(x), last_k(x, k), median(x), quantile(x, q)"
-        ))),
+        (SqlForm::Column(_) | SqlForm::WithCount(_) | SqlForm::WithFraction(_), _) => Err(unknown()),
     }
 }

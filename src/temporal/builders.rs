@@ -1,5 +1,5 @@
-//! Questions to facts, as a user writes them: a spine, fact tables beside it, what to look up or to aggregate.
-//! Everything is checked here against the schemas, before anything is planned or read.
+//! The public builders: a spine, and lookups and windows over fact tables.
+//! They check everything against the schemas, before anything is planned or read.
 
 use std::sync::Arc;
 
@@ -17,8 +17,11 @@ use datafusion::{
 
 use super::{
     Aggregate,
-    node::{AsOfNode, Direction, LookupAsk, LookupColumn, Side, SpineTime, WindowAsk, WindowColumn},
+    fact_input::{FactInput, SpineTime},
+    node::AsOfNode,
     planner,
+    spec::{LookupColumn, LookupSpec, OperatorSpec, WindowColumn, WindowSpec},
+    time_decoder::Direction,
 };
 use crate::{
     catalog::{FactTable, TimeColumn},
@@ -27,21 +30,21 @@ use crate::{
     time::{Cutoff, Zone, saturating_micros},
 };
 
-/// Facts to ask: rows of any DataFusion query, and the declaration of their times.
+/// Facts for lookups and windows: the rows of any DataFusion query, and the declaration of their times.
 ///
-/// Those of a registered table come from [`FeatureStore::facts`](crate::FeatureStore::facts).
+/// The facts of a registered table come from [`FeatureStore::facts`](crate::FeatureStore::facts).
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Facts {
-    place: String,
+    subject: String,
     rows: DataFrame,
     declared: FactTable,
 }
 
 impl Facts {
-    /// Facts from a query. `name` stands for them in messages.
+    /// Facts from a query. Messages call them table `name`.
     pub fn new(name: &str, rows: DataFrame, declared: FactTable) -> Self {
-        Self { place: format!("table `{name}`"), rows, declared }
+        Self { subject: format!("table `{name}`"), rows, declared }
     }
 
     pub(crate) fn declared(&self) -> &FactTable {
@@ -53,8 +56,8 @@ impl Facts {
     }
 
     /// The table, as messages name it.
-    pub(crate) fn place(&self) -> &str {
-        &self.place
+    pub(crate) fn subject(&self) -> &str {
+        &self.subject
     }
 }
 
@@ -101,14 +104,14 @@ impl Spine {
 
     /// The zone whose clocks wrote the instants, if they carry none.
     ///
-    /// A local time that occurs twice means the first of the two instants here, and one that was skipped the instant by the
-    /// clock that was already put forward: a row sees nothing that a reading of its time would hide.
+    /// A local time that occurs twice means the first of the two instants here. A local time that was skipped means the instant
+    /// by the clock that was already put forward. So a row never sees a fact that another reading of its time would hide.
     pub fn zone(mut self, zone: Zone) -> Self {
         self.zone = Some(zone);
         self
     }
 
-    /// The rows, in their order, with what was asked so far.
+    /// The rows, in their order, with the columns that were added so far.
     pub fn into_rows(self) -> DataFrame {
         self.rows
     }
@@ -117,39 +120,39 @@ impl Spine {
         self.rows.schema()
     }
 
-    /// Adds columns of the newest visible fact of each table, at each row's own instant: one row out per row in, in order.
+    /// Adds columns of the newest visible fact of each table, at each row's own instant. The rows and their order stay.
     ///
     /// # Errors
     /// [`Error::UnknownColumn`] and [`Error::ColumnType`] for columns that are missing, cannot be compared or hold no times,
     /// [`Error::Definition`] for a negative max age, no key, no column or a name that is taken.
     pub fn lookup(self, lookups: impl IntoIterator<Item = Lookup>) -> Result<Self> {
-        let mut sides = Vec::new();
+        let mut fact_inputs = Vec::new();
         for lookup in lookups {
-            sides.push(lookup.side(&self)?);
+            fact_inputs.push(lookup.input(&self)?);
         }
-        self.with(sides)
+        self.with(fact_inputs)
     }
 
-    /// Adds aggregates over trailing windows of each table, at each row's own instant: one row out per row in, in order.
+    /// Adds aggregates over trailing windows of each table, at each row's own instant. The rows and their order stay.
     ///
     /// # Errors
-    /// As [`Spine::lookup`], and [`Error::Definition`] for a window of zero or less, [`Error::Volatile`] for a filter that
-    /// reads the clock or throws dice, [`Error::Query`] for one that is no SQL expression.
+    /// As [`Spine::lookup`]; also [`Error::Definition`] for a window of zero or less, [`Error::Volatile`] for a filter that
+    /// reads the clock or random numbers, [`Error::Query`] for a filter that is not an SQL expression.
     pub fn window(self, windows: impl IntoIterator<Item = Window>) -> Result<Self> {
-        let mut sides = Vec::new();
+        let mut fact_inputs = Vec::new();
         for window in windows {
-            sides.push(window.side(&self)?);
+            fact_inputs.push(window.input(&self)?);
         }
-        self.with(sides)
+        self.with(fact_inputs)
     }
 
-    fn with<Q: super::node::Ask>(self, sides: Vec<(LogicalPlan, Side<Q>)>) -> Result<Self> {
+    fn with<S: OperatorSpec>(self, fact_inputs: Vec<(LogicalPlan, FactInput<S>)>) -> Result<Self> {
         let Self { rows, at, zone } = self;
         let (state, plan) = rows.into_parts();
         let (field, column) = spine_field(plan.schema(), at.name())?;
         let time = SpineTime { column, unit: at.unit, zone };
         time.scale(&field)?;
-        let node = AsOfNode::try_new(plan, time, sides)?;
+        let node = AsOfNode::try_new(plan, time, fact_inputs)?;
         let rows = DataFrame::new(planner::extended(state), node.into_plan());
         Ok(Self { rows, at, zone })
     }
@@ -162,42 +165,43 @@ fn spine_field(schema: &datafusion::common::DFSchema, name: &str) -> Result<(arr
     }
 }
 
-/// What is asked of a table, with the columns of its facts that it takes: those that are there, and those that are computed.
-pub(super) struct Needed<Q> {
-    pub(super) asked: Asked,
+/// An operator's input, and the columns of the facts that it reads: columns of the table, and expressions.
+pub(super) struct Requirements<S> {
+    pub(super) join: FactJoin,
     pub(super) values: Vec<String>,
     pub(super) computed: Vec<Expr>,
-    pub(super) side: Side<Q>,
+    pub(super) input: FactInput<S>,
 }
 
-/// The tables' questions have this much in common.
+/// The facts of a lookup or window, and how they are joined to the spine.
 #[derive(Debug, Clone)]
-pub(super) struct Asked {
+pub(super) struct FactJoin {
     facts: Facts,
     on: Vec<(String, String)>,
     cutoff: Cutoff,
 }
 
-impl Asked {
+impl FactJoin {
     fn of(facts: Facts) -> Self {
         Self { facts, on: Vec::new(), cutoff: Cutoff::Exclusive }
     }
 
     fn on(&self, spine: &Spine) -> Result<Vec<(Column, String)>> {
         if self.on.is_empty() {
-            let reason = "no key says which facts belong to a row of the spine; name it with `on`".into();
-            return Err(Error::Definition { subject: format!("the question to {}", self.facts.place), reason });
+            let reason = "it has no key; name the columns that join the facts to the spine with `on`".into();
+            return Err(Error::Definition { subject: format!("the lookup or window over {}", self.facts.subject), reason });
         }
         self.on.iter().map(|(left, right)| Ok((spine_field(spine.schema(), left)?.1, right.clone()))).collect()
     }
 
-    fn side<Q>(&self, spine: &Spine, ask: Q) -> Result<Side<Q>> {
-        let (on, Facts { place, declared, .. }) = (self.on(spine)?, self.facts.clone());
-        Ok(Side { place, on, declared, cutoff: self.cutoff, direction: Direction::Backward, whole: None, ask })
+    fn input<S>(&self, spine: &Spine, spec: S) -> Result<FactInput<S>> {
+        let (on, Facts { subject, declared, .. }) = (self.on(spine)?, self.facts.clone());
+        Ok(FactInput { subject, on, declared, cutoff: self.cutoff, direction: Direction::Backward, full_rows: None, spec })
     }
 
-    /// The facts with all columns, if only those decide between some.
-    fn whole(&self) -> Result<Option<Arc<LogicalPlan>>> {
+    /// The facts with all columns, which decide between facts that tie; none if facts have an identity, where all columns are
+    /// read anyway.
+    fn full_rows(&self) -> Result<Option<Arc<LogicalPlan>>> {
         let Facts { rows, declared, .. } = &self.facts;
         if !declared.identity.is_empty() {
             return Ok(None);
@@ -211,30 +215,30 @@ impl Asked {
         Ok(Some(Arc::new(rows.clone().select(columns.collect::<Vec<_>>())?.into_unoptimized_plan())))
     }
 
-    /// The facts' columns that a question needs, in a plan of their own.
+    /// As [`FactJoin::rows`], as a plan.
     fn plan(&self, values: &[String], computed: Vec<Expr>) -> Result<LogicalPlan> {
         Ok(self.rows(values, computed)?.into_unoptimized_plan())
     }
 
-    /// The facts' columns that a question needs.
+    /// The facts with the columns that are needed: keys, times, tie-breaks, identity, and these values and expressions.
     pub(super) fn rows(&self, values: &[String], computed: Vec<Expr>) -> Result<DataFrame> {
-        let Facts { place, rows, declared } = &self.facts;
+        let Facts { subject, rows, declared } = &self.facts;
         let schema = rows.schema().as_arrow().clone();
-        declared.check(place, &schema)?;
+        declared.check(subject, &schema)?;
         let mut names: Vec<&str> = Vec::new();
         let times = declared.time_columns().map(|c| c.name());
         let declared_columns = declared.tie_break.iter().chain(&declared.identity).map(String::as_str);
         let keys = self.on.iter().map(|(_, right)| right.as_str());
         for name in keys.chain(times).chain(declared_columns).chain(values.iter().map(String::as_str)) {
             if schema.column_with_name(name).is_none() {
-                return Err(Error::unknown_column(place, name, &schema));
+                return Err(Error::unknown_column(subject, name, &schema));
             }
             if !names.contains(&name) {
                 names.push(name);
             }
         }
         if !declared.identity.is_empty() {
-            // Which version of a fact counts must not depend on what is asked: all columns decide.
+            // All columns decide which version of a fact is the latest, whichever columns the caller selects.
             names = schema.fields().iter().map(|field| field.name().as_str()).collect();
         }
         let columns = names.into_iter().map(|name| ident(name).alias(name));
@@ -244,22 +248,22 @@ impl Asked {
 
 /// Columns of an entity's newest visible fact.
 ///
-/// The newest is the one with the largest event time, then known-at, then tie-break columns; beyond that all values of the
-/// facts decide, the larger first, column by column in the order of their names: so neither the order of files and rows
-/// matters, nor which other columns are asked for. Facts that tie so are read a second time, with all columns, if those that
-/// are asked for do not settle it; a tie-break column saves that. NULL where there is none.
+/// The newest fact is the one with the largest event time, then known-at, then tie-break columns. After that all other columns
+/// decide, in the order of their names; the larger value wins. So neither the order of files and rows matters nor which columns
+/// are selected. If facts tie on the selected columns, they are read a second time with all columns; a tie-break column avoids
+/// that. If there is no visible fact, the columns are NULL.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Lookup {
-    asked: Asked,
+    join: FactJoin,
     columns: Vec<(String, String)>,
     max_age_us: Option<i64>,
 }
 
 impl Lookup {
-    /// Looks into these facts.
+    /// A lookup in these facts.
     pub fn of(facts: Facts) -> Self {
-        Self { asked: Asked::of(facts), columns: Vec::new(), max_age_us: None }
+        Self { join: FactJoin::of(facts), columns: Vec::new(), max_age_us: None }
     }
 
     /// Adds a key column that has the same name in the spine and in the facts.
@@ -270,7 +274,7 @@ impl Lookup {
 
     /// Adds a key column of the spine and its counterpart in the facts.
     pub fn on_columns(mut self, spine: impl Into<String>, facts: impl Into<String>) -> Self {
-        self.asked.on.push((spine.into(), facts.into()));
+        self.join.on.push((spine.into(), facts.into()));
         self
     }
 
@@ -294,37 +298,37 @@ impl Lookup {
         self
     }
 
-    /// A newest fact whose event time is before the instant minus `max_age` gives NULL; one exactly that old does not.
+    /// If the newest fact happened before the instant minus `max_age`, the columns are NULL. A fact exactly as old counts.
     pub fn max_age(mut self, max_age: TimeDelta) -> Self {
         self.max_age_us = Some(saturating_micros(max_age));
         self
     }
 
-    /// The rule at the instant itself: [`Cutoff::Exclusive`] unless this says otherwise.
+    /// Whether facts at the instant itself are visible. The default is [`Cutoff::Exclusive`]: they are not.
     pub fn cutoff(mut self, cutoff: Cutoff) -> Self {
-        self.asked.cutoff = cutoff;
+        self.join.cutoff = cutoff;
         self
     }
 
-    fn side(self, spine: &Spine) -> Result<(LogicalPlan, Side<LookupAsk>)> {
-        let Needed { asked, values, computed, side } = self.needed(spine)?;
-        Ok((asked.plan(&values, computed)?, side))
+    fn input(self, spine: &Spine) -> Result<(LogicalPlan, FactInput<LookupSpec>)> {
+        let Requirements { join, values, computed, input } = self.requirements(spine)?;
+        Ok((join.plan(&values, computed)?, input))
     }
 
-    /// What is asked, and the columns that it takes.
-    pub(super) fn needed(self, spine: &Spine) -> Result<Needed<LookupAsk>> {
-        let Self { asked, columns, max_age_us } = self;
-        let refused = |reason: String| Error::Definition { subject: format!("the lookup in {}", asked.facts.place), reason };
+    /// The input of the operator, and the columns that it reads.
+    pub(super) fn requirements(self, spine: &Spine) -> Result<Requirements<LookupSpec>> {
+        let Self { join, columns, max_age_us } = self;
+        let refused = |reason: String| Error::Definition { subject: format!("the lookup in {}", join.facts.subject), reason };
         if let Some(age) = max_age_us.filter(|age| *age < 0) {
             return Err(refused(format!("its max age is {age} us; it must be zero or more")));
         }
         if columns.is_empty() {
-            return Err(refused("it asks for no column; name one with `column`".into()));
+            return Err(refused("it has no column; name one with `column`".into()));
         }
         let values = columns.iter().map(|(column, _)| column.clone()).collect();
         let columns = columns.into_iter().map(|(fact, name)| LookupColumn { fact, qualifier: None, name }).collect();
-        let side = Side { whole: asked.whole()?, ..asked.side(spine, LookupAsk { columns, max_age_us })? };
-        Ok(Needed { asked, values, computed: Vec::new(), side })
+        let input = FactInput { full_rows: join.full_rows()?, ..join.input(spine, LookupSpec { columns, max_age_us })? };
+        Ok(Requirements { join, values, computed: Vec::new(), input })
     }
 }
 
@@ -332,14 +336,14 @@ impl Lookup {
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Window {
-    asked: Asked,
+    join: FactJoin,
     spans: Vec<(Option<i64>, Vec<Aggregate>)>,
 }
 
 impl Window {
-    /// Aggregates these facts.
+    /// Windows over these facts.
     pub fn of(facts: Facts) -> Self {
-        Self { asked: Asked::of(facts), spans: Vec::new() }
+        Self { join: FactJoin::of(facts), spans: Vec::new() }
     }
 
     /// Adds a key column that has the same name in the spine and in the facts.
@@ -350,66 +354,70 @@ impl Window {
 
     /// Adds a key column of the spine and its counterpart in the facts.
     pub fn on_columns(mut self, spine: impl Into<String>, facts: impl Into<String>) -> Self {
-        self.asked.on.push((spine.into(), facts.into()));
+        self.join.on.push((spine.into(), facts.into()));
         self
     }
 
-    /// Aggregates over the visible facts of `[t - length, t)`: the start belongs to the window.
+    /// Adds aggregates over the visible facts with an event time in `[t - length, t)`.
     pub fn trailing(mut self, length: TimeDelta, aggregates: impl IntoIterator<Item = Aggregate>) -> Self {
         self.spans.push((Some(saturating_micros(length)), aggregates.into_iter().collect()));
         self
     }
 
-    /// Aggregates over everything visible before the instant.
+    /// Adds aggregates over all facts visible before the instant.
     pub fn all_before(mut self, aggregates: impl IntoIterator<Item = Aggregate>) -> Self {
         self.spans.push((None, aggregates.into_iter().collect()));
         self
     }
 
-    /// The rule at the instant itself: [`Cutoff::Exclusive`] unless this says otherwise.
+    /// Whether facts at the instant itself are visible. The default is [`Cutoff::Exclusive`]: they are not.
     pub fn cutoff(mut self, cutoff: Cutoff) -> Self {
-        self.asked.cutoff = cutoff;
+        self.join.cutoff = cutoff;
         self
     }
 
-    fn side(self, spine: &Spine) -> Result<(LogicalPlan, Side<WindowAsk>)> {
+    fn input(self, spine: &Spine) -> Result<(LogicalPlan, FactInput<WindowSpec>)> {
         if self.spans.iter().all(|(_, aggregates)| aggregates.is_empty()) {
-            let subject = format!("the window over {}", self.asked.facts.place);
-            return Err(Error::Definition { subject, reason: "it has no aggregate".into() });
+            let subject = format!("the window over {}", self.join.facts.subject);
+            return Err(Error::Definition {
+                subject,
+                reason: "it has no aggregate; name one with `trailing` or `all_before`".into(),
+            });
         }
-        let Needed { asked, values, computed, side } = self.needed(spine)?;
-        Ok((asked.plan(&values, computed)?, side))
+        let Requirements { join, values, computed, input } = self.requirements(spine)?;
+        Ok((join.plan(&values, computed)?, input))
     }
 
-    /// What is asked, and the columns that it takes.
-    pub(super) fn needed(self, spine: &Spine) -> Result<Needed<WindowAsk>> {
-        let Self { asked, spans } = self;
-        let place = asked.facts.place.clone();
-        let refused = |reason: String| Error::Definition { subject: format!("the window over {place}"), reason };
-        let schema = asked.facts.rows.schema().as_arrow().clone();
-        // What aggregates read: plain columns, and columns of conditions whose name alone would not say which is meant.
+    /// The input of the operator, and the columns that it reads.
+    pub(super) fn requirements(self, spine: &Spine) -> Result<Requirements<WindowSpec>> {
+        let Self { join, spans } = self;
+        let subject = join.facts.subject.clone();
+        let refused = |reason: String| Error::Definition { subject: format!("the window over {subject}"), reason };
+        let schema = join.facts.rows.schema().as_arrow().clone();
+        // Aggregates read columns by name. A filter may also name columns whose name alone is ambiguous: those are computed.
         let (mut plain, mut computed, mut columns) = (Vec::new(), Vec::new(), Vec::new());
         for (length_us, aggregates) in spans {
             if let Some(length) = length_us.filter(|length| *length <= 0) {
-                return Err(refused(format!("a window of {length} us holds nothing; make it longer than zero")));
+                return Err(refused(format!("a window of {length} us is empty; it must be longer than zero")));
             }
             for aggregate in aggregates {
                 if let Some(flaw) = aggregate.flaw() {
                     return Err(refused(flaw));
                 }
-                let found =
-                    aggregate.column().map(|c| schema.field_with_name(c).map_err(|_| Error::unknown_column(&place, c, &schema)));
+                let found = aggregate
+                    .column()
+                    .map(|c| schema.field_with_name(c).map_err(|_| Error::unknown_column(&subject, c, &schema)));
                 let field = found.transpose()?;
-                aggregate.kind().yields(field.map(|f| f.data_type())).map_err(|needed| Error::ColumnType {
-                    subject: place.clone(),
+                aggregate.kind().result_type(field.map(|f| f.data_type())).map_err(|needed| Error::ColumnType {
+                    subject: subject.clone(),
                     column: aggregate.column().unwrap_or_default().into(),
                     found: field.map_or_else(String::new, |f| f.data_type().to_string()),
                     needed: needed.into(),
                 })?;
                 plain.extend(aggregate.column().map(str::to_owned));
                 let filter = aggregate.condition().map(|text| {
-                    let condition = condition(&asked.facts, &format!("the window over {place}"), text)?;
-                    by_name(condition, &asked.facts, &mut plain, &mut computed)
+                    let condition = condition(&join.facts, &format!("the window over {subject}"), text)?;
+                    by_name(condition, &join.facts, &mut plain, &mut computed)
                 });
                 columns.push(WindowColumn {
                     length_us,
@@ -420,28 +428,28 @@ impl Window {
                 });
             }
         }
-        let side = asked.side(spine, WindowAsk { columns })?;
-        Ok(Needed { asked, values: plain, computed, side })
+        let input = join.input(spine, WindowSpec { columns })?;
+        Ok(Requirements { join, values: plain, computed, input })
     }
 }
 
-/// A condition over the columns of facts, from SQL.
+/// The condition of a filter, from SQL.
 fn condition(facts: &Facts, subject: &str, text: &str) -> Result<Expr> {
     let refused = |reason: String| Error::Definition { subject: subject.into(), reason };
     let condition = facts.rows.parse_sql_expr(text)?;
     refuse_volatile_expression(subject, &condition)?;
     if condition.exists(|e| Ok(reads_more_than_a_row(e)))? {
-        let reason = format!("the filter `{condition}` asks about more than one fact; it can judge a fact by its own columns");
+        let reason = format!("the filter `{condition}` reads more than one fact; a filter is over the columns of a single fact");
         return Err(refused(reason));
     }
     let found = condition.get_type(facts.rows.schema())?;
     if found != DataType::Boolean {
-        return Err(refused(format!("the filter `{condition}` is {found}; a condition is true or false")));
+        return Err(refused(format!("the filter `{condition}` has the type {found}; a filter is Boolean")));
     }
     Ok(condition)
 }
 
-/// The condition over columns that are named without their table, and which columns these are.
+/// The condition over columns that are named without their table. Adds these columns to `plain` or `computed`.
 fn by_name(condition: Expr, facts: &Facts, plain: &mut Vec<String>, computed: &mut Vec<Expr>) -> Result<Expr> {
     let schema = facts.rows.schema();
     let renamed = condition.transform(|e| match e {
@@ -463,13 +471,13 @@ fn by_name(condition: Expr, facts: &Facts, plain: &mut Vec<String>, computed: &m
     Ok(renamed.data)
 }
 
-/// A query within an expression knows no time rule, an aggregate no window, and a window function depends on the order of rows.
+/// A subquery would not follow the time rule, an aggregate has no window, and a window function depends on the order of rows.
 fn reads_more_than_a_row(e: &Expr) -> bool {
     use Expr::{AggregateFunction, Exists, InSubquery, ScalarSubquery, SetComparison, WindowFunction};
     matches!(e, AggregateFunction(_) | WindowFunction(_) | ScalarSubquery(_) | InSubquery(_) | Exists(_) | SetComparison(_))
 }
 
-/// The operators on a DataFrame whose instants carry their zone.
+/// The operators as methods of a DataFrame, for a spine whose instants carry their zone.
 ///
 /// ```no_run
 /// # fn ask(spine: datafusion::prelude::DataFrame, trips: asof::temporal::Facts) -> asof::Result<()> {

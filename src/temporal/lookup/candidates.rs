@@ -1,5 +1,5 @@
-//! Facts that win a slot, or won one: their times and values, numbered as they come.
-//! Which of them win is the business of `lookup`; here they are kept, compared and gathered.
+//! Candidates for the newest fact of a slot: their times and values, numbered as they are added.
+//! Which of them win is decided by the lookup; here they are stored, compared and gathered.
 
 use std::{
     cmp::Ordering,
@@ -14,39 +14,41 @@ use arrow::{
     datatypes::{DataType, Float16Type, Float32Type, Float64Type},
 };
 
-use super::side::is_too_long;
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    temporal::operator::is_too_long,
+};
 
-/// Facts in a batch made by gathering, at most.
+/// The most facts of a batch that is made by gathering.
 const GATHERED_ROWS: usize = 1 << 20;
-/// So many columns are put into one array each, at most. It makes reading them faster, while the memory of the pieces comes
-/// free in pieces that are too small for the next column: many columns would be held twice.
+/// The most columns whose batches are joined into one array per column. That makes reading faster. But the memory of the
+/// batches is freed in pieces that are too small for the next column, so with many columns all of them would be held twice.
 const JOINED_COLUMNS: usize = 16;
-/// Comparators of pairs of batches that are remembered.
+/// The most pairs of batches whose comparators are kept.
 const COMPARATORS: usize = 4_096;
 
-/// Some facts: times side by side, and the columns that are kept of them.
-pub(super) struct Facts {
-    /// Event times in ticks, where a max age asks for them.
+/// Some candidates: times side by side, and columns.
+pub(super) struct CandidateBatch {
+    /// Event times in ticks, if there is a max age.
     pub(super) event: Vec<i64>,
-    /// What orders facts by event time, and by known-at where there is one.
+    /// The order of facts by event time, and by known-at if there is one.
     pub(super) order: Vec<i64>,
     pub(super) known: Vec<i64>,
     pub(super) columns: Vec<ArrayRef>,
 }
 
-impl Facts {
+impl CandidateBatch {
     pub(super) fn bytes(&self) -> usize {
         (self.event.len() + self.order.len() + self.known.len()) * 8
             + self.columns.iter().map(|c| c.get_array_memory_size()).sum::<usize>()
     }
 }
 
-/// Facts on their way into one batch, and the columns that were gathered of them.
+/// Facts that are being gathered into one batch, and the columns gathered so far.
 struct Piece<'a> {
     facts: &'a [u32],
     /// The batch and the row of each.
-    places: Vec<(usize, usize)>,
+    locations: Vec<(usize, usize)>,
     columns: Vec<Option<ArrayRef>>,
 }
 
@@ -55,15 +57,15 @@ impl Piece<'_> {
         let middle = self.facts.len() / 2;
         [0..middle, middle..self.facts.len()].map(|half| Piece {
             facts: &self.facts[half.clone()],
-            places: self.places[half.clone()].to_vec(),
+            locations: self.locations[half.clone()].to_vec(),
             columns: self.columns.iter().map(|column| Some(column.as_ref()?.slice(half.start, half.len()))).collect(),
         })
     }
 }
 
-/// All kept facts.
+/// All candidates of a lookup.
 #[derive(Default)]
-pub(super) struct Kept {
+pub(super) struct Candidates {
     event: Vec<i64>,
     order: Vec<i64>,
     known: Vec<i64>,
@@ -73,14 +75,14 @@ pub(super) struct Kept {
     pub(super) bytes: usize,
 }
 
-impl Kept {
-    /// How many facts are kept.
+impl Candidates {
+    /// How many candidates there are.
     pub(super) fn len(&self) -> usize {
         self.order.len()
     }
 
-    /// Keeps these too; yields the number of the first.
-    pub(super) fn push(&mut self, facts: Facts) -> u32 {
+    /// Adds candidates. Returns the number of the first.
+    pub(super) fn push(&mut self, facts: CandidateBatch) -> u32 {
         let first = self.order.len() as u32;
         self.bytes += facts.bytes();
         self.event.extend(facts.event);
@@ -96,18 +98,18 @@ impl Kept {
         self.event[fact as usize]
     }
 
-    /// What orders a fact by its event time.
+    /// The order of a fact by its event time.
     pub(super) fn order(&self, fact: u32) -> i64 {
         self.order[fact as usize]
     }
 
-    /// What orders a fact by its known-at, where there is one.
+    /// The order of a fact by its known-at, if there is one.
     pub(super) fn known(&self, fact: u32) -> Option<i64> {
         self.known.get(fact as usize).copied()
     }
 
-    /// Keeps the facts of another, of whose columns these are taken; yields the number of the first.
-    pub(super) fn append(&mut self, other: Kept, columns: &[usize]) -> u32 {
+    /// Adds the candidates of another, with only these of its columns. Returns the number of the first.
+    pub(super) fn append(&mut self, other: Candidates, columns: &[usize]) -> u32 {
         let first = self.order.len() as u32;
         self.bytes += other.bytes;
         self.event.extend(other.event);
@@ -120,27 +122,27 @@ impl Kept {
         first
     }
 
-    fn place(&self, fact: u32) -> (usize, usize) {
+    fn location(&self, fact: u32) -> (usize, usize) {
         let batch = self.starts.partition_point(|&start| start <= fact) - 1;
         (batch, (fact - self.starts[batch]) as usize)
     }
 
-    /// Bytes of the column that takes most, about: what gathering holds beside the facts.
-    pub(super) fn column_bytes(&self) -> usize {
+    /// About the bytes of the largest column, which gathering holds twice.
+    pub(super) fn largest_column_bytes(&self) -> usize {
         let bytes = |column: usize| self.batches.iter().map(|batch| batch[column].get_array_memory_size()).sum();
         (0..self.batches.first().map_or(0, Vec::len)).map(bytes).max().unwrap_or(0)
     }
 
-    /// These facts alone, in this order. Column by column: no more than one of them is held twice.
+    /// Only these facts, in this order. Columns are gathered one by one, so no more than one is held twice.
     pub(super) fn gathered<'a>(mut self, facts: &'a [u32]) -> Result<Self> {
         let width = self.batches.first().map_or(0, Vec::len);
         let piece = |facts: &'a [u32]| Piece {
             facts,
-            places: facts.iter().map(|&fact| self.place(fact)).collect(),
+            locations: facts.iter().map(|&fact| self.location(fact)).collect(),
             columns: vec![None; width],
         };
         let mut pieces: Vec<Piece> = facts.chunks(GATHERED_ROWS).map(piece).collect();
-        // Where texts are too long for one array, the pieces become smaller for all columns: those come first.
+        // If texts are too long for one array, the pieces become smaller for all columns. So columns of texts come first.
         let is_fixed = |column: &usize| self.batches[0][*column].data_type().primitive_width().is_some();
         let (fixed, others): (Vec<usize>, Vec<usize>) = (0..width).partition(is_fixed);
         for column in others.into_iter().chain(fixed) {
@@ -152,7 +154,7 @@ impl Kept {
             let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
             let mut left: Vec<Piece> = std::mem::take(&mut pieces).into_iter().rev().collect();
             while let Some(mut piece) = left.pop() {
-                match interleave(&parts, &piece.places).map_err(Error::from) {
+                match interleave(&parts, &piece.locations).map_err(Error::from) {
                     Ok(values) => {
                         piece.columns[column] = Some(values);
                         pieces.push(piece);
@@ -171,13 +173,18 @@ impl Kept {
                 if times.is_empty() { Vec::new() } else { facts.iter().map(|&fact| times[fact as usize]).collect() }
             };
             let columns = columns.into_iter().flatten().collect();
-            gathered.push(Facts { event: pick(&self.event), order: pick(&self.order), known: pick(&self.known), columns });
+            gathered.push(CandidateBatch {
+                event: pick(&self.event),
+                order: pick(&self.order),
+                known: pick(&self.known),
+                columns,
+            });
         }
         Ok(gathered)
     }
 
-    /// The columns from `first` on, ready to be read by the numbers of facts; the types are those of all columns.
-    pub(super) fn into_columns(mut self, first: usize, types: &[DataType]) -> Result<Columns> {
+    /// The columns from `first` on, ready to be read by fact. `types` are those of all columns.
+    pub(super) fn into_columns(mut self, first: usize, types: &[DataType]) -> Result<CandidateColumns> {
         self.order = Vec::new();
         let mut columns = Vec::new();
         let has_many = types.len() - first > JOINED_COLUMNS;
@@ -187,85 +194,92 @@ impl Kept {
                 .iter_mut()
                 .map(|batch| std::mem::replace(&mut batch[c], new_null_array(&DataType::Null, 0)))
                 .collect();
-            // Texts in one piece could be longer than their offsets can say.
+            // All texts in one array could be longer than its offsets allow.
             columns.push(match data_type.primitive_width() {
                 Some(_) if !parts.is_empty() && !has_many => {
-                    Column::Whole(concat(&parts.iter().map(AsRef::as_ref).collect::<Vec<&dyn Array>>())?)
+                    CandidateColumn::Joined(concat(&parts.iter().map(AsRef::as_ref).collect::<Vec<&dyn Array>>())?)
                 }
-                _ => Column::Pieces(std::iter::once(new_null_array(data_type, 1)).chain(parts).collect()),
+                _ => CandidateColumn::Batches(std::iter::once(new_null_array(data_type, 1)).chain(parts).collect()),
             });
         }
-        Ok(Columns { starts: self.starts, columns })
+        Ok(CandidateColumns { starts: self.starts, columns })
     }
 }
 
-/// The values of kept facts.
-pub(super) struct Columns {
+/// The values of the candidates.
+pub(super) struct CandidateColumns {
     starts: Vec<u32>,
-    columns: Vec<Column>,
+    columns: Vec<CandidateColumn>,
 }
 
-enum Column {
+enum CandidateColumn {
     /// All values in one array.
-    Whole(ArrayRef),
+    Joined(ArrayRef),
     /// A NULL, then the values batch by batch.
-    Pieces(Vec<ArrayRef>),
+    Batches(Vec<ArrayRef>),
 }
 
-impl Columns {
-    /// The values of these facts; NULL where there is none.
+impl CandidateColumns {
+    /// The values of these facts; NULL for a NULL.
     pub(super) fn read(&self, facts: &UInt32Array) -> Result<Vec<ArrayRef>> {
-        let mut places = Vec::new();
+        let mut locations = Vec::new();
         let mut read = Vec::with_capacity(self.columns.len());
         for column in &self.columns {
             read.push(match column {
-                Column::Whole(values) => take(values, facts, None)?,
-                Column::Pieces(pieces) => {
-                    if places.is_empty() {
-                        places = facts.iter().map(|fact| self.place(fact)).collect();
+                CandidateColumn::Joined(values) => take(values, facts, None)?,
+                CandidateColumn::Batches(pieces) => {
+                    if locations.is_empty() {
+                        locations = facts.iter().map(|fact| self.location(fact)).collect();
                     }
-                    interleave(&pieces.iter().map(AsRef::as_ref).collect::<Vec<&dyn Array>>(), &places)?
+                    interleave(&pieces.iter().map(AsRef::as_ref).collect::<Vec<&dyn Array>>(), &locations)?
                 }
             });
         }
         Ok(read)
     }
 
-    fn place(&self, fact: Option<u32>) -> (usize, usize) {
+    fn location(&self, fact: Option<u32>) -> (usize, usize) {
         let Some(fact) = fact else { return (0, 0) };
         let batch = self.starts.partition_point(|&start| start <= fact);
         (batch, (fact - self.starts[batch - 1]) as usize)
     }
 }
 
-/// Which of two kept facts is the newer one; remembers how to compare the values of two batches.
+/// Tells which of two candidates is newer. Keeps the comparators of pairs of batches.
 #[derive(Default)]
-pub(super) struct Newer {
+pub(super) struct RecencyOrder {
     comparators: HashMap<(usize, usize), Vec<DynComparator>>,
 }
 
-impl Newer {
-    /// By event time, known-at, and then the columns; says also whether it is left open which of two different facts is newer.
-    pub(super) fn compare(&mut self, kept: &Kept, deciding: &Deciding, a: u32, b: u32) -> Result<(Ordering, bool)> {
-        let by_order = kept.order(a).cmp(&kept.order(b));
-        let by_times = by_order.then_with(|| kept.known.get(a as usize).cmp(&kept.known.get(b as usize)));
+impl RecencyOrder {
+    /// Compares by event time, known-at, and then the columns. Also says whether the facts tie on all of these, although other
+    /// columns decide which of them is newer.
+    pub(super) fn compare(
+        &mut self,
+        candidates: &Candidates,
+        tie_columns: &TieColumns,
+        a: u32,
+        b: u32,
+    ) -> Result<(Ordering, bool)> {
+        let by_order = candidates.order(a).cmp(&candidates.order(b));
+        let by_times = by_order.then_with(|| candidates.known.get(a as usize).cmp(&candidates.known.get(b as usize)));
         if by_times.is_ne() {
             return Ok((by_times, false));
         }
         if self.comparators.len() > COMPARATORS {
             self.comparators.clear();
         }
-        let ((batch_a, row_a), (batch_b, row_b)) = (kept.place(a), kept.place(b));
+        let ((batch_a, row_a), (batch_b, row_b)) = (candidates.location(a), candidates.location(b));
         let comparators = match self.comparators.entry((batch_a, batch_b)) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => new.insert(comparators(&kept.batches[batch_a], &kept.batches[batch_b])?),
+            Entry::Vacant(new) => new.insert(column_comparators(&candidates.batches[batch_a], &candidates.batches[batch_b])?),
         };
-        Ok(deciding.compare(comparators, row_a, row_b))
+        Ok(tie_columns.compare(comparators, row_a, row_b))
     }
 }
 
-/// Larger is newer; NULL is the smallest value, and of floats NaN is the largest, whatever its sign.
-pub(super) fn comparators(left: &[ArrayRef], right: &[ArrayRef]) -> Result<Vec<DynComparator>> {
+/// Compares columns by row: NULL is the smallest value, and NaN the largest float, whatever its sign.
+pub(in crate::temporal) fn column_comparators(left: &[ArrayRef], right: &[ArrayRef]) -> Result<Vec<DynComparator>> {
     let options = SortOptions { descending: false, nulls_first: true };
     let comparator = |(a, b): (&ArrayRef, &ArrayRef)| {
         Ok(match a.data_type() {
@@ -282,12 +296,12 @@ pub(super) fn comparators(left: &[ArrayRef], right: &[ArrayRef]) -> Result<Vec<D
 fn floats<T: ArrowPrimitiveType>(
     left: &ArrayRef,
     right: &ArrayRef,
-    told: fn(T::Native) -> (bool, T::Native),
+    marked: fn(T::Native) -> (bool, T::Native),
     order: fn(&T::Native, &T::Native) -> Ordering,
 ) -> DynComparator {
     let (left, right) = (left.as_primitive::<T>().clone(), right.as_primitive::<T>().clone());
     Box::new(move |a, b| {
-        let value = |array: &PrimitiveArray<T>, row: usize| array.is_valid(row).then(|| told(array.value(row)));
+        let value = |array: &PrimitiveArray<T>, row: usize| array.is_valid(row).then(|| marked(array.value(row)));
         match (value(&left, a), value(&right, b)) {
             (Some((a_nan, a)), Some((b_nan, b))) => a_nan.cmp(&b_nan).then_with(|| order(&a, &b)),
             (a, b) => a.is_some().cmp(&b.is_some()),
@@ -295,15 +309,16 @@ fn floats<T: ArrowPrimitiveType>(
     })
 }
 
-/// Which columns decide between facts of the same times: those whose order is that of the whole fact; and others, which tell
-/// that two facts differ, while a column that is not there may come before them.
-pub(super) struct Deciding {
+/// The columns that decide between facts of the same times.
+pub(super) struct TieColumns {
+    /// Columns that decide, in this order.
     pub(super) decisive: Vec<usize>,
-    pub(super) open: Vec<usize>,
+    /// Columns that only tell whether two facts differ, because a column that was not read decides before them.
+    pub(super) others: Vec<usize>,
 }
 
-impl Deciding {
-    /// The order, and whether it is left open.
+impl TieColumns {
+    /// The order of two rows, and whether a column that was not read decides it.
     pub(super) fn compare(&self, comparators: &[DynComparator], a: usize, b: usize) -> (Ordering, bool) {
         let first = |columns: &[usize]| {
             let orders = columns.iter().map(|&column| comparators[column](a, b));
@@ -313,7 +328,7 @@ impl Deciding {
         if decided.is_ne() {
             return (decided, false);
         }
-        let open = first(&self.open);
-        (open, open.is_ne())
+        let by_others = first(&self.others);
+        (by_others, by_others.is_ne())
     }
 }

@@ -1,5 +1,5 @@
-//! The stretch of time whose facts can matter to a spine, as a filter on the facts that is known once the spine has been read.
-//! It keeps files and row groups from being read; it never decides what a row sees, and lets through whatever is in doubt.
+//! A filter on the event times of facts, for the range of time that a spine can see. It is set once the spine has been read.
+//! It skips files and row groups. It does not decide what a row sees: a fact that may be visible always passes.
 
 use std::sync::Arc;
 
@@ -13,9 +13,9 @@ use datafusion::{
 };
 
 use super::{
-    clock::TickUnit,
-    node::{Ask, Direction},
-    side::PlannedSide,
+    fact_input::PhysicalFactInput,
+    spec::OperatorSpec,
+    time_decoder::{Direction, TickUnit},
 };
 use crate::{
     error::Result,
@@ -25,47 +25,48 @@ use crate::{
 
 /// The filter of one fact table.
 #[derive(Debug)]
-pub(super) struct Reach {
+pub(super) struct EventTimeFilter {
     filter: Arc<DynamicFilterPhysicalExpr>,
     column: Arc<dyn PhysicalExpr>,
     data_type: DataType,
     scale: TimeScale,
     unit: TickUnit,
     direction: Direction,
-    /// How far back from an instant an event can lie, in ticks; `None` is as far as facts go.
-    back: Option<i64>,
+    /// How long before an instant an event can lie, in ticks; `None` if there is no limit.
+    look_back: Option<i64>,
     delay: i64,
 }
 
-impl Reach {
-    /// That of a side; none where a version of a fact may be replaced by one of another time, which must be read too.
-    pub(super) fn of<Q: Ask>(side: &PlannedSide<Q>) -> Option<Self> {
-        let (position, clock) = side.clocks.first()?;
-        if !side.identity.is_empty() {
+impl EventTimeFilter {
+    /// The filter of a fact table. A table with an identity has none: a version of a fact may be replaced by one with another
+    /// event time, which must be read too.
+    pub(super) fn of<S: OperatorSpec>(input: &PhysicalFactInput<S>) -> Option<Self> {
+        let (position, decoder) = input.time_decoders.first()?;
+        if !input.identity.is_empty() {
             return None;
         }
-        let field = side.facts_schema.field(*position);
+        let field = input.facts_schema.field(*position);
         let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(field.name(), *position));
         Some(Self {
             filter: Arc::new(DynamicFilterPhysicalExpr::new(vec![column.clone()], lit(true))),
             column,
             data_type: field.data_type().clone(),
-            scale: clock.scale,
-            unit: clock.unit,
-            direction: side.side.direction,
-            back: side.side.ask.longest_us().map(|us| clock.unit.ticks(us)),
-            delay: clock.unit.ticks(side.delay_us),
+            scale: decoder.scale,
+            unit: decoder.unit,
+            direction: input.logical.direction,
+            look_back: input.logical.spec.look_back_us().map(|us| decoder.unit.ticks(us)),
+            delay: decoder.unit.ticks(input.delay_us),
         })
     }
 
-    /// The filter, which lets everything through until the spine is known.
-    pub(super) fn filter(&self) -> Arc<dyn PhysicalExpr> {
+    /// The filter as an expression. Every fact passes until the range is set.
+    pub(super) fn expression(&self) -> Arc<dyn PhysicalExpr> {
         self.filter.clone()
     }
 
-    /// Says between which instants the rows of the spine lie, both inclusive and in ticks; `None` if there are none.
-    pub(super) fn spine_is(&self, between: Option<(i64, i64)>) -> Result<()> {
-        let condition = match between {
+    /// Sets the first and the last instant of the spine, in ticks; `None` if the spine has no rows.
+    pub(super) fn set_spine_range(&self, range: Option<(i64, i64)>) -> Result<()> {
+        let condition = match range {
             None => lit(false),
             Some((first, last)) => {
                 let start = self.start(first).map(|start| self.compared(Operator::GtEq, start)).transpose()?;
@@ -82,10 +83,10 @@ impl Reach {
         Ok(())
     }
 
-    /// The smallest stored event time that the first instant may reach, a microsecond to spare for how a finer one is rounded.
+    /// The smallest stored event time that the first instant may see. It is a microsecond early, since finer times are rounded.
     fn start(&self, first: i64) -> Option<i64> {
         let tick = match self.direction {
-            Direction::Backward => first.checked_sub(self.back?)?,
+            Direction::Backward => first.checked_sub(self.look_back?)?,
             Direction::Forward => first,
         };
         let us = self.micros(tick.checked_sub(self.unit.ticks(1))?);

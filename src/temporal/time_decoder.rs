@@ -1,9 +1,9 @@
-//! Time columns as ticks: the instants of one question on one integer scale, so that every comparison is exact.
-//! It never rounds a fact to before an instant: what a tick cannot tell apart is rounded to the side that decides alike.
+//! Decodes time columns into ticks: one integer scale for all times of an operator, so that every comparison is exact.
 //!
 //! A tick is as fine as the spine's instants and never coarser than a microsecond, so instants, windows, delays and max ages
-//! are whole ticks. What decides about a fact is the first tick from which on it is visible: `x < t` holds exactly from
-//! `floor(x) + 1` on, `x <= t` exactly from `ceil(x)` on. Between themselves facts are ordered in their own unit.
+//! are whole ticks. Times of facts may be finer. A fact is therefore represented by the first tick at which it is visible: `x <
+//! t` holds exactly for the ticks from `floor(x) + 1` on, and `x <= t` exactly for those from `ceil(x)` on. Facts are ordered
+//! among each other in their own unit.
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, Int64Array},
@@ -12,14 +12,22 @@ use arrow::{
     datatypes::{DataType, Int64Type},
 };
 
-use super::node::Direction;
 use crate::{
     error::{Error, Result},
     time::{Cutoff, TimeScale, TimeUnit, Zone},
 };
 
-/// Local times are looked up in the zone's calendar once for each of these stretches; no zone has two transitions in one.
-const STRETCH_S: i64 = 900;
+/// Which way a lookup looks from the instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Direction {
+    /// To the newest fact before it.
+    Backward,
+    /// To the next fact after it: only SQL's `ASOF JOIN` with `<` or `<=` asks for that.
+    Forward,
+}
+
+/// Local times are looked up in the zone's calendar once per period of this length. No zone has two transitions in one period.
+const PERIOD_S: i64 = 900;
 
 /// How long a tick is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -52,11 +60,11 @@ impl TickUnit {
     }
 }
 
-/// Reads one time column.
+/// The decoder of one time column.
 #[derive(Debug, Clone)]
-pub(crate) struct Clock {
-    /// Where the column is, for messages.
-    pub(crate) place: String,
+pub(crate) struct TimeDecoder {
+    /// The table, for messages.
+    pub(crate) subject: String,
     pub(crate) column: String,
     pub(crate) scale: TimeScale,
     pub(crate) unit: TickUnit,
@@ -65,30 +73,30 @@ pub(crate) struct Clock {
 /// Times by row, and which rows have none.
 pub(crate) type Times = (ScalarBuffer<i64>, Option<NullBuffer>);
 
-/// From which tick on facts are visible.
-pub(crate) enum Visible {
-    /// This many ticks after the (mirrored) floor of their time; beyond the scale it is never.
+/// The first tick at which facts are visible.
+pub(crate) enum Visibility {
+    /// So many ticks after the (mirrored) floor of their time. A tick beyond the scale means never.
     After(i64),
-    /// From these ticks on; a row without one is never visible.
+    /// These ticks. A row without one is never visible.
     From(Times),
 }
 
-impl Clock {
-    /// The ticks in which facts happened, rounded down. Those beyond the scale are at its ends.
+impl TimeDecoder {
+    /// The ticks of the facts' times, rounded down. Times beyond the scale are at its ends.
     pub(crate) fn facts(&self, array: &ArrayRef) -> Result<Times> {
         self.floors(array, self.unit.nanos(), TimeScale::instant_ns, |tick, _| Ok(Some(saturated(tick))))
     }
 
-    /// From which tick on facts are visible that could be known a delay after this time, whose floors [`Clock::facts`] made:
-    /// in ticks of the spine, mirrored (`!tick`) when the spine looks forward.
-    pub(crate) fn visible(
+    /// The first tick at which facts are visible, if they are known a delay after this time. `floors` are from
+    /// [`TimeDecoder::facts`]. Ticks are mirrored (`!tick`) if the spine looks forward.
+    pub(crate) fn visibility(
         &self,
         array: &ArrayRef,
         floors: &Times,
         direction: Direction,
         cutoff: Cutoff,
         delay_us: i64,
-    ) -> Result<Visible> {
+    ) -> Result<Visibility> {
         let tick = i128::from(self.unit.nanos());
         let delay = i128::from(delay_us) * (1_000 / tick);
         let counts_floors = (direction == Direction::Backward) == (cutoff == Cutoff::Exclusive) || !self.is_finer();
@@ -97,7 +105,7 @@ impl Clock {
             && counts_floors
             && (self.is_in_ticks(self.unit.nanos()) || is_within())
         {
-            return Ok(Visible::After(after));
+            return Ok(Visibility::After(after));
         }
         let floor = |ns: i128| ns.div_euclid(tick);
         let ceiling = |ns: i128| -(-ns).div_euclid(tick);
@@ -108,12 +116,12 @@ impl Clock {
             (Direction::Forward, Cutoff::Inclusive) => -floor(ns) - 1,
         };
         let beyond = |from: i128, _| Ok((from < 0).then_some(i64::MIN));
-        Ok(Visible::From(self.read(&integers(array)?, TimeScale::instant_ns, |ns| from(ns) + delay, beyond)?))
+        Ok(Visibility::From(self.read(&integers(array)?, TimeScale::instant_ns, |ns| from(ns) + delay, beyond)?))
     }
 
-    /// After how many ticks of its own every fact is visible; `None` if that differs from fact to fact.
-    pub(crate) fn steady(&self, cutoff: Cutoff, delay_us: i64) -> Option<i64> {
-        // An inclusive cutoff counts a finer fact from its ceiling on, and a window from its floor.
+    /// After how many ticks each fact becomes visible; `None` if that differs from fact to fact.
+    pub(crate) fn constant_delay(&self, cutoff: Cutoff, delay_us: i64) -> Option<i64> {
+        // With an inclusive cutoff a finer fact is visible from its ceiling on, while windows count it from its floor on.
         if cutoff == Cutoff::Inclusive && self.is_finer() {
             return None;
         }
@@ -121,7 +129,7 @@ impl Clock {
         i64::try_from(delay + i128::from(cutoff == Cutoff::Exclusive)).ok()
     }
 
-    /// The ticks of the instants that are asked about.
+    /// The ticks of the spine's instants.
     ///
     /// # Errors
     /// [`Error::InvalidTime`] for an instant beyond the scale.
@@ -131,14 +139,14 @@ impl Clock {
                 text: value.to_string(),
                 reason: format!(
                     "these {:?}s in column `{}` of {} are more than 292,000 years from 1970; leave the row out",
-                    self.scale.unit, self.column, self.place
+                    self.scale.unit, self.column, self.subject
                 )
                 .to_lowercase(),
             })
         })
     }
 
-    /// Numbers in the order of the facts' instants, in their own unit; `None` when their ticks have that order already.
+    /// The order of the facts' times, as numbers in their own unit; `None` if their ticks have this order already.
     pub(crate) fn order(&self, array: &ArrayRef) -> Result<Option<ScalarBuffer<i64>>> {
         let own_ns = self.order_ns();
         if own_ns == self.unit.nanos() {
@@ -157,7 +165,7 @@ impl Clock {
         self.scale.zone == Zone::UTC && self.scale.unit.nanos() == to_ns
     }
 
-    /// How many nanoseconds a unit of [`Clock::order`] is; of ticks, where these have that order.
+    /// The nanoseconds of a unit of [`TimeDecoder::order`], or of a tick if ticks have this order.
     pub(crate) fn order_ns(&self) -> i64 {
         match self.scale.unit {
             TimeUnit::Day => TimeUnit::Second.nanos(),
@@ -165,7 +173,7 @@ impl Clock {
         }
     }
 
-    /// Instants in units of so many nanoseconds, rounded down; as [`Clock::read`].
+    /// Instants in units of so many nanoseconds, rounded down. See [`TimeDecoder::read`].
     fn floors(
         &self,
         array: &ArrayRef,
@@ -180,8 +188,8 @@ impl Clock {
         self.read(&integers, instant, |ns| ns.div_euclid(i128::from(to_ns)), beyond)
     }
 
-    /// Numbers made of instants: `instant` says which one a stored value is, `number` what becomes of its nanoseconds, and
-    /// `beyond` what of a number that does not fit, given that and the stored value.
+    /// Converts stored values. `instant` gives the instant of a stored value, `number` converts its nanoseconds, and `beyond`
+    /// says what to do with a number that does not fit, given the number and the stored value.
     fn read(
         &self,
         integers: &Int64Array,
@@ -191,7 +199,7 @@ impl Clock {
     ) -> Result<Times> {
         let (values, mut nulls) = (integers.values(), integers.nulls().cloned());
         let unit_ns = i128::from(self.scale.unit.nanos());
-        let mut memo = Stretch { instant, known: None };
+        let mut memo = OffsetCache { instant, known: None };
         let zone = self.scale.zone;
         let mut without = Vec::new();
         let mut times = Vec::with_capacity(values.len());
@@ -233,25 +241,24 @@ fn saturated(number: i128) -> i64 {
     if number < 0 { i64::MIN } else { i64::MAX }
 }
 
-/// The last stretch of local time that was looked up in a calendar, and its offset if it has one.
-struct Stretch {
+/// The period of local time that was looked up last, and its offset if it has a single one.
+struct OffsetCache {
     instant: fn(TimeScale, i64) -> i128,
     known: Option<(i64, Option<i128>)>,
 }
 
-impl Stretch {
+impl OffsetCache {
     fn instant_ns(&mut self, scale: TimeScale, value: i64) -> i128 {
         let unit_ns = i128::from(scale.unit.nanos());
         let local_ns = i128::from(value) * unit_ns;
-        let stretch_ns = i128::from(STRETCH_S) * 1_000_000_000;
-        let Ok(stretch) = i64::try_from(local_ns.div_euclid(stretch_ns)) else { return (self.instant)(scale, value) };
-        if self.known.is_none_or(|(known, _)| known != stretch) {
+        let period_ns = i128::from(PERIOD_S) * 1_000_000_000;
+        let Ok(period) = i64::try_from(local_ns.div_euclid(period_ns)) else { return (self.instant)(scale, value) };
+        if self.known.is_none_or(|(known, _)| known != period) {
             let seconds = TimeScale { unit: TimeUnit::Second, zone: scale.zone };
             let offset = |local_s: i64| i128::from(local_s) * 1_000_000_000 - (self.instant)(seconds, local_s);
-            let (first, last) =
-                (stretch.saturating_mul(STRETCH_S), stretch.saturating_mul(STRETCH_S).saturating_add(STRETCH_S - 1));
-            let steady = offset(first) == offset(last);
-            self.known = Some((stretch, steady.then(|| offset(first))));
+            let (first, last) = (period.saturating_mul(PERIOD_S), period.saturating_mul(PERIOD_S).saturating_add(PERIOD_S - 1));
+            let is_constant = offset(first) == offset(last);
+            self.known = Some((period, is_constant.then(|| offset(first))));
         }
         match self.known {
             Some((_, Some(offset))) => local_ns - offset,
@@ -268,38 +275,38 @@ mod tests {
 
     use super::*;
 
-    fn clock(unit: TimeUnit, zone: &str, tick: TickUnit) -> Clock {
+    fn decoder(unit: TimeUnit, zone: &str, tick: TickUnit) -> TimeDecoder {
         let scale = TimeScale { unit, zone: zone.parse().unwrap() };
-        Clock { place: "table `t`".into(), column: "at".into(), scale, unit: tick }
+        TimeDecoder { subject: "table `t`".into(), column: "at".into(), scale, unit: tick }
     }
 
     /// Every second around both transitions of a year reads as the scale says, whatever was read before it.
     #[test]
-    fn a_stretch_never_hides_a_transition() {
+    fn a_cached_offset_never_hides_a_transition() {
         for zone in ["America/New_York", "Australia/Lord_Howe", "Europe/Berlin"] {
-            let clock = clock(TimeUnit::Second, zone, TickUnit::Micro);
+            let decoder = decoder(TimeUnit::Second, zone, TickUnit::Micro);
             for transition in [1_394_300_000i64, 1_396_100_000, 1_414_900_000, 1_412_300_000, 1_414_250_000] {
                 let local: Vec<i64> = (transition - 100_000..transition + 100_000).step_by(7).collect();
                 let array: ArrayRef = Arc::new(TimestampSecondArray::from(local.clone()));
-                let (facts, _) = clock.facts(&array).unwrap();
-                let (instants, _) = clock.instants(&array).unwrap();
+                let (facts, _) = decoder.facts(&array).unwrap();
+                let (instants, _) = decoder.instants(&array).unwrap();
                 for ((fact, instant), &local) in facts.iter().zip(&instants).zip(&local) {
-                    assert_eq!(*fact, clock.scale.instant_us(local), "{zone} {local}");
-                    assert_eq!(i128::from(*instant) * 1_000, clock.scale.earliest_ns(local), "{zone} {local}");
+                    assert_eq!(*fact, decoder.scale.instant_us(local), "{zone} {local}");
+                    assert_eq!(i128::from(*instant) * 1_000, decoder.scale.earliest_ns(local), "{zone} {local}");
                 }
             }
         }
     }
 
-    fn from(clock: &Clock, values: Vec<Option<i64>>, direction: Direction, cutoff: Cutoff) -> Vec<Option<i64>> {
+    fn from(decoder: &TimeDecoder, values: Vec<Option<i64>>, direction: Direction, cutoff: Cutoff) -> Vec<Option<i64>> {
         let array: ArrayRef = Arc::new(Int64Array::from(values));
-        let floors = clock.facts(&array).unwrap();
-        match clock.visible(&array, &floors, direction, cutoff, 0).unwrap() {
-            Visible::From((times, nulls)) => {
+        let floors = decoder.facts(&array).unwrap();
+        match decoder.visibility(&array, &floors, direction, cutoff, 0).unwrap() {
+            Visibility::From((times, nulls)) => {
                 let is_null = |i| nulls.as_ref().is_some_and(|n| n.is_null(i));
                 times.iter().enumerate().map(|(i, &time)| (!is_null(i)).then_some(time)).collect()
             }
-            Visible::After(after) => {
+            Visibility::After(after) => {
                 let mirrored = |time: i64| if direction == Direction::Backward { time } else { !time };
                 let is_null = |i| floors.1.as_ref().is_some_and(|n| n.is_null(i));
                 let from = |(i, &tick): (usize, &i64)| if is_null(i) { None } else { mirrored(tick).checked_add(after) };
@@ -310,40 +317,40 @@ mod tests {
 
     #[test]
     fn facts_beyond_the_scale_are_never_or_always_visible_and_keep_their_order() {
-        let clock = clock(TimeUnit::Second, "UTC", TickUnit::Nano);
+        let decoder = decoder(TimeUnit::Second, "UTC", TickUnit::Nano);
         let values = vec![Some(1), Some(16_725_225_600), None, Some(-16_725_225_600)];
         let array: ArrayRef = Arc::new(Int64Array::from(values.clone()));
-        assert_eq!(clock.facts(&array).unwrap().0[..], [1_000_000_000, i64::MAX, 0, i64::MIN]);
-        assert_eq!(clock.order(&array).unwrap().unwrap()[..], [1, 16_725_225_600, 0, -16_725_225_600]);
-        let backward = from(&clock, values.clone(), Direction::Backward, Cutoff::Exclusive);
+        assert_eq!(decoder.facts(&array).unwrap().0[..], [1_000_000_000, i64::MAX, 0, i64::MIN]);
+        assert_eq!(decoder.order(&array).unwrap().unwrap()[..], [1, 16_725_225_600, 0, -16_725_225_600]);
+        let backward = from(&decoder, values.clone(), Direction::Backward, Cutoff::Exclusive);
         assert_eq!(backward, [Some(1_000_000_001), None, None, Some(i64::MIN)]);
-        let forward = from(&clock, values, Direction::Forward, Cutoff::Exclusive);
+        let forward = from(&decoder, values, Direction::Forward, Cutoff::Exclusive);
         assert_eq!(forward, [Some(-1_000_000_000), Some(i64::MIN), None, None]);
         let beyond: ArrayRef = Arc::new(Int64Array::from(vec![i64::MAX]));
-        assert!(clock.instants(&beyond).unwrap_err().to_string().contains("column `at` of table `t`"));
+        assert!(decoder.instants(&beyond).unwrap_err().to_string().contains("column `at` of table `t`"));
     }
 
     #[test]
     fn finer_facts_are_visible_from_the_first_tick_that_is_not_before_them() {
-        let clock = clock(TimeUnit::Nanosecond, "UTC", TickUnit::Micro);
+        let decoder = decoder(TimeUnit::Nanosecond, "UTC", TickUnit::Micro);
         let values = vec![Some(999), Some(1_000), Some(1_001), Some(-1)];
         let array: ArrayRef = Arc::new(Int64Array::from(values.clone()));
-        assert_eq!(clock.facts(&array).unwrap().0[..], [0, 1, 1, -1]);
+        assert_eq!(decoder.facts(&array).unwrap().0[..], [0, 1, 1, -1]);
         let some = |ticks: [i64; 4]| ticks.map(Some).to_vec();
-        assert_eq!(from(&clock, values.clone(), Direction::Backward, Cutoff::Exclusive), some([1, 2, 2, 0]));
-        assert_eq!(from(&clock, values.clone(), Direction::Backward, Cutoff::Inclusive), some([1, 1, 2, 0]));
+        assert_eq!(from(&decoder, values.clone(), Direction::Backward, Cutoff::Exclusive), some([1, 2, 2, 0]));
+        assert_eq!(from(&decoder, values.clone(), Direction::Backward, Cutoff::Inclusive), some([1, 1, 2, 0]));
         // Forward, ticks are mirrored: a fact is visible at the ticks up to the mirror of these.
-        assert_eq!(from(&clock, values.clone(), Direction::Forward, Cutoff::Exclusive), some([!0, !0, !1, !-1]));
-        assert_eq!(from(&clock, values, Direction::Forward, Cutoff::Inclusive), some([!0, !1, !1, !-1]));
+        assert_eq!(from(&decoder, values.clone(), Direction::Forward, Cutoff::Exclusive), some([!0, !0, !1, !-1]));
+        assert_eq!(from(&decoder, values, Direction::Forward, Cutoff::Inclusive), some([!0, !1, !1, !-1]));
     }
 
     #[test]
     fn at_the_ends_of_the_scale_a_fact_is_visible_at_its_own_tick_if_that_is_inclusive() {
-        let clock = clock(TimeUnit::Microsecond, "UTC", TickUnit::Micro);
+        let decoder = decoder(TimeUnit::Microsecond, "UTC", TickUnit::Micro);
         let ends = vec![Some(i64::MIN), Some(i64::MAX)];
-        assert_eq!(from(&clock, ends.clone(), Direction::Backward, Cutoff::Inclusive), [Some(i64::MIN), Some(i64::MAX)]);
-        assert_eq!(from(&clock, ends.clone(), Direction::Backward, Cutoff::Exclusive), [Some(i64::MIN + 1), None]);
-        assert_eq!(from(&clock, ends.clone(), Direction::Forward, Cutoff::Inclusive), [Some(i64::MAX), Some(i64::MIN)]);
-        assert_eq!(from(&clock, ends, Direction::Forward, Cutoff::Exclusive), [None, Some(i64::MIN + 1)]);
+        assert_eq!(from(&decoder, ends.clone(), Direction::Backward, Cutoff::Inclusive), [Some(i64::MIN), Some(i64::MAX)]);
+        assert_eq!(from(&decoder, ends.clone(), Direction::Backward, Cutoff::Exclusive), [Some(i64::MIN + 1), None]);
+        assert_eq!(from(&decoder, ends.clone(), Direction::Forward, Cutoff::Inclusive), [Some(i64::MAX), Some(i64::MIN)]);
+        assert_eq!(from(&decoder, ends, Direction::Forward, Cutoff::Exclusive), [None, Some(i64::MIN + 1)]);
     }
 }

@@ -1,9 +1,9 @@
-//! The spine, indexed: each entity's instants in the order of time, one slot per spine row.
+//! The index of a spine: each entity's instants in the order of time. Each row of the spine has a slot in it.
 //! It holds times and row numbers, no values.
 //!
 //! A fact is visible to a contiguous run of its entity's slots: from the first instant after it became visible to the last
-//! before it is out of the window, or replaced. So facts can be taken in any order and by any number of tasks, and what must
-//! be kept follows the spine, not the length of history.
+//! instant before it leaves the window or is replaced. So facts can be read in any order and by any number of tasks, and the
+//! memory that is needed depends on the spine and not on the number of facts.
 
 use std::sync::{
     Arc,
@@ -13,15 +13,15 @@ use std::sync::{
 use arrow::buffer::ScalarBuffer;
 
 use super::{
-    instants::{Instants, Place},
+    instants::{Instants, Scatter},
     keys::NO_KEY,
 };
 
-/// Entities whose last place a task remembers, at most.
-const REMEMBERED: usize = 1 << 17;
+/// The most entities for which an accumulator remembers where their previous fact was.
+const MAX_HINTS: usize = 1 << 17;
 
-/// The slots of a spine: those of one entity side by side, in the order of time.
-pub(crate) struct Slots {
+/// The slots of a spine. The slots of an entity are contiguous and in the order of time.
+pub(crate) struct SpineIndex {
     layout: Layout,
     /// The slot of each spine row; the number of all slots for a row that has none.
     slot_of_row: Arc<Vec<u32>>,
@@ -33,12 +33,12 @@ enum Layout {
         starts: Vec<u32>,
         instants: Instants,
     },
-    /// Every entity asks at this one instant: its slot has its number. Entities are added while facts come in.
-    Single { instant: i64, entities: AtomicU32 },
+    /// Every entity has one slot, with the number of the entity, at this instant. Entities are added while facts are read.
+    SingleInstant { instant: i64, entities: AtomicU32 },
 }
 
-impl Slots {
-    /// Indexes a spine, given the entity of each row, and the instants in pieces; rows without an entity get no slot.
+impl SpineIndex {
+    /// Indexes a spine, given the entity of each row and the instants by batch. Rows without an entity get no slot.
     pub(crate) fn new(mut numbers: Vec<u32>, ticks: &[ScalarBuffer<i64>], entities: usize) -> Self {
         let mut starts = vec![0u32; entities + 1];
         for &number in numbers.iter().filter(|&&n| n != NO_KEY) {
@@ -47,26 +47,26 @@ impl Slots {
         for i in 1..starts.len() {
             starts[i] += starts[i - 1];
         }
-        let instants = Instants::new(ticks, &mut LayOut { starts: &starts, numbers: &mut numbers });
+        let instants = Instants::new(ticks, &mut SlotAssigner { starts: &starts, numbers: &mut numbers });
         Self { layout: Layout::Spine { starts, instants }, slot_of_row: Arc::new(numbers) }
     }
 
-    /// One slot at this instant for every entity there will be; none has come yet.
-    pub(crate) fn single(instant: i64) -> Self {
-        Self { layout: Layout::Single { instant, entities: AtomicU32::new(0) }, slot_of_row: Arc::default() }
+    /// One slot at this instant for every entity. There is no entity yet.
+    pub(crate) fn of_entities_at(instant: i64) -> Self {
+        Self { layout: Layout::SingleInstant { instant, entities: AtomicU32::new(0) }, slot_of_row: Arc::default() }
     }
 
-    /// The instant of all slots, where it is one.
+    /// The instant of all slots, if every entity has one slot at the same instant.
     pub(crate) fn single_instant(&self) -> Option<i64> {
         match &self.layout {
             Layout::Spine { .. } => None,
-            Layout::Single { instant, .. } => Some(*instant),
+            Layout::SingleInstant { instant, .. } => Some(*instant),
         }
     }
 
-    /// From here on there are at least so many entities, where they are added while facts come in.
-    pub(crate) fn reach_entities(&self, count: u32) {
-        if let Layout::Single { entities, .. } = &self.layout {
+    /// Adds entities up to this number, if entities are added while facts are read.
+    pub(crate) fn ensure_entities(&self, count: u32) {
+        if let Layout::SingleInstant { entities, .. } = &self.layout {
             entities.fetch_max(count, Ordering::Relaxed);
         }
     }
@@ -75,7 +75,7 @@ impl Slots {
     pub(crate) fn len(&self) -> usize {
         match &self.layout {
             Layout::Spine { instants, .. } => instants.len(),
-            Layout::Single { entities, .. } => entities.load(Ordering::Relaxed) as usize,
+            Layout::SingleInstant { entities, .. } => entities.load(Ordering::Relaxed) as usize,
         }
     }
 
@@ -83,13 +83,13 @@ impl Slots {
     pub(crate) fn entities(&self) -> usize {
         match &self.layout {
             Layout::Spine { starts, .. } => starts.len() - 1,
-            Layout::Single { .. } => self.len(),
+            Layout::SingleInstant { .. } => self.len(),
         }
     }
 
-    /// Of how many entities a task remembers where it was: a power of two.
-    pub(crate) fn remembered(&self) -> usize {
-        self.entities().next_power_of_two().min(REMEMBERED)
+    /// For how many entities an accumulator remembers where their previous fact was: a power of two.
+    pub(crate) fn hint_table_len(&self) -> usize {
+        self.entities().next_power_of_two().min(MAX_HINTS)
     }
 
     /// The instant of a slot.
@@ -97,36 +97,36 @@ impl Slots {
     pub(crate) fn instant(&self, slot: usize) -> i64 {
         match &self.layout {
             Layout::Spine { instants, .. } => instants.get(slot),
-            Layout::Single { instant, .. } => *instant,
+            Layout::SingleInstant { instant, .. } => *instant,
         }
     }
 
-    /// The slot of each spine row; [`Slots::len`] for a row that has none. It can outlive the rest.
+    /// The slot of each row of the spine; [`SpineIndex::len`] for a row without a slot.
     pub(crate) fn slot_of_row(&self) -> Arc<Vec<u32>> {
         self.slot_of_row.clone()
     }
 
     /// The slots of an entity.
     #[inline]
-    pub(crate) fn of(&self, entity: u32) -> std::ops::Range<u32> {
+    pub(crate) fn slots_of(&self, entity: u32) -> std::ops::Range<u32> {
         match &self.layout {
             Layout::Spine { starts, .. } => starts[entity as usize]..starts[entity as usize + 1],
-            Layout::Single { .. } => entity..entity + 1,
+            Layout::SingleInstant { .. } => entity..entity + 1,
         }
     }
 
     /// The first slot of a run whose instant is after `tick`, or the run's end. The search begins at `hint`, and takes time
-    /// in the logarithm of the way from there.
+    /// in the logarithm of the distance from there.
     #[inline]
     pub(crate) fn first_after(&self, run: &std::ops::Range<u32>, tick: i64, hint: u32) -> u32 {
         match &self.layout {
             Layout::Spine { instants, .. } => instants.first_after(run, tick, hint),
-            Layout::Single { instant, .. } if *instant > tick => run.start,
-            Layout::Single { .. } => run.end,
+            Layout::SingleInstant { instant, .. } if *instant > tick => run.start,
+            Layout::SingleInstant { .. } => run.end,
         }
     }
 
-    /// The first slot of a run whose instant is at `tick` or after it, or the run's end; as [`Slots::first_after`].
+    /// The first slot of a run whose instant is at `tick` or after it, or the run's end; as [`SpineIndex::first_after`].
     #[inline]
     pub(crate) fn first_from(&self, run: &std::ops::Range<u32>, tick: i64, hint: u32) -> u32 {
         match tick.checked_sub(1) {
@@ -135,17 +135,17 @@ impl Slots {
         }
     }
 
-    /// The ticks for which a slot is the first after them: from the first (inclusive) to the second (exclusive).
+    /// The ticks for which this slot is the first one after them: from the first (inclusive) to the second (exclusive).
     #[inline]
-    pub(crate) fn reach(&self, run: &std::ops::Range<u32>, slot: u32) -> (i64, i64) {
+    pub(crate) fn preceding_ticks(&self, run: &std::ops::Range<u32>, slot: u32) -> (i64, i64) {
         let from = if slot > run.start { self.instant(slot as usize - 1) } else { i64::MIN };
         let to = if slot < run.end { self.instant(slot as usize) } else { i64::MAX };
         (from, to)
     }
 
     /// The first and the last instant of all slots.
-    pub(crate) fn between(&self) -> Option<(i64, i64)> {
-        let runs = (0..self.entities() as u32).map(|entity| self.of(entity)).filter(|run| !run.is_empty());
+    pub(crate) fn instant_range(&self) -> Option<(i64, i64)> {
+        let runs = (0..self.entities() as u32).map(|entity| self.slots_of(entity)).filter(|run| !run.is_empty());
         let ends = runs.map(|run| (self.instant(run.start as usize), self.instant(run.end as usize - 1)));
         ends.reduce(|(first, last), (start, end)| (first.min(start), last.max(end)))
     }
@@ -154,22 +154,22 @@ impl Slots {
     pub(crate) fn bytes(&self) -> usize {
         let layout = match &self.layout {
             Layout::Spine { starts, instants } => starts.len() * 4 + instants.bytes(),
-            Layout::Single { .. } => 0,
+            Layout::SingleInstant { .. } => 0,
         };
         layout + self.slot_of_row.len() * 4
     }
 }
 
-/// Puts the instants of rows into slots, and says which row got which.
-struct LayOut<'a> {
+/// Puts the instants of rows into slots, and notes the slot of each row.
+struct SlotAssigner<'a> {
     /// The first slot of each entity, and the number of all slots.
     starts: &'a [u32],
     /// The entity of each row; afterwards its slot, or the number of all slots.
     numbers: &'a mut [u32],
 }
 
-impl Place for LayOut<'_> {
-    fn place<T: Copy + Default + Ord>(&mut self, ticks: &[ScalarBuffer<i64>], to: impl Fn(i64) -> T) -> Vec<T> {
+impl Scatter for SlotAssigner<'_> {
+    fn scatter<T: Copy + Default + Ord>(&mut self, ticks: &[ScalarBuffer<i64>], to: impl Fn(i64) -> T) -> Vec<T> {
         let starts = self.starts;
         let slots = starts.last().copied().unwrap_or(0);
         let mut next = starts.to_vec();
@@ -193,12 +193,12 @@ impl Place for LayOut<'_> {
     }
 }
 
-/// Puts the slots of every entity into the order of time.
+/// Sorts the slots of every entity by time.
 fn sort<T: Copy + Ord>(starts: &[u32], instants: &mut [T], slot_of_row: &mut [u32]) {
     let mut rows = vec![0u32; instants.len()];
     for (row, &slot) in slot_of_row.iter().enumerate() {
-        if let Some(place) = rows.get_mut(slot as usize) {
-            *place = row as u32;
+        if let Some(of_slot) = rows.get_mut(slot as usize) {
+            *of_slot = row as u32;
         }
     }
     let mut pairs: Vec<(T, u32)> = Vec::new();
@@ -224,16 +224,16 @@ mod tests {
     #[test]
     fn slots_lie_by_entity_and_time_and_remember_their_rows() {
         let ticks = [vec![30, 5, 1].into(), vec![10, 30].into()];
-        let slots = Slots::new(vec![1, 0, NO_KEY, 1, 1], &ticks, 2);
-        assert_eq!((slots.of(0), slots.of(1)), (0..1, 1..4));
-        assert_eq!([0, 1, 2, 3].map(|slot| slots.instant(slot)), [5, 10, 30, 30]);
-        assert_eq!(*slots.slot_of_row(), [2, 0, 4, 1, 3]);
+        let index = SpineIndex::new(vec![1, 0, NO_KEY, 1, 1], &ticks, 2);
+        assert_eq!((index.slots_of(0), index.slots_of(1)), (0..1, 1..4));
+        assert_eq!([0, 1, 2, 3].map(|slot| index.instant(slot)), [5, 10, 30, 30]);
+        assert_eq!(*index.slot_of_row(), [2, 0, 4, 1, 3]);
         for hint in 0..5 {
-            assert_eq!(slots.first_after(&slots.of(1), 9, hint), 1);
-            assert_eq!(slots.first_after(&slots.of(1), 10, hint), 2);
-            assert_eq!(slots.first_after(&slots.of(1), 30, hint), 4);
-            assert_eq!(slots.first_from(&slots.of(1), 30, hint), 2);
-            assert_eq!(slots.first_from(&slots.of(1), i64::MIN, hint), 1);
+            assert_eq!(index.first_after(&index.slots_of(1), 9, hint), 1);
+            assert_eq!(index.first_after(&index.slots_of(1), 10, hint), 2);
+            assert_eq!(index.first_after(&index.slots_of(1), 30, hint), 4);
+            assert_eq!(index.first_from(&index.slots_of(1), 30, hint), 2);
+            assert_eq!(index.first_from(&index.slots_of(1), i64::MIN, hint), 1);
         }
     }
 }

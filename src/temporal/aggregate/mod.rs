@@ -1,0 +1,267 @@
+//! The aggregates over the facts in a window.
+//!
+//! Each aggregate, or family of aggregates that share a state, has a file: constructors, types, the state of a slice, and the
+//! slider that makes results from states. This file lists the aggregates; the compiler names each place that a new one needs:
+//! a variant of [`AggregateKind`], the function behind it, and perhaps a state in `state`. How facts are cut into slices is in
+//! `window`.
+
+use std::hash::{Hash, Hasher};
+
+use arrow::datatypes::DataType;
+use serde::{Serialize, Serializer};
+
+use super::sort_keys::Encoding;
+
+mod best;
+mod count;
+mod count_distinct;
+mod entity_slices;
+mod fact_order;
+mod first_last;
+mod last_k;
+mod min_max;
+mod quantile;
+mod result_columns;
+mod slider;
+mod state;
+mod sum;
+mod value_log;
+mod variance;
+
+pub(in crate::temporal) use entity_slices::{EntitySlices, SliceLocation, VisibleSlice};
+pub(in crate::temporal) use fact_order::{FactOrder, TieBreaks};
+pub(in crate::temporal) use result_columns::{ResultColumn, SlotColumn};
+pub(in crate::temporal) use slider::{OutputStates, Slider};
+pub(in crate::temporal) use state::{FactUpdate, NO_SLICE, SliceStates, StateKind};
+
+/// An aggregate over the facts in a window.
+///
+/// NULL values do not count, nor do facts for which the [filter](Aggregate::filter) is not true. Over a window without a value
+/// a count is 0, and every other aggregate is NULL. Results depend on the facts in the window alone, not on the order, batches
+/// or partitions in which they were read: sums are exact and rounded once, and floats are ordered totally (NaN is the largest,
+/// -0.0 comes before 0.0).
+///
+/// | aggregate | in SQL | result type | cost beyond one pass |
+/// |---|---|---|---|
+/// | `count`, `count_of` | `count(*)`, `count(x)` | `Int64` | none |
+/// | `sum` | `sum(x)` | `Float64`; for decimals a decimal with ten digits more, as in SQL | 24 bytes between two instants of an entity; for decimals 40 |
+/// | `mean` | `avg(x)`, `mean(x)` | `Float64` | as `sum` |
+/// | `variance` | `var_samp(x)`, `variance(x)` | `Float64`, of the sample (n - 1) | about twice that |
+/// | `stddev` | `stddev_samp(x)`, `stddev(x)` | `Float64`, of the sample (n - 1) | as `variance` |
+/// | `min`, `max` | `min(x)`, `max(x)` | the column's type | one value there |
+/// | `first`, `last` | `first_value(x)`, `first(x)`, `last_value(x)`, `last(x)` | the column's type | one value there |
+/// | `count_distinct` | `count(DISTINCT x)` | `Int64` | holds every value in a window of the spine |
+/// | `median`, `quantile` | `median(x)`, `quantile(x, 0.9)` | `Float64`, linear between neighbours | the same, and a logarithm of their number for each |
+/// | `last_k` | `last_k(x, 3)` | a list of the column's type, oldest first | the same |
+///
+/// Each different text, and each different decimal of more than 18 digits, is held once, except for sums.
+///
+/// ```
+/// use asof::Aggregate;
+/// let features = [
+///     Aggregate::count().named("trips"),
+///     Aggregate::count().filter("payment_type = 2").named("paid_in_cash"),
+///     Aggregate::mean("fare_amount"), // named `mean_fare_amount`
+/// ];
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[must_use]
+pub struct Aggregate {
+    kind: AggregateKind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    column: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    filter: Option<String>,
+    output: String,
+}
+
+/// Which aggregate. `EXPLAIN` and ids of definitions hold the names of the variants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum AggregateKind {
+    Count,
+    CountDistinct,
+    Sum,
+    Mean,
+    Variance,
+    Stddev,
+    Min,
+    Max,
+    First,
+    Last,
+    LastK(usize),
+    Quantile(Fraction),
+}
+
+/// A number between 0 and 1, both inclusive, once it is checked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fraction(pub(crate) f64);
+
+impl PartialEq for Fraction {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.to_bits() == other.0.to_bits()
+    }
+}
+
+impl Eq for Fraction {}
+
+impl Hash for Fraction {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.to_bits().hash(state);
+    }
+}
+
+impl Serialize for Fraction {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(self.0)
+    }
+}
+
+/// What an aggregate does: the types of its inputs and results, the state that it needs of each slice, and how it makes results
+/// from states.
+pub(in crate::temporal) trait AggregateFunction {
+    /// How the values of a column are encoded for it.
+    fn encoding(&self, input: &DataType) -> Encoding;
+
+    /// The type of its result over a column of this type. `Err` says which types it needs.
+    fn result_type(&self, input: &DataType) -> Result<DataType, &'static str>;
+
+    /// The state that it needs of each slice, for values of this encoding.
+    fn state(&self, encoding: Encoding) -> StateKind;
+
+    /// Makes its results for about so many slots.
+    fn slider<'a>(&self, states: OutputStates<'a>, slots: usize) -> crate::error::Result<Box<dyn Slider + 'a>>;
+
+    /// Is its result 0 over an empty window, and not NULL?
+    fn is_count(&self) -> bool {
+        false
+    }
+
+    /// What is wrong with its parameters, as the rest of a sentence that begins with its name.
+    fn flaw(&self) -> Option<String> {
+        None
+    }
+}
+
+impl AggregateKind {
+    /// What the aggregate does.
+    pub(in crate::temporal) fn function(self) -> Box<dyn AggregateFunction> {
+        match self {
+            AggregateKind::Count => Box::new(count::CountFunction),
+            AggregateKind::CountDistinct => Box::new(count_distinct::CountDistinctFunction),
+            AggregateKind::Sum => Box::new(sum::SumFunction::Sum),
+            AggregateKind::Mean => Box::new(sum::SumFunction::Mean),
+            AggregateKind::Variance => Box::new(variance::VarianceFunction::Variance),
+            AggregateKind::Stddev => Box::new(variance::VarianceFunction::Stddev),
+            AggregateKind::Min => Box::new(min_max::MinMaxFunction::<true>),
+            AggregateKind::Max => Box::new(min_max::MinMaxFunction::<false>),
+            AggregateKind::First => Box::new(first_last::FirstLastFunction::<true>),
+            AggregateKind::Last => Box::new(first_last::FirstLastFunction::<false>),
+            AggregateKind::LastK(k) => Box::new(last_k::LastKFunction(k)),
+            AggregateKind::Quantile(Fraction(q)) => Box::new(quantile::QuantileFunction(q)),
+        }
+    }
+
+    /// The type of the result over a column of this type, or over no column. `Err` says which types it needs.
+    pub(crate) fn result_type(self, input: Option<&DataType>) -> Result<DataType, &'static str> {
+        input.map_or(Ok(DataType::Int64), |input| self.function().result_type(input))
+    }
+}
+
+/// How an aggregate over a column is made from a call in SQL.
+pub(in crate::temporal) enum SqlForm {
+    /// `sum(x)`.
+    Column(fn(String) -> Aggregate),
+    /// `last_k(x, 3)`.
+    WithCount(fn(String, usize) -> Aggregate),
+    /// `quantile(x, 0.9)`.
+    WithFraction(fn(String, f64) -> Aggregate),
+}
+
+impl SqlForm {
+    /// All forms, for messages.
+    pub(in crate::temporal) const ALL: &str = "count(*), count(x), count(DISTINCT x), sum(x), avg(x), variance(x), stddev(x), \
+                                              min(x), max(x), first(x), last(x), last_k(x, k), median(x), quantile(x, q)";
+
+    /// The form of a function with so many arguments. `count(*)` and `count(DISTINCT x)` are not among them: they have a syntax
+    /// of their own.
+    pub(in crate::temporal) fn of(function: &str, arguments: usize) -> Option<Self> {
+        Some(match (function, arguments) {
+            ("count", 1) => SqlForm::Column(Aggregate::count_of),
+            ("sum", 1) => SqlForm::Column(Aggregate::sum),
+            ("avg" | "mean", 1) => SqlForm::Column(Aggregate::mean),
+            ("variance" | "var_samp", 1) => SqlForm::Column(Aggregate::variance),
+            ("stddev" | "stddev_samp", 1) => SqlForm::Column(Aggregate::stddev),
+            ("min", 1) => SqlForm::Column(Aggregate::min),
+            ("max", 1) => SqlForm::Column(Aggregate::max),
+            ("first" | "first_value", 1) => SqlForm::Column(Aggregate::first),
+            ("last" | "last_value", 1) => SqlForm::Column(Aggregate::last),
+            ("median", 1) => SqlForm::Column(Aggregate::median),
+            ("last_k", 2) => SqlForm::WithCount(Aggregate::last_k),
+            ("quantile", 2) => SqlForm::WithFraction(Aggregate::quantile),
+            _ => return None,
+        })
+    }
+}
+
+impl Aggregate {
+    fn of(kind: AggregateKind, name: &str, column: String) -> Self {
+        Self { kind, output: format!("{name}_{column}"), column: Some(column), filter: None }
+    }
+
+    /// Only facts for which this SQL condition over the fact table's columns is true count.
+    pub fn filter(mut self, condition: impl Into<String>) -> Self {
+        self.filter = Some(condition.into());
+        self
+    }
+
+    /// The feature's name; without it, the aggregate and its column, as in `mean_fare_amount`.
+    pub fn named(mut self, output: impl Into<String>) -> Self {
+        self.output = output.into();
+        self
+    }
+
+    /// Is it a count? A count over nothing is 0; every other aggregate is NULL.
+    pub(crate) fn is_count(&self) -> bool {
+        self.kind.function().is_count()
+    }
+
+    pub(crate) fn kind(&self) -> AggregateKind {
+        self.kind
+    }
+
+    pub(crate) fn column(&self) -> Option<&str> {
+        self.column.as_deref()
+    }
+
+    pub(crate) fn condition(&self) -> Option<&str> {
+        self.filter.as_deref()
+    }
+
+    pub(crate) fn output(&self) -> &str {
+        &self.output
+    }
+
+    /// What is wrong with its parameters.
+    pub(crate) fn flaw(&self) -> Option<String> {
+        self.kind.function().flaw().map(|flaw| format!("`{}` {flaw}", self.output))
+    }
+}
+
+/// Refuses a column that does not hold numbers.
+fn require_number(input: &DataType) -> Result<(), &'static str> {
+    let is_number = input.is_integer() || input.is_floating() || input.is_decimal();
+    if is_number { Ok(()) } else { Err("only numbers can be aggregated") }
+}
+
+/// Refuses a column whose values have no order, or none that a sort key can hold.
+fn require_order(input: &DataType) -> Result<(), &'static str> {
+    use DataType::{Binary, Boolean, Date32, Date64, Float16, Float32, Float64, LargeUtf8, Timestamp, Utf8, Utf8View};
+    let is_ordered = input.is_integer()
+        || input.is_decimal()
+        || matches!(
+            input,
+            Float16 | Float32 | Float64 | Boolean | Date32 | Date64 | Timestamp(..) | Utf8 | LargeUtf8 | Utf8View | Binary
+        );
+    if is_ordered { Ok(()) } else { Err("numbers, texts, times and truth values can be compared here; cast the column") }
+}

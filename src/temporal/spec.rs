@@ -1,0 +1,190 @@
+//! What the operators are asked to compute over one fact table: columns to look up, or aggregates over windows.
+//! A specification knows names and types. Where a column is and how a result is computed is not its concern.
+
+use std::{
+    fmt::{self, Debug},
+    hash::Hash,
+    sync::Arc,
+};
+
+use arrow::datatypes::{Field, FieldRef, Schema};
+use datafusion::{common::TableReference, prelude::Expr};
+
+use super::aggregate::AggregateKind;
+use crate::{
+    error::{Error, Result},
+    time::shown_span,
+};
+
+/// The prefix of columns that a query has computed from others or selected twice. The columns that they are made of are read
+/// too, so computed columns take no part in deciding which of two facts is newer.
+pub(crate) const COMPUTED_PREFIX: &str = "asof computed: ";
+
+/// The specification of an operator over one fact table. There are two, [`LookupSpec`] and [`WindowSpec`].
+pub(crate) trait OperatorSpec: Debug + Clone + PartialEq + Eq + Hash + Send + Sync + 'static {
+    /// The operator's name in `EXPLAIN`.
+    const NAME: &'static str;
+
+    /// The columns that the operator adds to the spine.
+    fn outputs(&self, facts: &Schema) -> Result<Vec<(Option<TableReference>, FieldRef)>>;
+
+    /// The specification without the outputs whose fact columns were pruned.
+    fn pruned(&self, facts: &Schema) -> Self;
+
+    /// How long before an instant a fact can lie and still matter to it; `None` if there is no limit.
+    fn look_back_us(&self) -> Option<i64>;
+
+    /// The fact columns that each output reads.
+    fn columns_read(&self) -> Vec<Vec<&str>>;
+
+    /// The filters of aggregates, each of them once.
+    fn conditions(&self) -> Vec<&Expr> {
+        Vec::new()
+    }
+
+    /// Writes it as `EXPLAIN` shows it.
+    fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
+}
+
+/// Columns of the newest visible fact.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct LookupSpec {
+    pub(crate) columns: Vec<LookupColumn>,
+    pub(crate) max_age_us: Option<i64>,
+}
+
+/// A looked-up column: its name in the facts, and its qualifier and name in the result.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct LookupColumn {
+    pub(crate) fact: String,
+    pub(crate) qualifier: Option<TableReference>,
+    pub(crate) name: String,
+}
+
+/// Aggregates over trailing windows.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct WindowSpec {
+    pub(crate) columns: Vec<WindowColumn>,
+}
+
+/// One aggregate over windows of one length.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct WindowColumn {
+    /// `None` means everything before the instant.
+    pub(crate) length_us: Option<i64>,
+    pub(crate) kind: AggregateKind,
+    pub(crate) input: Option<String>,
+    /// A condition over the facts' columns, which are named without their table.
+    pub(crate) filter: Option<Expr>,
+    pub(crate) name: String,
+}
+
+impl WindowColumn {
+    /// The fact columns that it reads.
+    fn columns_read(&self) -> Vec<&str> {
+        let of_filter = self.filter.iter().flat_map(Expr::column_refs).map(|column| column.name.as_str());
+        self.input.as_deref().into_iter().chain(of_filter).collect()
+    }
+}
+
+/// The position of a fact column.
+pub(crate) fn fact_position(subject: &str, facts: &Schema, name: &str) -> Result<usize> {
+    facts.index_of(name).map_err(|_| Error::unknown_column(subject, name, facts))
+}
+
+/// The field of a fact column.
+pub(crate) fn fact_field<'a>(subject: &str, facts: &'a Schema, name: &str) -> Result<&'a Field> {
+    facts.field_with_name(name).map_err(|_| Error::unknown_column(subject, name, facts))
+}
+
+impl OperatorSpec for LookupSpec {
+    const NAME: &'static str = "AsOfLookup";
+
+    fn outputs(&self, facts: &Schema) -> Result<Vec<(Option<TableReference>, FieldRef)>> {
+        let output = |column: &LookupColumn| {
+            let field = fact_field("the facts", facts, &column.fact)?;
+            Ok((column.qualifier.clone(), Arc::new(field.clone().with_name(&column.name).with_nullable(true))))
+        };
+        self.columns.iter().map(output).collect()
+    }
+
+    fn pruned(&self, facts: &Schema) -> Self {
+        let mut spec = self.clone();
+        spec.columns.retain(|column| facts.column_with_name(&column.fact).is_some());
+        spec
+    }
+
+    fn look_back_us(&self) -> Option<i64> {
+        self.max_age_us
+    }
+
+    fn columns_read(&self) -> Vec<Vec<&str>> {
+        self.columns.iter().map(|column| vec![column.fact.as_str()]).collect()
+    }
+
+    fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |column: &'_ LookupColumn| match column.fact.starts_with(COMPUTED_PREFIX) {
+            true => column.name.clone(),
+            false => column.fact.clone(),
+        };
+        let names: Vec<String> = self.columns.iter().map(shown).collect();
+        write!(f, "newest({})", names.join(", "))?;
+        match self.max_age_us {
+            Some(age) if age < i64::MAX => write!(f, ", max_age={}", shown_span(age)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl OperatorSpec for WindowSpec {
+    const NAME: &'static str = "AsOfWindow";
+
+    fn outputs(&self, facts: &Schema) -> Result<Vec<(Option<TableReference>, FieldRef)>> {
+        let output = |column: &WindowColumn| {
+            let input = column.input.as_deref().map(|name| fact_field("the facts", facts, name)).transpose()?;
+            let result_type = column.kind.result_type(input.map(|field| field.data_type()));
+            let data_type = result_type.map_err(|needed| Error::ColumnType {
+                subject: "the facts".into(),
+                column: column.input.clone().unwrap_or_default(),
+                found: input.map_or_else(String::new, |field| field.data_type().to_string()),
+                needed: needed.into(),
+            })?;
+            Ok((None, Arc::new(Field::new(&column.name, data_type, true))))
+        };
+        self.columns.iter().map(output).collect()
+    }
+
+    fn pruned(&self, facts: &Schema) -> Self {
+        let mut spec = self.clone();
+        spec.columns.retain(|column| column.columns_read().iter().all(|name| facts.column_with_name(name).is_some()));
+        spec
+    }
+
+    fn look_back_us(&self) -> Option<i64> {
+        self.columns.iter().map(|column| column.length_us).try_fold(0, |longest, length| Some(longest.max(length?)))
+    }
+
+    fn columns_read(&self) -> Vec<Vec<&str>> {
+        self.columns.iter().map(WindowColumn::columns_read).collect()
+    }
+
+    fn conditions(&self) -> Vec<&Expr> {
+        let mut conditions = Vec::new();
+        for filter in self.columns.iter().filter_map(|column| column.filter.as_ref()) {
+            if !conditions.contains(&filter) {
+                conditions.push(filter);
+            }
+        }
+        conditions
+    }
+
+    fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = self.columns.iter().map(|column| {
+            let length = column.length_us.filter(|length| *length < i64::MAX);
+            let span = length.map_or_else(|| "everything before".to_owned(), shown_span);
+            let filter = column.filter.as_ref().map_or_else(String::new, |filter| format!(" where {filter}"));
+            format!("{}=[{:?}({}{filter}) over {span}]", column.name, column.kind, column.input.as_deref().unwrap_or(""))
+        });
+        f.write_str(&parts.collect::<Vec<_>>().join(", "))
+    }
+}

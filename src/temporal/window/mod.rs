@@ -1,0 +1,262 @@
+//! The window operator: aggregates over trailing windows, by stream slicing.
+//!
+//! Facts are cut into slices that windows share: all facts of a slice enter the same windows and leave them at the same slots,
+//! so they are accumulated before any window is looked at. Then each entity's windows slide over its slices. Memory follows
+//! the spine and not the number of facts, unless an aggregate needs every value.
+//!
+//! Slicing is described in P. Carbone et al., *Cutty: Aggregate Sharing for User-Defined Windows*, CIKM 2016, and in J. Traub
+//! et al., *Scotty: General and Efficient Open-Source Window Aggregation for Stream Processing Systems*, ACM TODS 46(1), 2021.
+//! Here the edges of slices are known before the first fact is read, because they follow from the spine; so facts may come in
+//! any order.
+
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use arrow::array::{ArrayRef, UInt32Array};
+
+use super::{
+    aggregate::{EntitySlices, FactOrder, OutputStates, ResultColumn, SliceLocation, Slider, SlotColumn},
+    budget::Budget,
+    operator::{CreateOperator, FactAccumulator, OperatorContext, OperatorOutput, OutputMemory, TemporalOperator},
+    sort_keys::{Encoding, ValueDictionary},
+    spec::WindowSpec,
+    spine_index::SpineIndex,
+};
+use crate::error::{Error, Result};
+
+mod accumulator;
+mod assignment;
+mod filter;
+mod plan;
+mod slices;
+
+use accumulator::WindowAccumulator;
+use plan::WindowPlan;
+use slices::Slices;
+
+/// The least number of entities for which results are made at once.
+const MIN_ENTITIES_AT_ONCE: usize = 256;
+
+impl CreateOperator for WindowSpec {
+    fn operator(&self, context: &OperatorContext) -> Result<Arc<dyn TemporalOperator>> {
+        let plan = WindowPlan::new(self, context)?;
+        Ok(Arc::new(Window {
+            subject: context.subject.clone(),
+            index: context.index.clone(),
+            constant_delay: context.constant_delay,
+            tasks: context.tasks,
+            budget: context.budget.clone(),
+            dictionaries: plan.columns.iter().map(|_| Mutex::default()).collect(),
+            tie_dictionaries: plan.ties.iter().map(|_| Mutex::default()).collect(),
+            plan,
+            finished: Mutex::default(),
+        }))
+    }
+}
+
+struct Window {
+    /// The table, for messages.
+    subject: String,
+    index: Arc<SpineIndex>,
+    plan: WindowPlan,
+    /// After how many ticks each fact becomes visible, if that is the same for all and facts are never replaced.
+    constant_delay: Option<i64>,
+    tasks: usize,
+    budget: Arc<Budget>,
+    /// The dictionaries of the plan's columns, and of the tie-breaks.
+    dictionaries: Vec<Mutex<ValueDictionary>>,
+    tie_dictionaries: Vec<Mutex<ValueDictionary>>,
+    /// The slices of the accumulators that have finished.
+    finished: Mutex<Vec<Slices>>,
+}
+
+impl TemporalOperator for Window {
+    fn accumulator(self: Arc<Self>) -> Box<dyn FactAccumulator> {
+        Box::new(WindowAccumulator::new(self))
+    }
+
+    /// There are no undecided ties: an aggregate reads one column.
+    fn tie_resolver(self: Arc<Self>, _: &OperatorContext) -> Result<Arc<dyn TemporalOperator>> {
+        Ok(self)
+    }
+
+    fn output(&self) -> Result<Arc<dyn OperatorOutput>> {
+        let tasks = std::mem::take(&mut *locked(&self.finished));
+        let dictionaries = taken(&self.dictionaries);
+        let tie_dictionaries = taken(&self.tie_dictionaries);
+        let no_dictionary = ValueDictionary::default();
+        let ties: Vec<(Encoding, &ValueDictionary)> =
+            self.plan.ties.iter().zip(&tie_dictionaries).map(|(tie, dictionary)| (tie.encoding, dictionary)).collect();
+        let slider = |output: usize, slots: usize| {
+            let output = &self.plan.outputs[output];
+            let dictionary = output.input.map_or(&no_dictionary, |input| &dictionaries[self.plan.inputs[input].column]);
+            let encoding = output.input.map_or(Encoding::Presence, |input| self.plan.encoding(input));
+            let states = OutputStates {
+                tasks: tasks.iter().map(|slices| &slices.states[output.state]).collect(),
+                ties: tasks.iter().map(|slices| &slices.ties).collect(),
+                order: FactOrder { encoding, dictionary, ties: &ties },
+                scale: output.scale,
+                result_type: &output.data_type,
+            };
+            output.kind.function().slider(states, slots)
+        };
+        let sliders = |slots: usize| (0..self.plan.outputs.len()).map(|output| slider(output, slots)).collect::<Result<Vec<_>>>();
+
+        let by_entity = EntityLocations::new(&tasks, self.index.entities());
+        let per_slot: usize = finished(sliders(0)?).iter().map(ResultColumn::bytes_per_slot).sum();
+        self.budget.grow(&self.subject, by_entity.locations.len() * 8 + self.index.len() * per_slot)?;
+
+        // Runs of entities, which tasks take one by one.
+        let entities = self.index.entities();
+        let at_once = entities.div_ceil(self.tasks * 8).max(MIN_ENTITIES_AT_ONCE);
+        let runs: Vec<Range<usize>> =
+            (0..entities).step_by(at_once).map(|first| first..(first + at_once).min(entities)).collect();
+        let next = AtomicUsize::new(0);
+        // One slot more, for rows without a slot.
+        let results = Mutex::new(RunResults::new(finished(sliders(self.index.len() + 1)?)));
+        let work = || -> Result<()> {
+            loop {
+                let i = next.fetch_add(1, Ordering::Relaxed);
+                let Some(run) = runs.get(i) else { return Ok(()) };
+                let slots = self.index.slots_of(run.start as u32).start..self.index.slots_of(run.end as u32 - 1).end;
+                let mut sliders = sliders(slots.len())?;
+                let mut slices = EntitySlices::default();
+                for entity in run.clone() {
+                    let slots = self.index.slots_of(entity as u32);
+                    if slots.is_empty() {
+                        continue;
+                    }
+                    for length in 0..self.plan.lengths.len() {
+                        let locations = by_entity.of(entity).iter();
+                        slices.set(locations.map(|&location| tasks[location.task as usize].visible(location, length)));
+                        let outputs = self.plan.outputs.iter().zip(&mut sliders);
+                        for (_, slider) in outputs.filter(|(output, _)| output.length == length) {
+                            slider.slide(&slices, slots.clone());
+                        }
+                    }
+                }
+                let columns = finished(sliders);
+                self.budget.grow(&self.subject, columns.iter().map(ResultColumn::item_bytes).sum())?;
+                locked(&results).put(i, columns)?;
+            }
+        };
+        std::thread::scope(|scope| {
+            let helpers: Vec<_> = (1..self.tasks.min(runs.len())).map(|_| scope.spawn(work)).collect();
+            let own = work();
+            helpers.into_iter().try_for_each(|helper| match helper.join() {
+                Ok(done) => done,
+                Err(panic) => std::panic::resume_unwind(panic),
+            })?;
+            own
+        })?;
+        drop(by_entity);
+        drop(tasks);
+
+        let results = results.into_inner().unwrap_or_else(PoisonError::into_inner).columns;
+        let dictionaries: Vec<Arc<ValueDictionary>> = dictionaries.into_iter().map(Arc::new).collect();
+        let columns = results.into_iter().zip(&self.plan.outputs).map(|(mut column, output)| {
+            column.push_empty();
+            let encoding = output.input.map_or(Encoding::Signed, |input| self.plan.encoding(input));
+            let dictionary = output.input.map(|input| dictionaries[self.plan.inputs[input].column].clone());
+            column.into_slot_column(&output.data_type, encoding, dictionary.unwrap_or_default(), || Error::Overflow {
+                subject: self.subject.clone(),
+                column: output.column.clone(),
+                result: output.data_type.to_string(),
+            })
+        });
+        let columns = columns.collect::<Result<Vec<SlotColumn>>>()?;
+        let types = self.plan.outputs.iter().map(|output| &output.data_type);
+        Ok(Arc::new(WindowOutput { columns, memory: OutputMemory::of(self.index.len() * per_slot, types) }))
+    }
+}
+
+fn finished<'a>(sliders: Vec<Box<dyn Slider + 'a>>) -> Vec<ResultColumn> {
+    sliders.into_iter().map(Slider::finish).collect()
+}
+
+fn taken(dictionaries: &[Mutex<ValueDictionary>]) -> Vec<ValueDictionary> {
+    dictionaries.iter().map(|dictionary| std::mem::take(&mut *locked(dictionary))).collect()
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The results of all runs of entities, appended in order as the runs are done. Few of them wait for their turn.
+struct RunResults {
+    columns: Vec<ResultColumn>,
+    waiting: BTreeMap<usize, Vec<ResultColumn>>,
+    next: usize,
+}
+
+impl RunResults {
+    /// `columns` are empty.
+    fn new(columns: Vec<ResultColumn>) -> Self {
+        Self { columns, waiting: BTreeMap::new(), next: 0 }
+    }
+
+    fn put(&mut self, run: usize, columns: Vec<ResultColumn>) -> Result<()> {
+        self.waiting.insert(run, columns);
+        while let Some(parts) = self.waiting.remove(&self.next) {
+            self.columns.iter_mut().zip(parts).try_for_each(|(column, part)| column.append(part))?;
+            self.next += 1;
+        }
+        Ok(())
+    }
+}
+
+/// Where the slices of each entity are.
+struct EntityLocations {
+    starts: Vec<usize>,
+    locations: Vec<SliceLocation>,
+}
+
+impl EntityLocations {
+    fn new(tasks: &[Slices], entities: usize) -> Self {
+        let mut starts = vec![0usize; entities + 1];
+        for slices in tasks {
+            for &entity in &slices.entities {
+                starts[entity as usize + 1] += 1;
+            }
+        }
+        for i in 1..starts.len() {
+            starts[i] += starts[i - 1];
+        }
+        let mut next = starts.clone();
+        let mut locations = vec![SliceLocation::default(); starts.last().copied().unwrap_or(0)];
+        for (task, slices) in (0u32..).zip(tasks) {
+            for (slice, &entity) in (0u32..).zip(&slices.entities) {
+                locations[next[entity as usize]] = SliceLocation { task, slice };
+                next[entity as usize] += 1;
+            }
+        }
+        Self { starts, locations }
+    }
+
+    fn of(&self, entity: usize) -> &[SliceLocation] {
+        &self.locations[self.starts[entity]..self.starts[entity + 1]]
+    }
+}
+
+/// The aggregates of each slot, and last those of a row without a slot.
+struct WindowOutput {
+    columns: Vec<SlotColumn>,
+    memory: Option<OutputMemory>,
+}
+
+impl OperatorOutput for WindowOutput {
+    fn columns(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+        let slots = UInt32Array::from(slots.to_vec());
+        self.columns.iter().map(|column| column.read(&slots)).collect()
+    }
+
+    fn memory(&self) -> Option<OutputMemory> {
+        self.memory
+    }
+}
