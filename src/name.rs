@@ -225,7 +225,7 @@ macro_rules! text_conversions {
 text_conversions!(TableName, SetName, ContentId);
 
 /// Text that was given as a name, as messages show it: a URL is cut to its scheme, as it may hold credentials.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     match text.find("://") {
         Some(at) => format!("{}://...", &text[..at]),
         None => text.into(),

@@ -236,10 +236,18 @@ mod tests {
         let redactor = Redactor::new("s3://lab", Secrets::default());
         for (text, is_retryable) in answers {
             let error = redactor.redact(Some(&"a".into()), Error::Generic { store: "S3", source: text.into() });
-            assert_eq!(crate::Error::from(error).is_retryable(), is_retryable, "{text}");
+            assert_eq!(crate::error::Error::from(error).is_retryable(), is_retryable, "{text}");
         }
+    }
+
+    #[cfg(any(feature = "aws", feature = "azure", feature = "gcp"))]
+    #[test]
+    fn a_time_out_is_worth_another_try() {
+        use object_store::client::{HttpError, HttpErrorKind};
+
+        let redactor = Redactor::new("s3://lab", Secrets::default());
         let source = Box::new(HttpError::new(HttpErrorKind::Timeout, std::io::Error::other("late")));
-        let error = crate::Error::from(redactor.redact(None, Error::Generic { store: "S3", source }));
+        let error = crate::error::Error::from(redactor.redact(None, Error::Generic { store: "S3", source }));
         assert!(error.is_retryable() && error.to_string().contains("did not answer in time"), "{error}");
     }
 

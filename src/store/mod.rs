@@ -26,7 +26,7 @@ use crate::{
     kv::{self, KeyValue, MemoryKv},
     lineage::{self, Lineage},
     materialize::{self, Materialization},
-    name::{SetName, TableName},
+    name::{SetName, TableName, shown},
     online::Online,
     scan::Providers,
     shards::Shards,
@@ -629,7 +629,7 @@ impl FeatureStore {
     pub fn feature_set(&self, name: &str) -> Result<FeatureSet> {
         let sets = self.sets.read().unwrap_or_else(PoisonError::into_inner);
         let found = name.parse::<SetName>().ok().and_then(|name| sets.get(&name).cloned());
-        found.ok_or_else(|| Error::UnknownFeatureSet { name: name.into(), known: sets.keys().map(ToString::to_string).collect() })
+        found.ok_or_else(|| Error::UnknownFeatureSet { name: shown(name), known: sets.keys().map(ToString::to_string).collect() })
     }
 
     /// Materializes the rows of a feature set at an instant, over the facts that are in the catalog now.
