@@ -275,6 +275,10 @@ async fn a_report_that_is_lost_or_damaged_stops_nothing_but_itself() {
     let path = root.path().join("quality").join(&files_below(&root.path().join("quality"))[0]);
     let whole = std::fs::read(&path).unwrap();
     let text = String::from_utf8(whole.clone()).unwrap();
+    // The names on disk stay, whatever the fields are called.
+    for name in ["suspicions", "moves", "history", "reversed", "habits", "usual"] {
+        assert!(text.contains(&format!("\"{name}\": ")), "{name}: {text}");
+    }
     let damages: [(&str, Option<Vec<u8>>); 4] = [
         ("vanished", None),
         ("restore", Some(whole[..whole.len() / 2].to_vec())),

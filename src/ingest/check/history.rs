@@ -163,3 +163,17 @@ impl History {
         rest
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_on_disk_stay() {
+        let json = serde_json::to_string(&History::default()).unwrap();
+        let names = r#"{"rows":0,"reversed":0,"names_right":0,"names_wrong":0,"columns":{},"files":0,"habits":{},"usual":{}}"#;
+        assert_eq!(json, names);
+        let frequencies = Frequencies { categories: [("a".to_owned(), 1)].into(), has_too_many: false, hours: vec![2] };
+        assert_eq!(serde_json::to_string(&frequencies).unwrap(), r#"{"kinds":{"a":1},"has_many":false,"hours":[2]}"#);
+    }
+}
