@@ -238,6 +238,9 @@ async fn statistics_whose_minimum_is_beyond_their_maximum_are_refused() {
         store.read_parquet(place).await.map(drop).unwrap_err(),
     ] {
         let told = error.to_string();
-        assert!(told.contains("small.parquet") && told.contains("minimum beyond their maximum") && told.contains("`at`"), "{told}");
+        assert!(
+            told.contains("small.parquet") && told.contains("minimum beyond their maximum") && told.contains("`at`"),
+            "{told}"
+        );
     }
 }

@@ -234,7 +234,8 @@ async fn a_file_whose_name_no_object_can_have_is_told_of() {
     let (data, root) = (temp_dir(), temp_dir());
     let store = store(root.path()).await;
     file(data.path(), "fine.csv", "at,x", 3, |i| format!("2014-11-01T00:00:00Z,{i}"));
-    let odd: [&[u8]; 6] = [b"two\nlines.csv", b"bell\x07.csv", b"\x1besc.jsonl", b"del\x7f.parquet", b"tab\t.csv.gz", b"latin\xe9.csv"];
+    let odd: [&[u8]; 6] =
+        [b"two\nlines.csv", b"bell\x07.csv", b"\x1besc.jsonl", b"del\x7f.parquet", b"tab\t.csv.gz", b"latin\xe9.csv"];
     for name in odd {
         let path = data.path().join(std::ffi::OsStr::from_bytes(name));
         fs::copy(data.path().join("fine.csv"), &path).unwrap();

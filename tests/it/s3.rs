@@ -3,11 +3,7 @@
 use std::path::Path;
 
 use asof::{
-    AsOf, FeatureStore, Materialization, StoreOptions, Value,
-    extract::Extract,
-    gc::Gc,
-    ingest::Ingest,
-    storage::Locations,
+    AsOf, FeatureStore, Materialization, StoreOptions, Value, extract::Extract, gc::Gc, ingest::Ingest, storage::Locations,
 };
 use futures::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload, aws::AmazonS3Builder, path::Path as Key};
