@@ -1,8 +1,8 @@
 //! The main job: loads a year of taxi trips, backtests a fit per month, draws a picture, and serves three requests.
 //!
 //! ```text
-//! cargo run --release --example taxi_backtest                     # trips made from a seed
-//! cargo run --release --example taxi_backtest -- --facts DIR      # real monthly files
+//! cargo run --example taxi_backtest                     # trips made from a seed
+//! cargo run --example taxi_backtest -- --facts DIR      # real monthly files
 //! ```
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program prints")]
