@@ -337,7 +337,7 @@ async fn a_place_without_files_is_named() {
     says!(bench.refuses(&Ingest::new("other", rides_table()).unwrap()).await, Error::NoFiles { .. }, "no source was given");
     let load = Ingest::new("other", rides_table()).unwrap().from(bench.data.path().join("[").to_str().unwrap());
     says!(bench.refuses(&load).await, Error::InvalidLocation { .. }, "[");
-    says!(FeatureStore::open("ftp://x/y").await.unwrap_err(), Error::InvalidLocation { .. }, "ftp", "s3, file or memory");
+    says!(FeatureStore::open("ftp://x/y").await.unwrap_err(), Error::InvalidLocation { .. }, "ftp", "s3, gs, az, file or memory");
 }
 
 #[tokio::test(flavor = "multi_thread")]

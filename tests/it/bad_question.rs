@@ -330,7 +330,7 @@ fn a_filter_is_a_condition_over_the_facts_alone() {
     }
     says!(refused(filtered("fare > (SELECT max(fare) FROM rides)")), Error::Query(_), "rides");
     for (value, found) in [("fare", "Float64"), ("code", "Utf8"), ("zone + 1", "Int64")] {
-        says!(refused(filtered(value)), Error::Definition { .. }, "table `rides`", found, "true or false");
+        says!(refused(filtered(value)), Error::Definition { .. }, "table `rides`", found, "a filter is Boolean");
     }
 }
 
