@@ -107,7 +107,9 @@ pub(super) fn open(base: &Url, options: &[(String, String)], requests: &RequestS
         "s3" => s3(base, &own, given(), requests),
         "gs" => gcs(base, &own, requests),
         "az" => azure(base, &own, requests),
-        other => Err(format!("the scheme `{other}` is not supported; use s3, gs, az, file or memory (s3, gs and az need their flags)")),
+        other => {
+            Err(format!("the scheme `{other}` is not supported; use s3, gs, az, file or memory (s3, gs and az need their flags)"))
+        }
     };
     // The error of a client that cannot be built may repeat any value, and a secret may have been given for any option.
     let (store, endpoint) = built.map_err(|reason| match own.is_empty() {
