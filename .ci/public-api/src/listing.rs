@@ -1,6 +1,6 @@
 //! Every public item of a crate, one per line, read from its sources: what can be named from outside, through which path.
 //! Nothing is compiled. Types are printed as the sources write them, and an item behind a flag is printed with its `cfg`. What a
-//! macro of the crate makes is not expanded: its invocation is printed.
+//! macro of the crate makes is not expanded: its invocation is printed, if it names a public item.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -276,7 +276,8 @@ impl Surface<'_> {
             for item in items {
                 match item {
                     Item::Impl(item) => self.print_impl(module, item, &with(cfgs, &item.attrs)),
-                    Item::Macro(item) if item.ident.is_none() => {
+                    // A macro can only add to the public surface if it names a public item.
+                    Item::Macro(item) if item.ident.is_none() && self.names_exposed(&item.mac.tokens.to_string()) => {
                         let made = spaced(&format!("{} ! ({})", item.mac.path.to_token_stream(), item.mac.tokens));
                         self.line(
                             &format!("macro {module}"),
@@ -289,6 +290,11 @@ impl Surface<'_> {
                 }
             }
         }
+    }
+
+    fn names_exposed(&self, tokens: &str) -> bool {
+        let is_exposed = |word: &str| self.exposed.keys().any(|(_, name)| name == word);
+        tokens.split(|c: char| !c.is_alphanumeric() && c != '_').any(is_exposed)
     }
 
     fn print_impl(&mut self, module: &str, item: &ItemImpl, cfgs: &Cfgs) {
