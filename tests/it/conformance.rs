@@ -25,7 +25,7 @@ use crate::{
 };
 
 pub(crate) fn themes() -> Vec<Theme> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance");
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance");
     let mut files: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|e| e == "json"));
     files.sort();

@@ -56,7 +56,7 @@ struct Golden {
 }
 
 fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
 }
 
 /// Facts of three months of 2014, two at each instant, with NULLs, ties and corrections. The files are kept with the tests:

@@ -102,7 +102,7 @@ fn sources(dir: &Path, own: &[&str], found: &mut Vec<(Vec<String>, String)>) {
 #[test]
 fn rooms_of_ingest_use_what_is_below_them_and_not_each_other() {
     let mut files = Vec::new();
-    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ingest"), &["ingest"], &mut files);
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../src/ingest"), &["ingest"], &mut files);
     let mut wrong = Vec::new();
     for (own, text) in files.iter().filter(|(own, _)| own.len() > 1) {
         let own: Vec<&str> = own.iter().map(String::as_str).collect();

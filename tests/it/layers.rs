@@ -38,7 +38,7 @@ fn sources(dir: &Path, found: &mut Vec<(String, String)>) {
 
 fn library() -> Vec<(String, String)> {
     let mut found = Vec::new();
-    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../src"), &mut found);
     found
 }
 

@@ -13,7 +13,7 @@ use crate::support::{store, temp_dir, trips_table};
 
 /// A folder of the shared data, or `None`, said aloud, when it is not there.
 pub(crate) fn shared(name: &str) -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data").join(name);
     if path.is_dir() {
         return Some(path);
     }

@@ -74,7 +74,7 @@ fn shape(kind: &str, plan: &str) -> Vec<Vec<String>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_answers_are_those_of_the_files() {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/slt");
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("slt");
     let mut files: Vec<PathBuf> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "slt"));
     files.sort();
