@@ -23,6 +23,7 @@ use datafusion::{
     physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner},
     prelude::Expr,
 };
+use futures::future::BoxFuture;
 
 use super::{
     exec::AsOfExec,
@@ -58,11 +59,27 @@ pub(crate) fn extended(state: SessionState) -> SessionState {
 #[derive(Debug)]
 struct AsOfQueryPlanner;
 
-#[async_trait]
+/// Written without `async_trait`, whose lifetime bounds make the compiler prove anew, in this function's own environment, that a
+/// logical plan is `Send`: a fifth of the time that it spends on this crate.
 impl QueryPlanner for AsOfQueryPlanner {
-    async fn create_physical_plan(&self, plan: &LogicalPlan, state: &dyn Session) -> DfResult<Arc<dyn ExecutionPlan>> {
-        DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(AsOfPlanner)]).create_physical_plan(plan, state).await
+    fn create_physical_plan<'s, 'p, 'c, 'f>(
+        &'s self,
+        plan: &'p LogicalPlan,
+        state: &'c dyn Session,
+    ) -> BoxFuture<'f, DfResult<Arc<dyn ExecutionPlan>>>
+    where
+        's: 'f,
+        'p: 'f,
+        'c: 'f,
+        Self: 'f,
+    {
+        physical_plan(plan, state)
     }
+}
+
+fn physical_plan<'f>(plan: &'f LogicalPlan, state: &'f dyn Session) -> BoxFuture<'f, DfResult<Arc<dyn ExecutionPlan>>> {
+    let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(AsOfPlanner)]);
+    Box::pin(async move { planner.create_physical_plan(plan, state).await })
 }
 
 struct AsOfPlanner;
