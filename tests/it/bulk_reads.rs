@@ -1,7 +1,7 @@
 //! Bulk reads: the same bytes as one by one, whatever the settings; bounds that hold; a cache that is never wrong.
 
 use std::{
-    fmt, fs,
+    fs,
     path::Path,
     process::{Command, Stdio},
     sync::{
@@ -17,15 +17,13 @@ use asof::{
 };
 use bytes::Bytes;
 use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch};
-use futures::{FutureExt, StreamExt, TryStreamExt, future::join_all, stream::BoxStream};
-use object_store::{
-    CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectStore, ObjectStoreExt,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, memory::InMemory, path::Path as Key,
-};
+use futures::{FutureExt, StreamExt, TryStreamExt, future::join_all};
+use object_store::{GetOptions, GetResult, GetResultPayload, ObjectStore, ObjectStoreExt, memory::InMemory, path::Path as Key};
 use proptest::{prelude::*, test_runner::TestRunner};
 use rand::{Rng, RngCore, SeedableRng, rngs::StdRng};
 
 use crate::{
+    intercepted_store::{Intercept, Intercepted},
     object_stores::{Place, places, put, reaching, replace},
     s3_server::S3Server,
     support::{files_below, temp_dir, write_parquet},
@@ -146,18 +144,6 @@ struct Seen {
     cut_bytes: AtomicUsize,
 }
 
-impl fmt::Debug for Watched {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Watched")
-    }
-}
-
-impl fmt::Display for Watched {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Watched")
-    }
-}
-
 /// Counts one reader less when it goes.
 struct Leaves(Arc<Seen>);
 
@@ -168,20 +154,12 @@ impl Drop for Leaves {
 }
 
 #[async_trait::async_trait]
-impl ObjectStore for Watched {
-    async fn put_opts(&self, key: &Key, bytes: PutPayload, options: PutOptions) -> object_store::Result<PutResult> {
-        self.inner.put_opts(key, bytes, options).await
+impl Intercept for Watched {
+    fn inner(&self) -> &InMemory {
+        &self.inner
     }
 
-    async fn put_multipart_opts(
-        &self,
-        key: &Key,
-        options: PutMultipartOptions,
-    ) -> object_store::Result<Box<dyn MultipartUpload>> {
-        self.inner.put_multipart_opts(key, options).await
-    }
-
-    async fn get_opts(&self, key: &Key, mut options: GetOptions) -> object_store::Result<GetResult> {
+    async fn get(&self, key: &Key, mut options: GetOptions) -> object_store::Result<GetResult> {
         let seen = self.seen.clone();
         let number = seen.requests.fetch_add(1, Ordering::SeqCst);
         let now = seen.now.fetch_add(1, Ordering::SeqCst) + 1;
@@ -214,31 +192,12 @@ impl ObjectStore for Watched {
         }
         Ok(got)
     }
-
-    fn delete_stream(
-        &self,
-        keys: BoxStream<'static, object_store::Result<Key>>,
-    ) -> BoxStream<'static, object_store::Result<Key>> {
-        self.inner.delete_stream(keys)
-    }
-
-    fn list(&self, prefix: Option<&Key>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        self.inner.list(prefix)
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Key>) -> object_store::Result<ListResult> {
-        self.inner.list_with_delimiter(prefix).await
-    }
-
-    async fn copy_opts(&self, from: &Key, to: &Key, options: CopyOptions) -> object_store::Result<()> {
-        self.inner.copy_opts(from, to, options).await
-    }
 }
 
 /// A place in a watched store, under a scheme whose objects are cached.
 fn watched(concurrency: usize) -> (Locations, Location, Arc<Seen>) {
     let seen = Arc::new(Seen::default());
-    let store = Arc::new(Watched { inner: InMemory::new(), seen: seen.clone() });
+    let store = Arc::new(Intercepted(Watched { inner: InMemory::new(), seen: seen.clone() }));
     let requests = RequestSettings { concurrency, ..Default::default() };
     let locations = Locations::default().requests(requests).mount("s3://watched", store).unwrap();
     let at = locations.open("s3://watched/place").unwrap();

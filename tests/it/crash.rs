@@ -1,7 +1,7 @@
 //! I6: published means complete. Processes are killed, stores fail call by call, writers race; nothing is half there.
 
 use std::{
-    fmt, fs,
+    fs,
     path::{Path, PathBuf},
     process::Child,
     sync::{
@@ -20,15 +20,13 @@ use asof::{
 };
 use chrono::TimeDelta;
 use datafusion::arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
-use futures::{FutureExt, future::BoxFuture, stream::BoxStream};
-use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, memory::InMemory, path::Path as Key,
-};
+use futures::{FutureExt, future::BoxFuture};
+use object_store::{ObjectStore, ObjectStoreExt, PutOptions, PutPayload, PutResult, memory::InMemory, path::Path as Key};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use crate::{
     failing_store::{ALL_FAULTS, BREAKS, Calls, Failing, Fault},
+    intercepted_store::{Intercept, Intercepted},
     support::{
         bits, bits_of, cells, child, copy_dir, files_below, load_trips, store_with, temp_dir, version_text, write_batch,
         write_text, write_trips,
@@ -594,21 +592,13 @@ struct Interrupted {
     meanwhile: Mutex<Option<BoxFuture<'static, ()>>>,
 }
 
-impl fmt::Debug for Interrupted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Interrupted")
-    }
-}
-
-impl fmt::Display for Interrupted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Interrupted")
-    }
-}
-
 #[async_trait::async_trait]
-impl ObjectStore for Interrupted {
-    async fn put_opts(&self, key: &Key, bytes: PutPayload, options: PutOptions) -> object_store::Result<PutResult> {
+impl Intercept for Interrupted {
+    fn inner(&self) -> &InMemory {
+        &self.inner
+    }
+
+    async fn put(&self, key: &Key, bytes: PutPayload, options: PutOptions) -> object_store::Result<PutResult> {
         if key.as_ref().contains("catalog/") {
             let meanwhile = self.meanwhile.lock().unwrap().take();
             if let Some(meanwhile) = meanwhile {
@@ -616,37 +606,6 @@ impl ObjectStore for Interrupted {
             }
         }
         self.inner.put_opts(key, bytes, options).await
-    }
-
-    async fn put_multipart_opts(
-        &self,
-        key: &Key,
-        options: PutMultipartOptions,
-    ) -> object_store::Result<Box<dyn MultipartUpload>> {
-        self.inner.put_multipart_opts(key, options).await
-    }
-
-    async fn get_opts(&self, key: &Key, options: GetOptions) -> object_store::Result<GetResult> {
-        self.inner.get_opts(key, options).await
-    }
-
-    fn delete_stream(
-        &self,
-        keys: BoxStream<'static, object_store::Result<Key>>,
-    ) -> BoxStream<'static, object_store::Result<Key>> {
-        self.inner.delete_stream(keys)
-    }
-
-    fn list(&self, prefix: Option<&Key>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        self.inner.list(prefix)
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Key>) -> object_store::Result<ListResult> {
-        self.inner.list_with_delimiter(prefix).await
-    }
-
-    async fn copy_opts(&self, from: &Key, to: &Key, options: CopyOptions) -> object_store::Result<()> {
-        self.inner.copy_opts(from, to, options).await
     }
 }
 
@@ -658,7 +617,8 @@ async fn overtaken(memory: &InMemory, file: &Path) -> FeatureStore {
 async fn overtaken_by(memory: &InMemory, load: Ingest) -> FeatureStore {
     let other = open(Arc::new(memory.clone())).await.unwrap();
     let meanwhile = async move { drop(other.ingest(&load).await.unwrap()) }.boxed();
-    open(Arc::new(Interrupted { inner: memory.clone(), meanwhile: Mutex::new(Some(meanwhile)) })).await.unwrap()
+    let interrupted = Interrupted { inner: memory.clone(), meanwhile: Mutex::new(Some(meanwhile)) };
+    open(Arc::new(Intercepted(interrupted))).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,62 +1,32 @@
 //! S12: an entity tag tells one content of a path from another, and nothing about other paths.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use asof::{FeatureStore, StoreOptions, storage::Locations};
-use futures::{StreamExt, stream::BoxStream};
-use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, memory::InMemory, path::Path,
-};
+use object_store::{GetOptions, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, Result, memory::InMemory, path::Path};
 
 use crate::{
     crash::{RIDES_SEEN, load_of},
+    intercepted_store::{Intercept, Intercepted},
     support::{cells, temp_dir},
 };
 
 /// A store that counts the versions of each path, and gives the first of every path the tag `1`.
-#[derive(Debug, Clone)]
 struct EqualTags(InMemory);
 
-impl fmt::Display for EqualTags {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("EqualTags")
-    }
-}
-
-fn tagged(meta: ObjectMeta) -> ObjectMeta {
-    ObjectMeta { e_tag: Some("1".into()), ..meta }
-}
-
 #[async_trait::async_trait]
-impl ObjectStore for EqualTags {
-    async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        self.0.put_opts(path, payload, options).await
+impl Intercept for EqualTags {
+    fn inner(&self) -> &InMemory {
+        &self.0
     }
 
-    async fn put_multipart_opts(&self, path: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        self.0.put_multipart_opts(path, options).await
-    }
-
-    async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
+    async fn get(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
         let found = self.0.get_opts(path, GetOptions { if_match: None, ..options }).await?;
-        Ok(GetResult { meta: tagged(found.meta.clone()), ..found })
+        Ok(GetResult { meta: Self::listed(found.meta.clone()), ..found })
     }
 
-    fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        self.0.delete_stream(paths)
-    }
-
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.0.list(prefix).map(|meta| meta.map(tagged)).boxed()
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.0.list_with_delimiter(prefix).await
-    }
-
-    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.0.copy_opts(from, to, options).await
+    fn listed(meta: ObjectMeta) -> ObjectMeta {
+        ObjectMeta { e_tag: Some("1".into()), ..meta }
     }
 }
 
@@ -67,7 +37,7 @@ async fn two_objects_of_one_tag_are_two_sources() {
         let text = format!("at,zone,miles,fare\n2014-01-0{day} 10:00:00,1,2,{fare}\n");
         memory.put(&Path::from(format!("sources/{name}")), text.into()).await.unwrap();
     }
-    let locations = Locations::default().mount("s3://tags", Arc::new(EqualTags(memory.clone()))).unwrap();
+    let locations = Locations::default().mount("s3://tags", Arc::new(Intercepted(EqualTags(memory.clone())))).unwrap();
     let options = StoreOptions::default().cache_in_memory().locations(locations);
     let store = FeatureStore::open_with(root.path().to_str().unwrap(), options).await.unwrap();
     let load = load_of(std::path::Path::new("s3://tags/sources"));

@@ -37,6 +37,7 @@ mod identity;
 mod ids;
 mod ingest;
 mod ingest_rooms;
+mod intercepted_store;
 mod layers;
 mod leakage;
 mod load_outcomes;

@@ -1,7 +1,6 @@
 //! Sources that somebody writes while they are loaded: a load is of one content, the one whose hash it records, or it is none.
 
 use std::{
-    fmt,
     path::Path,
     sync::{
         Arc,
@@ -17,13 +16,12 @@ use asof::{
 };
 use chrono::TimeDelta;
 use datafusion::arrow::array::{ArrayRef, Int64Array, TimestampMicrosecondArray};
-use futures::stream::BoxStream;
-use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, memory::InMemory, path::Path as Key,
-};
+use object_store::{GetOptions, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, memory::InMemory, path::Path as Key};
 
-use crate::support::{cells, instant, temp_dir, write_parquet};
+use crate::{
+    intercepted_store::{Intercept, Intercepted},
+    support::{cells, instant, temp_dir, write_parquet},
+};
 
 /// A store without entity tags, in which an object gets another content right before its k-th read.
 struct Moving {
@@ -34,33 +32,13 @@ struct Moving {
     reads: AtomicUsize,
 }
 
-impl fmt::Debug for Moving {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Moving")
-    }
-}
-
-impl fmt::Display for Moving {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Moving")
-    }
-}
-
 #[async_trait::async_trait]
-impl ObjectStore for Moving {
-    async fn put_opts(&self, key: &Key, bytes: PutPayload, options: PutOptions) -> object_store::Result<PutResult> {
-        self.inner.put_opts(key, bytes, options).await
+impl Intercept for Moving {
+    fn inner(&self) -> &InMemory {
+        &self.inner
     }
 
-    async fn put_multipart_opts(
-        &self,
-        key: &Key,
-        options: PutMultipartOptions,
-    ) -> object_store::Result<Box<dyn MultipartUpload>> {
-        self.inner.put_multipart_opts(key, options).await
-    }
-
-    async fn get_opts(&self, key: &Key, options: GetOptions) -> object_store::Result<GetResult> {
+    async fn get(&self, key: &Key, options: GetOptions) -> object_store::Result<GetResult> {
         if *key == self.key && !options.head && self.reads.fetch_add(1, Ordering::SeqCst) == self.at {
             self.inner.put(key, self.next.clone().into()).await?;
         }
@@ -69,25 +47,8 @@ impl ObjectStore for Moving {
         Ok(found)
     }
 
-    fn delete_stream(
-        &self,
-        keys: BoxStream<'static, object_store::Result<Key>>,
-    ) -> BoxStream<'static, object_store::Result<Key>> {
-        self.inner.delete_stream(keys)
-    }
-
-    fn list(&self, prefix: Option<&Key>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        use futures::StreamExt;
-        let untagged = |found: object_store::Result<ObjectMeta>| found.map(|meta| ObjectMeta { e_tag: None, ..meta });
-        self.inner.list(prefix).map(untagged).boxed()
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Key>) -> object_store::Result<ListResult> {
-        self.inner.list_with_delimiter(prefix).await
-    }
-
-    async fn copy_opts(&self, from: &Key, to: &Key, options: CopyOptions) -> object_store::Result<()> {
-        self.inner.copy_opts(from, to, options).await
+    fn listed(meta: ObjectMeta) -> ObjectMeta {
+        ObjectMeta { e_tag: None, ..meta }
     }
 }
 
@@ -114,7 +75,7 @@ async fn load(name: &str, before: &[u8], after: &[u8], at: usize) -> (asof::Resu
     let key = Key::from(format!("in/{name}"));
     let moving = Moving { inner: InMemory::new(), key: key.clone(), next: after.into(), at, reads: AtomicUsize::new(0) };
     moving.inner.put(&key, before.to_vec().into()).await.unwrap();
-    let moving = Arc::new(moving);
+    let moving = Arc::new(Intercepted(moving));
     let locations = Locations::default().mount("memory://moving", moving.clone()).unwrap();
     let options = StoreOptions::default().cache_in_memory().locations(locations);
     let root = temp_dir();
