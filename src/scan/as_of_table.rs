@@ -23,7 +23,7 @@ use object_store::ObjectMeta;
 
 use super::{
     Visibility,
-    guard::{GuardExec, Pruned, Rule},
+    guard::{GuardExec, GuardRule, Pruned},
     pinned_reader::PinnedReaders,
     visibility::time_literal,
 };
@@ -330,7 +330,7 @@ impl TableProvider for AsOfTable {
         };
         let rows = filtered(rows, first)?;
 
-        let rule = Rule {
+        let rule = GuardRule {
             table: self.name.to_string(),
             version,
             positions: self.visibility.positions(&read_schema)?,
