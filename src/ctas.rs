@@ -11,7 +11,8 @@ use crate::{
     catalog::Column,
     engine::Parallelism,
     error::{Error, Result},
-    extract::{Extract, ExtractRecord, ExtractRun, FORMAT, Parameter, RECORD, RunName},
+    extract::{Extract, ExtractRecord, ExtractRun, FORMAT, Parameter, RunName},
+    layout::EXTRACT_RECORD,
     name::{ContentId, check_identifier},
     scan::Providers,
     sql::{QueryContext, QueryTables, open_tables, query_with},
@@ -61,9 +62,9 @@ pub(crate) async fn run(workspace: &Arc<Workspace>, clock: &dyn Clock, extract: 
         library: env!("CARGO_PKG_VERSION").into(),
     };
     let bytes = record.to_json()?;
-    if location.put_if_absent(RECORD, bytes.clone()).await? == Published::Existed {
+    if location.put_if_absent(EXTRACT_RECORD, bytes.clone()).await? == Published::Existed {
         // A client that repeats a request after a lost response finds its own record.
-        let there = location.get(RECORD).await?;
+        let there = location.get(EXTRACT_RECORD).await?;
         if there.is_none_or(|there| there != bytes) {
             return Err(Error::Contention { subject: format!("table `{}`", record.table), attempts: 1 });
         }

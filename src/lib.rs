@@ -69,6 +69,7 @@ pub mod feature_set;
 pub mod gc;
 pub mod ingest;
 mod kv;
+mod layout;
 pub mod lineage;
 mod manifest;
 pub mod materialize;

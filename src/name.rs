@@ -128,7 +128,12 @@ impl ContentId {
     /// The hash of these bytes.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
-        blake3::hash(bytes).into()
+        Self::from_hash(blake3::hash(bytes))
+    }
+
+    /// A finished hash.
+    pub(crate) fn from_hash(hash: blake3::Hash) -> Self {
+        Self(*hash.as_bytes())
     }
 
     /// The hash of a JSON value in canonical form: keys sorted, no spaces.
@@ -138,10 +143,13 @@ impl ContentId {
         Self::of(text.as_bytes())
     }
 
+    /// The digits of [`ContentId::short`].
+    pub(crate) const SHORT_DIGITS: usize = 16;
+
     /// The first 16 hexadecimal digits, for file names and logs.
     pub fn short(&self) -> String {
         let mut text = self.to_string();
-        text.truncate(16);
+        text.truncate(Self::SHORT_DIGITS);
         text
     }
 }
@@ -177,17 +185,11 @@ fn write_canonical(value: &serde_json::Value, text: &mut String) {
     }
 }
 
-impl From<blake3::Hash> for ContentId {
-    fn from(hash: blake3::Hash) -> Self {
-        Self(*hash.as_bytes())
-    }
-}
-
 impl FromStr for ContentId {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        blake3::Hash::from_hex(text).map(Self::from).map_err(|_| Error::InvalidName {
+        blake3::Hash::from_hex(text).map(Self::from_hash).map_err(|_| Error::InvalidName {
             what: "id",
             value: shown(text),
             reason: "it must be 64 hexadecimal digits".into(),

@@ -49,7 +49,7 @@ impl Learner for MeanOnly {
     }
 
     fn fit(&self, data: &Dataset) -> Result<Box<dyn Model>> {
-        let refused = |reason| Error::Step { set: "the training set".into(), step: self.name().into(), reason };
+        let refused = |reason| Error::Step { set: "the training set".into(), step: self.name().into(), reason, cause: None };
         data.check_targets().map_err(refused)?;
         let mean = data.targets.mean().unwrap_or(f64::NAN);
         Ok(Box::new(Constant { mean, features: data.features.len() }))

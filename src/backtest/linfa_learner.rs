@@ -61,7 +61,8 @@ impl Learner for LinearRegression {
     }
 
     fn fit(&self, data: &Dataset) -> Result<Box<dyn Model>> {
-        let refused = |reason: String| Error::Step { set: "the training set".into(), step: self.name().into(), reason };
+        let refused =
+            |reason: String| Error::Step { set: "the training set".into(), step: self.name().into(), reason, cause: None };
         let (rows, features) = data.records.dim();
         if rows <= features {
             return Err(refused(format!("{rows} rows are too few for {features} slopes and an intercept")));
@@ -94,7 +95,7 @@ impl Learner for LinearRegression {
             }
         }
         let linear = Linear { intercept: y_mean - slopes.dot(&x_mean), slopes: slopes.to_vec() };
-        Ok(Box::new(Fitted { slopes, x_mean, y_mean, linear }))
+        Ok(Box::new(FittedRegression { slopes, x_mean, y_mean, linear }))
     }
 }
 
@@ -112,14 +113,14 @@ fn shown(names: &[String], redundant: &[Redundant]) -> String {
     redundant.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
-struct Fitted {
+struct FittedRegression {
     slopes: Array1<f64>,
     x_mean: Array1<f64>,
     y_mean: f64,
     linear: Linear,
 }
 
-impl Model for Fitted {
+impl Model for FittedRegression {
     fn predict(&self, records: &Array2<f64>) -> Array1<f64> {
         (records - &self.x_mean).dot(&self.slopes) + self.y_mean
     }

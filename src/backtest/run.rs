@@ -132,8 +132,8 @@ pub(crate) async fn run(workspace: &Arc<Workspace>, set: &FeatureSet, backtest: 
         let data = trained.dataset(&backtest.label).await?;
         // Folds around the first fact may have too few rows to fit, which is not an error.
         let of_fold = |e: Error| match e {
-            Error::Step { step, reason, .. } => {
-                Error::Step { set: format!("`{}` as of {}", set.name, fold.as_of()), step, reason }
+            Error::Step { step, reason, cause, .. } => {
+                Error::Step { set: format!("`{}` as of {}", set.name, fold.as_of()), step, reason, cause }
             }
             other => other,
         };
@@ -148,7 +148,7 @@ pub(crate) async fn run(workspace: &Arc<Workspace>, set: &FeatureSet, backtest: 
             Some(model) => {
                 let predictions = model.predict(&scored.records);
                 if scored.targets.iter().chain(&predictions).any(|x| !x.is_finite()) {
-                    let reason = |reason| Error::Step { set: String::new(), step: "scoring".into(), reason };
+                    let reason = |reason| Error::Step { set: String::new(), step: "scoring".into(), reason, cause: None };
                     scored.check_finite().map_err(|e| of_fold(reason(e)))?;
                 }
                 Metrics::of(&scored.targets, &predictions)

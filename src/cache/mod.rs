@@ -59,14 +59,14 @@ pub(crate) struct Pin {
 
 /// A group of rows of a materialization: all keys are group 0, partial rows follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Group {
+pub(crate) struct CachedRows {
     pub(crate) id: ContentId,
     pub(crate) index: usize,
 }
 
 /// The result of looking up a key.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Found {
+pub(crate) enum CachedRow {
     /// Its row.
     Row(Vec<u8>),
     /// The group has no such key.
@@ -143,7 +143,7 @@ impl Cache {
     }
 
     /// The directory of a group whose blocks have all been written.
-    pub(crate) fn directory(&self, group: Group) -> Result<Option<Directory>> {
+    pub(crate) fn directory(&self, group: CachedRows) -> Result<Option<Directory>> {
         let name = name_of("directory", group);
         let Some(pieces) = self.get(&name)?.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?))) else {
             return Ok(None);
@@ -159,18 +159,18 @@ impl Cache {
     }
 
     /// The row under an encoded key, of a group with this directory.
-    pub(crate) fn find(&self, group: Group, directory: &Directory, key: &[u8]) -> Result<Found> {
-        let Some(block) = directory.block_of(key) else { return Ok(Found::Nothing) };
-        let Some(bytes) = self.get(&numbered(&name_of("rows", group), block as u64))? else { return Ok(Found::Lost) };
+    pub(crate) fn find(&self, group: CachedRows, directory: &Directory, key: &[u8]) -> Result<CachedRow> {
+        let Some(block) = directory.block_of(key) else { return Ok(CachedRow::Nothing) };
+        let Some(bytes) = self.get(&numbered(&name_of("rows", group), block as u64))? else { return Ok(CachedRow::Lost) };
         Ok(match find_in_block(&bytes, key) {
-            InBlock::Row(at) => Found::Row(bytes[at].to_vec()),
-            InBlock::Nothing => Found::Nothing,
-            InBlock::Damaged => Found::Lost,
+            InBlock::Row(at) => CachedRow::Row(bytes[at].to_vec()),
+            InBlock::Nothing => CachedRow::Nothing,
+            InBlock::Damaged => CachedRow::Lost,
         })
     }
 
     /// Begins to fill a group.
-    pub(crate) fn fill(&self, group: Group) -> Filling {
+    pub(crate) fn fill(&self, group: CachedRows) -> Filling {
         let blocks = BlocksWriter::default();
         Filling { cache: self.clone(), group, blocks, next_block: 0, waiting: Vec::new(), waiting_bytes: 0 }
     }
@@ -198,7 +198,7 @@ impl Cache {
 /// Puts the rows of a group into the cache, in the order of their keys.
 pub(crate) struct Filling {
     cache: Cache,
-    group: Group,
+    group: CachedRows,
     blocks: BlocksWriter,
     next_block: u64,
     waiting: Vec<(Vec<u8>, Vec<u8>)>,
@@ -260,7 +260,7 @@ fn kept_name() -> Vec<u8> {
     format!("{LAYOUT}/kept").into_bytes()
 }
 
-fn name_of(kind: &str, group: Group) -> Vec<u8> {
+fn name_of(kind: &str, group: CachedRows) -> Vec<u8> {
     format!("{LAYOUT}/{kind}/{}/{}", group.id, group.index).into_bytes()
 }
 
@@ -322,11 +322,11 @@ mod tests {
         [(a, memory), (b, sled)]
     }
 
-    fn group(number: u64) -> Group {
-        Group { id: ContentId::of(&number.to_le_bytes()), index: 0 }
+    fn group(number: u64) -> CachedRows {
+        CachedRows { id: ContentId::of(&number.to_le_bytes()), index: 0 }
     }
 
-    fn filled(cache: &Cache, group: Group, rows: u32) -> Directory {
+    fn filled(cache: &Cache, group: CachedRows, rows: u32) -> Directory {
         let mut filling = cache.fill(group);
         (0..rows).for_each(|i| filling.push(&(2 * i).to_be_bytes(), format!("row {i}").as_bytes()).unwrap());
         filling.finish().unwrap()
@@ -337,14 +337,17 @@ mod tests {
         for (_dir, store) in stores() {
             let reads = Arc::new(AtomicUsize::new(0));
             let cache = Cache::new(Arc::new(Counting(store, reads.clone()))).unwrap();
-            for group in [group(1), Group { index: 1, ..group(1) }] {
+            for group in [group(1), CachedRows { index: 1, ..group(1) }] {
                 let directory = filled(&cache, group, 10_000);
                 reads.store(0, Ordering::Relaxed);
                 assert_eq!(cache.directory(group).unwrap(), Some(directory.clone()));
                 assert!(reads.load(Ordering::Relaxed) < 10);
                 for i in (0..10_000_u32).step_by(77) {
                     let found = |key: u32| cache.find(group, &directory, &key.to_be_bytes()).unwrap();
-                    assert_eq!((found(2 * i), found(2 * i + 1)), (Found::Row(format!("row {i}").into_bytes()), Found::Nothing));
+                    assert_eq!(
+                        (found(2 * i), found(2 * i + 1)),
+                        (CachedRow::Row(format!("row {i}").into_bytes()), CachedRow::Nothing)
+                    );
                 }
             }
         }
@@ -393,14 +396,14 @@ mod tests {
             flipped[20] ^= 1;
             for damaged in [flipped, good[..40].to_vec(), Vec::new(), other] {
                 store.put_all(&[(name.clone(), damaged)]).unwrap();
-                assert_eq!(cache.find(group(1), &directory, &key).unwrap(), Found::Lost);
+                assert_eq!(cache.find(group(1), &directory, &key).unwrap(), CachedRow::Lost);
             }
             store.remove_prefix(&name).unwrap();
             for key in [0, 1, 2, 3_u32] {
-                assert_eq!(cache.find(group(1), &directory, &key.to_be_bytes()).unwrap(), Found::Lost);
+                assert_eq!(cache.find(group(1), &directory, &key.to_be_bytes()).unwrap(), CachedRow::Lost);
             }
             // A key after the last block's first one may only lie there.
-            assert_eq!(cache.find(group(1), &directory, &u32::MAX.to_be_bytes()).unwrap(), Found::Nothing);
+            assert_eq!(cache.find(group(1), &directory, &u32::MAX.to_be_bytes()).unwrap(), CachedRow::Nothing);
             store.remove_prefix(&numbered(&name_of("directory", group(1)), 0)).unwrap();
             assert_eq!(cache.directory(group(1)).unwrap(), None);
             // A list that cannot be read makes nobody forget rows that nobody can find any more.

@@ -6,13 +6,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Catalog, Change,
-    version::FORMAT,
-    versions::{ATTEMPTS, file_name, number_of},
-};
+use super::{Catalog, Change, version::FORMAT, versions::ATTEMPTS};
 use crate::{
     error::{Error, Result},
+    layout::{version_file, version_number},
     name::{DEFAULT_DATABASE, check_identifier},
     storage::{Published, check_name, seal, unseal},
 };
@@ -36,7 +33,7 @@ impl Catalog {
         for object in self.root.list().await? {
             let path = self.root.name_of(&object.location);
             if let [database, file] = path.split('/').collect::<Vec<_>>()[..]
-                && let Some(number) = number_of(file)
+                && let Some(number) = version_number(file)
             {
                 newest.pop_if(|(known, _)| known == database);
                 newest.push((database.into(), number));
@@ -96,7 +93,7 @@ impl Catalog {
     async fn newest_database(&self, name: &str) -> Result<(u64, Option<DatabaseVersion>)> {
         let folder = self.root.child(name);
         let listed = folder.list().await?;
-        let newest = listed.iter().filter_map(|object| number_of(&folder.name_of(&object.location))).max();
+        let newest = listed.iter().filter_map(|object| version_number(&folder.name_of(&object.location))).max();
         match newest {
             Some(number) => Ok((number, Some(self.read_database(name, number).await?))),
             None => Ok((0, None)),
@@ -104,19 +101,19 @@ impl Catalog {
     }
 
     async fn read_database(&self, name: &str, number: u64) -> Result<DatabaseVersion> {
-        let (folder, file) = (self.root.child(name), file_name(number));
+        let (folder, file) = (self.root.child(name), version_file(number));
         let path = format!("{folder}/{file}");
         let bytes = folder.get(&file).await?.unwrap_or_default();
         let remedy = "restore the file from a copy of the root";
         let found: DatabaseVersion = unseal(&path, &bytes, FORMAT, remedy)?;
-        check_name(&path, &format!("{}/{}", found.database, file_name(found.version)), remedy)?;
+        check_name(&path, &format!("{}/{}", found.database, version_file(found.version)), remedy)?;
         Ok(found)
     }
 
     async fn put_database(&self, name: &str, version: u64, comment: Option<String>, dropped: bool) -> Result<Published> {
         let entry = DatabaseVersion { format: FORMAT, database: name.into(), version, comment, dropped };
         let bytes = seal(name, serde_json::to_vec(&entry))?;
-        self.root.child(name).put_if_absent(&file_name(version), bytes).await
+        self.root.child(name).put_if_absent(&version_file(version), bytes).await
     }
 }
 

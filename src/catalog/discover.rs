@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// A file of a table, with its path and partition.
-struct Found {
+struct FoundFile {
     path: String,
     object: ObjectMeta,
     partition: Vec<Option<String>>,
@@ -64,7 +64,7 @@ pub(crate) async fn survey(place: &Location, base: &TableVersion) -> Result<Tabl
             Some(values) => values,
             None => values_of(&next, &path)?,
         };
-        found.push(Found { path, object, partition });
+        found.push(FoundFile { path, object, partition });
     }
     type_partitions(&mut next, &found)?;
     // Partitions with folders of their own stay; others exist as long as there are files in their folders.
@@ -87,7 +87,7 @@ pub(crate) async fn survey_folder(
         let path = place.name_of(&object.location);
         let inside = path.strip_prefix(folder).map_or(path.as_str(), |rest| rest.trim_start_matches('/'));
         if is_parquet(base, inside, &path, object.size)? {
-            found.push(Found { path, object, partition: values.to_vec() });
+            found.push(FoundFile { path, object, partition: values.to_vec() });
         }
     }
     let mut next = base.clone();
@@ -125,7 +125,7 @@ fn values_of(table: &TableVersion, path: &str) -> Result<Vec<Option<String>>> {
 }
 
 /// Infers the types of partition columns that have none yet, and checks the values of those that have one.
-fn type_partitions(next: &mut TableVersion, found: &[Found]) -> Result<()> {
+fn type_partitions(next: &mut TableVersion, found: &[FoundFile]) -> Result<()> {
     for (i, column) in next.partition_columns.iter_mut().enumerate() {
         if column.data_type.is_empty() {
             let values = found.iter().filter_map(|file| file.partition[i].as_deref());
@@ -163,7 +163,7 @@ async fn take_in(
     place: &Location,
     base: &TableVersion,
     mut next: TableVersion,
-    found: Vec<Found>,
+    found: Vec<FoundFile>,
     others: Others,
 ) -> Result<TableVersion> {
     let known: HashMap<&str, &FileEntry> = base.files.iter().map(|file| (file.path.as_str(), file)).collect();
@@ -196,7 +196,7 @@ async fn take_in(
     };
     for (file, Inspected { footer, identity }) in unread.into_iter().zip(read) {
         let facts = file_facts(&place.child(&file.path).to_string(), &footer, &next.declared)?;
-        let Found { path, partition, .. } = file;
+        let FoundFile { path, partition, .. } = file;
         files.push(FileEntry {
             path,
             identity,

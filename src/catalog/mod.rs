@@ -22,5 +22,5 @@ pub(crate) use repair::{NewPartition, OnConflict, add_partitions, drop_partition
 pub use spec::{FactTable, KnownAt, TimeColumn};
 pub use version::{Bounds, Column, FileEntry, LoadRecord, LoadedSource, Partition, Rename, TableLocation, TableVersion};
 pub(crate) use version::{FORMAT, SourceColumn, SourceSchema};
-pub(crate) use versions::{Catalog, number_of};
+pub(crate) use versions::Catalog;
 pub use versions::{Change, VersionInfo, VersionState};

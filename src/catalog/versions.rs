@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{TableVersion, version::FORMAT};
 use crate::{
     error::{Error, Result},
+    layout::{CATALOG, table_folder, version_file, version_number},
     name::TableName,
     storage::{Location, Published, check_name, seal, unseal},
     time::AsOf,
@@ -67,14 +68,14 @@ struct Tombstone {
 }
 
 /// The content of a version's file.
-enum Entry {
+enum VersionContent {
     Table(Box<TableVersion>),
     Dropped,
 }
 
 impl Catalog {
     pub(crate) fn new(root: &Location) -> Self {
-        Self { root: root.child("catalog") }
+        Self { root: root.child(CATALOG) }
     }
 
     /// All tables, in the order of their names.
@@ -84,7 +85,7 @@ impl Catalog {
         for object in self.root.list().await? {
             let path = self.root.name_of(&object.location);
             if let [database, table, file] = path.split('/').collect::<Vec<_>>()[..]
-                && number_of(file).is_some()
+                && version_number(file).is_some()
                 && let Ok(name) = format!("{database}.{table}").parse()
             {
                 newest.pop_if(|(known, ..)| *known == name);
@@ -92,7 +93,7 @@ impl Catalog {
             }
         }
         let checked = stream::iter(newest.into_iter().map(|(name, path, size)| async move {
-            let is_live = size > TOMBSTONE_BYTES || matches!(self.read(&self.root, &path).await?, Entry::Table(_));
+            let is_live = size > TOMBSTONE_BYTES || matches!(self.read(&self.root, &path).await?, VersionContent::Table(_));
             Ok::<_, Error>(is_live.then_some(name))
         }));
         let checked: Vec<Option<TableName>> = checked.buffered(READS_AT_ONCE).try_collect().await?;
@@ -110,16 +111,18 @@ impl Catalog {
     async fn newest(&self, table: &TableName) -> Result<(u64, Option<TableVersion>)> {
         let folder = self.folder(table);
         let names = folder.list().await?.into_iter().map(|object| folder.name_of(&object.location));
-        let Some((number, newest)) = names.filter_map(|name| Some((number_of(&name)?, name))).max() else { return Ok((0, None)) };
+        let Some((number, newest)) = names.filter_map(|name| Some((version_number(&name)?, name))).max() else {
+            return Ok((0, None));
+        };
         match self.read(&folder, &newest).await? {
-            Entry::Table(version) => Ok((number, Some(*version))),
-            Entry::Dropped => Ok((number, None)),
+            VersionContent::Table(version) => Ok((number, Some(*version))),
+            VersionContent::Dropped => Ok((number, None)),
         }
     }
 
     /// The version of this number, or `None` if there is none or the table was dropped there.
     pub(crate) async fn version(&self, table: &TableName, number: u64) -> Result<Option<TableVersion>> {
-        let (folder, name) = (self.folder(table), file_name(number));
+        let (folder, name) = (self.folder(table), version_file(number));
         let Some(bytes) = folder.get(&name).await? else { return Ok(None) };
         TableVersion::parse(&format!("{folder}/{name}"), &bytes)
     }
@@ -139,11 +142,11 @@ impl Catalog {
 
     /// This version of a table, even if the table was dropped since.
     pub(crate) async fn at(&self, table: &TableName, version: u64) -> Result<TableVersion> {
-        let (folder, name) = (self.folder(table), file_name(version));
+        let (folder, name) = (self.folder(table), version_file(version));
         let reason = match folder.head(&name).await? {
             Some(_) => match self.read(&folder, &name).await? {
-                Entry::Table(version) => return Ok(*version),
-                Entry::Dropped => format!("was dropped at version {version}; ask for an earlier one"),
+                VersionContent::Table(version) => return Ok(*version),
+                VersionContent::Dropped => format!("was dropped at version {version}; ask for an earlier one"),
             },
             None => match self.versions(table).await?.last() {
                 Some(last) => format!("has no version {version}; its versions are 1 to {}", last.version),
@@ -159,12 +162,13 @@ impl Catalog {
         let listed = folder.list().await?;
         let numbered = listed.into_iter().filter_map(|object| {
             let name = folder.name_of(&object.location);
-            Some((number_of(&name)?, name, object))
+            Some((version_number(&name)?, name, object))
         });
         let infos = stream::iter(numbered.map(|(version, name, object)| {
             let folder = &folder;
             async move {
-                let is_table = object.size > TOMBSTONE_BYTES || matches!(self.read(folder, &name).await?, Entry::Table(_));
+                let is_table =
+                    object.size > TOMBSTONE_BYTES || matches!(self.read(folder, &name).await?, VersionContent::Table(_));
                 let state = if is_table { VersionState::Table } else { VersionState::Dropped };
                 let published_at = AsOf::from_micros(object.last_modified.timestamp_micros());
                 Ok::<_, Error>(VersionInfo { version, state, published_at })
@@ -207,7 +211,7 @@ impl Catalog {
         next.version = following(after, &next.table)?;
         next.files.sort_by(|a, b| a.path.cmp(&b.path));
         let bytes = to_json(&next.table, &next)?;
-        let published = self.folder(&next.table).put_if_absent(&file_name(next.version), bytes).await?;
+        let published = self.folder(&next.table).put_if_absent(&version_file(next.version), bytes).await?;
         Ok((published == Published::New).then_some(next))
     }
 
@@ -221,14 +225,14 @@ impl Catalog {
             let version = following(number, table)?;
             let tombstone = Tombstone { format: FORMAT, table: table.clone(), version, dropped: true };
             let bytes = to_json(table, &tombstone)?;
-            if self.folder(table).put_if_absent(&file_name(version), bytes).await? == Published::New {
+            if self.folder(table).put_if_absent(&version_file(version), bytes).await? == Published::New {
                 return Ok(Change::Done);
             }
         }
         Err(contention(table))
     }
 
-    async fn read(&self, folder: &Location, name: &str) -> Result<Entry> {
+    async fn read(&self, folder: &Location, name: &str) -> Result<VersionContent> {
         let path = format!("{folder}/{name}");
         let bytes = folder.get(name).await?.ok_or_else(|| Error::Corrupt {
             path: path.clone(),
@@ -238,7 +242,7 @@ impl Catalog {
     }
 
     fn folder(&self, table: &TableName) -> Location {
-        self.root.child(table.database()).child(table.table())
+        self.root.child(&table_folder(table))
     }
 }
 
@@ -246,23 +250,9 @@ pub(super) fn contention(table: &TableName) -> Error {
     Error::Contention { subject: format!("table `{table}`"), attempts: ATTEMPTS }
 }
 
-/// The digits of a version's number in its file's name, padded so that names sort as numbers do.
-const DIGITS: usize = 10;
-
-pub(super) fn file_name(version: u64) -> String {
-    format!("v{version:0DIGITS$}.json")
-}
-
-/// The number of a version, from the name of its file; `None` for a name of any other form.
-pub(crate) fn number_of(name: &str) -> Option<u64> {
-    let digits = name.strip_prefix('v')?.strip_suffix(".json")?;
-    let is_number = digits.len() == DIGITS && digits.bytes().all(|b| b.is_ascii_digit());
-    digits.parse().ok().filter(|_| is_number)
-}
-
 /// The number of the version after this one.
 fn following(version: u64, table: &TableName) -> Result<u64> {
-    let next = version.checked_add(1).filter(|next| number_of(&file_name(*next)).is_some());
+    let next = version.checked_add(1).filter(|next| version_number(&version_file(*next)).is_some());
     next.ok_or_else(|| Error::Limit {
         subject: format!("table `{table}`"),
         reason: format!("has {version} versions, and a catalog numbers no more; register it under another name"),
@@ -278,27 +268,27 @@ impl TableVersion {
     /// A version as it was published, `None` where the table was dropped; `path` names it in errors.
     pub(crate) fn parse(path: &str, bytes: &[u8]) -> Result<Option<Self>> {
         Ok(match parse(path, bytes)? {
-            Entry::Table(version) => Some(*version),
-            Entry::Dropped => None,
+            VersionContent::Table(version) => Some(*version),
+            VersionContent::Dropped => None,
         })
     }
 }
 
 const REMEDY: &str = "restore the file from a copy of the root, or register the table again under another name";
 
-fn parse(path: &str, bytes: &[u8]) -> Result<Entry> {
+fn parse(path: &str, bytes: &[u8]) -> Result<VersionContent> {
     #[derive(Deserialize)]
-    struct Head {
+    struct VersionHead {
         table: TableName,
         version: u64,
         #[serde(default)]
         dropped: bool,
     }
-    let Head { table, version, dropped } = unseal(path, bytes, FORMAT, REMEDY)?;
-    check_name(path, &format!("{}/{}/{}", table.database(), table.table(), file_name(version)), REMEDY)?;
+    let VersionHead { table, version, dropped } = unseal(path, bytes, FORMAT, REMEDY)?;
+    check_name(path, &format!("{}/{}", table_folder(&table), version_file(version)), REMEDY)?;
     match dropped {
-        true => Ok(Entry::Dropped),
-        false => unseal(path, bytes, FORMAT, REMEDY).map(|version| Entry::Table(Box::new(version))),
+        true => Ok(VersionContent::Dropped),
+        false => unseal(path, bytes, FORMAT, REMEDY).map(|version| VersionContent::Table(Box::new(version))),
     }
 }
 
@@ -307,11 +297,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_written_in_one_way_and_do_not_wrap() {
-        assert_eq!(number_of(&file_name(7)), Some(7));
-        for name in ["v7.json", "v+000000007.json", "v18446744073709551615.json", "v0000000007", "0000000007.json", "v.json"] {
-            assert_eq!(number_of(name), None, "{name}");
-        }
+    fn numbers_do_not_wrap() {
         let table: TableName = "rides".parse().unwrap();
         assert_eq!(following(7, &table).unwrap(), 8);
         for last in [9_999_999_999, u64::MAX] {

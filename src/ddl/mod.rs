@@ -66,10 +66,13 @@
 //! | `timestamp` | `Timestamp(µs)`; of files any unit, with or without zone |
 //! | `array<t>`, `map<k,v>`, `struct<name:t,...>` | `List`, `Map`, `Struct` |
 
+mod lists;
 mod parse;
 mod properties;
 mod run;
 mod show;
+mod statement;
+mod tokens;
 
 use std::fmt;
 

@@ -1,89 +1,17 @@
 //! Parses the text of a statement.
 //! Names, types and properties are not checked against the catalog here.
 
-use datafusion::sql::sqlparser::{
-    dialect::Dialect,
-    parser::{Parser, ParserError},
-    tokenizer::Token,
-};
+use datafusion::sql::sqlparser::tokenizer::Token;
 
+use super::{
+    statement::{CreateTable, Detail, Statement},
+    tokens::{Fault, Parsed, StatementTokens},
+};
 use crate::{
-    catalog::{HiveType, NewPartition},
     error::{Error, Result},
-    name::{DEFAULT_DATABASE, TableName},
+    name::DEFAULT_DATABASE,
     storage::redacted,
 };
-
-/// Hive's dialect: names in backquotes, and backslashes in texts.
-#[derive(Debug)]
-struct HiveDdl;
-
-impl Dialect for HiveDdl {
-    fn is_identifier_start(&self, c: char) -> bool {
-        c.is_alphabetic() || c == '_'
-    }
-
-    fn is_identifier_part(&self, c: char) -> bool {
-        c.is_alphanumeric() || c == '_'
-    }
-
-    fn supports_string_literal_backslash_escape(&self) -> bool {
-        true
-    }
-}
-
-/// A parsed statement.
-#[derive(Debug, PartialEq)]
-pub(super) enum Statement {
-    CreateDatabase { name: String, strictness: Strictness, comment: Option<String> },
-    DropDatabase { name: String, strictness: Strictness },
-    ShowDatabases { like: Option<String> },
-    CreateTable(Box<CreateTable>),
-    DropTable { table: TableName, strictness: Strictness },
-    Repair { table: TableName },
-    AddPartitions { table: TableName, strictness: Strictness, partitions: Vec<NewPartition> },
-    DropPartitions { table: TableName, strictness: Strictness, specs: Vec<Spec> },
-    ShowPartitions { table: TableName, spec: Spec },
-    ShowTables { database: String, like: Option<String> },
-    Describe { table: TableName, detail: Detail },
-    ShowCreate { table: TableName },
-}
-
-/// `PARTITION (column = value, ...)`
-pub(super) type Spec = Vec<(String, Option<String>)>;
-
-/// What happens when the thing to be made exists already, or the thing to be removed does not exist.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Strictness {
-    /// It is an error.
-    Strict,
-    /// `IF NOT EXISTS` or `IF EXISTS`.
-    Lenient,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Detail {
-    Columns,
-    Extended,
-}
-
-#[derive(Debug, PartialEq)]
-pub(super) struct CreateTable {
-    pub(super) table: TableName,
-    pub(super) strictness: Strictness,
-    pub(super) columns: Vec<ColumnDef>,
-    pub(super) partition_columns: Vec<ColumnDef>,
-    pub(super) comment: Option<String>,
-    pub(super) location: String,
-    pub(super) properties: Vec<(String, String)>,
-}
-
-#[derive(Debug, PartialEq)]
-pub(super) struct ColumnDef {
-    pub(super) name: String,
-    pub(super) hive_type: HiveType,
-    pub(super) comment: Option<String>,
-}
 
 /// Reads one statement.
 ///
@@ -91,17 +19,15 @@ pub(super) struct ColumnDef {
 /// [`Error::Statement`] with what was expected and where, [`Error::InvalidName`] for a name that cannot be a table's.
 pub(super) fn parse(sql: &str) -> Result<Statement> {
     let refused = |reason: String| Error::Statement { statement: beginning_of(sql), reason: redacted(&reason) };
-    let parser =
-        Parser::new(&HiveDdl).try_with_sql(sql).map_err(|e| refused(format!("cannot be read: {}", parser_message(e))))?;
-    let mut cursor = Cursor { parser };
-    let statement = cursor.statement().map_err(|fault| match fault {
+    let mut tokens = StatementTokens::of(sql).map_err(|reason| refused(format!("cannot be read: {reason}")))?;
+    let statement = tokens.statement().map_err(|fault| match fault {
         Fault::Syntax(reason) => refused(reason),
         Fault::Own(error) => error,
     })?;
-    while cursor.eat(&Token::SemiColon) {}
-    match cursor.parser.peek_token().token {
+    while tokens.eat(&Token::SemiColon) {}
+    match tokens.parser.peek_token().token {
         Token::EOF => Ok(statement),
-        _ => Err(refused(cursor.expected("its end"))),
+        _ => Err(refused(tokens.expected("its end"))),
     }
 }
 
@@ -115,72 +41,7 @@ pub(super) fn beginning_of(sql: &str) -> String {
     words
 }
 
-fn parser_message(error: ParserError) -> String {
-    match error {
-        ParserError::TokenizerError(text) | ParserError::ParserError(text) => text,
-        ParserError::RecursionLimitExceeded => "it is nested too deeply".into(),
-    }
-}
-
-/// Why a statement cannot be parsed.
-enum Fault {
-    Syntax(String),
-    Own(Error),
-}
-
-impl From<Error> for Fault {
-    fn from(error: Error) -> Self {
-        Fault::Own(error)
-    }
-}
-
-type Parsed<T> = std::result::Result<T, Fault>;
-
-struct Cursor<'a> {
-    parser: Parser<'a>,
-}
-
-impl Cursor<'_> {
-    fn expected(&self, what: &str) -> String {
-        let found = self.parser.peek_token();
-        match found.token {
-            Token::EOF => format!("ends where {what} is expected"),
-            token => format!(
-                "has `{token}` at line {}, column {}, where {what} is expected",
-                found.span.start.line, found.span.start.column
-            ),
-        }
-    }
-
-    fn fail<T>(&self, what: &str) -> Parsed<T> {
-        Err(Fault::Syntax(self.expected(what)))
-    }
-
-    fn eat(&mut self, token: &Token) -> bool {
-        self.parser.consume_token(token)
-    }
-
-    fn expect(&mut self, token: &Token) -> Parsed<()> {
-        if self.eat(token) { Ok(()) } else { self.fail(&format!("`{token}`")) }
-    }
-
-    fn is_next(&self, word: &str) -> bool {
-        matches!(self.parser.peek_token().token, Token::Word(w) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(word))
-    }
-
-    /// Consumes this keyword if it is next.
-    fn word(&mut self, word: &str) -> bool {
-        let is_next = self.is_next(word);
-        if is_next {
-            self.parser.next_token();
-        }
-        is_next
-    }
-
-    fn expect_word(&mut self, word: &str) -> Parsed<()> {
-        if self.word(word) { Ok(()) } else { self.fail(word) }
-    }
-
+impl StatementTokens<'_> {
     fn statement(&mut self) -> Parsed<Statement> {
         if self.word("CREATE") {
             if self.word("DATABASE") || self.word("SCHEMA") {
@@ -389,157 +250,5 @@ impl Cursor<'_> {
     fn like(&mut self) -> Parsed<Option<String>> {
         let is_text = matches!(self.parser.peek_token().token, Token::SingleQuotedString(_));
         if self.word("LIKE") || is_text { self.text().map(Some) } else { Ok(None) }
-    }
-
-    fn if_not_exists(&mut self) -> Parsed<Strictness> {
-        if !self.word("IF") {
-            return Ok(Strictness::Strict);
-        }
-        self.expect_word("NOT")?;
-        self.expect_word("EXISTS")?;
-        Ok(Strictness::Lenient)
-    }
-
-    fn if_exists(&mut self) -> Parsed<Strictness> {
-        if !self.word("IF") {
-            return Ok(Strictness::Strict);
-        }
-        self.expect_word("EXISTS")?;
-        Ok(Strictness::Lenient)
-    }
-
-    /// A name, without its quotes.
-    fn name(&mut self, what: &str) -> Parsed<String> {
-        match self.parser.peek_token().token {
-            Token::Word(word) if word.quote_style.is_none_or(|quote| matches!(quote, '`' | '"')) => {
-                self.parser.next_token();
-                Ok(word.value)
-            }
-            _ => self.fail(what),
-        }
-    }
-
-    fn database(&mut self) -> Parsed<String> {
-        Ok(self.name("the name of a database")?.to_lowercase())
-    }
-
-    fn table(&mut self) -> Parsed<TableName> {
-        let first = self.name("the name of a table")?.to_lowercase();
-        let name = match self.eat(&Token::Period) {
-            true => format!("{first}.{}", self.name("the name of a table")?.to_lowercase()),
-            false => first,
-        };
-        Ok(name.parse()?)
-    }
-
-    fn text(&mut self) -> Parsed<String> {
-        match self.parser.peek_token().token {
-            Token::SingleQuotedString(text) => {
-                self.parser.next_token();
-                Ok(text)
-            }
-            _ => self.fail("a text in single quotes"),
-        }
-    }
-
-    fn properties(&mut self) -> Parsed<Vec<(String, String)>> {
-        self.expect(&Token::LParen)?;
-        let mut properties: Vec<(String, String)> = Vec::new();
-        loop {
-            let key = self.text()?;
-            self.expect(&Token::Eq)?;
-            let value = self.text()?;
-            if properties.iter().any(|(known, _)| *known == key) {
-                return Err(Fault::Syntax(format!("gives the property `{key}` twice")));
-            }
-            properties.push((key, value));
-            if !self.eat(&Token::Comma) {
-                break;
-            }
-        }
-        self.expect(&Token::RParen)?;
-        Ok(properties)
-    }
-
-    fn column_defs(&mut self) -> Parsed<Vec<ColumnDef>> {
-        self.expect(&Token::LParen)?;
-        let mut columns: Vec<ColumnDef> = Vec::new();
-        loop {
-            let name = self.name("the name of a column")?;
-            if columns.iter().any(|known| known.name.to_lowercase() == name.to_lowercase()) {
-                return Err(Fault::Syntax(format!("declares the column `{name}` twice")));
-            }
-            let hive_type = self.hive_type(&name)?;
-            let comment = if self.word("COMMENT") { Some(self.text()?) } else { None };
-            columns.push(ColumnDef { name, hive_type, comment });
-            if !self.eat(&Token::Comma) {
-                break;
-            }
-        }
-        self.expect(&Token::RParen)?;
-        Ok(columns)
-    }
-
-    /// The text of a type, up to the comma, parenthesis or word after it that belongs to the list of columns.
-    fn hive_type(&mut self, column: &str) -> Parsed<HiveType> {
-        let (mut text, mut depth, mut after_word) = (String::new(), 0i32, false);
-        loop {
-            let token = self.parser.peek_token().token;
-            match &token {
-                Token::EOF | Token::SemiColon => break,
-                Token::Comma | Token::RParen if depth == 0 => break,
-                Token::Lt | Token::LParen => depth += 1,
-                Token::Gt | Token::RParen => depth -= 1,
-                Token::ShiftRight => depth -= 2,
-                Token::Word(_) if depth == 0 && self.is_next("COMMENT") => break,
-                _ => {}
-            }
-            let is_word = matches!(token, Token::Word(_));
-            text += if is_word && after_word { " " } else { "" };
-            text += &token.to_string();
-            after_word = is_word;
-            self.parser.next_token();
-        }
-        if text.trim().is_empty() {
-            return self.fail(&format!("the type of the column `{column}`"));
-        }
-        text.trim().parse().map_err(|e| match e {
-            Error::InvalidName { value, reason, .. } => {
-                Fault::Syntax(format!("declares the column `{column}` as `{value}`, which is not a type: {reason}"))
-            }
-            other => Fault::Own(other),
-        })
-    }
-
-    /// `(column = value, ...)`
-    fn spec(&mut self) -> Parsed<Spec> {
-        self.expect(&Token::LParen)?;
-        let mut spec: Spec = Vec::new();
-        loop {
-            let column = self.name("the name of a partition column")?;
-            if spec.iter().any(|(known, _)| known.to_lowercase() == column.to_lowercase()) {
-                return Err(Fault::Syntax(format!("gives the partition column `{column}` twice")));
-            }
-            self.expect(&Token::Eq)?;
-            let is_negative = self.eat(&Token::Minus);
-            self.word("DATE");
-            let value = match self.parser.peek_token().token {
-                Token::SingleQuotedString(text) | Token::DoubleQuotedString(text) if !is_negative => Some(text),
-                Token::Number(digits, _) => Some(if is_negative { format!("-{digits}") } else { digits }),
-                Token::Word(word) if !is_negative && word.quote_style == Some('"') => Some(word.value),
-                Token::Word(word) if !is_negative && word.value.eq_ignore_ascii_case("NULL") => None,
-                Token::Word(word) if !is_negative && ["true", "false"].contains(&word.value.to_lowercase().as_str()) => {
-                    Some(word.value.to_lowercase())
-                }
-                _ => return self.fail("a number, a text in quotes or NULL"),
-            };
-            self.parser.next_token();
-            spec.push((column, value.filter(|value| value != "__HIVE_DEFAULT_PARTITION__")));
-            if !self.eat(&Token::Comma) {
-                break;
-            }
-        }
-        self.expect(&Token::RParen)?;
-        Ok(spec)
     }
 }

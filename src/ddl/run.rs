@@ -3,9 +3,10 @@
 
 use super::{
     Answer,
-    parse::{ColumnDef, CreateTable, Statement, Strictness, beginning_of, parse},
+    parse::{beginning_of, parse},
     properties::declaration,
     show,
+    statement::{ColumnDef, CreateTable, Statement, Strictness},
 };
 use crate::{
     catalog::{

@@ -1,10 +1,11 @@
 //! Shows tables as Hive does: `DESCRIBE` and `SHOW CREATE TABLE`.
 //! Only the catalog is read, no file.
 
-use super::{parse::Detail, properties::properties_of};
+use super::{properties::properties_of, statement::Detail};
 use crate::{
     catalog::{Column, DeclaredColumn, HiveType, TableLocation, TableVersion},
     error::{Error, Result},
+    layout::facts_folder,
     storage::Location,
 };
 
@@ -122,7 +123,7 @@ fn shown_column(version: &TableVersion, column: &Column, declared: Option<&Decla
 fn location(version: &TableVersion, root: &Location) -> String {
     match version.location() {
         TableLocation::External(location) => location.clone(),
-        TableLocation::Managed => root.child("facts").child(version.table().database()).child(version.table().table()).to_text(),
+        TableLocation::Managed => root.child(&facts_folder(version.table())).to_text(),
     }
 }
 

@@ -64,7 +64,9 @@ fn shared_own(error: &DataFusionError) -> Option<Error> {
         _ => return None,
     };
     match own {
-        Error::Leak { table, as_of, detail } => Some(Error::Leak { table: table.clone(), as_of: *as_of, detail: detail.clone() }),
+        Error::Leak { table, as_of, detail } => {
+            Some(Error::Leak { table: table.clone(), as_of: as_of.clone(), detail: detail.clone() })
+        }
         Error::Memory { operator, subject, needed, held, reason } => {
             let (subject, reason) = (subject.clone(), reason.clone());
             Some(Error::Memory { operator, subject, needed: *needed, held: *held, reason })

@@ -35,9 +35,10 @@ pub enum ErrorKind {
 impl Error {
     /// What kind of error this is.
     ///
-    /// [`Error::Shard`] has the kind of its cause, [`Error::Mistakes`] that of its mistakes ([`ErrorKind::InvalidInput`] if
-    /// they differ), and [`Error::Query`], [`Error::Storage`] and [`Error::Io`] the kind of what the engine, the object store
-    /// or the operating system said.
+    /// [`Error::Shard`] and [`Error::Step`] have the kind of their cause (a step without one [`ErrorKind::InvalidInput`]),
+    /// [`Error::Mistakes`] that of its mistakes ([`ErrorKind::InvalidInput`] if they differ), and [`Error::Query`],
+    /// [`Error::Storage`], [`Error::Io`] and [`Error::System`] the kind of what the engine, the object store or the operating
+    /// system said.
     ///
     /// ```
     /// use asof::{AsOf, Error, ErrorKind};
@@ -90,7 +91,7 @@ impl Error {
             | Error::Definition { .. }
             | Error::Statement { .. }
             | Error::Volatile { .. }
-            | Error::Step { .. }
+            | Error::Step { cause: None, .. }
             | Error::Overflow { .. } => Class::lasting(ErrorKind::InvalidInput),
             Error::AlreadyExists { .. }
             | Error::InUse { .. }
@@ -105,10 +106,10 @@ impl Error {
             Error::Limit { .. } | Error::Memory { .. } | Error::ObjectTooLarge { .. } => Class::lasting(ErrorKind::ResourceLimit),
             Error::Leak { .. } => Class::lasting(ErrorKind::Leak),
             Error::Internal { .. } => Class::lasting(ErrorKind::Internal),
-            Error::Shard { cause, .. } => cause.class(),
+            Error::Shard { cause, .. } | Error::Step { cause: Some(cause), .. } => cause.class(),
             Error::Mistakes { mistakes, .. } => of_all(mistakes),
             Error::Storage(cause) => of_store(cause),
-            Error::Io { cause, .. } => of_io(cause),
+            Error::Io { cause, .. } | Error::System { cause, .. } => of_io(cause),
             Error::Query(cause) => of_engine(cause),
         }
     }
@@ -157,6 +158,10 @@ mod tests {
         Error::Shard { table: "t".into(), shard: 0, count: 2, files: Vec::new(), cause: Box::new(cause) }
     }
 
+    fn step(cause: Error) -> Error {
+        Error::step("taxi_v1", "standardize", cause)
+    }
+
     fn mistakes(mistakes: Vec<Error>) -> Error {
         Error::Mistakes { subject: "feature set `a_v1`".into(), mistakes }
     }
@@ -174,6 +179,9 @@ mod tests {
         let cases = [
             (shard(contention()), Conflict, true),
             (shard(unknown_table()), NotFound, false),
+            (step(Error::temporary_file(io::Error::from(io::ErrorKind::StorageFull))), ResourceLimit, false),
+            (step(contention()), Conflict, true),
+            (step(wrong_name()), InvalidInput, false),
             (mistakes(vec![unknown_table(), unknown_table()]), NotFound, false),
             (mistakes(vec![unknown_table(), wrong_name()]), InvalidInput, false),
             (query(shared), Conflict, true),
@@ -209,6 +217,7 @@ mod tests {
             query(DataFusionError::Execution(said.into())),
             query(store_error(said).into()),
             shard(io_error(io::Error::other(said))),
+            step(Error::temporary_file(io::Error::other(said))),
             mistakes(vec![io_error(io::Error::other(said)), contention()]),
         ];
         for error in cases {

@@ -5,6 +5,7 @@ mod convert;
 mod foreign;
 mod http;
 mod kind;
+mod make;
 mod text;
 
 use std::path::PathBuf;
@@ -18,7 +19,6 @@ pub(crate) use http::{HttpFault, of_http};
 pub(crate) use text::in_one_line;
 
 use self::text::{group_of, listed, near, numbered, other_case, remedy, sum};
-use crate::time::AsOf;
 
 /// The result of every fallible function of this library.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -28,7 +28,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// A message names the table, file, column or row, and says what to do; show it to people with `Display`. It is complete: where
 /// another library's error is the cause, the message has that error's text, and `source()` returns nothing. A program that
 /// prints an error and then its sources therefore prints each text once. The cause itself is a field of the variant:
-/// [`Error::Query`], [`Error::Storage`], [`Error::Io`], [`Error::Shard`], [`Error::Mistakes`].
+/// [`Error::Query`], [`Error::Storage`], [`Error::Io`], [`Error::System`], [`Error::Step`], [`Error::Shard`],
+/// [`Error::Mistakes`].
 ///
 /// Programs that handle errors rather than show them ask [`Error::kind`] and [`Error::is_retryable`], or match on a variant.
 #[derive(Debug, thiserror::Error)]
@@ -309,8 +310,8 @@ pub enum Error {
     Leak {
         /// The table.
         table: String,
-        /// The as-of of the scan.
-        as_of: AsOf,
+        /// The as-of of the scan, as [`AsOf`](crate::AsOf) is displayed.
+        as_of: String,
         /// Which row and times.
         detail: String,
     },
@@ -331,6 +332,8 @@ pub enum Error {
         step: String,
         /// What went wrong.
         reason: String,
+        /// The error that stopped it, which decides the kind; `None` if it refused its data or broke its contract.
+        cause: Option<Box<Error>>,
     },
     /// A function or plan over a shard of a table failed.
     #[error("shard {shard} of {count} of table `{table}` (files: {}): {cause}", listed(.files))]
@@ -446,54 +449,16 @@ pub enum Error {
         /// What the operating system said.
         cause: std::io::Error,
     },
+    /// The operating system failed at something that is no file of the caller's: a temporary file, a thread, an upload.
+    #[error("{subject}: {cause}")]
+    System {
+        /// What it failed at: "a temporary file".
+        subject: String,
+        /// What the operating system said.
+        cause: std::io::Error,
+    },
     /// A query could not be planned or run. The message is the first line of what the engine said; the engine's error has the
     /// rest, which may be a plan.
     #[error("query: {}", in_one_line(.0))]
     Query(Box<DataFusionError>),
-}
-
-impl Error {
-    /// The unknown-column error, with the columns that a schema does have.
-    pub(crate) fn unknown_column(subject: impl Into<String>, column: &str, schema: &arrow::datatypes::Schema) -> Self {
-        Error::UnknownColumn {
-            subject: subject.into(),
-            column: column.into(),
-            known: schema.fields().iter().map(|f| f.name().clone()).collect(),
-        }
-    }
-
-    /// A task that did not end: it panicked, or the runtime was shut down first.
-    pub(crate) fn lost_task(what: &str, cause: tokio::task::JoinError) -> Self {
-        match cause.is_panic() {
-            true => Error::Internal { subject: what.into(), reason: cause.to_string() },
-            false => Error::Io { path: what.into(), cause: cause.into() },
-        }
-    }
-
-    /// Nothing, the only one, or all of the mistakes that were found as one error.
-    pub(crate) fn all(subject: &str, mut mistakes: Vec<Error>) -> Result<()> {
-        match (mistakes.pop(), mistakes.is_empty()) {
-            (None, _) => Ok(()),
-            (Some(only), true) => Err(only),
-            (Some(last), false) => {
-                mistakes.push(last);
-                Err(Error::Mistakes { subject: subject.into(), mistakes })
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_mistake_is_itself_and_several_are_counted() {
-        let one = || Error::unknown_column("the extract", "x", &arrow::datatypes::Schema::empty());
-        assert!(Error::all("`a_v1`", Vec::new()).is_ok());
-        assert!(matches!(Error::all("`a_v1`", vec![one()]), Err(Error::UnknownColumn { .. })));
-        let message = Error::all("feature set `a_v1`", vec![one(), one()]).unwrap_err().to_string();
-        assert!(message.starts_with("feature set `a_v1` has 2 mistakes: (1) the extract has no column `x`"), "{message}");
-        assert!(message.contains("; (2) the extract"), "{message}");
-    }
 }

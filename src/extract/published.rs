@@ -5,13 +5,11 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 
-use super::{
-    ExtractRecord, ExtractRun,
-    record::{FOLDER, RECORD, RunName},
-};
+use super::{ExtractRecord, ExtractRun, RunName};
 use crate::{
     catalog::Column,
     error::Result,
+    layout::{EXTRACT_RECORD, EXTRACTS, runs_folder},
     name::{TableName, check_identifier},
     workspace::Workspace,
 };
@@ -27,8 +25,8 @@ pub(crate) async fn find(workspace: &Arc<Workspace>, table: &TableName) -> Resul
 
 async fn read(workspace: &Arc<Workspace>, folder: &str) -> Result<Option<ExtractRun>> {
     let location = workspace.root.child(folder);
-    let Some(bytes) = location.get(RECORD).await? else { return Ok(None) };
-    let record = ExtractRecord::parse(&format!("{location}/{RECORD}"), &bytes)?;
+    let Some(bytes) = location.get(EXTRACT_RECORD).await? else { return Ok(None) };
+    let record = ExtractRecord::parse(&format!("{location}/{EXTRACT_RECORD}"), &bytes)?;
     Ok(Some(ExtractRun::new(workspace.clone(), location, record)))
 }
 
@@ -36,7 +34,7 @@ async fn read(workspace: &Arc<Workspace>, folder: &str) -> Result<Option<Extract
 pub(crate) async fn runs(workspace: &Arc<Workspace>, name: &str) -> Result<Vec<ExtractRecord>> {
     check_identifier("extract", name, name)?;
     let mut found = Vec::new();
-    for run in folders(workspace, &format!("{FOLDER}/{name}")).await? {
+    for run in folders(workspace, &runs_folder(name)).await? {
         // A collection may have removed the run since the folder was listed.
         found.extend(read(workspace, &run).await?.map(|run| run.record().clone()));
     }
@@ -47,7 +45,7 @@ pub(crate) async fn runs(workspace: &Arc<Workspace>, name: &str) -> Result<Vec<E
 /// The tables of all published runs.
 pub(crate) async fn tables(workspace: &Arc<Workspace>) -> Result<Vec<TableName>> {
     let mut names = Vec::new();
-    for folder in folders(workspace, FOLDER).await? {
+    for folder in folders(workspace, EXTRACTS).await? {
         if let [_, name, run] = folder.split('/').collect::<Vec<_>>()[..] {
             names.extend(RunName { name: name.into(), run: run.into() }.table().ok());
         }
@@ -71,5 +69,5 @@ pub(crate) async fn schemas(workspace: &Arc<Workspace>) -> Result<Vec<(TableName
 async fn folders(workspace: &Arc<Workspace>, beneath: &str) -> Result<Vec<String>> {
     let listed = workspace.root.child(beneath).list().await?;
     let names = listed.into_iter().map(|object| workspace.root.name_of(&object.location));
-    Ok(names.filter_map(|name| Some(name.strip_suffix(RECORD)?.trim_end_matches('/').to_owned())).collect())
+    Ok(names.filter_map(|name| Some(name.strip_suffix(EXTRACT_RECORD)?.trim_end_matches('/').to_owned())).collect())
 }

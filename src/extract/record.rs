@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     catalog::Column,
     error::{Error, Result},
+    layout::{EXTRACT_RECORD, run_folder},
     name::TableName,
     storage::{FileIdentity, check_name, seal, unseal},
     time::AsOf,
@@ -17,10 +18,6 @@ use crate::{
 
 /// The version of the record's format.
 pub(crate) const FORMAT: u32 = 2;
-/// The record's name beside its files.
-pub(crate) const RECORD: &str = "extract.json";
-/// The folder of all extracts below the root.
-pub(crate) const FOLDER: &str = "extracts";
 
 /// The record of a run: published once, never changed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -114,7 +111,7 @@ impl ExtractRecord {
         let remedy = "restore the file from a copy of the root, or delete the folder it lies in";
         let record: Self = unseal(path, bytes, FORMAT, remedy)?;
         let run = RunName { name: record.name.clone(), run: record.run.clone() };
-        check_name(path, &format!("{}/{RECORD}", run.folder()), remedy)?;
+        check_name(path, &format!("{}/{EXTRACT_RECORD}", run.folder()), remedy)?;
         match run.table().is_ok_and(|table| table == record.table) {
             true => Ok(record),
             false => Err(Error::Corrupt { path: path.into(), reason: format!("it names the table of another run; {remedy}") }),
@@ -168,6 +165,6 @@ impl RunName {
 
     /// The folder below the root.
     pub(crate) fn folder(&self) -> String {
-        format!("{FOLDER}/{}/{}", self.name, self.run)
+        run_folder(&self.name, &self.run)
     }
 }

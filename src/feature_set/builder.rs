@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use chrono::TimeDelta;
 
-use super::{Body, EntitySet, FeatureSet, Fingerprint, RowSet, Source};
+use super::{EntitySet, FeatureSet, Fingerprint, RowSet, SetBody, Source};
 use crate::{
     encoder::{Encoder, FittedEncoder, RowSelection, fitted, pure, selection},
     error::{Error, Result},
@@ -101,7 +101,7 @@ impl RowSetBuilder {
         mistakes.extend(named_twice(outputs.chain(set.labels.iter().cloned()).chain(self.event_time.clone())));
         refuse_any(&name, &mistakes)?;
         set.event_time = self.event_time.unwrap_or_default();
-        let body = Body::Rows(set);
+        let body = SetBody::Rows(set);
         let (fingerprint, declared) = Fingerprint::take(&name, &tables, self.cutoff, &body)?;
         Ok(FeatureSet { name, tables, cutoff: self.cutoff, body, fingerprint, declared })
     }
@@ -191,7 +191,7 @@ impl EntitySetBuilder {
         }
         mistakes.extend(named_twice(set.outputs().map(str::to_owned).chain(set.keys.iter().cloned())));
         refuse_any(&name, &mistakes)?;
-        let body = Body::Entities(set);
+        let body = SetBody::Entities(set);
         let (fingerprint, declared) = Fingerprint::take(&name, &tables, cutoff, &body)?;
         Ok(FeatureSet { name, tables, cutoff, body, fingerprint, declared })
     }

@@ -15,7 +15,7 @@ use arrow::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Body, select_inputs};
+use super::{SetBody, select_inputs};
 use crate::{
     encoder::{AsOfView, Batches, Replay, Spec, ViewParts, input_schema},
     error::{Error, Result},
@@ -41,7 +41,7 @@ impl Fingerprint {
         name: &SetName,
         tables: &[TableName],
         cutoff: Cutoff,
-        body: &Body,
+        body: &SetBody,
     ) -> Result<(Self, Arc<serde_json::Value>)> {
         let json = declared(name, tables, cutoff, body)?;
         let declared = ContentId::of_json(&json);
@@ -51,15 +51,15 @@ impl Fingerprint {
     }
 }
 
-fn declared(name: &SetName, tables: &[TableName], cutoff: Cutoff, body: &Body) -> Result<serde_json::Value> {
+fn declared(name: &SetName, tables: &[TableName], cutoff: Cutoff, body: &SetBody) -> Result<serde_json::Value> {
     let json = match body {
-        Body::Rows(set) => serde_json::json!({
+        SetBody::Rows(set) => serde_json::json!({
             "set": name, "tables": tables, "cutoff": cutoff,
             "extract": set.query, "event_time": set.event_time, "labels": set.labels,
             "selections": canonical(name, set.selections.iter().map(|s| s.spec()))?,
             "encoders": canonical(name, set.encoders.iter().map(|e| e.spec()))?,
         }),
-        Body::Entities(set) => {
+        SetBody::Entities(set) => {
             let (own, others) = set.sources.split_first().ok_or_else(|| Error::Internal {
                 subject: format!("the fingerprint of feature set `{name}`"),
                 reason: "it has no table".into(),
@@ -82,16 +82,17 @@ fn declared(name: &SetName, tables: &[TableName], cutoff: Cutoff, body: &Body) -
 }
 
 fn canonical(name: &SetName, specs: impl Iterator<Item = Spec>) -> Result<Vec<serde_json::Value>> {
-    specs.map(|spec| serde_json::to_value(spec.canonical()).map_err(|e| step(name, &spec, e))).collect()
+    specs.map(|spec| serde_json::to_value(spec.canonical()).map_err(|e| unwritten(name, &spec, e))).collect()
 }
 
-fn step(name: &SetName, spec: &Spec, cause: impl std::fmt::Display) -> Error {
-    Error::Step { set: name.to_string(), step: spec.name.clone(), reason: cause.to_string() }
+fn unwritten(name: &SetName, spec: &Spec, cause: serde_json::Error) -> Error {
+    let reason = format!("its parameters cannot be written as JSON: {cause}");
+    Error::Step { set: name.to_string(), step: spec.name.clone(), reason, cause: None }
 }
 
 /// The hash of what every step returns on the fixed inputs.
-fn behaviour(name: &SetName, body: &Body) -> Result<ContentId> {
-    let Body::Rows(set) = body else { return Ok(ContentId::of(b"declared aggregates only")) };
+fn behaviour(name: &SetName, body: &SetBody) -> Result<ContentId> {
+    let SetBody::Rows(set) = body else { return Ok(ContentId::of(b"declared aggregates only")) };
     let mut hasher = blake3::Hasher::new();
     for selection in &set.selections {
         let spec = selection.spec();
@@ -105,7 +106,7 @@ fn behaviour(name: &SetName, body: &Body) -> Result<ContentId> {
             let keep = selection.clone().prepare(&state)?;
             Ok((state, vec![Arc::new(keep(&golden.0)?) as ArrayRef]))
         };
-        let (state, columns) = run().map_err(|e: Error| step(name, &spec, e))?;
+        let (state, columns) = run().map_err(|e: Error| Error::step(name.to_string(), &spec.name, e))?;
         take_in(&mut hasher, &state, columns)?;
     }
     for encoder in &set.encoders {
@@ -116,10 +117,10 @@ fn behaviour(name: &SetName, body: &Body) -> Result<ContentId> {
             let encode = encoder.clone().prepare(&state)?;
             Ok((state, encode(&golden.0)?))
         };
-        let (state, columns) = run().map_err(|e: Error| step(name, &spec, e))?;
+        let (state, columns) = run().map_err(|e: Error| Error::step(name.to_string(), &spec.name, e))?;
         take_in(&mut hasher, &state, columns)?;
     }
-    Ok(hasher.finalize().into())
+    Ok(ContentId::from_hash(hasher.finalize()))
 }
 
 /// Hashes a state and the values of columns. Floats are hashed to ten digits, because the last digits of mathematical functions

@@ -57,7 +57,7 @@ pub struct FeatureSet {
     pub(crate) name: SetName,
     pub(crate) tables: Vec<TableName>,
     pub(crate) cutoff: Cutoff,
-    pub(crate) body: Body,
+    pub(crate) body: SetBody,
     pub(crate) fingerprint: Fingerprint,
     /// What the fingerprint's `declared` is the hash of.
     pub(crate) declared: Arc<Value>,
@@ -65,7 +65,7 @@ pub struct FeatureSet {
 
 /// What a set consists of.
 #[derive(Clone)]
-pub(crate) enum Body {
+pub(crate) enum SetBody {
     Rows(RowSet),
     Entities(EntitySet),
 }
@@ -149,8 +149,8 @@ impl FeatureSet {
     /// The names of the features, in the order of the columns.
     pub fn features(&self) -> Vec<String> {
         match &self.body {
-            Body::Rows(rows) => rows.encoders.iter().flat_map(|e| e.spec().outputs).map(|f| f.name().clone()).collect(),
-            Body::Entities(set) => set.outputs().map(str::to_owned).collect(),
+            SetBody::Rows(rows) => rows.encoders.iter().flat_map(|e| e.spec().outputs).map(|f| f.name().clone()).collect(),
+            SetBody::Entities(set) => set.outputs().map(str::to_owned).collect(),
         }
     }
 }
@@ -160,6 +160,3 @@ impl fmt::Debug for FeatureSet {
         write!(f, "FeatureSet({}, fingerprint={})", self.name, self.fingerprint.id)
     }
 }
-
-/// The learned state of a step, as JSON.
-pub(crate) type State = Value;

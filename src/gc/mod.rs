@@ -1,7 +1,7 @@
 //! Garbage collection: removes what nothing published needs any more, and reports each file with the reason.
 //! It never touches the files of registered tables, or files below the root that this library did not write.
 
-mod layout;
+mod path_kind;
 mod references;
 mod sweep;
 

@@ -7,12 +7,13 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::{
     Gc,
-    layout::{PathKind, path_kind},
+    path_kind::{PathKind, path_kind},
 };
 use crate::{
     catalog::{TableLocation, TableVersion},
     error::Result,
-    extract::{ExtractRecord, FOLDER},
+    extract::ExtractRecord,
+    layout::{CATALOG, EXTRACTS, MATERIALIZED, facts_folder},
     manifest::Manifest,
     name::TableName,
     storage::{ListedKind, Location},
@@ -49,7 +50,7 @@ struct Publishing {
 /// Reads everything that is published now.
 pub(super) async fn references(workspace: &Workspace, gc: &Gc, now: AsOf) -> Result<References> {
     let mut published = Vec::new();
-    for folder in ["catalog", "materialized", FOLDER] {
+    for folder in [CATALOG, MATERIALIZED, EXTRACTS] {
         // Links are followed: readers find what is published behind them, and it may name files below this root.
         for file in workspace.root.child(folder).list_reachable().await? {
             let path = format!("{folder}/{}", file.name);
@@ -212,5 +213,5 @@ impl References {
 }
 
 fn fact_path(table: &TableName, path: &str) -> String {
-    format!("facts/{}/{}/{path}", table.database(), table.table())
+    format!("{}/{path}", facts_folder(table))
 }

@@ -7,18 +7,16 @@
 
 use super::{
     Garbage, Gc, GcMode, GcReport, Reason,
-    layout::{PathKind, path_kind},
+    path_kind::{PathKind, path_kind},
     references::{References, references},
 };
 use crate::{
     error::Result,
+    layout::{is_in_cache, staged_for},
     storage::{ListedKind, sweep_scratch},
     time::Clock,
     workspace::Workspace,
 };
-
-/// The default folder of the cache, which can be rebuilt and is not reported.
-const CACHE: &str = ".asof-cache/";
 
 /// Collects garbage.
 pub(crate) async fn run(workspace: &Workspace, clock: &dyn Clock, gc: &Gc) -> Result<GcReport> {
@@ -31,7 +29,8 @@ pub(crate) async fn run(workspace: &Workspace, clock: &dyn Clock, gc: &Gc) -> Re
     let (mut publishing, mut files, mut staged) = (Vec::new(), Vec::new(), Vec::new());
     for file in &listed {
         let path = file.name.clone();
-        if path.starts_with(CACHE) {
+        // The cache can be rebuilt, and is not reported.
+        if is_in_cache(&path) {
             continue;
         }
         let kind = match file.kind {
@@ -39,7 +38,7 @@ pub(crate) async fn run(workspace: &Workspace, clock: &dyn Clock, gc: &Gc) -> Re
             ListedKind::Link => PathKind::Unknown,
             ListedKind::Object => path_kind(&path),
             // A staging file has the kind of the name that it was to get. Others may have staging files of their own.
-            ListedKind::Staged => match path_kind(path.rsplit_once('#').map_or(path.as_str(), |(name, _)| name)) {
+            ListedKind::Staged => match path_kind(staged_for(&path).unwrap_or(&path)) {
                 PathKind::Unknown => continue,
                 kind => kind,
             },

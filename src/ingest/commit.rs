@@ -21,7 +21,7 @@ use super::{
         replace::{changed_sources, find_load, has_loaded, is_in_place},
         table::check_same_table,
     },
-    sources::Source,
+    sources::SourceFile,
 };
 use crate::{
     catalog::{
@@ -33,10 +33,10 @@ use crate::{
 };
 
 /// What a load commits.
-pub(crate) struct Changes<'a> {
+pub(crate) struct TableChanges<'a> {
     pub(crate) plan: &'a LoadPlan,
     /// All sources that were found, whether they are read or not.
-    pub(crate) found: &'a [Source],
+    pub(crate) found: &'a [SourceFile],
     /// The months that are replaced.
     pub(crate) months: &'a [Month],
     /// The files of the planned version that stay; keys were compared with their rows.
@@ -62,7 +62,7 @@ enum Next {
     Replan,
 }
 
-impl Changes<'_> {
+impl TableChanges<'_> {
     /// Commits the load; `None` if the table has changed so that the load must begin again.
     pub(crate) async fn commit(&self, catalog: &Catalog) -> Result<Option<Committed>> {
         let (must_replan, is_loaded) = (AtomicBool::new(false), AtomicBool::new(false));

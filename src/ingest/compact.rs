@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::TryStreamExt;
 
 use super::{
-    fact_files::facts_of,
     plan::table::refuse_external,
     read_back::ReadBack,
     target::Target,
@@ -19,6 +18,7 @@ use crate::{
     catalog::{Catalog, FileEntry, TableVersion},
     engine::Engine,
     error::{Error, Result},
+    layout::facts_folder,
     name::{ContentId, TableName},
     storage::Location,
 };
@@ -164,7 +164,7 @@ async fn merge(
     files: &[&FileEntry],
     options: &CompactOptions,
 ) -> Result<Merged> {
-    let location = facts_of(root, &version.table);
+    let location = root.child(&facts_folder(&version.table));
     let declared = &version.declared;
     let target = Target::new(declared, version.file_schema()?)?;
     let names: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();

@@ -14,20 +14,20 @@ use crate::{
 
 /// The names of a load's columns.
 #[derive(Debug, Clone)]
-pub(crate) struct Names {
-    renames: Lookup,
-    known: Lookup,
+pub(crate) struct ColumnNameMap {
+    renames: NameIndex,
+    known: NameIndex,
 }
 
 /// A map from names to names, by exact text and by lower case.
 #[derive(Debug, Clone, Default)]
-struct Lookup {
+struct NameIndex {
     exact: HashMap<String, String>,
     /// `None` if several names differ only in case.
     folded: HashMap<String, Option<String>>,
 }
 
-impl Lookup {
+impl NameIndex {
     fn add(&mut self, from: &str, to: &str) {
         if !self.exact.contains_key(from) {
             self.exact.insert(from.to_owned(), to.to_owned());
@@ -39,14 +39,14 @@ impl Lookup {
     }
 }
 
-impl Names {
+impl ColumnNameMap {
     /// The names that are known before any file is read: those of the table, its declaration and the load.
     pub(crate) fn new(ingest: &Ingest, table: Option<&TableVersion>) -> Self {
         let of_table = table.into_iter().flat_map(|table| table.columns()).map(|column| &column.name);
         let declared = ingest.declared.named_columns();
         let typed = ingest.types.iter().map(|(name, _)| name).chain(ingest.schema.iter().map(|field| field.name()));
         let renamed = ingest.renames.iter().map(|rename| &rename.to);
-        let mut this = Self { renames: Lookup::default(), known: Lookup::default() };
+        let mut this = Self { renames: NameIndex::default(), known: NameIndex::default() };
         of_table.chain(declared).chain(typed).chain(renamed).for_each(|name| this.add_known(name));
         ingest.renames.iter().for_each(|rename| this.renames.add(&rename.from, &rename.to));
         this

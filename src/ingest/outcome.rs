@@ -8,7 +8,7 @@ use std::{
 use super::{
     check::{history::FileSummary, quality::QualityReport},
     plan::changes::SchemaChange,
-    sources::{Found, Source},
+    sources::{FoundSources, SourceFile},
 };
 use crate::{
     catalog::{LoadRecord, TableVersion},
@@ -143,14 +143,20 @@ pub(crate) fn replaced_rows(version: &TableVersion, months: &[Month]) -> Vec<Rep
 }
 
 /// Reports of all sources that were found. `sources` and `files` are those that this load read, `loads` are those of the table.
-pub(crate) fn reports(found: &Found, sources: &[Source], files: &[FileSummary], loads: &[LoadRecord]) -> Vec<SourceReport> {
-    let read = |source: &Source| sources.iter().zip(files).find(|(read, _)| read.object == source.object).map(|(_, file)| file);
-    let replaced = |source: &Source| -> Vec<Month> {
+pub(crate) fn reports(
+    found: &FoundSources,
+    sources: &[SourceFile],
+    files: &[FileSummary],
+    loads: &[LoadRecord],
+) -> Vec<SourceReport> {
+    let read =
+        |source: &SourceFile| sources.iter().zip(files).find(|(read, _)| read.object == source.object).map(|(_, file)| file);
+    let replaced = |source: &SourceFile| -> Vec<Month> {
         let content = source.content();
         let holds = |load: &&LoadRecord| load.sources.iter().any(|known| known.content == content);
         loads.iter().filter(holds).flat_map(|load| load.replaced_months.iter().copied()).collect()
     };
-    let outcome = |source: &Source| match read(source) {
+    let outcome = |source: &SourceFile| match read(source) {
         None => match replaced(source) {
             months if months.is_empty() => SourceOutcome::AlreadyLoaded,
             months => SourceOutcome::AlreadyLoadedInPart(months),

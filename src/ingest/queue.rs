@@ -25,7 +25,7 @@ type Batch = Result<Option<RecordBatch>>;
 
 /// The sending end of a queue. It waits until there is room for the bytes of a batch.
 #[derive(Clone)]
-pub(crate) struct Sink {
+pub(crate) struct BatchSink {
     sender: mpsc::UnboundedSender<(Batch, Option<OwnedSemaphorePermit>)>,
     room: Arc<Semaphore>,
     room_bytes: usize,
@@ -37,13 +37,13 @@ pub(crate) struct Sink {
 pub(crate) struct Queue(mpsc::UnboundedReceiver<(Batch, Option<OwnedSemaphorePermit>)>);
 
 /// A queue with room for this number of bytes. A larger batch waits until it is the only one.
-pub(crate) fn queue(room_bytes: usize) -> (Sink, Queue) {
+pub(crate) fn queue(room_bytes: usize) -> (BatchSink, Queue) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let room = Arc::new(Semaphore::new(room_bytes));
-    (Sink { sender, room, room_bytes, runtime: Handle::current() }, Queue(receiver))
+    (BatchSink { sender, room, room_bytes, runtime: Handle::current() }, Queue(receiver))
 }
 
-impl Sink {
+impl BatchSink {
     /// Sends a batch. Returns false if the receiver is gone.
     pub(crate) async fn send(&self, batch: RecordBatch) -> bool {
         let bytes = u32::try_from(batch.get_array_memory_size().clamp(1, self.room_bytes)).unwrap_or(u32::MAX);
@@ -52,7 +52,7 @@ impl Sink {
         self.sender.send((Ok(Some(batch)), room)).is_ok()
     }
 
-    /// As [`Sink::send`], on a thread that may block.
+    /// As [`BatchSink::send`], on a thread that may block.
     pub(crate) fn send_blocking(&self, batch: RecordBatch) -> bool {
         self.runtime.block_on(self.send(batch))
     }
@@ -84,7 +84,7 @@ impl Queue {
 }
 
 /// A queue into which `read` sends rows.
-pub(crate) fn filled_by<F>(read: impl FnOnce(Sink) -> F) -> Queue
+pub(crate) fn filled_by<F>(read: impl FnOnce(BatchSink) -> F) -> Queue
 where
     F: Future<Output = Result<()>> + Send + 'static,
 {
@@ -115,22 +115,22 @@ pub(crate) fn stream(schema: SchemaRef, queue: Option<Queue>) -> SendableRecordB
 }
 
 /// The rows that `read` sends, as a table that can be read once.
-pub(crate) fn streamed<F>(schema: SchemaRef, read: impl FnOnce(Sink) -> F) -> Result<StreamingTable>
+pub(crate) fn streamed<F>(schema: SchemaRef, read: impl FnOnce(BatchSink) -> F) -> Result<StreamingTable>
 where
     F: Future<Output = Result<()>> + Send + 'static,
 {
-    let rows = Rows { schema: schema.clone(), queue: Mutex::new(Some(filled_by(read))) };
+    let rows = QueuedRows { schema: schema.clone(), queue: Mutex::new(Some(filled_by(read))) };
     Ok(StreamingTable::try_new(schema, vec![Arc::new(rows)])?)
 }
 
 /// A queue as a table that can be read once.
 #[derive(Debug)]
-struct Rows {
+struct QueuedRows {
     schema: SchemaRef,
     queue: Mutex<Option<Queue>>,
 }
 
-impl PartitionStream for Rows {
+impl PartitionStream for QueuedRows {
     fn schema(&self) -> &SchemaRef {
         &self.schema
     }

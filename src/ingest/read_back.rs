@@ -13,7 +13,7 @@ use parquet::{
     errors::ParquetError,
 };
 
-use super::queue::Sink;
+use super::queue::BatchSink;
 use crate::{
     catalog::FileEntry,
     error::{Error, Result},
@@ -35,7 +35,7 @@ impl ReadBack {
     /// the columns.
     pub(crate) async fn read_all(
         self,
-        sink: Sink,
+        sink: BatchSink,
         shape: impl Fn(usize, &[u64], Vec<ArrayRef>) -> Result<RecordBatch>,
     ) -> Result<()> {
         let wanted_names: HashSet<&str> = self.schema.fields().iter().map(|field| field.name().as_str()).collect();

@@ -6,7 +6,6 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::Seek,
-    path::PathBuf,
     sync::{Mutex, PoisonError},
 };
 
@@ -16,7 +15,7 @@ use crate::{
 };
 
 /// Why a value was refused.
-pub(crate) type Reason = Cow<'static, str>;
+pub(crate) type RejectReason = Cow<'static, str>;
 
 /// A row that cannot be read. Its texts are cut, as messages show them.
 pub(crate) struct Reject {
@@ -24,7 +23,7 @@ pub(crate) struct Reject {
     pub(crate) line: u64,
     pub(crate) column: String,
     pub(crate) value: String,
-    pub(crate) reason: Reason,
+    pub(crate) reason: RejectReason,
 }
 
 /// The most reasons that are counted separately, over all files.
@@ -33,10 +32,10 @@ const OTHERS: &str = "other reasons";
 
 /// The rejects of one load, shared by its readers.
 #[derive(Debug)]
-pub(crate) struct Rejects(Mutex<State>);
+pub(crate) struct Rejects(Mutex<RejectCounts>);
 
 #[derive(Debug)]
-struct State {
+struct RejectCounts {
     count: u64,
     reasons: usize,
     by_file: BTreeMap<String, BTreeMap<String, Rejected>>,
@@ -54,7 +53,7 @@ pub(crate) struct Rejected {
 }
 
 fn failed(cause: impl Into<std::io::Error>) -> Error {
-    Error::Io { path: PathBuf::from("the temporary list of rejects"), cause: cause.into() }
+    Error::System { subject: "the temporary list of rejects".into(), cause: cause.into() }
 }
 
 /// Where a row lies and why it is rejected. Empty parts are left out.
@@ -73,7 +72,7 @@ impl Rejects {
     pub(crate) fn new() -> Result<Self> {
         let mut list = csv::Writer::from_writer(tempfile::tempfile().map_err(failed)?);
         list.write_record(["file", "line", "column", "value", "reason"]).map_err(failed)?;
-        Ok(Self(Mutex::new(State { count: 0, reasons: 0, by_file: BTreeMap::new(), list })))
+        Ok(Self(Mutex::new(RejectCounts { count: 0, reasons: 0, by_file: BTreeMap::new(), list })))
     }
 
     /// Adds a row of a file.
@@ -150,6 +149,6 @@ impl Rejects {
         file.rewind().map_err(failed)?;
         let mut hasher = blake3::Hasher::new();
         hasher.update_reader(&file).map_err(failed)?;
-        Ok((file, hasher.finalize().into()))
+        Ok((file, ContentId::from_hash(hasher.finalize())))
     }
 }

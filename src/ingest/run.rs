@@ -22,15 +22,14 @@ use super::{
         },
         summary::Counts,
     },
-    commit::Changes,
-    fact_files::facts_of,
+    commit::TableChanges,
     load::Ingest,
     mode::{LoadMode, OnOutsideMonth},
     outcome::{LoadOutcome, LoadReport, reports},
     plan::{LoadPlan, Planned, identity::reading_id, plan, table::check_declared_types},
     read::reader::Reader,
     rejects::Rejects,
-    sources::{Found, find},
+    sources::{FoundSources, find},
     write::{
         month_writer::{Destination, MonthWriter},
         sort::sorted,
@@ -40,6 +39,7 @@ use crate::{
     catalog::{Catalog, FileEntry, LoadRecord, TableVersion},
     engine::Engine,
     error::{Error, Result},
+    layout::facts_folder,
     storage::{Location, Locations},
     time::month::Month,
 };
@@ -71,7 +71,7 @@ async fn attempt(
     catalog: &Catalog,
     engine: &Engine,
     ingest: &Ingest,
-    found: &Found,
+    found: &FoundSources,
 ) -> Result<Option<LoadReport>> {
     let plan = match plan(root, catalog, ingest, &found.sources).await? {
         Planned::Load(plan) => plan,
@@ -79,11 +79,11 @@ async fn attempt(
     };
     let (rows, counters) = read(engine, &plan).await?;
     let checked = check(root, engine, &plan, rows, &counters).await?;
-    let Checked { rows, reject_file, anomalies, months, kept_files } = checked;
+    let CheckedLoad { rows, reject_file, anomalies, months, kept_files } = checked;
     let (new_files, duplicates) = write(root, engine, &plan, rows).await?;
     let Recorded { record, quality, files } =
         record(root, &plan, &counters, &duplicates, &new_files, reject_file, anomalies).await?;
-    let changes = Changes {
+    let changes = TableChanges {
         plan: &plan,
         found: &found.sources,
         months: &months,
@@ -108,7 +108,12 @@ async fn attempt(
 }
 
 /// The report of a load whose sources the table holds already.
-async fn already_loaded(root: &Location, found: &Found, version: &TableVersion, record: &LoadRecord) -> Result<LoadReport> {
+async fn already_loaded(
+    root: &Location,
+    found: &FoundSources,
+    version: &TableVersion,
+    record: &LoadRecord,
+) -> Result<LoadReport> {
     let quality = match QualityReport::read(root, record).await? {
         Read::Report(report) => Some(*report),
         Read::Lost(_) | Read::Never => None,
@@ -135,13 +140,13 @@ struct SortedRows {
 }
 
 /// What counts the rows of a load while they pass.
-struct Counters {
+struct LoadCounters {
     rejects: Arc<Rejects>,
     inspector: Arc<Inspector>,
 }
 
 /// Reads and sorts the sources. When this returns, all rows were read and counted.
-async fn read(engine: &Engine, plan: &LoadPlan) -> Result<(SortedRows, Counters)> {
+async fn read(engine: &Engine, plan: &LoadPlan) -> Result<(SortedRows, LoadCounters)> {
     let rejects = Arc::new(Rejects::new()?);
     let inspector = Arc::new(Inspector::new(&plan.sources, &plan.target, &plan.ingest.declared, &plan.expectations)?);
     let reader = Reader {
@@ -159,11 +164,11 @@ async fn read(engine: &Engine, plan: &LoadPlan) -> Result<(SortedRows, Counters)
     let mut rest = sorted(engine, &plan.target, event_column, |sink| reader.read_all(sink)).await?;
     // The sort yields its first row after it has read the last one.
     let first = rest.try_next().await?;
-    Ok((SortedRows { first, rest }, Counters { rejects, inspector }))
+    Ok((SortedRows { first, rest }, LoadCounters { rejects, inspector }))
 }
 
 /// Rows that passed the checks, and what the checks found.
-struct Checked {
+struct CheckedLoad {
     rows: FilteredRows,
     reject_file: Option<String>,
     anomalies: Vec<Anomaly>,
@@ -174,8 +179,14 @@ struct Checked {
 }
 
 /// Checks what was read, and stops the load where that was declared.
-async fn check(root: &Location, engine: &Engine, plan: &LoadPlan, rows: SortedRows, counters: &Counters) -> Result<Checked> {
-    let (Counters { rejects, inspector }, LoadPlan { ingest, expectations, .. }) = (counters, plan);
+async fn check(
+    root: &Location,
+    engine: &Engine,
+    plan: &LoadPlan,
+    rows: SortedRows,
+    counters: &LoadCounters,
+) -> Result<CheckedLoad> {
+    let (LoadCounters { rejects, inspector }, LoadPlan { ingest, expectations, .. }) = (counters, plan);
     let reject_file = publish_rejects(root, ingest, rejects, plan.id).await?;
     let files = inspector.summaries(&plan.sources, rejects);
     let anomalies = find_anomalies(&plan.target.schema, &plan.history, &files);
@@ -197,11 +208,11 @@ async fn check(root: &Location, engine: &Engine, plan: &LoadPlan, rows: SortedRo
         months: (outside == Some(OnOutsideMonth::Quarantine)).then(|| months.clone()),
         table: &plan.table(),
         files: &kept_files,
-        location: &facts_of(root, &ingest.table),
+        location: &root.child(&facts_folder(&ingest.table)),
     };
     let rows = filter.apply(rows.first, rows.rest).await?;
     stop_on_violations(root, ingest, inspector, expectations, plan.id).await?;
-    Ok(Checked { rows, reject_file, anomalies, months, kept_files })
+    Ok(CheckedLoad { rows, reject_file, anomalies, months, kept_files })
 }
 
 /// The months that a load replaces, in the order of time.
@@ -224,7 +235,7 @@ async fn write(
     mut rows: FilteredRows,
 ) -> Result<(Vec<FileEntry>, Duplicates)> {
     let to = Destination {
-        location: facts_of(root, &plan.ingest.table),
+        location: root.child(&facts_folder(&plan.ingest.table)),
         partition_columns: plan.ingest.partition_columns.clone(),
         file_bytes: plan.ingest.file_bytes,
         name: plan.id,
@@ -251,13 +262,13 @@ struct Recorded {
 async fn record(
     root: &Location,
     plan: &LoadPlan,
-    counters: &Counters,
+    counters: &LoadCounters,
     duplicates: &Duplicates,
     new_files: &[FileEntry],
     reject_file: Option<String>,
     anomalies: Vec<Anomaly>,
 ) -> Result<Recorded> {
-    let Counters { rejects, inspector } = counters;
+    let LoadCounters { rejects, inspector } = counters;
     let quarantine = inspector.stats(|stats| std::mem::take(&mut stats.quarantine));
     let quarantined = quarantine.rows;
     let quarantine_file = quarantine.publish(root, &plan.ingest.table, plan.id).await?;

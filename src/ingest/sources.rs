@@ -14,7 +14,7 @@ use crate::{
 
 /// A file to load.
 #[derive(Debug, Clone)]
-pub(crate) struct Source {
+pub(crate) struct SourceFile {
     /// The folder that its name is relative to.
     pub(crate) location: Location,
     pub(crate) object: ObjectMeta,
@@ -35,7 +35,7 @@ pub(crate) enum Compression {
     ByContent,
 }
 
-impl Source {
+impl SourceFile {
     /// The source as a load records it.
     pub(crate) fn record(&self, rejected: u64) -> LoadedSource {
         LoadedSource {
@@ -101,16 +101,16 @@ fn format_of(ingest: &Ingest, name: &str) -> Option<(Format, Compression)> {
 
 /// The files that a load was given.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Found {
+pub(crate) struct FoundSources {
     /// Files of different contents, in the order of their names.
-    pub(crate) sources: Vec<Source>,
+    pub(crate) sources: Vec<SourceFile>,
     /// Copies of these files: the name of the copy and of the original.
     pub(crate) copies: Vec<(String, String)>,
 }
 
 /// Finds the source files of a load.
-pub(crate) async fn find(locations: &Locations, ingest: &Ingest) -> Result<Found> {
-    let (mut sources, mut copies) = (Vec::<Source>::new(), Vec::new());
+pub(crate) async fn find(locations: &Locations, ingest: &Ingest) -> Result<FoundSources> {
+    let (mut sources, mut copies) = (Vec::<SourceFile>::new(), Vec::new());
     for text in &ingest.sources {
         let (folder, pattern) = if is_name(locations, text).await? { (text.as_str(), None) } else { split_glob(text) };
         let location = locations.open(folder)?;
@@ -136,7 +136,7 @@ pub(crate) async fn find(locations: &Locations, ingest: &Ingest) -> Result<Found
             let (format, compression) = format_of(ingest, &name).filter(|_| is_wanted)?;
             Some(async move {
                 let identity = location.identify(&object).await?;
-                Ok::<_, Error>(Source { location, object, name, format, compression, identity })
+                Ok::<_, Error>(SourceFile { location, object, name, format, compression, identity })
             })
         });
         // Collected first, so that nothing is borrowed while they are identified.
@@ -161,7 +161,7 @@ pub(crate) async fn find(locations: &Locations, ingest: &Ingest) -> Result<Found
     if sources.is_empty() {
         return Err(Error::NoFiles { what: "CSV, JSON or Parquet files", location: "(no source was given)".into() });
     }
-    Ok(Found { sources, copies })
+    Ok(FoundSources { sources, copies })
 }
 
 /// The number of files that are identified at once. Local files are hashed.

@@ -10,15 +10,14 @@ pub use engine_revision::{ENGINE_REVISION, EngineVersions};
 use crate::{
     catalog::{Column, FactTable},
     error::{Error, Result},
-    feature_set::{Fingerprint, State},
+    feature_set::Fingerprint,
+    layout::is_materialization_folder,
     name::{ContentId, SetName, TableName},
     storage::{seal, unseal},
     time::{AsOf, Cutoff},
     workspace::Part,
 };
 
-/// The manifest's name in the folder of its materialization.
-pub(crate) const MANIFEST: &str = "manifest.json";
 /// The version of the manifest's format, part of every materialization's identity.
 pub(crate) const FORMAT: u32 = 2;
 
@@ -123,7 +122,7 @@ pub struct StepState {
     /// Its revision.
     pub revision: u32,
     /// Its state as JSON; null for steps that learn nothing.
-    pub state: State,
+    pub state: serde_json::Value,
     /// Rows that were left after a row selection; `None` for encoders.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows_left: Option<u64>,
@@ -148,7 +147,7 @@ impl Manifest {
     pub(crate) fn parse_at(path: &str, bytes: &[u8]) -> Result<Self> {
         let manifest = Self::parse(path, bytes)?;
         let mut folders = path.rsplit('/').skip(1);
-        let is_of_folder = folders.next().is_some_and(|folder| folder.ends_with(&format!("-{}", manifest.id)));
+        let is_of_folder = folders.next().is_some_and(|folder| is_materialization_folder(folder, manifest.id));
         match is_of_folder && folders.next() == Some(manifest.set.as_str()) {
             true => Ok(manifest),
             false => Err(Error::Corrupt {

@@ -10,13 +10,12 @@ use crate::{
     catalog::Change,
     error::{Error, Result},
     feature_set::{FeatureSet, Fingerprint},
-    manifest::{FORMAT, MANIFEST},
+    layout::{BINDING, MANIFEST, definition_folder, materializations_folder},
+    manifest::FORMAT,
     name::SetName,
     storage::{Location, Published, check_name, seal, unseal},
     workspace::Workspace,
 };
-
-const BINDING: &str = "binding.json";
 
 /// Which definition a name stands for.
 #[derive(Serialize, Deserialize)]
@@ -65,7 +64,7 @@ pub(crate) async fn forget(workspace: &Workspace, name: &SetName) -> Result<Chan
 }
 
 async fn refuse_published(workspace: &Workspace, name: &SetName) -> Result<()> {
-    let folder = workspace.root.child("materialized").child(name.as_str());
+    let folder = workspace.root.child(&materializations_folder(name));
     let objects = folder.list().await?;
     let names = objects.iter().map(|object| folder.name_of(&object.location));
     let made: Vec<String> =
@@ -81,7 +80,7 @@ async fn refuse_published(workspace: &Workspace, name: &SetName) -> Result<()> {
 }
 
 fn binding_location(workspace: &Workspace, name: &SetName) -> Location {
-    workspace.root.child("definitions").child(name.as_str())
+    workspace.root.child(&definition_folder(name))
 }
 
 async fn read(location: &Location) -> Result<Option<Binding>> {

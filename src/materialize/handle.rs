@@ -21,7 +21,7 @@ use crate::{
     catalog::Column,
     engine::Parallelism,
     error::{Error, Result},
-    feature_set::{Body, FeatureSet, RowSet},
+    feature_set::{FeatureSet, RowSet, SetBody},
     manifest::Manifest,
     name::ContentId,
     storage::{FileIdentity, Location, ObjectReader, ParquetTable, contained, contained_rows, read_footer},
@@ -198,7 +198,7 @@ impl Materialization {
 
     /// The steps with the states that were learned, for a set of rows.
     pub(crate) fn pipeline(&self) -> Result<Option<(&RowSet, Pipeline)>> {
-        let Body::Rows(set) = &self.set.body else { return Ok(None) };
+        let SetBody::Rows(set) = &self.set.body else { return Ok(None) };
         let pipeline = Pipeline::load(&self.set.name, set, &self.manifest.selections, &self.manifest.encoders)?;
         Ok(Some((set, pipeline)))
     }

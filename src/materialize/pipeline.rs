@@ -47,7 +47,7 @@ impl Pipeline {
         let mut states = Vec::new();
         for selection in &set.selections {
             let spec = selection.spec();
-            let selected = Selected { pipeline: &pipeline, rows };
+            let selected = RowsKeptSoFar { pipeline: &pipeline, rows };
             let view = ViewParts { as_of, columns: input_schema(&spec), rows: &selected };
             let state = selection.fit(&view.into()).map_err(|e| pipeline.step(&spec, e))?;
             let prepared = selection.clone().prepare(&state).map_err(|e| pipeline.step(&spec, e))?;
@@ -148,18 +148,18 @@ impl Pipeline {
     fn step(&self, spec: &Spec, cause: Error) -> Error {
         match cause {
             own @ (Error::UnknownColumn { .. } | Error::ColumnType { .. } | Error::Step { .. }) => own,
-            other => Error::Step { set: self.set.to_string(), step: spec.name.clone(), reason: other.to_string() },
+            other => Error::step(self.set.to_string(), &spec.name, other),
         }
     }
 }
 
 /// The rows that the selections learned so far keep.
-struct Selected<'a> {
+struct RowsKeptSoFar<'a> {
     pipeline: &'a Pipeline,
     rows: &'a RowBuffer,
 }
 
-impl Replay for Selected<'_> {
+impl Replay for RowsKeptSoFar<'_> {
     fn replay(&self, columns: &Schema) -> Result<Batches<'_>> {
         let selection_inputs: Vec<_> =
             self.pipeline.selections.iter().flat_map(|(_, _, inputs, _)| inputs.fields().iter().cloned()).collect();

@@ -1,7 +1,7 @@
 //! A buffer of rows in a temporary file, to be read as often as learning needs.
 //! It keeps the rows' order and bits. The file is removed when the buffer is dropped.
 
-use std::{fs::File, io::BufReader, path::PathBuf, sync::Arc};
+use std::{fs::File, io::BufReader, sync::Arc};
 
 use arrow::{
     array::RecordBatch,
@@ -41,19 +41,19 @@ pub(super) struct RowBuffer {
     rows: u64,
 }
 
-fn failed(cause: std::io::Error) -> Error {
-    Error::Io { path: PathBuf::from("a temporary file"), cause }
+fn failed_thread(cause: std::io::Error) -> Error {
+    Error::System { subject: "a thread that reads buffered rows".into(), cause }
 }
 
 fn cut_off() -> Error {
-    failed(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "buffered rows cannot be read"))
+    Error::temporary_file(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "buffered rows cannot be read"))
 }
 
 impl RowBuffer {
     /// Begins a buffer of rows with this schema.
     pub(super) fn create(schema: SchemaRef) -> Result<RowBufferWriter> {
-        let file = scratch_file("asof-spool-").map_err(failed)?;
-        let writer = FileWriter::try_new(file.reopen().map_err(failed)?, &schema)?;
+        let file = scratch_file("asof-spool-").map_err(Error::temporary_file)?;
+        let writer = FileWriter::try_new(file.reopen().map_err(Error::temporary_file)?, &schema)?;
         Ok(RowBufferWriter { file, writer, schema, rows: 0 })
     }
 
@@ -74,7 +74,7 @@ impl RowBuffer {
     ///
     /// A thread reads ahead, until the iterator is dropped.
     pub(super) fn batches(&self, columns: Option<Vec<usize>>) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
-        let file = BufReader::with_capacity(1 << 20, self.file.reopen().map_err(failed)?);
+        let file = BufReader::with_capacity(1 << 20, self.file.reopen().map_err(Error::temporary_file)?);
         let batches = FileReader::try_new(file, columns)?;
         let (mut missing, (sender, receiver)) = (self.rows, std::sync::mpsc::sync_channel(QUEUE));
         let read = move || {
@@ -84,7 +84,7 @@ impl RowBuffer {
                 }
             }
         };
-        std::thread::Builder::new().name("asof-row-buffer".into()).spawn(read).map_err(failed)?;
+        std::thread::Builder::new().name("asof-row-buffer".into()).spawn(read).map_err(failed_thread)?;
         let mut is_over = false;
         Ok(std::iter::from_fn(move || {
             let next = if is_over { None } else { receiver.recv().ok() };

@@ -64,10 +64,15 @@ pub(super) async fn write_rows(
 
 /// Runs a step of a set on a thread that may block.
 async fn on_blocking_thread<T: Send + 'static>(set: &SetName, step: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(step).await.map_err(|e| Error::Step {
-        set: set.to_string(),
-        step: "learning and encoding".into(),
-        reason: format!("an encoder or row selection panicked: {e}"),
+    const STEP: &str = "learning and encoding";
+    tokio::task::spawn_blocking(step).await.map_err(|e| match e.is_panic() {
+        true => Error::Step {
+            set: set.to_string(),
+            step: STEP.into(),
+            reason: format!("an encoder or row selection panicked: {e}"),
+            cause: None,
+        },
+        false => Error::lost_task(STEP, e),
     })?
 }
 
@@ -88,16 +93,16 @@ async fn sorted(engine: &Engine, rows: RowBuffer, order: Vec<SortExpr>) -> Resul
 }
 
 /// The rows that the selections keep, and what these have learned.
-struct Selected {
+struct SelectedRows {
     rows: RowBuffer,
     pipeline: Pipeline,
     selections: Vec<StepState>,
 }
 
-fn select(name: &SetName, set: &RowSet, rows: RowBuffer, as_of: AsOf) -> Result<Selected> {
+fn select(name: &SetName, set: &RowSet, rows: RowBuffer, as_of: AsOf) -> Result<SelectedRows> {
     let (pipeline, mut selections) = Pipeline::learn_selections(name, set, &rows, as_of)?;
     if selections.is_empty() {
-        return Ok(Selected { rows, pipeline, selections });
+        return Ok(SelectedRows { rows, pipeline, selections });
     }
     let mut kept = RowBuffer::create(rows.schema().clone())?;
     for batch in rows.batches(None)? {
@@ -106,7 +111,7 @@ fn select(name: &SetName, set: &RowSet, rows: RowBuffer, as_of: AsOf) -> Result<
             kept.write(&batch)?;
         }
     }
-    Ok(Selected { rows: kept.finish()?, pipeline, selections })
+    Ok(SelectedRows { rows: kept.finish()?, pipeline, selections })
 }
 
 /// The files of the encoded rows, and what all steps have learned.
@@ -116,8 +121,8 @@ struct Encoded {
     encoders: Vec<StepState>,
 }
 
-fn learn_and_encode(set: &RowSet, selected: Selected, as_of: AsOf) -> Result<Encoded> {
-    let Selected { rows, mut pipeline, selections } = selected;
+fn learn_and_encode(set: &RowSet, selected: SelectedRows, as_of: AsOf) -> Result<Encoded> {
+    let SelectedRows { rows, mut pipeline, selections } = selected;
     let encoders = pipeline.learn_encoders(set, &rows, as_of)?;
     let mut parts = PartsWriter::new(output_schema(set, rows.schema(), &pipeline)?);
     for batch in rows.batches(None)? {

@@ -13,8 +13,9 @@ use super::{
 use crate::{
     catalog::{Column, FileEntry},
     error::{Error, Result},
-    feature_set::{Body, EntitySet, FeatureSet},
-    manifest::{EngineVersions, FORMAT, InputFile, InputTable, MANIFEST, Manifest, PartialRows, materialization_id},
+    feature_set::{EntitySet, FeatureSet, SetBody},
+    layout::{MANIFEST, PartOf, materialization_folder, materializations_folder},
+    manifest::{EngineVersions, FORMAT, InputFile, InputTable, Manifest, PartialRows, materialization_id},
     name::ContentId,
     scan::AsOfTable,
     storage::{Location, Published},
@@ -63,8 +64,8 @@ pub(crate) async fn materialize_pinned(
     };
     let location = location_of(workspace, set, as_of, id);
     match &set.body {
-        Body::Rows(rows) => write_rows(&workspace.engine, rows, tables, &location, &mut manifest).await?,
-        Body::Entities(entities) => {
+        SetBody::Rows(rows) => write_rows(&workspace.engine, rows, tables, &location, &mut manifest).await?,
+        SetBody::Entities(entities) => {
             check_columns(set, entities, tables)?;
             write_entities(workspace, entities, tables, &location, &mut manifest).await?;
         }
@@ -100,7 +101,7 @@ async fn find(workspace: &Arc<Workspace>, set: &FeatureSet, as_of: AsOf, id: Con
 
 /// The published materialization of a set with the newest as-of, of those made by this definition.
 pub(crate) async fn newest(workspace: &Arc<Workspace>, set: &FeatureSet) -> Result<Option<Materialization>> {
-    let folder = workspace.root.child("materialized").child(set.name.as_str());
+    let folder = workspace.root.child(&materializations_folder(&set.name));
     let mut newest: Option<Manifest> = None;
     let mut skipped = None;
     for object in folder.list().await? {
@@ -146,10 +147,8 @@ async fn read_manifest(location: &Location) -> Result<Option<Manifest>> {
     bytes.map(|bytes| Manifest::parse_at(&format!("{location}/{MANIFEST}"), &bytes)).transpose()
 }
 
-/// `materialized/<set>/<as-of>-<id>`. The id identifies the folder; the as-of is there for people.
 fn location_of(workspace: &Workspace, set: &FeatureSet, as_of: AsOf, id: ContentId) -> Location {
-    let instant = as_of.to_datetime().map_or_else(|| as_of.micros().to_string(), |t| t.format("%Y%m%dT%H%M%S%.6fZ").to_string());
-    workspace.root.child("materialized").child(set.name.as_str()).child(&format!("{instant}-{id}"))
+    workspace.root.child(&materializations_folder(&set.name)).child(&materialization_folder(as_of, id))
 }
 
 /// Makes the rows of a set of entities and writes their files to `location`.
@@ -169,7 +168,7 @@ async fn write_entities(
     for (i, rows) in partial.into_iter().enumerate() {
         let keys = rows.keys.clone();
         let columns = rows.schema.fields().iter().map(|f| Column::from_field(f)).collect();
-        let parts = written(rows, threads).await?.named(&format!("by-{i}")).publish(location).await?;
+        let parts = written(rows, threads).await?.of(PartOf::PartialRows(i)).publish(location).await?;
         manifest.partial.push(PartialRows { keys, columns, rows: parts.iter().map(|part| part.rows).sum(), parts });
     }
     Ok(())

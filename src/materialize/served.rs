@@ -11,14 +11,14 @@ use futures::TryStreamExt;
 
 use super::{Materialization, keyed::RowCodec};
 use crate::{
-    cache::{Directory, Found, Group, Pin},
+    cache::{CachedRow, CachedRows, Directory, Pin},
     error::{Error, Result},
 };
 
 /// The rows of a materialization of entities by key. They stay in the cache as long as this value lives.
 pub(crate) struct KeyedRows {
     made: Materialization,
-    group: Group,
+    group: CachedRows,
     codec: RowCodec,
     directory: Directory,
     pin: Arc<Pin>,
@@ -30,7 +30,7 @@ impl KeyedRows {
     /// Group 0 has all keys of the set; the other groups are the partial rows.
     pub(crate) async fn open(made: &Materialization, group: usize) -> Result<Self> {
         let cache = &made.workspace().cache;
-        let (codec, group) = (made.codec(group)?, Group { id: made.id(), index: group });
+        let (codec, group) = (made.codec(group)?, CachedRows { id: made.id(), index: group });
         let pin = cache.pin(group.id);
         let directory = {
             let _one_at_a_time = pin.opening.lock().await;
@@ -60,32 +60,32 @@ impl KeyedRows {
     pub(crate) fn get(&self, key: &[ArrayRef]) -> Result<Option<RecordBatch>> {
         let key = self.codec.key(key)?;
         let mut found = self.find(&key)?;
-        if found == Found::Lost {
+        if found == CachedRow::Lost {
             self.refill(&key)?;
             found = self.find(&key)?;
         }
         match found {
-            Found::Row(row) => self.codec.decode(&row).map(Some),
-            Found::Nothing => Ok(None),
-            Found::Lost => Err(Error::Corrupt {
+            CachedRow::Row(row) => self.codec.decode(&row).map(Some),
+            CachedRow::Nothing => Ok(None),
+            CachedRow::Lost => Err(Error::Corrupt {
                 path: format!("the cached rows of {:?}", self.made),
                 reason: "they were lost again right after they had been written; give the store another cache directory".into(),
             }),
         }
     }
 
-    fn find(&self, key: &[u8]) -> Result<Found> {
+    fn find(&self, key: &[u8]) -> Result<CachedRow> {
         self.made.workspace().cache.find(self.group, &self.directory, key)
     }
 
     /// Reads lost rows again, on a thread with a runtime of its own: the caller may be on a thread that must not block on its own
     /// runtime.
     fn refill(&self, key: &[u8]) -> Result<()> {
-        let failed = |cause| Error::Io { path: "a thread that reads published rows again".into(), cause };
+        let failed = |cause| Error::System { subject: "a thread that reads published rows again".into(), cause };
         let work = || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
             let _one_at_a_time = self.pin.refilling.lock().unwrap_or_else(PoisonError::into_inner);
-            if self.find(key)? != Found::Lost {
+            if self.find(key)? != CachedRow::Lost {
                 return Ok(());
             }
             tracing::warn!(materialization = ?self.made, "the cache has lost rows; they are read again from the published files");
@@ -102,7 +102,7 @@ impl KeyedRows {
 }
 
 /// Puts all rows of a group into the cache, replacing what is there.
-async fn fill(made: &Materialization, group: Group, codec: &RowCodec) -> Result<Directory> {
+async fn fill(made: &Materialization, group: CachedRows, codec: &RowCodec) -> Result<Directory> {
     let mut filling = made.workspace().cache.fill(group);
     let mut batches = made.group_batches(group.index).await?;
     while let Some(batch) = batches.try_next().await? {

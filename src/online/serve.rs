@@ -10,7 +10,7 @@ use arrow::{
 
 use crate::{
     error::{Error, Result},
-    feature_set::{Body, FeatureSet, Source, event_time_column},
+    feature_set::{FeatureSet, SetBody, Source, event_time_column},
     materialize::{KeyedRows, Materialization, Pipeline},
     time::AsOf,
     value::Value,
@@ -222,7 +222,7 @@ async fn entities(made: &Materialization) -> Result<Served> {
         let columns = rows.value_schema().fields().iter().map(|field| Ok(all.index_of(field.name())?));
         partial.push(Partial { keys, columns: columns.collect::<Result<_>>()?, rows });
     }
-    let Body::Entities(set) = &made.set().body else {
+    let SetBody::Entities(set) = &made.set().body else {
         return Err(Error::Internal {
             subject: format!("serving feature set `{}`", made.set().name),
             reason: "it has neither rows nor entities".into(),
@@ -237,7 +237,7 @@ async fn entities(made: &Materialization) -> Result<Served> {
 }
 
 fn max_ages(set: &FeatureSet) -> Vec<MaxAge> {
-    let Body::Entities(set) = &set.body else { return Vec::new() };
+    let SetBody::Entities(set) = &set.body else { return Vec::new() };
     let of_source = |(i, source): (usize, &Source)| {
         let features = source.lookups.iter().map(|(_, output)| output.clone()).collect();
         source.max_age_us.map(|max_age_us| MaxAge { event_time: event_time_column(i), max_age_us, features })

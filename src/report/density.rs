@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::plot::{PlotError, blit};
+use super::png::{PlotError, blit};
 
 /// Colours from the sparsest cell to the densest; cells without points are white.
 const SHADES: [(f64, [f64; 3]); 4] =

@@ -22,7 +22,7 @@ use object_store::ObjectMeta;
 
 use super::{
     Visibility,
-    guard::{GuardExec, Pruned, Rule},
+    guard::{GuardExec, GuardRule, Pruned},
     pinned_reader::PinnedReaders,
     visibility::time_literal,
 };
@@ -350,7 +350,7 @@ impl AsOfTable {
             };
             let rows = filtered(rows, first)?;
 
-            let rule = Rule {
+            let rule = GuardRule {
                 table: self.name.to_string(),
                 version,
                 positions: self.visibility.positions(&read_schema)?,

@@ -28,14 +28,14 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub(super) struct GuardExec {
     input: Arc<dyn ExecutionPlan>,
-    rule: Arc<Rule>,
+    rule: Arc<GuardRule>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
 
 /// What the guard checks and shows.
 #[derive(Debug)]
-pub(super) struct Rule {
+pub(super) struct GuardRule {
     pub(super) table: String,
     /// The version of the table; `None` for a provider.
     pub(super) version: Option<u64>,
@@ -53,17 +53,18 @@ pub(super) struct Pruned {
 }
 
 impl GuardExec {
-    pub(super) fn new(input: Arc<dyn ExecutionPlan>, rule: Arc<Rule>) -> Self {
+    pub(super) fn new(input: Arc<dyn ExecutionPlan>, rule: Arc<GuardRule>) -> Self {
         let properties = input.properties().clone();
         Self { input, rule, properties, metrics: ExecutionPlanMetricsSet::new() }
     }
 }
 
-impl Rule {
+impl GuardRule {
     fn check(&self, batch: &RecordBatch) -> Result<()> {
         for (limit, &position) in self.visibility.limits.iter().zip(&self.positions) {
             let times = batch.column(position);
-            let leak = |detail: String| Error::Leak { table: self.table.clone(), as_of: self.visibility.as_of, detail };
+            let leak =
+                |detail: String| Error::Leak { table: self.table.clone(), as_of: self.visibility.as_of.to_string(), detail };
             if times.null_count() > 0 {
                 return Err(leak(format!("`{}` is NULL", limit.column)));
             }
@@ -84,7 +85,7 @@ impl Rule {
 
 impl DisplayAs for GuardExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Rule { table, version, visibility, pruned, .. } = self.rule.as_ref();
+        let GuardRule { table, version, visibility, pruned, .. } = self.rule.as_ref();
         write!(
             f,
             "AsOfScan: table={table}{}, as_of={}, cutoff={}, visible=[{}], partitions_pruned={}/{}, files_pruned={}/{}",
@@ -203,7 +204,7 @@ mod tests {
         let visibility =
             Visibility { as_of: AsOf::from_micros(100), cutoff: Cutoff::Exclusive, limits: vec![limit], delay_us: Some(0) };
         let pruned = Pruned { partitions: (0, 1), files: (0, 1) };
-        Rule { table: "t".into(), version: Some(1), visibility, positions: vec![0], pruned }.check(&batch)
+        GuardRule { table: "t".into(), version: Some(1), visibility, positions: vec![0], pruned }.check(&batch)
     }
 
     #[test]

@@ -116,9 +116,14 @@ async fn run<T: Send + 'static>(shards: &Shards, shard: usize, function: Functio
         drop(sender);
     };
     let (done, ()) = tokio::join!(work, read);
-    done.map_err(|panic| Error::Step {
-        set: format!("table `{}`", shards.table),
-        step: "the function over a shard".into(),
-        reason: format!("it panicked: {panic}"),
+    const STEP: &str = "the function over a shard";
+    done.map_err(|lost| match lost.is_panic() {
+        true => Error::Step {
+            set: format!("table `{}`", shards.table),
+            step: STEP.into(),
+            reason: format!("it panicked: {lost}"),
+            cause: None,
+        },
+        false => Error::lost_task(STEP, lost),
     })?
 }

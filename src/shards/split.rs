@@ -2,10 +2,10 @@
 //! Only sizes matter here; the reader decides between which row groups a file is divided.
 
 /// A piece of a file: the file's index, its first byte, and the byte after its last.
-pub(super) type Piece = (usize, u64, u64);
+pub(super) type FileRange = (usize, u64, u64);
 
 /// `count` shards whose sizes differ by a byte at most; together they hold every byte once.
-pub(super) fn even(sizes: &[u64], count: usize) -> Vec<Vec<Piece>> {
+pub(super) fn even(sizes: &[u64], count: usize) -> Vec<Vec<FileRange>> {
     let total: u64 = sizes.iter().sum();
     let edge = |shard: usize| (u128::from(total) * shard as u128 / count as u128) as u64;
     let piece_of = |first: u64, last: u64| {

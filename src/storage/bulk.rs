@@ -13,7 +13,7 @@ use datafusion::common::runtime::SpawnedTask;
 use futures::{Stream, StreamExt, stream, stream::BoxStream};
 use object_store::ObjectMeta;
 
-use super::{DiskCache, Location, ReadStatistics, fetch::Fetch, statistics::Counters};
+use super::{DiskCache, Location, ReadStatistics, fetch::Fetch, statistics::ReadCounters};
 use crate::error::{Error, Result};
 
 /// How many requests and bytes a bulk read may have in flight. Zeros count as ones.
@@ -114,7 +114,7 @@ impl BulkReader {
 
     fn read(&self, objects: impl IntoIterator<Item = ObjectMeta>, order: Order) -> BulkRead {
         let objects: Vec<ObjectMeta> = objects.into_iter().collect();
-        let fetch = Arc::new(Fetch::new(self, Counters::of(objects.iter().map(|object| object.size))));
+        let fetch = Arc::new(Fetch::new(self, ReadCounters::of(objects.iter().map(|object| object.size))));
         let (count, reserving) = (self.settings.objects_in_flight.max(1), fetch.clone());
         // Memory is reserved in the order given, so that an object never waits for a later one.
         let reserved = stream::iter(objects).then(move |object| {

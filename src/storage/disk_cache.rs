@@ -7,13 +7,16 @@ use std::{
     io::{Read, Seek, Write},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use bytes::BytesMut;
 
 use super::staging::create_new;
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    time::{Clock, SystemClock},
+};
 
 /// Marks the layout of an entry: magic, hash of everything after it, length of the key, length of the bytes, key, bytes.
 /// Lengths are 64-bit little-endian.
@@ -45,20 +48,22 @@ const KEPT_TENTHS: u64 = 9;
 /// ```
 #[derive(Clone)]
 pub struct DiskCache {
-    shared: Arc<Shared>,
+    shared: Arc<CacheFolder>,
 }
 
-struct Shared {
+struct CacheFolder {
     folder: PathBuf,
     limit_bytes: u64,
     /// The bytes in use, as decimal text in a file that is locked against other processes; the mutex locks it against other
     /// threads. The number may be too high after a crash, and is counted again when the limit is reached.
     ledger: Mutex<File>,
+    /// Dates the uses of entries, which decides what is removed first. Processes that share a folder compare these dates.
+    clock: Arc<dyn Clock>,
 }
 
 /// Whether a cache has the bytes of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum CacheLookup {
     Whole,
     Nothing,
 }
@@ -69,11 +74,14 @@ impl DiskCache {
     /// # Errors
     /// [`Error::Cache`] when the folder cannot be made, listed or locked.
     pub fn open(folder: impl Into<PathBuf>, limit_bytes: u64) -> Result<Self> {
-        let folder = folder.into();
+        Self::open_with(folder.into(), limit_bytes, Arc::new(SystemClock))
+    }
+
+    fn open_with(folder: PathBuf, limit_bytes: u64, clock: Arc<dyn Clock>) -> Result<Self> {
         let open = || {
             fs::create_dir_all(folder.join(ENTRIES))?;
             let ledger = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(folder.join(LEDGER))?;
-            Ok(Self { shared: Arc::new(Shared { folder: folder.clone(), limit_bytes, ledger: Mutex::new(ledger) }) })
+            Ok(Self { shared: Arc::new(CacheFolder { folder: folder.clone(), limit_bytes, ledger: Mutex::new(ledger), clock }) })
         };
         let failed = |e: std::io::Error| Error::Cache { path: folder.clone(), reason: e.to_string() };
         let cache: Self = open().map_err(failed)?;
@@ -91,6 +99,11 @@ impl DiskCache {
         Ok(files.iter().map(|file| file.bytes).sum())
     }
 
+    fn now(&self) -> SystemTime {
+        let since_1970 = Duration::from_micros(u64::try_from(self.shared.clock.now().micros()).unwrap_or(0));
+        SystemTime::UNIX_EPOCH.checked_add(since_1970).unwrap_or(SystemTime::UNIX_EPOCH)
+    }
+
     fn entries(&self) -> PathBuf {
         self.shared.folder.join(ENTRIES)
     }
@@ -101,20 +114,20 @@ impl DiskCache {
     }
 
     /// Appends the bytes of this key to an empty buffer, which stays empty if there is no such entry.
-    pub(super) fn read(&self, key: &str, length: u64, into: &mut BytesMut) -> Found {
+    pub(super) fn read(&self, key: &str, length: u64, into: &mut BytesMut) -> CacheLookup {
         let path = self.entry(key);
-        let Ok(mut file) = File::open(&path) else { return Found::Nothing };
+        let Ok(mut file) = File::open(&path) else { return CacheLookup::Nothing };
         match read_entry(&mut file, key, length, into) {
             Ok(()) => {
                 // The time of the last use. If it cannot be set, the entry is removed earlier than it should be.
-                let _ = file.set_modified(now());
-                Found::Whole
+                let _ = file.set_modified(self.now());
+                CacheLookup::Whole
             }
             Err(reason) => {
                 into.clear();
                 tracing::debug!(entry = %path.display(), %reason, "removing a damaged entry of the disk cache");
                 let _ = fs::remove_file(&path);
-                Found::Nothing
+                CacheLookup::Nothing
             }
         }
     }
@@ -143,7 +156,7 @@ impl DiskCache {
             file.set_len(length)?;
             Ok((used + length, (file, staged)))
         })?;
-        let written = write_entry(&mut file, key, bytes).and_then(|()| fs::rename(&staged, &path));
+        let written = write_entry(&mut file, key, bytes, self.now()).and_then(|()| fs::rename(&staged, &path));
         if written.is_err() {
             let _ = fs::remove_file(&staged);
         }
@@ -216,14 +229,14 @@ fn write_ledger(ledger: &mut File, used: Option<u64>) -> std::io::Result<()> {
     ledger.write_all(format!("{text:<width$}\n", width = LEDGER_BYTES - 1).as_bytes())
 }
 
-struct Listed {
+struct CachedFile {
     path: PathBuf,
     bytes: u64,
     modified: SystemTime,
 }
 
 /// All files below a folder; files that vanish meanwhile are skipped.
-fn files_below(folder: &Path) -> std::io::Result<Vec<Listed>> {
+fn files_below(folder: &Path) -> std::io::Result<Vec<CachedFile>> {
     let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder)? {
@@ -232,16 +245,11 @@ fn files_below(folder: &Path) -> std::io::Result<Vec<Listed>> {
             let Ok(meta) = entry.metadata() else { continue };
             match meta.is_dir() {
                 true => folders.push(entry.path()),
-                false => found.push(Listed { path: entry.path(), bytes: meta.len(), modified: meta.modified()? }),
+                false => found.push(CachedFile { path: entry.path(), bytes: meta.len(), modified: meta.modified()? }),
             }
         }
     }
     Ok(found)
-}
-
-#[allow(clippy::disallowed_methods, reason = "the order of eviction; no answer depends on it")]
-fn now() -> SystemTime {
-    SystemTime::now()
 }
 
 fn hash_of(rest: &[&[u8]]) -> [u8; HASH_BYTES] {
@@ -252,7 +260,7 @@ fn hash_of(rest: &[&[u8]]) -> [u8; HASH_BYTES] {
     *hasher.finalize().as_bytes()
 }
 
-fn write_entry(file: &mut File, key: &str, bytes: &[u8]) -> std::io::Result<()> {
+fn write_entry(file: &mut File, key: &str, bytes: &[u8], now: SystemTime) -> std::io::Result<()> {
     let lengths = [(key.len() as u64).to_le_bytes(), (bytes.len() as u64).to_le_bytes()].concat();
     let mut head = Vec::with_capacity(HEADER_BYTES + key.len());
     head.extend_from_slice(MAGIC);
@@ -261,7 +269,7 @@ fn write_entry(file: &mut File, key: &str, bytes: &[u8]) -> std::io::Result<()> 
     head.extend_from_slice(key.as_bytes());
     file.write_all(&head)?;
     file.write_all(bytes)?;
-    file.set_modified(now())?;
+    file.set_modified(now)?;
     file.sync_all()
 }
 
@@ -285,5 +293,38 @@ fn read_entry(file: &mut File, key: &str, length: u64, into: &mut BytesMut) -> R
     match hash == hash_of(&[&lengths, key.as_bytes(), into]) {
         true => Ok(()),
         false => Err("its checksum is wrong".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use super::*;
+    use crate::time::AsOf;
+
+    /// One second later each time it is asked.
+    #[derive(Debug, Default)]
+    struct Ticking(AtomicI64);
+
+    impl Clock for Ticking {
+        fn now(&self) -> AsOf {
+            AsOf::from_micros(self.0.fetch_add(1_000_000, Ordering::Relaxed))
+        }
+    }
+
+    #[test]
+    fn the_clock_says_which_entry_was_used_least_recently() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = DiskCache::open_with(dir.path().into(), 500, Arc::new(Ticking::default())).unwrap();
+        let bytes = [7; 100];
+        let has = |key: &str| cache.read(key, 100, &mut BytesMut::new()) == CacheLookup::Whole;
+        for key in ["a", "b", "c"] {
+            cache.write(key, &bytes);
+        }
+        assert!(has("a"));
+        // The fourth one does not fit beside the other three, and `b` was used before `c` and `a`.
+        cache.write("d", &bytes);
+        assert!(!has("b") && has("a") && has("d"));
     }
 }

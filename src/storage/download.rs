@@ -25,7 +25,7 @@ use super::{
     bulk::lost,
     fetch::{Fetch, Held},
     location::blocking,
-    statistics::Counters,
+    statistics::ReadCounters,
 };
 use crate::error::{Error, Result};
 
@@ -75,8 +75,9 @@ impl BulkReader {
         folder: impl Into<PathBuf>,
     ) -> Result<Download> {
         let objects: Vec<ObjectMeta> = objects.into_iter().collect();
-        let folder = std::path::absolute(folder.into()).map_err(|cause| Error::Io { path: BOOK_FOLDER.into(), cause })?;
-        let fetch = Arc::new(Fetch::new(self, Counters::of(objects.iter().map(|object| object.size))));
+        let folder = folder.into();
+        let folder = std::path::absolute(&folder).map_err(|cause| Error::Io { path: folder, cause })?;
+        let fetch = Arc::new(Fetch::new(self, ReadCounters::of(objects.iter().map(|object| object.size))));
         fetch.counters.begin();
         let files = names_of(&self.place, objects)?;
         let book = Arc::new(blocking(move || Book::open(&folder)).await?);
@@ -178,9 +179,9 @@ async fn piece(fetch: &Fetch, object: &ObjectMeta, range: Range<u64>, part: &Pat
 }
 
 /// A file that is not complete; removed when dropped, unless it was published.
-struct Part(PathBuf);
+struct PartialFile(PathBuf);
 
-impl Drop for Part {
+impl Drop for PartialFile {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
     }
@@ -188,7 +189,7 @@ impl Drop for Part {
 
 /// A file as it was when it was published.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Entry {
+struct BookEntry {
     file: PathBuf,
     object: String,
     e_tag: Option<String>,
@@ -199,7 +200,7 @@ struct Entry {
 /// The list of what was downloaded into a folder. It locks the folder against other downloads until it is dropped.
 struct Book {
     folder: PathBuf,
-    known: HashMap<PathBuf, Entry>,
+    known: HashMap<PathBuf, BookEntry>,
     file: Mutex<File>,
     parts: AtomicU64,
 }
@@ -219,7 +220,7 @@ impl Book {
             let mut known = HashMap::new();
             for line in BufReader::new(&file).split(b'\n') {
                 // A crash may have cut off the last line; its file is downloaded again.
-                if let Ok(entry) = serde_json::from_slice::<Entry>(&line?) {
+                if let Ok(entry) = serde_json::from_slice::<BookEntry>(&line?) {
                     known.insert(entry.file.clone(), entry);
                 }
             }
@@ -240,9 +241,9 @@ impl Book {
             && look(file).is_ok_and(|found| found == (known.size, known.modified_ns))
     }
 
-    fn part(&self) -> Part {
+    fn part(&self) -> PartialFile {
         let number = self.parts.fetch_add(1, Ordering::Relaxed);
-        Part(self.folder.join(BOOK_FOLDER).join(PARTS).join(number.to_string()))
+        PartialFile(self.folder.join(BOOK_FOLDER).join(PARTS).join(number.to_string()))
     }
 
     /// Refuses a folder that is reached by a link below the download's own: it may be anywhere.
@@ -264,7 +265,7 @@ impl Book {
     }
 
     /// Renames a complete part to its file.
-    fn publish(&self, part: &Part, target: &Path, object: String, e_tag: Option<String>) -> Result<()> {
+    fn publish(&self, part: &PartialFile, target: &Path, object: String, e_tag: Option<String>) -> Result<()> {
         let parent = target.parent().unwrap_or(&self.folder);
         let publish = || {
             self.refuse_links(parent)?;
@@ -273,7 +274,7 @@ impl Book {
             fs::rename(&part.0, target)?;
             let (size, modified_ns) = look(target)?;
             let file = target.strip_prefix(&self.folder).unwrap_or(target).to_owned();
-            let mut line = serde_json::to_vec(&Entry { file, object, e_tag, size, modified_ns })?;
+            let mut line = serde_json::to_vec(&BookEntry { file, object, e_tag, size, modified_ns })?;
             line.push(b'\n');
             self.file.lock().unwrap_or_else(PoisonError::into_inner).write_all(&line)
         };

@@ -15,9 +15,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::{
     DiskCache, Location,
     bulk::{BulkReader, OnProgress, ReadSettings},
-    disk_cache::Found,
+    disk_cache::CacheLookup,
     location::blocking,
-    statistics::Counters,
+    statistics::ReadCounters,
 };
 use crate::error::{Error, Result};
 
@@ -33,14 +33,14 @@ pub(super) struct Fetch {
     requests: Semaphore,
     held: Arc<Semaphore>,
     held_units: u32,
-    pub(super) counters: Counters,
+    pub(super) counters: ReadCounters,
 }
 
 /// A reservation of memory, released when it is dropped.
 pub(super) type Held = Option<OwnedSemaphorePermit>;
 
 impl Fetch {
-    pub(super) fn new(reader: &BulkReader, counters: Counters) -> Self {
+    pub(super) fn new(reader: &BulkReader, counters: ReadCounters) -> Self {
         let settings = reader.settings.clone();
         let units = settings.bytes_in_flight.div_ceil(HELD_UNIT_BYTES).clamp(1, u64::from(u32::MAX));
         let held_units = u32::try_from(units).unwrap_or(u32::MAX);
@@ -123,7 +123,7 @@ impl Fetch {
                 Ok((piece, found))
             })
             .await?;
-            if found == Found::Whole {
+            if found == CacheLookup::Whole {
                 self.counters.cached(length);
                 self.report();
                 return Ok(piece);

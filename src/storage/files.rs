@@ -132,6 +132,6 @@ impl Location {
             let path = self.child(&self.name_of(&meta.location)).to_string();
             return Err(Error::ObjectChanged { path, change: "has another length" });
         }
-        Ok(hasher.finalize().into())
+        Ok(ContentId::from_hash(hasher.finalize()))
     }
 }

@@ -10,8 +10,11 @@ use std::{
 
 use object_store::ObjectMeta;
 
-use super::{Location, location::blocking, staging::is_staged};
-use crate::error::{Error, Result};
+use super::{Location, location::blocking};
+use crate::{
+    error::{Error, Result},
+    layout::staged_for,
+};
 
 /// A file below a location.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,7 +166,7 @@ fn walk(root: &Path, links: Links) -> Result<Vec<Listed>> {
             }
             let kind = match entry.file_name().to_str() {
                 _ if is_link && links == Links::Listed => ListedKind::Link,
-                Some(name) if is_staged(name) => ListedKind::Staged,
+                Some(name) if staged_for(name).is_some() => ListedKind::Staged,
                 _ => ListedKind::Object,
             };
             let parts = path.strip_prefix(root).unwrap_or(&path).iter().map(|part| part.to_string_lossy());

@@ -14,6 +14,7 @@ use super::FileIdentity;
 use crate::{
     error::{Error, Result},
     name::ContentId,
+    time::{AsOf, Clock, SystemClock},
 };
 
 /// Bytes read at a time: enough that hashing takes most of the time.
@@ -62,7 +63,7 @@ pub(super) fn hash(path: &Path, size: u64, mut each: impl FnMut(&[u8])) -> Resul
     if tag_of(&file.metadata().map_err(failed)?) != before {
         return Err(changed("has changed"));
     }
-    Ok(hasher.finalize().into())
+    Ok(ContentId::from_hash(hasher.finalize()))
 }
 
 /// The content hash of a file; one that was hashed before in this process and has not changed since is not read again.
@@ -117,18 +118,28 @@ fn tag_of(meta: &Metadata) -> String {
     format!("{:x}-{:?}", meta.len(), meta.modified().ok())
 }
 
-#[allow(clippy::disallowed_methods, reason = "compares a file's time with the clock of its file system")]
+/// Can the file change once more within the tick of its last change?
+///
+/// The file system dates changes by the system's clock, so a file's age is known by that clock alone: by the clock of a store,
+/// which may be fixed, every file would be old or none.
 fn is_of_this_tick(meta: &Metadata) -> bool {
-    #[cfg(unix)]
-    let changed = {
-        use std::os::unix::fs::MetadataExt;
-        let since = Duration::new(u64::try_from(meta.ctime()).unwrap_or(0), u32::try_from(meta.ctime_nsec()).unwrap_or(0));
-        std::time::SystemTime::UNIX_EPOCH.checked_add(since)
-    };
-    #[cfg(not(unix))]
-    let changed = meta.modified().ok();
+    let Some(changed) = changed_at(meta) else { return false };
+    let age_us = SystemClock.now().micros().saturating_sub(changed.micros());
     // A time in the future was written by another machine.
-    changed.is_some_and(|changed| std::time::SystemTime::now().duration_since(changed).is_ok_and(|age| age < TICK))
+    (0..TICK.as_micros() as i64).contains(&age_us)
+}
+
+/// When the file or its metadata last changed.
+fn changed_at(meta: &Metadata) -> Option<AsOf> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        meta.ctime().checked_mul(1_000_000)?.checked_add(meta.ctime_nsec() / 1_000).map(AsOf::from_micros)
+    }
+    #[cfg(not(unix))]
+    {
+        meta.modified().ok().map(|modified| AsOf::from(chrono::DateTime::<chrono::Utc>::from(modified)))
+    }
 }
 
 #[cfg(test)]

@@ -255,13 +255,12 @@ impl Location {
     /// name, and is durable when this returns.
     ///
     /// # Errors
-    /// [`Error::Io`] when the file cannot be read, [`Error::Storage`] when the upload fails; the object under the name is then
-    /// unchanged, or the new one if only the answer was lost.
+    /// [`Error::System`] when the file cannot be read, [`Error::Storage`] or [`Error::Io`] when the upload fails; the object under
+    /// the name is then unchanged, or the new one if only the answer was lost.
     pub async fn upload(&self, name: &str, mut file: File) -> Result<()> {
         if let Some(path) = self.child(name).local_dir() {
-            let failed = |cause| Error::Io { path: "a temporary file".into(), cause };
             return blocking(move || {
-                file.rewind().map_err(failed)?;
+                file.rewind().map_err(|cause| Error::System { subject: "the file to upload".into(), cause })?;
                 local::put(&path, &mut file)
             })
             .await
@@ -281,7 +280,7 @@ impl Location {
         }
         sink.shutdown().await.map_err(|e| match e.downcast::<object_store::Error>() {
             Ok(own) => self.write_failure(Error::Storage(own)),
-            Err(cause) => Error::Io { path: self.child(name).to_string().into(), cause },
+            Err(cause) => Error::System { subject: format!("the upload of `{}`", self.child(name)), cause },
         })?;
         Ok(())
     }
@@ -342,7 +341,7 @@ const CHUNK_BYTES: u64 = 4 << 20;
 fn read_at(mut file: &File, offset: u64) -> Result<Bytes> {
     let mut chunk = Vec::new();
     let read = file.seek(SeekFrom::Start(offset)).and_then(|_| file.take(CHUNK_BYTES).read_to_end(&mut chunk));
-    read.map_err(|cause| Error::Io { path: "a temporary file".into(), cause })?;
+    read.map_err(|cause| Error::System { subject: "the file to upload".into(), cause })?;
     Ok(chunk.into())
 }
 

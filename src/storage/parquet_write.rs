@@ -45,17 +45,13 @@ pub(crate) struct FinishedParquet {
     pub(crate) footer: ArrowReaderMetadata,
 }
 
-fn disk(cause: std::io::Error) -> Error {
-    Error::Io { path: "a temporary file".into(), cause }
-}
-
 /// With fewer values, starting threads takes longer than it saves.
 const PARALLEL_VALUES: usize = 1 << 14;
 
 impl ParquetFile {
     pub(crate) fn create(schema: SchemaRef, properties: WriterProperties) -> Result<Self> {
-        let file = scratch_file("asof-write-").map_err(disk)?;
-        let sink = BufWriter::with_capacity(1 << 20, file.reopen().map_err(disk)?);
+        let file = scratch_file("asof-write-").map_err(Error::temporary_file)?;
+        let sink = BufWriter::with_capacity(1 << 20, file.reopen().map_err(Error::temporary_file)?);
         let group_rows = properties.max_row_group_row_count().unwrap_or(usize::MAX).max(1);
         // This adds the Arrow schema to the file's metadata.
         let writer = ArrowWriter::try_new(Hashing { sink, hasher: blake3::Hasher::new() }, schema.clone(), Some(properties))?;
@@ -122,8 +118,8 @@ impl ParquetFile {
         self.close_group()?;
         let footer = self.writer.finish()?;
         let written = self.writer.inner_mut();
-        written.sink.flush().map_err(disk)?;
-        let hash = written.hasher.finalize().into();
+        written.sink.flush().map_err(Error::temporary_file)?;
+        let hash = ContentId::from_hash(written.hasher.finalize());
         let footer = ArrowReaderMetadata::try_new(Arc::new(footer), ArrowReaderOptions::default())?;
         Ok(FinishedParquet { file: self.file, hash, footer })
     }
@@ -170,7 +166,7 @@ impl FinishedParquet {
 
     /// Publishes the file under this name, which must contain its hash. It appears whole, and is durable when this returns.
     pub(crate) async fn publish(self, place: &Location, name: &str) -> Result<FileIdentity> {
-        let file = self.file.reopen().map_err(disk)?;
+        let file = self.file.reopen().map_err(Error::temporary_file)?;
         // A file that is there already is written again: it may be left from a crash, and the garbage collector would remove it
         // by its age before the version that refers to it is published.
         place.upload(name, file).await?;

@@ -11,8 +11,8 @@ use std::{
 use tempfile::NamedTempFile;
 
 use super::staging::create_new;
+use crate::layout::SCRATCH_PREFIX;
 
-const PREFIX: &str = "asof-scratch-";
 /// The extension of the lock file beside each folder, which its process keeps locked while it runs.
 const LOCK: &str = "lock";
 
@@ -50,7 +50,7 @@ pub(crate) fn sweep() {
 
 fn open(all: &Path) -> std::io::Result<Scratch> {
     // Locked before it gets the name that other processes look for.
-    let (lock, new) = create_new(|digits| all.join(format!("{PREFIX}{digits}.new")))?;
+    let (lock, new) = create_new(|digits| all.join(format!("{SCRATCH_PREFIX}{digits}.new")))?;
     lock.lock()?;
     let dir = new.with_extension("");
     let mut builder = DirBuilder::new();
@@ -66,7 +66,7 @@ fn sweep_below(all: &Path) {
     let Ok(entries) = fs::read_dir(all) else { return };
     for path in entries.flatten().map(|entry| entry.path()) {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if !name.starts_with(PREFIX) || path.extension().is_none_or(|extension| extension != LOCK) {
+        if !name.starts_with(SCRATCH_PREFIX) || path.extension().is_none_or(|extension| extension != LOCK) {
             continue;
         }
         let Ok(lock) = File::open(&path) else { continue };

@@ -42,13 +42,13 @@ pub(crate) fn seal(what: &str, object: serde_json::Result<Vec<u8>>) -> Result<Ve
 pub(crate) fn unseal<T: DeserializeOwned>(path: &str, bytes: &[u8], format: u32, remedy: &str) -> Result<T> {
     /// The field that every file of every format has.
     #[derive(Deserialize)]
-    struct Head {
+    struct FormatHead {
         #[serde(default)]
         format: serde_json::Value,
     }
     let damaged = |reason: String| Error::Corrupt { path: path.into(), reason: format!("{reason}; {remedy}") };
     // Another format may have another checksum, or none.
-    let head = serde_json::from_slice::<Head>(bytes);
+    let head = serde_json::from_slice::<FormatHead>(bytes);
     match &head {
         Ok(head) if head.format != format && !head.format.is_null() => {
             return Err(Error::Format { path: path.into(), found: head.format.to_string(), expected: format });

@@ -8,6 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::layout::staging_suffix;
+
 /// Two writers do not draw the same 128 bits in practice; a writer that finds an existing file draws again.
 const ATTEMPTS: usize = 16;
 
@@ -34,19 +36,13 @@ fn create_drawn(name: impl Fn(&str) -> PathBuf, draw: impl Fn() -> String) -> st
     Err(std::io::Error::new(ErrorKind::AlreadyExists, "no unused name was found for a new file"))
 }
 
-/// Creates the staging file of a target: `<target>#<digits>`, which listings of object stores skip.
+/// Creates the staging file of a target.
 pub(super) fn stage(target: &Path) -> std::io::Result<(File, PathBuf)> {
     create_new(|digits| {
         let mut path = target.as_os_str().to_owned();
-        path.push(format!("#{digits}"));
+        path.push(staging_suffix(digits));
         path.into()
     })
-}
-
-/// Is this the name of a staging file?
-pub(super) fn is_staged(name: &str) -> bool {
-    let digits = name.rsplit_once('#').map_or("", |(_, digits)| digits);
-    !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -59,13 +55,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_differ_and_are_known_as_staged() {
+    fn names_differ() {
         let drawn: BTreeSet<String> = (0..1_000).map(|_| chance()).collect();
         assert_eq!(drawn.len(), 1_000);
-        assert!(drawn.iter().all(|digits| digits.len() == 39 && is_staged(&format!("v1.json#{digits}"))));
-        for name in ["v1.json", "v1.json#", "v1.json#12a", "#", ""] {
-            assert!(!is_staged(name), "{name}");
-        }
+        assert!(drawn.iter().all(|digits| digits.len() == 39 && digits.bytes().all(|b| b.is_ascii_digit())));
     }
 
     #[test]

@@ -59,7 +59,7 @@ impl fmt::Display for ReadStatistics {
 
 /// The numbers behind [`ReadStatistics`], counted by all tasks of a read.
 #[derive(Debug, Default)]
-pub(super) struct Counters {
+pub(super) struct ReadCounters {
     total_objects: u64,
     total_bytes: u64,
     objects: AtomicU64,
@@ -71,12 +71,13 @@ pub(super) struct Counters {
     ended: OnceLock<Instant>,
 }
 
+/// The one place where durations are measured.
 #[allow(clippy::disallowed_methods, reason = "the duration of a read is reported, and nothing depends on it")]
 fn now() -> Instant {
     Instant::now()
 }
 
-impl Counters {
+impl ReadCounters {
     pub(super) fn of(sizes: impl IntoIterator<Item = u64>) -> Self {
         let (mut total_objects, mut total_bytes) = (0, 0_u64);
         for size in sizes {

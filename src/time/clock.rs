@@ -1,5 +1,5 @@
 //! Where "now" comes from, for the few callers that need it.
-//! Other modules are given a clock; they never read the system's.
+//! Other modules are given a clock. `tests/it/layers.rs` lists the files that may name [`SystemClock`], with their reasons.
 
 use std::fmt::Debug;
 

@@ -28,7 +28,7 @@ pub enum TimeUnit {
 
 impl TimeUnit {
     /// Nanoseconds in one unit.
-    pub const fn nanos(self) -> i64 {
+    pub(crate) const fn nanos(self) -> i64 {
         match self {
             TimeUnit::Day => 86_400_000_000_000,
             TimeUnit::Second => 1_000_000_000,

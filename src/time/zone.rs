@@ -117,14 +117,14 @@ impl Zone {
     }
 
     /// The first instant of a month (1 to 12) by the zone's calendar; `None` when there is no such month.
-    pub fn start_of_month(self, year: i32, month: u32) -> Option<AsOf> {
+    pub(crate) fn start_of_month(self, year: i32, month: u32) -> Option<AsOf> {
         let midnight = chrono::NaiveDate::from_ymd_opt(year, month, 1)?.and_time(chrono::NaiveTime::MIN);
         let (instant_s, _) = self.instant_s(midnight.and_utc().timestamp())?;
         Some(AsOf::from_micros(instant_s.checked_mul(1_000_000)?))
     }
 
     /// The local year and month (1 to 12) of an instant: the folder that a fact belongs in.
-    pub fn year_month(self, instant_us: i64) -> Option<(i32, u32)> {
+    pub(crate) fn year_month(self, instant_us: i64) -> Option<(i32, u32)> {
         self.local(instant_us).map(|t| (t.year(), t.month()))
     }
 

@@ -9,7 +9,7 @@ use datafusion::{
 use crate::{
     engine::Engine,
     error::{Error, Result},
-    feature_set::{Body, EntitySet, FeatureSet},
+    feature_set::{EntitySet, FeatureSet, SetBody},
     materialize::{check_binding, check_columns},
     sql,
     temporal::{Facts, Spine},
@@ -23,7 +23,7 @@ use crate::{
 /// [`Error::Definition`] for a set of rows and for a name that the root holds for another definition,
 /// [`Error::UnknownColumn`] and [`Error::ColumnType`] when the spine or a table does not fit the set.
 pub(crate) async fn training_set(workspace: &Workspace, set: &FeatureSet, spine: Spine) -> Result<DataFrame> {
-    let Body::Entities(entities) = &set.body else {
+    let SetBody::Entities(entities) = &set.body else {
         let reason = "it has a training row per row of its query, and no keys to find features by; materialize it, or use a set \
                       of entities";
         return Err(Error::Definition { subject: format!("feature set `{}`", set.name), reason: reason.into() });

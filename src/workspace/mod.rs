@@ -15,6 +15,7 @@ use crate::{
     catalog::{Catalog, TableLocation, TableVersion},
     engine::Engine,
     error::{Error, Result},
+    layout::facts_folder,
     name::TableName,
     storage::{Location, Locations},
 };
@@ -51,7 +52,7 @@ impl Workspace {
     /// A version of a table, with the location of its files.
     pub(crate) fn pin(&self, version: TableVersion) -> Result<PinnedTable> {
         let location = match version.location() {
-            TableLocation::Managed => self.root.child("facts").child(version.table().database()).child(version.table().table()),
+            TableLocation::Managed => self.root.child(&facts_folder(version.table())),
             TableLocation::External(location) => self.locations.open(location)?,
         };
         Ok(PinnedTable { version: Arc::new(version), location })

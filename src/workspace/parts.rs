@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::Result,
+    layout::{PartOf, part_file},
     name::ContentId,
     storage::{FinishedParquet, Location, ParquetFile, suited_to},
 };
@@ -39,14 +40,13 @@ pub(crate) struct PartsWriter {
     pub(crate) schema: SchemaRef,
     open: Option<ParquetFile>,
     finished: Vec<FinishedParquet>,
-    /// What the names of the files begin with.
-    prefix: String,
+    of: PartOf,
     threads: usize,
 }
 
 impl PartsWriter {
     pub(crate) fn new(schema: SchemaRef) -> Self {
-        Self { schema, open: None, finished: Vec::new(), prefix: "part".into(), threads: 1 }
+        Self { schema, open: None, finished: Vec::new(), of: PartOf::Whole, threads: 1 }
     }
 
     /// Encodes columns in this many threads. The bytes of the files do not depend on it.
@@ -55,9 +55,9 @@ impl PartsWriter {
         self
     }
 
-    /// Begins the files' names with `prefix` instead of `part`, so that several results can share a folder.
-    pub(crate) fn named(mut self, prefix: &str) -> Self {
-        self.prefix = prefix.into();
+    /// Names the files after these rows, so that several results can share a folder. The default is [`PartOf::Whole`].
+    pub(crate) fn of(mut self, of: PartOf) -> Self {
+        self.of = of;
         self
     }
 
@@ -92,7 +92,7 @@ impl PartsWriter {
         let mut parts = Vec::with_capacity(self.finished.len());
         for (i, file) in self.finished.into_iter().enumerate() {
             let (rows, hash) = (file.rows(), file.hash);
-            let name = format!("{}-{i:05}-{}.parquet", self.prefix, hash.short());
+            let name = part_file(self.of, i, hash);
             let size = file.publish(location, &name).await?.size;
             parts.push(Part { name, rows, size, hash });
         }

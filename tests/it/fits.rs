@@ -1,17 +1,20 @@
 //! Fits that have no answer say so: features that tell the same, constant ones, and values that are none.
 
 use asof::{
-    AsOf, Error, FeatureSet, FeatureStore,
+    AsOf, AsOfView, Error, ErrorKind, FeatureSet, FeatureStore, Result,
     backtest::{Backtest, Folds, Learner, LinearRegression, MeanOnly, OnRedundant},
     catalog::{FactTable, KnownAt},
-    encoder::{HourOfDay, Log, NotNull, Number, OutlierFilter, Standardize},
+    encoder::{FittedEncoder, HourOfDay, Log, NotNull, Number, OutlierFilter, Spec, Standardize},
     feature_set::RowSetBuilder,
     ingest::Ingest,
     time::Span,
     training::Dataset,
 };
 use chrono::TimeDelta;
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::{
+    array::{ArrayRef, RecordBatch},
+    datatypes::DataType,
+};
 
 use crate::support::{instant, store, temp_dir, write_text};
 
@@ -144,4 +147,49 @@ async fn values_that_are_none_are_counted_and_can_be_dropped() {
 
     let empty = set("empty_v1").keep(NotNull::of_texts(Vec::<String>::new())).encode(Number::of("miles")).build();
     assert!(empty.unwrap_err().to_string().contains("names no columns"));
+}
+
+/// Learns from the 64 fixed rows of a build, and fails on facts.
+struct Failing(fn() -> Error);
+
+impl FittedEncoder for Failing {
+    type State = ();
+
+    fn spec(&self) -> Spec {
+        Spec::new("failing", 1).number("miles").output("out", DataType::Float64)
+    }
+
+    fn fit(&self, view: &AsOfView<'_>) -> Result<()> {
+        let mut rows = 0;
+        view.for_each_number("miles", |_| rows += 1)?;
+        if rows > 64 { Err(self.0()) } else { Ok(()) }
+    }
+
+    fn encode(&self, (): &(), input: &RecordBatch) -> Result<Vec<ArrayRef>> {
+        Ok(vec![input.column(0).clone()])
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_inside_a_fit_keeps_its_kind_and_names_the_step() {
+    let (_root, store) = rides().await;
+    let memory = || Error::Memory { operator: "Sort", subject: "x".into(), needed: 2, held: 1, reason: "no more".into() };
+    let lost = || Error::Storage(object_store::Error::Generic { store: "S3", source: Box::new(interrupted()) });
+    let refused = || Error::Definition { subject: "the miles".into(), reason: "are too few".into() };
+    let cases: [(&str, fn() -> Error, ErrorKind, bool); 3] = [
+        ("memory_v1", memory, ErrorKind::ResourceLimit, false),
+        ("lost_v1", lost, ErrorKind::Unavailable, true),
+        ("refused_v1", refused, ErrorKind::InvalidInput, false),
+    ];
+    for (name, cause, kind, is_retryable) in cases {
+        store.register(set(name).encode_fitted(Failing(cause)).build().unwrap()).unwrap();
+        let error = store.materialize(name, instant(AS_OF)).await.unwrap_err();
+        assert!(matches!(&error, Error::Step { step, cause: Some(_), .. } if step == "failing"), "{error:?}");
+        assert_eq!((error.kind(), error.is_retryable()), (kind, is_retryable), "{error}");
+        assert!(error.to_string().contains(&format!("failing of {name}: {}", cause())), "{error}");
+    }
+}
+
+fn interrupted() -> std::io::Error {
+    std::io::ErrorKind::Interrupted.into()
 }

@@ -188,7 +188,7 @@ fn measured(schema: &Schema, file: &FileSummary, others: &History) -> Vec<Measur
 /// A column of more categories may hold amounts in whole numbers.
 const MANY_CATEGORIES: usize = 300;
 
-type Found = Option<(Measure, f64, f64, String, String)>;
+type Difference = Option<(Measure, f64, f64, String, String)>;
 
 fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
@@ -199,21 +199,21 @@ fn chance_of(share: f64, values: u64) -> f64 {
     (share * (1.0 - share) / values.max(1) as f64).sqrt()
 }
 
-fn nulls(profile: &ColumnProfile, known: &ColumnProfile) -> Found {
+fn nulls(profile: &ColumnProfile, known: &ColumnProfile) -> Difference {
     let share = |profile: &ColumnProfile| profile.nulls as f64 / (profile.nulls + profile.values).max(1) as f64;
     let (here, there) = (share(profile), share(known));
     let chance = 0.005 + 2.0 * chance_of(there, profile.nulls + profile.values);
     Some((Measure::Nulls, (here - there).abs(), chance, percent(there), percent(here)))
 }
 
-fn negative(profile: &ColumnProfile, known: &ColumnProfile) -> Found {
+fn negative(profile: &ColumnProfile, known: &ColumnProfile) -> Difference {
     let (here, there) = profile.negative_share().zip(known.negative_share())?;
     let chance = 0.002 + 2.0 * chance_of(there, profile.values);
     Some((Measure::Negative, (here - there).abs(), chance, percent(there), percent(here)))
 }
 
 /// How far apart the quantiles are, relative to the distance between the quartiles elsewhere.
-fn quantiles(profile: &ColumnProfile, known: &ColumnProfile) -> Found {
+fn quantiles(profile: &ColumnProfile, known: &ColumnProfile) -> Difference {
     const SHARES: [f64; 5] = [0.05, 0.25, 0.5, 0.75, 0.95];
     let (here, there) = profile.quantiles(SHARES).zip(known.quantiles(SHARES))?;
     // If nearly all values are equal, the distance is relative to that value.
@@ -258,7 +258,7 @@ fn chance_of_distance(here: &BTreeMap<&str, u64>, there: &BTreeMap<&str, u64>) -
     there.values().map(|count| (*count as f64 / all / rows).sqrt()).sum::<f64>() * 0.4
 }
 
-fn shares(measure: Measure, here: &BTreeMap<&str, u64>, there: &BTreeMap<&str, u64>, least: f64) -> Found {
+fn shares(measure: Measure, here: &BTreeMap<&str, u64>, there: &BTreeMap<&str, u64>, least: f64) -> Difference {
     let size = distance(here, there).filter(|_| here.values().sum::<u64>() as f64 >= least)?;
     let (all_here, all_there) = (here.values().sum::<u64>() as f64, there.values().sum::<u64>() as f64);
     let share = |counts: &BTreeMap<&str, u64>, category: &str, all: f64| counts.get(category).copied().unwrap_or(0) as f64 / all;
@@ -278,7 +278,7 @@ fn shares(measure: Measure, here: &BTreeMap<&str, u64>, there: &BTreeMap<&str, u
     Some((measure, size, chance, shown(|category| category.2), shown(|category| category.1)))
 }
 
-fn new_categories(frequencies: &Frequencies, known: &Frequencies) -> Found {
+fn new_categories(frequencies: &Frequencies, known: &Frequencies) -> Difference {
     let all: u64 = frequencies.categories.values().sum();
     let mut new: Vec<(&String, &u64)> =
         frequencies.categories.iter().filter(|(category, _)| !known.categories.contains_key(*category)).collect();
@@ -294,7 +294,7 @@ fn other_column<'a>(
     frequencies: &Frequencies,
     known: &Frequencies,
     others: impl Iterator<Item = (&'a str, &'a Frequencies)>,
-) -> Found {
+) -> Difference {
     let (here, own) = (categories(frequencies), categories(known));
     let from_own = distance(&here, &own)?;
     let nearest = others.filter(|(_, other)| !other.categories.is_empty());

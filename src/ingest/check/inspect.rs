@@ -27,7 +27,7 @@ use crate::{
     ingest::{
         rejects::Rejects,
         row_check::RowCheck,
-        sources::Source,
+        sources::SourceFile,
         target::{MONTH, Target, YEAR, source_and_line},
     },
     time::{Zone, month::Month},
@@ -77,7 +77,7 @@ impl FileStats {
 }
 
 /// Rows of a source that were checked and are not yet counted.
-pub(crate) struct Checked {
+pub(crate) struct CheckedRows {
     source: usize,
     file: FileStats,
     violations: Vec<Violations>,
@@ -109,7 +109,7 @@ pub(crate) struct Inspector {
 }
 
 impl Inspector {
-    pub(crate) fn new(sources: &[Source], target: &Target, declared: &FactTable, expectations: &[Expect]) -> Result<Self> {
+    pub(crate) fn new(sources: &[SourceFile], target: &Target, declared: &FactTable, expectations: &[Expect]) -> Result<Self> {
         let schema = target.schema.clone();
         let columns = schema.fields().len();
         let file = FileStats {
@@ -123,7 +123,7 @@ impl Inspector {
             quarantine: Quarantine::default(),
         };
         Ok(Self {
-            names: sources.iter().map(Source::shown).collect(),
+            names: sources.iter().map(SourceFile::shown).collect(),
             target: target.clone(),
             event: schema.index_of(declared.event_column())?,
             zone: declared.calendar(),
@@ -166,8 +166,8 @@ impl Inspector {
     }
 
     /// The sources and what was counted in each of them so far.
-    pub(crate) fn summaries(&self, sources: &[Source], rejects: &Rejects) -> Vec<FileSummary> {
-        let summary = |(source, stats): (&Source, FileStats)| {
+    pub(crate) fn summaries(&self, sources: &[SourceFile], rejects: &Rejects) -> Vec<FileSummary> {
+        let summary = |(source, stats): (&SourceFile, FileStats)| {
             let shown = source.shown();
             FileSummary { name: source.name.clone(), rejected: rejects.of_file(&shown), shown, stats }
         };
@@ -176,9 +176,9 @@ impl Inspector {
 }
 
 impl RowCheck for Inspector {
-    type Checked = Checked;
+    type Checked = CheckedRows;
 
-    fn check(&self, source: usize, mut lines: Vec<u64>, mut columns: Vec<ArrayRef>) -> Result<Checked> {
+    fn check(&self, source: usize, mut lines: Vec<u64>, mut columns: Vec<ArrayRef>) -> Result<CheckedRows> {
         let mut classes = Classes::default();
         let profiles = columns.iter().map(|column| ColumnProfile::of(column, &mut classes)).collect::<Result<_>>()?;
         let frequencies = columns.iter().map(|column| Frequencies::of(column, self.zone)).collect::<Result<_>>()?;
@@ -216,11 +216,11 @@ impl RowCheck for Inspector {
             }
             row += same;
         }
-        Ok(Checked { source, file, violations, out, rows })
+        Ok(CheckedRows { source, file, violations, out, rows })
     }
 
-    fn count(&self, checked: Checked) -> Result<RecordBatch> {
-        let Checked { source, file, violations, out, rows } = checked;
+    fn count(&self, checked: CheckedRows) -> Result<RecordBatch> {
+        let CheckedRows { source, file, violations, out, rows } = checked;
         let mut guard = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
         let stats = &mut *guard;
         stats.files[source].add(file);

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     catalog::{FORMAT, LoadRecord, TableVersion, expectation::Expect},
     error::{Error, Result},
+    layout::quality_report,
     name::{ContentId, TableName},
     storage::{Location, seal, unseal},
     time::month::Month,
@@ -152,8 +153,7 @@ impl QualityReport {
     /// Writes the report below the root. Returns its name relative to the root.
     pub(crate) async fn publish(&self, root: &Location) -> Result<String> {
         let bytes = seal("the quality report", serde_json::to_vec_pretty(self))?;
-        let folder = format!("quality/{}/{}", self.table.database(), self.table.table());
-        let name = format!("{folder}/{}-{}.json", self.load.short(), ContentId::of(&bytes).short());
+        let name = quality_report(&self.table, self.load, ContentId::of(&bytes));
         // The name holds the content's hash, so an existing file has the same content. It is written again to renew its age: the
         // garbage collector removes what an interrupted load left by age.
         root.put(&name, bytes).await?;

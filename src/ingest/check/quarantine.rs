@@ -11,6 +11,7 @@ use arrow::{
 use crate::{
     error::Result,
     ingest::fact_files::writer_properties,
+    layout::quarantine_file,
     name::{ContentId, TableName},
     storage::{Location, ParquetFile},
 };
@@ -57,7 +58,7 @@ impl Quarantine {
     pub(crate) async fn publish(self, root: &Location, table: &TableName, load: ContentId) -> Result<Option<String>> {
         let Some((_, file)) = self.open else { return Ok(None) };
         let file = file.finish()?;
-        let name = format!("quarantine/{}/{}/{}-{}.parquet", table.database(), table.table(), load.short(), file.hash.short());
+        let name = quarantine_file(table, load, file.hash);
         file.publish(root, &name).await?;
         Ok(Some(name))
     }

@@ -50,11 +50,11 @@ pub(crate) struct RowFilter<'a> {
 
 /// The rows that a load writes, in the order of the table's files.
 pub(crate) struct FilteredRows {
-    source: SortedRows,
+    source: RowsToFilter,
     rules: Rules,
 }
 
-enum SortedRows {
+enum RowsToFilter {
     /// As they come from the sort.
     Streamed(Option<RecordBatch>, SendableRecordBatchStream),
     /// Read back from the disk. The file is deleted when it is dropped.
@@ -75,7 +75,7 @@ impl RowFilter<'_> {
     pub(crate) async fn apply(self, first: Option<RecordBatch>, mut rest: SendableRecordBatchStream) -> Result<FilteredRows> {
         let mut rules = Rules { inspector: self.inspector.clone(), months: self.months.clone(), repeated: Vec::new() };
         if !self.expectations.iter().any(Expect::is_unique) {
-            return Ok(FilteredRows { source: SortedRows::Streamed(first, rest), rules });
+            return Ok(FilteredRows { source: RowsToFilter::Streamed(first, rest), rules });
         }
         let mut spool = ParquetFile::create(self.target.sorted.clone(), writer_properties())?;
         let mut next = first;
@@ -87,7 +87,8 @@ impl RowFilter<'_> {
         for (i, expect) in self.expectations.iter().enumerate() {
             let Rule::Unique { columns } = &expect.rule else { continue };
             let schema = self.target.schema.clone();
-            let compared = unique::Rows { table: self.table, files: self.files, location: self.location, load: &spool, schema };
+            let compared =
+                unique::ComparedRows { table: self.table, files: self.files, location: self.location, load: &spool, schema };
             let positions = repeated(self.engine, &compared, columns).await?;
             self.inspector.stats(|stats| stats.violations[i].count = positions.len() as u64);
             if let Some(first) = positions.first() {
@@ -106,13 +107,12 @@ impl RowFilter<'_> {
                 }
             }
         }
-        let source = SortedRows::Spooled { rows: self.read(&spool)?, _file: spool };
+        let source = RowsToFilter::Spooled { rows: self.read(&spool)?, _file: spool };
         Ok(FilteredRows { source, rules })
     }
 
     fn read(&self, spool: &FinishedParquet) -> Result<ParquetRecordBatchReader> {
-        let failed = |cause| Error::Io { path: "a temporary file".into(), cause };
-        let file = std::fs::File::open(spool.path()).map_err(failed)?;
+        let file = std::fs::File::open(spool.path()).map_err(Error::temporary_file)?;
         Ok(ParquetRecordBatchReaderBuilder::try_new(file)?.with_batch_size(self.engine.batch_rows()).build()?)
     }
 }
@@ -121,14 +121,14 @@ impl FilteredRows {
     /// The next rows that are written; `None` after the last ones.
     pub(crate) async fn next(&mut self) -> Result<Option<RecordBatch>> {
         match &mut self.source {
-            SortedRows::Streamed(first, rest) => {
+            RowsToFilter::Streamed(first, rest) => {
                 let next = match first.take() {
                     Some(first) => Some(first),
                     None => rest.try_next().await?,
                 };
                 next.map(|batch| self.rules.inside_months(batch)).transpose()
             }
-            SortedRows::Spooled { rows, .. } => {
+            RowsToFilter::Spooled { rows, .. } => {
                 let Some(batch) = rows.next().transpose()? else { return Ok(None) };
                 self.rules.inspector.remove_repeated(batch, &self.rules.repeated).map(Some)
             }

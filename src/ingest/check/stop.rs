@@ -12,6 +12,7 @@ use crate::{
         mode::OnAnomaly,
         rejects::Rejects,
     },
+    layout::{anomaly_list, reject_list},
     name::ContentId,
     storage::Location,
     time::month::Month,
@@ -28,8 +29,7 @@ pub(crate) async fn publish_rejects(
         return Ok(None);
     }
     let (list, hash) = rejects.to_csv()?;
-    let folder = format!("rejects/{}/{}", ingest.table.database(), ingest.table.table());
-    let name = format!("{folder}/{}-{}.csv", load.short(), hash.short());
+    let name = reject_list(&ingest.table, load, hash);
     root.upload(&name, list).await?;
     Ok(Some(name))
 }
@@ -72,15 +72,14 @@ pub(crate) async fn stop_on_anomalies(root: &Location, ingest: &Ingest, anomalie
 }
 
 async fn publish_anomalies(root: &Location, ingest: &Ingest, anomalies: &[Anomaly], load: ContentId) -> Result<String> {
-    let failed = |e: csv::Error| Error::Io { path: "the list of anomalies".into(), cause: e.into() };
+    let failed = |e: csv::Error| Error::System { subject: "the list of anomalies".into(), cause: e.into() };
     let mut list = csv::Writer::from_writer(Vec::new());
     list.write_record(["file", "column", "expected", "found"]).map_err(failed)?;
     for Anomaly { file, column, expected, found } in anomalies {
         list.write_record([file, column, expected, found]).map_err(failed)?;
     }
     let bytes = list.into_inner().map_err(|e| failed(e.into_error().into()))?;
-    let folder = format!("rejects/{}/{}", ingest.table.database(), ingest.table.table());
-    let name = format!("{folder}/{}-suspicions-{}.csv", load.short(), ContentId::of(&bytes).short());
+    let name = anomaly_list(&ingest.table, load, ContentId::of(&bytes));
     // The name holds the content's hash: if the file exists, it has this content.
     let _ = root.put_if_absent(&name, bytes).await?;
     Ok(root.child(&name).to_string())

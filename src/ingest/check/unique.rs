@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The rows whose keys are compared.
-pub(crate) struct Rows<'a> {
+pub(crate) struct ComparedRows<'a> {
     /// The table's name, the files that it keeps, and their location.
     pub(crate) table: &'a str,
     pub(crate) files: &'a [FileEntry],
@@ -30,7 +30,7 @@ pub(crate) struct Rows<'a> {
 }
 
 /// The positions of the rows of the load whose key is taken, in their order. A key with a NULL is never taken.
-pub(crate) async fn repeated(engine: &Engine, rows: &Rows<'_>, columns: &[String]) -> Result<Vec<i64>> {
+pub(crate) async fn repeated(engine: &Engine, rows: &ComparedRows<'_>, columns: &[String]) -> Result<Vec<i64>> {
     let load = Locations::default().open(&rows.load.path().to_string_lossy())?;
     let session = engine.session(Parallelism::One, [&load])?;
     let spool = ParquetReadOptions { file_extension: "", ..Default::default() };

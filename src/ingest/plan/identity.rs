@@ -9,7 +9,7 @@ use crate::{
         expectation::{Expect, OnViolation},
     },
     error::{Error, Result},
-    ingest::{load::Ingest, sources::Source},
+    ingest::{load::Ingest, sources::SourceFile},
     name::ContentId,
 };
 
@@ -25,7 +25,7 @@ pub(crate) fn reading_id(ingest: &Ingest) -> ContentId {
 /// The hash of everything that determines the rows of a load.
 ///
 /// Settings that only decide whether the load stops, or that only count, are not part of it.
-pub(crate) fn load_id(ingest: &Ingest, expectations: &[Expect], sources: &[Source]) -> Result<ContentId> {
+pub(crate) fn load_id(ingest: &Ingest, expectations: &[Expect], sources: &[SourceFile]) -> Result<ContentId> {
     #[derive(Serialize)]
     struct Identity<'a> {
         table: String,

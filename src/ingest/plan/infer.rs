@@ -15,19 +15,19 @@ use crate::{
     error::{Error, Result},
     ingest::{
         load::Ingest,
-        names::Names,
+        names::ColumnNameMap,
         options::Format,
         read::{
             column_parser::is_code,
             csv_source::CsvFile,
             int96,
-            json_source::{JsonFile, Value, fields},
+            json_source::{JsonFile, JsonValue, fields},
             open::{raw_bytes, text_of},
             parquet_source::{time_scale, time_type},
             source_columns::{SourceColumns, instant_type, wider},
             time_parser::is_finer_than_micros,
         },
-        sources::Source,
+        sources::SourceFile,
     },
     storage::read_footer,
     time::TimeUnit,
@@ -44,15 +44,15 @@ pub(crate) struct ColumnPlan {
     pub(crate) schema: SchemaRef,
     /// The columns of each source.
     pub(crate) columns: Vec<SourceColumns>,
-    pub(crate) names: Names,
+    pub(crate) names: ColumnNameMap,
     pub(crate) changes: Vec<SchemaChange>,
     /// The columns of the last source, which the table keeps for the next load.
     pub(crate) newest: Option<SourceSchema>,
 }
 
 /// Plans the columns from the beginnings of the sources and from the table.
-pub(crate) async fn plan_columns(ingest: &Ingest, sources: &[Source], table: Option<&TableVersion>) -> Result<ColumnPlan> {
-    let mut names = Names::new(ingest, table);
+pub(crate) async fn plan_columns(ingest: &Ingest, sources: &[SourceFile], table: Option<&TableVersion>) -> Result<ColumnPlan> {
+    let mut names = ColumnNameMap::new(ingest, table);
     let (mut all, mut changed) = (Vec::with_capacity(sources.len()), Vec::new());
     let mut found: Vec<Field> = Vec::new();
     let mut positions: HashMap<String, usize> = HashMap::new();
@@ -201,7 +201,7 @@ fn plain_type(own: &DataType) -> DataType {
     }
 }
 
-async fn source_columns(ingest: &Ingest, source: &Source, names: &Names) -> Result<SourceColumns> {
+async fn source_columns(ingest: &Ingest, source: &SourceFile, names: &ColumnNameMap) -> Result<SourceColumns> {
     if source.format == Format::Parquet {
         let footer = read_footer(&source.location, &source.object).await?;
         let found: Vec<String> = footer.schema().fields().iter().map(|field| field.name().trim().to_owned()).collect();
@@ -220,7 +220,7 @@ async fn source_columns(ingest: &Ingest, source: &Source, names: &Names) -> Resu
     task.await.map_err(|e| Error::lost_task("inferring the schema", e))?
 }
 
-fn csv_columns(ingest: &Ingest, source: &Source, names: &Names, raw: Box<dyn Read + Send>) -> Result<SourceColumns> {
+fn csv_columns(ingest: &Ingest, source: &SourceFile, names: &ColumnNameMap, raw: Box<dyn Read + Send>) -> Result<SourceColumns> {
     let mut file = CsvFile::open(ingest, source, text_of(source, raw)?)?;
     let names = names.with_found(ingest, &file.found).resolve_all(&source.shown(), &file.found)?;
     let is_time: Vec<bool> = names.iter().map(|name| is_time(ingest, name)).collect();
@@ -248,7 +248,7 @@ fn csv_columns(ingest: &Ingest, source: &Source, names: &Names, raw: Box<dyn Rea
     Ok(columns)
 }
 
-fn json_columns(ingest: &Ingest, source: &Source, names: &Names, raw: Box<dyn Read + Send>) -> Result<SourceColumns> {
+fn json_columns(ingest: &Ingest, source: &SourceFile, names: &ColumnNameMap, raw: Box<dyn Read + Send>) -> Result<SourceColumns> {
     let mut file = JsonFile::open(source, text_of(source, raw)?, ingest.limits);
     let (mut columns, mut objects, mut first_reason) = (SourceColumns::default(), 0, None);
     let mut names = names.clone();
@@ -272,9 +272,9 @@ fn json_columns(ingest: &Ingest, source: &Source, names: &Names, raw: Box<dyn Re
                 let is_time = is_time(ingest, name);
                 let data_type = match value {
                     _ if is_time => DataType::Utf8,
-                    Value::Null => DataType::Null,
-                    Value::Plain(text) => type_of(text),
-                    Value::Text(_) => DataType::Utf8,
+                    JsonValue::Null => DataType::Null,
+                    JsonValue::Plain(text) => type_of(text),
+                    JsonValue::Text(_) => DataType::Utf8,
                 };
                 columns.add_value(found.trim(), name, data_type, is_time && value.text().is_some_and(is_finer_than_micros));
             }

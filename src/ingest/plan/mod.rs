@@ -18,9 +18,9 @@ use table::check_same_table;
 use super::{
     check::{history::History, quality::history_of},
     load::Ingest,
-    names::{Names, merged},
+    names::{ColumnNameMap, merged},
     read::source_columns::SourceColumns,
-    sources::Source,
+    sources::SourceFile,
     target::Target,
 };
 use crate::{
@@ -50,13 +50,13 @@ pub(crate) struct LoadPlan {
     /// The table's expectations and those of the load.
     pub(crate) expectations: Vec<Expect>,
     /// The sources that are read.
-    pub(crate) sources: Vec<Source>,
+    pub(crate) sources: Vec<SourceFile>,
     /// Earlier loads that the load removes.
     pub(crate) removal: Removal,
     pub(crate) target: Target,
     /// The columns of each source.
     pub(crate) columns: Arc<Vec<SourceColumns>>,
-    pub(crate) names: Names,
+    pub(crate) names: ColumnNameMap,
     pub(crate) schema_changes: Vec<SchemaChange>,
     /// The columns of the last source, which the table keeps for the next load.
     pub(crate) newest_source: Option<SourceSchema>,
@@ -73,7 +73,7 @@ impl LoadPlan {
 }
 
 /// Plans a load of these sources on the table's newest version.
-pub(crate) async fn plan(root: &Location, catalog: &Catalog, ingest: &Ingest, found: &[Source]) -> Result<Planned> {
+pub(crate) async fn plan(root: &Location, catalog: &Catalog, ingest: &Ingest, found: &[SourceFile]) -> Result<Planned> {
     let table = ingest.table.to_string();
     let current = catalog.find(&ingest.table).await?;
     let known: &[Expect] = current.as_ref().map_or(&[], |current| &current.expectations);

@@ -12,7 +12,7 @@ use crate::{
     ingest::{
         load::Ingest,
         mode::{LoadMode, OnChangedSource},
-        sources::Source,
+        sources::SourceFile,
     },
     name::ContentId,
     time::month::Month,
@@ -27,7 +27,7 @@ pub(crate) struct Removal {
 }
 
 /// Does a load that stays hold this content already?
-pub(crate) fn has_loaded(version: &TableVersion, removal: &Removal, source: &Source) -> bool {
+pub(crate) fn has_loaded(version: &TableVersion, removal: &Removal, source: &SourceFile) -> bool {
     let content = source.content();
     let staying = version.loads.iter().filter(|load| !removal.loads.contains(&load.id));
     staying.flat_map(|load| &load.sources).any(|known| known.content == content)
@@ -52,7 +52,7 @@ pub(crate) fn find_load(version: &TableVersion, load: ContentId) -> Option<&Load
 /// # Errors
 /// [`Error::ChangedSource`] if changed sources are refused. [`Error::ReadOtherwise`] if a source with unreadable rows would be
 /// read in another way than before. [`Error::Definition`] if sources that must be loaded again are not part of this load.
-pub(crate) fn changed_sources(ingest: &Ingest, sources: &[Source], version: &TableVersion) -> Result<Removal> {
+pub(crate) fn changed_sources(ingest: &Ingest, sources: &[SourceFile], version: &TableVersion) -> Result<Removal> {
     let mut removal = Removal::default();
     if ingest.mode.replaces_months() {
         return Ok(removal);
@@ -73,9 +73,9 @@ pub(crate) fn changed_sources(ingest: &Ingest, sources: &[Source], version: &Tab
     if ingest.on_changed_source == OnChangedSource::Append {
         return Ok(removal);
     }
-    let holds = |load: &LoadRecord, source: &Source| load.sources.iter().any(|known| known.name == source.name);
+    let holds = |load: &LoadRecord, source: &SourceFile| load.sources.iter().any(|known| known.name == source.name);
     let nothing = Removal::default();
-    let is_new = |source: &&Source| !has_loaded(version, &nothing, source);
+    let is_new = |source: &&SourceFile| !has_loaded(version, &nothing, source);
     for source in sources.iter().filter(is_new) {
         let older = version.loads.iter().filter(|load| holds(load, source));
         for load in older {
@@ -116,7 +116,7 @@ impl Removal {
     }
 
     /// Checks that all sources of the removed loads are loaded again.
-    fn check_complete(&self, ingest: &Ingest, sources: &[Source], version: &TableVersion) -> Result<()> {
+    fn check_complete(&self, ingest: &Ingest, sources: &[SourceFile], version: &TableVersion) -> Result<()> {
         let removed = version.loads.iter().filter(|load| self.loads.contains(&load.id));
         for load in removed.clone() {
             if let Some(month) = load.replaced_months.first() {

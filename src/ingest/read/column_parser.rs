@@ -19,7 +19,7 @@ use arrow::{
 use super::{fast_path, number, time_parser::TimeParser};
 use crate::{
     error::Result,
-    ingest::{load::Ingest, rejects::Reason},
+    ingest::{load::Ingest, rejects::RejectReason},
 };
 
 /// The types that a load may declare.
@@ -85,7 +85,7 @@ enum ValueType {
 
 const NOT_UTF8: &str = "the value is not UTF-8";
 
-fn text(value: &[u8]) -> Result<&str, Reason> {
+fn text(value: &[u8]) -> Result<&str, RejectReason> {
     std::str::from_utf8(value).map_err(|_| NOT_UTF8.into())
 }
 
@@ -126,7 +126,7 @@ impl ColumnParser {
     pub(crate) fn parse<'a>(
         &self,
         texts: impl ExactSizeIterator<Item = Option<&'a [u8]>>,
-        refuse: impl FnMut(usize, Reason),
+        refuse: impl FnMut(usize, RejectReason),
     ) -> Result<ArrayRef> {
         let timestamps = |values: Int64Array| Ok(timestamps(values, &self.data_type));
         let array: ArrayRef = match &self.value_type {
@@ -174,7 +174,7 @@ impl ColumnParser {
         Ok(if array.data_type() == &self.data_type { array } else { cast(&array, &self.data_type)? })
     }
 
-    fn integer(&self, value: &[u8], low: i128, high: i128) -> Result<i128, Reason> {
+    fn integer(&self, value: &[u8], low: i128, high: i128) -> Result<i128, RejectReason> {
         let text = text(value)?;
         if self.typing == Typing::Inferred && is_code(text) {
             return Err("digits after a leading zero are a code, not a number; declare the column's type".into());
@@ -184,7 +184,7 @@ impl ColumnParser {
 }
 
 /// Parses instants, the common form of texts by the fast path.
-fn instants(parser: &TimeParser) -> impl FnMut(&[u8]) -> Result<i64, Reason> {
+fn instants(parser: &TimeParser) -> impl FnMut(&[u8]) -> Result<i64, RejectReason> {
     let mut hours = parser.hours();
     move |value| match hours.as_mut().and_then(|hours| parser.fast_instant(hours, value)) {
         Some(value) => Ok(value),
@@ -194,8 +194,8 @@ fn instants(parser: &TimeParser) -> impl FnMut(&[u8]) -> Result<i64, Reason> {
 
 fn primitives<'a, T: ArrowPrimitiveType>(
     texts: impl ExactSizeIterator<Item = Option<&'a [u8]>>,
-    mut refuse: impl FnMut(usize, Reason),
-    mut parse: impl FnMut(&[u8]) -> Result<T::Native, Reason>,
+    mut refuse: impl FnMut(usize, RejectReason),
+    mut parse: impl FnMut(&[u8]) -> Result<T::Native, RejectReason>,
 ) -> PrimitiveArray<T> {
     let mut values = Vec::with_capacity(texts.len());
     let mut nulls = NullBufferBuilder::new(texts.len());
@@ -219,8 +219,8 @@ fn primitives<'a, T: ArrowPrimitiveType>(
 
 fn booleans<'a>(
     texts: impl Iterator<Item = Option<&'a [u8]>>,
-    mut refuse: impl FnMut(usize, Reason),
-    parse: impl Fn(&[u8]) -> Result<bool, Reason>,
+    mut refuse: impl FnMut(usize, RejectReason),
+    parse: impl Fn(&[u8]) -> Result<bool, RejectReason>,
 ) -> BooleanArray {
     let value = |(row, value): (usize, Option<&[u8]>)| match parse(value?) {
         Ok(value) => Some(value),
@@ -234,7 +234,7 @@ fn booleans<'a>(
 
 fn strings<'a>(
     texts: impl ExactSizeIterator<Item = Option<&'a [u8]>>,
-    mut refuse: impl FnMut(usize, Reason),
+    mut refuse: impl FnMut(usize, RejectReason),
 ) -> Result<StringArray> {
     let (mut values, mut lengths) = (Vec::new(), Vec::with_capacity(texts.len()));
     let mut nulls = NullBufferBuilder::new(texts.len());
@@ -261,7 +261,7 @@ fn strings<'a>(
 fn unsupported<'a>(
     data_type: &DataType,
     texts: impl ExactSizeIterator<Item = Option<&'a [u8]>>,
-    mut refuse: impl FnMut(usize, Reason),
+    mut refuse: impl FnMut(usize, RejectReason),
 ) -> ArrayRef {
     let count = texts.len();
     for (row, _) in texts.enumerate().filter(|(_, value)| value.is_some()) {
@@ -287,7 +287,7 @@ pub(crate) fn timestamps(values: arrow::array::Int64Array, data_type: &DataType)
 const DATE_RANGE: &str = "the date is out of range";
 
 /// Days since 1970 of a date without a time of day.
-fn date(text: &str) -> Result<i32, Reason> {
+fn date(text: &str) -> Result<i32, RejectReason> {
     const DAY_NS: i128 = 86_400_000_000_000;
     let is_date = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'/'));
     let (local_ns, _) =

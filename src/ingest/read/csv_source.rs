@@ -8,28 +8,28 @@ use super::{
     open::unreadable,
     parsed_rows::{ParsedRows, RowErrors},
     source_columns::SourceColumns,
-    tokens::{Block, Row, TokenError, Tokens},
+    tokens::{Block, CsvTokenizer, Row, TokenError},
 };
 use crate::{
     error::{Error, Result},
     ingest::{
         load::Ingest,
         options::{CsvOptions, ExtraFields},
-        sources::Source,
+        sources::SourceFile,
         target::Target,
     },
 };
 
 /// The rows of a CSV file after its header.
 pub(crate) struct CsvFile<'a> {
-    source: &'a Source,
-    tokens: Tokens,
+    source: &'a SourceFile,
+    tokens: CsvTokenizer,
     /// The column names in the file.
     pub(crate) found: Vec<String>,
 }
 
 impl<'a> CsvFile<'a> {
-    pub(crate) fn open(ingest: &Ingest, source: &'a Source, text: Box<dyn BufRead + Send>) -> Result<Self> {
+    pub(crate) fn open(ingest: &Ingest, source: &'a SourceFile, text: Box<dyn BufRead + Send>) -> Result<Self> {
         let refused = |reason: String| Error::UnreadableFile { path: source.shown(), reason };
         let limit = ingest.limits.columns;
         let check = |count: usize| match count > limit {
@@ -38,7 +38,7 @@ impl<'a> CsvFile<'a> {
             ))),
             false => Ok(()),
         };
-        let mut tokens = Tokens::new(text, &ingest.csv, ingest.limits).map_err(|error| unreadable_text(source, error))?;
+        let mut tokens = CsvTokenizer::new(text, &ingest.csv, ingest.limits).map_err(|error| unreadable_text(source, error))?;
         if let Some(names) = &ingest.csv.columns {
             check(names.len())?;
             return Ok(Self { source, tokens, found: names.clone() });
@@ -70,7 +70,7 @@ impl<'a> CsvFile<'a> {
     }
 }
 
-fn unreadable_text(source: &Source, error: TokenError) -> Error {
+fn unreadable_text(source: &SourceFile, error: TokenError) -> Error {
     match error {
         TokenError::Input(error) => unreadable(source, &error),
         TokenError::Text(reason) => Error::UnreadableFile { path: source.shown(), reason },

@@ -19,7 +19,7 @@ use crate::{
     ingest::{
         load::Ingest,
         options::Format,
-        sources::{Source, find},
+        sources::{SourceFile, find},
     },
     storage::Locations,
 };
@@ -64,7 +64,7 @@ pub(crate) async fn csv_texts(locations: &Locations, location: &str) -> Result<V
 }
 
 /// The rows of one file. The first batch is empty and has the schema.
-fn file_texts(ingest: &Ingest, source: &Source, bytes: Box<dyn std::io::Read + Send>) -> Result<Vec<RecordBatch>> {
+fn file_texts(ingest: &Ingest, source: &SourceFile, bytes: Box<dyn std::io::Read + Send>) -> Result<Vec<RecordBatch>> {
     let refused = |reason: String| Error::UnreadableFile { path: source.shown(), reason };
     let mut file = CsvFile::open(ingest, source, text_of(source, bytes)?)?;
     let names = file.found.clone();

@@ -20,9 +20,9 @@ use crate::{
         excerpt::{excerpt, excerpt_of_bytes},
         limits::ReadLimits,
         load::Ingest,
-        names::Names,
-        rejects::Reason,
-        sources::Source,
+        names::ColumnNameMap,
+        rejects::RejectReason,
+        sources::SourceFile,
         target::Target,
     },
 };
@@ -32,36 +32,36 @@ const BLOCK_BYTES: usize = 1 << 20;
 
 /// A value of a field.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Value<'a> {
+pub(crate) enum JsonValue<'a> {
     Null,
     /// The text of a number or truth value.
     Plain(&'a str),
     Text(Cow<'a, str>),
 }
 
-impl Value<'_> {
+impl JsonValue<'_> {
     /// The value as text; `None` for NULL.
     pub(crate) fn text(&self) -> Option<&str> {
         match self {
-            Value::Null => None,
-            Value::Plain(text) => Some(text),
-            Value::Text(text) => Some(text),
+            JsonValue::Null => None,
+            JsonValue::Plain(text) => Some(text),
+            JsonValue::Text(text) => Some(text),
         }
     }
 }
 
 /// The fields of a line, in their order.
-pub(crate) type Fields<'a> = Vec<(Cow<'a, str>, Value<'a>)>;
+pub(crate) type Fields<'a> = Vec<(Cow<'a, str>, JsonValue<'a>)>;
 
 /// Lines of a file. Blank lines are left out.
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
     bytes: Vec<u8>,
-    spans: Vec<Line>,
+    spans: Vec<LineSpan>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Line {
+struct LineSpan {
     number: u64,
     start: usize,
     end: usize,
@@ -85,14 +85,14 @@ impl Lines {
 
 /// A file of JSON lines.
 pub(crate) struct JsonFile<'a> {
-    source: &'a Source,
+    source: &'a SourceFile,
     text: Box<dyn BufRead + Send>,
     line_bytes: usize,
     number: u64,
 }
 
 impl<'a> JsonFile<'a> {
-    pub(crate) fn open(source: &'a Source, text: Box<dyn BufRead + Send>, limits: ReadLimits) -> Self {
+    pub(crate) fn open(source: &'a SourceFile, text: Box<dyn BufRead + Send>, limits: ReadLimits) -> Self {
         Self { source, text, line_bytes: limits.bounded().row_bytes, number: 0 }
     }
 
@@ -129,7 +129,7 @@ impl<'a> JsonFile<'a> {
                 // Blank lines take no memory.
                 lines.bytes.truncate(lines.spans.last().map_or(0, |line| line.end));
             } else {
-                lines.spans.push(Line { number: self.number, start, end });
+                lines.spans.push(LineSpan { number: self.number, start, end });
             }
         }
         Ok((lines.len() > 0).then_some(lines))
@@ -140,8 +140,8 @@ impl<'a> JsonFile<'a> {
 ///
 /// # Errors
 /// The field and the reason, if the line is not a JSON object, has a field twice, has a nested value, or exceeds the limits.
-pub(crate) fn fields(line: &[u8], limits: ReadLimits) -> Result<Fields<'_>, (String, Reason)> {
-    let refused = |reason: Reason| (String::new(), reason);
+pub(crate) fn fields(line: &[u8], limits: ReadLimits) -> Result<Fields<'_>, (String, RejectReason)> {
+    let refused = |reason: RejectReason| (String::new(), reason);
     let line = std::str::from_utf8(line).map_err(|_| refused("the line is not UTF-8".into()))?;
     let Some(inner) = line.strip_prefix('{') else {
         // If it is not JSON at all, the reason says where.
@@ -159,7 +159,7 @@ pub(crate) fn fields(line: &[u8], limits: ReadLimits) -> Result<Fields<'_>, (Str
             Some(b'"') => {
                 let (value, after) = text(rest).ok_or_else(|| (name.clone().into_owned(), "the text is not valid".into()))?;
                 rest = after;
-                Value::Text(value)
+                JsonValue::Text(value)
             }
             Some(b'{' | b'[') => {
                 let reason = "a nested value; flatten it before the load, or write it as text";
@@ -169,7 +169,7 @@ pub(crate) fn fields(line: &[u8], limits: ReadLimits) -> Result<Fields<'_>, (Str
                 let end = rest.find([',', '}', ' ', '\t', '\r', '\n']).unwrap_or(rest.len());
                 let (value, after) = rest.split_at(end);
                 rest = after;
-                if value == "null" { Value::Null } else { Value::Plain(value) }
+                if value == "null" { JsonValue::Null } else { JsonValue::Plain(value) }
             }
         };
         if found.len() == limits.columns {
@@ -202,7 +202,7 @@ fn repeated_name(found: &Fields<'_>) -> Option<String> {
     name.map(|i| found[i].0.clone().into_owned())
 }
 
-fn malformed(error: serde_json::Error) -> Reason {
+fn malformed(error: serde_json::Error) -> RejectReason {
     // serde_json's line is always 1, and its column is a byte position in this line.
     let what = error.to_string();
     let what = what.split(" at line ").next().unwrap_or_default();
@@ -235,15 +235,15 @@ pub(crate) struct JsonReader {
     parsers: Vec<ColumnParser>,
     /// The positions of the table's columns by name.
     positions: HashMap<String, usize>,
-    names: Names,
+    names: ColumnNameMap,
     limits: ReadLimits,
 }
 
 /// The values of a column in some of the rows. The other rows are NULL.
-type Sparse<'a> = Vec<(usize, Value<'a>)>;
+type Sparse<'a> = Vec<(usize, JsonValue<'a>)>;
 
 impl JsonReader {
-    pub(crate) fn new(ingest: &Ingest, names: &Names, target: &Target) -> Self {
+    pub(crate) fn new(ingest: &Ingest, names: &ColumnNameMap, target: &Target) -> Self {
         let parsers = column_parsers(&target.schema, ingest);
         let positions = parsers.iter().enumerate().map(|(position, parser)| (parser.name.clone(), position)).collect();
         Self { parsers, positions, names: names.clone(), limits: ingest.limits }
@@ -275,11 +275,11 @@ impl JsonReader {
     }
 
     /// Adds the fields of a row to their columns.
-    fn add_row<'a>(&self, row: usize, found: Fields<'a>, values: &mut [Sparse<'a>]) -> Result<(), (String, Reason)> {
+    fn add_row<'a>(&self, row: usize, found: Fields<'a>, values: &mut [Sparse<'a>]) -> Result<(), (String, RejectReason)> {
         for (name, value) in found {
             let name = self.names.resolve(name.trim());
             match self.positions.get(name) {
-                None if value == Value::Null => {}
+                None if value == JsonValue::Null => {}
                 None => {
                     let reason = "the column was empty where types were inferred; declare its type";
                     return Err((name.to_owned(), reason.into()));
@@ -298,7 +298,7 @@ impl JsonReader {
     fn shown_value(&self, line: &[u8], column: &str) -> String {
         let Ok(found) = fields(line, self.limits) else { return excerpt_of_bytes(line).into_owned() };
         let value = found.iter().find(|(name, _)| self.names.resolve(name.trim()) == column).map(|(_, value)| value);
-        excerpt(value.and_then(Value::text).unwrap_or_default()).into_owned()
+        excerpt(value.and_then(JsonValue::text).unwrap_or_default()).into_owned()
     }
 }
 

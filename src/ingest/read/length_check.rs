@@ -48,7 +48,7 @@ impl<R: Read> Read for LengthCheck<R> {
             let message = format!("{BROKEN_OFF} {} bytes before the end; try again", self.missing);
             return Err(Error::new(ErrorKind::UnexpectedEof, message));
         }
-        self.digest.0.get_or_init(|| self.hasher.finalize().into());
+        self.digest.0.get_or_init(|| ContentId::from_hash(self.hasher.finalize()));
         Ok(0)
     }
 }

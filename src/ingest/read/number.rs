@@ -3,7 +3,7 @@
 
 /// A decimal number: `mantissa * 10^exponent`. The mantissa has no trailing zeros.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Decimal {
+struct WrittenDecimal {
     mantissa: i128,
     exponent: i32,
 }
@@ -11,7 +11,7 @@ struct Decimal {
 const NO_INTEGER: &str = "not an integer";
 const NO_NUMBER: &str = "not a number";
 
-impl Decimal {
+impl WrittenDecimal {
     /// `None` for a text that is not a decimal number or has more digits than 128 bits hold.
     fn parse(text: &str) -> Option<Self> {
         let (number, exponent) = match text.find(['e', 'E']) {
@@ -57,7 +57,7 @@ impl Decimal {
 pub(crate) fn integer(text: &str, low: i128, high: i128) -> Result<i128, &'static str> {
     let value = match text.parse::<i64>() {
         Ok(value) => i128::from(value),
-        Err(_) => Decimal::parse(text).and_then(|decimal| decimal.scaled(0)).ok_or(NO_INTEGER)?,
+        Err(_) => WrittenDecimal::parse(text).and_then(|decimal| decimal.scaled(0)).ok_or(NO_INTEGER)?,
     };
     if (low..=high).contains(&value) { Ok(value) } else { Err("an integer beyond the range of the column's type") }
 }
@@ -92,15 +92,15 @@ pub(crate) fn float32(text: &str) -> Result<f32, &'static str> {
 
 /// Does the float equal this integer, or is this integer the shortest text of the float?
 fn keeps_digits(text: &str, value: f64, shortest: &str) -> bool {
-    let Some(written) = Decimal::parse(text) else { return false };
+    let Some(written) = WrittenDecimal::parse(text) else { return false };
     // Every whole float below 2^127 is exact as an i128.
     let is_exact = value.abs() < 1.7e38 && written.scaled(0) == Some(value as i128);
-    is_exact || Decimal::parse(shortest) == Some(written)
+    is_exact || WrittenDecimal::parse(shortest) == Some(written)
 }
 
 /// A decimal number of this precision and scale, as its unscaled integer.
 pub(crate) fn decimal128(text: &str, precision: u8, scale: i8) -> Result<i128, &'static str> {
-    let decimal = Decimal::parse(text).ok_or("not a decimal number of at most 38 digits")?;
+    let decimal = WrittenDecimal::parse(text).ok_or("not a decimal number of at most 38 digits")?;
     let value = decimal.scaled(i32::from(scale)).ok_or("a number with more digits after the point than the column keeps")?;
     match 10_i128.checked_pow(u32::from(precision)) {
         Some(limit) if value.unsigned_abs() >= limit.unsigned_abs() => Err("a number with more digits than the column keeps"),

@@ -10,7 +10,7 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 use super::length_check::{BROKEN_OFF, Digest, LengthCheck};
 use crate::{
     error::{Error, Result},
-    ingest::sources::{Compression, Source},
+    ingest::sources::{Compression, SourceFile},
 };
 
 const BUFFER_BYTES: usize = 1 << 20;
@@ -20,7 +20,7 @@ const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 /// The bytes of a file as it was listed. Other content, or fewer bytes than the store promised, is an error.
 ///
 /// The digest has the hash of what was read.
-pub(crate) async fn raw_bytes(source: &Source) -> Result<(Box<dyn Read + Send>, Digest)> {
+pub(crate) async fn raw_bytes(source: &SourceFile) -> Result<(Box<dyn Read + Send>, Digest)> {
     // In HTTP, `If-Match` never matches a weak tag.
     let if_match = source.object.e_tag.clone().filter(|tag| !tag.starts_with("W/"));
     let options = GetOptions { if_match, ..GetOptions::default() };
@@ -41,7 +41,7 @@ pub(crate) async fn raw_bytes(source: &Source) -> Result<(Box<dyn Read + Send>, 
 ///
 /// # Errors
 /// [`Error::UnreadableFile`] if its first bytes contradict its name.
-pub(crate) fn text_of(source: &Source, raw: Box<dyn Read + Send>) -> Result<Box<dyn BufRead + Send>> {
+pub(crate) fn text_of(source: &SourceFile, raw: Box<dyn Read + Send>) -> Result<Box<dyn BufRead + Send>> {
     let mut raw = BufReader::with_capacity(BUFFER_BYTES, raw);
     let start = first_bytes(&mut raw).map_err(|e| unreadable(source, &e))?;
     let compression = match source.compression {
@@ -113,7 +113,7 @@ fn what(start: &Cursor<Vec<u8>>) -> &'static str {
 }
 
 /// The error of a file that cannot be read to its end.
-pub(crate) fn unreadable(source: &Source, cause: &dyn std::fmt::Display) -> Error {
+pub(crate) fn unreadable(source: &SourceFile, cause: &dyn std::fmt::Display) -> Error {
     let message = cause.to_string();
     let reason = match source.compression {
         // The file itself may be intact.

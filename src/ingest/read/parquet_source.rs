@@ -28,8 +28,8 @@ use crate::{
     ingest::{
         excerpt::excerpt,
         load::Ingest,
-        rejects::{Reason, Reject, Rejects},
-        sources::Source,
+        rejects::{Reject, RejectReason, Rejects},
+        sources::SourceFile,
         target::Target,
     },
     storage::{ObjectReader, contained, contained_rows, read_unchanged_footer},
@@ -52,7 +52,7 @@ impl ParquetRows {
 
 /// The batches of a Parquet file, with its own columns.
 pub(crate) async fn parquet_batches(
-    source: &Source,
+    source: &SourceFile,
     columns: &SourceColumns,
     batch_rows: usize,
 ) -> Result<BoxStream<'static, Result<ParquetRows>>> {
@@ -96,25 +96,25 @@ pub(crate) async fn parquet_batches(
 }
 
 /// What a source is read into.
-pub(crate) struct Reading<'a> {
+pub(crate) struct ParquetReading<'a> {
     pub(crate) ingest: &'a Ingest,
-    pub(crate) source: &'a Source,
+    pub(crate) source: &'a SourceFile,
     pub(crate) target: &'a Target,
     pub(crate) rejects: &'a Rejects,
 }
 
 /// Rows that cannot be read: the column, the value and the reason of the first error of each row.
-type Refused = BTreeMap<usize, (String, String, Reason)>;
+type Refused = BTreeMap<usize, (String, String, RejectReason)>;
 
 /// Converts rows of a source to the table's columns. Returns the numbers of the rows in the file, from 1, and the columns. Rows with
 /// values that do not fit are added to the rejects and left out.
 pub(crate) fn conform(
-    reading: &Reading<'_>,
+    reading: &ParquetReading<'_>,
     columns: &SourceColumns,
     first_row: u64,
     rows: &ParquetRows,
 ) -> Result<(Vec<u64>, Vec<ArrayRef>)> {
-    let Reading { ingest, source, target, rejects, .. } = *reading;
+    let ParquetReading { ingest, source, target, rejects, .. } = *reading;
     let shown = source.shown();
     let mut conformed = Vec::with_capacity(target.schema.fields().len());
     let mut refused = Refused::new();
@@ -166,7 +166,7 @@ pub(crate) fn conform(
 }
 
 /// An array, and the reasons for which some of its rows cannot be read.
-type Conformed = (ArrayRef, Vec<(usize, Reason)>);
+type Conformed = (ArrayRef, Vec<(usize, RejectReason)>);
 
 /// A column without its dictionary.
 fn decoded(array: &ArrayRef) -> Result<ArrayRef> {
@@ -252,7 +252,7 @@ fn from_local_times(ingest: &Ingest, shown: &str, field: &Field, local_times: &[
 }
 
 /// A column of timestamps. Rows with a reason and rows without a value are NULL.
-fn collected(field: &Field, values: impl Iterator<Item = Option<Result<i64, Reason>>>) -> Conformed {
+fn collected(field: &Field, values: impl Iterator<Item = Option<Result<i64, RejectReason>>>) -> Conformed {
     let mut reasons = Vec::new();
     let values: Int64Array = values
         .enumerate()

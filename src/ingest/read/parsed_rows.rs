@@ -12,7 +12,7 @@ use crate::{
     error::Result,
     ingest::{
         excerpt::{excerpt, excerpt_of_bytes},
-        rejects::{Reason, Reject},
+        rejects::{Reject, RejectReason},
     },
 };
 
@@ -27,16 +27,16 @@ pub(crate) struct ParsedRows {
 
 /// The first error of each bad row: column, value and reason.
 #[derive(Default)]
-pub(crate) struct RowErrors(BTreeMap<usize, (String, String, Reason)>);
+pub(crate) struct RowErrors(BTreeMap<usize, (String, String, RejectReason)>);
 
 impl RowErrors {
     /// Adds an error, unless the row has one.
-    pub(crate) fn add<'a>(&mut self, row: usize, column: &str, value: impl FnOnce() -> &'a [u8], reason: Reason) {
+    pub(crate) fn add<'a>(&mut self, row: usize, column: &str, value: impl FnOnce() -> &'a [u8], reason: RejectReason) {
         self.add_shown(row, column, || excerpt_of_bytes(value()).into_owned(), reason);
     }
 
     /// As [`RowErrors::add`], with a value that is cut already.
-    pub(crate) fn add_shown(&mut self, row: usize, column: &str, shown: impl FnOnce() -> String, reason: Reason) {
+    pub(crate) fn add_shown(&mut self, row: usize, column: &str, shown: impl FnOnce() -> String, reason: RejectReason) {
         self.0.entry(row).or_insert_with(|| (excerpt(column).into_owned(), shown(), reason));
     }
 

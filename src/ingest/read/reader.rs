@@ -11,7 +11,7 @@ use super::{
     json_source::{JsonFile, JsonReader, Lines},
     last_byte::LastByte,
     open::{raw_bytes, text_of},
-    parquet_source::{Reading, conform, parquet_batches},
+    parquet_source::{ParquetReading, conform, parquet_batches},
     parsed_rows::ParsedRows,
     source_columns::SourceColumns,
     tokens::Block,
@@ -19,18 +19,18 @@ use super::{
 use crate::{
     error::{Error, Result},
     ingest::{
-        load::Ingest, names::Names, options::Format, queue::Sink, rejects::Rejects, row_check::RowCheck, sources::Source,
-        target::Target,
+        load::Ingest, names::ColumnNameMap, options::Format, queue::BatchSink, rejects::Rejects, row_check::RowCheck,
+        sources::SourceFile, target::Target,
     },
 };
 
 /// Reads the sources of a load.
 pub(crate) struct Reader<C> {
     pub(crate) ingest: Ingest,
-    pub(crate) sources: Vec<Source>,
+    pub(crate) sources: Vec<SourceFile>,
     /// The columns of each source.
     pub(crate) columns: Arc<Vec<SourceColumns>>,
-    pub(crate) names: Names,
+    pub(crate) names: ColumnNameMap,
     pub(crate) target: Target,
     pub(crate) rejects: Arc<Rejects>,
     pub(crate) checker: Arc<C>,
@@ -46,7 +46,7 @@ const VALUE_BYTES: usize = 8;
 
 impl<C: RowCheck> Reader<C> {
     /// Reads all sources in their order.
-    pub(crate) async fn read_all(self, sink: Sink) -> Result<()> {
+    pub(crate) async fn read_all(self, sink: BatchSink) -> Result<()> {
         let this = Arc::new(self);
         for index in 0..this.sources.len() {
             let source = &this.sources[index];
@@ -75,7 +75,7 @@ impl<C: RowCheck> Reader<C> {
         rows * VALUE_BYTES * self.target.sorted.fields().len()
     }
 
-    fn read_text(&self, index: usize, bytes: Box<dyn Read + Send>, sink: &Sink) -> Result<()> {
+    fn read_text(&self, index: usize, bytes: Box<dyn Read + Send>, sink: &BatchSink) -> Result<()> {
         let source = &self.sources[index];
         let shown = source.shown();
         let last_byte = LastByte::default();
@@ -136,12 +136,12 @@ impl<C: RowCheck> Reader<C> {
         ended(in_order(self.tasks, next, parse, take))
     }
 
-    fn reading<'a>(&'a self, source: &'a Source) -> Reading<'a> {
+    fn reading<'a>(&'a self, source: &'a SourceFile) -> ParquetReading<'a> {
         let Self { ingest, target, rejects, .. } = self;
-        Reading { ingest, source, target, rejects }
+        ParquetReading { ingest, source, target, rejects }
     }
 
-    async fn read_parquet(&self, index: usize, source: &Source, sink: &Sink) -> Result<()> {
+    async fn read_parquet(&self, index: usize, source: &SourceFile, sink: &BatchSink) -> Result<()> {
         let columns = &self.columns[index];
         let mut batches = parquet_batches(source, columns, self.batch_rows.min(self.rows_at_once())).await?;
         let mut row = 0;

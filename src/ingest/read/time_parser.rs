@@ -4,7 +4,7 @@
 use arrow::datatypes::TimeUnit as ArrowUnit;
 
 use crate::{
-    ingest::{load::Ingest, rejects::Reason, time_format::TimeFormat},
+    ingest::{load::Ingest, rejects::RejectReason, time_format::TimeFormat},
     time::{NO_ZONE, TimeUnit, Zone, parse_local_ns, parse_time_ns},
 };
 
@@ -32,7 +32,7 @@ impl TimeParser {
     }
 
     /// The instant of a text, in the column's unit.
-    pub(crate) fn instant(&self, text: &str) -> Result<i64, Reason> {
+    pub(crate) fn instant(&self, text: &str) -> Result<i64, RejectReason> {
         let text = text.trim();
         if text.is_empty() {
             return Err("the time is empty".into());
@@ -56,7 +56,7 @@ impl TimeParser {
     }
 
     /// The local time of a text without an offset, in the column's unit.
-    pub(crate) fn local(&self, text: &str) -> Result<i64, Reason> {
+    pub(crate) fn local(&self, text: &str) -> Result<i64, RejectReason> {
         let (local_ns, offset_s) = match &self.format {
             Some(format) => format.local_ns(text.trim())?,
             None => parse_local_ns(text)?,
@@ -68,7 +68,7 @@ impl TimeParser {
     }
 
     /// The instant of a count of units since 1970.
-    pub(crate) fn epoch(&self, value: i64, unit: TimeUnit) -> Result<i64, Reason> {
+    pub(crate) fn epoch(&self, value: i64, unit: TimeUnit) -> Result<i64, RejectReason> {
         let instant_ns = |unit: TimeUnit| i128::from(value) * i128::from(unit.nanos());
         let found = instant_ns(unit);
         if COMMON_ERA_NS.contains(&found) {
@@ -87,7 +87,7 @@ impl TimeParser {
     }
 
     /// An instant in the unit of the column. It must be exact and within the supported years.
-    pub(crate) fn to_unit(&self, instant_ns: i128) -> Result<i64, Reason> {
+    pub(crate) fn to_unit(&self, instant_ns: i128) -> Result<i64, RejectReason> {
         let unit_ns = i128::from(nanos(self.unit));
         if instant_ns.rem_euclid(unit_ns) != 0 {
             return Err(match self.unit {

@@ -70,7 +70,7 @@ impl From<io::Error> for TokenError {
 }
 
 /// Reads the rows of a text.
-pub(crate) struct Tokens {
+pub(crate) struct CsvTokenizer {
     text: Box<dyn BufRead + Send>,
     delimiter: u8,
     quote: Option<u8>,
@@ -83,7 +83,7 @@ pub(crate) struct Tokens {
     is_at_end: bool,
 }
 
-impl Tokens {
+impl CsvTokenizer {
     /// Starts after a byte-order mark and the lines to skip.
     pub(crate) fn new(mut text: Box<dyn BufRead + Send>, options: &CsvOptions, limits: ReadLimits) -> Result<Self, TokenError> {
         let mut begun = Vec::new();
@@ -380,7 +380,7 @@ mod tests {
             TokenError::Input(error) => error.to_string(),
             TokenError::Text(reason) => reason,
         };
-        let mut tokens = Tokens::new(Box::new(io::Cursor::new(text.to_vec())), options, limits).map_err(shown)?;
+        let mut tokens = CsvTokenizer::new(Box::new(io::Cursor::new(text.to_vec())), options, limits).map_err(shown)?;
         tokens.block_bytes = block_bytes;
         let mut rows = Rows::new();
         while let Some(block) = tokens.next(100, usize::MAX).map_err(shown)? {

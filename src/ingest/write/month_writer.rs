@@ -14,6 +14,7 @@ use crate::{
         fact_files::writer_properties,
         target::{MONTH, Target, YEAR},
     },
+    layout::fact_file,
     name::ContentId,
     storage::{Location, ParquetFile, suited_to},
 };
@@ -87,7 +88,7 @@ impl<'a> MonthWriter<'a> {
         let Some((year, month, file)) = self.open.take() else { return Ok(()) };
         let file = file.finish()?;
         let folder = partition_path(&self.to.partition_columns, year, month.unsigned_abs());
-        let path = format!("{folder}/{}-{:05}-{}.parquet", self.to.name.short(), self.completed, file.hash.short());
+        let path = format!("{folder}/{}", fact_file(self.to.name, self.completed, file.hash));
         self.completed += 1;
         let facts = file_facts(&path, &file.footer, self.declared)?;
         let partition = match self.to.partition_columns.len() {

@@ -23,7 +23,7 @@ pub(super) const CHUNK_BYTES: usize = 1 << 20;
 
 /// What rows are sorted by. No two rows of a load have the same position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key {
+pub(super) struct SortKey {
     /// The year times 16 plus the month.
     month: i64,
     has_no_event: bool,
@@ -33,7 +33,7 @@ pub(super) struct Key {
 
 /// The positions of the key columns, and what the size of a row is computed from.
 #[derive(Debug)]
-pub(super) struct Layout {
+pub(super) struct SortColumns {
     schema: SchemaRef,
     event: usize,
     year: usize,
@@ -45,7 +45,7 @@ pub(super) struct Layout {
     pub(super) batch_rows: usize,
 }
 
-impl Layout {
+impl SortColumns {
     pub(super) fn new(target: &Target, event_column: &str, batch_rows: usize) -> Result<Self> {
         let schema = target.sorted.clone();
         let is_text = |data_type: &DataType| matches!(data_type, DataType::Utf8 | DataType::Binary);
@@ -62,7 +62,7 @@ impl Layout {
         })
     }
 
-    pub(super) fn keys(&self, batch: &RecordBatch) -> Vec<Key> {
+    pub(super) fn keys(&self, batch: &RecordBatch) -> Vec<SortKey> {
         let number = |column: usize| batch.column(column).as_primitive::<Int32Type>().values();
         let (years, months) = (number(self.year), number(self.month));
         let positions = batch.column(self.position).as_primitive::<Int64Type>().values();
@@ -71,7 +71,7 @@ impl Layout {
             DataType::Timestamp(ArrowUnit::Nanosecond, _) => events.as_primitive::<TimestampNanosecondType>().values(),
             _ => events.as_primitive::<TimestampMicrosecondType>().values(),
         };
-        let key = |row: usize| Key {
+        let key = |row: usize| SortKey {
             month: i64::from(years[row]) * 16 + i64::from(months[row]),
             has_no_event: events.is_null(row),
             event: instants[row],
@@ -106,7 +106,7 @@ impl Layout {
             return packed.into_iter().map(batch_and_row).collect();
         }
         drop(packed);
-        let mut order: Vec<(Key, u32, u32)> = Vec::new();
+        let mut order: Vec<(SortKey, u32, u32)> = Vec::new();
         for (batch, number) in batches.iter().zip(0..) {
             order.extend(self.keys(batch).into_iter().zip(0..).map(|(key, row)| (key, number, row)));
         }
@@ -129,15 +129,15 @@ const OTHER_BYTES: usize = 16;
 
 /// Picks rows from batches until they fill a batch.
 pub(super) struct Picked<'a> {
-    layout: &'a Layout,
+    sort_columns: &'a SortColumns,
     batches: Vec<RecordBatch>,
     rows: Vec<(usize, usize)>,
     bytes: usize,
 }
 
 impl<'a> Picked<'a> {
-    pub(super) fn new(layout: &'a Layout, batches: Vec<RecordBatch>) -> Self {
-        Self { layout, batches, rows: Vec::with_capacity(layout.batch_rows), bytes: 0 }
+    pub(super) fn new(sort_columns: &'a SortColumns, batches: Vec<RecordBatch>) -> Self {
+        Self { sort_columns, batches, rows: Vec::with_capacity(sort_columns.batch_rows), bytes: 0 }
     }
 
     /// Adds a batch that rows are picked from. Returns its number.
@@ -149,8 +149,8 @@ impl<'a> Picked<'a> {
     /// Picks a row. Returns true once the picked rows fill a batch.
     pub(super) fn pick(&mut self, batch: usize, row: usize) -> bool {
         self.rows.push((batch, row));
-        self.bytes += self.batches.get(batch).map_or(0, |batch| self.layout.row_bytes(batch, row));
-        self.rows.len() >= self.layout.batch_rows || self.bytes >= CHUNK_BYTES
+        self.bytes += self.batches.get(batch).map_or(0, |batch| self.sort_columns.row_bytes(batch, row));
+        self.rows.len() >= self.sort_columns.batch_rows || self.bytes >= CHUNK_BYTES
     }
 
     /// The picked rows; `None` if there are none.
@@ -176,12 +176,12 @@ impl<'a> Picked<'a> {
 /// Sorted rows in a temporary file.
 pub(super) struct Run {
     file: File,
-    pub(super) first: Key,
-    pub(super) last: Key,
+    pub(super) first: SortKey,
+    pub(super) last: SortKey,
 }
 
 fn failed(cause: std::io::Error) -> Error {
-    Error::Io { path: "a temporary file of the sort".into(), cause }
+    Error::System { subject: "a temporary file of the sort".into(), cause }
 }
 
 impl Run {
@@ -195,20 +195,20 @@ impl Run {
 
 /// Writes sorted batches.
 pub(super) struct RunWriter<'a> {
-    layout: &'a Layout,
+    sort_columns: &'a SortColumns,
     writer: StreamWriter<BufWriter<File>>,
-    first: Option<Key>,
-    last: Option<Key>,
+    first: Option<SortKey>,
+    last: Option<SortKey>,
 }
 
 impl<'a> RunWriter<'a> {
-    pub(super) fn new(layout: &'a Layout) -> Result<Self> {
+    pub(super) fn new(sort_columns: &'a SortColumns) -> Result<Self> {
         let file = BufWriter::with_capacity(1 << 18, tempfile::tempfile().map_err(failed)?);
-        Ok(Self { layout, writer: StreamWriter::try_new(file, &layout.schema)?, first: None, last: None })
+        Ok(Self { sort_columns, writer: StreamWriter::try_new(file, &sort_columns.schema)?, first: None, last: None })
     }
 
     pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        let of = |row: usize| self.layout.keys(&batch.slice(row, 1)).first().copied();
+        let of = |row: usize| self.sort_columns.keys(&batch.slice(row, 1)).first().copied();
         self.first = self.first.or_else(|| of(0));
         self.last = of(batch.num_rows().saturating_sub(1)).or(self.last);
         Ok(self.writer.write(batch)?)

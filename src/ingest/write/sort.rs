@@ -2,12 +2,12 @@
 
 use datafusion::execution::SendableRecordBatchStream;
 
-use super::{runs::Layout, sorter::Sorter};
+use super::{runs::SortColumns, sorter::Sorter};
 use crate::{
     engine::Engine,
     error::{Error, Result},
     ingest::{
-        queue::{Sink, filled_by, queue, stream},
+        queue::{BatchSink, filled_by, queue, stream},
         target::Target,
     },
 };
@@ -23,13 +23,13 @@ pub(crate) async fn sorted<F>(
     engine: &Engine,
     target: &Target,
     event_column: &str,
-    read: impl FnOnce(Sink) -> F,
+    read: impl FnOnce(BatchSink) -> F,
 ) -> Result<SendableRecordBatchStream>
 where
     F: Future<Output = Result<()>> + Send + 'static,
 {
-    let layout = Layout::new(target, event_column, engine.batch_rows())?;
-    let mut sorter = Sorter::new(layout, engine.spilling("the sort of a load"));
+    let sort_columns = SortColumns::new(target, event_column, engine.batch_rows())?;
+    let mut sorter = Sorter::new(sort_columns, engine.spilling("the sort of a load"));
     let mut unsorted = filled_by(read);
     let (sink, rows) = queue(SORTED_BYTES);
     let sort = move || {
@@ -45,6 +45,6 @@ where
         sink.end(sort());
     };
     let thread = std::thread::Builder::new().name("asof-sort".into()).spawn(sort);
-    thread.map_err(|cause| Error::Io { path: "a thread for the sort".into(), cause })?;
+    thread.map_err(|cause| Error::System { subject: "a thread for the sort".into(), cause })?;
     Ok(stream(target.sorted.clone(), Some(rows)))
 }

@@ -6,7 +6,7 @@ use datafusion::execution::memory_pool::MemoryReservation;
 
 use super::{
     merge::{depth, merge},
-    runs::{Layout, Picked, Run, RunWriter},
+    runs::{Picked, Run, RunWriter, SortColumns},
 };
 use crate::error::Result;
 
@@ -15,7 +15,7 @@ const FAN_IN: usize = 48;
 
 /// Sorts rows that come in any order.
 pub(super) struct Sorter {
-    layout: Layout,
+    sort_columns: SortColumns,
     memory: MemoryReservation,
     batches: Vec<RecordBatch>,
     runs: Vec<Run>,
@@ -25,8 +25,8 @@ pub(super) struct Sorter {
 const ORDER_BYTES: usize = size_of::<u128>() + size_of::<(u32, u32)>();
 
 impl Sorter {
-    pub(super) fn new(layout: Layout, memory: MemoryReservation) -> Self {
-        Self { layout, memory, batches: Vec::new(), runs: Vec::new() }
+    pub(super) fn new(sort_columns: SortColumns, memory: MemoryReservation) -> Self {
+        Self { sort_columns, memory, batches: Vec::new(), runs: Vec::new() }
     }
 
     pub(super) fn add(&mut self, batch: RecordBatch) -> Result<()> {
@@ -50,23 +50,23 @@ impl Sorter {
             return self.in_order(batches, emit);
         }
         self.spill()?;
-        let Self { layout, mut runs, .. } = self;
+        let Self { sort_columns, mut runs, .. } = self;
         while depth(&runs) > FAN_IN {
             // The runs that begin first overlap.
             runs.sort_by_key(|run| run.first);
             let later = runs.split_off(FAN_IN);
-            let mut merged = RunWriter::new(&layout)?;
-            merge(&layout, runs, |batch| merged.write(&batch).map(|()| true))?;
+            let mut merged = RunWriter::new(&sort_columns)?;
+            merge(&sort_columns, runs, |batch| merged.write(&batch).map(|()| true))?;
             runs = later;
             runs.extend(merged.finish()?);
         }
-        merge(&layout, runs, &mut emit)
+        merge(&sort_columns, runs, &mut emit)
     }
 
     /// Passes the rows of these batches to `emit` in their order.
     fn in_order(&self, batches: Vec<RecordBatch>, mut emit: impl FnMut(RecordBatch) -> Result<bool>) -> Result<()> {
-        let order = self.layout.order(&batches);
-        let mut picked = Picked::new(&self.layout, batches);
+        let order = self.sort_columns.order(&batches);
+        let mut picked = Picked::new(&self.sort_columns, batches);
         for (batch, row) in order {
             if picked.pick(batch as usize, row as usize)
                 && let Some(rows) = picked.take()?
@@ -84,7 +84,7 @@ impl Sorter {
     fn spill(&mut self) -> Result<()> {
         let batches = std::mem::take(&mut self.batches);
         if !batches.is_empty() {
-            let mut run = RunWriter::new(&self.layout)?;
+            let mut run = RunWriter::new(&self.sort_columns)?;
             self.in_order(batches, |rows| run.write(&rows).map(|()| true))?;
             let run = run.finish()?;
             self.runs.extend(run);
@@ -131,7 +131,7 @@ mod tests {
     fn sorted(target: &Target, batches: &[RecordBatch], memory_bytes: usize) -> Vec<RecordBatch> {
         let pool: Arc<dyn MemoryPool> = Arc::new(FairSpillPool::new(memory_bytes));
         let memory = MemoryConsumer::new("test").with_can_spill(true).register(&pool);
-        let mut sorter = Sorter::new(Layout::new(target, "at", 7).unwrap(), memory);
+        let mut sorter = Sorter::new(SortColumns::new(target, "at", 7).unwrap(), memory);
         batches.iter().for_each(|batch| sorter.add(batch.clone()).unwrap());
         let mut found = Vec::new();
         sorter

@@ -1,30 +1,18 @@
 //! A scatter plot: points, a fitted line and its formula, as a PNG file.
 //! Every finite point is drawn. The caller provides the line.
 
-use std::fmt;
-use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::path::Path;
 
-use plotters::backend::{BitMapBackend, DrawingBackend};
-use plotters::style::{Color, FontStyle, FontTransform, IntoFont, RGBColor, TextStyle, register_font};
+use plotters::style::Color;
 
-/// Size of the picture in pixels.
-const SIZE: (i32, i32) = (1200, 800);
-/// Everything is drawn this many times larger, then averaged down by [`shrink`] to smooth edges.
-const SCALE: i32 = 2;
-const CANVAS: (i32, i32) = (SIZE.0 * SCALE, SIZE.1 * SCALE);
-/// A font name of our own, so that fonts of the host program are not replaced.
-const FONT: &str = "report-plot";
+use super::{
+    axis::{Axis, grouped},
+    canvas::{CANVAS, DENSE, FIT, FRAME, GRID, INK, MUTED, Pen, SCALE, SIZE, SPARSE, shrink},
+    png::{PlotError, blit},
+};
+
 /// Values beyond this magnitude count as not finite, because the width of their range would overflow.
 const LARGEST: f64 = 1e300;
-
-const INK: RGBColor = RGBColor(33, 37, 41);
-const MUTED: RGBColor = RGBColor(84, 91, 98);
-const GRID: RGBColor = RGBColor(229, 232, 236);
-const FRAME: RGBColor = RGBColor(164, 171, 178);
-const SPARSE: RGBColor = RGBColor(52, 122, 196);
-const DENSE: RGBColor = RGBColor(10, 44, 102);
-const FIT: RGBColor = RGBColor(226, 74, 26);
 
 /// The content of a scatter plot with a fitted line.
 #[derive(Debug, Clone)]
@@ -51,28 +39,6 @@ pub struct Line {
     /// Value of y where x is zero.
     pub intercept: f64,
 }
-
-/// Why a picture was not written; [`fmt::Display`] names the file.
-#[derive(Debug)]
-pub struct PlotError {
-    path: PathBuf,
-    reason: String,
-}
-
-impl PlotError {
-    fn new(path: &Path, reason: impl fmt::Display) -> Self {
-        let (path, reason) = (path.to_path_buf(), reason.to_string());
-        Self { path, reason }
-    }
-}
-
-impl fmt::Display for PlotError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "plot {}: {}", self.path.display(), self.reason)
-    }
-}
-
-impl std::error::Error for PlotError {}
 
 impl Scatter<'_> {
     /// Writes the chart as a PNG of 1200 by 800 pixels, replacing `path` in one step.
@@ -211,75 +177,6 @@ impl Line {
     }
 }
 
-/// One axis: its range of values, where that lies on the canvas, and its round-numbered ticks.
-struct Axis {
-    low: f64,
-    high: f64,
-    pixels: (i32, i32),
-    ticks: Vec<(f64, String)>,
-}
-
-impl Axis {
-    fn new(values: impl Iterator<Item = f64>, pixels: (i32, i32), most: usize) -> Self {
-        let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
-        let largest = low.abs().max(high.abs());
-        let (low, high) = if low > high {
-            (0.0, 1.0)
-        } else if high - low <= largest * 1e-12 || high - low < 1e-290 {
-            // All values alike: a range around them, wide enough to be told from them.
-            let half = 0.5_f64.max(largest * 1e-3);
-            (low - half, high + half)
-        } else {
-            let margin = (high - low) * 0.03;
-            (low - margin, high + margin)
-        };
-        // The smallest of 1, 2 and 5 times a power of ten that gives at most `most` ticks.
-        let rough = (high - low) / most as f64;
-        let power = 10_f64.powf(rough.log10().floor());
-        let step = [1.0, 2.0, 5.0].map(|factor| factor * power).into_iter().find(|step| *step >= rough).unwrap_or(10.0 * power);
-        let (first, last) = ((low / step).ceil(), (high / step).floor());
-        let ticks = (0..=(last - first).max(0.0) as usize)
-            .map(|i| (first + i as f64) * step)
-            .map(|value| (value, tick_label(value, step, low.abs().max(high.abs()))))
-            .collect();
-        Self { low, high, pixels, ticks }
-    }
-
-    /// Where a value lies on the canvas.
-    fn at(&self, value: f64) -> f64 {
-        let (from, to) = (f64::from(self.pixels.0), f64::from(self.pixels.1));
-        from + (to - from) * ((value - self.low) / (self.high - self.low))
-    }
-}
-
-/// A tick's number with as many digits as the step between ticks needs.
-fn tick_label(value: f64, step: f64, largest: f64) -> String {
-    let exponent = (step.log10() + 1e-9).floor();
-    if value == 0.0 {
-        "0".to_owned()
-    } else if largest >= 1e10 || exponent < -5.0 {
-        let digits = (value.abs().log10() + 1e-9).floor() - exponent;
-        format!("{value:.*e}", digits.max(0.0) as usize)
-    } else {
-        grouped(format!("{value:.*}", (-exponent).max(0.0) as usize))
-    }
-}
-
-/// Puts a comma between each three digits of the whole part, from five digits on.
-fn grouped(number: String) -> String {
-    let whole = number.find('.').unwrap_or(number.len());
-    let digits = whole - usize::from(number.starts_with('-'));
-    let mut out = String::new();
-    for (at, c) in number.char_indices() {
-        let behind = whole.saturating_sub(at);
-        if digits > 4 && behind > 0 && behind < digits && behind % 3 == 0 {
-            out.push(',');
-        }
-        out.push(c);
-    }
-    out
-}
-
 /// Lays all points over the canvas at once, as discs so clear that their density shows.
 ///
 /// What light each pixel lets through is kept as a fraction, since in bytes thousands of faint
@@ -317,146 +214,10 @@ fn scatter(pixels: &mut [u8], points: &[(f64, f64)], x_axis: &Axis, y_axis: &Axi
     }
 }
 
-/// Averages each two by two pixels of the canvas into one pixel of the picture.
-fn shrink(canvas: &[u8]) -> Vec<u8> {
-    let row = CANVAS.0 as usize * 3;
-    let mean = |a: u8, b: u8, c: u8, d: u8| ((u16::from(a) + u16::from(b) + u16::from(c) + u16::from(d) + 2) / 4) as u8;
-    let mut picture = Vec::with_capacity(canvas.len() / 4);
-    for rows in canvas.chunks_exact(row * 2) {
-        let (upper, lower) = rows.split_at(row);
-        for pair in upper.chunks_exact(6).zip(lower.chunks_exact(6)) {
-            if let ([a, b, c, d, e, f], [g, h, i, j, k, l]) = pair {
-                let pixel = [mean(*a, *d, *g, *j), mean(*b, *e, *h, *k), mean(*c, *f, *i, *l)];
-                picture.extend_from_slice(&pixel);
-            }
-        }
-    }
-    picture
-}
-
-/// Encodes the picture into a file and has the system store it.
-/// Writes pixels (red, green, blue; row by row) as a PNG of this size, replacing `path` in one step.
-pub(super) fn blit(path: &Path, size: (u32, u32), picture: &[u8]) -> Result<(), PlotError> {
-    let fail = |reason: String| PlotError::new(path, reason);
-    let name = path.file_name().ok_or_else(|| fail("the path names no file".to_owned()))?;
-    let parent = match path.parent() {
-        Some(dir) if !dir.as_os_str().is_empty() => dir,
-        _ => Path::new("."),
-    };
-    if !parent.is_dir() {
-        let dir = parent.display();
-        return Err(fail(format!("directory {dir} does not exist")));
-    }
-    let mut temporary = std::ffi::OsString::from(".");
-    temporary.push(name);
-    temporary.push(format!(".{}.tmp.png", crate::storage::chance()));
-    let temporary = parent.join(temporary);
-    let saved = save(&temporary, size, picture);
-    saved.and_then(|()| std::fs::rename(&temporary, path).map_err(|e| e.to_string())).map_err(|reason| {
-        // The write has failed already; a leftover that cannot be removed adds nothing.
-        let _ = std::fs::remove_file(&temporary);
-        fail(reason)
-    })
-}
-
-fn save(path: &Path, size: (u32, u32), picture: &[u8]) -> Result<(), String> {
-    let mut backend = BitMapBackend::new(path, size);
-    backend.blit_bitmap((0, 0), size, picture).map_err(text_of)?;
-    backend.present().map_err(text_of)?;
-    std::fs::File::open(path).and_then(|file| file.sync_all()).map_err(text_of)
-}
-
-fn text_of(error: impl fmt::Display) -> String {
-    error.to_string()
-}
-
-/// Draws on the enlarged canvas; every measure is in its pixels.
-struct Pen<'a>(BitMapBackend<'a>);
-
-impl<'a> Pen<'a> {
-    fn new(pixels: &'a mut [u8]) -> Result<Self, String> {
-        static READY: OnceLock<bool> = OnceLock::new();
-        let font = epaint_default_fonts::UBUNTU_LIGHT;
-        if !READY.get_or_init(|| register_font(FONT, FontStyle::Normal, font).is_ok()) {
-            return Err("the built-in font cannot be read".to_owned());
-        }
-        let size = (CANVAS.0 as u32, CANVAS.1 as u32);
-        Ok(Self(BitMapBackend::with_buffer(pixels, size)))
-    }
-
-    fn width(&self, text: &str, size: f64) -> Result<i32, String> {
-        Ok(self.words(text, size)?.last().map_or(0, |word| word.2))
-    }
-
-    /// The words of a text, each with where it starts and ends along the line.
-    ///
-    /// The library drops the space on the left of each letter, which narrows the gaps between
-    /// words; so words are drawn one by one with a gap of our own.
-    fn words<'t>(&self, text: &'t str, size: f64) -> Result<Vec<(&'t str, i32, i32)>, String> {
-        let style = TextStyle::from((FONT, size).into_font());
-        let mut start = 0;
-        let mut words = Vec::new();
-        for word in text.split(' ') {
-            let (width, _) = self.0.estimate_text_size(word, &style).map_err(text_of)?;
-            words.push((word, start, start + width as i32));
-            start += width as i32 + (size * 0.27).round() as i32;
-        }
-        Ok(words)
-    }
-
-    /// The font size, at most `size`, at which a text is no longer than `room`.
-    fn fitted(&self, text: &str, size: f64, room: i32) -> Result<f64, String> {
-        let width = f64::from(self.width(text, size)?.max(1));
-        Ok(size * (f64::from(room) * 0.98 / width).min(1.0))
-    }
-
-    /// Text from `at` to the right, standing on that height.
-    fn text(&mut self, s: &str, size: f64, c: RGBColor, at: (i32, i32)) -> Result<(), String> {
-        let style = TextStyle::from((FONT, size).into_font()).color(&c);
-        for (word, shift, _) in self.words(s, size)? {
-            let at = (at.0 + shift, at.1 - (size / 2.0) as i32);
-            self.0.draw_text(word, &style, at).map_err(text_of)?;
-        }
-        Ok(())
-    }
-
-    /// Text from `at` upwards, standing on that column.
-    fn upright(&mut self, s: &str, size: f64, c: RGBColor, at: (i32, i32)) -> Result<(), String> {
-        let font = (FONT, size).into_font().transform(FontTransform::Rotate270);
-        let style = TextStyle::from(font).color(&c);
-        for (word, shift, _) in self.words(s, size)? {
-            let at = (at.0 - (size / 2.0) as i32, at.1 - shift);
-            self.0.draw_text(word, &style, at).map_err(text_of)?;
-        }
-        Ok(())
-    }
-
-    fn bar(&mut self, from: (i32, i32), to: (i32, i32), color: RGBColor) -> Result<(), String> {
-        let style = color.filled();
-        self.0.draw_rect(from, to, &style, true).map_err(text_of)
-    }
-
-    fn dot(&mut self, at: (i32, i32), radius: u32) -> Result<(), String> {
-        let style = SPARSE.filled();
-        let drawn = self.0.draw_circle(at, radius, &style, true);
-        drawn.map_err(text_of)
-    }
-
-    fn stroke(&mut self, from: (f64, f64), to: (f64, f64), width: f64) -> Result<(), String> {
-        let (dx, dy) = (to.0 - from.0, to.1 - from.1);
-        let half = width / 2.0 / dx.hypot(dy).max(1.0);
-        let corner = |p: (f64, f64), side: f64| {
-            let (x, y) = (p.0 - dy * half * side, p.1 + dx * half * side);
-            (x.round() as i32, y.round() as i32)
-        };
-        let corners = [corner(from, 1.0), corner(to, 1.0), corner(to, -1.0), corner(from, -1.0)];
-        self.0.fill_polygon(corners, &FIT.filled()).map_err(text_of)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::png::text_of;
 
     fn chart<'a>(x: &'a [f64], y: &'a [f64], line: Option<Line>) -> Scatter<'a> {
         let (title, x_label, y_label) = ("A title", "across", "up");
@@ -512,12 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn ticks_are_round_and_formulas_have_three_decimals() {
-        let axis = Axis::new([0.5, 10.0].into_iter(), (0, 100), 11);
-        let labels: Vec<&str> = axis.ticks.iter().map(|tick| tick.1.as_str()).collect();
-        assert_eq!(labels, ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10"]);
-        assert_eq!(grouped("-1234567.25".to_owned()), "-1,234,567.25");
-        assert_eq!(grouped("-1234".to_owned()), "-1234");
+    fn formulas_have_three_decimals() {
         let formula = |slope, intercept| Line { slope, intercept }.formula();
         assert_eq!(formula(2.9984, 4.0), "y = 4.000 + 2.998 x");
         assert_eq!(formula(-2e-5, -0.5), "y = -0.500 - 2.000e-5 x");

@@ -1,9 +1,11 @@
 //! What kind of file each path below a store's root is. Paths of unknown kinds are never removed.
 
 use crate::{
-    catalog::number_of,
-    extract::{FOLDER, RECORD, RunName},
-    manifest::MANIFEST,
+    extract::RunName,
+    layout::{
+        BINDING, CATALOG, DEFINITIONS, EXTRACT_RECORD, EXTRACTS, FACTS, MANIFEST, MARKER, MATERIALIZED, QUALITY, QUARANTINE,
+        REJECTS, is_fact_file, is_part_file, load_of, version_number,
+    },
     name::TableName,
 };
 
@@ -33,34 +35,24 @@ pub(super) enum PathKind {
 /// The kind of a path relative to the root.
 pub(super) fn path_kind(path: &str) -> PathKind {
     let table = |database: &str, table: &str| format!("{database}.{table}").parse::<TableName>().ok();
+    let run = |name: &str, run: &str| RunName { name: name.into(), run: run.into() };
     match path.split('/').collect::<Vec<_>>()[..] {
-        ["asof.json"] => PathKind::Kept,
-        ["definitions", _, name] if name.ends_with(".json") => PathKind::Kept,
-        ["catalog", _, database_version] if number_of(database_version).is_some() => PathKind::Kept,
-        ["catalog", database, name, version] => match (table(database, name), number_of(version)) {
+        [MARKER] | [DEFINITIONS, _, BINDING] => PathKind::Kept,
+        [CATALOG, _, database_version] if version_number(database_version).is_some() => PathKind::Kept,
+        [CATALOG, database, name, version] => match (table(database, name), version_number(version)) {
             (Some(table), Some(number)) => PathKind::Version(table, number),
             _ => PathKind::Unknown,
         },
-        ["facts", database, name, .., file] if file.ends_with(".parquet") && table(database, name).is_some() => PathKind::Fact,
-        ["rejects" | "quality" | "quarantine", database, name, of_load, ..] if table(database, name).is_some() => {
-            load_of(of_load).map_or(PathKind::Unknown, PathKind::OfLoad)
+        [FACTS, database, name, .., file] if is_fact_file(file) && table(database, name).is_some() => PathKind::Fact,
+        [REJECTS | QUALITY | QUARANTINE, database, name, of_load, ..] if table(database, name).is_some() => {
+            load_of(of_load).map_or(PathKind::Unknown, |load| PathKind::OfLoad(load.into()))
         }
-        ["materialized", _, _, MANIFEST] => PathKind::Manifest,
-        ["materialized", _, _, part] if is_part(part) => PathKind::Part,
-        [FOLDER, name, run, RECORD] => PathKind::ExtractRecord(RunName { name: name.into(), run: run.into() }),
-        [FOLDER, name, run, part] if is_part(part) => PathKind::ExtractPart(RunName { name: name.into(), run: run.into() }),
+        [MATERIALIZED, _, _, MANIFEST] => PathKind::Manifest,
+        [MATERIALIZED, _, _, part] if is_part_file(part) => PathKind::Part,
+        [EXTRACTS, name, run_name, EXTRACT_RECORD] => PathKind::ExtractRecord(run(name, run_name)),
+        [EXTRACTS, name, run_name, part] if is_part_file(part) => PathKind::ExtractPart(run(name, run_name)),
         _ => PathKind::Unknown,
     }
-}
-
-fn is_part(name: &str) -> bool {
-    name.starts_with("part-") && name.ends_with(".parquet")
-}
-
-/// The first digits of the load's id, with which such names begin.
-fn load_of(name: &str) -> Option<String> {
-    let digits = name.get(..16)?;
-    digits.bytes().all(|b| b.is_ascii_hexdigit()).then(|| digits.to_owned())
 }
 
 #[cfg(test)]
@@ -82,6 +74,7 @@ mod tests {
             ("quarantine/default/nyc_taxi/0123456789abcdef/part-0.parquet", PathKind::OfLoad("0123456789abcdef".into())),
             ("materialized/taxi_v1/20141101T000000.000000Z-01/manifest.json", PathKind::Manifest),
             ("materialized/taxi_v1/20141101T000000.000000Z-01/part-00000-01.parquet", PathKind::Part),
+            ("materialized/taxi_v1/20141101T000000.000000Z-01/by-0-00000-01.parquet", PathKind::Part),
             ("extracts/zones/20141101t000000_0123abcd/extract.json", PathKind::ExtractRecord(run())),
             ("extracts/zones/20141101t000000_0123abcd/part-00000-01.parquet", PathKind::ExtractPart(run())),
         ];

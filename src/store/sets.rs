@@ -1,0 +1,149 @@
+//! Feature sets: registering, materializing, serving and backtesting them, and training sets over spines.
+
+use std::sync::PoisonError;
+
+use datafusion::prelude::DataFrame;
+
+use super::FeatureStore;
+use crate::{
+    backtest::{self, Backtest, BacktestReport},
+    catalog::Change,
+    error::{Error, Result},
+    feature_set::FeatureSet,
+    materialize::{self, Materialization},
+    name::{SetName, shown},
+    online::Online,
+    temporal::Spine,
+    time::AsOf,
+    training,
+};
+
+/// Feature sets.
+impl FeatureStore {
+    /// Registers a feature set with this handle of the store.
+    ///
+    /// The first materialization binds the set's name to its definition in the root, for all handles and processes. Using the
+    /// name for another definition is then refused with [`Error::AlreadyExists`]. Until then a set can be edited freely; see
+    /// also [`FeatureStore::forget_set`].
+    ///
+    /// # Errors
+    /// [`Error::AlreadyExists`] when another definition is registered under the same name.
+    pub fn register(&self, set: FeatureSet) -> Result<()> {
+        let mut sets = self.sets.write().unwrap_or_else(PoisonError::into_inner);
+        match sets.get(set.name()) {
+            Some(known) => {
+                set.check_same(known.fingerprint(), &known.declared, "; or release it with `FeatureStore::forget_set`")
+            }
+            None => {
+                sets.insert(set.name().clone(), set);
+                Ok(())
+            }
+        }
+    }
+
+    /// Releases a set's name, here and in the root, so that another definition can take it. It is meant for definitions that are
+    /// still being developed, and is refused as long as a materialization of the set is published.
+    ///
+    /// Nobody should materialize the set at the same time: what is published at the moment in which the name is released stays, under
+    /// a name that others may take.
+    ///
+    /// # Errors
+    /// [`Error::InvalidName`], and [`Error::InUse`] when something is published under the name.
+    pub async fn forget_set(&self, set: &str) -> Result<Change> {
+        let name: SetName = set.parse()?;
+        let in_root = materialize::forget(&self.workspace, &name).await?;
+        let here = self.sets.write().unwrap_or_else(PoisonError::into_inner).remove(&name);
+        Ok(if here.is_some() { Change::Done } else { in_root })
+    }
+
+    /// The registered feature set of this name.
+    ///
+    /// # Errors
+    /// [`Error::UnknownFeatureSet`] when it is not registered.
+    pub fn feature_set(&self, name: &str) -> Result<FeatureSet> {
+        let sets = self.sets.read().unwrap_or_else(PoisonError::into_inner);
+        let found = name.parse::<SetName>().ok().and_then(|name| sets.get(&name).cloned());
+        found.ok_or_else(|| Error::UnknownFeatureSet { name: shown(name), known: sets.keys().map(ToString::to_string).collect() })
+    }
+
+    /// Materializes the rows of a feature set at an instant, over the facts that are in the catalog now.
+    ///
+    /// It is made once: a second call with the same definition, instant and facts finds it and reads no data. Rows are written to the
+    /// root only; [`FeatureStore::online`] reads those that it serves into the cache.
+    ///
+    /// # Errors
+    /// [`Error::UnknownFeatureSet`], [`Error::UnknownTable`], [`Error::FileChanged`] for what it is made of, [`Error::Step`]
+    /// when an encoder or row selection fails, [`Error::AlreadyExists`] when the root holds another definition under the set's
+    /// name, or the code has changed and its revision has not, [`Error::Definition`] for an extract that cannot be planned.
+    /// After an error nothing is published.
+    pub async fn materialize(&self, set: &str, as_of: AsOf) -> Result<Materialization> {
+        materialize::materialize(&self.workspace, &self.catalog_set(set)?, as_of).await
+    }
+
+    /// Serves the newest published materialization of a feature set, made by any process with this definition.
+    ///
+    /// The first call for a materialization of entities reads its files and writes the rows into the cache by key. Later calls, also
+    /// of later processes, only read the first key of every few rows. Rows stay in the cache as long as an [`Online`] over them
+    /// lives; besides, the rows of a set's eight most recently opened materializations stay.
+    ///
+    /// # Errors
+    /// [`Error::UnknownFeatureSet`] when it is not registered, [`Error::NotFound`] when it was never materialized,
+    /// [`Error::AlreadyExists`] when the root holds another definition under its name.
+    pub async fn online(&self, set: &str) -> Result<Online> {
+        let set = self.feature_set(set)?;
+        let newest = materialize::newest(&self.workspace, &set).await?;
+        Online::new(newest.ok_or_else(|| Error::NotFound {
+            subject: format!("feature set `{}`", set.name()),
+            reason: "has no published materialization of this definition; materialize it first".into(),
+        })?)
+        .await
+    }
+
+    /// Serves this materialization.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when its files are not what was published, [`Error::Cache`] when they cannot be cached.
+    pub async fn online_for(&self, materialization: &Materialization) -> Result<Online> {
+        Online::new(materialization.clone()).await
+    }
+
+    /// The spine with the features of a set of entities as they were at each row's own instant: one row out per row in,
+    /// in order.
+    ///
+    /// The features of a row `(k, t)` are those of entity `k` in the materialization as of `t`, bit for bit: both use the same
+    /// operators. Facts are those in the catalog now.
+    ///
+    /// ```no_run
+    /// # async fn train(store: asof::FeatureStore) -> asof::Result<()> {
+    /// use asof::temporal::Spine;
+    ///
+    /// let rides = store.read_parquet("data/rides.parquet").await?; // pickup_zone, at, label
+    /// let rows = store.training_set("zone_demand_v1", Spine::new(rides, "at")).await?;
+    /// rows.write_parquet("data/training.parquet", Default::default(), None).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::UnknownFeatureSet`] and [`Error::UnknownTable`], [`Error::Definition`] for a set of rows,
+    /// [`Error::AlreadyExists`] when the root holds another definition under the set's name, [`Error::UnknownColumn`] and
+    /// [`Error::ColumnType`] when the spine lacks a key or an instant, or has one that cannot be compared.
+    pub async fn training_set(&self, set: &str, spine: Spine) -> Result<DataFrame> {
+        training::training_set(&self.workspace, &self.catalog_set(set)?, spine).await
+    }
+
+    /// Fits a model before each cutoff, scores it after the cutoff, and reports both over time.
+    ///
+    /// # Errors
+    /// As [`FeatureStore::materialize`], and [`Error::Step`] when a learner fails.
+    pub async fn backtest(&self, backtest: &Backtest) -> Result<BacktestReport> {
+        backtest::run(&self.workspace, &self.catalog_set(&backtest.set)?, backtest).await
+    }
+
+    /// The registered feature set of this name, if none of its tables is a provider.
+    fn catalog_set(&self, name: &str) -> Result<FeatureSet> {
+        let set = self.feature_set(name)?;
+        self.providers.refuse_any_of(&format!("feature set `{name}`"), &set.tables)?;
+        Ok(set)
+    }
+}
