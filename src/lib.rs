@@ -74,6 +74,7 @@ pub mod lineage;
 mod manifest;
 pub mod materialize;
 pub mod name;
+mod numeric;
 pub mod online;
 pub mod report;
 mod scan;

@@ -14,8 +14,9 @@ use crate::error::{Error, Result};
 
 /// Keeps the rows whose value lies strictly between two percentiles of every named column.
 ///
-/// Percentiles are exact and linear between order statistics, as NumPy's `percentile` gives them, over all values of the
-/// column that are finite; all columns are learned from the same rows. A row with NULL, NaN or an infinity is dropped.
+/// Percentiles are those of NumPy's `percentile`, linear between order statistics, over all values of the column that are
+/// finite: each is the float nearest to the exact number, and has the bits of [`Aggregate::quantile`](crate::Aggregate::quantile)
+/// over the same floats. All columns are learned from the same rows. A row with NULL, NaN or an infinity is dropped.
 ///
 /// ```
 /// use asof::encoder::OutlierFilter;

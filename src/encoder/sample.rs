@@ -7,7 +7,10 @@ use arrow::{
 };
 
 use super::{AsOfView, Purpose, RowSelection, Spec};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    numeric::canonical,
+};
 
 /// Keeps a fraction of the rows, chosen by a hash of some of their columns and a seed.
 ///
@@ -119,7 +122,7 @@ fn take_in(column: &dyn Array, hashes: &mut [u64]) -> Result<()> {
     match column.data_type() {
         DataType::Float64 => {
             let numbers = column.as_primitive::<Float64Type>().values();
-            words(&|row| if numbers[row].is_nan() { f64::NAN.to_bits() } else { (numbers[row] + 0.0).to_bits() });
+            words(&|row| canonical(numbers[row]).to_bits());
         }
         DataType::Int64 | DataType::Timestamp(..) => {
             let integers = cast(column, &DataType::Int64)?;

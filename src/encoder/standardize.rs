@@ -10,7 +10,7 @@ use arrow::{
 use serde::{Deserialize, Serialize};
 
 use super::{AsOfView, FittedEncoder, Spec, numeric::finite};
-use crate::{error::Result, temporal::ExactSum};
+use crate::{error::Result, numeric::ExactSum};
 
 /// The feature `<column>_std` = `(x - mean) / standard deviation`, both learned from the training rows.
 ///

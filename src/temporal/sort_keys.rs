@@ -20,8 +20,10 @@ use arrow::{
 };
 use datafusion::common::HashMap;
 
-use super::ratio::decimal_value;
-use crate::error::Result;
+use crate::{
+    error::Result,
+    numeric::{decimal_value, float_key, key_float},
+};
 
 const SIGN: u64 = 1 << 63;
 
@@ -103,19 +105,6 @@ impl Encoding {
             }
         }
     }
-}
-
-/// The key of a float: the total order of IEEE 754 as an unsigned integer. All NaN have the same key.
-#[inline]
-pub(super) fn float_key(x: f64) -> u64 {
-    let bits = if x.is_nan() { f64::NAN.to_bits() } else { x.to_bits() };
-    if bits & SIGN == 0 { bits | SIGN } else { !bits }
-}
-
-/// The float of a key.
-#[inline]
-pub(super) fn key_float(key: u64) -> f64 {
-    f64::from_bits(if key & SIGN == 0 { !key } else { key & !SIGN })
 }
 
 /// Texts and other values by number.
@@ -360,18 +349,6 @@ pub(super) fn decode(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn keys_keep_the_order_and_the_bits_of_floats() {
-        let ordered = [f64::NEG_INFINITY, -1e300, -1.0, -f64::MIN_POSITIVE, -0.0, 0.0, 1e-300, 2.5, f64::INFINITY, f64::NAN];
-        for pair in ordered.windows(2) {
-            assert!(float_key(pair[0]) < float_key(pair[1]), "{pair:?}");
-        }
-        for x in ordered {
-            assert_eq!(key_float(float_key(x)).to_bits(), x.to_bits());
-        }
-        assert_eq!(float_key(-f64::NAN), float_key(f64::NAN));
-    }
 
     #[test]
     fn an_integer_is_the_sum_of_two_floats_exactly() {

@@ -5,7 +5,10 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    numeric::decimal_value,
+};
 
 /// A decimal number: an integer, divided by ten to the power of its scale. Numbers are compared by value: 0.30 equals 0.3.
 ///
@@ -44,8 +47,7 @@ impl Decimal {
     /// The float that is nearest to it.
     #[must_use]
     pub fn to_f64(self) -> f64 {
-        // The text of a number is read with one rounding.
-        format!("{}e{}", self.unscaled, -i16::from(self.scale)).parse().unwrap_or(f64::NAN)
+        decimal_value(self.unscaled, self.scale)
     }
 
     /// Without zeros at its end.
@@ -145,6 +147,13 @@ mod tests {
         assert_eq!((Decimal::new(0, 5), Decimal::new(1, 1)), (Decimal::new(0, -5), Decimal::new(10, 2)));
         assert_ne!(Decimal::new(1, 1), Decimal::new(1, 2));
         assert_eq!(Decimal::new(30, 2).to_f64().to_bits(), 0.3_f64.to_bits());
+        for unscaled in [0, 1, -3, 9_007_199_254_740_993, i128::MAX, i128::MIN] {
+            for scale in [i8::MIN, -38, -1, 0, 2, 38, i8::MAX] {
+                // The text of a number is read with one rounding.
+                let expected: f64 = format!("{unscaled}e{}", -i16::from(scale)).parse().unwrap();
+                assert_eq!(Decimal::new(unscaled, scale).to_f64().to_bits(), expected.to_bits(), "{unscaled} {scale}");
+            }
+        }
         for wrong in ["", "-", ".", "1.2.3", "1e5", " 1", "0x1", "1,5", "170141183460469231731687303715884105728"] {
             assert!(matches!(wrong.parse::<Decimal>(), Err(Error::InvalidName { .. })), "{wrong}");
         }

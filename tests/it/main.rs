@@ -50,6 +50,7 @@ mod parity;
 mod presto;
 mod promises;
 mod quality;
+mod quantiles;
 mod random_cases;
 mod reach;
 mod real_data;

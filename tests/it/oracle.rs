@@ -418,7 +418,7 @@ fn quantile(mut values: Vec<f64>, q: f64) -> f64 {
         return below;
     }
     if !below.is_finite() || !above.is_finite() {
-        return below * (1.0 - shares[0]) + above * shares[0];
+        return below + above;
     }
     let parts = shares.iter().flat_map(|&share| [product(-below, share), product(above, share)].concat());
     exact_sum(&std::iter::once(below).chain(parts).collect::<Vec<_>>())

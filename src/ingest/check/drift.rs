@@ -10,6 +10,7 @@ use arrow::datatypes::Schema;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    distance::total_variation,
     frequencies::Frequencies,
     history::{ENOUGH, FileSummary, History},
     profile::ColumnProfile,
@@ -240,18 +241,6 @@ fn hours(frequencies: &Frequencies) -> BTreeMap<&'static str, u64> {
     HOURS.into_iter().zip(frequencies.hours.iter().copied()).filter(|(_, count)| *count > 0).collect()
 }
 
-/// The total variation distance: half of the sum of all differences of shares. 0 if all shares are equal, 1 if no value is common.
-fn distance(here: &BTreeMap<&str, u64>, there: &BTreeMap<&str, u64>) -> Option<f64> {
-    let (all_here, all_there) = (here.values().sum::<u64>(), there.values().sum::<u64>());
-    if all_here == 0 || all_there == 0 {
-        return None;
-    }
-    let share =
-        |counts: &BTreeMap<&str, u64>, category: &str, all: u64| counts.get(category).copied().unwrap_or(0) as f64 / all as f64;
-    let common: f64 = here.keys().map(|category| share(here, category, all_here).min(share(there, category, all_there))).sum();
-    Some((1.0 - common).max(0.0))
-}
-
 /// The distance from these shares that chance produces for this number of rows.
 fn chance_of_distance(here: &BTreeMap<&str, u64>, there: &BTreeMap<&str, u64>) -> f64 {
     let (rows, all) = (here.values().sum::<u64>().max(1) as f64, there.values().sum::<u64>().max(1) as f64);
@@ -259,7 +248,7 @@ fn chance_of_distance(here: &BTreeMap<&str, u64>, there: &BTreeMap<&str, u64>) -
 }
 
 fn shares(measure: Measure, here: &BTreeMap<&str, u64>, there: &BTreeMap<&str, u64>, least: f64) -> Difference {
-    let size = distance(here, there).filter(|_| here.values().sum::<u64>() as f64 >= least)?;
+    let size = total_variation(here, there).filter(|_| here.values().sum::<u64>() as f64 >= least)?;
     let (all_here, all_there) = (here.values().sum::<u64>() as f64, there.values().sum::<u64>() as f64);
     let share = |counts: &BTreeMap<&str, u64>, category: &str, all: f64| counts.get(category).copied().unwrap_or(0) as f64 / all;
     // The categories that differ most are shown.
@@ -296,9 +285,9 @@ fn other_column<'a>(
     others: impl Iterator<Item = (&'a str, &'a Frequencies)>,
 ) -> Difference {
     let (here, own) = (categories(frequencies), categories(known));
-    let from_own = distance(&here, &own)?;
+    let from_own = total_variation(&here, &own)?;
     let nearest = others.filter(|(_, other)| !other.categories.is_empty());
-    let nearest = nearest.filter_map(|(name, other)| Some((name, distance(&here, &categories(other))?)));
+    let nearest = nearest.filter_map(|(name, other)| Some((name, total_variation(&here, &categories(other))?)));
     let (name, from_other) = nearest.min_by(|a, b| a.1.total_cmp(&b.1))?;
     let gain = from_own - from_other;
     (from_other < from_own * 0.7).then(|| {

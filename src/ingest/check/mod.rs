@@ -2,6 +2,7 @@
 //! No value is changed. Rows leave a load here only for the quarantine.
 
 pub(super) mod anomaly;
+mod distance;
 pub(super) mod drift;
 pub(super) mod duplicates;
 mod frequencies;

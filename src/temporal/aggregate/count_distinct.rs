@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{
     error::Result,
-    temporal::sort_keys::{Encoding, float_key},
+    numeric::{canonical, float_key, key_float},
+    temporal::sort_keys::Encoding,
 };
 
 impl Aggregate {
@@ -85,5 +86,5 @@ impl Slider for DistinctSlider<'_> {
 
 /// One key for both zeros.
 fn distinct(encoding: Encoding, key: u64) -> u64 {
-    if encoding == Encoding::Float && key == float_key(-0.0) { float_key(0.0) } else { key }
+    if encoding == Encoding::Float { float_key(canonical(key_float(key))) } else { key }
 }

@@ -17,6 +17,7 @@ mod count;
 mod count_distinct;
 mod entity_slices;
 mod fact_order;
+mod fenwick;
 mod first_last;
 mod last_k;
 mod min_max;

@@ -7,6 +7,7 @@ use arrow::datatypes::DataType;
 use super::{
     Aggregate, AggregateFunction, AggregateKind, Fraction,
     entity_slices::{EntitySlices, Step},
+    fenwick::Fenwick,
     require_number,
     result_columns::{Nullable, ResultColumn},
     slider::{OutputStates, Slider},
@@ -15,10 +16,8 @@ use super::{
 };
 use crate::{
     error::Result,
-    temporal::{
-        quantile::{Fenwick, quantile},
-        sort_keys::Encoding,
-    },
+    numeric::{OrderStatistic, key_float, quantile},
+    temporal::sort_keys::Encoding,
 };
 
 impl Aggregate {
@@ -74,12 +73,18 @@ impl Slider for QuantileSlider<'_> {
     fn slide(&mut self, slices: &EntitySlices, slots: Range<u32>) {
         let Self { logs, q, scale, results } = self;
         let (ranks, values) = logs.rank(slices, |_, value| value);
-        let encoding = logs.encoding;
+        let (encoding, scale) = (logs.encoding, *scale);
+        let value_of = |key: u64| match encoding {
+            Encoding::Float => OrderStatistic::Float(key_float(key)),
+            _ => OrderStatistic::Decimal { units: encoding.integer(key), scale },
+        };
         let mut counts = Fenwick::new(values.len());
         slices.slide(slots, |step| match step {
             Step::Enter(i) => ranks.of_slice(i).iter().for_each(|&rank| counts.add(rank as usize, 1)),
             Step::Leave(i) => ranks.of_slice(i).iter().for_each(|&rank| counts.add(rank as usize, -1)),
-            Step::Slot(_) => results.push(quantile(&counts, *q, *scale, |rank| encoding.number(values[rank]))),
+            Step::Slot(_) => {
+                results.push(quantile(*q, counts.total(), |position| value_of(values[counts.rank_at(position)])));
+            }
         });
     }
 

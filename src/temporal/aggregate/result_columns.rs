@@ -13,10 +13,8 @@ use arrow::{
 
 use crate::{
     error::{Error, Result},
-    temporal::{
-        integer::Integer,
-        sort_keys::{Encoding, ValueDictionary, decimal_array, decode},
-    },
+    numeric::Integer,
+    temporal::sort_keys::{Encoding, ValueDictionary, decimal_array, decode},
 };
 
 /// The most bytes of texts, and the most list items, that one array of results holds. Larger arrays are refused, and the caller

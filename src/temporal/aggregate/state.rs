@@ -15,11 +15,8 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    temporal::{
-        fact_chunk::FactChunk,
-        sort_keys::EncodedValues,
-        variance::{FloatMoments, IntegerMoments},
-    },
+    numeric::{FloatMoments, IntegerMoments},
+    temporal::{fact_chunk::FactChunk, sort_keys::EncodedValues},
 };
 
 /// The slice of a fact that no slot sees.

@@ -16,12 +16,8 @@ use super::{
 };
 use crate::{
     error::Result,
-    temporal::{
-        ExactSum,
-        integer::Integer,
-        ratio::decimal_mean,
-        sort_keys::{EncodedValues, Encoding},
-    },
+    numeric::{ExactSum, Integer, decimal_mean},
+    temporal::sort_keys::{EncodedValues, Encoding},
 };
 
 impl Aggregate {

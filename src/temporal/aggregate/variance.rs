@@ -14,10 +14,8 @@ use super::{
 };
 use crate::{
     error::Result,
-    temporal::{
-        sort_keys::{EncodedValues, Encoding},
-        variance::{FloatMoments, IntegerMoments, Moments},
-    },
+    numeric::{FloatMoments, IntegerMoments, Moments},
+    temporal::sort_keys::{EncodedValues, Encoding},
 };
 
 impl Aggregate {

@@ -17,20 +17,6 @@ const HEADROOM: u32 = 42;
 /// picking a base again; the sum outgrows it at the earliest after `2^16` such values.
 const MIN_HEADROOM: u32 = 16;
 
-/// `x` as a signed significand and the position of its lowest bit. A zero is `(0, 0)`; a value that
-/// is not finite has position 2046, where no finite one is, and a significand without meaning.
-#[inline]
-pub(super) fn decode(x: f64) -> (i64, u32) {
-    let bits = x.to_bits();
-    let exponent = (bits >> 52) & 0x7ff;
-    // Subnormals share the position of the smallest normal numbers, and lack the implicit bit.
-    let implicit = u64::from(exponent != 0);
-    let significand = ((bits & ((1 << 52) - 1)) | (implicit << 52)) as i64;
-    // Conditional negation without a branch, as signs are often not predictable.
-    let sign = (bits as i64) >> 63;
-    ((significand ^ sign) - sign, (exponent - implicit) as u32)
-}
-
 /// The number `units * 2^(position - 1074)`.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Term {

@@ -1,9 +1,11 @@
 //! Quotients of long integers, rounded once.
 //! Everything before the rounding is exact; nothing here allocates.
 
-use arrow::datatypes::i256;
-
-use super::integer::Integer;
+use super::{
+    float::weight,
+    integer::Integer,
+    limbs::{self, bits},
+};
 
 /// An unsigned integer, lowest limb first. The caller ensures that results fit into `N` limbs; higher limbs are dropped.
 #[derive(Clone, Copy)]
@@ -17,68 +19,28 @@ impl<const N: usize> Magnitude<N> {
     }
 
     pub(super) fn square(limbs: &[u64]) -> Self {
-        let limbs = &limbs[..limbs.len() - limbs.iter().rev().take_while(|&&limb| limb == 0).count()];
-        let mut square = [0u64; N];
-        for (i, &a) in limbs.iter().enumerate() {
-            let mut carry = 0u128;
-            let mut rest = limbs.iter();
-            for limb in square.iter_mut().skip(i) {
-                let b = rest.next().copied();
-                if b.is_none() && carry == 0 {
-                    break;
-                }
-                carry += u128::from(*limb) + u128::from(a) * u128::from(b.unwrap_or(0));
-                *limb = carry as u64;
-                carry >>= 64;
-            }
-        }
-        Self(square)
+        Self(limbs::product(limbs, limbs))
     }
 
     pub(super) fn limbs(&self) -> [u64; N] {
         self.0
     }
 
-    /// The number of bits up to the highest that is set.
-    fn bits(&self) -> u32 {
-        bits(&self.0)
-    }
-
     pub(super) fn multiply(&mut self, factor: u64) {
-        let mut carry = 0u128;
-        for limb in &mut self.0 {
-            carry += u128::from(*limb) * u128::from(factor);
-            *limb = carry as u64;
-            carry >>= 64;
-        }
+        self.0 = limbs::product(&[factor], &self.0);
     }
 
     pub(super) fn shift_left(&mut self, by: u32) {
-        let (limbs, by) = ((by / 64) as usize, by % 64);
-        for i in (0..N).rev() {
-            let at = |i: Option<usize>| i.map_or(0, |i| self.0[i]);
-            let (high, low) = (at(i.checked_sub(limbs)), at(i.checked_sub(limbs + 1)));
-            self.0[i] = if by == 0 { high } else { (high << by) | (low >> (64 - by)) };
-        }
+        limbs::shift_left(&mut self.0, by);
     }
 
     pub(super) fn add(&mut self, other: &Self) {
-        let mut carry = 0;
-        for (own, &limb) in self.0.iter_mut().zip(&other.0) {
-            let sum = u128::from(*own) + u128::from(limb) + carry;
-            *own = sum as u64;
-            carry = sum >> 64;
-        }
+        limbs::add(&mut self.0, &other.0);
     }
 
     /// Subtracts one that is not larger.
     pub(super) fn subtract(&mut self, other: &Self) {
-        let mut borrow = false;
-        for (own, &limb) in self.0.iter_mut().zip(&other.0) {
-            let (rest, first) = own.overflowing_sub(limb);
-            let (rest, second) = rest.overflowing_sub(u64::from(borrow));
-            (*own, borrow) = (rest, first | second);
-        }
+        limbs::subtract(&mut self.0, &other.0);
     }
 
     /// Divides, and says whether there is a remainder.
@@ -97,7 +59,7 @@ impl<const N: usize> Magnitude<N> {
 
     /// The highest 128 bits, their distance from the lowest bit, and whether a bit below them is set.
     fn head(&self) -> (u128, u32, bool) {
-        let above = self.bits().saturating_sub(128);
+        let above = bits(&self.0).saturating_sub(128);
         let (limbs, by) = ((above / 64) as usize, above % 64);
         let at = |i: usize| u128::from(self.0.get(i).copied().unwrap_or(0));
         let pair = at(limbs) | (at(limbs + 1) << 64);
@@ -106,9 +68,26 @@ impl<const N: usize> Magnitude<N> {
         (head, above, rest)
     }
 
+    /// The number times two to `exponent` and ten to `-scale`, divided by the product of the divisors, none of which is zero.
+    /// There are at most two divisors, and `scale` is at most twice that of a decimal.
+    pub(super) fn decimal(mut self, exponent: i32, scale: i32, divisors: &[u64]) -> Positive {
+        let mut all = [1u64; 16];
+        let mut used = divisors.len();
+        all.iter_mut().zip(divisors).for_each(|(own, divisor)| *own = *divisor);
+        for power in powers_of_ten(scale.unsigned_abs()) {
+            if scale < 0 {
+                self.multiply(power);
+            } else if let Some(divisor) = all.get_mut(used) {
+                *divisor = power;
+                used += 1;
+            }
+        }
+        self.divided(exponent, &all[..used])
+    }
+
     /// The number times two to `exponent`, divided by the product of the divisors, none of which is zero.
-    pub(super) fn divided(mut self, exponent: i32, divisors: &[u64]) -> Positive {
-        if self.bits() == 0 {
+    fn divided(mut self, exponent: i32, divisors: &[u64]) -> Positive {
+        if bits(&self.0) == 0 {
             return Positive::default();
         }
         if let [divisor] = divisors {
@@ -120,7 +99,7 @@ impl<const N: usize> Magnitude<N> {
             return Positive::of(quotient, rest || left != 0, exponent + above as i32 - up as i32);
         }
         let wanted = 65 + 64 * divisors.len() as u32;
-        let up = wanted.saturating_sub(self.bits());
+        let up = wanted.saturating_sub(bits(&self.0));
         self.shift_left(up);
         let mut rest = false;
         for &divisor in divisors {
@@ -132,15 +111,10 @@ impl<const N: usize> Magnitude<N> {
     }
 }
 
-pub(super) fn bits(limbs: &[u64]) -> u32 {
-    let top = limbs.iter().rposition(|&limb| limb != 0);
-    top.map_or(0, |i| i as u32 * 64 + 64 - limbs[i].leading_zeros())
-}
-
 /// A number that is not negative: 64 bits of which the highest is set, times a power of two. The lowest bit is also set if the
 /// exact number has any bits below it, so that rounding to fewer bits rounds the exact number.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Positive {
+pub(crate) struct Positive {
     bits: u64,
     exponent: i32,
 }
@@ -154,7 +128,7 @@ impl Positive {
     }
 
     /// The nearest float, ties to even; beyond the largest an infinity.
-    pub(super) fn value(self) -> f64 {
+    pub(crate) fn value(self) -> f64 {
         let Self { bits, exponent } = self;
         // The lowest bit of the result: that of 53, or of the smallest float.
         let lowest = (exponent + 11).max(-1074);
@@ -172,7 +146,7 @@ impl Positive {
     }
 
     /// The square root, of the number rounded to 53 bits.
-    pub(super) fn square_root(self) -> f64 {
+    pub(crate) fn square_root(self) -> f64 {
         if self.bits == 0 {
             return 0.0;
         }
@@ -184,8 +158,8 @@ impl Positive {
 }
 
 /// A float times a power of two, rounded once at most.
-pub(super) fn scaled(x: f64, exponent: i32) -> f64 {
-    let power = |e: i32| if e < -1022 { f64::from_bits(1 << (e + 1074)) } else { f64::from_bits(((e + 1023) as u64) << 52) };
+fn scaled(x: f64, exponent: i32) -> f64 {
+    let power = |exponent: i32| weight((exponent + 1074) as u32);
     match exponent {
         ..-1074 => x * power(-1000) * power((exponent + 1000).max(-1074)),
         1024.. => x * power(1023) * power((exponent - 1023).min(1023)),
@@ -204,7 +178,7 @@ pub(super) fn powers_of_ten(exponent: u32) -> impl Iterator<Item = u64> {
 const EXACT: u64 = 1 << 53;
 
 /// Units of `10^-scale`, divided by a count that is not zero, rounded once.
-pub(super) fn decimal_mean<const N: usize>(units: &Integer<N>, scale: i8, count: u64) -> f64 {
+pub(crate) fn decimal_mean<const N: usize>(units: &Integer<N>, scale: i8, count: u64) -> f64 {
     let (is_negative, limbs) = units.magnitude();
     let signed = |x: f64| if is_negative { -x } else { x };
     let digits = u32::from(scale.unsigned_abs());
@@ -214,41 +188,18 @@ pub(super) fn decimal_mean<const N: usize>(units: &Integer<N>, scale: i8, count:
     {
         return signed(limbs.first().map_or(0.0, |&limb| limb as f64) / divisor as f64);
     }
-    signed(decimal(&limbs, 0, scale, count))
+    signed(Magnitude::<24>::of(&limbs).decimal(0, scale.into(), &[count]).value())
 }
 
-/// An integer without a sign, times two to `exponent` and ten to `-scale`, rounded once.
-pub(super) fn quotient(limbs: &[u64], exponent: i32, scale: i8) -> f64 {
-    // Most limbs of a number with many limbs are zero.
-    let zeros = limbs.iter().take_while(|&&limb| limb == 0).count();
-    let used = limbs.len() - limbs.iter().rev().take_while(|&&limb| limb == 0).count();
-    decimal(limbs.get(zeros..used).unwrap_or_default(), exponent + 64 * zeros as i32, scale, 1)
-}
-
-/// An integer without a sign, times two to `exponent` and ten to `-scale`, divided by a count that is not zero; rounded once.
-fn decimal(limbs: &[u64], exponent: i32, scale: i8, count: u64) -> f64 {
-    let mut all = Magnitude::<24>::of(limbs);
-    let mut divisors = [1u64; 16];
-    let mut used = 1;
-    divisors[0] = count;
-    for power in powers_of_ten(scale.unsigned_abs().into()) {
-        if scale < 0 {
-            all.multiply(power);
-        } else if let Some(divisor) = divisors.get_mut(used) {
-            *divisor = power;
-            used += 1;
-        }
-    }
-    all.divided(exponent, &divisors[..used]).value()
-}
-
-/// The float nearest to a decimal.
-pub(super) fn decimal_value(units: i256, scale: i8) -> f64 {
-    decimal_mean(&Integer::<4>::from(units), scale, 1)
+/// The float nearest to units of `10^-scale`.
+pub(crate) fn decimal_value(units: impl Into<Integer<4>>, scale: i8) -> f64 {
+    decimal_mean(&units.into(), scale, 1)
 }
 
 #[cfg(test)]
 mod tests {
+    use arrow::datatypes::i256;
+
     use super::*;
 
     fn ratio(numerator: u128, exponent: i32, divisors: &[u64]) -> f64 {

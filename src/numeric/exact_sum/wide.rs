@@ -2,6 +2,7 @@
 //! It rounds only when it is read.
 
 use super::term::Term;
+use crate::numeric::{float::weight, limbs};
 
 /// Limbs of the wide form: 2098 bits reach from `2^-1074` to `2^1024`; of the other 78 one is the
 /// sign, and 77 are room for carries.
@@ -10,11 +11,6 @@ const LIMBS: usize = 34;
 /// How many subtractions the wide form takes between two attempts to go back to the narrow one, so
 /// that neither the attempt nor an allocation can be due at every row.
 pub(super) const NARROW_EVERY: u32 = 64;
-
-/// `2^(position - 1074)`, exactly, for a position of at most 2097.
-pub(super) fn weight(position: u32) -> f64 {
-    if position < 52 { f64::from_bits(1 << position) } else { f64::from_bits(u64::from(position - 51) << 52) }
-}
 
 /// The wide form: an integer of units of `2^-1074` in two's complement, lowest limb first. All its
 /// arithmetic wraps, so no order of additions can leave it wrong once the sum is in range.
@@ -79,25 +75,14 @@ impl Wide {
     }
 
     pub(super) fn merge(&mut self, other: &Self) {
-        let mut carry = 0;
-        for (own, limb) in self.limbs.iter_mut().zip(other.limbs) {
-            let sum = u128::from(*own) + u128::from(limb) + carry;
-            *own = sum as u64;
-            carry = sum >> 64;
-        }
+        limbs::add(&mut self.limbs, &other.limbs);
         self.nan = self.nan.wrapping_add(other.nan);
         self.positive_infinity = self.positive_infinity.wrapping_add(other.positive_infinity);
         self.negative_infinity = self.negative_infinity.wrapping_add(other.negative_infinity);
     }
 
     pub(super) fn unmerge(&mut self, other: &Self) {
-        let mut borrow = 0;
-        for (own, limb) in self.limbs.iter_mut().zip(other.limbs) {
-            let (rest, first) = own.overflowing_sub(limb);
-            let (rest, second) = rest.overflowing_sub(borrow);
-            *own = rest;
-            borrow = u64::from(first | second);
-        }
+        limbs::subtract(&mut self.limbs, &other.limbs);
         self.nan = self.nan.wrapping_sub(other.nan);
         self.positive_infinity = self.positive_infinity.wrapping_sub(other.positive_infinity);
         self.negative_infinity = self.negative_infinity.wrapping_sub(other.negative_infinity);
@@ -153,14 +138,6 @@ impl Wide {
 
     /// Whether the number is below zero, and its absolute value.
     pub(super) fn magnitude(&self) -> (bool, [u64; LIMBS]) {
-        let mut limbs = self.limbs;
-        let negative = limbs.last().is_some_and(|&limb| limb >> 63 == 1);
-        if negative {
-            let mut carry = true;
-            for limb in &mut limbs {
-                (*limb, carry) = (!*limb).overflowing_add(u64::from(carry));
-            }
-        }
-        (negative, limbs)
+        limbs::magnitude(&self.limbs)
     }
 }

@@ -46,8 +46,9 @@ mod term;
 mod tests;
 mod wide;
 
-use term::{MAX_SHIFT, Term, decode};
-use wide::{NARROW_EVERY, Wide, weight};
+use super::float::{decode, weight};
+use term::{MAX_SHIFT, Term};
+use wide::{NARROW_EVERY, Wide};
 
 /// The exact sum of a multiset of `f64`; see the module's documentation for the contract.
 #[derive(Clone, Debug, Default)]

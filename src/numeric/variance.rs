@@ -6,11 +6,12 @@ use arrow::datatypes::i256;
 use super::{
     ExactSum,
     integer::Integer,
-    ratio::{Magnitude, Positive, bits, powers_of_ten},
+    limbs::bits,
+    ratio::{Magnitude, Positive},
 };
 
 /// The sums of the values and of the squares of a multiset.
-pub(super) trait Moments: Default + Clone {
+pub(crate) trait Moments: Default + Clone {
     /// Adds the values of another.
     fn merge(&mut self, other: &Self);
 
@@ -24,19 +25,19 @@ pub(super) trait Moments: Default + Clone {
 
 /// The moments of integers. `S` limbs hold any sum of the values, and `Q` limbs any sum of their squares.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct IntegerMoments<const S: usize, const Q: usize> {
+pub(crate) struct IntegerMoments<const S: usize, const Q: usize> {
     sum: Integer<S>,
     squares: Integer<Q>,
 }
 
 impl<const S: usize, const Q: usize> IntegerMoments<S, Q> {
     #[inline]
-    pub(super) fn add(&mut self, value: i128) {
+    pub(crate) fn add(&mut self, value: i128) {
         self.sum.add(&Integer::from(value));
         self.squares.add(&Integer::square(value));
     }
 
-    pub(super) fn add_wide(&mut self, value: i256) {
+    pub(crate) fn add_wide(&mut self, value: i256) {
         self.sum.add(&Integer::from(value));
         self.squares.add(&Integer::wide_square(value));
     }
@@ -64,14 +65,14 @@ impl<const S: usize, const Q: usize> Moments for IntegerMoments<S, Q> {
 
 /// The moments of floats.
 #[derive(Clone, Debug, Default)]
-pub(super) struct FloatMoments {
+pub(crate) struct FloatMoments {
     sum: ExactSum,
     squares: Squares,
 }
 
 impl FloatMoments {
     #[inline]
-    pub(super) fn add(&mut self, x: f64) {
+    pub(crate) fn add(&mut self, x: f64) {
         self.sum.add(x);
         self.squares.add(x);
     }
@@ -118,24 +119,12 @@ fn spread<const N: usize>(
     of_sum.shift_left((2 * sum_exponent - exponent) as u32);
     spread.subtract(&of_sum);
 
-    let mut divisors = [1u64; 16];
-    let mut used = 1;
+    // The scale of a square is twice that of its root.
+    let scale = 2 * i32::from(scale);
     match count.checked_mul(count - 1) {
-        Some(product) => divisors[0] = product,
-        None => {
-            (divisors[0], divisors[1]) = (count, count - 1);
-            used = 2;
-        }
+        Some(product) => spread.decimal(exponent, scale, &[product]),
+        None => spread.decimal(exponent, scale, &[count, count - 1]),
     }
-    for power in powers_of_ten(2 * u32::from(scale.unsigned_abs())) {
-        if scale < 0 {
-            spread.multiply(power);
-        } else if let Some(divisor) = divisors.get_mut(used) {
-            *divisor = power;
-            used += 1;
-        }
-    }
-    spread.divided(exponent, &divisors[..used])
 }
 
 /// Biased exponents of the numbers whose squares are exact sums of two floats.

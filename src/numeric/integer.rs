@@ -3,10 +3,12 @@
 
 use arrow::datatypes::i256;
 
+use super::limbs;
+
 /// A signed integer of `N` times 64 bits, the lowest first. Sums wrap, so no order of additions and subtractions can leave one
 /// wrong whose true value is in range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Integer<const N: usize>([u64; N]);
+pub(crate) struct Integer<const N: usize>([u64; N]);
 
 impl<const N: usize> Default for Integer<N> {
     fn default() -> Self {
@@ -50,67 +52,47 @@ impl<const N: usize> Integer<N> {
             }
             return Self(limbs);
         }
-        Self::square_of(&[magnitude as u64, (magnitude >> 64) as u64])
+        let limbs = [magnitude as u64, (magnitude >> 64) as u64];
+        Self(limbs::product(&limbs, &limbs))
     }
 
     /// The square of a number, which must fit.
     pub(super) fn wide_square(value: i256) -> Self {
         let (_, limbs) = Integer::<4>::from(value).magnitude();
-        Self::square_of(&limbs)
-    }
-
-    fn square_of(magnitude: &[u64]) -> Self {
-        let mut square = [0u64; N];
-        for (i, &a) in magnitude.iter().enumerate() {
-            let mut carry = 0u128;
-            for (limb, &b) in square.iter_mut().skip(i).zip(magnitude.iter().chain(std::iter::repeat(&0))) {
-                carry += u128::from(*limb) + u128::from(a) * u128::from(b);
-                *limb = carry as u64;
-                carry >>= 64;
-            }
-        }
-        Self(square)
+        Self(limbs::product(&limbs, &limbs))
     }
 
     /// Adds another.
     #[inline]
-    pub(super) fn add(&mut self, other: &Self) {
-        let mut carry = false;
-        for (own, &limb) in self.0.iter_mut().zip(&other.0) {
-            let (sum, first) = own.overflowing_add(limb);
-            let (sum, second) = sum.overflowing_add(u64::from(carry));
-            (*own, carry) = (sum, first | second);
-        }
+    pub(crate) fn add(&mut self, other: &Self) {
+        limbs::add(&mut self.0, &other.0);
     }
 
     /// Subtracts another: the exact inverse of [`Integer::add`].
     #[inline]
-    pub(super) fn subtract(&mut self, other: &Self) {
-        let mut borrow = false;
-        for (own, &limb) in self.0.iter_mut().zip(&other.0) {
-            let (rest, first) = own.overflowing_sub(limb);
-            let (rest, second) = rest.overflowing_sub(u64::from(borrow));
-            (*own, borrow) = (rest, first | second);
-        }
+    pub(crate) fn subtract(&mut self, other: &Self) {
+        limbs::subtract(&mut self.0, &other.0);
+    }
+
+    /// Multiplies by two to a power.
+    pub(super) fn shift_left(&mut self, by: u32) {
+        limbs::shift_left(&mut self.0, by);
+    }
+
+    /// Multiplies.
+    pub(super) fn multiply(&mut self, factor: u128) {
+        self.0 = limbs::product(&[factor as u64, (factor >> 64) as u64], &self.0);
     }
 
     /// Is it below zero, and its absolute value.
     pub(super) fn magnitude(&self) -> (bool, [u64; N]) {
-        let is_negative = self.0.last().is_some_and(|&limb| limb >> 63 == 1);
-        let mut limbs = self.0;
-        if is_negative {
-            let mut carry = true;
-            for limb in &mut limbs {
-                (*limb, carry) = (!*limb).overflowing_add(u64::from(carry));
-            }
-        }
-        (is_negative, limbs)
+        limbs::magnitude(&self.0)
     }
 }
 
 impl Integer<5> {
     /// The number if it fits into 256 bits.
-    pub(super) fn to_i256(self) -> Option<i256> {
+    pub(crate) fn to_i256(self) -> Option<i256> {
         let [a, b, c, d, _] = self.0.map(u128::from);
         let value = i256::from_parts(a | (b << 64), (c | (d << 64)) as i128);
         (Self::from(value) == self).then_some(value)
@@ -134,6 +116,26 @@ mod tests {
         // The last of the last round is left.
         assert_eq!(sum, Integer::from(10i128.pow(37)));
         assert_eq!(sum.to_i256(), Some(i256::from_i128(10i128.pow(37))));
+    }
+
+    #[test]
+    fn products_and_shifts_have_the_sign_of_the_number() {
+        for (value, factor, shift) in [(-3i128, 5u128, 2), (7, u128::MAX, 3), (-1, 1 << 100, 150), (i128::MIN, 3, 64), (0, 9, 9)]
+        {
+            let mut found = Integer::<6>::from(value);
+            found.multiply(factor);
+            found.shift_left(shift);
+            let mut expected = Integer::<6>::default();
+            for bit in (0..128).filter(|bit| factor >> bit & 1 == 1) {
+                let mut part = Integer::<6>::from(value);
+                for _ in 0..shift + bit {
+                    let same = part;
+                    part.add(&same);
+                }
+                expected.add(&part);
+            }
+            assert_eq!(found, expected, "{value} {factor} {shift}");
+        }
     }
 
     #[test]
