@@ -16,7 +16,7 @@ use crate::{
     engine::Engine,
     error::{Error, Result},
     name::TableName,
-    storage::{Location, Locations},
+    storage::{DiskCache, Location, Locations},
 };
 
 /// The parts of an open store that materializations, extracts, collections and shards work with.
@@ -27,6 +27,8 @@ pub(crate) struct Workspace {
     pub(crate) engine: Engine,
     pub(crate) locations: Locations,
     pub(crate) cache: Cache,
+    /// Holds what scans read of remote fact tables.
+    pub(crate) disk_cache: Option<DiskCache>,
 }
 
 /// A table version and where its files lie.
@@ -34,6 +36,8 @@ pub(crate) struct Workspace {
 pub(crate) struct PinnedTable {
     pub(crate) version: Arc<TableVersion>,
     pub(crate) location: Location,
+    /// The cache by way of which scans read the files.
+    pub(crate) disk_cache: Option<DiskCache>,
 }
 
 impl PinnedTable {
@@ -54,7 +58,7 @@ impl Workspace {
             TableLocation::Managed => self.root.child("facts").child(version.table().database()).child(version.table().table()),
             TableLocation::External(location) => self.locations.open(location)?,
         };
-        Ok(PinnedTable { version: Arc::new(version), location })
+        Ok(PinnedTable { version: Arc::new(version), location, disk_cache: self.disk_cache.clone() })
     }
 
     /// The newest version of a table.

@@ -14,9 +14,12 @@ use crate::{
     support::{cells, temp_dir},
 };
 
-/// A store that counts the versions of each path, and gives the first of every path the tag `1`.
+/// A store that gives every object the same tag, and reads no conditions.
 #[derive(Debug, Clone)]
-struct EqualTags(InMemory);
+pub(crate) struct EqualTags {
+    pub(crate) inner: InMemory,
+    pub(crate) tag: &'static str,
+}
 
 impl fmt::Display for EqualTags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -24,39 +27,40 @@ impl fmt::Display for EqualTags {
     }
 }
 
-fn tagged(meta: ObjectMeta) -> ObjectMeta {
-    ObjectMeta { e_tag: Some("1".into()), ..meta }
+fn tagged(meta: ObjectMeta, tag: &str) -> ObjectMeta {
+    ObjectMeta { e_tag: Some(tag.into()), ..meta }
 }
 
 #[async_trait::async_trait]
 impl ObjectStore for EqualTags {
     async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        self.0.put_opts(path, payload, options).await
+        self.inner.put_opts(path, payload, options).await
     }
 
     async fn put_multipart_opts(&self, path: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        self.0.put_multipart_opts(path, options).await
+        self.inner.put_multipart_opts(path, options).await
     }
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
-        let found = self.0.get_opts(path, GetOptions { if_match: None, ..options }).await?;
-        Ok(GetResult { meta: tagged(found.meta.clone()), ..found })
+        let found = self.inner.get_opts(path, GetOptions { if_match: None, ..options }).await?;
+        Ok(GetResult { meta: tagged(found.meta.clone(), self.tag), ..found })
     }
 
     fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        self.0.delete_stream(paths)
+        self.inner.delete_stream(paths)
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.0.list(prefix).map(|meta| meta.map(tagged)).boxed()
+        let tag = self.tag;
+        self.inner.list(prefix).map(move |meta| meta.map(|meta| tagged(meta, tag))).boxed()
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.0.list_with_delimiter(prefix).await
+        self.inner.list_with_delimiter(prefix).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.0.copy_opts(from, to, options).await
+        self.inner.copy_opts(from, to, options).await
     }
 }
 
@@ -67,7 +71,7 @@ async fn two_objects_of_one_tag_are_two_sources() {
         let text = format!("at,zone,miles,fare\n2014-01-0{day} 10:00:00,1,2,{fare}\n");
         memory.put(&Path::from(format!("sources/{name}")), text.into()).await.unwrap();
     }
-    let locations = Locations::default().mount("s3://tags", Arc::new(EqualTags(memory.clone()))).unwrap();
+    let locations = Locations::default().mount("s3://tags", Arc::new(EqualTags { inner: memory.clone(), tag: "1" })).unwrap();
     let options = StoreOptions::default().cache_in_memory().locations(locations);
     let store = FeatureStore::open_with(root.path().to_str().unwrap(), options).await.unwrap();
     let load = load_of(std::path::Path::new("s3://tags/sources"));
