@@ -14,6 +14,7 @@ use datafusion::{
     },
     prelude::{SessionConfig, SessionContext},
 };
+use serde::{Deserialize, Serialize};
 
 use crate::{
     error::Result,
@@ -26,7 +27,8 @@ pub(crate) const CATALOG: &str = "datafusion";
 const REPRODUCIBLE_BATCH_ROWS: usize = 8_192;
 
 /// How much memory and how many tasks a store may use.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Resources {
     /// Bytes that sorts and aggregations may hold before they spill to the disk.
     pub memory_bytes: usize,

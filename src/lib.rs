@@ -97,7 +97,7 @@ pub use engine::Resources;
 pub use error::{Error, ErrorKind, Result};
 pub use feature_set::FeatureSet;
 pub use materialize::Materialization;
-pub use store::{FeatureStore, StoreOptions};
+pub use store::{CachePlace, DiskCacheSettings, FeatureStore, StoreOptions, StoreSettings};
 pub use temporal::Aggregate;
 pub use time::AsOf;
 pub use value::Value;

@@ -4,12 +4,14 @@
 //! ```text
 //! cargo run --release --example s3_benchmark -- --files 64 --file-mb 16 --workers 32
 //! cargo run --release --example s3_benchmark -- --url s3://bucket/prefix        # reads existing files; nothing is written
+//! cargo run --release --example s3_benchmark -- --cache                         # queries, first and again, with a disk cache
 //! ```
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program prints")]
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures durations")]
 
 #[path = "../../tests/it/s3_server.rs"]
 mod s3_server;
+mod scans;
 
 use std::{
     error::Error,
@@ -24,7 +26,7 @@ use asof::storage::{BulkReader, DiskCache, Location, Locations, ObjectMeta, Read
 use bytes::Bytes;
 use clap::Parser;
 use datafusion::{
-    arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch},
+    arrow::array::{ArrayRef, Float64Array, RecordBatch, TimestampMicrosecondArray},
     parquet::{
         arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder},
         basic::Compression,
@@ -69,6 +71,12 @@ struct Options {
     /// A prefix on S3 with Parquet files, instead of a server of its own. Credentials come from the environment.
     #[arg(long)]
     url: Option<String>,
+    /// Measure queries over the files as a registered table too: without a disk cache, with an empty one, and again.
+    #[arg(long)]
+    cache: bool,
+    /// The time column of the files, for the queries.
+    #[arg(long, default_value = "pickup_at")]
+    event_time: String,
     /// Fail when the bulk read is below the least ratio, or a call has more than the most overhead.
     #[arg(long)]
     check: bool,
@@ -111,20 +119,32 @@ async fn run() -> Result<()> {
         None => Some(Server::start()?),
         Some(_) => None,
     };
-    let (place, bare) = match (&server, &options.url) {
-        (Some(server), _) => {
-            let place = server.locations().open(&format!("s3://{BUCKET}/{PREFIX}"))?;
+    let locations = server.as_ref().map(Server::locations).unwrap_or_default();
+    let url = options.url.clone().unwrap_or_else(|| format!("s3://{BUCKET}/{PREFIX}"));
+    let place = locations.open(&url)?;
+    let bare = match &server {
+        Some(server) => {
             make(&options, &place, work.path()).await?;
-            (place, server.bare()?)
+            server.bare()?
         }
-        (None, Some(url)) => {
+        None => {
             let bucket = url.trim_start_matches("s3://").split('/').next().unwrap_or_default();
-            let bare = AmazonS3Builder::from_env().with_bucket_name(bucket).with_allow_http(true).build()?;
-            (Locations::default().open(url)?, Arc::new(bare) as Arc<dyn ObjectStore>)
+            Arc::new(AmazonS3Builder::from_env().with_bucket_name(bucket).with_allow_http(true).build()?)
         }
-        (None, None) => return Err("neither a server nor a URL".into()),
     };
-    measure(&options, &place, bare, work.path()).await
+    measure(&options, &place, bare, work.path()).await?;
+    if options.cache {
+        println!();
+        show(&scans::scans(&locations, &url, &options.event_time, options.rounds, work.path()).await?);
+    }
+    Ok(())
+}
+
+fn show(ways: &[Measured]) {
+    println!("{:<36} {:>10} {:>14} {:>9}", "", "seconds", "bytes", "Gb/s");
+    for way in ways {
+        println!("{:<36} {:>10.4} {:>14} {:>9.3}", way.what, way.seconds, way.bytes, way.gigabits());
+    }
 }
 
 async fn measure(options: &Options, place: &Location, bare: Arc<dyn ObjectStore>, work: &Path) -> Result<()> {
@@ -177,10 +197,7 @@ async fn measure(options: &Options, place: &Location, bare: Arc<dyn ObjectStore>
     if rows.iter().any(|count| *count != rows[0]) {
         return Err(format!("the sides do not hold the same rows: {rows:?}").into());
     }
-    println!("{:<36} {:>10} {:>14} {:>9}", "", "seconds", "bytes", "Gb/s");
-    for way in &ways {
-        println!("{:<36} {:>10.4} {:>14} {:>9.3}", way.what, way.seconds, way.bytes, way.gigabits());
-    }
+    show(&ways);
     let rate = |what: &str| ways.iter().find(|way| way.what == what).map_or(f64::NAN, Measured::gigabits);
     let ratio = rate("S3: bulk read") / rate("S3: bare loop of GETs");
     let fixed_ms = fixed_cost_ms(&reader, &*bare, &smallest, place).await?;
@@ -263,8 +280,8 @@ async fn make(options: &Options, place: &Location, work: &Path) -> Result<()> {
     for number in 0..options.files {
         let mut column = |_| Arc::new((0..row_count).map(|_| chance.random::<f64>()).collect::<Float64Array>()) as ArrayRef;
         let mut columns: Vec<(&str, ArrayRef)> = ["distance", "fare", "tip"].map(|name| (name, column(name))).into();
-        let pickups = (0..row_count).map(|_| chance.random_range(0..2_678_400_000_000_i64)).collect::<Int64Array>();
-        columns.push(("pickup_us", Arc::new(pickups)));
+        let pickups = (0..row_count).map(|_| chance.random_range(0..2_678_400_000_000_i64));
+        columns.push(("pickup_at", Arc::new(TimestampMicrosecondArray::from_iter_values(pickups).with_timezone("UTC"))));
         let rows = RecordBatch::try_from_iter(columns)?;
         let path: PathBuf = work.join("made.parquet");
         let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).set_dictionary_enabled(false).build();
@@ -273,7 +290,7 @@ async fn make(options: &Options, place: &Location, work: &Path) -> Result<()> {
         writer.close()?;
         place.upload(&format!("part-{number:05}.parquet"), std::fs::File::open(&path)?).await?;
     }
-    let _ = place.put_if_absent("tiny", "x".repeat(100)).await?;
+    let _ = place.put_if_absent("_tiny", "x".repeat(100)).await?;
     Ok(())
 }
 

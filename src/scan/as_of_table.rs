@@ -30,7 +30,7 @@ use crate::{
     catalog::{Column, FactTable, FileEntry, TableVersion, typed_value},
     error::{Error, Result},
     name::TableName,
-    storage::{Location, contained_source},
+    storage::{DiskCache, Location, contained_source},
     time::{AsOf, Cutoff},
     workspace::PinnedTable,
 };
@@ -61,6 +61,7 @@ enum RowSource {
 struct Files {
     version: Arc<TableVersion>,
     location: Location,
+    disk_cache: Option<DiskCache>,
     schema: SchemaRef,
     /// The files that may hold visible rows, as the object store has them now.
     open: Vec<(FileEntry, ObjectMeta)>,
@@ -80,7 +81,7 @@ impl AsOfTable {
     /// # Errors
     /// [`Error::FileChanged`] names the first file that has changed or vanished.
     pub(crate) async fn open(pinned: &PinnedTable, as_of: AsOf, cutoff: Cutoff) -> Result<Self> {
-        let PinnedTable { version, location } = pinned.clone();
+        let PinnedTable { version, location, disk_cache } = pinned.clone();
         let visibility = Visibility::new(&version, as_of, cutoff)?;
         let file_schema = version.file_schema()?;
         let partition_schema = Column::schema(version.partition_columns())?;
@@ -105,7 +106,7 @@ impl AsOfTable {
             declared: version.declared().clone(),
             schema: Arc::new(Schema::new(fields)),
             visibility,
-            rows: RowSource::Files(Files { version, location, schema: file_schema, open: files, ranges: None }),
+            rows: RowSource::Files(Files { version, location, disk_cache, schema: file_schema, open: files, ranges: None }),
         })
     }
 
@@ -235,7 +236,11 @@ impl Files {
         let table_schema = TableSchema::builder(self.schema.clone()).with_table_partition_cols(partition_fields).build();
         let mut options = state.default_table_options().parquet;
         options.global = state.config_options().execution.parquet.clone();
-        let readers = PinnedReaders { table: self.version.table().to_string(), location: self.location.clone() };
+        let readers = PinnedReaders {
+            table: self.version.table().to_string(),
+            location: self.location.clone(),
+            disk_cache: self.disk_cache.clone(),
+        };
         let source = ParquetSource::new(table_schema)
             .with_table_parquet_options(options)
             .with_parquet_file_reader_factory(Arc::new(readers));

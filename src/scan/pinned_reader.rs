@@ -2,7 +2,8 @@
 //! A file that changes or vanishes while a query runs is an error that names it.
 //!
 //! Each request carries the entity tag that the file had when it was checked against the catalog, and the store refuses to read
-//! a file with another tag (`If-Match`). A store without entity tags is trusted.
+//! a file with another tag (`If-Match`). A store without entity tags is trusted. With a disk cache, ranges of that version that were
+//! read before come from it; the check against the catalog always asks the store.
 
 use std::{ops::Range, sync::Arc};
 
@@ -24,7 +25,7 @@ use parquet::{
 
 use crate::{
     error::Error,
-    storage::{Location, ObjectReader},
+    storage::{DiskCache, Location, ObjectReader},
 };
 
 /// Makes readers of one table's files.
@@ -32,6 +33,7 @@ use crate::{
 pub(super) struct PinnedReaders {
     pub(super) table: String,
     pub(super) location: Location,
+    pub(super) disk_cache: Option<DiskCache>,
 }
 
 impl ParquetFileReaderFactory for PinnedReaders {
@@ -45,7 +47,7 @@ impl ParquetFileReaderFactory for PinnedReaders {
         let object = file.object_meta;
         let metrics = ParquetFileMetrics::new(partition, object.location.as_ref(), metrics);
         let name: Arc<str> = self.location.child(&self.location.name_of(&object.location)).to_string().into();
-        let inner = ObjectReader::new(&self.location, object).only_unchanged();
+        let inner = ObjectReader::new(&self.location, object).cached(&self.location, self.disk_cache.as_ref());
         Ok(Box::new(PinnedReader { inner, metrics, file: FileContext { table: self.table.as_str().into(), path: name } }))
     }
 }

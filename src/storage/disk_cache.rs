@@ -6,7 +6,10 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{Read, Seek, Write},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -33,9 +36,10 @@ const KEPT_TENTHS: u64 = 9;
 /// A cache of what was read from object stores, in a folder of this machine, up to a limit.
 ///
 /// The key of an entry is store, path, entity tag and range, so the bytes of another version of an object are never returned.
-/// An entry is written under another name, synced and renamed, and has a checksum; damaged entries are removed. All files in
-/// the folder, including half-written ones, take no more than the limit; the least recently used are removed first. Several
-/// processes may use one folder if each opens it with the same limit. The folder can be deleted at any time.
+/// An entry is written under another name and renamed, and has a checksum, so that what a crash or a power failure damages is not
+/// taken for an entry; damaged entries are removed. All files in the folder, including half-written ones, take no more than the
+/// limit; the least recently used are removed first. Several processes may use one folder if each opens it with the same limit.
+/// The folder can be deleted at any time.
 ///
 /// ```
 /// # fn main() -> asof::Result<()> {
@@ -59,6 +63,8 @@ struct CacheFolder {
     ledger: Mutex<File>,
     /// Dates the uses of entries, which decides what is removed first. Processes that share a folder compare these dates.
     clock: Arc<dyn Clock>,
+    /// An entry could not be written. Only the first failure is a warning, since a full disk fails many writes.
+    has_failed: AtomicBool,
 }
 
 /// Whether a cache has the bytes of a key.
@@ -81,7 +87,15 @@ impl DiskCache {
         let open = || {
             fs::create_dir_all(folder.join(ENTRIES))?;
             let ledger = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(folder.join(LEDGER))?;
-            Ok(Self { shared: Arc::new(CacheFolder { folder: folder.clone(), limit_bytes, ledger: Mutex::new(ledger), clock }) })
+            Ok(Self {
+                shared: Arc::new(CacheFolder {
+                    folder: folder.clone(),
+                    limit_bytes,
+                    ledger: Mutex::new(ledger),
+                    clock,
+                    has_failed: AtomicBool::new(false),
+                }),
+            })
         };
         let failed = |e: std::io::Error| Error::Cache { path: folder.clone(), reason: e.to_string() };
         let cache: Self = open().map_err(failed)?;
@@ -135,7 +149,11 @@ impl DiskCache {
     /// Adds these bytes, if there is room for them.
     pub(super) fn write(&self, key: &str, bytes: &[u8]) {
         if let Err(reason) = self.try_write(key, bytes) {
-            tracing::debug!(folder = %self.shared.folder.display(), %reason, "the disk cache cannot write an entry");
+            let folder = self.shared.folder.display();
+            match self.shared.has_failed.swap(true, Ordering::Relaxed) {
+                false => tracing::warn!(%folder, %reason, "the disk cache cannot write; what it lacks is read from the store"),
+                true => tracing::debug!(%folder, %reason, "the disk cache cannot write an entry"),
+            }
         }
     }
 
@@ -269,8 +287,7 @@ fn write_entry(file: &mut File, key: &str, bytes: &[u8], now: SystemTime) -> std
     head.extend_from_slice(key.as_bytes());
     file.write_all(&head)?;
     file.write_all(bytes)?;
-    file.set_modified(now)?;
-    file.sync_all()
+    file.set_modified(now)
 }
 
 /// Reads an entry of this key and length, or says why it is damaged.

@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::{
     DiskCache, Location,
     bulk::{BulkReader, OnProgress, ReadSettings},
+    cached_ranges::CachedRanges,
     disk_cache::CacheLookup,
     location::blocking,
     statistics::ReadCounters,
@@ -115,14 +116,10 @@ impl Fetch {
     /// Appends a range of the object to an empty buffer that has room for it.
     pub(super) async fn fill(&self, object: &ObjectMeta, range: Range<u64>, mut piece: BytesMut) -> Result<BytesMut> {
         let length = range.end - range.start;
-        let cached = self.cache.clone().zip(self.cache_key(object, &range));
-        if let Some((cache, key)) = cached.clone() {
+        let cached = self.cache.as_ref().and_then(|cache| CachedRanges::of(cache, &self.place, object));
+        if let Some(cached) = &cached {
             let found;
-            (piece, found) = blocking(move || {
-                let found = cache.read(&key, length, &mut piece);
-                Ok((piece, found))
-            })
-            .await?;
+            (piece, found) = cached.read(&range, piece).await?;
             if found == CacheLookup::Whole {
                 self.counters.cached(length);
                 self.report();
@@ -132,30 +129,14 @@ impl Fetch {
         {
             // The semaphore is never closed.
             let _permit = self.requests.acquire().await;
-            piece = self.request(object, range, piece).await?;
+            piece = self.request(object, range.clone(), piece).await?;
         }
         self.counters.requested(length);
         self.report();
         match cached {
-            Some((cache, key)) => {
-                blocking(move || {
-                    cache.write(&key, &piece);
-                    Ok(piece)
-                })
-                .await
-            }
+            Some(cached) => cached.write(&range, piece).await,
             None => Ok(piece),
         }
-    }
-
-    /// The cache key of these bytes: store, path, version and range, which never name other bytes.
-    fn cache_key(&self, object: &ObjectMeta, range: &Range<u64>) -> Option<String> {
-        let (origin, e_tag) = (self.place.origin()?, object.e_tag.as_ref()?);
-        let part = match range {
-            range if *range == (0..object.size) => "whole".to_owned(),
-            range => format!("{}-{}", range.start, range.end),
-        };
-        Some(format!("{origin}\n{}\n{e_tag}\n{}\n{part}", object.location, object.size))
     }
 
     async fn request(&self, object: &ObjectMeta, range: Range<u64>, piece: BytesMut) -> Result<BytesMut> {

@@ -8,8 +8,10 @@
 //! | list, read, publish and delete objects | [`Location`] |
 //! | read many or large objects fast | [`BulkReader`] |
 //! | cache or download objects to this machine's disk | [`DiskCache`], [`BulkReader::download_to`] |
+//! | cache what a store's queries read | [`StoreOptions::disk_cache`](crate::StoreOptions::disk_cache) |
 
 mod bulk;
+mod cached_ranges;
 mod clients;
 mod contain;
 mod disk_cache;

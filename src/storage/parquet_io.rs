@@ -15,7 +15,8 @@ use parquet::{
 };
 
 use super::{
-    Location,
+    DiskCache, Location,
+    cached_ranges::CachedRanges,
     contain::{contained, contradiction},
     schema_depth::{MAX_LEVELS, footer_bytes, is_too_deep},
 };
@@ -31,11 +32,12 @@ pub(crate) struct ObjectReader {
     object: ObjectMeta,
     /// The entity tag that the object must still have.
     if_match: Option<String>,
+    cached: Option<CachedRanges>,
 }
 
 impl ObjectReader {
     pub(crate) fn new(place: &Location, object: ObjectMeta) -> Self {
-        Self { store: place.store().clone(), object, if_match: None }
+        Self { store: place.store().clone(), object, if_match: None, cached: None }
     }
 
     /// Makes reads fail with [`object_store::Error::Precondition`] when the object's entity tag is no longer the one that was
@@ -46,9 +48,49 @@ impl ObjectReader {
         self
     }
 
+    /// As [`ObjectReader::only_unchanged`], and looks in this cache before each request. An object whose version no request can
+    /// name is read from its store.
+    pub(crate) fn cached(self, place: &Location, cache: Option<&DiskCache>) -> Self {
+        let mut reader = self.only_unchanged();
+        let cache = cache.filter(|_| reader.if_match.is_some());
+        reader.cached = cache.and_then(|cache| CachedRanges::of(cache, place, &reader.object));
+        reader
+    }
+
+    /// The bytes of ranges that are not empty.
+    async fn read(&self, ranges: &[Range<u64>]) -> ParquetResult<Vec<Bytes>> {
+        let Some(cached) = &self.cached else { return self.request(ranges).await };
+        let found = cached.look_up(ranges).await;
+        let is_missing = |(range, found): (&Range<u64>, &Option<Bytes>)| found.is_none().then(|| range.clone());
+        let missing: Vec<Range<u64>> = ranges.iter().zip(&found).filter_map(is_missing).collect();
+        if missing.is_empty() {
+            return Ok(found.into_iter().flatten().collect());
+        }
+        let read = self.request(&missing).await?;
+        cached.add(missing.into_iter().zip(read.iter().cloned()).collect()).await;
+        let mut read = read.into_iter();
+        Ok(found.into_iter().filter_map(|found| found.or_else(|| read.next())).collect())
+    }
+
+    /// The bytes of ranges, from the store. Neighbouring ranges are read by one request.
+    async fn request(&self, ranges: &[Range<u64>]) -> ParquetResult<Vec<Bytes>> {
+        let parts = match self.if_match {
+            Some(_) => coalesce_ranges(ranges, |range| self.fetch(range), OBJECT_STORE_COALESCE_DEFAULT).await?,
+            None => self.store.get_ranges(&self.object.location, ranges).await.map_err(external)?,
+        };
+        ranges.iter().zip(&parts).try_for_each(|(range, bytes)| whole(range, bytes))?;
+        Ok(parts)
+    }
+
     async fn fetch(&self, range: Range<u64>) -> ParquetResult<Bytes> {
         let options = GetOptions { range: Some(range.clone().into()), if_match: self.if_match.clone(), ..Default::default() };
         let found = self.store.get_opts(&self.object.location, options).await.map_err(external)?;
+        // A store may not know the condition, and answer with another version.
+        let is_other = found.meta.e_tag.is_some() && found.meta.e_tag != self.object.e_tag;
+        if is_other || found.meta.size != self.object.size {
+            let source = "the store sent another version of the object than the one that was asked for".into();
+            return Err(external(object_store::Error::Precondition { path: self.object.location.to_string(), source }));
+        }
         let bytes = found.bytes().await.map_err(external)?;
         // Before the answer is sliced.
         whole(&range, &bytes)?;
@@ -76,7 +118,7 @@ impl AsyncFileReader for ObjectReader {
                 return Ok(Bytes::new());
             }
             let bytes = match self.if_match {
-                Some(_) => self.fetch(range.clone()).await?,
+                Some(_) => self.read(std::slice::from_ref(&range)).await?.pop().unwrap_or_default(),
                 None => self.store.get_range(&self.object.location, range.clone()).await.map_err(external)?,
             };
             whole(&range, &bytes)?;
@@ -88,12 +130,7 @@ impl AsyncFileReader for ObjectReader {
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, ParquetResult<Vec<Bytes>>> {
         async move {
             let asked: Vec<Range<u64>> = ranges.iter().filter(|range| !range.is_empty()).cloned().collect();
-            let parts = match self.if_match {
-                _ if asked.is_empty() => Vec::new(),
-                Some(_) => coalesce_ranges(&asked, |range| self.fetch(range), OBJECT_STORE_COALESCE_DEFAULT).await?,
-                None => self.store.get_ranges(&self.object.location, &asked).await.map_err(external)?,
-            };
-            asked.iter().zip(&parts).try_for_each(|(range, bytes)| whole(range, bytes))?;
+            let parts = if asked.is_empty() { Vec::new() } else { self.read(&asked).await? };
             let mut parts = parts.into_iter();
             let part = |range: &Range<u64>| if range.is_empty() { Bytes::new() } else { parts.next().unwrap_or_default() };
             Ok(ranges.iter().map(part).collect())

@@ -5,6 +5,7 @@ mod options;
 mod queries;
 mod read_csv;
 mod sets;
+mod settings;
 mod tables;
 
 use std::{
@@ -23,12 +24,13 @@ use crate::{
     layout::{CACHE, MARKER},
     name::SetName,
     scan::Providers,
-    storage::{Location, seal, unseal},
+    storage::{DiskCache, Location, seal, unseal},
     time::{Clock, SystemClock},
     workspace::Workspace,
 };
 
 pub use options::StoreOptions;
+pub use settings::{CachePlace, DiskCacheSettings, StoreSettings};
 
 /// The version of the root's layout.
 const FORMAT: u32 = 2;
@@ -53,6 +55,7 @@ pub struct FeatureStore {
     sets: Arc<RwLock<BTreeMap<SetName, FeatureSet>>>,
     providers: Providers,
     clock: Arc<dyn Clock>,
+    settings: Arc<StoreSettings>,
 }
 
 /// Opening.
@@ -73,23 +76,48 @@ impl FeatureStore {
     /// # Errors
     /// As [`FeatureStore::open`].
     pub async fn open_with(root: &str, options: StoreOptions) -> Result<Self> {
-        let StoreOptions { cache_dir, memory_cache, locations, resources, clock } = options;
+        let StoreOptions { settings, locations, clock } = options;
         let place = locations.open(root)?;
         check_format(&place).await?;
-        let kv = match cache_dir {
-            _ if memory_cache => Arc::new(MemoryKv::default()),
-            Some(dir) => kv::open(&dir)?,
-            None => default_cache(&place)?,
+        let kv = match &settings.cache {
+            CachePlace::BelowRoot => default_cache(&place)?,
+            CachePlace::Dir(dir) => kv::open(dir)?,
+            CachePlace::Memory => Arc::new(MemoryKv::default()),
         };
         let workspace = Workspace {
             catalog: Catalog::new(&place),
             root: place,
-            engine: Engine::new(resources),
+            engine: Engine::new(settings.resources.clone()),
             locations,
             cache: Cache::new(kv)?,
+            disk_cache: settings.disk_cache.as_ref().and_then(disk_cache),
         };
         let clock = clock.unwrap_or_else(|| Arc::new(SystemClock));
-        Ok(Self { workspace: Arc::new(workspace), sets: Arc::default(), providers: Providers::default(), clock })
+        Ok(Self {
+            workspace: Arc::new(workspace),
+            sets: Arc::default(),
+            providers: Providers::default(),
+            clock,
+            settings: Arc::new(settings),
+        })
+    }
+
+    /// The settings with which this store was opened. They print as lines.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> asof::Result<()> {
+    /// use asof::{CachePlace, FeatureStore, Resources, StoreOptions};
+    ///
+    /// let resources = Resources { partitions: 2, ..Resources::default() };
+    /// let store = FeatureStore::open_with("memory://lab", StoreOptions::default().resources(resources)).await?;
+    /// assert_eq!((store.settings().resources.partitions, &store.settings().cache), (2, &CachePlace::BelowRoot));
+    /// println!("{}", store.settings());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn settings(&self) -> &StoreSettings {
+        &self.settings
     }
 }
 
@@ -109,6 +137,21 @@ fn default_cache(root: &Location) -> Result<Arc<dyn KeyValue>> {
         }
         other => Err(other),
     })
+}
+
+/// The cache of object bytes; none, with a warning, if its directory cannot be used.
+fn disk_cache(settings: &DiskCacheSettings) -> Option<DiskCache> {
+    match DiskCache::open(&settings.dir, settings.limit_bytes) {
+        Ok(cache) => Some(cache),
+        Err(error) => {
+            let reason = match error {
+                Error::Cache { reason, .. } => reason,
+                other => other.to_string(),
+            };
+            tracing::warn!(dir = %settings.dir.display(), %reason, "object stores are read without the disk cache");
+            None
+        }
+    }
 }
 
 /// Refuses a root of another format, and writes the format of a new root.

@@ -17,7 +17,7 @@ use crate::{
     error::{Error, Result},
     layout::facts_folder,
     name::TableName,
-    storage::{Location, Locations},
+    storage::{DiskCache, Location, Locations},
 };
 
 /// The parts of an open store that materializations, extracts, collections and shards work with.
@@ -28,6 +28,8 @@ pub(crate) struct Workspace {
     pub(crate) engine: Engine,
     pub(crate) locations: Locations,
     pub(crate) cache: Cache,
+    /// Holds what scans read of remote fact tables.
+    pub(crate) disk_cache: Option<DiskCache>,
 }
 
 /// A table version and where its files lie.
@@ -35,6 +37,8 @@ pub(crate) struct Workspace {
 pub(crate) struct PinnedTable {
     pub(crate) version: Arc<TableVersion>,
     pub(crate) location: Location,
+    /// The cache by way of which scans read the files.
+    pub(crate) disk_cache: Option<DiskCache>,
 }
 
 impl PinnedTable {
@@ -55,7 +59,7 @@ impl Workspace {
             TableLocation::Managed => self.root.child(&facts_folder(version.table())),
             TableLocation::External(location) => self.locations.open(location)?,
         };
-        Ok(PinnedTable { version: Arc::new(version), location })
+        Ok(PinnedTable { version: Arc::new(version), location, disk_cache: self.disk_cache.clone() })
     }
 
     /// The newest version of a table.

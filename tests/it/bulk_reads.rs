@@ -133,7 +133,7 @@ struct Watched {
 }
 
 #[derive(Default)]
-struct Seen {
+pub(crate) struct Seen {
     requests: AtomicUsize,
     now: AtomicUsize,
     most: AtomicUsize,
@@ -142,6 +142,13 @@ struct Seen {
     changes_at: Mutex<Option<Hook>>,
     ignores_conditions: Mutex<bool>,
     cut_bytes: AtomicUsize,
+}
+
+impl Seen {
+    /// Answers with the newest version from now on, whatever is asked for.
+    pub(crate) fn ignore_conditions(&self) {
+        *self.ignores_conditions.lock().unwrap() = true;
+    }
 }
 
 /// Counts one reader less when it goes.
@@ -195,7 +202,7 @@ impl Intercept for Watched {
 }
 
 /// A place in a watched store, under a scheme whose objects are cached.
-fn watched(concurrency: usize) -> (Locations, Location, Arc<Seen>) {
+pub(crate) fn watched(concurrency: usize) -> (Locations, Location, Arc<Seen>) {
     let seen = Arc::new(Seen::default());
     let store = Arc::new(Intercepted(Watched { inner: InMemory::new(), seen: seen.clone() }));
     let requests = RequestSettings { concurrency, ..Default::default() };
@@ -554,8 +561,8 @@ async fn bulk_child() {
     let [endpoint, key, secret, folder] = job.split('|').collect::<Vec<_>>()[..] else { panic!("{job}") };
     let locations = Locations::default().option("aws_endpoint", endpoint).option("aws_access_key_id", key);
     let at = locations.option("aws_secret_access_key", secret).open("s3://lab/place").unwrap();
-    let cache = DiskCache::open(folder, 300_000).unwrap();
-    let reader = BulkReader::new(&at).settings(small(4, 4, 20_000, 1 << 20)).cache(cache);
+    let cache = DiskCache::open(folder, 3_000_000).unwrap();
+    let reader = BulkReader::new(&at).settings(small(4, 4, 200_000, 1 << 20)).cache(cache);
     let objects = at.list().await.unwrap();
     loop {
         read_all(&reader, &objects).await;
@@ -566,7 +573,7 @@ async fn bulk_child() {
 async fn a_cache_whose_writers_are_killed_serves_right_bytes_within_its_limit() {
     let server = S3Server::start("lab").await.unwrap();
     let at = reaching(&server).open("s3://lab/place").unwrap();
-    let objects = fill(&at, &[50_000; 12]).await;
+    let objects = fill(&at, &[500_000; 12]).await;
     let expected = one_by_one(&at, &objects).await;
     let kept = temp_dir();
     let job = format!("{}|{}|{}|{}", server.endpoint(), server.access_key(), server.secret_key(), kept.path().display());
@@ -594,11 +601,11 @@ async fn a_cache_whose_writers_are_killed_serves_right_bytes_within_its_limit() 
             assert!(!child.wait().unwrap().success());
         }
         half_written += files_below(kept.path()).iter().filter(|name| name.contains('.')).count();
-        let cache = DiskCache::open(kept.path(), 300_000).unwrap();
-        assert!(cache.used_bytes().unwrap() <= 300_000);
-        let reader = BulkReader::new(&at).settings(small(4, 4, 20_000, 1 << 20)).cache(cache.clone());
+        let cache = DiskCache::open(kept.path(), 3_000_000).unwrap();
+        assert!(cache.used_bytes().unwrap() <= 3_000_000);
+        let reader = BulkReader::new(&at).settings(small(4, 4, 200_000, 1 << 20)).cache(cache.clone());
         assert!(is_same(&read_all(&reader, &objects).await.0, &expected));
-        assert!(cache.used_bytes().unwrap() <= 300_000);
+        assert!(cache.used_bytes().unwrap() <= 3_000_000);
     }
     println!("{half_written} entries were half written");
     assert!(half_written > 0);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use asof::{FeatureStore, StoreOptions, storage::Locations};
+use futures::{StreamExt, stream::BoxStream};
 use object_store::{GetOptions, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, Result, memory::InMemory, path::Path};
 
 use crate::{
@@ -11,23 +12,31 @@ use crate::{
     support::{cells, temp_dir},
 };
 
-/// A store that counts the versions of each path, and gives the first of every path the tag `1`.
-struct EqualTags(InMemory);
+/// A store that gives every object the same tag, and reads no conditions.
+pub(crate) struct EqualTags {
+    pub(crate) inner: InMemory,
+    pub(crate) tag: &'static str,
+}
 
 #[async_trait::async_trait]
 impl Intercept for EqualTags {
     fn inner(&self) -> &InMemory {
-        &self.0
+        &self.inner
     }
 
     async fn get(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
-        let found = self.0.get_opts(path, GetOptions { if_match: None, ..options }).await?;
-        Ok(GetResult { meta: Self::listed(found.meta.clone()), ..found })
+        let found = self.inner.get_opts(path, GetOptions { if_match: None, ..options }).await?;
+        Ok(GetResult { meta: tagged(found.meta.clone(), self.tag), ..found })
     }
 
-    fn listed(meta: ObjectMeta) -> ObjectMeta {
-        ObjectMeta { e_tag: Some("1".into()), ..meta }
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        let tag = self.tag;
+        self.inner.list(prefix).map(move |meta| meta.map(|meta| tagged(meta, tag))).boxed()
     }
+}
+
+fn tagged(meta: ObjectMeta, tag: &str) -> ObjectMeta {
+    ObjectMeta { e_tag: Some(tag.into()), ..meta }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -37,7 +46,8 @@ async fn two_objects_of_one_tag_are_two_sources() {
         let text = format!("at,zone,miles,fare\n2014-01-0{day} 10:00:00,1,2,{fare}\n");
         memory.put(&Path::from(format!("sources/{name}")), text.into()).await.unwrap();
     }
-    let locations = Locations::default().mount("s3://tags", Arc::new(Intercepted(EqualTags(memory.clone())))).unwrap();
+    let tagged = Intercepted(EqualTags { inner: memory.clone(), tag: "1" });
+    let locations = Locations::default().mount("s3://tags", Arc::new(tagged)).unwrap();
     let options = StoreOptions::default().cache_in_memory().locations(locations);
     let store = FeatureStore::open_with(root.path().to_str().unwrap(), options).await.unwrap();
     let load = load_of(std::path::Path::new("s3://tags/sources"));

@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::Deref};
 
-use futures::{StreamExt, stream::BoxStream};
+use futures::stream::BoxStream;
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions,
     PutPayload, PutResult, Result, memory::InMemory, path::Path,
@@ -22,9 +22,8 @@ pub(crate) trait Intercept: Send + Sync + 'static {
         self.inner().get_opts(path, options).await
     }
 
-    /// An entry of a listing.
-    fn listed(meta: ObjectMeta) -> ObjectMeta {
-        meta
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner().list(prefix)
     }
 }
 
@@ -69,7 +68,7 @@ impl<T: Intercept> ObjectStore for Intercepted<T> {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner().list(prefix).map(|meta| meta.map(T::listed)).boxed()
+        self.0.list(prefix)
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {

@@ -19,6 +19,7 @@ mod ddl;
 mod differential;
 mod differential_queries;
 mod differential_world;
+mod disk_cache;
 mod drift;
 mod equal_tags;
 mod exactness;

@@ -16,6 +16,7 @@ use asof::{
 };
 use chrono::TimeDelta;
 use datafusion::arrow::array::{ArrayRef, Int64Array, TimestampMicrosecondArray};
+use futures::{StreamExt, stream::BoxStream};
 use object_store::{GetOptions, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, memory::InMemory, path::Path as Key};
 
 use crate::{
@@ -47,8 +48,9 @@ impl Intercept for Moving {
         Ok(found)
     }
 
-    fn listed(meta: ObjectMeta) -> ObjectMeta {
-        ObjectMeta { e_tag: None, ..meta }
+    fn list(&self, prefix: Option<&Key>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        let untagged = |found: object_store::Result<ObjectMeta>| found.map(|meta| ObjectMeta { e_tag: None, ..meta });
+        self.inner.list(prefix).map(untagged).boxed()
     }
 }
 

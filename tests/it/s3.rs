@@ -55,7 +55,7 @@ pub(crate) fn client(server: &S3Server) -> impl ObjectStore {
 }
 
 /// `month=N` files of trips below `dir`, as another writer might have left them.
-async fn month_files(dir: &Path) {
+pub(crate) async fn month_files(dir: &Path) {
     let (data, root) = (temp_dir(), temp_dir());
     write_trips(data.path(), 60);
     let load = Ingest::new("nyc_taxi", trips_table()).unwrap().by_month_of_one_year().from(data.path().to_str().unwrap());

@@ -22,7 +22,7 @@ use crate::{
 
 /// Writes down all that is logged on this thread, at every level.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<String>>);
+pub(crate) struct Log(Arc<Mutex<String>>);
 
 struct Line<'a>(&'a mut String);
 
@@ -33,6 +33,10 @@ impl tracing::field::Visit for Line<'_> {
 }
 
 impl Log {
+    pub(crate) fn text(&self) -> String {
+        self.0.lock().unwrap().clone()
+    }
+
     fn line(&self, metadata: &Metadata<'_>, record: impl FnOnce(&mut Line<'_>)) {
         let mut text = self.0.lock().unwrap();
         write!(text, "{} {}", metadata.target(), metadata.name()).unwrap();

@@ -238,9 +238,9 @@ async fn a_lost_block_is_mended_on_the_thread_of_a_runtime_or_told_when_the_file
 // --- places where nothing can be written -------------------------------------------------------------------------------
 
 /// A mount that is undone with the test; `None`, with a message, where the test may not mount.
-struct Mounted(std::path::PathBuf);
+pub(crate) struct Mounted(std::path::PathBuf);
 
-fn mount(arguments: &[&str], at: &Path) -> Option<Mounted> {
+pub(crate) fn mount(arguments: &[&str], at: &Path) -> Option<Mounted> {
     let done = Command::new("mount").args(arguments).arg(at).output();
     match done {
         Ok(done) if done.status.success() => Some(Mounted(at.into())),

@@ -4,10 +4,15 @@
 use std::{
     borrow::Cow,
     collections::{HashMap, HashSet},
+    fmt,
     io::BufRead,
 };
 
-use serde::de::IgnoredAny;
+use serde::{
+    Deserializer,
+    de::{IgnoredAny, MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
 
 use super::{
     column_parser::{ColumnParser, column_parsers},
@@ -136,57 +141,78 @@ impl<'a> JsonFile<'a> {
     }
 }
 
+/// The field and the reason for which a line is refused; no field if the whole line is.
+type Refused = (String, RejectReason);
+
 /// The fields of one line, in their order.
 ///
 /// # Errors
 /// The field and the reason, if the line is not a JSON object, has a field twice, has a nested value, or exceeds the limits.
-pub(crate) fn fields(line: &[u8], limits: ReadLimits) -> Result<Fields<'_>, (String, RejectReason)> {
+pub(crate) fn fields(line: &[u8], limits: ReadLimits) -> Result<Fields<'_>, Refused> {
     let refused = |reason: RejectReason| (String::new(), reason);
     let line = std::str::from_utf8(line).map_err(|_| refused("the line is not UTF-8".into()))?;
-    let Some(inner) = line.strip_prefix('{') else {
+    if !line.starts_with('{') {
         // If it is not JSON at all, the reason says where.
         let reason = serde_json::from_str::<IgnoredAny>(line).err().map_or("the line is not a JSON object".into(), malformed);
         return Err(refused(reason));
-    };
-    serde_json::from_str::<IgnoredAny>(line).map_err(|e| refused(malformed(e)))?;
-    // The line is well-formed JSON, so the tokens below are where they are expected.
-    let mut rest = inner.trim_start();
-    let mut found = Fields::new();
-    while rest.starts_with('"') {
-        let (name, after) = text(rest).ok_or_else(|| refused("the name of a field is not valid text".into()))?;
-        rest = after.trim_start().trim_start_matches(':').trim_start();
-        let value = match rest.as_bytes().first() {
-            Some(b'"') => {
-                let (value, after) = text(rest).ok_or_else(|| (name.clone().into_owned(), "the text is not valid".into()))?;
-                rest = after;
-                JsonValue::Text(value)
-            }
-            Some(b'{' | b'[') => {
-                let reason = "a nested value; flatten it before the load, or write it as text";
-                return Err((name.into_owned(), reason.into()));
-            }
-            _ => {
-                let end = rest.find([',', '}', ' ', '\t', '\r', '\n']).unwrap_or(rest.len());
-                let (value, after) = rest.split_at(end);
-                rest = after;
-                if value == "null" { JsonValue::Null } else { JsonValue::Plain(value) }
-            }
-        };
-        if found.len() == limits.columns {
-            let reason = format!("the line has more than {} fields; raise `ReadLimits::columns` to read it", limits.columns);
-            return Err(refused(reason.into()));
-        }
-        if value.text().is_some_and(|text| text.len() > limits.field_bytes) || name.len() > limits.field_bytes {
-            let reason = format!("longer than {} bytes; raise `ReadLimits::field_bytes` to read it", limits.field_bytes);
-            return Err((excerpt(&name).into_owned(), reason.into()));
-        }
-        found.push((name, value));
-        rest = rest.trim_start().trim_start_matches(',').trim_start();
     }
+    let mut json = serde_json::Deserializer::from_str(line);
+    let found = json.deserialize_map(FieldsVisitor { limits }).and_then(|found| json.end().map(|()| found));
+    let found = found.map_err(|e| refused(malformed(e)))??;
     match repeated_name(&found) {
         Some(name) => Err((name, "the line has the field twice".into())),
         None => Ok(found),
     }
+}
+
+/// Takes the fields of an object as raw texts. A field that is refused does not end the reading: a line that is not JSON further on
+/// is refused for that.
+struct FieldsVisitor {
+    limits: ReadLimits,
+}
+
+impl<'a> Visitor<'a> for FieldsVisitor {
+    type Value = Result<Fields<'a>, Refused>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut object: A) -> Result<Self::Value, A::Error> {
+        let (mut found, mut refused) = (Fields::new(), None);
+        while let Some((name, value)) = object.next_entry::<&RawValue, &RawValue>()? {
+            if refused.is_none() {
+                match field(name.get(), value.get(), found.len(), self.limits) {
+                    Ok(field) => found.push(field),
+                    Err(reason) => refused = Some(reason),
+                }
+            }
+        }
+        Ok(refused.map_or(Ok(found), Err))
+    }
+}
+
+/// A field from the JSON texts of its name and value. `before` counts the fields before it.
+fn field<'a>(name: &'a str, value: &'a str, before: usize, limits: ReadLimits) -> Result<(Cow<'a, str>, Value<'a>), Refused> {
+    let name = unescaped(name).ok_or_else(|| (String::new(), "the name of a field is not valid text".into()))?;
+    let value = match value.as_bytes().first() {
+        Some(b'"') => Value::Text(unescaped(value).ok_or_else(|| (name.to_string(), "the text is not valid".into()))?),
+        Some(b'{' | b'[') => {
+            let reason = "a nested value; flatten it before the load, or write it as text";
+            return Err((name.into_owned(), reason.into()));
+        }
+        _ if value == "null" => Value::Null,
+        _ => Value::Plain(value),
+    };
+    if before == limits.columns {
+        let reason = format!("the line has more than {} fields; raise `ReadLimits::columns` to read it", limits.columns);
+        return Err((String::new(), reason.into()));
+    }
+    if value.text().is_some_and(|text| text.len() > limits.field_bytes) || name.len() > limits.field_bytes {
+        let reason = format!("longer than {} bytes; raise `ReadLimits::field_bytes` to read it", limits.field_bytes);
+        return Err((excerpt(&name).into_owned(), reason.into()));
+    }
+    Ok((name, value))
 }
 
 /// The first field whose name an earlier field has.
@@ -209,25 +235,12 @@ fn malformed(error: serde_json::Error) -> RejectReason {
     format!("the line is not JSON at byte {}: {what}", error.column()).into()
 }
 
-/// The string at the beginning of `rest`, which is well-formed JSON, and what follows it.
-fn text(rest: &str) -> Option<(Cow<'_, str>, &str)> {
-    let bytes = rest.as_bytes();
-    let mut end = 1;
-    let mut is_plain = true;
-    while *bytes.get(end)? != b'"' {
-        if bytes[end] == b'\\' {
-            is_plain = false;
-            end += 1;
-        }
-        end += 1;
+/// The text that a JSON string stands for; `None` if an escape is half of a surrogate pair.
+fn unescaped(quoted: &str) -> Option<Cow<'_, str>> {
+    if quoted.contains('\\') {
+        return serde_json::from_str(quoted).ok().map(Cow::Owned);
     }
-    let (quoted, after) = (rest.get(..=end)?, rest.get(end + 1..)?);
-    let text = match is_plain {
-        true => Cow::Borrowed(quoted.get(1..end)?),
-        // An escape may still be half of a surrogate pair.
-        false => Cow::Owned(serde_json::from_str(quoted).ok()?),
-    };
-    Some((text, after))
+    Some(Cow::Borrowed(quoted.strip_prefix('"')?.strip_suffix('"')?))
 }
 
 /// Turns the fields of JSON lines into the table's columns.
@@ -275,7 +288,7 @@ impl JsonReader {
     }
 
     /// Adds the fields of a row to their columns.
-    fn add_row<'a>(&self, row: usize, found: Fields<'a>, values: &mut [Sparse<'a>]) -> Result<(), (String, RejectReason)> {
+    fn add_row<'a>(&self, row: usize, found: Fields<'a>, values: &mut [Sparse<'a>]) -> Result<(), Refused> {
         for (name, value) in found {
             let name = self.names.resolve(name.trim());
             match self.positions.get(name) {
@@ -346,10 +359,18 @@ mod tests {
             (r#"{"x":1,"a":[]}"#, "a: a nested value"),
             (r#"{"a":1,"a":2}"#, "a: the line has the field twice"),
             (r#"{"a":"\ud800"}"#, "a: the text is not valid"),
+            (r#"{"\ud800":1}"#, ": the name of a field is not valid text"),
+            // What makes the line no JSON comes first, wherever it is.
+            (r#"{"a":{"b":1},"c":nul}"#, "not JSON at byte"),
+            (r#"{"a":1,"a":2,}"#, "not JSON at byte"),
+            (r#"{"a":1} x"#, "not JSON at byte 9"),
+            ("{\"a\":\"\0\"}", "not JSON at byte"),
         ] {
             let error = read(line).unwrap_err();
             assert!(error.contains(words), "{line}: {error}");
         }
         assert!(fields(b"{\"a\":\"\xff\"}", ReadLimits::default()).unwrap_err().1.contains("UTF-8"));
+        let deep = format!(r#"{{"a":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
+        assert!(read(&deep).unwrap_err().contains("a: a nested value"));
     }
 }
