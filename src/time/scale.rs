@@ -5,6 +5,7 @@
 //! in a gap the instant after it). So "visible at T" is one comparison `value < threshold` in the column's own scale, for
 //! every unit and zone, and it can be pushed down into Parquet.
 
+use arrow::datatypes::DataType;
 use serde::{Deserialize, Serialize};
 
 use super::{AsOf, Cutoff, Zone};
@@ -110,6 +111,11 @@ impl TimeScale {
         let us = self.instant_ns(value).div_euclid(1_000);
         i64::try_from(us).unwrap_or(if us < 0 { i64::MIN } else { i64::MAX })
     }
+}
+
+/// Does a column of this type hold local times, which are instants only by the clock of a zone?
+pub(crate) fn is_local(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Timestamp(_, None) | DataType::Date32)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The layers of ARCHITECTURE.md: a module uses only those above it, and two crates are each named in one file.
+//! The layers of ARCHITECTURE.md: a module uses only those above it, and which crates are named in one file or room.
 
 use std::{fs, path::Path};
 
@@ -124,5 +124,16 @@ fn sled_and_linfa_are_each_named_in_one_file() {
             let only_modules = text.lines().filter(|l| !l.trim_start().starts_with("//") && l.contains(word)).all(is_module_line);
             assert!(!names_it || inside == allowed || only_modules, "{inside} names {word}");
         }
+    }
+}
+
+#[test]
+fn the_syntax_of_sql_is_named_in_sql_and_ddl_alone() {
+    for (path, text) in library() {
+        let inside = path.split("/src/").last().unwrap();
+        let is_room = ["sql/", "ddl/"].iter().any(|room| inside.starts_with(room));
+        let names = |word: &str| text.lines().any(|line| !line.trim_start().starts_with("//") && line.contains(word));
+        assert!(is_room || !names("sqlparser"), "{inside} names sqlparser");
+        assert!(!inside.starts_with("temporal/") || !names("sql::"), "{inside} names SQL");
     }
 }
