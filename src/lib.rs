@@ -12,7 +12,7 @@
 //! | load files, or register them where they lie | [`FeatureStore::ingest`], [`FeatureStore::register_table`], [`catalog::FactTable`] |
 //! | register, repair and look at tables in Hive's SQL | [`FeatureStore::execute`], [`ddl`] |
 //! | query what was visible at an instant | [`FeatureStore::sql`], [`AsOf`], the rule in [`mod@time`] |
-//! | query that at each row's own instant | [`temporal`], in SQL `ASOF JOIN` and `trailing`: [`temporal::sql`] |
+//! | query that at each row's own instant | [`temporal`], in SQL [`ASOF JOIN`](sql::asof_join) and [`trailing`](sql::trailing) |
 //! | keep a query's rows, and know what they were made of | [`FeatureStore::ctas`], [`extract`], [`FeatureStore::lineage`], [`mod@lineage`] |
 //! | clean up | [`FeatureStore::gc`], [`gc::Gc`] |
 //! | decide about an error | [`Error::kind`], [`Error::is_retryable`] |

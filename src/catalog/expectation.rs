@@ -75,6 +75,9 @@ impl Expect {
     }
 
     /// `second >= first`, for two columns of times, of numbers, or of texts, which are compared byte by byte.
+    ///
+    /// If only one of two times has a zone, the other is read by the clock that the table declares
+    /// ([`FactTable::zone`](crate::catalog::FactTable::zone)), or as UTC. A date is its midnight.
     pub fn order(first: impl Into<String>, second: impl Into<String>) -> Self {
         Self::of(Rule::Order { first: first.into(), second: second.into() })
     }

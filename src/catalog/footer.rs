@@ -1,10 +1,7 @@
 //! What Parquet footers say about a file: schema, rows, and the bounds of its times.
 //! Only footers are read, never rows. Names of folders are not used for the bounds of times.
 
-use arrow::{
-    array::Array as _,
-    datatypes::{DataType, Schema},
-};
+use arrow::{array::Array as _, datatypes::Schema};
 use parquet::{
     arrow::arrow_reader::{ArrowReaderMetadata, statistics::StatisticsConverter},
     file::metadata::ParquetMetaData,
@@ -14,6 +11,7 @@ use super::{Bounds, FactTable, TimeColumn};
 use crate::{
     error::{Error, Result},
     storage::contained,
+    time::stored_integers,
 };
 
 /// The rows and times of a file, from its footer.
@@ -60,18 +58,10 @@ fn refuse_int96(shown: &str, footer: &ArrowReaderMetadata, column: &str) -> Resu
 
 /// The bounds of a time column over all row groups; `None` when one of them has no statistics.
 fn time_bounds(footer: &ParquetMetaData, schema: &Schema, column: &str) -> Option<Bounds> {
-    use arrow::{array::AsArray, compute, datatypes::Int64Type};
     let converter = StatisticsConverter::try_new(column, schema, footer.file_metadata().schema_descr()).ok()?;
-    let as_integers = |array: arrow::array::ArrayRef| {
-        let array = match array.data_type() {
-            DataType::Date32 => compute::cast(&compute::cast(&array, &DataType::Int32).ok()?, &DataType::Int64),
-            _ => compute::cast(&array, &DataType::Int64),
-        };
-        array.ok().map(|a| a.as_primitive::<Int64Type>().clone())
-    };
     let groups = footer.row_groups();
-    let mins = as_integers(converter.row_group_mins(groups).ok()?)?;
-    let maxes = as_integers(converter.row_group_maxes(groups).ok()?)?;
+    let mins = stored_integers(&converter.row_group_mins(groups).ok()?).ok()?;
+    let maxes = stored_integers(&converter.row_group_maxes(groups).ok()?).ok()?;
     let nulls = converter.row_group_null_counts(groups).ok()?;
     let mut bounds: Option<Bounds> = None;
     let mut null_count = 0;

@@ -1,13 +1,13 @@
 //! The declaration of a fact table: its times, its zone, its keys.
 //! It names columns. Whether a schema has them is checked against each schema.
 
-use arrow::datatypes::{DataType, Schema, TimeUnit as ArrowUnit};
+use arrow::datatypes::{DataType, Schema};
 use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{Error, Result},
-    time::{TimeScale, TimeUnit, Zone},
+    time::{TimeScale, TimeUnit, Zone, is_local},
 };
 
 /// The declaration of a fact table: when its facts happened, when they could be known, and which entity they describe.
@@ -212,24 +212,14 @@ impl FactTable {
                 refused("its times have no zone: declare the zone of the clock that wrote them with `FactTable::zone`")
             })
         };
-        match field.data_type() {
-            DataType::Timestamp(unit, Some(_)) => Ok(TimeScale { unit: unit_of(unit), zone: Zone::UTC }),
-            DataType::Timestamp(unit, None) => Ok(TimeScale { unit: unit_of(unit), zone: local()? }),
-            DataType::Date32 => Ok(TimeScale { unit: TimeUnit::Day, zone: local()? }),
-            DataType::Int64 => match column.unit {
+        if *field.data_type() == DataType::Int64 {
+            return match column.unit {
                 Some(unit) => Ok(TimeScale { unit, zone: Zone::UTC }),
                 None => Err(refused("a time of integers needs its unit: declare it with `TimeColumn::epoch`")),
-            },
-            _ => Err(refused("a time must be a timestamp, a date or a 64-bit integer with a declared unit")),
+            };
         }
-    }
-}
-
-fn unit_of(unit: &ArrowUnit) -> TimeUnit {
-    match unit {
-        ArrowUnit::Second => TimeUnit::Second,
-        ArrowUnit::Millisecond => TimeUnit::Millisecond,
-        ArrowUnit::Microsecond => TimeUnit::Microsecond,
-        ArrowUnit::Nanosecond => TimeUnit::Nanosecond,
+        let clock = if is_local(field.data_type()) { local()? } else { Zone::UTC };
+        TimeScale::of_type(field.data_type(), clock)
+            .ok_or_else(|| refused("a time must be a timestamp, a date or a 64-bit integer with a declared unit"))
     }
 }

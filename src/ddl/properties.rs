@@ -3,12 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
-use chrono::TimeDelta;
-
 use crate::{
     catalog::{FactTable, KnownAt, TIMESTAMPS, TimeColumn},
-    time::TimeUnit,
+    time::{TimeUnit, parse_span, shown_span},
 };
 
 const EVENT_TIME: &str = "asof.event_time";
@@ -50,7 +47,9 @@ pub(super) fn declaration(properties: &[(String, String)]) -> Result<(FactTable,
     let (known, known_unit, delay) = (rest.remove(KNOWN_AT), rest.remove(KNOWN_UNIT), rest.remove(DELAY));
     let known_at = match (known, delay) {
         (Some(column), None) => KnownAt::column(time_column(column, known_unit, KNOWN_UNIT)?),
-        (None, Some(delay)) => KnownAt::after(delay_of(&delay)?),
+        (None, Some(delay)) => {
+            KnownAt::DelayMicros(parse_span(&delay).map_err(|reason| format!("has `{DELAY}` = `{delay}`, which {reason}"))?)
+        }
         (Some(_), Some(_)) => {
             return Err(format!("has both `{KNOWN_AT}` and `{DELAY}`; give only one of them"));
         }
@@ -95,7 +94,7 @@ pub(super) fn properties_of(declared: &FactTable) -> Vec<(String, String)> {
                 put(KNOWN_UNIT, unit);
             }
         }
-        KnownAt::DelayMicros(delay) => put(DELAY, delay_text(*delay)),
+        KnownAt::DelayMicros(delay) => put(DELAY, shown_span(*delay)),
     }
     if let Some(zone) = declared.zone {
         put(ZONE, zone.to_string());
@@ -119,30 +118,6 @@ fn time_column(name: String, unit: Option<String>, property: &str) -> Result<Tim
             Err(format!("has `{property}` = `{unit}`; it must be one of {}", known.join(", ")))
         }
     }
-}
-
-/// A delay in days, hours or smaller units; months have no fixed length.
-fn delay_of(text: &str) -> Result<TimeDelta, String> {
-    let refused = |why: &str| format!("has `{DELAY}` = `{text}`, which is {why}; write '1 hour', '30 minutes' or '0 seconds'");
-    let interval = parse_interval_month_day_nano(text).map_err(|_| refused("not a length of time"))?;
-    if interval.months != 0 {
-        return Err(refused("of no fixed length"));
-    }
-    let nanos = i128::from(interval.days) * 86_400_000_000_000 + i128::from(interval.nanoseconds);
-    if nanos % 1_000 != 0 {
-        return Err(refused("finer than a microsecond"));
-    }
-    i64::try_from(nanos / 1_000).map(TimeDelta::microseconds).map_err(|_| refused("too long"))
-}
-
-fn delay_text(delay_us: i64) -> String {
-    let units = [("days", 86_400_000_000), ("hours", 3_600_000_000), ("minutes", 60_000_000), ("seconds", 1_000_000)];
-    let (name, length) =
-        units.into_iter().find(|(_, length)| delay_us % length == 0 && delay_us != 0).unwrap_or(match delay_us {
-            0 => ("seconds", 1),
-            _ => ("microseconds", 1),
-        });
-    format!("{} {name}", delay_us / length)
 }
 
 /// Names separated by commas. A name with a comma, or with a space at its ends, is in backquotes.

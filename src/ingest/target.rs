@@ -10,7 +10,11 @@ use arrow::{
     },
 };
 
-use crate::{catalog::FactTable, error::Result, time::Zone};
+use crate::{
+    catalog::FactTable,
+    error::Result,
+    time::{DAY_US, Zone, days_of, midnight_us},
+};
 
 /// Hidden columns, which the sort needs and the files do not have.
 pub(crate) const YEAR: &str = "__asof_year";
@@ -72,18 +76,15 @@ impl Calendar {
             return Some(self.month);
         }
         let found = self.zone.year_month(instant_us)?;
-        let first_day = |(year, month): (i32, u32)| chrono::NaiveDate::from_ymd_opt(year, month, 1);
+        let first_us = |(year, month): (i32, u32)| midnight_us(days_of(chrono::NaiveDate::from_ymd_opt(year, month, 1)?));
         let next = if found.1 == 12 { (found.0 + 1, 1) } else { (found.0, found.1 + 1) };
-        if let (Some(start), Some(end)) = (first_day(found), first_day(next)) {
-            let micros = |day: chrono::NaiveDate| day.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_micros();
-            self.inside = micros(start).saturating_add(DAY_US)..micros(end).saturating_sub(DAY_US);
+        if let (Some(start), Some(end)) = (first_us(found), first_us(next)) {
+            self.inside = start.saturating_add(DAY_US)..end.saturating_sub(DAY_US);
             self.month = found;
         }
         Some(found)
     }
 }
-
-const DAY_US: i64 = 86_400_000_000;
 
 /// The source and the line of a row's position.
 pub(crate) fn source_and_line(position: i64) -> (usize, i64) {

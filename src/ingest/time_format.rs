@@ -2,7 +2,10 @@
 
 use chrono::format::{Item, Parsed, StrftimeItems, parse};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    time::{days_of, midnight_ns},
+};
 
 /// A declared time format: chrono's `strftime` items.
 #[derive(Debug, Clone)]
@@ -33,19 +36,20 @@ impl TimeFormat {
         let mut parsed = Parsed::new();
         parse(&mut parsed, text, self.items.iter()).map_err(|_| NO_TIME)?;
         let is_timestamp = parsed.timestamp().is_some();
-        let local = match parsed.to_naive_datetime_with_offset(parsed.offset().unwrap_or(0)) {
-            Ok(local) => local,
+        let local_ns = match parsed.to_naive_datetime_with_offset(parsed.offset().unwrap_or(0)) {
+            Ok(local) => {
+                let (seconds, nanos) = (local.and_utc().timestamp(), local.and_utc().timestamp_subsec_nanos());
+                if nanos >= 1_000_000_000 {
+                    return Err("no such time of day");
+                }
+                i128::from(seconds) * 1_000_000_000 + i128::from(nanos)
+            }
             // A date without a time of day means its first instant.
             Err(_) if parsed.hour_mod_12().is_none() && parsed.minute().is_none() => {
-                parsed.to_naive_date().map_err(|_| NO_TIME)?.and_time(chrono::NaiveTime::MIN)
+                midnight_ns(days_of(parsed.to_naive_date().map_err(|_| NO_TIME)?))
             }
             Err(_) => return Err(NO_TIME),
         };
-        let (seconds, nanos) = (local.and_utc().timestamp(), local.and_utc().timestamp_subsec_nanos());
-        if nanos >= 1_000_000_000 {
-            return Err("no such time of day");
-        }
-        let offset_s = parsed.offset().map(i64::from).or(is_timestamp.then_some(0));
-        Ok((i128::from(seconds) * 1_000_000_000 + i128::from(nanos), offset_s))
+        Ok((local_ns, parsed.offset().map(i64::from).or(is_timestamp.then_some(0))))
     }
 }

@@ -4,9 +4,9 @@
 use std::{ops::Range, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray},
+    array::{Array, ArrayRef, RecordBatch, TimestampMicrosecondArray},
     compute::cast,
-    datatypes::{DataType, Field, Int64Type, Schema, SchemaRef},
+    datatypes::{DataType, Field, Schema, SchemaRef},
 };
 
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     scan::AsOfTable,
     sql,
     temporal::{self, EntityKey, EntitySpec, Facts},
-    time::{AsOf, Cutoff, TimeScale},
+    time::{AsOf, Cutoff, TimeScale, stored_integers},
     workspace::{PinnedTable, plain_type},
 };
 
@@ -224,10 +224,7 @@ fn instant_type() -> DataType {
 
 /// Times as instants in microseconds, rounded down, so that comparing them with whole microseconds gives the same results.
 fn instants(times: &ArrayRef, scale: TimeScale) -> Result<ArrayRef> {
-    let integers = match times.data_type() {
-        DataType::Date32 => cast(&cast(times, &DataType::Int32)?, &DataType::Int64)?,
-        _ => cast(times, &DataType::Int64)?,
-    };
-    let instants = integers.as_primitive::<Int64Type>().iter().map(|time| time.map(|time| scale.instant_us(time)));
+    let integers = stored_integers(times)?;
+    let instants = integers.iter().map(|time| time.map(|time| scale.instant_us(time)));
     Ok(Arc::new(instants.collect::<TimestampMicrosecondArray>().with_timezone("UTC")))
 }

@@ -4,9 +4,8 @@
 use std::{fmt, sync::Arc};
 
 use arrow::{
-    array::{Array, AsArray, RecordBatch},
-    compute::{cast, max},
-    datatypes::{DataType, Int64Type},
+    array::{Array, RecordBatch},
+    compute::max,
 };
 use datafusion::{
     common::{Result as DfResult, config::ConfigOptions, tree_node::TreeNodeRecursion},
@@ -22,7 +21,10 @@ use datafusion::{
 use futures::StreamExt;
 
 use super::Visibility;
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    time::stored_integers,
+};
 
 /// Shows the cutoff and what was pruned, and fails with [`Error::Leak`] on a row that is not visible.
 #[derive(Debug)]
@@ -68,11 +70,7 @@ impl GuardRule {
             if times.null_count() > 0 {
                 return Err(leak(format!("`{}` is NULL", limit.column)));
             }
-            let times = match times.data_type() {
-                DataType::Date32 => cast(&cast(times, &DataType::Int32)?, &DataType::Int64)?,
-                _ => cast(times, &DataType::Int64)?,
-            };
-            if let Some(newest) = max(times.as_primitive::<Int64Type>())
+            if let Some(newest) = max(&stored_integers(times)?)
                 && !limit.admits(newest)
             {
                 let instant = crate::time::AsOf::from_micros(limit.scale.instant_us(newest));
@@ -186,7 +184,7 @@ impl ExecutionPlan for GuardExec {
 mod tests {
     use arrow::{
         array::TimestampMicrosecondArray,
-        datatypes::{Field, Schema, TimeUnit as ArrowUnit},
+        datatypes::{DataType, Field, Schema, TimeUnit as ArrowUnit},
     };
 
     use super::*;

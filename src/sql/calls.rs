@@ -12,6 +12,7 @@ use datafusion::{
     },
 };
 
+use super::statement::name_of;
 use crate::error::{Error, Result};
 
 /// Refuses volatile and stable calls, which planning would replace by today's result, and clauses of aggregates after scalar
@@ -41,8 +42,7 @@ impl Visitor for Calls<'_> {
     fn pre_visit_expr(&mut self, expression: &Expr) -> ControlFlow<Box<Error>> {
         let Expr::Function(call) = expression else { return ControlFlow::Continue(()) };
         let name = match call.name.0.as_slice() {
-            [ast::ObjectNamePart::Identifier(ident)] if ident.quote_style.is_none() => ident.value.to_ascii_lowercase(),
-            [ast::ObjectNamePart::Identifier(ident)] => ident.value.clone(),
+            [ast::ObjectNamePart::Identifier(ident)] => name_of(ident),
             _ => call.name.to_string(),
         };
         let (state, subject) = (self.state, self.subject);

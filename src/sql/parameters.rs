@@ -16,10 +16,8 @@ use datafusion::{
     },
 };
 
-use crate::{
-    error::{Error, Result},
-    temporal,
-};
+use super::statement::visit;
+use crate::error::{Error, Result};
 
 /// Values by the names of their placeholders.
 #[derive(Debug, Clone, Default)]
@@ -39,7 +37,7 @@ impl Parameters {
     /// [`Error::Definition`] for a placeholder without a value and for a value without a placeholder.
     pub(crate) fn declare(&self, subject: &str, statement: &mut Statement) -> Result<()> {
         let mut declaring = Declaring { subject, parameters: self, used: BTreeSet::new() };
-        temporal::sql::visit(statement, &mut declaring)?;
+        visit(statement, &mut declaring)?;
         match self.0.iter().find(|(name, _)| !declaring.used.contains(name)) {
             None => Ok(()),
             Some((name, _)) => Err(refused(subject, format!("a value is given for `${name}`, but it has no such placeholder"))),

@@ -10,18 +10,19 @@ use datafusion::{
     execution::context::SQLOptions,
     logical_expr::LogicalPlan,
     prelude::SessionContext,
+    sql::parser::Statement,
 };
 
 use super::{
-    calls::check_calls, functions, information_schema::InformationSchema, parameters::Parameters, statement::parse,
-    tables::ExtractTable,
+    asof_join, calls::check_calls, functions, information_schema::InformationSchema, parameters::Parameters, statement::parse,
+    tables::ExtractTable, trailing,
 };
 use crate::{
     engine::{CATALOG, Engine, Parallelism},
     error::Result,
     name::TableName,
     scan::{AsOfTable, Sources, refuse_volatile_plan},
-    temporal,
+    temporal::with_operators,
 };
 
 /// What a query may name besides fact tables.
@@ -61,16 +62,39 @@ pub(crate) async fn query_with(
         session.runtime_env().register_object_store(extract.location.base(), extract.location.store().clone());
         register(&session, &extract.name, extract.rows)?;
     }
-    temporal::sql::register(&session, sources)?;
+    trailing::register(&session, sources)?;
     let mut statement = parse(sql)?.statement;
     // Planning evaluates calls that are stable within a query, so afterwards the clock would already have been read.
     check_calls(subject, &statement, &session.state())?;
     context.parameters.declare(subject, &mut statement)?;
-    let plan = context.parameters.fill(temporal::sql::plan(&session, statement).await?)?;
+    let plan = context.parameters.fill(plan(&session, statement).await?)?;
     let only_queries = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     only_queries.verify_plan(&plan)?;
     refuse_volatile_plan(subject, &plan)?;
-    temporal::sql::rows(&session, plan).await
+    rows(&session, plan).await
+}
+
+/// Plans one statement.
+async fn plan(session: &SessionContext, mut statement: Statement) -> Result<LogicalPlan> {
+    trailing::normalize(&mut statement)?;
+    if !asof_join::mark(&mut statement)? {
+        return Ok(session.state().statement_to_plan(statement).await?);
+    }
+    session.register_udf(asof_join::marker());
+    asof_join::resolve(session.state().statement_to_plan(statement).await?)
+}
+
+/// The rows of a plan. One without our operators runs as DataFusion runs it.
+async fn rows(session: &SessionContext, plan: LogicalPlan) -> Result<DataFrame> {
+    let mut has_operators = false;
+    plan.apply_with_subqueries(|node| {
+        has_operators |= matches!(node, LogicalPlan::Extension(_));
+        Ok(if has_operators { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    match has_operators {
+        true => Ok(DataFrame::new(with_operators(session.state()), plan)),
+        false => Ok(session.execute_logical_plan(plan).await?),
+    }
 }
 
 /// All visible rows of one table.

@@ -8,7 +8,7 @@ use datafusion::{
     sql::{
         parser::{DFParserBuilder, Statement},
         sqlparser::{
-            ast::{Statement as SqlStatement, Visit},
+            ast::{Ident, Statement as SqlStatement, Visit, VisitMut, VisitorMut},
             dialect::GenericDialect,
             keywords::Keyword,
             parser::ParserError,
@@ -64,6 +64,24 @@ pub(super) fn parse(sql: &str) -> Result<ParsedStatement> {
         return Err(refused(sql, format!("holds {clause}")));
     }
     Ok(ParsedStatement { statement, shown_table })
+}
+
+/// Visits the query that a statement holds.
+pub(super) fn visit<V: VisitorMut<Break = Error>>(statement: &mut Statement, visitor: &mut V) -> Result<()> {
+    match statement {
+        Statement::Explain(explain) => visit(&mut explain.statement, visitor),
+        Statement::Statement(inner) => match VisitMut::visit(inner.as_mut(), visitor) {
+            ControlFlow::Break(error) => Err(error),
+            ControlFlow::Continue(()) => Ok(()),
+        },
+        // These are not queries. They are refused once they are planned.
+        Statement::CreateExternalTable(_) | Statement::CopyTo(_) | Statement::Reset(_) => Ok(()),
+    }
+}
+
+/// The name that an identifier stands for: lower case unless it is quoted.
+pub(super) fn name_of(ident: &Ident) -> String {
+    if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_ascii_lowercase() }
 }
 
 fn refused(sql: &str, reason: impl Into<String>) -> Error {

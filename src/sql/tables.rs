@@ -5,14 +5,16 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use datafusion::{catalog::TableProvider, sql::resolve::resolve_table_references};
 
-use super::statement::{ParsedStatement, parse};
+use super::{
+    statement::{ParsedStatement, parse},
+    trailing,
+};
 use crate::{
     error::{Error, Result},
     extract::{self, ExtractFile, ExtractInput},
     name::TableName,
     scan::{AsOfTable, Providers, Sources},
     storage::{FileIdentity, Location},
-    temporal,
     time::{AsOf, Cutoff},
     workspace::{Part, Workspace},
 };
@@ -25,7 +27,7 @@ use crate::{
 /// [`Error::InvalidName`] for a name that no table can have.
 pub(crate) fn tables_in(sql: &str) -> Result<Vec<TableName>> {
     let ParsedStatement { mut statement, shown_table } = parse(sql)?;
-    let mut names = temporal::sql::take_tables(&mut statement)?;
+    let mut names = trailing::take_tables(&mut statement)?;
     names.extend(shown_table);
     let (references, _) = resolve_table_references(&statement, true)?;
     for reference in references {

@@ -29,8 +29,8 @@ impl FeatureStore {
     /// (`DataFrame::into_view`) is planned by that session's rules, which do not know the operators: filters may then be evaluated on
     /// hidden facts, although no hidden fact is returned.
     ///
-    /// Besides DataFusion's SQL it knows `ASOF JOIN`, the closest fact to each row's own instant, and `trailing`, aggregates over
-    /// windows that end there: see [`temporal::sql`](crate::temporal::sql).
+    /// Besides DataFusion's SQL it knows [`ASOF JOIN`](crate::sql::asof_join), the closest fact to each row's own instant, and
+    /// [`trailing`](crate::sql::trailing), aggregates over windows that end there.
     ///
     /// ```no_run
     /// # async fn ask(store: asof::FeatureStore) -> asof::Result<()> {

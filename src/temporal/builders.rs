@@ -153,7 +153,7 @@ impl Spine {
         let time = SpineTime { column, unit: at.unit, zone };
         time.scale(&field)?;
         let node = AsOfNode::try_new(plan, time, fact_inputs)?;
-        let rows = DataFrame::new(planner::extended(state), node.into_plan());
+        let rows = DataFrame::new(planner::with_operators(state), node.into_plan());
         Ok(Self { rows, at, zone })
     }
 }

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     catalog::{FactTable, KnownAt, TimeColumn},
     error::{Error, Result},
-    time::{Cutoff, TimeScale, TimeUnit, Zone, shown_span},
+    time::{Cutoff, TimeScale, TimeUnit, Zone, is_local, shown_span},
 };
 
 /// The column of the spine's instants, and how it is read.
@@ -39,8 +39,7 @@ impl SpineTime {
     /// # Errors
     /// [`Error::ColumnType`] for times without a zone if none is declared.
     pub(crate) fn scale(&self, field: &Field) -> Result<TimeScale> {
-        let needs_zone = matches!(field.data_type(), DataType::Timestamp(_, None) | DataType::Date32);
-        if needs_zone && self.zone.is_none() {
+        if is_local(field.data_type()) && self.zone.is_none() {
             return Err(Error::ColumnType {
                 subject: "the spine".into(),
                 column: field.name().clone(),

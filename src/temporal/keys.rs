@@ -343,10 +343,7 @@ impl Keys {
             (_, [DataType::UInt64]) => vec![Arc::new(integers.iter().map(|&v| v as u64).collect::<UInt64Array>())],
             (_, [only]) => {
                 let integers: ArrayRef = Arc::new(Int64Array::from(integers));
-                vec![match only {
-                    DataType::Date32 => cast(&cast(&integers, &DataType::Int32)?, only)?,
-                    other => cast(&integers, other)?,
-                }]
+                vec![cast(&integers, only)?]
             }
             _ => Vec::new(),
         })
@@ -393,8 +390,7 @@ impl IntegerKeys {
                 let values: &BooleanArray = array.as_boolean();
                 values.values().iter().map(i64::from).collect::<Vec<_>>().into()
             }
-            DataType::Date32 => return Self::of(&cast(&cast(array, &DataType::Int32)?, &DataType::Int64)?),
-            DataType::Dictionary(..) => return Self::of(&cast(array, &DataType::Int64)?),
+            DataType::Date32 | DataType::Dictionary(..) => return Self::of(&cast(array, &DataType::Int64)?),
             _ => return Self::of(&(Arc::new(cast(array, &DataType::Int64)?.as_primitive::<Int64Type>().clone()) as ArrayRef)),
         };
         Ok(Self { values, nulls })

@@ -2,8 +2,8 @@
 //! computes aggregates over the visible facts in trailing windows.
 //!
 //! Both are DataFusion operators. Their results do not depend on the order, batches or partitions of the facts. A [`Spine`] is
-//! the rows to which they add columns, and [`Facts`] is what they read. In SQL they are `ASOF JOIN` and `trailing`: see
-//! [`sql`].
+//! the rows to which they add columns, and [`Facts`] is what they read. In SQL they are
+//! [`ASOF JOIN`](crate::sql::asof_join) and [`trailing`](crate::sql::trailing).
 
 mod aggregate;
 mod budget;
@@ -25,12 +25,17 @@ mod planner;
 mod sort_keys;
 mod spec;
 mod spine_index;
-pub mod sql;
 mod tasks;
 mod time_decoder;
 mod versions;
 mod window;
 
 pub use aggregate::Aggregate;
+pub(crate) use aggregate::AggregateForm;
 pub use builders::{AsOfDataFrame, Facts, Lookup, Spine, Window};
 pub(crate) use entities::{Entities, EntityKey, EntitySpec, entities};
+pub(crate) use fact_input::{FactInput, SpineTime};
+pub(crate) use node::AsOfNode;
+pub(crate) use planner::with_operators;
+pub(crate) use spec::{COMPUTED_PREFIX, LookupColumn, LookupSpec, WindowSpec};
+pub(crate) use time_decoder::Direction;

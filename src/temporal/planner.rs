@@ -42,7 +42,7 @@ use crate::error::{Error, Result};
 /// repartitions the scans for which it is safe); and idle tasks that take over files of others. The rule that reads fields of
 /// nested columns below other operators is off too: it mistakes a column of the result for the column of the facts with the
 /// same name.
-pub(crate) fn extended(state: SessionState) -> SessionState {
+pub(crate) fn with_operators(state: SessionState) -> SessionState {
     let mut builder = SessionStateBuilder::new_from_existing(state).with_query_planner(Arc::new(AsOfQueryPlanner));
     // The builder's own copy of the settings says that the default catalog exists already. With other settings the builder
     // would put an empty catalog into the list that all states of the session share, and the user's tables would be gone.

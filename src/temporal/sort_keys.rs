@@ -169,10 +169,7 @@ pub(super) fn encode(
         },
         Encoding::Unsigned => cast(array, &DataType::UInt64)?.as_primitive::<UInt64Type>().values().to_vec(),
         Encoding::Signed => {
-            let values = match array.data_type() {
-                DataType::Date32 => cast(&cast(array, &DataType::Int32)?, &DataType::Int64)?,
-                _ => cast(array, &DataType::Int64)?,
-            };
+            let values = cast(array, &DataType::Int64)?;
             values.as_primitive::<Int64Type>().values().iter().map(|&x| x as u64 ^ SIGN).collect()
         }
         Encoding::Decimal64 => {
@@ -340,10 +337,7 @@ pub(super) fn decode(
             }
         }
     };
-    Ok(match data_type {
-        DataType::Date32 => cast(&cast(&array, &DataType::Int32)?, data_type)?,
-        _ => cast(&array, data_type)?,
-    })
+    Ok(cast(&array, data_type)?)
 }
 
 #[cfg(test)]

@@ -6,15 +6,13 @@
 //! among each other in their own unit.
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, Int64Array},
+    array::{Array, ArrayRef, Int64Array},
     buffer::{NullBuffer, ScalarBuffer},
-    compute::cast,
-    datatypes::{DataType, Int64Type},
 };
 
 use crate::{
     error::{Error, Result},
-    time::{Cutoff, TimeScale, TimeUnit, Zone},
+    time::{Cutoff, TimeScale, TimeUnit, Zone, stored_integers},
 };
 
 /// Which way a lookup looks from the instant.
@@ -116,7 +114,7 @@ impl TimeDecoder {
             (Direction::Forward, Cutoff::Inclusive) => -floor(ns) - 1,
         };
         let beyond = |from: i128, _| Ok((from < 0).then_some(i64::MIN));
-        Ok(Visibility::From(self.read(&integers(array)?, TimeScale::instant_ns, |ns| from(ns) + delay, beyond)?))
+        Ok(Visibility::From(self.read(&stored_integers(array)?, TimeScale::instant_ns, |ns| from(ns) + delay, beyond)?))
     }
 
     /// After how many ticks each fact becomes visible; `None` if that differs from fact to fact.
@@ -181,7 +179,7 @@ impl TimeDecoder {
         instant: fn(TimeScale, i64) -> i128,
         beyond: impl Fn(i128, i64) -> Result<Option<i64>>,
     ) -> Result<Times> {
-        let integers = integers(array)?;
+        let integers = stored_integers(array)?;
         if self.is_in_ticks(to_ns) {
             return Ok((integers.values().clone(), integers.nulls().cloned()));
         }
@@ -226,15 +224,6 @@ impl TimeDecoder {
         }
         Ok((times.into(), nulls))
     }
-}
-
-/// The stored integers of a time column.
-fn integers(array: &ArrayRef) -> Result<Int64Array> {
-    let integers = match array.data_type() {
-        DataType::Date32 => cast(&cast(array, &DataType::Int32)?, &DataType::Int64)?,
-        _ => cast(array, &DataType::Int64)?,
-    };
-    Ok(integers.as_primitive::<Int64Type>().clone())
 }
 
 fn saturated(number: i128) -> i64 {

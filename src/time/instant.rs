@@ -3,9 +3,10 @@
 
 use std::{fmt, str::FromStr};
 
-use chrono::{DateTime, NaiveDate, SecondsFormat, TimeDelta, TimeZone, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, TimeZone, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::{days_of, midnight_us, parse_date};
 use crate::error::{Error, Result};
 
 /// The instant as of which a query is answered: microseconds since 1970-01-01T00:00:00Z.
@@ -81,8 +82,8 @@ impl FromStr for AsOf {
     /// # Errors
     /// [`Error::InvalidTime`] for anything else, including a time without an offset.
     fn from_str(text: &str) -> Result<Self> {
-        if let Ok(date) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
-            return Ok(date.and_time(chrono::NaiveTime::MIN).and_utc().into());
+        if let Some(midnight_us) = parse_date(text).ok().and_then(|date| midnight_us(days_of(date))) {
+            return Ok(Self(midnight_us));
         }
         DateTime::parse_from_rfc3339(text).map(Self::from).map_err(|cause| Error::InvalidTime {
             text: text.into(),

@@ -6,25 +6,28 @@
 //! | when is a fact visible at T? | `event_time < T` and `known_at < T`, strictly before |
 //! | may it be inclusive? | only with [`Cutoff::Inclusive`], then `<=` in both places |
 //! | spans | half-open, `[start, end)` |
+//! | dates | the local time at their midnight, by the clock that their table declares, or UTC's |
 //! | local times of facts | a time that occurs twice is the later instant, one that does not exist the instant after the gap |
 //! | local times of a spine | the earliest instant that the time can mean: the first of two, and in a gap the instant by the clock after the change |
 //! | units | instants are microseconds UTC; stored times of other units are compared exactly, never rounded |
 
 mod clock;
+mod date;
 mod instant;
 pub(crate) mod month;
 mod scale;
-mod shown;
+mod span_text;
 mod text;
 mod zone;
 
 pub use clock::{Clock, FixedClock, SystemClock};
+pub(crate) use date::{DAY_US, date_of, days_of, midnight_ns, midnight_us};
 pub(crate) use instant::saturating_micros;
 pub use instant::{AsOf, Cutoff, Span};
-pub(crate) use scale::TimeScale;
 pub use scale::TimeUnit;
-pub(crate) use shown::shown_span;
+pub(crate) use scale::{TimeScale, is_local, stored_integers};
+pub(crate) use span_text::{parse_span, shown_span};
 pub use text::parse_time;
-pub(crate) use text::{NO_ZONE, parse_local_ns, parse_time_ns};
+pub(crate) use text::{NO_ZONE, parse_date, parse_local_ns, parse_time_ns};
 pub(crate) use zone::InGap;
 pub use zone::Zone;

@@ -5,9 +5,15 @@
 //! in a gap the instant after it). So "visible at T" is one comparison `value < threshold` in the column's own scale, for
 //! every unit and zone, and it can be pushed down into Parquet.
 
+use arrow::{
+    array::{Array, AsArray, Int64Array},
+    compute::cast,
+    datatypes::{DataType, Int64Type, TimeUnit as ArrowUnit},
+};
 use serde::{Deserialize, Serialize};
 
 use super::{AsOf, Cutoff, Zone};
+use crate::error::Result;
 
 /// The unit of a stored time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -51,6 +57,19 @@ pub(crate) struct TimeScale {
 impl TimeScale {
     /// Instants in microseconds: how this library writes times.
     pub(crate) const UTC_MICROS: TimeScale = TimeScale { unit: TimeUnit::Microsecond, zone: Zone::UTC };
+
+    /// The scale of a column of this type, whose local times were written by this clock; `None` for a type that holds no times.
+    pub(crate) fn of_type(data_type: &DataType, clock: Zone) -> Option<Self> {
+        let unit = match data_type {
+            DataType::Date32 => TimeUnit::Day,
+            DataType::Timestamp(ArrowUnit::Second, _) => TimeUnit::Second,
+            DataType::Timestamp(ArrowUnit::Millisecond, _) => TimeUnit::Millisecond,
+            DataType::Timestamp(ArrowUnit::Microsecond, _) => TimeUnit::Microsecond,
+            DataType::Timestamp(ArrowUnit::Nanosecond, _) => TimeUnit::Nanosecond,
+            _ => return None,
+        };
+        Some(Self { unit, zone: if is_local(data_type) { clock } else { Zone::UTC } })
+    }
 
     /// The smallest stored value that is **not** visible at `as_of`: visible means `value < first_hidden`.
     ///
@@ -110,6 +129,16 @@ impl TimeScale {
         let us = self.instant_ns(value).div_euclid(1_000);
         i64::try_from(us).unwrap_or(if us < 0 { i64::MIN } else { i64::MAX })
     }
+}
+
+/// Does a column of this type hold local times, which are instants only by the clock of a zone?
+pub(crate) fn is_local(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Timestamp(_, None) | DataType::Date32)
+}
+
+/// The integers by which a column of times is stored: days of dates, units of timestamps, epochs as they are.
+pub(crate) fn stored_integers(times: &dyn Array) -> Result<Int64Array> {
+    Ok(cast(times, &DataType::Int64)?.as_primitive::<Int64Type>().clone())
 }
 
 #[cfg(test)]

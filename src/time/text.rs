@@ -3,7 +3,7 @@
 
 use chrono::NaiveDate;
 
-use super::Zone;
+use super::{Zone, days_of, midnight_ns};
 
 /// The instant of a time written as text, in microseconds UTC.
 ///
@@ -41,6 +41,13 @@ pub(crate) fn parse_time_ns(text: &str, zone: Option<Zone>) -> Result<i128, &'st
     }
 }
 
+/// A date without a time of day: `2014-04-01` or `2014/4/1`.
+pub(crate) fn parse_date(text: &str) -> Result<NaiveDate, &'static str> {
+    let mut rest = Digits(text.as_bytes());
+    let date = rest.date()?;
+    if rest.0.is_empty() { Ok(date) } else { Err("not a date without a time of day") }
+}
+
 /// The local time in nanoseconds, and the offset from UTC in seconds if the text has one.
 pub(crate) fn parse_local_ns(text: &str) -> Result<(i128, Option<i64>), &'static str> {
     parse(text.trim().as_bytes())
@@ -55,13 +62,7 @@ fn parse(text: &[u8]) -> Result<(i128, Option<i64>), &'static str> {
         return Err("the time is empty");
     }
     let mut rest = Digits(text);
-    let (year, separator) = (rest.number(4, 4)?, rest.one_of(b"-/")?);
-    let month = rest.number(1, 2)?;
-    rest.exactly(separator)?;
-    let day = rest.number(1, 2)?;
-    let date =
-        i32::try_from(year).ok().and_then(|y| NaiveDate::from_ymd_opt(y, month as u32, day as u32)).ok_or("no such date")?;
-    let days = date.signed_duration_since(NaiveDate::default()).num_days();
+    let days = days_of(rest.date()?);
     let mut ns = 0;
     if let [b'T' | b' ', b'0'..=b'9', ..] = rest.0 {
         rest.0 = &rest.0[1..];
@@ -76,12 +77,20 @@ fn parse(text: &[u8]) -> Result<(i128, Option<i64>), &'static str> {
             ns += rest.fraction_ns()?;
         }
     }
-    Ok((i128::from(days) * 86_400_000_000_000 + i128::from(ns), rest.offset_s()?))
+    Ok((midnight_ns(days) + i128::from(ns), rest.offset_s()?))
 }
 
 struct Digits<'a>(&'a [u8]);
 
 impl Digits<'_> {
+    fn date(&mut self) -> Result<NaiveDate, &'static str> {
+        let (year, separator) = (self.number(4, 4)?, self.one_of(b"-/")?);
+        let month = self.number(1, 2)?;
+        self.exactly(separator)?;
+        let day = self.number(1, 2)?;
+        i32::try_from(year).ok().and_then(|y| NaiveDate::from_ymd_opt(y, month as u32, day as u32)).ok_or("no such date")
+    }
+
     fn number(&mut self, at_least: usize, at_most: usize) -> Result<i64, &'static str> {
         let count = self.0.iter().take(at_most).take_while(|b| b.is_ascii_digit()).count();
         if count < at_least {
@@ -162,6 +171,7 @@ mod tests {
             assert_eq!(utc(text), noon, "{text}");
         }
         assert_eq!(utc("2014-04-01"), Ok(1_396_310_400_000_000));
+        assert_eq!([parse_date("2014-04-01"), parse_date("2014/4/1")], [Ok(NaiveDate::from_ymd_opt(2014, 4, 1).unwrap()); 2]);
         assert_eq!(utc("1969-12-31 23:59:59.999999"), Ok(-1));
         assert_eq!(utc("1970-01-01 00:00:00.25"), Ok(250_000));
     }
@@ -189,5 +199,10 @@ mod tests {
             assert!(parse_time(text, Some(Zone::UTC)).is_err(), "{text}");
         }
         assert!(parse_time("2014-04-01 12:00:00", None).unwrap_err().contains("zone"));
+        for text in
+            ["", " 2014-04-01", "2014-04-01 ", "2014-04-01 12:00", "2014-04-01Z", "2014-04-01-05", "2014-02-29", "20140401"]
+        {
+            assert!(parse_date(text).is_err(), "{text}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use chrono::{DateTime, Datelike, LocalResult, NaiveDateTime, Offset, TimeDelta, 
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
-use super::AsOf;
+use super::{AsOf, days_of, midnight_ns};
 use crate::error::{Error, Result};
 
 const DAY_S: i64 = 86_400;
@@ -118,9 +118,9 @@ impl Zone {
 
     /// The first instant of a month (1 to 12) by the zone's calendar; `None` when there is no such month.
     pub(crate) fn start_of_month(self, year: i32, month: u32) -> Option<AsOf> {
-        let midnight = chrono::NaiveDate::from_ymd_opt(year, month, 1)?.and_time(chrono::NaiveTime::MIN);
-        let (instant_s, _) = self.instant_s(midnight.and_utc().timestamp())?;
-        Some(AsOf::from_micros(instant_s.checked_mul(1_000_000)?))
+        let first = chrono::NaiveDate::from_ymd_opt(year, month, 1)?;
+        let instant_ns = self.instant_ns(midnight_ns(days_of(first)));
+        Some(AsOf::from_micros(i64::try_from(instant_ns.div_euclid(1_000)).ok()?))
     }
 
     /// The local year and month (1 to 12) of an instant: the folder that a fact belongs in.

@@ -18,16 +18,14 @@ use arrow::{
         TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt64Type,
     },
 };
-use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Timelike};
+use chrono::{DateTime, NaiveTime, TimeDelta, Timelike};
 
 use super::{Decimal, Value};
 use crate::{
     error::{Error, Result},
-    time::AsOf,
+    time::{AsOf, date_of, days_of},
 };
 
-/// Days of the proleptic calendar before 1970.
-const DAYS_TO_1970: i32 = 719_163;
 const DAY_MS: i64 = 86_400_000;
 
 impl Value {
@@ -100,13 +98,7 @@ impl Value {
                 Some(nanos) => Arc::new(TimestampNanosecondArray::from(vec![nanos])),
                 None => return Ok(None),
             },
-            Value::Date(x) => {
-                let days = x.signed_duration_since(NaiveDate::default()).num_days();
-                match i32::try_from(days) {
-                    Ok(days) => Arc::new(Date32Array::from(vec![days])),
-                    Err(_) => return Ok(None),
-                }
-            }
+            Value::Date(x) => Arc::new(Date32Array::from(vec![days_of(*x)])),
             Value::Time(x) => {
                 let since_midnight = x.signed_duration_since(NaiveTime::MIN).num_nanoseconds();
                 // Arrow has no leap seconds.
@@ -192,11 +184,11 @@ impl Value {
                 let fraction = u32::try_from(nanos.rem_euclid(1_000_000_000)).map_err(|_| beyond())?;
                 DateTime::from_timestamp(seconds, fraction).ok_or_else(beyond)?.naive_utc().into()
             }
-            DataType::Date32 => date(first::<Date32Type>(&one)).ok_or_else(beyond)?.into(),
+            DataType::Date32 => date_of(first::<Date32Type>(&one)).ok_or_else(beyond)?.into(),
             DataType::Date64 => {
                 let ms = first::<Date64Type>(&one);
                 let days = i32::try_from(ms / DAY_MS).ok().filter(|_| ms % DAY_MS == 0);
-                days.and_then(date).ok_or_else(|| refused(" that is not a whole day"))?.into()
+                days.and_then(date_of).ok_or_else(|| refused(" that is not a whole day"))?.into()
             }
             DataType::Time32(TimeUnit::Second) => {
                 time(i64::from(first::<Time32SecondType>(&one)), 1_000_000_000).ok_or_else(beyond)?.into()
@@ -273,10 +265,6 @@ fn nanos_in(unit: &TimeUnit) -> i128 {
         TimeUnit::Microsecond => 1_000,
         TimeUnit::Nanosecond => 1,
     }
-}
-
-fn date(days: i32) -> Option<NaiveDate> {
-    NaiveDate::from_num_days_from_ce_opt(days.checked_add(DAYS_TO_1970)?)
 }
 
 fn time(ticks: i64, nanos_in_tick: i64) -> Option<NaiveTime> {

@@ -229,6 +229,7 @@ async fn what_is_wrong_with_a_statement_is_said() {
         (with("'asof.event_time' = 'at'"), vec!["could be known", "asof.known_at", "asof.delay", "zero must be written"]),
         (with("'asof.event_time' = 'at', 'asof.known_at' = 'at', 'asof.delay' = '1 hour'"), vec!["both"]),
         (with("'asof.event_time' = 'at', 'asof.delay' = '1 month'"), vec!["no fixed length"]),
+        (with("'asof.event_time' = 'at', 'asof.delay' = '0.5 months'"), vec!["asof.delay", "no fixed length"]),
         (with("'asof.event_time' = 'at', 'asof.delay' = 'soon'"), vec!["soon", "1 hour"]),
         (with("'asof.event_time' = 'at', 'asof.delay' = '-1 hour'"), vec!["before they happen"]),
         (with("'asof.event_time' = 'when', 'asof.delay' = '1 hour'"), vec!["`when`", "at, n"]),

@@ -1,5 +1,5 @@
-//! The layers of ARCHITECTURE.md: a module uses only those above it. What one file alone may name: two crates, the paths below a
-//! root, the system's clock.
+//! The layers of ARCHITECTURE.md: a module uses only those above it. What one file or room alone may name: two crates, the syntax
+//! of SQL, the paths below a root, the system's clock.
 
 use std::{fs, path::Path};
 
@@ -250,5 +250,16 @@ fn the_time_comes_from_a_clock_that_was_given() {
         assert_eq!(code.contains("SystemClock"), is_allowed, "{path}: see `CLOCKS`");
         let may_allow = ["time/clock.rs", "storage/statistics.rs"].contains(&path.as_str());
         assert_eq!(code.contains("clippy::disallowed_methods"), may_allow, "{path} allows methods that clippy.toml disallows");
+    }
+}
+
+#[test]
+fn the_syntax_of_sql_is_named_in_sql_and_ddl_alone() {
+    for (path, text) in library() {
+        let inside = path.split("/src/").last().unwrap();
+        let is_room = ["sql/", "ddl/"].iter().any(|room| inside.starts_with(room));
+        let names = |word: &str| text.lines().any(|line| !line.trim_start().starts_with("//") && line.contains(word));
+        assert!(is_room || !names("sqlparser"), "{inside} names sqlparser");
+        assert!(!inside.starts_with("temporal/") || !names("sql::"), "{inside} names SQL");
     }
 }

@@ -259,6 +259,20 @@ async fn unique_keys_of_many_rows_are_found_in_little_memory() {
     assert_eq!((report.rows, report.quarantined), (59_000, 1_000));
 }
 
+#[tokio::test]
+async fn an_order_reads_a_time_without_a_zone_by_the_tables_clock() {
+    let (data, root) = (temp_dir(), temp_dir());
+    // In Tokyo the second of November begins at 15:00 UTC on the first.
+    let rows = "2014-11-02,2014-11-02 00:00:00\n2014-11-03,2014-11-02 23:59:59\n,2014-11-02 12:00:00\n";
+    let file = write_text(data.path(), "days.csv", format!("day,at\n{rows}"));
+    let table = FactTable::new("at", KnownAt::after(chrono::TimeDelta::zero())).zone("Asia/Tokyo".parse().unwrap());
+    let load = Ingest::new("days", table).unwrap().from(file.to_str().unwrap()).column_type("day", DataType::Date32);
+    let load = load.expect(Expect::order("day", "at").on_violation(OnViolation::Warn));
+    let quality = store(root.path()).await.ingest(&load).await.unwrap().quality.unwrap();
+    assert_eq!(quality.expectations[0].violations, 1, "{quality}");
+    assert!(quality.expectations[0].first.as_ref().unwrap().ends_with("line 3"), "{quality}");
+}
+
 /// The files of quality reports, and what the store says of each load: its rows, or that its report is lost.
 async fn reports(store: &asof::FeatureStore) -> (Vec<u64>, Vec<String>) {
     let quality = store.quality("rides").await.unwrap();

@@ -190,7 +190,7 @@ impl RowCheck for Inspector {
         let name = &self.names[source];
         let shown = |row: usize| format!("`{name}` line {}", lines[row]);
         let mut violations = vec![Violations::default(); self.expectations.len()];
-        let broken = check_rules(&self.expectations, &mut violations, &self.schema, &columns, shown)?;
+        let broken = check_rules(&self.expectations, &mut violations, &self.schema, &columns, self.zone, shown)?;
         let mut out = None;
         if broken.any_out {
             let is_out: BooleanArray = broken.reasons.iter().map(|reason| Some(!reason.is_empty())).collect();

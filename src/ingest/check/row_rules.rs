@@ -10,6 +10,7 @@ use arrow::{
 use crate::{
     catalog::expectation::{Expect, OnViolation, Rule},
     error::{Error, Result},
+    time::{TimeScale, Zone, is_local, stored_integers},
 };
 
 /// How often an expectation was violated, and where first.
@@ -27,18 +28,20 @@ pub(crate) struct BrokenRules {
     pub(crate) any_out: bool,
 }
 
-/// Checks a batch of the table's columns, and adds to the counts. `shown` gives the file and line of a row for messages.
+/// Checks a batch of the table's columns, and adds to the counts. Local times are read by `clock`. `shown` gives the file and
+/// line of a row for messages.
 pub(crate) fn check_rules(
     expectations: &[Expect],
     found: &mut [Violations],
     schema: &Schema,
     columns: &[ArrayRef],
+    clock: Zone,
     shown: impl Fn(usize) -> String,
 ) -> Result<BrokenRules> {
     let row_count = columns.first().map_or(0, |column| column.len());
     let mut result = BrokenRules { reasons: vec![String::new(); row_count], any_out: false };
     for (expect, violations) in expectations.iter().zip(found) {
-        let Some(broken) = broken(&expect.rule, schema, columns)? else { continue };
+        let Some(broken) = broken(&expect.rule, schema, columns, clock)? else { continue };
         for row in (0..row_count).filter(|row| broken.is_valid(*row) && broken.value(*row)) {
             violations.count += 1;
             violations.first.get_or_insert_with(|| shown(row));
@@ -53,7 +56,7 @@ pub(crate) fn check_rules(
 }
 
 /// True for the rows that break a rule. NULL breaks only `NotNull`. `None` for a rule about more than one row.
-fn broken(rule: &Rule, schema: &Schema, columns: &[ArrayRef]) -> Result<Option<BooleanArray>> {
+fn broken(rule: &Rule, schema: &Schema, columns: &[ArrayRef], clock: Zone) -> Result<Option<BooleanArray>> {
     let column = |name: &str| Ok::<_, Error>(&columns[schema.index_of(name)?]);
     Ok(Some(match rule {
         Rule::Unique { .. } => return Ok(None),
@@ -67,24 +70,43 @@ fn broken(rule: &Rule, schema: &Schema, columns: &[ArrayRef]) -> Result<Option<B
             numbers.iter().map(|value| value.map(|value| !is_inside(value))).collect()
         }
         Rule::Order { first, second } => {
-            let (first, second) = (column(first)?, column(second)?);
-            let common = common_type(first.data_type(), second.data_type());
-            cmp::lt(&cast(second, &common)?, &cast(first, &common)?)?
+            let (first, second) = (Compared::of(column(first)?)?, Compared::of(column(second)?)?);
+            second.is_before(&first, clock)?
         }
     }))
 }
 
-/// A type in which values of both types can be compared. A value that it cannot hold becomes NULL and passes.
-fn common_type(a: &DataType, b: &DataType) -> DataType {
-    match (a, b) {
-        (a, b) if a == b => a.clone(),
-        (DataType::Timestamp(..) | DataType::Date32 | DataType::Date64, _) => {
-            let is_nanos = |t: &DataType| matches!(t, DataType::Timestamp(ArrowUnit::Nanosecond, _));
-            let unit = if is_nanos(a) || is_nanos(b) { ArrowUnit::Nanosecond } else { ArrowUnit::Microsecond };
-            DataType::Timestamp(unit, Some("UTC".into()))
+/// A column of an order.
+struct Compared(ArrayRef);
+
+impl Compared {
+    fn of(column: &ArrayRef) -> Result<Self> {
+        Ok(Self(match column.data_type() {
+            DataType::Date64 => cast(column, &DataType::Timestamp(ArrowUnit::Millisecond, None))?,
+            _ => column.clone(),
+        }))
+    }
+
+    /// True where this column's value is less than the other's. Times of different types are compared as instants, exactly;
+    /// if both are local, as they are written.
+    fn is_before(&self, other: &Self, clock: Zone) -> Result<BooleanArray> {
+        let (own_type, other_type) = (self.0.data_type(), other.0.data_type());
+        if own_type == other_type {
+            return Ok(cmp::lt(&self.0, &other.0)?);
         }
-        (a, b) if a.is_integer() && b.is_integer() => DataType::Int64,
-        (a, _) if a.is_numeric() => DataType::Float64,
-        _ => DataType::Utf8,
+        let clock = if is_local(own_type) && is_local(other_type) { Zone::UTC } else { clock };
+        if let (Some(own), Some(others)) = (TimeScale::of_type(own_type, clock), TimeScale::of_type(other_type, clock)) {
+            let (own_times, other_times) = (stored_integers(&self.0)?, stored_integers(&other.0)?);
+            let is_before = |(own_time, other_time): (Option<i64>, Option<i64>)| {
+                Some(own.instant_ns(own_time?) < others.instant_ns(other_time?))
+            };
+            return Ok(own_times.iter().zip(&other_times).map(is_before).collect());
+        }
+        let common = match (own_type, other_type) {
+            (a, b) if a.is_integer() && b.is_integer() => DataType::Int64,
+            (a, _) if a.is_numeric() => DataType::Float64,
+            _ => DataType::Utf8,
+        };
+        Ok(cmp::lt(&cast(&self.0, &common)?, &cast(&other.0, &common)?)?)
     }
 }

@@ -20,6 +20,7 @@ use super::{fast_path, number, time_parser::TimeParser};
 use crate::{
     error::Result,
     ingest::{load::Ingest, rejects::RejectReason},
+    time::{days_of, parse_date},
 };
 
 /// The types that a load may declare.
@@ -143,8 +144,8 @@ impl ColumnParser {
                 return timestamps(primitives::<Int64Type>(texts, refuse, parse));
             }
             ValueType::Date => Arc::new(primitives::<Int32Type>(texts, refuse, |value| match fast_path::date(value) {
-                Some(days) => i32::try_from(days).map_err(|_| DATE_RANGE.into()),
-                None => date(text(value)?),
+                Some(days) => i32::try_from(days).map_err(|_| "the date is out of range".into()),
+                None => Ok(days_of(parse_date(text(value)?)?)),
             })),
             ValueType::Integer { low, high } => {
                 let parse = |value: &[u8]| match fast_path::integer(value) {
@@ -282,17 +283,6 @@ pub(crate) fn timestamps(values: arrow::array::Int64Array, data_type: &DataType)
         ArrowUnit::Microsecond => Arc::new(TimestampMicrosecondArray::new(values, nulls).with_timezone_opt(zone.clone())),
         ArrowUnit::Nanosecond => Arc::new(TimestampNanosecondArray::new(values, nulls).with_timezone_opt(zone.clone())),
     }
-}
-
-const DATE_RANGE: &str = "the date is out of range";
-
-/// Days since 1970 of a date without a time of day.
-fn date(text: &str) -> Result<i32, RejectReason> {
-    const DAY_NS: i128 = 86_400_000_000_000;
-    let is_date = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'/'));
-    let (local_ns, _) =
-        if is_date { crate::time::parse_local_ns(text)? } else { return Err("not a date without a time of day".into()) };
-    i32::try_from(local_ns.div_euclid(DAY_NS)).map_err(|_| DATE_RANGE.into())
 }
 
 fn truth(text: &str, typing: Typing) -> Result<bool, &'static str> {

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use arrow::{
     array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray, new_null_array},
     compute::{cast, filter, kernels::cmp::not_distinct},
-    datatypes::{DataType, Field, Int64Type, TimeUnit as ArrowUnit},
+    datatypes::{DataType, Field, TimeUnit as ArrowUnit},
 };
 use futures::{StreamExt, stream::BoxStream};
 use parquet::{
@@ -33,7 +33,7 @@ use crate::{
         target::Target,
     },
     storage::{ObjectReader, contained, contained_rows, read_unchanged_footer},
-    time::{TimeScale, Zone},
+    time::{TimeScale, Zone, stored_integers},
 };
 
 /// Rows of a Parquet file.
@@ -222,10 +222,9 @@ fn times(ingest: &Ingest, shown: &str, field: &Field, array: &ArrayRef) -> Resul
     let scale = time_scale(ingest, shown, field.name(), stored.clone())?;
     let (numbers, mut reasons) = match array.data_type() {
         from if is_number(from) => exactly(shown, field, array, &DataType::Int64)?,
-        DataType::Date32 => (cast(&cast(array, &DataType::Int32)?, &DataType::Int64)?, Vec::new()),
-        _ => (cast(array, &DataType::Int64)?, Vec::new()),
+        _ => (array.clone(), Vec::new()),
     };
-    let numbers = numbers.as_primitive::<Int64Type>();
+    let numbers = stored_integers(&numbers)?;
     let instant = |value: i64| match stored {
         DataType::Int64 => parser.epoch(value, scale.unit),
         _ => parser.to_unit(scale.instant_ns(value)),
@@ -279,8 +278,7 @@ fn values(ingest: &Ingest, shown: &str, field: &Field, typing: Typing, array: &A
         (Timestamp(_, None), Timestamp(unit, Some(_))) => {
             let scale = time_scale(ingest, shown, field.name(), from.clone())?;
             let parser = TimeParser { zone: None, epoch: None, format: None, unit: *unit };
-            let numbers = cast(array, &DataType::Int64)?;
-            let numbers = numbers.as_primitive::<Int64Type>();
+            let numbers = stored_integers(array)?;
             Ok(collected(field, numbers.iter().map(|value| value.map(|value| parser.to_unit(scale.instant_ns(value))))))
         }
         (Timestamp(_, Some(_)), Timestamp(_, Some(_)))

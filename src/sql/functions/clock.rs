@@ -5,7 +5,7 @@ use arrow::{array::timezone::Tz, datatypes::DataType};
 use chrono::{DateTime, MappedLocalTime, NaiveDateTime, Offset, TimeZone};
 use datafusion::common::{Result, exec_err};
 
-use super::times::DAY_US;
+use crate::time::DAY_US;
 
 /// The clock of a named zone or of a fixed offset; UTC if there is neither.
 #[derive(Clone, Copy)]

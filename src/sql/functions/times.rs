@@ -19,8 +19,7 @@ use super::{
     clock::{ZoneClock, datetime},
     scalar::scalar,
 };
-
-pub(super) const DAY_US: i64 = 86_400_000_000;
+use crate::time::{DAY_US, midnight_us};
 
 pub(super) fn functions() -> Vec<ScalarUDF> {
     let integer = |_: &[DataType]| DataType::Int64;
@@ -213,7 +212,7 @@ fn date_add(columns: &[ArrayRef]) -> Result<ArrayRef> {
         let days = columns[2].as_primitive::<Date32Type>();
         let added = rows.zip(days).map(|((name, count), day)| {
             let (Some(name), Some(count), Some(day)) = (name, count, day) else { return Ok(None) };
-            let Some(us) = i64::from(day).checked_mul(DAY_US) else { return exec_err!("day {day} lies outside the calendar") };
+            let Some(us) = midnight_us(day) else { return exec_err!("day {day} lies outside the calendar") };
             match unit(name)? {
                 Unit::Micros(_) => exec_err!("`{name}` cannot be added to a date; cast it to a timestamp"),
                 unit => Ok(i32::try_from(add(unit, count, us, clock)? / DAY_US).ok()),

@@ -169,8 +169,8 @@ impl AggregateKind {
     }
 }
 
-/// How an aggregate over a column is made from a call in SQL.
-pub(in crate::temporal) enum SqlForm {
+/// How an aggregate over a column is made from its name and its arguments.
+pub(crate) enum AggregateForm {
     /// `sum(x)`.
     Column(fn(String) -> Aggregate),
     /// `last_k(x, 3)`.
@@ -179,27 +179,27 @@ pub(in crate::temporal) enum SqlForm {
     WithFraction(fn(String, f64) -> Aggregate),
 }
 
-impl SqlForm {
+impl AggregateForm {
     /// All forms, for messages.
-    pub(in crate::temporal) const ALL: &str = "count(*), count(x), count(DISTINCT x), sum(x), avg(x), variance(x), stddev(x), \
+    pub(crate) const ALL: &str = "count(*), count(x), count(DISTINCT x), sum(x), avg(x), variance(x), stddev(x), \
                                               min(x), max(x), first(x), last(x), last_k(x, k), median(x), quantile(x, q)";
 
     /// The form of a function with so many arguments. `count(*)` and `count(DISTINCT x)` are not among them: they have a syntax
     /// of their own.
-    pub(in crate::temporal) fn of(function: &str, arguments: usize) -> Option<Self> {
+    pub(crate) fn of(function: &str, arguments: usize) -> Option<Self> {
         Some(match (function, arguments) {
-            ("count", 1) => SqlForm::Column(Aggregate::count_of),
-            ("sum", 1) => SqlForm::Column(Aggregate::sum),
-            ("avg" | "mean", 1) => SqlForm::Column(Aggregate::mean),
-            ("variance" | "var_samp", 1) => SqlForm::Column(Aggregate::variance),
-            ("stddev" | "stddev_samp", 1) => SqlForm::Column(Aggregate::stddev),
-            ("min", 1) => SqlForm::Column(Aggregate::min),
-            ("max", 1) => SqlForm::Column(Aggregate::max),
-            ("first" | "first_value", 1) => SqlForm::Column(Aggregate::first),
-            ("last" | "last_value", 1) => SqlForm::Column(Aggregate::last),
-            ("median", 1) => SqlForm::Column(Aggregate::median),
-            ("last_k", 2) => SqlForm::WithCount(Aggregate::last_k),
-            ("quantile", 2) => SqlForm::WithFraction(Aggregate::quantile),
+            ("count", 1) => AggregateForm::Column(Aggregate::count_of),
+            ("sum", 1) => AggregateForm::Column(Aggregate::sum),
+            ("avg" | "mean", 1) => AggregateForm::Column(Aggregate::mean),
+            ("variance" | "var_samp", 1) => AggregateForm::Column(Aggregate::variance),
+            ("stddev" | "stddev_samp", 1) => AggregateForm::Column(Aggregate::stddev),
+            ("min", 1) => AggregateForm::Column(Aggregate::min),
+            ("max", 1) => AggregateForm::Column(Aggregate::max),
+            ("first" | "first_value", 1) => AggregateForm::Column(Aggregate::first),
+            ("last" | "last_value", 1) => AggregateForm::Column(Aggregate::last),
+            ("median", 1) => AggregateForm::Column(Aggregate::median),
+            ("last_k", 2) => AggregateForm::WithCount(Aggregate::last_k),
+            ("quantile", 2) => AggregateForm::WithFraction(Aggregate::quantile),
             _ => return None,
         })
     }

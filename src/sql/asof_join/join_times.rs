@@ -7,15 +7,13 @@ use datafusion::{
     logical_expr::{Join, LogicalPlan},
 };
 
-use super::{
-    super::{fact_input::SpineTime, time_decoder::Direction},
-    asof_join::refused,
-    origin::{NotFactRows, Reading, TableRows, reading},
-};
+use super::refused;
 use crate::{
     catalog::{FactTable, KnownAt, TimeColumn},
     error::{Error, Result},
-    time::{TimeUnit, Zone},
+    sql::origin::{NotFactRows, Reading, TableRows, reading},
+    temporal::{Direction, SpineTime},
+    time::{TimeUnit, Zone, is_local},
 };
 
 /// When facts could be known, as the query says.
@@ -97,10 +95,6 @@ impl<'a> Time<'a> {
             ))),
         }
     }
-}
-
-pub(super) fn is_local(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::Timestamp(_, None) | DataType::Date32)
 }
 
 impl JoinTimes<'_> {

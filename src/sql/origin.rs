@@ -4,7 +4,6 @@
 
 use std::{any::Any, sync::Arc};
 
-use arrow::datatypes::DataType;
 use datafusion::{
     common::tree_node::TreeNodeRecursion,
     datasource::source_as_provider,
@@ -15,15 +14,12 @@ use datafusion::{
     prelude::Expr,
 };
 
-use super::super::{
-    node::AsOfNode,
-    spec::{LookupSpec, WindowSpec},
-};
 use crate::{
     catalog::{FactTable, KnownAt, TimeColumn},
     error::Result,
     scan::AsOfTable,
-    time::{TimeUnit, Zone},
+    temporal::{AsOfNode, LookupSpec, WindowSpec},
+    time::{TimeUnit, Zone, is_local},
 };
 
 /// How the values of a column of times are read, as its table declares it.
@@ -123,7 +119,6 @@ fn looked_up(node: &AsOfNode<LookupSpec>, column: usize) -> Option<Reading> {
 }
 
 fn reading_of(expression: &Expr, input: &LogicalPlan) -> Option<Reading> {
-    let is_local = |data_type: &DataType| matches!(data_type, DataType::Timestamp(_, None) | DataType::Date32);
     let local = |expression: &Expr| {
         // A sum with a number has no declared unit, and a time with a zone needs no reading.
         let data_type = datafusion::logical_expr::ExprSchemable::get_type(expression, input.schema()).ok()?;

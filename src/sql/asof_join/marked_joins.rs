@@ -1,4 +1,4 @@
-//! `ASOF JOIN`, which the parser reads and DataFusion does not plan: replaces the marked joins of a plan by lookups.
+//! The marked joins of a plan, which lookups replace.
 //! Keys and instants that are not plain columns are refused, and so are facts for which nothing says when they could be known.
 
 use std::sync::Arc;
@@ -13,27 +13,19 @@ use datafusion::{
 };
 
 use super::{
-    super::{
-        fact_input::FactInput,
-        node::AsOfNode,
-        spec::{COMPUTED_PREFIX, LookupColumn, LookupSpec},
-        time_decoder::Direction,
-    },
     join_times::{FactTime, JoinTimes, KnownWhen},
     match_condition::{Known, MARK, Marked, is_mark},
-    origin,
+    refused,
 };
 use crate::{
     error::{Error, Result},
+    sql::origin,
+    temporal::{AsOfNode, COMPUTED_PREFIX, Direction, FactInput, LookupColumn, LookupSpec},
     time::Cutoff,
 };
 
 /// The name of a key that is the same for all rows, for a join without keys.
 const SAME_KEY: &str = "asof: same for all";
-
-pub(super) fn refused(reason: impl Into<String>) -> Error {
-    Error::Definition { subject: "the ASOF JOIN".into(), reason: reason.into() }
-}
 
 /// Replaces the marked joins of a plan by lookups.
 pub(super) fn resolve(plan: LogicalPlan) -> Result<LogicalPlan> {

@@ -2,7 +2,7 @@
 //! Which side of the join a name belongs to is not known here; that is found once the marker is planned.
 //!
 //! The join is planned as a `LEFT JOIN` whose `ON` calls the marker. So names, scopes and wildcards mean what they mean
-//! everywhere else. `asof_join` then replaces the marked joins of the plan by lookups.
+//! everywhere else. `marked_joins` then replaces the marked joins of the plan by lookups.
 
 use std::{any::Any, ops::ControlFlow};
 
@@ -14,8 +14,11 @@ use datafusion::{
     sql::sqlparser::ast::{self, BinaryOperator, JoinConstraint, JoinOperator, TableFactor, TableWithJoins, VisitorMut},
 };
 
-use super::{asof_join::refused, length::interval_us};
-use crate::error::{Error, Result};
+use super::refused;
+use crate::{
+    error::{Error, Result},
+    sql::{interval::interval_us, statement::name_of},
+};
 
 /// The name of the marker function. [`Marked`] reads its arguments.
 pub(super) const MARK: &str = "asof_match";
@@ -151,8 +154,7 @@ fn bound(left: &ast::Expr, operator: &BinaryOperator, right: &ast::Expr) -> Resu
 /// A side of the comparison, and when its facts could be known, if that is stated.
 fn known(side: &ast::Expr) -> Result<(ast::Expr, Option<ast::Expr>)> {
     let ast::Expr::Function(call) = side else { return Ok((side.clone(), None)) };
-    let is_known_at =
-        matches!(call.name.0.as_slice(), [ast::ObjectNamePart::Identifier(ident)] if super::name(ident) == KNOWN_AT);
+    let is_known_at = matches!(call.name.0.as_slice(), [ast::ObjectNamePart::Identifier(ident)] if name_of(ident) == KNOWN_AT);
     if !is_known_at {
         return Ok((side.clone(), None));
     }
@@ -232,7 +234,7 @@ fn marked(condition: &ast::Expr, constraint: &JoinConstraint) -> Result<ast::Exp
         JoinConstraint::Using(columns) => {
             for column in columns {
                 match column.0.as_slice() {
-                    [ast::ObjectNamePart::Identifier(ident)] => parts.push(text(super::name(ident))),
+                    [ast::ObjectNamePart::Identifier(ident)] => parts.push(text(name_of(ident))),
                     _ => {
                         return Err(refused(format!(
                             "USING names `{column}`; name columns that both sides have, without a table"

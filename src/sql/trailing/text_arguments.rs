@@ -1,0 +1,132 @@
+//! The arguments of `trailing` that are texts: keys, lengths and aggregates.
+//! They must be literals, so that the columns of the result are known when a query is planned.
+
+use std::mem;
+
+use chrono::TimeDelta;
+use datafusion::sql::sqlparser::{
+    ast::{self, FunctionArg, FunctionArgExpr, SelectItem},
+    dialect::GenericDialect,
+    parser::{Parser, ParserError},
+    tokenizer::Token,
+};
+
+use super::refused;
+use crate::{
+    error::Result,
+    sql::statement::name_of,
+    temporal::{Aggregate, AggregateForm},
+    time::parse_span,
+};
+
+/// Parses the whole text.
+pub(super) fn parsed<T>(
+    text: &str,
+    what: &str,
+    parse: impl FnOnce(&mut Parser<'_>) -> std::result::Result<T, ParserError>,
+) -> Result<T> {
+    let read = || {
+        let mut parser = Parser::new(&GenericDialect {}).try_with_sql(text)?;
+        let found = parse(&mut parser)?;
+        parser.expect_token(&Token::EOF)?;
+        Ok(found)
+    };
+    read().map_err(|e: ParserError| refused(format!("{what} `{text}` cannot be read: {e}")))
+}
+
+/// Pairs of a key column of the spine and one of the facts.
+pub(super) fn key_pairs(text: &str) -> Result<Vec<(String, String)>> {
+    use ast::{BinaryOperator::Eq, Expr::BinaryOp, Expr::Identifier};
+    let keys = parsed(text, "the list of keys", |parser| parser.parse_comma_separated(Parser::parse_expr))?;
+    let pair = |key: ast::Expr| match &key {
+        Identifier(both) => Ok((name_of(both), name_of(both))),
+        BinaryOp { left, op: Eq, right } => match (left.as_ref(), right.as_ref()) {
+            (Identifier(spine), Identifier(facts)) => Ok((name_of(spine), name_of(facts))),
+            _ => Err(refused(format!("the key `{key}` must be a column, or `column of the spine = column of the facts`"))),
+        },
+        _ => Err(refused(format!("the key `{key}` must be a column, or `column of the spine = column of the facts`"))),
+    };
+    keys.into_iter().map(pair).collect()
+}
+
+/// The length of a window.
+pub(super) fn length(text: &str) -> Result<TimeDelta> {
+    let found = parse_span(text).map(TimeDelta::microseconds);
+    found.map_err(|reason| refused(format!("the length `{text}` {reason}, or `all` for everything before")))
+}
+
+pub(super) fn aggregates(text: &str) -> Result<Vec<Aggregate>> {
+    let items = parsed(text, "the list of aggregates", |parser| parser.parse_comma_separated(Parser::parse_select_item))?;
+    items.into_iter().map(aggregate).collect()
+}
+
+/// One aggregate with its filter and name.
+fn aggregate(item: SelectItem) -> Result<Aggregate> {
+    let shown = item.to_string();
+    let (expression, alias) = match item {
+        SelectItem::UnnamedExpr(expression) => (expression, None),
+        SelectItem::ExprWithAlias { expr, alias } => (expr, Some(name_of(&alias))),
+        _ => return Err(refused(format!("`{shown}` is no aggregate; write one as `count(*) AS n`"))),
+    };
+    let ast::Expr::Function(mut call) = expression else {
+        return Err(refused(format!(
+            "`{shown}` is no aggregate; write one as `avg(fare) AS mean_fare`, and compute with it outside of `trailing`"
+        )));
+    };
+    let filter = call.filter.take();
+    let arguments = mem::replace(&mut call.args, ast::FunctionArguments::None);
+    let ast::FunctionArguments::List(list) = arguments else {
+        return Err(refused(format!("`{shown}` has no list of arguments; write an aggregate as `count(*)`")));
+    };
+    let is_plain = call.parameters == ast::FunctionArguments::None
+        && call.null_treatment.is_none()
+        && call.over.is_none()
+        && call.within_group.is_empty()
+        && list.clauses.is_empty();
+    if !is_plain {
+        return Err(refused(format!("`{shown}` has more than an aggregate's arguments, FILTER and AS; leave the rest out")));
+    }
+    let mut found = called(&call.name, &list, &shown)?;
+    if let Some(condition) = filter {
+        found = found.filter(condition.to_string());
+    }
+    Ok(match alias {
+        Some(alias) => found.named(alias),
+        None => found,
+    })
+}
+
+/// The aggregate that a call names.
+fn called(name: &ast::ObjectName, list: &ast::FunctionArgumentList, shown: &str) -> Result<Aggregate> {
+    let is_distinct = list.duplicate_treatment == Some(ast::DuplicateTreatment::Distinct);
+    let function = name.to_string().to_ascii_lowercase();
+    let column = |argument: &FunctionArg| match argument {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(ast::Expr::Identifier(column))) => Ok(name_of(column)),
+        other => Err(refused(format!("`{shown}` is over `{other}`; an aggregate is over a column of the facts"))),
+    };
+    let unfit =
+        |what: &str, argument: &FunctionArg| refused(format!("`{shown}` has the argument {argument}; it must say {what}"));
+    let unknown = || refused(format!("`{shown}` is none of {}", AggregateForm::ALL));
+    if is_distinct {
+        return match (function.as_str(), list.args.as_slice()) {
+            ("count", [x]) => Ok(Aggregate::count_distinct(column(x)?)),
+            _ => Err(refused(format!("`{shown}` is DISTINCT; only `count` can be DISTINCT"))),
+        };
+    }
+    if let ("count", [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)]) = (function.as_str(), list.args.as_slice()) {
+        return Ok(Aggregate::count());
+    }
+    let form = AggregateForm::of(&function, list.args.len()).ok_or_else(unknown)?;
+    match (form, list.args.as_slice()) {
+        (AggregateForm::Column(aggregate), [x]) => Ok(aggregate(column(x)?)),
+        (AggregateForm::WithCount(aggregate), [x, k]) => {
+            let count = k.to_string().parse().map_err(|_| unfit("how many, as in `last_k(x, 3)`", k))?;
+            Ok(aggregate(column(x)?, count))
+        }
+        (AggregateForm::WithFraction(aggregate), [x, q]) => {
+            let fraction = q.to_string().parse().map_err(|_| unfit("a number, as in `quantile(x, 0.9)`", q))?;
+            Ok(aggregate(column(x)?, fraction))
+        }
+        (AggregateForm::Column(_) | AggregateForm::WithCount(_) | AggregateForm::WithFraction(_), _) => Err(unknown()),
+    }
+}
