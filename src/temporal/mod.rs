@@ -9,6 +9,8 @@ mod aggregate;
 mod budget;
 mod builders;
 mod entities;
+mod entity_facts;
+mod entity_keys;
 mod event_time_filter;
 mod exact_sum;
 mod exec;
@@ -38,5 +40,6 @@ mod window;
 
 pub use aggregate::Aggregate;
 pub use builders::{AsOfDataFrame, Facts, Lookup, Spine, Window};
-pub(crate) use entities::{Entities, EntityKey, EntitySpec, entities};
+pub(crate) use entities::{Entities, EntityGroup, EntitySource, entities};
+pub(crate) use entity_keys::EntityKey;
 pub(crate) use exact_sum::ExactSum;

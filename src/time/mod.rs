@@ -11,6 +11,7 @@
 //! | units | instants are microseconds UTC; stored times of other units are compared exactly, never rounded |
 
 mod clock;
+mod horizon;
 mod instant;
 pub(crate) mod month;
 mod scale;
@@ -19,8 +20,9 @@ mod text;
 mod zone;
 
 pub use clock::{Clock, FixedClock, SystemClock};
-pub(crate) use instant::saturating_micros;
+pub(crate) use horizon::Horizon;
 pub use instant::{AsOf, Cutoff, Span};
+pub(crate) use instant::{length_micros, saturating_micros};
 pub(crate) use scale::TimeScale;
 pub use scale::TimeUnit;
 pub(crate) use shown::shown_span;

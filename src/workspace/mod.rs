@@ -14,7 +14,7 @@ use crate::{
     cache::Cache,
     catalog::{Catalog, TableLocation, TableVersion},
     engine::Engine,
-    error::{Error, Result},
+    error::Result,
     name::TableName,
     storage::{Location, Locations},
 };
@@ -34,17 +34,6 @@ pub(crate) struct Workspace {
 pub(crate) struct PinnedTable {
     pub(crate) version: Arc<TableVersion>,
     pub(crate) location: Location,
-}
-
-impl PinnedTable {
-    /// The pinned table of this name.
-    ///
-    /// # Errors
-    /// [`Error::UnknownTable`] when it is not among them.
-    pub(crate) fn find<'a>(tables: &'a [Self], name: &TableName) -> Result<&'a Self> {
-        let found = tables.iter().find(|pinned| pinned.version.table() == name);
-        found.ok_or_else(|| Error::UnknownTable { table: name.to_string(), known: Vec::new() })
-    }
 }
 
 impl Workspace {

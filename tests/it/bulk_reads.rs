@@ -135,8 +135,8 @@ struct Watched {
 }
 
 #[derive(Default)]
-struct Seen {
-    requests: AtomicUsize,
+pub(crate) struct Seen {
+    pub(crate) requests: AtomicUsize,
     now: AtomicUsize,
     most: AtomicUsize,
     asked_bytes: AtomicU64,
@@ -236,7 +236,7 @@ impl ObjectStore for Watched {
 }
 
 /// A place in a watched store, under a scheme whose objects are cached.
-fn watched(concurrency: usize) -> (Locations, Location, Arc<Seen>) {
+pub(crate) fn watched(concurrency: usize) -> (Locations, Location, Arc<Seen>) {
     let seen = Arc::new(Seen::default());
     let store = Arc::new(Watched { inner: InMemory::new(), seen: seen.clone() });
     let requests = RequestSettings { concurrency, ..Default::default() };
