@@ -11,7 +11,7 @@ use crate::{
     catalog::Column,
     engine::Parallelism,
     error::{Error, Result},
-    extract::{Extract, ExtractRecord, ExtractRun, FORMAT, Parameter, RunName},
+    extract::{Extract, ExtractRecord, ExtractRun, FORMAT, Parameter, RunName, horizon_of},
     layout::EXTRACT_RECORD,
     name::{ContentId, check_identifier},
     scan::Providers,
@@ -27,7 +27,7 @@ pub(crate) async fn run(workspace: &Arc<Workspace>, clock: &dyn Clock, extract: 
     let parameters = parameters(&subject, extract)?;
     let started = clock.now();
     let QueryTables { facts, extracts, inputs } =
-        open_tables(workspace, &subject, &extract.sql, extract.as_of, BTreeMap::new(), &Providers::default()).await?;
+        open_tables(workspace, &subject, &extract.sql, horizon_of(extract.as_of), BTreeMap::new(), &Providers::default()).await?;
     let context = QueryContext { extracts, parameters: parameters.into(), information_schema: None };
     let rows = query_with(&workspace.engine, Parallelism::Full, &subject, facts, context, &extract.sql).await?;
     let (schema, mut rows) = plain_rows(rows.execute_stream().await?);

@@ -11,7 +11,8 @@ use crate::{
     error::{Error, Result},
     feature_set::FeatureSet,
     materialize::{Apply, Materialization, materialize_pinned, order_of, output_batch, output_schema, query_rows},
-    time::{AsOf, Cutoff},
+    scan::VisibleTable,
+    time::AsOf,
     training::Dataset,
     workspace::{PinnedTable, Workspace, plain_rows},
 };
@@ -190,11 +191,12 @@ async fn score_rows(
         return Err(Error::Definition { subject: format!("feature set `{}`", set.name), reason });
     };
     let mut span = fold.scored();
-    if set.cutoff == Cutoff::Inclusive && span.start == trained.as_of() {
+    if trained.manifest().horizon().sees(span.start) {
         // A fact at exactly the as-of was trained on.
         span.start = AsOf::from_micros(span.start.micros().saturating_add(1));
     }
-    let scored = query_rows(engine, &set.name, rows, tables, known_at, set.cutoff, Some(span)).await?;
+    let tables = VisibleTable::all(tables, set.horizon(known_at))?;
+    let scored = query_rows(engine, &set.name, rows, &tables, Some(span)).await?;
     let order = order_of(scored.schema().as_arrow(), &rows.event_time);
     let (schema, batches) = plain_rows(scored.sort(order)?.execute_stream().await?);
     let output = output_schema(rows, &schema, &pipeline)?;

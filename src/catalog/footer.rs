@@ -63,18 +63,15 @@ fn time_bounds(footer: &ParquetMetaData, schema: &Schema, column: &str) -> Optio
     let mins = stored_integers(&converter.row_group_mins(groups).ok()?).ok()?;
     let maxes = stored_integers(&converter.row_group_maxes(groups).ok()?).ok()?;
     let nulls = converter.row_group_null_counts(groups).ok()?;
-    let mut bounds: Option<Bounds> = None;
-    let mut null_count = 0;
+    let mut bounds = Bounds::empty(0);
     for (group, meta) in groups.iter().enumerate() {
         let nulls_here = nulls.is_valid(group).then(|| nulls.value(group))?;
-        null_count += nulls_here;
+        bounds.nulls += nulls_here;
         if nulls_here == u64::try_from(meta.num_rows()).ok()? {
             continue;
         }
         let (min, max) = (mins.is_valid(group).then(|| mins.value(group))?, maxes.is_valid(group).then(|| maxes.value(group))?);
-        bounds =
-            Some(bounds.map_or(Bounds { min, max, nulls: 0 }, |b| Bounds { min: b.min.min(min), max: b.max.max(max), nulls: 0 }));
+        bounds = bounds.including(min, max);
     }
-    // All times are NULL, so that no row is ever visible: the bounds are empty.
-    Some(Bounds { nulls: null_count, ..bounds.unwrap_or(Bounds { min: i64::MAX, max: i64::MIN, nulls: 0 }) })
+    Some(bounds)
 }

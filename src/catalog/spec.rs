@@ -91,6 +91,14 @@ impl KnownAt {
     pub fn after(delay: TimeDelta) -> Self {
         KnownAt::DelayMicros(crate::time::saturating_micros(delay))
     }
+
+    /// How long after the event time, unless a column says it.
+    pub(crate) fn delay_us(&self) -> Option<i64> {
+        match self {
+            KnownAt::DelayMicros(delay) => Some(*delay),
+            KnownAt::Column(_) => None,
+        }
+    }
 }
 
 impl FactTable {
@@ -179,10 +187,9 @@ impl FactTable {
 
     /// Checks the declaration against a schema.
     pub(crate) fn check(&self, subject: &str, schema: &Schema) -> Result<()> {
-        if let KnownAt::DelayMicros(delay) = self.known_at
-            && delay < 0
-        {
-            let reason = format!("facts would be known {} us before they happen; the delay must be zero or more", -delay);
+        if let Some(delay) = self.known_at.delay_us().filter(|delay| *delay < 0) {
+            let early = delay.unsigned_abs();
+            let reason = format!("facts would be known {early} us before they happen; the delay must be zero or more");
             return Err(Error::Definition { subject: subject.into(), reason });
         }
         for column in self.time_columns() {

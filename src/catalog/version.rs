@@ -137,7 +137,8 @@ impl FileEntry {
     }
 }
 
-/// The smallest and largest time in a file, both inclusive, in the column's own unit and zone.
+/// The smallest and largest time in a file, both inclusive, in the column's own unit and zone. If every time is NULL, `min` is
+/// larger than `max`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Bounds {
@@ -147,6 +148,23 @@ pub struct Bounds {
     pub max: i64,
     /// How many rows are NULL.
     pub nulls: u64,
+}
+
+impl Bounds {
+    /// The bounds of no time at all.
+    pub(crate) fn empty(nulls: u64) -> Self {
+        Self { min: i64::MAX, max: i64::MIN, nulls }
+    }
+
+    /// Is every time NULL?
+    pub(crate) fn is_empty(&self) -> bool {
+        self.min > self.max
+    }
+
+    /// The bounds of these times and of those from `min` to `max`.
+    pub(crate) fn including(self, min: i64, max: i64) -> Self {
+        Self { min: self.min.min(min), max: self.max.max(max), nulls: self.nulls }
+    }
 }
 
 /// A load that a version contains.
@@ -351,7 +369,7 @@ impl TableVersion {
             entry.rows += file.rows;
             entry.bytes += file.identity.size;
             if let (Some(scale), Some(event)) = (scale, file.event)
-                && event.min <= event.max
+                && !event.is_empty()
             {
                 let instant = |value| AsOf::from_micros(scale.instant_us(value));
                 let (min, max) = (instant(event.min), instant(event.max));

@@ -82,9 +82,10 @@ impl Extract {
         self
     }
 
-    /// Lets [`FeatureStore::gc`](crate::FeatureStore::gc) remove a run this many days after it was made.
+    /// Lets [`FeatureStore::gc`](crate::FeatureStore::gc) remove a run this many days after it was made. More days than there are
+    /// in 292,000 years are no limit.
     pub fn keep_for(mut self, days: u32) -> Self {
-        self.retention.keep_for_us = Some(TimeDelta::days(days.into()).num_microseconds().unwrap_or(i64::MAX));
+        self.retention.keep_for_us = TimeDelta::days(days.into()).num_microseconds();
         self
     }
 

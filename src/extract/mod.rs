@@ -24,4 +24,4 @@ pub use definition::Extract;
 pub use handle::ExtractRun;
 pub(crate) use published::{find, runs, schemas, tables};
 pub use record::{ExtractFile, ExtractInput, ExtractRecord, Parameter, Retention};
-pub(crate) use record::{FORMAT, RunName};
+pub(crate) use record::{FORMAT, RunName, horizon_of};

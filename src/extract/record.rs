@@ -11,7 +11,7 @@ use crate::{
     layout::{EXTRACT_RECORD, run_folder},
     name::TableName,
     storage::{FileIdentity, check_name, seal, unseal},
-    time::AsOf,
+    time::{AsOf, Horizon},
     value::Value,
     workspace::Part,
 };
@@ -118,20 +118,22 @@ impl ExtractRecord {
         }
     }
 
-    /// Refuses a query that must not read these rows. `asked` is the query's as-of; `None` for a query without one.
+    /// Refuses a query that must not read these rows, since it sees less than they were made of.
     ///
     /// # Errors
     /// [`Error::Definition`] says why it must not.
-    pub(crate) fn check_visible(&self, subject: &str, asked: Option<AsOf>) -> Result<()> {
-        let reason = match (self.as_of, asked) {
-            (_, None) => return Ok(()),
-            (Some(made), Some(asked)) if made <= asked => return Ok(()),
-            (Some(made), Some(asked)) => format!(
+    pub(crate) fn check_visible(&self, subject: &str, asking: Horizon) -> Result<()> {
+        if horizon_of(self.as_of) <= asking {
+            return Ok(());
+        }
+        let asked = asking.as_of;
+        let reason = match self.as_of {
+            Some(made) => format!(
                 "it reads as of {asked}, and table `{}` holds what was visible at {made}: later facts would leak; query as of {made} \
                  or later, or run the extract again as of {asked}",
                 self.table
             ),
-            (None, Some(asked)) => format!(
+            None => format!(
                 "it reads as of {asked}, and table `{}` was made without an as-of: later facts would leak; read the table with \
                  `FeatureStore::extract`, or run the extract again with `Extract::as_of`",
                 self.table
@@ -139,6 +141,11 @@ impl ExtractRecord {
         };
         Err(Error::Definition { subject: subject.into(), reason })
     }
+}
+
+/// How far the query of an extract sees; without an as-of it sees all facts.
+pub(crate) fn horizon_of(as_of: Option<AsOf>) -> Horizon {
+    as_of.map_or(Horizon::END_OF_TIME, Horizon::before)
 }
 
 /// The name of a run, from which its folder and its table's name follow.

@@ -178,6 +178,11 @@ impl EntitySetBuilder {
         let Self { name, table, cutoff, keys, mut own, others } = self;
         let all: Vec<String> = std::iter::once(&table).chain(others.iter().map(|source| &source.table)).cloned().collect();
         let (name, tables) = names(&name, &all)?;
+        let position = |table: &String| -> Result<usize> {
+            let table: TableName = table.parse()?;
+            Ok(tables.iter().take_while(|known| **known != table).count())
+        };
+        let table_of_source = all.iter().map(position).collect::<Result<_>>()?;
         let mut mistakes = Vec::new();
         own.on = keys.iter().map(|key| (key.clone(), key.clone())).collect();
         let sources: Vec<Source> = std::iter::once(own).chain(others).collect();
@@ -185,7 +190,7 @@ impl EntitySetBuilder {
             true => mistakes.push("it has no key: name the entity's columns with `key`".to_owned()),
             false => mistakes.extend(sources.iter().flat_map(|source| source.mistakes(&keys))),
         }
-        let set = EntitySet { table: table.parse()?, keys, sources };
+        let set = EntitySet { table: table.parse()?, keys, sources, table_of_source };
         if set.outputs().next().is_none() {
             mistakes.push("it has no feature: add a lookup or a window".to_owned());
         }

@@ -23,7 +23,7 @@ use crate::{
     encoder::{AnyEncoder, AnySelection},
     error::{Error, Result},
     name::{SetName, TableName},
-    time::Cutoff,
+    time::{AsOf, Cutoff, Horizon},
 };
 
 /// A named, versioned definition of features.
@@ -87,6 +87,8 @@ pub(crate) struct EntitySet {
     pub(crate) keys: Vec<String>,
     /// That table first, with all keys; it may have no features of its own.
     pub(crate) sources: Vec<Source>,
+    /// For each source the position of its table in [`FeatureSet::tables`].
+    pub(crate) table_of_source: Vec<usize>,
 }
 
 impl EntitySet {
@@ -120,6 +122,11 @@ impl FeatureSet {
     /// Whether facts at exactly the as-of are visible.
     pub fn cutoff(&self) -> Cutoff {
         self.cutoff
+    }
+
+    /// How far the set sees as of an instant.
+    pub(crate) fn horizon(&self, as_of: AsOf) -> Horizon {
+        Horizon::new(as_of, self.cutoff)
     }
 
     /// The hash of the definition and of what its code does to fixed inputs.

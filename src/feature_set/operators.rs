@@ -4,10 +4,7 @@
 use chrono::TimeDelta;
 
 use super::Source;
-use crate::{
-    temporal::{Facts, Lookup, Window},
-    time::Cutoff,
-};
+use crate::temporal::{Facts, Lookup, Window};
 
 /// The name of the column that holds the event time of the fact that a source with a max age looked up. Serving compares it
 /// with the instant of the request.
@@ -20,9 +17,9 @@ impl Source {
     ///
     /// If `event_time` is the source's number and it has a max age, the fact's event time is looked up too, as
     /// [`event_time_column`].
-    pub(crate) fn lookup_in(&self, facts: Facts, on: &[(String, String)], cutoff: Cutoff, event_time: Option<usize>) -> Lookup {
+    pub(crate) fn lookup_in(&self, facts: Facts, on: &[(String, String)], event_time: Option<usize>) -> Lookup {
         let event_column = facts.declared().event_column().to_owned();
-        let mut lookup = Lookup::of(facts).cutoff(cutoff);
+        let mut lookup = Lookup::of(facts);
         for (key, column) in on {
             lookup = lookup.on_columns(key, column);
         }
@@ -37,8 +34,8 @@ impl Source {
     }
 
     /// The windows of this source with their aggregates.
-    pub(crate) fn windows_over(&self, facts: Facts, on: &[(String, String)], cutoff: Cutoff) -> Window {
-        let mut window = Window::of(facts).cutoff(cutoff);
+    pub(crate) fn windows_over(&self, facts: Facts, on: &[(String, String)]) -> Window {
+        let mut window = Window::of(facts);
         for (key, column) in on {
             window = window.on_columns(key, column);
         }

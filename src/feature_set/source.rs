@@ -29,7 +29,8 @@ pub struct Source {
     /// Pairs of a column and a feature name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) lookups: Vec<(String, String)>,
-    /// Length in microseconds, or `None` for everything before, and what is aggregated over it.
+    /// Length in microseconds, or `None` for everything before, and what is aggregated over it. A length of more than 292,000
+    /// years is declared as the longest one that 64 bits hold.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) windows: Vec<(Option<i64>, Vec<Aggregate>)>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -14,7 +14,7 @@ use crate::{
     layout::is_materialization_folder,
     name::{ContentId, SetName, TableName},
     storage::{seal, unseal},
-    time::{AsOf, Cutoff},
+    time::{AsOf, Cutoff, Horizon},
     workspace::Part,
 };
 
@@ -129,6 +129,11 @@ pub struct StepState {
 }
 
 impl Manifest {
+    /// How far the materialization sees.
+    pub(crate) fn horizon(&self) -> Horizon {
+        Horizon::new(self.as_of, self.cutoff)
+    }
+
     /// All files with rows.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Part> {
         self.parts.iter().chain(self.partial.iter().flat_map(|rows| &rows.parts))
@@ -170,8 +175,7 @@ const REMEDY: &str = "delete the folder it lies in and materialize again";
 pub(crate) fn materialization_id(
     set: &SetName,
     fingerprint: &Fingerprint,
-    as_of: AsOf,
-    cutoff: Cutoff,
+    horizon: Horizon,
     engine: &EngineVersions,
     inputs: &[InputTable],
 ) -> ContentId {
@@ -180,7 +184,8 @@ pub(crate) fn materialization_id(
         serde_json::json!({ "table": t.table, "declared": t.declared, "columns": columns, "files": t.files })
     };
     let all = serde_json::json!({
-        "format": FORMAT, "set": set, "definition": fingerprint.id, "as_of": as_of, "cutoff": cutoff, "engine": engine,
+        "format": FORMAT, "set": set, "definition": fingerprint.id, "as_of": horizon.as_of, "cutoff": horizon.cutoff,
+        "engine": engine,
         "inputs": inputs.iter().map(input).collect::<Vec<_>>(),
     });
     ContentId::of_json(&all)
@@ -198,8 +203,7 @@ mod tests {
     struct IdInputs {
         set: &'static str,
         definition: &'static [u8],
-        as_of_us: i64,
-        cutoff: Cutoff,
+        horizon: Horizon,
         engine: EngineVersions,
         inputs: Vec<InputTable>,
     }
@@ -208,8 +212,7 @@ mod tests {
         fn id(&self) -> ContentId {
             let hash = ContentId::of(self.definition);
             let fingerprint = Fingerprint { id: hash, declared: hash, behaviour: hash };
-            let as_of = AsOf::from_micros(self.as_of_us);
-            materialization_id(&self.set.parse().unwrap(), &fingerprint, as_of, self.cutoff, &self.engine, &self.inputs)
+            materialization_id(&self.set.parse().unwrap(), &fingerprint, self.horizon, &self.engine, &self.inputs)
         }
 
         fn with(&self, change: impl FnOnce(&mut Self)) -> ContentId {
@@ -235,7 +238,8 @@ mod tests {
             null_event_times: 0,
         };
         let engine = EngineVersions { revision: 1, datafusion: "55.2.0".into(), time_zones: "2025b".into() };
-        IdInputs { set: "trips_v1", definition: b"x", as_of_us: 5, cutoff: Cutoff::Exclusive, engine, inputs: vec![input] }
+        let horizon = Horizon::before(AsOf::from_micros(5));
+        IdInputs { set: "trips_v1", definition: b"x", horizon, engine, inputs: vec![input] }
     }
 
     #[test]
@@ -249,8 +253,8 @@ mod tests {
             ("nothing", p.id()),
             ("the set's name", p.with(|p| p.set = "trips_v2")),
             ("the definition", p.with(|p| p.definition = b"y")),
-            ("the as-of", p.with(|p| p.as_of_us = 6)),
-            ("the cutoff", p.with(|p| p.cutoff = Cutoff::Inclusive)),
+            ("the as-of", p.with(|p| p.horizon.as_of = AsOf::from_micros(6))),
+            ("the cutoff", p.with(|p| p.horizon.cutoff = Cutoff::Inclusive)),
             ("the revision of the library", p.with(|p| p.engine.revision = 2)),
             ("DataFusion", p.with(|p| p.engine.datafusion = "55.3.0".into())),
             ("the tables of time zones", p.with(|p| p.engine.time_zones = "2025c".into())),

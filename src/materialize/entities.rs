@@ -13,11 +13,11 @@ use crate::{
     engine::Engine,
     error::Result,
     feature_set::{EntitySet, Source, event_time_column},
-    scan::AsOfTable,
+    scan::{AsOfTable, VisibleTable},
     sql,
-    temporal::{self, EntityKey, EntitySpec, Facts},
-    time::{AsOf, Cutoff, TimeScale, stored_integers},
-    workspace::{PinnedTable, plain_type},
+    temporal::{self, EntityGroup, EntityKey, EntitySource, Facts},
+    time::{Horizon, TimeScale, stored_integers},
+    workspace::plain_type,
 };
 
 /// How many values, and how many rows, a batch of a materialization holds at most.
@@ -62,48 +62,45 @@ struct Output {
 }
 
 /// Keys and features of every entity that has a visible fact in a table with all of the set's keys, in the order of the keys.
+/// `tables` are those of the set, as of the horizon. Each is opened and read once, however many sources have it.
 pub(crate) async fn entities(
     engine: &Engine,
     set: &EntitySet,
-    tables: &[PinnedTable],
-    as_of: AsOf,
-    cutoff: Cutoff,
+    tables: &[VisibleTable],
+    horizon: Horizon,
 ) -> Result<EntityTables> {
-    let mut specifications = Vec::new();
-    for keys in key_groups(set) {
-        let sources: Vec<usize> = (0..set.sources.len()).filter(|&i| keys_of(set, &set.sources[i]) == keys).collect();
-        let mut entity_questions = Vec::with_capacity(sources.len());
-        for &i in &sources {
-            let source = &set.sources[i];
-            let name = source.table.parse()?;
-            let table = AsOfTable::open(PinnedTable::find(tables, &name)?, as_of, cutoff).await?.newest_first();
-            let facts = sql::facts(engine, &name, table).await?;
-            entity_questions.push(question(set, &keys, i, facts, cutoff));
-        }
-        specifications.push((keys, sources, entity_questions));
+    let mut facts = Vec::with_capacity(tables.len());
+    for table in tables {
+        facts.push(sql::facts(engine, AsOfTable::open(table).await?.newest_first()).await?);
     }
+    let groups: Vec<(Vec<usize>, Vec<usize>)> = key_groups(set)
+        .into_iter()
+        .map(|keys| {
+            let sources = (0..set.sources.len()).filter(|&i| keys_of(set, &set.sources[i]) == keys).collect();
+            (keys, sources)
+        })
+        .collect();
     // A key has one type in all groups, whichever tables have it.
     let key = |number: usize| {
-        let columns = specifications.iter().flat_map(|(keys, _, entity_questions)| {
-            let position = keys.iter().position(|key| *key == number);
-            entity_questions.iter().filter_map(move |question| Some((&question.facts, question.on.get(position?)?.as_str())))
+        let sources = groups.iter().flat_map(|(_, sources)| sources);
+        let columns = sources.filter_map(|&i| {
+            let column = set.sources[i].on.iter().find(|(key, _)| *key == set.keys[number]);
+            column.map(|(_, column)| (&facts[set.table_of_source[i]], column.as_str()))
         });
         EntityKey::new(&set.keys[number], columns)
     };
-    let keys_of_groups =
-        specifications.iter().map(|(keys, ..)| keys.iter().map(|&number| key(number)).collect::<Result<Vec<_>>>());
-    let keys_of_groups = keys_of_groups.collect::<Result<Vec<_>>>()?;
-    let mut groups: Vec<Group> = Vec::new();
-    for ((keys, sources, entity_questions), of_group) in specifications.into_iter().zip(keys_of_groups) {
-        groups.push(Group { keys, sources, entities: temporal::entities(&of_group, entity_questions, as_of).await? });
+    let mut asked = Vec::with_capacity(groups.len());
+    for (keys, sources) in &groups {
+        let of_source = |&i: &usize| entity_source(set, keys, i, &facts);
+        asked.push(EntityGroup {
+            keys: keys.iter().map(|&number| key(number)).collect::<Result<_>>()?,
+            sources: sources.iter().map(of_source).collect(),
+        });
     }
-    let mut scales = Vec::with_capacity(set.sources.len());
-    for source in &set.sources {
-        let version = &PinnedTable::find(tables, &source.table.parse()?)?.version;
-        let (declared, schema) = (version.declared(), version.file_schema()?);
-        scales.push(declared.scale(&format!("table `{}`", source.table), &declared.event_time, &schema)?);
-    }
-    let groups = Arc::new(groups);
+    let found = temporal::entities(asked, horizon).await?;
+    let groups = groups.into_iter().zip(found).map(|((keys, sources), entities)| Group { keys, sources, entities });
+    let groups: Arc<Vec<Group>> = Arc::new(groups.collect());
+    let scales: Vec<TimeScale> = set.table_of_source.iter().map(|&table| tables[table].event_scale()).collect();
     let all: Vec<usize> = (0..set.sources.len()).collect();
     let whole = EntityTable::new(set, groups.clone(), 0, &all, &scales)?;
     let partial = (1..groups.len()).map(|of| EntityTable::new(set, groups.clone(), of, &groups[of].sources, &scales));
@@ -127,14 +124,13 @@ fn keys_of(set: &EntitySet, source: &Source) -> Vec<usize> {
     (0..set.keys.len()).filter(|&i| source.on.iter().any(|(key, _)| *key == set.keys[i])).collect()
 }
 
-/// The lookup and windows of one source.
-fn question(set: &EntitySet, keys: &[usize], source: usize, facts: Facts, cutoff: Cutoff) -> EntitySpec {
-    let (i, source) = (source, &set.sources[source]);
+/// The lookup and windows of a source over its table, with its keys in the order of the set's.
+fn entity_source(set: &EntitySet, keys: &[usize], i: usize, facts: &[Facts]) -> EntitySource {
+    let (source, table) = (&set.sources[i], set.table_of_source[i]);
     let on: Vec<(String, String)> =
         keys.iter().flat_map(|&key| source.on.iter().filter(move |(name, _)| *name == set.keys[key]).cloned()).collect();
-    let lookup = (!source.lookups.is_empty()).then(|| source.lookup_in(facts.clone(), &on, cutoff, Some(i)));
-    let window = source.windows_over(facts.clone(), &on, cutoff);
-    EntitySpec { facts, on: on.into_iter().map(|(_, column)| column).collect(), lookup, window }
+    let lookup = (!source.lookups.is_empty()).then(|| source.lookup_in(facts[table].clone(), &on, Some(i)));
+    EntitySource { table, lookup, window: source.windows_over(facts[table].clone(), &on) }
 }
 
 impl EntityTable {

@@ -24,21 +24,22 @@ use crate::{
     feature_set::RowSet,
     manifest::{Manifest, StepState},
     name::SetName,
+    scan::VisibleTable,
     storage::Location,
     time::AsOf,
-    workspace::{PartsWriter, PinnedTable, plain_rows},
+    workspace::{PartsWriter, plain_rows},
 };
 
 /// Makes the rows and writes their files to `location`.
 pub(super) async fn write_rows(
     engine: &Engine,
     set: &RowSet,
-    tables: &[PinnedTable],
+    tables: &[VisibleTable],
     location: &Location,
     manifest: &mut Manifest,
 ) -> Result<()> {
     let name = manifest.set.clone();
-    let rows = query_rows(engine, &name, set, tables, manifest.as_of, manifest.cutoff, None).await?;
+    let rows = query_rows(engine, &name, set, tables, None).await?;
     let order = order_of(rows.schema().as_arrow(), &set.event_time);
     let is_sorted_late = !set.selections.is_empty() && set.selections.iter().all(|step| step.learns_in_any_order());
     let rows = if is_sorted_late { rows } else { rows.sort(order.clone())? };

@@ -12,10 +12,9 @@ use crate::{
     error::{Error, Result, in_one_line},
     feature_set::{RowSet, field_of},
     name::SetName,
-    scan::AsOfTable,
+    scan::{AsOfTable, VisibleTable},
     sql::{plan_is_rowwise, query},
-    time::{AsOf, Cutoff, Span},
-    workspace::PinnedTable,
+    time::{AsOf, Span},
 };
 
 /// The rows of the set's query, in no order. With a span, for scoring, only rows whose event time lies in it.
@@ -23,16 +22,14 @@ pub(crate) async fn query_rows(
     engine: &Engine,
     name: &SetName,
     set: &RowSet,
-    tables: &[PinnedTable],
-    as_of: AsOf,
-    cutoff: Cutoff,
+    tables: &[VisibleTable],
     span: Option<Span>,
 ) -> Result<DataFrame> {
     let subject = format!("the query of `{name}`");
     let mut sources = Vec::new();
-    for pinned in tables {
-        let table = AsOfTable::open(pinned, as_of, cutoff).await?;
-        sources.push((pinned.version.table().clone(), table));
+    for table in tables {
+        let table = AsOfTable::open(table).await?;
+        sources.push((table.name().clone(), table));
     }
     let in_query = |e: Error| match e {
         Error::Query(cause) => {

@@ -17,7 +17,7 @@ use crate::{
     layout::{MANIFEST, PartOf, materialization_folder, materializations_folder},
     manifest::{EngineVersions, FORMAT, InputFile, InputTable, Manifest, PartialRows, materialization_id},
     name::ContentId,
-    scan::AsOfTable,
+    scan::VisibleTable,
     storage::{Location, Published},
     time::AsOf,
     workspace::{PartsWriter, PinnedTable, Workspace},
@@ -28,16 +28,18 @@ pub(crate) async fn materialize(workspace: &Arc<Workspace>, set: &FeatureSet, as
     materialize_pinned(workspace, set, as_of, &workspace.pin_all(&set.tables).await?).await
 }
 
-/// As [`materialize`], over these versions of the tables.
+/// As [`materialize`], over these versions of the set's tables, in their order.
 pub(crate) async fn materialize_pinned(
     workspace: &Arc<Workspace>,
     set: &FeatureSet,
     as_of: AsOf,
-    tables: &[PinnedTable],
+    pinned: &[PinnedTable],
 ) -> Result<Materialization> {
-    let inputs = tables.iter().map(|table| input_table(table, as_of, set)).collect::<Result<Vec<_>>>()?;
+    let horizon = set.horizon(as_of);
+    let tables = VisibleTable::all(pinned, horizon)?;
+    let inputs: Vec<InputTable> = tables.iter().map(input_table).collect();
     let engine = EngineVersions::current();
-    let id = materialization_id(&set.name, &set.fingerprint, as_of, set.cutoff, &engine, &inputs);
+    let id = materialization_id(&set.name, &set.fingerprint, horizon, &engine, &inputs);
     if let Some(found) = find(workspace, set, as_of, id).await? {
         return Ok(found);
     }
@@ -47,8 +49,8 @@ pub(crate) async fn materialize_pinned(
         id,
         set: set.name.clone(),
         fingerprint: set.fingerprint.clone(),
-        as_of,
-        cutoff: set.cutoff,
+        as_of: horizon.as_of,
+        cutoff: horizon.cutoff,
         engine,
         inputs,
         keys: Vec::new(),
@@ -64,10 +66,10 @@ pub(crate) async fn materialize_pinned(
     };
     let location = location_of(workspace, set, as_of, id);
     match &set.body {
-        SetBody::Rows(rows) => write_rows(&workspace.engine, rows, tables, &location, &mut manifest).await?,
+        SetBody::Rows(rows) => write_rows(&workspace.engine, rows, &tables, &location, &mut manifest).await?,
         SetBody::Entities(entities) => {
-            check_columns(set, entities, tables)?;
-            write_entities(workspace, entities, tables, &location, &mut manifest).await?;
+            check_columns(set, entities, pinned)?;
+            write_entities(workspace, entities, &tables, &location, &mut manifest).await?;
         }
     }
     manifest.rows = manifest.parts.iter().map(|part| part.rows).sum();
@@ -119,7 +121,7 @@ pub(crate) async fn newest(workspace: &Arc<Workspace>, set: &FeatureSet) -> Resu
             Err(other) => return Err(other),
         };
         // Two materializations of one as-of differ in their facts: the one over later versions of the tables knows more.
-        let rank = |m: &Manifest| (m.as_of, m.inputs.iter().map(|i| i.version).sum::<u64>(), m.id);
+        let rank = |m: &Manifest| (m.horizon(), m.inputs.iter().map(|i| i.version).sum::<u64>(), m.id);
         let is_newer = newest.as_ref().is_none_or(|known| rank(&manifest) > rank(known));
         if manifest.fingerprint == set.fingerprint && is_newer {
             newest = Some(manifest);
@@ -155,11 +157,11 @@ fn location_of(workspace: &Workspace, set: &FeatureSet, as_of: AsOf, id: Content
 async fn write_entities(
     workspace: &Workspace,
     set: &EntitySet,
-    tables: &[PinnedTable],
+    tables: &[VisibleTable],
     location: &Location,
     manifest: &mut Manifest,
 ) -> Result<()> {
-    let EntityTables { whole, partial } = entities(&workspace.engine, set, tables, manifest.as_of, manifest.cutoff).await?;
+    let EntityTables { whole, partial } = entities(&workspace.engine, set, tables, manifest.horizon()).await?;
     let threads = workspace.engine.partitions();
     manifest.keys = set.keys.clone();
     manifest.columns = whole.schema.fields().iter().map(|f| Column::from_field(f)).collect();
@@ -193,16 +195,16 @@ fn vanished(location: &Location) -> Error {
     }
 }
 
-fn input_table(pinned: &PinnedTable, as_of: AsOf, set: &FeatureSet) -> Result<InputTable> {
-    let files = AsOfTable::candidates(&pinned.version, as_of, set.cutoff)?;
-    Ok(InputTable {
-        table: pinned.version.table().clone(),
-        version: pinned.version.version(),
-        declared: pinned.version.declared().clone(),
-        columns: pinned.version.columns().iter().chain(pinned.version.partition_columns()).cloned().collect(),
-        null_event_times: pinned.version.null_event_times(),
-        files: files.into_iter().map(|file| input_file(&pinned.location, file)).collect(),
-    })
+fn input_table(visible: &VisibleTable) -> InputTable {
+    let PinnedTable { version, location } = visible.pinned();
+    InputTable {
+        table: version.table().clone(),
+        version: version.version(),
+        declared: version.declared().clone(),
+        columns: version.columns().iter().chain(version.partition_columns()).cloned().collect(),
+        null_event_times: version.null_event_times(),
+        files: visible.files().map(|file| input_file(location, file)).collect(),
+    }
 }
 
 fn input_file(location: &Location, file: &FileEntry) -> InputFile {

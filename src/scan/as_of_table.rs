@@ -1,7 +1,7 @@
-//! A fact table at one instant, as a DataFusion table: the files of a pinned version, or the rows of a provider.
-//! The source of the rows, the instant and the cutoff are fixed when the table is opened.
+//! A fact table as of a horizon, as a DataFusion table: the files of a pinned version, or the rows of a provider.
+//! The source of the rows and the horizon are fixed when the table is opened.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{cmp::Reverse, collections::BTreeSet, sync::Arc};
 
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::{
@@ -21,7 +21,7 @@ use futures::{StreamExt, TryStreamExt, future::BoxFuture};
 use object_store::ObjectMeta;
 
 use super::{
-    Visibility,
+    Visibility, VisibleTable,
     guard::{GuardExec, GuardRule, Pruned},
     pinned_reader::PinnedReaders,
     visibility::time_literal,
@@ -31,7 +31,7 @@ use crate::{
     error::{Error, Result},
     name::TableName,
     storage::{DiskCache, Location, contained_source},
-    time::{AsOf, Cutoff},
+    time::Horizon,
     workspace::PinnedTable,
 };
 
@@ -39,12 +39,12 @@ use crate::{
 const HEADS_AT_MOST: usize = 64;
 const HEADS_AT_ONCE: usize = 16;
 
-/// A fact table at an instant.
+/// A fact table as of a horizon.
 #[derive(Debug, Clone)]
 pub(crate) struct AsOfTable {
     name: TableName,
     declared: FactTable,
-    visibility: Visibility,
+    visibility: Arc<Visibility>,
     schema: SchemaRef,
     rows: RowSource,
 }
@@ -70,23 +70,16 @@ struct Files {
 }
 
 impl AsOfTable {
-    /// The files of a version that may hold rows visible at an instant. Reads nothing.
-    pub(crate) fn candidates(version: &TableVersion, as_of: AsOf, cutoff: Cutoff) -> Result<Vec<&FileEntry>> {
-        let visibility = Visibility::new(version, as_of, cutoff)?;
-        Ok(version.files().iter().filter(|file| visibility.admits_some(file)).collect())
-    }
-
-    /// Pins the files and checks that they are what they were when they were registered.
+    /// Pins the files that may hold visible rows, and checks that they are what they were when they were registered.
     ///
     /// # Errors
     /// [`Error::FileChanged`] names the first file that has changed or vanished.
-    pub(crate) async fn open(pinned: &PinnedTable, as_of: AsOf, cutoff: Cutoff) -> Result<Self> {
-        let PinnedTable { version, location, disk_cache } = pinned.clone();
-        let visibility = Visibility::new(&version, as_of, cutoff)?;
+    pub(crate) async fn open(table: &VisibleTable) -> Result<Self> {
+        let PinnedTable { version, location, disk_cache } = table.pinned().clone();
         let file_schema = version.file_schema()?;
         let partition_schema = Column::schema(version.partition_columns())?;
         let fields: Vec<_> = file_schema.fields().iter().chain(partition_schema.fields()).cloned().collect();
-        let candidates: Vec<&FileEntry> = version.files().iter().filter(|file| visibility.admits_some(file)).collect();
+        let candidates: Vec<&FileEntry> = table.files().collect();
         let found = find(&location, &candidates).await?;
         let mut files = Vec::with_capacity(candidates.len());
         for (file, object) in candidates.into_iter().zip(found) {
@@ -105,7 +98,7 @@ impl AsOfTable {
             name: version.table().clone(),
             declared: version.declared().clone(),
             schema: Arc::new(Schema::new(fields)),
-            visibility,
+            visibility: table.visibility().clone(),
             rows: RowSource::Files(Files { version, location, disk_cache, schema: file_schema, open: files, ranges: None }),
         })
     }
@@ -115,8 +108,8 @@ impl AsOfTable {
     pub(crate) fn newest_first(mut self) -> Self {
         if let RowSource::Files(files) = &mut self.rows {
             // A file with unknown times may hold the newest facts, so it comes first.
-            let newest = |file: &FileEntry| file.event.map_or(i64::MAX, |bounds| bounds.max);
-            files.open.sort_by_key(|(file, _)| std::cmp::Reverse(newest(file)));
+            let newest = |file: &FileEntry| (file.event.is_some(), Reverse(file.event.map(|bounds| bounds.max)));
+            files.open.sort_by_key(|(file, _)| newest(file));
         }
         self
     }
@@ -145,12 +138,15 @@ impl AsOfTable {
         name: &TableName,
         provider: Arc<dyn TableProvider>,
         declared: FactTable,
-        as_of: AsOf,
-        cutoff: Cutoff,
+        horizon: Horizon,
     ) -> Result<Self> {
         let schema = provider.schema();
-        let visibility = Visibility::of(&format!("table `{name}`"), &declared, &schema, as_of, cutoff)?;
+        let visibility = Arc::new(Visibility::of(&format!("table `{name}`"), &declared, &schema, horizon)?);
         Ok(Self { name: name.clone(), declared, visibility, schema, rows: RowSource::Provider(provider) })
+    }
+
+    pub(crate) fn name(&self) -> &TableName {
+        &self.name
     }
 
     /// The location of the files; `None` for a provider.
@@ -198,6 +194,7 @@ impl Files {
         let unknown = || ColumnStatistics::new_unknown();
         let mut columns: Vec<_> = (0..self.schema.fields().len() + partitions).map(|_| unknown()).collect();
         for (time, bounds) in self.version.declared().time_columns().zip([file.event, file.known]) {
+            let bounds = bounds.filter(|bounds| !bounds.is_empty());
             let (Some(bounds), Ok(position)) = (bounds, self.schema.index_of(time.name())) else { continue };
             let data_type = self.schema.field(position).data_type();
             columns[position] = ColumnStatistics {
@@ -214,6 +211,7 @@ impl Files {
         let files = self.open.iter().enumerate().map(|(i, (file, object))| {
             let mut whole = PartitionedFile::new_from_meta(object.clone()).with_partition_values(self.partition_values(file)?);
             whole.statistics = Some(Arc::new(self.times_of(file)?));
+            // No file is so long that this saturates.
             let signed = |byte: u64| i64::try_from(byte).unwrap_or(i64::MAX);
             Ok(match self.ranges.as_ref().and_then(|ranges| ranges.get(i)) {
                 Some((start, end)) => whole.with_range(signed(*start), signed(*end)),

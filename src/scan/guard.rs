@@ -41,7 +41,7 @@ pub(super) struct GuardRule {
     pub(super) table: String,
     /// The version of the table; `None` for a provider.
     pub(super) version: Option<u64>,
-    pub(super) visibility: Visibility,
+    pub(super) visibility: Arc<Visibility>,
     /// Positions of the time columns in the input.
     pub(super) positions: Vec<usize>,
     pub(super) pruned: Pruned,
@@ -65,8 +65,8 @@ impl GuardRule {
     fn check(&self, batch: &RecordBatch) -> Result<()> {
         for (limit, &position) in self.visibility.limits.iter().zip(&self.positions) {
             let times = batch.column(position);
-            let leak =
-                |detail: String| Error::Leak { table: self.table.clone(), as_of: self.visibility.as_of.to_string(), detail };
+            let as_of = self.visibility.horizon.as_of;
+            let leak = |detail: String| Error::Leak { table: self.table.clone(), as_of: as_of.to_string(), detail };
             if times.null_count() > 0 {
                 return Err(leak(format!("`{}` is NULL", limit.column)));
             }
@@ -86,10 +86,9 @@ impl DisplayAs for GuardExec {
         let GuardRule { table, version, visibility, pruned, .. } = self.rule.as_ref();
         write!(
             f,
-            "AsOfScan: table={table}{}, as_of={}, cutoff={}, visible=[{}], partitions_pruned={}/{}, files_pruned={}/{}",
+            "AsOfScan: table={table}{}, {}, visible=[{}], partitions_pruned={}/{}, files_pruned={}/{}",
             version.map_or(String::new(), |version| format!("@{version}")),
-            visibility.shown_as_of().as_deref().unwrap_or("all facts"),
-            visibility.cutoff,
+            visibility.horizon,
             visibility.shown(),
             pruned.partitions.0,
             pruned.partitions.1,
@@ -190,7 +189,7 @@ mod tests {
     use super::*;
     use crate::{
         scan::visibility::TimeLimit,
-        time::{AsOf, Cutoff, TimeScale},
+        time::{AsOf, Horizon, TimeScale},
     };
 
     fn check(times: Vec<Option<i64>>) -> Result<()> {
@@ -199,8 +198,8 @@ mod tests {
         let array = TimestampMicrosecondArray::from(times).with_timezone("UTC");
         let batch = RecordBatch::try_new(schema, vec![Arc::new(array)]).unwrap();
         let limit = TimeLimit { column: "at".into(), data_type, scale: TimeScale::UTC_MICROS, first_hidden: Some(100) };
-        let visibility =
-            Visibility { as_of: AsOf::from_micros(100), cutoff: Cutoff::Exclusive, limits: vec![limit], delay_us: Some(0) };
+        let horizon = Horizon::before(AsOf::from_micros(100));
+        let visibility = Arc::new(Visibility { horizon, limits: vec![limit], delay_us: Some(0) });
         let pruned = Pruned { partitions: (0, 1), files: (0, 1) };
         GuardRule { table: "t".into(), version: Some(1), visibility, positions: vec![0], pruned }.check(&batch)
     }

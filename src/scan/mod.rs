@@ -6,11 +6,13 @@ mod guard;
 mod pinned_reader;
 mod providers;
 mod visibility;
+mod visible_table;
 mod volatile;
 
 pub(crate) use as_of_table::AsOfTable;
 pub(crate) use providers::Providers;
 pub(crate) use visibility::{Visibility, time_literal};
+pub(crate) use visible_table::VisibleTable;
 pub(crate) use volatile::{refuse_volatile_expression, refuse_volatile_plan};
 
 use crate::name::TableName;

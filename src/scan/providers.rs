@@ -14,7 +14,7 @@ use crate::{
     catalog::FactTable,
     error::{Error, Result},
     name::TableName,
-    time::{AsOf, Cutoff},
+    time::Horizon,
 };
 
 /// The providers that are registered in a store, shared by its handles.
@@ -33,11 +33,11 @@ impl Providers {
         Ok(())
     }
 
-    /// The provider of this name as a table as of an instant; `None` when there is none.
-    pub(crate) fn open(&self, name: &TableName, as_of: AsOf, cutoff: Cutoff) -> Result<Option<AsOfTable>> {
+    /// The provider of this name as a table as of a horizon; `None` when there is none.
+    pub(crate) fn open(&self, name: &TableName, horizon: Horizon) -> Result<Option<AsOfTable>> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let Some((provider, declared)) = known.get(name) else { return Ok(None) };
-        AsOfTable::over(name, provider.clone(), declared.clone(), as_of, cutoff).map(Some)
+        AsOfTable::over(name, provider.clone(), declared.clone(), horizon).map(Some)
     }
 
     /// Refuses tables that are providers, which cannot be pinned.

@@ -1,4 +1,4 @@
-//! The time rule for one table at one instant, in the units of its time columns.
+//! The time rule for one table as of one horizon, in the units of its time columns.
 //! It decides on stored values and on bounds from statistics, never on folder names.
 //!
 //! For each time column there is one threshold (see [`crate::time::TimeScale`]): a row is visible exactly when every time
@@ -11,16 +11,15 @@ use datafusion::{
 };
 
 use crate::{
-    catalog::{Bounds, FactTable, FileEntry, KnownAt, TableVersion},
+    catalog::{Bounds, FactTable, FileEntry, TableVersion},
     error::{Error, Result},
-    time::{AsOf, Cutoff, TimeScale, shown_span},
+    time::{Cutoff, Horizon, TimeScale, shown_span},
 };
 
-/// Which rows of a table are visible at one instant.
+/// Which rows of a table are visible as of a horizon.
 #[derive(Debug, Clone)]
 pub(crate) struct Visibility {
-    pub(crate) as_of: AsOf,
-    pub(crate) cutoff: Cutoff,
+    pub(crate) horizon: Horizon,
     /// The event time first, then the known-at column if there is one.
     pub(crate) limits: Vec<TimeLimit>,
     /// The delay of tables without a known-at column.
@@ -43,33 +42,30 @@ impl TimeLimit {
     }
 
     fn admits_some(&self, bounds: Option<Bounds>) -> bool {
-        bounds.is_none_or(|b| self.admits(b.min) && b.min <= b.max)
+        bounds.is_none_or(|b| !b.is_empty() && self.admits(b.min))
     }
 }
 
 impl Visibility {
-    pub(crate) fn new(version: &TableVersion, as_of: AsOf, cutoff: Cutoff) -> Result<Self> {
+    pub(crate) fn new(version: &TableVersion, horizon: Horizon) -> Result<Self> {
         let schema = version.file_schema()?;
-        Self::of(&format!("table `{}`", version.table()), version.declared(), &schema, as_of, cutoff)
+        Self::of(&format!("table `{}`", version.table()), version.declared(), &schema, horizon)
     }
 
     /// As [`Visibility::new`], for any rows with this schema; `subject` names them in errors.
-    pub(crate) fn of(subject: &str, declared: &FactTable, schema: &Schema, as_of: AsOf, cutoff: Cutoff) -> Result<Self> {
-        let delay_us = match declared.known_at {
-            KnownAt::DelayMicros(delay) => Some(delay),
-            KnownAt::Column(_) => None,
-        };
+    pub(crate) fn of(subject: &str, declared: &FactTable, schema: &Schema, horizon: Horizon) -> Result<Self> {
+        let delay_us = declared.known_at.delay_us();
         // A delay is zero or more. A fact is known before T if its event is before T - delay.
-        let earlier = AsOf::from_micros(as_of.micros().saturating_sub(delay_us.unwrap_or(0)));
+        let earlier = horizon.minus_us(delay_us.unwrap_or(0));
         let limits = declared
             .time_columns()
             .map(|column| {
                 let scale = declared.scale(subject, column, schema)?;
                 let data_type = schema.field_with_name(&column.name)?.data_type().clone();
-                Ok(TimeLimit { column: column.name.clone(), data_type, scale, first_hidden: scale.first_hidden(earlier, cutoff) })
+                Ok(TimeLimit { column: column.name.clone(), data_type, scale, first_hidden: scale.first_hidden(earlier) })
             })
             .collect::<Result<Vec<_>>>()?;
-        Ok(Self { as_of, cutoff, limits, delay_us })
+        Ok(Self { horizon, limits, delay_us })
     }
 
     /// Whether this file may hold a visible row. Files without rows, which some writers leave behind, are not opened.
@@ -94,6 +90,11 @@ impl Visibility {
         Ok(whole.unwrap_or_else(|| lit(false)))
     }
 
+    /// How event times are stored.
+    pub(crate) fn event_scale(&self) -> TimeScale {
+        self.limits[0].scale
+    }
+
     /// The time columns' positions in a schema.
     pub(crate) fn positions(&self, schema: &Schema) -> Result<Vec<usize>> {
         self.limits.iter().map(|limit| Ok(schema.index_of(&limit.column)?)).collect()
@@ -101,21 +102,17 @@ impl Visibility {
 
     /// The rule as `EXPLAIN` shows it.
     pub(crate) fn shown(&self) -> String {
-        let operator = if self.cutoff == Cutoff::Inclusive { "<=" } else { "<" };
-        let compared = |what: &str| match self.shown_as_of() {
+        let operator = if self.horizon.cutoff == Cutoff::Inclusive { "<=" } else { "<" };
+        let as_of = self.horizon.shown_as_of();
+        let compared = |what: &str| match &as_of {
             Some(as_of) => format!("{what} {operator} {as_of}"),
             None => format!("{what} is not NULL"),
         };
         let mut parts: Vec<_> = self.limits.iter().map(|limit| compared(&limit.column)).collect();
-        if let Some(delay) = self.delay_us.filter(|delay| *delay > 0 && self.shown_as_of().is_some()) {
+        if let Some(delay) = self.delay_us.filter(|delay| *delay > 0 && as_of.is_some()) {
             parts.push(compared(&format!("{} + {}", self.limits[0].column, shown_span(delay))));
         }
         parts.join(" and ")
-    }
-
-    /// The instant as `EXPLAIN` shows it; `None` for an instant beyond the calendar, which makes all facts visible.
-    pub(crate) fn shown_as_of(&self) -> Option<String> {
-        (self.as_of.to_datetime().is_some() || self.as_of.micros() < 0).then(|| self.as_of.to_string())
     }
 }
 

@@ -33,9 +33,9 @@ use crate::{
     engine::{Engine, Parallelism},
     error::Result,
     name::TableName,
-    scan::AsOfTable,
+    scan::{AsOfTable, VisibleTable},
     sql,
-    time::{AsOf, Cutoff},
+    time::{AsOf, Horizon},
     workspace::PinnedTable,
 };
 
@@ -58,7 +58,7 @@ pub struct Shards {
 impl Shards {
     pub(crate) async fn open(engine: &Engine, pinned: &PinnedTable, count: usize, as_of: AsOf) -> Result<Self> {
         let table = pinned.version.table().clone();
-        let whole = AsOfTable::open(pinned, as_of, Cutoff::Exclusive).await?;
+        let whole = AsOfTable::open(&VisibleTable::new(pinned, Horizon::before(as_of))?).await?;
         let sizes: Vec<u64> = whole.files().map(|file| file.identity.size).collect();
         let shards = split::even(&sizes, count.max(1)).into_iter().map(|pieces| whole.pieces(&pieces)).collect();
         Ok(Self { engine: engine.clone(), table, shards, steps: Vec::new() })

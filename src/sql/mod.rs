@@ -79,7 +79,7 @@ mod show;
 mod statement;
 mod tables;
 
-pub(crate) use facts::{facts, facts_of};
+pub(crate) use facts::facts;
 pub(crate) use information_schema::InformationSchema;
 pub(crate) use query::{QueryContext, plan_is_rowwise, query, query_with, table_rows};
 pub(crate) use tables::{QueryTables, open_tables, tables_in};

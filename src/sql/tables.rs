@@ -13,9 +13,9 @@ use crate::{
     error::{Error, Result},
     extract::{self, ExtractFile, ExtractInput},
     name::TableName,
-    scan::{AsOfTable, Providers, Sources},
+    scan::{AsOfTable, Providers, Sources, VisibleTable},
     storage::{FileIdentity, Location},
-    time::{AsOf, Cutoff},
+    time::Horizon,
     workspace::{Part, Workspace},
 };
 
@@ -64,7 +64,7 @@ pub(crate) struct QueryTables {
 }
 
 /// Opens the tables that a query names. Fact tables are opened at their newest versions, or at those in `pins`, and cut at
-/// the instant. An extract is opened only if what it holds was visible at the instant. Queries reach the rows of extracts in no
+/// the horizon. An extract is opened only if what it holds lies before the horizon. Queries reach the rows of extracts in no
 /// other way.
 ///
 /// # Errors
@@ -74,17 +74,15 @@ pub(crate) async fn open_tables(
     workspace: &Arc<Workspace>,
     subject: &str,
     sql: &str,
-    as_of: Option<AsOf>,
+    horizon: Horizon,
     mut pins: BTreeMap<TableName, u64>,
     providers: &Providers,
 ) -> Result<QueryTables> {
-    let as_of = as_of.filter(|as_of| *as_of != AsOf::END_OF_TIME);
-    let cut = as_of.unwrap_or(AsOf::END_OF_TIME);
     let mut opened = QueryTables { facts: Vec::new(), extracts: Vec::new(), inputs: Vec::new() };
     for name in tables_in(sql)? {
         let pin = pins.remove(&name);
         if pin.is_none()
-            && let Some(table) = providers.open(&name, cut, Cutoff::Exclusive)?
+            && let Some(table) = providers.open(&name, horizon)?
         {
             opened.facts.push((name, table));
             continue;
@@ -92,7 +90,7 @@ pub(crate) async fn open_tables(
         if pin.is_none()
             && let Some(found) = extract::find(workspace, &name).await?
         {
-            found.record().check_visible(subject, as_of)?;
+            found.record().check_visible(subject, horizon)?;
             let files = found.record().parts.iter().map(|part| ExtractFile { path: part.name.clone(), identity: identity(part) });
             opened.inputs.push(ExtractInput {
                 table: name.clone(),
@@ -109,14 +107,13 @@ pub(crate) async fn open_tables(
             None => workspace.catalog.latest(&name).await?,
         };
         let pinned = workspace.pin(version)?;
-        let files = AsOfTable::candidates(&pinned.version, cut, Cutoff::Exclusive)?.into_iter();
+        let table = AsOfTable::open(&VisibleTable::new(&pinned, horizon)?).await?;
         opened.inputs.push(ExtractInput {
             table: name.clone(),
             version: Some(pinned.version.version()),
             location: pinned.location.to_string(),
-            files: files.map(|file| ExtractFile { path: file.path.clone(), identity: file.identity.clone() }).collect(),
+            files: table.files().map(|file| ExtractFile { path: file.path.clone(), identity: file.identity.clone() }).collect(),
         });
-        let table = AsOfTable::open(&pinned, cut, Cutoff::Exclusive).await?;
         opened.facts.push((name, table));
     }
     if let Some(name) = pins.keys().next() {

@@ -11,11 +11,12 @@ use crate::{
     error::{Error, Result},
     extract,
     name::TableName,
+    scan::{AsOfTable, VisibleTable},
     shards::Shards,
     sql::{self, InformationSchema, QueryContext},
     storage::ParquetTable,
     temporal::Facts,
-    time::{AsOf, Cutoff},
+    time::{AsOf, Horizon},
 };
 
 /// Queries.
@@ -77,7 +78,7 @@ impl FeatureStore {
             pins.insert(table.parse()?, *version);
         }
         let subject = "the query";
-        let tables = sql::open_tables(m, subject, sql, Some(as_of), pins, &self.providers).await?;
+        let tables = sql::open_tables(m, subject, sql, Horizon::before(as_of), pins, &self.providers).await?;
         let mut information_schema = InformationSchema::read_by(sql, &m.catalog, &self.providers).await?;
         if let Some(schema) = &mut information_schema {
             schema.add(extract::schemas(m).await?);
@@ -131,11 +132,12 @@ impl FeatureStore {
     /// # Errors
     /// [`Error::UnknownTable`] when it is not registered, [`Error::FileChanged`] when its files are not what was registered.
     pub async fn facts(&self, table: &str, as_of: AsOf) -> Result<Facts> {
-        let (m, name) = (&self.workspace, table.parse()?);
-        if let Some(table) = self.providers.open(&name, as_of, Cutoff::Exclusive)? {
-            return sql::facts(&m.engine, &name, table).await;
-        }
-        sql::facts_of(&m.engine, &m.pin_latest(&name).await?, as_of, Cutoff::Exclusive).await
+        let (m, name, horizon) = (&self.workspace, table.parse()?, Horizon::before(as_of));
+        let table = match self.providers.open(&name, horizon)? {
+            Some(table) => table,
+            None => AsOfTable::open(&VisibleTable::new(&m.pin_latest(&name).await?, horizon)?).await?,
+        };
+        sql::facts(&m.engine, table).await
     }
 
     /// Divides the files of a table's newest version into `count` shards of about the same size, for computations that are awkward in

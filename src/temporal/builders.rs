@@ -27,7 +27,7 @@ use crate::{
     catalog::{FactTable, TimeColumn},
     error::{Error, Result},
     scan::refuse_volatile_expression,
-    time::{Cutoff, Zone, saturating_micros},
+    time::{Cutoff, Zone, length_micros},
 };
 
 /// Facts for lookups and windows: the rows of any DataFusion query, and the declaration of their times.
@@ -298,9 +298,10 @@ impl Lookup {
         self
     }
 
-    /// If the newest fact happened before the instant minus `max_age`, the columns are NULL. A fact exactly as old counts.
+    /// If the newest fact happened before the instant minus `max_age`, the columns are NULL. A fact exactly as old counts. An age of
+    /// more than 292,000 years is no limit.
     pub fn max_age(mut self, max_age: TimeDelta) -> Self {
-        self.max_age_us = Some(saturating_micros(max_age));
+        self.max_age_us = length_micros(max_age);
         self
     }
 
@@ -358,9 +359,10 @@ impl Window {
         self
     }
 
-    /// Adds aggregates over the visible facts with an event time in `[t - length, t)`.
+    /// Adds aggregates over the visible facts with an event time in `[t - length, t)`. A length of more than 292,000 years is no
+    /// limit.
     pub fn trailing(mut self, length: TimeDelta, aggregates: impl IntoIterator<Item = Aggregate>) -> Self {
-        self.spans.push((Some(saturating_micros(length)), aggregates.into_iter().collect()));
+        self.spans.push((length_micros(length), aggregates.into_iter().collect()));
         self
     }
 
@@ -374,6 +376,11 @@ impl Window {
     pub fn cutoff(mut self, cutoff: Cutoff) -> Self {
         self.join.cutoff = cutoff;
         self
+    }
+
+    /// The facts that the windows are over.
+    pub(super) fn facts(&self) -> &Facts {
+        &self.join.facts
     }
 
     fn input(self, spine: &Spine) -> Result<(LogicalPlan, FactInput<WindowSpec>)> {

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     error::Result,
     scan::time_literal,
-    time::{AsOf, Cutoff, TimeScale},
+    time::{AsOf, Cutoff, Horizon, TimeScale},
 };
 
 /// The filter of one fact table.
@@ -54,7 +54,7 @@ impl EventTimeFilter {
             scale: decoder.scale,
             unit: decoder.unit,
             direction: input.logical.direction,
-            look_back: input.logical.spec.look_back_us().map(|us| decoder.unit.ticks(us)),
+            look_back: input.logical.spec.look_back_us().and_then(|us| decoder.unit.length(us)),
             delay: decoder.unit.ticks(input.delay_us),
         })
     }
@@ -98,7 +98,7 @@ impl EventTimeFilter {
         match self.direction {
             Direction::Backward => {
                 let tick = last.checked_sub(self.delay)?.checked_add(self.unit.ticks(1))?;
-                self.scale.first_hidden(AsOf::from_micros(self.micros(tick)), Cutoff::Inclusive)
+                self.scale.first_hidden(Horizon::new(AsOf::from_micros(self.micros(tick)), Cutoff::Inclusive))
             }
             Direction::Forward => None,
         }

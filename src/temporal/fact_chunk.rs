@@ -24,7 +24,7 @@ pub(crate) struct FactChunk {
     pub(crate) order: Option<Vec<i64>>,
     /// The order of facts by known-at, if it is a column.
     pub(crate) known: Option<Vec<i64>>,
-    /// The last tick at which a fact is visible, before its next version replaces it.
+    /// If facts are replaced: the last tick at which a fact is visible.
     pub(crate) visible_until: Option<Vec<i64>>,
     /// If facts are replaced: their rank among all facts, from the oldest to the newest.
     pub(crate) recency: Option<Vec<i64>>,

@@ -192,10 +192,6 @@ impl<S: Clone> PhysicalFactInput<S> {
             let found = spine.maybe_index_of_column(left);
             spine_keys.push(found.ok_or_else(|| Error::unknown_column("the spine", &left.name, spine.as_arrow()))?);
         }
-        let delay_us = match input.declared.known_at {
-            KnownAt::DelayMicros(delay) => delay,
-            KnownAt::Column(_) => 0,
-        };
         Ok(Self {
             spine_keys,
             fact_keys: input.on.iter().map(|(_, right)| find(right)).collect::<Result<_>>()?,
@@ -204,7 +200,7 @@ impl<S: Clone> PhysicalFactInput<S> {
                 .into_iter()
                 .map(|decoder| Ok((find(&decoder.column)?, decoder)))
                 .collect::<Result<_>>()?,
-            delay_us,
+            delay_us: input.declared.known_at.delay_us().unwrap_or(0),
             identity: input.declared.identity.iter().map(|name| find(name)).collect::<Result<_>>()?,
             full_rows: None,
             conditions: Vec::new(),

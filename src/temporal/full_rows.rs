@@ -20,7 +20,7 @@ use super::{
     fact_input::{FactInput, PhysicalFactInput, SpineTime},
     lookup::column_comparators,
     spec::COMPUTED_PREFIX,
-    time_decoder::Direction,
+    time_decoder::{Direction, FIRST_TICK, LAST_TICK},
 };
 use crate::{error::Result, scan, time::Zone};
 
@@ -63,13 +63,13 @@ impl FullRows {
         let column = || Expr::Column(Column::new_unqualified(decoder.column.clone()));
         let data_type = self.input.facts_schema.field(self.input.time_decoders[0].0).data_type().clone();
         let bound = |value: Option<i64>| value.map(|value| scan::time_literal(&data_type, value).map(lit)).transpose();
-        // The ends of the scale also stand for times beyond it.
-        if first > i64::MIN
+        // The ends also stand for times beyond them, of which all are read.
+        if first > FIRST_TICK
             && let Some(first) = bound(decoder.scale.first_at_or_after(ns(first)))?
         {
             facts = facts.filter(column().gt_eq(first))?;
         }
-        if last < i64::MAX
+        if last < LAST_TICK
             && let Some(end) = bound(decoder.scale.first_at_or_after(ns(last + 1)))?
         {
             facts = facts.filter(column().lt(end))?;

@@ -130,8 +130,8 @@ impl OperatorSpec for LookupSpec {
         let names: Vec<String> = self.columns.iter().map(shown).collect();
         write!(f, "newest({})", names.join(", "))?;
         match self.max_age_us {
-            Some(age) if age < i64::MAX => write!(f, ", max_age={}", shown_span(age)),
-            _ => Ok(()),
+            Some(age) => write!(f, ", max_age={}", shown_span(age)),
+            None => Ok(()),
         }
     }
 }
@@ -180,8 +180,7 @@ impl OperatorSpec for WindowSpec {
 
     fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = self.columns.iter().map(|column| {
-            let length = column.length_us.filter(|length| *length < i64::MAX);
-            let span = length.map_or_else(|| "everything before".to_owned(), shown_span);
+            let span = column.length_us.map_or_else(|| "everything before".to_owned(), shown_span);
             let filter = column.filter.as_ref().map_or_else(String::new, |filter| format!(" where {filter}"));
             format!("{}=[{:?}({}{filter}) over {span}]", column.name, column.kind, column.input.as_deref().unwrap_or(""))
         });

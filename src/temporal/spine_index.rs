@@ -135,11 +135,12 @@ impl SpineIndex {
         }
     }
 
-    /// The ticks for which this slot is the first one after them: from the first (inclusive) to the second (exclusive).
+    /// The ticks for which this slot of a run, or the run's end, is the first one after them: from the first (inclusive) to the
+    /// second (exclusive). Before a run's first slot they have no beginning, and after its last slot no end.
     #[inline]
-    pub(crate) fn preceding_ticks(&self, run: &std::ops::Range<u32>, slot: u32) -> (i64, i64) {
-        let from = if slot > run.start { self.instant(slot as usize - 1) } else { i64::MIN };
-        let to = if slot < run.end { self.instant(slot as usize) } else { i64::MAX };
+    pub(crate) fn preceding_ticks(&self, run: &std::ops::Range<u32>, slot: u32) -> (Option<i64>, Option<i64>) {
+        let from = (slot > run.start).then(|| self.instant(slot as usize - 1));
+        let to = (slot < run.end).then(|| self.instant(slot as usize));
         (from, to)
     }
 

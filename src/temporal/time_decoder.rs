@@ -27,6 +27,10 @@ pub(crate) enum Direction {
 /// Local times are looked up in the zone's calendar once per period of this length. No zone has two transitions in one period.
 const PERIOD_S: i64 = 900;
 
+/// The first and the last tick. They also stand for times before and after all ticks.
+pub(crate) const FIRST_TICK: i64 = i64::MIN;
+pub(crate) const LAST_TICK: i64 = i64::MAX;
+
 /// How long a tick is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum TickUnit {
@@ -98,7 +102,7 @@ impl TimeDecoder {
         let tick = i128::from(self.unit.nanos());
         let delay = i128::from(delay_us) * (1_000 / tick);
         let counts_floors = (direction == Direction::Backward) == (cutoff == Cutoff::Exclusive) || !self.is_finer();
-        let is_within = || !floors.0.iter().any(|&tick| tick == i64::MIN || tick == i64::MAX);
+        let is_within = || !floors.0.iter().any(|&tick| tick == FIRST_TICK || tick == LAST_TICK);
         if let Ok(after) = i64::try_from(delay + i128::from(cutoff == Cutoff::Exclusive))
             && counts_floors
             && (self.is_in_ticks(self.unit.nanos()) || is_within())
@@ -113,7 +117,7 @@ impl TimeDecoder {
             (Direction::Forward, Cutoff::Exclusive) => -ceiling(ns),
             (Direction::Forward, Cutoff::Inclusive) => -floor(ns) - 1,
         };
-        let beyond = |from: i128, _| Ok((from < 0).then_some(i64::MIN));
+        let beyond = |from: i128, _| Ok((from < 0).then_some(FIRST_TICK));
         Ok(Visibility::From(self.read(&stored_integers(array)?, TimeScale::instant_ns, |ns| from(ns) + delay, beyond)?))
     }
 
@@ -227,7 +231,7 @@ impl TimeDecoder {
 }
 
 fn saturated(number: i128) -> i64 {
-    if number < 0 { i64::MIN } else { i64::MAX }
+    if number < 0 { FIRST_TICK } else { LAST_TICK }
 }
 
 /// The period of local time that was looked up last, and its offset if it has a single one.

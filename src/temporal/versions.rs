@@ -10,7 +10,12 @@ use arrow::{
     row::{RowConverter, Rows, SortField},
 };
 
-use super::{budget::Budget, fact_chunk::FactChunk, keys::NO_KEY};
+use super::{
+    budget::Budget,
+    fact_chunk::FactChunk,
+    keys::NO_KEY,
+    time_decoder::{FIRST_TICK, LAST_TICK},
+};
 use crate::error::Result;
 
 /// Finds for every fact until when it is visible and its rank by recency, and drops facts of entities that are not in the
@@ -52,12 +57,13 @@ pub(super) fn resolve(
         (known[a], event[a]).cmp(&(known[b], event[b])).then_with(|| values.row(a).cmp(&values.row(b)))
     };
     sorted.sort_unstable_by(|&a, &b| names.row(a).cmp(&names.row(b)).then_with(|| later(a, b)).then(a.cmp(&b)));
-    // The first tick at which each is replaced; a tick beyond the scale means never.
-    let mut gone_from = vec![i128::from(i64::MAX) + 1; rows];
+    // The first tick at which each is replaced, if it is.
+    let mut replaced_from: Vec<Option<i64>> = vec![None; rows];
     for pair in sorted.windows(2).rev() {
         let (older, later) = (pair[0], pair[1]);
         if names.row(older) == names.row(later) {
-            gone_from[older] = gone_from[later].min(i128::from(visible_from[later]));
+            let by_later = visible_from[later];
+            replaced_from[older] = Some(replaced_from[later].map_or(by_later, |tick| tick.min(by_later)));
         }
     }
     sorted = (0..rows).collect();
@@ -71,7 +77,7 @@ pub(super) fn resolve(
     let resolved = chunks.into_iter().map(|chunk| {
         let of_chunk = row..row + chunk.rows.len();
         row = of_chunk.end;
-        visible_versions(chunk, &gone_from[of_chunk.clone()], &recency[of_chunk])
+        visible_versions(chunk, &replaced_from[of_chunk.clone()], &recency[of_chunk])
     });
     Ok(resolved.collect())
 }
@@ -115,8 +121,8 @@ fn nan_is_largest(column: &ArrayRef) -> ArrayRef {
 }
 
 /// The facts of a chunk that belong to an entity of the spine and are visible at some tick.
-fn visible_versions(chunk: FactChunk, gone_from: &[i128], recency: &[i64]) -> FactChunk {
-    let is_visible = |i: &usize| chunk.entities[*i] != NO_KEY && gone_from[*i] > i128::from(i64::MIN);
+fn visible_versions(chunk: FactChunk, replaced_from: &[Option<i64>], recency: &[i64]) -> FactChunk {
+    let is_visible = |i: &usize| chunk.entities[*i] != NO_KEY && replaced_from[*i] != Some(FIRST_TICK);
     let positions: Vec<usize> = (0..chunk.rows.len()).filter(is_visible).collect();
     let pick = |times: &[i64]| positions.iter().map(|&i| times[i]).collect::<Vec<_>>();
     FactChunk {
@@ -126,7 +132,7 @@ fn visible_versions(chunk: FactChunk, gone_from: &[i128], recency: &[i64]) -> Fa
         event: pick(&chunk.event),
         order: chunk.order.as_deref().map(pick),
         known: chunk.known.as_deref().map(pick),
-        visible_until: Some(positions.iter().map(|&i| (gone_from[i] - 1) as i64).collect()),
+        visible_until: Some(positions.iter().map(|&i| replaced_from[i].map_or(LAST_TICK, |tick| tick - 1)).collect()),
         recency: Some(pick(recency)),
         batch: chunk.batch,
     }

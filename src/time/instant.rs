@@ -6,7 +6,7 @@ use std::{fmt, str::FromStr};
 use chrono::{DateTime, SecondsFormat, TimeDelta, TimeZone, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{days_of, midnight_us, parse_date};
+use super::{Horizon, days_of, midnight_us, parse_date};
 use crate::error::{Error, Result};
 
 /// The instant as of which a query is answered: microseconds since 1970-01-01T00:00:00Z.
@@ -63,8 +63,18 @@ impl AsOf {
     }
 }
 
+/// Microseconds, or the nearest number of them that 64 bits hold: 292,000 years.
 pub(crate) fn saturating_micros(delta: TimeDelta) -> i64 {
     delta.num_microseconds().unwrap_or(if delta < TimeDelta::zero() { i64::MIN } else { i64::MAX })
+}
+
+/// How far something reaches back, in microseconds. `None` means without a limit: 292,000 years are longer than 64 bits hold.
+pub(crate) fn length_micros(delta: TimeDelta) -> Option<i64> {
+    match delta < TimeDelta::zero() {
+        // Refused by whoever takes a length; only the sign matters.
+        true => Some(saturating_micros(delta)),
+        false => delta.num_microseconds(),
+    }
 }
 
 impl<Tz: TimeZone> From<DateTime<Tz>> for AsOf {
@@ -136,10 +146,8 @@ impl Cutoff {
     /// Both must be before it; neither alone is enough.
     #[must_use]
     pub const fn sees(self, event_us: i64, known_us: i64, as_of: AsOf) -> bool {
-        match self {
-            Cutoff::Exclusive => event_us < as_of.0 && known_us < as_of.0,
-            Cutoff::Inclusive => event_us <= as_of.0 && known_us <= as_of.0,
-        }
+        let horizon = Horizon::new(as_of, self);
+        horizon.sees(AsOf(event_us)) && horizon.sees(AsOf(known_us))
     }
 }
 

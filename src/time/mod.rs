@@ -13,6 +13,7 @@
 
 mod clock;
 mod date;
+mod horizon;
 mod instant;
 pub(crate) mod month;
 mod scale;
@@ -22,8 +23,9 @@ mod zone;
 
 pub use clock::{Clock, FixedClock, SystemClock};
 pub(crate) use date::{DAY_US, date_of, days_of, midnight_ns, midnight_us};
-pub(crate) use instant::saturating_micros;
+pub(crate) use horizon::Horizon;
 pub use instant::{AsOf, Cutoff, Span};
+pub(crate) use instant::{length_micros, saturating_micros};
 pub use scale::TimeUnit;
 pub(crate) use scale::{TimeScale, is_local, stored_integers};
 pub(crate) use span_text::{parse_span, shown_span};

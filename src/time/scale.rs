@@ -12,7 +12,7 @@ use arrow::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{AsOf, Cutoff, Zone};
+use super::{AsOf, Horizon, Zone};
 use crate::error::Result;
 
 /// The unit of a stored time.
@@ -71,17 +71,11 @@ impl TimeScale {
         Some(Self { unit, zone: if is_local(data_type) { clock } else { Zone::UTC } })
     }
 
-    /// The smallest stored value that is **not** visible at `as_of`: visible means `value < first_hidden`.
+    /// The smallest stored value that the horizon does **not** see: visible means `value < first_hidden`.
     ///
     /// Exact for every unit and zone. `None` means that no value can be hidden.
-    pub(crate) fn first_hidden(self, as_of: AsOf, cutoff: Cutoff) -> Option<i64> {
-        let as_of_ns = i128::from(as_of.micros()) * 1_000;
-        // Inclusive at T is exclusive at the next instant that any unit can tell from T: one nanosecond.
-        let limit_ns = match cutoff {
-            Cutoff::Exclusive => as_of_ns,
-            Cutoff::Inclusive => as_of_ns + 1,
-        };
-        self.first_at_or_after(limit_ns)
+    pub(crate) fn first_hidden(self, horizon: Horizon) -> Option<i64> {
+        self.first_at_or_after(horizon.first_hidden_ns())
     }
 
     /// The smallest stored value whose instant is at or after `instant`; `None` if there is none.
@@ -146,6 +140,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::time::Cutoff;
 
     const UNITS: [TimeUnit; 5] =
         [TimeUnit::Day, TimeUnit::Second, TimeUnit::Millisecond, TimeUnit::Microsecond, TimeUnit::Nanosecond];
@@ -202,7 +197,7 @@ mod tests {
     #[test]
     fn finer_and_coarser_units_are_compared_exactly() {
         let t = AsOf::from_micros(1_000_001);
-        let hidden = |unit, cutoff| scale(unit, "UTC").first_hidden(t, cutoff).unwrap();
+        let hidden = |unit, cutoff| scale(unit, "UTC").first_hidden(Horizon::new(t, cutoff)).unwrap();
         assert_eq!(hidden(TimeUnit::Nanosecond, Cutoff::Exclusive), 1_000_001_000);
         assert_eq!(hidden(TimeUnit::Nanosecond, Cutoff::Inclusive), 1_000_001_001);
         assert_eq!(hidden(TimeUnit::Microsecond, Cutoff::Exclusive), 1_000_001);
@@ -210,8 +205,7 @@ mod tests {
         assert_eq!(hidden(TimeUnit::Millisecond, Cutoff::Exclusive), 1_001);
         assert_eq!(hidden(TimeUnit::Second, Cutoff::Exclusive), 2);
         assert_eq!(hidden(TimeUnit::Day, Cutoff::Inclusive), 1);
-        let far = AsOf::from_micros(i64::MAX);
-        assert_eq!(scale(TimeUnit::Nanosecond, "UTC").first_hidden(far, Cutoff::Exclusive), None);
+        assert_eq!(scale(TimeUnit::Nanosecond, "UTC").first_hidden(Horizon::END_OF_TIME), None);
     }
 
     proptest! {
@@ -223,7 +217,7 @@ mod tests {
         ) {
             let scale = scale(UNITS[unit], ZONES[zone]);
             let cutoff = if inclusive { Cutoff::Inclusive } else { Cutoff::Exclusive };
-            let threshold = scale.first_hidden(AsOf::from_micros(as_of_us), cutoff).unwrap();
+            let threshold = scale.first_hidden(Horizon::new(AsOf::from_micros(as_of_us), cutoff)).unwrap();
             let value = ((i128::from(as_of_us) * 1_000 + i128::from(near_s) * 1_000_000_000)
                 / i128::from(UNITS[unit].nanos())) as i64;
             for v in [value, threshold - 1, threshold] {

@@ -11,10 +11,11 @@ use crate::{
     error::{Error, Result},
     feature_set::{EntitySet, FeatureSet, SetBody},
     materialize::{check_binding, check_columns},
+    scan::{AsOfTable, VisibleTable},
     sql,
     temporal::{Facts, Spine},
     time::{AsOf, Cutoff},
-    workspace::{PinnedTable, Workspace},
+    workspace::Workspace,
 };
 
 /// The spine with the features of a set, over the newest versions of the set's tables.
@@ -31,38 +32,38 @@ pub(crate) async fn training_set(workspace: &Workspace, set: &FeatureSet, spine:
     check_binding(workspace, set).await?;
     let tables = workspace.pin_all(&set.tables).await?;
     check_columns(set, entities, &tables)?;
+    // The operators cut the facts at each row's instant, so all of them are opened.
+    let tables = VisibleTable::all(&tables, set.horizon(AsOf::END_OF_TIME))?;
     with_features(&workspace.engine, entities, &tables, set.cutoff, spine).await
 }
 
 async fn with_features(
     engine: &Engine,
     set: &EntitySet,
-    tables: &[PinnedTable],
+    tables: &[VisibleTable],
     cutoff: Cutoff,
     spine: Spine,
 ) -> Result<DataFrame> {
-    let mut facts = Vec::with_capacity(set.sources.len());
-    for source in &set.sources {
-        // The operators cut the facts at each row's instant, so all of them are opened.
-        let pinned = PinnedTable::find(tables, &source.table.parse()?)?;
-        facts.push(sql::facts_of(engine, pinned, AsOf::END_OF_TIME, cutoff).await?);
+    let mut facts = Vec::with_capacity(tables.len());
+    for table in tables {
+        facts.push(sql::facts(engine, AsOfTable::open(table).await?).await?);
     }
     let before: Vec<Expr> = spine.schema().columns().into_iter().map(Expr::Column).collect();
     let features = set.outputs().map(ident).collect::<Vec<_>>();
-    let rows = add_features(spine, set, facts, cutoff)?.into_rows();
+    let rows = add_features(spine, set, &facts, cutoff)?.into_rows();
     // Features in the order of the definition, whatever operator made them.
     Ok(rows.select(before.into_iter().chain(features).collect::<Vec<_>>())?)
 }
 
-/// Adds all lookups in one operator, and all windows in another.
-fn add_features(spine: Spine, set: &EntitySet, facts: Vec<Facts>, cutoff: Cutoff) -> Result<Spine> {
+/// Adds all lookups in one operator, and all windows in another. `facts` are those of the set's tables.
+fn add_features(spine: Spine, set: &EntitySet, facts: &[Facts], cutoff: Cutoff) -> Result<Spine> {
     let (mut lookups, mut windows) = (Vec::new(), Vec::new());
-    for (source, facts) in set.sources.iter().zip(facts) {
+    for (source, &table) in set.sources.iter().zip(&set.table_of_source) {
         if !source.lookups.is_empty() {
-            lookups.push(source.lookup_in(facts.clone(), &source.on, cutoff, None));
+            lookups.push(source.lookup_in(facts[table].clone(), &source.on, None).cutoff(cutoff));
         }
         if !source.windows.is_empty() {
-            windows.push(source.windows_over(facts, &source.on, cutoff));
+            windows.push(source.windows_over(facts[table].clone(), &source.on).cutoff(cutoff));
         }
     }
     let spine = if lookups.is_empty() { spine } else { spine.lookup(lookups)? };

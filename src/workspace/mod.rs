@@ -14,7 +14,7 @@ use crate::{
     cache::Cache,
     catalog::{Catalog, TableLocation, TableVersion},
     engine::Engine,
-    error::{Error, Result},
+    error::Result,
     layout::facts_folder,
     name::TableName,
     storage::{DiskCache, Location, Locations},
@@ -39,17 +39,6 @@ pub(crate) struct PinnedTable {
     pub(crate) location: Location,
     /// The cache by way of which scans read the files.
     pub(crate) disk_cache: Option<DiskCache>,
-}
-
-impl PinnedTable {
-    /// The pinned table of this name.
-    ///
-    /// # Errors
-    /// [`Error::UnknownTable`] when it is not among them.
-    pub(crate) fn find<'a>(tables: &'a [Self], name: &TableName) -> Result<&'a Self> {
-        let found = tables.iter().find(|pinned| pinned.version.table() == name);
-        found.ok_or_else(|| Error::UnknownTable { table: name.to_string(), known: Vec::new() })
-    }
 }
 
 impl Workspace {

@@ -134,7 +134,7 @@ struct Watched {
 
 #[derive(Default)]
 pub(crate) struct Seen {
-    requests: AtomicUsize,
+    pub(crate) requests: AtomicUsize,
     now: AtomicUsize,
     most: AtomicUsize,
     asked_bytes: AtomicU64,

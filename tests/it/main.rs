@@ -46,6 +46,7 @@ mod main_job;
 mod moving_sources;
 mod mutation;
 mod object_stores;
+mod opened_once;
 mod oracle;
 mod parity;
 mod presto;

@@ -146,6 +146,26 @@ async fn a_windows_start_keeps_files_and_row_groups_from_being_read() {
     assert!(run(forward).await.0 >= 12, "looking forward, what is before the first instant is out of reach");
 }
 
+/// In nanoseconds a window of a thousand years is longer than the scale, and holds everything that is visible.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_window_longer_than_the_scale_has_no_start() {
+    let dir = temp_dir();
+    let store = store(&dir.path().join("root")).await;
+    let of_year = |day: &str| {
+        let at = instants([Some(instant(day).micros())]);
+        batch(vec![("k", integers([Some(1)])), ("at", at), ("v", integers([Some(1)]))])
+    };
+    let months = ["1700-01-01", "1800-01-01", "2010-01-01"].map(of_year);
+    table(&store, dir.path(), "old", FactTable::new("at", KnownAt::after(TimeDelta::zero())), &months).await;
+    let at = instants([Some(instant("2014-01-01").micros())]);
+    let nanos = cast(&at, &DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()))).unwrap();
+    let spine = SessionContext::new().read_batch(batch(vec![("k", integers([Some(1)])), ("at", nanos)])).unwrap();
+    let window = Window::of(store.facts("old", instant("2100-01-01")).await.unwrap()).on("k");
+    let window = window.trailing(TimeDelta::days(365_000), [Aggregate::count().named("n")]);
+    let rows = collected(Spine::new(spine, "at").window([window]).unwrap().into_rows()).await;
+    assert_eq!(rows.column_by_name("n").unwrap().as_ref(), integers([Some(3)]).as_ref());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_read_changes_no_answer() {
     let dir = temp_dir();

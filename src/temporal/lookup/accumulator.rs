@@ -12,7 +12,11 @@ use super::{
 };
 use crate::{
     error::Result,
-    temporal::{fact_chunk::FactChunk, operator::FactAccumulator},
+    temporal::{
+        fact_chunk::FactChunk,
+        operator::FactAccumulator,
+        time_decoder::{FIRST_TICK, LAST_TICK},
+    },
 };
 
 /// Candidates that win no slot are dropped once there are this many of them beyond twice the winners.
@@ -184,7 +188,7 @@ impl Lookup {
     /// The newest fact of each entity in a chunk, if it is not older than those before the chunk. Every entity has one slot.
     fn single_slot_winners(&self, chunk: &FactChunk, orders: &mut Vec<i64>, winners: &mut Vec<u32>) -> Result<Winners> {
         let slots = self.index.len();
-        orders.resize(slots, i64::MIN);
+        orders.resize(slots, FIRST_TICK);
         winners.resize(slots, NONE);
         let mut chunk_order = self.chunk_order(chunk);
         let mut touched: Vec<u32> = Vec::new();
@@ -220,7 +224,8 @@ impl Lookup {
         let mut chunk_order = self.chunk_order(chunk);
         // An entity's facts are side by side, in the order in which they become visible. So a slot's facts are side by side
         // too.
-        let (mut entity, mut end, mut slot, mut to) = (u32::MAX, 0, 0, i64::MIN);
+        // No slot is remembered yet. All facts that become visible up to the tick `to` have the same slot.
+        let (mut entity, mut end, mut slot, mut to) = (u32::MAX, 0, 0, FIRST_TICK);
         for i in 0..chunk.rows.len() {
             let visible_from = chunk.visible_from[i];
             if chunk.entities[i] == entity && visible_from <= to {
@@ -234,7 +239,7 @@ impl Lookup {
                 let hint = if chunk.entities[i] == entity { slot } else { hints[remembered] };
                 (entity, end) = (chunk.entities[i], run.end);
                 slot = self.index.first_from(&run, visible_from, hint);
-                to = self.index.preceding_ticks(&run, slot).1;
+                to = self.index.preceding_ticks(&run, slot).1.unwrap_or(LAST_TICK);
                 hints[remembered] = slot;
                 if slot < end {
                     facts.push((slot, i as u32));

@@ -6,7 +6,12 @@ use std::ops::Range;
 use super::{Window, plan::WindowPlan, slices::Slices};
 use crate::{
     error::{Error, Result},
-    temporal::{aggregate::NO_SLICE, fact_chunk::FactChunk, spine_index::SpineIndex},
+    temporal::{
+        aggregate::NO_SLICE,
+        fact_chunk::FactChunk,
+        spine_index::SpineIndex,
+        time_decoder::{FIRST_TICK, LAST_TICK},
+    },
 };
 
 /// How an accumulator finds the slices of facts.
@@ -140,12 +145,11 @@ fn from_previous(window: &Window, previous: &mut [PreviousFact], slices: &mut Sl
 /// The event times for which a slot is the first one after them plus a shift: from the first (inclusive) to the second
 /// (exclusive).
 ///
-/// The ends of the scale are left out, since they also stand for times beyond it: such a fact is looked up on its own.
+/// The first and the last tick are left out, since they also stand for times beyond them: such a fact is looked up on its own.
 fn event_range(index: &SpineIndex, run: &Range<u32>, slot: u32, shift: i64) -> (i64, i64) {
     let (from, to) = index.preceding_ticks(run, slot);
-    let from = if slot > run.start { from.saturating_sub(shift) } else { i64::MIN };
-    let to = if slot < run.end { to.saturating_sub(shift) } else { i64::MAX };
-    (from.max(i64::MIN + 1), to)
+    let (first, end) = (FIRST_TICK + 1, LAST_TICK);
+    (from.map_or(first, |from| from.saturating_sub(shift).max(first)), to.map_or(end, |to| to.saturating_sub(shift)))
 }
 
 /// The slices of entities that all have the same instant. Each entity has one slice, a ring, for every length of windows: the
@@ -166,7 +170,7 @@ pub(super) struct AgeRings {
 impl AgeRings {
     fn new(plan: &WindowPlan, instant: i64) -> Self {
         // A window of length w at T holds the events of [T - w, T).
-        let start = |length: &Option<i64>| length.map_or(i64::MIN, |length| instant.saturating_sub(length));
+        let start = |length: &Option<i64>| length.map_or(FIRST_TICK, |length| instant.saturating_sub(length));
         let mut from: Vec<i64> = plan.lengths.iter().map(start).collect();
         from.sort_unstable_by(|a, b| b.cmp(a));
         from.dedup();

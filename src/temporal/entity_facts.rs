@@ -1,0 +1,266 @@
+//! Reads the facts of a set of entities: one pass over a table, for all sources that are over it.
+//! What is kept of the facts is up to the operators, `lookup` and `window`.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::{array::RecordBatch, datatypes::DataType};
+use datafusion::{
+    common::{Column, DFSchema, utils::memory::RecordBatchMemoryCounter},
+    execution::{SendableRecordBatchStream, SessionState, TaskContext},
+    physical_plan::{ExecutionPlan, ExecutionPlanProperties},
+};
+use futures::TryStreamExt;
+use tokio::task::JoinSet;
+
+use super::{
+    Spine,
+    budget::Budget,
+    builders::Requirements,
+    entity_keys::check_keys,
+    execution::facts_context,
+    fact_chunk::FactChunk,
+    fact_input::{FactInput, PhysicalFactInput, SpineTime},
+    full_rows::{FullRows, version_order},
+    keys::{GrowingKeys, NO_KEY},
+    operator::{CreateOperator, FactAccumulator, OperatorContext, TemporalOperator},
+    planner::conditions,
+    spec::{LookupSpec, WindowSpec},
+    spine_index::SpineIndex,
+    tasks::{blocking, joined},
+    versions,
+};
+use crate::error::{Error, Result};
+
+/// The column of the instant in the empty spine that stands for all entities.
+pub(super) const AT: &str = "__at";
+
+/// What the tasks of a group share.
+pub(super) struct Shared {
+    pub(super) numbers: GrowingKeys,
+    /// The types in which keys are compared.
+    pub(super) types: Vec<DataType>,
+    pub(super) index: Arc<SpineIndex>,
+    /// The instant of all entities, in ticks.
+    pub(super) at: i64,
+    /// By entity, whether it has a visible fact.
+    pub(super) seen: Mutex<Vec<bool>>,
+    pub(super) budget: Arc<Budget>,
+    pub(super) tasks: usize,
+}
+
+/// What a source asks of its table.
+pub(super) struct Question {
+    /// The empty spine of its group.
+    pub(super) spine: Arc<Spine>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) lookup: Option<Requirements<LookupSpec>>,
+    pub(super) window: Requirements<WindowSpec>,
+}
+
+/// One fact table, planned, with those who read it.
+pub(super) struct EntityTable {
+    facts: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+    readers: Arc<Vec<Reader>>,
+}
+
+/// The operators of one source, over the facts of its table.
+struct Reader {
+    shared: Arc<Shared>,
+    input: Arc<PhysicalFactInput<()>>,
+    operators: Vec<Arc<dyn TemporalOperator>>,
+    /// Facts that wait until all have been read, since the versions of a fact can be compared only then.
+    waiting: Mutex<Vec<FactChunk>>,
+}
+
+impl EntityTable {
+    /// Plans one pass over a table, with the columns that all questions need.
+    pub(super) async fn plan(questions: Vec<Question>) -> Result<Self> {
+        let (mut values, mut computed) = (Vec::new(), Vec::new());
+        for Question { lookup, window, .. } in &questions {
+            values.extend(window.input.on.iter().map(|(_, column)| column.clone()));
+            values.extend_from_slice(&window.values);
+            values.extend(lookup.iter().flat_map(|lookup| lookup.values.iter().cloned()));
+            for expression in &window.computed {
+                if !computed.contains(expression) {
+                    computed.push(expression.clone());
+                }
+            }
+        }
+        let Some(first) = questions.first() else {
+            return Err(Error::Internal { subject: "the set of entities".into(), reason: "it has no source".into() });
+        };
+        let rows = first.window.join.rows(&values, computed)?;
+        let logical = rows.schema().clone();
+        let context = facts_context(&rows.task_ctx(), logical.fields().len());
+        let state = rows.clone().into_parts().0;
+        let facts = rows.create_physical_plan().await?;
+        let readers = questions.into_iter().map(|question| Reader::plan(question, &logical, &facts, &state));
+        let readers = Arc::new(readers.collect::<Result<_>>()?);
+        Ok(Self { facts, context, readers })
+    }
+
+    /// Reads all facts, and gives the operators of each question, in their order.
+    pub(super) async fn operators(self) -> Result<Vec<Vec<Arc<dyn TemporalOperator>>>> {
+        self.read().await?;
+        for reader in self.readers.iter() {
+            reader.resolve_ties(&self.context).await?;
+        }
+        Ok(self.readers.iter().map(|reader| reader.operators.clone()).collect())
+    }
+
+    /// Reads all facts.
+    async fn read(&self) -> Result<()> {
+        let mut running = JoinSet::new();
+        for partition in 0..self.facts.output_partitioning().partition_count() {
+            let stream = self.facts.execute(partition, self.context.clone())?;
+            running.spawn(read_partition(self.readers.clone(), stream));
+        }
+        while let Some(done) = running.join_next().await {
+            joined(done)?;
+        }
+        let readers = self.readers.clone();
+        blocking(move || readers.iter().try_for_each(Reader::resolve_versions)).await
+    }
+}
+
+impl Reader {
+    fn plan(question: Question, logical: &DFSchema, facts: &Arc<dyn ExecutionPlan>, state: &SessionState) -> Result<Self> {
+        let Question { spine, shared, lookup, window } = question;
+        let conditions = conditions(&window.input.spec, state, logical)?;
+        let at = SpineTime { column: Column::from_name(AT), unit: None, zone: None };
+        let FactInput { subject, on, declared, cutoff, direction, spec, .. } = window.input;
+        let input = FactInput { subject, on, declared, cutoff, direction, full_rows: None, spec: () };
+        let full_rows = match lookup.as_ref().and_then(|lookup| lookup.input.full_rows.as_ref()) {
+            Some(plan) => Some(Arc::new(FullRows::new(spine.schema(), &at, &input, plan, state)?)),
+            None => None,
+        };
+        let input = PhysicalFactInput {
+            full_rows,
+            conditions,
+            ..PhysicalFactInput::plan(spine.schema(), &at, logical, &input, facts.schema())?
+        };
+        let context = OperatorContext::new(&input, &shared.index, &shared.budget, shared.tasks)?;
+        let mut operators = Vec::new();
+        if let Some(lookup) = lookup {
+            operators.push(lookup.input.spec.operator(&context)?);
+        }
+        if !spec.columns.is_empty() {
+            operators.push(spec.operator(&context)?);
+        }
+        Ok(Self::new(shared, Arc::new(input), operators))
+    }
+
+    fn new(shared: Arc<Shared>, input: Arc<PhysicalFactInput<()>>, operators: Vec<Arc<dyn TemporalOperator>>) -> Self {
+        Self { shared, input, operators, waiting: Mutex::default() }
+    }
+
+    fn accumulators(&self) -> Vec<Box<dyn FactAccumulator>> {
+        self.operators.iter().map(|operator| operator.clone().accumulator()).collect()
+    }
+
+    /// If facts are replaced by later versions: finds which versions are visible, and accumulates these.
+    fn resolve_versions(&self) -> Result<()> {
+        let chunks = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        if chunks.is_empty() {
+            return Ok(());
+        }
+        let Self { input, shared, .. } = self;
+        let (subject, schema, order) = (&input.logical.subject, &input.facts_schema, version_order(input)?);
+        let chunks = versions::resolve(subject, schema, &input.identity, &order, chunks, &shared.budget)?;
+        let (mut accumulators, mut seen) = (self.accumulators(), Seen::default());
+        for chunk in &chunks {
+            seen.add(chunk, shared);
+            accumulators.iter_mut().try_for_each(|accumulator| accumulator.update(chunk))?;
+        }
+        seen.hand_over(shared);
+        accumulators.into_iter().try_for_each(FactAccumulator::finish)
+    }
+
+    /// If facts tie on the columns that were read, they are read again with all columns.
+    async fn resolve_ties(&self, context: &Arc<TaskContext>) -> Result<()> {
+        for operator in &self.operators {
+            let (Some(full_rows), Some(orders)) = (&self.input.full_rows, operator.undecided_ties()) else { continue };
+            let Shared { index, budget, tasks, .. } = &*self.shared;
+            let resolver = operator.clone().tie_resolver(&OperatorContext::new(&full_rows.input, index, budget, *tasks)?)?;
+            let facts = full_rows.read(orders).await?;
+            let reader = Self::new(self.shared.clone(), full_rows.input.clone(), vec![resolver]);
+            EntityTable { facts, context: context.clone(), readers: Arc::new(vec![reader]) }.read().await?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads one partition of a table for all readers.
+async fn read_partition(readers: Arc<Vec<Reader>>, mut stream: SendableRecordBatchStream) -> Result<()> {
+    let mut tasks: Vec<ReaderTask<'_>> = readers.iter().map(ReaderTask::new).collect();
+    while let Some(batch) = stream.try_next().await? {
+        tasks.iter_mut().try_for_each(|task| task.add(batch.clone()))?;
+    }
+    tasks.into_iter().try_for_each(ReaderTask::finish)
+}
+
+/// What one task does for a reader.
+struct ReaderTask<'a> {
+    reader: &'a Reader,
+    /// None if facts wait until all have been read.
+    accumulators: Option<Vec<Box<dyn FactAccumulator>>>,
+    seen: Seen,
+    counter: RecordBatchMemoryCounter,
+}
+
+impl<'a> ReaderTask<'a> {
+    fn new(reader: &'a Reader) -> Self {
+        let accumulators = reader.input.identity.is_empty().then(|| reader.accumulators());
+        Self { reader, accumulators, seen: Seen::default(), counter: RecordBatchMemoryCounter::new() }
+    }
+
+    fn add(&mut self, batch: RecordBatch) -> Result<()> {
+        let Reader { shared, input, waiting, .. } = self.reader;
+        let keys = input.key_columns(&batch);
+        check_keys(input, &keys, &shared.types)?;
+        let found = shared.numbers.number(&keys)?;
+        let last = found.iter().filter(|&&number| number != NO_KEY).max();
+        shared.index.ensure_entities(last.map_or(0, |last| last + 1));
+        // Keep facts without a key if they wait: such a version may replace one that had a key.
+        let chunk = input.facts_of(&found, batch, self.accumulators.is_none())?;
+        match &mut self.accumulators {
+            Some(accumulators) => {
+                self.seen.add(&chunk, shared);
+                accumulators.iter_mut().try_for_each(|accumulator| accumulator.update(&chunk))
+            }
+            None => {
+                let bytes = self.counter.count_batch(&chunk.batch) + chunk.rows.len() * 40;
+                shared.budget.grow(&input.logical.subject, bytes)?;
+                waiting.lock().unwrap_or_else(PoisonError::into_inner).push(chunk);
+                Ok(())
+            }
+        }
+    }
+
+    fn finish(self) -> Result<()> {
+        self.seen.hand_over(&self.reader.shared);
+        self.accumulators.into_iter().flatten().try_for_each(FactAccumulator::finish)
+    }
+}
+
+/// By entity, whether a task has seen a visible fact.
+#[derive(Default)]
+struct Seen(Vec<bool>);
+
+impl Seen {
+    fn add(&mut self, chunk: &FactChunk, shared: &Shared) {
+        self.0.resize(shared.index.len().max(self.0.len()), false);
+        for (i, &entity) in chunk.entities.iter().enumerate() {
+            let is_replaced = chunk.visible_until.as_ref().is_some_and(|until| until[i] < shared.at);
+            self.0[entity as usize] |= chunk.visible_from[i] <= shared.at && !is_replaced;
+        }
+    }
+
+    fn hand_over(self, shared: &Shared) {
+        let mut all = shared.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let longer = self.0.len().max(all.len());
+        all.resize(longer, false);
+        all.iter_mut().zip(self.0).for_each(|(all, own)| *all |= own);
+    }
+}
