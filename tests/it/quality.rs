@@ -266,7 +266,7 @@ async fn an_order_reads_a_time_without_a_zone_by_the_tables_clock() {
     let rows = "2014-11-02,2014-11-02 00:00:00\n2014-11-03,2014-11-02 23:59:59\n,2014-11-02 12:00:00\n";
     let file = write_text(data.path(), "days.csv", format!("day,at\n{rows}"));
     let table = FactTable::new("at", KnownAt::after(chrono::TimeDelta::zero())).zone("Asia/Tokyo".parse().unwrap());
-    let load = Ingest::new("days", table).unwrap().from(file.to_str().unwrap()).column_type("day", DataType::Date32);
+    let load = Ingest::new("days", table).unwrap().from(&file).column_type("day", DataType::Date32);
     let load = load.expect(Expect::order("day", "at").on_violation(OnViolation::Warn));
     let quality = store(root.path()).await.ingest(&load).await.unwrap().quality.unwrap();
     assert_eq!(quality.expectations[0].violations, 1, "{quality}");
