@@ -196,7 +196,7 @@ fn vanished(location: &Location) -> Error {
 }
 
 fn input_table(visible: &VisibleTable) -> InputTable {
-    let PinnedTable { version, location } = visible.pinned();
+    let PinnedTable { version, location, .. } = visible.pinned();
     InputTable {
         table: version.table().clone(),
         version: version.version(),

@@ -33,7 +33,7 @@ impl CachedRanges {
     }
 
     /// Appends a range to an empty buffer, which stays empty if the cache does not have it.
-    pub(super) async fn read(&self, range: &Range<u64>, mut into: BytesMut) -> Result<(BytesMut, Found)> {
+    pub(super) async fn read(&self, range: &Range<u64>, mut into: BytesMut) -> Result<(BytesMut, CacheLookup)> {
         let (cache, key, length) = (self.cache.clone(), self.key(range), range.end - range.start);
         blocking(move || {
             let found = cache.read(&key, length, &mut into);

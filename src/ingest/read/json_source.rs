@@ -193,16 +193,16 @@ impl<'a> Visitor<'a> for FieldsVisitor {
 }
 
 /// A field from the JSON texts of its name and value. `before` counts the fields before it.
-fn field<'a>(name: &'a str, value: &'a str, before: usize, limits: ReadLimits) -> Result<(Cow<'a, str>, Value<'a>), Refused> {
+fn field<'a>(name: &'a str, value: &'a str, before: usize, limits: ReadLimits) -> Result<(Cow<'a, str>, JsonValue<'a>), Refused> {
     let name = unescaped(name).ok_or_else(|| (String::new(), "the name of a field is not valid text".into()))?;
     let value = match value.as_bytes().first() {
-        Some(b'"') => Value::Text(unescaped(value).ok_or_else(|| (name.to_string(), "the text is not valid".into()))?),
+        Some(b'"') => JsonValue::Text(unescaped(value).ok_or_else(|| (name.to_string(), "the text is not valid".into()))?),
         Some(b'{' | b'[') => {
             let reason = "a nested value; flatten it before the load, or write it as text";
             return Err((name.into_owned(), reason.into()));
         }
-        _ if value == "null" => Value::Null,
-        _ => Value::Plain(value),
+        _ if value == "null" => JsonValue::Null,
+        _ => JsonValue::Plain(value),
     };
     if before == limits.columns {
         let reason = format!("the line has more than {} fields; raise `ReadLimits::columns` to read it", limits.columns);
