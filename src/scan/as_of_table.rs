@@ -52,7 +52,7 @@ pub(crate) struct AsOfTable {
 /// Where the rows come from.
 #[derive(Debug, Clone)]
 enum RowSource {
-    Files(Files),
+    Files(Box<Files>),
     Provider(Arc<dyn TableProvider>),
 }
 
@@ -99,7 +99,14 @@ impl AsOfTable {
             declared: version.declared().clone(),
             schema: Arc::new(Schema::new(fields)),
             visibility: table.visibility().clone(),
-            rows: RowSource::Files(Files { version, location, disk_cache, schema: file_schema, open: files, ranges: None }),
+            rows: RowSource::Files(Box::new(Files {
+                version,
+                location,
+                disk_cache,
+                schema: file_schema,
+                open: files,
+                ranges: None,
+            })),
         })
     }
 

@@ -176,7 +176,8 @@ async fn an_error_inside_a_fit_keeps_its_kind_and_names_the_step() {
     let memory = || Error::Memory { operator: "Sort", subject: "x".into(), needed: 2, held: 1, reason: "no more".into() };
     let lost = || Error::Storage(object_store::Error::Generic { store: "S3", source: Box::new(interrupted()) });
     let refused = || Error::Definition { subject: "the miles".into(), reason: "are too few".into() };
-    let cases: [(&str, fn() -> Error, ErrorKind, bool); 3] = [
+    type Cause = fn() -> Error;
+    let cases: [(&str, Cause, ErrorKind, bool); 3] = [
         ("memory_v1", memory, ErrorKind::ResourceLimit, false),
         ("lost_v1", lost, ErrorKind::Unavailable, true),
         ("refused_v1", refused, ErrorKind::InvalidInput, false),
