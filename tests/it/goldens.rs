@@ -138,6 +138,7 @@ fn sets() -> Vec<FeatureSet> {
             named(Aggregate::last_k("n", 3), "last_3_n"),
             named(Aggregate::median("v"), "median_v"),
             named(Aggregate::quantile("n", 0.9), "q90_n"),
+            named(Aggregate::mode("place"), "mode_place"),
             named(Aggregate::sum("v").filter("n > 0"), "sum_v_of_positive"),
             named(Aggregate::sum("amount"), "sum_amount"),
             named(Aggregate::mean("amount"), "mean_amount"),
