@@ -2,6 +2,7 @@
 //! They see only declared columns, cut at an as-of. What they learn is a state that is kept with the materialization.
 
 mod calendar;
+mod clip;
 mod closure;
 mod erased;
 mod geo;
@@ -18,6 +19,7 @@ use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use calendar::{DayOfWeek, HourOfDay};
+pub use clip::Clip;
 pub use closure::{FnEncoder, encoder_fn};
 pub(crate) use erased::{AnyEncoder, AnySelection, Prepared, PreparedSelection, fitted, input_schema, pure, selection};
 pub use geo::Haversine;

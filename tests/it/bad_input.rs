@@ -6,7 +6,7 @@ use asof::{
     Aggregate, AsOf, Error, FeatureSet, FeatureStore, StoreOptions, Value,
     backtest::{Backtest, Folds, Learner, LinearRegression},
     catalog::{FactTable, KnownAt, TimeColumn},
-    encoder::{FnEncoder, Log, Number, Spec, encoder_fn},
+    encoder::{Clip, FnEncoder, Log, Number, Spec, encoder_fn},
     feature_set::{EntitySetBuilder, RowSetBuilder, Source},
     ingest::{Ingest, LoadOutcome, OnReject},
     time::{Span, TimeUnit},
@@ -605,6 +605,22 @@ async fn a_definition_that_contradicts_itself_is_refused_before_anything_is_read
     says!(embargo, Error::Definition { .. }, "embargo", "before the as-of");
     says!(Folds::new([(march().plus_days(1), span)]).unwrap_err(), Error::Definition { .. }, "starts before its as-of");
     bench.works().await;
+}
+
+#[test]
+fn bounds_of_a_clip_are_checked_when_a_set_is_built_and_tell_sets_apart() {
+    let built = |low: f64, high: f64| fares("clipped_v1").encode(Clip::of("fare", low, high)).build();
+    let inf = f64::INFINITY;
+    for (low, high) in [(1.0, 0.0), (f64::NAN, 0.0), (0.0, f64::NAN), (inf, inf), (-inf, -inf)] {
+        let shown = format!("from {low} to {high}");
+        says!(built(low, high).unwrap_err(), Error::Step { .. }, "clipped_v1", "`clipped_fare`", shown, "smaller bound first");
+    }
+    let bounds = [(0.0, 1.0), (0.0, 2.0), (-1.0, 1.0), (0.0, inf), (-inf, 1.0), (-inf, inf), (1.0, 1.0), (2.0, inf)];
+    let mut sets: Vec<String> =
+        bounds.iter().map(|&(low, high)| format!("{:?}", built(low, high).unwrap().fingerprint())).collect();
+    sets.sort();
+    sets.dedup();
+    assert_eq!(sets.len(), bounds.len());
 }
 
 trait PlusDays {

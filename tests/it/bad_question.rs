@@ -265,9 +265,13 @@ fn what_asks_for_nothing_or_the_impossible_is_no_question() {
         says!(error, Error::ColumnType { .. }, format!("column `{column}` of table `rides`"), "only numbers can be aggregated");
     }
     for column in ["list", "pair", "word", "hour"] {
-        for aggregate in
-            [Aggregate::max(column), Aggregate::last(column), Aggregate::count_distinct(column), Aggregate::last_k(column, 2)]
-        {
+        for aggregate in [
+            Aggregate::max(column),
+            Aggregate::last(column),
+            Aggregate::count_distinct(column),
+            Aggregate::last_k(column, 2),
+            Aggregate::mode(column),
+        ] {
             let error = refused(spine().window([window(hour, aggregate)]));
             says!(error, Error::ColumnType { .. }, format!("column `{column}` of table `rides`"), "cast the column");
         }

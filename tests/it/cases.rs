@@ -158,6 +158,7 @@ pub enum Op {
     LastK,
     Median,
     Quantile,
+    Mode,
 }
 
 /// A duration such as `90s` in microseconds.

@@ -74,6 +74,7 @@ pub(crate) fn aggregate(asked: &cases::Aggregate) -> Aggregate {
         Op::LastK => Aggregate::last_k(column, asked.k.unwrap()),
         Op::Median => Aggregate::median(column),
         Op::Quantile => Aggregate::quantile(column, asked.q.unwrap()),
+        Op::Mode => Aggregate::mode(column),
     };
     match &asked.filter {
         Some(filter) => aggregate.filter(filter),

@@ -15,7 +15,7 @@ use std::{
 use asof::{
     Aggregate, FeatureSet,
     catalog::{FactTable, KnownAt},
-    encoder::{DayOfWeek, Haversine, HourOfDay, Log, NotNull, Number, OutlierFilter, Ratio, Sample, Standardize},
+    encoder::{Clip, DayOfWeek, Haversine, HourOfDay, Log, NotNull, Number, OutlierFilter, Ratio, Sample, Standardize},
     feature_set::Source,
     name::ContentId,
 };
@@ -109,6 +109,7 @@ fn sets() -> Vec<FeatureSet> {
         .encode(Number::of("v"))
         .encode(Number::of("month"))
         .encode(Log::of("v"))
+        .encode(Clip::of("n", -25.5, 20.0))
         .encode(Ratio::of("v", "n", "v_per_n"))
         .encode(HourOfDay::of("at", zone()))
         .encode(DayOfWeek::of("at", zone()))
@@ -138,6 +139,7 @@ fn sets() -> Vec<FeatureSet> {
             named(Aggregate::last_k("n", 3), "last_3_n"),
             named(Aggregate::median("v"), "median_v"),
             named(Aggregate::quantile("n", 0.9), "q90_n"),
+            named(Aggregate::mode("place"), "mode_place"),
             named(Aggregate::sum("v").filter("n > 0"), "sum_v_of_positive"),
             named(Aggregate::sum("amount"), "sum_amount"),
             named(Aggregate::mean("amount"), "mean_amount"),

@@ -162,6 +162,7 @@ fn aggregate_values(aggregate: &Aggregate, oldest_first: &[Cell], data_type: &st
         Op::Stddev => deviation_of(oldest_first).map_or(Value::Null, json_of_float),
         Op::Median => json_of_float(quantile_of(oldest_first, 0.5)),
         Op::Quantile => json_of_float(quantile_of(oldest_first, aggregate.q.expect("a quantile has a q"))),
+        Op::Mode => render(&mode(oldest_first), data_type),
         Op::Count | Op::CountDistinct => unreachable!("answered above"),
     }
 }
@@ -190,15 +191,29 @@ fn passes(columns: &Columns, filter: &str, fact: &Fact) -> bool {
 
 // Arithmetic.
 
-fn count_distinct(cells: &[Cell]) -> usize {
+/// The values in order, with both zeros as 0.0.
+fn with_one_zero(cells: &[Cell]) -> Vec<Cell> {
     let one_zero = |cell: &Cell| match cell {
         Cell::Float(float) if *float == 0.0 => Cell::Float(0.0),
         other => other.clone(),
     };
-    let mut distinct: Vec<Cell> = cells.iter().map(one_zero).collect();
-    distinct.sort();
+    let mut cells: Vec<Cell> = cells.iter().map(one_zero).collect();
+    cells.sort();
+    cells
+}
+
+fn count_distinct(cells: &[Cell]) -> usize {
+    let mut distinct = with_one_zero(cells);
     distinct.dedup();
     distinct.len()
+}
+
+/// The value that most of the cells hold; of several the smallest.
+fn mode(cells: &[Cell]) -> Cell {
+    let cells = with_one_zero(cells);
+    let frequency = |value: &Cell| cells.iter().filter(|cell| *cell == value).count();
+    // The last of the largest is taken, so the cells are gone through from the largest to the smallest.
+    cells.iter().rev().max_by_key(|value| frequency(value)).expect("there are cells").clone()
 }
 
 fn floats(cells: &[Cell]) -> Vec<f64> {
@@ -742,6 +757,8 @@ mod tests {
     #[test]
     fn spread_and_middle() {
         assert_eq!(count_distinct(&[0.0, -0.0, f64::NAN, f64::NAN, 1.0].map(Cell::Float)), 3);
+        assert_eq!(mode(&[3.0, 1.0, 3.0, 1.0, 2.0].map(Cell::Float)), Cell::Float(1.0));
+        assert_eq!(mode(&[f64::NAN, -0.0, 0.0, f64::NAN, -0.0].map(Cell::Float)), Cell::Float(0.0));
         assert_eq!(variance(&[1.0]), None);
         assert_eq!(variance(&[1e15, 1e15 + 0.125]), Some(0.0078125));
         assert_eq!(variance(&[1.0, 2.0, 3.0, 4.0]), Some(5.0 / 3.0));

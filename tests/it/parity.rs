@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
 use asof::{
     Aggregate, AsOf, Error, FeatureSet, FeatureStore, Materialization, StoreOptions, Value,
-    encoder::{DayOfWeek, Haversine, HourOfDay, Log, Number, Ratio, Spec, Standardize, encoder_fn},
+    encoder::{Clip, DayOfWeek, Haversine, HourOfDay, Log, Number, Ratio, Spec, Standardize, encoder_fn},
 };
 use chrono::{NaiveDateTime, TimeDelta, TimeZone};
 use chrono_tz::America::New_York;
@@ -74,6 +74,8 @@ fn every_encoder(query: &str) -> FeatureSet {
         .encode(Number::of("trip_distance"))
         .encode(Number::of("passenger_count").named("passengers"))
         .encode(Log::of("total_amount"))
+        .encode(Clip::of("tip_amount", 0.5, 2.0))
+        .encode(Clip::of("fare_amount", f64::NEG_INFINITY, 10.0).named("fare_up_to_10"))
         .encode(Ratio::of("fare_amount", "trip_distance", "fare_per_mile"))
         .encode(HourOfDay::of("pickup_at", zone()))
         .encode(DayOfWeek::of("pickup_at", zone()))

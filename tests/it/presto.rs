@@ -87,6 +87,12 @@ async fn null_makes_null() {
         "element_at(array_agg(x), 3) FROM (VALUES (1)) AS t(x)",
         "element_at(array_agg(x), -2) FROM (VALUES (1)) AS t(x)",
         "element_at(array_agg(x), NULL) FROM (VALUES (1)) AS t(x)",
+        "width_bucket(NULL, 0, 4, 3)",
+        "width_bucket(1, NULL, 4, 3)",
+        "width_bucket(1, 0, CAST(NULL AS DOUBLE), 3)",
+        "width_bucket(1, 0, 4, NULL)",
+        // NULL even where another argument would be an error.
+        "width_bucket(NULL, 4, 4, 0)",
         "approx_percentile(x, 0.5) FROM (VALUES (1)) AS t(x) WHERE x > 1",
     ] {
         assert_eq!(one(&store, query).await, "", "{query}");
@@ -116,6 +122,20 @@ async fn what_cannot_be_computed_is_an_error_that_shows_it() {
         ("if(1, 2, 3)", "boolean"),
         ("element_at(array_agg(x), 0) FROM (VALUES (1)) AS t(x)", "number 1"),
         ("cardinality(1)", "list"),
+        ("width_bucket(1, 0, 4, 0)", "0 buckets"),
+        ("width_bucket(1, 0, 4, -3)", "-3 buckets"),
+        ("width_bucket(1, 0, 4, 2.5)", "whole number of buckets"),
+        ("width_bucket(1, 0, 4)", "two bounds"),
+        ("width_bucket('one', 0, 4, 3)", "needs a number"),
+        ("width_bucket(1, -1.5, -1.5, 3)", "both bounds are -1.5"),
+        ("width_bucket(CAST('NaN' AS DOUBLE), 0, 4, 3)", "NaN"),
+        ("width_bucket(1, CAST('NaN' AS DOUBLE), 4, 3)", "NaN"),
+        ("width_bucket(1, 0, CAST('NaN' AS DOUBLE), 3)", "NaN"),
+        ("width_bucket(1, CAST('-Infinity' AS DOUBLE), 4, 3)", "-inf"),
+        ("width_bucket(1, 0, CAST('Infinity' AS DOUBLE), 3)", "inf"),
+        ("width_bucket(1, -1.7e308, 1.7e308, 3)", "too far apart"),
+        ("width_bucket(5, 0, 4, 9223372036854775807)", "9223372036854775807"),
+        ("width_bucket(-1, 4, 0, 9223372036854775807)", "9223372036854775807"),
         ("count_if(x > 1) OVER () FROM (VALUES (1)) AS t(x)", "OVER"),
     ] {
         let error = answer(&store, &format!("SELECT {query}"), instant("2015-01-01")).await.expect_err(query);
@@ -162,6 +182,25 @@ async fn more_of_the_calendar() {
         ("from_unixtime(1414800000.000001)", "2014-11-01T00:00:00.000001Z"),
         ("to_unixtime(from_unixtime(-1.5))", "-1.5"),
         ("if(true, 1, 2.5)", "1.0"),
+    ] {
+        assert_eq!(one(&store, query).await, result, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn buckets_are_numbered_as_in_trino() {
+    let store = memory().await;
+    for (query, result) in [
+        ("width_bucket(2, 0, 4, 3)", "2"),
+        ("width_bucket(-1, 0, 3.2, 4)", "0"),
+        ("width_bucket(CAST('Infinity' AS DOUBLE), 0, 4, 3)", "4"),
+        ("width_bucket(CAST('-Infinity' AS DOUBLE), 0, 4, 3)", "0"),
+        ("width_bucket(2, 4, 0, 3)", "2"),
+        ("width_bucket(CAST('Infinity' AS DOUBLE), 4, 0, 3)", "0"),
+        ("width_bucket(-1, 3.2, 0, 4)", "5"),
+        ("width_bucket(0, 4, 0, 3)", "3"),
+        ("width_bucket(CAST('3.14' AS DECIMAL(10, 2)), CAST(0 AS REAL), CAST(4 AS TINYINT), CAST(3 AS SMALLINT))", "3"),
+        ("sum(width_bucket(x, 0, n, n)), count(*) FROM (VALUES (0.5, 2), (7.5, 8), (9, 3), (NULL, 0)) AS t(x, n)", "13 4"),
     ] {
         assert_eq!(one(&store, query).await, result, "{query}");
     }

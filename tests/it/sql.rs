@@ -465,6 +465,7 @@ async fn trailing_is_the_window_that_rust_asks() {
         ("last_k(amount, 2)", Aggregate::last_k("amount", 2)),
         ("median(amount)", Aggregate::median("amount")),
         ("quantile(amount, 0.9)", Aggregate::quantile("amount", 0.9)),
+        ("mode(amount)", Aggregate::mode("amount")),
         (
             "count(*) FILTER (WHERE amount > 15 AND unused = 0) AS dear",
             Aggregate::count().filter("amount > 15 AND unused = 0").named("dear"),
@@ -568,7 +569,8 @@ async fn trailing_refuses_what_it_cannot_mean() {
         (with("1 day", "amount"), "definition", "no aggregate"),
         (with("1 day", "*"), "definition", "no aggregate"),
         (with("1 day", "sum(amount) + 1"), "definition", "no aggregate"),
-        (with("1 day", "mode(amount)"), "definition", "is none of"),
+        (with("1 day", "entropy(amount)"), "definition", "is none of"),
+        (with("1 day", "mode(DISTINCT amount)"), "definition", "only `count`"),
         (with("1 day", "sum(amount, amount)"), "definition", "is none of"),
         (with("1 day", "sum(DISTINCT amount)"), "definition", "only `count`"),
         (with("1 day", "sum(amount * 2)"), "definition", "over a column"),

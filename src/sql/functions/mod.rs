@@ -84,6 +84,15 @@
 //! Lists are written as `[1, 2, 3]`. `l[1]` is an element, counted from 1, and `l[2:3]` a slice. DataFusion's list functions
 //! (`array_sort`, `array_length`, `array_has`, ...) work too.
 //!
+//! # Numbers
+//!
+//! | signature | query | result |
+//! |---|---|---|
+//! | `width_bucket(x, low, high, n)`: which of n buckets of one width holds x; 0 below low | `width_bucket(3.14, 0, 4, 3)` | `3` |
+//! | a bucket holds its lower end; n + 1 from high on | `width_bucket(4, 0, 4, 3)` | `4` |
+//! | counted backwards if low > high | `width_bucket(3.14, 4, 0, 3)` | `1` |
+//! | where 0 begins with low itself, as in Trino | `width_bucket(4, 4, 0, 3)` | `0` |
+//!
 //! # Aggregates
 //!
 //! They ignore NULL and cannot be used with `OVER`.
@@ -98,6 +107,7 @@
 
 mod aggregates;
 mod clock;
+mod numbers;
 mod scalar;
 mod texts;
 mod times;
@@ -122,7 +132,8 @@ pub(crate) fn register(session: &SessionContext) -> Result<()> {
         state.register_expr_planner(Arc::new(NestedFunctionPlanner))?;
         state.register_expr_planner(Arc::new(FieldAccessPlanner))?;
     }
-    for function in times::functions().into_iter().chain(texts::functions()).chain(values::functions()) {
+    let scalars = [times::functions(), texts::functions(), numbers::functions(), values::functions()];
+    for function in scalars.into_iter().flatten() {
         session.register_udf(function);
     }
     for function in aggregates::functions() {

@@ -84,7 +84,7 @@ impl Slider for DistinctSlider<'_> {
     }
 }
 
-/// One key for both zeros.
-fn distinct(encoding: Encoding, key: u64) -> u64 {
+/// One key for both zeros, that of 0.0.
+pub(super) fn distinct(encoding: Encoding, key: u64) -> u64 {
     if encoding == Encoding::Float { float_key(canonical(key_float(key))) } else { key }
 }

@@ -21,6 +21,7 @@ mod fenwick;
 mod first_last;
 mod last_k;
 mod min_max;
+mod mode;
 mod quantile;
 mod result_columns;
 mod slider;
@@ -53,6 +54,7 @@ pub(in crate::temporal) use state::{FactUpdate, NO_SLICE, SliceStates, StateKind
 /// | `first`, `last` | `first_value(x)`, `first(x)`, `last_value(x)`, `last(x)` | the column's type | one value there |
 /// | `count_distinct` | `count(DISTINCT x)` | `Int64` | holds every value in a window of the spine |
 /// | `median`, `quantile` | `median(x)`, `quantile(x, 0.9)` | `Float64`, linear between neighbours | the same, and a logarithm of their number for each |
+/// | `mode` | `mode(x)` | the column's type | as `median` |
 /// | `last_k` | `last_k(x, 3)` | a list of the column's type, oldest first | the same |
 ///
 /// Each different text, and each different decimal of more than 18 digits, is held once, except for sums.
@@ -92,6 +94,7 @@ pub(crate) enum AggregateKind {
     Last,
     LastK(usize),
     Quantile(Fraction),
+    Mode,
 }
 
 /// A number between 0 and 1, both inclusive, once it is checked.
@@ -160,6 +163,7 @@ impl AggregateKind {
             AggregateKind::Last => Box::new(first_last::FirstLastFunction::<false>),
             AggregateKind::LastK(k) => Box::new(last_k::LastKFunction(k)),
             AggregateKind::Quantile(Fraction(q)) => Box::new(quantile::QuantileFunction(q)),
+            AggregateKind::Mode => Box::new(mode::ModeFunction),
         }
     }
 
@@ -182,7 +186,8 @@ pub(crate) enum AggregateForm {
 impl AggregateForm {
     /// All forms, for messages.
     pub(crate) const ALL: &str = "count(*), count(x), count(DISTINCT x), sum(x), avg(x), variance(x), stddev(x), \
-                                              min(x), max(x), first(x), last(x), last_k(x, k), median(x), quantile(x, q)";
+                                              min(x), max(x), first(x), last(x), last_k(x, k), median(x), quantile(x, q), \
+                                              mode(x)";
 
     /// The form of a function with so many arguments. `count(*)` and `count(DISTINCT x)` are not among them: they have a syntax
     /// of their own.
@@ -198,6 +203,7 @@ impl AggregateForm {
             ("first" | "first_value", 1) => AggregateForm::Column(Aggregate::first),
             ("last" | "last_value", 1) => AggregateForm::Column(Aggregate::last),
             ("median", 1) => AggregateForm::Column(Aggregate::median),
+            ("mode", 1) => AggregateForm::Column(Aggregate::mode),
             ("last_k", 2) => AggregateForm::WithCount(Aggregate::last_k),
             ("quantile", 2) => AggregateForm::WithFraction(Aggregate::quantile),
             _ => return None,
