@@ -17,7 +17,7 @@ use datafusion::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    error::Result,
+    error::{Error, Result},
     name::DEFAULT_DATABASE,
     storage::{Location, scratch_dir},
 };
@@ -35,10 +35,24 @@ pub struct Resources {
     /// Bytes that all other operators may hold. They cannot spill: joins, and lookups and windows, which hold their spine.
     /// A query that needs more fails with [`Error::Memory`](crate::Error::Memory) or with the engine's own error.
     pub held_bytes: usize,
-    /// Tasks that a query runs in parallel.
+    /// Tasks that a query runs in parallel, 1 to 4,096.
     pub partitions: usize,
-    /// Rows in a batch.
+    /// Rows in a batch, 1 to 1,048,576. Each batch costs some microseconds in each operator, so small ones are slow.
     pub batch_rows: usize,
+}
+
+impl Resources {
+    /// # Errors
+    /// [`Error::Definition`] for a number out of its range.
+    pub(crate) fn check(&self) -> Result<()> {
+        for (name, number, most) in [("partitions", self.partitions, 4_096), ("batch_rows", self.batch_rows, 1 << 20)] {
+            if !(1..=most).contains(&number) {
+                let reason = format!("`{name}` is {number}; it is between 1 and {most}");
+                return Err(Error::Definition { subject: "the resources of the store".into(), reason });
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Default for Resources {

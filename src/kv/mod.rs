@@ -9,6 +9,7 @@ use std::{fmt::Debug, path::Path, sync::Arc};
 
 pub(crate) use memory::MemoryKv;
 
+pub(crate) use self::sled::Owner;
 use self::{
     or_memory::OrMemory,
     sled::{Failure, SledKv},
@@ -42,7 +43,7 @@ pub(crate) trait KeyValue: Debug + Send + Sync {
     fn flush(&self) -> Result<()>;
 }
 
-/// Opens the sled database in this directory, or makes it.
+/// Opens the sled database in this directory, or makes it. A directory of a user that holds anything else is refused.
 ///
 /// A damaged directory is renamed to `<directory>.damaged-<n>` and replaced by a new one; only the newest damaged directory is
 /// kept. When its disk is full, or the database fails in use, the cache is kept in memory until it is opened again. Each of
@@ -50,9 +51,9 @@ pub(crate) trait KeyValue: Debug + Send + Sync {
 ///
 /// # Errors
 /// [`Error::CacheLocked`](crate::Error::CacheLocked) when another process holds the directory,
-/// [`Error::Cache`](crate::Error::Cache) when it cannot be made, written or renamed.
-pub(crate) fn open(dir: &Path) -> Result<Arc<dyn KeyValue>> {
-    match SledKv::open(dir) {
+/// [`Error::Cache`](crate::Error::Cache) when it cannot be made, written or renamed, or holds files of somebody else.
+pub(crate) fn open(dir: &Path, owner: Owner) -> Result<Arc<dyn KeyValue>> {
+    match SledKv::open(dir, owner) {
         Ok(kv) => Ok(Arc::new(OrMemory::new(Arc::new(kv)))),
         Err(Failure::Full(reason)) => {
             tracing::warn!(cache = %dir.display(), reason, "the cache is kept in memory");

@@ -78,7 +78,7 @@ impl DiskCache {
     /// Opens the cache in this folder, or makes it, and removes entries until it is within the limit.
     ///
     /// # Errors
-    /// [`Error::Cache`] when the folder cannot be made, listed or locked.
+    /// [`Error::Cache`] when the path is empty, and when the folder cannot be made, listed or locked.
     pub fn open(folder: impl Into<PathBuf>, limit_bytes: u64) -> Result<Self> {
         Self::open_with(folder.into(), limit_bytes, Arc::new(SystemClock))
     }
@@ -98,6 +98,9 @@ impl DiskCache {
             })
         };
         let failed = |e: std::io::Error| Error::Cache { path: folder.clone(), reason: e.to_string() };
+        if folder.as_os_str().is_empty() {
+            return Err(failed(std::io::Error::other("its path is empty")));
+        }
         let cache: Self = open().map_err(failed)?;
         cache.locked(|_| Ok((cache.make_room(0)?, ()))).map_err(failed)?;
         Ok(cache)
@@ -130,6 +133,15 @@ impl DiskCache {
     /// Appends the bytes of this key to an empty buffer, which stays empty if there is no such entry.
     pub(super) fn read(&self, key: &str, length: u64, into: &mut BytesMut) -> CacheLookup {
         let path = self.entry(key);
+        // To open a pipe would wait for a writer, and nothing can be renamed over a directory.
+        match fs::symlink_metadata(&path) {
+            Ok(meta) if meta.is_file() => {}
+            Ok(meta) => {
+                let _ = if meta.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+                return CacheLookup::Nothing;
+            }
+            Err(_) => return CacheLookup::Nothing,
+        }
         let Ok(mut file) = File::open(&path) else { return CacheLookup::Nothing };
         match read_entry(&mut file, key, length, into) {
             Ok(()) => {

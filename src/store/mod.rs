@@ -66,7 +66,8 @@ impl FeatureStore {
     /// # Errors
     /// [`Error::InvalidLocation`] for a root that cannot be opened, [`Error::Format`] for one of another version of the format,
     /// [`Error::CacheLocked`] when another process uses the cache, [`Error::Cache`] when the directory that was given for it
-    /// cannot be used. If none was given and none can be made below the root, the cache is kept in memory, with a warning.
+    /// cannot be used or holds other files, and [`Error::Definition`] for resources out of their range. If no directory was given
+    /// and none can be made below the root, the cache is kept in memory, with a warning.
     pub async fn open(root: &str) -> Result<Self> {
         Self::open_with(root, StoreOptions::default()).await
     }
@@ -77,11 +78,13 @@ impl FeatureStore {
     /// As [`FeatureStore::open`].
     pub async fn open_with(root: &str, options: StoreOptions) -> Result<Self> {
         let StoreOptions { settings, locations, clock } = options;
+        settings.resources.check()?;
         let place = locations.open(root)?;
+        check_is_folder(root, &place)?;
         check_format(&place).await?;
         let kv = match &settings.cache {
             CachePlace::BelowRoot => default_cache(&place)?,
-            CachePlace::Dir(dir) => kv::open(dir)?,
+            CachePlace::Dir(dir) => kv::open(dir, kv::Owner::User)?,
             CachePlace::Memory => Arc::new(MemoryKv::default()),
         };
         let workspace = Workspace {
@@ -130,7 +133,7 @@ impl fmt::Debug for FeatureStore {
 /// A cache below a local root; in memory for other roots, and for a root in which none can be made, as in a read-only one.
 fn default_cache(root: &Location) -> Result<Arc<dyn KeyValue>> {
     let Some(dir) = root.local_dir() else { return Ok(Arc::new(MemoryKv::default())) };
-    kv::open(&dir.join(CACHE)).or_else(|error| match error {
+    kv::open(&dir.join(CACHE), kv::Owner::Store).or_else(|error| match error {
         Error::Cache { .. } => {
             tracing::warn!(%error, "the cache is kept in memory");
             Ok(Arc::new(MemoryKv::default()))
@@ -155,6 +158,19 @@ fn disk_cache(settings: &DiskCacheSettings) -> Option<DiskCache> {
 }
 
 /// Refuses a root of another format, and writes the format of a new root.
+/// Refuses a root on this machine that is, or lies below, something that is not a folder.
+fn check_is_folder(root: &str, place: &Location) -> Result<()> {
+    let dir = place.local_dir().unwrap_or_default();
+    let file = dir.ancestors().find(|part| part.exists()).filter(|part| !part.is_dir());
+    match file {
+        Some(file) => {
+            let reason = format!("`{}` is a file; the root of a store is a folder, which may be new", file.display());
+            Err(Error::InvalidLocation { location: root.to_owned(), reason })
+        }
+        None => Ok(()),
+    }
+}
+
 async fn check_format(root: &Location) -> Result<()> {
     #[derive(serde::Serialize, serde::Deserialize)]
     struct Marker {

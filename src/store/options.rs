@@ -29,7 +29,8 @@ impl StoreOptions {
         self
     }
 
-    /// Keeps the cache in this directory, which one process at a time can use.
+    /// Keeps the cache in this directory, which one process at a time can use. It is empty, does not exist yet, or was made by this
+    /// library: a directory that holds anything else is refused, and stays as it is.
     ///
     /// By default a root on this machine has its cache in `.asof-cache` below the root, and any other root has it in memory. A
     /// damaged directory is renamed to `<directory>.damaged-<n>` and replaced by a new one, with a warning. On a full disk the

@@ -86,6 +86,9 @@ impl FeatureStore {
     /// of later processes, only read the first key of every few rows. Rows stay in the cache as long as an [`Online`] over them
     /// lives; besides, the rows of a set's eight most recently opened materializations stay.
     ///
+    /// A materialization whose manifest is damaged is passed over with a warning in the log, so that a service goes on with the one
+    /// before it. Compare [`Materialization::as_of`](crate::Materialization::as_of) with what you expect.
+    ///
     /// # Errors
     /// [`Error::UnknownFeatureSet`] when it is not registered, [`Error::NotFound`] when it was never materialized,
     /// [`Error::AlreadyExists`] when the root holds another definition under its name.

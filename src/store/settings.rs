@@ -1,7 +1,10 @@
 //! The settings of a store: plain data that can be compared, printed, read from a file and read back.
 //! What lives, such as clients and clocks, is in the options.
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -41,7 +44,7 @@ pub enum CachePlace {
     /// In `.asof-cache` below a root on this machine, and in memory for any other root.
     #[default]
     BelowRoot,
-    /// In this directory, which one process at a time can use.
+    /// In this directory, which one process at a time can use. It is empty, does not exist yet, or was made by this library.
     Dir(PathBuf),
     /// In memory: nothing is locked, and each process rebuilds it from the root.
     Memory,
@@ -61,12 +64,12 @@ impl fmt::Display for StoreSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.cache {
             CachePlace::BelowRoot => writeln!(f, "cache: below the root")?,
-            CachePlace::Dir(dir) => writeln!(f, "cache: {}", dir.display())?,
+            CachePlace::Dir(dir) => writeln!(f, "cache: {}", on_one_line(dir))?,
             CachePlace::Memory => writeln!(f, "cache: in memory")?,
         }
         match &self.disk_cache {
             Some(DiskCacheSettings { dir, limit_bytes }) => {
-                writeln!(f, "disk cache: {}, at most {limit_bytes} bytes", dir.display())?;
+                writeln!(f, "disk cache: {}, at most {limit_bytes} bytes", on_one_line(dir))?;
             }
             None => writeln!(f, "disk cache: none")?,
         }
@@ -74,6 +77,11 @@ impl fmt::Display for StoreSettings {
         writeln!(f, "memory: {memory_bytes} bytes before spilling, {held_bytes} bytes held")?;
         write!(f, "tasks of a query: {partitions}, {batch_rows} rows in a batch")
     }
+}
+
+/// A path in which line breaks and other control characters are written as escapes.
+fn on_one_line(path: &Path) -> String {
+    path.display().to_string().escape_debug().to_string()
 }
 
 #[cfg(test)]

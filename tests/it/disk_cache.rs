@@ -181,6 +181,27 @@ async fn damaged_entries_are_read_again() {
     }
 }
 
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn pipes_and_directories_in_the_place_of_entries_are_removed() {
+    let bench = Bench::new().await;
+    let (expected, _) = bench.ask(&bench.plain().await, QUERY).await;
+    let store = bench.cached().await;
+    bench.ask(&store, QUERY).await;
+    let put_a_pipe = |entry: &Path| assert!(std::process::Command::new("mkfifo").arg(entry).status().unwrap().success());
+    let put_a_directory = |entry: &Path| fs::create_dir_all(entry.join("below")).unwrap();
+    for put in [&put_a_pipe as &dyn Fn(&Path), &put_a_directory] {
+        for entry in bench.entries() {
+            fs::remove_file(&entry).unwrap();
+            put(&entry);
+        }
+        for cached in [&store, &bench.cached().await] {
+            assert_eq!(bench.ask(cached, QUERY).await.0, expected);
+        }
+        assert_eq!(bench.ask(&store, QUERY).await, (expected.clone(), 0), "what was removed is cached again");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn stores_that_share_a_folder_stay_within_its_bytes_and_answer_right() {
     const LIMIT: u64 = 60_000;

@@ -221,3 +221,15 @@ async fn a_pipe_in_the_place_of_the_marker_is_told_of() {
     let told = tokio::time::timeout(std::time::Duration::from_secs(20), opened).await.unwrap().unwrap_err().to_string();
     assert!(told.contains("asof.json") && told.contains("not a regular file"), "{told}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_that_is_a_file_or_lies_below_one_says_so() {
+    let dir = temp_dir();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "mine").unwrap();
+    for root in [file.clone(), file.join("below"), file.join("far/below")] {
+        let error = FeatureStore::open(root.to_str().unwrap()).await.unwrap_err();
+        assert!(matches!(&error, Error::InvalidLocation { reason, .. } if reason.contains("file` is a file")), "{error}");
+    }
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
+}

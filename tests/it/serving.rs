@@ -12,7 +12,7 @@ use std::{
 };
 
 use asof::{
-    Aggregate, AsOf, Error, FeatureSet, FeatureStore, Materialization, StoreOptions, Value,
+    Aggregate, AsOf, Error, ErrorKind, FeatureSet, FeatureStore, Materialization, Resources, StoreOptions, Value,
     catalog::{FactTable, KnownAt},
     online::Online,
 };
@@ -312,5 +312,42 @@ async fn a_root_that_may_only_be_read_is_read_and_served_and_says_so_when_it_is_
     for error in [store.materialize("shops_v1", day(1)).await.map(drop).unwrap_err(), ctas.unwrap_err()] {
         let told = error.to_string();
         assert!(matches!(error, Error::ReadOnly { .. }) && told.contains("Read-only") && told.contains(at), "{told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_of_somebody_else_is_refused_as_a_cache_and_stays_as_it_is() {
+    let (root, dir) = (temp_dir(), temp_dir());
+    let mine = dir.path().join("mine");
+    fs::create_dir(&mine).unwrap();
+    for name in ["db", "conf", "thesis.txt"] {
+        fs::write(mine.join(name), name).unwrap();
+        let error = open(root.path(), StoreOptions::default().cache_dir(&mine)).await.unwrap_err();
+        assert!(matches!(&error, Error::Cache { path, reason } if *path == mine && reason.contains("asof-cache")), "{error}");
+        assert_eq!(fs::read_to_string(mine.join(name)).unwrap(), name);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+    let error = open(root.path(), StoreOptions::default().cache_dir("")).await.unwrap_err();
+    assert!(matches!(&error, Error::Cache { reason, .. } if reason.contains("empty")), "{error}");
+    // An empty one is taken, and taken again.
+    let fresh = dir.path().join("fresh");
+    fs::create_dir(&fresh).unwrap();
+    for _ in 0..2 {
+        open(root.path(), StoreOptions::default().cache_dir(&fresh)).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn resources_out_of_their_range_are_refused_when_a_store_is_opened() {
+    let root = temp_dir();
+    let usual = Resources::default();
+    for (resources, name) in [
+        (Resources { batch_rows: 0, ..usual.clone() }, "`batch_rows` is 0"),
+        (Resources { batch_rows: usize::MAX, ..usual.clone() }, "between 1 and 1048576"),
+        (Resources { partitions: 0, ..usual.clone() }, "`partitions` is 0"),
+        (Resources { partitions: usize::MAX, ..usual.clone() }, "between 1 and 4096"),
+    ] {
+        let error = open(root.path(), StoreOptions::default().resources(resources)).await.unwrap_err();
+        assert!(error.kind() == ErrorKind::InvalidInput && error.to_string().contains(name), "{error}");
     }
 }
