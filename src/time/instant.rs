@@ -90,17 +90,19 @@ impl FromStr for AsOf {
     /// Parses RFC 3339 with an offset, or a date, which means its first instant in UTC.
     ///
     /// # Errors
-    /// [`Error::InvalidTime`] for anything else, including a time without an offset.
+    /// [`Error::InvalidTime`] for anything else, including a time without an offset and one that is finer than a microsecond.
     fn from_str(text: &str) -> Result<Self> {
-        if let Some(midnight_us) = parse_date(text).ok().and_then(|date| midnight_us(days_of(date))) {
-            return Ok(Self(midnight_us));
+        const FORMS: &str = "write RFC 3339 with an offset (2014-11-01T00:00:00Z) or a date (2014-11-01, its first instant UTC)";
+        let invalid = |cause: &dyn fmt::Display| Error::InvalidTime { text: text.into(), reason: format!("{cause}; {FORMS}") };
+        if text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'/')) {
+            let midnight = parse_date(text).map(|date| midnight_us(days_of(date))).map_err(|cause| invalid(&cause))?;
+            return midnight.map(Self).ok_or_else(|| invalid(&"the date is out of range"));
         }
-        DateTime::parse_from_rfc3339(text).map(Self::from).map_err(|cause| Error::InvalidTime {
-            text: text.into(),
-            reason: format!(
-                "{cause}; write RFC 3339 with an offset (2014-11-01T00:00:00Z) or a date (2014-11-01, its first instant UTC)"
-            ),
-        })
+        let time = DateTime::parse_from_rfc3339(text).map_err(|cause| invalid(&cause))?;
+        if time.timestamp_subsec_nanos() % 1_000 != 0 {
+            return Err(invalid(&"an instant is a whole number of microseconds"));
+        }
+        Ok(Self::from(time))
     }
 }
 
