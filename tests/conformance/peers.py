@@ -1,6 +1,6 @@
 """The conformance cases on DuckDB, Polars and pandas, as a user would naturally write them there.
 
-    pip install duckdb polars pandas pyarrow
+    pip install duckdb polars pandas pyarrow    (in the versions at the head of MATRIX.md, or cases of other themes move, too)
     python tests/conformance/peers.py > tests/conformance/MATRIX.md
 
 For each case and engine the outcome is one of
