@@ -52,7 +52,7 @@ impl Clip {
             return Ok(());
         }
         let reason = format!(
-            "it clips to the numbers from {low} to {high}; write the smaller bound first, and -inf and inf where there is no bound"
+            "it clips to the numbers from {low:?} to {high:?}; write the smaller bound first, and -inf and inf where there is no bound"
         );
         Err(Error::Definition { subject: format!("`{}`", self.output), reason })
     }
@@ -133,7 +133,7 @@ mod tests {
         let (inf, nan) = (f64::INFINITY, f64::NAN);
         for (low, high) in [(1.0, 0.0), (nan, 0.0), (0.0, nan), (nan, nan), (inf, inf), (-inf, -inf), (inf, -inf)] {
             let refused = Clip::of("x", low, high).encode(&input).unwrap_err();
-            assert!(refused.to_string().contains(&format!("from {low} to {high}")), "{refused}");
+            assert!(refused.to_string().contains(&format!("from {low:?} to {high:?}")), "{refused}");
         }
         for (low, high) in [NONE, (0.0, inf), (-inf, 0.0), (1.0, 1.0), (0.0, -0.0)] {
             assert!(Clip::of("x", low, high).encode(&input).is_ok(), "{low} {high}");

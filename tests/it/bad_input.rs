@@ -612,7 +612,7 @@ fn bounds_of_a_clip_are_checked_when_a_set_is_built_and_tell_sets_apart() {
     let built = |low: f64, high: f64| fares("clipped_v1").encode(Clip::of("fare", low, high)).build();
     let inf = f64::INFINITY;
     for (low, high) in [(1.0, 0.0), (f64::NAN, 0.0), (0.0, f64::NAN), (inf, inf), (-inf, -inf)] {
-        let shown = format!("from {low} to {high}");
+        let shown = format!("from {low:?} to {high:?}");
         says!(built(low, high).unwrap_err(), Error::Step { .. }, "clipped_v1", "`clipped_fare`", shown, "smaller bound first");
     }
     let bounds = [(0.0, 1.0), (0.0, 2.0), (-1.0, 1.0), (0.0, inf), (-inf, 1.0), (-inf, inf), (1.0, 1.0), (2.0, inf)];

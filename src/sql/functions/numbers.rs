@@ -50,11 +50,11 @@ fn bucket(x: f64, first: f64, second: f64, n: i64) -> Result<i64> {
     }
     for bound in [first, second] {
         if !bound.is_finite() {
-            return exec_err!("the bound {bound} is not finite");
+            return exec_err!("the bound {bound:?} is not finite");
         }
     }
     if first == second {
-        return exec_err!("both bounds are {first}, and no bucket lies between them");
+        return exec_err!("both bounds are {first:?}, and no bucket lies between them");
     }
     let (low, high) = (first.min(second), first.max(second));
     let ascending = if x < low {
@@ -62,11 +62,11 @@ fn bucket(x: f64, first: f64, second: f64, n: i64) -> Result<i64> {
     } else if x >= high {
         n.checked_add(1)
     } else {
-        let place = n as f64 * (x - low) / (high - low) + 1.0;
-        if !place.is_finite() {
-            return exec_err!("the bounds {first} and {second} are too far apart for {n} buckets");
+        let (part, whole) = (n as f64 * (x - low), high - low);
+        if !part.is_finite() || !whole.is_finite() {
+            return exec_err!("the bounds {first:?} and {second:?} are too far apart for {n} buckets");
         }
-        Some(place as i64)
+        Some((part / whole + 1.0) as i64)
     };
     let number = ascending.and_then(|number| if first < second { Some(number) } else { (n - number).checked_add(1) });
     match number {
