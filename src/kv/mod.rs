@@ -9,7 +9,6 @@ use std::{fmt::Debug, path::Path, sync::Arc};
 
 pub(crate) use memory::MemoryKv;
 
-pub(crate) use self::sled::Owner;
 use self::{
     or_memory::OrMemory,
     sled::{Failure, SledKv},
@@ -41,6 +40,15 @@ pub(crate) trait KeyValue: Debug + Send + Sync {
     /// # Errors
     /// [`Error::Cache`](crate::Error::Cache) when the store cannot be written.
     fn flush(&self) -> Result<()>;
+}
+
+/// Whose a directory is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// Its name is this library's: whatever it holds is a cache.
+    Store,
+    /// A user named it: it may hold other files, and these must stay.
+    User,
 }
 
 /// Opens the sled database in this directory, or makes it. A directory of a user that holds anything else is refused.

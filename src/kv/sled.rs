@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::KeyValue;
+use super::{KeyValue, Owner};
 use crate::error::{Error, Result};
 
 const MEMORY_BYTES: u64 = 64 << 20;
@@ -20,15 +20,6 @@ const LOCKED: &str = "db";
 /// A file that marks a directory as one of this cache, and what it says.
 const OWNED: &str = "asof-cache";
 const NOTICE: &str = "A cache of asof. What it holds can be rebuilt. Delete the directory only while no process uses it.\n";
-
-/// Whose a directory is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Owner {
-    /// Its name is this library's: whatever it holds is a cache.
-    Store,
-    /// A user named it: it may hold other files, and these must stay.
-    User,
-}
 
 /// A [`KeyValue`] on disk.
 #[derive(Debug)]
