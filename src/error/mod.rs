@@ -391,8 +391,8 @@ pub enum Error {
     },
     /// The cache directory cannot be made or written.
     #[error(
-        "the cache `{}` cannot be used: {reason}; name a directory that is empty or does not exist yet (a cache can be rebuilt, \
-         nothing is lost), or keep the store's own cache in memory with `StoreOptions::cache_in_memory`", .path.display()
+        "the cache `{}` cannot be used: {reason}; name another directory, empty or new (a cache can be rebuilt, nothing is lost); \
+         the store's own is set with `StoreOptions::cache_dir` or kept in memory with `StoreOptions::cache_in_memory`", .path.display()
     )]
     Cache {
         /// The directory.
