@@ -59,6 +59,7 @@
 pub mod backtest;
 mod cache;
 pub mod catalog;
+mod claimed_dir;
 mod ctas;
 pub mod ddl;
 pub mod encoder;

@@ -316,7 +316,10 @@ mod tests {
     /// A store of each kind.
     fn stores() -> [(TempDir, Arc<dyn KeyValue>); 2] {
         let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-        let stores = [Arc::new(MemoryKv::default()) as Arc<dyn KeyValue>, kv::open(dirs[1].path(), kv::Owner::User).unwrap()];
+        let stores = [
+            Arc::new(MemoryKv::default()) as Arc<dyn KeyValue>,
+            kv::open(dirs[1].path(), crate::claimed_dir::Owner::User).unwrap(),
+        ];
         let [a, b] = dirs;
         let [memory, sled] = stores;
         [(a, memory), (b, sled)]

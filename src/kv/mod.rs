@@ -13,7 +13,7 @@ use self::{
     or_memory::OrMemory,
     sled::{Failure, SledKv},
 };
-use crate::error::Result;
+use crate::{claimed_dir::Owner, error::Result};
 
 /// A flat map of bytes to bytes, used as a cache: whatever it loses is rebuilt.
 pub(crate) trait KeyValue: Debug + Send + Sync {
@@ -40,15 +40,6 @@ pub(crate) trait KeyValue: Debug + Send + Sync {
     /// # Errors
     /// [`Error::Cache`](crate::Error::Cache) when the store cannot be written.
     fn flush(&self) -> Result<()>;
-}
-
-/// Whose a directory is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Owner {
-    /// Its name is this library's: whatever it holds is a cache.
-    Store,
-    /// A user named it: it may hold other files, and these must stay.
-    User,
 }
 
 /// Opens the sled database in this directory, or makes it. A directory of a user that holds anything else is refused.

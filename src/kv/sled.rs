@@ -9,18 +9,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{KeyValue, Owner};
-use crate::error::{Error, Result};
+use super::KeyValue;
+use crate::{
+    claimed_dir::{Owner, claim},
+    error::{Error, Result},
+};
 
 const MEMORY_BYTES: u64 = 64 << 20;
 /// A mark in the directory of a database that failed in use: it may open again, and fail again.
 const FAILED: &str = "asof-failed";
 /// The file in the directory that sled locks.
 const LOCKED: &str = "db";
-/// A file that marks a directory as one of this cache, and what it says.
-const OWNED: &str = "asof-cache";
-const NOTICE: &str = "A cache of asof. What it holds can be rebuilt. Delete the directory only while no process uses it.\n";
-
 /// A [`KeyValue`] on disk.
 #[derive(Debug)]
 pub(super) struct SledKv {
@@ -54,14 +53,14 @@ impl Failure {
 
 impl SledKv {
     pub(super) fn open(dir: &Path, owner: Owner) -> Result<Self, Failure> {
-        claim(dir, owner)?;
+        claimed(dir, owner)?;
         let mut outcome = match failed_before(dir) {
             Ok(false) => opened(dir),
             Ok(true) => Err(Failure::Damaged("it failed when it was last used".into())),
             Err(failure) => Err(failure),
         };
         if let Err(Failure::Damaged(reason)) = &outcome {
-            outcome = set_aside(dir, reason).and_then(|()| claim(dir, owner)).and_then(|()| opened(dir));
+            outcome = set_aside(dir, reason).and_then(|()| claimed(dir, owner)).and_then(|()| opened(dir));
         }
         if let Err(Failure::Full(_)) = &outcome {
             // Make room by removing the damaged directories that were kept.
@@ -83,27 +82,12 @@ impl SledKv {
     }
 }
 
-/// Makes the directory and marks it. A directory that holds files and no mark is not touched, unless its name is this library's.
-fn claim(dir: &Path, owner: Owner) -> Result<(), Failure> {
-    if dir.as_os_str().is_empty() {
-        return Err(Failure::Unusable("its path is empty".into()));
-    }
-    let mark = dir.join(OWNED);
-    if mark.exists() {
-        return Ok(());
-    }
-    let claimed = fs::create_dir_all(dir).and_then(|()| fs::read_dir(dir)).and_then(|mut entries| {
-        let is_foreign = owner == Owner::User && entries.next().is_some();
-        if is_foreign { Ok(false) } else { fs::write(&mark, NOTICE).map(|()| true) }
-    });
-    match claimed {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(Failure::Unusable(format!("it holds files, but no `{OWNED}`, which marks a directory of this cache"))),
-        Err(cause) => Err(match of_io(&cause) {
-            Failure::Damaged(reason) => Failure::Unusable(reason),
-            other => other,
-        }),
-    }
+/// As [`claim`]. What it refuses is not damaged, and so is never set aside.
+fn claimed(dir: &Path, owner: Owner) -> Result<(), Failure> {
+    claim(dir, owner).map_err(|cause| match of_io(&cause) {
+        Failure::Damaged(reason) => Failure::Unusable(reason),
+        other => other,
+    })
 }
 
 fn opened(dir: &Path) -> Result<sled::Db, Failure> {

@@ -17,6 +17,7 @@ use bytes::BytesMut;
 
 use super::staging::create_new;
 use crate::{
+    claimed_dir::{Owner, claim},
     error::{Error, Result},
     time::{Clock, SystemClock},
 };
@@ -75,16 +76,18 @@ pub(super) enum CacheLookup {
 }
 
 impl DiskCache {
-    /// Opens the cache in this folder, or makes it, and removes entries until it is within the limit.
+    /// Opens the cache in this folder, or makes it, and removes entries until it is within the limit. The folder is empty, does not
+    /// exist yet, or was made by this library: one that holds anything else is refused, and stays as it is.
     ///
     /// # Errors
-    /// [`Error::Cache`] when the path is empty, and when the folder cannot be made, listed or locked.
+    /// [`Error::Cache`] when the path is empty, and when the folder holds other files or cannot be made, listed or locked.
     pub fn open(folder: impl Into<PathBuf>, limit_bytes: u64) -> Result<Self> {
         Self::open_with(folder.into(), limit_bytes, Arc::new(SystemClock))
     }
 
     fn open_with(folder: PathBuf, limit_bytes: u64, clock: Arc<dyn Clock>) -> Result<Self> {
         let open = || {
+            claim(&folder, Owner::User)?;
             fs::create_dir_all(folder.join(ENTRIES))?;
             let ledger = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(folder.join(LEDGER))?;
             Ok(Self {
@@ -98,9 +101,6 @@ impl DiskCache {
             })
         };
         let failed = |e: std::io::Error| Error::Cache { path: folder.clone(), reason: e.to_string() };
-        if folder.as_os_str().is_empty() {
-            return Err(failed(std::io::Error::other("its path is empty")));
-        }
         let cache: Self = open().map_err(failed)?;
         cache.locked(|_| Ok((cache.make_room(0)?, ()))).map_err(failed)?;
         Ok(cache)

@@ -17,6 +17,7 @@ use std::{
 use crate::{
     cache::Cache,
     catalog::Catalog,
+    claimed_dir::Owner,
     engine::Engine,
     error::{Error, Result},
     feature_set::FeatureSet,
@@ -84,7 +85,7 @@ impl FeatureStore {
         check_format(&place).await?;
         let kv = match &settings.cache {
             CachePlace::BelowRoot => default_cache(&place)?,
-            CachePlace::Dir(dir) => kv::open(dir, kv::Owner::User)?,
+            CachePlace::Dir(dir) => kv::open(dir, Owner::User)?,
             CachePlace::Memory => Arc::new(MemoryKv::default()),
         };
         let workspace = Workspace {
@@ -133,7 +134,7 @@ impl fmt::Debug for FeatureStore {
 /// A cache below a local root; in memory for other roots, and for a root in which none can be made, as in a read-only one.
 fn default_cache(root: &Location) -> Result<Arc<dyn KeyValue>> {
     let Some(dir) = root.local_dir() else { return Ok(Arc::new(MemoryKv::default())) };
-    kv::open(&dir.join(CACHE), kv::Owner::Store).or_else(|error| match error {
+    kv::open(&dir.join(CACHE), Owner::Store).or_else(|error| match error {
         Error::Cache { .. } => {
             tracing::warn!(%error, "the cache is kept in memory");
             Ok(Arc::new(MemoryKv::default()))

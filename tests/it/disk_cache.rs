@@ -181,6 +181,22 @@ async fn damaged_entries_are_read_again() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_of_somebody_else_is_left_alone_and_queries_go_on_without_it() {
+    let bench = Bench::new().await;
+    let mine = bench.kept.path().join("entries/aa/mine");
+    fs::create_dir_all(mine.parent().unwrap()).unwrap();
+    fs::write(&mine, "mine").unwrap();
+    let refused = DiskCache::open(bench.kept.path(), 1).unwrap_err();
+    assert!(matches!(&refused, Error::Cache { reason, .. } if reason.contains("asof-cache")), "{refused}");
+    let (expected, asked) = bench.ask(&bench.plain().await, QUERY).await;
+    let store = bench.cached().await;
+    for _ in 0..2 {
+        assert_eq!(bench.ask(&store, QUERY).await, (expected.clone(), asked));
+    }
+    assert_eq!((fs::read_to_string(&mine).unwrap().as_str(), files_below(bench.kept.path()).len()), ("mine", 1));
+}
+
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread")]
 async fn pipes_and_directories_in_the_place_of_entries_are_removed() {
