@@ -443,7 +443,13 @@ impl Window {
 /// The condition of a filter, from SQL.
 fn condition(facts: &Facts, subject: &str, text: &str) -> Result<Expr> {
     let refused = |reason: String| Error::Definition { subject: subject.into(), reason };
-    let condition = facts.rows.parse_sql_expr(text)?;
+    let condition = facts.rows.parse_sql_expr(text).map_err(|cause| match Error::from(cause) {
+        Error::UnknownColumn { column, known, .. } => {
+            Error::UnknownColumn { subject: format!("{}, which the filter `{text}` reads,", facts.subject()), column, known }
+        }
+        Error::Query(cause) => refused(format!("the filter `{text}` cannot be planned: {cause}")),
+        other => other,
+    })?;
     refuse_volatile_expression(subject, &condition)?;
     if condition.exists(|e| Ok(reads_more_than_a_row(e)))? {
         let reason = format!("the filter `{condition}` reads more than one fact; a filter is over the columns of a single fact");

@@ -20,7 +20,7 @@ use datafusion::{
 use super::{
     Lookup, Spine, Window,
     budget::Budget,
-    entity_facts::{AT, EntityTable, Question, Shared},
+    entity_facts::{AT, EntityTable, GroupState, SourceRequirements},
     entity_keys::EntityKey,
     keys::{GrowingKeys, Keys, NO_KEY},
     operator::{OperatorOutput, TemporalOperator},
@@ -99,13 +99,13 @@ struct OpenGroup {
     spine: Arc<Spine>,
     /// The types of the key columns in the result.
     declared: Vec<DataType>,
-    shared: Arc<Shared>,
+    shared: Arc<GroupState>,
     /// By source.
     operators: Vec<Vec<Arc<dyn TemporalOperator>>>,
 }
 
 /// The position of a group, and of a source in it.
-type Place = (usize, usize);
+type SourcePosition = (usize, usize);
 
 /// Finds all entities of each group as of a horizon, and computes their lookups and windows.
 ///
@@ -114,7 +114,7 @@ type Place = (usize, usize);
 /// keys are compared, [`Error::Memory`] if the results do not fit.
 pub(crate) async fn entities(groups: Vec<EntityGroup>, horizon: Horizon) -> Result<Vec<Entities>> {
     let mut open = Vec::with_capacity(groups.len());
-    let mut tables: BTreeMap<usize, Vec<(Place, Question)>> = BTreeMap::new();
+    let mut tables: BTreeMap<usize, Vec<(SourcePosition, SourceRequirements)>> = BTreeMap::new();
     for (group, EntityGroup { keys, sources }) in groups.into_iter().enumerate() {
         let context = sources.first().map(|source| Arc::new(source.window.facts().rows().task_ctx()));
         let context = context.unwrap_or_else(|| SessionContext::new().task_ctx());
@@ -123,15 +123,15 @@ pub(crate) async fn entities(groups: Vec<EntityGroup>, horizon: Horizon) -> Resu
             let lookup = lookup.map(|lookup| lookup.cutoff(horizon.cutoff).requirements(&opened.spine)).transpose()?;
             let window = window.cutoff(horizon.cutoff).requirements(&opened.spine)?;
             let (spine, shared) = (opened.spine.clone(), opened.shared.clone());
-            tables.entry(table).or_default().push(((group, source), Question { spine, shared, lookup, window }));
+            tables.entry(table).or_default().push(((group, source), SourceRequirements { spine, shared, lookup, window }));
             opened.operators.push(Vec::new());
         }
         open.push(opened);
     }
-    for asked in tables.into_values() {
-        let (places, questions): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
-        let operators = EntityTable::plan(questions).await?.operators().await?;
-        for ((group, source), operators) in places.into_iter().zip(operators) {
+    for required in tables.into_values() {
+        let (positions, requirements): (Vec<_>, Vec<_>) = required.into_iter().unzip();
+        let operators = EntityTable::plan(requirements).await?.operators().await?;
+        for ((group, source), operators) in positions.into_iter().zip(operators) {
             open[group].operators[source] = operators;
         }
     }
@@ -147,7 +147,7 @@ impl OpenGroup {
         let types: Vec<DataType> = keys.iter().map(|key| key.compared.clone()).collect();
         let peak = MetricBuilder::new(&ExecutionPlanMetricsSet::new()).gauge("peak_mem_used", 0);
         let at = horizon.as_of.micros();
-        let shared = Shared {
+        let shared = GroupState {
             numbers: GrowingKeys::new(&types)?,
             types,
             index: Arc::new(SpineIndex::of_entities_at(at)),
@@ -168,7 +168,7 @@ impl OpenGroup {
             outputs.push(blocking(move || operator.output()).await?);
         }
         blocking(move || {
-            let Some(Shared { numbers, seen, budget, .. }) = Arc::into_inner(shared) else {
+            let Some(GroupState { numbers, seen, budget, .. }) = Arc::into_inner(shared) else {
                 let reason = "a task that reads its facts still runs after the query has ended".into();
                 return Err(Error::Internal { subject: "the set of entities".into(), reason });
             };

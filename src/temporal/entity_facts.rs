@@ -34,8 +34,8 @@ use crate::error::{Error, Result};
 /// The column of the instant in the empty spine that stands for all entities.
 pub(super) const AT: &str = "__at";
 
-/// What the tasks of a group share.
-pub(super) struct Shared {
+/// What the tasks of a group share while facts are read.
+pub(super) struct GroupState {
     pub(super) numbers: GrowingKeys,
     /// The types in which keys are compared.
     pub(super) types: Vec<DataType>,
@@ -48,11 +48,11 @@ pub(super) struct Shared {
     pub(super) tasks: usize,
 }
 
-/// What a source asks of its table.
-pub(super) struct Question {
+/// What a source needs of its table.
+pub(super) struct SourceRequirements {
     /// The empty spine of its group.
     pub(super) spine: Arc<Spine>,
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<GroupState>,
     pub(super) lookup: Option<Requirements<LookupSpec>>,
     pub(super) window: Requirements<WindowSpec>,
 }
@@ -66,7 +66,7 @@ pub(super) struct EntityTable {
 
 /// The operators of one source, over the facts of its table.
 struct Reader {
-    shared: Arc<Shared>,
+    shared: Arc<GroupState>,
     input: Arc<PhysicalFactInput<()>>,
     operators: Vec<Arc<dyn TemporalOperator>>,
     /// Facts that wait until all have been read, since the versions of a fact can be compared only then.
@@ -74,10 +74,10 @@ struct Reader {
 }
 
 impl EntityTable {
-    /// Plans one pass over a table, with the columns that all questions need.
-    pub(super) async fn plan(questions: Vec<Question>) -> Result<Self> {
+    /// Plans one pass over a table, with the columns that all of its sources need.
+    pub(super) async fn plan(requirements: Vec<SourceRequirements>) -> Result<Self> {
         let (mut values, mut computed) = (Vec::new(), Vec::new());
-        for Question { lookup, window, .. } in &questions {
+        for SourceRequirements { lookup, window, .. } in &requirements {
             values.extend(window.input.on.iter().map(|(_, column)| column.clone()));
             values.extend_from_slice(&window.values);
             values.extend(lookup.iter().flat_map(|lookup| lookup.values.iter().cloned()));
@@ -87,7 +87,7 @@ impl EntityTable {
                 }
             }
         }
-        let Some(first) = questions.first() else {
+        let Some(first) = requirements.first() else {
             return Err(Error::Internal { subject: "the set of entities".into(), reason: "it has no source".into() });
         };
         let rows = first.window.join.rows(&values, computed)?;
@@ -95,12 +95,12 @@ impl EntityTable {
         let context = facts_context(&rows.task_ctx(), logical.fields().len());
         let state = rows.clone().into_parts().0;
         let facts = rows.create_physical_plan().await?;
-        let readers = questions.into_iter().map(|question| Reader::plan(question, &logical, &facts, &state));
+        let readers = requirements.into_iter().map(|required| Reader::plan(required, &logical, &facts, &state));
         let readers = Arc::new(readers.collect::<Result<_>>()?);
         Ok(Self { facts, context, readers })
     }
 
-    /// Reads all facts, and gives the operators of each question, in their order.
+    /// Reads all facts, and gives the operators of each source, in their order.
     pub(super) async fn operators(self) -> Result<Vec<Vec<Arc<dyn TemporalOperator>>>> {
         self.read().await?;
         for reader in self.readers.iter() {
@@ -125,8 +125,13 @@ impl EntityTable {
 }
 
 impl Reader {
-    fn plan(question: Question, logical: &DFSchema, facts: &Arc<dyn ExecutionPlan>, state: &SessionState) -> Result<Self> {
-        let Question { spine, shared, lookup, window } = question;
+    fn plan(
+        required: SourceRequirements,
+        logical: &DFSchema,
+        facts: &Arc<dyn ExecutionPlan>,
+        state: &SessionState,
+    ) -> Result<Self> {
+        let SourceRequirements { spine, shared, lookup, window } = required;
         let conditions = conditions(&window.input.spec, state, logical)?;
         let at = SpineTime { column: Column::from_name(AT), unit: None, zone: None };
         let FactInput { subject, on, declared, cutoff, direction, spec, .. } = window.input;
@@ -151,7 +156,7 @@ impl Reader {
         Ok(Self::new(shared, Arc::new(input), operators))
     }
 
-    fn new(shared: Arc<Shared>, input: Arc<PhysicalFactInput<()>>, operators: Vec<Arc<dyn TemporalOperator>>) -> Self {
+    fn new(shared: Arc<GroupState>, input: Arc<PhysicalFactInput<()>>, operators: Vec<Arc<dyn TemporalOperator>>) -> Self {
         Self { shared, input, operators, waiting: Mutex::default() }
     }
 
@@ -181,7 +186,7 @@ impl Reader {
     async fn resolve_ties(&self, context: &Arc<TaskContext>) -> Result<()> {
         for operator in &self.operators {
             let (Some(full_rows), Some(orders)) = (&self.input.full_rows, operator.undecided_ties()) else { continue };
-            let Shared { index, budget, tasks, .. } = &*self.shared;
+            let GroupState { index, budget, tasks, .. } = &*self.shared;
             let resolver = operator.clone().tie_resolver(&OperatorContext::new(&full_rows.input, index, budget, *tasks)?)?;
             let facts = full_rows.read(orders).await?;
             let reader = Self::new(self.shared.clone(), full_rows.input.clone(), vec![resolver]);
@@ -249,7 +254,7 @@ impl<'a> ReaderTask<'a> {
 struct Seen(Vec<bool>);
 
 impl Seen {
-    fn add(&mut self, chunk: &FactChunk, shared: &Shared) {
+    fn add(&mut self, chunk: &FactChunk, shared: &GroupState) {
         self.0.resize(shared.index.len().max(self.0.len()), false);
         for (i, &entity) in chunk.entities.iter().enumerate() {
             let is_replaced = chunk.visible_until.as_ref().is_some_and(|until| until[i] < shared.at);
@@ -257,7 +262,7 @@ impl Seen {
         }
     }
 
-    fn hand_over(self, shared: &Shared) {
+    fn hand_over(self, shared: &GroupState) {
         let mut all = shared.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let longer = self.0.len().max(all.len());
         all.resize(longer, false);

@@ -324,7 +324,12 @@ fn a_filter_is_a_condition_over_the_facts_alone() {
         assert!(told.contains("calls `"), "{told}");
     }
     for broken in ["", "fare >", "fare > 1; DROP TABLE rides", "SELECT 1"] {
-        says!(refused(filtered(broken)), Error::Query(_), "query");
+        says!(
+            refused(filtered(broken)),
+            Error::Definition { .. },
+            "table `rides`",
+            format!("the filter `{broken}` cannot be planned")
+        );
     }
     // Within a query no time rule would hold, and over other rows no window.
     let more =
@@ -332,7 +337,10 @@ fn a_filter_is_a_condition_over_the_facts_alone() {
     for more in more {
         says!(refused(filtered(more)), Error::Definition { .. }, "table `rides`", "more than one fact");
     }
-    says!(refused(filtered("fare > (SELECT max(fare) FROM rides)")), Error::Query(_), "rides");
+    let nested = "fare > (SELECT max(fare) FROM rides)";
+    says!(refused(filtered(nested)), Error::Definition { .. }, "table `rides`", nested);
+    let unknown = "gone > 1 AND fare > 1";
+    says!(refused(filtered(unknown)), Error::UnknownColumn { .. }, "table `rides`", unknown, "no column `gone`");
     for (value, found) in [("fare", "Float64"), ("code", "Utf8"), ("zone + 1", "Int64")] {
         says!(refused(filtered(value)), Error::Definition { .. }, "table `rides`", found, "a filter is Boolean");
     }

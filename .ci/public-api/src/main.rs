@@ -69,16 +69,16 @@ mod tests {
             "pub mod deep;
              struct Private;
              pub use self::deep::Shape;
-             impl From<Private> for Shape<u8> { fn from(_: Private) -> Self { todo!() } }
+             impl From<Private> for Shape<u8> { fn from(_: Private) -> Self { unreachable!() } }
              impl<T> std::ops::Deref for Shape<T> where T: Clone { type Target = T; }
-             impl From<Shape<u8>> for other::Thing { fn from(_: Shape<u8>) -> Self { todo!() } }",
+             impl From<Shape<u8>> for other::Thing { fn from(_: Shape<u8>) -> Self { unreachable!() } }",
         );
         write(
             "inner/deep.rs",
             "#[derive(Debug, Clone)] #[non_exhaustive] pub struct Shape<T = u8> { pub sides: Option<&'static [T]>, area: f64 }
              impl<T> Shape<T> {
                  #[must_use] pub fn with<'a, F>(mut self, mut f: F) -> Result<Box<dyn Fn(&'a mut [u8]) -> (u8, T) + Send>, ()>
-                     where F: FnOnce() -> T { todo!() }
+                     where F: FnOnce() -> T { unreachable!() }
                  fn secret(&self) {}
                  #[cfg(feature = \"more\")] pub const SIDES: usize = 3;
              }

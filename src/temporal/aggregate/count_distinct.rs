@@ -29,10 +29,6 @@ impl Aggregate {
 pub(super) struct CountDistinctFunction;
 
 impl AggregateFunction for CountDistinctFunction {
-    fn encoding(&self, input: &DataType) -> Encoding {
-        Encoding::for_order(input)
-    }
-
     fn result_type(&self, input: &DataType) -> Result<DataType, &'static str> {
         require_order(input)?;
         Ok(DataType::Int64)

@@ -26,10 +26,6 @@ impl Aggregate {
 pub(super) struct LastKFunction(pub(super) usize);
 
 impl AggregateFunction for LastKFunction {
-    fn encoding(&self, input: &DataType) -> Encoding {
-        Encoding::for_order(input)
-    }
-
     fn result_type(&self, input: &DataType) -> Result<DataType, &'static str> {
         require_order(input)?;
         Ok(DataType::List(Field::new_list_field(input.clone(), true).into()))

@@ -2,14 +2,11 @@
 
 use std::{cmp::Ordering, ops::Range};
 
-use arrow::datatypes::DataType;
-
 use super::{
     Aggregate, AggregateFunction, AggregateKind,
     best::slide_best,
     entity_slices::EntitySlices,
     fact_order::FactOrder,
-    require_order,
     result_columns::{Nullable, ResultColumn},
     slider::{OutputStates, Slider, TaskStates},
     state::{FactUpdate, SliceValue, StateKind},
@@ -32,15 +29,6 @@ impl Aggregate {
 pub(super) struct MinMaxFunction<const MIN: bool>;
 
 impl<const MIN: bool> AggregateFunction for MinMaxFunction<MIN> {
-    fn encoding(&self, input: &DataType) -> Encoding {
-        Encoding::for_order(input)
-    }
-
-    fn result_type(&self, input: &DataType) -> Result<DataType, &'static str> {
-        require_order(input)?;
-        Ok(input.clone())
-    }
-
     fn state(&self, _: Encoding) -> StateKind {
         if MIN { StateKind::Min } else { StateKind::Max }
     }

@@ -124,11 +124,17 @@ impl Serialize for Fraction {
 /// What an aggregate does: the types of its inputs and results, the state that it needs of each slice, and how it makes results
 /// from states.
 pub(in crate::temporal) trait AggregateFunction {
-    /// How the values of a column are encoded for it.
-    fn encoding(&self, input: &DataType) -> Encoding;
+    /// How the values of a column are encoded for it. Most need their order alone.
+    fn encoding(&self, input: &DataType) -> Encoding {
+        Encoding::for_order(input)
+    }
 
-    /// The type of its result over a column of this type. `Err` says which types it needs.
-    fn result_type(&self, input: &DataType) -> Result<DataType, &'static str>;
+    /// The type of its result over a column of this type. `Err` says which types it needs. The default is for an aggregate that
+    /// chooses one of its values: their own type, which must have an order.
+    fn result_type(&self, input: &DataType) -> Result<DataType, &'static str> {
+        require_order(input)?;
+        Ok(input.clone())
+    }
 
     /// The state that it needs of each slice, for values of this encoding.
     fn state(&self, encoding: Encoding) -> StateKind;

@@ -3,13 +3,10 @@
 
 use std::ops::Range;
 
-use arrow::datatypes::DataType;
-
 use super::{
     Aggregate, AggregateFunction, AggregateKind,
     count_distinct::distinct,
     entity_slices::{EntitySlices, Step},
-    require_order,
     result_columns::{Nullable, ResultColumn},
     slider::{OutputStates, Slider},
     state::StateKind,
@@ -29,15 +26,6 @@ impl Aggregate {
 pub(super) struct ModeFunction;
 
 impl AggregateFunction for ModeFunction {
-    fn encoding(&self, input: &DataType) -> Encoding {
-        Encoding::for_order(input)
-    }
-
-    fn result_type(&self, input: &DataType) -> Result<DataType, &'static str> {
-        require_order(input)?;
-        Ok(input.clone())
-    }
-
     fn state(&self, _: Encoding) -> StateKind {
         StateKind::Values
     }
