@@ -1,13 +1,13 @@
 //! Bad input of every kind: a typed error that says what is wrong, where, and what to do; and nothing is lost by it.
 
-use std::{fs, panic::AssertUnwindSafe, path::Path, sync::Arc, time::Duration};
+use std::{fs, panic::AssertUnwindSafe, path::Path, sync::Arc};
 
 use asof::{
     Aggregate, AsOf, Error, FeatureSet, FeatureStore, StoreOptions, Value,
-    backtest::{Backtest, Folds, Learner, LinearRegression},
+    backtest::{Backtest, Folds},
     catalog::{FactTable, KnownAt, TimeColumn},
-    encoder::{Clip, FnEncoder, Log, Number, Spec, encoder_fn},
-    feature_set::{EntitySetBuilder, RowSetBuilder, Source},
+    encoder::Number,
+    feature_set::{EntitySetBuilder, RowSetBuilder},
     ingest::{Ingest, LoadOutcome, OnReject},
     time::{Span, TimeUnit},
 };
@@ -19,7 +19,7 @@ use datafusion::arrow::{
 use futures::{FutureExt, TryStreamExt};
 use tempfile::TempDir;
 
-use crate::support::{bits, child, copy_dir, files_below, temp_dir, version_text, write_batch, write_text};
+use crate::support::{bits, files_below, temp_dir, version_text, write_batch, write_text};
 
 /// Is this error of this kind, and does its text hold all these words?
 macro_rules! says {
@@ -32,36 +32,36 @@ macro_rules! says {
 }
 pub(crate) use says;
 
-const RIDES: &str = "at,ended,zone,fare,note\n\
+pub(crate) const RIDES: &str = "at,ended,zone,fare,note\n\
     2014-01-05 10:00:00,2014-01-05 10:20:00,1,11.5,a\n\
     2014-01-06 11:00:00,2014-01-06 11:05:00,2,7.25,b\n\
     2014-02-01 09:00:00,2014-02-01 09:30:00,1,14,c\n\
     2014-02-02 09:00:00,2014-02-02 09:10:00,3,6.5,d\n";
 
-fn march() -> AsOf {
+pub(crate) fn march() -> AsOf {
     "2014-03-01T00:00:00Z".parse().unwrap()
 }
 
-fn rides_table() -> FactTable {
+pub(crate) fn rides_table() -> FactTable {
     FactTable::new("at", KnownAt::column("ended")).zone("UTC".parse().unwrap())
 }
 
-fn fares(name: &str) -> RowSetBuilder {
+pub(crate) fn fares(name: &str) -> RowSetBuilder {
     FeatureSet::rows(name, "SELECT at, zone, fare, note FROM rides").table("rides").event_time("at")
 }
 
-fn zones(name: &str) -> EntitySetBuilder {
+pub(crate) fn zones(name: &str) -> EntitySetBuilder {
     FeatureSet::entities(name, "rides").key("zone").lookup("fare", "last_fare")
 }
 
 /// A store with four rides and two sets over them.
-struct Bench {
-    data: TempDir,
-    root: TempDir,
-    store: FeatureStore,
+pub(crate) struct Bench {
+    pub(crate) data: TempDir,
+    pub(crate) root: TempDir,
+    pub(crate) store: FeatureStore,
 }
 
-async fn open(root: &Path, options: StoreOptions) -> asof::Result<FeatureStore> {
+pub(crate) async fn open(root: &Path, options: StoreOptions) -> asof::Result<FeatureStore> {
     let store = FeatureStore::open_with(root.to_str().unwrap(), options).await?;
     store.register(fares("fares_v1").encode(Number::of("zone")).label("fare").build()?)?;
     store.register(zones("zones_v1").window(TimeDelta::days(40), [Aggregate::count().named("rides")]).build()?)?;
@@ -69,7 +69,7 @@ async fn open(root: &Path, options: StoreOptions) -> asof::Result<FeatureStore> 
 }
 
 impl Bench {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let (data, root) = (temp_dir(), temp_dir());
         let store = open(root.path(), StoreOptions::default().cache_in_memory()).await.unwrap();
         let bench = Self { data, root, store };
@@ -77,24 +77,24 @@ impl Bench {
         bench
     }
 
-    fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+    pub(crate) fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
         write_text(self.data.path(), name, content)
     }
 
     /// A load of one file with this content, declared as rides are.
-    fn load(&self, table: &str, name: &str, content: impl AsRef<[u8]>) -> Ingest {
+    pub(crate) fn load(&self, table: &str, name: &str, content: impl AsRef<[u8]>) -> Ingest {
         Ingest::new(table, rides_table()).unwrap().from(self.file(name, content))
     }
 
     /// All that the store publishes, lists of rejects apart.
-    async fn holds(&self) -> String {
+    pub(crate) async fn holds(&self) -> String {
         let files = files_below(self.root.path()).into_iter().filter(|name| !name.starts_with("rejects/"));
         let version = version_text(&self.store.describe("rides").await.unwrap());
         format!("{:?} {version} {:?}", self.store.tables().await.unwrap(), files.collect::<Vec<_>>())
     }
 
     /// The error of a load, which must have changed nothing.
-    async fn refuses(&self, load: &Ingest) -> Error {
+    pub(crate) async fn refuses(&self, load: &Ingest) -> Error {
         let before = self.holds().await;
         let error = self.store.ingest(load).await.unwrap_err();
         assert_eq!(self.holds().await, before, "after {error}");
@@ -102,7 +102,7 @@ impl Bench {
         error
     }
 
-    async fn refuses_table(&self, folder: &str, declared: FactTable) -> Error {
+    pub(crate) async fn refuses_table(&self, folder: &str, declared: FactTable) -> Error {
         let before = self.holds().await;
         let folder = self.data.path().join(folder);
         let error = self.store.register_table("found", folder.to_str().unwrap(), declared).await.unwrap_err();
@@ -110,7 +110,7 @@ impl Bench {
         error
     }
 
-    async fn refuses_set(&self, set: asof::Result<FeatureSet>) -> Error {
+    pub(crate) async fn refuses_set(&self, set: asof::Result<FeatureSet>) -> Error {
         let set = set.unwrap();
         self.store.register(set.clone()).unwrap();
         let error = self.store.materialize(set.name().as_str(), march()).await.unwrap_err();
@@ -121,7 +121,7 @@ impl Bench {
         error
     }
 
-    async fn works(&self) {
+    pub(crate) async fn works(&self) {
         let rows = self.store.sql("SELECT * FROM rides", march()).await.unwrap();
         assert_eq!(rows.count().await.unwrap(), 4);
         assert_eq!(self.store.materialize("fares_v1", march()).await.unwrap().rows(), 4);
@@ -129,13 +129,13 @@ impl Bench {
     }
 }
 
-fn micros(zone: Option<&str>) -> ArrayRef {
+pub(crate) fn micros(zone: Option<&str>) -> ArrayRef {
     let at: Vec<i64> = [5, 6].map(|day| (16_071 + day) * 86_400_000_000).into();
     Arc::new(TimestampMicrosecondArray::from(at).with_timezone_opt(zone))
 }
 
 /// Two rides with these times.
-fn rides_at(times: ArrayRef) -> RecordBatch {
+pub(crate) fn rides_at(times: ArrayRef) -> RecordBatch {
     let fare: ArrayRef = Arc::new(Float64Array::from(vec![1.5, 2.5]));
     RecordBatch::try_from_iter([("at", times), ("fare", fare)]).unwrap()
 }
@@ -565,145 +565,6 @@ async fn a_csv_file_with_a_header_alone_is_a_load_of_no_rows() {
     assert!(bench.store.materialize("quiet_v1", march()).await.unwrap().rows() > 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_definition_that_contradicts_itself_is_refused_before_anything_is_read() {
-    let bench = Bench::new().await;
-    let early = FactTable::new("at", KnownAt::after(TimeDelta::seconds(-1))).zone("UTC".parse().unwrap());
-    let load = Ingest::new("other", early.clone()).unwrap().from(bench.file("rides.csv", RIDES));
-    says!(bench.refuses(&load).await, Error::Definition { .. }, "`other`", "1000000 us", "zero or more");
-    write_batch(bench.data.path(), "plain/a.parquet", &rides_at(micros(Some("UTC"))));
-    says!(bench.refuses_table("plain", early).await, Error::Definition { .. }, "`found`", "zero or more");
-    let load = Ingest::new("rides", rides_table().key("zone")).unwrap().from(bench.file("more.csv", RIDES));
-    says!(bench.refuses(&load).await, Error::Definition { .. }, "`rides`", "keys", "another name");
-
-    let number = || Number::of("zone");
-    let window = |length| zones("a_v1").window(length, [Aggregate::count()]).build().unwrap_err();
-    says!(window(TimeDelta::zero()), Error::Definition { .. }, "`a_v1`", "window of 0 us", "longer");
-    says!(window(TimeDelta::hours(-1)), Error::Definition { .. }, "`a_v1`", "window of -", "longer");
-    for name in ["fares", "fares_v", "fares_v0", "fares_vx", "_v1"] {
-        says!(fares(name).encode(number()).build().unwrap_err(), Error::InvalidName { .. }, name, "taxi_v1");
-    }
-    says!(fares("../up_v1").encode(number()).build().unwrap_err(), Error::InvalidName { .. }, "../up_v1");
-    let twice = fares("a_v1").encode(number()).encode(Number::of("fare").named("zone")).build().unwrap_err();
-    says!(twice, Error::Definition { .. }, "`a_v1`", "`zone`", "another name");
-    let twice = fares("a_v1").encode(number()).label("zone").build().unwrap_err();
-    says!(twice, Error::Definition { .. }, "`a_v1`", "`zone`");
-    let twice = zones("a_v1").window(TimeDelta::days(1), [Aggregate::count().named("last_fare")]).build().unwrap_err();
-    says!(twice, Error::Definition { .. }, "`a_v1`", "`last_fare`", "another name");
-    says!(fares("a_v1").build().unwrap_err(), Error::Definition { .. }, "`a_v1`", "add an encoder");
-    let timeless = FeatureSet::rows("a_v1", "SELECT 1").table("rides").encode(number()).build().unwrap_err();
-    says!(timeless, Error::Definition { .. }, "`a_v1`", "`event_time`");
-    let tableless = FeatureSet::rows("a_v1", "SELECT 1").event_time("at").encode(number()).build().unwrap_err();
-    says!(tableless, Error::Definition { .. }, "`a_v1`", "`table`");
-    let keyless = FeatureSet::entities("a_v1", "rides").lookup("fare", "f").build().unwrap_err();
-    says!(keyless, Error::Definition { .. }, "`a_v1`", "`key`");
-    let changed = fares("fares_v1").encode(Number::of("fare")).build().unwrap();
-    says!(bench.store.register(changed).unwrap_err(), Error::AlreadyExists { .. }, "`fares_v1`", "next version");
-
-    let span = Span::new(march(), march().plus_days(30));
-    let embargo = Folds::new([(march(), span)]).unwrap().embargo(TimeDelta::hours(-1)).unwrap_err();
-    says!(embargo, Error::Definition { .. }, "embargo", "before the as-of");
-    says!(Folds::new([(march().plus_days(1), span)]).unwrap_err(), Error::Definition { .. }, "starts before its as-of");
-    bench.works().await;
-}
-
-#[test]
-fn bounds_of_a_clip_are_checked_when_a_set_is_built_and_tell_sets_apart() {
-    let built = |low: f64, high: f64| fares("clipped_v1").encode(Clip::of("fare", low, high)).build();
-    let inf = f64::INFINITY;
-    for (low, high) in [(1.0, 0.0), (f64::NAN, 0.0), (0.0, f64::NAN), (inf, inf), (-inf, -inf)] {
-        let shown = format!("from {low:?} to {high:?}");
-        says!(built(low, high).unwrap_err(), Error::Step { .. }, "clipped_v1", "`clipped_fare`", shown, "smaller bound first");
-    }
-    let bounds = [(0.0, 1.0), (0.0, 2.0), (-1.0, 1.0), (0.0, inf), (-inf, 1.0), (-inf, inf), (1.0, 1.0), (2.0, inf)];
-    let mut sets: Vec<String> =
-        bounds.iter().map(|&(low, high)| format!("{:?}", built(low, high).unwrap().fingerprint())).collect();
-    sets.sort();
-    sets.dedup();
-    assert_eq!(sets.len(), bounds.len());
-}
-
-trait PlusDays {
-    fn plus_days(self, days: i64) -> Self;
-}
-
-impl PlusDays for AsOf {
-    fn plus_days(self, days: i64) -> Self {
-        AsOf::from_micros(self.micros() + days * 86_400_000_000)
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_learner_without_enough_rows_says_how_many_it_has() {
-    let bench = Bench::new().await;
-    let one = "2014-01-06T00:00:00Z".parse::<AsOf>().unwrap();
-    let data = bench.store.materialize("fares_v1", one).await.unwrap().dataset("fare").await.unwrap();
-    says!(LinearRegression::new().fit(&data).err().unwrap(), Error::Step { .. }, "linear regression", "1 rows");
-    let folds = Folds::new([(one, Span::new(one, march()))]).unwrap();
-    let report = bench.store.backtest(&Backtest::new("fares_v1", "fare", folds)).await.unwrap();
-    assert_eq!((report.folds[0].rows_kept, &report.folds[0].linear), (1, &None), "a fold without a model, not an error");
-    bench.works().await;
-}
-
-type Broken = FnEncoder<fn(&RecordBatch) -> asof::Result<Vec<ArrayRef>>>;
-
-/// An encoder that behaves on the fixed inputs of the fingerprint (64 rows), and not on facts.
-fn broken(encode: fn(&RecordBatch) -> asof::Result<Vec<ArrayRef>>) -> Broken {
-    encoder_fn(Spec::new("broken", 1).number("zone").output("out", DataType::Float64), encode)
-}
-
-fn as_it_is(rows: &RecordBatch) -> asof::Result<Vec<ArrayRef>> {
-    Ok(vec![rows.column(0).clone()])
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_encoder_that_breaks_its_contract_is_named_and_publishes_nothing() {
-    let bench = Bench::new().await;
-    let always: Broken = broken(|rows| Ok(vec![rows.column(0).slice(1, rows.num_rows() - 1)]));
-    says!(fares("a_v1").encode(always).build().unwrap_err(), Error::Step { .. }, "`broken`", "a_v1", "63", "64 rows");
-    type Encode = fn(&RecordBatch) -> asof::Result<Vec<ArrayRef>>;
-    let cases: [(&str, Encode, &str); 3] = [
-        (
-            "short_v1",
-            |rows| if rows.num_rows() == 64 { as_it_is(rows) } else { Ok(vec![rows.column(0).slice(0, 1)]) },
-            "1 values",
-        ),
-        ("none_v1", |rows| if rows.num_rows() == 64 { as_it_is(rows) } else { Ok(vec![]) }, "0 columns"),
-        (
-            "typed_v1",
-            |rows| match rows.num_rows() {
-                64 => as_it_is(rows),
-                n => Ok(vec![Arc::new(Int64Array::from(vec![0; n]))]),
-            },
-            "Int64",
-        ),
-    ];
-    for (name, encode, word) in cases {
-        let set = fares(name).encode(broken(encode)).build();
-        says!(bench.refuses_set(set).await, Error::Step { .. }, name, "broken", word);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_encoder_that_panics_on_facts_is_an_error_that_names_it() {
-    let bench = Bench::new().await;
-    let panics: Broken = broken(|rows| if rows.num_rows() == 64 { as_it_is(rows) } else { panic!("no such zone") });
-    let set = fares("panics_v1").encode(panics).build().unwrap();
-    bench.store.register(set).unwrap();
-    let outcome = AssertUnwindSafe(bench.store.materialize("panics_v1", march())).catch_unwind().await;
-    bench.works().await;
-    let error = outcome.expect("the panic of an encoder reached the caller").unwrap_err();
-    says!(error, Error::Step { .. }, "panics_v1", "broken", "panicked");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_encoder_that_panics_on_the_fixed_inputs_is_an_error_that_names_it() {
-    let panics: Broken = broken(|_| panic!("no such zone"));
-    let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| fares("panics_v1").encode(panics).build()));
-    let error = outcome.expect("the panic of an encoder reached the caller").unwrap_err();
-    says!(error, Error::Step { .. }, "panics_v1", "broken", "panicked");
-}
-
 // --- the store's own files -------------------------------------------------------------------------------------------
 
 #[tokio::test(flavor = "multi_thread")]
@@ -801,197 +662,4 @@ async fn a_damaged_materialization_that_is_deleted_as_told_is_made_again() {
         again.verify().await.unwrap();
         assert_eq!((again.id(), bits(&again).await), (made.id(), expected));
     }
-}
-
-/// All rows of the zones, through the cache.
-async fn zones_served(store: &FeatureStore) -> asof::Result<String> {
-    let made = store.materialize("zones_v1", march()).await?;
-    let online = store.online("zones_v1").await?;
-    let rows: Vec<_> = (0..5).map(|zone| online.get(&[Value::Int(zone)])).collect::<asof::Result<_>>()?;
-    Ok(format!("{} {:?} {rows:?}", made.id(), bits(&made).await))
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_cache_is_set_aside_or_mended_and_every_answer_is_right() {
-    let bench = Bench::new().await;
-    let cache = temp_dir();
-    let in_cache = |dir: &Path| open(bench.root.path(), StoreOptions::default().cache_dir(dir));
-    let expected = zones_served(&in_cache(cache.path()).await.unwrap()).await.unwrap();
-    let (mut wrong, mut right, mut aside) = (Vec::new(), 0, 0);
-    for name in files_below(cache.path()) {
-        let good = fs::read(cache.path().join(&name)).unwrap();
-        let used = good.iter().rposition(|b| *b != 0).unwrap_or(0).max(1);
-        let mut damages: Vec<(String, Vec<u8>)> = vec![
-            ("emptied".into(), Vec::new()),
-            ("cut".into(), good[..used / 2].to_vec()),
-            ("all noise".into(), vec![0xa5; good.len()]),
-        ];
-        for sixth in 0..6 {
-            let (mut damaged, at) = (good.clone(), used * sixth / 6);
-            let end = (at + 16).min(damaged.len());
-            damaged[at..end].iter_mut().for_each(|b| *b ^= 0x5a);
-            damages.push((format!("bytes {at}..{end} flipped"), damaged));
-        }
-        for (what, damaged) in damages {
-            let dir = temp_dir();
-            let damaged_cache = dir.path().join("cache");
-            copy_dir(cache.path(), &damaged_cache);
-            fs::write(damaged_cache.join(&name), damaged).unwrap();
-            // Opened twice: what was built anew is a cache like any other.
-            for _ in 0..2 {
-                let attempt =
-                    AssertUnwindSafe(async { zones_served(&in_cache(&damaged_cache).await?).await }).catch_unwind().await;
-                match attempt {
-                    Ok(Ok(served)) if served == expected => right += 1,
-                    Ok(Ok(served)) => wrong.push(format!("{name}, {what}: wrong values: {served}")),
-                    Ok(Err(error)) => wrong.push(format!("{name}, {what}: {error:?}")),
-                    Err(panic) => wrong.push(format!("{name}, {what}: panic: {:?}", panic.downcast_ref::<String>())),
-                }
-            }
-            // One at most is kept of what was set aside.
-            let beside: Vec<_> =
-                fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-            assert!(beside.len() <= 2 && beside.iter().all(|b| b == "cache" || b.starts_with("cache.damaged-")), "{beside:?}");
-            aside += usize::from(beside.len() == 2);
-        }
-    }
-    println!("{right} right, {} wrong; {aside} were set aside", wrong.len());
-    // I9: the way out is always the same.
-    assert_eq!(zones_served(&in_cache(temp_dir().path()).await.unwrap()).await.unwrap(), expected);
-    assert!(wrong.is_empty() && aside > 0, "{}", wrong.join("\n"));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_cache_that_has_lost_some_of_many_rows_does_not_serve_the_rest_as_all() {
-    const SHOPS: i64 = 2_000;
-    let (data, root, cache) = (temp_dir(), temp_dir(), temp_dir());
-    let note = |shop: i64| -> String {
-        let mut hash = blake3::Hasher::new().update(&shop.to_le_bytes()).finalize_xof();
-        let mut bytes = [0; 400];
-        hash.fill(&mut bytes);
-        bytes.iter().map(|b| format!("{b:02x}")).collect()
-    };
-    let rows: String = (0..SHOPS).map(|shop| format!("2014-01-05 10:00:00,{shop},{}\n", note(shop))).collect();
-    let file = write_text(data.path(), "shops.csv", format!("at,shop,note\n{rows}"));
-    let in_cache = async |dir: &Path| -> asof::Result<FeatureStore> {
-        let store = FeatureStore::open_with(root.path().to_str().unwrap(), StoreOptions::default().cache_dir(dir)).await?;
-        store.register(FeatureSet::entities("shops_v1", "shops").key("shop").lookup("note", "note_of").build()?)?;
-        Ok(store)
-    };
-    let store = in_cache(cache.path()).await.unwrap();
-    let table = FactTable::new("at", KnownAt::after(TimeDelta::zero())).zone("UTC".parse().unwrap());
-    store.ingest(&Ingest::new("shops", table).unwrap().from(file)).await.unwrap();
-    let made = store.materialize("shops_v1", march()).await.unwrap();
-    // The first wrong answer.
-    let wrong_answer = async |store: FeatureStore| -> asof::Result<Option<String>> {
-        let online = store.online_for(&store.materialize("shops_v1", march()).await?).await?;
-        for shop in 0..SHOPS {
-            let found = online.get(&[shop.into()])?.value("note_of")?;
-            if found != Value::Text(note(shop)) {
-                return Ok(Some(format!("shop {shop} is {}", if found == Value::Null { "missing" } else { "another" })));
-            }
-        }
-        Ok(None)
-    };
-    assert_eq!((made.rows(), wrong_answer(store).await.unwrap()), (2_000, None));
-    drop(made);
-
-    let mut wrong = Vec::new();
-    let database = cache.path().join("db");
-    let good = fs::read(&database).unwrap();
-    for part in 0..16 {
-        let dir = temp_dir();
-        copy_dir(cache.path(), dir.path());
-        let (mut damaged, at) = (good.clone(), good.len() * part / 16 + 1_000);
-        let end = (at + 64).min(damaged.len());
-        damaged[at..end].iter_mut().for_each(|b| *b ^= 0x5a);
-        fs::write(dir.path().join("db"), damaged).unwrap();
-        match AssertUnwindSafe(async { wrong_answer(in_cache(dir.path()).await?).await }).catch_unwind().await {
-            Ok(Ok(None)) => {}
-            Ok(Ok(Some(answer))) => wrong.push(format!("bytes {at}..{end} of {}: {answer}", good.len())),
-            Ok(Err(error)) => wrong.push(format!("bytes {at}..{end}: {error:?}")),
-            Err(panic) => wrong.push(format!("bytes {at}..{end}: panic: {:?}", panic.downcast_ref::<String>())),
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_cache_that_another_process_holds_is_named_with_the_way_out() {
-    let (root, flag, own) = (temp_dir(), temp_dir(), temp_dir());
-    let opened = flag.path().join("opened");
-    let mut holder = child("hold", root.path(), &opened);
-    let mut waited = 0;
-    while !opened.exists() {
-        assert!(holder.try_wait().unwrap().is_none() && waited < 6_000, "the child does not open the store");
-        std::thread::sleep(Duration::from_millis(10));
-        waited += 1;
-    }
-    let held = open(root.path(), StoreOptions::default()).await;
-    let elsewhere = open(root.path(), StoreOptions::default().cache_dir(own.path())).await;
-    let in_memory = open(root.path(), StoreOptions::default().cache_in_memory()).await;
-    holder.kill().unwrap();
-    holder.wait().unwrap();
-    let dir = root.path().join(".asof-cache");
-    says!(held.unwrap_err(), Error::CacheLocked { .. }, dir.to_str().unwrap(), "StoreOptions::cache_dir");
-    assert!(elsewhere.is_ok() && in_memory.is_ok());
-    // The lock goes with its holder.
-    open(root.path(), StoreOptions::default()).await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn all_mistakes_of_a_set_are_told_at_once() {
-    let bench = Bench::new().await;
-    // What can be seen without a table, when it is built.
-    let set = FeatureSet::entities("bad_v1", "rides")
-        .key("zone")
-        .window(TimeDelta::zero(), [Aggregate::count()])
-        .window(TimeDelta::days(1), [Aggregate::sum("price * quantity"), Aggregate::quantile("fare", 2.0), Aggregate::count()])
-        .also(Source::of("rides").on("driver").lookup("fare", "fare").lookup("fare", "zone"));
-    says!(
-        set.build().unwrap_err(),
-        Error::Definition { .. },
-        "`bad_v1`",
-        "a window of 0 us",
-        "`price * quantity` is an expression",
-        "before they are loaded",
-        "the quantile 2",
-        "`driver`, which is not a key",
-        "called `count`",
-        "called `zone`"
-    );
-    let set = FeatureSet::rows("bad_v1", "SELECT 1").label("x").label("x").build().unwrap_err();
-    says!(set, Error::Definition { .. }, "`event_time`", "`table`", "add an encoder", "called `x`");
-
-    // What its tables tell, when it is first used; the name that was probably meant with it.
-    let day = [Aggregate::sum("tip"), Aggregate::mean("note")];
-    let set = zones("bad_v2").key("Zone").lookup("driver", "d").window(TimeDelta::days(1), day);
-    let set = set.also(Source::of("rides").on("zone").lookup("fares", "f").lookup("driver", "e"));
-    says!(
-        bench.refuses_set(set.build()).await,
-        Error::Mistakes { .. },
-        "`bad_v2` has 5 mistakes",
-        "`Zone`",
-        "(but `zone`: case counts",
-        "`driver`",
-        "`tip`",
-        "column `note` of table `rides` is Utf8",
-        "no column `fares`",
-        "did you mean `fare`?"
-    );
-    let set = fares("bad_v3").event_time("At").encode(Number::of("tip")).encode(Log::of("note")).label("driver").label("Fare");
-    says!(
-        bench.refuses_set(set.build()).await,
-        Error::Mistakes { .. },
-        "`bad_v3` has 5 mistakes",
-        "no column `At`",
-        "(but `at`: case counts",
-        "`driver`",
-        "the query of `bad_v3`",
-        "`tip`",
-        "column `note`",
-        "Float64",
-        "quote it: \"fare\""
-    );
-    bench.works().await;
 }

@@ -248,7 +248,8 @@ async fn a_folder_that_cannot_be_used_is_a_warning_and_changes_no_answer() {
     let bench = Bench::new().await;
     let (expected, asked) = bench.ask(&bench.plain().await, QUERY).await;
     // A file where the folder should be.
-    let file = bench.kept.path().join("file");
+    let elsewhere = temp_dir();
+    let file = elsewhere.path().join("file");
     fs::write(&file, "").unwrap();
     let log = Log::default();
     let listening = tracing::subscriber::set_default(log.clone());

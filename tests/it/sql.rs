@@ -6,15 +6,15 @@
 use std::{path::Path, sync::Arc};
 
 use asof::{
-    Aggregate, AsOf, Error, FeatureSet, FeatureStore, Resources, StoreOptions,
+    AsOf, Error, FeatureSet, FeatureStore, Resources, StoreOptions,
     catalog::{FactTable, KnownAt, TimeColumn},
     encoder::Number,
-    temporal::{Spine, Window},
+    temporal::Spine,
     time::TimeUnit,
 };
 use chrono::TimeDelta;
 use datafusion::arrow::{
-    array::{ArrayRef, Float64Array, Int64Array, StringArray, TimestampSecondArray},
+    array::{ArrayRef, Float64Array, Int64Array, TimestampSecondArray},
     util::pretty::pretty_format_batches,
 };
 use proptest::prelude::*;
@@ -25,7 +25,7 @@ use crate::{
     times::utc_micros,
 };
 
-const END: &str = "2015-01-01";
+pub const END: &str = "2015-01-01";
 
 pub fn end() -> AsOf {
     instant(END)
@@ -437,170 +437,6 @@ async fn what_a_join_cannot_mean_is_refused_with_a_reason() {
     }
 }
 
-/// The rows of a query as text, in their order.
-async fn shown(store: &FeatureStore, sql: &str) -> String {
-    answer(store, sql, end()).await.unwrap_or_else(|e| panic!("{sql}: {e}"))
-}
-
-#[tokio::test]
-async fn trailing_is_the_window_that_rust_asks() {
-    let (_dir, store) = rides_and_fares().await;
-    let aggregates = [
-        ("count(*)", Aggregate::count()),
-        ("count(amount)", Aggregate::count_of("amount")),
-        ("count(DISTINCT amount)", Aggregate::count_distinct("amount")),
-        ("sum(amount)", Aggregate::sum("amount")),
-        ("AVG(amount)", Aggregate::mean("amount")),
-        ("mean(amount) AS \"Mean\"", Aggregate::mean("amount").named("Mean")),
-        ("variance(amount)", Aggregate::variance("amount")),
-        ("var_samp(amount) AS v2", Aggregate::variance("amount").named("v2")),
-        ("stddev(amount)", Aggregate::stddev("amount")),
-        ("stddev_samp(amount) s2", Aggregate::stddev("amount").named("s2")),
-        ("min(amount)", Aggregate::min("amount")),
-        ("max(amount)", Aggregate::max("amount")),
-        ("first(amount)", Aggregate::first("amount")),
-        ("first_value(amount) AS f2", Aggregate::first("amount").named("f2")),
-        ("last(amount)", Aggregate::last("amount")),
-        ("last_value(amount) AS l2", Aggregate::last("amount").named("l2")),
-        ("last_k(amount, 2)", Aggregate::last_k("amount", 2)),
-        ("median(amount)", Aggregate::median("amount")),
-        ("quantile(amount, 0.9)", Aggregate::quantile("amount", 0.9)),
-        ("mode(amount)", Aggregate::mode("amount")),
-        (
-            "count(*) FILTER (WHERE amount > 15 AND unused = 0) AS dear",
-            Aggregate::count().filter("amount > 15 AND unused = 0").named("dear"),
-        ),
-    ];
-    let text = aggregates.iter().map(|(text, _)| *text).collect::<Vec<_>>().join(", ");
-    let sql = format!(
-        "SELECT * FROM trailing('rides', 'at', 'fares', 'zone = pickup_zone', '10 minutes', '{text}', 'ALL', 'count(*) AS n')"
-    );
-    let spine = store.sql("SELECT * FROM rides", end()).await.unwrap();
-    let window = Window::of(store.facts("fares", end()).await.unwrap())
-        .on_columns("zone", "pickup_zone")
-        .trailing(TimeDelta::minutes(10), aggregates.map(|(_, aggregate)| aggregate))
-        .all_before([Aggregate::count().named("n")]);
-    let rows = Spine::new(spine, "at").window([window]).unwrap().into_rows();
-    let names: Vec<_> = rows.schema().fields().iter().map(|f| f.name().clone()).collect();
-    let by_sql = store.sql(&sql, end()).await.unwrap();
-    assert_eq!(by_sql.schema().fields().iter().map(|f| f.name().clone()).collect::<Vec<_>>(), names);
-    assert_eq!(names[..4], ["id", "zone", "at", "count"]);
-    let expected = pretty_format_batches(&rows.collect().await.unwrap()).unwrap().to_string();
-    assert_eq!(pretty_format_batches(&by_sql.collect().await.unwrap()).unwrap().to_string(), expected);
-    // Only what was known: the fare of minute 0 from minute 10 on, which is outside of the window by then.
-    let n = "SELECT id, dear, n FROM TRAILING('rides', 'at', 'fares', 'zone = pickup_zone', '15 minutes', \
-             'count(*) FILTER (WHERE amount > 15) AS dear', 'all', 'count(*) AS n') AS t WHERE t.zone < 3 ORDER BY id";
-    assert_eq!(cells(&store, n, end()).await, ["1 0 0", "2 0 0", "3 0 1", "4 0 1", "5 0 2"]);
-}
-
-#[tokio::test]
-async fn trailing_stands_wherever_a_table_may() {
-    let (_dir, store) = rides_and_fares().await;
-    let call = "trailing('rides', 'at', 'fares', 'zone = pickup_zone', 'all', 'count(*) AS n')";
-    let queries = [
-        format!("WITH t AS (SELECT * FROM {call}) SELECT id, n FROM t WHERE n > 0 ORDER BY id"),
-        format!(
-            "SELECT id, n FROM {call} WHERE id <= 3 AND n > 0 UNION ALL SELECT id, n FROM {call} WHERE id > 3 AND n > 0 ORDER BY id"
-        ),
-        format!("SELECT t.id, t.n FROM {call} AS t JOIN rides USING (id) WHERE n > 0 ORDER BY id"),
-        format!(
-            "SELECT t.id, t.n FROM {call} AS t ASOF JOIN fares AS f MATCH_CONDITION (t.at > f.began) ON t.zone = f.pickup_zone WHERE f.amount > 0 ORDER BY id"
-        ),
-        format!("SELECT id, n FROM {} WHERE n > 0 ORDER BY id", call.replace("'rides'", "'default.rides'")),
-    ];
-    for sql in queries {
-        assert_eq!(cells(&store, &sql, end()).await, ["3 1", "4 1", "5 2"], "{sql}");
-    }
-    let plan = shown(&store, &format!("EXPLAIN SELECT id, n FROM {call}")).await;
-    assert!(
-        plan.contains("AsOfWindow")
-            && plan.contains("fares.began < ")
-            && plan.contains(" and fares.ended < ")
-            && !plan.contains("unused"),
-        "{plan}"
-    );
-}
-
-#[tokio::test]
-async fn trailing_reads_a_local_spine_by_its_declared_zone() {
-    let (dir, store) = (temp_dir(), memory().await);
-    let noon = instant("2014-01-15T12:00:00Z").micros() / 1_000_000;
-    let local: ArrayRef = Arc::new(TimestampSecondArray::from(vec![noon, noon + 1]));
-    let zone = "America/New_York".parse().unwrap();
-    table(&store, dir.path(), "spine", at_once("t").zone(zone), &[("K", ints([1, 1])), ("t", local)]).await;
-    let fact = utc_micros([instant("2014-01-15T17:00:00Z").micros()]);
-    let facts: [(&str, ArrayRef); 3] = [("k", ints([1])), ("t", fact), ("Name", Arc::new(StringArray::from(vec!["x"])))];
-    table(&store, dir.path(), "facts", at_once("t"), &facts).await;
-    let sql = "SELECT n, last FROM trailing('spine', 't', 'facts', '\"K\" = k', '1 hour 30 minutes', 'count(*) AS n, last(\"Name\") AS last') ORDER BY t";
-    assert_eq!(cells(&store, sql, end()).await, ["0 ", "1 x"]);
-}
-
-#[tokio::test]
-async fn trailing_refuses_what_it_cannot_mean() {
-    let (_dir, store) = rides_and_fares().await;
-    let call = |arguments: &str| format!("SELECT * FROM trailing({arguments})");
-    let with = |length: &str, text: &str| call(&format!("'rides', 'at', 'fares', 'zone = pickup_zone', '{length}', '{text}'"));
-    let cases = [
-        (call("'rides', 'at'"), "definition", "write trailing("),
-        (call("'rides', 'at', 'fares', 'zone = pickup_zone', '1 day'"), "definition", "each length needs its aggregates"),
-        (call("rides + 1, 'at', 'fares', 'zone', '1 day', 'count(*)'"), "definition", "no name of a table"),
-        (call("rides, at + 1, 'fares', 'zone', '1 day', 'count(*)'"), "definition", "its instant"),
-        (call("rides, 'at', fares + 1, 'zone', '1 day', 'count(*)'"), "definition", "no name of a table"),
-        (call("rides, at, fares, 'zone', '1 day', 'count(*)', cutoff => 'late'"), "definition", "cutoff => 'inclusive'"),
-        (call("rides, at, fares, 'zone', '1 day', 'count(*)', edge => 'inclusive'"), "definition", "cutoff => 'inclusive'"),
-        (call("'rides', 'at', 'fares', 3, '1 day', 'count(*)'"), "definition", "aggregates are texts"),
-        (call("'nothing', 'at', 'fares', 'zone = pickup_zone', '1 day', 'count(*)'"), "table", "no table `nothing`"),
-        (call("'rides', 'at', 'nothing', 'zone', '1 day', 'count(*)'"), "table", "no table `nothing`"),
-        (call("'Rides!', 'at', 'fares', 'zone', '1 day', 'count(*)'"), "other", "Rides!"),
-        (call("'rides', 'nothing', 'fares', 'zone = pickup_zone', '1 day', 'count(*)'"), "column", "`nothing`"),
-        (call("'rides', 'zone', 'fares', 'zone = pickup_zone', '1 day', 'count(*)'"), "type", "`zone`"),
-        (call("'rides', 'at', 'fares', 'zone', '1 day', 'count(*)'"), "column", "table `fares` has no column `zone`"),
-        (call("'rides', 'at', 'fares', 'zone > pickup_zone', '1 day', 'count(*)'"), "definition", "zone > pickup_zone"),
-        (call("'rides', 'at', 'fares', '', '1 day', 'count(*)'"), "definition", "keys"),
-        (with("0 days", "count(*)"), "definition", "longer than zero"),
-        (with("-1 day", "count(*)"), "definition", "longer than zero"),
-        (with("1 month", "count(*)"), "definition", "months"),
-        (with("0.5 months", "count(*)"), "definition", "no fixed length"),
-        (with("7", "count(*)"), "definition", "without a unit"),
-        (with("soon", "count(*)"), "definition", "`soon`"),
-        (with("1 day", ""), "definition", "aggregates"),
-        (with("1 day", "count(*"), "definition", "cannot be read"),
-        (with("1 day", "count(*) FROM fares"), "definition", "cannot be read"),
-        (with("1 day", "amount"), "definition", "no aggregate"),
-        (with("1 day", "*"), "definition", "no aggregate"),
-        (with("1 day", "sum(amount) + 1"), "definition", "no aggregate"),
-        (with("1 day", "entropy(amount)"), "definition", "is none of"),
-        (with("1 day", "mode(DISTINCT amount)"), "definition", "only `count`"),
-        (with("1 day", "sum(amount, amount)"), "definition", "is none of"),
-        (with("1 day", "sum(DISTINCT amount)"), "definition", "only `count`"),
-        (with("1 day", "sum(amount * 2)"), "definition", "over a column"),
-        (with("1 day", "sum(amount) OVER ()"), "definition", "leave the rest out"),
-        (with("1 day", "sum(nothing)"), "column", "table `fares` has no column `nothing`"),
-        (with("1 day", "sum(began)"), "type", "only numbers"),
-        (with("1 day", "last_k(amount, 0)"), "definition", "1 or more"),
-        (with("1 day", "last_k(amount, amount)"), "definition", "how many"),
-        (with("1 day", "quantile(amount, 1.5)"), "definition", "between 0 and 1"),
-        (with("1 day", "count(*) FILTER (WHERE nothing > 1)"), "column", "nothing"),
-        (with("1 day", "count(*) AS zone"), "definition", "`zone`"),
-        (with("1 day", "count(*), count(*)"), "definition", "`count`"),
-        (with("1 day", "count(*) FILTER (WHERE began < now())"), "volatile", "now"),
-        ("SELECT * FROM sideways('rides')".into(), "definition", "no table function `sideways`"),
-    ];
-    for (sql, kind, says) in cases {
-        let refused = store.sql(&sql, end()).await.map(|_| ()).unwrap_err();
-        let found = match &refused {
-            Error::Definition { .. } => "definition",
-            Error::ColumnType { .. } => "type",
-            Error::UnknownColumn { .. } => "column",
-            Error::UnknownTable { .. } => "table",
-            Error::Volatile { .. } => "volatile",
-            Error::Query(_) => "query",
-            _ => "other",
-        };
-        assert!(found == kind && refused.to_string().contains(says), "{sql}: {refused:?}");
-    }
-}
-
 #[tokio::test]
 async fn extracts_of_feature_sets_ask_in_time_and_are_made_alike_every_time() {
     let sqls = [
@@ -706,28 +542,5 @@ async fn a_filter_above_an_outer_join_is_about_the_column_that_it_names() {
             let expected = rows.parse::<usize>().unwrap().min(3);
             assert_eq!(found.iter().map(|batch| batch.num_rows()).sum::<usize>(), expected, "{sql}");
         }
-    }
-}
-
-/// Functions that DataFusion only rewrites, and never runs, work in the filter of an aggregate as anywhere.
-#[tokio::test]
-async fn a_filter_of_an_aggregate_may_call_what_is_rewritten_while_planning() {
-    let (dir, store) = (temp_dir(), memory().await);
-    let at_once = FactTable::new("at", KnownAt::after(TimeDelta::zero())).zone("UTC".parse().unwrap());
-    let v: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None, Some(-3)]));
-    let at: ArrayRef = Arc::new(TimestampSecondArray::from(vec![1, 2, 3]));
-    table(&store, dir.path(), "f", at_once, &[("k", ints([1, 1, 1])), ("v", v), ("at", at)]).await;
-    let spine = "(SELECT 1 AS k, TIMESTAMP '2014-01-01T00:00:00' AT TIME ZONE 'UTC' AS at)";
-    for (filter, count) in [
-        ("coalesce(v, 5) > 0", "2"),
-        ("nvl(v, 1) > 0", "2"),
-        ("arrow_cast(v, 'Int32') > 0", "1"),
-        ("at > arrow_cast('1970-01-01T00:00:01', 'Timestamp(Second, None)')", "2"),
-    ] {
-        let sql = format!(
-            "SELECT n FROM trailing({spine}, at, f, 'k', 'all', 'count(*) FILTER (WHERE {}) AS n')",
-            filter.replace('\'', "\'\'")
-        );
-        assert_eq!(cells(&store, &sql, end()).await, [count], "{filter}");
     }
 }

@@ -1,0 +1,220 @@
+//! Feature sets, encoders and learners that contradict themselves or break their contract: each is named, and nothing is published.
+
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
+use asof::{
+    Aggregate, AsOf, Error, FeatureSet,
+    backtest::{Backtest, Folds, Learner, LinearRegression},
+    catalog::{FactTable, KnownAt},
+    encoder::{Clip, FnEncoder, Log, Number, Spec, encoder_fn},
+    feature_set::Source,
+    ingest::Ingest,
+    time::Span,
+};
+use chrono::TimeDelta;
+use datafusion::arrow::{
+    array::{ArrayRef, Int64Array, RecordBatch},
+    datatypes::DataType,
+};
+use futures::FutureExt;
+
+use crate::{
+    bad_input::{Bench, RIDES, fares, march, micros, rides_at, rides_table, says, zones},
+    support::write_batch,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_definition_that_contradicts_itself_is_refused_before_anything_is_read() {
+    let bench = Bench::new().await;
+    let early = FactTable::new("at", KnownAt::after(TimeDelta::seconds(-1))).zone("UTC".parse().unwrap());
+    let load = Ingest::new("other", early.clone()).unwrap().from(bench.file("rides.csv", RIDES));
+    says!(bench.refuses(&load).await, Error::Definition { .. }, "`other`", "1000000 us", "zero or more");
+    write_batch(bench.data.path(), "plain/a.parquet", &rides_at(micros(Some("UTC"))));
+    says!(bench.refuses_table("plain", early).await, Error::Definition { .. }, "`found`", "zero or more");
+    let load = Ingest::new("rides", rides_table().key("zone")).unwrap().from(bench.file("more.csv", RIDES));
+    says!(bench.refuses(&load).await, Error::Definition { .. }, "`rides`", "keys", "another name");
+
+    let number = || Number::of("zone");
+    let window = |length| zones("a_v1").window(length, [Aggregate::count()]).build().unwrap_err();
+    says!(window(TimeDelta::zero()), Error::Definition { .. }, "`a_v1`", "window of 0 us", "longer");
+    says!(window(TimeDelta::hours(-1)), Error::Definition { .. }, "`a_v1`", "window of -", "longer");
+    for name in ["fares", "fares_v", "fares_v0", "fares_vx", "_v1"] {
+        says!(fares(name).encode(number()).build().unwrap_err(), Error::InvalidName { .. }, name, "taxi_v1");
+    }
+    says!(fares("../up_v1").encode(number()).build().unwrap_err(), Error::InvalidName { .. }, "../up_v1");
+    let twice = fares("a_v1").encode(number()).encode(Number::of("fare").named("zone")).build().unwrap_err();
+    says!(twice, Error::Definition { .. }, "`a_v1`", "`zone`", "another name");
+    let twice = fares("a_v1").encode(number()).label("zone").build().unwrap_err();
+    says!(twice, Error::Definition { .. }, "`a_v1`", "`zone`");
+    let twice = zones("a_v1").window(TimeDelta::days(1), [Aggregate::count().named("last_fare")]).build().unwrap_err();
+    says!(twice, Error::Definition { .. }, "`a_v1`", "`last_fare`", "another name");
+    says!(fares("a_v1").build().unwrap_err(), Error::Definition { .. }, "`a_v1`", "add an encoder");
+    let timeless = FeatureSet::rows("a_v1", "SELECT 1").table("rides").encode(number()).build().unwrap_err();
+    says!(timeless, Error::Definition { .. }, "`a_v1`", "`event_time`");
+    let tableless = FeatureSet::rows("a_v1", "SELECT 1").event_time("at").encode(number()).build().unwrap_err();
+    says!(tableless, Error::Definition { .. }, "`a_v1`", "`table`");
+    let keyless = FeatureSet::entities("a_v1", "rides").lookup("fare", "f").build().unwrap_err();
+    says!(keyless, Error::Definition { .. }, "`a_v1`", "`key`");
+    let changed = fares("fares_v1").encode(Number::of("fare")).build().unwrap();
+    says!(bench.store.register(changed).unwrap_err(), Error::AlreadyExists { .. }, "`fares_v1`", "next version");
+
+    let span = Span::new(march(), march().plus_days(30));
+    let embargo = Folds::new([(march(), span)]).unwrap().embargo(TimeDelta::hours(-1)).unwrap_err();
+    says!(embargo, Error::Definition { .. }, "embargo", "before the as-of");
+    says!(Folds::new([(march().plus_days(1), span)]).unwrap_err(), Error::Definition { .. }, "starts before its as-of");
+    bench.works().await;
+}
+
+#[test]
+fn bounds_of_a_clip_are_checked_when_a_set_is_built_and_tell_sets_apart() {
+    let built = |low: f64, high: f64| fares("clipped_v1").encode(Clip::of("fare", low, high)).build();
+    let inf = f64::INFINITY;
+    for (low, high) in [(1.0, 0.0), (f64::NAN, 0.0), (0.0, f64::NAN), (inf, inf), (-inf, -inf)] {
+        let shown = format!("from {low:?} to {high:?}");
+        says!(built(low, high).unwrap_err(), Error::Step { .. }, "clipped_v1", "`clipped_fare`", shown, "smaller bound first");
+    }
+    let bounds = [(0.0, 1.0), (0.0, 2.0), (-1.0, 1.0), (0.0, inf), (-inf, 1.0), (-inf, inf), (1.0, 1.0), (2.0, inf)];
+    let mut sets: Vec<String> =
+        bounds.iter().map(|&(low, high)| format!("{:?}", built(low, high).unwrap().fingerprint())).collect();
+    sets.sort();
+    sets.dedup();
+    assert_eq!(sets.len(), bounds.len());
+}
+
+trait PlusDays {
+    fn plus_days(self, days: i64) -> Self;
+}
+
+impl PlusDays for AsOf {
+    fn plus_days(self, days: i64) -> Self {
+        AsOf::from_micros(self.micros() + days * 86_400_000_000)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_learner_without_enough_rows_says_how_many_it_has() {
+    let bench = Bench::new().await;
+    let one = "2014-01-06T00:00:00Z".parse::<AsOf>().unwrap();
+    let data = bench.store.materialize("fares_v1", one).await.unwrap().dataset("fare").await.unwrap();
+    says!(LinearRegression::new().fit(&data).err().unwrap(), Error::Step { .. }, "linear regression", "1 rows");
+    let folds = Folds::new([(one, Span::new(one, march()))]).unwrap();
+    let report = bench.store.backtest(&Backtest::new("fares_v1", "fare", folds)).await.unwrap();
+    assert_eq!((report.folds[0].rows_kept, &report.folds[0].linear), (1, &None), "a fold without a model, not an error");
+    bench.works().await;
+}
+
+type Broken = FnEncoder<fn(&RecordBatch) -> asof::Result<Vec<ArrayRef>>>;
+
+/// An encoder that behaves on the fixed inputs of the fingerprint (64 rows), and not on facts.
+fn broken(encode: fn(&RecordBatch) -> asof::Result<Vec<ArrayRef>>) -> Broken {
+    encoder_fn(Spec::new("broken", 1).number("zone").output("out", DataType::Float64), encode)
+}
+
+fn as_it_is(rows: &RecordBatch) -> asof::Result<Vec<ArrayRef>> {
+    Ok(vec![rows.column(0).clone()])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_encoder_that_breaks_its_contract_is_named_and_publishes_nothing() {
+    let bench = Bench::new().await;
+    let always: Broken = broken(|rows| Ok(vec![rows.column(0).slice(1, rows.num_rows() - 1)]));
+    says!(fares("a_v1").encode(always).build().unwrap_err(), Error::Step { .. }, "`broken`", "a_v1", "63", "64 rows");
+    type Encode = fn(&RecordBatch) -> asof::Result<Vec<ArrayRef>>;
+    let cases: [(&str, Encode, &str); 3] = [
+        (
+            "short_v1",
+            |rows| if rows.num_rows() == 64 { as_it_is(rows) } else { Ok(vec![rows.column(0).slice(0, 1)]) },
+            "1 values",
+        ),
+        ("none_v1", |rows| if rows.num_rows() == 64 { as_it_is(rows) } else { Ok(vec![]) }, "0 columns"),
+        (
+            "typed_v1",
+            |rows| match rows.num_rows() {
+                64 => as_it_is(rows),
+                n => Ok(vec![Arc::new(Int64Array::from(vec![0; n]))]),
+            },
+            "Int64",
+        ),
+    ];
+    for (name, encode, word) in cases {
+        let set = fares(name).encode(broken(encode)).build();
+        says!(bench.refuses_set(set).await, Error::Step { .. }, name, "broken", word);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_encoder_that_panics_on_facts_is_an_error_that_names_it() {
+    let bench = Bench::new().await;
+    let panics: Broken = broken(|rows| if rows.num_rows() == 64 { as_it_is(rows) } else { panic!("no such zone") });
+    let set = fares("panics_v1").encode(panics).build().unwrap();
+    bench.store.register(set).unwrap();
+    let outcome = AssertUnwindSafe(bench.store.materialize("panics_v1", march())).catch_unwind().await;
+    bench.works().await;
+    let error = outcome.expect("the panic of an encoder reached the caller").unwrap_err();
+    says!(error, Error::Step { .. }, "panics_v1", "broken", "panicked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_encoder_that_panics_on_the_fixed_inputs_is_an_error_that_names_it() {
+    let panics: Broken = broken(|_| panic!("no such zone"));
+    let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| fares("panics_v1").encode(panics).build()));
+    let error = outcome.expect("the panic of an encoder reached the caller").unwrap_err();
+    says!(error, Error::Step { .. }, "panics_v1", "broken", "panicked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_mistakes_of_a_set_are_told_at_once() {
+    let bench = Bench::new().await;
+    // What can be seen without a table, when it is built.
+    let set = FeatureSet::entities("bad_v1", "rides")
+        .key("zone")
+        .window(TimeDelta::zero(), [Aggregate::count()])
+        .window(TimeDelta::days(1), [Aggregate::sum("price * quantity"), Aggregate::quantile("fare", 2.0), Aggregate::count()])
+        .also(Source::of("rides").on("driver").lookup("fare", "fare").lookup("fare", "zone"));
+    says!(
+        set.build().unwrap_err(),
+        Error::Definition { .. },
+        "`bad_v1`",
+        "a window of 0 us",
+        "`price * quantity` is an expression",
+        "before they are loaded",
+        "the quantile 2",
+        "`driver`, which is not a key",
+        "called `count`",
+        "called `zone`"
+    );
+    let set = FeatureSet::rows("bad_v1", "SELECT 1").label("x").label("x").build().unwrap_err();
+    says!(set, Error::Definition { .. }, "`event_time`", "`table`", "add an encoder", "called `x`");
+
+    // What its tables tell, when it is first used; the name that was probably meant with it.
+    let day = [Aggregate::sum("tip"), Aggregate::mean("note")];
+    let set = zones("bad_v2").key("Zone").lookup("driver", "d").window(TimeDelta::days(1), day);
+    let set = set.also(Source::of("rides").on("zone").lookup("fares", "f").lookup("driver", "e"));
+    says!(
+        bench.refuses_set(set.build()).await,
+        Error::Mistakes { .. },
+        "`bad_v2` has 5 mistakes",
+        "`Zone`",
+        "(but `zone`: case counts",
+        "`driver`",
+        "`tip`",
+        "column `note` of table `rides` is Utf8",
+        "no column `fares`",
+        "did you mean `fare`?"
+    );
+    let set = fares("bad_v3").event_time("At").encode(Number::of("tip")).encode(Log::of("note")).label("driver").label("Fare");
+    says!(
+        bench.refuses_set(set.build()).await,
+        Error::Mistakes { .. },
+        "`bad_v3` has 5 mistakes",
+        "no column `At`",
+        "(but `at`: case counts",
+        "`driver`",
+        "the query of `bad_v3`",
+        "`tip`",
+        "column `note`",
+        "Float64",
+        "quote it: \"fare\""
+    );
+    bench.works().await;
+}
