@@ -1,5 +1,4 @@
-//! Directories that a user names for a cache. One that holds files of somebody else is never taken.
-//! What a cache keeps in its directory is the cache's.
+//! Directories of caches, each marked by a file. One that a user names and that holds files of somebody else is never taken.
 
 use std::{
     fs,
@@ -7,37 +6,37 @@ use std::{
     path::Path,
 };
 
-/// The file that marks a directory as one of this library's caches, and what it says.
-const MARK: &str = "asof-cache";
-const NOTICE: &str = "A cache of asof. What it holds can be rebuilt. Delete the directory only while no process uses it.\n";
+/// What the file says that marks a directory.
+const NOTICE: &str = "A cache of asof. All that it holds can be rebuilt.\n";
 
 /// Whose a directory is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Owner {
-    /// Its name is this library's: whatever it holds is a cache.
+    /// The library's, by its name or because it was claimed before: whatever it holds is a cache.
     Store,
     /// A user named it: it may hold other files, and these must stay.
     User,
 }
 
-/// Makes the directory and marks it. Several processes may do so at once.
+/// Makes the directory and marks it with a file of this name, which tells one kind of cache from another. Several processes may do
+/// so at once.
 ///
 /// # Errors
 /// For an empty path, for a user's directory that holds files and no mark, and for one that cannot be made, listed or written.
-pub(crate) fn claim(dir: &Path, owner: Owner) -> Result<()> {
+pub(crate) fn claim(dir: &Path, mark: &str, owner: Owner) -> Result<()> {
     if dir.as_os_str().is_empty() {
         return Err(Error::new(ErrorKind::InvalidInput, "its path is empty"));
     }
-    let mark = dir.join(MARK);
-    if mark.exists() {
+    let path = dir.join(mark);
+    if path.exists() {
         return Ok(());
     }
     fs::create_dir_all(dir)?;
-    // Whoever marks the directory does so before anything else is in it.
+    // Whoever claims a user's directory marks it before anything else is in it.
     let holds_files = fs::read_dir(dir)?.next().is_some();
-    if owner == Owner::User && holds_files && !mark.exists() {
-        let reason = format!("it holds files, but no `{MARK}`, which marks a directory of a cache");
+    if owner == Owner::User && holds_files && !path.exists() {
+        let reason = format!("it holds files, but no `{mark}`, which marks a directory of this kind of cache");
         return Err(Error::new(ErrorKind::AlreadyExists, reason));
     }
-    fs::write(mark, NOTICE)
+    fs::write(path, NOTICE)
 }

@@ -20,6 +20,9 @@ const MEMORY_BYTES: u64 = 64 << 20;
 const FAILED: &str = "asof-failed";
 /// The file in the directory that sled locks.
 const LOCKED: &str = "db";
+/// The file that marks a directory as this cache's.
+const MARK: &str = "asof-online-cache";
+
 /// A [`KeyValue`] on disk.
 #[derive(Debug)]
 pub(super) struct SledKv {
@@ -54,18 +57,20 @@ impl Failure {
 impl SledKv {
     pub(super) fn open(dir: &Path, owner: Owner) -> Result<Self, Failure> {
         claimed(dir, owner)?;
+        // sled makes a directory that another process has just set aside, and does not mark it.
+        let open = || opened(dir).and_then(|db| claimed(dir, Owner::Store).map(|()| db));
         let mut outcome = match failed_before(dir) {
-            Ok(false) => opened(dir),
+            Ok(false) => open(),
             Ok(true) => Err(Failure::Damaged("it failed when it was last used".into())),
             Err(failure) => Err(failure),
         };
         if let Err(Failure::Damaged(reason)) = &outcome {
-            outcome = set_aside(dir, reason).and_then(|()| claimed(dir, owner)).and_then(|()| opened(dir));
+            outcome = set_aside(dir, reason).and_then(|()| claimed(dir, Owner::Store)).and_then(|()| open());
         }
         if let Err(Failure::Full(_)) = &outcome {
             // Make room by removing the damaged directories that were kept.
             remove_aside(dir);
-            outcome = opened(dir);
+            outcome = open();
         }
         Ok(Self { dir: dir.into(), db: outcome? })
     }
@@ -84,7 +89,7 @@ impl SledKv {
 
 /// As [`claim`]. What it refuses is not damaged, and so is never set aside.
 fn claimed(dir: &Path, owner: Owner) -> Result<(), Failure> {
-    claim(dir, owner).map_err(|cause| match of_io(&cause) {
+    claim(dir, MARK, owner).map_err(|cause| match of_io(&cause) {
         Failure::Damaged(reason) => Failure::Unusable(reason),
         other => other,
     })

@@ -28,6 +28,8 @@ const MAGIC: &[u8; 8] = b"asofbyt1";
 const HASH_BYTES: usize = 32;
 const HEADER_BYTES: usize = MAGIC.len() + HASH_BYTES + 8 + 8;
 const ENTRIES: &str = "entries";
+/// The file that marks a folder as such a cache.
+const MARK: &str = "asof-disk-cache";
 const LEDGER: &str = "ledger";
 /// The decimal digits of the largest number, and a newline.
 const LEDGER_BYTES: usize = 21;
@@ -87,7 +89,7 @@ impl DiskCache {
 
     fn open_with(folder: PathBuf, limit_bytes: u64, clock: Arc<dyn Clock>) -> Result<Self> {
         let open = || {
-            claim(&folder, Owner::User)?;
+            claim(&folder, MARK, Owner::User)?;
             fs::create_dir_all(folder.join(ENTRIES))?;
             let ledger = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(folder.join(LEDGER))?;
             Ok(Self {
@@ -181,6 +183,8 @@ impl DiskCache {
                 Some(used) if used.saturating_add(length) <= self.shared.limit_bytes => used,
                 _ => self.make_room(length)?,
             };
+            // Somebody may have deleted the folder since.
+            claim(&self.shared.folder, MARK, Owner::Store)?;
             fs::create_dir_all(path.parent().unwrap_or(&self.shared.folder))?;
             let (file, staged) = create_new(|digits| path.with_extension(digits))?;
             file.set_len(length)?;

@@ -53,7 +53,8 @@ impl StoreOptions {
     /// which version a file has, as it does without this cache, so a file that was replaced is never read from here. Tables on
     /// this machine's disk, and files without a strong entity tag, are not kept. Several stores and processes can share a
     /// directory if each gives the same limit. An entry that was damaged is read again from the store. A directory that cannot
-    /// be made or written, or a full disk, is a warning, and the store is read as without this cache.
+    /// be made or written or holds files of somebody else, or a full disk, is a warning, and the store is read as without this
+    /// cache.
     ///
     /// Only queries read from it. Loads, compactions, repairs, collections and the verification of what was published read the
     /// store itself. A store that was [mounted](Locations::mount) is known by its URL, so two stores that are mounted under one

@@ -188,7 +188,7 @@ async fn a_folder_of_somebody_else_is_left_alone_and_queries_go_on_without_it() 
     fs::create_dir_all(mine.parent().unwrap()).unwrap();
     fs::write(&mine, "mine").unwrap();
     let refused = DiskCache::open(bench.kept.path(), 1).unwrap_err();
-    assert!(matches!(&refused, Error::Cache { reason, .. } if reason.contains("asof-cache")), "{refused}");
+    assert!(matches!(&refused, Error::Cache { reason, .. } if reason.contains("asof-disk-cache")), "{refused}");
     let (expected, asked) = bench.ask(&bench.plain().await, QUERY).await;
     let store = bench.cached().await;
     for _ in 0..2 {
@@ -268,9 +268,14 @@ async fn a_folder_that_cannot_be_used_is_a_warning_and_changes_no_answer() {
         assert_eq!(bench.ask(&store, QUERY).await, (expected.clone(), asked));
     }
     fs::remove_dir_all(bench.kept.path()).unwrap();
-    for _ in 0..2 {
-        assert_eq!(bench.ask(&store, QUERY).await.0, expected);
+    let restarted = bench.cached().await;
+    fs::remove_dir_all(bench.kept.path()).unwrap();
+    for cached in [&store, &restarted] {
+        assert_eq!(bench.ask(cached, QUERY).await.0, expected);
     }
+    // What is made anew is a cache again, to the next process too.
+    assert!(bench.kept.path().join("entries").is_dir());
+    DiskCache::open(bench.kept.path(), PLENTY).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -323,7 +323,10 @@ async fn a_directory_of_somebody_else_is_refused_as_a_cache_and_stays_as_it_is()
     for name in ["db", "conf", "thesis.txt"] {
         fs::write(mine.join(name), name).unwrap();
         let error = open(root.path(), StoreOptions::default().cache_dir(&mine)).await.unwrap_err();
-        assert!(matches!(&error, Error::Cache { path, reason } if *path == mine && reason.contains("asof-cache")), "{error}");
+        assert!(
+            matches!(&error, Error::Cache { path, reason } if *path == mine && reason.contains("asof-online-cache")),
+            "{error}"
+        );
         assert_eq!(fs::read_to_string(mine.join(name)).unwrap(), name);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
