@@ -189,7 +189,7 @@ async fn check(
     let (LoadCounters { rejects, inspector }, LoadPlan { ingest, expectations, .. }) = (counters, plan);
     let reject_file = publish_rejects(root, ingest, rejects, plan.id).await?;
     let files = inspector.summaries(&plan.sources, rejects);
-    let anomalies = find_anomalies(&plan.target.schema, &plan.history, &files);
+    let anomalies = find_anomalies(&plan.target.schema, ingest.declared.time_columns(), &plan.history, &files);
     stop_on_rejects(root, ingest, rejects, reject_file.as_deref(), &files, &anomalies)?;
     stop_on_anomalies(root, ingest, &anomalies, plan.id).await?;
     stop_on_many_months(ingest, &files)?;

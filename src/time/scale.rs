@@ -43,6 +43,17 @@ impl TimeUnit {
             TimeUnit::Nanosecond => 1,
         }
     }
+
+    /// The word for several of them.
+    pub(crate) const fn plural(self) -> &'static str {
+        match self {
+            TimeUnit::Day => "days",
+            TimeUnit::Second => "seconds",
+            TimeUnit::Millisecond => "milliseconds",
+            TimeUnit::Microsecond => "microseconds",
+            TimeUnit::Nanosecond => "nanoseconds",
+        }
+    }
 }
 
 /// What the integers of a time column mean: units since 1970-01-01T00:00:00 by the zone's clock.

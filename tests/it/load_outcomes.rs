@@ -4,8 +4,9 @@ use std::{fs, path::Path};
 
 use asof::{
     Error, FeatureStore,
-    catalog::{FactTable, KnownAt},
+    catalog::{FactTable, KnownAt, TimeColumn},
     ingest::{CsvOptions, Ingest, LoadOutcome, OnAnomaly, OnChangedSource, OnReject, SourceOutcome},
+    time::TimeUnit,
 };
 use chrono::TimeDelta;
 use datafusion::arrow::{array::Array, datatypes::DataType};
@@ -175,6 +176,43 @@ async fn all_anomalies_are_listed_and_few_rows_tell_nothing_of_a_name() {
     let plain = file(data.path(), "plain.csv", "at,x", 8, |i| format!("2014-{}-01T00:00:00Z,{i}", 1 + i));
     let quality = store.ingest(&load(&plain)).await.unwrap().quality.unwrap();
     assert_eq!((quality.outside_month, quality.files[0].outside_month), (0, 0));
+}
+
+#[tokio::test]
+async fn counts_of_a_coarser_unit_than_declared_are_questioned() {
+    let data = temp_dir();
+    let units = [
+        (TimeUnit::Day, 86_400_000_000),
+        (TimeUnit::Second, 1_000_000),
+        (TimeUnit::Millisecond, 1_000),
+        (TimeUnit::Microsecond, 1),
+        (TimeUnit::Nanosecond, 0),
+    ];
+    for (unit, unit_us) in &units[..4] {
+        // The last time is missing, and somebody wrote 0.
+        let at = |i| if i == 60 { 0 } else { (1_700_000_000 + 3_600 * i) * 1_000_000 / unit_us };
+        let path = file(data.path(), "t.csv", "at,x", 61, |i| format!("{},{i}", at(i)));
+        for (declared, _) in units {
+            let root = temp_dir();
+            let store = store(root.path()).await;
+            let table = FactTable::new(TimeColumn::epoch("at", declared), KnownAt::after(TimeDelta::zero()));
+            let load = Ingest::new("t", table).unwrap().from(&path);
+            let outcome = store.ingest(&load).await;
+            let is_right = *unit == declared;
+            match outcome {
+                Ok(report) => assert!(is_right && report.rows == 61, "{unit:?} as {declared:?}"),
+                // Times of the far future are rejects, times right after 1970 an anomaly.
+                Err(Error::RejectedRows { .. }) => assert!(!is_right, "{unit:?} as {declared:?}"),
+                Err(error) => {
+                    let told = error.to_string();
+                    assert!(!is_right && matches!(error, Error::Anomalies { .. }), "{unit:?} as {declared:?}: {told}");
+                    let remedy = format!("declare `TimeUnit::{unit:?}`");
+                    assert!(told.contains("60 of 61 times right after 1970") && told.contains(&remedy), "{told}");
+                    assert_eq!(store.ingest(&load.on_anomaly(OnAnomaly::Accept)).await.unwrap().rows, 61);
+                }
+            }
+        }
+    }
 }
 
 #[tokio::test]

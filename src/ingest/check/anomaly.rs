@@ -1,18 +1,21 @@
-//! Anomalies: files whose columns hold something other than their names say, such as longitudes in an id column or values
-//! shifted by one column.
+//! Anomalies: files whose columns hold something other than their names or declarations say, such as longitudes in an id column,
+//! values shifted by one column, or seconds where milliseconds are declared.
 //!
 //! Each file's profile is compared with the table's history and the other files of the load. No row is read again.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use arrow::datatypes::Schema;
 use serde::{Deserialize, Serialize};
 
 use super::{
     history::{ENOUGH, FileSummary, History},
-    profile::ColumnProfile,
+    profile::{ColumnProfile, Extreme},
 };
-use crate::time::month::Month;
+use crate::{
+    catalog::TimeColumn,
+    time::{DAY_US, TimeUnit, month::Month},
+};
 
 /// Shapes at least this far apart are taken to be of different columns.
 const DIFFERENT: f64 = 0.6;
@@ -41,8 +44,14 @@ impl fmt::Display for Anomaly {
     }
 }
 
-/// Compares each file of a load with the table's history and the other files of the load.
-pub(crate) fn find_anomalies(schema: &Schema, history: &History, files: &[FileSummary]) -> Vec<Anomaly> {
+/// Compares each file of a load with the table's history, the other files of the load, and the declared units of its `times`.
+pub(crate) fn find_anomalies<'a>(
+    schema: &Schema,
+    times: impl Iterator<Item = &'a TimeColumn>,
+    history: &History,
+    files: &[FileSummary],
+) -> Vec<Anomaly> {
+    let units: BTreeMap<&str, TimeUnit> = times.filter_map(|time| Some((time.name(), time.unit?))).collect();
     let mut all = history.clone();
     files.iter().for_each(|file| all.add(schema, file));
     let mut found = Vec::new();
@@ -51,7 +60,8 @@ pub(crate) fn find_anomalies(schema: &Schema, history: &History, files: &[FileSu
         found.extend(of_rows(file, &others));
         for (field, profile) in schema.fields().iter().zip(&file.stats.columns) {
             let known = others.columns.get(field.name());
-            let finding = by_name(field.name(), profile).or_else(|| by_history(profile, known?));
+            let finding = units.get(field.name().as_str()).and_then(|unit| by_unit(*unit, profile, known));
+            let finding = finding.or_else(|| by_name(field.name(), profile)).or_else(|| by_history(profile, known?));
             let finding = finding.or_else(|| by_other_columns(schema, file, &others, field.name(), profile));
             if let Some((expected, held)) = finding {
                 found.push(Anomaly { file: file.shown.clone(), column: field.name().clone(), expected, found: held });
@@ -130,6 +140,26 @@ fn names_id(name: &str) -> bool {
 fn is_named(name: &str, words: &[&str]) -> bool {
     let lower = name.to_ascii_lowercase();
     lower.split(|c: char| !c.is_alphanumeric()).any(|part| words.contains(&part))
+}
+
+/// Are most times of a file right after 1970, as counts of a coarser unit are that are taken for the declared one? A column with
+/// earlier times may well have times of 1970.
+fn by_unit(declared: TimeUnit, profile: &ColumnProfile, known: Option<&ColumnProfile>) -> Option<Finding> {
+    let has_earlier = |profile: &ColumnProfile| matches!(profile.min, Some(Extreme::Time(first)) if first.micros() < -DAY_US);
+    if profile.values < ENOUGH || has_earlier(profile) || known.is_some_and(has_earlier) {
+        return None;
+    }
+    let units = [TimeUnit::Day, TimeUnit::Second, TimeUnit::Millisecond, TimeUnit::Microsecond];
+    let count_as = |unit: TimeUnit| profile.too_fine.get(&(unit.nanos() / declared.nanos())).map(|count| (unit, *count));
+    let (unit, count) = units.into_iter().filter_map(count_as).find(|(_, count)| profile.share(*count) > 0.5)?;
+    Some((
+        format!("counts of {}, as declared", declared.plural()),
+        format!(
+            "{count} of {} times right after 1970, which lie in this century as counts of {}: declare `TimeUnit::{unit:?}`",
+            profile.values,
+            unit.plural()
+        ),
+    ))
 }
 
 /// What the column's name alone rules out.

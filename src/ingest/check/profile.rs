@@ -90,11 +90,22 @@ pub(crate) struct ColumnProfile {
     /// Texts that parse as numbers.
     #[serde(default)]
     pub(crate) number_texts: u64,
+    /// Times right after 1970, by the factor that takes their distance from 1970 into the years 2000 to 2099. They may be counts of
+    /// a unit that is coarser by this factor than the declared one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) too_fine: BTreeMap<i64, u64>,
     /// The shape of the values: a histogram over classes of similar values. Numbers are classed by sign, exponent and two bits of
     /// the fraction; texts by length and kind of characters. Times have no shape, because it would differ in every month.
     #[serde(default)]
     pub(crate) shape: BTreeMap<u32, u64>,
 }
+
+/// The years 2000 to 2099, in microseconds since 1970.
+const THIS_CENTURY_US: std::ops::Range<i64> = 946_684_800_000_000..4_102_444_800_000_000;
+/// How many times longer a unit of time is than a shorter one, smallest first. No count lies in this century by two of them.
+const UNIT_FACTORS: [i64; 7] = [1_000, 86_400, 1_000_000, 86_400_000, 1_000_000_000, 86_400_000_000, 86_400_000_000_000];
+/// The end of this century, by the smallest factor.
+const LAST_TOO_FINE_US: i64 = THIS_CENTURY_US.end / UNIT_FACTORS[0];
 
 /// The class of NULL in a shape. Classes of numbers are below it, those of texts and truth values above.
 const NULLS: u32 = 1 << 16;
@@ -202,6 +213,12 @@ impl ColumnProfile {
             _ => cast(array, &DataType::Timestamp(ArrowUnit::Microsecond, None))?,
         };
         let instants = instants_us(&micros)?;
+        for instant in instants.iter().flatten().filter(|instant| (1..LAST_TOO_FINE_US).contains(instant)) {
+            let is_met = |factor: &i64| instant.checked_mul(*factor).is_some_and(|meant| THIS_CENTURY_US.contains(&meant));
+            if let Some(factor) = UNIT_FACTORS.into_iter().find(is_met) {
+                *self.too_fine.entry(factor).or_default() += 1;
+            }
+        }
         for extreme in [arrow::compute::min(&instants), arrow::compute::max(&instants)].into_iter().flatten() {
             self.extend(Extreme::Time(AsOf::from_micros(extreme)));
         }
@@ -255,6 +272,9 @@ impl ColumnProfile {
         self.beyond_90 += other.beyond_90;
         self.beyond_180 += other.beyond_180;
         self.number_texts += other.number_texts;
+        for (factor, count) in &other.too_fine {
+            *self.too_fine.entry(*factor).or_default() += count;
+        }
         for (class, count) in &other.shape {
             *self.shape.entry(*class).or_default() += count;
         }
@@ -271,6 +291,11 @@ impl ColumnProfile {
         self.beyond_90 = self.beyond_90.saturating_sub(other.beyond_90);
         self.beyond_180 = self.beyond_180.saturating_sub(other.beyond_180);
         self.number_texts = self.number_texts.saturating_sub(other.number_texts);
+        for (factor, count) in &other.too_fine {
+            if let Some(all) = self.too_fine.get_mut(factor) {
+                *all = all.saturating_sub(*count);
+            }
+        }
         for (class, count) in &other.shape {
             if let Some(all) = self.shape.get_mut(class) {
                 *all = all.saturating_sub(*count);

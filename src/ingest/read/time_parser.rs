@@ -79,9 +79,9 @@ impl TimeParser {
         let when = year(found).map_or_else(|| "beyond the supported years".into(), |year| format!("in the year {year}"));
         Err(match units.iter().find(|unit| sane(unit)) {
             Some(other) => {
-                format!("as {} it lies {when}, as {} it would not; is the declared unit wrong?", name(unit), name(*other))
+                format!("as {} it lies {when}, as {} it would not; is the declared unit wrong?", unit.plural(), other.plural())
             }
-            None => format!("the time is out of range: as {} it lies {when}", name(unit)),
+            None => format!("the time is out of range: as {} it lies {when}", unit.plural()),
         }
         .into())
     }
@@ -127,16 +127,6 @@ fn year(instant_ns: i128) -> Option<i32> {
     let known = |ns: i128| chrono::DateTime::from_timestamp(seconds(ns)?, 0);
     let _within = (known(instant_ns - DAYS_NS)?, known(instant_ns + DAYS_NS)?);
     known(instant_ns).map(|at| chrono::Datelike::year(&at))
-}
-
-fn name(unit: TimeUnit) -> &'static str {
-    match unit {
-        TimeUnit::Day => "days",
-        TimeUnit::Second => "seconds",
-        TimeUnit::Millisecond => "milliseconds",
-        TimeUnit::Microsecond => "microseconds",
-        TimeUnit::Nanosecond => "nanoseconds",
-    }
 }
 
 /// Does a text have nonzero digits finer than a microsecond?
