@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{Error, Result},
-    time::{TimeScale, TimeUnit, Zone, is_local},
+    time::{TimeScale, TimeUnit, Zone, is_local, shown_span},
 };
 
 /// The declaration of a fact table: when its facts happened, when they could be known, and which entity they describe.
@@ -188,8 +188,8 @@ impl FactTable {
     /// Checks the declaration against a schema.
     pub(crate) fn check(&self, subject: &str, schema: &Schema) -> Result<()> {
         if let Some(delay) = self.known_at.delay_us().filter(|delay| *delay < 0) {
-            let early = delay.unsigned_abs();
-            let reason = format!("facts would be known {early} us before they happen; the delay must be zero or more");
+            let reason =
+                format!("its delay is {}: facts would be known before they happen; it must be zero or more", shown_span(delay));
             return Err(Error::Definition { subject: subject.into(), reason });
         }
         for column in self.time_columns() {
@@ -226,7 +226,10 @@ impl FactTable {
             };
         }
         let clock = if is_local(field.data_type()) { local()? } else { Zone::UTC };
-        TimeScale::of_type(field.data_type(), clock)
-            .ok_or_else(|| refused("a time must be a timestamp, a date or a 64-bit integer with a declared unit"))
+        TimeScale::of_type(field.data_type(), clock).ok_or_else(|| {
+            refused(
+                "a time must be a timestamp, a date or a 64-bit integer with a declared unit; cast it, or name another column",
+            )
+        })
     }
 }

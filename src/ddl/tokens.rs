@@ -1,14 +1,13 @@
 //! The tokens of a statement, taken one after the other: words, names and texts.
 //! Which of them may follow each other is not known here.
 
-use datafusion::sql::sqlparser::{
-    dialect::Dialect,
-    parser::{Parser, ParserError},
-    tokenizer::Token,
-};
+use datafusion::sql::sqlparser::{dialect::Dialect, parser::Parser, tokenizer::Token};
 
 use super::statement::Strictness;
-use crate::{error::Error, name::TableName};
+use crate::{
+    error::{Error, parser_text},
+    name::TableName,
+};
 
 /// Hive's dialect: names in backquotes, and backslashes in texts.
 #[derive(Debug)]
@@ -51,10 +50,7 @@ impl StatementTokens<'_> {
     /// The tokens of a text, or why it has none.
     pub(super) fn of(sql: &str) -> Result<StatementTokens<'_>, String> {
         let parser = Parser::new(&HiveDdl).try_with_sql(sql);
-        parser.map(|parser| StatementTokens { parser }).map_err(|error| match error {
-            ParserError::TokenizerError(text) | ParserError::ParserError(text) => text,
-            ParserError::RecursionLimitExceeded => "it is nested too deeply".into(),
-        })
+        parser.map(|parser| StatementTokens { parser }).map_err(|error| parser_text(&error))
     }
 
     pub(super) fn expected(&self, what: &str) -> String {

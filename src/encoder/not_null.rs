@@ -72,7 +72,7 @@ impl RowSelection for NotNull {
     fn fit(&self, _: &AsOfView<'_>) -> Result<()> {
         if self.inputs.is_empty() {
             let reason = "it names no columns, so it would keep all rows".into();
-            return Err(Error::Definition { subject: "the selection of rows without NULL".into(), reason });
+            return Err(Error::Definition { subject: "`not_null`".into(), reason });
         }
         Ok(())
     }

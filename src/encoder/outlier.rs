@@ -66,7 +66,7 @@ impl RowSelection for OutlierFilter {
     }
 
     fn fit(&self, view: &AsOfView<'_>) -> Result<Self::State> {
-        let refused = |reason: String| Err(Error::Definition { subject: "the outlier filter".into(), reason });
+        let refused = |reason: String| Err(Error::Definition { subject: "`outlier_filter`".into(), reason });
         if self.columns.is_empty() {
             return refused("it names no columns; name them with `of`".into());
         }

@@ -80,7 +80,7 @@ impl RowSelection for Sample {
 
     /// Learns nothing. It is called when a set is built, so an unusable sample is refused there.
     fn fit(&self, _: &AsOfView<'_>) -> Result<()> {
-        let refused = |reason: &str| Err(Error::Definition { subject: "the sample".into(), reason: reason.into() });
+        let refused = |reason: &str| Err(Error::Definition { subject: "`sample`".into(), reason: reason.into() });
         if self.inputs.is_empty() {
             return refused("it names no columns to hash, so it would keep all rows or none");
         }
@@ -145,7 +145,7 @@ fn take_in(column: &dyn Array, hashes: &mut [u64]) -> Result<()> {
             }
         }
         other => {
-            let reason = format!("a sample cannot hash {other}");
+            let reason = format!("it cannot hash {other}");
             return Err(Error::Definition { subject: "`sample`".into(), reason });
         }
     }

@@ -14,7 +14,13 @@ impl Error {
 
     /// A step of a set that an error has stopped.
     pub(crate) fn step(set: impl Into<String>, step: impl Into<String>, cause: Error) -> Self {
-        Error::Step { set: set.into(), step: step.into(), reason: cause.to_string(), cause: Some(Box::new(cause)) }
+        let step = step.into();
+        let reason = match &cause {
+            // The message names the step already.
+            Error::Definition { subject, reason } if *subject == format!("`{step}`") => reason.clone(),
+            other => other.to_string(),
+        };
+        Error::Step { set: set.into(), step, reason, cause: Some(Box::new(cause)) }
     }
 
     /// A temporary file that cannot be made, written or read.

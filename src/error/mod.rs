@@ -16,7 +16,7 @@ pub use kind::ErrorKind;
 
 pub(crate) use foreign::{Class, StoreFailure};
 pub(crate) use http::{HttpFault, of_http};
-pub(crate) use text::in_one_line;
+pub(crate) use text::{in_one_line, parser_text};
 
 use self::text::{group_of, listed, near, numbered, other_case, remedy, sum};
 
@@ -389,7 +389,7 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
-    /// The cache directory cannot be made or written.
+    /// The cache directory cannot be made or written, or holds files that are no cache's.
     #[error(
         "the cache `{}` cannot be used: {reason}; name another directory, empty or new (a cache can be rebuilt, nothing is lost); \
          the store's own is set with `StoreOptions::cache_dir` or kept in memory with `StoreOptions::cache_in_memory`", .path.display()

@@ -1,6 +1,8 @@
 //! The parts of messages that are computed: lists, numbers, and the column that was probably meant.
 //! No variant is chosen here.
 
+use std::fmt::Display;
+
 use datafusion::error::DataFusionError;
 
 use super::Error;
@@ -12,7 +14,13 @@ const LISTED: usize = 100;
 
 /// What the engine found, without the plan that it shows below or the stages that it went through.
 pub(crate) fn in_one_line(error: &DataFusionError) -> String {
-    let text = error.find_root().strip_backtrace();
+    let text = match error.find_root() {
+        DataFusionError::SQL(cause, _) => parser_text(cause),
+        DataFusionError::Plan(text) | DataFusionError::Execution(text) => {
+            text.split(DataFusionError::BACK_TRACE_SEP).next().unwrap_or_default().to_owned()
+        }
+        other => other.strip_backtrace(),
+    };
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let first = lines.next().unwrap_or("the engine gave no reason");
     let is_cut = first.chars().count() > LONGEST_LINE || lines.next().is_some();
@@ -21,6 +29,12 @@ pub(crate) fn in_one_line(error: &DataFusionError) -> String {
         line.push_str(" ...");
     }
     line
+}
+
+/// What the parser of SQL found, without the words by which it introduces each of its errors.
+pub(crate) fn parser_text(error: &impl Display) -> String {
+    let text = error.to_string();
+    text.strip_prefix("sql parser error: ").map(str::to_owned).unwrap_or(text)
 }
 
 pub(super) fn numbered(mistakes: &[Error]) -> String {

@@ -4,7 +4,10 @@
 use chrono::TimeDelta;
 use serde::Serialize;
 
-use crate::{temporal::Aggregate, time::saturating_micros};
+use crate::{
+    temporal::Aggregate,
+    time::{saturating_micros, shown_span},
+};
 
 /// Features of an entity from one table.
 ///
@@ -107,14 +110,14 @@ impl Source {
             }
         }
         if let Some(age) = self.max_age_us.filter(|age| *age < 0) {
-            found.push(format!("the max age of `{table}` is {age} us; it must be zero or more"));
+            found.push(format!("the max age of `{table}` is {}; it must be zero or more", shown_span(age)));
         }
         if self.max_age_us.is_some() && self.lookups.is_empty() {
             found.push(format!("the max age of `{table}` applies to lookups, and there is none"));
         }
         for (length, aggregates) in &self.windows {
             if let Some(length) = length.filter(|length| *length <= 0) {
-                found.push(format!("a window of {length} us is empty; it must be longer than zero"));
+                found.push(format!("a window of {} is empty; it must be longer than zero", shown_span(length)));
             }
             found.extend(aggregates.iter().filter_map(Aggregate::flaw));
             found.extend(aggregates.iter().filter_map(Aggregate::column).filter_map(not_a_column));

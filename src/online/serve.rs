@@ -191,7 +191,8 @@ impl Online {
         let Served::Entities { rows, .. } = &self.served else { return Err(self.has_no_keys()) };
         let fields = rows.key_schema().fields();
         if key.len() != fields.len() {
-            return Err(self.refused(&format!("has {} key columns, and {} values were given", fields.len(), key.len())));
+            let names: Vec<&str> = fields.iter().map(|field| field.name().as_str()).collect();
+            return Err(self.refused(&format!("has the key ({}), and {} values were given", names.join(", "), key.len())));
         }
         key.iter().zip(fields).map(|(value, field)| value.to_array("the key", field.name(), field.data_type())).collect()
     }

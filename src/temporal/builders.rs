@@ -11,6 +11,7 @@ use datafusion::{
         tree_node::{Transformed, TreeNode},
     },
     dataframe::DataFrame,
+    error::DataFusionError,
     logical_expr::{Expr, ExprSchemable, LogicalPlan},
     prelude::ident,
 };
@@ -25,9 +26,9 @@ use super::{
 };
 use crate::{
     catalog::{FactTable, TimeColumn},
-    error::{Error, Result},
+    error::{Error, Result, in_one_line},
     scan::refuse_volatile_expression,
-    time::{Cutoff, Zone, length_micros},
+    time::{Cutoff, Zone, length_micros, shown_span},
 };
 
 /// Facts for lookups and windows: the rows of any DataFusion query, and the declaration of their times.
@@ -321,7 +322,7 @@ impl Lookup {
         let Self { join, columns, max_age_us } = self;
         let refused = |reason: String| Error::Definition { subject: format!("the lookup in {}", join.facts.subject), reason };
         if let Some(age) = max_age_us.filter(|age| *age < 0) {
-            return Err(refused(format!("its max age is {age} us; it must be zero or more")));
+            return Err(refused(format!("its max age is {}; it must be zero or more", shown_span(age))));
         }
         if columns.is_empty() {
             return Err(refused("it has no column; name one with `column`".into()));
@@ -405,7 +406,7 @@ impl Window {
         let (mut plain, mut computed, mut columns) = (Vec::new(), Vec::new(), Vec::new());
         for (length_us, aggregates) in spans {
             if let Some(length) = length_us.filter(|length| *length <= 0) {
-                return Err(refused(format!("a window of {length} us is empty; it must be longer than zero")));
+                return Err(refused(format!("a window of {} is empty; it must be longer than zero", shown_span(length))));
             }
             for aggregate in aggregates {
                 if let Some(flaw) = aggregate.flaw() {
@@ -443,11 +444,12 @@ impl Window {
 /// The condition of a filter, from SQL.
 fn condition(facts: &Facts, subject: &str, text: &str) -> Result<Expr> {
     let refused = |reason: String| Error::Definition { subject: subject.into(), reason };
+    let unplanned = |cause: &DataFusionError| refused(format!("the filter `{text}` cannot be planned: {}", in_one_line(cause)));
     let condition = facts.rows.parse_sql_expr(text).map_err(|cause| match Error::from(cause) {
         Error::UnknownColumn { column, known, .. } => {
             Error::UnknownColumn { subject: format!("{}, which the filter `{text}` reads,", facts.subject()), column, known }
         }
-        Error::Query(cause) => refused(format!("the filter `{text}` cannot be planned: {cause}")),
+        Error::Query(cause) => unplanned(&cause),
         other => other,
     })?;
     refuse_volatile_expression(subject, &condition)?;
@@ -455,7 +457,7 @@ fn condition(facts: &Facts, subject: &str, text: &str) -> Result<Expr> {
         let reason = format!("the filter `{condition}` reads more than one fact; a filter is over the columns of a single fact");
         return Err(refused(reason));
     }
-    let found = condition.get_type(facts.rows.schema())?;
+    let found = condition.get_type(facts.rows.schema()).map_err(|cause| unplanned(&cause))?;
     if found != DataType::Boolean {
         return Err(refused(format!("the filter `{condition}` has the type {found}; a filter is Boolean")));
     }

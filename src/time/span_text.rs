@@ -18,7 +18,7 @@ pub(crate) fn shown_span(span_us: i64) -> String {
     let (unit, length) =
         SHOWN_UNITS.into_iter().find(|(_, length)| span_us % length == 0 && span_us != 0).unwrap_or(("second", 1));
     let count = span_us / length;
-    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
+    format!("{count} {unit}{}", if count.unsigned_abs() == 1 { "" } else { "s" })
 }
 
 /// The microseconds of a length of time.

@@ -256,7 +256,7 @@ async fn a_type_that_does_not_fit_is_named_with_the_way_out() {
     says!(made.dataset("note").await.unwrap_err(), Error::ColumnType { .. }, "`noted_v1`", "`note`", "Utf8", "numbers");
     let online = bench.store.online("zones_v1").await.unwrap();
     says!(online.get(&["one".into()]).unwrap_err(), Error::ColumnType { .. }, "the key", "`zone`", "Int64");
-    says!(online.get(&[]).unwrap_err(), Error::Definition { .. }, "`zones_v1`", "1 key");
+    says!(online.get(&[]).unwrap_err(), Error::Definition { .. }, "`zones_v1`", "(zone)");
 }
 
 #[tokio::test(flavor = "multi_thread")]

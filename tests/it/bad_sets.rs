@@ -28,7 +28,7 @@ async fn a_definition_that_contradicts_itself_is_refused_before_anything_is_read
     let bench = Bench::new().await;
     let early = FactTable::new("at", KnownAt::after(TimeDelta::seconds(-1))).zone("UTC".parse().unwrap());
     let load = Ingest::new("other", early.clone()).unwrap().from(bench.file("rides.csv", RIDES));
-    says!(bench.refuses(&load).await, Error::Definition { .. }, "`other`", "1000000 us", "zero or more");
+    says!(bench.refuses(&load).await, Error::Definition { .. }, "`other`", "-1 second", "zero or more");
     write_batch(bench.data.path(), "plain/a.parquet", &rides_at(micros(Some("UTC"))));
     says!(bench.refuses_table("plain", early).await, Error::Definition { .. }, "`found`", "zero or more");
     let load = Ingest::new("rides", rides_table().key("zone")).unwrap().from(bench.file("more.csv", RIDES));
@@ -36,7 +36,7 @@ async fn a_definition_that_contradicts_itself_is_refused_before_anything_is_read
 
     let number = || Number::of("zone");
     let window = |length| zones("a_v1").window(length, [Aggregate::count()]).build().unwrap_err();
-    says!(window(TimeDelta::zero()), Error::Definition { .. }, "`a_v1`", "window of 0 us", "longer");
+    says!(window(TimeDelta::zero()), Error::Definition { .. }, "`a_v1`", "window of 0 seconds", "longer");
     says!(window(TimeDelta::hours(-1)), Error::Definition { .. }, "`a_v1`", "window of -", "longer");
     for name in ["fares", "fares_v", "fares_v0", "fares_vx", "_v1"] {
         says!(fares(name).encode(number()).build().unwrap_err(), Error::InvalidName { .. }, name, "taxi_v1");
@@ -118,7 +118,7 @@ fn as_it_is(rows: &RecordBatch) -> asof::Result<Vec<ArrayRef>> {
 async fn an_encoder_that_breaks_its_contract_is_named_and_publishes_nothing() {
     let bench = Bench::new().await;
     let always: Broken = broken(|rows| Ok(vec![rows.column(0).slice(1, rows.num_rows() - 1)]));
-    says!(fares("a_v1").encode(always).build().unwrap_err(), Error::Step { .. }, "`broken`", "a_v1", "63", "64 rows");
+    says!(fares("a_v1").encode(always).build().unwrap_err(), Error::Step { .. }, "broken of a_v1", "63", "64 rows");
     type Encode = fn(&RecordBatch) -> asof::Result<Vec<ArrayRef>>;
     let cases: [(&str, Encode, &str); 3] = [
         (
@@ -175,7 +175,7 @@ async fn all_mistakes_of_a_set_are_told_at_once() {
         set.build().unwrap_err(),
         Error::Definition { .. },
         "`bad_v1`",
-        "a window of 0 us",
+        "a window of 0 seconds",
         "`price * quantity` is an expression",
         "before they are loaded",
         "the quantile 2",

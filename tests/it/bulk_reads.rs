@@ -1,4 +1,4 @@
-//! Bulk reads: the same bytes as one by one, whatever the settings; bounds that hold; a cache that is never wrong.
+//! Bulk reads: the same bytes as one by one, whatever the settings, and bounds that hold.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! I6: published means complete. Processes are killed, stores fail call by call, writers race; nothing is half there.
+//! I6: published means complete. Processes are killed, stores fail call by call; nothing is half there.
 
 use std::{
     fs,

@@ -127,6 +127,10 @@ async fn no_extract_leaks_into_an_earlier_question() {
         assert_eq!(store.ctas_with(&again.clone().as_of(as_of)).await.is_ok(), may);
         assert!(store.ctas_with(&again).await.is_ok());
     }
+    // Nor is it a table of facts.
+    let windows = format!("SELECT * FROM trailing(nyc_taxi, pickup_at, {}, 'vendor_id', '1 day', 'count(*)')", at_noon.table());
+    let refused = store.sql(&windows, later).await.unwrap_err();
+    assert!(matches!(refused, Error::Definition { .. }) && refused.to_string().contains("is an extract"), "{refused}");
     // An extract of extracts, without an as-of, is no way around.
     let again = store.ctas("again", &format!("SELECT * FROM {}", at_noon.table())).await.unwrap();
     assert!(store.sql(&count(&again), later).await.is_err());

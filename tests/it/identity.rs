@@ -377,5 +377,5 @@ fn a_promise_to_learn_in_any_order_is_held_against_fixed_rows() {
     };
     set(First(false)).unwrap();
     let told = set(First(true)).unwrap_err().to_string();
-    assert!(told.contains("`first`") && told.contains("in any order"), "{told}");
+    assert!(told.contains("first of first_v1") && told.contains("in any order"), "{told}");
 }

@@ -1,5 +1,4 @@
-//! The temporal operators in SQL: `ASOF JOIN` and `trailing`, against rows worked out by hand and against the same questions
-//! asked from Rust.
+//! `ASOF JOIN`, against rows worked out by hand and against the same lookups asked from Rust.
 
 #![allow(unreachable_pub)]
 

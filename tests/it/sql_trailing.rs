@@ -1,7 +1,5 @@
 //! `trailing`: the windows that Rust asks for, wherever a table may stand.
 
-#![allow(unreachable_pub)]
-
 use std::sync::Arc;
 
 use asof::{

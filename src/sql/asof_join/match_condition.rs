@@ -18,6 +18,7 @@ use super::refused;
 use crate::{
     error::{Error, Result},
     sql::{interval::interval_us, statement::name_of},
+    time::shown_span,
 };
 
 /// The name of the marker function. [`Marked`] reads its arguments.
@@ -139,8 +140,8 @@ fn bound(left: &ast::Expr, operator: &BinaryOperator, right: &ast::Expr) -> Resu
     match (found, operator) {
         (Some(bound), GtEq | LtEq) if bound.age_us >= 0 => Ok(Some(bound)),
         (Some(bound), GtEq | LtEq) => Err(refused(format!(
-            "its MATCH_CONDITION requires facts that are at least {} us old; a bound may only say how old a fact is at most",
-            bound.age_us.unsigned_abs()
+            "its MATCH_CONDITION requires facts that are at least {} old; a bound may only say how old a fact is at most",
+            shown_span(bound.age_us.saturating_neg())
         ))),
         (_, Gt | Lt) => Err(refused(format!(
             "`{left} {operator} {right}` in its MATCH_CONDITION is a bound that leaves out its own end; a fact exactly as old as the \

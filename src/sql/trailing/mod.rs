@@ -160,6 +160,14 @@ impl Trailing {
 
     fn table(&self, wanted: &TableName) -> Result<(DataFrame, FactTable)> {
         let Some((_, table)) = self.sources.iter().find(|(known, _)| known == wanted) else {
+            // What the session holds besides fact tables are extracts.
+            let schema = self.state.schema_for_ref(TableReference::partial(wanted.database(), wanted.table()));
+            if schema.is_ok_and(|schema| schema.table_exist(wanted.table())) {
+                return Err(refused(format!(
+                    "it takes its facts from a fact table, and `{wanted}` is an extract, which declares no event time; use an extract as \
+                     the spine, or name the table that it was made of"
+                )));
+            }
             let known = self.sources.iter().map(|(known, _)| known.to_string()).collect();
             return Err(Error::UnknownTable { table: wanted.to_string(), known });
         };

@@ -13,7 +13,7 @@ use datafusion::sql::sqlparser::{
 
 use super::refused;
 use crate::{
-    error::Result,
+    error::{Result, parser_text},
     sql::statement::name_of,
     temporal::{Aggregate, AggregateForm},
     time::parse_span,
@@ -31,7 +31,7 @@ pub(super) fn parsed<T>(
         parser.expect_token(&Token::EOF)?;
         Ok(found)
     };
-    read().map_err(|e: ParserError| refused(format!("{what} `{text}` cannot be read: {e}")))
+    read().map_err(|e: ParserError| refused(format!("{what} `{text}` cannot be read: {}", parser_text(&e))))
 }
 
 /// Pairs of a key column of the spine and one of the facts.
