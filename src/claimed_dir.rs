@@ -1,12 +1,16 @@
 //! Directories of caches, each marked by a file. One that a user names and that holds files of somebody else is never taken.
 
 use std::{
-    fs,
-    io::{Error, ErrorKind, Result},
+    fs::{self, File},
+    io::{Error, ErrorKind, Result, Write},
     path::Path,
 };
 
-/// What the file says that marks a directory.
+/// The file that marks a directory of the online cache.
+pub(crate) const ONLINE: &str = "asof-online-cache";
+/// The file that marks a directory of the disk cache.
+pub(crate) const DISK: &str = "asof-disk-cache";
+/// What a mark says.
 const NOTICE: &str = "A cache of asof. All that it holds can be rebuilt.\n";
 
 /// Whose a directory is.
@@ -27,16 +31,32 @@ pub(crate) fn claim(dir: &Path, mark: &str, owner: Owner) -> Result<()> {
     if dir.as_os_str().is_empty() {
         return Err(Error::new(ErrorKind::InvalidInput, "its path is empty"));
     }
-    let path = dir.join(mark);
-    if path.exists() {
+    if is_marked(dir, mark) {
         return Ok(());
     }
     fs::create_dir_all(dir)?;
     // Whoever claims a user's directory marks it before anything else is in it.
     let holds_files = fs::read_dir(dir)?.next().is_some();
-    if owner == Owner::User && holds_files && !path.exists() {
+    if owner == Owner::User && holds_files && !is_marked(dir, mark) {
         let reason = format!("it holds files, but no `{mark}`, which marks a directory of this kind of cache");
         return Err(Error::new(ErrorKind::AlreadyExists, reason));
     }
-    fs::write(path, NOTICE)
+    let path = dir.join(mark);
+    match File::create_new(&path) {
+        Ok(mut file) => file.write_all(NOTICE.as_bytes())?,
+        Err(_) if is_marked(dir, mark) => return Ok(()),
+        Err(cause) => return Err(cause),
+    }
+    // Two kinds may have found it empty at once. Each sees the mark of the other, and at most one of them stays.
+    if owner == Owner::User && [ONLINE, DISK].iter().any(|other| *other != mark && is_marked(dir, other)) {
+        fs::remove_file(path)?;
+        return Err(Error::new(ErrorKind::AlreadyExists, "another kind of cache was opened there at the same time"));
+    }
+    Ok(())
+}
+
+/// Whether the directory has this mark: a regular file, no longer than what it says. Its bytes may be damaged like any of a cache,
+/// or another process may still be writing them.
+pub(crate) fn is_marked(dir: &Path, mark: &str) -> bool {
+    fs::symlink_metadata(dir.join(mark)).is_ok_and(|found| found.is_file() && found.len() <= NOTICE.len() as u64)
 }

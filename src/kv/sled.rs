@@ -11,7 +11,7 @@ use std::{
 
 use super::KeyValue;
 use crate::{
-    claimed_dir::{Owner, claim},
+    claimed_dir::{ONLINE, Owner, claim, is_marked},
     error::{Error, Result},
 };
 
@@ -20,8 +20,6 @@ const MEMORY_BYTES: u64 = 64 << 20;
 const FAILED: &str = "asof-failed";
 /// The file in the directory that sled locks.
 const LOCKED: &str = "db";
-/// The file that marks a directory as this cache's.
-const MARK: &str = "asof-online-cache";
 
 /// A [`KeyValue`] on disk.
 #[derive(Debug)]
@@ -89,7 +87,7 @@ impl SledKv {
 
 /// As [`claim`]. What it refuses is not damaged, and so is never set aside.
 fn claimed(dir: &Path, owner: Owner) -> Result<(), Failure> {
-    claim(dir, MARK, owner).map_err(|cause| match of_io(&cause) {
+    claim(dir, ONLINE, owner).map_err(|cause| match of_io(&cause) {
         Failure::Damaged(reason) => Failure::Unusable(reason),
         other => other,
     })
@@ -138,7 +136,7 @@ fn failed_before(dir: &Path) -> Result<bool, Failure> {
     }
 }
 
-/// The damaged directories that were kept beside this one, with their numbers.
+/// The directories beside this one that have the name of a damaged one that was kept, with their numbers.
 fn aside(dir: &Path) -> Vec<(u64, PathBuf)> {
     let prefix = format!("{}.damaged-", dir.file_name().unwrap_or_default().to_string_lossy());
     let number_of = |name: &OsStr| name.to_str()?.strip_prefix(&prefix)?.parse().ok();
@@ -150,8 +148,9 @@ fn folder_of(dir: &Path) -> &Path {
     dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
+/// Removes the damaged directories that were kept. One without the mark is somebody else's.
 fn remove_aside(dir: &Path) {
-    for (_, older) in aside(dir) {
+    for (_, older) in aside(dir).into_iter().filter(|(_, older)| is_marked(older, ONLINE)) {
         let _ = fs::remove_dir_all(older);
     }
 }

@@ -17,7 +17,7 @@ use bytes::BytesMut;
 
 use super::staging::create_new;
 use crate::{
-    claimed_dir::{Owner, claim},
+    claimed_dir::{DISK, Owner, claim},
     error::{Error, Result},
     time::{Clock, SystemClock},
 };
@@ -28,8 +28,6 @@ const MAGIC: &[u8; 8] = b"asofbyt1";
 const HASH_BYTES: usize = 32;
 const HEADER_BYTES: usize = MAGIC.len() + HASH_BYTES + 8 + 8;
 const ENTRIES: &str = "entries";
-/// The file that marks a folder as such a cache.
-const MARK: &str = "asof-disk-cache";
 const LEDGER: &str = "ledger";
 /// The decimal digits of the largest number, and a newline.
 const LEDGER_BYTES: usize = 21;
@@ -89,7 +87,7 @@ impl DiskCache {
 
     fn open_with(folder: PathBuf, limit_bytes: u64, clock: Arc<dyn Clock>) -> Result<Self> {
         let open = || {
-            claim(&folder, MARK, Owner::User)?;
+            claim(&folder, DISK, Owner::User)?;
             fs::create_dir_all(folder.join(ENTRIES))?;
             let ledger = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(folder.join(LEDGER))?;
             Ok(Self {
@@ -179,12 +177,12 @@ impl DiskCache {
         let path = self.entry(key);
         // The file gets its full length while the ledger is locked, so that a count of the folder includes it.
         let (mut file, staged) = self.locked(|used| {
+            // Somebody may have deleted the folder since, and put another in its place.
+            claim(&self.shared.folder, DISK, Owner::User)?;
             let used = match used {
                 Some(used) if used.saturating_add(length) <= self.shared.limit_bytes => used,
                 _ => self.make_room(length)?,
             };
-            // Somebody may have deleted the folder since.
-            claim(&self.shared.folder, MARK, Owner::Store)?;
             fs::create_dir_all(path.parent().unwrap_or(&self.shared.folder))?;
             let (file, staged) = create_new(|digits| path.with_extension(digits))?;
             file.set_len(length)?;

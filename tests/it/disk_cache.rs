@@ -195,6 +195,24 @@ async fn a_folder_of_somebody_else_is_left_alone_and_queries_go_on_without_it() 
         assert_eq!(bench.ask(&store, QUERY).await, (expected.clone(), asked));
     }
     assert_eq!((fs::read_to_string(&mine).unwrap().as_str(), files_below(bench.kept.path()).len()), ("mine", 1));
+    // Nor is a mark that is a directory one, nor a long file.
+    let mark = bench.kept.path().join("asof-disk-cache");
+    fs::create_dir(&mark).unwrap();
+    DiskCache::open(bench.kept.path(), 1).unwrap_err();
+    fs::remove_dir(&mark).unwrap();
+    fs::write(&mark, [b'n'; 1_000]).unwrap();
+    DiskCache::open(bench.kept.path(), 1).unwrap_err();
+    // A running cache whose folder is replaced leaves the new one alone, too.
+    fs::remove_dir_all(bench.kept.path()).unwrap();
+    let store = bench.open(StoreOptions::default().disk_cache(bench.kept.path(), 20_000)).await;
+    bench.ask(&store, QUERY).await;
+    fs::remove_dir_all(bench.kept.path()).unwrap();
+    fs::create_dir_all(mine.parent().unwrap()).unwrap();
+    fs::write(&mine, vec![7; 100_000]).unwrap();
+    for _ in 0..2 {
+        assert_eq!(bench.ask(&store, QUERY).await, (expected.clone(), asked));
+    }
+    assert_eq!(files_below(bench.kept.path()), ["entries/aa/mine"]);
 }
 
 #[cfg(unix)]

@@ -216,6 +216,18 @@ async fn counts_of_a_coarser_unit_than_declared_are_questioned() {
 }
 
 #[tokio::test]
+async fn a_clock_that_begins_at_zero_is_no_wrong_unit() {
+    let data = temp_dir();
+    for (unit, step) in [(TimeUnit::Second, 100), (TimeUnit::Millisecond, 10_000_000), (TimeUnit::Microsecond, 9_000_000)] {
+        let root = temp_dir();
+        let path = file(data.path(), "t.csv", "at,x", 400, |i| format!("{},{i}", i * step));
+        let table = FactTable::new(TimeColumn::epoch("at", unit), KnownAt::after(TimeDelta::zero()));
+        let load = Ingest::new("t", table).unwrap().from(&path);
+        assert_eq!(store(root.path()).await.ingest(&load).await.unwrap().rows, 400, "{unit:?}");
+    }
+}
+
+#[tokio::test]
 async fn rows_strewn_over_more_months_than_a_century_has_are_questioned() {
     let (data, root) = (temp_dir(), temp_dir());
     let store = store(root.path()).await;

@@ -330,6 +330,19 @@ async fn a_directory_of_somebody_else_is_refused_as_a_cache_and_stays_as_it_is()
         assert_eq!(fs::read_to_string(mine.join(name)).unwrap(), name);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
+    // Beside a damaged cache a directory of that name may be somebody's as well.
+    let cache = dir.path().join("cache");
+    let beside = |number: usize| dir.path().join(format!("cache.damaged-{number}"));
+    fs::create_dir(beside(1)).unwrap();
+    fs::write(beside(1).join("mine"), "mine").unwrap();
+    for _ in 0..2 {
+        drop(open(root.path(), StoreOptions::default().cache_dir(&cache)).await.unwrap());
+        fs::remove_file(cache.join("db")).unwrap();
+        fs::create_dir(cache.join("db")).unwrap();
+    }
+    drop(open(root.path(), StoreOptions::default().cache_dir(&cache)).await.unwrap());
+    assert_eq!(fs::read_to_string(beside(1).join("mine")).unwrap(), "mine");
+    assert_eq!((beside(2).exists(), beside(3).exists()), (false, true));
     let error = open(root.path(), StoreOptions::default().cache_dir("")).await.unwrap_err();
     assert!(matches!(&error, Error::Cache { reason, .. } if reason.contains("empty")), "{error}");
     // An empty one is taken, and taken again.

@@ -143,7 +143,7 @@ fn is_named(name: &str, words: &[&str]) -> bool {
 }
 
 /// Are most times of a file right after 1970, as counts of a coarser unit are that are taken for the declared one? A column with
-/// earlier times may well have times of 1970.
+/// earlier times may well have times of 1970, and a simulated clock that begins at 0 passes through the times before, too.
 fn by_unit(declared: TimeUnit, profile: &ColumnProfile, known: Option<&ColumnProfile>) -> Option<Finding> {
     let has_earlier = |profile: &ColumnProfile| matches!(profile.min, Some(Extreme::Time(first)) if first.micros() < -DAY_US);
     if profile.values < ENOUGH || has_earlier(profile) || known.is_some_and(has_earlier) {
@@ -152,6 +152,10 @@ fn by_unit(declared: TimeUnit, profile: &ColumnProfile, known: Option<&ColumnPro
     let units = [TimeUnit::Day, TimeUnit::Second, TimeUnit::Millisecond, TimeUnit::Microsecond];
     let count_as = |unit: TimeUnit| profile.too_fine.get(&(unit.nanos() / declared.nanos())).map(|count| (unit, *count));
     let (unit, count) = units.into_iter().filter_map(count_as).find(|(_, count)| profile.share(*count) > 0.5)?;
+    let others = profile.too_fine.values().sum::<u64>() - count;
+    if others.saturating_mul(50) > count {
+        return None;
+    }
     Some((
         format!("counts of {}, as declared", declared.plural()),
         format!(

@@ -90,8 +90,8 @@ pub(crate) struct ColumnProfile {
     /// Texts that parse as numbers.
     #[serde(default)]
     pub(crate) number_texts: u64,
-    /// Times right after 1970, by the factor that takes their distance from 1970 into the years 2000 to 2099. They may be counts of
-    /// a unit that is coarser by this factor than the declared one.
+    /// Times right after 1970, by the factor that takes their distance from 1970 into the years 2000 to 2099, or by 0 if there is
+    /// none. They may be counts of a unit that is coarser by this factor than the declared one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) too_fine: BTreeMap<i64, u64>,
     /// The shape of the values: a histogram over classes of similar values. Numbers are classed by sign, exponent and two bits of
@@ -215,9 +215,7 @@ impl ColumnProfile {
         let instants = instants_us(&micros)?;
         for instant in instants.iter().flatten().filter(|instant| (1..LAST_TOO_FINE_US).contains(instant)) {
             let is_met = |factor: &i64| instant.checked_mul(*factor).is_some_and(|meant| THIS_CENTURY_US.contains(&meant));
-            if let Some(factor) = UNIT_FACTORS.into_iter().find(is_met) {
-                *self.too_fine.entry(factor).or_default() += 1;
-            }
+            *self.too_fine.entry(UNIT_FACTORS.into_iter().find(is_met).unwrap_or(0)).or_default() += 1;
         }
         for extreme in [arrow::compute::min(&instants), arrow::compute::max(&instants)].into_iter().flatten() {
             self.extend(Extreme::Time(AsOf::from_micros(extreme)));

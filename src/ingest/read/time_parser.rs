@@ -75,7 +75,7 @@ impl TimeParser {
             return self.to_unit(found);
         }
         let units = [TimeUnit::Second, TimeUnit::Millisecond, TimeUnit::Microsecond, TimeUnit::Nanosecond];
-        let sane = |unit: &TimeUnit| year(instant_ns(*unit)).is_some_and(|year| (1_970..2_100).contains(&year));
+        let sane = |unit: &TimeUnit| year(instant_ns(*unit)).is_some_and(|year| (1_970..2_200).contains(&year));
         let when = year(found).map_or_else(|| "beyond the supported years".into(), |year| format!("in the year {year}"));
         Err(match units.iter().find(|unit| sane(unit)) {
             Some(other) => {
