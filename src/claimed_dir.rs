@@ -1,7 +1,7 @@
 //! Directories of caches, each marked by a file. One that a user names and that holds files of somebody else is never taken.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io::{Error, ErrorKind, Result, Write},
     path::Path,
 };
@@ -59,4 +59,41 @@ pub(crate) fn claim(dir: &Path, mark: &str, owner: Owner) -> Result<()> {
 /// or another process may still be writing them.
 pub(crate) fn is_marked(dir: &Path, mark: &str) -> bool {
     fs::symlink_metadata(dir.join(mark)).is_ok_and(|found| found.is_file() && found.len() <= NOTICE.len() as u64)
+}
+
+/// Locks a claimed directory for this process, until the file is dropped. `None` if another has it.
+///
+/// The lock is on the mark, so it goes where the directory is renamed to, and a new directory under the old name has a lock of its
+/// own.
+///
+/// # Errors
+/// For a mark that cannot be opened or locked.
+pub(crate) fn lock(dir: &Path, mark: &str) -> Result<Option<File>> {
+    let path = dir.join(mark);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        // Whoever renames the directory has it.
+        Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(cause) => return Err(cause),
+    };
+    match file.try_lock() {
+        // It may have been renamed before it was locked.
+        Ok(()) => Ok(is_at(&file, &path).then_some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(cause)) => Err(cause),
+    }
+}
+
+/// Whether the file is the one under this path.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let place = |found: fs::Metadata| (found.dev(), found.ino());
+    file.metadata().ok().map(place) == fs::metadata(path).ok().map(place)
+}
+
+/// Elsewhere a directory with an open file is not renamed.
+#[cfg(not(unix))]
+fn is_at(_: &File, _: &Path) -> bool {
+    true
 }

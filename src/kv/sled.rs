@@ -11,7 +11,7 @@ use std::{
 
 use super::KeyValue;
 use crate::{
-    claimed_dir::{ONLINE, Owner, claim, is_marked},
+    claimed_dir::{self, ONLINE, Owner, claim, is_marked},
     error::{Error, Result},
 };
 
@@ -26,6 +26,8 @@ const LOCKED: &str = "db";
 pub(super) struct SledKv {
     dir: PathBuf,
     db: sled::Db,
+    /// Dropped after the database.
+    _lock: File,
 }
 
 /// Why a directory could not be opened or used.
@@ -54,23 +56,32 @@ impl Failure {
 
 impl SledKv {
     pub(super) fn open(dir: &Path, owner: Owner) -> Result<Self, Failure> {
-        claimed(dir, owner)?;
-        // sled makes a directory that another process has just set aside, and does not mark it.
-        let open = || opened(dir).and_then(|db| claimed(dir, Owner::Store).map(|()| db));
-        let mut outcome = match failed_before(dir) {
-            Ok(false) => open(),
+        let lock = locked(dir, owner)?;
+        let outcome = match failed_before(dir) {
+            Ok(false) => opened(dir),
             Ok(true) => Err(Failure::Damaged("it failed when it was last used".into())),
             Err(failure) => Err(failure),
         };
-        if let Err(Failure::Damaged(reason)) = &outcome {
-            outcome = set_aside(dir, reason).and_then(|()| claimed(dir, Owner::Store)).and_then(|()| open());
+        match outcome {
+            Ok(db) => return Ok(Self { dir: dir.into(), db, _lock: lock }),
+            // The lock is held: no other process has it open.
+            Err(Failure::Damaged(reason)) => set_aside(dir, &reason)?,
+            Err(Failure::Full(_)) => remove_aside(dir),
+            Err(other) => return Err(other),
         }
-        if let Err(Failure::Full(_)) = &outcome {
-            // Make room by removing the damaged directories that were kept.
-            remove_aside(dir);
-            outcome = open();
+        drop(lock);
+        let again = || {
+            let lock = locked(dir, Owner::Store)?;
+            Ok(Self { dir: dir.into(), db: opened(dir)?, _lock: lock })
+        };
+        match again() {
+            Err(Failure::Full(_)) => {
+                // Make room by removing the damaged directories that were kept.
+                remove_aside(dir);
+                again()
+            }
+            outcome => outcome,
         }
-        Ok(Self { dir: dir.into(), db: outcome? })
     }
 
     fn run<T>(&self, work: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T> {
@@ -85,12 +96,14 @@ impl SledKv {
     }
 }
 
-/// As [`claim`]. What it refuses is not damaged, and so is never set aside.
-fn claimed(dir: &Path, owner: Owner) -> Result<(), Failure> {
-    claim(dir, ONLINE, owner).map_err(|cause| match of_io(&cause) {
+/// Claims the directory and locks it. What cannot be claimed is not damaged, and so is never set aside.
+fn locked(dir: &Path, owner: Owner) -> Result<File, Failure> {
+    let lock = claim(dir, ONLINE, owner).and_then(|()| claimed_dir::lock(dir, ONLINE));
+    let lock = lock.map_err(|cause| match of_io(&cause) {
         Failure::Damaged(reason) => Failure::Unusable(reason),
         other => other,
-    })
+    })?;
+    lock.ok_or(Failure::Locked)
 }
 
 fn opened(dir: &Path) -> Result<sled::Db, Failure> {

@@ -8,7 +8,7 @@ use asof::{
     ingest::Ingest,
 };
 use chrono::TimeDelta;
-use futures::FutureExt;
+use futures::{FutureExt, future::join_all};
 
 use crate::{
     bad_input::{Bench, march, open, says},
@@ -126,6 +126,30 @@ async fn a_cache_that_has_lost_some_of_many_rows_does_not_serve_the_rest_as_all(
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Whoever finds it damaged first sets it aside, and the others find the new one in use. None of them renames it again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+async fn a_damaged_cache_that_several_open_at_once_is_held_by_one() {
+    let (dir, roots) = (temp_dir(), [(); 6].map(|()| temp_dir()));
+    let cache = dir.path().join("cache");
+    drop(open(roots[0].path(), StoreOptions::default().cache_dir(&cache)).await.unwrap());
+    for round in 0..30 {
+        fs::remove_file(cache.join("db")).unwrap();
+        fs::create_dir(cache.join("db")).unwrap();
+        let opened = roots.iter().map(|root| {
+            let (root, options) = (root.path().to_path_buf(), StoreOptions::default().cache_dir(&cache));
+            tokio::spawn(async move { open(&root, options).await })
+        });
+        // All are kept until the last one has tried.
+        let opened: Vec<_> = join_all(opened).await.into_iter().map(Result::unwrap).collect();
+        let (held, refused): (Vec<_>, Vec<_>) = opened.into_iter().partition(Result::is_ok);
+        assert!(refused.iter().all(|error| matches!(error, Err(Error::CacheLocked { .. }))), "round {round}: {refused:?}");
+        assert!(held.len() <= 1, "round {round}: {} hold it", held.len());
+        drop(held);
+        drop(open(roots[0].path(), StoreOptions::default().cache_dir(&cache)).await.unwrap());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "the cache and one that was damaged");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
