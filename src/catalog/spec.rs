@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{Error, Result},
-    time::{TimeScale, TimeUnit, Zone, is_local, shown_span},
+    time::{TimeScale, TimeUnit, Zone, is_local, saturating_micros, shown_span},
 };
 
 /// The declaration of a fact table: when its facts happened, when they could be known, and which entity they describe.
@@ -87,9 +87,11 @@ impl KnownAt {
         KnownAt::Column(column.into())
     }
 
-    /// Known this long after the event time. A delay of zero must be given explicitly.
+    /// Known this long after the event time. A delay of zero must be given explicitly. Digits finer than a microsecond are rounded
+    /// up, so that no fact is known early.
     pub fn after(delay: TimeDelta) -> Self {
-        KnownAt::DelayMicros(crate::time::saturating_micros(delay))
+        let is_cut = delay.subsec_nanos() % 1_000 > 0;
+        KnownAt::DelayMicros(saturating_micros(delay).saturating_add(is_cut.into()))
     }
 
     /// How long after the event time, unless a column says it.

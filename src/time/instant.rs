@@ -63,9 +63,15 @@ impl AsOf {
     }
 }
 
-/// Microseconds, or the nearest number of them that 64 bits hold: 292,000 years.
+/// Microseconds, rounded down, or the nearest number of them that 64 bits hold: 292,000 years.
 pub(crate) fn saturating_micros(delta: TimeDelta) -> i64 {
-    delta.num_microseconds().unwrap_or(if delta < TimeDelta::zero() { i64::MIN } else { i64::MAX })
+    let is_below = delta.subsec_nanos() % 1_000 < 0;
+    match delta.num_microseconds() {
+        // chrono rounds towards zero.
+        Some(micros) => micros.saturating_sub(is_below.into()),
+        None if delta < TimeDelta::zero() => i64::MIN,
+        None => i64::MAX,
+    }
 }
 
 /// How far something reaches back, in microseconds. `None` means without a limit: 292,000 years are longer than 64 bits hold.

@@ -236,6 +236,7 @@ fn what_asks_for_nothing_or_the_impossible_is_no_question() {
         (TimeDelta::zero(), "0 seconds"),
         (TimeDelta::microseconds(-5), "-5 microseconds"),
         (TimeDelta::nanoseconds(999), "0 seconds"),
+        (TimeDelta::nanoseconds(-1), "-1 microsecond"),
         (TimeDelta::MIN, "-9223372036854775"),
     ] {
         says!(

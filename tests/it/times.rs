@@ -186,6 +186,10 @@ async fn a_delay_holds_facts_back() {
         let known = later(event, 3_600_000_000);
         assert_eq!((seen(store, later(event, 1)).await, seen(store, known).await, seen(store, later(known, 1)).await), (0, 0, 1));
     }
+    // A delay between two microseconds makes no fact known early.
+    for (nanos, micros) in [(-1_001, -2), (-1, -1), (0, 0), (1, 1), (1_000, 1), (1_001, 2)] {
+        assert_eq!(KnownAt::after(TimeDelta::nanoseconds(nanos)), KnownAt::after(TimeDelta::microseconds(micros)), "{nanos}");
+    }
     let before_it_happens = FactTable::new("at", KnownAt::after(TimeDelta::hours(-1)));
     let data = temp_dir();
     write_parquet(&data.path().join("facts.parquet"), &[("at", utc_micros([0]))], None);
