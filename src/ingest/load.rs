@@ -262,9 +262,8 @@ impl Ingest {
     ///
     /// Anomalies are: ids with fractions; latitudes and longitudes out of range; measured values that all lie far from those
     /// seen; numbers in a column of texts, and texts in a column of numbers; a column that holds what another column held (two
-    /// columns swapped, or all columns shifted); times of other months than the file's name gives; times
-    /// right after 1970 that are counts of a coarser unit than the declared one; and a file most of whose rows
-    /// cannot be read, which is reported as [`Error::RejectedRows`]. What a column held is known from earlier loads and from the
+    /// columns swapped, or all columns shifted); times of other months than the file's name gives; times right
+    /// after 1970 that are counts of a coarser unit than the declared one; and a file most of whose rows cannot be read, which is reported as [`Error::RejectedRows`]. What a column held is known from earlier loads and from the
     /// other files of this load. Columns of fewer than 30 values are not compared.
     pub fn on_anomaly(mut self, what: OnAnomaly) -> Self {
         self.on_anomaly = what;

@@ -72,7 +72,7 @@ async fn ask(worlds: Arc<Vec<World>>, seed: u64) -> Outcome {
     let world = &worlds[rng.random_range(0..worlds.len())];
     let tasks = rng.random_range(0..TASKS.len());
     // A store makes a session for each query, which takes longer than the query.
-    let in_store = rng.random_bool(0.1);
+    let in_store = rng.random_bool(0.25);
     let query = query(&mut rng, if in_store { &world.in_store } else { &world.in_session });
     // DataFusion may also panic; a panic of ours fails the test.
     let (session, sql) = (world.by_hand.clone(), query.by_hand.clone());

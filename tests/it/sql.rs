@@ -30,6 +30,23 @@ pub fn end() -> AsOf {
     instant(END)
 }
 
+/// Each query is refused by an error of this kind that says this.
+pub async fn are_refused<'a>(store: &FeatureStore, cases: impl IntoIterator<Item = (String, &'a str, &'a str)>) {
+    for (sql, kind, says) in cases {
+        let refused = store.sql(&sql, end()).await.map(|_| ()).unwrap_err();
+        let found = match &refused {
+            Error::Definition { .. } => "definition",
+            Error::ColumnType { .. } => "type",
+            Error::UnknownColumn { .. } => "column",
+            Error::UnknownTable { .. } => "table",
+            Error::Volatile { .. } => "volatile",
+            Error::Query(_) => "query",
+            _ => "other",
+        };
+        assert!(found == kind && refused.to_string().contains(says), "{sql}: {refused:?}");
+    }
+}
+
 /// Left rows and right rows of entity 1 at the same and at neighbouring seconds, and what has no match.
 const SIDES: &str = "WITH a(id, k, ts) AS (VALUES
         (1, 1, TIMESTAMP '2014-01-01 00:00:10'), (2, 1, TIMESTAMP '2014-01-01 00:00:20'), (3, 1, TIMESTAMP '2014-01-01 00:00:30'),
@@ -423,17 +440,7 @@ async fn what_a_join_cannot_mean_is_refused_with_a_reason() {
             "asof_match",
         ),
     ];
-    for (sql, kind, says) in cases {
-        let refused = store.sql(&sql, end()).await.map(|_| ()).unwrap_err();
-        let found = match &refused {
-            Error::Definition { .. } => "definition",
-            Error::ColumnType { .. } => "type",
-            Error::UnknownColumn { .. } => "column",
-            Error::Query(_) => "query",
-            _ => "other",
-        };
-        assert!(found == kind && refused.to_string().contains(says), "{sql}: {refused}");
-    }
+    are_refused(&store, cases).await;
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use asof::{
-    Aggregate, Error, FeatureStore,
+    Aggregate, FeatureStore,
     catalog::{FactTable, KnownAt},
     temporal::{Spine, Window},
 };
@@ -14,7 +14,7 @@ use datafusion::arrow::{
 };
 
 use crate::{
-    sql::{at_once, end, ints, memory, rides_and_fares, table},
+    sql::{are_refused, at_once, end, ints, memory, rides_and_fares, table},
     support::{answer, cells, instant, temp_dir},
     times::utc_micros,
 };
@@ -168,19 +168,7 @@ async fn trailing_refuses_what_it_cannot_mean() {
         (with("1 day", "count(*) FILTER (WHERE began < now())"), "volatile", "now"),
         ("SELECT * FROM sideways('rides')".into(), "definition", "no table function `sideways`"),
     ];
-    for (sql, kind, says) in cases {
-        let refused = store.sql(&sql, end()).await.map(|_| ()).unwrap_err();
-        let found = match &refused {
-            Error::Definition { .. } => "definition",
-            Error::ColumnType { .. } => "type",
-            Error::UnknownColumn { .. } => "column",
-            Error::UnknownTable { .. } => "table",
-            Error::Volatile { .. } => "volatile",
-            Error::Query(_) => "query",
-            _ => "other",
-        };
-        assert!(found == kind && refused.to_string().contains(says), "{sql}: {refused:?}");
-    }
+    are_refused(&store, cases).await;
 }
 
 /// Functions that DataFusion only rewrites, and never runs, work in the filter of an aggregate as anywhere.

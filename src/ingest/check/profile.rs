@@ -107,6 +107,21 @@ const UNIT_FACTORS: [i64; 7] = [1_000, 86_400, 1_000_000, 86_400_000, 1_000_000_
 /// The end of this century, by the smallest factor.
 const LAST_TOO_FINE_US: i64 = THIS_CENTURY_US.end / UNIT_FACTORS[0];
 
+fn add<K: Ord + Copy>(all: &mut BTreeMap<K, u64>, counts: &BTreeMap<K, u64>) {
+    for (class, count) in counts {
+        *all.entry(*class).or_default() += count;
+    }
+}
+
+fn subtract<K: Ord + Copy>(all: &mut BTreeMap<K, u64>, counts: &BTreeMap<K, u64>) {
+    for (class, count) in counts {
+        if let Some(known) = all.get_mut(class) {
+            *known = known.saturating_sub(*count);
+        }
+    }
+    all.retain(|_, count| *count > 0);
+}
+
 /// The class of NULL in a shape. Classes of numbers are below it, those of texts and truth values above.
 const NULLS: u32 = 1 << 16;
 const TEXTS: u32 = NULLS + 1;
@@ -270,12 +285,8 @@ impl ColumnProfile {
         self.beyond_90 += other.beyond_90;
         self.beyond_180 += other.beyond_180;
         self.number_texts += other.number_texts;
-        for (factor, count) in &other.too_fine {
-            *self.too_fine.entry(*factor).or_default() += count;
-        }
-        for (class, count) in &other.shape {
-            *self.shape.entry(*class).or_default() += count;
-        }
+        add(&mut self.too_fine, &other.too_fine);
+        add(&mut self.shape, &other.shape);
         for extreme in [&other.min, &other.max].into_iter().flatten() {
             self.extend(extreme.clone());
         }
@@ -289,17 +300,8 @@ impl ColumnProfile {
         self.beyond_90 = self.beyond_90.saturating_sub(other.beyond_90);
         self.beyond_180 = self.beyond_180.saturating_sub(other.beyond_180);
         self.number_texts = self.number_texts.saturating_sub(other.number_texts);
-        for (factor, count) in &other.too_fine {
-            if let Some(all) = self.too_fine.get_mut(factor) {
-                *all = all.saturating_sub(*count);
-            }
-        }
-        for (class, count) in &other.shape {
-            if let Some(all) = self.shape.get_mut(class) {
-                *all = all.saturating_sub(*count);
-            }
-        }
-        self.shape.retain(|_, count| *count > 0);
+        subtract(&mut self.too_fine, &other.too_fine);
+        subtract(&mut self.shape, &other.shape);
     }
 
     /// The total variation distance of two shapes: 0 if every class has the same share of the values, or if both are empty; 1 if
