@@ -4,15 +4,16 @@
 use std::{fmt, sync::Arc};
 
 use arrow::array::RecordBatch;
+use chrono::TimeDelta;
 use futures::StreamExt;
 
 use super::{Fold, Folds, Learner, Linear, Metrics};
 use crate::{
     error::{Error, Result},
     feature_set::FeatureSet,
-    materialize::{Apply, Materialization, materialize_pinned, order_of, output_batch, output_schema, query_rows},
+    materialize::{Apply, Materialization, QueriedRows, Refreshes, RowQuery, materialize_pinned, output_batch, output_schema},
     scan::VisibleTable,
-    time::AsOf,
+    time::{AsOf, shown_span},
     training::Dataset,
     workspace::{PinnedTable, Workspace, plain_rows},
 };
@@ -34,6 +35,7 @@ pub struct Backtest {
     pub(crate) folds: Folds,
     pub(crate) learner: Arc<dyn Learner>,
     settle_us: i64,
+    refreshed_us: Option<i64>,
     progress: Option<Progress>,
 }
 
@@ -58,7 +60,15 @@ impl Backtest {
     /// # Ok::<(), asof::Error>(())
     /// ```
     pub fn with_learner(set: &str, label: &str, folds: Folds, learner: impl Learner + 'static) -> Self {
-        Self { set: set.into(), label: label.into(), folds, learner: Arc::new(learner), settle_us: 0, progress: None }
+        Self {
+            set: set.into(),
+            label: label.into(),
+            folds,
+            learner: Arc::new(learner),
+            settle_us: 0,
+            refreshed_us: None,
+            progress: None,
+        }
     }
 
     /// Uses this learner instead.
@@ -72,6 +82,17 @@ impl Backtest {
     /// A trip that starts in the last minutes of a month ends in the next month: with zero it is not scored.
     pub fn settle(mut self, delay: chrono::TimeDelta) -> Self {
         self.settle_us = crate::time::saturating_micros(delay).max(0);
+        self
+    }
+
+    /// Scores rows with drawn features as a service would have had them: the sets that are drawn on are materialized at each
+    /// fold's as-of and then every so often, and a row sees the last values at or before its instant. Max ages apply at the instant.
+    ///
+    /// Without this, scored rows have features as of their own instant, which only a service that computes them for each request can
+    /// give. The difference of the two is the cost of stale features. Models are fitted on features as of each row's instant
+    /// either way.
+    pub fn refreshed(mut self, every: TimeDelta) -> Self {
+        self.refreshed_us = Some(crate::time::saturating_micros(every));
         self
     }
 
@@ -124,6 +145,12 @@ pub struct FoldReport {
 
 /// Runs a backtest.
 pub(crate) async fn run(workspace: &Arc<Workspace>, set: &FeatureSet, backtest: &Backtest) -> Result<BacktestReport> {
+    if let Some(every) = backtest.refreshed_us.filter(|every| *every <= 0) {
+        return Err(Error::Definition {
+            subject: format!("the backtest of `{}`", set.name),
+            reason: format!("it refreshes features every {}; the time must be longer than zero", shown_span(every)),
+        });
+    }
     // One state of the facts for the whole report, even if facts are loaded in the meantime.
     let tables = workspace.pin_all(&set.tables).await?;
     let mut features = Vec::new();
@@ -143,7 +170,8 @@ pub(crate) async fn run(workspace: &Arc<Workspace>, set: &FeatureSet, backtest: 
             false => Some(backtest.learner.fit(&data).map_err(of_fold)?),
         };
         let known_at = AsOf::from_micros(fold.scored().end.micros().saturating_add(backtest.settle_us));
-        let scored = score_rows(&trained, &tables, fold, known_at, &backtest.label).await?;
+        let served = backtest.refreshed_us.map(|every_us| Refreshes { first: fold.as_of(), every_us });
+        let scored = score_rows(&trained, &tables, fold, known_at, served, &backtest.label).await?;
         features = data.features;
         let metrics = match &model {
             Some(model) => {
@@ -183,6 +211,7 @@ async fn score_rows(
     tables: &[PinnedTable],
     fold: &Fold,
     known_at: AsOf,
+    served: Option<Refreshes>,
     label: &str,
 ) -> Result<Dataset> {
     let (engine, set) = (&trained.workspace().engine, trained.set());
@@ -196,12 +225,17 @@ async fn score_rows(
         span.start = AsOf::from_micros(span.start.micros().saturating_add(1));
     }
     let tables = VisibleTable::all(tables, set.horizon(known_at))?;
-    let scored = query_rows(engine, &set.name, rows, &tables, Some(span)).await?;
-    let order = order_of(scored.schema().as_arrow(), &rows.event_time);
+    let query = RowQuery { engine, name: &set.name, set: rows, tables: &tables, as_of: known_at, span: Some(span), served };
+    let QueriedRows { rows: scored, order, check } = query.rows().await?;
     let (schema, batches) = plain_rows(scored.sort(order)?.execute_stream().await?);
     let output = output_schema(rows, &schema, &pipeline)?;
     let encoded = batches.map(|batch| -> Result<RecordBatch> {
-        output_batch(rows, &pipeline, &output, &pipeline.select(Apply::Population, &batch?, None)?)
+        let batch = batch?;
+        if let Some(check) = &check {
+            check.apply(&batch)?;
+        }
+        let kept = pipeline.select(Apply::Population, &batch, None)?;
+        output_batch(rows, &output, &kept, pipeline.encode("the set's query", &kept)?)
     });
     let features: Vec<String> = set.features().into_iter().filter(|f| f != label).collect();
     Dataset::collect(&format!("the query of `{}`", set.name), encoded, &features, label).await

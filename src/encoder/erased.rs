@@ -12,7 +12,7 @@ use arrow::{
 };
 use serde_json::Value;
 
-use super::{AsOfView, Encoder, FittedEncoder, Purpose, RowSelection, Spec};
+use super::{AsOfView, Encoder, FittedEncoder, Purpose, RowSelection, Spec, TrainingEncoder};
 use crate::error::{Error, Result};
 
 /// An encoder with its learned state, for batches of exactly the declared inputs.
@@ -26,6 +26,8 @@ pub(crate) trait AnyEncoder: Send + Sync {
     fn spec(&self) -> Spec;
     fn fit(&self, view: &AsOfView<'_>) -> Result<Value>;
     fn prepare(self: Arc<Self>, state: &Value) -> Result<Prepared>;
+    /// See [`FittedEncoder::training_encoder`].
+    fn training_encoder(&self, state: &Value, view: &AsOfView<'_>) -> Result<Option<TrainingEncoder>>;
 }
 
 /// Any row selection.
@@ -69,6 +71,10 @@ impl<E: Encoder + 'static> AnyEncoder for Pure<E> {
         let spec = self.spec();
         Ok(Box::new(move |input| checked(&spec, input, caught(&spec, || self.0.encode(input))?)))
     }
+
+    fn training_encoder(&self, _: &Value, _: &AsOfView<'_>) -> Result<Option<TrainingEncoder>> {
+        Ok(None)
+    }
 }
 
 impl<E: FittedEncoder + 'static> AnyEncoder for Fitted<E> {
@@ -85,6 +91,13 @@ impl<E: FittedEncoder + 'static> AnyEncoder for Fitted<E> {
         let spec = self.spec();
         let state = from_json::<E::State>(&spec, state)?;
         Ok(Box::new(move |input| checked(&spec, input, caught(&spec, || self.0.encode(&state, input))?)))
+    }
+
+    fn training_encoder(&self, state: &Value, view: &AsOfView<'_>) -> Result<Option<TrainingEncoder>> {
+        let spec = self.spec();
+        let state = from_json::<E::State>(&spec, state)?;
+        let Some(mut encode) = caught(&spec, || self.0.training_encoder(&state, view))? else { return Ok(None) };
+        Ok(Some(Box::new(move |rows| checked(&spec, rows, caught(&spec, || encode(rows))?))))
     }
 }
 
@@ -161,4 +174,9 @@ fn checked(spec: &Spec, input: &RecordBatch, columns: Vec<ArrayRef>) -> Result<V
 /// The declared inputs of a spec, as a schema.
 pub(crate) fn input_schema(spec: &Spec) -> SchemaRef {
     Arc::new(Schema::new(spec.inputs.clone()))
+}
+
+/// The columns of the view that a step learns from: its inputs, then what it only learns from.
+pub(crate) fn learning_schema(spec: &Spec) -> SchemaRef {
+    Arc::new(Schema::new(spec.inputs.iter().chain(&spec.learned_from).cloned().collect::<Vec<_>>()))
 }

@@ -13,6 +13,7 @@ mod quantile;
 mod sample;
 mod spec;
 mod standardize;
+mod target_mean;
 mod view;
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
@@ -21,7 +22,9 @@ use serde::{Serialize, de::DeserializeOwned};
 pub use calendar::{DayOfWeek, HourOfDay};
 pub use clip::Clip;
 pub use closure::{FnEncoder, encoder_fn};
-pub(crate) use erased::{AnyEncoder, AnySelection, Prepared, PreparedSelection, fitted, input_schema, pure, selection};
+pub(crate) use erased::{
+    AnyEncoder, AnySelection, Prepared, PreparedSelection, fitted, input_schema, learning_schema, pure, selection,
+};
 pub use geo::Haversine;
 pub use not_null::NotNull;
 pub use numeric::{Log, Number, Ratio};
@@ -29,6 +32,7 @@ pub use outlier::{OutlierBounds, OutlierFilter};
 pub use sample::Sample;
 pub use spec::Spec;
 pub use standardize::{Standardize, StandardizeState};
+pub use target_mean::{TargetMean, TargetMeanState};
 pub use view::AsOfView;
 pub(crate) use view::{Batches, Replay, ViewParts};
 
@@ -71,7 +75,22 @@ pub trait FittedEncoder: Send + Sync {
     /// # Errors
     /// Any error; it is reported with the encoder's name.
     fn encode(&self, state: &Self::State, input: &RecordBatch) -> Result<Vec<ArrayRef>>;
+
+    /// How the training rows themselves are encoded, if not by [`FittedEncoder::encode`]. An encoder that learns from a label
+    /// needs this, so that the label of a row never enters a feature of the same row; [`TargetMean`] is a model.
+    ///
+    /// `view` holds the rows that the state was learned from, in the same order. The function that is returned is called with
+    /// the columns of the view, batch by batch, from the first row to the last.
+    ///
+    /// # Errors
+    /// Any error; it is reported with the encoder's name.
+    fn training_encoder(&self, _state: &Self::State, _view: &AsOfView<'_>) -> Result<Option<TrainingEncoder>> {
+        Ok(None)
+    }
 }
+
+/// Encodes training rows, batch by batch in their order; see [`FittedEncoder::training_encoder`].
+pub type TrainingEncoder = Box<dyn FnMut(&RecordBatch) -> Result<Vec<ArrayRef>> + Send>;
 
 /// A step that keeps or drops training rows; never used at inference.
 pub trait RowSelection: Send + Sync {

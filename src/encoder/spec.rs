@@ -21,13 +21,15 @@ pub struct Spec {
     pub(crate) revision: u32,
     pub(crate) parameters: Map<String, Value>,
     pub(crate) inputs: Vec<Field>,
+    /// Columns that are read while it learns, and not when rows are encoded.
+    pub(crate) learned_from: Vec<Field>,
     pub(crate) outputs: Vec<Field>,
 }
 
 impl Spec {
     /// A declaration without inputs and outputs.
     pub fn new(name: impl Into<String>, revision: u32) -> Self {
-        Self { name: name.into(), revision, parameters: Map::new(), inputs: Vec::new(), outputs: Vec::new() }
+        Self { name: name.into(), revision, parameters: Map::new(), inputs: Vec::new(), learned_from: Vec::new(), outputs: Vec::new() }
     }
 
     /// Adds an input column of this type; a column of the set's query is widened to it if that changes no value.
@@ -55,6 +57,14 @@ impl Spec {
         self.input(column, DataType::Utf8)
     }
 
+    /// Adds a column that a fitted encoder learns from and that no request has, such as a label. The encoder sees it in
+    /// [`FittedEncoder::fit`](super::FittedEncoder::fit) and
+    /// [`FittedEncoder::training_encoder`](super::FittedEncoder::training_encoder), after its inputs, and never in `encode`.
+    pub fn learned_from(mut self, column: impl Into<String>, data_type: DataType) -> Self {
+        self.learned_from.push(Field::new(column, data_type, true));
+        self
+    }
+
     /// Adds an output column; it may hold NULL.
     pub fn output(mut self, column: impl Into<String>, data_type: DataType) -> Self {
         self.outputs.push(Field::new(column, data_type, true));
@@ -75,6 +85,8 @@ impl Spec {
             revision: u32,
             parameters: Map<String, Value>,
             inputs: Vec<(String, String)>,
+            #[serde(skip_serializing_if = "Vec::is_empty")]
+            learned_from: Vec<(String, String)>,
             outputs: Vec<(String, String)>,
         }
         let pairs = |fields: &[Field]| fields.iter().map(|f| (f.name().clone(), f.data_type().to_string())).collect();
@@ -83,6 +95,7 @@ impl Spec {
             revision: self.revision,
             parameters: self.parameters.clone(),
             inputs: pairs(&self.inputs),
+            learned_from: pairs(&self.learned_from),
             outputs: pairs(&self.outputs),
         }
     }

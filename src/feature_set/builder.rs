@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 
 use chrono::TimeDelta;
 
-use super::{EntitySet, FeatureSet, Fingerprint, RowSet, SetBody, Source};
+use super::{Ahead, Drawn, EntitySet, FeatureSet, Fingerprint, RowSet, SetBody, Source, reads_encoder};
 use crate::{
-    encoder::{Encoder, FittedEncoder, RowSelection, fitted, pure, selection},
+    encoder::{Encoder, FittedEncoder, RowSelection, Spec, fitted, pure, selection},
     error::{Error, Result},
     name::{SetName, TableName},
     temporal::Aggregate,
@@ -28,7 +28,11 @@ impl RowSetBuilder {
     pub(super) fn new(name: &str, query: &str) -> Self {
         let set = RowSet {
             query: query.trim().into(),
+            query_tables: 0,
             event_time: String::new(),
+            at: None,
+            drawn: Vec::new(),
+            ahead: Vec::new(),
             labels: Vec::new(),
             selections: Vec::new(),
             encoders: Vec::new(),
@@ -48,6 +52,39 @@ impl RowSetBuilder {
         self
     }
 
+    /// Adds features of a set of entities as columns of each row, as they were at the row's own instant: its event time, or the
+    /// column that [`RowSetBuilder::at`] names. Encoders and row selections read them like columns of the query. To make them
+    /// features of this set, encode them: [`RowSetBuilder::pass`] passes columns on as they are.
+    ///
+    /// In training the temporal operators compute them for each row. A request has the columns that the set is drawn by, and gets
+    /// the values of the newest materialization of the set of entities.
+    ///
+    /// Each row of the query must be a row of one fact table: one that is made of several facts could hold its own future.
+    pub fn features_of(mut self, drawn: Drawn) -> Self {
+        self.set.drawn.push(drawn);
+        self
+    }
+
+    /// The query's column of the instants at which features are drawn and from which labels lie ahead: a timestamp with a zone. It
+    /// is the event time unless it is given.
+    ///
+    /// A row whose instant lies after it was known is refused when the set is used, since its own label could be among its features.
+    pub fn at(mut self, column: &str) -> Self {
+        self.set.at = Some(column.into());
+        self
+    }
+
+    /// Adds labels made of facts that happen after a row's instant.
+    pub fn label_ahead(mut self, ahead: Ahead) -> Self {
+        self.set.ahead.push(ahead);
+        self
+    }
+
+    /// Passes numeric columns on as features under their own names, each as [`Number`](crate::encoder::Number) does.
+    pub fn pass<C: Into<String>>(self, columns: impl IntoIterator<Item = C>) -> Self {
+        columns.into_iter().fold(self, |set, column| set.encode(crate::encoder::Number::of(column)))
+    }
+
     /// Adds a row selection. Selections apply to training rows in the order in which they are added, and each is fitted on the rows
     /// that those before it kept.
     pub fn keep<S: RowSelection + 'static>(mut self, step: S) -> Self {
@@ -55,13 +92,13 @@ impl RowSetBuilder {
         self
     }
 
-    /// Adds a pure encoder.
+    /// Adds a pure encoder. It reads columns of the query, drawn features, and outputs of the encoders before it.
     pub fn encode<E: Encoder + 'static>(mut self, encoder: E) -> Self {
         self.set.encoders.push(pure(encoder));
         self
     }
 
-    /// Adds an encoder that is fitted at the as-of.
+    /// Adds an encoder that is fitted at the as-of. It reads what a pure encoder reads.
     pub fn encode_fitted<E: FittedEncoder + 'static>(mut self, encoder: E) -> Self {
         self.set.encoders.push(fitted(encoder));
         self
@@ -85,19 +122,27 @@ impl RowSetBuilder {
     /// [`Error::InvalidName`] for the set's or a table's name, [`Error::Definition`] when something is missing or named
     /// twice, [`Error::Step`] when an encoder fails on the fixed inputs.
     pub fn build(self) -> Result<FeatureSet> {
-        let (name, tables) = names(&self.name, &self.tables)?;
         let mut set = self.set;
+        let (name, own) = names(&self.name, &self.tables)?;
         let mut mistakes = Vec::new();
         if self.event_time.is_none() {
             mistakes.push("it has no event time: name the column with `event_time`".to_owned());
         }
-        if tables.is_empty() {
+        if own.is_empty() {
             mistakes.push("it declares no table: name those that the query reads with `table`".to_owned());
         }
         if set.encoders.is_empty() {
             mistakes.push("it has no feature: add an encoder".to_owned());
         }
-        let outputs = set.encoders.iter().flat_map(|e| e.spec().outputs).map(|f| f.name().clone());
+        mistakes.extend(set.drawn.iter().flat_map(Drawn::mistakes));
+        mistakes.extend(set.ahead.iter().flat_map(Ahead::mistakes));
+        set.query_tables = own.len();
+        let tables = all_tables(own, &mut set)?;
+        mistakes.extend(named_twice(set.added()));
+        set.labels.extend(set.ahead.iter().flat_map(|ahead| ahead.labels().map(str::to_owned)).collect::<Vec<_>>());
+        let specs: Vec<Spec> = set.encoders.iter().map(|e| e.spec()).collect();
+        mistakes.extend(reads_labels(&specs, &set.labels));
+        let outputs = specs.iter().flat_map(|spec| spec.outputs.iter().map(|f| f.name().clone()));
         mistakes.extend(named_twice(outputs.chain(set.labels.iter().cloned()).chain(self.event_time.clone())));
         refuse_any(&name, &mistakes)?;
         set.event_time = self.event_time.unwrap_or_default();
@@ -211,6 +256,44 @@ fn names(name: &str, tables: &[String]) -> Result<(SetName, Vec<TableName>)> {
         }
     }
     Ok((name.parse()?, known))
+}
+
+/// The tables of a set of rows: those of its query, then those of the sets that it draws on and of its labels ahead.
+fn all_tables(own: Vec<TableName>, set: &mut RowSet) -> Result<Vec<TableName>> {
+    let mut tables = own;
+    let mut position = |table: &TableName| {
+        tables.iter().position(|known| known == table).unwrap_or_else(|| {
+            tables.push(table.clone());
+            tables.len() - 1
+        })
+    };
+    for drawn in &mut set.drawn {
+        let of_set = drawn.entities().map(|entities| entities.table_of_source.clone()).unwrap_or_default();
+        drawn.table_of_source = of_set.iter().filter_map(|&table| drawn.set.tables.get(table)).map(&mut position).collect();
+    }
+    for ahead in &mut set.ahead {
+        ahead.table_of = position(&ahead.table.parse()?);
+    }
+    Ok(tables)
+}
+
+/// A mistake for each encoder that reads a label as an input: a request has none.
+fn reads_labels(specs: &[Spec], labels: &[String]) -> Vec<String> {
+    let mut found = Vec::new();
+    for (i, spec) in specs.iter().enumerate() {
+        let before: Vec<&Spec> = specs[..i].iter().collect();
+        for input in spec.inputs.iter().filter(|input| labels.contains(input.name())) {
+            if reads_encoder(&before, input.name()).is_none() {
+                found.push(format!(
+                    "its encoder `{}` reads the label `{}`, which no request has; a fitted encoder may learn from it \
+                     (`Spec::learned_from`)",
+                    spec.name,
+                    input.name()
+                ));
+            }
+        }
+    }
+    found
 }
 
 /// Refuses a set with all of its mistakes.

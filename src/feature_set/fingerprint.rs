@@ -15,9 +15,9 @@ use arrow::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{SetBody, select_inputs};
+use super::{Drawn, SetBody, select_inputs};
 use crate::{
-    encoder::{AsOfView, Batches, Replay, Spec, ViewParts, input_schema},
+    encoder::{AsOfView, Batches, Replay, Spec, ViewParts, input_schema, learning_schema},
     error::{Error, Result},
     name::{ContentId, SetName, TableName},
     time::{AsOf, Cutoff},
@@ -53,12 +53,27 @@ impl Fingerprint {
 
 fn declared(name: &SetName, tables: &[TableName], cutoff: Cutoff, body: &SetBody) -> Result<serde_json::Value> {
     let json = match body {
-        SetBody::Rows(set) => serde_json::json!({
-            "set": name, "tables": tables, "cutoff": cutoff,
-            "extract": set.query, "event_time": set.event_time, "labels": set.labels,
-            "selections": canonical(name, set.selections.iter().map(|s| s.spec()))?,
-            "encoders": canonical(name, set.encoders.iter().map(|e| e.spec()))?,
-        }),
+        SetBody::Rows(set) => {
+            let mut json = serde_json::json!({
+                "set": name, "tables": tables, "cutoff": cutoff,
+                "extract": set.query, "event_time": set.event_time, "labels": set.labels,
+                "selections": canonical(name, set.selections.iter().map(|s| s.spec()))?,
+                "encoders": canonical(name, set.encoders.iter().map(|e| e.spec()))?,
+            });
+            if !set.drawn.is_empty() || !set.ahead.is_empty() {
+                json["query_tables"] = set.query_tables.into();
+            }
+            if let Some(at) = &set.at {
+                json["at"] = at.as_str().into();
+            }
+            if !set.drawn.is_empty() {
+                json["drawn"] = set.drawn.iter().map(Drawn::canonical).collect();
+            }
+            if !set.ahead.is_empty() {
+                json["ahead"] = serde_json::json!(set.ahead);
+            }
+            json
+        }
         SetBody::Entities(set) => {
             let (own, others) = set.sources.split_first().ok_or_else(|| Error::Internal {
                 subject: format!("the fingerprint of feature set `{name}`"),
@@ -104,7 +119,7 @@ fn behaviour(name: &SetName, body: &SetBody) -> Result<ContentId> {
                 return Err(Error::Definition { subject: format!("`{}`", spec.name), reason });
             }
             let keep = selection.clone().prepare(&state)?;
-            Ok((state, vec![Arc::new(keep(&golden.0)?) as ArrayRef]))
+            Ok((state, vec![Arc::new(keep(&golden.inputs(&spec)?)?) as ArrayRef]))
         };
         let (state, columns) = run().map_err(|e: Error| Error::step(name.to_string(), &spec.name, e))?;
         take_in(&mut hasher, &state, columns)?;
@@ -115,7 +130,11 @@ fn behaviour(name: &SetName, body: &SetBody) -> Result<ContentId> {
             let golden = Golden::of(&spec)?;
             let state = encoder.fit(&golden.view(&spec))?;
             let encode = encoder.clone().prepare(&state)?;
-            Ok((state, encode(&golden.0)?))
+            let mut columns = encode(&golden.inputs(&spec)?)?;
+            if let Some(mut encode) = encoder.training_encoder(&state, &golden.view(&spec))? {
+                columns.extend(encode(&golden.0)?);
+            }
+            Ok((state, columns))
         };
         let (state, columns) = run().map_err(|e: Error| Error::step(name.to_string(), &spec.name, e))?;
         take_in(&mut hasher, &state, columns)?;
@@ -151,10 +170,16 @@ struct Golden(RecordBatch);
 
 impl Golden {
     fn of(spec: &Spec) -> Result<Self> {
-        let columns = spec.inputs.iter().enumerate().map(|(i, field)| golden_column(i, field.data_type()));
+        let schema = learning_schema(spec);
+        let columns = schema.fields().iter().enumerate().map(|(i, field)| golden_column(i, field.data_type()));
         let columns = columns.collect::<Vec<_>>();
         let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(ROWS));
-        Ok(Self(RecordBatch::try_new_with_options(input_schema(spec), columns, &options)?))
+        Ok(Self(RecordBatch::try_new_with_options(schema, columns, &options)?))
+    }
+
+    /// The columns that are encoded.
+    fn inputs(&self, spec: &Spec) -> Result<RecordBatch> {
+        select_inputs("the fixed inputs", &self.0, &input_schema(spec))
     }
 
     /// The same rows in reverse order.
@@ -164,7 +189,7 @@ impl Golden {
     }
 
     fn view(&self, spec: &Spec) -> AsOfView<'_> {
-        ViewParts { as_of: AsOf::from_micros(GOLDEN_AS_OF_US), columns: input_schema(spec), rows: self }.into()
+        ViewParts { as_of: AsOf::from_micros(GOLDEN_AS_OF_US), columns: learning_schema(spec), rows: self }.into()
     }
 }
 

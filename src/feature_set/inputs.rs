@@ -9,7 +9,10 @@ use arrow::{
     datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},
 };
 
-use crate::error::{Error, Result};
+use crate::{
+    encoder::Spec,
+    error::{Error, Result},
+};
 
 /// Exactly the columns of `wanted`, in order and of the wanted types; `subject` names the rows in errors.
 pub(crate) fn select_inputs(subject: &str, batch: &RecordBatch, wanted: &SchemaRef) -> Result<RecordBatch> {
@@ -28,6 +31,14 @@ pub(crate) fn select_inputs(subject: &str, batch: &RecordBatch, wanted: &SchemaR
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     let nullable: Vec<Field> = wanted.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
     Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(nullable)), columns, &options)?)
+}
+
+/// The encoder whose output a later encoder reads under this name, among those before it; `None` if it reads a column of the rows.
+///
+/// A [`Number`](crate::encoder::Number) that passes a column on under its own name makes no new column.
+pub(crate) fn reads_encoder(before: &[&Spec], name: &str) -> Option<usize> {
+    let has = |fields: &[Field]| fields.iter().any(|field| field.name() == name);
+    before.iter().position(|spec| has(&spec.outputs) && !(spec.name == "number" && has(&spec.inputs)))
 }
 
 /// The column of `schema` that can serve as this input.

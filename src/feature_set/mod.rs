@@ -1,8 +1,10 @@
 //! Feature sets: named, versioned definitions of rows or entities and their features.
 //! A definition is data and code; its fingerprint shows whether either has changed.
 
+mod ahead;
 mod builder;
 mod difference;
+mod drawn;
 mod fingerprint;
 mod inputs;
 mod operators;
@@ -10,10 +12,12 @@ mod source;
 
 use std::{fmt, sync::Arc};
 
+pub use ahead::Ahead;
 pub use builder::{EntitySetBuilder, RowSetBuilder};
+pub use drawn::Drawn;
 pub use fingerprint::Fingerprint;
-pub(crate) use inputs::{field_of, select_inputs};
-pub(crate) use operators::event_time_column;
+pub(crate) use inputs::{field_of, reads_encoder, select_inputs};
+pub(crate) use operators::{event_time_column, lookups_and_windows};
 pub use source::Source;
 
 use difference::difference;
@@ -74,7 +78,14 @@ pub(crate) enum SetBody {
 pub(crate) struct RowSet {
     /// The SQL of the rows.
     pub(crate) query: String,
+    /// How many of [`FeatureSet::tables`], from the first on, the query reads. The others are drawn on or lie ahead.
+    pub(crate) query_tables: usize,
     pub(crate) event_time: String,
+    /// The column of the instants at which features are drawn, unless it is the event time.
+    pub(crate) at: Option<String>,
+    pub(crate) drawn: Vec<Drawn>,
+    pub(crate) ahead: Vec<Ahead>,
+    /// Columns of the query, then those that lie ahead.
     pub(crate) labels: Vec<String>,
     pub(crate) selections: Vec<Arc<dyn AnySelection>>,
     pub(crate) encoders: Vec<Arc<dyn AnyEncoder>>,
@@ -89,6 +100,19 @@ pub(crate) struct EntitySet {
     pub(crate) sources: Vec<Source>,
     /// For each source the position of its table in [`FeatureSet::tables`].
     pub(crate) table_of_source: Vec<usize>,
+}
+
+impl RowSet {
+    /// The column of the instants at which features are drawn and from which labels lie ahead.
+    pub(crate) fn at(&self) -> &str {
+        self.at.as_ref().unwrap_or(&self.event_time)
+    }
+
+    /// The names of the columns that are added to those of the query: drawn features, then labels that lie ahead.
+    pub(crate) fn added(&self) -> impl Iterator<Item = String> {
+        let drawn = self.drawn.iter().flat_map(|drawn| drawn.outputs().into_iter().map(|(_, name)| name));
+        drawn.chain(self.ahead.iter().flat_map(|ahead| ahead.labels().map(str::to_owned)))
+    }
 }
 
 impl EntitySet {
@@ -117,6 +141,15 @@ impl FeatureSet {
     /// The fact tables it reads, and the only ones it can.
     pub fn tables(&self) -> &[TableName] {
         &self.tables
+    }
+
+    /// The sets of entities that it draws on, in the order of its definition. A set that is drawn on twice is there twice.
+    pub fn drawn_on(&self) -> impl Iterator<Item = &FeatureSet> {
+        let drawn = match &self.body {
+            SetBody::Rows(rows) => rows.drawn.as_slice(),
+            SetBody::Entities(_) => &[],
+        };
+        drawn.iter().map(|drawn| &drawn.set)
     }
 
     /// Whether facts at exactly the as-of are visible.

@@ -4,7 +4,27 @@
 use chrono::TimeDelta;
 
 use super::Source;
-use crate::temporal::{Facts, Lookup, Window};
+use crate::{
+    error::Result,
+    temporal::{Facts, Lookup, Spine, Window},
+    time::Cutoff,
+};
+
+/// Adds the features of these sources to a spine: all lookups in one operator, and all windows in another. Each source comes with
+/// the facts of its table, the cutoff of its set, and its number if the event time of the looked-up fact is wanted too.
+pub(crate) fn lookups_and_windows(spine: Spine, sources: &[(&Source, Facts, Cutoff, Option<usize>)]) -> Result<Spine> {
+    let (mut lookups, mut windows) = (Vec::new(), Vec::new());
+    for (source, facts, cutoff, number) in sources {
+        if !source.lookups.is_empty() {
+            lookups.push(source.lookup_in(facts.clone(), &source.on, *number).cutoff(*cutoff));
+        }
+        if !source.windows.is_empty() {
+            windows.push(source.windows_over(facts.clone(), &source.on).cutoff(*cutoff));
+        }
+    }
+    let spine = if lookups.is_empty() { spine } else { spine.lookup(lookups)? };
+    if windows.is_empty() { Ok(spine) } else { spine.window(windows) }
+}
 
 /// The name of the column that holds the event time of the fact that a source with a max age looked up. Serving compares it
 /// with the instant of the request.

@@ -3,8 +3,11 @@
 
 mod binding;
 mod columns;
+mod drawn;
+mod encoder_chain;
 mod entities;
 mod handle;
+mod instant_check;
 mod keyed;
 mod pipeline;
 mod row_buffer;
@@ -19,9 +22,10 @@ pub use crate::{
 };
 pub(crate) use binding::{check_binding, forget};
 pub(crate) use columns::check_columns;
+pub(crate) use drawn::Refreshes;
 pub use handle::Materialization;
 pub(crate) use pipeline::{Apply, Pipeline};
 pub(crate) use row_set::{output_batch, output_schema};
-pub(crate) use rows::{order_of, query_rows};
+pub(crate) use rows::{QueriedRows, RowQuery};
 pub(crate) use run::{materialize, materialize_pinned, newest};
 pub(crate) use served::KeyedRows;

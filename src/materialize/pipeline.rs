@@ -6,12 +6,15 @@ use std::sync::Arc;
 use arrow::{
     array::{Array, ArrayRef, BooleanArray, RecordBatch},
     compute::{and, filter_record_batch, prep_null_mask_filter},
-    datatypes::{Field, FieldRef, Schema, SchemaRef},
+    datatypes::{Field, Schema, SchemaRef},
 };
 
-use super::row_buffer::RowBuffer;
+use super::{
+    encoder_chain::{EncoderChain, TrainingChain},
+    row_buffer::RowBuffer,
+};
 use crate::{
-    encoder::{Batches, Prepared, PreparedSelection, Purpose, Replay, Spec, ViewParts, input_schema},
+    encoder::{Batches, PreparedSelection, Purpose, Replay, Spec, ViewParts, input_schema},
     error::{Error, Result},
     feature_set::{RowSet, field_of, select_inputs},
     manifest::StepState,
@@ -23,7 +26,7 @@ use crate::{
 pub(crate) struct Pipeline {
     set: SetName,
     selections: Vec<(Spec, Purpose, SchemaRef, PreparedSelection)>,
-    encoders: Vec<(Spec, SchemaRef, Prepared)>,
+    encoders: EncoderChain,
 }
 
 /// Which row selections apply.
@@ -43,7 +46,7 @@ impl Pipeline {
         rows: &RowBuffer,
         as_of: AsOf,
     ) -> Result<(Self, Vec<StepState>)> {
-        let mut pipeline = Self { set: name.clone(), selections: Vec::new(), encoders: Vec::new() };
+        let mut pipeline = Self { set: name.clone(), selections: Vec::new(), encoders: EncoderChain::new(name) };
         let mut states = Vec::new();
         for selection in &set.selections {
             let spec = selection.spec();
@@ -59,30 +62,19 @@ impl Pipeline {
 
     /// Learns the encoders from the rows that the selections have left.
     pub(super) fn learn_encoders(&mut self, set: &RowSet, rows: &RowBuffer, as_of: AsOf) -> Result<Vec<StepState>> {
-        let mut states = Vec::new();
-        for encoder in &set.encoders {
-            let spec = encoder.spec();
-            let view = ViewParts { as_of, columns: input_schema(&spec), rows };
-            let state = encoder.fit(&view.into()).map_err(|e| self.step(&spec, e))?;
-            let prepared = encoder.clone().prepare(&state).map_err(|e| self.step(&spec, e))?;
-            states.push(StepState { name: spec.name.clone(), revision: spec.revision, state, rows_left: None });
-            self.encoders.push((spec.clone(), input_schema(&spec), prepared));
-        }
-        Ok(states)
+        set.encoders.iter().map(|encoder| self.encoders.learn(encoder, rows, as_of)).collect()
     }
 
     /// The steps with the states of a manifest.
     pub(crate) fn load(name: &SetName, set: &RowSet, selections: &[StepState], encoders: &[StepState]) -> Result<Self> {
-        let mut pipeline = Self { set: name.clone(), selections: Vec::new(), encoders: Vec::new() };
+        let mut pipeline = Self { set: name.clone(), selections: Vec::new(), encoders: EncoderChain::new(name) };
         for (selection, kept) in set.selections.iter().zip(selections) {
             let spec = selection.spec();
             let prepared = selection.clone().prepare(&kept.state).map_err(|e| pipeline.step(&spec, e))?;
             pipeline.selections.push((spec.clone(), selection.purpose(), input_schema(&spec), prepared));
         }
         for (encoder, kept) in set.encoders.iter().zip(encoders) {
-            let spec = encoder.spec();
-            let prepared = encoder.clone().prepare(&kept.state).map_err(|e| pipeline.step(&spec, e))?;
-            pipeline.encoders.push((spec.clone(), input_schema(&spec), prepared));
+            pipeline.encoders.add(encoder, &kept.state)?;
         }
         Ok(pipeline)
     }
@@ -114,30 +106,30 @@ impl Pipeline {
         })
     }
 
-    /// The feature columns of these rows.
+    /// The feature columns of these rows, which no encoder was fitted on.
     pub(crate) fn encode(&self, subject: &str, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
-        let mut columns = Vec::new();
-        for (spec, inputs, encode) in &self.encoders {
-            let inputs = select_inputs(subject, batch, inputs)?;
-            columns.extend(encode(&inputs).map_err(|e| self.step(spec, e))?);
-        }
-        Ok(columns)
+        self.encoders.encode(subject, batch)
+    }
+
+    /// Encodes the rows that the encoders were fitted on.
+    pub(super) fn training<'a>(&'a self, rows: &'a RowBuffer, as_of: AsOf) -> Result<TrainingChain<'a>> {
+        self.encoders.training(rows, as_of)
     }
 
     /// The fields of the feature columns.
     pub(crate) fn features(&self) -> Vec<Field> {
-        self.encoders.iter().flat_map(|(spec, ..)| spec.outputs.iter().cloned()).collect()
+        self.encoders.features().cloned().collect()
     }
 
-    /// The columns that a request must have.
+    /// The columns that rows must have to be encoded.
     pub(crate) fn request_schema(&self) -> SchemaRef {
         let mut fields: Vec<Field> = Vec::new();
-        for field in self.encoders.iter().flat_map(|(_, inputs, _)| inputs.fields()) {
+        for field in self.encoders.needed() {
             match fields.iter_mut().find(|known| known.name() == field.name()) {
-                None => fields.push(field.as_ref().clone()),
+                None => fields.push(field.clone()),
                 // Two encoders may read a column as two types. The request has the narrower one, which can be widened.
                 Some(known) if field_of("the request", &Schema::new(vec![field.clone()]), known).is_ok() => {
-                    *known = field.as_ref().clone();
+                    *known = field.clone();
                 }
                 Some(_) => {}
             }
@@ -146,10 +138,15 @@ impl Pipeline {
     }
 
     fn step(&self, spec: &Spec, cause: Error) -> Error {
-        match cause {
-            own @ (Error::UnknownColumn { .. } | Error::ColumnType { .. } | Error::Step { .. }) => own,
-            other => Error::step(self.set.to_string(), &spec.name, other),
-        }
+        step_error(&self.set, spec, cause)
+    }
+}
+
+/// An error of a step, with the names of the set and the step unless it has them.
+pub(super) fn step_error(set: &SetName, spec: &Spec, cause: Error) -> Error {
+    match cause {
+        own @ (Error::UnknownColumn { .. } | Error::ColumnType { .. } | Error::Step { .. }) => own,
+        other => Error::step(set.to_string(), &spec.name, other),
     }
 }
 
@@ -164,29 +161,9 @@ impl Replay for RowsKeptSoFar<'_> {
         let selection_inputs: Vec<_> =
             self.pipeline.selections.iter().flat_map(|(_, _, inputs, _)| inputs.fields().iter().cloned()).collect();
         let wanted = Arc::new(columns.clone());
-        Ok(Box::new(read(self.rows, columns, &selection_inputs)?.map(move |batch| {
+        Ok(Box::new(self.rows.columns(columns, &selection_inputs)?.map(move |batch| {
             let kept = self.pipeline.select(Apply::All, &batch?, None)?;
             select_inputs("the set's query", &kept, &wanted)
         })))
     }
-}
-
-impl Replay for RowBuffer {
-    fn replay(&self, columns: &Schema) -> Result<Batches<'_>> {
-        let wanted = Arc::new(columns.clone());
-        Ok(Box::new(read(self, columns, &[])?.map(move |batch| select_inputs("the set's query", &batch?, &wanted))))
-    }
-}
-
-/// The rows with the wanted columns and `more` columns.
-fn read(rows: &RowBuffer, wanted: &Schema, more: &[FieldRef]) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
-    let mut positions = Vec::new();
-    for field in wanted.fields().iter().chain(more) {
-        let position = rows.schema().index_of(field.name())?;
-        if !positions.contains(&position) {
-            positions.push(position);
-        }
-    }
-    positions.sort_unstable();
-    rows.batches(Some(positions))
 }

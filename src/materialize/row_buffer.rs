@@ -5,7 +5,7 @@ use std::{fs::File, io::BufReader, sync::Arc};
 
 use arrow::{
     array::RecordBatch,
-    datatypes::SchemaRef,
+    datatypes::{FieldRef, Schema, SchemaRef},
     ipc::{reader::FileReader, writer::FileWriter},
 };
 use datafusion::{
@@ -68,6 +68,19 @@ impl RowBuffer {
     /// The rows as a table with one partition.
     pub(super) fn into_table(self) -> Result<StreamingTable> {
         Ok(StreamingTable::try_new(self.schema.clone(), vec![Arc::new(BufferPartition(Arc::new(self)))])?)
+    }
+
+    /// The rows with the columns of `wanted` and `more` that they have; the others are outputs of encoders.
+    pub(super) fn columns(
+        &self,
+        wanted: &Schema,
+        more: &[FieldRef],
+    ) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
+        let fields = wanted.fields().iter().chain(more);
+        let mut positions: Vec<usize> = fields.filter_map(|field| self.schema.index_of(field.name()).ok()).collect();
+        positions.sort_unstable();
+        positions.dedup();
+        self.batches(Some(positions))
     }
 
     /// The rows in the order in which they were written, with all columns or these.

@@ -6,16 +6,17 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::RecordBatch,
+    array::{ArrayRef, RecordBatch},
     datatypes::{Field, Schema, SchemaRef},
 };
 use datafusion::logical_expr::SortExpr;
 use futures::{Stream, TryStreamExt};
 
 use super::{
+    instant_check::InstantCheck,
     pipeline::{Apply, Pipeline},
     row_buffer::RowBuffer,
-    rows::{order_of, query_rows},
+    rows::{QueriedRows, RowQuery},
 };
 use crate::{
     catalog::Column,
@@ -39,12 +40,12 @@ pub(super) async fn write_rows(
     manifest: &mut Manifest,
 ) -> Result<()> {
     let name = manifest.set.clone();
-    let rows = query_rows(engine, &name, set, tables, None).await?;
-    let order = order_of(rows.schema().as_arrow(), &set.event_time);
+    let query = RowQuery { engine, name: &name, set, tables, as_of: manifest.as_of, span: None, served: None };
+    let QueriedRows { rows, order, check } = query.rows().await?;
     let is_sorted_late = !set.selections.is_empty() && set.selections.iter().all(|step| step.learns_in_any_order());
     let rows = if is_sorted_late { rows } else { rows.sort(order.clone())? };
     let (schema, rows) = plain_rows(rows.execute_stream().await?);
-    let all = buffered(schema, rows).await?;
+    let all = buffered(schema, rows, check.as_ref()).await?;
     manifest.rows_seen = all.rows();
 
     // Learning and encoding compute and read files: not on the threads that wait for the network.
@@ -77,10 +78,17 @@ async fn on_blocking_thread<T: Send + 'static>(set: &SetName, step: impl FnOnce(
     })?
 }
 
-async fn buffered(schema: SchemaRef, rows: impl Stream<Item = Result<RecordBatch>>) -> Result<RowBuffer> {
+async fn buffered(
+    schema: SchemaRef,
+    rows: impl Stream<Item = Result<RecordBatch>>,
+    check: Option<&InstantCheck>,
+) -> Result<RowBuffer> {
     let mut writer = RowBuffer::create(schema)?;
     let mut rows = std::pin::pin!(rows);
     while let Some(batch) = rows.try_next().await? {
+        if let Some(check) = check {
+            check.apply(&batch)?;
+        }
         writer.write(&batch)?;
     }
     writer.finish()
@@ -90,7 +98,7 @@ async fn sorted(engine: &Engine, rows: RowBuffer, order: Vec<SortExpr>) -> Resul
     let schema = rows.schema().clone();
     let session = engine.session(Parallelism::One, [])?;
     let rows = session.read_table(Arc::new(rows.into_table()?))?.sort(order)?.execute_stream().await?;
-    buffered(schema, rows.map_err(Error::from)).await
+    buffered(schema, rows.map_err(Error::from), None).await
 }
 
 /// The rows that the selections keep, and what these have learned.
@@ -126,8 +134,11 @@ fn learn_and_encode(set: &RowSet, selected: SelectedRows, as_of: AsOf) -> Result
     let SelectedRows { rows, mut pipeline, selections } = selected;
     let encoders = pipeline.learn_encoders(set, &rows, as_of)?;
     let mut parts = PartsWriter::new(output_schema(set, rows.schema(), &pipeline)?);
+    let mut training = pipeline.training(&rows, as_of)?;
     for batch in rows.batches(None)? {
-        parts.write(&output_batch(set, &pipeline, &parts.schema, &batch?)?)?;
+        let batch = batch?;
+        let features = training.encode(&batch)?;
+        parts.write(&output_batch(set, &parts.schema, &batch, features)?)?;
     }
     Ok(Encoded { parts, selections, encoders })
 }
@@ -143,10 +154,10 @@ pub(crate) fn output_schema(set: &RowSet, rows: &Schema, pipeline: &Pipeline) ->
 }
 
 /// These rows with the columns of a materialization.
-pub(crate) fn output_batch(set: &RowSet, pipeline: &Pipeline, schema: &SchemaRef, rows: &RecordBatch) -> Result<RecordBatch> {
+pub(crate) fn output_batch(set: &RowSet, schema: &SchemaRef, rows: &RecordBatch, features: Vec<ArrayRef>) -> Result<RecordBatch> {
     let column = |name: &String| -> Result<_> { Ok(rows.column(rows.schema().index_of(name)?).clone()) };
     let mut columns = vec![column(&set.event_time)?];
-    columns.extend(pipeline.encode("the set's query", rows)?);
+    columns.extend(features);
     for label in &set.labels {
         columns.push(column(label)?);
     }

@@ -7,60 +7,127 @@ use datafusion::{
     prelude::{DataFrame, ident},
 };
 
+use super::{
+    drawn::{FactsByTable, Refreshes, add_ahead, add_drawn},
+    instant_check::InstantCheck,
+};
 use crate::{
+    encoder::Spec,
     engine::{Engine, Parallelism},
     error::{Error, Result, in_one_line},
-    feature_set::{RowSet, field_of},
+    feature_set::{RowSet, field_of, reads_encoder},
     name::SetName,
     scan::{AsOfTable, VisibleTable},
-    sql::{plan_is_rowwise, query},
-    time::{AsOf, Span},
+    sql::{known_rows, plan_is_rowwise, query},
+    time::{AsOf, Cutoff, Span},
 };
 
-/// The rows of the set's query, in no order. With a span, for scoring, only rows whose event time lies in it.
-pub(crate) async fn query_rows(
-    engine: &Engine,
-    name: &SetName,
-    set: &RowSet,
-    tables: &[VisibleTable],
-    span: Option<Span>,
-) -> Result<DataFrame> {
-    let subject = format!("the query of `{name}`");
-    let mut sources = Vec::new();
-    for table in tables {
-        let table = AsOfTable::open(table).await?;
-        sources.push((table.name().clone(), table));
-    }
-    let in_query = |e: Error| match e {
-        Error::Query(cause) => {
-            Error::Definition { subject: subject.clone(), reason: format!("its SQL cannot be planned: {}", in_one_line(&cause)) }
+/// The query of a set of rows, as of a horizon.
+pub(crate) struct RowQuery<'a> {
+    pub(crate) engine: &'a Engine,
+    pub(crate) name: &'a SetName,
+    pub(crate) set: &'a RowSet,
+    /// The tables of the set as of the horizon.
+    pub(crate) tables: &'a [VisibleTable],
+    pub(crate) as_of: AsOf,
+    /// For scoring: only rows whose event time lies in it.
+    pub(crate) span: Option<Span>,
+    /// Features as a service would have had them, instead of those at each row's own instant.
+    pub(crate) served: Option<Refreshes>,
+}
+
+/// The rows of a set, before any is selected or encoded, in no order.
+pub(crate) struct QueriedRows {
+    pub(crate) rows: DataFrame,
+    /// The order of a materialization's rows.
+    pub(crate) order: Vec<SortExpr>,
+    /// To be applied to every batch.
+    pub(crate) check: Option<InstantCheck>,
+}
+
+impl RowQuery<'_> {
+    /// Plans the query, and adds what is drawn and what lies ahead.
+    pub(crate) async fn rows(&self) -> Result<QueriedRows> {
+        let Self { engine, name, set, tables, as_of, span, served } = self;
+        let mut rows = self.of_query().await?;
+        check(name, set, &rows)?;
+        let order = order_of(rows.schema().as_arrow(), &set.event_time);
+        if let Some(span) = span {
+            let instant = |t: AsOf| {
+                datafusion::prelude::lit(datafusion::common::ScalarValue::TimestampMicrosecond(
+                    Some(t.micros()),
+                    Some("UTC".into()),
+                ))
+            };
+            rows =
+                rows.filter(ident(&set.event_time).gt_eq(instant(span.start)).and(ident(&set.event_time).lt(instant(span.end))))?;
         }
-        Error::UnknownColumn { column, known, .. } => Error::UnknownColumn { subject: subject.clone(), column, known },
-        other => other,
-    };
-    let mut rows = query(engine, Parallelism::Full, &subject, sources.clone(), &set.query).await.map_err(in_query)?;
-    if !plan_is_rowwise(rows.logical_plan())? {
+        if set.drawn.is_empty() && set.ahead.is_empty() {
+            return Ok(QueriedRows { rows, order, check: None });
+        }
+        let (rows, check) = self.known_rows(rows)?;
+        let facts = FactsByTable::open(engine, set, tables).await?;
+        let rows = add_ahead(name, rows, set, &facts, *as_of)?;
+        Ok(QueriedRows { rows: add_drawn(rows, set, &facts, *served)?, order, check })
+    }
+
+    /// The rows of the SQL.
+    async fn of_query(&self) -> Result<DataFrame> {
+        let Self { engine, name, set, tables, span, .. } = self;
+        let subject = format!("the query of `{name}`");
+        let mut sources = Vec::new();
+        for table in tables.iter().take(set.query_tables) {
+            let table = AsOfTable::open(table).await?;
+            sources.push((table.name().clone(), table));
+        }
+        let in_query = |e: Error| match e {
+            Error::Query(cause) => Error::Definition {
+                subject: subject.clone(),
+                reason: format!("its SQL cannot be planned: {}", in_one_line(&cause)),
+            },
+            Error::UnknownColumn { column, known, .. } => Error::UnknownColumn { subject: subject.clone(), column, known },
+            other => other,
+        };
+        let rows = query(engine, Parallelism::Full, &subject, sources.clone(), &set.query).await.map_err(in_query)?;
+        if plan_is_rowwise(rows.logical_plan())? {
+            return Ok(rows);
+        }
         if span.is_some() {
             let reason = "it joins or aggregates, so a scored row would be made of facts of its own future; a backtest needs a \
                           query whose rows each come from one fact";
             return Err(Error::Definition { subject, reason: reason.into() });
         }
-        rows = query(engine, Parallelism::Reproducible, &subject, sources, &set.query).await?;
+        query(engine, Parallelism::Reproducible, &subject, sources, &set.query).await
     }
-    check(name, set, &rows)?;
-    if let Some(span) = span {
-        let instant = |t: AsOf| {
-            datafusion::prelude::lit(datafusion::common::ScalarValue::TimestampMicrosecond(Some(t.micros()), Some("UTC".into())))
-        };
-        rows =
-            rows.filter(ident(&set.event_time).gt_eq(instant(span.start)).and(ident(&set.event_time).lt(instant(span.end))))?;
+
+    /// The rows with the times at which they were known, if their instants must be compared with these.
+    ///
+    /// A fact whose event time is the instant is not visible at the instant, unless a drawn set is inclusive. So the comparison is
+    /// needed only for other instants.
+    fn known_rows(&self, rows: DataFrame) -> Result<(DataFrame, Option<InstantCheck>)> {
+        let Self { name, set, .. } = self;
+        if set.drawn.is_empty() {
+            return Ok((rows, None));
+        }
+        let inclusive = set.drawn.iter().any(|drawn| drawn.set.cutoff == Cutoff::Inclusive);
+        let known = known_rows(rows.clone(), set.at())?.map_err(|how| Error::Definition {
+            subject: format!("the query of `{name}`"),
+            reason: format!(
+                "{how}; a set that draws on others needs a query whose rows each come from one fact, so that no row sees its own \
+                 future: draw what it joins or aggregates with `features_of`"
+            ),
+        })?;
+        if known.is_event_time && !inclusive {
+            return Ok((rows, None));
+        }
+        let check = InstantCheck { set: (*name).clone(), at: set.at().to_owned(), known: known.known, inclusive };
+        Ok((known.rows, Some(check)))
     }
-    Ok(rows)
 }
 
-/// The order of a materialization's rows: by event time and then by all other columns. It does not depend on files, tasks and
-/// batches, since rows that are equal in all columns are interchangeable.
-pub(crate) fn order_of(rows: &Schema, event_time: &str) -> Vec<SortExpr> {
+/// The order of a materialization's rows: by event time and then by all other columns of the query. It does not depend on files,
+/// tasks and batches, since rows that are equal in all columns are interchangeable: they are given the same added columns.
+fn order_of(rows: &Schema, event_time: &str) -> Vec<SortExpr> {
     let others = rows.fields().iter().map(|f| f.name().as_str()).filter(|name| *name != event_time);
     std::iter::once(event_time).chain(others).map(|column| ident(column).sort(true, true)).collect()
 }
@@ -79,14 +146,62 @@ fn check(name: &SetName, set: &RowSet, rows: &DataFrame) -> Result<()> {
         }),
         Ok(_) => {}
     }
-    let labels = set.labels.iter().filter(|label| schema.field_with_name(label).is_err());
+    if let Some(at) = &set.at {
+        match schema.field_with_name(at) {
+            Err(_) => mistakes.push(Error::unknown_column(&subject, at, schema)),
+            Ok(field) if !matches!(field.data_type(), DataType::Timestamp(_, Some(_))) => mistakes.push(Error::ColumnType {
+                subject: subject.clone(),
+                column: at.clone(),
+                found: field.data_type().to_string(),
+                needed: "an instant must be a timestamp with a zone".into(),
+            }),
+            Ok(_) => {}
+        }
+    }
+    let added: Vec<String> = set.added().collect();
+    for column in added.iter().filter(|column| schema.field_with_name(column).is_ok()) {
+        let reason = format!(
+            "it has a column `{column}`, and a drawn feature or a label ahead is called so too; name one of them differently, a drawn \
+             feature with `prefixed`"
+        );
+        mistakes.push(Error::Definition { subject: subject.clone(), reason });
+    }
+    let keys = set.drawn.iter().flat_map(|drawn| &drawn.by).chain(set.ahead.iter().flat_map(|a| a.on.iter().map(|(key, _)| key)));
+    mistakes
+        .extend(keys.filter(|key| schema.field_with_name(key).is_err()).map(|key| Error::unknown_column(&subject, key, schema)));
+    let labels = set.labels.iter().filter(|label| schema.field_with_name(label).is_err() && !added.contains(label));
     mistakes.extend(labels.map(|label| Error::unknown_column(&subject, label, schema)));
-    let specs = set.selections.iter().map(|s| s.spec()).chain(set.encoders.iter().map(|e| e.spec()));
     let mut known: Vec<Field> = Vec::new();
-    for input in specs.flat_map(|spec| spec.inputs) {
-        if !known.contains(&input) {
-            mistakes.extend(field_of(&subject, schema, &input).err());
-            known.push(input);
+    let mut needs = |inputs: &[Field], mistakes: &mut Vec<Error>| {
+        for input in inputs {
+            // The type of an added column is checked when it has been added.
+            if !known.contains(input) && !added.contains(input.name()) {
+                mistakes.extend(field_of(&subject, schema, input).err());
+                known.push(input.clone());
+            }
+        }
+    };
+    for selection in &set.selections {
+        needs(&selection.spec().inputs, &mut mistakes);
+    }
+    let specs: Vec<Spec> = set.encoders.iter().map(|e| e.spec()).collect();
+    for (i, spec) in specs.iter().enumerate() {
+        let before: Vec<&Spec> = specs[..i].iter().collect();
+        for input in spec.inputs.iter().chain(&spec.learned_from) {
+            let Some(encoder) = reads_encoder(&before, input.name()) else {
+                needs(std::slice::from_ref(input), &mut mistakes);
+                continue;
+            };
+            if schema.field_with_name(input.name()).is_ok() || added.contains(input.name()) {
+                let reason = format!(
+                    "the encoder `{}` reads `{}`, which is a column of the rows and an output of the encoder `{}` before it; give \
+                     that output another name",
+                    spec.name,
+                    input.name(),
+                    specs[encoder].name
+                );
+                mistakes.push(Error::Definition { subject: format!("feature set `{name}`"), reason });
+            }
         }
     }
     let mut names: Vec<_> = schema.fields().iter().map(|f| f.name()).collect();

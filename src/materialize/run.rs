@@ -13,7 +13,7 @@ use super::{
 use crate::{
     catalog::{Column, FileEntry},
     error::{Error, Result},
-    feature_set::{EntitySet, FeatureSet, SetBody},
+    feature_set::{EntitySet, FeatureSet, RowSet, SetBody},
     layout::{MANIFEST, PartOf, materialization_folder, materializations_folder},
     manifest::{EngineVersions, FORMAT, InputFile, InputTable, Manifest, PartialRows, materialization_id},
     name::ContentId,
@@ -66,7 +66,10 @@ pub(crate) async fn materialize_pinned(
     };
     let location = location_of(workspace, set, as_of, id);
     match &set.body {
-        SetBody::Rows(rows) => write_rows(&workspace.engine, rows, &tables, &location, &mut manifest).await?,
+        SetBody::Rows(rows) => {
+            check_drawn(workspace, rows, pinned).await?;
+            write_rows(&workspace.engine, rows, &tables, &location, &mut manifest).await?;
+        }
         SetBody::Entities(entities) => {
             check_columns(set, entities, pinned)?;
             write_entities(workspace, entities, &tables, &location, &mut manifest).await?;
@@ -82,6 +85,17 @@ pub(crate) async fn materialize_pinned(
     };
     workspace.cache.put_manifest(published.id, &published.to_json()?)?;
     Ok(Materialization::new(workspace.clone(), set.clone(), location, published))
+}
+
+/// Refuses sets that are drawn on and do not fit their tables, or whose names the root holds for other definitions.
+async fn check_drawn(workspace: &Workspace, set: &RowSet, pinned: &[PinnedTable]) -> Result<()> {
+    for drawn in &set.drawn {
+        check_binding(workspace, &drawn.set).await?;
+        if let Some(entities) = drawn.entities() {
+            check_columns(&drawn.set, entities, pinned)?;
+        }
+    }
+    Ok(())
 }
 
 /// The materialization with this id, if it is published.

@@ -4,14 +4,14 @@
 use std::{fmt, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, new_null_array},
-    datatypes::{Schema, SchemaRef, TimestampMicrosecondType},
+    array::{Array, RecordBatch, RecordBatchOptions},
+    datatypes::{DataType, Field, Schema, SchemaRef},
 };
 
+use super::{drawn::ServedDraws, entities::ServedEntities};
 use crate::{
     error::{Error, Result},
-    feature_set::{FeatureSet, SetBody, Source, event_time_column},
-    materialize::{KeyedRows, Materialization, Pipeline},
+    materialize::{Materialization, Pipeline},
     time::AsOf,
     value::Value,
 };
@@ -24,37 +24,21 @@ pub struct Online {
 
 /// What is served: encoded requests, or rows by key.
 enum Served {
-    Rows { pipeline: Pipeline, request: SchemaRef, features: SchemaRef },
-    Entities { rows: Box<KeyedRows>, partial: Vec<Partial>, nothing: RecordBatch, max_ages: Vec<MaxAge> },
-}
-
-/// Rows by some of the keys, for keys that have no row of their own.
-struct Partial {
-    /// Their positions in the key.
-    keys: Vec<usize>,
-    rows: KeyedRows,
-    /// The positions of its columns among those of the whole row.
-    columns: Vec<usize>,
-}
-
-/// Looked-up features that become NULL when their fact is too old.
-struct MaxAge {
-    /// The column that holds the event time of the fact.
-    event_time: String,
-    max_age_us: i64,
-    features: Vec<String>,
+    Rows { pipeline: Pipeline, request: SchemaRef, features: SchemaRef, draws: ServedDraws },
+    Entities(Box<ServedEntities>),
 }
 
 impl Online {
-    /// Prepares to serve a materialization. The rows of a set of entities are read into the cache if they are not there.
-    pub(crate) async fn new(materialization: Materialization) -> Result<Self> {
+    /// Prepares to serve a materialization. The rows of a set of entities are read into the cache if they are not there. `drawn` are
+    /// the materializations that a set of rows draws on, in the order of its definition.
+    pub(crate) async fn new(materialization: Materialization, drawn: Vec<Materialization>) -> Result<Self> {
         let served = match materialization.pipeline()? {
-            Some((_, pipeline)) => Served::Rows {
-                request: pipeline.request_schema(),
-                features: Arc::new(Schema::new(pipeline.features())),
-                pipeline,
-            },
-            None => entities(&materialization).await?,
+            Some((set, pipeline)) => {
+                let draws = ServedDraws::new(set, drawn).await?;
+                let request = draws.request_schema(&pipeline.request_schema());
+                Served::Rows { request, features: Arc::new(Schema::new(pipeline.features())), pipeline, draws }
+            }
+            None => Served::Entities(Box::new(ServedEntities::new(materialization.clone()).await?)),
         };
         Ok(Self { materialization, served })
     }
@@ -64,14 +48,23 @@ impl Online {
         &self.materialization
     }
 
-    /// The columns that [`Online::encode`] needs. Other columns of a request are ignored.
+    /// The materializations of the sets that this one draws on, in the order of its definition; none for other sets.
+    pub fn drawn_on(&self) -> Vec<&Materialization> {
+        match &self.served {
+            Served::Rows { draws, .. } => draws.materializations().collect(),
+            Served::Entities(_) => Vec::new(),
+        }
+    }
+
+    /// The columns that [`Online::encode`] needs: those that encoders read, and those by which features are drawn. If a set that is
+    /// drawn on has a max age, the column of the instants belongs to them. Other columns of a request are ignored.
     ///
     /// # Errors
     /// [`Error::Definition`] for a set of entities, which is served by key.
     pub fn request_schema(&self) -> Result<SchemaRef> {
         match &self.served {
             Served::Rows { request, .. } => Ok(request.clone()),
-            Served::Entities { .. } => Err(self.refused("is served by key: use `get`")),
+            Served::Entities(_) => Err(self.refused("is served by key: use `get`")),
         }
     }
 
@@ -84,10 +77,11 @@ impl Online {
     /// [`Error::Definition`] for a set of entities.
     pub fn encode(&self, rows: &RecordBatch) -> Result<RecordBatch> {
         match &self.served {
-            Served::Rows { pipeline, features, .. } => {
-                Ok(RecordBatch::try_new(features.clone(), pipeline.encode("the request", rows)?)?)
+            Served::Rows { pipeline, features, draws, .. } => {
+                let rows = draws.add_to(rows)?;
+                Ok(RecordBatch::try_new(features.clone(), pipeline.encode("the request", &rows)?)?)
             }
-            Served::Entities { .. } => Err(self.refused("is served by key: use `get`")),
+            Served::Entities(_) => Err(self.refused("is served by key: use `get`")),
         }
     }
 
@@ -105,9 +99,20 @@ impl Online {
                 column: field.name().clone(),
                 known: values.iter().map(|(name, _)| (*name).to_owned()).collect(),
             })?;
-            columns.push(value.to_array("the request", field.name(), field.data_type())?);
+            // A category is read as text, whatever the type of its column.
+            let data_type = match (value, field.data_type()) {
+                (Value::Int(_), DataType::Utf8) => &DataType::Int64,
+                (Value::Unsigned(_), DataType::Utf8) => &DataType::UInt64,
+                (Value::Bool(_), DataType::Utf8) => &DataType::Boolean,
+                (_, other) => other,
+            };
+            columns.push((field.name(), value.to_array("the request", field.name(), data_type)?));
         }
-        Ok(FeatureRow(self.encode(&RecordBatch::try_new(request, columns)?)?))
+        let fields = columns.iter().map(|(name, column)| Field::new(*name, column.data_type().clone(), true));
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let options = RecordBatchOptions::new().with_row_count(Some(1));
+        let columns = columns.into_iter().map(|(_, column)| column).collect();
+        Ok(FeatureRow(self.encode(&RecordBatch::try_new_with_options(schema, columns, &options)?)?))
     }
 
     /// The features of the entity with this key. Its values are in the order of the key columns of the definition.
@@ -119,12 +124,11 @@ impl Online {
     /// [`Error::Definition`] for a set of rows, for a set with a max age, which needs [`Online::get_at`], and for a key of another
     /// length; [`Error::ColumnType`] when a value does not fit.
     pub fn get(&self, key: &[Value]) -> Result<FeatureRow> {
-        match &self.served {
-            Served::Entities { max_ages, .. } if !max_ages.is_empty() => {
-                Err(self.refused("has a max age, which depends on the instant of the request: use `get_at`"))
-            }
-            _ => self.read(key),
+        let entities = self.entities()?;
+        if entities.has_max_age() {
+            return Err(self.refused("has a max age, which depends on the instant of the request: use `get_at`"));
         }
+        entities.get(&entities.key_columns(key)?).map(FeatureRow)
     }
 
     /// As [`Online::get`], for a request at this instant: looked-up values whose fact happened before `at` minus their max age are
@@ -134,30 +138,8 @@ impl Online {
     /// As [`Online::get`]; and [`Error::Definition`] for an instant before the as-of of the materialization, since its values were not
     /// all known then.
     pub fn get_at(&self, key: &[Value], at: AsOf) -> Result<FeatureRow> {
-        let made = self.materialization.as_of();
-        if at < made {
-            return Err(self.refused(&format!(
-                "is served as of {made}, and a request at {at} is earlier: it could not have known these values"
-            )));
-        }
-        let row = self.read(key)?;
-        let Served::Entities { max_ages, .. } = &self.served else { return Ok(row) };
-        let mut columns = row.0.columns().to_vec();
-        let schema = row.0.schema();
-        for MaxAge { event_time, max_age_us, features } in max_ages {
-            let times = row.0.column_by_name(event_time).and_then(|c| c.as_primitive_opt::<TimestampMicrosecondType>().cloned());
-            let event = times.filter(|times| times.is_valid(0)).map(|times| times.value(0));
-            if event.is_none_or(|event| event < at.micros().saturating_sub(*max_age_us)) {
-                for feature in features {
-                    let position = schema.index_of(feature)?;
-                    columns[position] = new_null_array(schema.field(position).data_type(), 1);
-                }
-            }
-        }
-        // Event times are only used to compute ages; they are not features.
-        let served: Vec<usize> =
-            (0..columns.len()).filter(|&i| max_ages.iter().all(|a| a.event_time != *schema.field(i).name())).collect();
-        Ok(FeatureRow(RecordBatch::try_new(schema, columns)?.project(&served)?))
+        let entities = self.entities()?;
+        entities.get_at(&entities.key_columns(key)?, at).map(FeatureRow)
     }
 
     /// Whether there is a visible fact about the entity with this key, in a table that has all columns of the key.
@@ -165,85 +147,20 @@ impl Online {
     /// # Errors
     /// [`Error::Definition`] for a set of rows, and for a key of another length; [`Error::ColumnType`] when a value does not fit.
     pub fn contains(&self, key: &[Value]) -> Result<bool> {
-        let (Served::Entities { rows, .. }, columns) = (&self.served, self.key_columns(key)?) else { return Ok(false) };
-        Ok(whole_row(rows, &columns)?.is_some())
+        let entities = self.entities()?;
+        entities.contains(&entities.key_columns(key)?)
     }
 
-    fn read(&self, key: &[Value]) -> Result<FeatureRow> {
-        let columns = self.key_columns(key)?;
-        let Served::Entities { rows, partial, nothing, .. } = &self.served else { return Err(self.has_no_keys()) };
-        if let Some(row) = whole_row(rows, &columns)? {
-            return Ok(FeatureRow(row));
+    fn entities(&self) -> Result<&ServedEntities> {
+        match &self.served {
+            Served::Entities(entities) => Ok(entities),
+            Served::Rows { .. } => Err(self.refused("has no keys: use `encode`")),
         }
-        // Without a row of its own, the key is answered from rows by some of its columns.
-        let mut found = nothing.columns().to_vec();
-        for part in partial {
-            let keys: Vec<ArrayRef> = part.keys.iter().map(|&key| columns[key].clone()).collect();
-            if let Some(row) = whole_row(&part.rows, &keys)? {
-                part.columns.iter().zip(row.columns()).for_each(|(&position, column)| found[position] = column.clone());
-            }
-        }
-        Ok(FeatureRow(RecordBatch::try_new(nothing.schema(), found)?))
-    }
-
-    /// A key as one-row columns.
-    fn key_columns(&self, key: &[Value]) -> Result<Vec<ArrayRef>> {
-        let Served::Entities { rows, .. } = &self.served else { return Err(self.has_no_keys()) };
-        let fields = rows.key_schema().fields();
-        if key.len() != fields.len() {
-            let names: Vec<&str> = fields.iter().map(|field| field.name().as_str()).collect();
-            return Err(self.refused(&format!("has the key ({}), and {} values were given", names.join(", "), key.len())));
-        }
-        key.iter().zip(fields).map(|(value, field)| value.to_array("the key", field.name(), field.data_type())).collect()
-    }
-
-    fn has_no_keys(&self) -> Error {
-        self.refused("has no keys: use `encode`")
     }
 
     fn refused(&self, what: &str) -> Error {
         Error::Definition { subject: format!("feature set `{}`", self.materialization.set().name), reason: format!("it {what}") }
     }
-}
-
-/// The row with this key; `None` for a key with a NULL, which matches nothing.
-fn whole_row(rows: &KeyedRows, key: &[ArrayRef]) -> Result<Option<RecordBatch>> {
-    if key.iter().any(|column| column.null_count() > 0) { Ok(None) } else { rows.get(key) }
-}
-
-/// Opens the rows of a materialization of entities.
-async fn entities(made: &Materialization) -> Result<Served> {
-    let rows = KeyedRows::open(made, 0).await?;
-    let all = rows.value_schema().clone();
-    let mut partial = Vec::with_capacity(made.manifest().partial.len());
-    for (i, part) in made.manifest().partial.iter().enumerate() {
-        let position_of = |name: &String| made.manifest().keys.iter().position(|key| key == name);
-        let keys = part.keys.iter().filter_map(position_of).collect();
-        let rows = KeyedRows::open(made, i + 1).await?;
-        let columns = rows.value_schema().fields().iter().map(|field| Ok(all.index_of(field.name())?));
-        partial.push(Partial { keys, columns: columns.collect::<Result<_>>()?, rows });
-    }
-    let SetBody::Entities(set) = &made.set().body else {
-        return Err(Error::Internal {
-            subject: format!("serving feature set `{}`", made.set().name),
-            reason: "it has neither rows nor entities".into(),
-        });
-    };
-    let nothing = all.fields().iter().map(|field| {
-        let is_count = set.sources.iter().any(|source| source.counts().any(|name| name == field.name()));
-        if is_count { Arc::new(Int64Array::from(vec![0])) } else { new_null_array(field.data_type(), 1) }
-    });
-    let nothing = RecordBatch::try_new(all.clone(), nothing.collect())?;
-    Ok(Served::Entities { rows: Box::new(rows), partial, nothing, max_ages: max_ages(made.set()) })
-}
-
-fn max_ages(set: &FeatureSet) -> Vec<MaxAge> {
-    let SetBody::Entities(set) = &set.body else { return Vec::new() };
-    let of_source = |(i, source): (usize, &Source)| {
-        let features = source.lookups.iter().map(|(_, output)| output.clone()).collect();
-        source.max_age_us.map(|max_age_us| MaxAge { event_time: event_time_column(i), max_age_us, features })
-    };
-    set.sources.iter().enumerate().filter_map(of_source).collect()
 }
 
 impl fmt::Debug for Online {

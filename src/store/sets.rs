@@ -94,20 +94,58 @@ impl FeatureStore {
     /// [`Error::AlreadyExists`] when the root holds another definition under its name.
     pub async fn online(&self, set: &str) -> Result<Online> {
         let set = self.feature_set(set)?;
-        let newest = materialize::newest(&self.workspace, &set).await?;
-        Online::new(newest.ok_or_else(|| Error::NotFound {
-            subject: format!("feature set `{}`", set.name()),
-            reason: "has no published materialization of this definition; materialize it first".into(),
-        })?)
-        .await
+        let made = self.newest(&set).await?;
+        self.online_for(&made).await
     }
 
-    /// Serves this materialization.
+    async fn newest(&self, set: &FeatureSet) -> Result<Materialization> {
+        let newest = materialize::newest(&self.workspace, set).await?;
+        newest.ok_or_else(|| Error::NotFound {
+            subject: format!("feature set `{}`", set.name()),
+            reason: "has no published materialization of this definition; materialize it first".into(),
+        })
+    }
+
+    /// Serves this materialization. If its set draws on others, the newest materialization of each of these is pinned.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] when its files are not what was published, [`Error::Cache`] when they cannot be cached.
+    /// [`Error::Corrupt`] when its files are not what was published, [`Error::Cache`] when they cannot be cached,
+    /// [`Error::NotFound`] when a set that it draws on was never materialized.
     pub async fn online_for(&self, materialization: &Materialization) -> Result<Online> {
-        Online::new(materialization.clone()).await
+        let mut drawn = Vec::new();
+        for set in materialization.set().drawn_on() {
+            drawn.push(self.newest(set).await.map_err(|e| match e {
+                Error::NotFound { subject, reason } => {
+                    let by = &materialization.set().name;
+                    Error::NotFound { subject: format!("{subject}, on which `{by}` draws,"), reason }
+                }
+                other => other,
+            })?);
+        }
+        Online::new(materialization.clone(), drawn).await
+    }
+
+    /// Serves this materialization with these ones of the sets that it draws on, in the order of its definition. A service that
+    /// refreshes them opens one after the other.
+    ///
+    /// # Errors
+    /// As [`FeatureStore::online_for`]; and [`Error::Definition`] when they are not those of the sets that are drawn on.
+    pub async fn online_with(&self, materialization: &Materialization, drawn_on: &[Materialization]) -> Result<Online> {
+        let set = materialization.set();
+        let wanted: Vec<&FeatureSet> = set.drawn_on().collect();
+        let fits = |(made, wanted): (&Materialization, &&FeatureSet)| made.manifest().fingerprint == *wanted.fingerprint();
+        if wanted.len() != drawn_on.len() || !drawn_on.iter().zip(&wanted).all(fits) {
+            let names = |sets: Vec<String>| if sets.is_empty() { "none".to_owned() } else { sets.join(", ") };
+            return Err(Error::Definition {
+                subject: format!("feature set `{}`", set.name()),
+                reason: format!(
+                    "it draws on {}, and materializations of {} were given: give one of each set, with its definition, in this order",
+                    names(wanted.iter().map(|set| format!("`{}`", set.name())).collect()),
+                    names(drawn_on.iter().map(|made| format!("`{}`", made.set().name())).collect()),
+                ),
+            });
+        }
+        Online::new(materialization.clone(), drawn_on.to_vec()).await
     }
 
     /// The spine with the features of a set of entities as they were at each row's own instant: one row out per row in,

@@ -48,6 +48,11 @@ impl Facts {
         Self { subject: format!("table `{name}`"), rows, declared }
     }
 
+    /// Facts that messages call `subject`.
+    pub(crate) fn named(subject: &str, rows: DataFrame, declared: FactTable) -> Self {
+        Self { subject: subject.into(), rows, declared }
+    }
+
     pub(crate) fn declared(&self) -> &FactTable {
         &self.declared
     }
@@ -180,11 +185,12 @@ pub(super) struct FactJoin {
     facts: Facts,
     on: Vec<(String, String)>,
     cutoff: Cutoff,
+    direction: Direction,
 }
 
 impl FactJoin {
     fn of(facts: Facts) -> Self {
-        Self { facts, on: Vec::new(), cutoff: Cutoff::Exclusive }
+        Self { facts, on: Vec::new(), cutoff: Cutoff::Exclusive, direction: Direction::Backward }
     }
 
     fn on(&self, spine: &Spine) -> Result<Vec<(Column, String)>> {
@@ -197,7 +203,7 @@ impl FactJoin {
 
     fn input<S>(&self, spine: &Spine, spec: S) -> Result<FactInput<S>> {
         let (on, Facts { subject, declared, .. }) = (self.on(spine)?, self.facts.clone());
-        Ok(FactInput { subject, on, declared, cutoff: self.cutoff, direction: Direction::Backward, full_rows: None, spec })
+        Ok(FactInput { subject, on, declared, cutoff: self.cutoff, direction: self.direction, full_rows: None, spec })
     }
 
     /// The facts with all columns, which decide between facts that tie; none if facts have an identity, where all columns are
@@ -309,6 +315,12 @@ impl Lookup {
     /// Whether facts at the instant itself are visible. The default is [`Cutoff::Exclusive`]: they are not.
     pub fn cutoff(mut self, cutoff: Cutoff) -> Self {
         self.join.cutoff = cutoff;
+        self
+    }
+
+    /// Looks for the first fact after the instant instead, for labels.
+    pub(crate) fn forward(mut self) -> Self {
+        self.join.direction = Direction::Forward;
         self
     }
 

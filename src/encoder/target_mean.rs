@@ -1,0 +1,300 @@
+//! The mean label of a category, smoothed towards the mean of all rows.
+//! The label of a training row never enters the feature of the same row: it is encoded by the labels of other rows.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use arrow::{
+    array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch},
+    datatypes::{DataType, Float64Type, TimestampMicrosecondType},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{AsOfView, FittedEncoder, Spec, TrainingEncoder};
+use crate::{
+    error::{Error, Result},
+    numeric::ExactSum,
+};
+
+/// Into how many parts training rows are divided.
+const FOLDS: usize = 5;
+
+/// How many categories a state may hold.
+const CATEGORIES_AT_MOST: usize = 100_000;
+
+/// The feature `<label>_by_<category>`: the mean of a label over the training rows with the same category, smoothed towards the
+/// mean of all rows: `(sum + prior * mean of all) / (count + prior)`.
+///
+/// The formula is that of D. Micci-Barreca, "A preprocessing scheme for high-cardinality categorical attributes in classification
+/// and prediction problems", SIGKDD Explorations 3 (2001), with the weight `count / (count + prior)`; scikit-learn's
+/// `TargetEncoder(smooth=prior)` computes the same for requests.
+///
+/// Requests and scored rows are encoded with all training rows. A training row must not see its own label, so it is encoded in
+/// one of two ways:
+///
+/// - out of fold, the default: training rows are dealt to five folds in turn, in the order of the materialization, and a row is
+///   encoded with the rows of the other four;
+/// - [in the order of time](TargetMean::in_order_of): with the rows whose label was known before its instant.
+///
+/// A category that was never seen, or NULL, gets the mean of all rows; that is NULL if there are none. Labels that are NULL, NaN or
+/// infinite are not learned from.
+///
+/// ```
+/// use asof::encoder::TargetMean;
+/// let fare = TargetMean::of("total_amount").by("pickup_zone").prior(20.0);
+/// let in_time = TargetMean::of("total_amount").by("pickup_zone").in_order_of("pickup_at", "dropoff_at");
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct TargetMean {
+    label: String,
+    category: String,
+    prior: f64,
+    order: Option<(String, String)>,
+    output: Option<String>,
+}
+
+/// What [`TargetMean`] learns.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct TargetMeanState {
+    /// The mean of all rows, if there are any.
+    pub mean: Option<f64>,
+    /// The encoded value of each category.
+    pub values: BTreeMap<String, f64>,
+}
+
+/// Sums and counts of labels, in all and by category.
+#[derive(Default)]
+struct Totals {
+    all: (ExactSum, u64),
+    categories: BTreeMap<String, (ExactSum, u64)>,
+}
+
+impl TargetMean {
+    /// The mean of this label, a numeric column. Name the category with [`TargetMean::by`].
+    pub fn of(label: impl Into<String>) -> Self {
+        Self { label: label.into(), category: String::new(), prior: 10.0, order: None, output: None }
+    }
+
+    /// By the values of this column, read as text: texts, integers, booleans or dates.
+    pub fn by(mut self, category: impl Into<String>) -> Self {
+        self.category = category.into();
+        self
+    }
+
+    /// How many rows with the mean of all rows are added to each category: zero or more, 10 unless it is given.
+    pub fn prior(mut self, rows: f64) -> Self {
+        self.prior = rows;
+        self
+    }
+
+    /// Encodes a training row with the rows whose label was known before the row's instant: `known_at < at`. Both are columns of
+    /// instants. A NULL `at` sees no row, and a row with a NULL `known_at` is seen by none.
+    pub fn in_order_of(mut self, at: impl Into<String>, known_at: impl Into<String>) -> Self {
+        self.order = Some((at.into(), known_at.into()));
+        self
+    }
+
+    /// The feature's name.
+    pub fn named(mut self, output: impl Into<String>) -> Self {
+        self.output = Some(output.into());
+        self
+    }
+
+    fn output(&self) -> String {
+        self.output.clone().unwrap_or_else(|| format!("{}_by_{}", self.label, self.category))
+    }
+
+    fn check(&self) -> Result<()> {
+        let refused = |reason: String| Err(Error::Definition { subject: format!("`{}`", self.output()), reason });
+        if self.category.is_empty() {
+            return refused("it has no category: name the column with `by`".into());
+        }
+        if !(self.prior.is_finite() && self.prior >= 0.0) {
+            return refused(format!("its prior is {:?}; it must be a number of rows, zero or more", self.prior));
+        }
+        Ok(())
+    }
+
+    /// The smoothed mean; `None` without any row.
+    fn value(&self, of_category: Option<(f64, u64)>, mean: Option<f64>) -> Option<f64> {
+        let mean = mean?;
+        let (sum, count) = of_category.unwrap_or((0.0, 0));
+        let weight = count as f64 + self.prior;
+        let value = if weight > 0.0 { (sum + self.prior * mean) / weight } else { mean };
+        value.is_finite().then_some(value)
+    }
+
+    /// Calls `each` with the category and the label of every row that has a label, and with the number of the row.
+    fn for_each_label(
+        &self,
+        view: &AsOfView<'_>,
+        mut each: impl FnMut(usize, Option<&str>, f64, &RecordBatch, usize),
+    ) -> Result<()> {
+        let mut number = 0;
+        for batch in view.batches()? {
+            let batch = batch?;
+            let (categories, labels) = (batch.column(0).as_string::<i32>(), batch.column(1).as_primitive::<Float64Type>());
+            for row in 0..batch.num_rows() {
+                let category = categories.is_valid(row).then(|| categories.value(row));
+                let label = labels.is_valid(row).then(|| labels.value(row)).filter(|label| label.is_finite());
+                if let Some(label) = label {
+                    each(number + row, category, label, &batch, row);
+                }
+            }
+            number += batch.num_rows();
+        }
+        Ok(())
+    }
+
+    /// The totals of the rows that `takes` by their number.
+    fn totals(&self, view: &AsOfView<'_>, takes: impl Fn(usize) -> bool) -> Result<Totals> {
+        let mut totals = Totals::default();
+        self.for_each_label(view, |number, category, label, _, _| {
+            if !takes(number) {
+                return;
+            }
+            totals.all.0.add(label);
+            totals.all.1 += 1;
+            let Some(category) = category else { return };
+            if totals.categories.len() <= CATEGORIES_AT_MOST && !totals.categories.contains_key(category) {
+                totals.categories.insert(category.to_owned(), Default::default());
+            }
+            if let Some((sum, count)) = totals.categories.get_mut(category) {
+                sum.add(label);
+                *count += 1;
+            }
+        })?;
+        if totals.categories.len() > CATEGORIES_AT_MOST {
+            let reason = format!(
+                "the column `{}` has more than {CATEGORIES_AT_MOST} categories, which are too many for a state; hash it into buckets, \
+                 or use a coarser column",
+                self.category
+            );
+            return Err(Error::Definition { subject: format!("`{}`", self.output()), reason });
+        }
+        Ok(totals)
+    }
+
+    fn state_of(&self, totals: &Totals) -> TargetMeanState {
+        let mean = mean_of(&totals.all);
+        let of_category = |(sum, count): &(ExactSum, u64)| self.value(Some((sum.value(), *count)), mean);
+        let values = totals.categories.iter().filter_map(|(name, total)| Some((name.clone(), of_category(total)?))).collect();
+        TargetMeanState { mean, values }
+    }
+
+    /// Encodes each training row with the rows of the other folds.
+    fn out_of_fold(&self, view: &AsOfView<'_>) -> Result<TrainingEncoder> {
+        let mut without = Vec::with_capacity(FOLDS);
+        for fold in 0..FOLDS {
+            without.push(self.state_of(&self.totals(view, |number| number % FOLDS != fold)?));
+        }
+        let mut number = 0;
+        Ok(Box::new(move |rows| {
+            let categories = rows.column(0).as_string::<i32>();
+            let values: Float64Array = (0..rows.num_rows())
+                .map(|row| without[(number + row) % FOLDS].encode(categories.is_valid(row).then(|| categories.value(row))))
+                .collect();
+            number += rows.num_rows();
+            Ok(vec![Arc::new(values) as ArrayRef])
+        }))
+    }
+
+    /// Encodes each training row with the rows whose label was known before its instant.
+    fn in_time(&self, view: &AsOfView<'_>) -> Result<TrainingEncoder> {
+        // Labels by the time at which they were known; `None` stands for all categories.
+        let mut labels: BTreeMap<Option<String>, Vec<(i64, f64)>> = BTreeMap::new();
+        self.for_each_label(view, |_, category, label, batch, row| {
+            let known = batch.column(3).as_primitive::<TimestampMicrosecondType>();
+            if known.is_valid(row) {
+                labels.entry(None).or_default().push((known.value(row), label));
+                if let Some(category) = category {
+                    labels.entry(Some(category.to_owned())).or_default().push((known.value(row), label));
+                }
+            }
+        })?;
+        let histories: BTreeMap<Option<String>, History> =
+            labels.into_iter().map(|(category, labels)| (category, History::of(labels))).collect();
+        let encoder = self.clone();
+        Ok(Box::new(move |rows| {
+            let (categories, at) = (rows.column(0).as_string::<i32>(), rows.column(2).as_primitive::<TimestampMicrosecondType>());
+            let values: Float64Array = (0..rows.num_rows())
+                .map(|row| {
+                    let at = at.is_valid(row).then(|| at.value(row))?;
+                    let before = |category: &Option<String>| histories.get(category).and_then(|history| history.before(at));
+                    let mean = before(&None).map(|(sum, count)| sum / count as f64);
+                    let category = categories.is_valid(row).then(|| categories.value(row).to_owned());
+                    encoder.value(category.and_then(|category| before(&Some(category))), mean)
+                })
+                .collect();
+            Ok(vec![Arc::new(values) as ArrayRef])
+        }))
+    }
+}
+
+/// The labels of a category in the order in which they became known.
+struct History {
+    known: Vec<i64>,
+    /// The sum of the labels up to each.
+    sums: Vec<f64>,
+}
+
+impl History {
+    fn of(mut labels: Vec<(i64, f64)>) -> Self {
+        labels.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+        let mut sum = ExactSum::default();
+        let sums = labels.iter().map(|(_, label)| {
+            sum.add(*label);
+            sum.value()
+        });
+        Self { sums: sums.collect(), known: labels.iter().map(|(known, _)| *known).collect() }
+    }
+
+    /// Sum and count of the labels known before this instant, if there are any.
+    fn before(&self, at: i64) -> Option<(f64, u64)> {
+        let count = self.known.partition_point(|known| *known < at);
+        Some((self.sums[count.checked_sub(1)?], count as u64))
+    }
+}
+
+fn mean_of((sum, count): &(ExactSum, u64)) -> Option<f64> {
+    (*count > 0).then(|| sum.mean(*count)).filter(|mean| mean.is_finite())
+}
+
+impl TargetMeanState {
+    fn encode(&self, category: Option<&str>) -> Option<f64> {
+        category.and_then(|category| self.values.get(category)).copied().or(self.mean)
+    }
+}
+
+impl FittedEncoder for TargetMean {
+    type State = TargetMeanState;
+
+    fn spec(&self) -> Spec {
+        let mut spec = Spec::new("target_mean", 1).parameter("prior", self.prior).category(&self.category);
+        spec = spec.learned_from(&self.label, DataType::Float64);
+        if let Some((at, known_at)) = &self.order {
+            let instant = || DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some("UTC".into()));
+            spec = spec.parameter("in_order", true).learned_from(at, instant()).learned_from(known_at, instant());
+        }
+        spec.output(self.output(), DataType::Float64)
+    }
+
+    fn fit(&self, view: &AsOfView<'_>) -> Result<Self::State> {
+        self.check()?;
+        Ok(self.state_of(&self.totals(view, |_| true)?))
+    }
+
+    fn encode(&self, state: &Self::State, input: &RecordBatch) -> Result<Vec<ArrayRef>> {
+        let values: Float64Array = input.column(0).as_string::<i32>().iter().map(|category| state.encode(category)).collect();
+        Ok(vec![Arc::new(values)])
+    }
+
+    fn training_encoder(&self, _: &Self::State, view: &AsOfView<'_>) -> Result<Option<TrainingEncoder>> {
+        match &self.order {
+            None => self.out_of_fold(view),
+            Some(_) => self.in_time(view),
+        }
+        .map(Some)
+    }
+}

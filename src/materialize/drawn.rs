@@ -1,0 +1,231 @@
+//! Columns that are added to the rows of a set's query: features drawn from sets of entities, and labels that lie ahead.
+//! The operators of `temporal` compute both, at each row's own instant.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, TimeUnit};
+use datafusion::{
+    common::ScalarValue,
+    functions_window::expr_fn::row_number,
+    logical_expr::{Expr, ExprFunctionExt, cast, lit, when},
+    prelude::{DataFrame, ident},
+};
+
+use crate::{
+    catalog::{FactTable, KnownAt},
+    engine::Engine,
+    error::{Error, Result},
+    feature_set::{Ahead, RowSet, Source, event_time_column, lookups_and_windows},
+    name::SetName,
+    scan::{AsOfTable, VisibleTable},
+    sql,
+    temporal::{Facts, Lookup, Spine, Window},
+    time::AsOf,
+};
+
+/// Hidden columns, which no query can name without quotes.
+const SERVED_AT: &str = "asof: served at";
+const VERSION: &str = "asof: version";
+const NEXT_AT: &str = "asof: next at";
+
+/// When the sets that are drawn on are materialized for serving: at `first`, and then again and again after `every_us` microseconds,
+/// which is positive. A row sees the values of the last materialization at or before its instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Refreshes {
+    pub(crate) first: AsOf,
+    pub(crate) every_us: i64,
+}
+
+/// The facts of the tables that a set of rows draws on or looks ahead in, by the position of the table. Each is opened once.
+pub(super) struct FactsByTable(Vec<Option<Facts>>);
+
+impl FactsByTable {
+    pub(super) async fn open(engine: &Engine, set: &RowSet, tables: &[VisibleTable]) -> Result<Self> {
+        let drawn = set.drawn.iter().flat_map(|drawn| {
+            drawn.sources().into_iter().filter_map(|(source, _)| drawn.table_of_source.get(source).copied()).collect::<Vec<_>>()
+        });
+        let used: Vec<usize> = drawn.chain(set.ahead.iter().map(|ahead| ahead.table_of)).collect();
+        let mut facts = Vec::with_capacity(tables.len());
+        for (position, table) in tables.iter().enumerate() {
+            facts.push(match used.contains(&position) {
+                true => Some(sql::facts(engine, AsOfTable::open(table).await?).await?),
+                false => None,
+            });
+        }
+        Ok(Self(facts))
+    }
+
+    fn of(&self, position: usize) -> Result<Facts> {
+        self.0.get(position).cloned().flatten().ok_or_else(|| Error::Internal {
+            subject: "drawing features".into(),
+            reason: format!("table {position} of the set was not opened"),
+        })
+    }
+}
+
+/// Adds the drawn features, as of each row's own instant; or, with refreshes, as a service would have had them.
+pub(super) fn add_drawn(rows: DataFrame, set: &RowSet, facts: &FactsByTable, served: Option<Refreshes>) -> Result<DataFrame> {
+    if set.drawn.is_empty() {
+        return Ok(rows);
+    }
+    let before: Vec<Expr> = rows.schema().columns().into_iter().map(Expr::Column).collect();
+    let (rows, at) = match served {
+        None => (rows, set.at()),
+        Some(refreshes) => (rows.with_column(SERVED_AT, refreshes.last_before(set.at()))?, SERVED_AT),
+    };
+    // Sources of all sets, numbered through.
+    let mut sources: Vec<(Source, usize, crate::time::Cutoff)> = Vec::new();
+    for drawn in &set.drawn {
+        for (source, drawn_source) in drawn.sources() {
+            let table = drawn.table_of_source.get(source).copied().unwrap_or_default();
+            sources.push((drawn_source, table, drawn.set.cutoff));
+        }
+    }
+    let is_aging = |source: &Source| served.is_some() && source.max_age_us.is_some() && !source.lookups.is_empty();
+    let mut inputs = Vec::with_capacity(sources.len());
+    for (number, (source, table, cutoff)) in sources.iter().enumerate() {
+        inputs.push((source, facts.of(*table)?, *cutoff, is_aging(source).then_some(number)));
+    }
+    let rows = lookups_and_windows(Spine::new(rows, at), &inputs)?.into_rows();
+    // A value that is served ages until the instant of the row.
+    let mut values: Vec<(String, Expr)> = Vec::new();
+    for (number, (source, ..)) in sources.iter().enumerate() {
+        for (_, name) in &source.lookups {
+            let value = match (is_aging(source), source.max_age_us) {
+                (true, Some(age)) => {
+                    let oldest = ident(set.at()) - micros(age);
+                    when(ident(event_time_column(number)).gt_eq(oldest), ident(name)).end()?
+                }
+                _ => ident(name),
+            };
+            values.push((name.clone(), value));
+        }
+        for aggregate in source.windows.iter().flat_map(|(_, aggregates)| aggregates) {
+            values.push((aggregate.output().to_owned(), ident(aggregate.output())));
+        }
+    }
+    // Features in the order of the definition, whatever operator made them.
+    let names = set.drawn.iter().flat_map(|drawn| drawn.outputs().into_iter().map(|(_, name)| name));
+    let features = names.filter_map(|name| {
+        let found = values.iter().find(|(known, _)| *known == name);
+        found.map(|(_, value)| value.clone().alias(name))
+    });
+    Ok(rows.select(before.into_iter().chain(features).collect::<Vec<_>>())?)
+}
+
+impl Refreshes {
+    /// The instant of the last refresh at or before this column's.
+    fn last_before(self, at: &str) -> Expr {
+        let number = |expr: Expr| cast(cast(expr, instant_type()), DataType::Int64);
+        let since = number(ident(at)) - lit(self.first.micros());
+        // Division rounds to zero, and no row is scored before the first refresh.
+        let served = (since / lit(self.every_us)) * lit(self.every_us) + lit(self.first.micros());
+        cast(served, instant_type())
+    }
+}
+
+/// Adds the labels that lie ahead, and leaves out the rows whose labels are not known at `as_of`.
+pub(super) fn add_ahead(
+    name: &SetName,
+    mut rows: DataFrame,
+    set: &RowSet,
+    facts: &FactsByTable,
+    as_of: AsOf,
+) -> Result<DataFrame> {
+    for (number, ahead) in set.ahead.iter().enumerate() {
+        let table = facts.of(ahead.table_of)?;
+        let settle_us = settle_of(name, ahead, table.declared())?;
+        let facts = in_hindsight(&table)?;
+        for (window, (length_us, aggregates)) in ahead.windows.iter().enumerate() {
+            let kept: Vec<Expr> = rows.schema().columns().into_iter().map(Expr::Column).collect();
+            let end = format!("asof: end {number}.{window}");
+            let known_by = as_of.micros().saturating_sub(settle_us);
+            rows = rows.with_column(&end, ident(set.at()) + micros(*length_us))?;
+            rows = rows.filter(ident(&end).lt_eq(instant(AsOf::from_micros(known_by))))?;
+            let mut over = Window::of(facts.clone());
+            for (of_rows, of_table) in &ahead.on {
+                over = over.on_columns(of_rows, of_table);
+            }
+            let over = over.trailing(chrono::TimeDelta::microseconds(*length_us), aggregates.clone());
+            let labels = aggregates.iter().map(|aggregate| ident(aggregate.output()));
+            let labelled = Spine::new(rows, end.as_str()).window([over])?.into_rows();
+            rows = labelled.select(kept.into_iter().chain(labels).collect::<Vec<_>>())?;
+        }
+        if !ahead.next.is_empty() {
+            let kept: Vec<Expr> = rows.schema().columns().into_iter().map(Expr::Column).collect();
+            let mut next = Lookup::of(facts.clone()).forward();
+            for (of_rows, of_table) in &ahead.on {
+                next = next.on_columns(of_rows, of_table);
+            }
+            for (column, label) in &ahead.next {
+                next = next.column_as(column, label);
+            }
+            let next_at = format!("{NEXT_AT} {number}");
+            let next = next.column_as(facts.declared().event_column(), &next_at);
+            let labels = ahead.next.iter().map(|(_, label)| ident(label));
+            let labelled = Spine::new(rows, set.at()).lookup([next])?.into_rows().filter(ident(&next_at).is_not_null())?;
+            rows = labelled.select(kept.into_iter().chain(labels).collect::<Vec<_>>())?;
+        }
+    }
+    Ok(rows)
+}
+
+/// How long after its end a window of labels waits for its facts.
+fn settle_of(name: &SetName, ahead: &Ahead, declared: &FactTable) -> Result<i64> {
+    match (ahead.settle_us, &declared.known_at) {
+        (Some(settle), KnownAt::DelayMicros(delay)) => Ok(settle.max(*delay)),
+        (None, KnownAt::DelayMicros(delay)) => Ok(*delay),
+        (Some(settle), KnownAt::Column(_)) => Ok(settle),
+        // The next fact is known when it is found.
+        (None, KnownAt::Column(_)) if ahead.windows.is_empty() => Ok(0),
+        (None, KnownAt::Column(column)) => Err(Error::Definition {
+            subject: format!("feature set `{name}`"),
+            reason: format!(
+                "its labels {} count facts of `{}`, which may become known at any time (its known-at is the column `{}`): say with \
+                 `Ahead::settle` how long after its end a window waits for them",
+                ahead.labels().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", "),
+                ahead.table,
+                column.name(),
+            ),
+        }),
+    }
+}
+
+/// The facts as they are known at the end, each in its latest version, and visible from their event time on.
+fn in_hindsight(facts: &Facts) -> Result<Facts> {
+    let (mut rows, declared) = (facts.rows().clone(), facts.declared().clone());
+    let known: Vec<String> = declared.known_column().map(str::to_owned).into_iter().collect();
+    if !declared.identity.is_empty() {
+        let latest_first = |name: &str| ident(name).sort(false, false);
+        let mut decide: Vec<&str> = known.iter().map(String::as_str).chain([declared.event_column()]).collect();
+        decide.extend(declared.tie_break.iter().map(String::as_str));
+        let mut others: Vec<String> = rows.schema().fields().iter().map(|field| field.name().clone()).collect();
+        others.sort_unstable();
+        let mut order: Vec<_> = decide.iter().map(|name| latest_first(name)).collect();
+        order.extend(others.iter().filter(|name| !decide.contains(&name.as_str())).map(|name| latest_first(name)));
+        let identity: Vec<Expr> = declared.identity.iter().map(ident).collect();
+        let is_unnamed = identity.iter().cloned().map(Expr::is_null).reduce(Expr::or);
+        let columns: Vec<Expr> = rows.schema().columns().into_iter().map(Expr::Column).collect();
+        let number = row_number().partition_by(identity).order_by(order).build()?.alias(VERSION);
+        rows = rows.window(vec![number])?;
+        let is_latest = ident(VERSION).eq(lit(1_u64));
+        rows = rows.filter(is_unnamed.map_or(is_latest.clone(), |is_unnamed| is_unnamed.or(is_latest)))?.select(columns)?;
+    }
+    let FactTable { event_time, zone, keys, tie_break, .. } = declared;
+    let tie_break = known.into_iter().chain(tie_break).collect();
+    let declared = FactTable { event_time, known_at: KnownAt::DelayMicros(0), zone, keys, tie_break, identity: Vec::new() };
+    Ok(Facts::named(facts.subject(), rows, declared))
+}
+
+/// An interval of microseconds.
+fn micros(us: i64) -> Expr {
+    lit(ScalarValue::DurationMicrosecond(Some(us)))
+}
+
+fn instant(at: AsOf) -> Expr {
+    lit(ScalarValue::TimestampMicrosecond(Some(at.micros()), Some("UTC".into())))
+}
+
+fn instant_type() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC")))
+}

@@ -1,0 +1,56 @@
+//! When the rows of a query could be known, if each of them is a row of one fact table.
+
+use datafusion::{
+    logical_expr::Expr,
+    prelude::{DataFrame, ident},
+};
+
+use super::origin::{self, NotFactRows};
+use crate::{
+    catalog::{FactTable, KnownAt, TimeColumn},
+    error::Result,
+};
+
+/// Rows of one fact table, with a column that says when each could be known.
+pub(crate) struct KnownRows {
+    /// The rows with their columns, and then the column of `known`.
+    pub(crate) rows: DataFrame,
+    /// The declaration of the table, whose time column is called [`KNOWN_COLUMN`] here: the known-at, or the event time to which
+    /// a delay is added.
+    pub(crate) known: FactTable,
+    /// Whether this column of the rows is the event time of the table as it is.
+    pub(crate) is_event_time: bool,
+}
+
+/// The name of the column that [`known_rows`] adds.
+pub(crate) const KNOWN_COLUMN: &str = "asof: known at";
+
+/// The rows with their known-at; or the reason why they are not rows of one fact table. `event_time` is a column of the rows.
+pub(crate) fn known_rows(rows: DataFrame, event_time: &str) -> Result<std::result::Result<KnownRows, String>> {
+    let (state, plan) = rows.into_parts();
+    let own: Vec<Expr> = plan.schema().columns().into_iter().map(Expr::Column).collect();
+    let found = match origin::rows(&plan)? {
+        Ok(found) => found,
+        Err(NotFactRows::Written) => return Ok(Err("it reads no table".into())),
+        Err(NotFactRows::Made(how)) => return Ok(Err(how.to_owned())),
+    };
+    let position = plan.schema().fields().iter().position(|field| field.name() == event_time);
+    let is_event_time = position.and_then(|at| found.name_of(at)) == Some(found.declared.event_column());
+    let time = match &found.declared.known_at {
+        KnownAt::Column(column) => column,
+        KnownAt::DelayMicros(_) => &found.declared.event_time,
+    };
+    let Some(position) = found.position_of(time.name()) else {
+        return Ok(Err(format!("it does not pass on the column `{}`", time.name())));
+    };
+    let renamed = TimeColumn { name: KNOWN_COLUMN.into(), unit: time.unit };
+    let mut known = found.declared.clone();
+    match &mut known.known_at {
+        KnownAt::Column(column) => *column = renamed,
+        KnownAt::DelayMicros(_) => known.event_time = renamed,
+    }
+    let column = found.plan.schema().columns().into_iter().nth(position).map_or_else(|| ident(KNOWN_COLUMN), Expr::Column);
+    let rows =
+        DataFrame::new(state, found.plan).select(own.into_iter().chain([column.alias(KNOWN_COLUMN)]).collect::<Vec<_>>())?;
+    Ok(Ok(KnownRows { rows, known, is_event_time }))
+}
