@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
 mod anomalies;
+mod ahead;
 mod any_key;
 mod bad_input;
 mod bad_question;
@@ -24,6 +25,7 @@ mod differential_queries;
 mod differential_world;
 mod disk_cache;
 mod drift;
+mod drawn;
 mod equal_tags;
 mod exactness;
 mod extracts;
