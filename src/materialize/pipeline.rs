@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::{
     array::{Array, ArrayRef, BooleanArray, RecordBatch},
     compute::{and, filter_record_batch, prep_null_mask_filter},
-    datatypes::{Field, FieldRef, Schema, SchemaRef},
+    datatypes::{DataType, Field, FieldRef, Schema, SchemaRef},
 };
 
 use super::row_buffer::RowBuffer;
@@ -136,10 +136,15 @@ impl Pipeline {
             match fields.iter_mut().find(|known| known.name() == field.name()) {
                 None => fields.push(field.as_ref().clone()),
                 // Two encoders may read a column as two types. The request has the narrower one, which can be widened.
-                Some(known) if field_of("the request", &Schema::new(vec![field.clone()]), known).is_ok() => {
-                    *known = field.as_ref().clone();
+                Some(known) if can_serve(field, known) => *known = field.as_ref().clone(),
+                Some(known) if can_serve(known, field) => {}
+                // A column that is read as a number and as a category holds integers.
+                Some(known) => {
+                    let integers = Field::new(field.name(), DataType::Int64, true);
+                    if can_serve(&integers, known) && can_serve(&integers, field) {
+                        *known = integers;
+                    }
                 }
-                Some(_) => {}
             }
         }
         Arc::new(Schema::new(fields))
@@ -151,6 +156,11 @@ impl Pipeline {
             other => Error::step(self.set.to_string(), &spec.name, other),
         }
     }
+}
+
+/// Whether a column like `field` of a request can be read as `wanted`.
+fn can_serve(field: &Field, wanted: &Field) -> bool {
+    field_of("the request", &Schema::new(vec![field.clone()]), wanted).is_ok()
 }
 
 /// The rows that the selections learned so far keep.

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, new_null_array},
-    datatypes::{Schema, SchemaRef, TimestampMicrosecondType},
+    datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType},
 };
 
 use crate::{
@@ -93,6 +93,9 @@ impl Online {
 
     /// The features of one request.
     ///
+    /// A category, which is needed as text, may also be given as an integer, a boolean or a date, as its column in training may hold
+    /// them.
+    ///
     /// # Errors
     /// As [`Online::encode`].
     pub fn encode_row(&self, values: &[(&str, Value)]) -> Result<FeatureRow> {
@@ -105,9 +108,11 @@ impl Online {
                 column: field.name().clone(),
                 known: values.iter().map(|(name, _)| (*name).to_owned()).collect(),
             })?;
-            columns.push(value.to_array("the request", field.name(), field.data_type())?);
+            columns.push(as_input(value, field)?);
         }
-        Ok(FeatureRow(self.encode(&RecordBatch::try_new(request, columns)?)?))
+        let given = request.fields().iter().zip(&columns).map(|(f, c)| Field::new(f.name(), c.data_type().clone(), true));
+        let given = Arc::new(Schema::new(given.collect::<Vec<_>>()));
+        Ok(FeatureRow(self.encode(&RecordBatch::try_new(given, columns)?)?))
     }
 
     /// The features of the entity with this key. Its values are in the order of the key columns of the definition.
@@ -209,6 +214,18 @@ impl Online {
 /// The row with this key; `None` for a key with a NULL, which matches nothing.
 fn whole_row(rows: &KeyedRows, key: &[ArrayRef]) -> Result<Option<RecordBatch>> {
     if key.iter().any(|column| column.null_count() > 0) { Ok(None) } else { rows.get(key) }
+}
+
+/// A value of a request as a column of one row, from which this input can be read.
+fn as_input(value: &Value, field: &Field) -> Result<ArrayRef> {
+    let is_category = *field.data_type() == DataType::Utf8;
+    match value {
+        // Written as text by the code that writes the columns of training.
+        Value::Bool(_) | Value::Int(_) | Value::Unsigned(_) | Value::Date(_) if is_category => {
+            value.own_array("the request", field.name())
+        }
+        _ => value.to_array("the request", field.name(), field.data_type()),
+    }
 }
 
 /// Opens the rows of a materialization of entities.
