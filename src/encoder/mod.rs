@@ -1,5 +1,6 @@
 //! Encoders and row selections: Rust functions from facts to features, pure or fitted.
 //! They see only declared columns, cut at an as-of. What they learn is a state that is kept with the materialization.
+//! The page `docs/encoders.md` has a table of them all.
 
 mod arithmetic;
 mod bins;
