@@ -110,6 +110,8 @@ mod guide {
     struct Readme;
     #[doc = include_str!("../docs/catalogs-and-ddl.md")]
     struct CatalogsAndDdl;
+    #[doc = include_str!("../docs/encoders.md")]
+    struct Encoders;
     #[doc = include_str!("../docs/extracts-and-gc.md")]
     struct ExtractsAndGc;
     #[doc = include_str!("../docs/loading.md")]

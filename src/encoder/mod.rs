@@ -1,11 +1,20 @@
 //! Encoders and row selections: Rust functions from facts to features, pure or fitted.
 //! They see only declared columns, cut at an as-of. What they learn is a state that is kept with the materialization.
+//! The page `docs/encoders.md` has a table of them all.
 
+mod arithmetic;
+mod bins;
 mod calendar;
 mod clip;
 mod closure;
+mod coalesce;
+mod cyclic;
 mod erased;
 mod geo;
+mod geohash;
+mod grid_cell;
+mod hash_bucket;
+mod holidays;
 mod not_null;
 mod numeric;
 mod outlier;
@@ -19,13 +28,21 @@ mod view;
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use serde::{Serialize, de::DeserializeOwned};
 
-pub use calendar::{DayOfWeek, HourOfDay};
+pub use arithmetic::Arithmetic;
+pub use bins::Bins;
+pub use calendar::{Calendar, DayOfWeek, HourOfDay};
 pub use clip::Clip;
 pub use closure::{FnEncoder, encoder_fn};
+pub use coalesce::Coalesce;
+pub use cyclic::Cyclic;
 pub(crate) use erased::{
     AnyEncoder, AnySelection, Prepared, PreparedSelection, fitted, input_schema, learning_schema, pure, selection,
 };
-pub use geo::Haversine;
+pub use geo::{Bearing, Haversine};
+pub use geohash::Geohash;
+pub use grid_cell::GridCell;
+pub use hash_bucket::HashBucket;
+pub use holidays::Holidays;
 pub use not_null::NotNull;
 pub use numeric::{Log, Number, Ratio};
 pub use outlier::{OutlierBounds, OutlierFilter};
@@ -36,7 +53,7 @@ pub use target_mean::{TargetMean, TargetMeanState};
 pub use view::AsOfView;
 pub(crate) use view::{Batches, Replay, ViewParts};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A pure encoder: feature columns from the input columns of the same rows.
 ///
@@ -133,4 +150,9 @@ pub enum Purpose {
     Population,
     /// It makes training cheaper (a sample). A backtest also scores the rows that it drops.
     Thinning,
+}
+
+/// The refusal of a step whose parameters cannot be used, named by its output.
+fn unusable(output: &str, reason: impl Into<String>) -> Error {
+    Error::Definition { subject: format!("`{output}`"), reason: reason.into() }
 }

@@ -24,7 +24,7 @@ pub(crate) use binding::{check_binding, forget};
 pub(crate) use columns::check_columns;
 pub(crate) use drawn::Refreshes;
 pub use handle::Materialization;
-pub(crate) use pipeline::{Apply, Pipeline};
+pub(crate) use pipeline::{Apply, Pipeline, common_type};
 pub(crate) use row_set::{output_batch, output_schema};
 pub(crate) use rows::{QueriedRows, RowQuery};
 pub(crate) use run::{materialize, materialize_pinned, newest};

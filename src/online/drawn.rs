@@ -11,7 +11,7 @@ use super::entities::ServedEntities;
 use crate::{
     error::{Error, Result},
     feature_set::{Drawn, RowSet, field_of, select_inputs},
-    materialize::Materialization,
+    materialize::{Materialization, common_type},
     time::AsOf,
 };
 
@@ -59,9 +59,7 @@ impl ServedDraws {
             encoded.fields().iter().filter(|field| !is_drawn(field.name())).map(|field| field.as_ref().clone()).collect();
         let mut add = |field: Field| match fields.iter_mut().find(|known| *known.name() == *field.name()) {
             None => fields.push(field),
-            // The narrower type can be widened to the other one.
-            Some(known) if field_of("the request", &Schema::new(vec![field.clone()]), known).is_ok() => *known = field,
-            Some(_) => {}
+            Some(known) => *known = common_type(known, &field),
         };
         for draw in &self.draws {
             for (column, key) in draw.drawn.by.iter().zip(draw.entities.key_schema().fields()) {

@@ -4,7 +4,7 @@
 use std::{fmt, sync::Arc};
 
 use arrow::{
-    array::{Array, RecordBatch, RecordBatchOptions},
+    array::{Array, ArrayRef, RecordBatch, RecordBatchOptions},
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
 
@@ -87,6 +87,9 @@ impl Online {
 
     /// The features of one request.
     ///
+    /// A category, which is needed as text, may also be given as an integer, a boolean or a date, as its column in training may hold
+    /// them.
+    ///
     /// # Errors
     /// As [`Online::encode`].
     pub fn encode_row(&self, values: &[(&str, Value)]) -> Result<FeatureRow> {
@@ -99,20 +102,12 @@ impl Online {
                 column: field.name().clone(),
                 known: values.iter().map(|(name, _)| (*name).to_owned()).collect(),
             })?;
-            // A category is read as text, whatever the type of its column.
-            let data_type = match (value, field.data_type()) {
-                (Value::Int(_), DataType::Utf8) => &DataType::Int64,
-                (Value::Unsigned(_), DataType::Utf8) => &DataType::UInt64,
-                (Value::Bool(_), DataType::Utf8) => &DataType::Boolean,
-                (_, other) => other,
-            };
-            columns.push((field.name(), value.to_array("the request", field.name(), data_type)?));
+            columns.push(as_input(value, field)?);
         }
-        let fields = columns.iter().map(|(name, column)| Field::new(*name, column.data_type().clone(), true));
-        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let given = request.fields().iter().zip(&columns).map(|(f, c)| Field::new(f.name(), c.data_type().clone(), true));
+        let given = Arc::new(Schema::new(given.collect::<Vec<_>>()));
         let options = RecordBatchOptions::new().with_row_count(Some(1));
-        let columns = columns.into_iter().map(|(_, column)| column).collect();
-        Ok(FeatureRow(self.encode(&RecordBatch::try_new_with_options(schema, columns, &options)?)?))
+        Ok(FeatureRow(self.encode(&RecordBatch::try_new_with_options(given, columns, &options)?)?))
     }
 
     /// The features of the entity with this key. Its values are in the order of the key columns of the definition.
@@ -160,6 +155,18 @@ impl Online {
 
     fn refused(&self, what: &str) -> Error {
         Error::Definition { subject: format!("feature set `{}`", self.materialization.set().name), reason: format!("it {what}") }
+    }
+}
+
+/// A value of a request as a column of one row, from which this input can be read.
+fn as_input(value: &Value, field: &Field) -> Result<ArrayRef> {
+    let is_category = *field.data_type() == DataType::Utf8;
+    match value {
+        // Written as text by the code that writes the columns of training.
+        Value::Bool(_) | Value::Int(_) | Value::Unsigned(_) | Value::Date(_) if is_category => {
+            value.own_array("the request", field.name())
+        }
+        _ => value.to_array("the request", field.name(), field.data_type()),
     }
 }
 

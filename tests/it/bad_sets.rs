@@ -6,7 +6,7 @@ use asof::{
     Aggregate, AsOf, Error, FeatureSet,
     backtest::{Backtest, Folds, Learner, LinearRegression},
     catalog::{FactTable, KnownAt},
-    encoder::{Clip, FnEncoder, Log, Number, Spec, encoder_fn},
+    encoder::{Bins, Clip, Coalesce, Cyclic, FnEncoder, Geohash, GridCell, HashBucket, Holidays, Log, Number, Spec, encoder_fn},
     feature_set::Source,
     ingest::Ingest,
     time::Span,
@@ -79,6 +79,29 @@ fn bounds_of_a_clip_are_checked_when_a_set_is_built_and_tell_sets_apart() {
     sets.sort();
     sets.dedup();
     assert_eq!(sets.len(), bounds.len());
+}
+
+#[test]
+fn parameters_that_cannot_be_used_are_refused_when_a_set_is_built() {
+    let utc = "UTC".parse().unwrap();
+    let point = ["zone", "fare"];
+    let (none, odd) = (Holidays::of("at", utc, []), Holidays::from_csv("at", utc, "date\n2014-02-29\n"));
+    says!(fares("a_v1").encode(none).build().unwrap_err(), Error::Step { .. }, "a_v1", "`at_holiday`", "is empty");
+    says!(fares("a_v1").encode(odd).build().unwrap_err(), Error::Step { .. }, "a_v1", "`at_holiday`", "line 2", "2014-02-29");
+    let bins = |edges: [f64; 2]| fares("a_v1").encode(Bins::of("fare", edges)).build();
+    says!(bins([2.0, 1.0]).unwrap_err(), Error::Step { .. }, "a_v1", "`fare_bin`", "2.0 is followed by 1.0");
+    says!(bins([0.0, f64::NAN]).unwrap_err(), Error::Step { .. }, "a_v1", "`fare_bin`", "NaN");
+    assert!(bins([1.0, 2.0]).is_ok());
+    let cyclic = fares("a_v1").encode(Cyclic::of_number("fare", 0.0)).build().unwrap_err();
+    says!(cyclic, Error::Step { .. }, "a_v1", "`fare`", "period is 0.0");
+    let cell = fares("a_v1").encode(GridCell::of(point, -1.0, "cell")).build().unwrap_err();
+    says!(cell, Error::Step { .. }, "a_v1", "`cell`", "-1.0 degrees");
+    let hash = fares("a_v1").encode(Geohash::of(point, 13, "hash")).build().unwrap_err();
+    says!(hash, Error::Step { .. }, "a_v1", "`hash`", "13 characters");
+    let bucket = fares("a_v1").encode(HashBucket::of("zone", 0)).build().unwrap_err();
+    says!(bucket, Error::Step { .. }, "a_v1", "`zone_bucket`", "0 buckets");
+    let first = fares("a_v1").encode(Coalesce::of_texts(Vec::<String>::new(), "first")).build().unwrap_err();
+    says!(first, Error::Step { .. }, "a_v1", "`first`", "no columns");
 }
 
 trait PlusDays {

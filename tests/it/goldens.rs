@@ -15,7 +15,10 @@ use std::{
 use asof::{
     Aggregate, FeatureSet,
     catalog::{FactTable, KnownAt},
-    encoder::{Clip, DayOfWeek, Haversine, HourOfDay, Log, NotNull, Number, OutlierFilter, Ratio, Sample, Standardize},
+    encoder::{
+        Arithmetic, Bearing, Bins, Calendar, Clip, Coalesce, Cyclic, DayOfWeek, Geohash, GridCell, HashBucket, Haversine,
+        Holidays, HourOfDay, Log, NotNull, Number, OutlierFilter, Ratio, Sample, Standardize,
+    },
     feature_set::Source,
     name::ContentId,
 };
@@ -38,7 +41,21 @@ const RECORD: &str = "ASOF_RECORD_GOLDENS=1 cargo test --test it goldens::";
 const AS_OF: &str = "2014-03-19T18:00:00Z";
 const HOUR_US: i64 = 3_600_000_000;
 /// Made by functions of the platform's mathematical library, whose last bits differ from one to the next.
-const NEARLY: [&str; 2] = ["log_v", "km"];
+const NEARLY: [&str; 13] = [
+    "log_v",
+    "km",
+    "bearing",
+    "at_hour_sin",
+    "at_hour_cos",
+    "at_hour_of_week_sin",
+    "at_hour_of_week_cos",
+    "at_day_of_month_sin",
+    "at_day_of_month_cos",
+    "at_day_of_year_sin",
+    "at_day_of_year_cos",
+    "v_sin",
+    "v_cos",
+];
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Goldens {
@@ -100,6 +117,7 @@ fn table() -> FactTable {
 fn sets() -> Vec<FeatureSet> {
     let rows = "SELECT at, k, place, n, v, amount, latitude, longitude, 47.5 AS own_latitude, 8.5 AS own_longitude, month FROM t";
     let zone = || "America/New_York".parse().unwrap();
+    let (here, own) = (["latitude", "longitude"], ["own_latitude", "own_longitude"]);
     let encoded = FeatureSet::rows("encoded_v1", rows)
         .table("t")
         .event_time("at")
@@ -113,7 +131,33 @@ fn sets() -> Vec<FeatureSet> {
         .encode(Ratio::of("v", "n", "v_per_n"))
         .encode(HourOfDay::of("at", zone()))
         .encode(DayOfWeek::of("at", zone()))
-        .encode(Haversine::between(["latitude", "longitude"], ["own_latitude", "own_longitude"], "km"))
+        .encode(Calendar::month("at", zone()).named("local_month"))
+        .encode(Calendar::day_of_month("at", zone()))
+        .encode(Calendar::day_of_year("at", zone()))
+        .encode(Calendar::iso_week("at", zone()))
+        .encode(Calendar::minute_of_day("at", zone()))
+        .encode(Calendar::hour_of_week("at", zone()))
+        .encode(Calendar::is_weekend("at", zone()))
+        .encode(Cyclic::hour_of_day("at", zone()))
+        .encode(Cyclic::hour_of_week("at", zone()))
+        .encode(Cyclic::day_of_month("at", zone()))
+        .encode(Cyclic::day_of_year("at", zone()))
+        .encode(Cyclic::of_number("v", 12.0))
+        .encode(Holidays::from_csv("at", zone(), "date\n2014-01-20\n2014-02-17\n").with_days_since().with_days_until())
+        .encode(Haversine::between(here, own, "km"))
+        .encode(Bearing::between(here, own, "bearing"))
+        .encode(GridCell::of(here, 2.5, "cell"))
+        .encode(Geohash::of(here, 5, "geohash"))
+        .encode(HashBucket::of("place", 10))
+        .encode(HashBucket::of("k", 10))
+        .encode(Bins::of("v", [20.0, 60.0, 100.0]))
+        .encode(Bins::of("n", [-25.0, 0.0, 25.0]).null_beyond())
+        .encode(Arithmetic::plus("v", "n", "v_plus_n"))
+        .encode(Arithmetic::minus("v", "n", "v_minus_n"))
+        .encode(Arithmetic::times("v", "n", "v_times_n"))
+        .encode(Arithmetic::divided_by("n", "v", "n_per_v"))
+        .encode(Coalesce::of_numbers(["n", "k"], "n_or_k"))
+        .encode(Coalesce::of_texts(["place", "k"], "place_or_k"))
         .encode_fitted(Standardize::of("latitude"))
         .label("amount");
     let joined = "SELECT a.at, a.v * 1.1 / b.mean AS x, b.mean, sum(a.v * 1.1) OVER (PARTITION BY a.k ORDER BY a.at, a.v, a.n) AS y, \

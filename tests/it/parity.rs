@@ -4,9 +4,12 @@ use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
 use asof::{
     Aggregate, AsOf, Error, FeatureSet, FeatureStore, Materialization, StoreOptions, Value,
-    encoder::{Clip, DayOfWeek, Haversine, HourOfDay, Log, Number, Ratio, Spec, Standardize, encoder_fn},
+    encoder::{
+        Arithmetic, Bearing, Bins, Calendar, Clip, Coalesce, Cyclic, DayOfWeek, Geohash, GridCell, HashBucket, Haversine,
+        Holidays, HourOfDay, Log, Number, Ratio, Spec, Standardize, encoder_fn,
+    },
 };
-use chrono::{NaiveDateTime, TimeDelta, TimeZone};
+use chrono::{NaiveDate, NaiveDateTime, TimeDelta, TimeZone};
 use chrono_tz::America::New_York;
 use datafusion::arrow::{
     array::{Array, ArrayRef, AsArray, DictionaryArray, Float64Array, Int64Array, RecordBatch, StringArray},
@@ -61,6 +64,7 @@ fn value(column: &ArrayRef, row: usize) -> Value {
 /// The set with every built-in encoder and a closure over all trips; no row is dropped.
 fn every_encoder(query: &str) -> FeatureSet {
     let zone = || "America/New_York".parse().unwrap();
+    let (pickup, jfk) = (["pickup_latitude", "pickup_longitude"], ["jfk_latitude", "jfk_longitude"]);
     let spec = Spec::new("meter", 1).input("vendor_id", DataType::Int64).number("tip_amount");
     let meter = encoder_fn(spec.output("meter", DataType::Utf8).output("tipped", DataType::Int64), |input| {
         let (vendors, tips) = (input.column(0).as_primitive::<Int64Type>(), input.column(1).as_primitive::<Float64Type>());
@@ -79,7 +83,33 @@ fn every_encoder(query: &str) -> FeatureSet {
         .encode(Ratio::of("fare_amount", "trip_distance", "fare_per_mile"))
         .encode(HourOfDay::of("pickup_at", zone()))
         .encode(DayOfWeek::of("pickup_at", zone()))
-        .encode(Haversine::between(["pickup_latitude", "pickup_longitude"], ["jfk_latitude", "jfk_longitude"], "km_to_jfk"))
+        .encode(Calendar::month("pickup_at", zone()))
+        .encode(Calendar::day_of_month("pickup_at", zone()))
+        .encode(Calendar::day_of_year("pickup_at", zone()))
+        .encode(Calendar::iso_week("pickup_at", zone()))
+        .encode(Calendar::minute_of_day("pickup_at", zone()))
+        .encode(Calendar::hour_of_week("pickup_at", zone()))
+        .encode(Calendar::is_weekend("pickup_at", zone()))
+        .encode(Cyclic::hour_of_day("pickup_at", zone()))
+        .encode(Cyclic::hour_of_week("pickup_at", zone()))
+        .encode(Cyclic::day_of_month("pickup_at", zone()))
+        .encode(Cyclic::day_of_year("pickup_at", zone()))
+        .encode(Cyclic::of_number("trip_distance", 2.5))
+        .encode(Holidays::from_csv("pickup_at", zone(), "date\n2014-02-17\n2014-05-26\n").with_days_since().with_days_until())
+        .encode(Haversine::between(pickup, jfk, "km_to_jfk"))
+        .encode(Bearing::between(pickup, jfk, "bearing_of_jfk"))
+        .encode(GridCell::of(pickup, 0.01, "cell"))
+        .encode(Geohash::of(pickup, 6, "geohash"))
+        .encode(HashBucket::of("payment_type", 3))
+        .encode(HashBucket::of("passenger_count", 8))
+        .encode(Bins::of("trip_distance", [0.5, 1.0, 4.0]).null_beyond())
+        .encode(Bins::of("total_amount", [5.0, 20.0]))
+        .encode(Arithmetic::plus("fare_amount", "tip_amount", "fare_and_tip"))
+        .encode(Arithmetic::minus("total_amount", "fare_amount", "beyond_fare"))
+        .encode(Arithmetic::times("trip_distance", "passenger_count", "passenger_miles"))
+        .encode(Arithmetic::divided_by("tip_amount", "fare_amount", "tip_rate"))
+        .encode(Coalesce::of_numbers(["tip_if_any", "fare_amount"], "tip_or_fare"))
+        .encode(Coalesce::of_texts(["payment_type", "vendor_id"], "paid_by"))
         .encode_fitted(Standardize::of("trip_distance"))
         .encode_fitted(Standardize::of("fare_amount"))
         .encode(meter)
@@ -93,12 +123,14 @@ async fn every_encoder_gives_a_request_the_bits_of_training() {
     let (data, root) = (temp_dir(), temp_dir());
     let store = store_of_a_year(root.path(), data.path(), 120).await;
     let query = "SELECT pickup_at, vendor_id, passenger_count, trip_distance, fare_amount, tip_amount, total_amount, \
-                   pickup_latitude, pickup_longitude, 40.6413 AS jfk_latitude, -73.7781 AS jfk_longitude FROM nyc_taxi";
+                   pickup_latitude, pickup_longitude, 40.6413 AS jfk_latitude, -73.7781 AS jfk_longitude, \
+                   CASE WHEN payment_type > 1 THEN payment_type END AS payment_type, nullif(tip_amount, 0) AS tip_if_any \
+                 FROM nyc_taxi";
     let unselected = FeatureSet::rows("taxi_all_v1", query).table("nyc_taxi").event_time("pickup_at");
     let unselected = unselected.encode(Number::of("trip_distance")).label("total_amount").build().unwrap();
     let as_of = instant(AS_OF);
     // The order of a materialization: event time, then the other columns as they come, NULL first.
-    let order: Vec<String> = (1..=11).map(|i| format!("{i} NULLS FIRST")).collect();
+    let order: Vec<String> = (1..=13).map(|i| format!("{i} NULLS FIRST")).collect();
     let requests = store.sql(&format!("{query} ORDER BY {}", order.join(", ")), as_of).await.unwrap().collect().await.unwrap();
     let requests = concat_batches(&requests[0].schema(), &requests).unwrap();
     for set in [every_encoder(query), unselected] {
@@ -161,6 +193,39 @@ async fn a_column_that_two_encoders_read_as_two_types_is_served() {
         let row = store.online(name).await.unwrap().encode_row(&[("passenger_count", 3.into())]);
         let row = row.unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!((row.number("is_odd").unwrap(), row.number("passenger_count").unwrap()), (Some(1.0), Some(3.0)));
+    }
+}
+
+#[tokio::test]
+async fn a_category_is_served_from_values_of_its_column_and_from_text() {
+    let (_root, store) = store_of(&[trip("2014-01-05T15:00:00Z", 1.0), trip("2014-01-06T15:00:00Z", 2.0)]).await;
+    let (bucket, number) = (|| HashBucket::of("kind", 1_000), || Number::of("kind"));
+    let of = |name: &str, column: &str| {
+        let query = format!("SELECT pickup_at, {column} AS kind FROM nyc_taxi");
+        FeatureSet::rows(name, &query).table("nyc_taxi").event_time("pickup_at")
+    };
+    let day = NaiveDate::from_ymd_opt(2014, 1, 7).unwrap();
+    let sets: [(_, Vec<(Value, bool)>); 5] = [
+        (of("integers_v1", "passenger_count").encode(bucket()), vec![(1.into(), true), ("1".into(), true), (2.into(), false)]),
+        (of("both_v1", "passenger_count").encode(bucket()).encode(number()), vec![(1.into(), true), (2.into(), false)]),
+        (of("both_v2", "passenger_count").encode(number()).encode(bucket()), vec![(1.into(), true), (2.into(), false)]),
+        (of("flags_v1", "passenger_count > 0").encode(bucket()), vec![(true.into(), true), (false.into(), false)]),
+        (of("days_v1", "DATE '2014-01-07'").encode(bucket()), vec![(day.into(), true), ("2014-01-07".into(), true)]),
+    ];
+    for (set, values) in sets {
+        let set = set.build().unwrap();
+        let name = set.name().to_string();
+        store.register(set).unwrap();
+        let made = store.materialize(&name, instant(AS_OF)).await.unwrap();
+        let trained = bit_rows(&columns(&whole(&made).await, &["kind_bucket".to_owned()]));
+        assert!(trained.len() == 2 && trained[0] == trained[1] && trained[0] != "NULL", "{name}: {trained:?}");
+        let online = store.online(&name).await.unwrap();
+        for (value, is_trained) in values {
+            let row = online.encode_row(&[("kind", value.clone())]).unwrap_or_else(|e| panic!("{name} {value:?}: {e}"));
+            let served = bit_rows(&columns(row.batch(), &["kind_bucket".to_owned()]));
+            assert_eq!(served[0] == trained[0], is_trained, "{name} {value:?}");
+        }
+        assert!(matches!(online.encode_row(&[("kind", 1.0.into())]), Err(Error::ColumnType { .. })), "{name}");
     }
 }
 
