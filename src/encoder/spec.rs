@@ -46,6 +46,15 @@ impl Spec {
         self.input(column, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())))
     }
 
+    /// Adds an input column of categories, read as text.
+    ///
+    /// A text is read as it is. An integer is written in decimal digits, a boolean as `true` or `false`, a date as `2014-11-01`, so
+    /// that a category is the same text whatever the type of its column. Floats and instants are refused: write them as text in the
+    /// query.
+    pub fn category(self, column: impl Into<String>) -> Self {
+        self.input(column, DataType::Utf8)
+    }
+
     /// Adds an output column; it may hold NULL.
     pub fn output(mut self, column: impl Into<String>, data_type: DataType) -> Self {
         self.outputs.push(Field::new(column, data_type, true));
