@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::{
     array::{Array, ArrayRef, BooleanArray, RecordBatch},
     compute::{and, filter_record_batch, prep_null_mask_filter},
-    datatypes::{Field, FieldRef, Schema, SchemaRef},
+    datatypes::{DataType, Field, FieldRef, Schema, SchemaRef},
 };
 
 use super::row_buffer::RowBuffer;
@@ -135,11 +135,7 @@ impl Pipeline {
         for field in self.encoders.iter().flat_map(|(_, inputs, _)| inputs.fields()) {
             match fields.iter_mut().find(|known| known.name() == field.name()) {
                 None => fields.push(field.as_ref().clone()),
-                // Two encoders may read a column as two types. The request has the narrower one, which can be widened.
-                Some(known) if field_of("the request", &Schema::new(vec![field.clone()]), known).is_ok() => {
-                    *known = field.as_ref().clone();
-                }
-                Some(_) => {}
+                Some(known) => *known = common_type(known, field),
             }
         }
         Arc::new(Schema::new(fields))
@@ -150,6 +146,19 @@ impl Pipeline {
             own @ (Error::UnknownColumn { .. } | Error::ColumnType { .. } | Error::Step { .. }) => own,
             other => Error::step(self.set.to_string(), &spec.name, other),
         }
+    }
+}
+
+/// The type of a request's column that two encoders read as two types: the narrower one, which can be widened. A number that is also
+/// a category is an integer, which is all that can be both.
+fn common_type(known: &Field, other: &Field) -> Field {
+    let serves = |from: &Field, to: &Field| field_of("the request", &Schema::new(vec![from.clone()]), to).is_ok();
+    let integer = known.clone().with_data_type(DataType::Int64);
+    match () {
+        () if serves(known, other) => known.clone(),
+        () if serves(other, known) => other.clone(),
+        () if serves(&integer, known) && serves(&integer, other) => integer,
+        () => known.clone(),
     }
 }
 
@@ -189,4 +198,27 @@ fn read(rows: &RowBuffer, wanted: &Schema, more: &[FieldRef]) -> Result<impl Ite
     }
     positions.sort_unstable();
     rows.batches(Some(positions))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_has_the_narrower_of_two_types_and_integers_for_numbers_that_are_categories() {
+        use DataType::{Boolean, Float64, Int64, Utf8};
+        for (one, other, expected) in [
+            (Float64, Int64, Int64),
+            (Utf8, Int64, Int64),
+            (Utf8, Boolean, Boolean),
+            (Float64, Utf8, Int64),
+            (Utf8, Utf8, Utf8),
+            (Float64, Float64, Float64),
+        ] {
+            let field = |data_type: &DataType| Field::new("x", data_type.clone(), true);
+            for (first, second) in [(&one, &other), (&other, &one)] {
+                assert_eq!(common_type(&field(first), &field(second)), field(&expected), "{first} and {second}");
+            }
+        }
+    }
 }

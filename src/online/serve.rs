@@ -5,7 +5,8 @@ use std::{fmt, sync::Arc};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, new_null_array},
-    datatypes::{Schema, SchemaRef, TimestampMicrosecondType},
+    compute::cast,
+    datatypes::{DataType, Schema, SchemaRef, TimestampMicrosecondType},
 };
 
 use crate::{
@@ -91,7 +92,7 @@ impl Online {
         }
     }
 
-    /// The features of one request.
+    /// The features of one request. A category may be given as a text, an integer, a truth value or a date.
     ///
     /// # Errors
     /// As [`Online::encode`].
@@ -105,7 +106,13 @@ impl Online {
                 column: field.name().clone(),
                 known: values.iter().map(|(name, _)| (*name).to_owned()).collect(),
             })?;
-            columns.push(value.to_array("the request", field.name(), field.data_type())?);
+            columns.push(match (value, field.data_type()) {
+                // A category is read as text, whatever type it has.
+                (Value::Int(_) | Value::Unsigned(_) | Value::Bool(_) | Value::Date(_), DataType::Utf8) => {
+                    cast(&value.own_array("the request", field.name())?, &DataType::Utf8)?
+                }
+                (value, data_type) => value.to_array("the request", field.name(), data_type)?,
+            });
         }
         Ok(FeatureRow(self.encode(&RecordBatch::try_new(request, columns)?)?))
     }

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
 use asof::{
     Aggregate, AsOf, Error, FeatureSet, FeatureStore, Materialization, StoreOptions, Value,
-    encoder::{Clip, DayOfWeek, Haversine, HourOfDay, Log, Number, Ratio, Spec, Standardize, encoder_fn},
+    encoder::{
+        Clip, DayOfWeek, Frequency, Haversine, HourOfDay, Impute, ImputeCategory, Log, MinMax, Number, OneHot, Ordinal,
+        PercentileClip, QuantileBins, Ratio, RobustScale, Spec, Standardize, Unseen, encoder_fn,
+    },
 };
 use chrono::{NaiveDateTime, TimeDelta, TimeZone};
 use chrono_tz::America::New_York;
@@ -82,6 +85,24 @@ fn every_encoder(query: &str) -> FeatureSet {
         .encode(Haversine::between(["pickup_latitude", "pickup_longitude"], ["jfk_latitude", "jfk_longitude"], "km_to_jfk"))
         .encode_fitted(Standardize::of("trip_distance"))
         .encode_fitted(Standardize::of("fare_amount"))
+        .encode_fitted(MinMax::of("trip_distance"))
+        .encode_fitted(MinMax::of("fare_amount").clipped().named("fare_0_to_1"))
+        .encode_fitted(RobustScale::of("fare_amount"))
+        .encode_fitted(PercentileClip::of("total_amount", 2.0, 98.0))
+        .encode_fitted(QuantileBins::of("trip_distance", 5).named("distance_quintile"))
+        .encode_fitted(OneHot::top("payment_type", 2).unseen(Unseen::Other))
+        .encode_fitted(OneHot::of("vendor_id", ["1", "2"]))
+        .encode_fitted(OneHot::top("pickup_zone", 3).unseen(Unseen::Null))
+        // A number and a category at once.
+        .encode_fitted(Ordinal::of("passenger_count").unseen(Unseen::Zero))
+        .encode_fitted(Ordinal::in_order("vendor_id", ["2", "1"]).unseen(Unseen::Other))
+        .encode_fitted(Frequency::of("pickup_zone"))
+        .encode_fitted(Impute::mean("tip_amount").flagged())
+        .encode_fitted(Impute::median("fare_amount"))
+        .encode_fitted(Impute::most_frequent("passenger_count"))
+        .encode_fitted(Impute::constant("trip_distance", -1.0))
+        .encode_fitted(ImputeCategory::most_frequent("payment_type").named("paid_by"))
+        .encode_fitted(ImputeCategory::constant("pickup_zone", "nowhere").named("zone").flagged())
         .encode(meter)
         .label("total_amount")
         .build()
@@ -93,12 +114,13 @@ async fn every_encoder_gives_a_request_the_bits_of_training() {
     let (data, root) = (temp_dir(), temp_dir());
     let store = store_of_a_year(root.path(), data.path(), 120).await;
     let query = "SELECT pickup_at, vendor_id, passenger_count, trip_distance, fare_amount, tip_amount, total_amount, \
-                   pickup_latitude, pickup_longitude, 40.6413 AS jfk_latitude, -73.7781 AS jfk_longitude FROM nyc_taxi";
+                   pickup_latitude, pickup_longitude, 40.6413 AS jfk_latitude, -73.7781 AS jfk_longitude, \
+                   payment_type, pickup_zone FROM nyc_taxi";
     let unselected = FeatureSet::rows("taxi_all_v1", query).table("nyc_taxi").event_time("pickup_at");
     let unselected = unselected.encode(Number::of("trip_distance")).label("total_amount").build().unwrap();
     let as_of = instant(AS_OF);
     // The order of a materialization: event time, then the other columns as they come, NULL first.
-    let order: Vec<String> = (1..=11).map(|i| format!("{i} NULLS FIRST")).collect();
+    let order: Vec<String> = (1..=13).map(|i| format!("{i} NULLS FIRST")).collect();
     let requests = store.sql(&format!("{query} ORDER BY {}", order.join(", ")), as_of).await.unwrap().collect().await.unwrap();
     let requests = concat_batches(&requests[0].schema(), &requests).unwrap();
     for set in [every_encoder(query), unselected] {
