@@ -75,7 +75,7 @@ impl Encoder for Clip {
 }
 
 /// NaN compares false, so it stays; so does -0.0 at a bound of 0.0.
-fn clip(x: f64, low: f64, high: f64) -> f64 {
+pub(super) fn clip(x: f64, low: f64, high: f64) -> f64 {
     if x < low {
         low
     } else if x > high {

@@ -10,20 +10,32 @@ mod closure;
 mod coalesce;
 mod cyclic;
 mod erased;
+#[cfg(test)]
+mod fixed_rows;
+mod frequency;
 mod geo;
 mod geohash;
 mod grid_cell;
 mod hash_bucket;
 mod holidays;
+mod impute;
+mod impute_category;
+mod min_max;
 mod not_null;
 mod numeric;
+mod one_hot;
+mod ordinal;
 mod outlier;
+mod percentile_clip;
 mod quantile;
+mod quantile_bins;
+mod robust_scale;
 mod sample;
 mod spec;
 mod standardize;
 mod target_mean;
 mod view;
+mod vocabulary;
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use serde::{Serialize, de::DeserializeOwned};
@@ -38,20 +50,30 @@ pub use cyclic::Cyclic;
 pub(crate) use erased::{
     AnyEncoder, AnySelection, Prepared, PreparedSelection, fitted, input_schema, learning_schema, pure, selection,
 };
+pub use frequency::{Frequency, FrequencyState};
 pub use geo::{Bearing, Haversine};
 pub use geohash::Geohash;
 pub use grid_cell::GridCell;
 pub use hash_bucket::HashBucket;
 pub use holidays::Holidays;
+pub use impute::Impute;
+pub use impute_category::ImputeCategory;
+pub use min_max::{MinMax, MinMaxState};
 pub use not_null::NotNull;
 pub use numeric::{Log, Number, Ratio};
+pub use one_hot::OneHot;
+pub use ordinal::Ordinal;
 pub use outlier::{OutlierBounds, OutlierFilter};
+pub use percentile_clip::{PercentileClip, PercentileClipState};
+pub use quantile_bins::{QuantileBins, QuantileBinsState};
+pub use robust_scale::{RobustScale, RobustScaleState};
 pub use sample::Sample;
 pub use spec::Spec;
 pub use standardize::{Standardize, StandardizeState};
 pub use target_mean::{TargetMean, TargetMeanState};
 pub use view::AsOfView;
 pub(crate) use view::{Batches, Replay, ViewParts};
+pub use vocabulary::Unseen;
 
 use crate::error::{Error, Result};
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use arrow::{
-    array::{Array, AsArray, BooleanArray, RecordBatch},
+    array::{AsArray, BooleanArray, RecordBatch},
     datatypes::Float64Type,
 };
 use serde::{Deserialize, Serialize};
@@ -79,12 +79,7 @@ impl RowSelection for OutlierFilter {
             for batch in view.batches()? {
                 let batch = batch?;
                 for (column, search) in batch.columns().iter().zip(&mut searches) {
-                    let numbers = column.as_primitive::<Float64Type>();
-                    // Infinities are outliers, and interpolating between them and other values would be meaningless.
-                    match numbers.null_count() {
-                        0 => search.feed(numbers.values().iter().copied().filter(|x| x.is_finite())),
-                        _ => search.feed(numbers.iter().flatten().filter(|x| x.is_finite())),
-                    }
+                    search.feed_finite(column.as_primitive::<Float64Type>());
                 }
             }
             // `count`, because `any` would stop at the first search that needs another pass.

@@ -9,7 +9,16 @@
 
 use std::collections::BTreeMap;
 
-use crate::numeric::{OrderStatistic, float_key, key_float, neighbours, quantile};
+use arrow::{
+    array::{Array, AsArray, Float64Array},
+    datatypes::Float64Type,
+};
+
+use super::AsOfView;
+use crate::{
+    error::Result,
+    numeric::{OrderStatistic, float_key, key_float, neighbours, quantile},
+};
 
 const DIGIT_BITS: u32 = 16;
 const KEPT_AT_MOST: u64 = 1 << 20;
@@ -45,6 +54,19 @@ struct Prefix {
     ranks: Vec<u64>,
 }
 
+/// The quantiles of the finite numbers in the only column of a view; `None` when there is none.
+pub(super) fn quantiles_of(view: &AsOfView<'_>, probabilities: &[f64]) -> Result<Option<Vec<f64>>> {
+    let mut search = Quantiles::at(probabilities);
+    loop {
+        for batch in view.batches()? {
+            search.feed_finite(batch?.column(0).as_primitive::<Float64Type>());
+        }
+        if !search.next_pass() {
+            return Ok(search.found());
+        }
+    }
+}
+
 impl Quantiles {
     /// A search for the quantiles at these probabilities, each in `[0, 1]`.
     pub(super) fn at(probabilities: &[f64]) -> Self {
@@ -68,6 +90,14 @@ impl Quantiles {
                 }
             }),
             Pass::Done => {}
+        }
+    }
+
+    /// Feeds the finite numbers of an array. Interpolating between an infinity and another number would be meaningless.
+    pub(super) fn feed_finite(&mut self, numbers: &Float64Array) {
+        match numbers.null_count() {
+            0 => self.feed(numbers.values().iter().copied().filter(|x| x.is_finite())),
+            _ => self.feed(numbers.iter().flatten().filter(|x| x.is_finite())),
         }
     }
 

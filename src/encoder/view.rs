@@ -4,8 +4,8 @@
 use std::{fmt, sync::Arc};
 
 use arrow::{
-    array::{Array, AsArray, RecordBatch},
-    datatypes::{Float64Type, Schema, SchemaRef},
+    array::{Array, ArrayRef, AsArray, RecordBatch},
+    datatypes::{DataType, Float64Type, Schema, SchemaRef},
 };
 
 use crate::{
@@ -85,24 +85,44 @@ impl AsOfView<'_> {
     /// # Errors
     /// [`Error::UnknownColumn`] when the column is not declared, [`Error::ColumnType`] when it is not `Float64`.
     pub fn for_each_number(&self, column: &str, mut each: impl FnMut(f64)) -> Result<()> {
-        let field = self.columns.field_with_name(column);
-        let field = field.map_err(|_| Error::unknown_column("the view", column, &self.columns))?;
-        let only = Schema::new(vec![Arc::new(field.clone())]);
-        for batch in self.rows.replay(&only)? {
-            let batch = batch?;
-            let numbers = batch.column(0).as_primitive_opt::<Float64Type>().ok_or_else(|| Error::ColumnType {
-                subject: "the view".into(),
-                column: column.into(),
-                found: field.data_type().to_string(),
-                needed: "it must be declared as a number, which is read as Float64".into(),
-            })?;
+        let needed = "it must be declared as a number, which is read as Float64";
+        self.for_each_array(column, DataType::Float64, needed, |array| {
+            let numbers = array.as_primitive::<Float64Type>();
             if numbers.null_count() == 0 {
                 numbers.values().iter().copied().filter(|x| !x.is_nan()).for_each(&mut each);
             } else {
                 numbers.iter().flatten().filter(|x| !x.is_nan()).for_each(&mut each);
             }
+            Ok(())
+        })
+    }
+
+    /// Calls `each` with every text of a declared `Utf8` column that is not NULL, in the order of the rows. The first error ends it.
+    ///
+    /// # Errors
+    /// [`Error::UnknownColumn`] when the column is not declared, [`Error::ColumnType`] when it is not `Utf8`, and those of `each`.
+    pub fn for_each_text(&self, column: &str, mut each: impl FnMut(&str) -> Result<()>) -> Result<()> {
+        let needed = "it must be declared as a category, which is read as Utf8";
+        self.for_each_array(column, DataType::Utf8, needed, |array| {
+            array.as_string::<i32>().iter().flatten().try_for_each(&mut each)
+        })
+    }
+
+    fn for_each_array(
+        &self,
+        column: &str,
+        data_type: DataType,
+        needed: &str,
+        mut each: impl FnMut(&ArrayRef) -> Result<()>,
+    ) -> Result<()> {
+        let field = self.columns.field_with_name(column);
+        let field = field.map_err(|_| Error::unknown_column("the view", column, &self.columns))?;
+        if *field.data_type() != data_type {
+            let found = field.data_type().to_string();
+            return Err(Error::ColumnType { subject: "the view".into(), column: column.into(), found, needed: needed.into() });
         }
-        Ok(())
+        let only = Schema::new(vec![Arc::new(field.clone())]);
+        self.rows.replay(&only)?.try_for_each(|batch| each(batch?.column(0)))
     }
 }
 

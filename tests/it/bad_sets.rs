@@ -1,12 +1,15 @@
 //! Feature sets, encoders and learners that contradict themselves or break their contract: each is named, and nothing is published.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{collections::BTreeSet, panic::AssertUnwindSafe, sync::Arc};
 
 use asof::{
     Aggregate, AsOf, Error, FeatureSet,
     backtest::{Backtest, Folds, Learner, LinearRegression},
     catalog::{FactTable, KnownAt},
-    encoder::{Bins, Clip, Coalesce, Cyclic, FnEncoder, Geohash, GridCell, HashBucket, Holidays, Log, Number, Spec, encoder_fn},
+    encoder::{
+        Bins, Clip, Coalesce, Cyclic, FnEncoder, Geohash, GridCell, HashBucket, Holidays, Impute, ImputeCategory, Log, MinMax,
+        Number, OneHot, Ordinal, PercentileClip, QuantileBins, Spec, Unseen, encoder_fn,
+    },
     feature_set::Source,
     ingest::Ingest,
     time::Span,
@@ -102,6 +105,59 @@ fn parameters_that_cannot_be_used_are_refused_when_a_set_is_built() {
     says!(bucket, Error::Step { .. }, "a_v1", "`zone_bucket`", "0 buckets");
     let first = fares("a_v1").encode(Coalesce::of_texts(Vec::<String>::new(), "first")).build().unwrap_err();
     says!(first, Error::Step { .. }, "a_v1", "`first`", "no columns");
+}
+
+#[test]
+fn what_a_fitted_encoder_cannot_use_is_refused_when_a_set_is_built() {
+    macro_rules! refuses {
+        ($encoder:expr, $kind:pat, $($word:expr),+) => {
+            says!(fares("learned_v1").encode_fitted($encoder).build().unwrap_err(), $kind, "learned_v1", $($word),+)
+        };
+    }
+    refuses!(PercentileClip::of("fare", 99.0, 1.0), Error::Step { .. }, "`clipped_fare`", "99.0 and 1.0", "smaller one first");
+    refuses!(QuantileBins::of("fare", 1), Error::Step { .. }, "`fare_bin`", "1 bins", "2 to 256");
+    refuses!(OneHot::top("zone", 0), Error::Step { .. }, "`zone`", "the 0 most frequent", "1 to 1000");
+    refuses!(OneHot::top("zone", usize::MAX), Error::Step { .. }, "`zone`", "1 to 1000");
+    refuses!(OneHot::of("zone", [""; 0]), Error::Step { .. }, "`zone`", "empty list");
+    refuses!(OneHot::of("zone", ["1", "1"]), Error::Definition { .. }, "`zone_1`", "another name");
+    refuses!(Ordinal::in_order("zone", ["1", "2", "1"]), Error::Step { .. }, "`zone_ordinal`", "\"1\" twice");
+    refuses!(Impute::constant("fare", f64::NAN), Error::Step { .. }, "`fare_imputed`", "finite");
+}
+
+#[test]
+fn every_parameter_of_a_fitted_encoder_tells_sets_apart() {
+    let set = || fares("learned_v1");
+    let sets = [
+        set().encode_fitted(MinMax::of("fare").named("x")),
+        set().encode_fitted(MinMax::of("fare").named("x").clipped()),
+        set().encode_fitted(PercentileClip::of("fare", 1.0, 99.0).named("x")),
+        set().encode_fitted(PercentileClip::of("fare", 0.5, 99.0).named("x")),
+        set().encode_fitted(PercentileClip::of("fare", 1.0, 99.5).named("x")),
+        set().encode_fitted(QuantileBins::of("fare", 4)),
+        set().encode_fitted(QuantileBins::of("fare", 5)),
+        set().encode_fitted(OneHot::of("note", ["1", "2"])),
+        set().encode_fitted(OneHot::of("note", ["1", "2"]).unseen(Unseen::Null)),
+        set().encode_fitted(OneHot::top("note", 2)),
+        set().encode_fitted(OneHot::top("note", 2).unseen(Unseen::Null)),
+        set().encode_fitted(Ordinal::of("note")),
+        set().encode_fitted(Ordinal::of("note").unseen(Unseen::Other)),
+        set().encode_fitted(Ordinal::of("note").unseen(Unseen::Zero)),
+        set().encode_fitted(Ordinal::in_order("note", ["a", "b"])),
+        set().encode_fitted(Ordinal::in_order("note", ["b", "a"])),
+        set().encode_fitted(Impute::mean("fare")),
+        set().encode_fitted(Impute::median("fare")),
+        set().encode_fitted(Impute::most_frequent("fare")),
+        set().encode_fitted(Impute::constant("fare", 0.0)),
+        set().encode_fitted(Impute::constant("fare", 1.0)),
+        set().encode_fitted(Impute::constant("fare", 1.0).flagged()),
+        set().encode_fitted(ImputeCategory::most_frequent("note")),
+        set().encode_fitted(ImputeCategory::constant("note", "")),
+        set().encode_fitted(ImputeCategory::constant("note", "a")),
+    ];
+    let count = sets.len();
+    let declared: BTreeSet<String> =
+        sets.into_iter().map(|set| set.build().unwrap().fingerprint().declared.to_string()).collect();
+    assert_eq!(declared.len(), count);
 }
 
 trait PlusDays {

@@ -16,8 +16,9 @@ use asof::{
     Aggregate, FeatureSet,
     catalog::{FactTable, KnownAt},
     encoder::{
-        Arithmetic, Bearing, Bins, Calendar, Clip, Coalesce, Cyclic, DayOfWeek, Geohash, GridCell, HashBucket, Haversine,
-        Holidays, HourOfDay, Log, NotNull, Number, OutlierFilter, Ratio, Sample, Standardize,
+        Arithmetic, Bearing, Bins, Calendar, Clip, Coalesce, Cyclic, DayOfWeek, Frequency, Geohash, GridCell, HashBucket,
+        Haversine, Holidays, HourOfDay, Impute, ImputeCategory, Log, MinMax, NotNull, Number, OneHot, Ordinal, OutlierFilter,
+        PercentileClip, QuantileBins, Ratio, RobustScale, Sample, Standardize, TargetMean, Unseen,
     },
     feature_set::Source,
     name::ContentId,
@@ -159,6 +160,23 @@ fn sets() -> Vec<FeatureSet> {
         .encode(Coalesce::of_numbers(["n", "k"], "n_or_k"))
         .encode(Coalesce::of_texts(["place", "k"], "place_or_k"))
         .encode_fitted(Standardize::of("latitude"))
+        .encode_fitted(MinMax::of("v"))
+        .encode_fitted(MinMax::of("n").clipped())
+        .encode_fitted(RobustScale::of("v"))
+        .encode_fitted(PercentileClip::of("v", 5.0, 92.5))
+        .encode_fitted(QuantileBins::of("latitude", 7).named("latitude_septile"))
+        .encode_fitted(OneHot::top("place", 2).unseen(Unseen::Other))
+        .encode_fitted(OneHot::of("k", ["0", "6"]).unseen(Unseen::Null))
+        .encode_fitted(Ordinal::of("k"))
+        .encode_fitted(Ordinal::in_order("place", ["x y", "N/A"]).unseen(Unseen::Zero))
+        .encode_fitted(Frequency::of("place"))
+        .encode_fitted(Impute::mean("n").named("n_or_mean").flagged())
+        .encode_fitted(Impute::median("n").named("n_or_median"))
+        .encode_fitted(Impute::most_frequent("n").named("n_or_mode"))
+        .encode_fitted(Impute::constant("n", 0.5).named("n_or_half"))
+        .encode_fitted(ImputeCategory::most_frequent("place").flagged())
+        .encode_fitted(ImputeCategory::constant("k", "none"))
+        .encode_fitted(TargetMean::of("v").by("place").prior(3.0))
         .label("amount");
     let joined = "SELECT a.at, a.v * 1.1 / b.mean AS x, b.mean, sum(a.v * 1.1) OVER (PARTITION BY a.k ORDER BY a.at, a.v, a.n) AS y, \
                   hour(a.at) AS hour FROM t AS a JOIN (SELECT k, avg(v * 1.1) AS mean FROM t GROUP BY k) AS b ON a.k = b.k";

@@ -1,0 +1,105 @@
+//! Rows for the unit tests of fitted encoders, and the rules that all of them keep.
+//! What is learned must not depend on the order of the rows or on batches; what is encoded must depend on one row alone.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{Array, ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, UInt32Array},
+    compute::{concat, take},
+    datatypes::Schema,
+};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{AsOfView, Batches, FittedEncoder, Replay, ViewParts, input_schema};
+use crate::{error::Result, time::AsOf};
+
+/// One column in batches. A view of it has the name that its encoder declares.
+struct FixedRows(Vec<ArrayRef>);
+
+impl Replay for FixedRows {
+    fn replay(&self, columns: &Schema) -> Result<Batches<'_>> {
+        let schema = Arc::new(columns.clone());
+        Ok(Box::new(self.0.iter().map(move |column| Ok(RecordBatch::try_new(schema.clone(), vec![column.clone()])?))))
+    }
+}
+
+pub(super) fn numbers(numbers: impl IntoIterator<Item = impl Into<Option<f64>>>) -> ArrayRef {
+    Arc::new(Float64Array::from_iter(numbers.into_iter().map(Into::into)))
+}
+
+pub(super) fn integers(integers: impl IntoIterator<Item = impl Into<Option<i64>>>) -> ArrayRef {
+    Arc::new(Int64Array::from_iter(integers.into_iter().map(Into::into)))
+}
+
+pub(super) fn texts<'a>(texts: impl IntoIterator<Item = impl Into<Option<&'a str>>>) -> ArrayRef {
+    Arc::new(StringArray::from_iter(texts.into_iter().map(Into::into)))
+}
+
+/// What an encoder learns from a column in this order and batches, read back from its JSON.
+fn learned_from<E: FittedEncoder>(encoder: &E, batches: Vec<ArrayRef>) -> Result<(Value, E::State)> {
+    let rows = FixedRows(batches);
+    let columns = input_schema(&encoder.spec());
+    let view: AsOfView<'_> = ViewParts { as_of: AsOf::from_micros(0), columns, rows: &rows }.into();
+    let json = serde_json::to_value(encoder.fit(&view)?).unwrap();
+    let state = E::State::deserialize(&json).unwrap();
+    assert_eq!(serde_json::to_value(&state).unwrap(), json, "a state comes back from JSON as it was");
+    Ok((json, state))
+}
+
+/// What an encoder learns from a column. It is the same in every order and in all batches.
+pub(super) fn learned<E: FittedEncoder>(encoder: &E, column: &ArrayRef) -> Result<E::State> {
+    let (json, state) = learned_from(encoder, vec![column.clone()])?;
+    let last_first = UInt32Array::from_iter_values((0..column.len() as u32).rev());
+    let reversed = take(column, &last_first, None).unwrap();
+    let in_threes = |column: &ArrayRef| (0..column.len()).step_by(3).map(|i| column.slice(i, 3.min(column.len() - i))).collect();
+    for batches in [vec![reversed.clone()], in_threes(column), in_threes(&reversed)] {
+        assert_eq!(learned_from(encoder, batches)?.0, json, "the order and the batches of rows do not matter");
+    }
+    Ok(state)
+}
+
+/// The columns that an encoder returns. They are the same when it is asked row by row.
+pub(super) fn encoded<E: FittedEncoder>(encoder: &E, state: &E::State, column: &ArrayRef) -> Vec<ArrayRef> {
+    let spec = encoder.spec();
+    let encode =
+        |column: ArrayRef| encoder.encode(state, &RecordBatch::try_new(input_schema(&spec), vec![column]).unwrap()).unwrap();
+    let together = encode(column.clone());
+    assert_eq!(together.len(), spec.outputs.len());
+    let alone: Vec<Vec<ArrayRef>> = (0..column.len()).map(|row| encode(column.slice(row, 1))).collect();
+    for (position, (output, field)) in together.iter().zip(&spec.outputs).enumerate() {
+        assert_eq!((output.data_type(), output.len()), (field.data_type(), column.len()));
+        let rows: Vec<&dyn Array> = alone.iter().map(|columns| columns[position].as_ref()).collect();
+        if !rows.is_empty() {
+            assert_eq!(&concat(&rows).unwrap(), output, "a row is encoded by itself");
+        }
+    }
+    together
+}
+
+/// The only column that an encoder returns after it has learned from another one.
+pub(super) fn learned_and_encoded<E: FittedEncoder>(encoder: &E, training: &ArrayRef, rows: &ArrayRef) -> ArrayRef {
+    let mut columns = encoded(encoder, &learned(encoder, training).unwrap(), rows);
+    assert_eq!(columns.len(), 1);
+    columns.remove(0)
+}
+
+/// Compares numbers with those of scikit-learn: NULL where there is none, and equal to 13 digits.
+pub(super) fn assert_near(found: &ArrayRef, expected: &[Option<f64>]) {
+    let found = arrow::compute::cast(found, &arrow::datatypes::DataType::Float64).unwrap();
+    let found = arrow::array::AsArray::as_primitive::<arrow::datatypes::Float64Type>(&found);
+    assert_eq!(found.len(), expected.len());
+    for (row, (found, expected)) in found.iter().zip(expected).enumerate() {
+        match (found, expected) {
+            (None, None) => {}
+            (Some(x), Some(y)) => assert!((x - y).abs() <= 1e-13 * y.abs().max(1e-3), "row {row}: {x} and {y}"),
+            _ => panic!("row {row}: {found:?} and {expected:?}"),
+        }
+    }
+}
+
+/// A part of the numbers that `tests/fixtures/fitted_encoders_sklearn.py` has made.
+pub(super) fn fixture<T: for<'de> Deserialize<'de>>(part: &str) -> T {
+    let all: Value = serde_json::from_str(include_str!("../../tests/fixtures/fitted_encoders_sklearn.json")).unwrap();
+    T::deserialize(all.get(part).unwrap_or_else(|| panic!("the fixture has no part {part}"))).unwrap()
+}
