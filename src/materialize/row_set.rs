@@ -41,7 +41,7 @@ pub(super) async fn write_rows(
     let name = manifest.set.clone();
     let rows = query_rows(engine, &name, set, tables, None).await?;
     let order = order_of(rows.schema().as_arrow(), &set.event_time);
-    let is_sorted_late = !set.selections.is_empty() && set.selections.iter().all(|step| step.learns_in_any_order());
+    let is_sorted_late = is_sorted_late(set);
     let rows = if is_sorted_late { rows } else { rows.sort(order.clone())? };
     let (schema, rows) = plain_rows(rows.execute_stream().await?);
     let all = buffered(schema, rows).await?;
@@ -61,6 +61,11 @@ pub(super) async fn write_rows(
     manifest.encoders = encoded.encoders;
     manifest.parts = encoded.parts.publish(location).await?;
     Ok(())
+}
+
+/// Do the selections run before the rows are sorted?
+pub(super) fn is_sorted_late(set: &RowSet) -> bool {
+    !set.selections.is_empty() && set.selections.iter().all(|step| step.learns_in_any_order())
 }
 
 /// Runs a step of a set on a thread that may block.
