@@ -62,7 +62,7 @@ fn a_set_of_rows_tells_its_query_its_steps_and_its_labels() {
         .owner("lab")
         .table("rides")
         .event_time("at")
-        .keep(NotNull::of(["fare"]))
+        .keep(NotNull::of_numbers(["fare"]))
         .encode(Number::of("fare"))
         .encode_fitted(Standardize::of("fare"))
         .label("tip")
@@ -83,7 +83,7 @@ fn a_set_of_rows_tells_its_query_its_steps_and_its_labels() {
     for line in lines {
         assert!(told.lines().any(|told| told == line), "`{line}` is not in\n{told}");
     }
-    assert!(told.contains("keeps rows by  ") && told.contains("(fare)"), "{told}");
+    assert!(told.contains("  keeps rows by  not_null(fare)\n"), "{told}");
     assert_eq!(set.feature("tip").unwrap().description.unit.as_deref(), Some("USD"));
     assert_eq!(set.feature("at"), None);
 }
