@@ -299,7 +299,11 @@ async fn a_plan_fails_as_the_materialization_would() {
     let as_of = instant("2014-02-01");
     says!(store.plan("gone_v1", as_of).await.unwrap_err(), Error::UnknownFeatureSet { .. }, "gone_v1");
     store.register(demand("wrong_v1").lookup("fair", "last").build().unwrap()).unwrap();
-    says!(store.plan("wrong_v1", as_of).await.unwrap_err(), Error::UnknownColumn { .. }, "`nyc_taxi`", "`fair`");
+    says!(
+        store.plan("wrong_v1", as_of).await.unwrap_err(),
+        Error::UnknownColumn { .. },
+        "feature `last` of feature set `wrong_v1`: table `nyc_taxi` has no column `fair`"
+    );
     store.register(FeatureSet::entities("lost_v1", "lost").key("k").lookup("x", "y").build().unwrap()).unwrap();
     says!(store.plan("lost_v1", as_of).await.unwrap_err(), Error::UnknownTable { .. }, "`lost`");
 
