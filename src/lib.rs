@@ -20,6 +20,8 @@
 //! | run Rust over a table's files in parallel | [`FeatureStore::shards`], [`shards`] |
 //! | define features | [`FeatureSet`], [`encoder`], [`Aggregate`] |
 //! | write an encoder | [`encoder::Encoder`], [`encoder::FittedEncoder`], [`encoder::encoder_fn`], [`AsOfView`] |
+//! | describe and compare definitions | [`FeatureSet::describe`], [`FeatureSet::diff`] |
+//! | know what a materialization would read and compute | [`FeatureStore::plan`], [`MaterializationPlan`] |
 //! | get training data | [`FeatureStore::materialize`], [`Materialization`], [`training::Dataset`] |
 //! | serve a model | [`FeatureStore::online`], [`online::Online`] |
 //! | backtest and watch drift | [`FeatureStore::backtest`], [`mod@backtest`] |
@@ -84,6 +86,7 @@ pub mod sql;
 pub mod storage;
 mod store;
 pub mod temporal;
+mod text_table;
 pub mod time;
 pub mod training;
 pub mod value;
@@ -97,7 +100,7 @@ pub use encoder::AsOfView;
 pub use engine::Resources;
 pub use error::{Error, ErrorKind, Result};
 pub use feature_set::FeatureSet;
-pub use materialize::Materialization;
+pub use materialize::{Materialization, MaterializationPlan};
 pub use store::{CachePlace, DiskCacheSettings, FeatureStore, StoreOptions, StoreSettings};
 pub use temporal::Aggregate;
 pub use time::AsOf;
@@ -114,6 +117,8 @@ mod guide {
     struct Encoders;
     #[doc = include_str!("../docs/extracts-and-gc.md")]
     struct ExtractsAndGc;
+    #[doc = include_str!("../docs/feature-sets.md")]
+    struct FeatureSets;
     #[doc = include_str!("../docs/loading.md")]
     struct Loading;
     #[doc = include_str!("../docs/object-stores.md")]

@@ -4,6 +4,7 @@
 use asof::{
     FeatureSet, Result,
     encoder::{Number, OutlierFilter, Sample},
+    feature_set::Description,
 };
 
 /// Rows: trips from 9 to 17 o'clock. Outliers of distance and amount are removed (strictly between the 2nd and the 98th
@@ -27,5 +28,8 @@ pub fn taxi_v1() -> Result<FeatureSet> {
         .keep(Sample::fraction(0.1, 7).of_instants(["pickup_at"]).of_numbers(["trip_distance", "total_amount"]))
         .encode(Number::of("trip_distance"))
         .label("total_amount")
+        .description("The price of a taxi ride in business hours, by its distance")
+        .describe("trip_distance", Description::new().unit("miles").text("By the taximeter"))
+        .describe("total_amount", Description::new().unit("USD").text("What the passenger paid in all"))
         .build()
 }

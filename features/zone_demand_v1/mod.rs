@@ -1,7 +1,7 @@
 //! `zone_demand_v1`: the number of rides from a pick-up zone, and their fares.
 //! It needs a table `nyc_taxi` with the columns `pickup_zone` and `fare_amount`, known at the drop-off.
 
-use asof::{Aggregate, FeatureSet, Result};
+use asof::{Aggregate, FeatureSet, Result, feature_set::Description};
 use chrono::TimeDelta;
 
 /// Entity: `pickup_zone`. Features over the last hour, day and week: `trips_*`, `mean_fare_*`; and `last_fare`, the fare of
@@ -21,7 +21,11 @@ pub fn zone_demand_v1() -> Result<FeatureSet> {
     let set = windows.into_iter().fold(set, |set, (name, length)| {
         let trips = Aggregate::count().named(format!("trips_{name}"));
         let fare = Aggregate::mean("fare_amount").named(format!("mean_fare_{name}"));
-        set.window(length, [trips, fare])
+        let set = set.window(length, [trips, fare]);
+        set.describe(format!("trips_{name}"), Description::new().unit("trips"))
+            .describe(format!("mean_fare_{name}"), Description::new().unit("USD"))
     });
-    set.build()
+    set.description("The number of rides from a pick-up zone, and their fares")
+        .describe("last_fare", Description::new().unit("USD").text("Of the newest trip that has ended"))
+        .build()
 }

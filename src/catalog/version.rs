@@ -349,13 +349,26 @@ impl TableVersion {
 
     /// The partitions, in the order of time; those without a known time come last, in the order of their names.
     pub fn partitions(&self) -> Vec<Partition> {
-        let scale = self.event_scale().ok();
-        let mut found: BTreeMap<(usize, String), Partition> = BTreeMap::new();
+        let mut empty: BTreeMap<(usize, String), Partition> = BTreeMap::new();
         for values in self.details.partitions.iter().map(|placed| &placed.values) {
             let path = self.partition_name(values);
-            found.insert((path.len(), path.clone()), Partition { path, files: 0, rows: 0, bytes: 0, event_times: None });
+            empty.insert((path.len(), path.clone()), Partition { path, files: 0, rows: 0, bytes: 0, event_times: None });
         }
-        for file in &self.files {
+        self.partitions_with(empty, &self.files)
+    }
+
+    /// The partitions of some of its files, in the same order.
+    pub(crate) fn partitions_of<'a>(&self, files: impl IntoIterator<Item = &'a FileEntry>) -> Vec<Partition> {
+        self.partitions_with(BTreeMap::new(), files)
+    }
+
+    fn partitions_with<'a>(
+        &self,
+        mut found: BTreeMap<(usize, String), Partition>,
+        files: impl IntoIterator<Item = &'a FileEntry>,
+    ) -> Vec<Partition> {
+        let scale = self.event_scale().ok();
+        for file in files {
             let path = self.partition_name(&file.partition);
             // Numbers in order, 2 before 10: shorter paths come first.
             let entry = found.entry((path.len(), path.clone())).or_insert_with(|| Partition {

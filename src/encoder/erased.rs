@@ -24,6 +24,8 @@ pub(crate) type PreparedSelection = Box<dyn Fn(&RecordBatch) -> Result<BooleanAr
 /// Any encoder.
 pub(crate) trait AnyEncoder: Send + Sync {
     fn spec(&self) -> Spec;
+    /// Does it learn a state?
+    fn is_fitted(&self) -> bool;
     fn fit(&self, view: &AsOfView<'_>) -> Result<Value>;
     fn prepare(self: Arc<Self>, state: &Value) -> Result<Prepared>;
     /// See [`FittedEncoder::training_encoder`].
@@ -63,6 +65,10 @@ impl<E: Encoder + 'static> AnyEncoder for Pure<E> {
         self.0.spec()
     }
 
+    fn is_fitted(&self) -> bool {
+        false
+    }
+
     fn fit(&self, _: &AsOfView<'_>) -> Result<Value> {
         Ok(Value::Null)
     }
@@ -80,6 +86,10 @@ impl<E: Encoder + 'static> AnyEncoder for Pure<E> {
 impl<E: FittedEncoder + 'static> AnyEncoder for Fitted<E> {
     fn spec(&self) -> Spec {
         self.0.spec()
+    }
+
+    fn is_fitted(&self) -> bool {
+        true
     }
 
     fn fit(&self, view: &AsOfView<'_>) -> Result<Value> {

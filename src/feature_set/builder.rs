@@ -1,15 +1,18 @@
 //! Builders of feature sets, which check everything in `build`.
 //! Whether tables and columns exist is checked when the set is used.
 
-use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use chrono::TimeDelta;
 
-use super::{Ahead, Drawn, EntitySet, FeatureSet, Fingerprint, RowSet, SetBody, Source, reads_encoder};
+use super::{
+    Ahead, Description, Drawn, EntitySet, FeatureSet, Fingerprint, RowSet, SetBody, Source, description::Notes,
+    fingerprint::behaviour, mistakes::Mistakes, reads_encoder,
+};
 use crate::{
     encoder::{Encoder, FittedEncoder, RowSelection, Spec, fitted, pure, selection},
-    error::{Error, Result},
-    name::{SetName, TableName},
+    error::Result,
+    name::{ContentId, SetName, TableName},
     temporal::Aggregate,
     time::Cutoff,
 };
@@ -22,6 +25,7 @@ pub struct RowSetBuilder {
     cutoff: Cutoff,
     event_time: Option<String>,
     set: RowSet,
+    notes: Notes,
 }
 
 impl RowSetBuilder {
@@ -37,7 +41,8 @@ impl RowSetBuilder {
             selections: Vec::new(),
             encoders: Vec::new(),
         };
-        Self { name: name.into(), tables: Vec::new(), cutoff: Cutoff::default(), event_time: None, set }
+        let (name, notes) = (name.into(), Notes::default());
+        Self { name, tables: Vec::new(), cutoff: Cutoff::default(), event_time: None, set, notes }
     }
 
     /// Declares a fact table that the query reads. It can read no other.
@@ -116,39 +121,91 @@ impl RowSetBuilder {
         self
     }
 
-    /// Checks the definition and takes its fingerprint, for which every encoder runs once on fixed inputs.
+    /// Who answers for the set: a person or a team. It is not part of the fingerprint.
+    pub fn owner(mut self, owner: impl Into<String>) -> Self {
+        self.notes.owner = Some(owner.into());
+        self
+    }
+
+    /// What the set is for. It is not part of the fingerprint.
+    pub fn description(mut self, text: impl Into<String>) -> Self {
+        self.notes.text = Some(text.into());
+        self
+    }
+
+    /// Describes a feature or label by its name: unit, text, tags. Descriptions are not part of the fingerprint: another text makes no new
+    /// version.
+    ///
+    /// ```
+    /// # use asof::FeatureSet;
+    /// use asof::{encoder::Number, feature_set::Description};
+    /// let taxi = FeatureSet::rows("taxi_v1", "SELECT pickup_at, trip_distance, total_amount FROM nyc_taxi")
+    ///     .owner("pricing")
+    ///     .table("nyc_taxi")
+    ///     .event_time("pickup_at")
+    ///     .encode(Number::of("trip_distance"))
+    ///     .describe("trip_distance", Description::new().unit("miles").text("By the taximeter").tag("geo"))
+    ///     .label("total_amount")
+    ///     .describe("total_amount", Description::new().unit("USD"))
+    ///     .build()?;
+    /// println!("{}", taxi.describe());
+    /// # Ok::<(), asof::Error>(())
+    /// ```
+    pub fn describe(mut self, feature: impl Into<String>, description: Description) -> Self {
+        self.notes.columns.push((feature.into(), description));
+        self
+    }
+
+    /// Checks the definition and takes its fingerprint, for which every encoder runs once on fixed inputs. All mistakes are reported
+    /// at once.
     ///
     /// # Errors
-    /// [`Error::InvalidName`] for the set's or a table's name, [`Error::Definition`] when something is missing or named
-    /// twice, [`Error::Step`] when an encoder fails on the fixed inputs.
+    /// [`Error::InvalidName`](crate::Error::InvalidName) for the set's or a table's name,
+    /// [`Error::Definition`](crate::Error::Definition) when something is missing, named twice, or described and not there,
+    /// [`Error::Step`](crate::Error::Step) when an encoder or row selection fails on the fixed inputs, and
+    /// [`Error::Mistakes`](crate::Error::Mistakes) when there are several of these.
     pub fn build(self) -> Result<FeatureSet> {
         let mut set = self.set;
-        let (name, own) = names(&self.name, &self.tables)?;
-        let mut mistakes = Vec::new();
-        if self.event_time.is_none() {
-            mistakes.push("it has no event time: name the column with `event_time`".to_owned());
+        let ahead_in = set.ahead.iter().map(|ahead| &ahead.table);
+        let mut mistakes = Mistakes::of(&self.name, self.tables.iter().chain(ahead_in));
+        if set.query.is_empty() {
+            mistakes.add("it has no query: give the SQL that yields its rows");
         }
-        if own.is_empty() {
-            mistakes.push("it declares no table: name those that the query reads with `table`".to_owned());
+        if self.event_time.is_none() {
+            mistakes.add("it has no event time: name the column with `event_time`");
+        }
+        if self.tables.is_empty() {
+            mistakes.add("it declares no table: name those that the query reads with `table`");
         }
         if set.encoders.is_empty() {
-            mistakes.push("it has no feature: add an encoder".to_owned());
+            mistakes.add("it has no feature: add an encoder");
         }
         mistakes.extend(set.drawn.iter().flat_map(Drawn::mistakes));
         mistakes.extend(set.ahead.iter().flat_map(Ahead::mistakes));
-        set.query_tables = own.len();
-        let tables = all_tables(own, &mut set)?;
-        mistakes.extend(named_twice(set.added()));
-        set.labels.extend(set.ahead.iter().flat_map(|ahead| ahead.labels().map(str::to_owned)).collect::<Vec<_>>());
-        let specs: Vec<Spec> = set.encoders.iter().map(|e| e.spec()).collect();
+        let ahead = set.ahead.iter().flat_map(|ahead| ahead.labels().map(str::to_owned));
+        set.labels.extend(ahead.collect::<Vec<_>>());
+        mistakes.named_twice(set.added().map(|column| (column, "drawn or ahead".to_owned())));
+        let specs: Vec<Spec> = set.encoders.iter().map(|encoder| encoder.spec()).collect();
         mistakes.extend(reads_labels(&specs, &set.labels));
-        let outputs = specs.iter().flat_map(|spec| spec.outputs.iter().map(|f| f.name().clone()));
-        mistakes.extend(named_twice(outputs.chain(set.labels.iter().cloned()).chain(self.event_time.clone())));
-        refuse_any(&name, &mistakes)?;
+        let mut columns: Vec<(String, String)> = Vec::new();
+        for spec in &specs {
+            columns.extend(spec.outputs.iter().map(|output| (output.name().clone(), format!("a feature of `{}`", spec.name))));
+        }
+        columns.extend(set.labels.iter().map(|label| (label.clone(), "a label".to_owned())));
+        let described: Vec<String> = columns.iter().map(|(name, _)| name.clone()).collect();
+        mistakes.extend(self.notes.mistakes(&described));
+        columns.extend(self.event_time.iter().map(|column| (column.clone(), "the event time".to_owned())));
+        mistakes.named_twice(columns);
         set.event_time = self.event_time.unwrap_or_default();
-        let body = SetBody::Rows(set);
-        let (fingerprint, declared) = Fingerprint::take(&name, &tables, self.cutoff, &body)?;
-        Ok(FeatureSet { name, tables, cutoff: self.cutoff, body, fingerprint, declared })
+        let mut body = SetBody::Rows(set);
+        let (behaviour, failed) = behaviour(mistakes.set(), &body);
+        mistakes.steps(failed);
+        mistakes.refuse()?;
+        let (name, mut tables) = names(&self.name, &self.tables)?;
+        if let SetBody::Rows(set) = &mut body {
+            add_tables(&mut tables, set)?;
+        }
+        finished(name, tables, self.cutoff, body, self.notes, behaviour)
     }
 }
 
@@ -162,12 +219,14 @@ pub struct EntitySetBuilder {
     keys: Vec<String>,
     own: Source,
     others: Vec<Source>,
+    notes: Notes,
 }
 
 impl EntitySetBuilder {
     pub(super) fn new(name: &str, table: &str) -> Self {
         let own = Source::of(table);
-        Self { name: name.into(), table: table.into(), cutoff: Cutoff::default(), keys: Vec::new(), own, others: Vec::new() }
+        let (keys, others, notes) = (Vec::new(), Vec::new(), Notes::default());
+        Self { name: name.into(), table: table.into(), cutoff: Cutoff::default(), keys, own, others, notes }
     }
 
     /// Adds a column to the entity's key.
@@ -214,37 +273,84 @@ impl EntitySetBuilder {
         self
     }
 
-    /// Checks the definition and takes its fingerprint.
+    /// Who answers for the set: a person or a team. It is not part of the fingerprint.
+    pub fn owner(mut self, owner: impl Into<String>) -> Self {
+        self.notes.owner = Some(owner.into());
+        self
+    }
+
+    /// What the set is for. It is not part of the fingerprint.
+    pub fn description(mut self, text: impl Into<String>) -> Self {
+        self.notes.text = Some(text.into());
+        self
+    }
+
+    /// Describes a feature by its name: unit, text, tags. Descriptions are not part of the fingerprint: another text makes no new
+    /// version.
+    ///
+    /// ```
+    /// # use asof::FeatureSet;
+    /// use asof::feature_set::Description;
+    /// let zones = FeatureSet::entities("zones_v1", "nyc_taxi")
+    ///     .key("pickup_zone")
+    ///     .lookup("fare_amount", "last_fare")
+    ///     .describe("last_fare", Description::new().unit("USD").text("Of the newest trip from the zone"))
+    ///     .build()?;
+    /// println!("{}", zones.describe());
+    /// # Ok::<(), asof::Error>(())
+    /// ```
+    pub fn describe(mut self, feature: impl Into<String>, description: Description) -> Self {
+        self.notes.columns.push((feature.into(), description));
+        self
+    }
+
+    /// Checks the definition and takes its fingerprint. All mistakes are reported at once.
     ///
     /// # Errors
-    /// [`Error::InvalidName`] for the set's or a table's name, [`Error::Definition`] when something is missing, named
-    /// twice, a window is not positive, or a max age is negative.
+    /// [`Error::InvalidName`](crate::Error::InvalidName) for the set's or a table's name,
+    /// [`Error::Definition`](crate::Error::Definition) when something is missing, named twice, or described and not there, a window
+    /// is not positive, or a max age is negative, and [`Error::Mistakes`](crate::Error::Mistakes) when there are several of these.
     pub fn build(self) -> Result<FeatureSet> {
-        let Self { name, table, cutoff, keys, mut own, others } = self;
-        let all: Vec<String> = std::iter::once(&table).chain(others.iter().map(|source| &source.table)).cloned().collect();
-        let (name, tables) = names(&name, &all)?;
+        let Self { name, table, cutoff, keys, mut own, others, notes } = self;
+        own.on = keys.iter().map(|key| (key.clone(), key.clone())).collect();
+        let sources: Vec<Source> = std::iter::once(own).chain(others).collect();
+        let of_sources: Vec<String> = sources.iter().map(|source| source.table.clone()).collect();
+        let mut mistakes = Mistakes::of(&name, &of_sources);
+        if keys.is_empty() {
+            mistakes.add("it has no key: name the entity's columns with `key`");
+        }
+        mistakes.extend(sources.iter().flat_map(|source| source.mistakes(&keys)));
+        let features: Vec<String> = sources.iter().flat_map(Source::outputs).map(str::to_owned).collect();
+        if features.is_empty() {
+            mistakes.add("it has no feature: add a lookup or a window");
+        }
+        let of_keys = keys.iter().map(|key| (key.clone(), "a key".to_owned()));
+        mistakes.named_twice(sources.iter().flat_map(Source::named_outputs).chain(of_keys));
+        mistakes.extend(notes.mistakes(&features));
+        mistakes.refuse()?;
+        let (set, tables) = names(&name, &of_sources)?;
         let position = |table: &String| -> Result<usize> {
             let table: TableName = table.parse()?;
             Ok(tables.iter().take_while(|known| **known != table).count())
         };
-        let table_of_source = all.iter().map(position).collect::<Result<_>>()?;
-        let mut mistakes = Vec::new();
-        own.on = keys.iter().map(|key| (key.clone(), key.clone())).collect();
-        let sources: Vec<Source> = std::iter::once(own).chain(others).collect();
-        match keys.is_empty() {
-            true => mistakes.push("it has no key: name the entity's columns with `key`".to_owned()),
-            false => mistakes.extend(sources.iter().flat_map(|source| source.mistakes(&keys))),
-        }
-        let set = EntitySet { table: table.parse()?, keys, sources, table_of_source };
-        if set.outputs().next().is_none() {
-            mistakes.push("it has no feature: add a lookup or a window".to_owned());
-        }
-        mistakes.extend(named_twice(set.outputs().map(str::to_owned).chain(set.keys.iter().cloned())));
-        refuse_any(&name, &mistakes)?;
-        let body = SetBody::Entities(set);
-        let (fingerprint, declared) = Fingerprint::take(&name, &tables, cutoff, &body)?;
-        Ok(FeatureSet { name, tables, cutoff, body, fingerprint, declared })
+        let table_of_source = of_sources.iter().map(position).collect::<Result<_>>()?;
+        let body = SetBody::Entities(EntitySet { table: table.parse()?, keys, sources, table_of_source });
+        let (behaviour, _) = behaviour(&name, &body);
+        finished(set, tables, cutoff, body, notes, behaviour)
     }
+}
+
+/// The set with its fingerprint, once its definition has no mistake.
+fn finished(
+    name: SetName,
+    tables: Vec<TableName>,
+    cutoff: Cutoff,
+    body: SetBody,
+    notes: Notes,
+    behaviour: ContentId,
+) -> Result<FeatureSet> {
+    let (fingerprint, declared) = Fingerprint::take(&name, &tables, cutoff, &body, behaviour)?;
+    Ok(FeatureSet { name, tables, cutoff, body, fingerprint, declared, notes: Arc::new(notes) })
 }
 
 fn names(name: &str, tables: &[String]) -> Result<(SetName, Vec<TableName>)> {
@@ -258,9 +364,9 @@ fn names(name: &str, tables: &[String]) -> Result<(SetName, Vec<TableName>)> {
     Ok((name.parse()?, known))
 }
 
-/// The tables of a set of rows: those of its query, then those of the sets that it draws on and of its labels ahead.
-fn all_tables(own: Vec<TableName>, set: &mut RowSet) -> Result<Vec<TableName>> {
-    let mut tables = own;
+/// Adds to the tables of a set's query those of the sets that it draws on and of its labels ahead.
+fn add_tables(tables: &mut Vec<TableName>, set: &mut RowSet) -> Result<()> {
+    set.query_tables = tables.len();
     let mut position = |table: &TableName| {
         tables.iter().position(|known| known == table).unwrap_or_else(|| {
             tables.push(table.clone());
@@ -274,7 +380,7 @@ fn all_tables(own: Vec<TableName>, set: &mut RowSet) -> Result<Vec<TableName>> {
     for ahead in &mut set.ahead {
         ahead.table_of = position(&ahead.table.parse()?);
     }
-    Ok(tables)
+    Ok(())
 }
 
 /// A mistake for each encoder that reads a label as an input: a request has none.
@@ -294,19 +400,4 @@ fn reads_labels(specs: &[Spec], labels: &[String]) -> Vec<String> {
         }
     }
     found
-}
-
-/// Refuses a set with all of its mistakes.
-fn refuse_any(name: &SetName, mistakes: &[String]) -> Result<()> {
-    match mistakes {
-        [] => Ok(()),
-        _ => Err(Error::Definition { subject: format!("feature set `{name}`"), reason: mistakes.join("; and ") }),
-    }
-}
-
-/// A mistake for each name that several columns have.
-fn named_twice(columns: impl Iterator<Item = String>) -> Vec<String> {
-    let (mut seen, mut twice) = (BTreeSet::new(), BTreeSet::new());
-    twice.extend(columns.filter(|column| !seen.insert(column.clone())));
-    twice.iter().map(|column| format!("two of its columns are called `{column}`; give one of them another name")).collect()
 }

@@ -10,7 +10,7 @@ use arrow::{
         new_null_array,
     },
     compute::{cast, take_record_batch},
-    datatypes::{DataType, Float64Type, Schema, TimeUnit},
+    datatypes::{DataType, Field, Float64Type, Schema, TimeUnit},
     util::display::{ArrayFormatter, FormatOptions},
 };
 use serde::{Deserialize, Serialize};
@@ -36,16 +36,16 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// The hashes, and what was declared.
+    /// The hashes, and what was declared. `behaviour` is what [`behaviour`] returned.
     pub(super) fn take(
         name: &SetName,
         tables: &[TableName],
         cutoff: Cutoff,
         body: &SetBody,
+        behaviour: ContentId,
     ) -> Result<(Self, Arc<serde_json::Value>)> {
         let json = declared(name, tables, cutoff, body)?;
         let declared = ContentId::of_json(&json);
-        let behaviour = behaviour(name, body)?;
         let id = ContentId::of(format!("{declared}{behaviour}").as_bytes());
         Ok((Self { id, declared, behaviour }, Arc::new(json)))
     }
@@ -105,13 +105,15 @@ fn unwritten(name: &SetName, spec: &Spec, cause: serde_json::Error) -> Error {
     Error::Step { set: name.to_string(), step: spec.name.clone(), reason, cause: None }
 }
 
-/// The hash of what every step returns on the fixed inputs.
-fn behaviour(name: &SetName, body: &SetBody) -> Result<ContentId> {
-    let SetBody::Rows(set) = body else { return Ok(ContentId::of(b"declared aggregates only")) };
+/// The hash of what every step returns on the fixed inputs, and the errors of the steps that fail. With an error there the hash
+/// means nothing.
+pub(super) fn behaviour(set: &str, body: &SetBody) -> (ContentId, Vec<Error>) {
+    let SetBody::Rows(rows) = body else { return (ContentId::of(b"declared aggregates only"), Vec::new()) };
     let mut hasher = blake3::Hasher::new();
-    for selection in &set.selections {
+    let mut failed = Vec::new();
+    for selection in &rows.selections {
         let spec = selection.spec();
-        let run = || {
+        let run = |hasher: &mut blake3::Hasher| {
             let golden = Golden::of(&spec)?;
             let state = selection.fit(&golden.view(&spec))?;
             if selection.learns_in_any_order() && selection.fit(&golden.reversed()?.view(&spec))? != state {
@@ -119,14 +121,13 @@ fn behaviour(name: &SetName, body: &SetBody) -> Result<ContentId> {
                 return Err(Error::Definition { subject: format!("`{}`", spec.name), reason });
             }
             let keep = selection.clone().prepare(&state)?;
-            Ok((state, vec![Arc::new(keep(&golden.inputs(&spec)?)?) as ArrayRef]))
+            take_in(hasher, &state, vec![Arc::new(keep(&golden.inputs(&spec)?)?) as ArrayRef])
         };
-        let (state, columns) = run().map_err(|e: Error| Error::step(name.to_string(), &spec.name, e))?;
-        take_in(&mut hasher, &state, columns)?;
+        failed.extend(run(&mut hasher).err().map(|e| failed_step(set, &spec, e)));
     }
-    for encoder in &set.encoders {
+    for encoder in &rows.encoders {
         let spec = encoder.spec();
-        let run = || {
+        let run = |hasher: &mut blake3::Hasher| {
             let golden = Golden::of(&spec)?;
             let state = encoder.fit(&golden.view(&spec))?;
             let encode = encoder.clone().prepare(&state)?;
@@ -134,12 +135,28 @@ fn behaviour(name: &SetName, body: &SetBody) -> Result<ContentId> {
             if let Some(mut encode) = encoder.training_encoder(&state, &golden.view(&spec))? {
                 columns.extend(encode(&golden.0)?);
             }
-            Ok((state, columns))
+            take_in(hasher, &state, columns)
         };
-        let (state, columns) = run().map_err(|e: Error| Error::step(name.to_string(), &spec.name, e))?;
-        take_in(&mut hasher, &state, columns)?;
+        failed.extend(run(&mut hasher).err().map(|e| failed_step(set, &spec, e)));
     }
-    Ok(ContentId::from_hash(hasher.finalize()))
+    (ContentId::from_hash(hasher.finalize()), failed)
+}
+
+/// The error of a step, with the features that it makes and the columns that it reads: a set may have several steps of one name.
+fn failed_step(set: &str, spec: &Spec, cause: Error) -> Error {
+    let names = |fields: &[Field]| fields.iter().map(|f| format!("`{}`", f.name())).collect::<Vec<_>>().join(", ");
+    let (features, columns) = (names(&spec.outputs), names(&spec.inputs));
+    let of_columns = if columns.is_empty() { String::new() } else { format!(" of {columns}") };
+    let place =
+        if features.is_empty() { format!("the selection{of_columns}") } else { format!("feature {features}{of_columns}") };
+    match Error::step(set, &spec.name, cause) {
+        Error::Step { set, step, reason, cause } => {
+            // An encoder may have named its feature itself.
+            let reason = reason.strip_prefix(&format!("{features}: ")).map(str::to_owned).unwrap_or(reason);
+            Error::Step { set, step, reason: format!("{place}: {reason}"), cause }
+        }
+        other => other,
+    }
 }
 
 /// Hashes a state and the values of columns. Floats are hashed to ten digits, because the last digits of mathematical functions

@@ -3,23 +3,30 @@
 
 mod ahead;
 mod builder;
+mod description;
 mod difference;
 mod drawn;
 mod fingerprint;
 mod inputs;
+mod mistakes;
 mod operators;
 mod source;
+mod summary;
 
 use std::{fmt, sync::Arc};
 
 pub use ahead::Ahead;
 pub use builder::{EntitySetBuilder, RowSetBuilder};
+pub use description::Description;
+pub use difference::{Difference, DifferentPart};
 pub use drawn::Drawn;
 pub use fingerprint::Fingerprint;
 pub(crate) use inputs::{field_of, reads_encoder, select_inputs};
 pub(crate) use operators::{event_time_column, lookups_and_windows};
 pub use source::Source;
+pub use summary::{FeatureSummary, SetKind, SetSummary};
 
+use description::Notes;
 use difference::difference;
 use serde_json::Value;
 
@@ -65,6 +72,8 @@ pub struct FeatureSet {
     pub(crate) fingerprint: Fingerprint,
     /// What the fingerprint's `declared` is the hash of.
     pub(crate) declared: Arc<Value>,
+    /// What it says for people. No value depends on it.
+    pub(crate) notes: Arc<Notes>,
 }
 
 /// What a set consists of.
@@ -165,6 +174,44 @@ impl FeatureSet {
     /// The hash of the definition and of what its code does to fixed inputs.
     pub fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint
+    }
+
+    /// Who answers for it, as its definition says.
+    pub fn owner(&self) -> Option<&str> {
+        self.notes.owner.as_deref()
+    }
+
+    /// What it is for, as its definition says.
+    pub fn description(&self) -> Option<&str> {
+        self.notes.text.as_deref()
+    }
+
+    /// What one of its features or labels is made of and what its definition says about it; `None` if it has no such column.
+    pub fn feature(&self, name: &str) -> Option<FeatureSummary> {
+        let SetSummary { features, labels, .. } = self.describe();
+        features.into_iter().chain(labels).find(|feature| feature.name == name)
+    }
+
+    /// All that the definition says, as a value that prints as text: owner, tables, query or key, and each feature with its
+    /// description.
+    pub fn describe(&self) -> SetSummary {
+        SetSummary::of(self)
+    }
+
+    /// What must change in this definition to make it `other`. Names and descriptions do not count.
+    ///
+    /// ```
+    /// # use asof::FeatureSet;
+    /// # let zones = |name: &str| FeatureSet::entities(name, "nyc_taxi").key("pickup_zone");
+    /// let v1 = zones("zones_v1").lookup("fare_amount", "last_fare").build()?;
+    /// let v2 = zones("zones_v2").lookup("fare_amount", "last_fare").lookup("tip_amount", "last_tip").build()?;
+    /// let difference = v1.diff(&v2);
+    /// assert_eq!(difference.added, ["last_tip"]);
+    /// println!("{difference}");
+    /// # Ok::<(), asof::Error>(())
+    /// ```
+    pub fn diff(&self, other: &FeatureSet) -> Difference {
+        Difference::between(self, other)
     }
 
     /// Refuses this definition when another one holds its name. `remedy` is appended to the error as an alternative.

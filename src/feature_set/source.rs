@@ -88,14 +88,49 @@ impl Source {
         self.lookups.iter().map(|(_, output)| output.as_str()).chain(windows)
     }
 
+    /// Each feature with what makes it, for messages.
+    pub(super) fn named_outputs(&self) -> impl Iterator<Item = (String, String)> {
+        let table = &self.table;
+        let lookups =
+            self.lookups.iter().map(move |(column, output)| (output.clone(), format!("a lookup of `{column}` in `{table}`")));
+        let aggregates = self.windows.iter().flat_map(|(_, aggregates)| aggregates);
+        lookups.chain(aggregates.map(move |aggregate| (aggregate.output().to_owned(), format!("an aggregate over `{table}`"))))
+    }
+
     /// The features that are 0 where there is no fact; the others are NULL.
     pub(crate) fn counts(&self) -> impl Iterator<Item = &str> {
         let all = self.windows.iter().flat_map(|(_, aggregates)| aggregates);
         all.filter(|aggregate| aggregate.is_count()).map(Aggregate::output)
     }
 
-    /// The mistakes that can be found without the table.
+    /// The mistakes that can be found without the table. `keys` are those of the set; without any, nothing can be said about the
+    /// source's.
     pub(super) fn mistakes(&self, keys: &[String]) -> Vec<String> {
+        let table = &self.table;
+        let mut found = if keys.is_empty() { Vec::new() } else { self.mistakes_of_keys(keys) };
+        if let Some(age) = self.max_age_us.filter(|age| *age < 0) {
+            found.push(format!("the max age of `{table}` is {}; it must be zero or more", shown_span(age)));
+        }
+        if self.max_age_us.is_some() && self.lookups.is_empty() {
+            found.push(format!("the max age of `{table}` applies to lookups, and there is none"));
+        }
+        for (length, aggregates) in &self.windows {
+            if let Some(length) = length.filter(|length| *length <= 0) {
+                let features: Vec<String> = aggregates.iter().map(|aggregate| format!("`{}`", aggregate.output())).collect();
+                let of = if features.is_empty() { String::new() } else { format!(", of {},", features.join(", ")) };
+                let length = shown_span(length);
+                found.push(format!("a window of {length} over `{table}`{of} is empty; it must be longer than zero"));
+            }
+            found.extend(aggregates.iter().filter_map(Aggregate::flaw).map(|flaw| format!("{flaw} (over `{table}`)")));
+            for aggregate in aggregates {
+                found.extend(aggregate.column().and_then(|column| not_a_column(table, aggregate.output(), column)));
+            }
+        }
+        found.extend(self.lookups.iter().filter_map(|(column, output)| not_a_column(table, output, column)));
+        found
+    }
+
+    fn mistakes_of_keys(&self, keys: &[String]) -> Vec<String> {
         let table = &self.table;
         let mut found = Vec::new();
         if self.on.is_empty() {
@@ -109,32 +144,18 @@ impl Source {
                 found.push(format!("facts of `{table}` are found by `{key}` twice: name it once"));
             }
         }
-        if let Some(age) = self.max_age_us.filter(|age| *age < 0) {
-            found.push(format!("the max age of `{table}` is {}; it must be zero or more", shown_span(age)));
-        }
-        if self.max_age_us.is_some() && self.lookups.is_empty() {
-            found.push(format!("the max age of `{table}` applies to lookups, and there is none"));
-        }
-        for (length, aggregates) in &self.windows {
-            if let Some(length) = length.filter(|length| *length <= 0) {
-                found.push(format!("a window of {} is empty; it must be longer than zero", shown_span(length)));
-            }
-            found.extend(aggregates.iter().filter_map(Aggregate::flaw));
-            found.extend(aggregates.iter().filter_map(Aggregate::column).filter_map(not_a_column));
-        }
-        found.extend(self.lookups.iter().filter_map(|(column, _)| not_a_column(column)));
         found
     }
 }
 
 /// The mistake of a column name that is clearly an expression: names on both sides of an operator that names rarely contain.
-fn not_a_column(column: &str) -> Option<String> {
+fn not_a_column(table: &str, feature: &str, column: &str) -> Option<String> {
     let is_name =
         |text: &str| text.trim().bytes().all(|b| b.is_ascii_alphanumeric() || b"_. ".contains(&b)) && !text.trim().is_empty();
     let (left, right) = ["*", "+", "||"].iter().find_map(|sign| column.split_once(sign))?;
     (is_name(left) && is_name(right)).then(|| {
         format!(
-            "`{column}` is an expression, and features are made of columns: add such a column to the facts before they are loaded, or \
+            "feature `{feature}` over `{table}`: `{column}` is an expression, and features are made of columns: add such a column to the facts before they are loaded, or \
              use a set of rows, whose query is SQL"
         )
     })
@@ -147,11 +168,11 @@ mod tests {
     #[test]
     fn expressions_are_told_from_odd_names() {
         for expression in ["price * quantity", "price*quantity", "a+b", "t.a || t.b", "fare * 1.1"] {
-            assert!(not_a_column(expression).is_some(), "{expression}");
+            assert!(not_a_column("t", "f", expression).is_some(), "{expression}");
         }
         for name in ["price", "Fare (USD)", "km/h", "Start - End", "*", "rating *", "C++", "+1", "a\"b", "x||", "Preis (€) * 2"]
         {
-            assert!(not_a_column(name).is_none(), "{name}");
+            assert!(not_a_column("t", "f", name).is_none(), "{name}");
         }
     }
 }

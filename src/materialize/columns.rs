@@ -16,7 +16,7 @@ use crate::{
 /// # Errors
 /// [`Error::UnknownColumn`], [`Error::ColumnType`], or [`Error::Mistakes`] with several of them.
 pub(crate) fn check_columns(set: &FeatureSet, entities: &EntitySet, tables: &[PinnedTable]) -> Result<()> {
-    let mut mistakes: Vec<Error> = Vec::new();
+    let mut mistakes = ColumnMistakes::default();
     for source in &entities.sources {
         let name: TableName = source.table.parse()?;
         let Some(pinned) = tables.iter().find(|pinned| *pinned.version.table() == name) else { continue };
@@ -24,38 +24,90 @@ pub(crate) fn check_columns(set: &FeatureSet, entities: &EntitySet, tables: &[Pi
         let columns: Vec<Column> = version.columns().iter().chain(version.partition_columns()).cloned().collect();
         source_mistakes(&subject, source, Column::schema(&columns)?.as_ref(), &mut mistakes);
     }
-    // The same mistake may be made by several sources of one table.
-    let mut reported: Vec<String> = Vec::new();
-    mistakes.retain(|mistake| {
-        let text = mistake.to_string();
-        let is_new = !reported.contains(&text);
-        reported.push(text);
-        is_new
-    });
-    Error::all(&format!("feature set `{}`", set.name), mistakes)
+    let subject = format!("feature set `{}`", set.name);
+    let mistakes = mistakes.0.into_iter().map(|(mistake, features)| in_set(mistake, &subject, &features)).collect();
+    Error::all(&subject, mistakes)
 }
 
-fn source_mistakes(subject: &str, source: &Source, schema: &Schema, mistakes: &mut Vec<Error>) {
-    let mut find = |column: &str| -> Option<Field> {
+/// Mistakes, each once, with the features for which it was made; a column of a key has none.
+#[derive(Default)]
+struct ColumnMistakes(Vec<(Error, Vec<String>)>);
+
+impl ColumnMistakes {
+    fn add(&mut self, mistake: Error, feature: Option<&str>) {
+        let text = mistake.to_string();
+        let feature = feature.map(str::to_owned);
+        match self.0.iter_mut().find(|(known, _)| known.to_string() == text) {
+            Some((_, features)) => features.extend(feature),
+            None => self.0.push((mistake, feature.into_iter().collect())),
+        }
+    }
+}
+
+/// The mistake with the set and the features that made it.
+fn in_set(mistake: Error, set: &str, features: &[String]) -> Error {
+    let names = features.iter().map(|feature| format!("`{feature}`")).collect::<Vec<_>>().join(", ");
+    let place = match features.len() {
+        0 => set.to_owned(),
+        1 => format!("feature {names} of {set}"),
+        _ => format!("features {names} of {set}"),
+    };
+    match mistake {
+        Error::UnknownColumn { subject, column, known } => {
+            Error::UnknownColumn { subject: format!("{place}: {subject}"), column, known }
+        }
+        Error::ColumnType { subject, column, found, needed } => {
+            Error::ColumnType { subject, column, found, needed: format!("{needed} ({place})") }
+        }
+        other => other,
+    }
+}
+
+fn source_mistakes(subject: &str, source: &Source, schema: &Schema, mistakes: &mut ColumnMistakes) {
+    let mut find = |column: &str, feature: Option<&str>| -> Option<Field> {
         let found = schema.field_with_name(column).ok().cloned();
         if found.is_none() {
-            mistakes.push(Error::unknown_column(subject, column, schema));
+            mistakes.add(Error::unknown_column(subject, column, schema), feature);
         }
         found
     };
     for (_, column) in &source.on {
-        find(column);
+        find(column, None);
     }
-    for (column, _) in &source.lookups {
-        find(column);
+    for (column, output) in &source.lookups {
+        find(column, Some(output));
     }
     let mut refused = Vec::new();
     for aggregate in source.windows.iter().flat_map(|(_, aggregates)| aggregates) {
-        let Some(field) = aggregate.column().and_then(&mut find) else { continue };
+        let feature = Some(aggregate.output());
+        let Some(field) = aggregate.column().and_then(|column| find(column, feature)) else { continue };
         if let Err(needed) = aggregate.kind().result_type(Some(field.data_type())) {
             let (column, found) = (field.name().clone(), field.data_type().to_string());
-            refused.push(Error::ColumnType { subject: subject.into(), column, found, needed: needed.into() });
+            let mistake = Error::ColumnType { subject: subject.into(), column, found, needed: needed.into() };
+            refused.push((mistake, feature));
         }
     }
-    mistakes.extend(refused);
+    refused.into_iter().for_each(|(mistake, feature)| mistakes.add(mistake, feature));
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::DataType;
+
+    use super::*;
+    use crate::temporal::Aggregate;
+
+    #[test]
+    fn a_mistake_is_told_once_with_all_features_that_make_it() {
+        let schema = Schema::new(vec![Field::new("zone", DataType::Int64, true), Field::new("note", DataType::Utf8, true)]);
+        let source = Source::of("rides").on("Zone").lookup("fair", "a").lookup("fair", "b").all_before([Aggregate::mean("note")]);
+        let mut found = ColumnMistakes::default();
+        source_mistakes("table `rides`", &source, &schema, &mut found);
+        let told: Vec<String> = found.0.into_iter().map(|(e, of)| in_set(e, "feature set `s_v1`", &of).to_string()).collect();
+        assert_eq!(told.len(), 3, "{told:?}");
+        assert!(told[0].starts_with("feature set `s_v1`: table `rides` has no column `Zone`"), "{told:?}");
+        assert!(told[1].starts_with("features `a`, `b` of feature set `s_v1`: table `rides` has no column `fair`"), "{told:?}");
+        assert!(told[2].starts_with("column `note` of table `rides` is Utf8, but "), "{told:?}");
+        assert!(told[2].ends_with("(feature `mean_note` of feature set `s_v1`)"), "{told:?}");
+    }
 }

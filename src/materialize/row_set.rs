@@ -42,7 +42,7 @@ pub(super) async fn write_rows(
     let name = manifest.set.clone();
     let query = RowQuery { engine, name: &name, set, tables, as_of: manifest.as_of, span: None, served: None };
     let QueriedRows { rows, order, check } = query.rows().await?;
-    let is_sorted_late = !set.selections.is_empty() && set.selections.iter().all(|step| step.learns_in_any_order());
+    let is_sorted_late = is_sorted_late(set);
     let rows = if is_sorted_late { rows } else { rows.sort(order.clone())? };
     let (schema, rows) = plain_rows(rows.execute_stream().await?);
     let all = buffered(schema, rows, check.as_ref()).await?;
@@ -62,6 +62,11 @@ pub(super) async fn write_rows(
     manifest.encoders = encoded.encoders;
     manifest.parts = encoded.parts.publish(location).await?;
     Ok(())
+}
+
+/// Do the selections run before the rows are sorted?
+pub(super) fn is_sorted_late(set: &RowSet) -> bool {
+    !set.selections.is_empty() && set.selections.iter().all(|step| step.learns_in_any_order())
 }
 
 /// Runs a step of a set on a thread that may block.

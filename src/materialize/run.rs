@@ -153,17 +153,17 @@ pub(crate) async fn newest(workspace: &Arc<Workspace>, set: &FeatureSet) -> Resu
 }
 
 /// The manifest with this id in the cache; `None` when it is not there or cannot be read.
-fn cached_manifest(workspace: &Workspace, id: ContentId) -> Result<Option<Manifest>> {
+pub(super) fn cached_manifest(workspace: &Workspace, id: ContentId) -> Result<Option<Manifest>> {
     let found = workspace.cache.manifest(id)?;
     Ok(found.and_then(|json| Manifest::parse("the cache", &json).ok()).filter(|manifest| manifest.id == id))
 }
 
-async fn read_manifest(location: &Location) -> Result<Option<Manifest>> {
+pub(super) async fn read_manifest(location: &Location) -> Result<Option<Manifest>> {
     let bytes = location.get(MANIFEST).await?;
     bytes.map(|bytes| Manifest::parse_at(&format!("{location}/{MANIFEST}"), &bytes)).transpose()
 }
 
-fn location_of(workspace: &Workspace, set: &FeatureSet, as_of: AsOf, id: ContentId) -> Location {
+pub(super) fn location_of(workspace: &Workspace, set: &FeatureSet, as_of: AsOf, id: ContentId) -> Location {
     workspace.root.child(&materializations_folder(&set.name)).child(&materialization_folder(as_of, id))
 }
 
@@ -209,7 +209,7 @@ fn vanished(location: &Location) -> Error {
     }
 }
 
-fn input_table(visible: &VisibleTable) -> InputTable {
+pub(super) fn input_table(visible: &VisibleTable) -> InputTable {
     let PinnedTable { version, location, .. } = visible.pinned();
     InputTable {
         table: version.table().clone(),

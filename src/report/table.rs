@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::backtest::BacktestReport;
+use crate::{backtest::BacktestReport, text_table::lines};
 
 const HEADER: [&str; 10] =
     ["as of", "rows seen", "rows kept", "slope", "intercept", "scored", "R2", "MAE", "label mean", "shift"];
@@ -12,14 +12,14 @@ impl fmt::Display for BacktestReport {
     /// scored rows, and its shift against the fold before.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let dash = || "-".to_owned();
-        let mut rows = vec![HEADER.map(str::to_owned)];
+        let mut rows = vec![HEADER.map(str::to_owned).to_vec()];
         for fold in &self.folds {
             let slopes = |slopes: &Vec<f64>| slopes.iter().map(|s| format!("{s:.4}")).collect::<Vec<_>>().join(" ");
             let linear = fold.linear.as_ref();
             let metric = |pick: fn(&crate::backtest::Metrics) -> f64| {
                 fold.metrics.as_ref().map_or_else(dash, |m| format!("{:.4}", pick(m)))
             };
-            rows.push([
+            rows.push(vec![
                 fold.fold.as_of().to_string(),
                 fold.rows_seen.to_string(),
                 fold.rows_kept.to_string(),
@@ -32,14 +32,8 @@ impl fmt::Display for BacktestReport {
                 fold.label_shift.map_or_else(dash, |shift| format!("{shift:+.4}")),
             ]);
         }
-        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..HEADER.len()).map(width).collect();
-        for row in &rows {
-            for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-                let gap = if column == 0 { "" } else { "  " };
-                if column == 0 { write!(f, "{gap}{cell:<width$}")? } else { write!(f, "{gap}{cell:>width$}")? }
-            }
-            writeln!(f)?;
+        for line in lines(&rows, 1) {
+            writeln!(f, "{line}")?;
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use crate::{
     catalog::Change,
     error::{Error, Result},
     feature_set::FeatureSet,
-    materialize::{self, Materialization},
+    materialize::{self, Materialization, MaterializationPlan},
     name::{SetName, shown},
     online::Online,
     temporal::Spine,
@@ -24,15 +24,17 @@ impl FeatureStore {
     ///
     /// The first materialization binds the set's name to its definition in the root, for all handles and processes. Using the
     /// name for another definition is then refused with [`Error::AlreadyExists`]. Until then a set can be edited freely; see
-    /// also [`FeatureStore::forget_set`].
+    /// also [`FeatureStore::forget_set`]. Registering the same definition again takes over its owner and descriptions.
     ///
     /// # Errors
     /// [`Error::AlreadyExists`] when another definition is registered under the same name.
     pub fn register(&self, set: FeatureSet) -> Result<()> {
         let mut sets = self.sets.write().unwrap_or_else(PoisonError::into_inner);
-        match sets.get(set.name()) {
+        match sets.get_mut(set.name()) {
             Some(known) => {
-                set.check_same(known.fingerprint(), &known.declared, "; or release it with `FeatureStore::forget_set`")
+                set.check_same(&known.fingerprint, &known.declared, "; or release it with `FeatureStore::forget_set`")?;
+                known.notes = set.notes;
+                Ok(())
             }
             None => {
                 sets.insert(set.name().clone(), set);
@@ -78,6 +80,32 @@ impl FeatureStore {
     /// After an error nothing is published.
     pub async fn materialize(&self, set: &str, as_of: AsOf) -> Result<Materialization> {
         materialize::materialize(&self.workspace, &self.catalog_set(set)?, as_of).await
+    }
+
+    /// What [`FeatureStore::materialize`] would do now: the files that it would read, with their rows, bytes and partitions, what it
+    /// would compute, and whether the rows are published and cached already.
+    ///
+    /// It reads the catalog and, if there is one, the manifest. It opens no file of facts and no file with rows, and writes nothing.
+    /// Mistakes that tables show without being read, such as an unknown column of a lookup, are reported as `materialize` reports
+    /// them; those in the SQL of a set of rows are not found.
+    ///
+    /// ```no_run
+    /// # async fn run(store: asof::FeatureStore) -> asof::Result<()> {
+    /// let plan = store.plan("taxi_v1", "2014-11-01".parse()?).await?;
+    /// println!("{plan}");
+    /// if plan.bytes() > 10 << 30 {
+    ///     println!("more than 10 GiB of facts");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::UnknownFeatureSet`] and [`Error::UnknownTable`], [`Error::AlreadyExists`] when the root holds another definition
+    /// under the set's name, [`Error::UnknownColumn`] and [`Error::ColumnType`] for columns that a set of entities names, and
+    /// [`Error::Corrupt`] for a damaged manifest.
+    pub async fn plan(&self, set: &str, as_of: AsOf) -> Result<MaterializationPlan> {
+        materialize::plan(&self.workspace, &self.catalog_set(set)?, as_of).await
     }
 
     /// Serves the newest published materialization of a feature set, made by any process with this definition.

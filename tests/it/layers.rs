@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 /// From the top down. A module uses only modules of the rows above it: modules of one row do not use each other.
 const LAYERS: &[&[&str]] = &[
     &["error"],
-    &["time", "numeric", "claimed_dir"],
+    &["time", "numeric", "claimed_dir", "text_table"],
     &["name", "value", "kv"],
     &["layout"],
     &["storage"],

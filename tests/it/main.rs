@@ -20,6 +20,7 @@ mod crash;
 mod damaged_cache;
 mod damaged_parquet;
 mod ddl;
+mod definitions;
 mod differential;
 mod differential_queries;
 mod differential_world;

@@ -1,0 +1,288 @@
+//! A definition as people read it: owner, tables, query or key, and each feature with what it is made of and its description.
+//! Everything here is told by the definition; no table is looked at.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::{Description, EntitySet, FeatureSet, RowSet, SetBody, Source};
+use crate::{
+    encoder::Spec,
+    name::{SetName, TableName},
+    temporal::Aggregate,
+    text_table::{lines, on_one_line},
+    time::{Cutoff, shown_span},
+};
+
+/// What a definition says; see [`FeatureSet::describe`]. It prints as text.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct SetSummary {
+    /// The name with its version.
+    pub name: SetName,
+    /// Who answers for it.
+    pub owner: Option<String>,
+    /// What it is for.
+    pub text: Option<String>,
+    /// What its rows are.
+    pub kind: SetKind,
+    /// The tables that it reads.
+    pub tables: Vec<TableName>,
+    /// Whether facts at exactly the as-of are visible.
+    pub cutoff: Cutoff,
+    /// Its features, in the order of the columns.
+    pub features: Vec<FeatureSummary>,
+    /// Its labels, in the order of the columns.
+    pub labels: Vec<FeatureSummary>,
+}
+
+/// What the rows of a set are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum SetKind {
+    /// The rows of a query.
+    #[non_exhaustive]
+    Rows {
+        /// The SQL.
+        query: String,
+        /// The column that holds the event time of each row.
+        event_time: String,
+        /// The row selections, in their order: name and columns.
+        selections: Vec<String>,
+    },
+    /// One row per entity.
+    #[non_exhaustive]
+    Entities {
+        /// The table whose facts say which entities there are.
+        table: TableName,
+        /// The columns of the key.
+        keys: Vec<String>,
+    },
+}
+
+/// A feature or label of a definition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct FeatureSummary {
+    /// The name of the column.
+    pub name: String,
+    /// What it is made of: an encoder with its columns, a lookup, or an aggregate over a window.
+    pub made_of: String,
+    /// What the definition says about it; empty if it says nothing.
+    pub description: Description,
+}
+
+impl SetSummary {
+    pub(super) fn of(set: &FeatureSet) -> Self {
+        let (kind, features, labels) = match &set.body {
+            SetBody::Rows(rows) => of_rows(rows),
+            SetBody::Entities(entities) => of_entities(entities),
+        };
+        let described = |columns: Vec<(String, String)>| -> Vec<FeatureSummary> {
+            let column = |(name, made_of): (String, String)| {
+                let description = set.notes.of(&name).cloned().unwrap_or_default();
+                FeatureSummary { name, made_of, description }
+            };
+            columns.into_iter().map(column).collect()
+        };
+        Self {
+            name: set.name.clone(),
+            owner: set.notes.owner.clone(),
+            text: set.notes.text.clone(),
+            kind,
+            tables: set.tables.clone(),
+            cutoff: set.cutoff,
+            features: described(features),
+            labels: described(labels),
+        }
+    }
+}
+
+/// Columns as pairs of a name and of what it is made of.
+type Columns = Vec<(String, String)>;
+
+fn of_rows(set: &RowSet) -> (SetKind, Columns, Columns) {
+    let mut features = Vec::new();
+    for encoder in &set.encoders {
+        let spec = encoder.spec();
+        let fitted = if encoder.is_fitted() { ", fitted" } else { "" };
+        features.extend(spec.outputs.iter().map(|output| (output.name().clone(), format!("{}{fitted}", call(&spec)))));
+    }
+    let labels = set.labels.iter().map(|label| (label.clone(), "a column of the query".to_owned())).collect();
+    let kind = SetKind::Rows {
+        query: set.query.clone(),
+        event_time: set.event_time.clone(),
+        selections: set.selections.iter().map(|selection| call(&selection.spec())).collect(),
+    };
+    (kind, features, labels)
+}
+
+/// A step and the columns that it reads: `ratio(tip_amount, fare_amount)`.
+fn call(spec: &Spec) -> String {
+    let columns: Vec<&str> = spec.inputs.iter().map(|input| input.name().as_str()).collect();
+    format!("{}({})", spec.name, columns.join(", "))
+}
+
+fn of_entities(set: &EntitySet) -> (SetKind, Columns, Columns) {
+    let features = set.sources.iter().flat_map(|source| of_source(source, &set.keys)).collect();
+    (SetKind::Entities { table: set.table.clone(), keys: set.keys.clone() }, features, Vec::new())
+}
+
+fn of_source(source: &Source, keys: &[String]) -> Columns {
+    let by = by_keys(source, keys);
+    let table = &source.table;
+    let age = source.max_age_us.map_or_else(String::new, |age| format!(", at most {} old", shown_span(age)));
+    let mut columns: Columns = Vec::new();
+    for (column, output) in &source.lookups {
+        columns.push((output.clone(), format!("newest {column} of {table}{by}{age}")));
+    }
+    for (length, aggregates) in &source.windows {
+        let span = length.map_or_else(|| "everything before".to_owned(), shown_span);
+        for aggregate in aggregates {
+            let condition = aggregate.condition().map_or_else(String::new, |filter| format!(" where {}", on_one_line(filter)));
+            let made_of = format!("{} of {table}{by} over {span}{condition}", aggregate_call(aggregate));
+            columns.push((aggregate.output().to_owned(), made_of));
+        }
+    }
+    columns
+}
+
+/// The keys by which a source finds its facts, unless they are all keys of the set under their own names.
+fn by_keys(source: &Source, keys: &[String]) -> String {
+    let is_plain = source.on.len() == keys.len() && source.on.iter().all(|(key, column)| key == column);
+    if is_plain {
+        return String::new();
+    }
+    let pair = |(key, column): &(String, String)| if key == column { key.clone() } else { format!("{key} = {column}") };
+    format!(" by {}", source.on.iter().map(pair).collect::<Vec<_>>().join(", "))
+}
+
+/// An aggregate with its arguments: `quantile(fare_amount, 0.9)`.
+fn aggregate_call(aggregate: &Aggregate) -> String {
+    // The name and the parameter, as they are part of the fingerprint.
+    let kind = serde_json::to_value(aggregate.kind()).unwrap_or_default();
+    let (name, parameter) = match &kind {
+        serde_json::Value::Object(one) => {
+            one.iter().next().map_or_else(Default::default, |(name, value)| (name.clone(), format!(", {value}")))
+        }
+        other => (other.as_str().unwrap_or_default().to_owned(), String::new()),
+    };
+    format!("{name}({}{parameter})", aggregate.column().unwrap_or("*"))
+}
+
+impl fmt::Display for SetSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match &self.kind {
+            SetKind::Rows { .. } => "a set of rows",
+            SetKind::Entities { .. } => "a set of entities",
+        };
+        writeln!(f, "{}: {kind}", self.name)?;
+        let mut head: Vec<Vec<String>> = Vec::new();
+        let mut line = |name: &str, value: String| head.push(vec![format!("  {name}"), value]);
+        if let Some(owner) = &self.owner {
+            line("owner", on_one_line(owner));
+        }
+        if let Some(text) = &self.text {
+            line("description", on_one_line(text));
+        }
+        line("tables", self.tables.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
+        match self.cutoff {
+            Cutoff::Exclusive => line("sees", "facts before the as-of".into()),
+            Cutoff::Inclusive => line("sees", "facts before the as-of, and at it".into()),
+        }
+        match &self.kind {
+            SetKind::Rows { event_time, selections, .. } => {
+                line("event time", event_time.clone());
+                for selection in selections {
+                    line("keeps rows by", selection.clone());
+                }
+            }
+            SetKind::Entities { table, keys } => line("key", format!("{} of {table}", keys.join(", "))),
+        }
+        lines(&head, 2).iter().try_for_each(|line| writeln!(f, "{line}"))?;
+        if let SetKind::Rows { query, .. } = &self.kind {
+            writeln!(f, "  query")?;
+            query.lines().try_for_each(|line| writeln!(f, "{}", format!("    {line}").trim_end()))?;
+        }
+        write_columns(f, "features", &self.features)?;
+        write_columns(f, "labels", &self.labels)
+    }
+}
+
+/// A line per column: name, unit, what it is made of, text, tags.
+fn write_columns(f: &mut fmt::Formatter<'_>, title: &str, columns: &[FeatureSummary]) -> fmt::Result {
+    if columns.is_empty() {
+        return Ok(());
+    }
+    writeln!(f, "  {title}")?;
+    let row = |column: &FeatureSummary| {
+        let Description { unit, text, tags } = &column.description;
+        let one_line = |text: &Option<String>| text.as_deref().map(on_one_line).unwrap_or_default();
+        let tags = tags.iter().map(|tag| format!("[{}]", on_one_line(tag))).collect::<Vec<_>>().join(" ");
+        vec![format!("    {}", column.name), one_line(unit), column.made_of.clone(), one_line(text), tags]
+    };
+    let mut rows: Vec<Vec<String>> = columns.iter().map(row).collect();
+    // A column of the table that is empty throughout is left out.
+    for i in (0..5).rev() {
+        if rows.iter().all(|row| row[i].is_empty()) {
+            rows.iter_mut().for_each(|row| drop(row.remove(i)));
+        }
+    }
+    lines(&rows, 5).iter().try_for_each(|line| writeln!(f, "{line}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+
+    #[test]
+    fn a_set_of_entities_is_described_line_by_line() {
+        let weather = Source::of("weather").on_columns("zone", "area").lookup("temp", "temp").max_age(TimeDelta::hours(3));
+        let aggregates = [
+            Aggregate::count().named("trips").filter("payment = 2"),
+            Aggregate::quantile("fare", 0.9).named("q"),
+            Aggregate::last_k("fare", 3).named("last"),
+        ];
+        let set = FeatureSet::entities("zones_v1", "trips")
+            .owner("lab")
+            .description("How busy\n  a zone is")
+            .key("zone")
+            .window(TimeDelta::hours(1), aggregates)
+            .all_before([Aggregate::mean("fare").named("mean")])
+            .also(weather)
+            .describe("trips", Description::new().unit("trips").text("Paid in cash").tag("demand").tag("cash"))
+            .describe("temp", Description::new().unit("°C"))
+            .build()
+            .unwrap();
+        let expected = "\
+zones_v1: a set of entities
+  owner        lab
+  description  How busy a zone is
+  tables       trips, weather
+  sees         facts before the as-of
+  key          zone of trips
+  features
+    trips  trips  count(*) of trips over 1 hour where payment = 2             Paid in cash  [demand] [cash]
+    q             quantile(fare, 0.9) of trips over 1 hour
+    last          last_k(fare, 3) of trips over 1 hour
+    mean          mean(fare) of trips over everything before
+    temp   °C     newest temp of weather by zone = area, at most 3 hours old
+";
+        assert_eq!(set.describe().to_string(), expected);
+        assert_eq!((set.owner(), set.description()), (Some("lab"), Some("How busy\n  a zone is")));
+        assert_eq!(set.feature("temp").unwrap().description.unit.as_deref(), Some("°C"));
+        assert_eq!(set.feature("fare"), None);
+    }
+
+    #[test]
+    fn columns_without_any_description_have_no_empty_columns() {
+        let set = FeatureSet::entities("zones_v1", "trips").key("zone").inclusive().lookup("fare", "last_fare").build().unwrap();
+        let told = set.describe().to_string();
+        assert!(told.ends_with("  features\n    last_fare  newest fare of trips\n"), "{told}");
+        assert!(told.contains("  sees    facts before the as-of, and at it\n"), "{told}");
+        assert_eq!(serde_json::to_value(set.describe()).unwrap()["kind"]["entities"]["keys"][0], "zone");
+    }
+}
