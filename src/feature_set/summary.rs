@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Description, EntitySet, FeatureSet, RowSet, SetBody, Source};
+use super::{Ahead, Description, Drawn, EntitySet, FeatureSet, RowSet, SetBody, Source};
 use crate::{
     encoder::Spec,
     name::{SetName, TableName},
@@ -48,6 +48,10 @@ pub enum SetKind {
         query: String,
         /// The column that holds the event time of each row.
         event_time: String,
+        /// The column of the instants at which features are drawn, if it is not the event time.
+        at: Option<String>,
+        /// What is drawn from sets of entities: the set, the columns it is found by, and the columns that are added.
+        drawn: Vec<String>,
         /// The row selections, in their order: name and columns.
         selections: Vec<String>,
     },
@@ -109,10 +113,15 @@ fn of_rows(set: &RowSet) -> (SetKind, Columns, Columns) {
         let fitted = if encoder.is_fitted() { ", fitted" } else { "" };
         features.extend(spec.outputs.iter().map(|output| (output.name().clone(), format!("{}{fitted}", call(&spec)))));
     }
-    let labels = set.labels.iter().map(|label| (label.clone(), "a column of the query".to_owned())).collect();
+    let is_ahead = |label: &String| set.ahead.iter().any(|ahead| ahead.labels().any(|name| name == label));
+    let of_query = set.labels.iter().filter(|label| !is_ahead(label));
+    let mut labels: Columns = of_query.map(|label| (label.clone(), "a column of the query".to_owned())).collect();
+    labels.extend(set.ahead.iter().flat_map(ahead));
     let kind = SetKind::Rows {
         query: set.query.clone(),
         event_time: set.event_time.clone(),
+        at: set.at.clone(),
+        drawn: set.drawn.iter().map(drawn).collect(),
         selections: set.selections.iter().map(|selection| call(&selection.spec())).collect(),
     };
     (kind, features, labels)
@@ -171,6 +180,22 @@ fn aggregate_call(aggregate: &Aggregate) -> String {
     format!("{name}({}{parameter})", aggregate.column().unwrap_or("*"))
 }
 
+fn drawn(drawn: &Drawn) -> String {
+    let columns: Vec<String> = drawn.outputs().into_iter().map(|(_, column)| column).collect();
+    format!("{} by {}: {}", drawn.set.name, drawn.by.join(", "), columns.join(", "))
+}
+
+/// The labels that lie ahead in a table, with what each is made of.
+fn ahead(ahead: &Ahead) -> Columns {
+    let table = &ahead.table;
+    let next = ahead.next.iter().map(|(column, label)| (label.clone(), format!("the next {column} in {table}")));
+    let windows = ahead.windows.iter().flat_map(|(length, aggregates)| {
+        let span = shown_span(*length);
+        aggregates.iter().map(move |a| (a.output().to_owned(), format!("{} over the next {span} of {table}", aggregate_call(a))))
+    });
+    next.chain(windows).collect()
+}
+
 impl fmt::Display for SetSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match &self.kind {
@@ -192,8 +217,14 @@ impl fmt::Display for SetSummary {
             Cutoff::Inclusive => line("sees", "facts before the as-of, and at it".into()),
         }
         match &self.kind {
-            SetKind::Rows { event_time, selections, .. } => {
+            SetKind::Rows { event_time, at, drawn, selections, .. } => {
                 line("event time", event_time.clone());
+                if let Some(at) = at {
+                    line("instant", at.clone());
+                }
+                for drawn in drawn {
+                    line("draws on", drawn.clone());
+                }
                 for selection in selections {
                     line("keeps rows by", selection.clone());
                 }

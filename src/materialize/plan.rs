@@ -14,12 +14,13 @@ use crate::{
     catalog::Partition,
     encoder::Spec,
     error::Result,
-    feature_set::{EntitySet, FeatureSet, RowSet, SetBody},
+    feature_set::{EntitySet, FeatureSet, RowSet, SetBody, Source},
     layout::MANIFEST,
     manifest::{EngineVersions, InputTable, Manifest, materialization_id},
     name::{ContentId, SetName, TableName},
     scan::VisibleTable,
     storage::Location,
+    temporal::Aggregate,
     text_table::lines,
     time::{AsOf, Cutoff, shown_span},
     workspace::Workspace,
@@ -109,6 +110,8 @@ pub struct PlannedStep {
 pub enum StepKind {
     /// Runs the query of a set of rows.
     Query,
+    /// Computes labels that lie ahead of each row.
+    Label,
     /// Sorts the rows.
     Sort,
     /// Learns a row selection, and selects rows by it.
@@ -127,6 +130,7 @@ impl fmt::Display for StepKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             StepKind::Query => "query",
+            StepKind::Label => "label",
             StepKind::Sort => "sort",
             StepKind::Select => "select",
             StepKind::Fit => "fit",
@@ -220,6 +224,29 @@ fn row_steps(set: &RowSet) -> Vec<PlannedStep> {
     };
     let plain = |kind, name: &str| PlannedStep { kind, name: name.into(), columns: Vec::new(), features: Vec::new() };
     let mut steps = vec![plain(StepKind::Query, "the rows of the set's query")];
+    for ahead in &set.ahead {
+        let labels = |labels: Vec<String>, columns: Vec<String>, what: String| PlannedStep {
+            kind: StepKind::Label,
+            name: format!(
+                "{} by {}, {what}",
+                ahead.table,
+                ahead.on.iter().map(|(_, c)| c.as_str()).collect::<Vec<_>>().join(", ")
+            ),
+            columns,
+            features: labels,
+        };
+        for (length, aggregates) in &ahead.windows {
+            let names = aggregates.iter().map(|aggregate| aggregate.output().to_owned()).collect();
+            steps.push(labels(names, columns_of(aggregates), format!("over the next {}", shown_span(*length))));
+        }
+        if !ahead.next.is_empty() {
+            let (columns, names) = ahead.next.iter().cloned().unzip();
+            steps.push(labels(names, columns, "the next fact".into()));
+        }
+    }
+    for drawn in &set.drawn {
+        steps.extend(drawn.sources().iter().flat_map(|(_, source)| source_steps(source)));
+    }
     let sort = plain(StepKind::Sort, &format!("by {}, then by all other columns", set.event_time));
     let selections = set.selections.iter().map(|selection| step(StepKind::Select, selection.spec()));
     match is_sorted_late(set) {
@@ -232,26 +259,34 @@ fn row_steps(set: &RowSet) -> Vec<PlannedStep> {
 }
 
 fn entity_steps(set: &EntitySet) -> Vec<PlannedStep> {
+    set.sources.iter().flat_map(source_steps).collect()
+}
+
+/// The columns that aggregates read, each once.
+fn columns_of(aggregates: &[Aggregate]) -> Vec<String> {
+    let mut columns: Vec<String> = Vec::new();
+    for column in aggregates.iter().filter_map(|aggregate| aggregate.column()) {
+        if !columns.iter().any(|known| known == column) {
+            columns.push(column.to_owned());
+        }
+    }
+    columns
+}
+
+fn source_steps(source: &Source) -> Vec<PlannedStep> {
     let mut steps = Vec::new();
-    for source in &set.sources {
-        let by = source.on.iter().map(|(_, column)| column.as_str()).collect::<Vec<_>>().join(", ");
-        let table = format!("{} by {by}", source.table);
-        if !source.lookups.is_empty() {
-            let age = source.max_age_us.map_or_else(String::new, |age| format!(", at most {} old", shown_span(age)));
-            let (columns, features) = source.lookups.iter().cloned().unzip();
-            steps.push(PlannedStep { kind: StepKind::Lookup, name: format!("{table}{age}"), columns, features });
-        }
-        for (length, aggregates) in &source.windows {
-            let span = length.map_or_else(|| "everything before".to_owned(), shown_span);
-            let mut columns: Vec<String> = Vec::new();
-            for column in aggregates.iter().filter_map(|aggregate| aggregate.column()) {
-                if !columns.iter().any(|known| known == column) {
-                    columns.push(column.to_owned());
-                }
-            }
-            let features = aggregates.iter().map(|aggregate| aggregate.output().to_owned()).collect();
-            steps.push(PlannedStep { kind: StepKind::Window, name: format!("{table} over {span}"), columns, features });
-        }
+    let by = source.on.iter().map(|(_, column)| column.as_str()).collect::<Vec<_>>().join(", ");
+    let table = format!("{} by {by}", source.table);
+    if !source.lookups.is_empty() {
+        let age = source.max_age_us.map_or_else(String::new, |age| format!(", at most {} old", shown_span(age)));
+        let (columns, features) = source.lookups.iter().cloned().unzip();
+        steps.push(PlannedStep { kind: StepKind::Lookup, name: format!("{table}{age}"), columns, features });
+    }
+    for (length, aggregates) in &source.windows {
+        let span = length.map_or_else(|| "everything before".to_owned(), shown_span);
+        let columns = columns_of(aggregates);
+        let features = aggregates.iter().map(|aggregate| aggregate.output().to_owned()).collect();
+        steps.push(PlannedStep { kind: StepKind::Window, name: format!("{table} over {span}"), columns, features });
     }
     steps
 }
