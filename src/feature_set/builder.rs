@@ -96,8 +96,8 @@ impl RowSetBuilder {
         self
     }
 
-    /// Describes a feature or label by its name: unit, text, tags. Descriptions are not part of the fingerprint: another text makes no new
-    /// version.
+    /// Describes a feature or label by its name: unit, text, tags. Descriptions are not part of the fingerprint: another text makes
+    /// no new version.
     ///
     /// ```
     /// # use asof::FeatureSet;
@@ -236,8 +236,8 @@ impl EntitySetBuilder {
         self
     }
 
-    /// Describes a feature by its name: unit, text, tags. Descriptions are not part of the fingerprint: another text makes no new
-    /// version.
+    /// Describes a feature by its name: unit, text, tags. Descriptions are not part of the fingerprint: another text makes no
+    /// new version.
     ///
     /// ```
     /// # use asof::FeatureSet;
