@@ -133,8 +133,8 @@ impl RowSetBuilder {
         self
     }
 
-    /// Describes a feature or label by its name: unit, text, tags. Descriptions are not part of the fingerprint: another text makes no new
-    /// version.
+    /// Describes a feature or label by its name: unit, text, tags. Descriptions are not part of the fingerprint: another text makes
+    /// no new version.
     ///
     /// ```
     /// # use asof::FeatureSet;
@@ -285,8 +285,8 @@ impl EntitySetBuilder {
         self
     }
 
-    /// Describes a feature by its name: unit, text, tags. Descriptions are not part of the fingerprint: another text makes no new
-    /// version.
+    /// Describes a feature by its name: unit, text, tags. Descriptions are not part of the fingerprint: another text makes no
+    /// new version.
     ///
     /// ```
     /// # use asof::FeatureSet;
