@@ -195,7 +195,8 @@ fn vanished(location: &Location) -> Error {
     }
 }
 
-fn input_table(visible: &VisibleTable) -> InputTable {
+/// A table with its files that may hold visible rows.
+pub(crate) fn input_table(visible: &VisibleTable) -> InputTable {
     let PinnedTable { version, location, .. } = visible.pinned();
     InputTable {
         table: version.table().clone(),
