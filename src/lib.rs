@@ -20,7 +20,8 @@
 //! | run Rust over a table's files in parallel | [`FeatureStore::shards`], [`shards`] |
 //! | define features | [`FeatureSet`], [`encoder`], [`Aggregate`] |
 //! | write an encoder | [`encoder::Encoder`], [`encoder::FittedEncoder`], [`encoder::encoder_fn`], [`AsOfView`] |
-//! | get training data | [`FeatureStore::materialize`], [`Materialization`], [`training::Dataset`] |
+//! | get training data | [`FeatureStore::training_set`], [`training::TrainingSet`], [`FeatureStore::materialize`], [`training::Dataset`] |
+//! | split it, sum it up, keep it | [`training::Split`], [`training::Summary`], [`FeatureStore::kept_training_set`] |
 //! | serve a model | [`FeatureStore::online`], [`online::Online`] |
 //! | backtest and watch drift | [`FeatureStore::backtest`], [`mod@backtest`] |
 //!

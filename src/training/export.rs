@@ -20,7 +20,7 @@ use crate::{
 /// [`Error::InvalidLocation`] for what cannot be opened, and for a folder.
 pub(super) fn destination(locations: &Locations, text: &str) -> Result<(Location, String)> {
     let place = locations.open(text)?;
-    let is_folder = text.ends_with(['/', '\\']) || place.local_dir().is_some_and(|path| path.is_dir());
+    let is_folder = text.ends_with('/') || place.local_dir().is_some_and(|path| path.is_dir());
     place.split_file().filter(|_| !is_folder).ok_or_else(|| Error::InvalidLocation {
         location: place.to_string(),
         reason: "it is a folder; name the file to be written".into(),
