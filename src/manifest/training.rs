@@ -1,4 +1,5 @@
-//! The manifest of a kept training set: what the rows are, what they were made of, how they were split, and which files hold them.
+//! The manifest of a kept training set: what the rows are, what they were made of, how they were split, and which files hold
+//! them.
 
 use std::{fmt, sync::Arc};
 

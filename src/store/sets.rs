@@ -109,12 +109,12 @@ impl FeatureStore {
 
     /// The training set of a feature set, over the facts that are in the catalog now.
     ///
-    /// For a set of **entities** give a [`Spine`](crate::temporal::Spine): its rows get the features of their entities as they were at
-    /// each row's own instant, one row out per row in, in order. The features of a row `(k, t)` are those of entity `k` in the
-    /// materialization as of `t`, bit for bit: both use the same operators.
+    /// For a set of **entities** give a [`Spine`](crate::temporal::Spine): its rows get the features of their entities as they
+    /// were at each row's own instant, one row out per row in, in order. The features of a row `(k, t)` are those of entity `k`
+    /// in the materialization as of `t`, bit for bit: both use the same operators.
     ///
-    /// For a set of **rows** give an [`AsOf`]: the rows are those of the materialization as of this instant, bit for bit. Unlike a
-    /// materialization they can be split, with states that the train part alone has taught.
+    /// For a set of **rows** give an [`AsOf`]: the rows are those of the materialization as of this instant, bit for bit. Unlike
+    /// a materialization they can be split, with states that the train part alone has taught.
     ///
     /// ```no_run
     /// # async fn train(store: asof::FeatureStore) -> asof::Result<()> {
@@ -133,9 +133,10 @@ impl FeatureStore {
     /// ```
     ///
     /// # Errors
-    /// [`Error::UnknownFeatureSet`] and [`Error::UnknownTable`]; [`Error::Definition`] for a spine with a set of rows and for an as-of
-    /// with a set of entities; [`Error::AlreadyExists`] when the root holds another definition under the set's name;
-    /// [`Error::UnknownColumn`] and [`Error::ColumnType`] when the spine lacks a key or an instant, or has one that cannot be compared.
+    /// [`Error::UnknownFeatureSet`] and [`Error::UnknownTable`]; [`Error::Definition`] for a spine with a set of rows and for an
+    /// as-of with a set of entities; [`Error::AlreadyExists`] when the root holds another definition under the set's name;
+    /// [`Error::UnknownColumn`] and [`Error::ColumnType`] when the spine lacks a key or an instant, or has one that cannot be
+    /// compared.
     pub async fn training_set(&self, set: &str, rows: impl Into<TrainingRows>) -> Result<TrainingSet> {
         training::training_set(&self.workspace, &self.clock, &self.catalog_set(set)?, rows.into()).await
     }
@@ -145,14 +146,14 @@ impl FeatureStore {
     /// It needs neither the facts nor the feature set that it was made of.
     ///
     /// # Errors
-    /// [`Error::InvalidName`], [`Error::NotFound`] when none was kept, and [`Error::Corrupt`] and [`Error::Format`] for a manifest
-    /// that cannot be read.
+    /// [`Error::InvalidName`], [`Error::NotFound`] when none was kept, and [`Error::Corrupt`] and [`Error::Format`] for a
+    /// manifest that cannot be read.
     pub async fn kept_training_set(&self, name: &str) -> Result<TrainingSet> {
         training::kept_training_set(&self.workspace, &self.clock, name).await
     }
 
-    /// All training sets that were kept under this name, in the order of [`TrainingManifest::kept_at`](training::TrainingManifest).
-    /// They have different ids.
+    /// All training sets that were kept under this name, in the order of
+    /// [`TrainingManifest::kept_at`](training::TrainingManifest). They have different ids.
     ///
     /// # Errors
     /// As [`FeatureStore::kept_training_set`]; if there is none, the list is empty.

@@ -12,17 +12,20 @@
 mod dataset;
 mod export;
 mod keep;
+mod make;
 mod row_hash;
 mod rows_of_set;
 mod spine_features;
 mod split;
 mod summary;
+mod summary_text;
 mod training_set;
 
 pub use crate::manifest::{SplitRule, SplitSide, TrainingManifest, TrainingOrigin};
 pub use dataset::Dataset;
 pub(crate) use keep::{kept_training_set, kept_training_sets};
+pub use make::TrainingRows;
+pub(crate) use make::training_set;
 pub use split::Split;
 pub use summary::{ColumnRole, ColumnSummary, NumberSummary, Summary};
-pub(crate) use training_set::training_set;
-pub use training_set::{TrainingRows, TrainingSet};
+pub use training_set::TrainingSet;

@@ -1,9 +1,9 @@
-//! A hash of the values in a row. It depends on the values and their types alone: not on batches, on the width in which numbers are
-//! stored, or on the version of a library.
+//! A hash of the values in a row. It depends on the values and their types alone: not on batches, on the width in which numbers
+//! are stored, or on the version of a library.
 //!
-//! A row's hash is BLAKE3 over the seed and the columns' values. A value is a byte for its kind and the value: integers of any width
-//! as 128 bits, floats as 64 bits with one zero and one NaN, texts and bytes with their length, times in nanoseconds. NULL is a kind
-//! of its own.
+//! A row's hash is BLAKE3 over the seed and the columns' values. A value is a byte for its kind and the value: integers of any
+//! width as 128 bits, floats as 64 bits with one zero and one NaN, texts and bytes with their length, times in nanoseconds. NULL
+//! is a kind of its own.
 
 use arrow::{
     array::{Array, ArrayRef, AsArray},

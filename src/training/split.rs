@@ -32,23 +32,23 @@ pub struct Split {
 impl Split {
     /// Rows whose instant is before `at` are for training, the others for testing. Rows without an instant are in neither part.
     ///
-    /// The instant of a row is its event time, or that of the spine. A local time of a spine is the earliest instant that it can mean,
-    /// as it is for the features.
+    /// The instant of a row is its event time, or that of the spine. A local time of a spine is the earliest instant that it can
+    /// mean, as it is for the features.
     pub fn by_time(at: AsOf) -> Self {
         Self { rule: SplitRule::Time { at, embargo_us: 0 }, embargo: None }
     }
 
-    /// For a split by time: the test part begins this much later, and the rows between are in neither part. Use at least the length
-    /// of the windows that labels look ahead, so that no label of the train part reaches into the test part. Digits finer than a
-    /// microsecond are rounded up.
+    /// For a split by time: the test part begins this much later, and the rows between are in neither part. Use at least the
+    /// length of the windows that labels look ahead, so that no label of the train part reaches into the test part. Digits finer
+    /// than a microsecond are rounded up.
     pub fn embargo(mut self, embargo: TimeDelta) -> Self {
         self.embargo = Some(embargo);
         self
     }
 
-    /// All rows of an entity fall on one side, chosen by a hash of the entity's key and the seed. An entity is for training with the
-    /// probability `train_fraction`; the parts differ from it when entities have different numbers of rows. NULL is a value like any
-    /// other: rows without a key are one entity.
+    /// All rows of an entity fall on one side, chosen by a hash of the entity's key and the seed. An entity is for training with
+    /// the probability `train_fraction`; the parts differ from it when entities have different numbers of rows. NULL is a value
+    /// like any other: rows without a key are one entity.
     ///
     /// The columns are those of the spine or, for a set of rows, of its query; they need not be features.
     pub fn by_entity<S: Into<String>>(columns: impl IntoIterator<Item = S>, train_fraction: f64, seed: u64) -> Self {
@@ -59,8 +59,8 @@ impl Split {
     /// A row is for training with the probability `train_fraction`, by a hash of the row and the seed. Rows that are equal in all
     /// columns fall on one side, so that no copy of a training row is tested.
     ///
-    /// The columns are those of the spine without the features or, for a set of rows, those of its query. So a row stays on its side
-    /// when facts are added.
+    /// The columns are those of the spine without the features or, for a set of rows, those of its query. So a row stays on its
+    /// side when facts are added.
     ///
     /// Rows of one entity fall on both sides. A model that can tell entities apart is then tested on what it has seen; see
     /// [`Split::by_entity`].
@@ -71,8 +71,8 @@ impl Split {
     /// The rule with its embargo.
     ///
     /// # Errors
-    /// [`Error::Definition`] for a fraction that is not between 0 and 1, no columns, and an embargo that is negative or belongs to
-    /// another kind of split.
+    /// [`Error::Definition`] for a fraction that is not between 0 and 1, no columns, and an embargo that is negative or belongs
+    /// to another kind of split.
     pub(super) fn rule(&self) -> Result<SplitRule> {
         let refused = |reason: String| Err(Error::Definition { subject: "the split of a training set".into(), reason });
         let mut rule = self.rule.clone();

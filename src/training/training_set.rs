@@ -11,54 +11,23 @@ use arrow::{
 use datafusion::prelude::DataFrame;
 use futures::{TryStreamExt, stream::BoxStream};
 
-use super::{
-    Dataset, Split, Summary, export, keep, rows_of_set::RowsOfSet, spine_features::with_features, split::sides,
-    summary::summarize,
-};
+use super::{Dataset, Split, Summary, export, keep, rows_of_set::RowsOfSet, split::sides, summary::summarize};
 use crate::{
     catalog::Column,
     engine::Parallelism,
     error::{Error, Result},
-    feature_set::{EntitySet, FeatureSet, RowSet, SetBody},
-    manifest::{EngineVersions, SplitSide, StepState, TrainingManifest, TrainingOrigin},
-    materialize::{QueriedRows, RowBuffer, check_binding, check_columns, input_table},
+    manifest::{SplitSide, StepState, TrainingManifest, TrainingOrigin},
+    materialize::RowBuffer,
     name::ContentId,
-    scan::VisibleTable,
-    temporal::Spine,
-    time::{AsOf, Clock, TimeScale, Zone},
+    time::Clock,
     workspace::{PublishedParts, Workspace, plain_rows},
 };
-
-/// The rows that a training set is to have: a spine for a set of entities, an as-of for a set of rows.
-#[derive(Debug, Clone)]
-#[must_use]
-pub struct TrainingRows(Asked);
-
-#[derive(Debug, Clone)]
-enum Asked {
-    Spine(Box<Spine>),
-    AsOf(AsOf),
-}
-
-impl From<Spine> for TrainingRows {
-    /// The rows of the spine, each with the features of its entity at its own instant.
-    fn from(spine: Spine) -> Self {
-        Self(Asked::Spine(Box::new(spine)))
-    }
-}
-
-impl From<AsOf> for TrainingRows {
-    /// The rows of the set's query that are visible at this instant.
-    fn from(as_of: AsOf) -> Self {
-        Self(Asked::AsOf(as_of))
-    }
-}
 
 /// The rows that a model is trained or tested on: features, labels and instants; made by
 /// [`FeatureStore::training_set`](crate::FeatureStore::training_set).
 ///
-/// Handles are cheap to clone, and clones share what was computed. Rows that were split or encoded lie in temporary files, which are
-/// removed with the last handle; [`TrainingSet::keep`] publishes rows.
+/// Handles are cheap to clone, and clones share what was computed. Rows that were split or encoded lie in temporary files, which
+/// are removed with the last handle; [`TrainingSet::keep`] publishes rows.
 #[derive(Clone)]
 pub struct TrainingSet {
     pub(super) workspace: Arc<Workspace>,
@@ -77,87 +46,6 @@ pub(super) enum Rows {
     OfSet(RowsOfSet),
     /// Published rows.
     Kept { parts: PublishedParts, manifest: Arc<TrainingManifest> },
-}
-
-/// The training set of a feature set over the newest versions of its tables.
-///
-/// # Errors
-/// [`Error::Definition`] for rows that do not fit the kind of the set, [`Error::AlreadyExists`] for a name that the root holds for
-/// another definition, [`Error::UnknownColumn`] and [`Error::ColumnType`] when the spine or a table does not fit the set.
-pub(crate) async fn training_set(
-    workspace: &Arc<Workspace>,
-    clock: &Arc<dyn Clock>,
-    set: &FeatureSet,
-    rows: TrainingRows,
-) -> Result<TrainingSet> {
-    let refused =
-        |reason: &str| Err(Error::Definition { subject: format!("the training set of `{}`", set.name), reason: reason.into() });
-    let wanted = match (&set.body, rows.0) {
-        (SetBody::Entities(entities), Asked::Spine(spine)) => Wanted::Spine(entities, *spine),
-        (SetBody::Rows(rows), Asked::AsOf(as_of)) => Wanted::Query(rows, as_of),
-        (SetBody::Rows(_), Asked::Spine(_)) => {
-            return refused(
-                "it is a set of rows, whose query says which rows it has, and no keys to find features by; give the as-of \
-                 instead of a spine, or use a set of entities",
-            );
-        }
-        (SetBody::Entities(_), Asked::AsOf(_)) => {
-            return refused(
-                "it is a set of entities, which has a row for each row of a spine; give a `Spine` with keys and instants instead \
-                 of the as-of, or materialize the set as of that instant",
-            );
-        }
-    };
-    check_binding(workspace, set).await?;
-    let pinned = workspace.pin_all(&set.tables).await?;
-    let engine = &workspace.engine;
-    let mut origin = TrainingOrigin {
-        set: set.name.clone(),
-        fingerprint: set.fingerprint.clone(),
-        definition: set.declared.clone(),
-        as_of: None,
-        cutoff: set.cutoff,
-        engine: EngineVersions::current(),
-        inputs: Vec::new(),
-        instant: String::new(),
-        scale: TimeScale::UTC_MICROS,
-        features: set.features(),
-        labels: Vec::new(),
-        splits: Vec::new(),
-    };
-    let rows = match wanted {
-        Wanted::Spine(entities, spine) => {
-            check_columns(set, entities, &pinned)?;
-            // The operators cut the facts at each row's instant, so all of them are opened.
-            let tables = VisibleTable::all(&pinned, set.horizon(AsOf::END_OF_TIME))?;
-            origin.inputs = tables.iter().map(input_table).collect();
-            (origin.instant, origin.scale) = spine.instants()?;
-            Rows::Spine(with_features(engine, entities, &tables, set.cutoff, spine).await?)
-        }
-        Wanted::Query(rows, as_of) => {
-            let tables = VisibleTable::all(&pinned, set.horizon(as_of))?;
-            let queried = RowsOfSet::all(QueriedRows::query(engine, &set.name, rows, &tables, as_of).await?);
-            origin.inputs = tables.iter().map(input_table).collect();
-            origin.as_of = Some(as_of);
-            origin.instant = rows.event_time.clone();
-            origin.scale = scale_of(&queried.queried_schema(), &rows.event_time);
-            origin.labels = rows.labels.clone();
-            Rows::OfSet(queried)
-        }
-    };
-    Ok(TrainingSet { workspace: workspace.clone(), clock: clock.clone(), origin: Arc::new(origin), rows })
-}
-
-/// Rows that fit the kind of their set.
-enum Wanted<'a> {
-    Spine(&'a EntitySet, Spine),
-    Query(&'a RowSet, AsOf),
-}
-
-/// The scale of a column of instants.
-fn scale_of(rows: &Schema, column: &str) -> TimeScale {
-    let field = rows.field_with_name(column).ok();
-    field.and_then(|field| TimeScale::of_type(field.data_type(), Zone::UTC)).unwrap_or(TimeScale::UTC_MICROS)
 }
 
 impl TrainingSet {
@@ -181,9 +69,10 @@ impl TrainingSet {
 
     /// The rows as a DataFusion `DataFrame`, in their order.
     ///
-    /// Of a set of entities: the spine in its order, with the features behind its columns. Until it is split or kept, it is a query,
-    /// which reads the spine and the facts each time it runs. Of a set of rows: the columns and the order of a materialization (event
-    /// time, features, labels), the same bits as those of [`FeatureStore::materialize`](crate::FeatureStore::materialize).
+    /// Of a set of entities: the spine in its order, with the features behind its columns. Until it is split or kept, it is a
+    /// query, which reads the spine and the facts each time it runs. Of a set of rows: the columns and the order of a
+    /// materialization (event time, features, labels), the same bits as those of
+    /// [`FeatureStore::materialize`](crate::FeatureStore::materialize).
     ///
     /// # Errors
     /// [`Error::Step`] when an encoder or row selection fails, [`Error::Corrupt`] when a file of a kept set is not what was
@@ -254,14 +143,14 @@ impl TrainingSet {
         format!("the training set of `{}`", self.origin.set)
     }
 
-    /// The features and the column `label` as matrices. `label` is a label of a set of rows, or any other column; if it is a feature,
-    /// it is left out of the features.
+    /// The features and the column `label` as matrices. `label` is a label of a set of rows, or any other column; if it is a
+    /// feature, it is left out of the features.
     ///
     /// With the flag `linfa`, `linfa::Dataset::from(data)` converts it.
     ///
     /// # Errors
-    /// As [`TrainingSet::batches`]; [`Error::UnknownColumn`] when there is no such column, [`Error::ColumnType`] when a feature or
-    /// the label is not a number.
+    /// As [`TrainingSet::batches`]; [`Error::UnknownColumn`] when there is no such column, [`Error::ColumnType`] when a feature
+    /// or the label is not a number.
     pub async fn dataset(&self, label: &str) -> Result<Dataset> {
         let features: Vec<String> = self.origin.features.iter().filter(|f| *f != label).cloned().collect();
         Dataset::collect(&self.subject(), self.batches().await?, &features, label).await
@@ -269,14 +158,14 @@ impl TrainingSet {
 
     /// A train and a test part. The rows are computed now, and both parts lie in temporary files.
     ///
-    /// For a set of rows, selections and encoders learn from the train part alone. The train part is what all selections keep, as in a
-    /// materialization over these rows. The test part is encoded with the states of the train part; of the selections only those that
-    /// say which rows the model is about ([`Purpose::Population`](crate::encoder::Purpose)) apply to it, with the states of the train
-    /// part, and none that thin rows out. A train part that is split again learns from its own train part. Both parts of a test part
-    /// keep the states that it had.
+    /// For a set of rows, selections and encoders learn from the train part alone. The train part is what all selections keep, as
+    /// in a materialization over these rows. The test part is encoded with the states of the train part; of the selections only
+    /// those that say which rows the model is about ([`Purpose::Population`](crate::encoder::Purpose)) apply to it, with the
+    /// states of the train part, and none that thin rows out. A train part that is split again learns from its own train part.
+    /// Both parts of a test part keep the states that it had.
     ///
-    /// All rows are known as of the training set's as-of, the labels of the train part too. To score a model by what was known at the
-    /// end of the train part, run a [backtest](crate::FeatureStore::backtest).
+    /// All rows are known as of the training set's as-of, the labels of the train part too. To score a model by what was known at
+    /// the end of the train part, run a [backtest](crate::FeatureStore::backtest).
     ///
     /// ```no_run
     /// # async fn train(store: asof::FeatureStore) -> asof::Result<()> {
@@ -335,8 +224,8 @@ impl TrainingSet {
         Ok((part(SplitSide::Train, train), part(SplitSide::Test, test)))
     }
 
-    /// What row selections have learned, in their order; empty for a set of entities. A test part has the states of its train part,
-    /// and their counts of rows.
+    /// What row selections have learned, in their order; empty for a set of entities. A test part has the states of its train
+    /// part, and their counts of rows.
     ///
     /// # Errors
     /// As [`TrainingSet::dataframe`].
@@ -382,8 +271,8 @@ impl TrainingSet {
 
     /// Writes the rows to one CSV file with a header, a path of this machine or a URL, which replaces one of that name.
     ///
-    /// Floats have the digits that read as the same float, instants are written in RFC 3339, and NULL is an empty cell. An empty text is
-    /// an empty cell too, and is read as NULL.
+    /// Floats have the digits that read as the same float, instants are written in RFC 3339, and NULL is an empty cell. An empty
+    /// text is an empty cell too, and is read as NULL.
     ///
     /// # Errors
     /// As [`TrainingSet::write_parquet`]; [`Error::ColumnType`] for a column of lists, structs or maps, which CSV cannot hold.
@@ -395,10 +284,10 @@ impl TrainingSet {
 
     /// Publishes the rows below the store's root, with a manifest, and returns them as they were kept.
     ///
-    /// They are kept under the hash of their content and of what they were made of. Keeping the same rows under the same name again
-    /// finds them and writes nothing. [`FeatureStore::kept_training_set`](crate::FeatureStore::kept_training_set) opens them, in any
-    /// process, also when the facts or the feature set are gone. A garbage collection does not remove them; to remove them, delete their
-    /// folder.
+    /// They are kept under the hash of their content and of what they were made of. Keeping the same rows under the same name
+    /// again finds them and writes nothing. [`FeatureStore::kept_training_set`](crate::FeatureStore::kept_training_set) opens
+    /// them, in any process, also when the facts or the feature set are gone. A garbage collection does not remove them; to
+    /// remove them, delete their folder.
     ///
     /// # Errors
     /// [`Error::InvalidName`] for a name with other characters than lower-case letters, digits and underscores;
@@ -407,7 +296,8 @@ impl TrainingSet {
         keep::keep(self, name).await
     }
 
-    /// Reads every file of a kept set again and compares its hash with the published one; does nothing for a set that is not kept.
+    /// Reads every file of a kept set again and compares its hash with the published one; does nothing for a set that is not
+    /// kept.
     ///
     /// # Errors
     /// [`Error::Corrupt`] names the first file that differs.

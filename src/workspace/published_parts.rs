@@ -42,8 +42,8 @@ impl PublishedParts {
 
     /// The rows of these files, with all of their columns.
     ///
-    /// Before the first row of a file is read, the hash of the whole file is verified. A verified file is not hashed again while its
-    /// entity tag, or on a local disk its size and times, are the same.
+    /// Before the first row of a file is read, the hash of the whole file is verified. A verified file is not hashed again while
+    /// its entity tag, or on a local disk its size and times, are the same.
     ///
     /// # Errors
     /// [`Error::Corrupt`], also from the stream, when a file is not what was published.
