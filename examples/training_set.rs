@@ -60,7 +60,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
             end,
         )
         .await?;
-    let rows = store.training_set("flights_v1", Spine::new(spine, "at")).await?.cache().await?;
+    let rows = store.training_set("flights_v1", Spine::new(spine, "at")).await?.dataframe().await?.cache().await?;
     println!("{} flights, {} columns", rows.clone().count().await?, rows.schema().fields().len());
     let shown = ["at", "origin", "carrier", "tailnum", "label", "temp", "wind_speed", "carrier_delay_1d", "tailnum_delay_1d"];
     rows.clone().select_columns(&shown)?.limit(20_000.min(rows.clone().count().await? / 2), Some(8))?.show().await?;

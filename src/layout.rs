@@ -29,12 +29,15 @@ pub(crate) const DEFINITIONS: &str = "definitions";
 pub(crate) const BINDING: &str = "binding.json";
 /// Materializations: `materialized/<set>/<as-of>-<id>/<file>`.
 pub(crate) const MATERIALIZED: &str = "materialized";
-/// What a materialization is.
+/// What a materialization or a kept training set is.
 pub(crate) const MANIFEST: &str = "manifest.json";
 /// Extracts: `extracts/<name>/<run>/<file>`.
 pub(crate) const EXTRACTS: &str = "extracts";
 /// What a run of an extract is.
 pub(crate) const EXTRACT_RECORD: &str = "extract.json";
+
+/// Kept training sets: `training/<name>/<id>/<file>`.
+pub(crate) const TRAINING: &str = "training";
 
 /// What the folder of a process begins with, in the system's folder for temporary files.
 pub(crate) const SCRATCH_PREFIX: &str = "asof-scratch-";
@@ -136,10 +139,25 @@ pub(crate) fn run_folder(extract: &str, run: &str) -> String {
     format!("{EXTRACTS}/{extract}/{run}")
 }
 
+/// The folder of the training sets that were kept under a name.
+pub(crate) fn training_sets_folder(name: &str) -> String {
+    format!("{TRAINING}/{name}")
+}
+
+/// The folder of a kept training set, in the folder of its name.
+pub(crate) fn training_set_folder(id: ContentId) -> String {
+    id.to_string()
+}
+
+/// The id of the training set in this folder; `None` for a folder of any other name.
+pub(crate) fn training_set_id(folder: &str) -> Option<ContentId> {
+    folder.parse().ok().filter(|id: &ContentId| id.to_string() == folder)
+}
+
 /// Whose rows a part file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PartOf {
-    /// Those of the materialization or extract.
+    /// Those of the materialization, extract or training set.
     Whole,
     /// Those by some of a materialization's keys: which of its partial rows, counted from 0.
     PartialRows(usize),
@@ -148,7 +166,7 @@ pub(crate) enum PartOf {
 const WHOLE_PREFIX: &str = "part-";
 const PARTIAL_PREFIX: &str = "by-";
 
-/// A file with rows, in the folder of its materialization or extract; `number` counts the files of the same rows.
+/// A file with rows, in the folder of its materialization, extract or training set; `number` counts the files of the same rows.
 pub(crate) fn part_file(of: PartOf, number: usize, content: ContentId) -> String {
     let prefix = match of {
         PartOf::Whole => WHOLE_PREFIX.to_owned(),
@@ -198,6 +216,8 @@ mod tests {
         for as_of in [AsOf::from_micros(0), AsOf::END_OF_TIME] {
             assert!(is_materialization_folder(&materialization_folder(as_of, id), id));
         }
+        assert_eq!(training_set_id(&training_set_folder(id)), Some(id));
+        assert_eq!(training_set_id(&training_set_folder(id).to_uppercase()), None);
         assert_eq!(staged_for(&format!("a/{}{}", version_file(1), staging_suffix("12"))), Some("a/v0000000001.json"));
         for name in ["v1.json", "v1.json#", "v1.json#12a", "#", ""] {
             assert_eq!(staged_for(name), None, "{name}");

@@ -22,7 +22,8 @@
 //! | write an encoder | [`encoder::Encoder`], [`encoder::FittedEncoder`], [`encoder::encoder_fn`], [`AsOfView`] |
 //! | describe and compare definitions | [`FeatureSet::describe`], [`FeatureSet::diff`] |
 //! | know what a materialization would read and compute | [`FeatureStore::plan`], [`MaterializationPlan`] |
-//! | get training data | [`FeatureStore::materialize`], [`Materialization`], [`training::Dataset`] |
+//! | get training data | [`FeatureStore::training_set`], [`training::TrainingSet`], [`FeatureStore::materialize`], [`training::Dataset`] |
+//! | split it, sum it up, keep it | [`training::Split`], [`training::Summary`], [`FeatureStore::kept_training_set`] |
 //! | serve a model | [`FeatureStore::online`], [`online::Online`] |
 //! | backtest and watch drift | [`FeatureStore::backtest`], [`mod@backtest`] |
 //!

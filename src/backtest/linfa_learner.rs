@@ -136,3 +136,18 @@ impl From<Dataset> for linfa::Dataset<f64, f64, Ix1> {
         linfa::Dataset::new(data.records, data.targets).with_feature_names(data.features)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dataset_of_linfa_has_the_same_matrices_and_names() {
+        let records = ndarray::array![[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]];
+        let (features, targets) = (vec!["x".to_owned(), "y".to_owned()], ndarray::array![7.0, 8.0, 9.0]);
+        let data = Dataset { features: features.clone(), label: "z".into(), records: records.clone(), targets: targets.clone() };
+        let converted: linfa::Dataset<f64, f64, Ix1> = data.into();
+        assert_eq!((converted.records(), converted.targets()), (&records, &targets));
+        assert_eq!(converted.feature_names(), features);
+    }
+}

@@ -11,7 +11,7 @@ use super::{Fold, Folds, Learner, Linear, Metrics};
 use crate::{
     error::{Error, Result},
     feature_set::FeatureSet,
-    materialize::{Apply, Materialization, QueriedRows, Refreshes, RowQuery, materialize_pinned, output_batch, output_schema},
+    materialize::{Apply, Materialization, PlannedRows, Refreshes, RowQuery, materialize_pinned, output_batch, output_schema},
     scan::VisibleTable,
     time::{AsOf, shown_span},
     training::Dataset,
@@ -226,7 +226,7 @@ async fn score_rows(
     }
     let tables = VisibleTable::all(tables, set.horizon(known_at))?;
     let query = RowQuery { engine, name: &set.name, set: rows, tables: &tables, as_of: known_at, span: Some(span), served };
-    let QueriedRows { rows: scored, order, check } = query.rows().await?;
+    let PlannedRows { rows: scored, order, check } = query.rows().await?;
     let (schema, batches) = plain_rows(scored.sort(order)?.execute_stream().await?);
     let output = output_schema(rows, &schema, &pipeline)?;
     let encoded = batches.map(|batch| -> Result<RecordBatch> {

@@ -4,7 +4,7 @@ use crate::{
     extract::RunName,
     layout::{
         BINDING, CATALOG, DEFINITIONS, EXTRACT_RECORD, EXTRACTS, FACTS, MANIFEST, MARKER, MATERIALIZED, QUALITY, QUARANTINE,
-        REJECTS, is_fact_file, is_part_file, load_of, version_number,
+        REJECTS, TRAINING, is_fact_file, is_part_file, load_of, training_set_id, version_number,
     },
     name::TableName,
 };
@@ -28,6 +28,10 @@ pub(super) enum PathKind {
     ExtractRecord(RunName),
     /// Another file of an extract.
     ExtractPart(RunName),
+    /// The manifest of a kept training set.
+    TrainingManifest,
+    /// Another file of a kept training set.
+    TrainingPart,
     /// Not written by this library.
     Unknown,
 }
@@ -49,6 +53,8 @@ pub(super) fn path_kind(path: &str) -> PathKind {
         }
         [MATERIALIZED, _, _, MANIFEST] => PathKind::Manifest,
         [MATERIALIZED, _, _, part] if is_part_file(part) => PathKind::Part,
+        [TRAINING, _, id, MANIFEST] if training_set_id(id).is_some() => PathKind::TrainingManifest,
+        [TRAINING, _, id, part] if training_set_id(id).is_some() && is_part_file(part) => PathKind::TrainingPart,
         [EXTRACTS, name, run_name, EXTRACT_RECORD] => PathKind::ExtractRecord(run(name, run_name)),
         [EXTRACTS, name, run_name, part] if is_part_file(part) => PathKind::ExtractPart(run(name, run_name)),
         _ => PathKind::Unknown,
@@ -58,12 +64,17 @@ pub(super) fn path_kind(path: &str) -> PathKind {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::name::ContentId;
 
     #[test]
     fn every_path_that_this_library_writes_is_known_and_no_other() {
         let run = || RunName { name: "zones".into(), run: "20141101t000000_0123abcd".into() };
         let taxi: TableName = "nyc_taxi".parse().unwrap();
+        let kept = format!("training/rides/{}", ContentId::of(b"x"));
+        let (kept_manifest, kept_part) = (format!("{kept}/manifest.json"), format!("{kept}/part-00000-01.parquet"));
         let known = [
+            (kept_manifest.as_str(), PathKind::TrainingManifest),
+            (kept_part.as_str(), PathKind::TrainingPart),
             ("asof.json", PathKind::Kept),
             ("definitions/taxi_v1/binding.json", PathKind::Kept),
             ("catalog/default/nyc_taxi/v0000000012.json", PathKind::Version(taxi, 12)),
@@ -90,6 +101,8 @@ mod tests {
             "quality/default/nyc_taxi/summary.json",
             "materialized/taxi_v1/a/extra.bin",
             "extracts/zones/run/deep/part-0.parquet",
+            "training/rides/mine/part-0.parquet",
+            "training/rides/manifest.json",
             "part-0.parquet",
         ] {
             assert_eq!(path_kind(path), PathKind::Unknown, "{path}");

@@ -13,8 +13,8 @@ use crate::{
     catalog::{TableLocation, TableVersion},
     error::Result,
     extract::ExtractRecord,
-    layout::{CATALOG, EXTRACTS, MATERIALIZED, facts_folder},
-    manifest::Manifest,
+    layout::{CATALOG, EXTRACTS, MATERIALIZED, TRAINING, facts_folder},
+    manifest::{Manifest, TrainingManifest},
     name::TableName,
     storage::{ListedKind, Location},
     time::AsOf,
@@ -50,13 +50,16 @@ struct Publishing {
 /// Reads everything that is published now.
 pub(super) async fn references(workspace: &Workspace, gc: &Gc, now: AsOf) -> Result<References> {
     let mut published = Vec::new();
-    for folder in [CATALOG, MATERIALIZED, EXTRACTS] {
+    for folder in [CATALOG, MATERIALIZED, EXTRACTS, TRAINING] {
         // Links are followed: readers find what is published behind them, and it may name files below this root.
         for file in workspace.root.child(folder).list_reachable().await? {
             let path = format!("{folder}/{}", file.name);
             let kind = path_kind(&path);
             if file.kind == ListedKind::Object
-                && matches!(kind, PathKind::Version(..) | PathKind::Manifest | PathKind::ExtractRecord(_))
+                && matches!(
+                    kind,
+                    PathKind::Version(..) | PathKind::Manifest | PathKind::TrainingManifest | PathKind::ExtractRecord(_)
+                )
             {
                 published.push(Publishing { path, kind, modified: AsOf::from_micros(file.modified_us) });
             }
@@ -89,6 +92,9 @@ pub(super) async fn references(workspace: &Workspace, gc: &Gc, now: AsOf) -> Res
                 let manifest = Manifest::parse_at(&shown, &bytes)?;
                 found.add_manifest(&path, &manifest);
                 read_by_materializations.extend(manifest.inputs.into_iter().map(|input| (input.table, input.version)));
+            }
+            PathKind::TrainingManifest => {
+                found.add_training_set(&path, &TrainingManifest::parse_at(&shown, &bytes)?);
             }
             PathKind::ExtractRecord(run) => {
                 let record = ExtractRecord::parse(&shown, &bytes)?;
@@ -193,6 +199,13 @@ impl References {
             // Files of registered tables are not below this path, so the paths made for them match nothing.
             self.kept.extend(input.files.iter().map(|file| fact_path(&input.table, &file.path)));
         }
+    }
+
+    /// The rows of a kept training set are its own: the facts that it was made of may go.
+    fn add_training_set(&mut self, path: &str, manifest: &TrainingManifest) {
+        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        self.kept.insert(path.into());
+        self.kept.extend(manifest.parts.iter().map(|part| format!("{folder}/{}", part.name)));
     }
 
     fn add_extracts(&mut self, mut runs: Vec<(ExtractRecord, String, AsOf)>, now: AsOf, is_old: impl Fn(AsOf) -> bool) {

@@ -2,10 +2,13 @@
 //! It holds no wall-clock time, so two processes that make the same materialization write the same manifest.
 
 mod engine_revision;
+mod training;
 
 use serde::{Deserialize, Serialize};
 
 pub use engine_revision::{ENGINE_REVISION, EngineVersions};
+pub(crate) use training::training_set_content_id;
+pub use training::{SplitRule, SplitSide, TrainingManifest, TrainingOrigin};
 
 use crate::{
     catalog::{Column, FactTable},

@@ -1,32 +1,23 @@
 //! A published materialization: its manifest, and its rows in the forms that training needs.
 //! The same handle always gives the same bits.
 
-use std::{
-    collections::BTreeSet,
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{fmt, sync::Arc};
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use datafusion::prelude::{DataFrame, ident};
-use futures::{
-    StreamExt, TryStreamExt,
-    stream::{self, BoxStream},
-};
-use object_store::ObjectMeta;
-use parquet::arrow::ParquetRecordBatchStreamBuilder;
+use futures::{StreamExt, stream::BoxStream};
 
 use super::{keyed::RowCodec, pipeline::Pipeline};
 use crate::{
     catalog::Column,
     engine::Parallelism,
-    error::{Error, Result},
+    error::Result,
     feature_set::{FeatureSet, RowSet, SetBody},
     manifest::Manifest,
     name::ContentId,
-    storage::{FileIdentity, Location, ObjectReader, ParquetTable, contained, contained_rows, read_footer},
+    storage::Location,
     time::AsOf,
-    workspace::{Part, Workspace},
+    workspace::{PublishedParts, Workspace},
 };
 
 /// The rows of a feature set at an as-of, published and immutable.
@@ -34,15 +25,13 @@ use crate::{
 pub struct Materialization {
     workspace: Arc<Workspace>,
     set: FeatureSet,
-    location: Location,
     manifest: Arc<Manifest>,
-    /// Files, with their entity tags, whose hashes have been verified.
-    verified: Arc<Mutex<BTreeSet<(String, String)>>>,
+    parts: PublishedParts,
 }
 
 impl Materialization {
     pub(crate) fn new(workspace: Arc<Workspace>, set: FeatureSet, location: Location, manifest: Manifest) -> Self {
-        Self { workspace, set, location, manifest: Arc::new(manifest), verified: Arc::default() }
+        Self { workspace, set, manifest: Arc::new(manifest), parts: PublishedParts::new(location, REMEDY) }
     }
 
     /// The hash of everything that determines the rows.
@@ -69,7 +58,7 @@ impl Materialization {
     /// [`Manifest::columns`]) are left out.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] when the manifest has a type that this library does not know.
+    /// [`Error::Corrupt`](crate::Error::Corrupt) when the manifest has a type that this library does not know.
     pub fn schema(&self) -> Result<SchemaRef> {
         Ok(Arc::new(Column::schema(&self.manifest.columns)?.project(&self.shown())?))
     }
@@ -88,102 +77,30 @@ impl Materialization {
     /// same.
     ///
     /// # Errors
-    /// [`Error::Corrupt`], also from the stream, when a file is not what was published.
+    /// [`Error::Corrupt`](crate::Error::Corrupt), also from the stream, when a file is not what was published.
     pub async fn batches(&self) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         let shown = self.shown();
-        let rows = self.batches_of(&self.manifest.parts).await?;
+        let rows = self.parts.batches(&self.manifest.parts).await?;
         Ok(rows.map(move |batch| Ok(batch?.project(&shown)?)).boxed())
-    }
-
-    /// The rows of these files, with all of their columns.
-    async fn batches_of(&self, files: &[Part]) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-        for part in files {
-            self.present(part).await?;
-        }
-        let opened = stream::iter(files.to_vec()).then({
-            let made = self.clone();
-            move |part| {
-                let made = made.clone();
-                async move { made.rows_of(&part).await }
-            }
-        });
-        Ok(opened.try_flatten().boxed())
-    }
-
-    async fn rows_of(&self, part: &Part) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-        let object = self.unchanged(part).await?;
-        let path = self.location.child(&part.name).to_string();
-        let damaged = {
-            let (made, name) = (self.clone(), part.name.clone());
-            move |e: Error| made.damaged(&name, &e.to_string())
-        };
-        let footer = read_footer(&self.location, &object).await.map_err(&damaged)?;
-        let reader = ObjectReader::new(&self.location, object);
-        let rows = contained(&path, || Ok(ParquetRecordBatchStreamBuilder::new_with_metadata(reader, footer).build()?));
-        let rows = contained_rows(path, rows.map_err(&damaged)?);
-        Ok(rows.map_err(move |e| damaged(Error::from(e))).boxed())
-    }
-
-    /// The file of a part, if it exists and has the published size.
-    async fn present(&self, part: &Part) -> Result<ObjectMeta> {
-        let object = self.location.head(&part.name).await?.ok_or_else(|| self.damaged(&part.name, "it has vanished"))?;
-        match object.size == part.size {
-            true => Ok(object),
-            false => {
-                let sizes = format!("it has {} bytes, and {} were published", object.size, part.size);
-                Err(self.damaged(&part.name, &sizes))
-            }
-        }
-    }
-
-    /// The file of a part, if its content is what was published.
-    async fn unchanged(&self, part: &Part) -> Result<ObjectMeta> {
-        let object = self.present(part).await?;
-        // In an object store an entity tag stands for one content; on a local disk it does not.
-        let tag = object.e_tag.as_ref().filter(|_| !self.location.is_local()).map(|tag| (part.name.clone(), tag.clone()));
-        let known = || self.verified.lock().unwrap_or_else(PoisonError::into_inner);
-        if tag.as_ref().is_some_and(|tag| known().contains(tag)) {
-            return Ok(object);
-        }
-        let was = FileIdentity { size: part.size, e_tag: None, hash: Some(part.hash) };
-        if !self.location.is_unchanged(&object, &was).await? {
-            return Err(self.damaged(&part.name, DIFFERS));
-        }
-        known().extend(tag);
-        Ok(object)
-    }
-
-    fn damaged(&self, name: &str, what: &str) -> Error {
-        Error::Corrupt { path: format!("{}/{name}", self.location), reason: format!("{what}; {REMEDY}") }
     }
 
     /// Reads every file again and compares its hash with the published one.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] names the first file that differs.
+    /// [`Error::Corrupt`](crate::Error::Corrupt) names the first file that differs.
     pub async fn verify(&self) -> Result<()> {
-        for part in self.manifest.files() {
-            let object = self.location.head(&part.name).await?.ok_or_else(|| self.damaged(&part.name, "it has vanished"))?;
-            if self.location.hash(&object).await? != part.hash {
-                return Err(self.damaged(&part.name, DIFFERS));
-            }
-        }
-        Ok(())
+        self.parts.verify(self.manifest.files()).await
     }
 
     /// The rows as a DataFusion `DataFrame`, in their order. The hashes of the files are verified now, and not when the frame is
     /// read.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] when a file is not what was published.
+    /// [`Error::Corrupt`](crate::Error::Corrupt) when a file is not what was published.
     pub async fn dataframe(&self) -> Result<DataFrame> {
-        let mut files = Vec::with_capacity(self.manifest.parts.len());
-        for part in &self.manifest.parts {
-            files.push(self.unchanged(part).await?);
-        }
-        let session = self.workspace.engine.session(Parallelism::One, [&self.location])?;
+        let session = self.workspace.engine.session(Parallelism::One, [self.parts.location()])?;
         let all = Column::schema(&self.manifest.columns)?;
-        let rows = session.read_table(Arc::new(ParquetTable::new(self.location.clone(), files, all)))?;
+        let rows = session.read_table(Arc::new(self.parts.table(&self.manifest.parts, all).await?))?;
         let shown = self.schema()?;
         Ok(rows.select(shown.fields().iter().map(|field| ident(field.name())).collect::<Vec<_>>())?)
     }
@@ -214,13 +131,12 @@ impl Materialization {
     /// The rows of a group, in the order of their keys; as [`Materialization::codec`].
     pub(crate) async fn group_batches(&self, group: usize) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         match group.checked_sub(1).and_then(|partial| self.manifest.partial.get(partial)) {
-            None => self.batches_of(&self.manifest.parts).await,
-            Some(rows) => self.batches_of(&rows.parts).await,
+            None => self.parts.batches(&self.manifest.parts).await,
+            Some(rows) => self.parts.batches(&rows.parts).await,
         }
     }
 }
 
-const DIFFERS: &str = "its content is not what was published";
 const REMEDY: &str = "delete the folder it lies in and materialize again";
 
 impl fmt::Debug for Materialization {

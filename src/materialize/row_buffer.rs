@@ -14,6 +14,7 @@ use datafusion::{
     execution::{SendableRecordBatchStream, TaskContext},
     physical_plan::{stream::RecordBatchStreamAdapter, streaming::PartitionStream},
 };
+use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use tempfile::NamedTempFile;
 use tokio::sync::mpsc;
 
@@ -26,7 +27,7 @@ use crate::{
 const QUEUE: usize = 2;
 
 /// Writes the rows of a buffer.
-pub(super) struct RowBufferWriter {
+pub(crate) struct RowBufferWriter {
     file: NamedTempFile,
     writer: FileWriter<File>,
     schema: SchemaRef,
@@ -35,7 +36,7 @@ pub(super) struct RowBufferWriter {
 
 /// Rows in Arrow's file format.
 #[derive(Debug)]
-pub(super) struct RowBuffer {
+pub(crate) struct RowBuffer {
     file: NamedTempFile,
     schema: SchemaRef,
     rows: u64,
@@ -51,23 +52,51 @@ fn cut_off() -> Error {
 
 impl RowBuffer {
     /// Begins a buffer of rows with this schema.
-    pub(super) fn create(schema: SchemaRef) -> Result<RowBufferWriter> {
+    pub(crate) fn create(schema: SchemaRef) -> Result<RowBufferWriter> {
         let file = scratch_file("asof-spool-").map_err(Error::temporary_file)?;
         let writer = FileWriter::try_new(file.reopen().map_err(Error::temporary_file)?, &schema)?;
         Ok(RowBufferWriter { file, writer, schema, rows: 0 })
     }
 
-    pub(super) fn schema(&self) -> &SchemaRef {
+    pub(crate) fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
-    pub(super) fn rows(&self) -> u64 {
+    pub(crate) fn rows(&self) -> u64 {
         self.rows
     }
 
-    /// The rows as a table with one partition.
-    pub(super) fn into_table(self) -> Result<StreamingTable> {
-        Ok(StreamingTable::try_new(self.schema.clone(), vec![Arc::new(BufferPartition(Arc::new(self)))])?)
+    /// The rows as a table with one partition, in their order.
+    pub(crate) fn table(self: &Arc<Self>) -> Result<StreamingTable> {
+        Ok(StreamingTable::try_new(self.schema.clone(), vec![Arc::new(BufferPartition(self.clone()))])?)
+    }
+
+    /// The rows in their order, read on a thread that may block on the disk.
+    pub(crate) fn stream(self: &Arc<Self>) -> BoxStream<'static, Result<RecordBatch>> {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let buffer = self.clone();
+        tokio::task::spawn_blocking(move || match buffer.batches(None) {
+            Ok(batches) => {
+                for batch in batches {
+                    if sender.blocking_send(batch).is_err() {
+                        break;
+                    }
+                }
+            }
+            Err(error) => drop(sender.blocking_send(Err(error))),
+        });
+        let batches = futures::stream::unfold((receiver, self.rows), |(mut receiver, missing)| async move {
+            match receiver.recv().await {
+                Some(Ok(batch)) => {
+                    let missing = missing.saturating_sub(batch.num_rows() as u64);
+                    Some((Ok(batch), (receiver, missing)))
+                }
+                Some(Err(error)) => Some((Err(error), (receiver, 0))),
+                None if missing == 0 => None,
+                None => Some((Err(cut_off()), (receiver, 0))),
+            }
+        });
+        batches.boxed()
     }
 
     /// The rows with the columns of `wanted` and `more` that they have; the others are outputs of encoders.
@@ -86,7 +115,7 @@ impl RowBuffer {
     /// The rows in the order in which they were written, with all columns or these.
     ///
     /// A thread reads ahead, until the iterator is dropped.
-    pub(super) fn batches(&self, columns: Option<Vec<usize>>) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
+    pub(crate) fn batches(&self, columns: Option<Vec<usize>>) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
         let file = BufReader::with_capacity(1 << 20, self.file.reopen().map_err(Error::temporary_file)?);
         let batches = FileReader::try_new(file, columns)?;
         let (mut missing, (sender, receiver)) = (self.rows, std::sync::mpsc::sync_channel(QUEUE));
@@ -125,43 +154,19 @@ impl PartitionStream for BufferPartition {
         &self.0.schema
     }
 
-    /// Reads on a thread that may block on the disk.
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let (sender, receiver) = mpsc::channel(QUEUE);
-        let buffer = self.0.clone();
-        tokio::task::spawn_blocking(move || match buffer.batches(None) {
-            Ok(batches) => {
-                for batch in batches {
-                    if sender.blocking_send(batch).is_err() {
-                        break;
-                    }
-                }
-            }
-            Err(error) => drop(sender.blocking_send(Err(error))),
-        });
-        let missing = self.0.rows;
-        let batches = futures::stream::unfold((receiver, missing), |(mut receiver, missing)| async move {
-            match receiver.recv().await {
-                Some(Ok(batch)) => {
-                    let missing = missing.saturating_sub(batch.num_rows() as u64);
-                    Some((Ok(batch), (receiver, missing)))
-                }
-                Some(Err(error)) => Some((Err(DataFusionError::from(error)), (receiver, 0))),
-                None if missing == 0 => None,
-                None => Some((Err(cut_off().into()), (receiver, 0))),
-            }
-        });
+        let batches = self.0.stream().map_err(DataFusionError::from);
         Box::pin(RecordBatchStreamAdapter::new(self.0.schema.clone(), batches))
     }
 }
 
 impl RowBufferWriter {
-    pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+    pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         self.rows += batch.num_rows() as u64;
         Ok(self.writer.write(batch)?)
     }
 
-    pub(super) fn finish(mut self) -> Result<RowBuffer> {
+    pub(crate) fn finish(mut self) -> Result<RowBuffer> {
         self.writer.finish()?;
         Ok(RowBuffer { file: self.file, schema: self.schema, rows: self.rows })
     }

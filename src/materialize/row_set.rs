@@ -15,8 +15,8 @@ use futures::{Stream, TryStreamExt};
 use super::{
     instant_check::InstantCheck,
     pipeline::{Apply, Pipeline},
-    row_buffer::RowBuffer,
-    rows::{QueriedRows, RowQuery},
+    row_buffer::{RowBuffer, RowBufferWriter},
+    rows::{PlannedRows, RowQuery},
 };
 use crate::{
     catalog::Column,
@@ -39,34 +39,123 @@ pub(super) async fn write_rows(
     location: &Location,
     manifest: &mut Manifest,
 ) -> Result<()> {
-    let name = manifest.set.clone();
-    let query = RowQuery { engine, name: &name, set, tables, as_of: manifest.as_of, span: None, served: None };
-    let QueriedRows { rows, order, check } = query.rows().await?;
-    let is_sorted_late = is_sorted_late(set);
-    let rows = if is_sorted_late { rows } else { rows.sort(order.clone())? };
-    let (schema, rows) = plain_rows(rows.execute_stream().await?);
-    let all = buffered(schema, rows, check.as_ref()).await?;
-    manifest.rows_seen = all.rows();
-
-    // Learning and encoding compute and read files: not on the threads that wait for the network.
-    let (own_name, own_set, as_of) = (name.clone(), set.clone(), manifest.as_of);
-    let mut selected = on_blocking_thread(&name, move || select(&own_name, &own_set, all, as_of)).await?;
-    if is_sorted_late {
-        selected.rows = sorted(engine, selected.rows, order).await?;
-    }
-    let own_set = set.clone();
-    let encoded = on_blocking_thread(&name, move || learn_and_encode(&own_set, selected, as_of)).await?;
-    manifest.columns = encoded.parts.schema.fields().iter().map(|f| Column::from_field(f)).collect();
+    let queried = QueriedRows::query(engine, &manifest.set, set, tables, manifest.as_of).await?;
+    manifest.rows_seen = queried.rows().rows();
+    let encoded = queried.learn_and_encode(engine, |schema| Ok(PartsWriter::new(schema))).await?;
+    manifest.columns = encoded.rows.schema.fields().iter().map(|f| Column::from_field(f)).collect();
     manifest.labels = set.labels.clone();
     manifest.selections = encoded.selections;
     manifest.encoders = encoded.encoders;
-    manifest.parts = encoded.parts.publish(location).await?;
+    manifest.parts = encoded.rows.publish(location).await?;
     Ok(())
 }
 
 /// Do the selections run before the rows are sorted?
 pub(super) fn is_sorted_late(set: &RowSet) -> bool {
     !set.selections.is_empty() && set.selections.iter().all(|step| step.learns_in_any_order())
+}
+
+/// The rows of a set's query, before any of its steps.
+#[derive(Clone)]
+pub(crate) struct QueriedRows {
+    name: SetName,
+    set: RowSet,
+    as_of: AsOf,
+    rows: Arc<RowBuffer>,
+    /// The order that the rows get once they are selected; `None` if they have it already.
+    later_order: Option<Vec<SortExpr>>,
+}
+
+impl QueriedRows {
+    /// Runs the query.
+    pub(crate) async fn query(
+        engine: &Engine,
+        name: &SetName,
+        set: &RowSet,
+        tables: &[VisibleTable],
+        as_of: AsOf,
+    ) -> Result<Self> {
+        let query = RowQuery { engine, name, set, tables, as_of, span: None, served: None };
+        let PlannedRows { rows, order, check } = query.rows().await?;
+        let (rows, later_order) = if is_sorted_late(set) { (rows, Some(order)) } else { (rows.sort(order)?, None) };
+        let (schema, rows) = plain_rows(rows.execute_stream().await?);
+        let rows = Arc::new(buffered(schema, rows, check.as_ref()).await?);
+        Ok(Self { name: name.clone(), set: set.clone(), as_of, rows, later_order })
+    }
+
+    /// The rows, perhaps not in their order yet.
+    pub(crate) fn rows(&self) -> &Arc<RowBuffer> {
+        &self.rows
+    }
+
+    /// Some of these rows, in the order of [`QueriedRows::rows`].
+    pub(crate) fn part(&self, rows: RowBuffer) -> Self {
+        Self { rows: Arc::new(rows), ..self.clone() }
+    }
+
+    /// Learns all steps from these rows, and writes the rows that the selections keep, encoded, to what `create` makes.
+    pub(crate) async fn learn_and_encode<S: RowSink>(
+        self,
+        engine: &Engine,
+        create: impl FnOnce(SchemaRef) -> Result<S> + Send + 'static,
+    ) -> Result<Encoded<S>> {
+        let Self { name, set, as_of, rows, later_order } = self;
+        // Learning and encoding compute and read files: not on the threads that wait for the network.
+        let (own_name, own_set) = (name.clone(), set.clone());
+        let mut selected = on_blocking_thread(&name, move || select(&own_name, &own_set, rows, as_of)).await?;
+        if let Some(order) = later_order {
+            selected.rows = Arc::new(sorted(engine, &selected.rows, order).await?);
+        }
+        on_blocking_thread(&name, move || learn_and_encode(&set, selected, as_of, create)).await
+    }
+
+    /// The rows that the population selections keep, encoded; nothing is learned from them.
+    pub(crate) async fn encode_with(self, engine: &Engine, pipeline: Arc<Pipeline>) -> Result<RowBuffer> {
+        let Self { name, set, rows, later_order, .. } = self;
+        let select = {
+            let pipeline = pipeline.clone();
+            move || {
+                let mut kept = RowBuffer::create(rows.schema().clone())?;
+                for batch in rows.batches(None)? {
+                    kept.write(&pipeline.select(Apply::Population, &batch?, None)?)?;
+                }
+                kept.finish()
+            }
+        };
+        let mut selected = on_blocking_thread(&name, select).await?;
+        if let Some(order) = later_order {
+            selected = sorted(engine, &Arc::new(selected), order).await?;
+        }
+        let encode = move || {
+            let schema = output_schema(&set, selected.schema(), &pipeline)?;
+            let mut encoded = RowBuffer::create(schema.clone())?;
+            for batch in selected.batches(None)? {
+                let batch = batch?;
+                let features = pipeline.encode("the set's query", &batch)?;
+                encoded.write(&output_batch(&set, &schema, &batch, features)?)?;
+            }
+            encoded.finish()
+        };
+        on_blocking_thread(&name, encode).await
+    }
+}
+
+/// Takes rows in their order.
+pub(crate) trait RowSink: Send + 'static {
+    /// Takes the next rows.
+    fn write(&mut self, rows: &RecordBatch) -> Result<()>;
+}
+
+impl RowSink for PartsWriter {
+    fn write(&mut self, rows: &RecordBatch) -> Result<()> {
+        PartsWriter::write(self, rows)
+    }
+}
+
+impl RowSink for RowBufferWriter {
+    fn write(&mut self, rows: &RecordBatch) -> Result<()> {
+        RowBufferWriter::write(self, rows)
+    }
 }
 
 /// Runs a step of a set on a thread that may block.
@@ -99,21 +188,21 @@ async fn buffered(
     writer.finish()
 }
 
-async fn sorted(engine: &Engine, rows: RowBuffer, order: Vec<SortExpr>) -> Result<RowBuffer> {
+async fn sorted(engine: &Engine, rows: &Arc<RowBuffer>, order: Vec<SortExpr>) -> Result<RowBuffer> {
     let schema = rows.schema().clone();
     let session = engine.session(Parallelism::One, [])?;
-    let rows = session.read_table(Arc::new(rows.into_table()?))?.sort(order)?.execute_stream().await?;
+    let rows = session.read_table(Arc::new(rows.table()?))?.sort(order)?.execute_stream().await?;
     buffered(schema, rows.map_err(Error::from), None).await
 }
 
 /// The rows that the selections keep, and what these have learned.
 struct SelectedRows {
-    rows: RowBuffer,
+    rows: Arc<RowBuffer>,
     pipeline: Pipeline,
     selections: Vec<StepState>,
 }
 
-fn select(name: &SetName, set: &RowSet, rows: RowBuffer, as_of: AsOf) -> Result<SelectedRows> {
+fn select(name: &SetName, set: &RowSet, rows: Arc<RowBuffer>, as_of: AsOf) -> Result<SelectedRows> {
     let (pipeline, mut selections) = Pipeline::learn_selections(name, set, &rows, as_of)?;
     if selections.is_empty() {
         return Ok(SelectedRows { rows, pipeline, selections });
@@ -125,27 +214,34 @@ fn select(name: &SetName, set: &RowSet, rows: RowBuffer, as_of: AsOf) -> Result<
             kept.write(&batch)?;
         }
     }
-    Ok(SelectedRows { rows: kept.finish()?, pipeline, selections })
+    Ok(SelectedRows { rows: Arc::new(kept.finish()?), pipeline, selections })
 }
 
-/// The files of the encoded rows, and what all steps have learned.
-struct Encoded {
-    parts: PartsWriter,
-    selections: Vec<StepState>,
-    encoders: Vec<StepState>,
+/// The encoded rows, and what all steps have learned.
+pub(crate) struct Encoded<S> {
+    pub(crate) rows: S,
+    pub(crate) pipeline: Pipeline,
+    pub(crate) selections: Vec<StepState>,
+    pub(crate) encoders: Vec<StepState>,
 }
 
-fn learn_and_encode(set: &RowSet, selected: SelectedRows, as_of: AsOf) -> Result<Encoded> {
+fn learn_and_encode<S: RowSink>(
+    set: &RowSet,
+    selected: SelectedRows,
+    as_of: AsOf,
+    create: impl FnOnce(SchemaRef) -> Result<S>,
+) -> Result<Encoded<S>> {
     let SelectedRows { rows, mut pipeline, selections } = selected;
     let encoders = pipeline.learn_encoders(set, &rows, as_of)?;
-    let mut parts = PartsWriter::new(output_schema(set, rows.schema(), &pipeline)?);
+    let schema = output_schema(set, rows.schema(), &pipeline)?;
+    let mut encoded = create(schema.clone())?;
     let mut training = pipeline.training(&rows, as_of)?;
     for batch in rows.batches(None)? {
         let batch = batch?;
         let features = training.encode(&batch)?;
-        parts.write(&output_batch(set, &parts.schema, &batch, features)?)?;
+        encoded.write(&output_batch(set, &schema, &batch, features)?)?;
     }
-    Ok(Encoded { parts, selections, encoders })
+    Ok(Encoded { rows: encoded, pipeline, selections, encoders })
 }
 
 /// The columns of a materialization: event time, features, labels.

@@ -37,7 +37,7 @@ pub(crate) struct RowQuery<'a> {
 }
 
 /// The rows of a set, before any is selected or encoded, in no order.
-pub(crate) struct QueriedRows {
+pub(crate) struct PlannedRows {
     pub(crate) rows: DataFrame,
     /// The order of a materialization's rows.
     pub(crate) order: Vec<SortExpr>,
@@ -47,7 +47,7 @@ pub(crate) struct QueriedRows {
 
 impl RowQuery<'_> {
     /// Plans the query, and adds what is drawn and what lies ahead.
-    pub(crate) async fn rows(&self) -> Result<QueriedRows> {
+    pub(crate) async fn rows(&self) -> Result<PlannedRows> {
         let Self { engine, name, set, tables, as_of, span, served } = self;
         let mut rows = self.of_query().await?;
         check(name, set, &rows)?;
@@ -63,12 +63,12 @@ impl RowQuery<'_> {
                 rows.filter(ident(&set.event_time).gt_eq(instant(span.start)).and(ident(&set.event_time).lt(instant(span.end))))?;
         }
         if set.drawn.is_empty() && set.ahead.is_empty() {
-            return Ok(QueriedRows { rows, order, check: None });
+            return Ok(PlannedRows { rows, order, check: None });
         }
         let (rows, check) = self.known_rows(rows)?;
         let facts = FactsByTable::open(engine, set, tables).await?;
         let rows = add_ahead(name, rows, set, &facts, *as_of)?;
-        Ok(QueriedRows { rows: add_drawn(rows, set, &facts, *served)?, order, check })
+        Ok(PlannedRows { rows: add_drawn(rows, set, &facts, *served)?, order, check })
     }
 
     /// The rows of the SQL.

@@ -88,7 +88,7 @@ pub(crate) async fn materialize_pinned(
 }
 
 /// Refuses sets that are drawn on and do not fit their tables, or whose names the root holds for other definitions.
-async fn check_drawn(workspace: &Workspace, set: &RowSet, pinned: &[PinnedTable]) -> Result<()> {
+pub(crate) async fn check_drawn(workspace: &Workspace, set: &RowSet, pinned: &[PinnedTable]) -> Result<()> {
     for drawn in &set.drawn {
         check_binding(workspace, &drawn.set).await?;
         if let Some(entities) = drawn.entities() {
@@ -209,7 +209,8 @@ fn vanished(location: &Location) -> Error {
     }
 }
 
-pub(super) fn input_table(visible: &VisibleTable) -> InputTable {
+/// A table with its files that may hold visible rows.
+pub(crate) fn input_table(visible: &VisibleTable) -> InputTable {
     let PinnedTable { version, location, .. } = visible.pinned();
     InputTable {
         table: version.table().clone(),

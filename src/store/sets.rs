@@ -1,8 +1,6 @@
-//! Feature sets: registering, materializing, serving and backtesting them, and training sets over spines.
+//! Feature sets: registering, materializing, serving and backtesting them, and training sets.
 
 use std::sync::PoisonError;
-
-use datafusion::prelude::DataFrame;
 
 use super::FeatureStore;
 use crate::{
@@ -13,9 +11,8 @@ use crate::{
     materialize::{self, Materialization, MaterializationPlan},
     name::{SetName, shown},
     online::Online,
-    temporal::Spine,
     time::AsOf,
-    training,
+    training::{self, TrainingRows, TrainingSet},
 };
 
 /// Feature sets.
@@ -176,29 +173,58 @@ impl FeatureStore {
         Online::new(materialization.clone(), drawn_on.to_vec()).await
     }
 
-    /// The spine with the features of a set of entities as they were at each row's own instant: one row out per row in,
-    /// in order.
+    /// The training set of a feature set, over the facts that are in the catalog now.
     ///
-    /// The features of a row `(k, t)` are those of entity `k` in the materialization as of `t`, bit for bit: both use the same
-    /// operators. Facts are those in the catalog now.
+    /// For a set of **entities** give a [`Spine`](crate::temporal::Spine): its rows get the features of their entities as they
+    /// were at each row's own instant, one row out per row in, in order. The features of a row `(k, t)` are those of entity `k`
+    /// in the materialization as of `t`, bit for bit: both use the same operators.
+    ///
+    /// For a set of **rows** give an [`AsOf`]: the rows are those of the materialization as of this instant, bit for bit. Unlike
+    /// a materialization they can be split, with states that the train part alone has taught.
     ///
     /// ```no_run
     /// # async fn train(store: asof::FeatureStore) -> asof::Result<()> {
-    /// use asof::temporal::Spine;
+    /// use asof::{AsOf, temporal::Spine, training::Split};
     ///
     /// let rides = store.read_parquet("data/rides.parquet").await?; // pickup_zone, at, label
     /// let rows = store.training_set("zone_demand_v1", Spine::new(rides, "at")).await?;
-    /// rows.write_parquet("data/training.parquet", Default::default(), None).await?;
+    /// rows.write_parquet("data/training.parquet").await?;
+    ///
+    /// let as_of: AsOf = "2014-11-01".parse()?;
+    /// let rows = store.training_set("taxi_v1", as_of).await?;
+    /// let (train, test) = rows.split(Split::by_time("2014-10-01".parse()?)).await?;
+    /// let matrices = train.dataset("total_amount").await?;
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
-    /// [`Error::UnknownFeatureSet`] and [`Error::UnknownTable`], [`Error::Definition`] for a set of rows,
-    /// [`Error::AlreadyExists`] when the root holds another definition under the set's name, [`Error::UnknownColumn`] and
-    /// [`Error::ColumnType`] when the spine lacks a key or an instant, or has one that cannot be compared.
-    pub async fn training_set(&self, set: &str, spine: Spine) -> Result<DataFrame> {
-        training::training_set(&self.workspace, &self.catalog_set(set)?, spine).await
+    /// [`Error::UnknownFeatureSet`] and [`Error::UnknownTable`]; [`Error::Definition`] for a spine with a set of rows and for an
+    /// as-of with a set of entities; [`Error::AlreadyExists`] when the root holds another definition under the set's name;
+    /// [`Error::UnknownColumn`] and [`Error::ColumnType`] when the spine lacks a key or an instant, or has one that cannot be
+    /// compared.
+    pub async fn training_set(&self, set: &str, rows: impl Into<TrainingRows>) -> Result<TrainingSet> {
+        training::training_set(&self.workspace, &self.clock, &self.catalog_set(set)?, rows.into()).await
+    }
+
+    /// The training set that was kept last under this name, by the clock of the store that kept it.
+    ///
+    /// It needs neither the facts nor the feature set that it was made of.
+    ///
+    /// # Errors
+    /// [`Error::InvalidName`], [`Error::NotFound`] when none was kept, and [`Error::Corrupt`] and [`Error::Format`] for a
+    /// manifest that cannot be read.
+    pub async fn kept_training_set(&self, name: &str) -> Result<TrainingSet> {
+        training::kept_training_set(&self.workspace, &self.clock, name).await
+    }
+
+    /// All training sets that were kept under this name, in the order of
+    /// [`TrainingManifest::kept_at`](training::TrainingManifest). They have different ids.
+    ///
+    /// # Errors
+    /// As [`FeatureStore::kept_training_set`]; if there is none, the list is empty.
+    pub async fn kept_training_sets(&self, name: &str) -> Result<Vec<TrainingSet>> {
+        training::kept_training_sets(&self.workspace, &self.clock, name).await
     }
 
     /// Fits a model before each cutoff, scores it after the cutoff, and reports both over time.

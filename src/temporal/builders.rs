@@ -28,7 +28,7 @@ use crate::{
     catalog::{FactTable, TimeColumn},
     error::{Error, Result, in_one_line},
     scan::refuse_volatile_expression,
-    time::{Cutoff, Zone, length_micros, shown_span},
+    time::{Cutoff, TimeScale, Zone, length_micros, shown_span},
 };
 
 /// Facts for lookups and windows: the rows of any DataFusion query, and the declaration of their times.
@@ -124,6 +124,13 @@ impl Spine {
 
     pub(crate) fn schema(&self) -> &datafusion::common::DFSchema {
         self.rows.schema()
+    }
+
+    /// The column with the instants, and how it is read.
+    pub(crate) fn instants(&self) -> Result<(String, TimeScale)> {
+        let (field, column) = spine_field(self.schema(), self.at.name())?;
+        let time = SpineTime { column, unit: self.at.unit, zone: self.zone };
+        Ok((self.at.name().to_owned(), time.scale(&field)?))
     }
 
     /// Adds columns of the newest visible fact of each table, at each row's own instant. The rows and their order stay.

@@ -53,8 +53,8 @@ impl Dataset {
         Ok(Self { features: features.to_vec(), label: label.into(), records, targets: targets.into() })
     }
 
-    /// The columns that hold NULL, NaN or an infinity, each with the number of such rows: features in their order, then the label.
-    /// Learners cannot use such values; see [`NotNull`](crate::encoder::NotNull).
+    /// The columns that hold NULL, NaN or an infinity, each with the number of such rows: features in their order, then the
+    /// label. Learners cannot use such values; see [`NotNull`](crate::encoder::NotNull).
     pub fn unusable(&self) -> Vec<(String, usize)> {
         let count = |column: ArrayView1<'_, f64>| column.iter().filter(|x| !x.is_finite()).count();
         let features = self.features.iter().zip(self.records.axis_iter(Axis(1)));

@@ -1,14 +1,16 @@
 //! What all work on one store shares: root, catalog, engine, locations and cache; table versions pinned with their locations; and
-//! the files of a result. Nothing is computed here.
+//! the files of a result, written and read. Nothing is computed here.
 
 mod parts;
 mod plain_types;
+mod published_parts;
 
 use std::sync::Arc;
 
 pub use parts::Part;
-pub(crate) use parts::PartsWriter;
+pub(crate) use parts::{PartsWriter, part_properties};
 pub(crate) use plain_types::{plain_rows, plain_type};
+pub(crate) use published_parts::PublishedParts;
 
 use crate::{
     cache::Cache,

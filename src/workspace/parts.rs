@@ -35,6 +35,13 @@ pub struct Part {
     pub hash: ContentId,
 }
 
+/// How a file is written whose first rows are these.
+pub(crate) fn part_properties(rows: &RecordBatch) -> WriterProperties {
+    let compression = Compression::ZSTD(ZstdLevel::default());
+    let properties = WriterProperties::builder().set_compression(compression).set_max_row_group_row_count(Some(ROW_GROUP_ROWS));
+    suited_to(properties.build(), rows)
+}
+
 /// Writes rows, in their order, to files of a bounded size.
 pub(crate) struct PartsWriter {
     pub(crate) schema: SchemaRef,
@@ -64,13 +71,7 @@ impl PartsWriter {
     pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         let mut file = match self.open.take() {
             Some(file) => file,
-            None => {
-                let compression = Compression::ZSTD(ZstdLevel::default());
-                let properties =
-                    WriterProperties::builder().set_compression(compression).set_max_row_group_row_count(Some(ROW_GROUP_ROWS));
-                let properties = suited_to(properties.build(), batch);
-                ParquetFile::create(self.schema.clone(), properties)?.threads(self.threads)
-            }
+            None => ParquetFile::create(self.schema.clone(), part_properties(batch))?.threads(self.threads),
         };
         file.write(batch)?;
         if file.size() >= PART_BYTES {
@@ -82,15 +83,38 @@ impl PartsWriter {
     }
 
     /// Puts all files into the store. A result without rows has one part, which carries the schema.
-    pub(crate) async fn publish(mut self, location: &Location) -> Result<Vec<Part>> {
+    pub(crate) async fn publish(self, location: &Location) -> Result<Vec<Part>> {
+        self.finish()?.publish(location).await
+    }
+
+    /// Completes the files on this machine's disk. A result without rows has one file, which carries the schema.
+    pub(crate) fn finish(mut self) -> Result<FinishedParts> {
         if self.finished.is_empty() && self.open.is_none() {
             self.write(&RecordBatch::new_empty(self.schema.clone()))?;
         }
         if let Some(file) = self.open.take() {
             self.finished.push(file.finish()?);
         }
-        let mut parts = Vec::with_capacity(self.finished.len());
-        for (i, file) in self.finished.into_iter().enumerate() {
+        Ok(FinishedParts { files: self.finished, of: self.of })
+    }
+}
+
+/// The complete files of a result, which are not in the store yet.
+pub(crate) struct FinishedParts {
+    files: Vec<FinishedParquet>,
+    of: PartOf,
+}
+
+impl FinishedParts {
+    /// The hashes of the files, in the order of the rows.
+    pub(crate) fn hashes(&self) -> impl Iterator<Item = ContentId> {
+        self.files.iter().map(|file| file.hash)
+    }
+
+    /// Puts all files into the store.
+    pub(crate) async fn publish(self, location: &Location) -> Result<Vec<Part>> {
+        let mut parts = Vec::with_capacity(self.files.len());
+        for (i, file) in self.files.into_iter().enumerate() {
             let (rows, hash) = (file.rows(), file.hash);
             let name = part_file(self.of, i, hash);
             let size = file.publish(location, &name).await?.size;

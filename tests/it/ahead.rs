@@ -14,7 +14,8 @@ use asof::{
 use chrono::TimeDelta;
 use datafusion::arrow::{
     array::{Array, AsArray, RecordBatch},
-    datatypes::{Float64Type, Int64Type, TimestampMicrosecondType},
+    datatypes::{Float64Type, TimestampMicrosecondType},
+    util::display::array_value_to_string,
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
@@ -102,8 +103,8 @@ struct Asked {
 
 fn shown(rows: &RecordBatch) -> Vec<String> {
     let integer = |name: &str, row: usize| {
-        let column = rows.column_by_name(name).unwrap().as_primitive::<Int64Type>();
-        if column.is_null(row) { "NULL".to_owned() } else { column.value(row).to_string() }
+        let column = rows.column_by_name(name).unwrap();
+        if column.is_null(row) { "NULL".to_owned() } else { array_value_to_string(column, row).unwrap() }
     };
     (0..rows.num_rows())
         .map(|row| {

@@ -76,7 +76,8 @@ async fn both(
     let spine = SessionContext::new().read_batch(batch(&rows)).unwrap();
     let made = store.materialize(set, at).await.unwrap();
     let features = made.manifest().features.clone();
-    let trained = collected(store.training_set(set, Spine::new(spine, "asked_at")).await.unwrap()).await;
+    let trained =
+        collected(store.training_set(set, Spine::new(spine, "asked_at")).await.unwrap().dataframe().await.unwrap()).await;
     let online = store.online_for(&made).await.unwrap();
     let served = asked.iter().map(|key| {
         let row = online.get_at(key, at).unwrap();

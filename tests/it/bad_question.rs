@@ -635,7 +635,7 @@ async fn a_store_with_little_memory_says_so_and_publishes_nothing() {
     // A spine that the store reads is asked within the store's memory.
     write_parquet(&dir.path().join("spine.parquet"), &[("zone", spine.column(0).clone()), ("t", spine.column(1).clone())], None);
     let rows = store.read_parquet(dir.path().join("spine.parquet").to_str().unwrap()).await.unwrap();
-    let asked = store.training_set("rides_v1", Spine::new(rows, "t")).await.unwrap();
+    let asked = store.training_set("rides_v1", Spine::new(rows, "t")).await.unwrap().dataframe().await.unwrap();
     says!(Error::from(asked.collect().await.unwrap_err()), Error::Memory { .. }, "AsOf", "the spine", "held_bytes");
     // With enough of it the same question is answered.
     let (_dir, store) = bench(resources(64 << 20), &columns).await;

@@ -119,7 +119,7 @@ fn what_a_fitted_encoder_cannot_use_is_refused_when_a_set_is_built() {
     refuses!(OneHot::top("zone", 0), Error::Step { .. }, "`zone`", "the 0 most frequent", "1 to 1000");
     refuses!(OneHot::top("zone", usize::MAX), Error::Step { .. }, "`zone`", "1 to 1000");
     refuses!(OneHot::of("zone", [""; 0]), Error::Step { .. }, "`zone`", "empty list");
-    refuses!(OneHot::of("zone", ["1", "1"]), Error::Definition { .. }, "`zone_1`", "another name");
+    refuses!(OneHot::of("zone", ["1", "1"]), Error::Mistakes { .. }, "`zone_1`", "another name", "\"1\" twice");
     refuses!(Ordinal::in_order("zone", ["1", "2", "1"]), Error::Step { .. }, "`zone_ordinal`", "\"1\" twice");
     refuses!(Impute::constant("fare", f64::NAN), Error::Step { .. }, "`fare_imputed`", "finite");
 }

@@ -171,8 +171,8 @@ fn scaled(factor: f64) -> impl asof::encoder::Encoder + 'static {
 
 #[test]
 fn a_difference_names_features_parts_and_changed_code() {
-    let first = fares("fares_v1").encode(Clip::of("tip", 0.0, 5.0)).label("tip").build().unwrap();
-    let second = fares("fares_v2").encode_fitted(Standardize::of("fare")).encode(Clip::of("tip", 0.0, 9.0)).label("tip");
+    let first = fares("fares_v1").encode(Clip::of("tip", 0.0, 5.0)).label("price").build().unwrap();
+    let second = fares("fares_v2").encode_fitted(Standardize::of("fare")).encode(Clip::of("tip", 0.0, 9.0)).label("price");
     let difference = first.diff(&second.inclusive().build().unwrap());
     assert_eq!((difference.from.as_str(), difference.to.as_str()), ("fares_v1", "fares_v2"));
     assert_eq!(difference.added, ["fare_std"]);

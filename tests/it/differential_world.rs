@@ -311,7 +311,8 @@ impl World {
             session.register_table("f", table(batch(columns(&f)), layout(&mut rng))).unwrap();
             let facts = || async { Facts::new("f", session.table("f").await.unwrap(), declared("f")) };
             let spine = session.table("r").await.unwrap();
-            let trained = store.training_set("trained_v1", Spine::new(spine.clone(), "at")).await.unwrap();
+            let trained =
+                store.training_set("trained_v1", Spine::new(spine.clone(), "at")).await.unwrap().dataframe().await.unwrap();
             let session = SessionContext::new_with_state(trained.clone().into_parts().0);
             session.register_table("trained", trained.into_view()).unwrap();
             for (name, sql) in in_store.iter().filter_map(Rel::makes_view) {

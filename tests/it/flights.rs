@@ -46,7 +46,7 @@ async fn check(dir: &Path, step: usize) {
 
     let spine = "SELECT time_hour AS at, origin, carrier, tailnum FROM flights ORDER BY time_hour, origin, carrier, flight, dest";
     let spine = store.sql(spine, "2100-01-01".parse().unwrap()).await.unwrap();
-    let made = whole(store.training_set("flights_v1", Spine::new(spine, "at")).await.unwrap()).await;
+    let made = whole(store.training_set("flights_v1", Spine::new(spine, "at")).await.unwrap().dataframe().await.unwrap()).await;
     assert_eq!(made.num_rows(), all.num_rows());
     let (ats, origins, of_carrier, of_tail) = (times(&made, 0), texts(&made, 1), texts(&made, 2), texts(&made, 3));
     let number = |name: &str, row: usize| {

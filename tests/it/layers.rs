@@ -143,6 +143,7 @@ const PATH_PARTS: &[&str] = &[
     "quality",
     "quarantine",
     "rejects",
+    "training",
 ];
 
 /// Texts that are such a word and no path: the file, the text, and what it is.

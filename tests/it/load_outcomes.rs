@@ -393,7 +393,7 @@ async fn a_spine_can_come_from_csv() {
         let path = file(d, name, "k,at,label", 3, |i| format!("{},{},{i}.5", [1, 0, 0][i], times[i]));
         let rows = store.read_csv(&path, &["at"]).await.unwrap();
         let spine = Spine::new(rows, "at").zone("America/New_York".parse().unwrap());
-        let found = store.training_set("set_v1", spine).await.unwrap().collect().await.unwrap();
+        let found = store.training_set("set_v1", spine).await.unwrap().dataframe().await.unwrap().collect().await.unwrap();
         let text = datafusion::arrow::util::pretty::pretty_format_batches(&found).unwrap().to_string();
         let rows: Vec<Vec<&str>> =
             text.lines().filter(|l| l.starts_with('|')).skip(1).map(|l| l.split('|').map(str::trim).collect()).collect();

@@ -87,5 +87,6 @@ mod taxi;
 mod text_limits;
 mod times;
 mod training;
+mod training_sets;
 mod values;
 mod writers_at_once;

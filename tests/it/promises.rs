@@ -104,7 +104,7 @@ async fn an_order_above_the_operators_is_kept_over_a_spine_of_many_parts() {
         store.register(set).unwrap();
         let layout = Layout { batch_rows: 3, partitions: 4, tasks: partitions };
         let spine = session(layout).read_table(table(one_row_each(20), layout)).unwrap();
-        let trained = store.training_set("ordered_v1", Spine::new(spine, "at")).await.unwrap();
+        let trained = store.training_set("ordered_v1", Spine::new(spine, "at")).await.unwrap().dataframe().await.unwrap();
         let backwards = collected(trained.clone().sort(vec![col("id").sort(false, true)]).unwrap()).await;
         assert_eq!(numbers(&backwards, "id"), (0..20).rev().map(Some).collect::<Vec<_>>());
         let numbered = row_number().order_by(vec![col("at").sort(true, true), col("id").sort(false, true)]).build().unwrap();

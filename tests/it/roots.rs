@@ -74,7 +74,7 @@ async fn use_all(name: &str, root: &str, locations: Locations, data: &Path) {
     rows.clone().write_parquet(Url::from_file_path(&spine).unwrap().as_ref(), Default::default(), None).await.unwrap();
     let spine = store.read_parquet(spine.to_str().unwrap()).await.unwrap();
     assert_eq!(spine.clone().count().await.unwrap(), 5, "{name}");
-    let trained = store.training_set("zones_v1", Spine::new(spine, "at")).await.unwrap();
+    let trained = store.training_set("zones_v1", Spine::new(spine, "at")).await.unwrap().dataframe().await.unwrap();
     assert_eq!(trained.count().await.unwrap(), 5, "{name}");
     let others = data.join(name).join("others");
     let part = Url::from_file_path(others.join("month=1/part.parquet")).unwrap().to_string();

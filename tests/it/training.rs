@@ -101,7 +101,7 @@ async fn each_training_row_holds_what_a_materialization_at_its_instant_holds() {
     ]);
     let ask = async |layout: Layout| {
         let spine = session(layout).read_table(table(rows.clone(), layout)).unwrap();
-        collected(store.training_set("zone_demand_v1", Spine::new(spine, "at")).await.unwrap()).await
+        collected(store.training_set("zone_demand_v1", Spine::new(spine, "at")).await.unwrap().dataframe().await.unwrap()).await
     };
     let trained = ask(PLAIN).await;
     assert_eq!(trained.columns()[..3], rows.columns()[..], "the spine changed");
@@ -326,7 +326,7 @@ async fn several_tables_answer_one_spine_each_by_its_own_keys_and_clock() {
         ("t", clocks(rows.iter().map(|row| row.2))),
     ]);
     let spine = session.read_batch(spine).unwrap();
-    let trained = store.training_set("departures_v1", Spine::new(spine, "t")).await.unwrap();
+    let trained = store.training_set("departures_v1", Spine::new(spine, "t")).await.unwrap().dataframe().await.unwrap();
     let plan =
         pretty_format_batches(&trained.clone().explain(false, false).unwrap().collect().await.unwrap()).unwrap().to_string();
     let physical = plan.split_once("physical_plan").unwrap().1;
