@@ -7,22 +7,25 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program prints")]
 
+#[path = "../data/months.rs"]
+#[allow(unreachable_pub)]
+mod months;
 #[path = "../data/taxi.rs"]
 pub mod taxi;
 
 use std::{error::Error, path::PathBuf, process::ExitCode};
 
 use asof::{
-    AsOf, FeatureStore, Materialization, StoreOptions,
+    FeatureStore, Materialization, StoreOptions,
     backtest::{Backtest, Folds, Learner, Linear, LinearRegression},
     catalog::{FactTable, KnownAt, TableVersion},
     ingest::{Ingest, LoadReport, OnReject},
     report::{Line, Scatter},
     time::Zone,
 };
-use chrono::{Datelike, NaiveDate};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
+use months::months;
 
 /// Backtests the fare of a taxi ride, month by month.
 #[derive(Parser)]
@@ -124,15 +127,7 @@ async fn serve(store: &FeatureStore, trained: &Materialization, training: &[f64]
 
 /// A fold for each month that has facts before it. Months with only a few misdated trips are left out.
 fn folds(version: &TableVersion, zone: Zone) -> Result<Folds, Box<dyn Error>> {
-    let partitions = version.partitions();
-    let typical = partitions.iter().map(|p| p.rows).max().unwrap_or(0) / 100;
-    let local_month = |instant: AsOf| zone.local(instant.micros()).map(|t| t.date());
-    let months: Vec<NaiveDate> = partitions
-        .iter()
-        .filter(|p| p.rows > typical)
-        .filter_map(|p| local_month(p.event_times?.0))
-        .filter_map(|day| NaiveDate::from_ymd_opt(day.year(), day.month(), 1))
-        .collect();
+    let months = months(version, zone);
     let (first, last) = (months.get(1).ok_or("a backtest needs two months of facts")?, months[months.len() - 1]);
     Ok(Folds::monthly(*first, last, zone)?)
 }

@@ -36,6 +36,7 @@ pub struct Backtest {
     pub(crate) learner: Arc<dyn Learner>,
     settle_us: i64,
     refreshed_us: Option<i64>,
+    without: Vec<String>,
     progress: Option<Progress>,
 }
 
@@ -67,6 +68,7 @@ impl Backtest {
             learner: Arc::new(learner),
             settle_us: 0,
             refreshed_us: None,
+            without: Vec::new(),
             progress: None,
         }
     }
@@ -93,6 +95,12 @@ impl Backtest {
     /// either way.
     pub fn refreshed(mut self, every: TimeDelta) -> Self {
         self.refreshed_us = Some(crate::time::saturating_micros(every));
+        self
+    }
+
+    /// Fits and scores without these features. What the metrics lose is the gain of the features.
+    pub fn without<F: Into<String>>(mut self, features: impl IntoIterator<Item = F>) -> Self {
+        self.without.extend(features.into_iter().map(Into::into));
         self
     }
 
@@ -123,6 +131,22 @@ pub struct BacktestReport {
     pub folds: Vec<FoldReport>,
 }
 
+impl BacktestReport {
+    /// The metrics over all folds that have some, each fold weighted by its scored rows: a row of a table that compares backtests.
+    /// `None` if no fold was scored.
+    pub fn mean(&self) -> Option<Metrics> {
+        let scored = || self.folds.iter().filter_map(|fold| Some((fold.rows_scored as f64, fold.metrics?)));
+        let rows: f64 = scored().map(|(rows, _)| rows).sum();
+        let mean = |pick: fn(&Metrics) -> f64| scored().map(|(weight, metrics)| weight * pick(&metrics)).sum::<f64>() / rows;
+        (rows > 0.0).then(|| Metrics {
+            r2: mean(|m| m.r2),
+            mae: mean(|m| m.mae),
+            rmse: mean(|m| m.rmse),
+            label_mean: mean(|m| m.label_mean),
+        })
+    }
+}
+
 /// The result of one fold.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -151,13 +175,18 @@ pub(crate) async fn run(workspace: &Arc<Workspace>, set: &FeatureSet, backtest: 
             reason: format!("it refreshes features every {}; the time must be longer than zero", shown_span(every)),
         });
     }
+    let known = set.features();
+    if let Some(unknown) = backtest.without.iter().find(|name| !known.contains(name)) {
+        let subject = format!("the backtest of `{}` without `{unknown}`", set.name);
+        return Err(Error::UnknownColumn { subject, column: unknown.clone(), known });
+    }
     // One state of the facts for the whole report, even if facts are loaded in the meantime.
     let tables = workspace.pin_all(&set.tables).await?;
     let mut features = Vec::new();
     let mut folds: Vec<FoldReport> = Vec::new();
     for fold in backtest.folds.iter() {
         let trained = materialize_pinned(workspace, set, fold.as_of(), &tables).await?;
-        let data = trained.dataset(&backtest.label).await?;
+        let data = trained.dataset(&backtest.label).await?.without(&backtest.without);
         // Folds around the first fact may have too few rows to fit, which is not an error.
         let of_fold = |e: Error| match e {
             Error::Step { step, reason, cause, .. } => {
@@ -171,7 +200,7 @@ pub(crate) async fn run(workspace: &Arc<Workspace>, set: &FeatureSet, backtest: 
         };
         let known_at = AsOf::from_micros(fold.scored().end.micros().saturating_add(backtest.settle_us));
         let served = backtest.refreshed_us.map(|every_us| Refreshes { first: fold.as_of(), every_us });
-        let scored = score_rows(&trained, &tables, fold, known_at, served, &backtest.label).await?;
+        let scored = score_rows(&trained, &tables, fold, known_at, served, &backtest.label).await?.without(&backtest.without);
         features = data.features;
         let metrics = match &model {
             Some(model) => {

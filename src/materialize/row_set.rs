@@ -26,6 +26,7 @@ use crate::{
     manifest::{Manifest, StepState},
     name::SetName,
     scan::VisibleTable,
+    sql::KNOWN_COLUMN,
     storage::Location,
     time::AsOf,
     workspace::{PartsWriter, plain_rows},
@@ -86,6 +87,11 @@ impl QueriedRows {
     /// The rows, perhaps not in their order yet.
     pub(crate) fn rows(&self) -> &Arc<RowBuffer> {
         &self.rows
+    }
+
+    /// The columns that were added to those of the query.
+    pub(crate) fn added(&self) -> Vec<String> {
+        self.set.added().chain([KNOWN_COLUMN.to_owned()]).collect()
     }
 
     /// Some of these rows, in the order of [`QueriedRows::rows`].

@@ -53,6 +53,18 @@ impl Dataset {
         Ok(Self { features: features.to_vec(), label: label.into(), records, targets: targets.into() })
     }
 
+    /// The same rows without these features; names that it does not have are of no effect.
+    pub fn without<S: AsRef<str>>(&self, features: impl IntoIterator<Item = S>) -> Self {
+        let dropped: Vec<String> = features.into_iter().map(|name| name.as_ref().to_owned()).collect();
+        let kept: Vec<usize> = (0..self.features.len()).filter(|&i| !dropped.contains(&self.features[i])).collect();
+        Self {
+            features: kept.iter().map(|&i| self.features[i].clone()).collect(),
+            label: self.label.clone(),
+            records: self.records.select(Axis(1), &kept),
+            targets: self.targets.clone(),
+        }
+    }
+
     /// The columns that hold NULL, NaN or an infinity, each with the number of such rows: features in their order, then the
     /// label. Learners cannot use such values; see [`NotNull`](crate::encoder::NotNull).
     pub fn unusable(&self) -> Vec<(String, usize)> {

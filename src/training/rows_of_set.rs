@@ -69,6 +69,11 @@ impl RowsOfSet {
         self.rows().rows().schema().clone()
     }
 
+    /// The columns that were added to those of the query: what is drawn, what lies ahead, and the time at which a row was known.
+    pub(super) fn added(&self) -> Vec<String> {
+        self.rows().added()
+    }
+
     fn rows(&self) -> &QueriedRows {
         match self {
             Self::Train(learner) => &learner.queried,

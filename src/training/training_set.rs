@@ -195,16 +195,16 @@ impl TrainingSet {
             }
             _ => self.plain().await?,
         };
-        let features: &[String] = match &self.rows {
-            // The query's own columns may have the names of features.
-            Rows::OfSet(_) => &[],
-            _ => &self.origin.features,
+        let features = match &self.rows {
+            // The query's own columns may have the names of features, so only what was added to them is left out.
+            Rows::OfSet(rows) => rows.added(),
+            _ => self.origin.features.clone(),
         };
         let (mut train, mut test) = (RowBuffer::create(schema.clone())?, RowBuffer::create(schema.clone())?);
         // A split that does not fit is refused for rows of any number.
-        sides(&self.origin, &rule, features, &RecordBatch::new_empty(schema))?;
+        sides(&self.origin, &rule, &features, &RecordBatch::new_empty(schema))?;
         while let Some(batch) = rows.try_next().await? {
-            let sides = sides(&self.origin, &rule, features, &batch)?;
+            let sides = sides(&self.origin, &rule, &features, &batch)?;
             train.write(&filter_record_batch(&batch, &sides.train)?)?;
             test.write(&filter_record_batch(&batch, &sides.test)?)?;
         }

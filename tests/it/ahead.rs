@@ -104,7 +104,11 @@ struct Asked {
 fn shown(rows: &RecordBatch) -> Vec<String> {
     let integer = |name: &str, row: usize| {
         let column = rows.column_by_name(name).unwrap();
-        if column.is_null(row) { "NULL".to_owned() } else { array_value_to_string(column, row).unwrap() }
+        if column.is_null(row) {
+            "NULL".to_owned()
+        } else {
+            array_value_to_string(column, row).unwrap().trim_end_matches(".0").to_owned()
+        }
     };
     (0..rows.num_rows())
         .map(|row| {

@@ -2,8 +2,8 @@
 #![allow(clippy::disallowed_methods, reason = "tests wait for processes by the clock")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
-mod anomalies;
 mod ahead;
+mod anomalies;
 mod any_key;
 mod bad_input;
 mod bad_question;
@@ -25,8 +25,8 @@ mod differential;
 mod differential_queries;
 mod differential_world;
 mod disk_cache;
-mod drift;
 mod drawn;
+mod drift;
 mod equal_tags;
 mod exactness;
 mod extracts;
