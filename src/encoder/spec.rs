@@ -29,7 +29,14 @@ pub struct Spec {
 impl Spec {
     /// A declaration without inputs and outputs.
     pub fn new(name: impl Into<String>, revision: u32) -> Self {
-        Self { name: name.into(), revision, parameters: Map::new(), inputs: Vec::new(), learned_from: Vec::new(), outputs: Vec::new() }
+        Self {
+            name: name.into(),
+            revision,
+            parameters: Map::new(),
+            inputs: Vec::new(),
+            learned_from: Vec::new(),
+            outputs: Vec::new(),
+        }
     }
 
     /// Adds an input column of this type; a column of the set's query is widened to it if that changes no value.

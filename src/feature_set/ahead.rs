@@ -66,7 +66,9 @@ impl Ahead {
         self
     }
 
-    /// Adds the value of `column` in the first fact with an event time after t, as a label. The row waits until there is such a fact.
+    /// Adds the value of `column` in the first fact with an event time after t, as a label. Of several facts with that event time it is
+    /// the newest one: the one with the largest known-at, then the largest tie-break columns and then all other columns in the order of
+    /// their names. The row waits until there is such a fact.
     pub fn next(mut self, column: &str, label: &str) -> Self {
         self.next.push((column.into(), label.into()));
         self

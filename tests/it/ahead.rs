@@ -85,7 +85,10 @@ fn expected(visits: &[(i64, i64)], events: &[Version], known: Known, has_identit
     for &(begin, key) in visits.iter().filter(|(begin, _)| *begin < as_of && begin + length + wait <= as_of) {
         let of_key = || visible.iter().filter(move |v| v.key == key);
         let inside: Vec<i64> = of_key().filter(|v| v.event >= begin && v.event < begin + length).map(|v| v.value).collect();
-        let next = of_key().filter(|v| v.event > begin).min_by_key(|v| (v.event, -v.value));
+        let next = of_key().filter(|v| v.event > begin).min_by_key(|v| match known {
+            Known::Column => (v.event, -v.known, -v.id, -v.value),
+            Known::Delay(_) => (v.event, -v.id, -v.known, -v.value),
+        });
         let Some(next) = next else { continue };
         let sum = if inside.is_empty() { "NULL".into() } else { inside.iter().sum::<i64>().to_string() };
         rows.push((begin, key, format!("{begin} {key} {} {sum} {}", inside.len(), next.value)));
