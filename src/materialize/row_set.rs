@@ -60,7 +60,7 @@ pub(super) fn is_sorted_late(set: &RowSet) -> bool {
 #[derive(Clone)]
 pub(crate) struct QueriedRows {
     name: SetName,
-    set: RowSet,
+    set: Arc<RowSet>,
     as_of: AsOf,
     rows: Arc<RowBuffer>,
     /// The order that the rows get once they are selected; `None` if they have it already.
@@ -81,7 +81,7 @@ impl QueriedRows {
         let (rows, later_order) = if is_sorted_late(set) { (rows, Some(order)) } else { (rows.sort(order)?, None) };
         let (schema, rows) = plain_rows(rows.execute_stream().await?);
         let rows = Arc::new(buffered(schema, rows, check.as_ref()).await?);
-        Ok(Self { name: name.clone(), set: set.clone(), as_of, rows, later_order })
+        Ok(Self { name: name.clone(), set: Arc::new(set.clone()), as_of, rows, later_order })
     }
 
     /// The rows, perhaps not in their order yet.

@@ -59,7 +59,7 @@ pub(crate) async fn training_set(
     let refused =
         |reason: &str| Err(Error::Definition { subject: format!("the training set of `{}`", set.name), reason: reason.into() });
     let wanted = match (&set.body, rows.0) {
-        (SetBody::Entities(entities), Asked::Spine(spine)) => Wanted::Spine(entities, *spine),
+        (SetBody::Entities(entities), Asked::Spine(spine)) => Wanted::Spine(entities, spine),
         (SetBody::Rows(rows), Asked::AsOf(as_of)) => Wanted::Query(rows, as_of),
         (SetBody::Rows(_), Asked::Spine(_)) => {
             return refused(
@@ -98,7 +98,7 @@ pub(crate) async fn training_set(
             let tables = VisibleTable::all(&pinned, set.horizon(AsOf::END_OF_TIME))?;
             origin.inputs = tables.iter().map(input_table).collect();
             (origin.instant, origin.scale) = spine.instants()?;
-            Rows::Spine(with_features(engine, entities, &tables, set.cutoff, spine).await?)
+            Rows::Spine(with_features(engine, entities, &tables, set.cutoff, *spine).await?)
         }
         Wanted::Query(rows, as_of) => {
             check_drawn(workspace, rows, &pinned).await?;
@@ -117,7 +117,7 @@ pub(crate) async fn training_set(
 
 /// Rows that fit the kind of their set.
 enum Wanted<'a> {
-    Spine(&'a EntitySet, Spine),
+    Spine(&'a EntitySet, Box<Spine>),
     Query(&'a RowSet, AsOf),
 }
 

@@ -238,7 +238,7 @@ mod tests {
             Arc::new(list(vec![Some(1), None])),
             Arc::new(list(vec![])),
         ];
-        let mut found: Vec<f64> = all.iter().map(|column| shares(&[column.clone()])[0]).collect();
+        let mut found: Vec<f64> = all.iter().map(|column| shares(std::slice::from_ref(column))[0]).collect();
         found.sort_by(f64::total_cmp);
         assert!(found.windows(2).all(|pair| pair[0] < pair[1]), "{found:?}");
         let two = |a: &str, b: &str| {

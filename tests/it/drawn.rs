@@ -158,7 +158,7 @@ async fn every_row_has_the_features_of_its_instant_in_training_and_in_serving() 
         let pickups = rows.column_by_name("pickup_at").unwrap().as_primitive::<TimestampMicrosecondType>();
         let mut needed = vec!["pickup_zone", "dropoff_zone"];
         needed.extend(max_age.map(|_| "pickup_at"));
-        for row in 0..rows.num_rows() {
+        for (row, expected) in trained.iter().enumerate() {
             let at = AsOf::from_micros(pickups.value(row));
             let demand = store.materialize("demand_v1", at).await.unwrap();
             let pairs = store.materialize("pairs_v1", at).await.unwrap();
@@ -170,7 +170,11 @@ async fn every_row_has_the_features_of_its_instant_in_training_and_in_serving() 
             assert_eq!(asked, needed);
             let request = values(&rows, row, &needed);
             let request: Vec<(&str, Value)> = request.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
-            assert_eq!(bit_rows(online.encode_row(&request).unwrap().batch()), [trained[row].clone()], "row {row} at {at}");
+            assert_eq!(
+                bit_rows(online.encode_row(&request).unwrap().batch()),
+                *std::slice::from_ref(expected),
+                "row {row} at {at}"
+            );
         }
 
         // The newest materializations are pinned; a batch is answered as its rows are.
@@ -181,8 +185,8 @@ async fn every_row_has_the_features_of_its_instant_in_training_and_in_serving() 
         let batch = collected(batch).await;
         let whole = bit_rows(&online.encode(&batch).unwrap());
         assert!(whole.len() > 10);
-        for row in 0..batch.num_rows() {
-            assert_eq!(bit_rows(&online.encode(&batch.slice(row, 1)).unwrap()), [whole[row].clone()]);
+        for (row, expected) in whole.iter().enumerate() {
+            assert_eq!(bit_rows(&online.encode(&batch.slice(row, 1)).unwrap()), *std::slice::from_ref(expected));
         }
     }
 }
@@ -428,8 +432,11 @@ async fn target_means(csv: &str, encoder: TargetMean) -> (Materialization, Recor
     (made, rows)
 }
 
-/// Rows of 37 minutes: begin, end, zone and fare.
-fn fares_csv(fare: impl Fn(usize) -> Option<f64>) -> (String, Vec<(i64, i64, Option<i64>, Option<f64>)>) {
+/// Begin, end, zone and fare of a ride.
+type Fare = (i64, i64, Option<i64>, Option<f64>);
+
+/// A ride every 37 minutes.
+fn fares_csv(fare: impl Fn(usize) -> Option<f64>) -> (String, Vec<Fare>) {
     let start = instant("2014-03-01T05:00:00Z").micros();
     let mut csv = "pickup_at,dropoff_at,zone,fare\n".to_owned();
     let mut rows = Vec::new();
@@ -451,12 +458,8 @@ fn fares_csv(fare: impl Fn(usize) -> Option<f64>) -> (String, Vec<(i64, i64, Opt
     (csv, rows)
 }
 
-fn smoothed<'a>(
-    rows: impl Iterator<Item = &'a (i64, i64, Option<i64>, Option<f64>)> + Clone,
-    zone: Option<i64>,
-    prior: f64,
-) -> f64 {
-    let labels = |rows: &mut dyn Iterator<Item = &'a (i64, i64, Option<i64>, Option<f64>)>| -> (f64, f64) {
+fn smoothed<'a>(rows: impl Iterator<Item = &'a Fare> + Clone, zone: Option<i64>, prior: f64) -> f64 {
+    let labels = |rows: &mut dyn Iterator<Item = &'a Fare>| -> (f64, f64) {
         rows.filter_map(|row| row.3).fold((0.0, 0.0), |(sum, count), label| (sum + label, count + 1.0))
     };
     let (sum, count) = labels(&mut rows.clone());
