@@ -10,7 +10,7 @@ use asof::{
 
 use crate::zone_demand_v1;
 
-/// Rows: those of [`taxi_v1`](crate::taxi_v1), with the same row selections, so that both are fitted and scored on the same rows.
+/// Rows: those of [`taxi_v1`](fn@crate::taxi_v1), with the same row selections, so that both are fitted and scored on the same rows.
 ///
 /// Features: the distance in miles, at most 30; the number of trips that began in the pick-up zone in the hour, day and week before,
 /// and the mean of their fares over the day and the week, as far as they had ended; sine and cosine of the time of day and of the
