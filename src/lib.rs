@@ -114,6 +114,8 @@ mod guide {
     struct Readme;
     #[doc = include_str!("../docs/catalogs-and-ddl.md")]
     struct CatalogsAndDdl;
+    #[doc = include_str!("../docs/composing-sets.md")]
+    struct ComposingSets;
     #[doc = include_str!("../docs/encoders.md")]
     struct Encoders;
     #[doc = include_str!("../docs/extracts-and-gc.md")]
