@@ -127,7 +127,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         made.manifest().features.iter().map(|name| row.number(name).map(|x| x.unwrap_or(f64::NAN))).collect::<Result<_, _>>()?;
     let features = asof::ndarray::Array2::from_shape_vec((1, values.len()), values)?;
     println!(
-        "\na ride of 2.4 miles from zone 161, where {:?} rides began in the last hour: {:.2} dollars",
+        "\na ride of 2.4 miles from zone 161, where {:?} rides began in the hour before {last}: {:.2} dollars",
         row.number("trips_1h")?,
         model.predict(&features)[0]
     );

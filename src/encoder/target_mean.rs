@@ -33,7 +33,7 @@ const CATEGORIES_AT_MOST: usize = 100_000;
 ///
 /// - out of fold, the default: training rows are dealt to five folds in turn, in the order of the materialization, and a row is
 ///   encoded with the rows of the other four;
-/// - [in the order of time](TargetMean::in_order_of): with the rows whose label was known before its instant.
+/// - [in the order of time](TargetMean::in_order_of): with the rows that lie before its instant and whose label was known before it.
 ///
 /// A category that was never seen, or NULL, gets the mean of all rows; that is NULL if there are none. Labels that are NULL, NaN or
 /// infinite are not learned from.
@@ -88,8 +88,9 @@ impl TargetMean {
         self
     }
 
-    /// Encodes a training row with the rows whose label was known before the row's instant: `known_at < at`. Both are columns of
-    /// instants. A NULL `at` sees no row, and a row with a NULL `known_at` is seen by none.
+    /// Encodes a training row with the rows that lie before its instant and whose label was known before it: both their `at` and their
+    /// `known_at` are smaller than its `at`. So a row never sees its own label, even if that was known before its instant. Both are
+    /// columns of instants. A row with a NULL `at` sees no row; one with a NULL in either is seen by none.
     pub fn in_order_of(mut self, at: impl Into<String>, known_at: impl Into<String>) -> Self {
         self.order = Some((at.into(), known_at.into()));
         self
@@ -200,16 +201,18 @@ impl TargetMean {
         }))
     }
 
-    /// Encodes each training row with the rows whose label was known before its instant.
+    /// Encodes each training row with the rows that lie before its instant and whose label was known before it.
     fn in_time(&self, view: &AsOfView<'_>) -> Result<TrainingEncoder> {
         // Labels by the time at which they were known; `None` stands for all categories.
         let mut labels: BTreeMap<Option<String>, Vec<(i64, f64)>> = BTreeMap::new();
         self.for_each_label(view, |_, category, label, batch, row| {
-            let known = batch.column(3).as_primitive::<TimestampMicrosecondType>();
-            if known.is_valid(row) {
-                labels.entry(None).or_default().push((known.value(row), label));
+            let [at, known] = [2, 3].map(|column| batch.column(column).as_primitive::<TimestampMicrosecondType>());
+            if at.is_valid(row) && known.is_valid(row) {
+                // A label that was known before its own instant must not be seen at that instant.
+                let seen_after = known.value(row).max(at.value(row));
+                labels.entry(None).or_default().push((seen_after, label));
                 if let Some(category) = category {
-                    labels.entry(Some(category.to_owned())).or_default().push((known.value(row), label));
+                    labels.entry(Some(category.to_owned())).or_default().push((seen_after, label));
                 }
             }
         })?;
