@@ -68,13 +68,15 @@ impl Ahead {
 
     /// Adds the value of `column` in the first fact with an event time after t, as a label. Of several facts with that event time it is
     /// the newest one: the one with the largest known-at, then the largest tie-break columns and then all other columns in the order of
-    /// their names. The row waits until there is such a fact.
+    /// their names. The row waits until there is such a fact, whose
+    /// value may be NULL. A row with a NULL key has none.
     pub fn next(mut self, column: &str, label: &str) -> Self {
         self.next.push((column.into(), label.into()));
         self
     }
 
-    /// How long after its end a window waits for facts that become known late. It is the declared delay unless it is given.
+    /// How long after its end a window waits for facts that become known late: at least the delay that the table declares. Labels of
+    /// [`Ahead::next`] wait for their fact alone.
     pub fn settle(mut self, delay: TimeDelta) -> Self {
         self.settle_us = Some(saturating_micros(delay));
         self

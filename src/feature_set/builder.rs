@@ -73,7 +73,8 @@ impl RowSetBuilder {
     /// The query's column of the instants at which features are drawn and from which labels lie ahead: a timestamp with a zone. It
     /// is the event time unless it is given.
     ///
-    /// A row whose instant lies after it was known is refused when the set is used, since its own label could be among its features.
+    /// A row whose instant lies after it was known is refused when the set is used, since its own label could be among its features. If
+    /// a set that is drawn on is inclusive, a row that was known at exactly its instant is refused, too.
     pub fn at(mut self, column: &str) -> Self {
         self.set.at = Some(column.into());
         self

@@ -142,9 +142,21 @@ async fn a_handle_that_is_held_goes_on_answering_whatever_is_opened_after_it() {
     }
 }
 
+/// The database of a cache directory that no store holds. A process that another test starts holds it too, from its fork until it
+/// executes its program.
+fn opened(cache: impl AsRef<Path>) -> sled::Db {
+    for _ in 0..500 {
+        if let Ok(db) = sled::open(cache.as_ref()) {
+            return db;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    sled::open(cache.as_ref()).unwrap()
+}
+
 /// The names of what is in a cache directory that nobody holds.
 fn names_in(cache: &Path) -> Vec<String> {
-    let db = sled::open(cache).unwrap();
+    let db = opened(cache);
     db.iter().keys().map(|key| String::from_utf8_lossy(&key.unwrap()).into_owned()).collect()
 }
 
@@ -180,7 +192,7 @@ async fn lost_and_damaged_blocks_are_read_again_from_the_published_files() {
     drop(store);
     let mut random = StdRng::seed_from_u64(11);
     for round in 0..12 {
-        let db = sled::open(&cache).unwrap();
+        let db = opened(&cache);
         for entry in db.iter() {
             let (name, value) = entry.unwrap();
             let mut value = value.to_vec();
@@ -213,7 +225,7 @@ async fn a_lost_block_is_mended_on_the_thread_of_a_runtime_or_told_when_the_file
     store.online("shops_v1").await.unwrap();
     drop(store);
     let lose = || {
-        let db = sled::open(&cache).unwrap();
+        let db = opened(&cache);
         let rows = db.iter().keys().map(Result::unwrap).filter(|name| String::from_utf8_lossy(name).contains("/rows/"));
         rows.for_each(|name| drop(db.remove(name).unwrap()));
     };
