@@ -9,7 +9,12 @@ use arrow::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{AsOfView, FittedEncoder, Spec, clip::clip, numeric::finite, quantile::quantiles_of};
+use super::{
+    AsOfView, FittedEncoder, Spec,
+    clip::clip,
+    numeric::finite,
+    quantile::{Fraction, quantiles_at},
+};
 use crate::error::{Error, Result};
 
 /// A numeric column within two percentiles of the training rows, both inclusive: a smaller number becomes the lower percentile, a
@@ -73,7 +78,7 @@ impl FittedEncoder for PercentileClip {
                 format!("it clips to the percentiles {low:?} and {high:?}; write the smaller one first, both from 0 to 100");
             return Err(Error::Definition { subject: format!("`{}`", self.output), reason });
         }
-        let found = quantiles_of(view, &[low / 100.0, high / 100.0])?;
+        let found = quantiles_at(view, vec![Fraction::percent(low), Fraction::percent(high)])?;
         Ok(found.as_deref().and_then(|found| Some(PercentileClipState { low: *found.first()?, high: *found.get(1)? })))
     }
 
@@ -88,6 +93,15 @@ impl FittedEncoder for PercentileClip {
 mod tests {
     use super::*;
     use crate::encoder::fixed_rows::{assert_near, fixture, learned, learned_and_encoded, numbers};
+
+    #[test]
+    fn a_percentile_that_falls_on_a_number_is_that_number() {
+        let rows = numbers((0..21).map(|i| f64::from(i * i) * 1e6 + 0.1));
+        for (percentile, expected) in [(10.0, 4_000_000.1), (55.0, 121_000_000.1), (95.0, 361_000_000.1)] {
+            let state = learned(&PercentileClip::of("x", 0.0, percentile), &rows).unwrap().unwrap();
+            assert_eq!(state.high, expected, "{percentile}");
+        }
+    }
 
     #[test]
     fn it_clips_to_the_percentiles_of_numpy() {

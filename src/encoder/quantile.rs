@@ -27,11 +27,41 @@ const KEPT_AT_MOST: u64 = 1 << 20;
 ///
 /// The caller feeds all values, in any order, and again after each [`Quantiles::next_pass`] that returns true.
 pub(super) struct Quantiles {
-    probabilities: Vec<f64>,
+    probabilities: Vec<Fraction>,
     kept_at_most: u64,
     count: u64,
     found: BTreeMap<u64, f64>,
     pass: Pass,
+}
+
+/// A probability that need not be a float, such as a third or 2.5 percent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fraction {
+    pub(super) numerator: f64,
+    pub(super) denominator: f64,
+    /// A float next to it, by which the quantile between two values is taken.
+    pub(super) nearest: f64,
+}
+
+impl Fraction {
+    /// This probability.
+    fn float(probability: f64) -> Self {
+        Self { numerator: probability, denominator: 1.0, nearest: probability }
+    }
+
+    /// So many percent.
+    pub(super) fn percent(percent: f64) -> Self {
+        Self { numerator: percent, denominator: 100.0, nearest: percent / 100.0 }
+    }
+
+    /// The rank of the value on which the quantile of `count` values falls, if it falls on one. A float that stands for a fraction
+    /// would fall just beside it.
+    fn rank(self, count: u64) -> Option<u64> {
+        let last = count.checked_sub(1)? as f64;
+        let product = self.numerator * last;
+        let is_exact = self.numerator.mul_add(last, -product) == 0.0;
+        (is_exact && product % self.denominator == 0.0).then(|| (product / self.denominator) as u64)
+    }
 }
 
 /// What the values of a pass are for.
@@ -56,7 +86,12 @@ struct Prefix {
 
 /// The quantiles of the finite numbers in the only column of a view; `None` when there is none.
 pub(super) fn quantiles_of(view: &AsOfView<'_>, probabilities: &[f64]) -> Result<Option<Vec<f64>>> {
-    let mut search = Quantiles::at(probabilities);
+    quantiles_at(view, probabilities.iter().copied().map(Fraction::float).collect())
+}
+
+/// As [`quantiles_of`], at fractions.
+pub(super) fn quantiles_at(view: &AsOfView<'_>, probabilities: Vec<Fraction>) -> Result<Option<Vec<f64>>> {
+    let mut search = Quantiles::at_fractions(probabilities);
     loop {
         for batch in view.batches()? {
             search.feed_finite(batch?.column(0).as_primitive::<Float64Type>());
@@ -70,8 +105,12 @@ pub(super) fn quantiles_of(view: &AsOfView<'_>, probabilities: &[f64]) -> Result
 impl Quantiles {
     /// A search for the quantiles at these probabilities, each in `[0, 1]`.
     pub(super) fn at(probabilities: &[f64]) -> Self {
+        Self::at_fractions(probabilities.iter().copied().map(Fraction::float).collect())
+    }
+
+    fn at_fractions(probabilities: Vec<Fraction>) -> Self {
         let pass = Pass::First(vec![0; 1 << DIGIT_BITS]);
-        Self { probabilities: probabilities.to_vec(), kept_at_most: KEPT_AT_MOST, count: 0, found: BTreeMap::new(), pass }
+        Self { probabilities, kept_at_most: KEPT_AT_MOST, count: 0, found: BTreeMap::new(), pass }
     }
 
     /// Feeds values of a pass.
@@ -147,12 +186,20 @@ impl Quantiles {
     /// The quantiles. `None` when there is no value.
     pub(super) fn found(&self) -> Option<Vec<f64>> {
         let at = |rank: u64| OrderStatistic::Float(self.found.get(&rank).copied().unwrap_or(f64::NAN));
-        self.probabilities.iter().map(|&p| quantile(p, self.count, at)).collect()
+        let one = |p: &Fraction| match p.rank(self.count) {
+            Some(rank) => quantile(0.0, 1, |_| at(rank)),
+            None => quantile(p.nearest, self.count, at),
+        };
+        self.probabilities.iter().map(one).collect()
     }
 
     /// The ranks that the quantiles lie between.
     fn ranks(&self) -> Vec<u64> {
-        let mut ranks: Vec<u64> = self.probabilities.iter().filter_map(|&p| neighbours(p, self.count)).flatten().collect();
+        let of = |p: &Fraction| match p.rank(self.count) {
+            Some(rank) => Some([rank, rank]),
+            None => neighbours(p.nearest, self.count),
+        };
+        let mut ranks: Vec<u64> = self.probabilities.iter().filter_map(of).flatten().collect();
         ranks.sort_unstable();
         ranks.dedup();
         ranks

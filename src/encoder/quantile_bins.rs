@@ -9,7 +9,11 @@ use arrow::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{AsOfView, FittedEncoder, Spec, numeric::finite, quantile::quantiles_of};
+use super::{
+    AsOfView, FittedEncoder, Spec,
+    numeric::finite,
+    quantile::{Fraction, quantiles_at},
+};
 use crate::error::{Error, Result};
 
 /// Beyond this many bins the search for their edges would take too much memory.
@@ -72,8 +76,12 @@ impl FittedEncoder for QuantileBins {
             let reason = format!("it has {} bins; it can have 2 to {BINS_AT_MOST}", self.bins);
             return Err(Error::Definition { subject: format!("`{}`", self.output), reason });
         }
-        let probabilities: Vec<f64> = (0..=self.bins).map(|i| fraction_below(i, self.bins)).collect();
-        Ok(quantiles_of(view, &probabilities)?.map(|mut edges| {
+        let edge = |i: usize| {
+            let (numerator, denominator) = (i as f64, self.bins as f64);
+            Fraction { numerator, denominator, nearest: numerator / denominator }
+        };
+        let probabilities = (0..=self.bins).map(edge).collect();
+        Ok(quantiles_at(view, probabilities)?.map(|mut edges| {
             edges.dedup();
             QuantileBinsState { edges }
         }))
@@ -88,19 +96,21 @@ impl FittedEncoder for QuantileBins {
     }
 }
 
-/// The largest float that is not above `i / n`. With one above it, a quantile that falls on a number could come out above this
-/// number, which would then lie in the bin below its edge.
-fn fraction_below(i: usize, n: usize) -> f64 {
-    let (i, n) = (i as f64, n as f64);
-    let nearest = i / n;
-    // The product is not rounded, so the sign is exact.
-    if nearest.mul_add(n, -i) > 0.0 { nearest.next_down() } else { nearest }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::encoder::fixed_rows::{assert_near, fixture, integers, learned, learned_and_encoded, numbers};
+
+    /// Edges that fall on numbers are these numbers, so equal ones count once; numpy's percentiles and scikit-learn's bins.
+    #[test]
+    fn an_edge_on_a_number_is_that_number() {
+        let rows = [0.1, 1.1, 4.1, 4.1, 16.1, 25.1, 36.1, 49.1, 64.1, 81.1, 100.1];
+        let (encoder, rows) = (QuantileBins::of("x", 10), numbers(rows));
+        let state = learned(&encoder, &rows).unwrap().unwrap();
+        assert_eq!(state.edges, [0.1, 1.1, 4.1, 16.1, 25.1, 36.1, 49.1, 64.1, 81.1, 100.1]);
+        let expected = integers([0, 1, 2, 2, 3, 4, 5, 6, 7, 8, 8]);
+        assert_eq!(&learned_and_encoded(&encoder, &rows, &rows), &expected);
+    }
 
     #[test]
     fn it_bins_as_scikit_learn_does() {

@@ -9,7 +9,10 @@ use arrow::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{AsOfView, FittedEncoder, Spec, TrainingEncoder};
+use super::{
+    AsOfView, FittedEncoder, Spec, TrainingEncoder,
+    vocabulary::{BYTES_AT_MOST, CATEGORIES_AT_MOST, too_many},
+};
 use crate::{
     error::{Error, Result},
     numeric::ExactSum,
@@ -17,9 +20,6 @@ use crate::{
 
 /// Into how many parts training rows are divided.
 const FOLDS: usize = 5;
-
-/// How many categories a state may hold.
-const CATEGORIES_AT_MOST: usize = 100_000;
 
 /// The feature `<label>_by_<category>`: the mean of a label over the training rows with the same category, smoothed towards the
 /// mean of all rows: `(sum + prior * mean of all) / (count + prior)`.
@@ -150,7 +150,7 @@ impl TargetMean {
 
     /// The totals of the rows that `takes` by their number.
     fn totals(&self, view: &AsOfView<'_>, takes: impl Fn(usize) -> bool) -> Result<Totals> {
-        let mut totals = Totals::default();
+        let (mut totals, mut bytes) = (Totals::default(), 0);
         self.for_each_label(view, |number, category, label, _, _| {
             if !takes(number) {
                 return;
@@ -158,7 +158,9 @@ impl TargetMean {
             totals.all.0.add(label);
             totals.all.1 += 1;
             let Some(category) = category else { return };
-            if totals.categories.len() <= CATEGORIES_AT_MOST && !totals.categories.contains_key(category) {
+            let is_full = totals.categories.len() > CATEGORIES_AT_MOST || bytes > BYTES_AT_MOST;
+            if !is_full && !totals.categories.contains_key(category) {
+                bytes += category.len();
                 totals.categories.insert(category.to_owned(), Default::default());
             }
             if let Some((sum, count)) = totals.categories.get_mut(category) {
@@ -166,13 +168,8 @@ impl TargetMean {
                 *count += 1;
             }
         })?;
-        if totals.categories.len() > CATEGORIES_AT_MOST {
-            let reason = format!(
-                "the column `{}` has more than {CATEGORIES_AT_MOST} categories, which are too many for a state; hash it into buckets, \
-                 or use a coarser column",
-                self.category
-            );
-            return Err(Error::Definition { subject: format!("`{}`", self.output()), reason });
+        if totals.categories.len() > CATEGORIES_AT_MOST || bytes > BYTES_AT_MOST {
+            return Err(too_many(&self.category, &self.output()));
         }
         Ok(totals)
     }

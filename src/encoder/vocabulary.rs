@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 /// More categories than this are refused: a state is kept in a manifest, which every reader of a materialization loads.
 pub(super) const CATEGORIES_AT_MOST: usize = 100_000;
 /// So are longer texts: the bytes of all categories together.
-const BYTES_AT_MOST: usize = 16 << 20;
+pub(super) const BYTES_AT_MOST: usize = 16 << 20;
 
 /// What [`OneHot`](super::OneHot) and [`Ordinal`](super::Ordinal) give for a category that is not among theirs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +71,8 @@ impl Counts {
     }
 }
 
-fn too_many(column: &str, feature: &str) -> Error {
+/// The error of a column with more categories than a state can hold.
+pub(super) fn too_many(column: &str, feature: &str) -> Error {
     let reason = format!(
         "learns the categories of `{column}`, and there are more than {CATEGORIES_AT_MOST} or more than {} MiB of them: hash them into \
          buckets, or give rare ones one name in the set's query",
