@@ -35,10 +35,12 @@ pub fn flights_v2() -> Result<FeatureSet> {
         .features_of(flights_v1()?.by(["origin", "carrier", "tailnum"]).only(weather.into_iter().chain(history).chain(delays)))
         .pass(history);
     let set = weather.into_iter().chain(delays).fold(set, |set, column| set.encode_fitted(Impute::mean(column)));
+    // A fifth, about the share in all, before any flight has left.
+    let late = TargetMean::of("late").by("carrier").prior(50.0).in_order_of("scheduled_at", "departed_at").otherwise(0.2);
     set.encode(Cyclic::hour_of_day("scheduled_at", new_york))
         .encode(Cyclic::hour_of_week("scheduled_at", new_york))
         .encode_fitted(OneHot::of("origin", ["EWR", "JFK"]))
-        .encode_fitted(TargetMean::of("late").by("carrier").prior(50.0).in_order_of("scheduled_at", "departed_at"))
+        .encode_fitted(late)
         .label("late")
         .describe("late", Description::new().text("1 if the flight left fifteen minutes late or more, otherwise 0"))
         .build()

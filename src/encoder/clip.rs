@@ -8,8 +8,8 @@ use arrow::{
     datatypes::{DataType, Float64Type},
 };
 
-use super::{Encoder, Spec};
-use crate::error::{Error, Result};
+use super::{Encoder, Spec, unusable};
+use crate::error::Result;
 
 /// A numeric column within two bounds, both inclusive, as `Float64`: a smaller number becomes the lower bound, a larger one the
 /// upper bound.
@@ -54,7 +54,7 @@ impl Clip {
         let reason = format!(
             "it clips to the numbers from {low:?} to {high:?}; write the smaller bound first, and -inf and inf where there is no bound"
         );
-        Err(Error::Definition { subject: format!("`{}`", self.output), reason })
+        Err(unusable(&self.output, reason))
     }
 }
 

@@ -11,7 +11,7 @@ use arrow::{
     datatypes::{DataType, Float64Type},
 };
 
-use super::{AsOfView, FittedEncoder, Spec, numeric::finite, quantile::quantiles_of};
+use super::{AsOfView, FittedEncoder, Spec, numeric::finite, quantile::quantiles_of, unusable};
 use crate::{
     error::{Error, Result},
     numeric::{ExactSum, canonical, float_key, key_float},
@@ -124,7 +124,7 @@ impl FittedEncoder for Impute {
             By::Constant(number) if number.is_finite() => Ok(Some(number)),
             By::Constant(number) => {
                 let reason = format!("it replaces missing numbers by {number:?}; give a finite number");
-                Err(Error::Definition { subject: format!("`{}`", self.output), reason })
+                Err(unusable(&self.output, reason))
             }
         }
     }

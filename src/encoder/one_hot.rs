@@ -10,10 +10,10 @@ use arrow::{
 };
 
 use super::{
-    AsOfView, FittedEncoder, Spec, Unseen,
+    AsOfView, FittedEncoder, Spec, Unseen, unusable,
     vocabulary::{Counts, check_list},
 };
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// More columns than this are refused.
 const COLUMNS_AT_MOST: usize = 1_000;
@@ -117,7 +117,7 @@ impl FittedEncoder for OneHot {
             Categories::Top(count) if !(1..=COLUMNS_AT_MOST).contains(count) => {
                 let reason =
                     format!("it has columns for the {count} most frequent categories; it can have 1 to {COLUMNS_AT_MOST}");
-                return Err(Error::Definition { subject: format!("`{}`", self.prefix), reason });
+                return Err(unusable(&self.prefix, reason));
             }
             Categories::Top(count) => Counts::of(view, &self.column, &self.prefix)?.most_frequent(*count),
         };
@@ -154,6 +154,7 @@ mod tests {
 
     use super::*;
     use crate::encoder::fixed_rows::{assert_near, encoded, fixture, integers, learned, texts};
+    use crate::error::Error;
 
     fn names(encoder: &OneHot) -> Vec<String> {
         encoder.spec().outputs.iter().map(|field| field.name().clone()).collect()

@@ -14,8 +14,9 @@ use super::{
     clip::clip,
     numeric::finite,
     quantile::{Fraction, quantiles_at},
+    unusable,
 };
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// A numeric column within two percentiles of the training rows, both inclusive: a smaller number becomes the lower percentile, a
 /// larger one the upper percentile.
@@ -76,7 +77,7 @@ impl FittedEncoder for PercentileClip {
         if !(0.0 <= low && low < high && high <= 100.0) {
             let reason =
                 format!("it clips to the percentiles {low:?} and {high:?}; write the smaller one first, both from 0 to 100");
-            return Err(Error::Definition { subject: format!("`{}`", self.output), reason });
+            return Err(unusable(&self.output, reason));
         }
         let found = quantiles_at(view, vec![Fraction::percent(low), Fraction::percent(high)])?;
         Ok(found.as_deref().and_then(|found| Some(PercentileClipState { low: *found.first()?, high: *found.get(1)? })))
@@ -93,6 +94,7 @@ impl FittedEncoder for PercentileClip {
 mod tests {
     use super::*;
     use crate::encoder::fixed_rows::{assert_near, fixture, learned, learned_and_encoded, numbers};
+    use crate::error::Error;
 
     #[test]
     fn a_percentile_that_falls_on_a_number_is_that_number() {

@@ -13,8 +13,9 @@ use super::{
     AsOfView, FittedEncoder, Spec,
     numeric::finite,
     quantile::{Fraction, quantiles_at},
+    unusable,
 };
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Beyond this many bins the search for their edges would take too much memory.
 const BINS_AT_MOST: usize = 256;
@@ -74,7 +75,7 @@ impl FittedEncoder for QuantileBins {
     fn fit(&self, view: &AsOfView<'_>) -> Result<Self::State> {
         if !(2..=BINS_AT_MOST).contains(&self.bins) {
             let reason = format!("it has {} bins; it can have 2 to {BINS_AT_MOST}", self.bins);
-            return Err(Error::Definition { subject: format!("`{}`", self.output), reason });
+            return Err(unusable(&self.output, reason));
         }
         let edge = |i: usize| {
             let (numerator, denominator) = (i as f64, self.bins as f64);

@@ -1,8 +1,10 @@
 //! What an encoder or row selection declares about itself. Equal specs promise equal behaviour.
 
-use arrow::datatypes::{DataType, Field, TimeUnit};
+use arrow::datatypes::{DataType, Field};
 use serde::Serialize;
 use serde_json::{Map, Value};
+
+use crate::time::instant_type;
 
 /// The declaration of an encoder or row selection: name, revision, parameters, inputs and outputs.
 ///
@@ -52,7 +54,7 @@ impl Spec {
 
     /// Adds an input column of instants, read as microseconds UTC.
     pub fn instant(self, column: impl Into<String>) -> Self {
-        self.input(column, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())))
+        self.input(column, instant_type())
     }
 
     /// Adds an input column of categories, read as text.

@@ -10,13 +10,10 @@ use arrow::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AsOfView, FittedEncoder, Spec, TrainingEncoder,
+    AsOfView, FittedEncoder, Spec, TrainingEncoder, unusable,
     vocabulary::{BYTES_AT_MOST, CATEGORIES_AT_MOST, too_many},
 };
-use crate::{
-    error::{Error, Result},
-    numeric::ExactSum,
-};
+use crate::{error::Result, numeric::ExactSum, time::instant_type};
 
 /// Into how many parts training rows are divided.
 const FOLDS: usize = 5;
@@ -35,7 +32,8 @@ const FOLDS: usize = 5;
 ///   encoded with the rows of the other four;
 /// - [in the order of time](TargetMean::in_order_of): with the rows that lie before its instant and whose label was known before it.
 ///
-/// A category that was never seen, or NULL, gets the mean of all rows; that is NULL if there are none. Labels that are NULL, NaN or
+/// A category that was never seen, or NULL, gets the mean of all rows. If there are none, the feature is NULL, or what
+/// [`TargetMean::otherwise`] gives. Labels that are NULL, NaN or
 /// infinite are not learned from.
 ///
 /// ```
@@ -50,6 +48,7 @@ pub struct TargetMean {
     category: String,
     prior: f64,
     order: Option<(String, String)>,
+    otherwise: Option<f64>,
     output: Option<String>,
 }
 
@@ -63,17 +62,20 @@ pub struct TargetMeanState {
     pub values: BTreeMap<String, f64>,
 }
 
-/// Sums and counts of labels, in all and by category.
+/// The sum of labels and their number.
+type Total = (ExactSum, u64);
+
+/// Labels in all and by category, by the fold of their row.
 #[derive(Default)]
 struct Totals {
-    all: (ExactSum, u64),
-    categories: BTreeMap<String, (ExactSum, u64)>,
+    all: [Total; FOLDS],
+    categories: BTreeMap<String, [Total; FOLDS]>,
 }
 
 impl TargetMean {
     /// The mean of this label, a numeric column. Name the category with [`TargetMean::by`].
     pub fn of(label: impl Into<String>) -> Self {
-        Self { label: label.into(), category: String::new(), prior: 10.0, order: None, output: None }
+        Self { label: label.into(), category: String::new(), prior: 10.0, order: None, otherwise: None, output: None }
     }
 
     /// By the values of this column, read as text: texts, integers, booleans or dates.
@@ -96,6 +98,13 @@ impl TargetMean {
         self
     }
 
+    /// The feature where no label was known before, instead of NULL: in the order of time those are the first rows. Most learners
+    /// cannot use NULL.
+    pub fn otherwise(mut self, value: f64) -> Self {
+        self.otherwise = Some(value);
+        self
+    }
+
     /// The feature's name.
     pub fn named(mut self, output: impl Into<String>) -> Self {
         self.output = Some(output.into());
@@ -107,12 +116,15 @@ impl TargetMean {
     }
 
     fn check(&self) -> Result<()> {
-        let refused = |reason: String| Err(Error::Definition { subject: format!("`{}`", self.output()), reason });
         if self.category.is_empty() {
-            return refused("it has no category: name the column with `by`".into());
+            return Err(unusable(&self.output(), "it has no category: name the column with `by`"));
         }
         if !(self.prior.is_finite() && self.prior >= 0.0) {
-            return refused(format!("its prior is {:?}; it must be a number of rows, zero or more", self.prior));
+            let reason = format!("its prior is {:?}; it must be a number of rows, zero or more", self.prior);
+            return Err(unusable(&self.output(), reason));
+        }
+        if let Some(value) = self.otherwise.filter(|value| !value.is_finite()) {
+            return Err(unusable(&self.output(), format!("it is {value:?} where no label is known; give a finite number")));
         }
         Ok(())
     }
@@ -148,24 +160,24 @@ impl TargetMean {
         Ok(())
     }
 
-    /// The totals of the rows that `takes` by their number.
-    fn totals(&self, view: &AsOfView<'_>, takes: impl Fn(usize) -> bool) -> Result<Totals> {
+    /// The totals of all rows.
+    fn totals(&self, view: &AsOfView<'_>) -> Result<Totals> {
         let (mut totals, mut bytes) = (Totals::default(), 0);
+        let add = |total: &mut Total, label: f64| {
+            total.0.add(label);
+            total.1 += 1;
+        };
         self.for_each_label(view, |number, category, label, _, _| {
-            if !takes(number) {
-                return;
-            }
-            totals.all.0.add(label);
-            totals.all.1 += 1;
+            let fold = number % FOLDS;
+            add(&mut totals.all[fold], label);
             let Some(category) = category else { return };
             let is_full = totals.categories.len() > CATEGORIES_AT_MOST || bytes > BYTES_AT_MOST;
             if !is_full && !totals.categories.contains_key(category) {
                 bytes += category.len();
                 totals.categories.insert(category.to_owned(), Default::default());
             }
-            if let Some((sum, count)) = totals.categories.get_mut(category) {
-                sum.add(label);
-                *count += 1;
+            if let Some(of_category) = totals.categories.get_mut(category) {
+                add(&mut of_category[fold], label);
             }
         })?;
         if totals.categories.len() > CATEGORIES_AT_MOST || bytes > BYTES_AT_MOST {
@@ -174,24 +186,31 @@ impl TargetMean {
         Ok(totals)
     }
 
-    fn state_of(&self, totals: &Totals) -> TargetMeanState {
-        let mean = mean_of(&totals.all);
-        let of_category = |(sum, count): &(ExactSum, u64)| self.value(Some((sum.value(), *count)), mean);
-        let values = totals.categories.iter().filter_map(|(name, total)| Some((name.clone(), of_category(total)?))).collect();
+    /// What the rows teach that are not in a fold; all rows if it is `None`.
+    fn state_without(&self, totals: &Totals, fold: Option<usize>) -> TargetMeanState {
+        let (all, count) = without(&totals.all, fold);
+        let mean = (count > 0).then(|| all.mean(count)).filter(|mean| mean.is_finite());
+        let value = |by_fold: &[Total; FOLDS]| {
+            let (sum, count) = without(by_fold, fold);
+            // A category that only the fold has is unseen.
+            (count > 0).then(|| self.value(Some((sum.value(), count)), mean)).flatten()
+        };
+        let values = totals.categories.iter().filter_map(|(name, by_fold)| Some((name.clone(), value(by_fold)?))).collect();
         TargetMeanState { mean, values }
     }
 
     /// Encodes each training row with the rows of the other folds.
     fn out_of_fold(&self, view: &AsOfView<'_>) -> Result<TrainingEncoder> {
-        let mut without = Vec::with_capacity(FOLDS);
-        for fold in 0..FOLDS {
-            without.push(self.state_of(&self.totals(view, |number| number % FOLDS != fold)?));
-        }
-        let mut number = 0;
+        let totals = self.totals(view)?;
+        let states: Vec<TargetMeanState> = (0..FOLDS).map(|fold| self.state_without(&totals, Some(fold))).collect();
+        let (mut number, otherwise) = (0, self.otherwise);
         Ok(Box::new(move |rows| {
             let categories = rows.column(0).as_string::<i32>();
             let values: Float64Array = (0..rows.num_rows())
-                .map(|row| without[(number + row) % FOLDS].encode(categories.is_valid(row).then(|| categories.value(row))))
+                .map(|row| {
+                    let category = categories.is_valid(row).then(|| categories.value(row));
+                    states[(number + row) % FOLDS].encode(category).or(otherwise)
+                })
                 .collect();
             number += rows.num_rows();
             Ok(vec![Arc::new(values) as ArrayRef])
@@ -200,33 +219,34 @@ impl TargetMean {
 
     /// Encodes each training row with the rows that lie before its instant and whose label was known before it.
     fn in_time(&self, view: &AsOfView<'_>) -> Result<TrainingEncoder> {
-        // Labels by the time at which they were known; `None` stands for all categories.
-        let mut labels: BTreeMap<Option<String>, Vec<(i64, f64)>> = BTreeMap::new();
+        // Labels with the time after which they are seen, in all and by category.
+        let (mut all, mut by_category) = (Vec::new(), BTreeMap::<String, Vec<(i64, f64)>>::new());
         self.for_each_label(view, |_, category, label, batch, row| {
             let [at, known] = [2, 3].map(|column| batch.column(column).as_primitive::<TimestampMicrosecondType>());
             if at.is_valid(row) && known.is_valid(row) {
                 // A label that was known before its own instant must not be seen at that instant.
                 let seen_after = known.value(row).max(at.value(row));
-                labels.entry(None).or_default().push((seen_after, label));
-                if let Some(category) = category {
-                    labels.entry(Some(category.to_owned())).or_default().push((seen_after, label));
+                all.push((seen_after, label));
+                match category.map(|category| (category, by_category.get_mut(category))) {
+                    Some((_, Some(labels))) => labels.push((seen_after, label)),
+                    Some((category, None)) => drop(by_category.insert(category.to_owned(), vec![(seen_after, label)])),
+                    None => {}
                 }
             }
         })?;
-        let histories: BTreeMap<Option<String>, History> =
-            labels.into_iter().map(|(category, labels)| (category, History::of(labels))).collect();
+        let all = History::of(all);
+        let by_category: BTreeMap<String, History> =
+            by_category.into_iter().map(|(category, labels)| (category, History::of(labels))).collect();
         let encoder = self.clone();
         Ok(Box::new(move |rows| {
             let (categories, at) = (rows.column(0).as_string::<i32>(), rows.column(2).as_primitive::<TimestampMicrosecondType>());
-            let values: Float64Array = (0..rows.num_rows())
-                .map(|row| {
-                    let at = at.is_valid(row).then(|| at.value(row))?;
-                    let before = |category: &Option<String>| histories.get(category).and_then(|history| history.before(at));
-                    let mean = before(&None).map(|(sum, count)| sum / count as f64);
-                    let category = categories.is_valid(row).then(|| categories.value(row).to_owned());
-                    encoder.value(category.and_then(|category| before(&Some(category))), mean)
-                })
-                .collect();
+            let value = |row: usize| {
+                let at = at.is_valid(row).then(|| at.value(row))?;
+                let mean = all.before(at).map(|(sum, count)| sum / count as f64);
+                let history = categories.is_valid(row).then(|| by_category.get(categories.value(row))).flatten();
+                encoder.value(history.and_then(|history| history.before(at)), mean)
+            };
+            let values: Float64Array = (0..rows.num_rows()).map(|row| value(row).or(encoder.otherwise)).collect();
             Ok(vec![Arc::new(values) as ArrayRef])
         }))
     }
@@ -257,8 +277,14 @@ impl History {
     }
 }
 
-fn mean_of((sum, count): &(ExactSum, u64)) -> Option<f64> {
-    (*count > 0).then(|| sum.mean(*count)).filter(|mean| mean.is_finite())
+/// The total of all folds but one; of all of them if it is `None`.
+fn without(by_fold: &[Total; FOLDS], fold: Option<usize>) -> Total {
+    let mut total = Total::default();
+    for (_, (sum, count)) in by_fold.iter().enumerate().filter(|(number, _)| Some(*number) != fold) {
+        total.0.merge(sum);
+        total.1 += count;
+    }
+    total
 }
 
 impl TargetMeanState {
@@ -274,19 +300,22 @@ impl FittedEncoder for TargetMean {
         let mut spec = Spec::new("target_mean", 1).parameter("prior", self.prior).category(&self.category);
         spec = spec.learned_from(&self.label, DataType::Float64);
         if let Some((at, known_at)) = &self.order {
-            let instant = || DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some("UTC".into()));
-            spec = spec.parameter("in_order", true).learned_from(at, instant()).learned_from(known_at, instant());
+            spec = spec.parameter("in_order", true).learned_from(at, instant_type()).learned_from(known_at, instant_type());
+        }
+        if let Some(value) = self.otherwise {
+            spec = spec.parameter("otherwise", value);
         }
         spec.output(self.output(), DataType::Float64)
     }
 
     fn fit(&self, view: &AsOfView<'_>) -> Result<Self::State> {
         self.check()?;
-        Ok(self.state_of(&self.totals(view, |_| true)?))
+        Ok(self.state_without(&self.totals(view)?, None))
     }
 
     fn encode(&self, state: &Self::State, input: &RecordBatch) -> Result<Vec<ArrayRef>> {
-        let values: Float64Array = input.column(0).as_string::<i32>().iter().map(|category| state.encode(category)).collect();
+        let values: Float64Array =
+            input.column(0).as_string::<i32>().iter().map(|category| state.encode(category).or(self.otherwise)).collect();
         Ok(vec![Arc::new(values)])
     }
 

@@ -1,9 +1,7 @@
 //! Columns that are added to the rows of a set's query: features drawn from sets of entities, and labels that lie ahead.
 //! The operators of `temporal` compute both, at each row's own instant.
 
-use std::sync::Arc;
-
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::DataType;
 use datafusion::{
     common::ScalarValue,
     functions_window::expr_fn::row_number,
@@ -20,7 +18,7 @@ use crate::{
     scan::{AsOfTable, VisibleTable},
     sql,
     temporal::{Facts, Lookup, Spine, Window},
-    time::AsOf,
+    time::{AsOf, instant_type},
 };
 
 /// Hidden columns, which no query can name without quotes.
@@ -222,10 +220,7 @@ fn micros(us: i64) -> Expr {
     lit(ScalarValue::DurationMicrosecond(Some(us)))
 }
 
-fn instant(at: AsOf) -> Expr {
+/// An instant, to be compared with times.
+pub(super) fn instant(at: AsOf) -> Expr {
     lit(ScalarValue::TimestampMicrosecond(Some(at.micros()), Some("UTC".into())))
-}
-
-fn instant_type() -> DataType {
-    DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC")))
 }

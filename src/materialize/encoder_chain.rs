@@ -20,6 +20,9 @@ use crate::{
     time::AsOf,
 };
 
+/// Where training rows come from, for errors.
+const QUERY: &str = "the set's query";
+
 /// Encoders with the states that they have learned.
 pub(crate) struct EncoderChain {
     set: SetName,
@@ -72,7 +75,7 @@ impl EncoderChain {
     pub(crate) fn encode(&self, subject: &str, rows: &RecordBatch) -> Result<Vec<ArrayRef>> {
         let mut made: Vec<Vec<ArrayRef>> = Vec::with_capacity(self.steps.len());
         for step in &self.steps {
-            let inputs = self.inputs(subject, step, &step.inputs, rows, &made)?;
+            let inputs = self.columns(subject, &step.inputs, &step.reads, rows, &made)?;
             made.push((step.encode)(&inputs).map_err(|e| step_error(&self.set, &step.spec, e))?);
         }
         Ok(made.into_iter().flatten().collect())
@@ -107,33 +110,28 @@ impl EncoderChain {
         })
     }
 
-    /// The columns of a step: of the rows, or of the encoders before it.
-    fn inputs(
+    /// These columns: outputs of the encoders `from`, as they are `made`, and else columns of the rows.
+    fn columns(
         &self,
         subject: &str,
-        step: &Step,
         wanted: &SchemaRef,
+        from: &[usize],
         rows: &RecordBatch,
         made: &[Vec<ArrayRef>],
     ) -> Result<RecordBatch> {
-        if step.reads.is_empty() {
+        if from.is_empty() {
             return select_inputs(subject, rows, wanted);
         }
         let (mut fields, mut columns) = (Vec::new(), Vec::new());
         for field in wanted.fields() {
-            let output = step.reads.iter().find_map(|&i| Some((i, outputs(&self.steps[i].spec, field.name())?)));
-            match output {
-                Some((i, position)) => {
-                    fields.push(Arc::new(self.steps[i].spec.outputs[position].clone()));
-                    columns.push(made[i][position].clone());
-                }
+            let output = from.iter().find_map(|&i| Some((i, outputs(&self.steps[i].spec, field.name())?)));
+            if let Some((i, position)) = output {
+                fields.push(Arc::new(self.steps[i].spec.outputs[position].clone()));
+                columns.push(made[i][position].clone());
+            } else if let Some((position, found)) = rows.schema_ref().column_with_name(field.name()) {
                 // A column that is missing is reported by `select_inputs`.
-                None => {
-                    if let Some((position, found)) = rows.schema_ref().column_with_name(field.name()) {
-                        fields.push(Arc::new(found.clone()));
-                        columns.push(rows.column(position).clone());
-                    }
-                }
+                fields.push(Arc::new(found.clone()));
+                columns.push(rows.column(position).clone());
             }
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
@@ -166,14 +164,13 @@ impl TrainingChain<'_> {
 
     /// The outputs by step; none for steps that do not run.
     fn made(&mut self, rows: &RecordBatch) -> Result<Vec<Vec<ArrayRef>>> {
-        const SUBJECT: &str = "the set's query";
         let chain = self.chain;
         let mut made: Vec<Vec<ArrayRef>> = vec![Vec::new(); chain.steps.len()];
         for (number, own) in &mut self.own {
             let step = &chain.steps[*number];
             let columns = match own {
-                Some(encode) => encode(&chain.inputs(SUBJECT, step, &step.learned_from, rows, &made)?),
-                None => (step.encode)(&chain.inputs(SUBJECT, step, &step.inputs, rows, &made)?),
+                Some(encode) => encode(&chain.columns(QUERY, &step.learned_from, &step.reads, rows, &made)?),
+                None => (step.encode)(&chain.columns(QUERY, &step.inputs, &step.reads, rows, &made)?),
             };
             made[*number] = columns.map_err(|e| step_error(&chain.set, &step.spec, e))?;
         }
@@ -218,28 +215,14 @@ impl Replay for EncodedRows<'_> {
         let wanted = Arc::new(columns.clone());
         if running.is_empty() {
             let rows = self.rows.columns(columns, &[])?;
-            return Ok(Box::new(rows.map(move |batch| select_inputs("the set's query", &batch?, &wanted))));
+            return Ok(Box::new(rows.map(move |batch| select_inputs(QUERY, &batch?, &wanted))));
         }
         let read: Vec<_> = running.iter().flat_map(|&i| steps[i].learned_from.fields().iter().cloned()).collect();
         let mut training = self.chain.training_of(&running, self.rows, self.as_of)?;
-        let wanted_step = running.clone();
         Ok(Box::new(self.rows.columns(columns, &read)?.map(move |batch| {
             let batch = batch?;
             let made = training.made(&batch)?;
-            let (mut fields, mut found) = (Vec::new(), Vec::new());
-            for field in wanted.fields() {
-                let output = wanted_step.iter().find_map(|&i| Some((i, outputs(&steps[i].spec, field.name())?)));
-                if let Some((i, position)) = output {
-                    fields.push(Arc::new(steps[i].spec.outputs[position].clone()));
-                    found.push(made[i][position].clone());
-                } else if let Some((position, field)) = batch.schema_ref().column_with_name(field.name()) {
-                    fields.push(Arc::new(field.clone()));
-                    found.push(batch.column(position).clone());
-                }
-            }
-            let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-            let joined = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), found, &options)?;
-            select_inputs("the set's query", &joined, &wanted)
+            self.chain.columns(QUERY, &wanted, &running, &batch, &made)
         })))
     }
 }

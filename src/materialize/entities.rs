@@ -6,7 +6,7 @@ use std::{ops::Range, sync::Arc};
 use arrow::{
     array::{Array, ArrayRef, RecordBatch, TimestampMicrosecondArray},
     compute::cast,
-    datatypes::{DataType, Field, Schema, SchemaRef},
+    datatypes::{Field, Schema, SchemaRef},
 };
 
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     scan::{AsOfTable, VisibleTable},
     sql,
     temporal::{self, EntityGroup, EntityKey, EntitySource, Facts},
-    time::{Horizon, TimeScale, stored_integers},
+    time::{Horizon, TimeScale, instant_type, stored_integers},
     workspace::plain_type,
 };
 
@@ -212,10 +212,6 @@ fn has_event_time(source: &Source) -> bool {
 
 fn answers_of(source: &Source) -> usize {
     source.outputs().count() + usize::from(has_event_time(source))
-}
-
-fn instant_type() -> DataType {
-    DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some("UTC".into()))
 }
 
 /// Times as instants in microseconds, rounded down, so that comparing them with whole microseconds gives the same results.

@@ -40,14 +40,13 @@ impl InstantCheck {
         };
         let scale = self.known.scale("the set's query", column, &schema)?;
         let known = instants(rows, &schema, KNOWN_COLUMN, Some(scale))?;
-        for (row, (at, known)) in at.iter().zip(&known).enumerate() {
+        for (at, known) in at.iter().zip(&known) {
             let (Some(at), Some(known)) = (at, known) else { continue };
             let known = known + i128::from(delay_us) * 1_000;
             if *at < known || (*at == known && !self.inclusive) {
                 continue;
             }
             let shown = |ns: i128| AsOf::from_micros(i64::try_from(ns.div_euclid(1_000)).unwrap_or(i64::MAX));
-            let _ = row;
             return Err(Error::Definition {
                 subject: format!("feature set `{}`", self.set),
                 reason: format!(

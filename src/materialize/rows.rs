@@ -8,7 +8,7 @@ use datafusion::{
 };
 
 use super::{
-    drawn::{FactsByTable, Refreshes, add_ahead, add_drawn},
+    drawn::{FactsByTable, Refreshes, add_ahead, add_drawn, instant},
     instant_check::InstantCheck,
 };
 use crate::{
@@ -53,12 +53,6 @@ impl RowQuery<'_> {
         check(name, set, &rows)?;
         let order = order_of(rows.schema().as_arrow(), &set.event_time);
         if let Some(span) = span {
-            let instant = |t: AsOf| {
-                datafusion::prelude::lit(datafusion::common::ScalarValue::TimestampMicrosecond(
-                    Some(t.micros()),
-                    Some("UTC".into()),
-                ))
-            };
             rows =
                 rows.filter(ident(&set.event_time).gt_eq(instant(span.start)).and(ident(&set.event_time).lt(instant(span.end))))?;
         }

@@ -12,7 +12,7 @@ use crate::{
     error::{Error, Result},
     feature_set::{Drawn, RowSet, field_of, select_inputs},
     materialize::{Materialization, common_type},
-    time::AsOf,
+    time::{AsOf, instant_type},
 };
 
 /// The materializations that a set of rows draws on, and the columns that a request needs for them.
@@ -35,7 +35,7 @@ impl ServedDraws {
         let mut draws = Vec::with_capacity(made.len());
         for (drawn, made) in set.drawn.iter().zip(made) {
             let entities = ServedEntities::new(made).await?;
-            let schema = entities.features()?;
+            let schema = entities.features().clone();
             let mut features = Vec::new();
             for (feature, name) in drawn.outputs() {
                 let position = schema.index_of(&feature)?;
@@ -108,8 +108,7 @@ impl ServedDraws {
                     _ => draw.entities.get(&key)?,
                 });
             }
-            let schema = draw.entities.features()?;
-            let found = concat_batches(&schema, &found)?;
+            let found = concat_batches(draw.entities.features(), &found)?;
             for (position, field) in &draw.features {
                 fields.push(Arc::new(field.clone()));
                 columns.push(found.column(*position).clone());
@@ -134,8 +133,4 @@ fn key_column(rows: &RecordBatch, name: &str, key: &DataType) -> Result<ArrayRef
         field_of("the request", schema, &Field::new(name, key.clone(), true))?;
     }
     Ok(cast_with_options(rows.column(position), key, &CastOptions { safe: true, ..Default::default() })?)
-}
-
-fn instant_type() -> DataType {
-    DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some("UTC".into()))
 }

@@ -23,6 +23,9 @@ pub(super) struct ServedEntities {
     /// The answer for a key without facts.
     nothing: RecordBatch,
     max_ages: Vec<MaxAge>,
+    /// The features of an answer, and their positions among the columns. Event times are only used to compute ages.
+    features: SchemaRef,
+    served: Vec<usize>,
 }
 
 /// Rows by some of the keys, for keys that have no row of their own.
@@ -67,7 +70,10 @@ impl ServedEntities {
         });
         let nothing = RecordBatch::try_new(all.clone(), nothing.collect())?;
         let max_ages = max_ages(made.set());
-        Ok(Self { materialization: made, rows, partial, nothing, max_ages })
+        let is_served = |name: &String| max_ages.iter().all(|age| age.event_time != *name);
+        let served: Vec<usize> = (0..all.fields().len()).filter(|&i| is_served(all.field(i).name())).collect();
+        let features = Arc::new(all.project(&served)?);
+        Ok(Self { materialization: made, rows, partial, nothing, max_ages, features, served })
     }
 
     pub(super) fn materialization(&self) -> &Materialization {
@@ -80,9 +86,8 @@ impl ServedEntities {
     }
 
     /// The columns of an answer.
-    pub(super) fn features(&self) -> Result<SchemaRef> {
-        let schema = self.nothing.schema();
-        Ok(Arc::new(schema.project(&self.served())?))
+    pub(super) fn features(&self) -> &SchemaRef {
+        &self.features
     }
 
     pub(super) fn has_max_age(&self) -> bool {
@@ -91,7 +96,7 @@ impl ServedEntities {
 
     /// The features of an entity. Values that a max age applies to are as old as they are.
     pub(super) fn get(&self, key: &[ArrayRef]) -> Result<RecordBatch> {
-        Ok(self.read(key)?.project(&self.served())?)
+        Ok(self.read(key)?.project(&self.served)?)
     }
 
     /// As [`ServedEntities::get`], for a request at this instant.
@@ -115,7 +120,7 @@ impl ServedEntities {
                 }
             }
         }
-        Ok(RecordBatch::try_new(schema, columns)?.project(&self.served())?)
+        Ok(RecordBatch::try_new(schema, columns)?.project(&self.served)?)
     }
 
     /// Whether there is a visible fact about this entity.
@@ -131,12 +136,6 @@ impl ServedEntities {
             return Err(self.refused(&format!("has the key ({}), and {} values were given", names.join(", "), key.len())));
         }
         key.iter().zip(fields).map(|(value, field)| value.to_array("the key", field.name(), field.data_type())).collect()
-    }
-
-    /// The positions of the features. Event times are only used to compute ages.
-    fn served(&self) -> Vec<usize> {
-        let fields = self.nothing.schema_ref().fields();
-        (0..fields.len()).filter(|&i| self.max_ages.iter().all(|age| age.event_time != *fields[i].name())).collect()
     }
 
     fn read(&self, key: &[ArrayRef]) -> Result<RecordBatch> {

@@ -27,7 +27,7 @@ pub(crate) use horizon::Horizon;
 pub use instant::{AsOf, Cutoff, Span};
 pub(crate) use instant::{length_micros, saturating_micros};
 pub use scale::TimeUnit;
-pub(crate) use scale::{TimeScale, is_local, stored_integers};
+pub(crate) use scale::{TimeScale, instant_type, is_local, stored_integers};
 pub(crate) use span_text::{parse_span, shown_span};
 pub use text::parse_time;
 pub(crate) use text::{NO_ZONE, parse_date, parse_local_ns, parse_time_ns};

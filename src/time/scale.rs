@@ -136,6 +136,11 @@ impl TimeScale {
     }
 }
 
+/// The type of instants: microseconds UTC.
+pub(crate) fn instant_type() -> DataType {
+    DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some("UTC".into()))
+}
+
 /// Does a column of this type hold local times, which are instants only by the clock of a zone?
 pub(crate) fn is_local(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Timestamp(_, None) | DataType::Date32)
