@@ -1,9 +1,12 @@
 //! Definitions for people: descriptions, all mistakes at once, differences, and plans that read no data.
 
-use std::{fs, sync::Arc, sync::atomic::Ordering};
+use std::{
+    fs,
+    sync::{Arc, atomic::Ordering},
+};
 
 use asof::{
-    Aggregate, Error, ErrorKind, FeatureSet, FeatureStore, StoreOptions,
+    Aggregate, Error, ErrorKind, FeatureSet,
     encoder::{Clip, NotNull, Number, Spec, Standardize, encoder_fn},
     feature_set::{Description, Source},
     materialize::StepKind,
@@ -16,10 +19,8 @@ use datafusion::arrow::{
 
 use crate::{
     bad_input::says,
-    bulk_reads::watched,
-    object_stores::put,
-    support::{files_below, instant, store, store_of, temp_dir, trip, write_parquet},
-    training::{floats, instants, integers, known_at_once},
+    opened_once::store_of_watched_files,
+    support::{files_below, instant, store, store_of, trip},
 };
 
 fn demand(name: &str) -> asof::feature_set::EntitySetBuilder {
@@ -256,22 +257,7 @@ async fn a_plan_tells_what_would_be_read_and_what_is_there_already() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plan_sends_no_request_for_facts() {
-    let (locations, at, seen) = watched(8);
-    let dir = temp_dir();
-    for file in 0..3_i64 {
-        let name = format!("{file}.parquet");
-        let columns = [
-            ("k", integers((0..10).map(|i| Some(i % 3)))),
-            ("at", instants((0..10).map(|i| Some(file * 100 + i)))),
-            ("v", floats((0..10).map(|i| Some(i as f64)))),
-        ];
-        write_parquet(&dir.path().join(&name), &columns, None);
-        put(&at, &name, fs::read(dir.path().join(&name)).unwrap()).await;
-    }
-    let root = dir.path().join("root");
-    let options = StoreOptions::default().locations(locations);
-    let store = FeatureStore::open_with(root.to_str().unwrap(), options).await.unwrap();
-    store.register_table("f", "s3://watched/place", known_at_once()).await.unwrap();
+    let (_dir, store, seen) = store_of_watched_files(3).await;
     let by_key =
         FeatureSet::entities("by_key_v1", "f").key("k").lookup("v", "last").window(TimeDelta::days(1), [Aggregate::sum("v")]);
     store.register(by_key.build().unwrap()).unwrap();

@@ -1,13 +1,17 @@
 //! A table is opened once for one question, and read once for all sources of a set that are over it.
 
-use std::{fs, sync::atomic::Ordering};
+use std::{
+    fs,
+    sync::{Arc, atomic::Ordering},
+};
 
 use asof::{Aggregate, AsOf, FeatureSet, FeatureStore, StoreOptions, feature_set::Source, temporal::Spine};
 use chrono::TimeDelta;
 use datafusion::prelude::SessionContext;
+use tempfile::TempDir;
 
 use crate::{
-    bulk_reads::watched,
+    bulk_reads::{Seen, watched},
     object_stores::put,
     support::{temp_dir, write_parquet},
     training::{batch, floats, instants, integers, known_at_once},
@@ -15,11 +19,11 @@ use crate::{
 
 const AT: AsOf = AsOf::from_micros(1_000);
 
-/// How many requests for files of facts it takes to materialize a set, and how many to plan its training set.
-async fn requests(set: FeatureSet) -> (usize, usize) {
+/// A store with the table `f` of so many files, and what is asked of the files' store.
+pub(crate) async fn store_of_watched_files(files: i64) -> (TempDir, FeatureStore, Arc<Seen>) {
     let (locations, at, seen) = watched(8);
     let dir = temp_dir();
-    for file in 0..2_i64 {
+    for file in 0..files {
         let name = format!("{file}.parquet");
         let columns = [
             ("k", integers((0..10).map(|i| Some(i % 3)))),
@@ -34,6 +38,12 @@ async fn requests(set: FeatureSet) -> (usize, usize) {
     let options = StoreOptions::default().locations(locations);
     let store = FeatureStore::open_with(root.to_str().unwrap(), options).await.unwrap();
     store.register_table("f", "s3://watched/place", known_at_once()).await.unwrap();
+    (dir, store, seen)
+}
+
+/// How many requests for files of facts it takes to materialize a set, and how many to plan its training set.
+async fn requests(set: FeatureSet) -> (usize, usize) {
+    let (_dir, store, seen) = store_of_watched_files(2).await;
     store.register(set).unwrap();
     let so_far = || seen.requests.load(Ordering::SeqCst);
 
