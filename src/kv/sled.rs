@@ -21,6 +21,10 @@ const FAILED: &str = "asof-failed";
 /// The file in the directory that sled locks.
 const LOCKED: &str = "db";
 
+/// How often, and after what time, sled's lock is tried again.
+const RELEASED_AFTER: u32 = 100;
+const WAIT: std::time::Duration = std::time::Duration::from_millis(20);
+
 /// A [`KeyValue`] on disk.
 #[derive(Debug)]
 pub(super) struct SledKv {
@@ -106,8 +110,19 @@ fn locked(dir: &Path, owner: Owner) -> Result<File, Failure> {
     lock.ok_or(Failure::Locked)
 }
 
+/// Opens the database of a directory whose mark this process has locked.
+///
+/// Nobody else may have it open then. sled's own lock can still be held for a moment: by a thread of a database that was just dropped,
+/// or by a child process that has not executed its program yet.
 fn opened(dir: &Path) -> Result<sled::Db, Failure> {
-    caught(|| sled::Config::new().path(dir).cache_capacity(MEMORY_BYTES).open())?.map_err(classified)
+    let open = || caught(|| sled::Config::new().path(dir).cache_capacity(MEMORY_BYTES).open())?.map_err(classified);
+    for _ in 0..RELEASED_AFTER {
+        match open() {
+            Err(Failure::Locked) => std::thread::sleep(WAIT),
+            outcome => return outcome,
+        }
+    }
+    open()
 }
 
 /// sled panics on some damaged files; here such a panic is an error like any other.
