@@ -6,6 +6,8 @@
 //! cargo bench --bench peers -- ingest DIR            monthly CSV files into a table of a fresh store
 //! cargo bench --bench peers -- wide DIR              a million entities with 50 floats each: generated, loaded, materialized
 //! cargo bench --bench peers -- start DIR             one spine row with windows of a day and a week over 25 months (generated)
+//! cargo bench --bench peers -- drawn DIR             a set of rows over the trips of `taxi` that draws on three sets, materialized
+//! cargo bench --bench peers -- operators DIR         what `drawn` computes by the operators alone, written to one file
 //! cargo bench --bench peers -- TASK DIR --explain    the plan with its metrics instead (results stay in memory)
 //!
 //! cargo bench --bench peers -- history DIR --generate [even|skewed]   100 M facts in 24 months, 10 M spine rows
@@ -90,6 +92,8 @@ async fn run(task: &str, dir: &str, explain: bool) -> Anyhow<()> {
         "cutoffs" => return sets::cutoffs(&store, dir).await,
         "wide" => return sets::wide(&store, dir).await,
         "start" => return sets::start(&store, dir).await,
+        "drawn" => return sets::drawn(&store, dir, false).await,
+        "operators" => return sets::drawn(&store, dir, true).await,
         _ => {}
     }
     if task == "fit" {
