@@ -13,9 +13,10 @@ use crate::{
 /// A label made of facts that happen at or after a row's instant t, found by key.
 ///
 /// A label over `[t, t + length)` is known once `t + length` has passed and the facts in it are known. The second takes the delay
-/// that the table declares. If its known-at is a column, a fact may become known at any time, so the definition says how long to
-/// wait: [`Ahead::settle`]. A materialization as of T holds the rows with `t + length + settle <= T`, and their labels count the
-/// facts that are visible at T, each in its latest version. A backtest scores a row by the same rule.
+/// that the table declares, or [`Ahead::settle`] if that is longer. If known-at is a column, a fact may become known at any time, so
+/// a window needs `settle`; a materialization is refused without it. A materialization as of T holds the rows with
+/// `t + length + wait <= T`, for the longest of several windows, and their labels count the facts that are visible at T, each in the
+/// latest of its versions that are visible at T. A row whose key is NULL finds none. A backtest scores a row by the same rule.
 ///
 /// ```
 /// use asof::{Aggregate, feature_set::Ahead};
@@ -68,8 +69,8 @@ impl Ahead {
 
     /// Adds the value of `column` in the first fact with an event time after t, as a label. Of several facts with that event time it is
     /// the newest one: the one with the largest known-at, then the largest tie-break columns and then all other columns in the order of
-    /// their names. The row waits until there is such a fact, whose
-    /// value may be NULL. A row with a NULL key has none.
+    /// their names; NULL is the smallest. The row waits until such a fact is visible. Its value may be NULL. If a nearer fact becomes
+    /// known later, a later materialization has that one. A row with a NULL key has no next fact and waits for ever.
     pub fn next(mut self, column: &str, label: &str) -> Self {
         self.next.push((column.into(), label.into()));
         self

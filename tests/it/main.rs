@@ -46,6 +46,7 @@ mod ingest;
 mod ingest_rooms;
 mod intercepted_store;
 mod kept_training_sets;
+mod label_cases;
 mod layers;
 mod leakage;
 mod load_outcomes;
