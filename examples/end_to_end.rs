@@ -43,7 +43,7 @@ struct Arguments {
 /// The features of `taxi_v2`, by what they tell.
 const GROUPS: [(&str, &[&str]); 4] = [
     ("distance", &["clipped_trip_distance"]),
-    ("demand", &["trips_1h", "trips_24h", "trips_7d", "mean_fare_24h_imputed", "mean_fare_7d_imputed"]),
+    ("demand", &["trips_1h", "trips_24h", "trips_7d", "mean_fare_24h_or_mean", "mean_fare_7d_or_mean"]),
     ("time", &["pickup_at_hour_sin", "pickup_at_hour_cos", "pickup_at_hour_of_week_sin", "pickup_at_hour_of_week_cos"]),
     ("zone", &["total_amount_by_pickup_zone"]),
 ];

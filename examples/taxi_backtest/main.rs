@@ -1,8 +1,10 @@
-//! The main job: loads a year of taxi trips, backtests a fit per month, draws a picture, and serves three requests.
+//! The main job: loads a year of taxi trips, backtests a fit per month, draws a picture, compares feature sets, and serves three
+//! requests.
 //!
 //! ```text
 //! cargo run --example taxi_backtest                     # trips made from a seed
 //! cargo run --example taxi_backtest -- --facts DIR      # real monthly files
+//! cargo run --example taxi_backtest -- --gains          # and what each feature adds
 //! ```
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program prints")]
@@ -17,12 +19,13 @@ use std::{error::Error, path::PathBuf, process::ExitCode};
 
 use asof::{
     FeatureStore, Materialization, StoreOptions,
-    backtest::{Backtest, Folds, Learner, Linear, LinearRegression},
+    backtest::{Backtest, BacktestReport, Folds, Learner, Linear, LinearRegression},
     catalog::{FactTable, KnownAt, TableVersion},
     ingest::{Ingest, LoadReport, OnReject},
     report::{Line, Scatter},
     time::Zone,
 };
+use chrono::TimeDelta;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use months::months;
@@ -40,8 +43,11 @@ struct Args {
     #[arg(long)]
     root: Option<String>,
     /// Generated trips per month.
-    #[arg(long, default_value_t = taxi::Config::default().trips_per_month)]
+    #[arg(long, default_value_t = 5_000)]
     trips_per_month: u32,
+    /// Also leave out each feature of `taxi_v2` in turn.
+    #[arg(long)]
+    gains: bool,
 }
 
 #[tokio::main]
@@ -60,7 +66,9 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let work = tempfile::tempdir()?;
     let root = args.root.clone().unwrap_or_else(|| work.path().join("store").to_string_lossy().into_owned());
     let store = FeatureStore::open_with(&root, StoreOptions::default()).await?;
-    store.register(asof_features::taxi_v1()?)?;
+    for set in [asof_features::taxi_v1()?, asof_features::zone_demand_v1()?, asof_features::taxi_v2()?] {
+        store.register(set)?;
+    }
 
     // 1. Facts: local New York times without a zone; a fare is known when the trip ends.
     let new_york: Zone = "America/New_York".parse()?;
@@ -87,6 +95,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
 
     // 2. Fit at each month's first instant on what was visible, and score the month that follows.
     let folds = folds(&version, new_york)?;
+    let all = folds.clone();
     let last = folds.iter().last().ok_or("there is no month to score")?.as_of();
     let bar =
         ProgressBar::new(folds.iter().count() as u64).with_style(ProgressStyle::with_template("{bar:30} {pos}/{len} folds")?);
@@ -107,10 +116,29 @@ async fn run() -> Result<(), Box<dyn Error>> {
     Scatter { title: &title, x_label, y_label, x: &x, y: &y, line }.write_png(&args.picture)?;
     println!("wrote {}", args.picture.display());
 
+    // 4. Beside a set that draws on what was known of the pick-up zone: with features of each ride's instant, and as a service has them
+    // that materializes the zones once a day.
+    let fresh = || Backtest::new("taxi_v2", "total_amount", all.clone());
+    println!("\n{:<34} {:>8} {:>8} {:>8}", "mean of the folds", "R2", "MAE", "RMSE");
+    shown("taxi_v1: distance alone", &report);
+    shown("taxi_v2, features of the instant", &store.backtest(&fresh()).await?);
+    shown("taxi_v2, refreshed once a day", &store.backtest(&fresh().refreshed(TimeDelta::days(1))).await?);
+    if args.gains {
+        println!("\n{}", store.feature_gains(&fresh()).await?);
+    }
+
     serve(&store, &trained, &x, &model).await
 }
 
-/// 4. Three requests, answered with the states that training learned.
+/// A row of the comparison.
+fn shown(name: &str, report: &BacktestReport) {
+    match report.mean() {
+        Some(mean) => println!("{name:<34} {:>8.4} {:>8.4} {:>8.4}", mean.r2, mean.mae, mean.rmse),
+        None => println!("{name:<34} nothing to score"),
+    }
+}
+
+/// 5. Three requests, answered with the states that training learned.
 async fn serve(store: &FeatureStore, trained: &Materialization, training: &[f64], model: &Linear) -> Result<(), Box<dyn Error>> {
     let online = store.online_for(trained).await?;
     for &distance in training.iter().step_by((training.len() / 3).max(1)).take(3) {

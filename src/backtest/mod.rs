@@ -2,6 +2,7 @@
 //! No scored label starts before its features' as-of plus the embargo.
 
 mod folds;
+mod gains;
 mod learner;
 #[cfg(feature = "linfa")]
 mod linfa_learner;
@@ -11,6 +12,8 @@ mod redundant;
 mod run;
 
 pub use folds::{Fold, Folds};
+pub(crate) use gains::gains;
+pub use gains::{FeatureGains, Gain};
 pub use learner::{Learner, Linear, MeanOnly, Model};
 #[cfg(feature = "linfa")]
 pub use linfa_learner::{LinearRegression, OnRedundant};

@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use chrono::TimeDelta;
 use futures::StreamExt;
 
-use super::{Fold, Folds, Learner, Linear, Metrics};
+use super::{Fold, Folds, Learner, Linear, MeanOnly, Metrics};
 use crate::{
     error::{Error, Result},
     feature_set::FeatureSet,
@@ -36,7 +36,7 @@ pub struct Backtest {
     pub(crate) learner: Arc<dyn Learner>,
     settle_us: i64,
     refreshed_us: Option<i64>,
-    without: Vec<String>,
+    pub(super) without: Vec<String>,
     progress: Option<Progress>,
 }
 
@@ -98,7 +98,8 @@ impl Backtest {
         self
     }
 
-    /// Fits and scores without these features. What the metrics lose is the gain of the features.
+    /// Fits and scores without these features. What the metrics lose is the gain of the features;
+    /// [`FeatureStore::feature_gains`](crate::FeatureStore::feature_gains) leaves out each one in turn.
     pub fn without<F: Into<String>>(mut self, features: impl IntoIterator<Item = F>) -> Self {
         self.without.extend(features.into_iter().map(Into::into));
         self
@@ -169,6 +170,19 @@ pub struct FoldReport {
 
 /// Runs a backtest.
 pub(crate) async fn run(workspace: &Arc<Workspace>, set: &FeatureSet, backtest: &Backtest) -> Result<BacktestReport> {
+    let reports = run_without_each(workspace, set, backtest, &[Vec::new()]).await?;
+    let nothing = || Error::Internal { subject: format!("the backtest of `{}`", set.name), reason: "it has no report".into() };
+    reports.into_iter().next().ok_or_else(nothing)
+}
+
+/// Runs a backtest several times, each time without some more features. Rows are materialized and scored rows are computed once for
+/// all of them.
+pub(super) async fn run_without_each(
+    workspace: &Arc<Workspace>,
+    set: &FeatureSet,
+    backtest: &Backtest,
+    left_out: &[Vec<String>],
+) -> Result<Vec<BacktestReport>> {
     if let Some(every) = backtest.refreshed_us.filter(|every| *every <= 0) {
         return Err(Error::Definition {
             subject: format!("the backtest of `{}`", set.name),
@@ -180,54 +194,73 @@ pub(crate) async fn run(workspace: &Arc<Workspace>, set: &FeatureSet, backtest: 
         let subject = format!("the backtest of `{}` without `{unknown}`", set.name);
         return Err(Error::UnknownColumn { subject, column: unknown.clone(), known });
     }
+    let empty =
+        || BacktestReport { set: backtest.set.clone(), label: backtest.label.clone(), features: Vec::new(), folds: Vec::new() };
+    let mut reports: Vec<BacktestReport> = left_out.iter().map(|_| empty()).collect();
     // One state of the facts for the whole report, even if facts are loaded in the meantime.
     let tables = workspace.pin_all(&set.tables).await?;
-    let mut features = Vec::new();
-    let mut folds: Vec<FoldReport> = Vec::new();
-    for fold in backtest.folds.iter() {
+    for (done, fold) in backtest.folds.iter().enumerate() {
         let trained = materialize_pinned(workspace, set, fold.as_of(), &tables).await?;
-        let data = trained.dataset(&backtest.label).await?.without(&backtest.without);
-        // Folds around the first fact may have too few rows to fit, which is not an error.
-        let of_fold = |e: Error| match e {
-            Error::Step { step, reason, cause, .. } => {
-                Error::Step { set: format!("`{}` as of {}", set.name, fold.as_of()), step, reason, cause }
-            }
-            other => other,
-        };
-        let model = match data.targets.len() <= data.features.len() {
-            true => None,
-            false => Some(backtest.learner.fit(&data).map_err(of_fold)?),
-        };
+        let training = trained.dataset(&backtest.label).await?.without(&backtest.without);
         let known_at = AsOf::from_micros(fold.scored().end.micros().saturating_add(backtest.settle_us));
         let served = backtest.refreshed_us.map(|every_us| Refreshes { first: fold.as_of(), every_us });
         let scored = score_rows(&trained, &tables, fold, known_at, served, &backtest.label).await?.without(&backtest.without);
-        features = data.features;
-        let metrics = match &model {
-            Some(model) => {
-                let predictions = model.predict(&scored.records);
-                if scored.targets.iter().chain(&predictions).any(|x| !x.is_finite()) {
-                    let reason = |reason| Error::Step { set: String::new(), step: "scoring".into(), reason, cause: None };
-                    scored.check_finite().map_err(|e| of_fold(reason(e)))?;
-                }
-                Metrics::of(&scored.targets, &predictions)
-            }
-            None => None,
-        };
-        let before = folds.last().and_then(|f: &FoldReport| f.metrics).map(|m| m.label_mean);
-        folds.push(FoldReport {
-            fold: *fold,
-            rows_seen: trained.manifest().rows_seen,
-            rows_kept: trained.rows(),
-            linear: model.and_then(|model| model.linear()),
-            rows_scored: scored.targets.len() as u64,
-            metrics,
-            label_shift: metrics.zip(before).map(|(m, before)| m.label_mean - before),
-        });
+        for (report, left_out) in reports.iter_mut().zip(left_out) {
+            let (training, scored) = (training.without(left_out), scored.without(left_out));
+            let of_fold = fold_report(backtest, set, &trained, fold, &training, &scored, report.folds.last())?;
+            report.folds.push(of_fold);
+            report.features = training.features;
+        }
         if let Some(progress) = &backtest.progress {
-            progress(folds.len());
+            progress(done + 1);
         }
     }
-    Ok(BacktestReport { set: backtest.set.clone(), label: backtest.label.clone(), features, folds })
+    Ok(reports)
+}
+
+/// Fits a model on the training rows of a fold, and scores it.
+fn fold_report(
+    backtest: &Backtest,
+    set: &FeatureSet,
+    trained: &Materialization,
+    fold: &Fold,
+    training: &Dataset,
+    scored: &Dataset,
+    before: Option<&FoldReport>,
+) -> Result<FoldReport> {
+    let of_fold = |e: Error| match e {
+        Error::Step { step, reason, cause, .. } => {
+            Error::Step { set: format!("`{}` as of {}", set.name, fold.as_of()), step, reason, cause }
+        }
+        other => other,
+    };
+    // Folds around the first fact may have too few rows to fit, which is not an error. Without any feature, the mean is what is left.
+    let model = match training.targets.len() <= training.features.len() {
+        true => None,
+        false if training.features.is_empty() => Some(MeanOnly.fit(training).map_err(of_fold)?),
+        false => Some(backtest.learner.fit(training).map_err(of_fold)?),
+    };
+    let metrics = match &model {
+        Some(model) => {
+            let predictions = model.predict(&scored.records);
+            if scored.targets.iter().chain(&predictions).any(|x| !x.is_finite()) {
+                let reason = |reason| Error::Step { set: String::new(), step: "scoring".into(), reason, cause: None };
+                scored.check_finite().map_err(|e| of_fold(reason(e)))?;
+            }
+            Metrics::of(&scored.targets, &predictions)
+        }
+        None => None,
+    };
+    let before = before.and_then(|fold| fold.metrics).map(|metrics| metrics.label_mean);
+    Ok(FoldReport {
+        fold: *fold,
+        rows_seen: trained.manifest().rows_seen,
+        rows_kept: trained.rows(),
+        linear: model.and_then(|model| model.linear()),
+        rows_scored: scored.targets.len() as u64,
+        metrics,
+        label_shift: metrics.zip(before).map(|(m, before)| m.label_mean - before),
+    })
 }
 
 /// The rows of the scored span as they are known at `known_at`, encoded with the states that were learned before the cutoff, and

@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 
 use super::FeatureStore;
 use crate::{
-    backtest::{self, Backtest, BacktestReport},
+    backtest::{self, Backtest, BacktestReport, FeatureGains},
     catalog::Change,
     error::{Error, Result},
     feature_set::FeatureSet,
@@ -233,6 +233,27 @@ impl FeatureStore {
     /// As [`FeatureStore::materialize`], and [`Error::Step`] when a learner fails.
     pub async fn backtest(&self, backtest: &Backtest) -> Result<BacktestReport> {
         backtest::run(&self.workspace, &self.catalog_set(&backtest.set)?, backtest).await
+    }
+
+    /// Runs a backtest with all its features, and without each one in turn: what each feature adds to the others.
+    ///
+    /// Rows are materialized, and scored rows are computed, once for all of them. Only fitting and scoring is repeated. A set with a
+    /// single feature is compared with the mean of its labels. Features that tell the same have little gain each, so leave groups of
+    /// them out with [`Backtest::without`], too.
+    ///
+    /// ```
+    /// # async fn show(store: asof::FeatureStore, folds: asof::backtest::Folds) -> asof::Result<()> {
+    /// use asof::backtest::Backtest;
+    /// let gains = store.feature_gains(&Backtest::new("taxi_v2", "total_amount", folds)).await?;
+    /// println!("{gains}");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`FeatureStore::backtest`].
+    pub async fn feature_gains(&self, backtest: &Backtest) -> Result<FeatureGains> {
+        backtest::gains(&self.workspace, &self.catalog_set(&backtest.set)?, backtest).await
     }
 
     /// The registered feature set of this name, if none of its tables is a provider.

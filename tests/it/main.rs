@@ -37,6 +37,7 @@ mod flights;
 #[allow(unreachable_pub)]
 mod flights_data;
 mod floats;
+mod gains;
 mod garbage;
 mod goldens;
 mod hive;
