@@ -45,7 +45,7 @@
 //! | flag | default | brings |
 //! |---|---|---|
 //! | `aws` | on | stores on S3 and what speaks its protocol: `s3://` |
-//! | `linfa` | on | `backtest::LinearRegression`, `backtest::Backtest::new`, and `linfa::Dataset::from` for a [`training::Dataset`] |
+//! | `linfa` | on | `backtest::LinearRegression`, `backtest::Backtest::new`, `encoder::Pca`, `encoder::KMeans`, and `linfa::Dataset::from` for a [`training::Dataset`] |
 //! | `gcp` | off | stores on Google Cloud Storage: `gs://` |
 //! | `azure` | off | stores on Azure Blob Storage: `az://` |
 //! | `plot` | off | PNG plots: `report::Scatter`, `report::Density` |

@@ -14,13 +14,13 @@ use serde_json::Value;
 use super::{AsOfView, Batches, FittedEncoder, Replay, ViewParts, input_schema};
 use crate::{error::Result, time::AsOf};
 
-/// One column in batches. A view of it has the name that its encoder declares.
-struct FixedRows(Vec<ArrayRef>);
+/// Columns in batches. A view of them has the names that their encoder declares.
+struct FixedRows(Vec<Vec<ArrayRef>>);
 
 impl Replay for FixedRows {
     fn replay(&self, columns: &Schema) -> Result<Batches<'_>> {
         let schema = Arc::new(columns.clone());
-        Ok(Box::new(self.0.iter().map(move |column| Ok(RecordBatch::try_new(schema.clone(), vec![column.clone()])?))))
+        Ok(Box::new(self.0.iter().map(move |columns| Ok(RecordBatch::try_new(schema.clone(), columns.clone())?))))
     }
 }
 
@@ -36,8 +36,8 @@ pub(super) fn texts<'a>(texts: impl IntoIterator<Item = impl Into<Option<&'a str
     Arc::new(StringArray::from_iter(texts.into_iter().map(Into::into)))
 }
 
-/// What an encoder learns from a column in this order and batches, read back from its JSON.
-fn learned_from<E: FittedEncoder>(encoder: &E, batches: Vec<ArrayRef>) -> Result<(Value, E::State)> {
+/// What an encoder learns from columns in this order and batches, read back from its JSON.
+fn learned_from<E: FittedEncoder>(encoder: &E, batches: Vec<Vec<ArrayRef>>) -> Result<(Value, E::State)> {
     let rows = FixedRows(batches);
     let columns = input_schema(&encoder.spec());
     let view: AsOfView<'_> = ViewParts { as_of: AsOf::from_micros(0), columns, rows: &rows }.into();
@@ -49,11 +49,18 @@ fn learned_from<E: FittedEncoder>(encoder: &E, batches: Vec<ArrayRef>) -> Result
 
 /// What an encoder learns from a column. It is the same in every order and in all batches.
 pub(super) fn learned<E: FittedEncoder>(encoder: &E, column: &ArrayRef) -> Result<E::State> {
-    let (json, state) = learned_from(encoder, vec![column.clone()])?;
-    let last_first = UInt32Array::from_iter_values((0..column.len() as u32).rev());
-    let reversed = take(column, &last_first, None).unwrap();
-    let in_threes = |column: &ArrayRef| (0..column.len()).step_by(3).map(|i| column.slice(i, 3.min(column.len() - i))).collect();
-    for batches in [vec![reversed.clone()], in_threes(column), in_threes(&reversed)] {
+    learned_together(encoder, std::slice::from_ref(column))
+}
+
+/// What an encoder learns from several columns, as [`learned`].
+pub(super) fn learned_together<E: FittedEncoder>(encoder: &E, columns: &[ArrayRef]) -> Result<E::State> {
+    let (json, state) = learned_from(encoder, vec![columns.to_vec()])?;
+    let rows = columns[0].len();
+    let last_first = UInt32Array::from_iter_values((0..rows as u32).rev());
+    let reversed: Vec<ArrayRef> = columns.iter().map(|column| take(column, &last_first, None).unwrap()).collect();
+    let part = |columns: &[ArrayRef], i: usize| columns.iter().map(|column| column.slice(i, 3.min(rows - i))).collect();
+    let in_threes = |columns: &[ArrayRef]| (0..rows).step_by(3).map(|i| part(columns, i)).collect();
+    for batches in [vec![reversed.clone()], in_threes(columns), in_threes(&reversed)] {
         assert_eq!(learned_from(encoder, batches)?.0, json, "the order and the batches of rows do not matter");
     }
     Ok(state)
@@ -61,14 +68,21 @@ pub(super) fn learned<E: FittedEncoder>(encoder: &E, column: &ArrayRef) -> Resul
 
 /// The columns that an encoder returns. They are the same when it is asked row by row.
 pub(super) fn encoded<E: FittedEncoder>(encoder: &E, state: &E::State, column: &ArrayRef) -> Vec<ArrayRef> {
+    encoded_together(encoder, state, std::slice::from_ref(column))
+}
+
+/// The columns that an encoder of several columns returns, as [`encoded`].
+pub(super) fn encoded_together<E: FittedEncoder>(encoder: &E, state: &E::State, columns: &[ArrayRef]) -> Vec<ArrayRef> {
     let spec = encoder.spec();
     let encode =
-        |column: ArrayRef| encoder.encode(state, &RecordBatch::try_new(input_schema(&spec), vec![column]).unwrap()).unwrap();
-    let together = encode(column.clone());
+        |columns: Vec<ArrayRef>| encoder.encode(state, &RecordBatch::try_new(input_schema(&spec), columns).unwrap()).unwrap();
+    let rows = columns[0].len();
+    let together = encode(columns.to_vec());
     assert_eq!(together.len(), spec.outputs.len());
-    let alone: Vec<Vec<ArrayRef>> = (0..column.len()).map(|row| encode(column.slice(row, 1))).collect();
+    let row = |row: usize| encode(columns.iter().map(|column| column.slice(row, 1)).collect());
+    let alone: Vec<Vec<ArrayRef>> = (0..rows).map(row).collect();
     for (position, (output, field)) in together.iter().zip(&spec.outputs).enumerate() {
-        assert_eq!((output.data_type(), output.len()), (field.data_type(), column.len()));
+        assert_eq!((output.data_type(), output.len()), (field.data_type(), rows));
         let rows: Vec<&dyn Array> = alone.iter().map(|columns| columns[position].as_ref()).collect();
         if !rows.is_empty() {
             assert_eq!(&concat(&rows).unwrap(), output, "a row is encoded by itself");
@@ -86,13 +100,18 @@ pub(super) fn learned_and_encoded<E: FittedEncoder>(encoder: &E, training: &Arra
 
 /// Compares numbers with those of scikit-learn: NULL where there is none, and equal to 13 digits.
 pub(super) fn assert_near(found: &ArrayRef, expected: &[Option<f64>]) {
+    assert_near_to(1e-13, found, expected);
+}
+
+/// As [`assert_near`], to a share of the expected number. Below a thousandth, it is that share of a thousandth.
+pub(super) fn assert_near_to(share: f64, found: &ArrayRef, expected: &[Option<f64>]) {
     let found = arrow::compute::cast(found, &arrow::datatypes::DataType::Float64).unwrap();
     let found = arrow::array::AsArray::as_primitive::<arrow::datatypes::Float64Type>(&found);
     assert_eq!(found.len(), expected.len());
     for (row, (found, expected)) in found.iter().zip(expected).enumerate() {
         match (found, expected) {
             (None, None) => {}
-            (Some(x), Some(y)) => assert!((x - y).abs() <= 1e-13 * y.abs().max(1e-3), "row {row}: {x} and {y}"),
+            (Some(x), Some(y)) => assert!((x - y).abs() <= share * y.abs().max(1e-3), "row {row}: {x} and {y}"),
             _ => panic!("row {row}: {found:?} and {expected:?}"),
         }
     }

@@ -26,7 +26,7 @@ const NUMBERS_AT_MOST: usize = 1_000_000;
 /// feature is a finite number; it is NULL only where a number is missing and there was none to learn from. What replaces them is one
 /// of these:
 ///
-/// - [`Impute::mean`]: the mean of the training rows, summed exactly. If the sum is beyond the largest float, nothing is learned;
+/// - [`Impute::mean`]: the mean of the training rows, summed exactly;
 /// - [`Impute::median`]: their median, with the bits of [`Aggregate::median`](crate::Aggregate::median) over the same floats;
 /// - [`Impute::most_frequent`]: their most frequent number, and of several the smallest. Both zeros are one number, 0.0. Fitting
 ///   fails with [`Error::Limit`] where there are more than 1,000,000 different numbers;
@@ -117,7 +117,7 @@ impl FittedEncoder for Impute {
                         count += 1;
                     }
                 })?;
-                Ok(finite(sum.mean(count)))
+                Ok(finite(sum.finite_mean(count)))
             }
             By::Median => Ok(quantiles_of(view, &[0.5])?.and_then(|found| found.first().copied())),
             By::MostFrequent => self.most_frequent_of(view),
@@ -235,7 +235,7 @@ mod tests {
             assert_eq!(learned(&encoder, &nothing).unwrap(), None);
             assert_eq!(&learned_and_encoded(&encoder, &nothing, &numbers([None, Some(1.0)])), &numbers([None, Some(1.0)]));
         }
-        assert_eq!(learned(&Impute::mean("x"), &numbers([f64::MAX, f64::MAX])).unwrap(), None);
+        assert_eq!(learned(&Impute::mean("x"), &numbers([f64::MAX, f64::MAX])).unwrap(), Some(f64::MAX));
     }
 
     #[test]

@@ -20,12 +20,18 @@ mod hash_bucket;
 mod holidays;
 mod impute;
 mod impute_category;
+#[cfg(feature = "linfa")]
+mod k_means;
 mod min_max;
 mod not_null;
+#[cfg(feature = "linfa")]
+mod number_rows;
 mod numeric;
 mod one_hot;
 mod ordinal;
 mod outlier;
+#[cfg(feature = "linfa")]
+mod pca;
 mod percentile_clip;
 mod quantile;
 mod quantile_bins;
@@ -58,12 +64,16 @@ pub use hash_bucket::HashBucket;
 pub use holidays::Holidays;
 pub use impute::Impute;
 pub use impute_category::ImputeCategory;
+#[cfg(feature = "linfa")]
+pub use k_means::{KMeans, KMeansState};
 pub use min_max::{MinMax, MinMaxState};
 pub use not_null::NotNull;
 pub use numeric::{Log, Number, Ratio};
 pub use one_hot::OneHot;
 pub use ordinal::Ordinal;
 pub use outlier::{OutlierBounds, OutlierFilter};
+#[cfg(feature = "linfa")]
+pub use pca::{Pca, PcaState};
 pub use percentile_clip::{PercentileClip, PercentileClipState};
 pub use quantile_bins::{QuantileBins, QuantileBinsState};
 pub use robust_scale::{RobustScale, RobustScaleState};

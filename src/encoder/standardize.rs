@@ -20,6 +20,7 @@ use crate::{error::Result, numeric::ExactSum};
 #[must_use]
 pub struct Standardize {
     column: String,
+    output: String,
 }
 
 /// What [`Standardize`] learns; `None` when there was no number to learn from.
@@ -35,7 +36,14 @@ pub struct StandardizeState {
 impl Standardize {
     /// Of this column.
     pub fn of(column: impl Into<String>) -> Self {
-        Self { column: column.into() }
+        let column = column.into();
+        Self { output: format!("{column}_std"), column }
+    }
+
+    /// The feature's name.
+    pub fn named(mut self, output: impl Into<String>) -> Self {
+        self.output = output.into();
+        self
     }
 }
 
@@ -43,7 +51,7 @@ impl FittedEncoder for Standardize {
     type State = Option<StandardizeState>;
 
     fn spec(&self) -> Spec {
-        Spec::new("standardize", 1).number(&self.column).output(format!("{}_std", self.column), DataType::Float64)
+        Spec::new("standardize", 1).number(&self.column).output(&self.output, DataType::Float64)
     }
 
     fn fit(&self, view: &AsOfView<'_>) -> Result<Self::State> {
@@ -58,8 +66,8 @@ impl FittedEncoder for Standardize {
             Ok((sum, count))
         };
         let (sum, count) = sum_of(&|x| x)?;
-        let mean = sum.mean(count);
-        if count == 0 || !mean.is_finite() {
+        let mean = sum.finite_mean(count);
+        if count == 0 {
             return Ok(None);
         }
         let (squares, _) = sum_of(&|x| (x - mean) * (x - mean))?;

@@ -40,6 +40,7 @@ impl RowSetBuilder {
             labels: Vec::new(),
             selections: Vec::new(),
             encoders: Vec::new(),
+            intermediate: Vec::new(),
         };
         let (name, notes) = (name.into(), Notes::default());
         Self { name, tables: Vec::new(), cutoff: Cutoff::default(), event_time: None, set, notes }
@@ -107,6 +108,28 @@ impl RowSetBuilder {
     /// Adds an encoder that is fitted at the as-of. It reads what a pure encoder reads.
     pub fn encode_fitted<E: FittedEncoder + 'static>(mut self, encoder: E) -> Self {
         self.set.encoders.push(fitted(encoder));
+        self
+    }
+
+    /// Makes outputs of encoders no features: they are there for the encoders after them, and neither kept nor served.
+    ///
+    /// ```
+    /// # use asof::FeatureSet;
+    /// use asof::encoder::{Pca, Standardize};
+    /// let set = FeatureSet::rows("parts_v1", "SELECT made_at, length, width, failed FROM parts")
+    ///     .table("parts")
+    ///     .event_time("made_at")
+    ///     .encode_fitted(Standardize::of("length"))
+    ///     .encode_fitted(Standardize::of("width"))
+    ///     .encode_fitted(Pca::of(["length_std", "width_std"], 1).named("size"))
+    ///     .intermediate(["length_std", "width_std"])
+    ///     .label("failed")
+    ///     .build()?;
+    /// assert_eq!(set.features(), ["size_1"]);
+    /// # Ok::<(), asof::Error>(())
+    /// ```
+    pub fn intermediate<N: Into<String>>(mut self, outputs: impl IntoIterator<Item = N>) -> Self {
+        self.set.intermediate.extend(outputs.into_iter().map(Into::into));
         self
     }
 
@@ -188,12 +211,14 @@ impl RowSetBuilder {
         mistakes.named_twice(set.added().map(|column| (column, "drawn or ahead".to_owned())));
         let specs: Vec<Spec> = set.encoders.iter().map(|encoder| encoder.spec()).collect();
         mistakes.extend(reads_labels(&specs, &set.labels));
+        mistakes.extend(not_intermediate(&specs, &set.intermediate));
         let mut columns: Vec<(String, String)> = Vec::new();
         for spec in &specs {
             columns.extend(spec.outputs.iter().map(|output| (output.name().clone(), format!("a feature of `{}`", spec.name))));
         }
         columns.extend(set.labels.iter().map(|label| (label.clone(), "a label".to_owned())));
-        let described: Vec<String> = columns.iter().map(|(name, _)| name.clone()).collect();
+        let described = columns.iter().map(|(name, _)| name).filter(|name| !set.intermediate.contains(name));
+        let described: Vec<String> = described.cloned().collect();
         mistakes.extend(self.notes.mistakes(&described));
         columns.extend(self.event_time.iter().map(|column| (column.clone(), "the event time".to_owned())));
         mistakes.named_twice(columns);
@@ -382,6 +407,26 @@ fn add_tables(tables: &mut Vec<TableName>, set: &mut RowSet) -> Result<()> {
         ahead.table_of = position(&ahead.table.parse()?);
     }
     Ok(())
+}
+
+/// A mistake for each column that is called intermediate and is not an output that a later encoder reads.
+fn not_intermediate(specs: &[Spec], intermediate: &[String]) -> Vec<String> {
+    let mut found = Vec::new();
+    for name in intermediate {
+        let Some(position) = specs.iter().position(|spec| spec.outputs.iter().any(|output| output.name() == name)) else {
+            found.push(format!("it calls `{name}` intermediate, and no encoder makes it"));
+            continue;
+        };
+        let is_read = |(i, spec): (usize, &Spec)| {
+            let before: Vec<&Spec> = specs[..i].iter().collect();
+            let mut inputs = spec.inputs.iter().chain(&spec.learned_from);
+            inputs.any(|input| input.name() == name && reads_encoder(&before, name) == Some(position))
+        };
+        if !specs.iter().enumerate().skip(position + 1).any(is_read) {
+            found.push(format!("it calls `{name}` intermediate, and no encoder after it reads it: leave the encoder out"));
+        }
+    }
+    found
 }
 
 /// A mistake for each encoder that reads a label as an input: a request has none.

@@ -2,7 +2,7 @@
 //! A closure cannot be hashed, so its output is. If the second hash changes and the first does not, code has changed without a new
 //! revision.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use arrow::{
     array::{
@@ -62,6 +62,10 @@ fn declared(name: &SetName, tables: &[TableName], cutoff: Cutoff, body: &SetBody
             });
             if !set.drawn.is_empty() || !set.ahead.is_empty() {
                 json["query_tables"] = set.query_tables.into();
+            }
+            if !set.intermediate.is_empty() {
+                // Neither their order nor saying it twice makes another definition.
+                json["intermediate"] = set.intermediate.iter().map(String::as_str).collect::<BTreeSet<_>>().into_iter().collect();
             }
             if let Some(at) = &set.at {
                 json["at"] = at.as_str().into();

@@ -98,6 +98,8 @@ pub(crate) struct RowSet {
     pub(crate) labels: Vec<String>,
     pub(crate) selections: Vec<Arc<dyn AnySelection>>,
     pub(crate) encoders: Vec<Arc<dyn AnyEncoder>>,
+    /// Outputs of encoders that are no features: later encoders read them.
+    pub(crate) intermediate: Vec<String>,
 }
 
 #[derive(Clone)]
@@ -115,6 +117,12 @@ impl RowSet {
     /// The column of the instants at which features are drawn and from which labels lie ahead.
     pub(crate) fn at(&self) -> &str {
         self.at.as_ref().unwrap_or(&self.event_time)
+    }
+
+    /// The names of the features.
+    pub(crate) fn features(&self) -> Vec<String> {
+        let outputs = self.encoders.iter().flat_map(|encoder| encoder.spec().outputs);
+        outputs.map(|output| output.name().clone()).filter(|name| !self.intermediate.contains(name)).collect()
     }
 
     /// The names of the columns that are added to those of the query: drawn features, then labels that lie ahead.
@@ -236,7 +244,7 @@ impl FeatureSet {
     /// The names of the features, in the order of the columns.
     pub fn features(&self) -> Vec<String> {
         match &self.body {
-            SetBody::Rows(rows) => rows.encoders.iter().flat_map(|e| e.spec().outputs).map(|f| f.name().clone()).collect(),
+            SetBody::Rows(rows) => rows.features(),
             SetBody::Entities(set) => set.outputs().map(str::to_owned).collect(),
         }
     }

@@ -54,6 +54,8 @@ pub enum SetKind {
         drawn: Vec<String>,
         /// The row selections, in their order: name and columns.
         selections: Vec<String>,
+        /// Outputs of encoders that are no features, with what each is made of.
+        intermediate: Vec<String>,
     },
     /// One row per entity.
     #[non_exhaustive]
@@ -107,12 +109,12 @@ impl SetSummary {
 type Columns = Vec<(String, String)>;
 
 fn of_rows(set: &RowSet) -> (SetKind, Columns, Columns) {
-    let mut features = Vec::new();
-    for encoder in &set.encoders {
+    let outputs = set.encoders.iter().flat_map(|encoder| {
         let spec = encoder.spec();
-        let fitted = if encoder.is_fitted() { ", fitted" } else { "" };
-        features.extend(spec.outputs.iter().map(|output| (output.name().clone(), format!("{}{fitted}", call(&spec)))));
-    }
+        let made_of = format!("{}{}", call(&spec), if encoder.is_fitted() { ", fitted" } else { "" });
+        spec.outputs.into_iter().map(move |output| (output.name().clone(), made_of.clone()))
+    });
+    let (intermediate, features): (Columns, Columns) = outputs.partition(|(name, _)| set.intermediate.contains(name));
     let is_ahead = |label: &String| set.ahead.iter().any(|ahead| ahead.labels().any(|name| name == label));
     let of_query = set.labels.iter().filter(|label| !is_ahead(label));
     let mut labels: Columns = of_query.map(|label| (label.clone(), "a column of the query".to_owned())).collect();
@@ -123,6 +125,7 @@ fn of_rows(set: &RowSet) -> (SetKind, Columns, Columns) {
         at: set.at.clone(),
         drawn: set.drawn.iter().map(drawn).collect(),
         selections: set.selections.iter().map(|selection| call(&selection.spec())).collect(),
+        intermediate: intermediate.into_iter().map(|(name, made_of)| format!("{name}: {made_of}")).collect(),
     };
     (kind, features, labels)
 }
@@ -217,7 +220,7 @@ impl fmt::Display for SetSummary {
             Cutoff::Inclusive => line("sees", "facts before the as-of, and at it".into()),
         }
         match &self.kind {
-            SetKind::Rows { event_time, at, drawn, selections, .. } => {
+            SetKind::Rows { event_time, at, drawn, selections, intermediate, .. } => {
                 line("event time", event_time.clone());
                 if let Some(at) = at {
                     line("instant", at.clone());
@@ -227,6 +230,9 @@ impl fmt::Display for SetSummary {
                 }
                 for selection in selections {
                     line("keeps rows by", selection.clone());
+                }
+                for output in intermediate {
+                    line("computes", output.clone());
                 }
             }
             SetKind::Entities { table, keys } => line("key", format!("{} of {table}", keys.join(", "))),

@@ -26,6 +26,8 @@ const QUERY: &str = "the set's query";
 /// Encoders with the states that they have learned.
 pub(crate) struct EncoderChain {
     set: SetName,
+    /// The outputs that are no features.
+    intermediate: Vec<String>,
     steps: Vec<Step>,
 }
 
@@ -43,8 +45,8 @@ struct Step {
 
 impl EncoderChain {
     /// Encoders of this set, none yet.
-    pub(super) fn new(set: &SetName) -> Self {
-        Self { set: set.clone(), steps: Vec::new() }
+    pub(super) fn new(set: &SetName, intermediate: &[String]) -> Self {
+        Self { set: set.clone(), intermediate: intermediate.to_vec(), steps: Vec::new() }
     }
 
     /// Fits an encoder on rows that the encoders before it have encoded, and adds it.
@@ -78,7 +80,17 @@ impl EncoderChain {
             let inputs = self.columns(subject, &step.inputs, &step.reads, rows, &made)?;
             made.push((step.encode)(&inputs).map_err(|e| step_error(&self.set, &step.spec, e))?);
         }
-        Ok(made.into_iter().flatten().collect())
+        Ok(self.feature_columns(made))
+    }
+
+    /// The columns that are features, of all that the steps have made.
+    fn feature_columns(&self, made: Vec<Vec<ArrayRef>>) -> Vec<ArrayRef> {
+        let outputs = self.steps.iter().flat_map(|step| &step.spec.outputs);
+        outputs.zip(made.into_iter().flatten()).filter(|(output, _)| self.is_feature(output)).map(|(_, column)| column).collect()
+    }
+
+    fn is_feature(&self, output: &Field) -> bool {
+        !self.intermediate.contains(output.name())
     }
 
     /// The feature columns of the rows that the encoders were fitted on, batch by batch.
@@ -99,7 +111,7 @@ impl EncoderChain {
 
     /// The fields of the feature columns.
     pub(crate) fn features(&self) -> impl Iterator<Item = &Field> {
-        self.steps.iter().flat_map(|step| &step.spec.outputs)
+        self.steps.iter().flat_map(|step| &step.spec.outputs).filter(|output| self.is_feature(output))
     }
 
     /// The columns that rows must have to be encoded, each as often as an encoder reads it.
@@ -159,7 +171,7 @@ pub(super) struct TrainingChain<'a> {
 impl TrainingChain<'_> {
     /// The feature columns of the next rows.
     pub(super) fn encode(&mut self, rows: &RecordBatch) -> Result<Vec<ArrayRef>> {
-        Ok(self.made(rows)?.into_iter().flatten().collect())
+        Ok(self.chain.feature_columns(self.made(rows)?))
     }
 
     /// The outputs by step; none for steps that do not run.

@@ -46,7 +46,8 @@ impl Pipeline {
         rows: &RowBuffer,
         as_of: AsOf,
     ) -> Result<(Self, Vec<StepState>)> {
-        let mut pipeline = Self { set: name.clone(), selections: Vec::new(), encoders: EncoderChain::new(name) };
+        let mut pipeline =
+            Self { set: name.clone(), selections: Vec::new(), encoders: EncoderChain::new(name, &set.intermediate) };
         let mut states = Vec::new();
         for selection in &set.selections {
             let spec = selection.spec();
@@ -67,7 +68,8 @@ impl Pipeline {
 
     /// The steps with the states of a manifest.
     pub(crate) fn load(name: &SetName, set: &RowSet, selections: &[StepState], encoders: &[StepState]) -> Result<Self> {
-        let mut pipeline = Self { set: name.clone(), selections: Vec::new(), encoders: EncoderChain::new(name) };
+        let mut pipeline =
+            Self { set: name.clone(), selections: Vec::new(), encoders: EncoderChain::new(name, &set.intermediate) };
         for (selection, kept) in set.selections.iter().zip(selections) {
             let spec = selection.spec();
             let prepared = selection.clone().prepare(&kept.state).map_err(|e| pipeline.step(&spec, e))?;

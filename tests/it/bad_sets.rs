@@ -7,8 +7,8 @@ use asof::{
     backtest::{Backtest, Folds, Learner, LinearRegression},
     catalog::{FactTable, KnownAt},
     encoder::{
-        Bins, Clip, Coalesce, Cyclic, FnEncoder, Geohash, GridCell, HashBucket, Holidays, Impute, ImputeCategory, Log, MinMax,
-        Number, OneHot, Ordinal, PercentileClip, QuantileBins, Spec, Unseen, encoder_fn,
+        Bins, Clip, Coalesce, Cyclic, FnEncoder, Geohash, GridCell, HashBucket, Holidays, Impute, ImputeCategory, KMeans, Log,
+        MinMax, Number, OneHot, Ordinal, Pca, PercentileClip, QuantileBins, Spec, Unseen, encoder_fn,
     },
     feature_set::Source,
     ingest::Ingest,
@@ -122,6 +122,12 @@ fn what_a_fitted_encoder_cannot_use_is_refused_when_a_set_is_built() {
     refuses!(OneHot::of("zone", ["1", "1"]), Error::Mistakes { .. }, "`zone_1`", "another name", "\"1\" twice");
     refuses!(Ordinal::in_order("zone", ["1", "2", "1"]), Error::Step { .. }, "`zone_ordinal`", "\"1\" twice");
     refuses!(Impute::constant("fare", f64::NAN), Error::Step { .. }, "`fare_imputed`", "finite");
+    let two = ["fare", "tip"];
+    refuses!(Pca::of(two, 3), Error::Step { .. }, "`pca_1`", "3 components of 2 columns");
+    refuses!(Pca::of(two, 0).named("p"), Error::Step { .. }, "pca", "0 components");
+    refuses!(Pca::of([""; 0], 1), Error::Step { .. }, "pca", "0 columns together", "1 to 256");
+    refuses!(KMeans::of(two, 0), Error::Step { .. }, "`cluster`", "0 clusters", "1 to 1000");
+    refuses!(KMeans::of(two, usize::MAX).named("k"), Error::Step { .. }, "`k`", "clusters");
 }
 
 #[test]
@@ -135,6 +141,12 @@ fn every_parameter_of_a_fitted_encoder_tells_sets_apart() {
         set().encode_fitted(PercentileClip::of("fare", 1.0, 99.5).named("x")),
         set().encode_fitted(QuantileBins::of("fare", 4)),
         set().encode_fitted(QuantileBins::of("fare", 5)),
+        set().encode_fitted(Pca::of(["fare", "tip"], 1).named("p")),
+        set().encode_fitted(Pca::of(["tip", "fare"], 1).named("p")),
+        set().encode_fitted(KMeans::of(["fare", "tip"], 2)),
+        set().encode_fitted(KMeans::of(["fare", "tip"], 3)),
+        set().encode_fitted(KMeans::of(["fare", "tip"], 2).seed(1)),
+        set().encode_fitted(KMeans::of(["fare", "tip"], 2).with_distance()),
         set().encode_fitted(OneHot::of("note", ["1", "2"])),
         set().encode_fitted(OneHot::of("note", ["1", "2"]).unseen(Unseen::Null)),
         set().encode_fitted(OneHot::top("note", 2)),

@@ -20,6 +20,7 @@ use datafusion::arrow::{
 use crate::{
     bad_input::says,
     opened_once::store_of_watched_files,
+    parity::whole,
     support::{files_below, instant, store, store_of, trip},
 };
 
@@ -153,6 +154,49 @@ fn mistakes_of_a_set_of_entities_name_their_features_and_columns() {
     let error = FeatureSet::entities("zones_v1", "Rides").key("zone").also(Source::of("Weather").on("zone")).build().unwrap_err();
     let words = ["has 3 mistakes", "table `Rides`", "table `Weather`", "no feature"];
     says!(error, Error::Mistakes { .. }, words[0], words[1], words[2], words[3]);
+}
+
+#[tokio::test]
+async fn what_is_intermediate_is_read_by_encoders_and_kept_nowhere() {
+    let set = |name: &str| {
+        FeatureSet::rows(name, "SELECT pickup_at, trip_distance, fare_amount FROM nyc_taxi")
+            .table("nyc_taxi")
+            .event_time("pickup_at")
+            .encode(Clip::of("trip_distance", 0.0, 2.0))
+            .encode_fitted(Standardize::of("clipped_trip_distance").named("distance"))
+            .label("fare_amount")
+    };
+    let trips = [trip("2014-01-05T15:00:00Z", 1.0), trip("2014-01-06T11:30:00Z", 2.0), trip("2014-01-07T11:30:00Z", 9.0)];
+    let (_root, store) = store_of(&trips).await;
+    let (all, only) = (set("all_v1").build().unwrap(), set("only_v1").intermediate(["clipped_trip_distance"]).build().unwrap());
+    assert_eq!(
+        (all.features(), only.features()),
+        (vec!["clipped_trip_distance".into(), "distance".into()], vec!["distance".into()])
+    );
+    let difference = all.diff(&only);
+    assert!(difference.removed == ["clipped_trip_distance"] && difference.parts.iter().any(|p| p.part.contains("intermediate")));
+    let mut made = Vec::new();
+    for set in [all, only] {
+        store.register(set.clone()).unwrap();
+        made.push(store.materialize(set.name().as_str(), instant("2014-02-01")).await.unwrap());
+    }
+    let [all, only] = made.as_slice() else { panic!("{made:?}") };
+    assert_eq!(only.manifest().features, ["distance"]);
+    let (all, only_rows) = (whole(all).await, whole(only).await);
+    assert!(only_rows.column_by_name("clipped_trip_distance").is_none());
+    assert_eq!(only_rows.column_by_name("distance").unwrap(), all.column_by_name("distance").unwrap());
+    let online = store.online_for(only).await.unwrap();
+    let row = online.encode_row(&[("trip_distance", 9.0.into())]).unwrap();
+    assert_eq!(
+        row.number("distance").unwrap(),
+        Some(only_rows.column_by_name("distance").unwrap().as_primitive::<Float64Type>().value(2))
+    );
+    assert!(row.number("clipped_trip_distance").is_err());
+
+    let refused = set("bad_v1").intermediate(["distance", "nowhere"]).build().unwrap_err();
+    says!(refused, Error::Definition { .. }, "bad_v1", "`distance`", "no encoder after it", "`nowhere`", "no encoder makes it");
+    let described = set("bad_v1").intermediate(["clipped_trip_distance"]).describe("clipped_trip_distance", Description::new());
+    says!(described.build().unwrap_err(), Error::Definition { .. }, "bad_v1", "describes `clipped_trip_distance`");
 }
 
 // --- differences -----------------------------------------------------------------------------------------------------

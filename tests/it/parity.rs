@@ -6,8 +6,8 @@ use asof::{
     Aggregate, AsOf, Error, FeatureSet, FeatureStore, Materialization, StoreOptions, Value,
     encoder::{
         Arithmetic, Bearing, Bins, Calendar, Clip, Coalesce, Cyclic, DayOfWeek, Frequency, Geohash, GridCell, HashBucket,
-        Haversine, Holidays, HourOfDay, Impute, ImputeCategory, Log, MinMax, Number, OneHot, Ordinal, PercentileClip,
-        QuantileBins, Ratio, RobustScale, Spec, Standardize, Unseen, encoder_fn,
+        Haversine, Holidays, HourOfDay, Impute, ImputeCategory, KMeans, Log, MinMax, Number, OneHot, Ordinal, Pca,
+        PercentileClip, QuantileBins, Ratio, RobustScale, Spec, Standardize, Unseen, encoder_fn,
     },
 };
 use chrono::{NaiveDate, NaiveDateTime, TimeDelta, TimeZone};
@@ -131,6 +131,12 @@ fn every_encoder(query: &str) -> FeatureSet {
         .encode_fitted(Impute::constant("trip_distance", -1.0))
         .encode_fitted(ImputeCategory::most_frequent("payment_type").named("payer"))
         .encode_fitted(ImputeCategory::constant("pickup_zone", "nowhere").named("zone").flagged())
+        // Of columns, and of what encoders before them have made.
+        .encode_fitted(Pca::of(["fare_amount", "tip_if_any", "trip_distance"], 2))
+        .encode_fitted(KMeans::of(pickup, 4).named("place"))
+        .encode_fitted(KMeans::of(["fare_amount_std", "trip_distance_std"], 3).seed(7).with_distance().named("kind"))
+        // A later encoder reads it, and it is no feature.
+        .intermediate(["trip_distance_std"])
         .encode(meter)
         .label("toll")
         .build()

@@ -46,7 +46,10 @@ mod term;
 mod tests;
 mod wide;
 
-use super::float::{decode, weight};
+use super::{
+    float::{decode, weight},
+    ratio::Magnitude,
+};
 use term::{MAX_SHIFT, Term};
 use wide::{NARROW_EVERY, Wide};
 
@@ -166,6 +169,17 @@ impl ExactSum {
     /// infinity; callers handle the empty case.
     pub(crate) fn mean(&self, count: u64) -> f64 {
         self.value() / count as f64
+    }
+
+    /// [`ExactSum::mean`] of finite numbers, which is finite, too: where the sum overflows, it is the exact mean, rounded once.
+    /// A `count` of zero gives NaN.
+    pub(crate) fn finite_mean(&self, count: u64) -> f64 {
+        let mean = self.mean(count);
+        if mean.is_finite() || count == 0 {
+            return mean;
+        }
+        let exact = self.units(|limbs, exponent| Some(Magnitude::<40>::of(limbs).decimal(exponent, 0, &[count]).value()));
+        exact.map_or(mean, |magnitude| magnitude.copysign(mean))
     }
 
     /// Adds `x` to the narrow form if it fits there with the present base; whether it did.

@@ -353,3 +353,18 @@ fn mean_divides_the_rounded_sum() {
     assert_eq!(sum_of(&[1.0, 2.0, 4.0]).mean(3), 7.0 / 3.0);
     assert!(ExactSum::default().mean(0).is_nan());
 }
+
+#[test]
+fn the_mean_of_finite_numbers_is_finite() {
+    let sum_of = |numbers: &[f64]| {
+        let mut sum = ExactSum::default();
+        numbers.iter().for_each(|x| sum.add(*x));
+        sum.finite_mean(numbers.len() as u64)
+    };
+    assert_eq!(sum_of(&[f64::MAX, f64::MAX]), f64::MAX);
+    assert_eq!(sum_of(&[-f64::MAX, -f64::MAX, -f64::MAX]), -f64::MAX);
+    assert_eq!(sum_of(&[1e308, 1.5e308]), 1.25e308);
+    assert_eq!(sum_of(&[f64::MAX, f64::MAX, f64::MAX, 0.0]), f64::MAX / 4.0 * 3.0);
+    assert_eq!(sum_of(&[0.1, 0.2]), ExactSum::default().finite_mean(1) + (0.1 + 0.2) / 2.0);
+    assert!(sum_of(&[]).is_nan());
+}
