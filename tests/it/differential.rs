@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How many queries are asked; `ASOF_DIFFERENTIAL_QUERIES` asks for more, `ASOF_DIFFERENTIAL_SEED` for others.
-const QUERIES: u64 = 5_000;
+const QUERIES: u64 = 2_000;
 const WORLDS: u64 = 3;
 
 fn number(name: &str, default: u64) -> u64 {

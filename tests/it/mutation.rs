@@ -234,7 +234,7 @@ async fn mutated_csv_says_what_its_bytes_say() {
     let (whole, mut chance) = (csv(), StdRng::seed_from_u64(1));
     hold(&simple_csv(&whole).unwrap(), &loaded(&memory, &store, "t.csv", &whole).await, &whole);
     let mut checked = 0;
-    for i in 0..inputs(3_500) {
+    for i in 0..inputs(1_750) {
         let bytes = mutate(&whole, &mut chance);
         let outcome = loaded(&memory, &store, &format!("t{i}.csv"), &bytes).await;
         if let Some(simple) = simple_csv(&bytes) {
@@ -242,7 +242,7 @@ async fn mutated_csv_says_what_its_bytes_say() {
             checked += 1;
         }
     }
-    assert!(checked * 2 > inputs(3_500), "{checked}");
+    assert!(checked * 2 > inputs(1_750), "{checked}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -250,7 +250,7 @@ async fn mutated_json_lines_say_what_their_bytes_say() {
     let (memory, store) = in_memory().await;
     let (whole, mut chance) = (json(), StdRng::seed_from_u64(2));
     hold(&simple_json(&whole), &loaded(&memory, &store, "t.jsonl", &whole).await, &whole);
-    for i in 0..inputs(3_500) {
+    for i in 0..inputs(1_750) {
         let bytes = mutate(&whole, &mut chance);
         hold(&simple_json(&bytes), &loaded(&memory, &store, &format!("t{i}.jsonl"), &bytes).await, &bytes);
     }
@@ -263,7 +263,7 @@ async fn mutated_compressed_text_is_what_another_decoder_makes_of_it() {
     gzip.write_all(&csv()).unwrap();
     let packed = [("gz", gzip.finish().unwrap()), ("zst", zstd::stream::encode_all(&csv()[..], 3).unwrap())];
     let mut chance = StdRng::seed_from_u64(3);
-    for i in 0..inputs(2_000) {
+    for i in 0..inputs(1_000) {
         let (ending, whole) = &packed[i % 2];
         let bytes = mutate(whole, &mut chance);
         let mut text = Vec::new();
@@ -309,7 +309,7 @@ async fn mutated_foreign_parquet_is_an_error_or_the_same_twice() {
         Ok(bits_of(&store.read_parquet("memory://here/in/t.parquet").await?.collect().await?))
     };
     let mut answered = 0;
-    for i in 0..inputs(4_000) {
+    for i in 0..inputs(2_000) {
         let whole = &wholes[i % 2];
         let bytes = match i % 3 {
             // The footer is small, and most of what is trusted stands in it.
@@ -358,7 +358,7 @@ async fn mutated_files_of_a_managed_table_are_noticed() {
     let expected = ask(&store).await.unwrap();
     let files: Vec<String> = files_below(root.path()).into_iter().filter(|name| name.starts_with("facts/")).collect();
     let mut chance = StdRng::seed_from_u64(5);
-    for i in 0..inputs(1_500) {
+    for i in 0..inputs(750) {
         let name = &files[i % files.len()];
         let path = root.path().join(name);
         let whole = fs::read(&path).unwrap();
@@ -382,7 +382,7 @@ async fn mutated_files_of_a_materialization_are_found_when_they_are_verified() {
     let names: Vec<String> =
         files_below(root.path()).into_iter().filter(|name| name.contains("fares_v1") && name.ends_with(".parquet")).collect();
     let mut chance = StdRng::seed_from_u64(6);
-    for i in 0..inputs(1_500) {
+    for i in 0..inputs(750) {
         let path = root.path().join(&names[i % names.len()]);
         let whole = fs::read(&path).unwrap();
         let bytes = mutate(&whole, &mut chance);
@@ -409,7 +409,7 @@ async fn mutated_json_of_the_root_is_an_error_or_changes_no_answer() {
     let expected: Vec<String> = testimony(root.path()).await.into_iter().map(|said| said.unwrap()).collect();
     let names: Vec<String> = files_below(root.path()).into_iter().filter(|name| name.ends_with(".json")).collect();
     let mut chance = StdRng::seed_from_u64(7);
-    for i in 0..inputs(3_500) {
+    for i in 0..inputs(1_750) {
         let name = &names[i % names.len()];
         let path = root.path().join(name);
         let whole = fs::read(&path).unwrap();
@@ -440,7 +440,7 @@ async fn mutated_files_of_the_cache_change_no_answer() {
     let expected = ask(cache.path()).await.unwrap();
     let names = files_below(cache.path());
     let mut chance = StdRng::seed_from_u64(8);
-    for i in 0..inputs(500) {
+    for i in 0..inputs(250) {
         let name = &names[i % names.len()];
         let dir = temp_dir();
         copy_dir(cache.path(), dir.path());
