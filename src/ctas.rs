@@ -34,7 +34,7 @@ pub(crate) async fn run(workspace: &Arc<Workspace>, clock: &dyn Clock, extract: 
     check_columns(&subject, &schema)?;
 
     let columns = schema.fields().iter().map(|field| Column::from_field(field)).collect();
-    let mut parts = PartsWriter::new(schema);
+    let mut parts = PartsWriter::new(schema).threads(workspace.engine.partitions());
     while let Some(batch) = rows.try_next().await? {
         parts.write(&batch)?;
     }

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Backtest, BacktestReport, run::run_without_each};
+use super::{
+    Backtest, BacktestReport,
+    run::{mean_of, run_without_each},
+};
 use crate::{error::Result, feature_set::FeatureSet, workspace::Workspace};
 
 /// A backtest with all features, and one without each of them. Its `Display` is a table.
@@ -28,11 +31,18 @@ pub struct Gain {
 }
 
 impl FeatureGains {
-    /// The gain of a feature, by the means of [`BacktestReport::mean`]. `None` for a feature that was not left out, and if no fold
-    /// was scored with or without it.
+    /// The gain of a feature, by the means of [`BacktestReport::mean`] over the folds that were scored with and without it: with one
+    /// feature less, a fold may have just enough rows to be fitted. `None` for a feature that was not left out, and if there is no
+    /// such fold.
     pub fn gain(&self, feature: &str) -> Option<Gain> {
         let (_, without) = self.without.iter().find(|(name, _)| name == feature)?;
-        let (all, without) = (self.all.mean()?, without.mean()?);
+        let is_scored: Vec<bool> =
+            self.all.folds.iter().zip(&without.folds).map(|(a, b)| a.metrics.is_some() && b.metrics.is_some()).collect();
+        let mean = |report: &BacktestReport| {
+            let folds = report.folds.iter().zip(&is_scored).filter(|(_, is_scored)| **is_scored).map(|(fold, _)| fold);
+            mean_of(folds)
+        };
+        let (all, without) = (mean(&self.all)?, mean(without)?);
         Some(Gain { r2: all.r2 - without.r2, mae: without.mae - all.mae, rmse: without.rmse - all.rmse })
     }
 }

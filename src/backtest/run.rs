@@ -79,16 +79,17 @@ impl Backtest {
         self
     }
 
-    /// How long after the end of a scored span its labels may still become known; zero by default.
+    /// How long after the end of a scored span its labels may still become known; zero by default. A negative time is refused.
     ///
     /// A trip that starts in the last minutes of a month ends in the next month: with zero it is not scored.
     pub fn settle(mut self, delay: chrono::TimeDelta) -> Self {
-        self.settle_us = crate::time::saturating_micros(delay).max(0);
+        self.settle_us = crate::time::saturating_micros(delay);
         self
     }
 
     /// Scores rows with drawn features as a service would have had them: the sets that are drawn on are materialized at each
-    /// fold's as-of and then every so often, and a row sees the last values at or before its instant. Max ages apply at the instant.
+    /// fold's as-of and every so often before and after it, and a row sees the last values at or before its instant. Max ages apply at
+    /// the instant.
     ///
     /// Without this, scored rows have features as of their own instant, which only a service that computes them for each request can
     /// give. The difference of the two is the cost of stale features. Models are fitted on features as of each row's instant
@@ -136,16 +137,21 @@ impl BacktestReport {
     /// The metrics over all folds that have some, each fold weighted by its scored rows: a row of a table that compares backtests.
     /// `None` if no fold was scored.
     pub fn mean(&self) -> Option<Metrics> {
-        let scored = || self.folds.iter().filter_map(|fold| Some((fold.rows_scored as f64, fold.metrics?)));
-        let rows: f64 = scored().map(|(rows, _)| rows).sum();
-        let mean = |pick: fn(&Metrics) -> f64| scored().map(|(weight, metrics)| weight * pick(&metrics)).sum::<f64>() / rows;
-        (rows > 0.0).then(|| Metrics {
-            r2: mean(|m| m.r2),
-            mae: mean(|m| m.mae),
-            rmse: mean(|m| m.rmse),
-            label_mean: mean(|m| m.label_mean),
-        })
+        mean_of(self.folds.iter())
     }
+}
+
+/// The mean of the metrics of folds, each weighted by its scored rows.
+pub(super) fn mean_of<'a>(folds: impl Iterator<Item = &'a FoldReport>) -> Option<Metrics> {
+    let scored: Vec<(f64, Metrics)> = folds.filter_map(|fold| Some((fold.rows_scored as f64, fold.metrics?))).collect();
+    let rows: f64 = scored.iter().map(|(rows, _)| rows).sum();
+    let mean = |pick: fn(&Metrics) -> f64| scored.iter().map(|(weight, metrics)| weight * pick(metrics)).sum::<f64>() / rows;
+    (rows > 0.0).then(|| Metrics {
+        r2: mean(|m| m.r2),
+        mae: mean(|m| m.mae),
+        rmse: mean(|m| m.rmse),
+        label_mean: mean(|m| m.label_mean),
+    })
 }
 
 /// The result of one fold.
@@ -158,7 +164,7 @@ pub struct FoldReport {
     pub rows_seen: u64,
     /// Rows that the selections kept, on which the model was fitted.
     pub rows_kept: u64,
-    /// The model, if it is linear and there were rows to fit.
+    /// The model, if it is linear and there were rows to fit: more of them than there are features.
     pub linear: Option<Linear>,
     /// Rows that were scored.
     pub rows_scored: u64,
@@ -187,6 +193,12 @@ pub(super) async fn run_without_each(
         return Err(Error::Definition {
             subject: format!("the backtest of `{}`", set.name),
             reason: format!("it refreshes features every {}; the time must be longer than zero", shown_span(every)),
+        });
+    }
+    if backtest.settle_us < 0 {
+        return Err(Error::Definition {
+            subject: format!("the backtest of `{}`", set.name),
+            reason: format!("its labels settle after {}; the time must be zero or more", shown_span(backtest.settle_us)),
         });
     }
     let known = set.features();

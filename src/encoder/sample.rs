@@ -33,9 +33,9 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// A fraction from 0 to 1, and the seed. Name the columns to be hashed with the methods below.
+    /// A fraction from 0 to 1, and the seed. A set with another fraction is refused when it is built. Name the columns to be hashed with the methods below.
     pub fn fraction(fraction: f64, seed: u64) -> Self {
-        Self { fraction: fraction.clamp(0.0, 1.0), seed, inputs: Vec::new() }
+        Self { fraction, seed, inputs: Vec::new() }
     }
 
     /// Adds columns of numbers, hashed as floats.
@@ -84,8 +84,8 @@ impl RowSelection for Sample {
         if self.inputs.is_empty() {
             return refused("it names no columns to hash, so it would keep all rows or none");
         }
-        if self.fraction.is_nan() {
-            return refused("its fraction is not a number");
+        if !(0.0..=1.0).contains(&self.fraction) {
+            return refused(&format!("its fraction is {:?}; write one from 0 to 1", self.fraction));
         }
         Ok(())
     }

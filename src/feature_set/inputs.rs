@@ -66,7 +66,13 @@ pub(crate) fn field_of<'a>(subject: &str, schema: &'a Schema, wanted: &Field) ->
     if is_lossless {
         return Ok(field);
     }
-    let needed = format!("{to} is declared, and not every {from} is one: cast it in the query");
+    let read_as = match to {
+        Float64 => "a number".to_owned(),
+        Utf8 => "a category (a text, an integer, a boolean or a date)".to_owned(),
+        Timestamp(_, Some(_)) => "an instant (a timestamp with a zone, in microseconds or coarser)".to_owned(),
+        other => other.to_string(),
+    };
+    let needed = format!("it is read as {read_as}, and not every {from} is one: read another column, or cast it in the query");
     Err(Error::ColumnType { subject: subject.into(), column: wanted.name().clone(), found: from.to_string(), needed })
 }
 

@@ -185,7 +185,11 @@ fn aggregate_call(aggregate: &Aggregate) -> String {
 
 fn drawn(drawn: &Drawn) -> String {
     let columns: Vec<String> = drawn.outputs().into_iter().map(|(_, column)| column).collect();
-    format!("{} by {}: {}", drawn.set.name, drawn.by.join(", "), columns.join(", "))
+    // Which column stands for which key, unless they are called the same.
+    let keys = drawn.entities().map(|entities| entities.keys.clone()).unwrap_or_default();
+    let pair = |(key, column): (&String, &String)| if key == column { key.clone() } else { format!("{key} = {column}") };
+    let by: Vec<String> = keys.iter().zip(&drawn.by).map(pair).collect();
+    format!("{} by {}: {}", drawn.set.name, by.join(", "), columns.join(", "))
 }
 
 /// The labels that lie ahead in a table, with what each is made of.

@@ -26,8 +26,11 @@ const SERVED_AT: &str = "asof: served at";
 const VERSION: &str = "asof: version";
 const NEXT_AT: &str = "asof: next at";
 
-/// When the sets that are drawn on are materialized for serving: at `first`, and then again and again after `every_us` microseconds,
-/// which is positive. A row sees the values of the last materialization at or before its instant.
+/// A longer time between refreshes counts as this one, which no two instants are apart: 73,000 years.
+const EVERY_AT_MOST_US: i64 = 1 << 61;
+
+/// When the sets that are drawn on are materialized for serving: at `first`, and `every_us` microseconds, which is positive, before and
+/// after it, again and again. A row sees the values of the last materialization at or before its instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Refreshes {
     pub(crate) first: AsOf,
@@ -69,7 +72,7 @@ pub(super) fn add_drawn(rows: DataFrame, set: &RowSet, facts: &FactsByTable, ser
     let before: Vec<Expr> = rows.schema().columns().into_iter().map(Expr::Column).collect();
     let (rows, at) = match served {
         None => (rows, set.at()),
-        Some(refreshes) => (rows.with_column(SERVED_AT, refreshes.last_before(set.at()))?, SERVED_AT),
+        Some(refreshes) => (rows.with_column(SERVED_AT, refreshes.last_before(set.at())?)?, SERVED_AT),
     };
     // Sources of all sets, numbered through.
     let mut sources: Vec<(Source, usize, crate::time::Cutoff)> = Vec::new();
@@ -112,13 +115,16 @@ pub(super) fn add_drawn(rows: DataFrame, set: &RowSet, facts: &FactsByTable, ser
 }
 
 impl Refreshes {
-    /// The instant of the last refresh at or before this column's.
-    fn last_before(self, at: &str) -> Expr {
+    /// The instant of the last refresh at or before this column's. The instant of a row may lie before the fold's as-of; then it is
+    /// one before that.
+    fn last_before(self, at: &str) -> Result<Expr> {
         let number = |expr: Expr| cast(cast(expr, instant_type()), DataType::Int64);
+        let every = lit(self.every_us.min(EVERY_AT_MOST_US));
         let since = number(ident(at)) - lit(self.first.micros());
-        // Division rounds to zero, and no row is scored before the first refresh.
-        let served = (since / lit(self.every_us)) * lit(self.every_us) + lit(self.first.micros());
-        cast(served, instant_type())
+        // The remainder has the sign of `since`.
+        let rest = since.clone() % every.clone();
+        let rest = when(rest.clone().lt(lit(0_i64)), rest.clone() + every).otherwise(rest)?;
+        Ok(cast(since - rest + lit(self.first.micros()), instant_type()))
     }
 }
 

@@ -42,7 +42,8 @@ pub(super) async fn write_rows(
 ) -> Result<()> {
     let queried = QueriedRows::query(engine, &manifest.set, set, tables, manifest.as_of).await?;
     manifest.rows_seen = queried.rows().rows();
-    let encoded = queried.learn_and_encode(engine, |schema| Ok(PartsWriter::new(schema))).await?;
+    let threads = engine.partitions();
+    let encoded = queried.learn_and_encode(engine, move |schema| Ok(PartsWriter::new(schema).threads(threads))).await?;
     manifest.columns = encoded.rows.schema.fields().iter().map(|f| Column::from_field(f)).collect();
     manifest.labels = set.labels.clone();
     manifest.selections = encoded.selections;

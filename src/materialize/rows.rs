@@ -18,7 +18,7 @@ use crate::{
     feature_set::{RowSet, field_of, reads_encoder},
     name::SetName,
     scan::{AsOfTable, VisibleTable},
-    sql::{known_rows, plan_is_rowwise, query},
+    sql::{has_subquery, known_rows, plan_is_rowwise, query},
     time::{AsOf, Cutoff, Span},
 };
 
@@ -49,17 +49,17 @@ impl RowQuery<'_> {
     /// Plans the query, and adds what is drawn and what lies ahead.
     pub(crate) async fn rows(&self) -> Result<PlannedRows> {
         let Self { engine, name, set, tables, as_of, span, served } = self;
-        let mut rows = self.of_query().await?;
+        let rows = self.of_query().await?;
         check(name, set, &rows)?;
         let order = order_of(rows.schema().as_arrow(), &set.event_time);
+        let (mut rows, check) = self.known_rows(rows)?;
         if let Some(span) = span {
             rows =
                 rows.filter(ident(&set.event_time).gt_eq(instant(span.start)).and(ident(&set.event_time).lt(instant(span.end))))?;
         }
         if set.drawn.is_empty() && set.ahead.is_empty() {
-            return Ok(PlannedRows { rows, order, check: None });
+            return Ok(PlannedRows { rows, order, check });
         }
-        let (rows, check) = self.known_rows(rows)?;
         let facts = FactsByTable::open(engine, set, tables).await?;
         let rows = add_ahead(name, rows, set, &facts, *as_of)?;
         Ok(PlannedRows { rows: add_drawn(rows, set, &facts, *served)?, order, check })
@@ -83,12 +83,13 @@ impl RowQuery<'_> {
             other => other,
         };
         let rows = query(engine, Parallelism::Full, &subject, sources.clone(), &set.query).await.map_err(in_query)?;
-        if plan_is_rowwise(rows.logical_plan())? {
+        let is_rowwise = plan_is_rowwise(rows.logical_plan())?;
+        if is_rowwise && (span.is_none() || !has_subquery(rows.logical_plan())?) {
             return Ok(rows);
         }
         if span.is_some() {
-            let reason = "it joins or aggregates, so a scored row would be made of facts of its own future; a backtest needs a \
-                          query whose rows each come from one fact";
+            let reason = "it joins, aggregates or has a subquery, so a scored row would be made of facts of its own future; a backtest \
+                          needs a query whose rows each come from one fact";
             return Err(Error::Definition { subject, reason: reason.into() });
         }
         query(engine, Parallelism::Reproducible, &subject, sources, &set.query).await
@@ -100,17 +101,24 @@ impl RowQuery<'_> {
     /// needed only for other instants.
     fn known_rows(&self, rows: DataFrame) -> Result<(DataFrame, Option<InstantCheck>)> {
         let Self { name, set, .. } = self;
-        if set.drawn.is_empty() {
+        if set.drawn.is_empty() && set.ahead.is_empty() {
             return Ok((rows, None));
         }
-        let inclusive = set.drawn.iter().any(|drawn| drawn.set.cutoff == Cutoff::Inclusive);
-        let known = known_rows(rows.clone(), set.at())?.map_err(|how| Error::Definition {
+        let refused = |how: &str| Error::Definition {
             subject: format!("the query of `{name}`"),
             reason: format!(
-                "{how}; a set that draws on others needs a query whose rows each come from one fact, so that no row sees its own \
-                 future: draw what it joins or aggregates with `features_of`"
+                "{how}; a set that draws on others or has labels ahead needs a query whose rows each come from one fact, so that no \
+                 row sees its own future: draw what it joins, aggregates or asks for with `features_of`"
             ),
-        })?;
+        };
+        if has_subquery(rows.logical_plan())? {
+            return Err(refused("it has a subquery in an expression or a condition"));
+        }
+        if set.drawn.is_empty() {
+            return if plan_is_rowwise(rows.logical_plan())? { Ok((rows, None)) } else { Err(refused("it joins or aggregates")) };
+        }
+        let inclusive = set.drawn.iter().any(|drawn| drawn.set.cutoff == Cutoff::Inclusive);
+        let known = known_rows(rows.clone(), set.at())?.map_err(|how| refused(&how))?;
         if known.is_event_time && !inclusive {
             return Ok((rows, None));
         }
@@ -170,7 +178,7 @@ fn check(name: &SetName, set: &RowSet, rows: &DataFrame) -> Result<()> {
         for input in inputs {
             // The type of an added column is checked when it has been added.
             if !known.contains(input) && !added.contains(input.name()) {
-                mistakes.extend(field_of(&subject, schema, input).err());
+                mistakes.extend(field_of(&subject, schema, input).err().map(|e| with_columns(e, &added)));
                 known.push(input.clone());
             }
         }
@@ -183,7 +191,18 @@ fn check(name: &SetName, set: &RowSet, rows: &DataFrame) -> Result<()> {
         let before: Vec<&Spec> = specs[..i].iter().collect();
         for input in spec.inputs.iter().chain(&spec.learned_from) {
             let Some(encoder) = reads_encoder(&before, input.name()) else {
-                needs(std::slice::from_ref(input), &mut mistakes);
+                let is_made_by = |spec: &&Spec| spec.outputs.iter().any(|output| output.name() == input.name());
+                let is_there = schema.field_with_name(input.name()).is_ok() || added.contains(input.name());
+                match specs.iter().skip(i + 1).find(is_made_by) {
+                    Some(later) if !is_there => {
+                        let (own, column, later) = (&spec.name, input.name(), &later.name);
+                        let reason = format!(
+                            "the encoder `{own}` reads `{column}`, which `{later}` after it makes: add `{later}` before it"
+                        );
+                        mistakes.push(Error::Definition { subject: format!("feature set `{name}`"), reason });
+                    }
+                    _ => needs(std::slice::from_ref(input), &mut mistakes),
+                }
                 continue;
             };
             if schema.field_with_name(input.name()).is_ok() || added.contains(input.name()) {
@@ -205,4 +224,15 @@ fn check(name: &SetName, set: &RowSet, rows: &DataFrame) -> Result<()> {
         mistakes.push(Error::Definition { subject: subject.clone(), reason });
     }
     Error::all(&format!("feature set `{name}`"), mistakes)
+}
+
+/// The error with columns that the rows have beside those of the query.
+fn with_columns(error: Error, added: &[String]) -> Error {
+    match error {
+        Error::UnknownColumn { subject, column, mut known } => {
+            known.extend(added.iter().cloned());
+            Error::UnknownColumn { subject, column, known }
+        }
+        other => other,
+    }
 }

@@ -96,8 +96,13 @@ impl Online {
         let request = self.request_schema()?;
         let mut columns = Vec::with_capacity(request.fields().len());
         for field in request.fields() {
-            let given = values.iter().find(|(name, _)| name == field.name());
-            let (_, value) = given.ok_or_else(|| Error::UnknownColumn {
+            let mut given = values.iter().filter(|(name, _)| name == field.name());
+            let (first, second) = (given.next(), given.next());
+            if second.is_some() {
+                let reason = format!("it gives `{}` more than once; give each column one value", field.name());
+                return Err(Error::Definition { subject: "the request".into(), reason });
+            }
+            let (_, value) = first.ok_or_else(|| Error::UnknownColumn {
                 subject: "the request".into(),
                 column: field.name().clone(),
                 known: values.iter().map(|(name, _)| (*name).to_owned()).collect(),

@@ -82,6 +82,6 @@ mod tables;
 
 pub(crate) use facts::facts;
 pub(crate) use information_schema::InformationSchema;
-pub(crate) use query::{QueryContext, plan_is_rowwise, query, query_with, table_rows};
+pub(crate) use query::{QueryContext, has_subquery, plan_is_rowwise, query, query_with, table_rows};
 pub(crate) use row_times::{KNOWN_COLUMN, known_rows};
 pub(crate) use tables::{QueryTables, open_tables, tables_in};

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use datafusion::{
     catalog::{MemorySchemaProvider, TableProvider},
-    common::{TableReference, tree_node::TreeNodeRecursion},
+    common::{
+        TableReference,
+        tree_node::{TreeNode, TreeNodeRecursion},
+    },
     dataframe::DataFrame,
     execution::context::SQLOptions,
     logical_expr::LogicalPlan,
@@ -125,6 +128,19 @@ fn register(session: &SessionContext, name: &TableName, table: Arc<dyn TableProv
     }
     session.register_table(TableReference::full(CATALOG, name.database(), name.table()), table)?;
     Ok(())
+}
+
+/// Whether an expression or a condition of the plan asks a query of its own. What it answers comes from other rows.
+pub(crate) fn has_subquery(plan: &LogicalPlan) -> Result<bool> {
+    let mut found = false;
+    plan.apply(|node| {
+        node.apply_subqueries(|_| {
+            found = true;
+            Ok(TreeNodeRecursion::Stop)
+        })?;
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(found)
 }
 
 /// Whether each output row depends on one input row alone. Tasks may then share the work without changing a bit; sums and

@@ -30,7 +30,7 @@ pub(super) async fn keep(set: &TrainingSet, name: &str) -> Result<TrainingSet> {
     let columns: Vec<Column> = schema.fields().iter().map(|field| Column::from_field(field)).collect();
     // A type that could not be read again is refused before anything is written.
     Column::schema(&columns)?;
-    let mut parts = PartsWriter::new(schema.clone());
+    let mut parts = PartsWriter::new(schema.clone()).threads(set.workspace.engine.partitions());
     let mut batches = BatchCoalescer::new(schema, BATCH_ROWS);
     while let Some(batch) = rows.try_next().await? {
         batches.push_batch(batch)?;

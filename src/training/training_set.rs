@@ -181,7 +181,7 @@ impl TrainingSet {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Definition`] for a split that means nothing, and for a kept set of rows, whose states have learned from all rows;
+    /// [`Error::Definition`] for a split that means nothing or leaves no row to the train part, and for a kept set of rows, whose states have learned from all rows;
     /// [`Error::UnknownColumn`] and [`Error::ColumnType`] for a column that the rows lack or that cannot be hashed; and as
     /// [`TrainingSet::batches`].
     pub async fn split(&self, split: Split) -> Result<(TrainingSet, TrainingSet)> {
@@ -209,6 +209,10 @@ impl TrainingSet {
             test.write(&filter_record_batch(&batch, &sides.test)?)?;
         }
         let (train, test) = (train.finish()?, test.finish()?);
+        if train.rows() == 0 && test.rows() > 0 {
+            let reason = format!("the split leaves all of its {} rows to the test part, and none to learn from", test.rows());
+            return Err(Error::Definition { subject: self.subject(), reason });
+        }
         let (train, test) = match &self.rows {
             Rows::OfSet(rows) => {
                 let (train, test) = rows.split(train, test);

@@ -240,7 +240,7 @@ async fn a_type_that_does_not_fit_is_named_with_the_way_out() {
 
     // In sets.
     let set = fares("bad_v1").encode(Number::of("note")).build();
-    says!(bench.refuses_set(set).await, Error::ColumnType { .. }, "`bad_v1`", "`note`", "Utf8", "Float64", "query");
+    says!(bench.refuses_set(set).await, Error::ColumnType { .. }, "`bad_v1`", "`note`", "Utf8", "a number", "query");
     let set = zones("bad_v2").window(TimeDelta::days(1), [Aggregate::mean("note")]).build();
     says!(bench.refuses_set(set).await, Error::ColumnType { .. }, "`rides`", "`note`", "Utf8", "numbers");
     let set = FeatureSet::rows("bad_v3", "SELECT note AS at, zone FROM rides").table("rides").event_time("at");

@@ -304,7 +304,7 @@ async fn all_mistakes_of_a_set_are_told_at_once() {
         "the query of `bad_v3`",
         "`tip`",
         "column `note`",
-        "Float64",
+        "a number",
         "quote it: \"fare\""
     );
     bench.works().await;

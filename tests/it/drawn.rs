@@ -8,9 +8,9 @@ use std::{
 use asof::ndarray::{Array1, Array2};
 use asof::{
     Aggregate, AsOf, Error, FeatureSet, FeatureStore, Materialization, Result, Value,
-    backtest::{Backtest, Folds, Learner, Model},
+    backtest::{Backtest, Folds, Learner, MeanOnly, Model},
     encoder::{HourOfDay, Log, NotNull, Standardize, TargetMean},
-    feature_set::{RowSetBuilder, Source},
+    feature_set::{Ahead, RowSetBuilder, Source},
     ingest::Ingest,
     temporal::Spine,
     time::Span,
@@ -193,7 +193,14 @@ async fn every_row_has_the_features_of_its_instant_in_training_and_in_serving() 
 
 /// Keeps what it is asked to predict.
 #[derive(Clone, Default)]
-struct Recorder(Arc<Mutex<Vec<Array2<f64>>>>);
+pub(crate) struct Recorder(Arc<Mutex<Vec<Array2<f64>>>>);
+
+impl Recorder {
+    /// The features of each call, in their order.
+    pub(crate) fn recorded(&self) -> Vec<Array2<f64>> {
+        self.0.lock().unwrap().clone()
+    }
+}
 
 impl Learner for Recorder {
     fn name(&self) -> &str {
@@ -238,7 +245,7 @@ async fn a_backtest_scores_with_fresh_features_or_with_those_that_a_service_had(
         };
         // Features may be missing, which the recorder does not mind.
         let report = store.backtest(&backtest).await;
-        let scored = recorder.0.lock().unwrap().remove(0);
+        let scored = recorder.recorded().remove(0);
         drop(report);
         assert_eq!(scored.nrows(), rows.num_rows());
 
@@ -320,6 +327,39 @@ async fn mistakes_of_drawn_sets_are_named() {
     let joined = FeatureSet::rows("bad_v1", joined).table("nyc_taxi").event_time("pickup_at");
     let told = bad(encoded(joined.features_of(demand.by(["pickup_zone"])))).await;
     assert!(told.contains("it joins") && told.contains("`bad_v1`"), "{told}");
+
+    // A subquery would bring in facts of the row's future, wherever it stands, with drawn features or a label ahead, and in a backtest.
+    let columns = "SELECT pickup_at, pickup_zone, trip_distance, total_amount";
+    for (i, query) in [
+        format!("{columns}, (SELECT max(total_amount) FROM nyc_taxi x WHERE x.pickup_zone = t.pickup_zone) AS m FROM nyc_taxi t"),
+        format!("{columns} FROM nyc_taxi WHERE pickup_at IN (SELECT max(pickup_at) FROM nyc_taxi GROUP BY pickup_zone)"),
+        format!("{columns} FROM nyc_taxi t WHERE NOT EXISTS (SELECT 1 FROM nyc_taxi e WHERE e.pickup_at > t.pickup_at)"),
+        format!("{columns} FROM (SELECT * FROM nyc_taxi WHERE pickup_zone IN (SELECT dropoff_zone FROM nyc_taxi)) t"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let rows = || encoded(FeatureSet::rows("bad_v1", &query).table("nyc_taxi").event_time("pickup_at"));
+        let ahead = Ahead::of("nyc_taxi").on("pickup_zone").window(TimeDelta::hours(1), [Aggregate::count().named("next")]);
+        for set in [rows().features_of(demand.by(["pickup_zone"])), rows().label_ahead(ahead.settle(TimeDelta::hours(9)))] {
+            let told = bad(set).await;
+            assert!(told.contains("subquery") && told.contains("`bad_v1`"), "{query}: {told}");
+        }
+        // The fold's rows are materialized before it is known that they cannot be scored.
+        let scored = format!("scored{i}_v1");
+        let set = FeatureSet::rows(&scored, &query).table("nyc_taxi").event_time("pickup_at");
+        store.register(encoded(set).build().unwrap()).unwrap();
+        let (from, to) = (instant("2014-02-01T05:00:00Z"), instant("2014-03-01T05:00:00Z"));
+        let folds = Folds::new([(from, Span::new(from, to))]).unwrap();
+        let told = store.backtest(&Backtest::with_learner(&scored, "total_amount", folds, MeanOnly)).await.unwrap_err();
+        assert!(told.to_string().contains("subquery"), "{query}: {told}");
+    }
+    let grouped = "SELECT max(pickup_at) AS pickup_at, pickup_zone, max(trip_distance) AS trip_distance, max(total_amount) AS total_amount \
+                   FROM nyc_taxi GROUP BY pickup_zone";
+    let ahead = Ahead::of("nyc_taxi").on("pickup_zone").next("fare_amount", "next");
+    let told =
+        bad(encoded(FeatureSet::rows("bad_v1", grouped).table("nyc_taxi").event_time("pickup_at").label_ahead(ahead))).await;
+    assert!(told.contains("it joins or aggregates") && told.contains("`bad_v1`"), "{told}");
 
     // An instant after the row was known: its own fare would be the newest one. Trips end after they begin.
     let late = encoded(rows("bad_v1").at("dropoff_at").features_of(demand.by(["pickup_zone"])));

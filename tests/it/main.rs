@@ -65,6 +65,7 @@ mod quantiles;
 mod random_cases;
 mod reach;
 mod real_data;
+mod refreshed;
 mod replacing;
 mod roots;
 mod s3;
