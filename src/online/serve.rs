@@ -24,7 +24,7 @@ pub struct Online {
 
 /// What is served: encoded requests, or rows by key.
 enum Served {
-    Rows { pipeline: Pipeline, request: SchemaRef, features: SchemaRef, draws: ServedDraws },
+    Rows { pipeline: Box<Pipeline>, request: SchemaRef, features: SchemaRef, draws: ServedDraws },
     Entities(Box<ServedEntities>),
 }
 
@@ -36,7 +36,8 @@ impl Online {
             Some((set, pipeline)) => {
                 let draws = ServedDraws::new(set, drawn).await?;
                 let request = draws.request_schema(&pipeline.request_schema());
-                Served::Rows { request, features: Arc::new(Schema::new(pipeline.features())), pipeline, draws }
+                let features = Arc::new(Schema::new(pipeline.features()));
+                Served::Rows { request, features, pipeline: Box::new(pipeline), draws }
             }
             None => Served::Entities(Box::new(ServedEntities::new(materialization.clone()).await?)),
         };
