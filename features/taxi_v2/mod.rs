@@ -13,8 +13,8 @@ use crate::zone_demand_v1;
 /// Rows: those of [`taxi_v1`](fn@crate::taxi_v1), with the same row selections, so that both are fitted and scored on the same rows.
 ///
 /// Features: the distance in miles, at most 30; the number of trips that began in the pick-up zone in the hour, day and week before,
-/// and the mean of their fares over the day and the week, as far as they had ended, at most 200 dollars; sine and cosine of the time of day and of the
-/// week by New York's clocks; and the mean amount of the zone, smoothed by 20 rows. Label: `total_amount` in dollars.
+/// and the mean of their fares over the day and the week, as far as they had ended, at most 200 dollars; sine and cosine of the time
+/// of day and of the week by New York's clocks; and the mean amount of the zone, smoothed by 20 rows. Label: `total_amount` in dollars.
 ///
 /// A request has `trip_distance`, `pickup_zone` and `pickup_at`.
 ///

@@ -51,9 +51,6 @@ impl FeatureGains {
 pub(crate) async fn gains(workspace: &Arc<Workspace>, set: &FeatureSet, backtest: &Backtest) -> Result<FeatureGains> {
     let is_asked = |feature: &String| *feature != backtest.label && !backtest.without.contains(feature);
     let features: Vec<String> = set.features().into_iter().filter(is_asked).collect();
-    let each = features.iter().map(|feature| vec![feature.clone()]);
-    let left_out: Vec<Vec<String>> = std::iter::once(Vec::new()).chain(each).collect();
-    let mut reports = run_without_each(workspace, set, backtest, &left_out).await?;
-    let without = features.into_iter().zip(reports.split_off(1)).collect();
-    Ok(FeatureGains { all: reports.swap_remove(0), without })
+    let (all, without) = run_without_each(workspace, set, backtest, &features).await?;
+    Ok(FeatureGains { all, without: features.into_iter().zip(without).collect() })
 }

@@ -176,19 +176,17 @@ pub struct FoldReport {
 
 /// Runs a backtest.
 pub(crate) async fn run(workspace: &Arc<Workspace>, set: &FeatureSet, backtest: &Backtest) -> Result<BacktestReport> {
-    let reports = run_without_each(workspace, set, backtest, &[Vec::new()]).await?;
-    let nothing = || Error::Internal { subject: format!("the backtest of `{}`", set.name), reason: "it has no report".into() };
-    reports.into_iter().next().ok_or_else(nothing)
+    Ok(run_without_each(workspace, set, backtest, &[]).await?.0)
 }
 
-/// Runs a backtest several times, each time without some more features. Rows are materialized and scored rows are computed once for
+/// Runs a backtest as it is, and once more without each of some features. Rows are materialized and scored rows are computed once for
 /// all of them.
 pub(super) async fn run_without_each(
     workspace: &Arc<Workspace>,
     set: &FeatureSet,
     backtest: &Backtest,
-    left_out: &[Vec<String>],
-) -> Result<Vec<BacktestReport>> {
+    left_out: &[String],
+) -> Result<(BacktestReport, Vec<BacktestReport>)> {
     if let Some(every) = backtest.refreshed_us.filter(|every| *every <= 0) {
         return Err(Error::Definition {
             subject: format!("the backtest of `{}`", set.name),
@@ -206,28 +204,38 @@ pub(super) async fn run_without_each(
         let subject = format!("the backtest of `{}` without `{unknown}`", set.name);
         return Err(Error::UnknownColumn { subject, column: unknown.clone(), known });
     }
-    let empty =
-        || BacktestReport { set: backtest.set.clone(), label: backtest.label.clone(), features: Vec::new(), folds: Vec::new() };
-    let mut reports: Vec<BacktestReport> = left_out.iter().map(|_| empty()).collect();
+    let (set_name, label) = (backtest.set.clone(), backtest.label.clone());
+    let mut all = BacktestReport { set: set_name, label, features: Vec::new(), folds: Vec::new() };
+    let mut without_each = vec![all.clone(); left_out.len()];
     // One state of the facts for the whole report, even if facts are loaded in the meantime.
     let tables = workspace.pin_all(&set.tables).await?;
     for (done, fold) in backtest.folds.iter().enumerate() {
         let trained = materialize_pinned(workspace, set, fold.as_of(), &tables).await?;
-        let training = trained.dataset(&backtest.label).await?.without(&backtest.without);
+        let training = left_with(trained.dataset(&backtest.label).await?, &backtest.without);
         let known_at = AsOf::from_micros(fold.scored().end.micros().saturating_add(backtest.settle_us));
         let served = backtest.refreshed_us.map(|every_us| Refreshes { first: fold.as_of(), every_us });
-        let scored = score_rows(&trained, &tables, fold, known_at, served, &backtest.label).await?.without(&backtest.without);
-        for (report, left_out) in reports.iter_mut().zip(left_out) {
-            let (training, scored) = (training.without(left_out), scored.without(left_out));
-            let of_fold = fold_report(backtest, set, &trained, fold, &training, &scored, report.folds.last())?;
+        let scored = score_rows(&trained, &tables, fold, known_at, served, &backtest.label).await?;
+        let scored = left_with(scored, &backtest.without);
+        let add = |report: &mut BacktestReport, training: &Dataset, scored: &Dataset| -> Result<()> {
+            let of_fold = fold_report(backtest, set, &trained, fold, training, scored, report.folds.last())?;
             report.folds.push(of_fold);
-            report.features = training.features;
+            report.features.clone_from(&training.features);
+            Ok(())
+        };
+        add(&mut all, &training, &scored)?;
+        for (report, feature) in without_each.iter_mut().zip(left_out) {
+            add(report, &training.without([feature]), &scored.without([feature]))?;
         }
         if let Some(progress) = &backtest.progress {
             progress(done + 1);
         }
     }
-    Ok(reports)
+    Ok((all, without_each))
+}
+
+/// The rows without these features. If there are none, nothing is copied.
+fn left_with(rows: Dataset, without: &[String]) -> Dataset {
+    if without.is_empty() { rows } else { rows.without(without) }
 }
 
 /// Fits a model on the training rows of a fold, and scores it.

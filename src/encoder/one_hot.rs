@@ -31,7 +31,8 @@ const COLUMNS_AT_MOST: usize = 1_000;
 /// NULL is no category: it is not learned from, and gives NULL in all columns. The empty text is a category like others.
 ///
 /// A set whose list is empty or names a category twice, and one with no or more than 1,000 columns, is refused when it is built.
-/// [`OneHot::top`] fails with [`Error::Limit`](crate::Error::Limit) where the training rows have more than 100,000 categories, or more than 16 MiB of them.
+/// [`OneHot::top`] fails with [`Error::Limit`](crate::Error::Limit) where the training rows have more than 100,000 categories, or more
+/// than 16 MiB of them.
 ///
 /// ```
 /// use asof::encoder::{OneHot, Unseen};

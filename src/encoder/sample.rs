@@ -33,7 +33,8 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// A fraction from 0 to 1, and the seed. A set with another fraction is refused when it is built. Name the columns to be hashed with the methods below.
+    /// A fraction from 0 to 1, and the seed. A set with another fraction is refused when it is built. Name the columns to be hashed
+    /// with the methods below.
     pub fn fraction(fraction: f64, seed: u64) -> Self {
         Self { fraction, seed, inputs: Vec::new() }
     }

@@ -14,8 +14,8 @@ const HEADER: [&str; 10] =
 const SLOPES_AT_MOST: usize = 4;
 
 impl fmt::Display for BacktestReport {
-    /// One row per fold: as-of, rows seen and kept, slopes (if they are few) and intercept, rows scored, R2, MAE, mean of the label over the
-    /// scored rows, and its shift against the fold before.
+    /// One row per fold: as-of, rows seen and kept, slopes (if they are few) and intercept, rows scored, R2, MAE, mean of the label
+    /// over the scored rows, and its shift against the fold before.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rows = vec![HEADER.map(str::to_owned).to_vec()];
         for fold in &self.folds {

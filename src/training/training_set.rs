@@ -181,9 +181,9 @@ impl TrainingSet {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Definition`] for a split that means nothing or leaves no row to the train part, and for a kept set of rows, whose states have learned from all rows;
-    /// [`Error::UnknownColumn`] and [`Error::ColumnType`] for a column that the rows lack or that cannot be hashed; and as
-    /// [`TrainingSet::batches`].
+    /// [`Error::Definition`] for a split that means nothing or leaves no row to the train part, and for a kept set of rows, whose states
+    /// have learned from all rows; [`Error::UnknownColumn`] and [`Error::ColumnType`] for a column that the rows lack or that cannot be
+    /// hashed; and as [`TrainingSet::batches`].
     pub async fn split(&self, split: Split) -> Result<(TrainingSet, TrainingSet)> {
         let rule = split.rule()?;
         let (schema, mut rows) = match &self.rows {

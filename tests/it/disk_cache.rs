@@ -330,7 +330,7 @@ async fn what_must_read_the_store_itself_does() {
     // The end of a file, spoilt on the server's disk under its old tag: queries have the good bytes, a compaction reads the bad.
     let spoilt = server.object_file(&format!("r/facts/default/nyc_taxi/{}", version.files()[0].path));
     let good = fs::read(&spoilt).unwrap();
-    fs::write(&spoilt, [&good[..good.len() - 4], b"XXXX"].concat()).unwrap();
+    fs::write(&spoilt, [&good[..good.len() - 4], b"oops"].concat()).unwrap();
     assert_eq!(ask().await, expected);
     let plain = FeatureStore::open_with("s3://lab/r", StoreOptions::default().locations(reaching(&server))).await.unwrap();
     let error = plain.sql(QUERY, instant("2100-01-01")).await.unwrap().collect().await.map_err(Error::from).unwrap_err();
