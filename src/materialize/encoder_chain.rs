@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Where training rows come from, for errors.
-const QUERY: &str = "the set's query";
+pub(super) const QUERY: &str = "the set's query";
 
 /// Encoders with the states that they have learned.
 pub(crate) struct EncoderChain {

@@ -8,9 +8,10 @@ use arrow::{
     compute::{and, filter_record_batch, prep_null_mask_filter},
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
+use serde_json::Value;
 
 use super::{
-    encoder_chain::{EncoderChain, TrainingChain},
+    encoder_chain::{EncoderChain, QUERY, TrainingChain},
     row_buffer::RowBuffer,
 };
 use crate::{
@@ -66,6 +67,13 @@ impl Pipeline {
         set.encoders.iter().map(|encoder| self.encoders.learn(encoder, rows, as_of)).collect()
     }
 
+    /// The encoders of a set in which no step learns.
+    pub(super) fn without_learning(name: &SetName, set: &RowSet) -> Result<(Self, Vec<StepState>)> {
+        let state = |spec: Spec| StepState { name: spec.name, revision: spec.revision, state: Value::Null, rows_left: None };
+        let encoders: Vec<StepState> = set.encoders.iter().map(|encoder| state(encoder.spec())).collect();
+        Ok((Self::load(name, set, &[], &encoders)?, encoders))
+    }
+
     /// The steps with the states of a manifest.
     pub(crate) fn load(name: &SetName, set: &RowSet, selections: &[StepState], encoders: &[StepState]) -> Result<Self> {
         let mut pipeline =
@@ -87,7 +95,7 @@ impl Pipeline {
         let mut counts = Vec::with_capacity(self.selections.len());
         for (spec, purpose, inputs, keep) in &self.selections {
             if apply == Apply::All || *purpose == Purpose::Population {
-                let decide = || keep(&select_inputs("the set's query", batch, inputs)?);
+                let decide = || keep(&select_inputs(QUERY, batch, inputs)?);
                 let decisions = decide().map_err(|e| self.step(spec, e))?;
                 let decisions = if decisions.nulls().is_some() { prep_null_mask_filter(&decisions) } else { decisions };
                 kept = Some(match kept {
@@ -174,7 +182,7 @@ impl Replay for RowsKeptSoFar<'_> {
         let wanted = Arc::new(columns.clone());
         Ok(Box::new(self.rows.columns(columns, &selection_inputs)?.map(move |batch| {
             let kept = self.pipeline.select(Apply::All, &batch?, None)?;
-            select_inputs("the set's query", &kept, &wanted)
+            select_inputs(QUERY, &kept, &wanted)
         })))
     }
 }

@@ -11,8 +11,10 @@ use arrow::{
 };
 use datafusion::logical_expr::SortExpr;
 use futures::{Stream, TryStreamExt};
+use tokio::sync::mpsc;
 
 use super::{
+    encoder_chain::QUERY,
     instant_check::InstantCheck,
     pipeline::{Apply, Pipeline},
     row_buffer::{RowBuffer, RowBufferWriter},
@@ -32,6 +34,9 @@ use crate::{
     workspace::{PartsWriter, plain_rows},
 };
 
+/// Batches that wait to be encoded.
+const QUEUE: usize = 2;
+
 /// Makes the rows and writes their files to `location`.
 pub(super) async fn write_rows(
     engine: &Engine,
@@ -40,10 +45,15 @@ pub(super) async fn write_rows(
     location: &Location,
     manifest: &mut Manifest,
 ) -> Result<()> {
-    let queried = QueriedRows::query(engine, &manifest.set, set, tables, manifest.as_of).await?;
-    manifest.rows_seen = queried.rows().rows();
-    let threads = engine.partitions();
-    let encoded = queried.learn_and_encode(engine, move |schema| Ok(PartsWriter::new(schema).threads(threads))).await?;
+    let (name, as_of, threads) = (&manifest.set, manifest.as_of, engine.partitions());
+    let create = move |schema| Ok(PartsWriter::new(schema).threads(threads));
+    let (seen, encoded) = if learns_nothing(set) {
+        encode_as_queried(engine, name, set, tables, as_of, create).await?
+    } else {
+        let queried = QueriedRows::query(engine, name, set, tables, as_of).await?;
+        (queried.rows().rows(), queried.learn_and_encode(engine, create).await?)
+    };
+    manifest.rows_seen = seen;
     manifest.columns = encoded.rows.schema.fields().iter().map(|f| Column::from_field(f)).collect();
     manifest.labels = set.labels.clone();
     manifest.selections = encoded.selections;
@@ -55,6 +65,53 @@ pub(super) async fn write_rows(
 /// Do the selections run before the rows are sorted?
 pub(super) fn is_sorted_late(set: &RowSet) -> bool {
     !set.selections.is_empty() && set.selections.iter().all(|step| step.learns_in_any_order())
+}
+
+/// Is every row encoded by itself? Then the rows need to be read only once.
+fn learns_nothing(set: &RowSet) -> bool {
+    set.selections.is_empty() && !set.encoders.iter().any(|encoder| encoder.is_fitted())
+}
+
+/// Encodes the rows of a set that learns nothing while its query makes them, without a buffer. Also gives their number.
+async fn encode_as_queried<S: RowSink>(
+    engine: &Engine,
+    name: &SetName,
+    set: &RowSet,
+    tables: &[VisibleTable],
+    as_of: AsOf,
+    create: impl FnOnce(SchemaRef) -> Result<S> + Send + 'static,
+) -> Result<(u64, Encoded<S>)> {
+    let query = RowQuery { engine, name, set, tables, as_of, span: None, served: None };
+    let PlannedRows { rows, order, check } = query.rows().await?;
+    let (schema, mut rows) = plain_rows(rows.sort(order)?.execute_stream().await?);
+    let (pipeline, encoders) = Pipeline::without_learning(name, set)?;
+    let (sender, mut receiver) = mpsc::channel::<RecordBatch>(QUEUE);
+    let own_set = set.clone();
+    let encode = on_blocking_thread(name, move || {
+        let schema = output_schema(&own_set, &schema, &pipeline)?;
+        let (mut encoded, mut seen) = (create(schema.clone())?, 0);
+        while let Some(batch) = receiver.blocking_recv() {
+            if let Some(check) = &check {
+                check.apply(&batch)?;
+            }
+            let features = pipeline.encode(QUERY, &batch)?;
+            encoded.write(&output_batch(&own_set, &schema, &batch, features)?)?;
+            seen += batch.num_rows() as u64;
+        }
+        Ok((seen, Encoded { rows: encoded, pipeline, selections: Vec::new(), encoders }))
+    });
+    let send = async move {
+        let sender = sender;
+        while let Some(batch) = rows.try_next().await? {
+            // The receiver is gone if encoding failed; its error is the one to report.
+            if sender.send(batch).await.is_err() {
+                break;
+            }
+        }
+        Ok::<_, Error>(())
+    };
+    let (encoded, sent) = futures::join!(encode, send);
+    sent.and(encoded)
 }
 
 /// The rows of a set's query, before any of its steps.
@@ -138,7 +195,7 @@ impl QueriedRows {
             let mut encoded = RowBuffer::create(schema.clone())?;
             for batch in selected.batches(None)? {
                 let batch = batch?;
-                let features = pipeline.encode("the set's query", &batch)?;
+                let features = pipeline.encode(QUERY, &batch)?;
                 encoded.write(&output_batch(&set, &schema, &batch, features)?)?;
             }
             encoded.finish()
