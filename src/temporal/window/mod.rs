@@ -40,8 +40,8 @@ use accumulator::WindowAccumulator;
 use plan::WindowPlan;
 use slices::Slices;
 
-/// The least number of entities for which results are made at once.
-const MIN_ENTITIES_AT_ONCE: usize = 256;
+/// The least number of slots for which results are made at once.
+const MIN_SLOTS_AT_ONCE: usize = 16_384;
 
 impl CreateOperator for WindowSpec {
     fn operator(&self, context: &OperatorContext) -> Result<Arc<dyn TemporalOperator>> {
@@ -112,11 +112,8 @@ impl TemporalOperator for Window {
         let per_slot: usize = finished(sliders(0)?).iter().map(ResultColumn::bytes_per_slot).sum();
         self.budget.grow(&self.subject, by_entity.locations.len() * 8 + self.index.len() * per_slot)?;
 
-        // Runs of entities, which tasks take one by one.
-        let entities = self.index.entities();
-        let at_once = entities.div_ceil(self.tasks * 8).max(MIN_ENTITIES_AT_ONCE);
-        let runs: Vec<Range<usize>> =
-            (0..entities).step_by(at_once).map(|first| first..(first + at_once).min(entities)).collect();
+        // Tasks take them one by one.
+        let runs = entity_runs(&self.index, self.tasks * 8);
         let next = AtomicUsize::new(0);
         // One slot more, for rows without a slot.
         let results = Mutex::new(RunResults::new(finished(sliders(self.index.len() + 1)?)));
@@ -174,6 +171,20 @@ impl TemporalOperator for Window {
         let types = self.plan.outputs.iter().map(|output| &output.data_type);
         Ok(Arc::new(WindowOutput { columns, memory: OutputMemory::of(self.index.len() * per_slot, types) }))
     }
+}
+
+/// Runs of entities with about as many slots each, in order. There are at most `most` of them, and one more.
+fn entity_runs(index: &SpineIndex, most: usize) -> Vec<Range<usize>> {
+    let slots_at_once = index.len().div_ceil(most.max(1)).max(MIN_SLOTS_AT_ONCE);
+    let (mut runs, mut first, mut from) = (Vec::new(), 0, 0);
+    for entity in 0..index.entities() {
+        let end = index.slots_of(entity as u32).end as usize;
+        if end - from >= slots_at_once || entity + 1 == index.entities() {
+            runs.push(first..entity + 1);
+            (first, from) = (entity + 1, end);
+        }
+    }
+    runs
 }
 
 fn finished<'a>(sliders: Vec<Box<dyn Slider + 'a>>) -> Vec<ResultColumn> {
