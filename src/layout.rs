@@ -13,6 +13,8 @@ use crate::{
 pub(crate) const MARKER: &str = "asof.json";
 /// The default folder of the cache in a root on this machine.
 pub(crate) const CACHE: &str = ".asof-cache";
+/// Served files, in the folder of the cache.
+pub(crate) const SERVED: &str = "served";
 /// Databases and table versions: `catalog/<database>/<version>`, `catalog/<database>/<table>/<version>`.
 pub(crate) const CATALOG: &str = "catalog";
 /// Files of loaded facts: `facts/<database>/<table>/<partition>/<file>`.
@@ -41,6 +43,17 @@ pub(crate) const TRAINING: &str = "training";
 
 /// What the folder of a process begins with, in the system's folder for temporary files.
 pub(crate) const SCRATCH_PREFIX: &str = "asof-scratch-";
+
+/// The served file of a materialization, in its folder.
+pub(crate) fn served_file(set: &SetName, id: ContentId) -> String {
+    format!("{set}.{id}.rows")
+}
+
+/// The materialization whose served file has this name; `None` for other names.
+pub(crate) fn served_file_of(name: &str) -> Option<(SetName, ContentId)> {
+    let (set, id) = name.strip_suffix(".rows")?.rsplit_once('.')?;
+    Some((set.parse().ok()?, id.parse().ok()?))
+}
 
 /// Is this a path in the default folder of the cache?
 pub(crate) fn is_in_cache(path: &str) -> bool {

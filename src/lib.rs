@@ -82,6 +82,7 @@ mod numeric;
 pub mod online;
 pub mod report;
 mod scan;
+mod served;
 pub mod shards;
 pub mod sql;
 pub mod storage;

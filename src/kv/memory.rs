@@ -27,8 +27,4 @@ impl KeyValue for MemoryKv {
         self.0.write().unwrap_or_else(PoisonError::into_inner).retain(|key, _| !key.starts_with(prefix));
         Ok(())
     }
-
-    fn flush(&self) -> Result<()> {
-        Ok(())
-    }
 }

@@ -34,12 +34,6 @@ pub(crate) trait KeyValue: Debug + Send + Sync {
     /// # Errors
     /// [`Error::Cache`](crate::Error::Cache) when the store cannot be written.
     fn remove_prefix(&self, prefix: &[u8]) -> Result<()>;
-
-    /// Waits until all earlier writes and removals are as durable as the store can make them.
-    ///
-    /// # Errors
-    /// [`Error::Cache`](crate::Error::Cache) when the store cannot be written.
-    fn flush(&self) -> Result<()>;
 }
 
 /// Opens the sled database in this directory, or makes it. A directory of a user that holds anything else is refused.

@@ -220,8 +220,4 @@ impl KeyValue for SledKv {
             db.apply_batch(batch)
         })
     }
-
-    fn flush(&self) -> Result<()> {
-        self.run(|db| db.flush().map(drop))
-    }
 }

@@ -7,7 +7,7 @@ use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use datafusion::prelude::{DataFrame, ident};
 use futures::{StreamExt, stream::BoxStream};
 
-use super::{keyed::RowCodec, pipeline::Pipeline};
+use super::pipeline::Pipeline;
 use crate::{
     catalog::Column,
     engine::Parallelism,
@@ -120,15 +120,7 @@ impl Materialization {
         Ok(Some((set, pipeline)))
     }
 
-    /// The codec of rows by key, for a set of entities: group 0 has all keys, the other groups are the partial rows.
-    pub(crate) fn codec(&self, group: usize) -> Result<RowCodec> {
-        match group.checked_sub(1).and_then(|partial| self.manifest.partial.get(partial)) {
-            None => RowCodec::new(&self.manifest.keys, Column::schema(&self.manifest.columns)?),
-            Some(rows) => RowCodec::new(&rows.keys, Column::schema(&rows.columns)?),
-        }
-    }
-
-    /// The rows of a group, in the order of their keys; as [`Materialization::codec`].
+    /// The rows of a group of a set of entities, in the order of their keys: group 0 has all keys, the other groups are the partial rows.
     pub(crate) async fn group_batches(&self, group: usize) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         match group.checked_sub(1).and_then(|partial| self.manifest.partial.get(partial)) {
             None => self.parts.batches(&self.manifest.parts).await,

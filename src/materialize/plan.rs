@@ -10,7 +10,6 @@ use super::{
     run::{cached_manifest, input_table, location_of, read_manifest},
 };
 use crate::{
-    cache::CachedRows,
     catalog::Partition,
     encoder::Spec,
     error::Result,
@@ -182,21 +181,14 @@ async fn published(workspace: &Workspace, location: &Location, id: ContentId) ->
         files: manifest.files().count(),
         bytes: manifest.files().map(|part| part.size).sum(),
         is_manifest_cached,
-        are_rows_cached: are_rows_cached(workspace, &manifest)?,
+        are_rows_cached: are_rows_cached(workspace, &manifest),
     }))
 }
 
-/// Does the cache hold every group of rows by key?
-fn are_rows_cached(workspace: &Workspace, manifest: &Manifest) -> Result<Option<bool>> {
-    if manifest.keys.is_empty() {
-        return Ok(None);
-    }
-    for index in 0..=manifest.partial.len() {
-        if workspace.cache.directory(CachedRows { id: manifest.id, index })?.is_none() {
-            return Ok(Some(false));
-        }
-    }
-    Ok(Some(true))
+/// Is there a file from which the rows can be served by key?
+fn are_rows_cached(workspace: &Workspace, manifest: &Manifest) -> Option<bool> {
+    let is_by_key = !manifest.keys.is_empty();
+    is_by_key.then(|| workspace.cache.served().has(&manifest.set, manifest.id))
 }
 
 fn planned(visible: &VisibleTable) -> PlannedTable {

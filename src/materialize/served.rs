@@ -1,95 +1,112 @@
-//! Rows of a materialization by key, served from the cache. They are read from the published files when they are first served, and
-//! again when the cache has lost them. A key is reported missing only if the published rows do not have it.
+//! The rows of a materialization by key. Their file is built from the published rows when they are first served, and again when it
+//! is lost or damaged. A key is reported missing only if the published rows do not have it.
 
 use std::sync::{Arc, PoisonError};
 
-use arrow::{
-    array::{ArrayRef, RecordBatch},
-    datatypes::SchemaRef,
-};
+use arrow::array::RecordBatch;
 use futures::TryStreamExt;
+use tokio::sync::mpsc;
 
-use super::{Materialization, keyed::RowCodec};
+use super::Materialization;
 use crate::{
-    cache::{CachedRow, CachedRows, Directory, Pin},
+    catalog::Column,
     error::{Error, Result},
+    served::{Building, Found, Row, RowLayout, ServedFile, SharedFile, WriteError},
 };
 
-/// The rows of a materialization of entities by key. They stay in the cache as long as this value lives.
-pub(crate) struct KeyedRows {
+/// Batches that wait to be written.
+const QUEUE: usize = 2;
+
+/// The rows of a materialization of entities by key. Group 0 has all keys of the set; the other groups are the partial rows.
+pub(crate) struct ServedRows {
     made: Materialization,
-    group: CachedRows,
-    codec: RowCodec,
-    directory: Directory,
-    pin: Arc<Pin>,
+    layouts: Arc<Vec<RowLayout>>,
+    shared: Arc<SharedFile>,
 }
 
-impl KeyedRows {
-    /// Opens a group of rows. They are read from the published files unless the cache has them all.
-    ///
-    /// Group 0 has all keys of the set; the other groups are the partial rows.
-    pub(crate) async fn open(made: &Materialization, group: usize) -> Result<Self> {
-        let cache = &made.workspace().cache;
-        let (codec, group) = (made.codec(group)?, CachedRows { id: made.id(), index: group });
-        let pin = cache.pin(group.id);
-        let directory = {
-            let _one_at_a_time = pin.opening.lock().await;
-            cache.note_opened(&made.set().name, group.id)?;
-            match cache.directory(group)? {
-                Some(directory) => directory,
-                None => fill(made, group, &codec).await?,
+impl ServedRows {
+    /// Opens the rows. Their file is built unless it is there.
+    pub(crate) async fn open(made: &Materialization) -> Result<Self> {
+        let layouts = Arc::new(layouts(made)?);
+        let (set, id, cache) = (&made.set().name, made.id(), &made.workspace().cache);
+        let opening = cache.served().opening(id);
+        let mut slot = opening.lock().await;
+        let shared = match slot.upgrade() {
+            Some(shared) => shared,
+            None => {
+                let file = match cache.served().existing(set, id, &layouts) {
+                    Some(file) => file,
+                    None => build(made, &layouts).await?,
+                };
+                let shared = Arc::new(SharedFile::new(file));
+                *slot = Arc::downgrade(&shared);
+                shared
             }
         };
-        Ok(Self { made: made.clone(), group, codec, directory, pin })
+        drop(slot);
+        cache.note_opened(set, id, &shared)?;
+        Ok(Self { made: made.clone(), layouts, shared })
     }
 
-    /// The key's columns.
-    pub(crate) fn key_schema(&self) -> &SchemaRef {
-        self.codec.key_schema()
+    pub(crate) fn made(&self) -> &Materialization {
+        &self.made
     }
 
-    /// The other columns.
-    pub(crate) fn value_schema(&self) -> &SchemaRef {
-        self.codec.value_schema()
+    /// The layouts of all groups.
+    pub(crate) fn layouts(&self) -> &Arc<Vec<RowLayout>> {
+        &self.layouts
     }
 
-    /// The other columns of the row with this key, given as one-row columns of the key's types; `None` when there is none.
+    /// The layout of a group's rows.
+    pub(crate) fn layout(&self, group: usize) -> &RowLayout {
+        &self.layouts[group]
+    }
+
+    /// Bytes of the file.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.shared.file.load().len()
+    }
+
+    /// Reads the row with this key into `row`; `false` if there is none. Without `heap`, texts and lists are not read.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] when the cache has lost the row and it cannot be read from the published files.
-    pub(crate) fn get(&self, key: &[ArrayRef]) -> Result<Option<RecordBatch>> {
-        let key = self.codec.key(key)?;
-        let mut found = self.find(&key)?;
-        if found == CachedRow::Lost {
-            self.refill(&key)?;
-            found = self.find(&key)?;
+    /// [`Error::Corrupt`] when the row is lost and cannot be read from the published files.
+    pub(crate) fn find(&self, group: usize, key: &[u8], heap: bool, row: &mut Row) -> Result<bool> {
+        match self.shared.file.load().find(group, self.layout(group), key, heap, row) {
+            Found::Row => Ok(true),
+            Found::Nothing => Ok(false),
+            Found::Damaged => self.find_again(group, key, heap, row),
         }
-        match found {
-            CachedRow::Row(row) => self.codec.decode(&row).map(Some),
-            CachedRow::Nothing => Ok(None),
-            CachedRow::Lost => Err(Error::Corrupt {
-                path: format!("the cached rows of {:?}", self.made),
-                reason: "they were lost again right after they had been written; give the store another cache directory".into(),
+    }
+
+    #[cold]
+    fn find_again(&self, group: usize, key: &[u8], heap: bool, row: &mut Row) -> Result<bool> {
+        let mut find = || self.shared.file.load().find(group, self.layout(group), key, heap, row);
+        {
+            let _one_at_a_time = self.shared.rebuilding.lock().unwrap_or_else(PoisonError::into_inner);
+            if find() == Found::Damaged {
+                self.rebuild()?;
+            }
+        }
+        match find() {
+            Found::Row => Ok(true),
+            Found::Nothing => Ok(false),
+            Found::Damaged => Err(Error::Corrupt {
+                path: format!("the served file of {:?}", self.made),
+                reason: "it was damaged again right after it had been written; give the store another cache directory".into(),
             }),
         }
     }
 
-    fn find(&self, key: &[u8]) -> Result<CachedRow> {
-        self.made.workspace().cache.find(self.group, &self.directory, key)
-    }
-
-    /// Reads lost rows again, on a thread with a runtime of its own: the caller may be on a thread that must not block on its own
+    /// Builds the file again, on a thread with a runtime of its own: the caller may be on a thread that must not block on its own
     /// runtime.
-    fn refill(&self, key: &[u8]) -> Result<()> {
+    fn rebuild(&self) -> Result<()> {
         let failed = |cause| Error::System { subject: "a thread that reads published rows again".into(), cause };
         let work = || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-            let _one_at_a_time = self.pin.refilling.lock().unwrap_or_else(PoisonError::into_inner);
-            if self.find(key)? != CachedRow::Lost {
-                return Ok(());
-            }
-            tracing::warn!(materialization = ?self.made, "the cache has lost rows; they are read again from the published files");
-            runtime.block_on(fill(&self.made, self.group, &self.codec)).map(drop)
+            tracing::warn!(materialization = ?self.made, "the served file is damaged; it is built again from the published files");
+            self.shared.file.store(Arc::new(runtime.block_on(build(&self.made, &self.layouts))?));
+            Ok(())
         };
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().spawn_scoped(scope, work).map_err(failed)?;
@@ -101,13 +118,81 @@ impl KeyedRows {
     }
 }
 
-/// Puts all rows of a group into the cache, replacing what is there.
-async fn fill(made: &Materialization, group: CachedRows, codec: &RowCodec) -> Result<Directory> {
-    let mut filling = made.workspace().cache.fill(group);
-    let mut batches = made.group_batches(group.index).await?;
-    while let Some(batch) = batches.try_next().await? {
-        let (keys, rows) = codec.encode(&batch)?;
-        keys.iter().zip(rows.iter()).try_for_each(|(key, row)| filling.push(key.as_ref(), row.as_ref()))?;
+/// The layouts of all groups.
+fn layouts(made: &Materialization) -> Result<Vec<RowLayout>> {
+    let manifest = made.manifest();
+    let groups = std::iter::once((&manifest.keys, &manifest.columns))
+        .chain(manifest.partial.iter().map(|part| (&part.keys, &part.columns)));
+    groups.map(|(keys, columns)| RowLayout::new(keys, Column::schema(columns)?.as_ref())).collect()
+}
+
+/// Builds the file from the published rows and opens it; in memory, with a warning, if the disk refuses it.
+async fn build(made: &Materialization, layouts: &Arc<Vec<RowLayout>>) -> Result<ServedFile> {
+    let failed = match build_in(made, layouts, false).await {
+        Ok(file) => return Ok(file),
+        Err(WriteError::Rows(error)) => return Err(error),
+        Err(WriteError::Disk(cause)) => cause,
+    };
+    tracing::warn!(materialization = ?made, cause = %failed, "the served file cannot be written; its rows are served from memory");
+    build_in(made, layouts, true).await.map_err(|error| match error {
+        WriteError::Rows(error) => error,
+        WriteError::Disk(cause) => Error::System { subject: format!("building the served rows of {made:?}"), cause },
+    })
+}
+
+async fn build_in(made: &Materialization, layouts: &Arc<Vec<RowLayout>>, in_memory: bool) -> Result<ServedFile, WriteError> {
+    let manifest = made.manifest();
+    let counts = std::iter::once(&manifest.parts).chain(manifest.partial.iter().map(|part| &part.parts));
+    let counts: Vec<u64> = counts.map(|parts| parts.iter().map(|part| part.rows).sum()).collect();
+    let (sender, receiver) = mpsc::channel::<(usize, RecordBatch)>(QUEUE);
+    let write = {
+        let (made, layouts) = (made.clone(), layouts.clone());
+        tokio::task::spawn_blocking(move || write(&made, &layouts, &counts, receiver, in_memory))
+    };
+    let read = async {
+        let sender = sender;
+        for group in 0..layouts.len() {
+            let mut batches = made.group_batches(group).await?;
+            while let Some(batch) = batches.try_next().await? {
+                // The receiver is gone if writing failed; its error is the one to report.
+                if sender.send((group, batch)).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok::<_, Error>(())
+    };
+    let (written, read) = futures::join!(write, read);
+    // Rows that cannot be read end the file too early, which is not what is wrong with it.
+    read?;
+    written.map_err(|e| Error::lost_task("building a served file", e))?
+}
+
+fn write(
+    made: &Materialization,
+    layouts: &[RowLayout],
+    counts: &[u64],
+    mut batches: mpsc::Receiver<(usize, RecordBatch)>,
+    in_memory: bool,
+) -> Result<ServedFile, WriteError> {
+    let (set, id, files) = (&made.set().name, made.id(), made.workspace().cache.served());
+    let mut building = files.build(id, in_memory)?;
+    let mut next = batches.blocking_recv();
+    for (group, (layout, &rows)) in layouts.iter().zip(counts).enumerate() {
+        let mut rows_of_group = || match next.take() {
+            Some((of, batch)) if of == group => {
+                next = batches.blocking_recv();
+                Some(batch)
+            }
+            other => {
+                next = other;
+                None
+            }
+        };
+        match &mut building {
+            Building::File(writer) => writer.write_group(layout, rows, &mut rows_of_group)?,
+            Building::Memory(writer) => writer.write_group(layout, rows, &mut rows_of_group)?,
+        }
     }
-    filling.finish()
+    files.publish(set, id, layouts, building)
 }

@@ -2,7 +2,7 @@
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch},
-    compute::{CastOptions, cast_with_options, concat_batches},
+    compute::{CastOptions, cast_with_options},
     datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType},
 };
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::{
     error::{Error, Result},
     feature_set::{Drawn, RowSet, field_of, select_inputs},
     materialize::{Materialization, common_type},
-    time::{AsOf, instant_type},
+    time::instant_type,
 };
 
 /// The materializations that a set of rows draws on, and the columns that a request needs for them.
@@ -81,37 +81,29 @@ impl ServedDraws {
             None => None,
             Some(at) => {
                 let wanted = Arc::new(Schema::new(vec![Field::new(at, instant_type(), true)]));
-                Some(select_inputs("the request", rows, &wanted)?.column(0).as_primitive::<TimestampMicrosecondType>().clone())
+                let found =
+                    select_inputs("the request", rows, &wanted)?.column(0).as_primitive::<TimestampMicrosecondType>().clone();
+                if found.null_count() > 0 {
+                    return Err(Error::ColumnType {
+                        subject: "the request".into(),
+                        column: at.clone(),
+                        found: "NULL".into(),
+                        needed: "a set that is drawn on has a max age, which depends on the instant of the request".into(),
+                    });
+                }
+                Some(found)
             }
         };
         let (mut fields, mut columns) = (Vec::new(), Vec::new());
         for draw in &self.draws {
             let keys = draw.drawn.by.iter().zip(draw.entities.key_schema().fields());
             let keys: Vec<ArrayRef> = keys.map(|(name, key)| key_column(rows, name, key.data_type())).collect::<Result<_>>()?;
-            let mut found = Vec::with_capacity(rows.num_rows());
-            for row in 0..rows.num_rows() {
-                let key: Vec<ArrayRef> = keys.iter().map(|column| column.slice(row, 1)).collect();
-                let at = match (&at, &self.at) {
-                    (Some(at), _) if at.is_valid(row) => Some(AsOf::from_micros(at.value(row))),
-                    (Some(_), Some(name)) => {
-                        return Err(Error::ColumnType {
-                            subject: "the request".into(),
-                            column: name.clone(),
-                            found: "NULL".into(),
-                            needed: "a set that is drawn on has a max age, which depends on the instant of the request".into(),
-                        });
-                    }
-                    _ => None,
-                };
-                found.push(match (at, draw.drawn.has_max_age()) {
-                    (Some(at), true) => draw.entities.get_at(&key, at)?,
-                    _ => draw.entities.get(&key)?,
-                });
-            }
-            let found = concat_batches(draw.entities.features(), &found)?;
+            let at = at.as_ref().filter(|_| draw.drawn.has_max_age());
+            let (found, _) = draw.entities.get_columns(&keys, rows.num_rows(), at)?;
+            let shape = draw.entities.shape();
             for (position, field) in &draw.features {
                 fields.push(Arc::new(field.clone()));
-                columns.push(found.column(*position).clone());
+                columns.push(shape.layout().column(shape.columns[*position], found.iter())?);
             }
         }
         for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {

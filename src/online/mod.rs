@@ -3,6 +3,9 @@
 
 mod drawn;
 mod entities;
+mod feature_row;
+mod read_counts;
 mod serve;
 
-pub use serve::{FeatureRow, Online};
+pub use feature_row::FeatureRow;
+pub use serve::Online;

@@ -8,10 +8,11 @@ use arrow::{
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
 
-use super::{drawn::ServedDraws, entities::ServedEntities};
+use super::{drawn::ServedDraws, entities::ServedEntities, feature_row::FeatureRow, read_counts::ReadCounts};
 use crate::{
     error::{Error, Result},
     materialize::{Materialization, Pipeline},
+    served::Row,
     time::AsOf,
     value::Value,
 };
@@ -20,6 +21,7 @@ use crate::{
 pub struct Online {
     materialization: Materialization,
     served: Served,
+    reads: Arc<ReadCounts>,
 }
 
 /// What is served: encoded requests, or rows by key.
@@ -31,7 +33,11 @@ enum Served {
 impl Online {
     /// Prepares to serve a materialization. The rows of a set of entities are read into the cache if they are not there. `drawn` are
     /// the materializations that a set of rows draws on, in the order of its definition.
-    pub(crate) async fn new(materialization: Materialization, drawn: Vec<Materialization>) -> Result<Self> {
+    pub(crate) async fn new(
+        materialization: Materialization,
+        drawn: Vec<Materialization>,
+        reads: Arc<ReadCounts>,
+    ) -> Result<Self> {
         let served = match materialization.pipeline()? {
             Some((set, pipeline)) => {
                 let draws = ServedDraws::new(set, drawn).await?;
@@ -41,7 +47,7 @@ impl Online {
             }
             None => Served::Entities(Box::new(ServedEntities::new(materialization.clone()).await?)),
         };
-        Ok(Self { materialization, served })
+        Ok(Self { materialization, served, reads })
     }
 
     /// The materialization that is served.
@@ -113,7 +119,7 @@ impl Online {
         let given = request.fields().iter().zip(&columns).map(|(f, c)| Field::new(f.name(), c.data_type().clone(), true));
         let given = Arc::new(Schema::new(given.collect::<Vec<_>>()));
         let options = RecordBatchOptions::new().with_row_count(Some(1));
-        Ok(FeatureRow(self.encode(&RecordBatch::try_new_with_options(given, columns, &options)?)?))
+        Ok(FeatureRow::encoded(self.encode(&RecordBatch::try_new_with_options(given, columns, &options)?)?))
     }
 
     /// The features of the entity with this key. Its values are in the order of the key columns of the definition.
@@ -123,13 +129,12 @@ impl Online {
     ///
     /// # Errors
     /// [`Error::Definition`] for a set of rows, for a set with a max age, which needs [`Online::get_at`], and for a key of another
-    /// length; [`Error::ColumnType`] when a value does not fit.
+    /// length; [`Error::ColumnType`] when a value does not fit; [`Error::Corrupt`] when the row is lost and the published files are
+    /// gone.
     pub fn get(&self, key: &[Value]) -> Result<FeatureRow> {
         let entities = self.entities()?;
-        if entities.has_max_age() {
-            return Err(self.refused("has a max age, which depends on the instant of the request: use `get_at`"));
-        }
-        entities.get(&entities.key_columns(key)?).map(FeatureRow)
+        entities.check_needs_no_instant()?;
+        self.counted(entities.get(key, None)?)
     }
 
     /// As [`Online::get`], for a request at this instant: looked-up values whose fact happened before `at` minus their max age are
@@ -139,8 +144,66 @@ impl Online {
     /// As [`Online::get`]; and [`Error::Definition`] for an instant before the as-of of the materialization, since its values were not
     /// all known then.
     pub fn get_at(&self, key: &[Value], at: AsOf) -> Result<FeatureRow> {
+        self.counted(self.entities()?.get(key, Some(at))?)
+    }
+
+    /// The features of several entities as one batch: row `i` answers key `i`. Keys may repeat, and any key gets an answer, as in
+    /// [`Online::get`].
+    ///
+    /// ```no_run
+    /// # async fn run(store: asof::FeatureStore) -> asof::Result<()> {
+    /// let online = store.online("zone_demand_v1").await?;
+    /// let zones = online.get_many(&[[132.into()], [138.into()], [132.into()]])?;
+    /// assert_eq!(zones.num_rows(), 3);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Online::get`].
+    pub fn get_many<K: AsRef<[Value]>>(&self, keys: &[K]) -> Result<RecordBatch> {
         let entities = self.entities()?;
-        entities.get_at(&entities.key_columns(key)?, at).map(FeatureRow)
+        entities.check_needs_no_instant()?;
+        self.batch_of(entities, entities.get_many(keys, None)?)
+    }
+
+    /// As [`Online::get_many`], for requests at this instant; see [`Online::get_at`].
+    ///
+    /// # Errors
+    /// As [`Online::get_at`].
+    pub fn get_many_at<K: AsRef<[Value]>>(&self, keys: &[K], at: AsOf) -> Result<RecordBatch> {
+        let entities = self.entities()?;
+        self.batch_of(entities, entities.get_many(keys, Some(at))?)
+    }
+
+    /// Writes the features of an entity into `out`, one number for each feature in their order, without allocating memory. NULL is
+    /// NaN, a truth value is 0 or 1, and other numbers are the nearest floats, as in a [`Dataset`](crate::Dataset). Returns what
+    /// [`Online::contains`] does.
+    ///
+    /// ```no_run
+    /// # async fn run(store: asof::FeatureStore) -> asof::Result<()> {
+    /// let online = store.online("zone_demand_v1").await?;
+    /// let mut features = [0.0; 7];
+    /// let is_known = online.get_into(&[132.into()], &mut features)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Online::get`]; [`Error::ColumnType`] for a set with a feature that is no number, and [`Error::Definition`] when `out` has
+    /// another length than the features. After an error `out` holds anything.
+    pub fn get_into(&self, key: &[Value], out: &mut [f64]) -> Result<bool> {
+        let entities = self.entities()?;
+        entities.check_needs_no_instant()?;
+        Ok(self.count(entities.get_into(key, None, out)?))
+    }
+
+    /// As [`Online::get_into`], for a request at this instant; see [`Online::get_at`].
+    ///
+    /// # Errors
+    /// As [`Online::get_into`] and [`Online::get_at`].
+    pub fn get_into_at(&self, key: &[Value], at: AsOf, out: &mut [f64]) -> Result<bool> {
+        Ok(self.count(self.entities()?.get_into(key, Some(at), out)?))
     }
 
     /// Whether there is a visible fact about the entity with this key, in a table that has all columns of the key.
@@ -148,8 +211,38 @@ impl Online {
     /// # Errors
     /// [`Error::Definition`] for a set of rows, and for a key of another length; [`Error::ColumnType`] when a value does not fit.
     pub fn contains(&self, key: &[Value]) -> Result<bool> {
-        let entities = self.entities()?;
-        entities.contains(&entities.key_columns(key)?)
+        self.entities()?.contains(key)
+    }
+
+    /// The key's columns, of a set of entities.
+    ///
+    /// # Errors
+    /// [`Error::Definition`] for a set of rows, which has no keys.
+    pub fn key_schema(&self) -> Result<SchemaRef> {
+        Ok(self.entities()?.key_schema().clone())
+    }
+
+    /// The features and their types, in the order of the definition.
+    pub fn features(&self) -> &SchemaRef {
+        match &self.served {
+            Served::Rows { features, .. } => features,
+            Served::Entities(entities) => entities.features(),
+        }
+    }
+
+    fn batch_of(&self, entities: &ServedEntities, (rows, there): (Vec<Row>, u64)) -> Result<RecordBatch> {
+        self.reads.add(there, rows.len() as u64 - there);
+        entities.shape().batch(&rows)
+    }
+
+    fn counted(&self, (row, is_there): (FeatureRow, bool)) -> Result<FeatureRow> {
+        self.count(is_there);
+        Ok(row)
+    }
+
+    fn count(&self, is_there: bool) -> bool {
+        self.reads.add(u64::from(is_there), u64::from(!is_there));
+        is_there
     }
 
     fn entities(&self) -> Result<&ServedEntities> {
@@ -179,47 +272,5 @@ fn as_input(value: &Value, field: &Field) -> Result<ArrayRef> {
 impl fmt::Debug for Online {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Online({:?})", self.materialization)
-    }
-}
-
-/// The features of one request or entity.
-#[derive(Debug, Clone, PartialEq)]
-pub struct FeatureRow(RecordBatch);
-
-impl FeatureRow {
-    /// The features as a batch of one row.
-    pub fn batch(&self) -> &RecordBatch {
-        &self.0
-    }
-
-    /// The exact value of a feature.
-    ///
-    /// # Errors
-    /// [`Error::UnknownColumn`] when there is no such feature, [`Error::ColumnType`] when no [`Value`] can hold it: a struct, a map,
-    /// an interval, or a time beyond the range of dates.
-    pub fn value(&self, feature: &str) -> Result<Value> {
-        let column =
-            self.0.column_by_name(feature).ok_or_else(|| Error::unknown_column("the row", feature, self.0.schema_ref()))?;
-        Value::of("the row", feature, column, 0)
-    }
-
-    /// A numeric feature as the nearest float; `None` for NULL.
-    ///
-    /// # Errors
-    /// [`Error::UnknownColumn`] when there is no such feature, [`Error::ColumnType`] when it is not a number.
-    pub fn number(&self, feature: &str) -> Result<Option<f64>> {
-        match self.value(feature)? {
-            Value::Null => Ok(None),
-            Value::Int(x) => Ok(Some(x as f64)),
-            Value::Unsigned(x) => Ok(Some(x as f64)),
-            Value::Float(x) => Ok(Some(x)),
-            Value::Decimal(x) => Ok(Some(x.to_f64())),
-            other => Err(Error::ColumnType {
-                subject: "the row".into(),
-                column: feature.into(),
-                found: format!("{other:?}"),
-                needed: "it must be a number".into(),
-            }),
-        }
     }
 }

@@ -11,6 +11,7 @@ mod tables;
 use std::{
     collections::BTreeMap,
     fmt,
+    path::PathBuf,
     sync::{Arc, RwLock},
 };
 
@@ -25,6 +26,7 @@ use crate::{
     layout::{CACHE, MARKER},
     name::SetName,
     scan::Providers,
+    served::ServedFiles,
     storage::{DiskCache, Location, seal, unseal},
     time::{Clock, SystemClock},
     workspace::Workspace,
@@ -83,17 +85,18 @@ impl FeatureStore {
         let place = locations.open(root)?;
         check_is_folder(root, &place)?;
         check_format(&place).await?;
-        let kv = match &settings.cache {
+        let (kv, cache_dir) = match &settings.cache {
             CachePlace::BelowRoot => default_cache(&place)?,
-            CachePlace::Dir(dir) => kv::open(dir, Owner::User)?,
-            CachePlace::Memory => Arc::new(MemoryKv::default()),
+            CachePlace::Dir(dir) => (kv::open(dir, Owner::User)?, Some(dir.clone())),
+            CachePlace::Memory => in_memory(),
         };
+        let served = ServedFiles::new(cache_dir.as_deref(), settings.resident_rows);
         let workspace = Workspace {
             catalog: Catalog::new(&place),
             root: place,
             engine: Engine::new(settings.resources.clone()),
             locations,
-            cache: Cache::new(kv)?,
+            cache: Cache::new(kv, served)?,
             disk_cache: settings.disk_cache.as_ref().and_then(disk_cache),
         };
         let clock = clock.unwrap_or_else(|| Arc::new(SystemClock));
@@ -131,16 +134,25 @@ impl fmt::Debug for FeatureStore {
     }
 }
 
+/// A cache, and its directory on this machine if it has one.
+type OpenedCache = (Arc<dyn KeyValue>, Option<PathBuf>);
+
 /// A cache below a local root; in memory for other roots, and for a root in which none can be made, as in a read-only one.
-fn default_cache(root: &Location) -> Result<Arc<dyn KeyValue>> {
-    let Some(dir) = root.local_dir() else { return Ok(Arc::new(MemoryKv::default())) };
-    kv::open(&dir.join(CACHE), Owner::Store).or_else(|error| match error {
-        Error::Cache { .. } => {
+fn default_cache(root: &Location) -> Result<OpenedCache> {
+    let Some(dir) = root.local_dir() else { return Ok(in_memory()) };
+    let dir = dir.join(CACHE);
+    match kv::open(&dir, Owner::Store) {
+        Ok(kv) => Ok((kv, Some(dir))),
+        Err(error @ Error::Cache { .. }) => {
             tracing::warn!(%error, "the cache is kept in memory");
-            Ok(Arc::new(MemoryKv::default()))
+            Ok(in_memory())
         }
-        other => Err(other),
-    })
+        Err(other) => Err(other),
+    }
+}
+
+fn in_memory() -> OpenedCache {
+    (Arc::new(MemoryKv::default()), None)
 }
 
 /// The cache of object bytes; none, with a warning, if its directory cannot be used.

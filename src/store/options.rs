@@ -9,7 +9,7 @@ use crate::{engine::Resources, storage::Locations, time::Clock};
 ///
 /// | | methods |
 /// |---|---|
-/// | settings | [`cache_dir`](Self::cache_dir), [`cache_in_memory`](Self::cache_in_memory), [`disk_cache`](Self::disk_cache), [`resources`](Self::resources), or all at once [`settings`](Self::settings) |
+/// | settings | [`cache_dir`](Self::cache_dir), [`cache_in_memory`](Self::cache_in_memory), [`resident_rows`](Self::resident_rows), [`disk_cache`](Self::disk_cache), [`resources`](Self::resources), or all at once [`settings`](Self::settings) |
 /// | components | [`locations`](Self::locations) with credentials and mounted stores, [`clock`](Self::clock) |
 ///
 /// Of several calls for one setting the last counts. The settings can be read back from the open store
@@ -43,6 +43,13 @@ impl StoreOptions {
     /// Keeps the cache in memory: nothing is locked, and each process rebuilds it from the root.
     pub fn cache_in_memory(mut self) -> Self {
         self.settings.cache = CachePlace::Memory;
+        self
+    }
+
+    /// Holds the rows that are served by key in memory as a whole. By default memory holds only their index (8 to 21 bytes a row), and
+    /// each read takes its row from the file. A cache in memory holds all rows in any case.
+    pub fn resident_rows(mut self) -> Self {
+        self.settings.resident_rows = true;
         self
     }
 

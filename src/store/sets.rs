@@ -1,6 +1,6 @@
 //! Feature sets: registering, materializing, serving and backtesting them, and training sets.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use super::FeatureStore;
 use crate::{
@@ -147,7 +147,7 @@ impl FeatureStore {
                 other => other,
             })?);
         }
-        Online::new(materialization.clone(), drawn).await
+        Online::new(materialization.clone(), drawn, Arc::default()).await
     }
 
     /// Serves this materialization with these ones of the sets that it draws on, in the order of its definition. A service that
@@ -170,7 +170,7 @@ impl FeatureStore {
                 ),
             });
         }
-        Online::new(materialization.clone(), drawn_on.to_vec()).await
+        Online::new(materialization.clone(), drawn_on.to_vec(), Arc::default()).await
     }
 
     /// The training set of a feature set, over the facts that are in the catalog now.

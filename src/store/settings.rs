@@ -32,6 +32,8 @@ pub struct StoreSettings {
     pub cache: CachePlace,
     /// The cache of what queries read of fact tables in object stores; `None` for none.
     pub disk_cache: Option<DiskCacheSettings>,
+    /// Whether the rows that are served by key are held in memory as a whole, instead of being read from their file one by one.
+    pub resident_rows: bool,
     /// Memory and tasks.
     pub resources: Resources,
 }
@@ -73,6 +75,7 @@ impl fmt::Display for StoreSettings {
             }
             None => writeln!(f, "disk cache: none")?,
         }
+        writeln!(f, "rows by key: {}", if self.resident_rows { "held in memory" } else { "read from their file" })?;
         let Resources { memory_bytes, held_bytes, partitions, batch_rows } = &self.resources;
         writeln!(f, "memory: {memory_bytes} bytes before spilling, {held_bytes} bytes held")?;
         write!(f, "tasks of a query: {partitions}, {batch_rows} rows in a batch")

@@ -81,7 +81,7 @@ async fn both(
     let online = store.online_for(&made).await.unwrap();
     let served = asked.iter().map(|key| {
         let row = online.get_at(key, at).unwrap();
-        bit_rows(&columns(row.batch(), &features)).concat()
+        bit_rows(&columns(&row.batch().unwrap(), &features)).concat()
     });
     let known = asked.iter().map(|key| online.contains(key).unwrap());
     (bit_rows(&columns(&trained, &features)), served.collect(), known.collect())

@@ -171,7 +171,7 @@ async fn every_row_has_the_features_of_its_instant_in_training_and_in_serving() 
             let request = values(&rows, row, &needed);
             let request: Vec<(&str, Value)> = request.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
             assert_eq!(
-                bit_rows(online.encode_row(&request).unwrap().batch()),
+                bit_rows(&online.encode_row(&request).unwrap().batch().unwrap()),
                 *std::slice::from_ref(expected),
                 "row {row} at {at}"
             );

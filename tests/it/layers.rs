@@ -10,7 +10,8 @@ const LAYERS: &[&[&str]] = &[
     &["name", "value", "kv"],
     &["layout"],
     &["storage"],
-    &["engine", "cache"],
+    &["engine", "served"],
+    &["cache"],
     &["catalog"],
     &["ingest"],
     &["ddl", "workspace"],
@@ -143,6 +144,7 @@ const PATH_PARTS: &[&str] = &[
     "quality",
     "quarantine",
     "rejects",
+    "served",
     "training",
 ];
 

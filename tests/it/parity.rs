@@ -170,7 +170,7 @@ async fn every_encoder_gives_a_request_the_bits_of_training() {
             let values =
                 needed.fields().iter().map(|f| (f.name().as_str(), value(requests.column_by_name(f.name()).unwrap(), row)));
             let answer = online.encode_row(&values.collect::<Vec<_>>()).unwrap();
-            assert_eq!(bit_rows(answer.batch()), [expected[row].clone()]);
+            assert_eq!(bit_rows(&answer.batch().unwrap()), [expected[row].clone()]);
         }
     }
     // Every cell shows a value somewhere, and NULL somewhere where it may: the comparison is not of empty columns.
@@ -277,7 +277,7 @@ async fn a_category_is_served_from_values_of_its_column_and_from_text() {
         let online = store.online(&name).await.unwrap();
         for (value, is_trained) in values {
             let row = online.encode_row(&[("kind", value.clone())]).unwrap_or_else(|e| panic!("{name} {value:?}: {e}"));
-            let served = bit_rows(&columns(row.batch(), &["kind_bucket".to_owned()]));
+            let served = bit_rows(&columns(&row.batch().unwrap(), &["kind_bucket".to_owned()]));
             assert_eq!(served[0] == trained[0], is_trained, "{name} {value:?}");
         }
         assert!(matches!(online.encode_row(&[("kind", 1.0.into())]), Err(Error::ColumnType { .. })), "{name}");
@@ -296,12 +296,12 @@ async fn every_zone_is_served_with_the_bits_of_its_row_and_odd_keys_are_told_apa
     let zones = offline.column_by_name("pickup_zone").unwrap();
     for (row, expected) in expected.iter().enumerate() {
         let found = online.get(&[value(zones, row)]).unwrap();
-        assert_eq!(bit_rows(found.batch()), std::slice::from_ref(expected));
+        assert_eq!(bit_rows(&found.batch().unwrap()), std::slice::from_ref(expected));
     }
     assert!(expected.len() > 30);
     for nobody in [9_999.into(), Value::Null] {
         assert!(!online.contains(std::slice::from_ref(&nobody)).unwrap());
-        assert_eq!(bit_rows(online.get(&[nobody]).unwrap().batch()).concat(), "NULL 0 NULL 0 NULL 0 NULL");
+        assert_eq!(bit_rows(&online.get(&[nobody]).unwrap().batch().unwrap()).concat(), "NULL 0 NULL 0 NULL 0 NULL");
     }
     for wrong in [Value::from("161"), Value::from(161.0), Value::from(true), Value::from(instant(AS_OF))] {
         assert!(matches!(online.get(&[wrong]), Err(Error::ColumnType { .. })));
@@ -450,9 +450,9 @@ async fn answers(store: &FeatureStore) -> Vec<String> {
         found.extend(bit_rows(&whole(&store.materialize(set, instant(AS_OF)).await.unwrap()).await));
     }
     let (taxi, zones) = (store.online("taxi_v1").await.unwrap(), store.online("zone_demand_v1").await.unwrap());
-    found.extend(bit_rows(taxi.encode_row(&[("trip_distance", 2.5.into())]).unwrap().batch()));
+    found.extend(bit_rows(&taxi.encode_row(&[("trip_distance", 2.5.into())]).unwrap().batch().unwrap()));
     for zone in 1..=263 {
-        found.push(bit_rows(zones.get(&[zone.into()]).unwrap().batch()).concat());
+        found.push(bit_rows(&zones.get(&[zone.into()]).unwrap().batch().unwrap()).concat());
     }
     found
 }

@@ -75,7 +75,7 @@ async fn answers(store: &FeatureStore) -> String {
     }
     let online = store.online("zone_demand_v1").await.unwrap();
     for zone in 1..=263 {
-        said += &format!("{:?}\n", online.get(&[Value::Int(zone)]).unwrap().batch());
+        said += &format!("{:?}\n", online.get(&[Value::Int(zone)]).unwrap().batch().unwrap());
     }
     let request = store.online("taxi_v1").await.unwrap().encode_row(&[("trip_distance", 2.5.into())]).unwrap();
     said += &format!("{:?}\n", request.value("trip_distance").unwrap());

@@ -155,7 +155,7 @@ async fn serve(case: &Case, number: usize, store: &FeatureStore, dir: &Path, ser
         let online = store.online_for(&store.materialize(&name, at).await.unwrap()).await.unwrap();
         for (row, key) in asked {
             let found = match online.get_at(&key, at) {
-                Ok(found) => rows_of(found.batch()).remove(0),
+                Ok(found) => rows_of(&found.batch().unwrap()).remove(0),
                 // Offline such a key matches nothing; a service is told that no entity can have it.
                 Err(asof::Error::ColumnType { subject, .. }) if subject == "the key" && case.expected[row] == nothing(case) => {
                     *served.unasked.entry("a key that the type of the facts' keys cannot hold").or_default() += 1;

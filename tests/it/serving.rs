@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     sync::{
         Arc,
@@ -17,7 +17,7 @@ use asof::{
     online::Online,
 };
 use chrono::TimeDelta;
-use datafusion::arrow::array::{ArrayRef, Int64Array, StringArray};
+use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tempfile::TempDir;
 
@@ -142,81 +142,82 @@ async fn a_handle_that_is_held_goes_on_answering_whatever_is_opened_after_it() {
     }
 }
 
-/// The database of a cache directory that no store holds. A process that another test starts holds it too, from its fork until it
-/// executes its program.
-fn opened(cache: impl AsRef<Path>) -> sled::Db {
-    for _ in 0..500 {
-        if let Ok(db) = sled::open(cache.as_ref()) {
-            return db;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
-    sled::open(cache.as_ref()).unwrap()
-}
-
-/// The names of what is in a cache directory that nobody holds.
-fn names_in(cache: &Path) -> Vec<String> {
-    let db = opened(cache);
-    db.iter().keys().map(|key| String::from_utf8_lossy(&key.unwrap()).into_owned()).collect()
+/// The served files in a cache directory.
+fn served_in(cache: &Path) -> Vec<PathBuf> {
+    let files = fs::read_dir(cache.join("served")).into_iter().flatten().map(|entry| entry.unwrap().path());
+    let mut files: Vec<PathBuf> = files.collect();
+    files.sort();
+    files
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_come_into_the_cache_when_they_are_served_and_not_before() {
     let ((_data, root), dir) = (root_of(SHOPS).await, temp_dir());
     let cache = dir.path().join("cache");
-    let rows = || names_in(&cache).iter().filter(|name| name.contains("/rows/")).count();
     let options = || StoreOptions::default().cache_dir(&cache);
     let store = open(root.path(), options()).await.unwrap();
-    store.materialize("shops_v1", day(0)).await.unwrap();
-    drop(store);
-    assert_eq!(rows(), 0);
-    let store = open(root.path(), options()).await.unwrap();
+    let made = store.materialize("shops_v1", day(0)).await.unwrap();
+    assert!(served_in(&cache).is_empty());
     assert_eq!(wrong(&store.online("shops_v1").await.unwrap(), 0..SHOPS), None);
+    let file = cache.join(format!("served/shops_v1.{}.rows", made.id()));
+    assert_eq!(served_in(&cache), [file.clone()]);
     drop(store);
-    assert!((10..100).contains(&rows()), "{}", rows());
-    // They are opened without the published files, which are only looked for.
-    let store = open(root.path(), options()).await.unwrap();
-    let part = files_below(root.path()).into_iter().find(|name| name.ends_with(".parquet")).unwrap();
-    fs::write(root.path().join(part), "gone").unwrap();
-    assert_eq!(wrong(&store.online("shops_v1").await.unwrap(), 0..SHOPS), None);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn lost_and_damaged_blocks_are_read_again_from_the_published_files() {
-    let ((_data, root), dir) = (root_of(SHOPS).await, temp_dir());
-    let cache = dir.path().join("cache");
-    let options = || StoreOptions::default().cache_dir(&cache);
-    let store = open(root.path(), options()).await.unwrap();
-    store.materialize("shops_v1", day(0)).await.unwrap();
-    store.online("shops_v1").await.unwrap();
-    drop(store);
-    let mut random = StdRng::seed_from_u64(11);
-    for round in 0..12 {
-        let db = opened(&cache);
-        for entry in db.iter() {
-            let (name, value) = entry.unwrap();
-            let mut value = value.to_vec();
-            match random.random_range(0..6) {
-                0 => drop(db.remove(&name).unwrap()),
-                1 => {
-                    let at = random.random_range(0..value.len());
-                    value[at] ^= 1 << random.random_range(0..8);
-                    db.insert(&name, value).unwrap();
-                }
-                2 => drop(db.insert(&name, &value[..random.random_range(0..value.len())]).unwrap()),
-                _ => {}
-            }
-        }
-        drop(db);
-        let store = open(root.path(), options()).await.unwrap();
-        let online = store.online("shops_v1").await.unwrap();
-        assert_eq!(wrong(&online, 0..SHOPS), None, "round {round}");
-        assert!(!online.contains(&[SHOPS.into()]).unwrap());
+    // It is opened without the published files, which are only looked for, and not written again.
+    let written = fs::metadata(&file).unwrap().modified().unwrap();
+    for options in [options(), options().resident_rows()] {
+        let store = open(root.path(), options).await.unwrap();
+        let part = files_below(root.path()).into_iter().find(|name| name.ends_with(".parquet")).unwrap();
+        fs::write(root.path().join(part), "gone").unwrap();
+        assert_eq!(wrong(&store.online("shops_v1").await.unwrap(), 0..SHOPS), None);
+        assert_eq!(fs::metadata(&file).unwrap().modified().unwrap(), written);
     }
 }
 
-#[tokio::test]
-async fn a_lost_block_is_mended_on_the_thread_of_a_runtime_or_told_when_the_files_are_gone() {
+#[tokio::test(flavor = "multi_thread")]
+async fn the_files_that_were_opened_last_stay_and_those_that_somebody_holds() {
+    let ((_data, root), dir) = (root_of(SHOPS).await, temp_dir());
+    let cache = dir.path().join("cache");
+    let store = open(root.path(), StoreOptions::default().cache_dir(&cache)).await.unwrap();
+    let mut made: Vec<Materialization> = Vec::new();
+    for number in 0..14 {
+        made.push(store.materialize("shops_v1", day(number)).await.unwrap());
+    }
+    let there = || -> Vec<usize> {
+        let names: Vec<String> = served_in(&cache).iter().map(|path| path.to_str().unwrap().to_owned()).collect();
+        (0..14).filter(|&i| names.iter().any(|name| name.contains(&made[i].id().to_string()))).collect()
+    };
+    let held = store.online_for(&made[0]).await.unwrap();
+    for number in 1..12 {
+        store.online_for(&made[number]).await.unwrap();
+    }
+    assert_eq!(there(), [0, 4, 5, 6, 7, 8, 9, 10, 11]);
+    // One that is opened again is among the last.
+    store.online_for(&made[4]).await.unwrap();
+    store.online_for(&made[12]).await.unwrap();
+    assert_eq!(there(), [0, 4, 6, 7, 8, 9, 10, 11, 12]);
+    assert_eq!(wrong(&held, 0..SHOPS), None);
+    drop(held);
+    store.online_for(&made[13]).await.unwrap();
+    assert_eq!(there(), [4, 7, 8, 9, 10, 11, 12, 13]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_process_was_building_is_removed() {
+    let ((_data, root), dir) = (root_of(SHOPS).await, temp_dir());
+    let cache = dir.path().join("cache");
+    let options = || StoreOptions::default().cache_dir(&cache);
+    let store = open(root.path(), options()).await.unwrap();
+    store.materialize("shops_v1", day(0)).await.unwrap();
+    drop(store);
+    fs::write(cache.join("served/.building-x"), "half of it").unwrap();
+    let store = open(root.path(), options()).await.unwrap();
+    assert!(served_in(&cache).is_empty());
+    assert_eq!(wrong(&store.online("shops_v1").await.unwrap(), 0..SHOPS), None);
+    assert_eq!(served_in(&cache).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_file_is_built_again_from_the_published_ones() {
     let ((_data, root), dir) = (root_of(SHOPS).await, temp_dir());
     let cache = dir.path().join("cache");
     let options = || StoreOptions::default().cache_dir(&cache);
@@ -224,27 +225,111 @@ async fn a_lost_block_is_mended_on_the_thread_of_a_runtime_or_told_when_the_file
     store.materialize("shops_v1", day(0)).await.unwrap();
     store.online("shops_v1").await.unwrap();
     drop(store);
-    let lose = || {
-        let db = opened(&cache);
-        let rows = db.iter().keys().map(Result::unwrap).filter(|name| String::from_utf8_lossy(name).contains("/rows/"));
-        rows.for_each(|name| drop(db.remove(name).unwrap()));
-    };
-    lose();
-    let store = open(root.path(), options()).await.unwrap();
-    assert_eq!(wrong(&store.online("shops_v1").await.unwrap(), 0..SHOPS), None);
-    drop(store);
+    let file = served_in(&cache).remove(0);
+    let good = fs::read(&file).unwrap();
+    let mut random = StdRng::seed_from_u64(11);
+    for round in 0..60 {
+        let mut bytes = good.clone();
+        match round % 4 {
+            0 => bytes.truncate(random.random_range(0..good.len())),
+            1 => bytes.extend([0; 9]),
+            2 => (0..20).for_each(|_| bytes[random.random_range(0..good.len())] ^= 1 << random.random_range(0..8)),
+            // What a power failure leaves of a file: a page of zeros.
+            _ => {
+                let at = random.random_range(0..good.len() - 4_096);
+                bytes[at..at + 4_096].fill(0);
+            }
+        }
+        fs::write(&file, &bytes).unwrap();
+        let options = if round % 8 < 4 { options() } else { options().resident_rows() };
+        let store = open(root.path(), options).await.unwrap();
+        let online = store.online("shops_v1").await.unwrap();
+        assert_eq!(wrong(&online, 0..SHOPS), None, "round {round}");
+        assert!(!online.contains(&[SHOPS.into()]).unwrap());
+        assert!(good == fs::read(&file).unwrap(), "round {round}: another file");
+    }
+}
 
-    lose();
-    let store = open(root.path(), options()).await.unwrap();
+/// Changes a byte of every row in the file.
+fn damage(file: &Path) {
+    let mut bytes = fs::read(file).unwrap();
+    let rows = bytes.len() / 4;
+    bytes[rows..].iter_mut().step_by(7).for_each(|byte| *byte ^= 0x11);
+    let good = fs::read(file).unwrap();
+    // The footer stays, so that the file is opened.
+    let footer = good.windows(9).rposition(|bytes| bytes == b"{\"layout\"").unwrap();
+    bytes[footer..].copy_from_slice(&good[footer..]);
+    fs::write(file, bytes).unwrap();
+}
+
+#[tokio::test]
+async fn a_damaged_row_is_mended_on_the_thread_of_a_runtime_or_told_when_the_files_are_gone() {
+    let ((_data, root), dir) = (root_of(SHOPS).await, temp_dir());
+    let cache = dir.path().join("cache");
+    let store = open(root.path(), StoreOptions::default().cache_dir(&cache)).await.unwrap();
+    store.materialize("shops_v1", day(0)).await.unwrap();
     let online = store.online("shops_v1").await.unwrap();
+    let file = served_in(&cache).remove(0);
+    // The file is damaged while it is open.
+    damage(&file);
+    assert_eq!(wrong(&online, 0..SHOPS), None);
+
     let parts = root.path().join("materialized/shops_v1");
     fs::rename(&parts, root.path().join("away")).unwrap();
+    damage(&file);
     for shop in [0, SHOPS / 2, SHOPS - 1] {
         let error = online.get(&[shop.into()]).unwrap_err();
         assert!(matches!(error, Error::Corrupt { .. }) && error.to_string().contains("vanished"), "{error}");
     }
     fs::rename(root.path().join("away"), &parts).unwrap();
     assert_eq!(wrong(&online, 0..SHOPS), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_keys_at_once_and_numbers_are_what_single_reads_give() {
+    let ((_data, root), dir) = (root_of(SHOPS).await, temp_dir());
+    for options in caches(&dir).into_iter().chain([StoreOptions::default().cache_in_memory().resident_rows()]) {
+        let store = open(root.path(), options).await.unwrap();
+        store
+            .register(
+                FeatureSet::entities("counts_v1", "shops")
+                    .key("shop")
+                    .lookup("shop", "id")
+                    .all_before([Aggregate::count()])
+                    .build()
+                    .unwrap(),
+            )
+            .unwrap();
+        for set in ["shops_v1", "counts_v1"] {
+            store.materialize(set, day(0)).await.unwrap();
+        }
+        let (shops, counts) = (store.online("shops_v1").await.unwrap(), store.online("counts_v1").await.unwrap());
+        // Keys repeat, are unknown, and are NULL.
+        let mut random = StdRng::seed_from_u64(5);
+        let keys: Vec<[Value; 1]> = (0..500)
+            .map(|_| [if random.random_bool(0.1) { Value::Null } else { random.random_range(-9..SHOPS + 9).into() }])
+            .collect();
+        for online in [&shops, &counts] {
+            let batch = online.get_many(&keys).unwrap();
+            assert_eq!((batch.num_rows(), batch.schema_ref()), (500, online.features()));
+            let single: Vec<RecordBatch> = keys.iter().map(|key| online.get(key).unwrap().batch().unwrap()).collect();
+            assert_eq!(batch, datafusion::arrow::compute::concat_batches(online.features(), &single).unwrap());
+            assert_eq!(online.get_many(&keys[..0]).unwrap().num_rows(), 0);
+        }
+        let mut numbers = [0.0; 2];
+        for key in &keys {
+            let (row, is_there) = (counts.get(key).unwrap(), counts.get_into(key, &mut numbers).unwrap());
+            assert_eq!(is_there, counts.contains(key).unwrap());
+            for (number, feature) in numbers.iter().zip(["id", "count"]) {
+                assert_eq!(number.to_bits(), row.number(feature).unwrap().unwrap_or(f64::NAN).to_bits());
+            }
+        }
+        let says = |error: Error, text: &str| assert!(error.to_string().contains(text), "{error}");
+        says(counts.get_into(&[1.into()], &mut [0.0]).unwrap_err(), "has 2 features, and there is room for 1");
+        says(shops.get_into(&[1.into()], &mut numbers).unwrap_err(), "`note`");
+        says(shops.get_many(&[[Value::from("x")]]).unwrap_err(), "`shop`");
+        says(shops.get_many(&[[1.into(), 2.into()]]).unwrap_err(), "2 values were given");
+    }
 }
 
 // --- places where nothing can be written -------------------------------------------------------------------------------

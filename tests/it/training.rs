@@ -125,7 +125,7 @@ async fn each_training_row_holds_what_a_materialization_at_its_instant_holds() {
         for (row, (zone, _)) in spine.iter().enumerate().filter(|(_, (_, at))| *at == t.micros()) {
             let found = zone.and_then(|zone| features.get(&zone)).map_or(nothing, String::as_str);
             assert_eq!(trained[row], found, "zone {zone:?} at {t}");
-            let served = bit_rows(online.get(&[Value::from(*zone)]).unwrap().batch()).concat();
+            let served = bit_rows(&online.get(&[Value::from(*zone)]).unwrap().batch().unwrap()).concat();
             assert_eq!(served, found, "zone {zone:?} at {t}");
             compared += usize::from(found != nothing);
         }
@@ -365,7 +365,7 @@ async fn an_age_is_judged_at_the_instant_of_the_request() {
 
     let served = |at: &str| {
         let row = online.get_at(&jfk, clock(at)).unwrap();
-        let names: Vec<String> = row.batch().schema().fields().iter().map(|f| f.name().clone()).collect();
+        let names: Vec<String> = row.schema().fields().iter().map(|f| f.name().clone()).collect();
         assert_eq!(names, ["last_delay", "flights_2h", "temp", "carrier_delay"]);
         assert!(row.value("_event_time_1").is_err());
         ["last_delay", "flights_2h", "temp", "carrier_delay"].map(|name| row.number(name).unwrap())

@@ -169,7 +169,7 @@ async fn what_a_value_cannot_hold_exactly_is_an_error_that_says_where_it_can_be_
         let told = error.to_string();
         assert!(matches!(error, Error::ColumnType { .. }) && told.contains(name) && told.contains("FeatureRow::batch"), "{told}");
     }
-    assert_eq!(row.batch().column_by_name("of_far").unwrap().len(), 1);
+    assert_eq!(row.batch().unwrap().column_by_name("of_far").unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
