@@ -8,7 +8,11 @@ use arrow::{
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
 
-use super::{drawn::ServedDraws, entities::ServedEntities};
+use super::{
+    drawn::ServedDraws,
+    entities::ServedEntities,
+    read_counts::{ReadCounts, Reads},
+};
 use crate::{
     error::{Error, Result},
     materialize::{Materialization, Pipeline},
@@ -20,6 +24,7 @@ use crate::{
 pub struct Online {
     materialization: Materialization,
     served: Served,
+    reads: Arc<ReadCounts>,
 }
 
 /// What is served: encoded requests, or rows by key.
@@ -30,8 +35,12 @@ enum Served {
 
 impl Online {
     /// Prepares to serve a materialization. The rows of a set of entities are read into the cache if they are not there. `drawn` are
-    /// the materializations that a set of rows draws on, in the order of its definition.
-    pub(crate) async fn new(materialization: Materialization, drawn: Vec<Materialization>) -> Result<Self> {
+    /// the materializations that a set of rows draws on, in the order of its definition. Reads are counted in `reads`.
+    pub(crate) async fn new(
+        materialization: Materialization,
+        drawn: Vec<Materialization>,
+        reads: Arc<ReadCounts>,
+    ) -> Result<Self> {
         let served = match materialization.pipeline()? {
             Some((set, pipeline)) => {
                 let draws = ServedDraws::new(set, drawn).await?;
@@ -41,7 +50,7 @@ impl Online {
             }
             None => Served::Entities(Box::new(ServedEntities::new(materialization.clone()).await?)),
         };
-        Ok(Self { materialization, served })
+        Ok(Self { materialization, served, reads })
     }
 
     /// The materialization that is served.
@@ -55,6 +64,11 @@ impl Online {
             Served::Rows { draws, .. } => draws.materializations().collect(),
             Served::Entities(_) => Vec::new(),
         }
+    }
+
+    /// How many keys were asked for. A [`Live`](super::Live) goes on counting when it moves to another materialization.
+    pub fn reads(&self) -> Reads {
+        self.reads.reads()
     }
 
     /// The columns that [`Online::encode`] needs: those that encoders read, and those by which features are drawn. If a set that is

@@ -1,6 +1,6 @@
 //! Feature sets: registering, materializing, serving and backtesting them, and training sets.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use super::FeatureStore;
 use crate::{
@@ -124,11 +124,7 @@ impl FeatureStore {
     }
 
     async fn newest(&self, set: &FeatureSet) -> Result<Materialization> {
-        let newest = materialize::newest(&self.workspace, set).await?;
-        newest.ok_or_else(|| Error::NotFound {
-            subject: format!("feature set `{}`", set.name()),
-            reason: "has no published materialization of this definition; materialize it first".into(),
-        })
+        materialize::newest(&self.workspace, set).await?.ok_or_else(|| materialize::never_materialized(set))
     }
 
     /// Serves this materialization. If its set draws on others, the newest materialization of each of these is pinned.
@@ -147,7 +143,7 @@ impl FeatureStore {
                 other => other,
             })?);
         }
-        Online::new(materialization.clone(), drawn).await
+        Online::new(materialization.clone(), drawn, Arc::default()).await
     }
 
     /// Serves this materialization with these ones of the sets that it draws on, in the order of its definition. A service that
@@ -170,7 +166,7 @@ impl FeatureStore {
                 ),
             });
         }
-        Online::new(materialization.clone(), drawn_on.to_vec()).await
+        Online::new(materialization.clone(), drawn_on.to_vec(), Arc::default()).await
     }
 
     /// The training set of a feature set, over the facts that are in the catalog now.
