@@ -260,7 +260,7 @@ async fn a_group_moves_in_one_step_and_what_is_held_goes_on_answering() {
             let group = group.clone();
             move || told_by(&group.current())
         });
-        for number in 2..=4 {
+        for number in 2..=3 {
             // One by one, so that there are moments at which the root holds a mix.
             let ids = publish(&store, &SETS, number).await;
             let refresh = group.refresh().await.unwrap();
@@ -276,7 +276,7 @@ async fn a_group_moves_in_one_step_and_what_is_held_goes_on_answering() {
         readers.join();
         // What was taken before answers as it did.
         let told: Vec<_> = held.iter().map(|snapshot| told_by(snapshot)).collect();
-        assert_eq!(told, [Ok(1), Ok(2), Ok(3), Ok(4)]);
+        assert_eq!(told, [Ok(1), Ok(2), Ok(3)]);
     }
 }
 
