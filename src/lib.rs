@@ -25,6 +25,7 @@
 //! | get training data | [`FeatureStore::training_set`], [`training::TrainingSet`], [`FeatureStore::materialize`], [`training::Dataset`] |
 //! | split it, sum it up, keep it | [`training::Split`], [`training::Summary`], [`FeatureStore::kept_training_set`] |
 //! | serve a model | [`FeatureStore::online`], [`online::Online`] |
+//! | follow new materializations while serving | [`FeatureStore::live`], [`FeatureStore::live_group`], [`online::LiveGroup`] |
 //! | backtest and watch drift | [`FeatureStore::backtest`], [`mod@backtest`] |
 //!
 //! ```
@@ -127,6 +128,8 @@ mod guide {
     struct Loading;
     #[doc = include_str!("../docs/object-stores.md")]
     struct ObjectStores;
+    #[doc = include_str!("../docs/serving.md")]
+    struct Serving;
     #[doc = include_str!("../docs/sql-in-time.md")]
     struct SqlInTime;
     #[doc = include_str!("../docs/training-sets.md")]

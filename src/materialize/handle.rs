@@ -49,6 +49,11 @@ impl Materialization {
         self.manifest.rows
     }
 
+    /// The size of its published files in bytes, as they are compressed.
+    pub fn bytes(&self) -> u64 {
+        self.manifest.files().map(|part| part.size).sum()
+    }
+
     /// Inputs, learned states, counts and files.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest

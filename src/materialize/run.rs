@@ -115,43 +115,6 @@ async fn find(workspace: &Arc<Workspace>, set: &FeatureSet, as_of: AsOf, id: Con
     Ok(Some(Materialization::new(workspace.clone(), set.clone(), location, manifest)))
 }
 
-/// The published materialization of a set with the newest as-of, of those made by this definition.
-pub(crate) async fn newest(workspace: &Arc<Workspace>, set: &FeatureSet) -> Result<Option<Materialization>> {
-    let folder = workspace.root.child(&materializations_folder(&set.name));
-    let mut newest: Option<Manifest> = None;
-    let mut skipped = None;
-    for object in folder.list().await? {
-        let name = folder.name_of(&object.location);
-        let Some((made, MANIFEST)) = name.rsplit_once('/') else { continue };
-        // A manifest that cannot be read, or has another format, must not keep the others from being served.
-        let manifest = match read_manifest(&folder.child(made)).await {
-            Ok(Some(manifest)) => manifest,
-            Ok(None) => continue,
-            Err(error @ (Error::Corrupt { .. } | Error::Format { .. })) => {
-                tracing::warn!(%error, "skipped a manifest that cannot be read");
-                skipped = Some(error);
-                continue;
-            }
-            Err(other) => return Err(other),
-        };
-        // Two materializations of one as-of differ in their facts: the one over later versions of the tables knows more.
-        let rank = |m: &Manifest| (m.horizon(), m.inputs.iter().map(|i| i.version).sum::<u64>(), m.id);
-        let is_newer = newest.as_ref().is_none_or(|known| rank(&manifest) > rank(known));
-        if manifest.fingerprint == set.fingerprint && is_newer {
-            newest = Some(manifest);
-        }
-    }
-    match (newest, skipped) {
-        (Some(manifest), _) => {
-            let location = location_of(workspace, set, manifest.as_of, manifest.id);
-            Ok(Some(Materialization::new(workspace.clone(), set.clone(), location, manifest)))
-        }
-        (None, Some(error)) => Err(error),
-        // Perhaps because another definition holds the name.
-        (None, None) => check_binding(workspace, set).await.map(|()| None),
-    }
-}
-
 /// The manifest with this id in the cache; `None` when it is not there or cannot be read.
 pub(super) fn cached_manifest(workspace: &Workspace, id: ContentId) -> Result<Option<Manifest>> {
     let found = workspace.cache.manifest(id)?;

@@ -52,6 +52,11 @@ impl ServedDraws {
         self.draws.iter().map(|draw| draw.entities.materialization())
     }
 
+    /// Bytes of the files from which features are drawn.
+    pub(super) fn bytes(&self) -> u64 {
+        self.draws.iter().map(|draw| draw.entities.bytes()).sum()
+    }
+
     /// The columns that a request must have, if the encoders need `encoded`.
     pub(super) fn request_schema(&self, encoded: &Schema) -> SchemaRef {
         let is_drawn = |name: &str| self.draws.iter().flat_map(|draw| &draw.features).any(|(_, field)| field.name() == name);

@@ -8,7 +8,12 @@ use arrow::{
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
 
-use super::{drawn::ServedDraws, entities::ServedEntities, feature_row::FeatureRow, read_counts::ReadCounts};
+use super::{
+    drawn::ServedDraws,
+    entities::ServedEntities,
+    feature_row::FeatureRow,
+    read_counts::{ReadCounts, Reads},
+};
 use crate::{
     error::{Error, Result},
     materialize::{Materialization, Pipeline},
@@ -32,7 +37,7 @@ enum Served {
 
 impl Online {
     /// Prepares to serve a materialization. The rows of a set of entities are read into the cache if they are not there. `drawn` are
-    /// the materializations that a set of rows draws on, in the order of its definition.
+    /// the materializations that a set of rows draws on, in the order of its definition. Reads are counted in `reads`.
     pub(crate) async fn new(
         materialization: Materialization,
         drawn: Vec<Materialization>,
@@ -61,6 +66,11 @@ impl Online {
             Served::Rows { draws, .. } => draws.materializations().collect(),
             Served::Entities(_) => Vec::new(),
         }
+    }
+
+    /// How many keys were asked for. A [`Live`](super::Live) goes on counting when it moves to another materialization.
+    pub fn reads(&self) -> Reads {
+        self.reads.reads()
     }
 
     /// The columns that [`Online::encode`] needs: those that encoders read, and those by which features are drawn. If a set that is
@@ -212,6 +222,14 @@ impl Online {
     /// [`Error::Definition`] for a set of rows, and for a key of another length; [`Error::ColumnType`] when a value does not fit.
     pub fn contains(&self, key: &[Value]) -> Result<bool> {
         self.entities()?.contains(key)
+    }
+
+    /// The size in bytes of the files from which rows are read by key, of this set and of those that it draws on.
+    pub fn served_bytes(&self) -> u64 {
+        match &self.served {
+            Served::Rows { draws, .. } => draws.bytes(),
+            Served::Entities(entities) => entities.bytes(),
+        }
     }
 
     /// The key's columns, of a set of entities.

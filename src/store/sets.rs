@@ -124,11 +124,7 @@ impl FeatureStore {
     }
 
     async fn newest(&self, set: &FeatureSet) -> Result<Materialization> {
-        let newest = materialize::newest(&self.workspace, set).await?;
-        newest.ok_or_else(|| Error::NotFound {
-            subject: format!("feature set `{}`", set.name()),
-            reason: "has no published materialization of this definition; materialize it first".into(),
-        })
+        materialize::newest(&self.workspace, set).await?.ok_or_else(|| materialize::never_materialized(set))
     }
 
     /// Serves this materialization. If its set draws on others, the newest materialization of each of these is pinned.

@@ -50,6 +50,7 @@ mod kept_training_sets;
 mod label_cases;
 mod layers;
 mod leakage;
+mod live;
 mod load_outcomes;
 mod main_job;
 mod moving_sources;

@@ -28,7 +28,7 @@ use datafusion::{
 use futures::TryStreamExt;
 use tempfile::TempDir;
 
-use crate::{crash, taxi};
+use crate::{crash, live, taxi};
 
 /// A directory that is gone with the test.
 pub fn temp_dir() -> TempDir {
@@ -246,6 +246,7 @@ async fn child_job() {
                 store.ctas_with(&extract).await.unwrap();
             }
         }
+        "visits" => live::publish_visits(&store, Path::new(data)).await,
         "gc" => drop(store.gc(&Gc::delete().grace(chrono::TimeDelta::zero())).await.unwrap()),
         "hold" => {
             fs::write(data, "opened").unwrap();
