@@ -1,6 +1,7 @@
 //! The store: opens a root, connects the parts, and delegates to them.
 
 mod extracts;
+mod models;
 mod options;
 mod queries;
 mod read_csv;
