@@ -52,6 +52,7 @@ mod layers;
 mod leakage;
 mod load_outcomes;
 mod main_job;
+mod models;
 mod moving_sources;
 mod mutation;
 mod object_stores;
