@@ -41,6 +41,13 @@ pub(crate) const EXTRACT_RECORD: &str = "extract.json";
 /// Kept training sets: `training/<name>/<id>/<file>`.
 pub(crate) const TRAINING: &str = "training";
 
+/// Recorded models: `models/<name>/<id>/<file>`.
+pub(crate) const MODELS: &str = "models";
+/// What a recorded model is.
+pub(crate) const MODEL_RECORD: &str = "model.json";
+/// The bytes of a recorded model.
+pub(crate) const MODEL_ARTIFACT: &str = "artifact.bin";
+
 /// What the folder of a process begins with, in the system's folder for temporary files.
 pub(crate) const SCRATCH_PREFIX: &str = "asof-scratch-";
 
@@ -167,6 +174,21 @@ pub(crate) fn training_set_id(folder: &str) -> Option<ContentId> {
     folder.parse().ok().filter(|id: &ContentId| id.to_string() == folder)
 }
 
+/// The folder of the models that were recorded under a name.
+pub(crate) fn models_folder(name: &str) -> String {
+    format!("{MODELS}/{name}")
+}
+
+/// The folder of a recorded model, in the folder of its name.
+pub(crate) fn model_folder(id: ContentId) -> String {
+    id.to_string()
+}
+
+/// The id of the model in this folder; `None` for a folder of any other name.
+pub(crate) fn model_id(folder: &str) -> Option<ContentId> {
+    folder.parse().ok().filter(|id: &ContentId| model_folder(*id) == folder)
+}
+
 /// Whose rows a part file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PartOf {
@@ -231,6 +253,8 @@ mod tests {
         }
         assert_eq!(training_set_id(&training_set_folder(id)), Some(id));
         assert_eq!(training_set_id(&training_set_folder(id).to_uppercase()), None);
+        assert_eq!(model_id(&model_folder(id)), Some(id));
+        assert_eq!(model_id(&model_folder(id).to_uppercase()), None);
         assert_eq!(staged_for(&format!("a/{}{}", version_file(1), staging_suffix("12"))), Some("a/v0000000001.json"));
         for name in ["v1.json", "v1.json#", "v1.json#12a", "#", ""] {
             assert_eq!(staged_for(name), None, "{name}");

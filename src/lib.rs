@@ -26,6 +26,7 @@
 //! | split it, sum it up, keep it | [`training::Split`], [`training::Summary`], [`FeatureStore::kept_training_set`] |
 //! | serve a model | [`FeatureStore::online`], [`online::Online`] |
 //! | follow new materializations while serving | [`FeatureStore::live`], [`FeatureStore::live_group`], [`online::LiveGroup`] |
+//! | record a model, and know in a year what it saw | [`FeatureStore::record_model`], [`FeatureStore::why_model`], [`models`] |
 //! | backtest and watch drift | [`FeatureStore::backtest`], [`mod@backtest`] |
 //!
 //! ```
@@ -78,6 +79,7 @@ mod layout;
 pub mod lineage;
 mod manifest;
 pub mod materialize;
+pub mod models;
 pub mod name;
 mod numeric;
 pub mod online;
@@ -126,6 +128,8 @@ mod guide {
     struct FeatureSets;
     #[doc = include_str!("../docs/loading.md")]
     struct Loading;
+    #[doc = include_str!("../docs/models.md")]
+    struct Models;
     #[doc = include_str!("../docs/object-stores.md")]
     struct ObjectStores;
     #[doc = include_str!("../docs/serving.md")]

@@ -17,7 +17,8 @@ pub(crate) use sweep::run;
 /// It removes:
 ///
 /// - extracts whose [`Retention`](crate::extract::Retention) is over;
-/// - files that no table version, materialization, kept training set or extract names, such as those of interrupted loads;
+/// - files that no table version, materialization, kept training set, extract or recorded model names, such as those of
+///   interrupted loads;
 /// - staging files that were never renamed;
 /// - with [`Gc::keep_versions`], old table versions and the files that only they name;
 /// - temporary files on this machine of processes that have ended, without a grace period.
@@ -26,7 +27,8 @@ pub(crate) use sweep::run;
 ///
 /// - everything younger than the grace period, so that running writers and readers lose nothing;
 /// - every published materialization, and every fact file that one was made of;
-/// - every kept training set, but not the facts that it was made of;
+/// - every kept training set, but not the facts that it was made of, unless a recorded model was fitted on it;
+/// - every recorded model, and the table versions, with their files, that the rows were made of on which it was fitted;
 /// - the newest version of each table;
 /// - everything behind a link below the root.
 ///

@@ -3,8 +3,9 @@
 use crate::{
     extract::RunName,
     layout::{
-        BINDING, CATALOG, DEFINITIONS, EXTRACT_RECORD, EXTRACTS, FACTS, MANIFEST, MARKER, MATERIALIZED, QUALITY, QUARANTINE,
-        REJECTS, TRAINING, is_fact_file, is_part_file, load_of, training_set_id, version_number,
+        BINDING, CATALOG, DEFINITIONS, EXTRACT_RECORD, EXTRACTS, FACTS, MANIFEST, MARKER, MATERIALIZED, MODEL_ARTIFACT,
+        MODEL_RECORD, MODELS, QUALITY, QUARANTINE, REJECTS, TRAINING, is_fact_file, is_part_file, load_of, model_id,
+        training_set_id, version_number,
     },
     name::TableName,
 };
@@ -32,6 +33,10 @@ pub(super) enum PathKind {
     TrainingManifest,
     /// Another file of a kept training set.
     TrainingPart,
+    /// The record of a model.
+    ModelRecord,
+    /// The bytes of a model.
+    ModelArtifact,
     /// Not written by this library.
     Unknown,
 }
@@ -55,6 +60,8 @@ pub(super) fn path_kind(path: &str) -> PathKind {
         [MATERIALIZED, _, _, part] if is_part_file(part) => PathKind::Part,
         [TRAINING, _, id, MANIFEST] if training_set_id(id).is_some() => PathKind::TrainingManifest,
         [TRAINING, _, id, part] if training_set_id(id).is_some() && is_part_file(part) => PathKind::TrainingPart,
+        [MODELS, _, id, MODEL_RECORD] if model_id(id).is_some() => PathKind::ModelRecord,
+        [MODELS, _, id, MODEL_ARTIFACT] if model_id(id).is_some() => PathKind::ModelArtifact,
         [EXTRACTS, name, run_name, EXTRACT_RECORD] => PathKind::ExtractRecord(run(name, run_name)),
         [EXTRACTS, name, run_name, part] if is_part_file(part) => PathKind::ExtractPart(run(name, run_name)),
         _ => PathKind::Unknown,
@@ -72,9 +79,13 @@ mod tests {
         let taxi: TableName = "nyc_taxi".parse().unwrap();
         let kept = format!("training/rides/{}", ContentId::of(b"x"));
         let (kept_manifest, kept_part) = (format!("{kept}/manifest.json"), format!("{kept}/part-00000-01.parquet"));
+        let model = format!("models/fare/{}", ContentId::of(b"x"));
+        let (model_record, model_artifact) = (format!("{model}/model.json"), format!("{model}/artifact.bin"));
         let known = [
             (kept_manifest.as_str(), PathKind::TrainingManifest),
             (kept_part.as_str(), PathKind::TrainingPart),
+            (model_record.as_str(), PathKind::ModelRecord),
+            (model_artifact.as_str(), PathKind::ModelArtifact),
             ("asof.json", PathKind::Kept),
             ("definitions/taxi_v1/binding.json", PathKind::Kept),
             ("catalog/default/nyc_taxi/v0000000012.json", PathKind::Version(taxi, 12)),
@@ -103,6 +114,8 @@ mod tests {
             "extracts/zones/run/deep/part-0.parquet",
             "training/rides/mine/part-0.parquet",
             "training/rides/manifest.json",
+            "models/fare/mine/model.json",
+            "models/fare/artifact.bin",
             "part-0.parquet",
         ] {
             assert_eq!(path_kind(path), PathKind::Unknown, "{path}");

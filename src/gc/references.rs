@@ -13,9 +13,9 @@ use crate::{
     catalog::{TableLocation, TableVersion},
     error::Result,
     extract::ExtractRecord,
-    layout::{CATALOG, EXTRACTS, MATERIALIZED, TRAINING, facts_folder},
-    manifest::{Manifest, TrainingManifest},
-    name::TableName,
+    layout::{CATALOG, EXTRACTS, MATERIALIZED, MODEL_ARTIFACT, MODELS, TRAINING, facts_folder},
+    manifest::{FittedOn, InputTable, Manifest, ModelRecord, TrainingManifest},
+    name::{ContentId, TableName},
     storage::{ListedKind, Location},
     time::AsOf,
     workspace::Workspace,
@@ -50,7 +50,7 @@ struct Publishing {
 /// Reads everything that is published now.
 pub(super) async fn references(workspace: &Workspace, gc: &Gc, now: AsOf) -> Result<References> {
     let mut published = Vec::new();
-    for folder in [CATALOG, MATERIALIZED, EXTRACTS, TRAINING] {
+    for folder in [CATALOG, MATERIALIZED, EXTRACTS, TRAINING, MODELS] {
         // Links are followed: readers find what is published behind them, and it may name files below this root.
         for file in workspace.root.child(folder).list_reachable().await? {
             let path = format!("{folder}/{}", file.name);
@@ -58,7 +58,11 @@ pub(super) async fn references(workspace: &Workspace, gc: &Gc, now: AsOf) -> Res
             if file.kind == ListedKind::Object
                 && matches!(
                     kind,
-                    PathKind::Version(..) | PathKind::Manifest | PathKind::TrainingManifest | PathKind::ExtractRecord(_)
+                    PathKind::Version(..)
+                        | PathKind::Manifest
+                        | PathKind::TrainingManifest
+                        | PathKind::ExtractRecord(_)
+                        | PathKind::ModelRecord
                 )
             {
                 published.push(Publishing { path, kind, modified: AsOf::from_micros(file.modified_us) });
@@ -66,7 +70,18 @@ pub(super) async fn references(workspace: &Workspace, gc: &Gc, now: AsOf) -> Res
         }
     }
     let is_old = |modified: AsOf| modified.micros().saturating_add(gc.grace_us) <= now.micros();
-    let mut found = References { old_versions: old_versions(workspace, gc, &published, is_old).await?, ..References::default() };
+    let (records, published): (Vec<_>, Vec<_>) =
+        published.into_iter().partition(|publishing| publishing.kind == PathKind::ModelRecord);
+    let mut found = References::default();
+    let of_models = OfModels::read(workspace, records, &mut found.kept).await?;
+    found.old_versions = old_versions(workspace, gc, &published, is_old).await?;
+    for publishing in &published {
+        if let PathKind::Version(table, number) = &publishing.kind
+            && of_models.versions.contains(&(table.clone(), *number))
+        {
+            found.old_versions.remove(&publishing.path);
+        }
+    }
 
     let read = |publishing: Publishing| async move {
         let bytes = workspace.root.get(&publishing.path).await?;
@@ -94,7 +109,11 @@ pub(super) async fn references(workspace: &Workspace, gc: &Gc, now: AsOf) -> Res
                 read_by_materializations.extend(manifest.inputs.into_iter().map(|input| (input.table, input.version)));
             }
             PathKind::TrainingManifest => {
-                found.add_training_set(&path, &TrainingManifest::parse_at(&shown, &bytes)?);
+                let manifest = TrainingManifest::parse_at(&shown, &bytes)?;
+                found.add_training_set(&path, &manifest);
+                if of_models.training_sets.contains(&manifest.id) {
+                    found.add_facts(&manifest.origin.inputs);
+                }
             }
             PathKind::ExtractRecord(run) => {
                 let record = ExtractRecord::parse(&shown, &bytes)?;
@@ -111,6 +130,40 @@ pub(super) async fn references(workspace: &Workspace, gc: &Gc, now: AsOf) -> Res
         found.add_extracts(runs, now, is_old);
     }
     Ok(found)
+}
+
+/// What recorded models were fitted on, as far as it would not be kept otherwise.
+#[derive(Default)]
+struct OfModels {
+    /// The table versions of it, which say where the facts came from.
+    versions: BTreeSet<(TableName, u64)>,
+    /// The training sets, whose facts are kept.
+    training_sets: BTreeSet<ContentId>,
+}
+
+impl OfModels {
+    /// Reads these records, and adds them and their artifacts to what is kept.
+    async fn read(workspace: &Workspace, records: Vec<Publishing>, kept: &mut BTreeSet<String>) -> Result<Self> {
+        let mut found = Self::default();
+        let read = |path: String| async move { Ok::<_, crate::error::Error>((workspace.root.get(&path).await?, path)) };
+        let paths = records.into_iter().map(|publishing| publishing.path);
+        let mut read = futures::stream::iter(paths.map(read)).buffered(READS_AT_ONCE);
+        while let Some((bytes, path)) = read.try_next().await? {
+            // Somebody has forgotten the model since it was listed.
+            let Some(bytes) = bytes else { continue };
+            let record = ModelRecord::parse_at(&workspace.root.child(&path).to_string(), &bytes)?;
+            found.versions.extend(record.inputs.into_iter().map(|input| (input.table, input.version)));
+            if let FittedOn::TrainingSet { id, .. } = record.fitted_on {
+                found.training_sets.insert(id);
+            }
+            if record.artifact.location.is_none() {
+                let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+                kept.insert(format!("{folder}/{MODEL_ARTIFACT}"));
+            }
+            kept.insert(path);
+        }
+        Ok(found)
+    }
 }
 
 /// The versions beyond those to be kept that were not the newest within the grace period. A version stops being the newest when
@@ -195,13 +248,17 @@ impl References {
         let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
         self.kept.insert(path.into());
         self.kept.extend(manifest.files().map(|part| format!("{folder}/{}", part.name)));
-        for input in &manifest.inputs {
+        self.add_facts(&manifest.inputs);
+    }
+
+    fn add_facts(&mut self, inputs: &[InputTable]) {
+        for input in inputs {
             // Files of registered tables are not below this path, so the paths made for them match nothing.
             self.kept.extend(input.files.iter().map(|file| fact_path(&input.table, &file.path)));
         }
     }
 
-    /// The rows of a kept training set are its own: the facts that it was made of may go.
+    /// The rows of a kept training set are its own: the facts that it was made of may go, unless a model needs them.
     fn add_training_set(&mut self, path: &str, manifest: &TrainingManifest) {
         let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
         self.kept.insert(path.into());

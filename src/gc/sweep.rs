@@ -88,12 +88,12 @@ fn decide(references: &References, kind: &PathKind, path: &str) -> Decision {
     let expired = || references.expired.contains(path).then_some(Decision::Garbage(Reason::Expired));
     let unreferenced = Decision::Garbage(Reason::Unreferenced);
     match kind {
-        PathKind::Kept | PathKind::Manifest | PathKind::TrainingManifest => Decision::Kept,
+        PathKind::Kept | PathKind::Manifest | PathKind::TrainingManifest | PathKind::ModelRecord => Decision::Kept,
         PathKind::Unknown => Decision::Unknown,
         PathKind::Version(..) if references.old_versions.contains(path) => Decision::Garbage(Reason::OldVersion),
         PathKind::Version(..) => Decision::Kept,
         PathKind::Fact if references.of_old_versions.contains(path) => Decision::Garbage(Reason::OldVersion),
-        PathKind::Fact | PathKind::Part | PathKind::TrainingPart => unreferenced,
+        PathKind::Fact | PathKind::Part | PathKind::TrainingPart | PathKind::ModelArtifact => unreferenced,
         PathKind::OfLoad(load) if references.loads.contains(load) => Decision::Kept,
         PathKind::OfLoad(_) => unreferenced,
         PathKind::ExtractRecord(_) => expired().unwrap_or(Decision::Kept),

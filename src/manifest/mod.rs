@@ -2,11 +2,14 @@
 //! It holds no wall-clock time, so two processes that make the same materialization write the same manifest.
 
 mod engine_revision;
+mod model;
 mod training;
 
 use serde::{Deserialize, Serialize};
 
 pub use engine_revision::{ENGINE_REVISION, EngineVersions};
+pub use model::{ArtifactRecord, FittedOn};
+pub(crate) use model::{ModelInput, ModelRecord, learned, model_content_id};
 pub(crate) use training::training_set_content_id;
 pub use training::{SplitRule, SplitSide, TrainingManifest, TrainingOrigin};
 

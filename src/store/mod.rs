@@ -2,6 +2,7 @@
 
 mod extracts;
 mod live;
+mod models;
 mod options;
 mod queries;
 mod read_csv;

@@ -9,6 +9,7 @@ use crate::{
     error::{Error, Result},
     feature_set::FeatureSet,
     materialize::{self, Materialization, MaterializationPlan},
+    models,
     name::{SetName, shown},
     online::Online,
     time::AsOf,
@@ -41,15 +42,18 @@ impl FeatureStore {
     }
 
     /// Releases a set's name, here and in the root, so that another definition can take it. It is meant for definitions that are
-    /// still being developed, and is refused as long as a materialization of the set is published.
+    /// still being developed, and is refused as long as a materialization of the set is published, or a recorded model was fitted
+    /// on the set.
     ///
     /// Nobody should materialize the set at the same time: what is published at the moment in which the name is released stays, under
     /// a name that others may take.
     ///
     /// # Errors
-    /// [`Error::InvalidName`], and [`Error::InUse`] when something is published under the name.
+    /// [`Error::InvalidName`], and [`Error::InUse`] when something is published under the name, or a recorded model uses it;
+    /// [`Error::Corrupt`] and [`Error::Format`] for the record of a model that cannot be read.
     pub async fn forget_set(&self, set: &str) -> Result<Change> {
         let name: SetName = set.parse()?;
+        models::refuse_used(&self.workspace, &name).await?;
         let in_root = materialize::forget(&self.workspace, &name).await?;
         let here = self.sets.write().unwrap_or_else(PoisonError::into_inner).remove(&name);
         Ok(if here.is_some() { Change::Done } else { in_root })

@@ -22,7 +22,7 @@ const LAYERS: &[&[&str]] = &[
     &["manifest"],
     &["materialize", "ctas", "lineage", "gc", "shards"],
     &["training", "online"],
-    &["backtest"],
+    &["backtest", "models"],
     &["report"],
     &["store"],
 ];
@@ -132,6 +132,7 @@ fn sled_and_linfa_are_named_where_they_are_used() {
 const PATH_PARTS: &[&str] = &[
     ".asof-cache",
     "asof-scratch-",
+    "artifact.bin",
     "asof.json",
     "binding.json",
     "catalog",
@@ -141,6 +142,8 @@ const PATH_PARTS: &[&str] = &[
     "facts",
     "manifest.json",
     "materialized",
+    "model.json",
+    "models",
     "quality",
     "quarantine",
     "rejects",

@@ -53,6 +53,7 @@ mod leakage;
 mod live;
 mod load_outcomes;
 mod main_job;
+mod models;
 mod moving_sources;
 mod mutation;
 mod object_stores;

@@ -186,9 +186,14 @@ async fn child_job() {
     let [job, root, data] = job.split('|').collect::<Vec<_>>()[..] else { panic!("{job}") };
     // Processes at work at once have a cache each.
     let options = match job {
-        "ingest_each" | "compact" | "add_even_partitions" | "add_odd_partitions" | "rides_each" | "rides_unique" | "gc_each" => {
-            StoreOptions::default().cache_in_memory()
-        }
+        "ingest_each"
+        | "compact"
+        | "add_even_partitions"
+        | "add_odd_partitions"
+        | "rides_each"
+        | "rides_unique"
+        | "gc_each"
+        | "record_model" => StoreOptions::default().cache_in_memory(),
         _ => StoreOptions::default(),
     };
     let store = store_with(Path::new(root), options).await;
@@ -232,6 +237,11 @@ async fn child_job() {
             for set in ["taxi_v1", "zone_demand_v1"] {
                 store.materialize(set, data.parse().unwrap()).await.unwrap();
             }
+        }
+        "record_model" => {
+            let made = store.materialize("zone_demand_v1", data.parse().unwrap()).await.unwrap();
+            let new = asof::models::NewModel::new("demand", &made).artifact(b"weights".to_vec());
+            drop(store.record_model(new).await.unwrap());
         }
         "add_even_partitions" | "add_odd_partitions" => {
             let first = usize::from(job == "add_odd_partitions");
