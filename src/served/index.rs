@@ -75,7 +75,7 @@ impl Index {
     /// The index in these bytes; `None` for a number of entries that no index has.
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let entries: Vec<u64> = bytes.chunks_exact(ENTRY).map(|entry| entry.try_into().map_or(0, u64::from_le_bytes)).collect();
-        (bytes.len() % ENTRY == 0 && entries.len().is_power_of_two()).then_some(Self { entries })
+        (bytes.len().is_multiple_of(ENTRY) && entries.len().is_power_of_two()).then_some(Self { entries })
     }
 }
 

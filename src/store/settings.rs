@@ -96,7 +96,7 @@ mod tests {
         let disk_cache = Some(DiskCacheSettings { dir: "/c".into(), limit_bytes: 1 << 30 });
         for cache in [CachePlace::BelowRoot, CachePlace::Dir("/k".into()), CachePlace::Memory] {
             let resources = Resources { partitions: 3, ..Resources::default() };
-            let settings = StoreSettings { cache, disk_cache: disk_cache.clone(), resources };
+            let settings = StoreSettings { cache, disk_cache: disk_cache.clone(), resident_rows: true, resources };
             let text = serde_json::to_string(&settings).unwrap();
             assert_eq!(serde_json::from_str::<StoreSettings>(&text).unwrap(), settings, "{text}");
             let shown = settings.to_string();
