@@ -25,6 +25,7 @@
 //! | get training data | [`FeatureStore::training_set`], [`training::TrainingSet`], [`FeatureStore::materialize`], [`training::Dataset`] |
 //! | split it, sum it up, keep it | [`training::Split`], [`training::Summary`], [`FeatureStore::kept_training_set`] |
 //! | serve a model | [`FeatureStore::online`], [`online::Online`] |
+//! | prove that a service serves what training saw | [`FeatureStore::verify_parity`], [`mod@parity`] |
 //! | backtest and watch drift | [`FeatureStore::backtest`], [`mod@backtest`] |
 //!
 //! ```
@@ -80,6 +81,7 @@ pub mod materialize;
 pub mod name;
 mod numeric;
 pub mod online;
+pub mod parity;
 pub mod report;
 mod scan;
 pub mod shards;
@@ -126,6 +128,8 @@ mod guide {
     struct Loading;
     #[doc = include_str!("../docs/object-stores.md")]
     struct ObjectStores;
+    #[doc = include_str!("../docs/parity.md")]
+    struct Parity;
     #[doc = include_str!("../docs/sql-in-time.md")]
     struct SqlInTime;
     #[doc = include_str!("../docs/training-sets.md")]

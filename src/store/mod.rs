@@ -2,6 +2,7 @@
 
 mod extracts;
 mod options;
+mod parity;
 mod queries;
 mod read_csv;
 mod sets;

@@ -22,6 +22,7 @@ const LAYERS: &[&[&str]] = &[
     &["materialize", "ctas", "lineage", "gc", "shards"],
     &["training", "online"],
     &["backtest"],
+    &["parity"],
     &["report"],
     &["store"],
 ];
