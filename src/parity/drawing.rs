@@ -63,7 +63,7 @@ pub(super) async fn compare(
     let mut asked = None;
     let mut batches = queried.stream();
     while let Some(batch) = batches.try_next().await? {
-        let picked: Vec<u64> = (0..batch.num_rows() as u64).filter(|_| picks.next()).collect();
+        let picked: Vec<u64> = (0..batch.num_rows() as u64).filter(|_| picks.pick()).collect();
         let numbered = numbered(&batch, seen)?;
         seen += batch.num_rows() as u64;
         let moved = moved(&take_record_batch(&numbered, &UInt64Array::from(picked))?, rows.at(), as_of, span_us, &mut without)?;

@@ -129,7 +129,7 @@ async fn asked(made: &Materialization, set: &EntitySet, as_of: AsOf, sample: Par
     let mut batches = made.batches().await?;
     let (mut picks, mut picked, mut before) = (sample.picks(made.rows()), 0_u64, None::<Vec<ArrayRef>>);
     while let Some(batch) = batches.try_next().await? {
-        let rows: Vec<u64> = (0..batch.num_rows() as u64).filter(|_| picks.next()).collect();
+        let rows: Vec<u64> = (0..batch.num_rows() as u64).filter(|_| picks.pick()).collect();
         if rows.is_empty() {
             continue;
         }

@@ -102,8 +102,8 @@ struct Replay<'a> {
     report: ParityReport,
     comparison: Comparison,
     /// Those that were used last, at the end.
-    open: Vec<(Ids, Online)>,
-    waiting: BTreeMap<Ids, Waiting>,
+    open: Vec<(Ids, Box<Online>)>,
+    waiting: BTreeMap<Ids, Box<Waiting>>,
     /// Rows of materializations that were not found, and the reason.
     gone: BTreeMap<Ids, (u64, String)>,
     /// The newest versions of the set's tables; `None` inside if one is gone.
@@ -119,8 +119,8 @@ struct Waiting {
 
 /// Where the rows of a materialization are compared.
 enum Found {
-    Open(Online),
-    Waiting(Waiting),
+    Open(Box<Online>),
+    Waiting(Box<Waiting>),
     Gone(String),
 }
 
@@ -243,9 +243,9 @@ impl Replay<'_> {
         {
             let keys = spine_keys(entities, &made)?;
             let rows = RowBuffer::create(answers_schema(&keys, &made, set)?)?;
-            return Ok(Found::Waiting(Waiting { made, rows }));
+            return Ok(Found::Waiting(Box::new(Waiting { made, rows })));
         }
-        Ok(Found::Open(Online::new(made, drawn_on).await?))
+        Ok(Found::Open(Box::new(Online::new(made, drawn_on).await?)))
     }
 
     /// Would the materialization be the same if it was made of the facts that are in the catalog now?
@@ -274,9 +274,9 @@ impl Replay<'_> {
     async fn finish(mut self) -> Result<ParityReport> {
         let (workspace, set) = (self.workspace, self.set);
         let (mut by_training, mut by_published) = (0_u64, Vec::new());
-        for (_, Waiting { rows, .. }) in std::mem::take(&mut self.waiting) {
+        for waiting in std::mem::take(&mut self.waiting).into_values() {
             let (Some(Some(pinned)), SetBody::Entities(entities)) = (&self.pinned, &set.body) else { continue };
-            let rows = Arc::new(rows.finish()?);
+            let rows = Arc::new(waiting.rows.finish()?);
             by_training += rows.rows();
             let tables = VisibleTable::all(pinned, set.horizon(AsOf::END_OF_TIME))?;
             let spine = table_of(workspace, &rows)?;

@@ -221,7 +221,7 @@ impl<'a> Published<'a> {
             let kept = column(&kept, NUMBER)?;
             let kept: BTreeMap<i64, u64> = kept.as_primitive::<Int64Type>().values().iter().copied().zip(0..).collect();
             let (mut of_kept, mut of_published, mut of_dropped) = (Vec::new(), Vec::new(), Vec::new());
-            for row in (0..rows.num_rows() as u64).filter(|_| picks.next()) {
+            for row in (0..rows.num_rows() as u64).filter(|_| picks.pick()) {
                 match kept.get(&i64::try_from(seen + row).unwrap_or(i64::MAX)) {
                     Some(position) => {
                         of_kept.push(row);

@@ -49,7 +49,7 @@ pub(super) struct Picks {
 
 impl Picks {
     /// Is the next row picked?
-    pub(super) fn next(&mut self) -> bool {
+    pub(super) fn pick(&mut self) -> bool {
         let number = self.number;
         self.number += 1;
         let left = self.left;
@@ -57,7 +57,7 @@ impl Picks {
         let is_picked = match self.wanted {
             0 => false,
             wanted if wanted >= left => true,
-            wanted => u128::from(self.chance(number)) * u128::from(left) >> 64 < u128::from(wanted),
+            wanted => (u128::from(self.chance(number)) * u128::from(left)) >> 64 < u128::from(wanted),
         };
         self.wanted -= u64::from(is_picked);
         is_picked
@@ -78,7 +78,7 @@ mod tests {
 
     fn picked(sample: ParitySample, of: u64) -> Vec<u64> {
         let mut picks = sample.picks(of);
-        (0..of).filter(|_| picks.next()).collect()
+        (0..of).filter(|_| picks.pick()).collect()
     }
 
     #[test]

@@ -36,9 +36,7 @@ use crate::{
     parity::{every_encoder, store_of_a_year},
     s3::remote,
     s3_server::S3Server,
-    support::{
-        instant, load_trips, made_load, register, store, store_of, store_with, temp_dir, trip, write_parquet, write_trips,
-    },
+    support::{instant, load_trips, made_load, store, store_of, store_with, temp_dir, trip, write_parquet, write_trips},
     training::{collected, instants, integers, known_at_once},
 };
 
@@ -60,37 +58,31 @@ fn assert_equal(report: &ParityReport) {
     assert!(report.rows > 0 && report.first.is_none() && report.differing_rows == 0, "{report}");
 }
 
-/// Facts with values of many types and keys of two, every key at several times; a third column of keys is NULL now and then.
-async fn typed_store(root: &Path) -> FeatureStore {
-    let store = store(root).await;
-    let n = 240;
-    let other_nan = f64::from_bits(f64::NAN.to_bits() | 5);
-    let odd = [1.5, f64::NAN, other_nan, -0.0, 0.0, f64::INFINITY, 5e-324];
-    let columns: Vec<(&str, ArrayRef)> = vec![
-        ("at", instants((0..n).map(|i| Some(i * SECOND_US)))),
-        ("shop", Arc::new((0..n).map(|i| (i % 17 != 3).then_some((i * 7 % 23) as i32)).collect::<Int32Array>())),
-        ("kind", Arc::new((0..n).map(|i| (i % 13 != 5).then(|| format!("kind {}", i % 5))).collect::<StringArray>())),
-        ("float", Arc::new((0..n).map(|i| (i % 11 != 0).then(|| odd[(i % 7) as usize])).collect::<Float64Array>())),
-        ("integer", integers((0..n).map(|i| (i % 7 != 0).then_some(i64::MAX - i)))),
-        ("unsigned", Arc::new((0..n).map(|i| Some(u64::MAX - i as u64)).collect::<UInt64Array>())),
-        ("flag", Arc::new((0..n).map(|i| (i % 3 != 0).then_some(i % 2 == 0)).collect::<BooleanArray>())),
-        ("text", Arc::new((0..n).map(|i| (i % 4 != 0).then(|| format!("é{i}"))).collect::<StringArray>())),
-        ("day", Arc::new((0..n).map(|i| (i % 5 != 0).then_some(i as i32 - 50)).collect::<Date32Array>())),
-        (
-            "price",
-            Arc::new(
-                (0..n)
-                    .map(|i| (i % 6 != 0).then_some(i128::from(i) * 1_001))
-                    .collect::<Decimal128Array>()
-                    .with_precision_and_scale(20, 2)
-                    .unwrap(),
-            ),
-        ),
-        ("seen", instants((0..n).map(|i| (i % 9 != 0).then_some(i * 77)))),
-    ];
-    let facts = root.join("../facts");
-    write_parquet(&facts.join("all.parquet"), &columns, None);
-    store.register_table("sales", facts.to_str().unwrap(), known_at_once()).await.unwrap();
+/// Facts with values of many types at these seconds, in an order of shops and kinds that meets each pair several times.
+fn sales(seconds: std::ops::Range<i64>) -> Vec<(&'static str, ArrayRef)> {
+    let at = || seconds.clone();
+    let odd = [1.5, f64::NAN, f64::from_bits(f64::NAN.to_bits() | 5), -0.0, 0.0, f64::INFINITY, 5e-324];
+    let prices = at().map(|i| (i % 6 != 0).then_some(i128::from(i) * 1_001)).collect::<Decimal128Array>();
+    vec![
+        ("at", instants(at().map(|i| Some(i * SECOND_US)))),
+        ("shop", Arc::new(at().map(|i| (i % 17 != 3).then_some((i * 7 % 23) as i32)).collect::<Int32Array>())),
+        ("kind", Arc::new(at().map(|i| (i % 13 != 5).then(|| format!("kind {}", i % 5))).collect::<StringArray>())),
+        ("float", Arc::new(at().map(|i| (i % 11 != 0).then(|| odd[(i % 7) as usize])).collect::<Float64Array>())),
+        ("integer", integers(at().map(|i| (i % 7 != 0).then_some(i64::MAX - i)))),
+        ("unsigned", Arc::new(at().map(|i| Some(u64::MAX - i as u64)).collect::<UInt64Array>())),
+        ("flag", Arc::new(at().map(|i| (i % 3 != 0).then_some(i % 2 == 0)).collect::<BooleanArray>())),
+        ("text", Arc::new(at().map(|i| (i % 4 != 0).then(|| format!("é{i}"))).collect::<StringArray>())),
+        ("day", Arc::new(at().map(|i| (i % 5 != 0).then_some(i as i32 - 50)).collect::<Date32Array>())),
+        ("price", Arc::new(prices.with_precision_and_scale(20, 2).unwrap())),
+        ("seen", instants(at().map(|i| (i % 9 != 0).then_some(i * 77)))),
+    ]
+}
+
+/// A store of four minutes of sales, in a file in a folder beside the root.
+async fn typed_store(dir: &Path) -> FeatureStore {
+    let store = store(&dir.join("store")).await;
+    write_parquet(&dir.join("facts/all.parquet"), &sales(0..240), None);
+    store.register_table("sales", dir.join("facts").to_str().unwrap(), known_at_once()).await.unwrap();
     store
 }
 
@@ -123,7 +115,7 @@ fn typed_set(name: &str) -> FeatureSet {
 #[tokio::test(flavor = "multi_thread")]
 async fn entities_of_all_types_are_served_as_they_were_trained() {
     let dir = temp_dir();
-    let store = typed_store(&dir.path().join("store")).await;
+    let store = typed_store(dir.path()).await;
     store.register(typed_set("typed_v1")).unwrap();
     for at in [1, 100, 241] {
         let report = store.verify_parity("typed_v1", second(at), ParitySample::all()).await.unwrap();
@@ -177,7 +169,7 @@ async fn what_training_encodes_out_of_fold_is_compared_with_scoring_and_told() {
         .table("nyc_taxi")
         .event_time("pickup_at")
         .keep(OutlierFilter::between_percentiles(5.0, 95.0).of(["trip_distance"]))
-        .keep(Sample::fraction(0.5, 9))
+        .keep(Sample::fraction(0.5, 9).of_numbers(["total_amount"]))
         .encode_fitted(TargetMean::of("total_amount").by("pickup_zone").prior(3.0))
         .encode_fitted(Standardize::of("total_amount_by_pickup_zone"))
         .encode_fitted(Standardize::of("trip_distance"))
@@ -302,7 +294,6 @@ async fn a_value_that_is_served_wrongly_is_named_whatever_the_batches() {
         }
     }
     assert!(found.chunks(3).all(|reports| reports == &found[..3]), "{found:?}");
-    assert_ne!(found[1].first, found[2].first);
     let report = &found[0];
     assert!(!report.is_equal());
     // Each of the longer trips, in the feature and in the one that reads it.
@@ -379,7 +370,7 @@ fn flip_a_bit(batch: &RecordBatch, column: &str) -> RecordBatch {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_of_entities_is_compared_with_training_and_a_flipped_bit_is_named() {
     let (dir, folder) = (temp_dir(), temp_dir());
-    let store = typed_store(&dir.path().join("store")).await;
+    let store = typed_store(dir.path()).await;
     store.register(typed_set("typed_v1")).unwrap();
     let location = folder.path().to_str().unwrap();
     let files = typed_log(&store, folder.path(), second(150), rotated(10)).await;
@@ -409,9 +400,7 @@ async fn a_log_of_entities_is_compared_with_training_and_a_flipped_bit_is_named(
     fs::write(&files[0], &good).unwrap();
 
     // Of later facts: what was published is what can be compared with. A flipped bit is still found.
-    let columns: Vec<(&str, ArrayRef)> =
-        vec![("at", instants([Some(SECOND_US)])), ("float", Arc::new(Float64Array::from(vec![9.0])))];
-    write_parquet(&dir.path().join("facts/late.parquet"), &columns, None);
+    write_parquet(&dir.path().join("facts/late.parquet"), &sales(1..3), None);
     store.repair("sales").await.unwrap();
     let report = store.verify_served_log(location).await.unwrap();
     assert_equal(&report);
@@ -436,7 +425,7 @@ async fn a_log_of_entities_is_compared_with_training_and_a_flipped_bit_is_named(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_loses_the_open_file_and_damage_is_a_typed_error() {
     let (dir, folder, empty) = (temp_dir(), temp_dir(), temp_dir());
-    let store = typed_store(&dir.path().join("store")).await;
+    let store = typed_store(dir.path()).await;
     store.register(typed_set("typed_v1")).unwrap();
     let location = folder.path().to_str().unwrap();
     let files = typed_log(&store, folder.path(), second(150), rotated(12)).await;
@@ -464,9 +453,9 @@ async fn a_crash_loses_the_open_file_and_damage_is_a_typed_error() {
     fs::write(&files[2], &good).unwrap();
     let error = store.verify_served_log(empty.path().to_str().unwrap()).await.unwrap_err();
     assert!(matches!(error, Error::NoFiles { .. }), "{error}");
-    let stranger =
-        asof::FeatureStore::open_with(dir.path().join("store").to_str().unwrap(), StoreOptions::default().cache_in_memory());
-    let error = stranger.await.unwrap().verify_served_log(location).await.unwrap_err();
+    let root = dir.path().join("store");
+    let stranger = FeatureStore::open_with(root.to_str().unwrap(), StoreOptions::default().cache_in_memory()).await.unwrap();
+    let error = stranger.verify_served_log(location).await.unwrap_err();
     assert!(matches!(error, Error::UnknownFeatureSet { .. }), "{error}");
 }
 
@@ -543,7 +532,11 @@ async fn a_full_queue_drops_rows_and_says_how_many() {
     // Shared between threads.
     std::thread::scope(|scope| {
         for _ in 0..4 {
-            scope.spawn(|| (0..25).for_each(|_| drop(log.record_key(&key, instant(AS_OF), &row).unwrap())));
+            scope.spawn(|| {
+                for _ in 0..25 {
+                    log.record_key(&key, instant(AS_OF), &row).unwrap();
+                }
+            });
         }
     });
     recorded += 100;
@@ -552,7 +545,6 @@ async fn a_full_queue_drops_rows_and_says_how_many() {
     let report = store.verify_served_log(folder.path().to_str().unwrap()).await.unwrap();
     assert_equal(&report);
     assert_eq!(report.rows, written.rows);
-    register(&store);
     let zero = ServedLogOptions { queue: 0, ..ServedLogOptions::default() };
     let error = ServedLog::create_with(folder.path(), &online, zero).unwrap_err();
     assert!(matches!(error, Error::Definition { .. }), "{error}");
