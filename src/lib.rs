@@ -27,6 +27,7 @@
 //! | serve a model | [`FeatureStore::online`], [`online::Online`] |
 //! | follow new materializations while serving | [`FeatureStore::live`], [`FeatureStore::live_group`], [`online::LiveGroup`] |
 //! | record a model, and know in a year what it saw | [`FeatureStore::record_model`], [`FeatureStore::why_model`], [`models`] |
+//! | prove that a service serves what training saw | [`FeatureStore::verify_parity`], [`mod@parity`] |
 //! | backtest and watch drift | [`FeatureStore::backtest`], [`mod@backtest`] |
 //!
 //! ```
@@ -83,6 +84,7 @@ pub mod models;
 pub mod name;
 mod numeric;
 pub mod online;
+pub mod parity;
 pub mod report;
 mod scan;
 mod served;
@@ -132,6 +134,8 @@ mod guide {
     struct Models;
     #[doc = include_str!("../docs/object-stores.md")]
     struct ObjectStores;
+    #[doc = include_str!("../docs/parity.md")]
+    struct Parity;
     #[doc = include_str!("../docs/serving.md")]
     struct Serving;
     #[doc = include_str!("../docs/sql-in-time.md")]

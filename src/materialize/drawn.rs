@@ -38,10 +38,10 @@ pub(crate) struct Refreshes {
 }
 
 /// The facts of the tables that a set of rows draws on or looks ahead in, by the position of the table. Each is opened once.
-pub(super) struct FactsByTable(Vec<Option<Facts>>);
+pub(crate) struct FactsByTable(Vec<Option<Facts>>);
 
 impl FactsByTable {
-    pub(super) async fn open(engine: &Engine, set: &RowSet, tables: &[VisibleTable]) -> Result<Self> {
+    pub(crate) async fn open(engine: &Engine, set: &RowSet, tables: &[VisibleTable]) -> Result<Self> {
         let drawn = set.drawn.iter().flat_map(|drawn| {
             drawn.sources().into_iter().filter_map(|(source, _)| drawn.table_of_source.get(source).copied()).collect::<Vec<_>>()
         });
@@ -65,7 +65,7 @@ impl FactsByTable {
 }
 
 /// Adds the drawn features, as of each row's own instant; or, with refreshes, as a service would have had them.
-pub(super) fn add_drawn(rows: DataFrame, set: &RowSet, facts: &FactsByTable, served: Option<Refreshes>) -> Result<DataFrame> {
+pub(crate) fn add_drawn(rows: DataFrame, set: &RowSet, facts: &FactsByTable, served: Option<Refreshes>) -> Result<DataFrame> {
     if set.drawn.is_empty() {
         return Ok(rows);
     }

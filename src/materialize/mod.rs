@@ -2,6 +2,7 @@
 //! A published materialization is complete and is never overwritten.
 
 mod binding;
+mod by_id;
 mod columns;
 mod drawn;
 mod encoder_chain;
@@ -22,14 +23,15 @@ pub use crate::{
     workspace::Part,
 };
 pub(crate) use binding::{check_binding, forget};
+pub(crate) use by_id::find_by_id;
 pub(crate) use columns::check_columns;
-pub(crate) use drawn::Refreshes;
+pub(crate) use drawn::{FactsByTable, Refreshes, add_drawn};
 pub use handle::Materialization;
 pub(crate) use newest::{Rank, SeenManifests, never_materialized, newest};
 pub(crate) use pipeline::{Apply, Pipeline, common_type};
 pub(crate) use plan::plan;
 pub use plan::{MaterializationPlan, PlannedStep, PlannedTable, PublishedRows, StepKind};
-pub(crate) use row_buffer::RowBuffer;
+pub(crate) use row_buffer::{RowBuffer, RowBufferWriter};
 pub(crate) use row_set::{QueriedRows, output_batch, output_schema};
 pub(crate) use rows::{PlannedRows, RowQuery};
 pub(crate) use run::{check_drawn, input_table, materialize, materialize_pinned};

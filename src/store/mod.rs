@@ -4,6 +4,7 @@ mod extracts;
 mod live;
 mod models;
 mod options;
+mod parity;
 mod queries;
 mod read_csv;
 mod sets;

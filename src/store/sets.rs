@@ -257,7 +257,7 @@ impl FeatureStore {
     }
 
     /// The registered feature set of this name, if none of its tables is a provider.
-    fn catalog_set(&self, name: &str) -> Result<FeatureSet> {
+    pub(super) fn catalog_set(&self, name: &str) -> Result<FeatureSet> {
         let set = self.feature_set(name)?;
         self.providers.refuse_any_of(&format!("feature set `{name}`"), &set.tables)?;
         Ok(set)

@@ -26,6 +26,7 @@ pub use dataset::Dataset;
 pub(crate) use keep::{kept_training_set, kept_training_sets};
 pub use make::TrainingRows;
 pub(crate) use make::training_set;
+pub(crate) use spine_features::with_features;
 pub use split::Split;
 pub use summary::{ColumnRole, ColumnSummary, NumberSummary, Summary};
 pub use training_set::TrainingSet;

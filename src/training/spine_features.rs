@@ -18,7 +18,7 @@ use crate::{
 
 /// The spine's columns, then the features in the order of the definition. `tables` are those of the set, with all their facts:
 /// the operators cut them at each row's instant.
-pub(super) async fn with_features(
+pub(crate) async fn with_features(
     engine: &Engine,
     set: &EntitySet,
     tables: &[VisibleTable],

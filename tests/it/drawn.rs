@@ -32,7 +32,7 @@ use crate::{
 const AS_OF: &str = "2014-07-01T04:00:00Z";
 const QUERY: &str = "SELECT pickup_at, dropoff_at, pickup_zone, dropoff_zone, trip_distance, total_amount FROM nyc_taxi";
 
-fn demand(name: &str, max_age: Option<TimeDelta>) -> FeatureSet {
+pub(crate) fn demand(name: &str, max_age: Option<TimeDelta>) -> FeatureSet {
     let set = FeatureSet::entities(name, "nyc_taxi")
         .key("pickup_zone")
         .lookup("fare_amount", "last_fare")
@@ -47,7 +47,7 @@ fn demand(name: &str, max_age: Option<TimeDelta>) -> FeatureSet {
     .unwrap()
 }
 
-fn pairs() -> FeatureSet {
+pub(crate) fn pairs() -> FeatureSet {
     FeatureSet::entities("pairs_v1", "nyc_taxi")
         .key("pickup_zone")
         .key("dropoff_zone")
@@ -60,7 +60,7 @@ fn pairs() -> FeatureSet {
 }
 
 /// Draws on three sets, one of them twice.
-fn drawing(name: &str, max_age: Option<TimeDelta>) -> RowSetBuilder {
+pub(crate) fn drawing(name: &str, max_age: Option<TimeDelta>) -> RowSetBuilder {
     FeatureSet::rows(name, QUERY)
         .table("nyc_taxi")
         .event_time("pickup_at")
@@ -120,7 +120,7 @@ async fn queried(store: &FeatureStore) -> RecordBatch {
     concat_batches(&rows[0].schema(), &rows).unwrap()
 }
 
-fn register(store: &FeatureStore, max_age: Option<TimeDelta>) {
+pub(crate) fn register(store: &FeatureStore, max_age: Option<TimeDelta>) {
     store.register(demand("demand_v1", max_age)).unwrap();
     store.register(pairs()).unwrap();
 }

@@ -23,6 +23,7 @@ const LAYERS: &[&[&str]] = &[
     &["materialize", "ctas", "lineage", "gc", "shards"],
     &["training", "online"],
     &["backtest", "models"],
+    &["parity"],
     &["report"],
     &["store"],
 ];

@@ -60,6 +60,7 @@ mod object_stores;
 mod opened_once;
 mod oracle;
 mod parity;
+mod parity_reports;
 mod presto;
 mod promises;
 mod quality;

@@ -63,7 +63,7 @@ fn value(column: &ArrayRef, row: usize) -> Value {
 }
 
 /// The set with every built-in encoder and a closure over all trips; no row is dropped.
-fn every_encoder(query: &str) -> FeatureSet {
+pub(crate) fn every_encoder(query: &str) -> FeatureSet {
     let zone = || "America/New_York".parse().unwrap();
     let (pickup, jfk) = (["pickup_latitude", "pickup_longitude"], ["jfk_latitude", "jfk_longitude"]);
     let spec = Spec::new("meter", 1).input("vendor_id", DataType::Int64).number("tip_amount");

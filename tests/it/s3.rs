@@ -34,7 +34,7 @@ fn locations(server: &S3Server, key: &str, secret: &str) -> Locations {
 }
 
 /// A store on the server with a memory of its own.
-async fn remote(server: &S3Server) -> FeatureStore {
+pub(crate) async fn remote(server: &S3Server) -> FeatureStore {
     let options = StoreOptions::default().locations(locations(server, server.access_key(), server.secret_key()));
     let store = FeatureStore::open_with("s3://lab/r", options).await.unwrap();
     register(&store);
