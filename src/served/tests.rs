@@ -31,6 +31,7 @@ fn rows(rng: &mut StdRng, count: usize, with_texts: bool) -> RecordBatch {
     numbers.shuffle(rng);
     numbers.truncate(count);
     let text = |rng: &mut StdRng| "ä".repeat(rng.random_range(0..20));
+    let threes = some(rng, count, |rng| rng.random::<[u8; 3]>());
     let mut columns: Vec<(&str, ArrayRef)> = vec![
         ("k", Arc::new(Int64Array::from(numbers.clone()))),
         ("int8", Arc::new(Int8Array::from(some(rng, count, |rng| rng.random())))),
@@ -39,10 +40,10 @@ fn rows(rng: &mut StdRng, count: usize, with_texts: bool) -> RecordBatch {
         ("float32", Arc::new(Float32Array::from(some(rng, count, |rng| f32::from_bits(rng.random()))))),
         ("float64", Arc::new(Float64Array::from(some(rng, count, |rng| f64::from_bits(rng.random()))))),
         ("bool", Arc::new(BooleanArray::from(some(rng, count, |rng| rng.random::<bool>())))),
-        ("date", Arc::new(Date32Array::from(some(rng, count, |rng| rng.random())))),
+        ("date", Arc::new(Date32Array::from(some(rng, count, |rng| rng.random_range(-90_000..90_000))))),
         ("at", Arc::new(TimestampNanosecondArray::from(some(rng, count, |rng| rng.random())).with_timezone("UTC"))),
         ("decimal", Arc::new(Decimal128Array::from(some(rng, count, |rng| rng.random_range(0..1 << 90))))),
-        ("three", Arc::new(FixedSizeBinaryArray::try_from_iter((0..count).map(|_| rng.random::<[u8; 3]>())).unwrap())),
+        ("three", Arc::new(FixedSizeBinaryArray::try_from_sparse_iter_with_size(threes.into_iter(), 3).unwrap())),
     ];
     if with_texts {
         let texts = some(rng, count, text);

@@ -156,10 +156,10 @@ async fn rows_come_into_the_cache_when_they_are_served_and_not_before() {
     let cache = dir.path().join("cache");
     let options = || StoreOptions::default().cache_dir(&cache);
     let store = open(root.path(), options()).await.unwrap();
-    let made = store.materialize("shops_v1", day(0)).await.unwrap();
+    let id = store.materialize("shops_v1", day(0)).await.unwrap().id();
     assert!(served_in(&cache).is_empty());
     assert_eq!(wrong(&store.online("shops_v1").await.unwrap(), 0..SHOPS), None);
-    let file = cache.join(format!("served/shops_v1.{}.rows", made.id()));
+    let file = cache.join(format!("served/shops_v1.{id}.rows"));
     assert_eq!(served_in(&cache), [file.clone()]);
     drop(store);
     // It is opened without the published files, which are only looked for, and not written again.
