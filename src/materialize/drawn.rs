@@ -1,14 +1,18 @@
 //! Columns that are added to the rows of a set's query: features drawn from sets of entities, and labels that lie ahead.
 //! The operators of `temporal` compute both, at each row's own instant.
 
+use std::sync::Arc;
+
 use arrow::datatypes::DataType;
 use datafusion::{
-    common::ScalarValue,
+    common::{Result as DfResult, ScalarValue},
+    error::DataFusionError,
     functions_window::expr_fn::row_number,
-    logical_expr::{Expr, ExprFunctionExt, cast, lit, when},
+    logical_expr::{ColumnarValue, Expr, ExprFunctionExt, Volatility, cast, create_udf, lit, when},
     prelude::{DataFrame, ident},
 };
 
+use super::entities::instants;
 use crate::{
     catalog::{FactTable, KnownAt},
     engine::Engine,
@@ -18,7 +22,7 @@ use crate::{
     scan::{AsOfTable, VisibleTable},
     sql,
     temporal::{Facts, Lookup, Spine, Window},
-    time::{AsOf, instant_type},
+    time::{AsOf, TimeScale, instant_type},
 };
 
 /// Hidden columns, which no query can name without quotes.
@@ -38,7 +42,7 @@ pub(crate) struct Refreshes {
 }
 
 /// The facts of the tables that a set of rows draws on or looks ahead in, by the position of the table. Each is opened once.
-pub(crate) struct FactsByTable(Vec<Option<Facts>>);
+pub(crate) struct FactsByTable(Vec<Option<(Facts, TimeScale)>>);
 
 impl FactsByTable {
     pub(crate) async fn open(engine: &Engine, set: &RowSet, tables: &[VisibleTable]) -> Result<Self> {
@@ -49,7 +53,7 @@ impl FactsByTable {
         let mut facts = Vec::with_capacity(tables.len());
         for (position, table) in tables.iter().enumerate() {
             facts.push(match used.contains(&position) {
-                true => Some(sql::facts(engine, AsOfTable::open(table).await?).await?),
+                true => Some((sql::facts(engine, AsOfTable::open(table).await?).await?, table.event_scale())),
                 false => None,
             });
         }
@@ -57,6 +61,11 @@ impl FactsByTable {
     }
 
     fn of(&self, position: usize) -> Result<Facts> {
+        Ok(self.with_scale(position)?.0)
+    }
+
+    /// The facts of a table, and how its event times are stored.
+    fn with_scale(&self, position: usize) -> Result<(Facts, TimeScale)> {
         self.0.get(position).cloned().flatten().ok_or_else(|| Error::Internal {
             subject: "drawing features".into(),
             reason: format!("table {position} of the set was not opened"),
@@ -90,12 +99,12 @@ pub(crate) fn add_drawn(rows: DataFrame, set: &RowSet, facts: &FactsByTable, ser
     let rows = lookups_and_windows(Spine::new(rows, at), &inputs)?.into_rows();
     // A value that is served ages until the instant of the row.
     let mut values: Vec<(String, Expr)> = Vec::new();
-    for (number, (source, ..)) in sources.iter().enumerate() {
+    for (number, (source, table, _)) in sources.iter().enumerate() {
         for (_, name) in &source.lookups {
             let value = match (is_aging(source), source.max_age_us) {
                 (true, Some(age)) => {
-                    let oldest = ident(set.at()) - micros(age);
-                    when(ident(event_time_column(number)).gt_eq(oldest), ident(name)).end()?
+                    let (oldest, scale) = (ident(set.at()) - micros(age), facts.with_scale(*table)?.1);
+                    when(event_instant(&rows, number, scale)?.gt_eq(oldest), ident(name)).end()?
                 }
                 _ => ident(name),
             };
@@ -219,6 +228,21 @@ fn in_hindsight(facts: &Facts) -> Result<Facts> {
     let tie_break = known.into_iter().chain(tie_break).collect();
     let declared = FactTable { event_time, known_at: KnownAt::DelayMicros(0), zone, keys, tie_break, identity: Vec::new() };
     Ok(Facts::named(facts.subject(), rows, declared))
+}
+
+/// The event time of the fact that a source has looked up, as an instant. Tables store local times, dates and other units, too.
+fn event_instant(rows: &DataFrame, source: usize, scale: TimeScale) -> Result<Expr> {
+    let column = event_time_column(source);
+    let stored = rows.schema().field_with_unqualified_name(&column)?.data_type().clone();
+    let convert = move |arguments: &[ColumnarValue]| -> DfResult<ColumnarValue> {
+        let arrays = ColumnarValue::values_to_arrays(arguments)?;
+        let times = arrays.first().ok_or_else(|| DataFusionError::Internal("an event time is needed".into()))?;
+        Ok(ColumnarValue::Array(instants(times, scale).map_err(|e| DataFusionError::External(Box::new(e)))?))
+    };
+    // The optimizer tells functions apart by their names.
+    let name = format!("asof: event instant {source}");
+    let function = create_udf(&name, vec![stored], instant_type(), Volatility::Immutable, Arc::new(convert));
+    Ok(function.call(vec![ident(column)]))
 }
 
 /// An interval of microseconds.

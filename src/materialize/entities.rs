@@ -215,7 +215,7 @@ fn answers_of(source: &Source) -> usize {
 }
 
 /// Times as instants in microseconds, rounded down, so that comparing them with whole microseconds gives the same results.
-fn instants(times: &ArrayRef, scale: TimeScale) -> Result<ArrayRef> {
+pub(super) fn instants(times: &ArrayRef, scale: TimeScale) -> Result<ArrayRef> {
     let integers = stored_integers(times)?;
     let instants = integers.iter().map(|time| time.map(|time| scale.instant_us(time)));
     Ok(Arc::new(instants.collect::<TimestampMicrosecondArray>().with_timezone("UTC")))

@@ -1,5 +1,7 @@
 //! Backtests with features as a service had them, at the edges: instants before the as-of, corrected rows, folds with few rows.
 
+use std::sync::Arc;
+
 use asof::{
     Aggregate, AsOf, Error, FeatureSet, FeatureStore,
     backtest::{Backtest, Folds, MeanOnly},
@@ -9,11 +11,12 @@ use asof::{
     time::Span,
 };
 use chrono::TimeDelta;
+use datafusion::arrow::array::{ArrayRef, Int64Array, TimestampMicrosecondArray};
 use tempfile::TempDir;
 
 use crate::{
     drawn::Recorder,
-    support::{store, temp_dir, write_text},
+    support::{store, temp_dir, write_parquet, write_text},
 };
 
 fn at(hour: i64) -> AsOf {
@@ -86,6 +89,40 @@ async fn an_instant_before_the_as_of_sees_the_refresh_before_it() {
         let found: Vec<[u64; 2]> = scored.rows().into_iter().map(|row| [row[0].to_bits(), row[1].to_bits()]).collect();
         assert_eq!(found, expected.map(|row| row.map(f64::to_bits)), "{every:?}: {scored}");
     }
+}
+
+/// Served values age by the instants of their facts, which a table may store as local times.
+#[tokio::test]
+async fn served_values_of_local_times_age_by_their_instants() {
+    let (data, root, facts) = (temp_dir(), temp_dir(), temp_dir());
+    let store = store(root.path()).await;
+    // In January New York is five hours behind.
+    let local = [8, 11].map(|hour: i64| at(hour - 5).micros());
+    let columns: [(&str, ArrayRef); 3] = [
+        ("at", Arc::new(TimestampMicrosecondArray::from(local.to_vec()))),
+        ("k", Arc::new(Int64Array::from(vec![1, 2]))),
+        ("v", Arc::new(Int64Array::from(vec![8, 11]))),
+    ];
+    write_parquet(&facts.path().join("facts.parquet"), &columns, None);
+    let declared = FactTable::new("at", KnownAt::after(TimeDelta::zero())).zone("America/New_York".parse().unwrap());
+    store.register_table("events", facts.path().to_str().unwrap(), declared).await.unwrap();
+    let csv: String = [13, 14, 15].iter().flat_map(|hour| (1..3).map(move |k| format!("{},{k},0.5\n", at(*hour)))).collect();
+    let asked = FactTable::new("ev", KnownAt::after(TimeDelta::zero()));
+    load(&store, &data, "asked", asked, &format!("ev,k,y\n{csv}")).await;
+    let events =
+        FeatureSet::entities("events_v1", "events").key("k").lookup("v", "v").max_age(TimeDelta::hours(3)).build().unwrap();
+    let set = FeatureSet::rows("asked_v1", "SELECT * FROM asked").table("asked").event_time("ev");
+    let set = set.features_of(events.by(["k"])).encode(Number::of("v")).label("y");
+    store.register(set.build().unwrap()).unwrap();
+    let recorder = Recorder::default();
+    let folds = Folds::new([(at(12), Span::new(at(12), at(48)))]).unwrap();
+    let backtest = Backtest::with_learner("asked_v1", "y", folds, recorder.clone()).refreshed(TimeDelta::hours(100));
+    let report = store.backtest(&backtest).await;
+    let scored = recorder.recorded().into_iter().next().unwrap_or_else(|| panic!("{report:?}"));
+    // The fact of hour 8 was too old at hour 12 already; that of hour 11 is too old after hour 14.
+    let found: Vec<u64> = scored.rows().into_iter().map(|row| row[0].to_bits()).collect();
+    let nothing = f64::NAN;
+    assert_eq!(found, [nothing, 11.0, nothing, 11.0, nothing, nothing].map(f64::to_bits), "{scored}");
 }
 
 #[tokio::test]
