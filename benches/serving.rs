@@ -312,6 +312,7 @@ async fn encode() -> Anyhow<()> {
         ("lat2", float(&mut rng, 40.0, 41.0)),
         ("lon2", float(&mut rng, -74.0, -73.0)),
         ("kind", Arc::new(kinds)),
+        ("fare", float(&mut rng, 0.0, 10.0)),
     ];
     let batch = RecordBatch::try_from_iter(columns)?;
     let file = dir.path().join("rows.parquet");
@@ -333,7 +334,7 @@ async fn encode() -> Anyhow<()> {
         .encode_fitted(Standardize::of("x").named("standard"))
         .encode_fitted(MinMax::of("y").named("scaled"))
         .encode_fitted(OneHot::of("kind", ["a", "b"]).named("kind_is"));
-    store.register(set.label("y").build()?)?;
+    store.register(set.label("fare").build()?)?;
     store.materialize("ten_v1", first().plus(TimeDelta::days(1))).await?;
     let online = store.online("ten_v1").await?;
     let mut latencies = histogram();

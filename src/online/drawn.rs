@@ -108,7 +108,7 @@ impl ServedDraws {
             let shape = draw.entities.shape();
             for (position, field) in &draw.features {
                 fields.push(Arc::new(field.clone()));
-                columns.push(shape.layout().column(shape.columns[*position], found.iter())?);
+                columns.push(shape.layout().column(shape.columns[*position], &found)?);
             }
         }
         for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {

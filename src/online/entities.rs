@@ -12,7 +12,7 @@ use crate::{
     error::{Error, Result},
     feature_set::{FeatureSet, SetBody, Source, event_time_column},
     materialize::{Materialization, ServedRows},
-    served::{Row, RowLayout},
+    served::{Row, RowLayout, Rows},
     time::AsOf,
     value::Value,
 };
@@ -155,9 +155,7 @@ impl ServedEntities {
         }
         let mut read = |row: &mut Row| {
             let is_there = self.read(Keys::Values(key), at, false, row)?;
-            for (number, &column) in out.iter_mut().zip(&self.shape.columns) {
-                *number = self.layout().number(row, column)?;
-            }
+            self.layout().numbers(row, &self.shape.columns, out)?;
             Ok(is_there)
         };
         let row = BUFFERS.with(|buffers| buffers.try_borrow_mut().map(|mut buffers| std::mem::take(&mut buffers.1)));
@@ -168,7 +166,7 @@ impl ServedEntities {
     }
 
     /// The rows of several entities, and how many have a row of their own.
-    pub(super) fn get_many<K: AsRef<[Value]>>(&self, keys: &[K], at: Option<AsOf>) -> Result<(Vec<Row>, u64)> {
+    pub(super) fn get_many<K: AsRef<[Value]>>(&self, keys: &[K], at: Option<AsOf>) -> Result<(Rows, u64)> {
         self.check_instant(at)?;
         self.read_all(keys.len(), |number| {
             let key = keys[number].as_ref();
@@ -183,7 +181,7 @@ impl ServedEntities {
         keys: &[ArrayRef],
         count: usize,
         at: Option<&TimestampMicrosecondArray>,
-    ) -> Result<(Vec<Row>, u64)> {
+    ) -> Result<(Rows, u64)> {
         self.read_all(count, |number| {
             let at = at.filter(|at| at.is_valid(number)).map(|at| AsOf::from_micros(at.value(number)));
             self.check_instant(at)?;
@@ -191,13 +189,12 @@ impl ServedEntities {
         })
     }
 
-    fn read_all<'a>(&self, count: usize, request: impl Fn(usize) -> Result<(Keys<'a>, Option<AsOf>)>) -> Result<(Vec<Row>, u64)> {
-        let (mut rows, mut there) = (Vec::with_capacity(count), 0);
+    fn read_all<'a>(&self, count: usize, request: impl Fn(usize) -> Result<(Keys<'a>, Option<AsOf>)>) -> Result<(Rows, u64)> {
+        let (mut rows, mut row, mut there) = (Rows::with_capacity(self.layout(), count), Row::default(), 0);
         for number in 0..count {
             let (key, at) = request(number)?;
-            let mut row = Row::default();
             there += u64::from(self.read(key, at, true, &mut row)?);
-            rows.push(row);
+            rows.push(&row);
         }
         Ok((rows, there))
     }

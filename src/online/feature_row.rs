@@ -6,7 +6,7 @@ use arrow::{array::RecordBatch, datatypes::SchemaRef};
 
 use crate::{
     error::{Error, Result},
-    served::{Row, RowLayout},
+    served::{Row, RowLayout, Rows},
     value::Value,
 };
 
@@ -33,7 +33,7 @@ impl Shape {
     }
 
     /// The features of these rows.
-    pub(super) fn batch(&self, rows: &[Row]) -> Result<RecordBatch> {
+    pub(super) fn batch(&self, rows: &Rows) -> Result<RecordBatch> {
         self.layout().batch(&self.features, &self.columns, rows)
     }
 }
@@ -74,7 +74,11 @@ impl FeatureRow {
     pub fn batch(&self) -> Result<RecordBatch> {
         match &self.0 {
             Content::Encoded(row) => Ok(row.clone()),
-            Content::Served(shape, row) => shape.batch(std::slice::from_ref(row)),
+            Content::Served(shape, row) => {
+                let mut rows = Rows::with_capacity(shape.layout(), 1);
+                rows.push(row);
+                shape.batch(&rows)
+            }
         }
     }
 

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     materialize::{Materialization, Pipeline},
-    served::Row,
+    served::Rows,
     time::AsOf,
     value::Value,
 };
@@ -248,7 +248,7 @@ impl Online {
         }
     }
 
-    fn batch_of(&self, entities: &ServedEntities, (rows, there): (Vec<Row>, u64)) -> Result<RecordBatch> {
+    fn batch_of(&self, entities: &ServedEntities, (rows, there): (Rows, u64)) -> Result<RecordBatch> {
         self.reads.add(there, rows.len() as u64 - there);
         entities.shape().batch(&rows)
     }

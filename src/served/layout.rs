@@ -16,7 +16,7 @@ use std::sync::Arc;
 use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch},
     datatypes::{DataType, Field, Schema, SchemaRef},
-    row::{RowConverter, Rows, SortField},
+    row::{RowConverter, Rows as PackedRows, SortField},
 };
 
 use crate::error::{Error, Result};
@@ -69,6 +69,35 @@ pub(super) struct Slot {
     pub(super) at: usize,
     /// For a value in the heap: its number among these.
     pub(super) in_heap: Option<usize>,
+    pub(super) number: NumberForm,
+}
+
+/// How a slot is read as a float.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NumberForm {
+    Float64,
+    Float32,
+    Int64,
+    Int32,
+    Bool,
+    /// By way of Arrow's conversion.
+    Converted,
+    /// It is no number.
+    None,
+}
+
+impl NumberForm {
+    fn of(data_type: &DataType) -> Self {
+        match data_type {
+            DataType::Float64 => NumberForm::Float64,
+            DataType::Float32 => NumberForm::Float32,
+            DataType::Int64 => NumberForm::Int64,
+            DataType::Int32 => NumberForm::Int32,
+            DataType::Boolean => NumberForm::Bool,
+            other if other.is_numeric() => NumberForm::Converted,
+            _ => NumberForm::None,
+        }
+    }
 }
 
 /// The layout of the rows of one group.
@@ -99,6 +128,59 @@ pub(crate) struct Row {
 impl Row {
     /// No bytes.
     pub(crate) const EMPTY: Self = Self { fixed: Vec::new(), heap: Vec::new() };
+
+    pub(crate) fn as_ref(&self) -> RowRef<'_> {
+        RowRef { fixed: &self.fixed, heap: &self.heap }
+    }
+}
+
+/// The bytes of a row.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RowRef<'a> {
+    pub(super) fixed: &'a [u8],
+    pub(super) heap: &'a [u8],
+}
+
+/// Several rows of one layout, one after the other.
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
+    fixed: Vec<u8>,
+    heap: Vec<u8>,
+    /// For each row the end of its bytes in the heap.
+    heap_ends: Vec<usize>,
+    row_bytes: usize,
+}
+
+impl Rows {
+    /// Room for so many rows.
+    pub(crate) fn with_capacity(layout: &RowLayout, rows: usize) -> Self {
+        let row_bytes = layout.row_bytes();
+        Self { fixed: Vec::with_capacity(rows * row_bytes), heap: Vec::new(), heap_ends: Vec::with_capacity(rows), row_bytes }
+    }
+
+    pub(crate) fn push(&mut self, row: &Row) {
+        self.fixed.extend_from_slice(&row.fixed);
+        self.heap.extend_from_slice(&row.heap);
+        self.heap_ends.push(self.heap.len());
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.heap_ends.len()
+    }
+
+    /// The fixed parts.
+    pub(super) fn fixed(&self) -> impl ExactSizeIterator<Item = &[u8]> + Clone {
+        self.fixed.chunks_exact(self.row_bytes)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = RowRef<'_>> + Clone {
+        let mut begin = 0;
+        self.fixed().zip(&self.heap_ends).map(move |(fixed, &end)| {
+            let heap = &self.heap[begin..end];
+            begin = end;
+            RowRef { fixed, heap }
+        })
+    }
 }
 
 /// Rows of a batch as bytes.
@@ -132,7 +214,8 @@ impl RowLayout {
                 heap_slots.len() - 1
             });
             let width = form.width().unwrap_or(END);
-            slots.push(Slot { form, at, in_heap });
+            let number = NumberForm::of(value_schema.field(i).data_type());
+            slots.push(Slot { form, at, in_heap, number });
             at += width;
         }
         Ok(Self {
@@ -160,7 +243,7 @@ impl RowLayout {
     }
 
     /// Bytes of the fixed part of a row.
-    pub(super) fn row_bytes(&self) -> usize {
+    pub(crate) fn row_bytes(&self) -> usize {
         self.row_bytes
     }
 
@@ -204,15 +287,15 @@ impl RowLayout {
         }
     }
 
-    pub(super) fn is_null(&self, row: &Row, column: usize) -> bool {
-        row.fixed[self.nulls_at + column / 8] >> (column % 8) & 1 == 1
+    pub(super) fn is_null(&self, fixed: &[u8], column: usize) -> bool {
+        fixed[self.nulls_at + column / 8] >> (column % 8) & 1 == 1
     }
 
     /// The bytes of a value.
     ///
     /// # Errors
     /// [`Error::Corrupt`] when the row's ends contradict each other.
-    pub(super) fn bytes<'a>(&self, row: &'a Row, column: usize) -> Result<&'a [u8]> {
+    pub(super) fn bytes<'a>(&self, row: RowRef<'a>, column: usize) -> Result<&'a [u8]> {
         let slot = &self.slots[column];
         let found = match (slot.form.width(), slot.in_heap) {
             (Some(width), _) => row.fixed.get(slot.at..slot.at + width),
@@ -220,11 +303,11 @@ impl RowLayout {
                 let before =
                     in_heap.and_then(|number| number.checked_sub(1)).map(|number| self.slots[self.heap_slots[number]].at);
                 let begin = match before {
-                    Some(at) => u32_at(&row.fixed, at),
-                    None if self.key_in_heap() => u32_at(&row.fixed, self.key_at()),
+                    Some(at) => u32_at(row.fixed, at),
+                    None if self.key_in_heap() => u32_at(row.fixed, self.key_at()),
                     None => 0,
                 };
-                row.heap.get(begin as usize..u32_at(&row.fixed, slot.at) as usize)
+                row.heap.get(begin as usize..u32_at(row.fixed, slot.at) as usize)
             }
         };
         found.ok_or_else(|| Error::Corrupt {
@@ -301,12 +384,12 @@ impl RowLayout {
             put(&mut row.fixed, self.key_at(), &self.no_key());
         }
         for (i, ((from, source, column), slot)) in values.iter().zip(&self.slots).enumerate() {
-            if from.is_null(source, *column) {
+            if from.is_null(&source.fixed, *column) {
                 row.fixed[self.nulls_at + i / 8] |= 1 << (i % 8);
             } else if slot.in_heap.is_none() {
-                put(&mut row.fixed, slot.at, from.bytes(source, *column)?);
+                put(&mut row.fixed, slot.at, from.bytes(source.as_ref(), *column)?);
             } else {
-                row.heap.extend_from_slice(from.bytes(source, *column)?);
+                row.heap.extend_from_slice(from.bytes(source.as_ref(), *column)?);
             }
             if slot.in_heap.is_some() {
                 put(&mut row.fixed, slot.at, &end_of(row.heap.len())?);
@@ -360,7 +443,7 @@ fn put_fixed(slot: &Slot, column: &ArrayRef, rows: &mut [u8], width: usize) {
 /// A column whose values go into the heap.
 enum HeapColumn<'a> {
     Plain(&'a ArrayRef),
-    Packed(Rows, &'a ArrayRef),
+    Packed(PackedRows, &'a ArrayRef),
 }
 
 impl<'a> HeapColumn<'a> {
@@ -434,7 +517,7 @@ fn seal(row: &mut [u8]) {
     put(row, 0, &sum.to_le_bytes());
 }
 
-fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+pub(super) fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     let mut array = [0; N];
     if let Some(found) = bytes.get(at..at + N) {
         array.copy_from_slice(found);

@@ -15,6 +15,6 @@ mod values;
 mod writer;
 
 pub(crate) use file::{Found, ServedFile};
-pub(crate) use layout::{Row, RowLayout};
+pub(crate) use layout::{Row, RowLayout, Rows};
 pub(crate) use place::{Building, ServedFiles, SharedFile};
 pub(crate) use writer::WriteError;

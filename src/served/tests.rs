@@ -14,7 +14,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
 
 use super::{
     file::{Found, ServedFile, Source},
-    layout::{Row, RowLayout},
+    layout::{Row, RowLayout, Rows},
     writer::{WriteError, Writer},
 };
 use crate::{error::Error, name::ContentId, value::Value};
@@ -92,10 +92,16 @@ fn key_of(layout: &RowLayout, rows: &RecordBatch, row: usize) -> Vec<u8> {
     of_columns
 }
 
+fn all_of(layout: &RowLayout, rows: &[Row]) -> Rows {
+    let mut all = Rows::with_capacity(layout, rows.len());
+    rows.iter().for_each(|row| all.push(row));
+    all
+}
+
 fn check_row(layout: &RowLayout, rows: &RecordBatch, number: usize, row: &Row) {
     for (i, field) in layout.value_schema().fields().iter().enumerate() {
         let expected = rows.column_by_name(field.name()).unwrap().slice(number, 1);
-        let found = layout.column(i, std::iter::once(row)).unwrap();
+        let found = layout.column(i, &all_of(layout, std::slice::from_ref(row))).unwrap();
         // A comparison of arrays goes by bits.
         assert_eq!(found.to_data(), expected.to_data(), "{field} of row {number}");
         if !field.data_type().is_nested() {
@@ -106,7 +112,9 @@ fn check_row(layout: &RowLayout, rows: &RecordBatch, number: usize, row: &Row) {
             let float = arrow::compute::cast(&expected, &DataType::Float64).unwrap();
             let float = arrow::array::AsArray::as_primitive::<arrow::datatypes::Float64Type>(&float);
             let expected = if float.is_null(0) { f64::NAN } else { float.value(0) };
-            let found = layout.number(row, i).unwrap();
+            let mut found = [0.0];
+            layout.numbers(row, &[i], &mut found).unwrap();
+            let [found] = found;
             assert!(found.to_bits() == expected.to_bits() || (found.is_nan() && expected.is_nan()), "{field}");
         }
     }
@@ -155,7 +163,7 @@ fn every_row_is_read_back_bit_for_bit_and_no_other_key_is_found() {
                     assert_eq!(served.find(group, layout, &stranger, true, &mut Row::default()), Found::Nothing);
                 }
                 let all: Vec<usize> = (0..layout.value_schema().fields().len()).collect();
-                let columns = layout.batch(layout.value_schema(), &all, &found).unwrap();
+                let columns = layout.batch(layout.value_schema(), &all, &all_of(layout, &found)).unwrap();
                 for (field, column) in layout.value_schema().fields().iter().zip(columns.columns()) {
                     assert_eq!(column.to_data(), batch.column_by_name(field.name()).unwrap().to_data(), "{field}");
                 }
@@ -187,7 +195,10 @@ fn a_row_that_is_put_together_has_the_values_of_its_sources() {
             let mut row = layout.assemble(&values).unwrap();
             for (column, &i) in from.iter().enumerate() {
                 let expected = [&one, &other][i].column_by_name(layout.value_schema().field(column).name()).unwrap();
-                assert_eq!(layout.column(column, std::iter::once(&row)).unwrap().to_data(), expected.slice(number, 1).to_data());
+                assert_eq!(
+                    layout.column(column, &all_of(&layout, std::slice::from_ref(&row))).unwrap().to_data(),
+                    expected.slice(number, 1).to_data()
+                );
             }
             layout.set_null(&mut row, number);
             assert_eq!(layout.value(&row, number).unwrap(), Value::Null);

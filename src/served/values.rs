@@ -12,7 +12,7 @@ use arrow::{
     datatypes::{DataType, Float64Type, SchemaRef},
 };
 
-use super::layout::{Form, Row, RowLayout};
+use super::layout::{Form, NumberForm, Row, RowLayout, Rows, array_at};
 use crate::{
     error::{Error, Result},
     value::Value,
@@ -23,26 +23,33 @@ impl RowLayout {
     ///
     /// # Errors
     /// [`Error::Corrupt`] for bytes that no row of this layout has.
-    pub(crate) fn column<'a>(&self, column: usize, rows: impl ExactSizeIterator<Item = &'a Row> + Clone) -> Result<ArrayRef> {
+    pub(crate) fn column(&self, column: usize, rows: &Rows) -> Result<ArrayRef> {
         let (slot, data_type, count) = (&self.slots[column], self.value_schema().field(column).data_type(), rows.len());
-        let valid = BooleanBuffer::from_iter(rows.clone().map(|row| !self.is_null(row, column)));
-        let nulls = Some(NullBuffer::new(valid)).filter(|nulls| nulls.null_count() > 0);
-        let bytes = |row: &'a Row| self.bytes(row, column);
-        // A row's bytes are borrowed from the row.
-        let values = || rows.clone().map(|row| if self.is_null(row, column) { Ok(None) } else { bytes(row).map(Some) });
+        let is_null = |fixed: &[u8]| self.is_null(fixed, column);
+        let nulls = rows
+            .fixed()
+            .any(is_null)
+            .then(|| NullBuffer::new(BooleanBuffer::from_iter(rows.fixed().map(|fixed| !is_null(fixed)))));
+        let values = || rows.iter().map(|row| if is_null(row.fixed) { Ok(None) } else { self.bytes(row, column).map(Some) });
         let texts = || values().map(|value| value.and_then(|bytes| bytes.map(text).transpose()));
         Ok(match (&slot.form, data_type) {
             (Form::Bool, _) => {
-                let bits = rows.clone().map(|row| bytes(row).map(|byte| byte == [1])).collect::<Result<BooleanBuffer>>()?;
+                let bits = BooleanBuffer::from_iter(rows.fixed().map(|fixed| fixed[slot.at] == 1));
                 Arc::new(BooleanArray::new(bits, nulls))
             }
             (Form::Fixed(width), _) => {
-                let mut buffer = Vec::with_capacity(count * width);
-                for row in rows.clone() {
-                    buffer.extend_from_slice(bytes(row)?);
-                }
-                let data = ArrayData::builder(data_type.clone()).len(count).nulls(nulls).add_buffer(Buffer::from(buffer));
-                // The buffer of a vector is not aligned for wide values.
+                let at = slot.at;
+                let buffer = match width {
+                    8 => Buffer::from_vec(rows.fixed().map(|fixed| u64::from_le_bytes(array_at(fixed, at))).collect::<Vec<_>>()),
+                    4 => Buffer::from_vec(rows.fixed().map(|fixed| u32::from_le_bytes(array_at(fixed, at))).collect::<Vec<_>>()),
+                    width => {
+                        let mut bytes = Vec::with_capacity(count * width);
+                        rows.fixed().for_each(|fixed| bytes.extend_from_slice(&fixed[at..at + width]));
+                        Buffer::from_vec(bytes)
+                    }
+                };
+                let data = ArrayData::builder(data_type.clone()).len(count).nulls(nulls).add_buffer(buffer);
+                // Bytes of other widths lie where they came to lie.
                 make_array(data.align_buffers(true).build()?)
             }
             (Form::Packed(converter), _) => {
@@ -60,10 +67,17 @@ impl RowLayout {
     }
 
     /// These columns of these rows, with a schema that has them.
-    pub(crate) fn batch(&self, schema: &SchemaRef, columns: &[usize], rows: &[Row]) -> Result<RecordBatch> {
-        let columns = columns.iter().map(|&column| self.column(column, rows.iter())).collect::<Result<_>>()?;
+    pub(crate) fn batch(&self, schema: &SchemaRef, columns: &[usize], rows: &Rows) -> Result<RecordBatch> {
+        let columns = columns.iter().map(|&column| self.column(column, rows)).collect::<Result<_>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
         Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
+    }
+
+    /// A column of one row.
+    fn single(&self, row: &Row, column: usize) -> Result<ArrayRef> {
+        let mut rows = Rows::with_capacity(self, 1);
+        rows.push(row);
+        self.column(column, &rows)
     }
 
     /// A value.
@@ -71,53 +85,58 @@ impl RowLayout {
     /// # Errors
     /// As [`Value::of`].
     pub(crate) fn value(&self, row: &Row, column: usize) -> Result<Value> {
-        if self.is_null(row, column) {
+        if self.is_null(&row.fixed, column) {
             return Ok(Value::Null);
         }
         let field = self.value_schema().field(column);
         Ok(match field.data_type() {
-            DataType::Boolean => Value::Bool(self.bytes(row, column)? == [1]),
+            DataType::Boolean => Value::Bool(self.bytes(row.as_ref(), column)? == [1]),
             DataType::Int64 => Value::Int(i64::from_le_bytes(self.fixed(row, column)?)),
             DataType::Int32 => Value::Int(i32::from_le_bytes(self.fixed(row, column)?).into()),
             DataType::Float64 => Value::Float(f64::from_le_bytes(self.fixed(row, column)?)),
             DataType::Float32 => Value::Float(f32::from_le_bytes(self.fixed(row, column)?).into()),
-            DataType::Utf8 => Value::Text(text(self.bytes(row, column)?)?.to_owned()),
-            _ => Value::of("the row", field.name(), &self.column(column, std::iter::once(row))?, 0)?,
+            DataType::Utf8 => Value::Text(text(self.bytes(row.as_ref(), column)?)?.to_owned()),
+            _ => Value::of("the row", field.name(), &self.single(row, column)?, 0)?,
         })
     }
 
     /// Whether a column holds numbers, or truth values, which are 0 and 1.
     pub(crate) fn is_number(&self, column: usize) -> bool {
-        let data_type = self.value_schema().field(column).data_type();
-        data_type.is_numeric() || *data_type == DataType::Boolean
+        self.slots[column].number != NumberForm::None
     }
 
-    /// A number as the nearest float; NaN for NULL. As in a [`Dataset`](crate::Dataset).
-    pub(crate) fn number(&self, row: &Row, column: usize) -> Result<f64> {
-        if self.is_null(row, column) {
-            return Ok(f64::NAN);
+    /// These columns as the nearest floats, as in a [`Dataset`](crate::Dataset); NaN for NULL. All of them must be numbers.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] for bytes that no row of this layout has.
+    pub(crate) fn numbers(&self, row: &Row, columns: &[usize], out: &mut [f64]) -> Result<()> {
+        let fixed = row.fixed.as_slice();
+        for (number, &column) in out.iter_mut().zip(columns) {
+            let slot = &self.slots[column];
+            *number = match slot.number {
+                _ if self.is_null(fixed, column) => f64::NAN,
+                NumberForm::Float64 => f64::from_le_bytes(array_at(fixed, slot.at)),
+                NumberForm::Float32 => f32::from_le_bytes(array_at(fixed, slot.at)).into(),
+                NumberForm::Int64 => i64::from_le_bytes(array_at(fixed, slot.at)) as f64,
+                NumberForm::Int32 => i32::from_le_bytes(array_at(fixed, slot.at)).into(),
+                NumberForm::Bool => f64::from(fixed[slot.at]),
+                NumberForm::Converted | NumberForm::None => {
+                    let converted = cast(&self.single(row, column)?, &DataType::Float64)?;
+                    let converted = converted.as_primitive::<Float64Type>();
+                    if converted.is_valid(0) { converted.value(0) } else { f64::NAN }
+                }
+            };
         }
-        Ok(match self.value_schema().field(column).data_type() {
-            DataType::Float64 => f64::from_le_bytes(self.fixed(row, column)?),
-            DataType::Float32 => f32::from_le_bytes(self.fixed(row, column)?).into(),
-            DataType::Int64 => i64::from_le_bytes(self.fixed(row, column)?) as f64,
-            DataType::Int32 => i32::from_le_bytes(self.fixed(row, column)?).into(),
-            DataType::Boolean => f64::from(u8::from(self.bytes(row, column)? == [1])),
-            _ => {
-                let number = cast(&self.column(column, std::iter::once(row))?, &DataType::Float64)?;
-                let number = number.as_primitive::<Float64Type>();
-                if number.is_valid(0) { number.value(0) } else { f64::NAN }
-            }
-        })
+        Ok(())
     }
 
     /// A time in microseconds; `None` for NULL.
     pub(crate) fn micros(&self, row: &Row, column: usize) -> Result<Option<i64>> {
-        if self.is_null(row, column) { Ok(None) } else { Ok(Some(i64::from_le_bytes(self.fixed(row, column)?))) }
+        if self.is_null(&row.fixed, column) { Ok(None) } else { Ok(Some(i64::from_le_bytes(self.fixed(row, column)?))) }
     }
 
     fn fixed<const N: usize>(&self, row: &Row, column: usize) -> Result<[u8; N]> {
-        self.bytes(row, column)?.try_into().map_err(|_| contradicts())
+        self.bytes(row.as_ref(), column)?.try_into().map_err(|_| contradicts())
     }
 }
 
