@@ -25,9 +25,7 @@ use std::{
 use asof::{
     AsOf, FeatureSet, FeatureStore, StoreOptions, Value,
     catalog::{FactTable, KnownAt},
-    encoder::{
-        Arithmetic, Bins, Clip, Cyclic, Haversine, HashBucket, MinMax, Number, OneHot, Standardize,
-    },
+    encoder::{Arithmetic, Bins, Clip, Cyclic, HashBucket, Haversine, MinMax, Number, OneHot, Standardize},
     ingest::Ingest,
     online::Online,
     time::Zone,
@@ -74,8 +72,7 @@ fn set() -> asof::Result<FeatureSet> {
 
 async fn open(root: &Path, resident: bool) -> Anyhow<FeatureStore> {
     let options = StoreOptions::default();
-    let store =
-        FeatureStore::open_with(root.to_str().unwrap(), if resident { options.resident_rows() } else { options }).await?;
+    let store = FeatureStore::open_with(root.to_str().unwrap(), if resident { options.resident_rows() } else { options }).await?;
     store.register(set()?)?;
     Ok(store)
 }
@@ -251,8 +248,7 @@ fn get(form: &str, online: &Online) -> Anyhow<()> {
 fn many(form: &str, online: &Online) -> Anyhow<()> {
     for (law, zipf) in [("uniform", false), ("zipf", true)] {
         let keys = keys(zipf, READS);
-        let batches: Vec<Vec<[Value; 1]>> =
-            keys.chunks(500).map(|keys| keys.iter().map(|key| [key.clone()]).collect()).collect();
+        let batches: Vec<Vec<[Value; 1]>> = keys.chunks(500).map(|keys| keys.iter().map(|key| [key.clone()]).collect()).collect();
         let mut latencies = histogram();
         for batch in &batches {
             let start = Instant::now();
