@@ -84,6 +84,52 @@ async fn answers(store: &FeatureStore) -> String {
     said + &format!("{rows:?}")
 }
 
+/// A service has a cache of its own and needs no facts: they are gone before it starts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_opens_what_a_trainer_wrote_without_the_facts() {
+    let (server, data, cache) = (S3Server::start("lab").await.unwrap(), temp_dir(), temp_dir());
+    write_trips(data.path(), 60);
+    let trainer = remote(&server).await;
+    load_trips(&trainer, data.path()).await;
+    for set in SETS {
+        trainer.materialize(set, as_of()).await.unwrap();
+    }
+    let keys: Vec<[Value; 1]> = (0..270).map(|zone| [Value::Int(zone)]).collect();
+    let expected = trainer.online("zone_demand_v1").await.unwrap().get_many(&keys).unwrap();
+    let client = client(&server);
+    let all: Vec<_> = client.list(Some(&Key::from("r"))).try_collect().await.unwrap();
+    for object in all.iter().filter(|object| object.location.as_ref().ends_with(".parquet")) {
+        if object.location.as_ref().starts_with("r/facts/") {
+            client.delete(&object.location).await.unwrap();
+        }
+    }
+    let open = async || {
+        let options = StoreOptions::default().locations(locations(&server, server.access_key(), server.secret_key()));
+        let store = FeatureStore::open_with("s3://lab/r", options.cache_dir(cache.path().join("service"))).await.unwrap();
+        register(&store);
+        store
+    };
+    let request = [("trip_distance", Value::Float(2.5))];
+    let encoded = trainer.online("taxi_v1").await.unwrap().encode_row(&request).unwrap();
+    for is_first in [true, false] {
+        let service = open().await;
+        let group = service.live_group(SETS).await.unwrap();
+        let now = group.current();
+        let zones = now.set("zone_demand_v1").unwrap();
+        assert_eq!(zones.get_many(&keys).unwrap(), expected);
+        assert_eq!(now.set("taxi_v1").unwrap().encode_row(&request).unwrap(), encoded);
+        assert!(!group.refresh().await.unwrap().has_moved());
+        if is_first {
+            // The second one reads its file, and the published rows are not needed any more.
+            for object in all.iter().filter(|object| object.location.as_ref().contains("materialized/zone_demand_v1")) {
+                if object.location.as_ref().ends_with(".parquet") {
+                    client.delete(&object.location).await.unwrap();
+                }
+            }
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn extracts_are_made_and_collected_on_s3_and_hold_no_credentials() {
     let (server, data) = (S3Server::start("lab").await.unwrap(), temp_dir());

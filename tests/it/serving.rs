@@ -9,6 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use asof::{
@@ -22,7 +23,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use tempfile::TempDir;
 
 use crate::{
-    support::{bits, files_below, instant, temp_dir, write_parquet},
+    support::{bits, child, files_below, instant, temp_dir, write_parquet},
     times::utc_micros,
 };
 
@@ -283,6 +284,53 @@ async fn a_damaged_row_is_mended_on_the_thread_of_a_runtime_or_told_when_the_fil
     }
     fs::rename(root.path().join("away"), &parts).unwrap();
     assert_eq!(wrong(&online, 0..SHOPS), None);
+}
+
+/// What the child of the next test does until it is killed: serves from a new cache, again and again.
+pub(crate) async fn build_again_and_again(root: &Path, cache: &Path) {
+    loop {
+        let store = open(root, StoreOptions::default().cache_dir(cache)).await.unwrap();
+        for number in 0..3 {
+            let online = store.online_for(&store.materialize("shops_v1", day(number)).await.unwrap()).await.unwrap();
+            assert_eq!(wrong(&online, (0..SHOPS).step_by(50)), None);
+        }
+        drop(store);
+        fs::remove_dir_all(cache.join("served")).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_is_killed_while_it_builds_or_serves_leaves_nothing_wrong() {
+    let ((_data, root), dir) = (root_of(SHOPS).await, temp_dir());
+    let cache = dir.path().join("cache");
+    let mut random = StdRng::seed_from_u64(21);
+    let (mut unfinished, mut whole) = (0, 0);
+    for round in 0..20 {
+        let mut serving = child("serve_shops", root.path(), &cache);
+        let mut waited = 0;
+        // It has begun to build; then it is killed at some moment.
+        while served_in(&cache).is_empty() {
+            assert!(serving.try_wait().unwrap().is_none() && waited < 6_000, "round {round}: the child does not serve");
+            std::thread::sleep(Duration::from_millis(1));
+            waited += 1;
+        }
+        std::thread::sleep(Duration::from_micros(random.random_range(0..30_000)));
+        serving.kill().unwrap();
+        serving.wait().unwrap();
+        for file in served_in(&cache) {
+            if file.to_str().unwrap().contains(".building-") { unfinished += 1 } else { whole += 1 }
+        }
+        let store = open(root.path(), StoreOptions::default().cache_dir(&cache)).await.unwrap();
+        assert!(!served_in(&cache).iter().any(|file| file.to_str().unwrap().contains(".building-")));
+        for number in 0..3 {
+            let online = store.online_for(&store.materialize("shops_v1", day(number)).await.unwrap()).await.unwrap();
+            assert_eq!(wrong(&online, 0..SHOPS), None, "round {round}");
+        }
+        drop(store);
+        fs::remove_dir_all(cache.join("served")).unwrap();
+    }
+    println!("of 20 kills: {unfinished} unfinished files, {whole} whole ones");
+    assert!(unfinished + whole > 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -28,7 +28,7 @@ use datafusion::{
 use futures::TryStreamExt;
 use tempfile::TempDir;
 
-use crate::{crash, live, taxi};
+use crate::{crash, live, serving, taxi};
 
 /// A directory that is gone with the test.
 pub fn temp_dir() -> TempDir {
@@ -193,7 +193,8 @@ async fn child_job() {
         | "rides_each"
         | "rides_unique"
         | "gc_each"
-        | "record_model" => StoreOptions::default().cache_in_memory(),
+        | "record_model"
+        | "serve_shops" => StoreOptions::default().cache_in_memory(),
         _ => StoreOptions::default(),
     };
     let store = store_with(Path::new(root), options).await;
@@ -256,6 +257,7 @@ async fn child_job() {
                 store.ctas_with(&extract).await.unwrap();
             }
         }
+        "serve_shops" => serving::build_again_and_again(Path::new(root), Path::new(data)).await,
         "visits" => live::publish_visits(&store, Path::new(data)).await,
         "gc" => drop(store.gc(&Gc::delete().grace(chrono::TimeDelta::zero())).await.unwrap()),
         "hold" => {
