@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo bench --bench serving -- DIR                  everything; DIR keeps the generated facts and the store (1.5 GB)
-//! cargo bench --bench serving -- DIR get encode       only some: load get many encode refresh peers
+//! cargo bench --bench serving -- DIR get encode       only some: load get many encode refresh parity peers
 //! ```
 //!
 //! A closed loop sends a request when the one before it is answered. An open loop sends them at a fixed rate, and its latencies count
@@ -28,6 +28,7 @@ use asof::{
     encoder::{Arithmetic, Bins, Clip, Cyclic, HashBucket, Haversine, MinMax, Number, OneHot, Standardize},
     ingest::Ingest,
     online::Online,
+    parity::ParitySample,
     time::Zone,
 };
 use chrono::TimeDelta;
@@ -48,7 +49,7 @@ const READS: usize = 1_000_000;
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     let Some((dir, tasks)) = args.split_first() else {
-        println!("usage: cargo bench --bench serving -- DIR [load|get|many|encode|refresh|peers ...]");
+        println!("usage: cargo bench --bench serving -- DIR [load|get|many|encode|refresh|parity|peers ...]");
         return ExitCode::SUCCESS;
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
@@ -136,6 +137,9 @@ async fn bench(dir: &Path, tasks: &[String]) -> Anyhow<()> {
     }
     if wanted("encode") {
         encode().await?;
+    }
+    if wanted("parity") {
+        parity(&root).await?;
     }
     if wanted("peers") {
         peers(&root).await?;
@@ -352,6 +356,16 @@ async fn encode() -> Anyhow<()> {
         }
     }
     print("encode_row, ten encoders", &latencies);
+    Ok(())
+}
+
+/// All rows through the service and through training.
+async fn parity(root: &Path) -> Anyhow<()> {
+    let store = open(root, false).await?;
+    let start = Instant::now();
+    let report = store.verify_parity("wide_v1", first().plus(TimeDelta::days(40)), ParitySample::all()).await?;
+    println!("{report}\nparity: {:.1} s", start.elapsed().as_secs_f64());
+    assert!(report.is_equal());
     Ok(())
 }
 
