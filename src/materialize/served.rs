@@ -34,7 +34,7 @@ impl ServedRows {
         let shared = match slot.upgrade() {
             Some(shared) => shared,
             None => {
-                let file = match cache.served().existing(set, id, &layouts) {
+                let file = match existing(made, &layouts).await? {
                     Some(file) => file,
                     None => build(made, &layouts).await?,
                 };
@@ -124,6 +124,13 @@ fn layouts(made: &Materialization) -> Result<Vec<RowLayout>> {
     let groups = std::iter::once((&manifest.keys, &manifest.columns))
         .chain(manifest.partial.iter().map(|part| (&part.keys, &part.columns)));
     groups.map(|(keys, columns)| RowLayout::new(keys, Column::schema(columns)?.as_ref())).collect()
+}
+
+/// Opens the file that is there, on a thread that may block: an index, and perhaps all rows, are read.
+async fn existing(made: &Materialization, layouts: &Arc<Vec<RowLayout>>) -> Result<Option<ServedFile>> {
+    let (made, layouts) = (made.clone(), layouts.clone());
+    let open = move || made.workspace().cache.served().existing(&made.set().name, made.id(), &layouts);
+    tokio::task::spawn_blocking(open).await.map_err(|e| Error::lost_task("opening a served file", e))
 }
 
 /// Builds the file from the published rows and opens it; in memory, with a warning, if the disk refuses it.

@@ -15,7 +15,7 @@ use std::{
 use asof::{
     Aggregate, AsOf, Error, ErrorKind, FeatureSet, FeatureStore, Materialization, Resources, StoreOptions, Value,
     catalog::{FactTable, KnownAt},
-    online::Online,
+    online::{Live, LiveGroup, Online},
 };
 use chrono::TimeDelta;
 use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
@@ -124,6 +124,14 @@ async fn a_key_that_exists_is_found_while_others_push_rows_out_and_fill_in_their
         assert!(!held.contains(&[SHOPS.into()]).unwrap());
     }
 }
+
+/// Handles are shared by the threads of a service.
+const _: () = {
+    const fn is_shared<T: Send + Sync>() {}
+    is_shared::<Online>();
+    is_shared::<Live>();
+    is_shared::<LiveGroup>();
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handle_that_is_held_goes_on_answering_whatever_is_opened_after_it() {
