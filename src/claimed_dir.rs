@@ -34,9 +34,12 @@ pub(crate) fn claim(dir: &Path, mark: &str, owner: Owner) -> Result<()> {
     if is_marked(dir, mark) {
         return Ok(());
     }
-    fs::create_dir_all(dir)?;
+    fs::create_dir_all(dir).map_err(|cause| match cause.kind() {
+        ErrorKind::AlreadyExists => Error::new(ErrorKind::NotADirectory, "something that is no directory is there"),
+        _ => cause,
+    })?;
     // Whoever claims a user's directory marks it before anything else is in it.
-    let holds_files = fs::read_dir(dir)?.next().is_some();
+    let holds_files = fs::read_dir(dir).map_err(|cause| named(dir, &cause))?.next().is_some();
     if owner == Owner::User && holds_files && !is_marked(dir, mark) {
         let reason = format!("it holds files, but no `{mark}`, which marks a directory of this kind of cache");
         return Err(Error::new(ErrorKind::AlreadyExists, reason));
@@ -45,7 +48,7 @@ pub(crate) fn claim(dir: &Path, mark: &str, owner: Owner) -> Result<()> {
     match File::create_new(&path) {
         Ok(mut file) => file.write_all(NOTICE.as_bytes())?,
         Err(_) if is_marked(dir, mark) => return Ok(()),
-        Err(cause) => return Err(cause),
+        Err(cause) => return Err(named(&path, &cause)),
     }
     // Two kinds may have found it empty at once. Each sees the mark of the other, and at most one of them stays.
     if owner == Owner::User && [ONLINE, DISK].iter().any(|other| *other != mark && is_marked(dir, other)) {
@@ -74,7 +77,7 @@ pub(crate) fn lock(dir: &Path, mark: &str) -> Result<Option<File>> {
         Ok(file) => file,
         // Whoever renames the directory has it.
         Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(cause) => return Err(cause),
+        Err(cause) => return Err(named(&path, &cause)),
     };
     match file.try_lock() {
         // It may have been renamed before it was locked.
@@ -82,6 +85,11 @@ pub(crate) fn lock(dir: &Path, mark: &str) -> Result<Option<File>> {
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(cause)) => Err(cause),
     }
+}
+
+/// The error with the path that it is about.
+fn named(path: &Path, cause: &Error) -> Error {
+    Error::new(cause.kind(), format!("`{}`: {cause}", path.display()))
 }
 
 /// Whether the file is the one under this path.

@@ -143,6 +143,10 @@ impl ContentId {
         Self::of(text.as_bytes())
     }
 
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// The digits of [`ContentId::short`].
     pub(crate) const SHORT_DIGITS: usize = 16;
 

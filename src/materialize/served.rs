@@ -84,8 +84,11 @@ impl ServedRows {
         let mut find = || self.shared.file.load().find(group, self.layout(group), key, heap, row);
         {
             let _one_at_a_time = self.shared.rebuilding.lock().unwrap_or_else(PoisonError::into_inner);
-            if find() == Found::Damaged {
-                self.rebuild()?;
+            // A disk that damages what it was just given is not asked a third time.
+            for in_memory in [false, true] {
+                if find() == Found::Damaged {
+                    self.rebuild(in_memory)?;
+                }
             }
         }
         match find() {
@@ -93,19 +96,23 @@ impl ServedRows {
             Found::Nothing => Ok(false),
             Found::Damaged => Err(Error::Corrupt {
                 path: format!("the served file of {:?}", self.made),
-                reason: "it was damaged again right after it had been written; give the store another cache directory".into(),
+                reason: "it does not hold what was just written to memory; please report this as a bug in asof".into(),
             }),
         }
     }
 
     /// Builds the file again, on a thread with a runtime of its own: the caller may be on a thread that must not block on its own
     /// runtime.
-    fn rebuild(&self) -> Result<()> {
+    fn rebuild(&self, in_memory: bool) -> Result<()> {
         let failed = |cause| Error::System { subject: "a thread that reads published rows again".into(), cause };
         let work = || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
             tracing::warn!(materialization = ?self.made, "the served file is damaged; it is built again from the published files");
-            self.shared.file.store(Arc::new(runtime.block_on(build(&self.made, &self.layouts))?));
+            let built = match in_memory {
+                false => runtime.block_on(build(&self.made, &self.layouts))?,
+                true => runtime.block_on(build_in_memory(&self.made, &self.layouts))?,
+            };
+            self.shared.file.store(Arc::new(built));
             Ok(())
         };
         std::thread::scope(|scope| {
@@ -141,6 +148,10 @@ async fn build(made: &Materialization, layouts: &Arc<Vec<RowLayout>>) -> Result<
         Err(WriteError::Disk(cause)) => cause,
     };
     tracing::warn!(materialization = ?made, cause = %failed, "the served file cannot be written; its rows are served from memory");
+    build_in_memory(made, layouts).await
+}
+
+async fn build_in_memory(made: &Materialization, layouts: &Arc<Vec<RowLayout>>) -> Result<ServedFile> {
     build_in(made, layouts, true).await.map_err(|error| match error {
         WriteError::Rows(error) => error,
         WriteError::Disk(cause) => Error::System { subject: format!("building the served rows of {made:?}"), cause },

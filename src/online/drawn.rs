@@ -126,7 +126,13 @@ fn key_column(rows: &RecordBatch, name: &str, key: &DataType) -> Result<ArrayRef
     let schema = rows.schema_ref();
     let position = schema.index_of(name).map_err(|_| Error::unknown_column("the request", name, schema))?;
     let field = schema.field(position);
-    if !(field.data_type().is_integer() && key.is_integer()) {
+    let is_bytes = |data_type: &DataType| data_type.is_binary() || matches!(data_type, DataType::FixedSizeBinary(_));
+    let given = match field.data_type() {
+        DataType::Dictionary(_, values) => values.as_ref(),
+        other => other,
+    };
+    let is_same_kind = (given.is_integer() && key.is_integer()) || (is_bytes(given) && is_bytes(key)) || given == key;
+    if !is_same_kind {
         field_of("the request", schema, &Field::new(name, key.clone(), true))?;
     }
     Ok(cast_with_options(rows.column(position), key, &CastOptions { safe: true, ..Default::default() })?)

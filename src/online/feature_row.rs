@@ -95,7 +95,7 @@ impl FeatureRow {
         }
     }
 
-    /// A numeric feature as the nearest float; `None` for NULL.
+    /// A numeric feature as the nearest float; `None` for NULL. A truth value is 0 or 1, as in a [`Dataset`](crate::Dataset).
     ///
     /// # Errors
     /// [`Error::UnknownColumn`] when there is no such feature, [`Error::ColumnType`] when it is not a number.
@@ -105,6 +105,7 @@ impl FeatureRow {
             Value::Int(x) => Ok(Some(x as f64)),
             Value::Unsigned(x) => Ok(Some(x as f64)),
             Value::Float(x) => Ok(Some(x)),
+            Value::Bool(x) => Ok(Some(f64::from(u8::from(x)))),
             Value::Decimal(x) => Ok(Some(x.to_f64())),
             other => Err(Error::ColumnType {
                 subject: "the row".into(),

@@ -4,7 +4,7 @@
 use std::{fmt, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayRef, RecordBatch, RecordBatchOptions},
+    array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray},
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
 
@@ -214,6 +214,14 @@ impl Online {
     /// As [`Online::get_into`] and [`Online::get_at`].
     pub fn get_into_at(&self, key: &[Value], at: AsOf, out: &mut [f64]) -> Result<bool> {
         Ok(self.count(self.entities()?.get_into(key, Some(at), out)?))
+    }
+
+    /// As [`Online::get_many`], for keys in columns of the key's types, each at its instant if there are instants. Columns hold keys
+    /// that no [`Value`] does.
+    pub(crate) fn get_columns(&self, keys: &[ArrayRef], at: Option<&TimestampMicrosecondArray>) -> Result<RecordBatch> {
+        let entities = self.entities()?;
+        let count = keys.first().map_or(0, |column| column.len());
+        self.batch_of(entities, entities.get_columns(keys, count, at)?)
     }
 
     /// Whether there is a visible fact about the entity with this key, in a table that has all columns of the key.

@@ -149,8 +149,13 @@ fn compared(column: &ArrayRef, row: usize) -> Result<ComparedValue> {
     Ok(ComparedValue { value: shown(column, row)?, bits: bits(column, row)? })
 }
 
+/// A value as text. Texts have quotes, which tell them from NULL and show what else cannot be seen.
 fn shown(column: &ArrayRef, row: usize) -> Result<String> {
-    if column.is_null(row) { Ok("NULL".into()) } else { Ok(array_value_to_string(column, row)?) }
+    if column.is_null(row) {
+        return Ok("NULL".into());
+    }
+    let text = array_value_to_string(column, row)?;
+    Ok(if column.data_type().is_string() { format!("{text:?}") } else { text })
 }
 
 fn bits(column: &ArrayRef, row: usize) -> Result<String> {

@@ -125,7 +125,9 @@ async fn asked(made: &Materialization, set: &EntitySet, as_of: AsOf, sample: Par
         }
         Ok(())
     };
-    write(keys.iter().map(|&key| new_null_array(own.field(key).data_type(), 1)).collect())?;
+    if !sample.is_empty() {
+        write(keys.iter().map(|&key| new_null_array(own.field(key).data_type(), 1)).collect())?;
+    }
     let mut batches = made.batches().await?;
     let (mut picks, mut picked, mut before) = (sample.picks(made.rows()), 0_u64, None::<Vec<ArrayRef>>);
     while let Some(batch) = batches.try_next().await? {
@@ -255,12 +257,17 @@ impl KeyedSide<'_> {
         let mut found = Vec::with_capacity(rows.num_rows());
         for row in 0..rows.num_rows() {
             let value = |(name, column): (&String, &ArrayRef)| Value::of("the key", name, column, row);
-            let key: Vec<Value> = self.keys.iter().zip(&keys).map(value).collect::<Result<_>>()?;
-            let row = match self.is_aging {
-                true => online.get_at(&key, AsOf::from_micros(at.value(row)))?,
-                false => online.get(&key)?,
-            };
-            found.push(row.batch()?);
+            let key: Result<Vec<Value>> = self.keys.iter().zip(&keys).map(value).collect();
+            let instant = AsOf::from_micros(at.value(row));
+            found.push(match key {
+                Ok(key) if self.is_aging => online.get_at(&key, instant)?.batch()?,
+                Ok(key) => online.get(&key)?.batch()?,
+                // A published key may be beyond what a value holds.
+                Err(_) => {
+                    let key: Vec<ArrayRef> = keys.iter().map(|column| column.slice(row, 1)).collect();
+                    online.get_columns(&key, self.is_aging.then(|| at.slice(row, 1)).as_ref())?
+                }
+            });
         }
         let first = found.first().ok_or_else(|| nobody("there is no key to ask for"))?;
         Ok(concat_batches(&first.schema(), &found)?)

@@ -5,7 +5,7 @@ use std::{fs::File, io};
 use super::{
     format::{Footer, GroupFooter, TAIL},
     index::{Index, hash},
-    layout::{Row, RowLayout},
+    layout::{Row, RowLayout, RowPlace},
 };
 use crate::name::ContentId;
 
@@ -70,7 +70,7 @@ fn read_exact_at(file: &File, mut into: &mut [u8], mut at: u64) -> io::Result<()
 #[derive(Debug)]
 pub(crate) struct ServedFile {
     source: Source,
-    groups: Vec<(GroupFooter, Index)>,
+    groups: Vec<(GroupFooter, RowPlace, Index)>,
 }
 
 /// The result of looking up a key.
@@ -96,12 +96,12 @@ impl ServedFile {
             return None;
         }
         let mut groups = Vec::with_capacity(layouts.len());
-        for (group, layout) in footer.groups.into_iter().zip(layouts) {
+        for (number, (group, layout)) in footer.groups.into_iter().zip(layouts).enumerate() {
             let bytes = source.bytes(group.index_at, group.index_bytes)?;
             if group.row_bytes != layout.row_bytes() || crc32fast::hash(&bytes) != group.index_checksum {
                 return None;
             }
-            groups.push((group, Index::from_bytes(&bytes)?));
+            groups.push((group, RowPlace::first_of(id, number), Index::from_bytes(&bytes)?));
         }
         Some(Self { source, groups })
     }
@@ -114,9 +114,9 @@ impl ServedFile {
     /// Looks for the row with this key, which has the form of the layout's keys, and reads it into `row`. Without `heap` the bytes
     /// of texts and lists are read only if the key has some.
     pub(crate) fn find(&self, group: usize, layout: &RowLayout, key: &[u8], heap: bool, row: &mut Row) -> Found {
-        let Some((group, index)) = self.groups.get(group) else { return Found::Damaged };
+        let Some((group, first, index)) = self.groups.get(group) else { return Found::Damaged };
         for number in index.candidates(hash(key)) {
-            match self.read(group, layout, number, heap, row) {
+            match self.read(group, *first, layout, number, heap, row) {
                 None => return Found::Damaged,
                 Some(()) => match layout.key(&row.fixed, &row.heap) {
                     Some(found) if found == key => return Found::Row,
@@ -128,14 +128,22 @@ impl ServedFile {
         Found::Nothing
     }
 
-    fn read(&self, group: &GroupFooter, layout: &RowLayout, number: u32, heap: bool, row: &mut Row) -> Option<()> {
+    fn read(
+        &self,
+        group: &GroupFooter,
+        first: RowPlace,
+        layout: &RowLayout,
+        number: u32,
+        heap: bool,
+        row: &mut Row,
+    ) -> Option<()> {
         if u64::from(number) >= group.rows {
             return None;
         }
         row.fixed.resize(group.row_bytes, 0);
         row.heap.clear();
         self.source.read(group.rows_at + u64::from(number) * group.row_bytes as u64, &mut row.fixed).ok()?;
-        if !RowLayout::is_whole(&row.fixed) {
+        if !RowLayout::is_whole(&row.fixed, first.plus(number.into())) {
             return None;
         }
         if layout.has_heap() && (heap || layout.key_in_heap()) {

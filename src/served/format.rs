@@ -5,7 +5,8 @@
 //! footer, as JSON | checksum of the footer u32 | length of the footer u32 | "asofrows"
 //! ```
 //!
-//! The footer is written last, so a file that was cut off has none. It holds the checksum of each index. Each row has one of its own.
+//! The footer is written last, so a file that was cut off has none. It holds the checksum of each index. Each row has one of its own,
+//! which holds for its materialization, group and number alone.
 
 use serde::{Deserialize, Serialize};
 

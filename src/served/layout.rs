@@ -3,7 +3,7 @@
 //! The fixed part, little-endian:
 //!
 //! ```text
-//! checksum of the rest u32
+//! checksum of the rest u32, which begins with the row's place (see `RowPlace`)
 //! | first byte in the heap u64, checksum of the heap's bytes u32      if any column is in the heap
 //! | key, or its end in the heap u32 | a bit for each NULL | a slot for each value
 //! ```
@@ -19,7 +19,10 @@ use arrow::{
     row::{RowConverter, Rows as PackedRows, SortField},
 };
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    name::ContentId,
+};
 
 const CHECKSUM: usize = 4;
 const HEAP_HEAD: usize = 12;
@@ -80,7 +83,7 @@ pub(super) enum NumberForm {
     Int64,
     Int32,
     Bool,
-    /// By way of Arrow's conversion.
+    /// By way of an array.
     Converted,
     /// It is no number.
     None,
@@ -183,6 +186,37 @@ impl Rows {
     }
 }
 
+/// Where a row is: the checksum of a row holds for its own place only, so rows that were moved within a file, or came from the file of
+/// another materialization, count as damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RowPlace {
+    /// A hash of the materialization and the group.
+    group: u32,
+    row: u64,
+}
+
+impl RowPlace {
+    /// The first row of a group.
+    pub(super) fn first_of(id: ContentId, group: usize) -> Self {
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(id.as_bytes());
+        hasher.update(&(group as u64).to_le_bytes());
+        Self { group: hasher.finalize(), row: 0 }
+    }
+
+    pub(super) fn plus(self, rows: u64) -> Self {
+        Self { row: self.row + rows, ..self }
+    }
+
+    /// The checksum of a row's fixed part, without the checksum itself.
+    fn checksum(self, rest: &[u8]) -> [u8; CHECKSUM] {
+        let mut hasher = crc32fast::Hasher::new_with_initial(self.group);
+        hasher.update(&self.row.to_le_bytes());
+        hasher.update(rest);
+        hasher.finalize().to_le_bytes()
+    }
+}
+
 /// Rows of a batch as bytes.
 #[derive(Debug, Default)]
 pub(super) struct EncodedRows {
@@ -260,10 +294,9 @@ impl RowLayout {
         self.key_width.is_none()
     }
 
-    /// Whether the fixed part is as it was written.
-    pub(super) fn is_whole(fixed: &[u8]) -> bool {
-        let (sum, rest) = fixed.split_at(CHECKSUM);
-        crc32fast::hash(rest).to_le_bytes() == sum
+    /// Whether the fixed part is as it was written to this place.
+    pub(super) fn is_whole(fixed: &[u8], place: RowPlace) -> bool {
+        fixed.split_at_checked(CHECKSUM).is_some_and(|(sum, rest)| place.checksum(rest) == sum)
     }
 
     /// Where the row's bytes begin in the heap, and how many there are.
@@ -316,19 +349,25 @@ impl RowLayout {
         })
     }
 
-    /// The rows of a batch with the columns of the published rows. `heap_at` is where their heap begins.
+    /// The rows of a batch with the columns of the published rows, of which the first comes to this place. `heap_at` is where their
+    /// heap begins.
     ///
     /// # Errors
     /// [`Error::Limit`] for a row with more than 4 GiB of texts.
-    pub(super) fn encode(&self, batch: &RecordBatch, heap_at: u64) -> Result<EncodedRows> {
+    pub(super) fn encode(&self, batch: &RecordBatch, first: RowPlace, heap_at: u64) -> Result<EncodedRows> {
         let columns = |positions: &[usize]| -> Vec<ArrayRef> { positions.iter().map(|&i| batch.column(i).clone()).collect() };
         let keys = key_bytes(&self.keys, &columns(&self.key_columns), batch.num_rows())?;
         // A published row has a whole key.
         let keys: Vec<Vec<u8>> = keys.into_iter().map(Option::unwrap_or_default).collect();
-        self.encode_values(keys, &columns(&self.value_columns), heap_at)
+        let mut encoded = self.encode_values(keys, &columns(&self.value_columns), heap_at)?;
+        for (number, row) in (0..).zip(encoded.fixed.chunks_exact_mut(self.row_bytes)) {
+            let sum = first.plus(number).checksum(&row[CHECKSUM..]);
+            put(row, 0, &sum);
+        }
+        Ok(encoded)
     }
 
-    /// One row without a key.
+    /// One row without a key and without a checksum.
     pub(crate) fn row_of(&self, values: &[ArrayRef]) -> Result<Row> {
         let EncodedRows { fixed, heap, .. } = self.encode_values(vec![self.no_key()], values, 0)?;
         Ok(Row { fixed, heap })
@@ -372,7 +411,6 @@ impl RowLayout {
             if !self.key_in_heap() {
                 put(row, key_at, key);
             }
-            seal(row);
         }
         Ok(EncodedRows { keys, fixed, heap })
     }
@@ -510,11 +548,6 @@ pub(super) fn end_of(bytes: usize) -> Result<[u8; END]> {
 
 fn put(row: &mut [u8], at: usize, bytes: &[u8]) {
     row[at..at + bytes.len()].copy_from_slice(bytes);
-}
-
-fn seal(row: &mut [u8]) {
-    let sum = crc32fast::hash(&row[CHECKSUM..]);
-    put(row, 0, &sum.to_le_bytes());
 }
 
 pub(super) fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {

@@ -17,7 +17,11 @@ use super::{
     layout::{Row, RowLayout, Rows},
     writer::{WriteError, Writer},
 };
-use crate::{error::Error, name::ContentId, value::Value};
+use crate::{
+    error::Error,
+    name::ContentId,
+    value::{Value, floats},
+};
 
 const ID: &[u8] = b"a materialization";
 
@@ -109,8 +113,7 @@ fn check_row(layout: &RowLayout, rows: &RecordBatch, number: usize, row: &Row) {
             assert!(value == of_array || format!("{value:?}") == format!("{of_array:?}"), "{field}: {value:?} is {of_array:?}");
         }
         if layout.is_number(i) {
-            let float = arrow::compute::cast(&expected, &DataType::Float64).unwrap();
-            let float = arrow::array::AsArray::as_primitive::<arrow::datatypes::Float64Type>(&float);
+            let float = floats(&expected).unwrap();
             let expected = if float.is_null(0) { f64::NAN } else { float.value(0) };
             let mut found = [0.0];
             layout.numbers(row, &[i], &mut found).unwrap();
@@ -240,6 +243,50 @@ fn a_flipped_bit_or_a_missing_end_is_never_an_answer() {
         let others = [RowLayout::new(&keys(&["k"]), &fewer.schema()).unwrap()];
         assert!(ServedFile::open(Source::Memory(bytes), ContentId::of(ID), &others).is_none());
     }
+}
+
+#[test]
+fn a_row_in_another_place_or_of_another_materialization_is_damaged() {
+    let mut rng = StdRng::seed_from_u64(5);
+    let batch = rows(&mut rng, 40, false);
+    let layouts = [RowLayout::new(&keys(&["k"]), &batch.schema()).unwrap()];
+    let bytes = written(&[(&layouts[0], &batch)]).unwrap();
+    // Other values under the same keys, as of another day.
+    let mut columns = rows(&mut rng, 40, false).columns().to_vec();
+    columns[0] = batch.column(0).clone();
+    let other = RecordBatch::try_new(batch.schema(), columns).unwrap();
+    let mut writer = Writer::new(Cursor::new(Vec::new()), ContentId::of(b"another"));
+    let mut once = Some(other);
+    writer.write_group(&layouts[0], 40, &mut || once.take()).unwrap();
+    let others = writer.finish().unwrap().into_inner();
+    let width = layouts[0].row_bytes();
+    let first = bytes.len() - width * 40;
+    let rows_at = (0..first).rfind(|at| open_at(&bytes, *at, width, &layouts[0])).unwrap();
+    for (from, to) in [(0, 1), (5, 6), (39, 0)] {
+        for source in [&bytes, &others] {
+            let to = if std::ptr::eq(source, &others) { from } else { to };
+            let mut moved = bytes.clone();
+            let row = &source[rows_at + from * width..rows_at + (from + 1) * width];
+            moved[rows_at + to * width..rows_at + (to + 1) * width].copy_from_slice(row);
+            let served = ServedFile::open(Source::Memory(moved), ContentId::of(ID), &layouts).unwrap();
+            for number in 0..40 {
+                let mut row = Row::default();
+                let found = served.find(0, &layouts[0], &key_of(&layouts[0], &batch, number), true, &mut row);
+                if number == to {
+                    assert_eq!(found, Found::Damaged);
+                } else {
+                    assert_eq!(found, Found::Row);
+                    check_row(&layouts[0], &batch, number, &row);
+                }
+            }
+        }
+    }
+}
+
+/// Do the rows of a file of one group begin here?
+fn open_at(bytes: &[u8], at: usize, width: usize, layout: &RowLayout) -> bool {
+    let place = super::layout::RowPlace::first_of(ContentId::of(ID), 0);
+    bytes.get(at..at + width).is_some_and(|row| RowLayout::is_whole(row, place)) && !layout.key_in_heap()
 }
 
 #[test]

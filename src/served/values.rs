@@ -4,18 +4,17 @@ use std::sync::Arc;
 
 use arrow::{
     array::{
-        Array, ArrayData, ArrayRef, AsArray, BinaryArray, BooleanArray, LargeBinaryArray, LargeStringArray, RecordBatch,
+        Array, ArrayData, ArrayRef, BinaryArray, BooleanArray, LargeBinaryArray, LargeStringArray, RecordBatch,
         RecordBatchOptions, StringArray, make_array, new_null_array,
     },
     buffer::{BooleanBuffer, Buffer, NullBuffer},
-    compute::cast,
-    datatypes::{DataType, Float64Type, SchemaRef},
+    datatypes::{DataType, SchemaRef},
 };
 
 use super::layout::{Form, NumberForm, Row, RowLayout, Rows, array_at};
 use crate::{
     error::{Error, Result},
-    value::Value,
+    value::{Value, floats},
 };
 
 impl RowLayout {
@@ -121,8 +120,7 @@ impl RowLayout {
                 NumberForm::Int32 => i32::from_le_bytes(array_at(fixed, slot.at)).into(),
                 NumberForm::Bool => f64::from(fixed[slot.at]),
                 NumberForm::Converted | NumberForm::None => {
-                    let converted = cast(&self.single(row, column)?, &DataType::Float64)?;
-                    let converted = converted.as_primitive::<Float64Type>();
+                    let converted = floats(&self.single(row, column)?)?;
                     if converted.is_valid(0) { converted.value(0) } else { f64::NAN }
                 }
             };

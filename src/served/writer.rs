@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use super::{
     format::{Footer, GroupFooter, LAYOUT},
     index::{Index, hash},
-    layout::RowLayout,
+    layout::{RowLayout, RowPlace},
 };
 use crate::{
     error::{Error, Result},
@@ -53,6 +53,7 @@ struct GroupWriter<'a, W> {
     layout: &'a RowLayout,
     index: Index,
     footer: GroupFooter,
+    first: RowPlace,
     written: u64,
     rows: Region,
     heap: Region,
@@ -95,11 +96,13 @@ impl<W: Write + Seek> Writer<W> {
             GroupFooter { rows, row_bytes, index_at: self.at, index_bytes, index_checksum: 0, rows_at, heap_at, heap_bytes: 0 };
         let region = |at| Region { at, waiting: Vec::with_capacity(BUFFER) };
         let index = Index::for_rows(rows)?;
+        let first = RowPlace::first_of(self.id, self.groups.len());
         Ok(GroupWriter {
             file: self,
             layout,
             index,
             footer,
+            first,
             written: 0,
             rows: region(rows_at),
             heap: region(heap_at),
@@ -135,7 +138,7 @@ impl<W: Write + Seek> Writer<W> {
 impl<W: Write + Seek> GroupWriter<'_, W> {
     /// Adds rows.
     fn write(&mut self, batch: &RecordBatch) -> Result<(), WriteError> {
-        let encoded = self.layout.encode(batch, self.footer.heap_bytes)?;
+        let encoded = self.layout.encode(batch, self.first.plus(self.written), self.footer.heap_bytes)?;
         for key in encoded.keys {
             if self.written >= self.footer.rows {
                 return Err(broken("there are more rows than its manifest says").into());

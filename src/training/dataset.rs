@@ -2,9 +2,8 @@
 //! NULL becomes NaN, and no row is dropped.
 
 use arrow::{
-    array::{Array, AsArray, RecordBatch},
-    compute::{CastOptions, cast_with_options},
-    datatypes::{DataType, Float64Type},
+    array::{Array, RecordBatch},
+    datatypes::DataType,
 };
 use futures::{Stream, StreamExt};
 use ndarray::{Array1, Array2, ArrayView1, Axis};
@@ -12,6 +11,7 @@ use ndarray::{Array1, Array2, ArrayView1, Axis};
 use crate::{
     error::{Error, Result},
     materialize::Materialization,
+    value::floats,
 };
 
 /// A training set: one row of `records` and one of `targets` per row of the materialization, in its order.
@@ -111,8 +111,7 @@ fn numbers(place: &str, batch: &RecordBatch, name: &str) -> Result<Vec<f64>> {
             needed: "a dataset can hold only numbers; encode the column as a number".into(),
         });
     }
-    let floats = cast_with_options(column, &DataType::Float64, &CastOptions { safe: false, ..Default::default() })?;
-    let floats = floats.as_primitive::<Float64Type>();
+    let floats = floats(column)?;
     Ok((0..floats.len()).map(|row| if floats.is_null(row) { f64::NAN } else { floats.value(row) }).collect())
 }
 

@@ -10,7 +10,7 @@ use arrow::{
         TimestampNanosecondArray, UInt64Array, new_empty_array, new_null_array,
     },
     buffer::OffsetBuffer,
-    compute::{cast, concat},
+    compute::{CastOptions, cast, cast_with_options, concat},
     datatypes::{
         DataType, Date32Type, Date64Type, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, DurationMicrosecondType,
         DurationMillisecondType, DurationNanosecondType, DurationSecondType, Field, FieldRef, Float64Type, Int64Type,
@@ -34,12 +34,8 @@ impl Value {
     /// # Errors
     /// [`Error::ColumnType`] when it is of another kind, or a column of this type cannot hold exactly it.
     pub(crate) fn to_array(&self, subject: &str, column: &str, data_type: &DataType) -> Result<ArrayRef> {
-        let refused = |needed: String| Error::ColumnType {
-            subject: subject.into(),
-            column: column.into(),
-            found: format!("{self:?}"),
-            needed,
-        };
+        let refused =
+            |needed: String| Error::ColumnType { subject: subject.into(), column: column.into(), found: self.in_short(), needed };
         if !self.is_of_kind(data_type) {
             return Err(refused(format!("{data_type} is needed")));
         }
@@ -54,9 +50,25 @@ impl Value {
         self.own()?.ok_or_else(|| Error::ColumnType {
             subject: subject.into(),
             column: name.into(),
-            found: format!("{self:?}"),
+            found: self.in_short(),
             needed: "one value, or a list of values of one type, is needed, within the range of Arrow's types".into(),
         })
+    }
+
+    /// The value for an error: a long one is cut off.
+    fn in_short(&self) -> String {
+        const SHOWN: usize = 100;
+        let mut text = match self {
+            // What is not shown need not be written out.
+            Value::Text(x) if x.len() > 4 * SHOWN => format!("Text({:?}", x.chars().take(SHOWN).collect::<String>()),
+            Value::Bytes(x) if x.len() > SHOWN => format!("Bytes({:?}", &x[..SHOWN]),
+            Value::List(x) if x.len() > SHOWN => format!("List({:?}", &x[..SHOWN]),
+            short => return format!("{short:?}"),
+        };
+        if let Some((end, _)) = text.char_indices().nth(4 * SHOWN) {
+            text.truncate(end);
+        }
+        text + "...)"
     }
 
     /// The value as one row of a type of its kind; `None` when that cannot hold exactly it.
@@ -216,6 +228,35 @@ impl Value {
             _ => return Err(refused("")),
         })
     }
+}
+
+/// A column of numbers or truth values as the nearest floats; a truth value is 0 or 1. Decimals are rounded once, unlike by Arrow's
+/// cast.
+///
+/// # Errors
+/// For a type that has no floats.
+pub(crate) fn floats(column: &ArrayRef) -> Result<Float64Array> {
+    fn of<T: ArrowPrimitiveType>(column: &ArrayRef, scale: i8, unscaled: impl Fn(T::Native) -> i128) -> Float64Array {
+        column.as_primitive::<T>().iter().map(|x| x.map(|x| Decimal::new(unscaled(x), scale).to_f64())).collect()
+    }
+    Ok(match column.data_type() {
+        DataType::Decimal32(_, scale) => of::<Decimal32Type>(column, *scale, i128::from),
+        DataType::Decimal64(_, scale) => of::<Decimal64Type>(column, *scale, i128::from),
+        DataType::Decimal128(_, scale) => of::<Decimal128Type>(column, *scale, |x| x),
+        DataType::Decimal256(_, scale) => {
+            // Beyond 38 digits there is no `Decimal`.
+            let by_arrow = cast(column, &DataType::Float64)?;
+            let (exact, by_arrow) = (column.as_primitive::<Decimal256Type>(), by_arrow.as_primitive::<Float64Type>());
+            let float = |row: usize| match exact.value(row).to_i128() {
+                Some(unscaled) => Decimal::new(unscaled, *scale).to_f64(),
+                None => by_arrow.value(row),
+            };
+            (0..column.len()).map(|row| column.is_valid(row).then(|| float(row))).collect()
+        }
+        _ => cast_with_options(column, &DataType::Float64, &CastOptions { safe: false, ..Default::default() })?
+            .as_primitive::<Float64Type>()
+            .clone(),
+    })
 }
 
 /// The items as one row of a list type with this item field; `None` when it cannot hold them exactly.

@@ -8,6 +8,7 @@ use arrow::datatypes::DataType;
 use chrono::{NaiveDate, NaiveDateTime, NaiveTime, TimeDelta};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use convert::floats;
 pub use decimal::Decimal;
 
 use crate::time::AsOf;

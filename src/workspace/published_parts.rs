@@ -79,7 +79,7 @@ impl PublishedParts {
     /// [`Error::Corrupt`] names the first file that differs.
     pub(crate) async fn verify(&self, files: impl Iterator<Item = &Part>) -> Result<()> {
         for part in files {
-            let object = self.location.head(&part.name).await?.ok_or_else(|| self.damaged(&part.name, "it has vanished"))?;
+            let object = self.location.head(&part.name).await?.ok_or_else(|| self.vanished(&part.name))?;
             if self.location.hash(&object).await? != part.hash {
                 return Err(self.damaged(&part.name, DIFFERS));
             }
@@ -103,7 +103,7 @@ impl PublishedParts {
 
     /// The file of a part, if it exists and has the published size.
     async fn present(&self, part: &Part) -> Result<ObjectMeta> {
-        let object = self.location.head(&part.name).await?.ok_or_else(|| self.damaged(&part.name, "it has vanished"))?;
+        let object = self.location.head(&part.name).await?.ok_or_else(|| self.vanished(&part.name))?;
         match object.size == part.size {
             true => Ok(object),
             false => {
@@ -128,6 +128,11 @@ impl PublishedParts {
         }
         known().extend(tag);
         Ok(object)
+    }
+
+    fn vanished(&self, name: &str) -> Error {
+        let reason = format!("it has vanished; if the root is where it was, {}", self.remedy);
+        Error::Corrupt { path: format!("{}/{name}", self.location), reason }
     }
 
     fn damaged(&self, name: &str, what: &str) -> Error {
