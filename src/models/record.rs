@@ -77,7 +77,7 @@ pub(crate) async fn models(workspace: &Arc<Workspace>, name: &str) -> Result<Vec
 pub(crate) async fn model(workspace: &Arc<Workspace>, name: &str) -> Result<RecordedModel> {
     models(workspace, name).await?.pop().ok_or_else(|| Error::NotFound {
         subject: format!("model `{name}`"),
-        reason: "was never recorded in this store, or was forgotten; record it with `FeatureStore::record_model`".into(),
+        reason: "is not recorded in this store: it never was, it was forgotten, or the root is not where it was; `FeatureStore::record_model` records it".into(),
     })
 }
 

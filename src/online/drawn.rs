@@ -5,7 +5,7 @@ use arrow::{
     compute::{CastOptions, cast_with_options},
     datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType},
 };
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::entities::ServedEntities;
 use crate::{
@@ -54,7 +54,9 @@ impl ServedDraws {
 
     /// Bytes of the files from which features are drawn.
     pub(super) fn bytes(&self) -> u64 {
-        self.draws.iter().map(|draw| draw.entities.bytes()).sum()
+        // A set that is drawn on twice has one file.
+        let files = self.draws.iter().map(|draw| (draw.entities.materialization().id(), draw.entities.bytes()));
+        files.collect::<BTreeMap<_, _>>().values().sum()
     }
 
     /// The columns that a request must have, if the encoders need `encoded`.

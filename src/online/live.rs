@@ -15,14 +15,14 @@ use super::{
     live_status::{DrawnStatus, LiveStatus, Moved, Refresh},
     read_counts::ReadCounts,
     serve::Online,
-    snapshot::{ServedSet, Snapshot},
+    snapshot::{ServedSet, Snapshot, not_of_group},
     watch::Watch,
 };
 use crate::{
     error::{Error, Result},
     feature_set::FeatureSet,
     materialize::{Materialization, Rank, SeenManifests, never_materialized},
-    name::{ContentId, SetName, shown},
+    name::{ContentId, SetName},
     time::{AsOf, Clock},
     workspace::Workspace,
 };
@@ -230,8 +230,7 @@ impl LiveGroup {
     /// If the set is drawn on, the sets that draw on it move with it, in the same step. Pinning what is served already reads nothing.
     ///
     /// # Errors
-    /// [`Error::UnknownFeatureSet`] when the group does not follow the set; [`Error::NotFound`] when no readable materialization of it
-    /// has this id; and as [`LiveGroup::refresh`]. After an error nothing has changed.
+    /// [`Error::NotFound`] when the group does not follow the set, and when no readable materialization of it has this id; and as [`LiveGroup::refresh`]. After an error nothing has changed.
     pub async fn pin(&self, set: &str, id: ContentId) -> Result<()> {
         let position = self.position_of(set)?;
         let mut all_seen = self.0.seen.lock().await;
@@ -260,7 +259,7 @@ impl LiveGroup {
     /// newer than the one that was pinned. Nothing happens when it is not pinned.
     ///
     /// # Errors
-    /// [`Error::UnknownFeatureSet`] when the group does not follow the set.
+    /// [`Error::NotFound`] when the group does not follow the set.
     pub fn unpin(&self, set: &str) -> Result<()> {
         let position = self.position_of(set)?;
         self.state().pinned.remove(&position);
@@ -340,7 +339,7 @@ impl LiveGroup {
     }
 
     fn unknown(&self, set: &str) -> Error {
-        Error::UnknownFeatureSet { name: shown(set), known: self.0.followed.iter().map(|set| set.name.to_string()).collect() }
+        not_of_group(set, self.0.followed.iter().map(|set| &set.name))
     }
 }
 

@@ -31,14 +31,11 @@ impl Snapshot {
     /// The serving side of the set with this name.
     ///
     /// # Errors
-    /// [`Error::UnknownFeatureSet`] when the group was not opened with it. A set that others draw on is one of the group only if it was
+    /// [`Error::NotFound`] when the group was not opened with it. A set that others draw on is one of the group only if it was
     /// named, too.
     pub fn set(&self, name: &str) -> Result<&Arc<Online>> {
         let found = self.served().find(|served| served.name.as_str() == name).map(|served| &served.online);
-        found.ok_or_else(|| Error::UnknownFeatureSet {
-            name: shown(name),
-            known: self.served().map(|served| served.name.to_string()).collect(),
-        })
+        found.ok_or_else(|| not_of_group(name, self.served().map(|served| &served.name)))
     }
 
     /// All sets with their serving sides, in the order in which the group was opened.
@@ -48,6 +45,15 @@ impl Snapshot {
 
     pub(super) fn served(&self) -> impl Iterator<Item = &ServedSet> {
         std::iter::once(&self.first).chain(&self.others)
+    }
+}
+
+/// The error about a set that a group does not serve.
+pub(super) fn not_of_group<'a>(name: &str, known: impl Iterator<Item = &'a SetName>) -> Error {
+    let known: Vec<String> = known.map(|name| format!("`{name}`")).collect();
+    Error::NotFound {
+        subject: format!("feature set `{}`", shown(name)),
+        reason: format!("is not one of this live group, which has {}; open a group with it", known.join(", ")),
     }
 }
 

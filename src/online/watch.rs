@@ -12,6 +12,9 @@ use crate::error::{Error, Result};
 #[must_use = "dropping it stops the refreshes"]
 pub struct Watch(JoinHandle<()>);
 
+/// Less would only list the root, without a pause.
+const AT_LEAST: Duration = Duration::from_millis(1);
+
 impl Drop for Watch {
     fn drop(&mut self) {
         self.0.abort();
@@ -21,9 +24,8 @@ impl Drop for Watch {
 impl Watch {
     pub(super) fn start(group: LiveGroup, every: Duration) -> Result<Self> {
         let subject = || "watching feature sets".to_owned();
-        if every.is_zero() {
-            let reason =
-                "it is refreshed every so often, and no time was given between two refreshes; give a second or more".into();
+        if every < AT_LEAST {
+            let reason = format!("{every:?} between two refreshes is too little; give a second or more");
             return Err(Error::Definition { subject: subject(), reason });
         }
         let unsuited = |cause: &str| Error::System { subject: subject(), cause: io::Error::other(cause.to_owned()) };

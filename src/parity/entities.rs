@@ -125,9 +125,6 @@ async fn asked(made: &Materialization, set: &EntitySet, as_of: AsOf, sample: Par
         }
         Ok(())
     };
-    if !sample.is_empty() {
-        write(keys.iter().map(|&key| new_null_array(own.field(key).data_type(), 1)).collect())?;
-    }
     let mut batches = made.batches().await?;
     let (mut picks, mut picked, mut before) = (sample.picks(made.rows()), 0_u64, None::<Vec<ArrayRef>>);
     while let Some(batch) = batches.try_next().await? {
@@ -145,6 +142,10 @@ async fn asked(made: &Materialization, set: &EntitySet, as_of: AsOf, sample: Par
             picked += 1;
             before = Some(key);
         }
+    }
+    // Without a published key nothing is compared.
+    if picked > 0 {
+        write(keys.iter().map(|&key| new_null_array(own.field(key).data_type(), 1)).collect())?;
     }
     let later = match later {
         Some(later) => Some(Arc::new(later.finish()?)),

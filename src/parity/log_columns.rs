@@ -13,7 +13,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use parquet::file::metadata::KeyValue;
 
-use crate::time::instant_type;
+use crate::{name::ContentId, time::instant_type};
 
 pub(super) const MATERIALIZATION: &str = "materialization";
 pub(super) const DRAWN_ON: &str = "drawn_on";
@@ -32,6 +32,18 @@ const DROPPED_ENTRY: &str = "asof.dropped";
 /// The extension of a file of a log, and what a file is called until it is complete.
 pub(super) const EXTENSION: &str = ".parquet";
 pub(super) const OPEN: &str = ".open";
+
+/// The name of a complete file: the first digits of its content's hash come last.
+pub(super) fn log_file_name(stem: &str, hash: ContentId) -> String {
+    format!("{stem}-{}{EXTENSION}", hash.short())
+}
+
+/// The digits of the hash in the name of a complete file; `None` for a file that was given another name.
+pub(super) fn hash_in_name(name: &str) -> Option<&str> {
+    let (_, digits) = name.strip_prefix("served-")?.strip_suffix(EXTENSION)?.rsplit_once('-')?;
+    let is_hash = digits.len() == ContentId::SHORT_DIGITS && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    is_hash.then_some(digits)
+}
 
 /// The columns of a log, of keys and of features.
 pub(super) fn log_schema(prefix: &str, asked: &Schema, features: &Schema) -> SchemaRef {

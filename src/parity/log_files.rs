@@ -5,7 +5,7 @@ use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use object_store::ObjectMeta;
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, arrow_reader::ArrowReaderMetadata};
 
-use super::log_columns::{EXTENSION, FORMAT, LogEntries, OPEN};
+use super::log_columns::{EXTENSION, FORMAT, LogEntries, OPEN, hash_in_name};
 use crate::{
     error::{Error, Result},
     storage::{Location, Locations, ObjectReader, contained, contained_rows, read_footer},
@@ -69,6 +69,14 @@ async fn opened(place: &Location, object: ObjectMeta, path: String) -> Result<Lo
     };
     if entries.format != FORMAT.to_string() {
         return Err(Error::Format { path, found: entries.format, expected: FORMAT });
+    }
+    // A file that was given another name is taken as it is.
+    let name = path.rsplit('/').next().unwrap_or_default();
+    if let Some(digits) = hash_in_name(name)
+        && place.hash(&object).await?.short() != digits
+    {
+        let reason = "its content is not what was written: it is damaged or was changed; remove it".into();
+        return Err(Error::UnreadableFile { path, reason });
     }
     Ok(LogFile { place: place.clone(), object, footer, entries, path })
 }

@@ -219,7 +219,10 @@ impl Replay<'_> {
         let set = self.set;
         let Ok(parsed) = id.parse::<ContentId>() else { return Ok(Found::Gone("its id is not one of a materialization".into())) };
         let gone = |set: &FeatureSet, id: &str| {
-            Found::Gone(format!("no materialization {id} of `{}` with this definition is published any more", set.name))
+            Found::Gone(format!(
+                "no materialization {id} of `{}` made by the definition that is registered now is published",
+                set.name
+            ))
         };
         let Some(made) = find_by_id(self.workspace, set, parsed).await? else { return Ok(gone(set, id)) };
         let (wanted, given): (Vec<&FeatureSet>, Vec<&str>) =

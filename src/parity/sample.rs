@@ -33,11 +33,6 @@ impl ParitySample {
         self
     }
 
-    /// Does it ask for no row?
-    pub(super) fn is_empty(self) -> bool {
-        self.rows == Some(0)
-    }
-
     /// Picks of so many rows, which are told in their order.
     pub(super) fn picks(self, of: u64) -> Picks {
         Picks { seed: self.seed, left: of, wanted: self.rows.unwrap_or(of).min(of), number: 0 }

@@ -20,11 +20,11 @@ use arrow::{
 };
 use parquet::arrow::ArrowWriter;
 
-use super::log_columns::{EXTENSION, KEY, LogEntries, OPEN, REQUEST, log_schema};
+use super::log_columns::{EXTENSION, KEY, LogEntries, OPEN, REQUEST, log_file_name, log_schema};
 use crate::{
     error::{Error, Result},
     feature_set::{SetBody, select_inputs},
-    name::SetName,
+    name::{ContentId, SetName},
     online::{FeatureRow, Online},
     storage::chance,
     time::{AsOf, instant_type},
@@ -81,7 +81,8 @@ pub struct ServedLogSummary {
 /// [`FeatureStore::verify_served_log`](crate::FeatureStore::verify_served_log).
 ///
 /// Rows go through a bounded queue to a thread that writes them. Recording never waits: when the queue is full, rows are dropped and
-/// counted. A file that is being written is called `<name>.parquet.open`, and gets its name when it is complete and on the disk. So a
+/// counted. A file that is being written is called `<name>.parquet.open`, and gets its name, which ends in a hash of its content, when it is complete
+/// and on the disk. So a
 /// crash loses the rows of one file and those in the queue, and the other files can be read. Dropping a log completes its file and waits for that;
 /// [`ServedLog::finish`] also says whether it worked.
 ///
@@ -110,6 +111,7 @@ pub struct ServedLog {
     features: SchemaRef,
     schema: SchemaRef,
     id: String,
+    as_of: AsOf,
     drawn_on: String,
     dropped: Arc<Dropped>,
     sender: Option<SyncSender<RecordBatch>>,
@@ -131,7 +133,7 @@ impl ServedLog {
     /// Begins a log in this folder, which is made if it does not exist.
     ///
     /// # Errors
-    /// [`Error::Io`] when the folder cannot be made, [`Error::System`] when no thread can be started.
+    /// [`Error::Definition`] for a URL and for an empty path, [`Error::Io`] when the folder cannot be made, [`Error::System`] when no thread can be started.
     pub fn create(folder: impl AsRef<Path>, online: &Online) -> Result<Self> {
         Self::create_with(folder, online, ServedLogOptions::default())
     }
@@ -148,6 +150,13 @@ impl ServedLog {
                 subject: format!("the log of what is served of `{set}`"),
                 reason: "each of its options must be at least 1".into(),
             });
+        }
+        let shown = folder.display().to_string();
+        if shown.is_empty() || shown.contains("://") {
+            let reason = format!(
+                "`{shown}` is no folder of this machine; a log is written to a local folder, and can be copied elsewhere"
+            );
+            return Err(Error::Definition { subject: format!("the log of what is served of `{set}`"), reason });
         }
         fs::create_dir_all(&folder).map_err(|cause| Error::Io { path: folder.clone(), cause })?;
         let columns = made.schema()?;
@@ -183,6 +192,7 @@ impl ServedLog {
             features,
             schema,
             id: made.id().to_string(),
+            as_of: made.as_of(),
             drawn_on: drawn_on.join(","),
             dropped,
             sender: Some(sender),
@@ -193,7 +203,8 @@ impl ServedLog {
     /// Records the answer for a key: what [`Online::get`] or [`Online::get_at`] gave, and the instant at which it was asked for.
     ///
     /// # Errors
-    /// [`Error::Definition`] for a set of rows and for a key of another length; [`Error::ColumnType`] for a value that does not fit its
+    /// [`Error::Definition`] for a set of rows, for a key of another length, and for an instant before the as-of of the materialization;
+    /// [`Error::ColumnType`] for a value that does not fit its
     /// key, and [`Error::UnknownColumn`] and [`Error::ColumnType`] for an answer of another set.
     pub fn record_key(&self, key: &[Value], at: AsOf, answer: &FeatureRow) -> Result<Recorded> {
         if !self.is_keyed {
@@ -202,6 +213,11 @@ impl ServedLog {
         if key.len() != self.asked.fields().len() {
             let (wanted, given) = (self.asked.fields().len(), key.len());
             return Err(self.refused(&format!("has a key of {wanted} columns, and {given} values were given")));
+        }
+        if at < self.as_of {
+            let reason =
+                format!("is served as of {}, and a request at {at} is earlier: give the instant of the request", self.as_of);
+            return Err(self.refused(&reason));
         }
         let keys = key.iter().zip(self.asked.fields());
         let keys = keys.map(|(value, field)| value.to_array("the key", field.name(), field.data_type()));
@@ -336,8 +352,8 @@ struct OpenFile {
     writer: ArrowWriter<File>,
     rows: u64,
     path: PathBuf,
-    /// Its name once it is complete.
-    target: PathBuf,
+    /// Its name once it is complete, without the hash of its content and the extension.
+    stem: String,
 }
 
 impl Files {
@@ -382,23 +398,29 @@ impl Files {
     }
 
     fn begin(&self, rows: &RecordBatch) -> Result<OpenFile> {
-        let target = self.folder.join(format!("served-{}-{:06}{EXTENSION}", self.run, self.written.1.len()));
-        let mut path = target.clone().into_os_string();
-        path.push(OPEN);
-        let path = PathBuf::from(path);
+        let stem = format!("served-{}-{:06}", self.run, self.written.1.len());
+        let path = self.folder.join(format!("{stem}{EXTENSION}{OPEN}"));
         let file = File::create_new(&path).map_err(|cause| Error::Io { path: path.clone(), cause })?;
         let writer = ArrowWriter::try_new(file, self.schema.clone(), Some(part_properties(rows)))?;
-        Ok(OpenFile { writer, rows: 0, path, target })
+        Ok(OpenFile { writer, rows: 0, path, stem })
     }
 
     /// Ends the open file, syncs it, and gives it its name.
     fn complete(&mut self) -> Result<()> {
-        let Some(OpenFile { mut writer, rows, path, target }) = self.open.take() else { return Ok(()) };
+        let Some(OpenFile { mut writer, rows, path, stem }) = self.open.take() else { return Ok(()) };
         let dropped = self.dropped.uncounted.swap(0, Ordering::Relaxed);
         LogEntries::written(self.set.as_str(), dropped).into_iter().for_each(|entry| writer.append_key_value_metadata(entry));
         let file = writer.into_inner()?;
-        let named = file.sync_all().and_then(|()| fs::rename(&path, &target)).and_then(|()| sync_folder(&self.folder));
-        named.map_err(|cause| Error::Io { path, cause })?;
+        let named = || -> std::io::Result<PathBuf> {
+            file.sync_all()?;
+            let mut hasher = blake3::Hasher::new();
+            std::io::copy(&mut File::open(&path)?, &mut hasher)?;
+            let target = self.folder.join(log_file_name(&stem, ContentId::from_hash(hasher.finalize())));
+            fs::rename(&path, &target)?;
+            sync_folder(&self.folder)?;
+            Ok(target)
+        };
+        let target = named().map_err(|cause| Error::Io { path: path.clone(), cause })?;
         self.written.0 += rows;
         self.written.1.push(target);
         Ok(())

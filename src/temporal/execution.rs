@@ -134,6 +134,10 @@ impl<S: CreateOperator> Execution<S> {
                 let mut batches = Vec::new();
                 let mut stream = stream;
                 while let Some(batch) = stream.try_next().await? {
+                    // Batches are told apart by their first row.
+                    if batch.num_rows() == 0 {
+                        continue;
+                    }
                     let bytes = counter.lock().unwrap_or_else(PoisonError::into_inner).count_batch(&batch);
                     budget.grow("the spine", bytes)?;
                     batches.push(batch);

@@ -63,6 +63,7 @@ impl Value {
             Value::Text(x) if x.len() > 4 * SHOWN => format!("Text({:?}", x.chars().take(SHOWN).collect::<String>()),
             Value::Bytes(x) if x.len() > SHOWN => format!("Bytes({:?}", &x[..SHOWN]),
             Value::List(x) if x.len() > SHOWN => format!("List({:?}", &x[..SHOWN]),
+            Value::Instant(x) => return format!("Instant({x})"),
             short => return format!("{short:?}"),
         };
         if let Some((end, _)) = text.char_indices().nth(4 * SHOWN) {

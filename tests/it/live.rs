@@ -521,8 +521,8 @@ async fn a_pinned_set_stays_until_it_is_released() {
     let error = group.pin("towns_v1", first[0]).await.unwrap_err();
     assert!(matches!(error, Error::NotFound { .. }) && error.to_string().contains("towns_v1"), "{error}");
     let error = group.pin("nobody_v1", first[0]).await.unwrap_err();
-    assert!(matches!(error, Error::UnknownFeatureSet { .. }) && error.to_string().contains("towns_v1"), "{error}");
-    assert!(matches!(group.unpin("nobody_v1"), Err(Error::UnknownFeatureSet { .. })));
+    assert!(matches!(error, Error::NotFound { .. }) && error.to_string().contains("towns_v1"), "{error}");
+    assert!(matches!(group.unpin("nobody_v1"), Err(Error::NotFound { .. })));
     assert_eq!(days(&group), [3, 3, 3, 3]);
     assert!(group.status().iter().all(|status| !status.is_pinned));
 }
@@ -543,7 +543,7 @@ async fn what_cannot_be_followed_is_refused() {
     let group = store.live_group(["shops_v1", "shops_v1"]).await.unwrap();
     let names: Vec<String> = group.current().sets().map(|(name, _)| name.to_string()).collect();
     assert_eq!(names, ["shops_v1"]);
-    assert!(matches!(group.current().set("sales_v1"), Err(Error::UnknownFeatureSet { .. })));
+    assert!(matches!(group.current().set("sales_v1"), Err(Error::NotFound { .. })));
 
     let live: Live = store.live("sales_v1").await.unwrap();
     assert!(matches!(live.watch(Duration::ZERO).unwrap_err(), Error::Definition { .. }));

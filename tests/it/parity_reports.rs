@@ -341,15 +341,18 @@ fn rotated(rows_per_file: u64) -> ServedLogOptions {
     ServedLogOptions { rows_per_file, ..ServedLogOptions::default() }
 }
 
-/// Changes the rows of a file of a log; what its footer says stays.
-fn rewrite(file: &Path, change: impl Fn(RecordBatch) -> RecordBatch) {
+/// Changes the rows of a file of a log and gives it a name without a hash, which it returns; what its footer says stays.
+fn rewrite(file: &Path, change: impl Fn(RecordBatch) -> RecordBatch) -> PathBuf {
     let reader = ParquetRecordBatchReaderBuilder::try_new(fs::File::open(file).unwrap()).unwrap();
     let entries: Vec<KeyValue> = reader.metadata().file_metadata().key_value_metadata().unwrap().clone();
     let batches: Vec<RecordBatch> = reader.build().unwrap().map(|batch| change(batch.unwrap())).collect();
-    let mut writer = ArrowWriter::try_new(fs::File::create(file).unwrap(), batches[0].schema(), None).unwrap();
+    fs::remove_file(file).unwrap();
+    let changed = file.with_file_name("changed.parquet");
+    let mut writer = ArrowWriter::try_new(fs::File::create(&changed).unwrap(), batches[0].schema(), None).unwrap();
     batches.iter().for_each(|batch| writer.write(batch).unwrap());
     entries.into_iter().filter(|entry| entry.key != "ARROW:schema").for_each(|entry| writer.append_key_value_metadata(entry));
     writer.close().unwrap();
+    changed
 }
 
 /// Flips the last bit of the first value of a column of floats that is there.
@@ -388,7 +391,7 @@ async fn a_log_of_entities_is_compared_with_training_and_a_flipped_bit_is_named(
     assert_eq!((report.rows, report.ids.len()), (70, 2), "{report}");
 
     let good = fs::read(&files[0]).unwrap();
-    rewrite(&files[0], |batch| flip_a_bit(&batch, "feature.float_mean"));
+    let changed = rewrite(&files[0], |batch| flip_a_bit(&batch, "feature.float_mean"));
     let report = store.verify_served_log(location).await.unwrap();
     assert_eq!((report.rows, report.differing_rows, report.differing_values), (70, 1, 1), "{report}");
     let first = report.first.as_ref().unwrap();
@@ -397,6 +400,19 @@ async fn a_log_of_entities_is_compared_with_training_and_a_flipped_bit_is_named(
     assert!(first.inputs[0].0 == "shop" && first.inputs[1].0 == "kind" && first.at.is_some(), "{report}");
     let bits = [&first.training.bits, &first.served.bits].map(|bits| u64::from_str_radix(bits, 16).unwrap());
     assert_eq!(bits[0] ^ bits[1], 1, "{report}");
+    fs::remove_file(changed).unwrap();
+    // A file under its own name is what was written, or an error that names it.
+    for at in (0..good.len()).step_by(good.len() / 40) {
+        let mut flipped = good.clone();
+        flipped[at] ^= 4;
+        fs::write(&files[0], &flipped).unwrap();
+        let error = store.verify_served_log(location).await.unwrap_err();
+        let path = files[0].to_str().unwrap();
+        assert!(
+            matches!(&error, Error::UnreadableFile { .. } | Error::Format { .. }) && error.to_string().contains(path),
+            "{at}: {error}"
+        );
+    }
     fs::write(&files[0], &good).unwrap();
 
     // Of later facts: what was published is what can be compared with. A flipped bit is still found.
@@ -405,8 +421,9 @@ async fn a_log_of_entities_is_compared_with_training_and_a_flipped_bit_is_named(
     let report = store.verify_served_log(location).await.unwrap();
     assert_equal(&report);
     assert!(report.notes.iter().any(|note| note.contains("what is published")), "{report}");
-    rewrite(&files[0], |batch| flip_a_bit(&batch, "feature.float_mean"));
+    let changed = rewrite(&files[0], |batch| flip_a_bit(&batch, "feature.float_mean"));
     assert_eq!(store.verify_served_log(location).await.unwrap().differing_values, 1);
+    fs::remove_file(changed).unwrap();
     fs::write(&files[0], &good).unwrap();
 
     // A materialization that is gone.
