@@ -192,7 +192,7 @@ fn requests() -> Vec<(Json, [(&'static str, Value); 3])> {
     [
         (161, "2014-06-23T10:00:00Z", 2.4),
         (132, "2014-06-24T14:30:00.25-04:00", 17.9),
-        (9_007_199_254_740_993, "2014-06-25T00:00:00Z", 0.0),
+        (9_007_199_254_740_993_i64, "2014-06-25T00:00:00Z", 0.0),
     ]
     .into_iter()
     .map(|(zone, at, miles)| {
@@ -380,8 +380,8 @@ fn assert_bad_requests_are_refused(service: &Service) {
         ("POST", "/predict", b"[[]]".into(), 400, None),
         ("POST", "/predict", many.into(), 400, None),
         ("POST", "/predict", large.clone().into(), 413, None),
-        ("POST", "/predict", b"{}".into(), 400, Some("pickup_at")),
-        ("POST", "/predict", format!("[{good}, {{}}]").into(), 400, Some("pickup_at")),
+        ("POST", "/predict", b"{}".into(), 400, Some("trip_distance")),
+        ("POST", "/predict", format!("[{good}, {{}}]").into(), 400, Some("trip_distance")),
         ("POST", "/predict", good.replace("pickup_zone", "pickup_place").into(), 400, Some("pickup_place")),
         ("POST", "/predict", row("\"Midtown\"", at, "2.4").into(), 400, Some("pickup_zone")),
         ("POST", "/predict", row("161.5", at, "2.4").into(), 400, Some("pickup_zone")),
