@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
@@ -363,6 +363,9 @@ fn assert_predictions_are_those_of(service: &Service, rides: &Online, day: &Day)
     assert_eq!(service.post("/predict", &unknown).1["predictions"], json!([null]));
 }
 
+/// Method, path and body; the status of the answer, and the column that it names.
+type BadRequest = (&'static str, &'static str, Vec<u8>, u16, Option<&'static str>);
+
 fn assert_bad_requests_are_refused(service: &Service) {
     let row =
         |zone: &str, at: &str, miles: &str| format!(r#"{{"pickup_zone": {zone}, "pickup_at": {at}, "trip_distance": {miles}}}"#);
@@ -371,7 +374,7 @@ fn assert_bad_requests_are_refused(service: &Service) {
     let many = format!("[{}]", vec![good.as_str(); 1_001].join(","));
     let deep = "[".repeat(100_000);
     let large = " ".repeat((1 << 20) + 1);
-    let cases: Vec<(&str, &str, Vec<u8>, u16, Option<&str>)> = vec![
+    let cases: Vec<BadRequest> = vec![
         ("POST", "/predict", b"".into(), 400, None),
         ("POST", "/predict", b"{".into(), 400, None),
         ("POST", "/predict", b"\xff\xfe".into(), 400, None),
@@ -518,12 +521,12 @@ async fn under_load_no_request_fails_or_mixes_while_a_trainer_publishes_and_a_mo
             let now = (number(&|day| day.rides.id().to_string() == *rides), number(&|day| day.zones.id().to_string() == *zones));
             assert_eq!(days[now.0].model_id, *model, "the model of another day");
             assert!(now.0 >= last.0 && now.1 >= last.1, "{now:?} after {last:?}");
-            if !known.contains_key(&now) {
+            if let Entry::Vacant(entry) = known.entry(now) {
                 let online = store.online_with(&days[now.0].rides, std::slice::from_ref(&days[now.1].zones)).await.unwrap();
                 let bits = |(_, values): (Json, [(&str, Value); 3])| {
                     predicted(&days[now.0].model, &online.encode_row(&values).unwrap()).to_bits()
                 };
-                known.insert(now, requests().into_iter().map(bits).collect());
+                entry.insert(requests().into_iter().map(bits).collect());
             }
             assert_eq!(known[&now], *predictions, "a mix at {now:?}");
             seen.insert(now.0);
