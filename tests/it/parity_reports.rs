@@ -131,9 +131,11 @@ async fn entities_of_all_types_are_served_as_they_were_trained() {
     let few = store.verify_parity("typed_v1", second(241), ParitySample::rows(10).seed(3)).await.unwrap();
     assert_equal(&few);
     assert!((20..40).contains(&few.rows), "{few}");
-    // Nothing that is known, and then the only key is NULL.
-    let report = store.verify_parity("typed_v1", second(-5), ParitySample::all()).await.unwrap();
-    assert_equal(&report);
+    // Without a published key, and without a sample, nothing is compared.
+    for (at, sample) in [(-5, ParitySample::all()), (241, ParitySample::rows(0))] {
+        let report = store.verify_parity("typed_v1", second(at), sample).await.unwrap();
+        assert!(!report.is_equal() && report.rows == 0 && report.to_string().contains("nothing was compared"), "{report}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -255,13 +257,13 @@ fn drifting(name: &str) -> FeatureSet {
         let next = |x: f64| if DRIFTS.load(Ordering::SeqCst) && x > 2.5 { f64::from_bits(x.to_bits() + 1) } else { x };
         Ok(vec![Arc::new(miles.unary::<_, Float64Type>(next)) as ArrayRef])
     });
-    FeatureSet::rows(name, "SELECT pickup_at, trip_distance, passenger_count, fare_amount FROM nyc_taxi")
+    FeatureSet::rows(name, "SELECT pickup_at, trip_distance, passenger_count, fare_amount, total_amount FROM nyc_taxi")
         .table("nyc_taxi")
         .event_time("pickup_at")
         .encode(Number::of("fare_amount"))
         .encode(encoder)
         .encode_fitted(Standardize::of("miles"))
-        .label("fare_amount")
+        .label("total_amount")
         .build()
         .unwrap()
 }

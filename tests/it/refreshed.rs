@@ -106,7 +106,8 @@ async fn served_values_of_local_times_age_by_their_instants() {
     write_parquet(&facts.path().join("facts.parquet"), &columns, None);
     let declared = FactTable::new("at", KnownAt::after(TimeDelta::zero())).zone("America/New_York".parse().unwrap());
     store.register_table("events", facts.path().to_str().unwrap(), declared).await.unwrap();
-    let csv: String = [13, 14, 15].iter().flat_map(|hour| (1..3).map(move |k| format!("{},{k},0.5\n", at(*hour)))).collect();
+    let csv: String =
+        [9, 10, 13, 14, 15].iter().flat_map(|hour| (1..3).map(move |k| format!("{},{k},0.5\n", at(*hour)))).collect();
     let asked = FactTable::new("ev", KnownAt::after(TimeDelta::zero()));
     load(&store, &data, "asked", asked, &format!("ev,k,y\n{csv}")).await;
     let events =
