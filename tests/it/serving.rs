@@ -169,7 +169,7 @@ async fn rows_come_into_the_cache_when_they_are_served_and_not_before() {
     assert!(served_in(&cache).is_empty());
     assert_eq!(wrong(&store.online("shops_v1").await.unwrap(), 0..SHOPS), None);
     let file = cache.join(format!("served/shops_v1.{id}.rows"));
-    assert_eq!(served_in(&cache), [file.clone()]);
+    assert_eq!(served_in(&cache), std::slice::from_ref(&file));
     drop(store);
     // It is opened without the published files, which are only looked for, and not written again.
     let written = fs::metadata(&file).unwrap().modified().unwrap();
@@ -196,8 +196,8 @@ async fn the_files_that_were_opened_last_stay_and_those_that_somebody_holds() {
         (0..14).filter(|&i| names.iter().any(|name| name.contains(&made[i].id().to_string()))).collect()
     };
     let held = store.online_for(&made[0]).await.unwrap();
-    for number in 1..12 {
-        store.online_for(&made[number]).await.unwrap();
+    for made in &made[1..12] {
+        store.online_for(made).await.unwrap();
     }
     assert_eq!(there(), [0, 4, 5, 6, 7, 8, 9, 10, 11]);
     // One that is opened again is among the last.
