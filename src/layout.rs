@@ -144,6 +144,13 @@ pub(crate) fn materialization_folder(as_of: AsOf, id: ContentId) -> String {
     format!("{instant}-{id}")
 }
 
+/// The as-of that begins the name of a materialization's folder; `None` for other names, and for years of more than four digits.
+pub(crate) fn as_of_of_folder(folder: &str) -> Option<AsOf> {
+    let (instant, _) = folder.rsplit_once('-')?;
+    let instant = chrono::NaiveDateTime::parse_from_str(instant, "%Y%m%dT%H%M%S%.6fZ").ok()?;
+    Some(AsOf::from_micros(instant.and_utc().timestamp_micros()))
+}
+
 /// Is this the folder of the materialization with this id?
 pub(crate) fn is_materialization_folder(folder: &str, id: ContentId) -> bool {
     folder.strip_suffix(&id.to_string()).is_some_and(|rest| rest.ends_with('-'))

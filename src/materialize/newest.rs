@@ -1,10 +1,8 @@
 //! Which published materialization of a set is the newest, and which one has an id.
-//! A manifest that was read is not read again while its object is the same, so that looking again costs one listing.
+//! Manifests are read from the latest as-of on, by the names of their folders, until one is found: older ones cannot be the newest. One
+//! that was read is not read again while its object is the same, so that looking again costs one listing.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use object_store::ObjectMeta;
@@ -17,10 +15,10 @@ use super::{
 use crate::{
     error::{Error, Result},
     feature_set::FeatureSet,
-    layout::{MANIFEST, materializations_folder},
+    layout::{MANIFEST, as_of_of_folder, is_materialization_folder, materializations_folder},
     manifest::Manifest,
     name::ContentId,
-    time::Horizon,
+    time::{AsOf, Horizon},
     workspace::Workspace,
 };
 
@@ -96,31 +94,15 @@ impl SeenManifests {
                 Err(other) => return Err(other),
             }
             if self.newest.as_ref().is_none_or(|newest| newest.id() != rank.id) {
+                // It changed since it was listed. Older ones may not have been read yet.
                 self.seen.retain(|_, seen| seen.what != What::Own(rank));
+                skipped = self.look(workspace, set).await?.or(skipped);
             }
         }
         match skipped {
             Some(error) => Err(error),
             // Perhaps because another definition holds the name.
             None => check_binding(workspace, set).await.map(|()| None),
-        }
-    }
-
-    /// The published materialization with this id, made by this definition.
-    ///
-    /// # Errors
-    /// As [`SeenManifests::newest`].
-    pub(crate) async fn with_id(
-        &mut self,
-        workspace: &Arc<Workspace>,
-        set: &FeatureSet,
-        id: ContentId,
-    ) -> Result<Option<Materialization>> {
-        self.look(workspace, set).await?;
-        let rank = self.ranks().find(|rank| rank.id == id);
-        match rank {
-            Some(rank) => self.open(workspace, set, rank).await,
-            None => Ok(None),
         }
     }
 
@@ -142,24 +124,34 @@ impl SeenManifests {
         Ok(manifest.map(|manifest| Materialization::new(workspace.clone(), set.clone(), location, manifest)))
     }
 
-    /// Lists the manifests and reads those that are new. Returns why the last unreadable one cannot be read.
+    /// Lists the manifests and reads those that are new and may be the newest. Returns why the last unreadable one cannot be read.
     async fn look(&mut self, workspace: &Arc<Workspace>, set: &FeatureSet) -> Result<Option<Error>> {
         let folder = workspace.root.child(&materializations_folder(&set.name));
-        let mut listed = BTreeSet::new();
-        let mut skipped = None;
+        let mut listed = BTreeMap::new();
         for object in folder.list().await? {
             let name = folder.name_of(&object.location);
-            let Some((made, MANIFEST)) = name.rsplit_once('/') else { continue };
-            let object = ObjectVersion::of(&object);
-            listed.insert(made.to_owned());
-            let known = self.seen.get(made).filter(|seen| seen.object == object).map(|seen| seen.what);
-            if known.is_some_and(|what| what != What::Unreadable) {
+            if let Some((made, MANIFEST)) = name.rsplit_once('/') {
+                listed.insert(made.to_owned(), ObjectVersion::of(&object));
+            }
+        }
+        self.seen.retain(|made, seen| listed.get(made) == Some(&seen.object));
+        let mut latest = self.ranks().map(|rank| rank.horizon.as_of).max();
+        let mut skipped = None;
+        // A name that tells no as-of is read in any case.
+        let mut in_order: Vec<(Option<AsOf>, String, ObjectVersion)> =
+            listed.into_iter().map(|(made, object)| (as_of_of_folder(&made), made, object)).collect();
+        in_order.sort_by_key(|(as_of, ..)| (as_of.is_some(), Reverse(*as_of)));
+        for (as_of, made, object) in in_order {
+            let known = self.seen.get(&made).map(|seen| seen.what);
+            let is_older = as_of.is_some_and(|as_of| latest.is_some_and(|latest| as_of < latest));
+            if is_older || known.is_some_and(|what| what != What::Unreadable) {
                 continue;
             }
             // A manifest that cannot be read, or has another format, must not keep the others from being served.
-            let what = match read_manifest(&folder.child(made)).await {
+            let what = match read_manifest(&folder.child(&made)).await {
                 Ok(Some(manifest)) if manifest.fingerprint == set.fingerprint => {
                     let rank = Rank::of(&manifest);
+                    latest = latest.max(Some(manifest.as_of));
                     if self.newest.as_ref().is_none_or(|newest| rank > Rank::of(newest.manifest())) {
                         let location = location_of(workspace, set, manifest.as_of, manifest.id);
                         self.newest = Some(Materialization::new(workspace.clone(), set.clone(), location, manifest));
@@ -167,10 +159,7 @@ impl SeenManifests {
                     What::Own(rank)
                 }
                 Ok(Some(_)) => What::Foreign,
-                Ok(None) => {
-                    listed.remove(made);
-                    continue;
-                }
+                Ok(None) => continue,
                 Err(error @ (Error::Corrupt { .. } | Error::Format { .. })) => {
                     if known.is_none() {
                         tracing::warn!(%error, "skipped a manifest that cannot be read");
@@ -180,9 +169,8 @@ impl SeenManifests {
                 }
                 Err(other) => return Err(other),
             };
-            self.seen.insert(made.to_owned(), Seen { object, what });
+            self.seen.insert(made, Seen { object, what });
         }
-        self.seen.retain(|made, _| listed.contains(made));
         Ok(skipped)
     }
 }
@@ -196,6 +184,25 @@ impl ObjectVersion {
 /// The newest published materialization of a set; as [`SeenManifests::newest`].
 pub(crate) async fn newest(workspace: &Arc<Workspace>, set: &FeatureSet) -> Result<Option<Materialization>> {
     SeenManifests::default().newest(workspace, set).await
+}
+
+/// The published materialization with this id, made by this definition.
+///
+/// # Errors
+/// [`Error::Corrupt`] and [`Error::Format`] when its manifest cannot be read, and whatever the listing fails with.
+pub(crate) async fn with_id(workspace: &Arc<Workspace>, set: &FeatureSet, id: ContentId) -> Result<Option<Materialization>> {
+    let folder = workspace.root.child(&materializations_folder(&set.name));
+    for object in folder.list().await? {
+        let name = folder.name_of(&object.location);
+        let Some((made, MANIFEST)) = name.rsplit_once('/') else { continue };
+        if !is_materialization_folder(made, id) {
+            continue;
+        }
+        let location = folder.child(made);
+        let found = read_manifest(&location).await?.filter(|manifest| manifest.fingerprint == set.fingerprint);
+        return Ok(found.map(|manifest| Materialization::new(workspace.clone(), set.clone(), location, manifest)));
+    }
+    Ok(None)
 }
 
 /// The error about a set of which nothing is published.

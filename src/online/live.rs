@@ -21,7 +21,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     feature_set::FeatureSet,
-    materialize::{Materialization, Rank, SeenManifests, never_materialized},
+    materialize::{Materialization, Rank, SeenManifests, never_materialized, with_id},
     name::{ContentId, SetName},
     time::{AsOf, Clock},
     workspace::Workspace,
@@ -233,16 +233,14 @@ impl LiveGroup {
     /// [`Error::NotFound`] when the group does not follow the set, and when no readable materialization of it has this id; and as [`LiveGroup::refresh`]. After an error nothing has changed.
     pub async fn pin(&self, set: &str, id: ContentId) -> Result<()> {
         let position = self.position_of(set)?;
-        let mut all_seen = self.0.seen.lock().await;
+        let _one_at_a_time = self.0.seen.lock().await;
         let old = self.current();
         let mut made = old.made.clone();
-        let (Some(set), Some(seen), Some(served)) =
-            (self.0.followed.get(position), all_seen.get_mut(position), made.get_mut(position))
-        else {
+        let (Some(set), Some(served)) = (self.0.followed.get(position), made.get_mut(position)) else {
             return Err(self.unknown(set));
         };
         if served.id() != id {
-            let found = seen.with_id(&self.0.workspace, set, id).await?;
+            let found = with_id(&self.0.workspace, set, id).await?;
             *served = found.ok_or_else(|| Error::NotFound {
                 subject: format!("the materialization {id} of feature set `{}`", set.name),
                 reason:

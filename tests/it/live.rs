@@ -564,6 +564,7 @@ async fn what_cannot_be_followed_is_refused() {
 struct Counted {
     inner: InMemory,
     gets: AtomicUsize,
+    manifests: AtomicUsize,
     lists: AtomicUsize,
 }
 
@@ -575,6 +576,7 @@ impl Intercept for Counted {
 
     async fn get(&self, path: &Key, options: GetOptions) -> object_store::Result<GetResult> {
         self.gets.fetch_add(1, Ordering::SeqCst);
+        self.manifests.fetch_add(usize::from(path.as_ref().ends_with("manifest.json")), Ordering::SeqCst);
         object_store::ObjectStore::get_opts(&self.inner, path, options).await
     }
 
@@ -586,7 +588,7 @@ impl Intercept for Counted {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refresh_that_finds_nothing_newer_costs_a_listing_for_each_set() {
-    let counted = Arc::new(Intercepted(Counted { inner: InMemory::new(), gets: 0.into(), lists: 0.into() }));
+    let counted = Arc::new(Intercepted(Counted { inner: InMemory::new(), gets: 0.into(), manifests: 0.into(), lists: 0.into() }));
     let locations = Locations::default().mount("memory://counted", counted.clone()).unwrap();
     let place = Place::with(temp_dir(), "memory://counted/root".into(), locations, 3, 6).await;
     let store = place.open().await;
@@ -608,6 +610,10 @@ async fn a_refresh_that_finds_nothing_newer_costs_a_listing_for_each_set() {
     assert!(live.refresh().await.unwrap().has_moved());
     let (lists, gets) = asked();
     assert!(lists == 1 && gets < 16, "{lists} listings, {gets} reads");
+    // Who opens a set reads the manifest of the newest one, however many there are.
+    counted.manifests.store(0, Ordering::SeqCst);
+    assert_eq!(told_by_keys(&store.live("shops_v1").await.unwrap().current()), Ok(5));
+    assert_eq!(counted.manifests.load(Ordering::SeqCst), 1);
 }
 
 // --- for a long time -----------------------------------------------------------------------------------------------------
