@@ -9,7 +9,7 @@ use arrow::{
     array::{ArrayRef, RecordBatch},
     datatypes::{Field, Schema, SchemaRef},
 };
-use datafusion::{dataframe::DataFrame, logical_expr::SortExpr};
+use datafusion::logical_expr::SortExpr;
 use futures::{Stream, TryStreamExt};
 use tokio::sync::mpsc;
 
@@ -67,14 +67,6 @@ pub(super) fn is_sorted_late(set: &RowSet) -> bool {
     !set.selections.is_empty() && set.selections.iter().all(|step| step.learns_in_any_order())
 }
 
-/// The rows in this order. They are sorted in several tasks and merged, if each task's part of the budget holds many batches.
-fn in_order(engine: &Engine, rows: DataFrame, order: Vec<SortExpr>) -> Result<DataFrame> {
-    let sorts_in_tasks = engine.can_sort_in_tasks(rows.schema().as_arrow());
-    let (mut session, plan) = rows.sort(order)?.into_parts();
-    session.config_mut().options_mut().optimizer.repartition_sorts = sorts_in_tasks;
-    Ok(DataFrame::new(session, plan))
-}
-
 /// Is every row encoded by itself? Then the rows need to be read only once.
 fn learns_nothing(set: &RowSet) -> bool {
     set.selections.is_empty() && !set.encoders.iter().any(|encoder| encoder.is_fitted())
@@ -90,8 +82,8 @@ async fn encode_as_queried<S: RowSink>(
     create: impl FnOnce(SchemaRef) -> Result<S> + Send + 'static,
 ) -> Result<(u64, Encoded<S>)> {
     let query = RowQuery { engine, name, set, tables, as_of, span: None, served: None };
-    let PlannedRows { rows, order, check } = query.rows().await?;
-    let (schema, mut rows) = plain_rows(in_order(engine, rows, order)?.execute_stream().await?);
+    let PlannedRows { rows, check, .. } = query.sorted_rows().await?;
+    let (schema, mut rows) = plain_rows(rows.execute_stream().await?);
     let (pipeline, encoders) = Pipeline::without_learning(name, set)?;
     let (sender, mut receiver) = mpsc::channel::<RecordBatch>(QUEUE);
     let own_set = set.clone();
@@ -143,8 +135,10 @@ impl QueriedRows {
         as_of: AsOf,
     ) -> Result<Self> {
         let query = RowQuery { engine, name, set, tables, as_of, span: None, served: None };
-        let PlannedRows { rows, order, check } = query.rows().await?;
-        let (rows, later_order) = if is_sorted_late(set) { (rows, Some(order)) } else { (in_order(engine, rows, order)?, None) };
+        let is_late = is_sorted_late(set);
+        let planned = if is_late { query.rows().await? } else { query.sorted_rows().await? };
+        let PlannedRows { rows, order, check } = planned;
+        let later_order = is_late.then_some(order);
         let (schema, rows) = plain_rows(rows.execute_stream().await?);
         let rows = Arc::new(buffered(schema, rows, check.as_ref()).await?);
         Ok(Self { name: name.clone(), set: Arc::new(set.clone()), as_of, rows, later_order })
