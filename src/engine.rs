@@ -5,7 +5,6 @@ mod filter_pushdown;
 
 use std::{fmt, sync::Arc};
 
-use arrow::datatypes::{DataType, Schema};
 use datafusion::{
     execution::{
         SessionStateBuilder,
@@ -57,10 +56,10 @@ impl Resources {
 }
 
 impl Default for Resources {
-    /// 32 MiB per core before spilling, at least 64 MiB; 4 GiB held, a partition per core, DataFusion's 8,192 rows.
+    /// 64 MiB before spilling, 4 GiB held, a partition per core, DataFusion's 8,192 rows.
     fn default() -> Self {
         let partitions = std::thread::available_parallelism().map_or(2, usize::from);
-        Self { memory_bytes: partitions.max(2) * (32 << 20), held_bytes: 4 << 30, partitions, batch_rows: 8_192 }
+        Self { memory_bytes: 64 << 20, held_bytes: 4 << 30, partitions, batch_rows: 8_192 }
     }
 }
 
@@ -151,16 +150,6 @@ impl Engine {
         self.resources.batch_rows.max(1)
     }
 
-    /// Whether each task can sort its rows by itself. Sorts share one budget, and a sort with too small a part of it fails on large
-    /// batches. So every column must have a fixed width, and a part must hold many batches.
-    pub(crate) fn can_sort_in_tasks(&self, rows: &Schema) -> bool {
-        const BATCHES: usize = 16;
-        let width = |data_type: &DataType| if *data_type == DataType::Boolean { Some(1) } else { data_type.primitive_width() };
-        let width: Option<usize> = rows.fields().iter().map(|field| width(field.data_type())).sum();
-        let batch = width.map(|width| width.saturating_mul(self.batch_rows()).saturating_mul(BATCHES));
-        self.partitions() > 1 && batch.is_some_and(|bytes| bytes <= self.resources.memory_bytes / self.partitions())
-    }
-
     /// Memory for an operator of this library that spills what it is not granted.
     pub(crate) fn spilling(&self, name: &str) -> MemoryReservation {
         MemoryConsumer::new(name).with_can_spill(true).register(&self.pool)
@@ -190,8 +179,8 @@ impl Engine {
         // Texts as plain `Utf8`, so that queries yield the types that tables declare.
         options.execution.parquet.schema_force_view_types = false;
         options.sql_parser.map_string_types_to_utf8view = false;
-        // One sort with the whole budget, behind scans that run in parallel: several sorts would divide it and could starve each
-        // other (see `can_sort_in_tasks`). Runs in memory are sorted in place, since merging them takes as much memory again; a part of the budget is
+        // One sort with the whole budget, behind scans that run in parallel: several sorts divide it and starve each other. Two sorts of
+        // ten million narrow rows, with 32 MiB each, fail. Runs in memory are sorted in place, since merging them takes as much memory again; a part of the budget is
         // reserved for merging spilled runs.
         options.optimizer.repartition_sorts = false;
         options.execution.sort_in_place_threshold_bytes = self.resources.memory_bytes;

@@ -58,8 +58,8 @@ impl RowQuery<'_> {
 
     /// As [`RowQuery::rows`], with the rows in their order.
     ///
-    /// They are sorted before the operators, which keep the order of their spine: in as many tasks as read the table, with the columns
-    /// of the query alone.
+    /// They are sorted before the operators, which keep the order of their spine: with the columns of the query alone, while several
+    /// tasks read the table.
     pub(crate) async fn sorted_rows(&self) -> Result<PlannedRows> {
         self.planned(true).await
     }
@@ -75,7 +75,7 @@ impl RowQuery<'_> {
                 rows.filter(ident(&set.event_time).gt_eq(instant(span.start)).and(ident(&set.event_time).lt(instant(span.end))))?;
         }
         if is_sorted {
-            rows = in_order(engine, rows, order.clone())?;
+            rows = rows.sort(order.clone())?;
         }
         if set.drawn.is_empty() && set.ahead.is_empty() {
             return Ok(PlannedRows { rows, order, check });
@@ -150,15 +150,7 @@ impl RowQuery<'_> {
     }
 }
 
-/// The rows in this order. They are sorted in several tasks and merged, if each task's part of the budget holds many batches.
-fn in_order(engine: &Engine, rows: DataFrame, order: Vec<SortExpr>) -> Result<DataFrame> {
-    let sorts_in_tasks = engine.can_sort_in_tasks(rows.schema().as_arrow());
-    let (mut session, plan) = rows.sort(order)?.into_parts();
-    session.config_mut().options_mut().optimizer.repartition_sorts = sorts_in_tasks;
-    Ok(DataFrame::new(session, plan))
-}
-
-/// The rows as a table whose plan is made now: a plan with operators above it would read the table in one task.
+/// The rows as a table whose plan is made now. Below operators, the table would be read in one task.
 async fn planned_apart(engine: &Engine, rows: DataFrame) -> Result<DataFrame> {
     let (session, plan) = rows.into_parts();
     let plan = session.create_physical_plan(&plan).await?;
