@@ -180,8 +180,8 @@ impl Engine {
         options.execution.parquet.schema_force_view_types = false;
         options.sql_parser.map_string_types_to_utf8view = false;
         // One sort with the whole budget, behind scans that run in parallel: several sorts divide it and starve each other. Two sorts of
-        // ten million narrow rows, with 32 MiB each, fail. Runs in memory are sorted in place, since merging them takes as much memory again; a part of the budget is
-        // reserved for merging spilled runs.
+        // ten million narrow rows, with 32 MiB each, fail. Runs in memory are sorted in place, since merging them takes as much memory
+        // again; a part of the budget is reserved for merging spilled runs.
         options.optimizer.repartition_sorts = false;
         options.execution.sort_in_place_threshold_bytes = self.resources.memory_bytes;
         options.execution.sort_spill_reservation_bytes = (self.resources.memory_bytes / 5).min(10 << 20);

@@ -82,8 +82,8 @@ async fn encode_as_queried<S: RowSink>(
     create: impl FnOnce(SchemaRef) -> Result<S> + Send + 'static,
 ) -> Result<(u64, Encoded<S>)> {
     let query = RowQuery { engine, name, set, tables, as_of, span: None, served: None };
-    let PlannedRows { rows, check, .. } = query.sorted_rows().await?;
-    let (schema, mut rows) = plain_rows(rows.execute_stream().await?);
+    let PlannedRows { rows, order, check } = query.rows().await?;
+    let (schema, mut rows) = plain_rows(rows.sort(order)?.execute_stream().await?);
     let (pipeline, encoders) = Pipeline::without_learning(name, set)?;
     let (sender, mut receiver) = mpsc::channel::<RecordBatch>(QUEUE);
     let own_set = set.clone();
@@ -135,10 +135,8 @@ impl QueriedRows {
         as_of: AsOf,
     ) -> Result<Self> {
         let query = RowQuery { engine, name, set, tables, as_of, span: None, served: None };
-        let is_late = is_sorted_late(set);
-        let planned = if is_late { query.rows().await? } else { query.sorted_rows().await? };
-        let PlannedRows { rows, order, check } = planned;
-        let later_order = is_late.then_some(order);
+        let PlannedRows { rows, order, check } = query.rows().await?;
+        let (rows, later_order) = if is_sorted_late(set) { (rows, Some(order)) } else { (rows.sort(order)?, None) };
         let (schema, rows) = plain_rows(rows.execute_stream().await?);
         let rows = Arc::new(buffered(schema, rows, check.as_ref()).await?);
         Ok(Self { name: name.clone(), set: Arc::new(set.clone()), as_of, rows, later_order })

@@ -1,14 +1,9 @@
 //! The query of a set of rows: its SQL over the declared tables, cut at the as-of, and the order of its rows.
 //! Nothing is learned or encoded here.
 
-use std::sync::Arc;
-
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::{
-    catalog::streaming::StreamingTable,
-    execution::{SendableRecordBatchStream, TaskContext},
     logical_expr::SortExpr,
-    physical_plan::{ExecutionPlan, execute_stream, stream::RecordBatchStreamAdapter, streaming::PartitionStream},
     prelude::{DataFrame, ident},
 };
 
@@ -51,20 +46,8 @@ pub(crate) struct PlannedRows {
 }
 
 impl RowQuery<'_> {
-    /// Plans the query, and adds what is drawn and what lies ahead. The rows are in no order.
+    /// Plans the query, and adds what is drawn and what lies ahead.
     pub(crate) async fn rows(&self) -> Result<PlannedRows> {
-        self.planned(false).await
-    }
-
-    /// As [`RowQuery::rows`], with the rows in their order.
-    ///
-    /// They are sorted before the operators, which keep the order of their spine: with the columns of the query alone, while several
-    /// tasks read the table.
-    pub(crate) async fn sorted_rows(&self) -> Result<PlannedRows> {
-        self.planned(true).await
-    }
-
-    async fn planned(&self, is_sorted: bool) -> Result<PlannedRows> {
         let Self { engine, name, set, tables, as_of, span, served } = self;
         let rows = self.of_query().await?;
         check(name, set, &rows)?;
@@ -74,14 +57,8 @@ impl RowQuery<'_> {
             rows =
                 rows.filter(ident(&set.event_time).gt_eq(instant(span.start)).and(ident(&set.event_time).lt(instant(span.end))))?;
         }
-        if is_sorted {
-            rows = rows.sort(order.clone())?;
-        }
         if set.drawn.is_empty() && set.ahead.is_empty() {
             return Ok(PlannedRows { rows, order, check });
-        }
-        if is_sorted {
-            rows = planned_apart(engine, rows).await?;
         }
         let facts = FactsByTable::open(engine, set, tables).await?;
         let rows = add_ahead(name, rows, set, &facts, *as_of)?;
@@ -147,37 +124,6 @@ impl RowQuery<'_> {
         }
         let check = InstantCheck { set: (*name).clone(), at: set.at().to_owned(), known: known.known, inclusive };
         Ok((known.rows, Some(check)))
-    }
-}
-
-/// The rows as a table whose plan is made now. Below operators, the table would be read in one task.
-async fn planned_apart(engine: &Engine, rows: DataFrame) -> Result<DataFrame> {
-    let (session, plan) = rows.into_parts();
-    let plan = session.create_physical_plan(&plan).await?;
-    let schema = plan.schema();
-    let partition = PlannedPartition { schema: schema.clone(), plan, context: session.task_ctx() };
-    let table = StreamingTable::try_new(schema, vec![Arc::new(partition)])?;
-    Ok(engine.session(Parallelism::Full, [])?.read_table(Arc::new(table))?)
-}
-
-/// The rows of a plan, as the one partition of a table.
-#[derive(Debug)]
-struct PlannedPartition {
-    schema: SchemaRef,
-    plan: Arc<dyn ExecutionPlan>,
-    context: Arc<TaskContext>,
-}
-
-impl PartitionStream for PlannedPartition {
-    fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
-    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        execute_stream(self.plan.clone(), self.context.clone()).unwrap_or_else(|error| {
-            let failed = futures::stream::once(async { Err(error) });
-            Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), failed))
-        })
     }
 }
 
