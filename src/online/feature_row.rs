@@ -95,7 +95,7 @@ impl FeatureRow {
         }
     }
 
-    /// A numeric feature as the nearest float; `None` for NULL. A truth value is 0 or 1, as in a [`Dataset`](crate::Dataset).
+    /// A numeric feature as the nearest float; `None` for NULL. A truth value is 0 or 1, as in a [`Dataset`](crate::training::Dataset).
     ///
     /// # Errors
     /// [`Error::UnknownColumn`] when there is no such feature, [`Error::ColumnType`] when it is not a number.

@@ -187,7 +187,7 @@ impl Online {
     }
 
     /// Writes the features of an entity into `out`, one number for each feature in their order, without allocating memory. NULL is
-    /// NaN, a truth value is 0 or 1, and other numbers are the nearest floats, as in a [`Dataset`](crate::Dataset). Returns what
+    /// NaN, a truth value is 0 or 1, and other numbers are the nearest floats, as in a [`Dataset`](crate::training::Dataset). Returns what
     /// [`Online::contains`] does.
     ///
     /// ```no_run

@@ -104,7 +104,7 @@ impl RowLayout {
         self.slots[column].number != NumberForm::None
     }
 
-    /// These columns as the nearest floats, as in a [`Dataset`](crate::Dataset); NaN for NULL. All of them must be numbers.
+    /// These columns as the nearest floats, as in a [`Dataset`](crate::training::Dataset); NaN for NULL. All of them must be numbers.
     ///
     /// # Errors
     /// [`Error::Corrupt`] for bytes that no row of this layout has.
