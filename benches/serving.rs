@@ -78,11 +78,10 @@ async fn open(root: &Path, resident: bool) -> Anyhow<FeatureStore> {
     Ok(store)
 }
 
-/// A fact for each entity, and more facts for each later month.
-fn write_facts(path: &Path, month: i64) -> Anyhow<()> {
-    let mut rng = StdRng::seed_from_u64(9 + month as u64);
-    let at = (0..ENTITIES).map(|_| first().micros() + (month * 30 * 86_400 + rng.random_range(0..30 * 86_400)) * 1_000_000);
-    let at: Vec<i64> = at.collect();
+/// A fact for each entity.
+fn write_facts(path: &Path) -> Anyhow<()> {
+    let mut rng = StdRng::seed_from_u64(9);
+    let at: Vec<i64> = (0..ENTITIES).map(|_| first().micros() + rng.random_range(0..30 * 86_400) * 1_000_000).collect();
     let mut columns: Vec<(String, ArrayRef)> = vec![
         ("id".into(), Arc::new((0..ENTITIES).collect::<Int64Array>())),
         ("at".into(), Arc::new(TimestampMicrosecondArray::from(at))),
@@ -106,7 +105,7 @@ async fn prepare(dir: &Path) -> Anyhow<PathBuf> {
     std::fs::create_dir_all(&root)?;
     let facts = dir.join("serving.parquet");
     if !facts.exists() {
-        write_facts(&facts, 0)?;
+        write_facts(&facts)?;
     }
     let store = open(&root, false).await?;
     let table = FactTable::new("at", KnownAt::after(TimeDelta::zero())).zone(Zone::UTC).key("id");

@@ -27,7 +27,7 @@ pub(crate) use by_id::find_by_id;
 pub(crate) use columns::check_columns;
 pub(crate) use drawn::{FactsByTable, Refreshes, add_drawn};
 pub use handle::Materialization;
-pub(crate) use newest::{Rank, SeenManifests, never_materialized, newest, with_id};
+pub(crate) use newest::{Rank, SeenManifests, never_materialized, newest};
 pub(crate) use pipeline::{Apply, Pipeline, common_type};
 pub(crate) use plan::plan;
 pub use plan::{MaterializationPlan, PlannedStep, PlannedTable, PublishedRows, StepKind};

@@ -1,4 +1,4 @@
-//! Which published materialization of a set is the newest, and which one has an id.
+//! Which published materialization of a set is the newest.
 //! Manifests are read from the latest as-of on, by the names of their folders, until one is found: older ones cannot be the newest. One
 //! that was read is not read again while its object is the same, so that looking again costs one listing.
 
@@ -15,7 +15,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     feature_set::FeatureSet,
-    layout::{MANIFEST, as_of_of_folder, is_materialization_folder, materializations_folder},
+    layout::{MANIFEST, as_of_of_folder, materializations_folder},
     manifest::Manifest,
     name::ContentId,
     time::{AsOf, Horizon},
@@ -184,25 +184,6 @@ impl ObjectVersion {
 /// The newest published materialization of a set; as [`SeenManifests::newest`].
 pub(crate) async fn newest(workspace: &Arc<Workspace>, set: &FeatureSet) -> Result<Option<Materialization>> {
     SeenManifests::default().newest(workspace, set).await
-}
-
-/// The published materialization with this id, made by this definition.
-///
-/// # Errors
-/// [`Error::Corrupt`] and [`Error::Format`] when its manifest cannot be read, and whatever the listing fails with.
-pub(crate) async fn with_id(workspace: &Arc<Workspace>, set: &FeatureSet, id: ContentId) -> Result<Option<Materialization>> {
-    let folder = workspace.root.child(&materializations_folder(&set.name));
-    for object in folder.list().await? {
-        let name = folder.name_of(&object.location);
-        let Some((made, MANIFEST)) = name.rsplit_once('/') else { continue };
-        if !is_materialization_folder(made, id) {
-            continue;
-        }
-        let location = folder.child(made);
-        let found = read_manifest(&location).await?.filter(|manifest| manifest.fingerprint == set.fingerprint);
-        return Ok(found.map(|manifest| Materialization::new(workspace.clone(), set.clone(), location, manifest)));
-    }
-    Ok(None)
 }
 
 /// The error about a set of which nothing is published.

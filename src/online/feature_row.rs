@@ -67,7 +67,7 @@ impl FeatureRow {
         }
     }
 
-    /// The features as a batch of one row. The first call for a row that was read by key makes its arrays.
+    /// The features as a batch of one row. Each call for a row that was read by key makes its arrays.
     ///
     /// # Errors
     /// [`Error::Corrupt`] for a row whose bytes are not what was written.

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     feature_set::FeatureSet,
-    materialize::{Materialization, Rank, SeenManifests, never_materialized, with_id},
+    materialize::{Materialization, Rank, SeenManifests, find_by_id, never_materialized},
     name::{ContentId, SetName},
     time::{AsOf, Clock},
     workspace::Workspace,
@@ -240,7 +240,7 @@ impl LiveGroup {
             return Err(self.unknown(set));
         };
         if served.id() != id {
-            let found = with_id(&self.0.workspace, set, id).await?;
+            let found = find_by_id(&self.0.workspace, set, id).await?;
             *served = found.ok_or_else(|| Error::NotFound {
                 subject: format!("the materialization {id} of feature set `{}`", set.name),
                 reason:

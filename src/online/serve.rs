@@ -186,7 +186,8 @@ impl Online {
         self.batch_of(entities, entities.get_many(keys, Some(at))?)
     }
 
-    /// Writes the features of an entity into `out`, one number for each feature in their order, without allocating memory. NULL is
+    /// Writes the features of an entity into `out`, one number for each feature in their order. It allocates no memory if the key is made
+    /// of signed integers (of 16 bits or more) and texts, and the features are floats, integers of 32 or 64 bits and truth values. NULL is
     /// NaN, a truth value is 0 or 1, and other numbers are the nearest floats, as in a [`Dataset`](crate::training::Dataset). Returns what
     /// [`Online::contains`] does.
     ///

@@ -229,7 +229,7 @@ impl RowLayout {
     /// The layout of rows with these columns, found by the columns `keys`.
     ///
     /// # Errors
-    /// [`Error::Engine`](crate::Error) for a type that cannot be served.
+    /// What Arrow's row format fails with, for a type that it cannot hold.
     pub(crate) fn new(keys: &[String], schema: &Schema) -> Result<Self> {
         let key_columns: Vec<usize> = keys.iter().map(|key| Ok(schema.index_of(key)?)).collect::<Result<_>>()?;
         let value_columns: Vec<usize> = (0..schema.fields().len()).filter(|i| !key_columns.contains(i)).collect();

@@ -46,7 +46,7 @@ impl StoreOptions {
         self
     }
 
-    /// Holds the rows that are served by key in memory as a whole. By default memory holds only their index (8 to 21 bytes a row), and
+    /// Holds the rows that are served by key in memory as a whole. By default memory holds only their index (11 to 21 bytes a row), and
     /// each read takes its row from the file. A cache in memory holds all rows in any case.
     pub fn resident_rows(mut self) -> Self {
         self.settings.resident_rows = true;
