@@ -77,7 +77,9 @@ pub(crate) async fn models(workspace: &Arc<Workspace>, name: &str) -> Result<Vec
 pub(crate) async fn model(workspace: &Arc<Workspace>, name: &str) -> Result<RecordedModel> {
     models(workspace, name).await?.pop().ok_or_else(|| Error::NotFound {
         subject: format!("model `{name}`"),
-        reason: "is not recorded in this store: it never was, it was forgotten, or the root is not where it was; `FeatureStore::record_model` records it".into(),
+        reason: "is not recorded in this store: it never was, it was forgotten, or the root is not where it was; \
+                 `FeatureStore::record_model` records it"
+            .into(),
     })
 }
 

@@ -18,6 +18,7 @@ use datafusion::{
         datatypes::{Int64Type, Schema, TimestampMicrosecondType},
         util::pretty::pretty_format_batches,
     },
+    datasource::MemTable,
     prelude::{DataFrame, SessionConfig, SessionContext},
 };
 use proptest::prelude::*;
@@ -325,6 +326,7 @@ async fn several_tables_answer_one_spine_each_by_its_own_keys_and_clock() {
         ("carrier", texts(rows.iter().map(|row| row.1))),
         ("t", clocks(rows.iter().map(|row| row.2))),
     ]);
+    let all = spine.clone();
     let spine = session.read_batch(spine).unwrap();
     let trained = store.training_set("departures_v1", Spine::new(spine, "t")).await.unwrap().dataframe().await.unwrap();
     let plan =
@@ -342,6 +344,18 @@ async fn several_tables_answer_one_spine_each_by_its_own_keys_and_clock() {
     });
     let expected = batch(["last_delay", "flights_2h", "temp", "carrier_delay"].into_iter().zip(expected).collect());
     assert_eq!(bit_rows(&features), bit_rows(&expected));
+
+    // A spine in pieces, of which some are empty.
+    let empty = || all.slice(0, 0);
+    for pieces in [vec![empty(), all.slice(0, 4), empty(), empty(), all.slice(4, 7), empty(), empty()], vec![empty(), empty()]] {
+        let count: usize = pieces.iter().map(RecordBatch::num_rows).sum();
+        let pieces = MemTable::try_new(all.schema(), vec![pieces]).unwrap();
+        let spine = session.read_table(Arc::new(pieces)).unwrap();
+        let trained = store.training_set("departures_v1", Spine::new(spine, "t")).await.unwrap().dataframe().await.unwrap();
+        let trained = trained.collect().await.unwrap();
+        let found: Vec<String> = trained.iter().flat_map(|batch| bit_rows(&batch.project(&[3, 4, 5, 6]).unwrap())).collect();
+        assert_eq!(found, bit_rows(&expected)[..count]);
+    }
 }
 
 #[tokio::test]
