@@ -252,7 +252,7 @@ impl ServedEntities {
             }
         }
         if found.is_empty() {
-            row.clone_from(&self.nothing);
+            row.copy_from(&self.nothing);
             return Ok(());
         }
         let mut values: Vec<(&RowLayout, &Row, usize)> =

@@ -132,6 +132,12 @@ impl Row {
     /// No bytes.
     pub(crate) const EMPTY: Self = Self { fixed: Vec::new(), heap: Vec::new() };
 
+    /// Becomes a copy of another row, in the memory that it has.
+    pub(crate) fn copy_from(&mut self, other: &Self) {
+        self.fixed.clone_from(&other.fixed);
+        self.heap.clone_from(&other.heap);
+    }
+
     pub(crate) fn as_ref(&self) -> RowRef<'_> {
         RowRef { fixed: &self.fixed, heap: &self.heap }
     }
