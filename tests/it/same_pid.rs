@@ -101,10 +101,16 @@ async fn what_a_crash_left_as_a_second_link_is_not_written_through() {
     assert_eq!(store.describe("rides").await.unwrap().loads().len(), 2);
 }
 
-/// Files and bytes below a folder.
-fn left(folder: &Path) -> (usize, u64) {
-    let names = files_below(folder);
-    (names.len(), names.iter().map(|name| fs::metadata(folder.join(name)).unwrap().len()).sum())
+/// Bytes in the files below a folder in which a process works: what it removes meanwhile does not count.
+fn bytes_below(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(
+            |entry| {
+                if entry.path().is_dir() { bytes_below(&entry.path()) } else { entry.metadata().map_or(0, |file| file.len()) }
+            },
+        )
+        .sum()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -117,11 +123,11 @@ async fn what_killed_processes_left_among_the_temporary_files_is_collected() {
     let mut killed = 0;
     for _ in 0..20 {
         let mut loading = run("rides_unique", Path::new(&source));
-        while left(temporary.path()).1 == 0 && loading.try_wait().unwrap().is_none() {
+        while bytes_below(temporary.path()) == 0 && loading.try_wait().unwrap().is_none() {
             std::thread::sleep(Duration::from_millis(1));
         }
         let _ = loading.kill();
-        killed += usize::from(!loading.wait().unwrap().success() && left(temporary.path()).1 > 0);
+        killed += usize::from(!loading.wait().unwrap().success() && bytes_below(temporary.path()) > 0);
         if killed > 1 {
             break;
         }
@@ -132,7 +138,7 @@ async fn what_killed_processes_left_among_the_temporary_files_is_collected() {
     assert!(run("gc", root.path()).wait().unwrap().success());
     let own = files_below(temporary.path());
     assert_eq!(fs::read(temporary.path().join("asof-scratch-mine")).unwrap(), b"mine");
-    assert_eq!(left(temporary.path()).1, 4, "{own:?}");
+    assert_eq!(bytes_below(temporary.path()), 4, "{own:?}");
 }
 
 /// A file system of its own, of a few bytes, where the system lets a test mount one.
