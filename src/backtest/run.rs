@@ -11,11 +11,11 @@ use super::{Fold, Folds, Learner, Linear, MeanOnly, Metrics};
 use crate::{
     error::{Error, Result},
     feature_set::FeatureSet,
-    materialize::{Apply, Materialization, PlannedRows, Refreshes, RowQuery, materialize_pinned, output_batch, output_schema},
+    materialize::{Apply, Materialization, Refreshes, RowQuery, materialize_pinned, output_batch, output_schema},
     scan::VisibleTable,
     time::{AsOf, shown_span},
     training::Dataset,
-    workspace::{PinnedTable, Workspace, plain_rows},
+    workspace::{PinnedTable, Workspace},
 };
 
 /// What to backtest: a set of rows, a label, folds and a learner.
@@ -308,14 +308,10 @@ async fn score_rows(
     }
     let tables = VisibleTable::all(tables, set.horizon(known_at))?;
     let query = RowQuery { engine, name: &set.name, set: rows, tables: &tables, as_of: known_at, span: Some(span), served };
-    let PlannedRows { rows: scored, order, check } = query.rows().await?;
-    let (schema, batches) = plain_rows(scored.sort(order)?.execute_stream().await?);
+    let (schema, batches) = query.rows().await?.in_order().await?;
     let output = output_schema(rows, &schema, &pipeline)?;
     let encoded = batches.map(|batch| -> Result<RecordBatch> {
         let batch = batch?;
-        if let Some(check) = &check {
-            check.apply(&batch)?;
-        }
         let kept = pipeline.select(Apply::Population, &batch, None)?;
         output_batch(rows, &output, &kept, pipeline.encode("the set's query", &kept)?)
     });

@@ -9,16 +9,15 @@ use arrow::{
     array::{ArrayRef, RecordBatch},
     datatypes::{Field, Schema, SchemaRef},
 };
-use datafusion::logical_expr::SortExpr;
-use futures::{Stream, TryStreamExt};
+use futures::TryStreamExt;
 use tokio::sync::mpsc;
 
 use super::{
     encoder_chain::QUERY,
-    instant_check::InstantCheck,
     pipeline::{Apply, Pipeline},
     row_buffer::{RowBuffer, RowBufferWriter},
-    rows::{PlannedRows, RowQuery},
+    row_order::{RowOrder, Rows},
+    rows::RowQuery,
 };
 use crate::{
     catalog::Column,
@@ -31,7 +30,7 @@ use crate::{
     sql::KNOWN_COLUMN,
     storage::Location,
     time::AsOf,
-    workspace::{PartsWriter, plain_rows},
+    workspace::PartsWriter,
 };
 
 /// Batches that wait to be encoded.
@@ -82,8 +81,7 @@ async fn encode_as_queried<S: RowSink>(
     create: impl FnOnce(SchemaRef) -> Result<S> + Send + 'static,
 ) -> Result<(u64, Encoded<S>)> {
     let query = RowQuery { engine, name, set, tables, as_of, span: None, served: None };
-    let PlannedRows { rows, order, check } = query.rows().await?;
-    let (schema, mut rows) = plain_rows(rows.sort(order)?.execute_stream().await?);
+    let (schema, mut rows) = query.rows().await?.in_order().await?;
     let (pipeline, encoders) = Pipeline::without_learning(name, set)?;
     let (sender, mut receiver) = mpsc::channel::<RecordBatch>(QUEUE);
     let own_set = set.clone();
@@ -91,9 +89,6 @@ async fn encode_as_queried<S: RowSink>(
         let schema = output_schema(&own_set, &schema, &pipeline)?;
         let (mut encoded, mut seen) = (create(schema.clone())?, 0);
         while let Some(batch) = receiver.blocking_recv() {
-            if let Some(check) = &check {
-                check.apply(&batch)?;
-            }
             let features = pipeline.encode(QUERY, &batch)?;
             encoded.write(&output_batch(&own_set, &schema, &batch, features)?)?;
             seen += batch.num_rows() as u64;
@@ -122,7 +117,7 @@ pub(crate) struct QueriedRows {
     as_of: AsOf,
     rows: Arc<RowBuffer>,
     /// The order that the rows get once they are selected; `None` if they have it already.
-    later_order: Option<Vec<SortExpr>>,
+    later_order: Option<RowOrder>,
 }
 
 impl QueriedRows {
@@ -135,10 +130,15 @@ impl QueriedRows {
         as_of: AsOf,
     ) -> Result<Self> {
         let query = RowQuery { engine, name, set, tables, as_of, span: None, served: None };
-        let PlannedRows { rows, order, check } = query.rows().await?;
-        let (rows, later_order) = if is_sorted_late(set) { (rows, Some(order)) } else { (rows.sort(order)?, None) };
-        let (schema, rows) = plain_rows(rows.execute_stream().await?);
-        let rows = Arc::new(buffered(schema, rows, check.as_ref()).await?);
+        let planned = query.rows().await?;
+        let (rows, later_order) = if is_sorted_late(set) {
+            let (schema, rows, order) = planned.in_any_order().await?;
+            (buffered(schema, rows).await?, Some(order))
+        } else {
+            let (schema, rows) = planned.in_order().await?;
+            (buffered(schema, rows).await?, None)
+        };
+        let rows = Arc::new(rows);
         Ok(Self { name: name.clone(), set: Arc::new(set.clone()), as_of, rows, later_order })
     }
 
@@ -236,27 +236,18 @@ async fn on_blocking_thread<T: Send + 'static>(set: &SetName, step: impl FnOnce(
     })?
 }
 
-async fn buffered(
-    schema: SchemaRef,
-    rows: impl Stream<Item = Result<RecordBatch>>,
-    check: Option<&InstantCheck>,
-) -> Result<RowBuffer> {
+async fn buffered(schema: SchemaRef, mut rows: Rows) -> Result<RowBuffer> {
     let mut writer = RowBuffer::create(schema)?;
-    let mut rows = std::pin::pin!(rows);
     while let Some(batch) = rows.try_next().await? {
-        if let Some(check) = check {
-            check.apply(&batch)?;
-        }
         writer.write(&batch)?;
     }
     writer.finish()
 }
 
-async fn sorted(engine: &Engine, rows: &Arc<RowBuffer>, order: Vec<SortExpr>) -> Result<RowBuffer> {
-    let schema = rows.schema().clone();
+async fn sorted(engine: &Engine, rows: &Arc<RowBuffer>, order: RowOrder) -> Result<RowBuffer> {
     let session = engine.session(Parallelism::One, [])?;
-    let rows = session.read_table(Arc::new(rows.table()?))?.sort(order)?.execute_stream().await?;
-    buffered(schema, rows.map_err(Error::from), None).await
+    let (schema, rows) = order.sort(engine, session.read_table(Arc::new(rows.table()?))?).await?;
+    buffered(schema, rows).await
 }
 
 /// The rows that the selections keep, and what these have learned.

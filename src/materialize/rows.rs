@@ -1,15 +1,16 @@
 //! The query of a set of rows: its SQL over the declared tables, cut at the as-of, and the order of its rows.
 //! Nothing is learned or encoded here.
 
-use arrow::datatypes::{DataType, Field, Schema};
-use datafusion::{
-    logical_expr::SortExpr,
-    prelude::{DataFrame, ident},
-};
+use std::future::ready;
+
+use arrow::datatypes::{DataType, Field, SchemaRef};
+use datafusion::prelude::{DataFrame, ident};
+use futures::{StreamExt, TryStreamExt};
 
 use super::{
     drawn::{FactsByTable, Refreshes, add_ahead, add_drawn, instant},
     instant_check::InstantCheck,
+    row_order::{RowOrder, Rows},
 };
 use crate::{
     encoder::Spec,
@@ -20,6 +21,7 @@ use crate::{
     scan::{AsOfTable, VisibleTable},
     sql::{has_subquery, known_rows, plan_is_rowwise, query},
     time::{AsOf, Cutoff, Span},
+    workspace::plain_rows,
 };
 
 /// The query of a set of rows, as of a horizon.
@@ -36,33 +38,54 @@ pub(crate) struct RowQuery<'a> {
     pub(crate) served: Option<Refreshes>,
 }
 
-/// The rows of a set, before any is selected or encoded, in no order.
-pub(crate) struct PlannedRows {
-    pub(crate) rows: DataFrame,
-    /// The order of a materialization's rows.
-    pub(crate) order: Vec<SortExpr>,
+/// The rows of a set, before any is selected or encoded.
+pub(crate) struct PlannedRows<'a> {
+    engine: &'a Engine,
+    rows: DataFrame,
+    order: RowOrder,
     /// To be applied to every batch.
-    pub(crate) check: Option<InstantCheck>,
+    check: Option<InstantCheck>,
+}
+
+impl PlannedRows<'_> {
+    /// The rows in the order of a materialization, and their schema.
+    pub(crate) async fn in_order(self) -> Result<(SchemaRef, Rows)> {
+        let (schema, rows) = self.order.sort(self.engine, self.rows).await?;
+        Ok((schema, checked(rows, self.check)))
+    }
+
+    /// The rows in any order, their schema, and the order that they are to get.
+    pub(super) async fn in_any_order(self) -> Result<(SchemaRef, Rows, RowOrder)> {
+        let (schema, rows) = plain_rows(self.rows.execute_stream().await?);
+        Ok((schema, checked(rows, self.check), self.order))
+    }
+}
+
+fn checked(rows: Rows, check: Option<InstantCheck>) -> Rows {
+    match check {
+        None => rows,
+        Some(check) => rows.and_then(move |batch| ready(check.apply(&batch).map(|()| batch))).boxed(),
+    }
 }
 
 impl RowQuery<'_> {
     /// Plans the query, and adds what is drawn and what lies ahead.
-    pub(crate) async fn rows(&self) -> Result<PlannedRows> {
+    pub(crate) async fn rows(&self) -> Result<PlannedRows<'_>> {
         let Self { engine, name, set, tables, as_of, span, served } = self;
         let rows = self.of_query().await?;
         check(name, set, &rows)?;
-        let order = order_of(rows.schema().as_arrow(), &set.event_time);
+        let order = RowOrder::of(rows.schema().as_arrow(), &set.event_time);
         let (mut rows, check) = self.known_rows(rows)?;
         if let Some(span) = span {
             rows =
                 rows.filter(ident(&set.event_time).gt_eq(instant(span.start)).and(ident(&set.event_time).lt(instant(span.end))))?;
         }
         if set.drawn.is_empty() && set.ahead.is_empty() {
-            return Ok(PlannedRows { rows, order, check });
+            return Ok(PlannedRows { engine, rows, order, check });
         }
         let facts = FactsByTable::open(engine, set, tables).await?;
         let rows = add_ahead(name, rows, set, &facts, *as_of)?;
-        Ok(PlannedRows { rows: add_drawn(rows, set, &facts, *served)?, order, check })
+        Ok(PlannedRows { engine, rows: add_drawn(rows, set, &facts, *served)?, order, check })
     }
 
     /// The rows of the SQL.
@@ -125,13 +148,6 @@ impl RowQuery<'_> {
         let check = InstantCheck { set: (*name).clone(), at: set.at().to_owned(), known: known.known, inclusive };
         Ok((known.rows, Some(check)))
     }
-}
-
-/// The order of a materialization's rows: by event time and then by all other columns of the query. It does not depend on files,
-/// tasks and batches, since rows that are equal in all columns are interchangeable: they are given the same added columns.
-fn order_of(rows: &Schema, event_time: &str) -> Vec<SortExpr> {
-    let others = rows.fields().iter().map(|f| f.name().as_str()).filter(|name| *name != event_time);
-    std::iter::once(event_time).chain(others).map(|column| ident(column).sort(true, true)).collect()
 }
 
 /// Compares the columns that a set names with those of its query, and reports all mistakes at once.

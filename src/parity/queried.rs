@@ -8,11 +8,10 @@ use crate::{
     engine::Engine,
     error::Result,
     feature_set::RowSet,
-    materialize::{PlannedRows, RowBuffer, RowQuery},
+    materialize::{RowBuffer, RowQuery},
     name::SetName,
     scan::VisibleTable,
     time::AsOf,
-    workspace::plain_rows,
 };
 
 /// Runs the query as of an instant. `tables` are those of the set as of it.
@@ -24,13 +23,9 @@ pub(super) async fn queried(
     as_of: AsOf,
 ) -> Result<Arc<RowBuffer>> {
     let query = RowQuery { engine, name, set, tables, as_of, span: None, served: None };
-    let PlannedRows { rows, order, check } = query.rows().await?;
-    let (schema, mut rows) = plain_rows(rows.sort(order)?.execute_stream().await?);
+    let (schema, mut rows) = query.rows().await?.in_order().await?;
     let mut buffer = RowBuffer::create(schema)?;
     while let Some(batch) = rows.try_next().await? {
-        if let Some(check) = &check {
-            check.apply(&batch)?;
-        }
         buffer.write(&batch)?;
     }
     Ok(Arc::new(buffer.finish()?))
