@@ -8,6 +8,8 @@
 //! cargo bench --bench peers -- start DIR             one spine row with windows of a day and a week over 25 months (generated)
 //! cargo bench --bench peers -- drawn DIR             a set of rows over the trips of `taxi` that draws on three sets, materialized
 //! cargo bench --bench peers -- operators DIR         what `drawn` computes by the operators alone, written to one file
+//! cargo bench --bench peers -- cutoffs DIR           24 materializations in one call; cutoffs_each in one call each
+//! cargo bench --bench peers -- months DIR            24 months of 8,000 entities (20 M generated facts) at once, and the last one alone
 //! cargo bench --bench peers -- TASK DIR --explain    the plan with its metrics instead (results stay in memory)
 //!
 //! cargo bench --bench peers -- history DIR --generate [even|skewed]   100 M facts in 24 months, 10 M spine rows
@@ -89,7 +91,9 @@ async fn run(task: &str, dir: &str, explain: bool) -> Anyhow<()> {
         store.register_table("facts", &format!("{dir}/facts"), at("event_ts").key("entity_id")).await?;
     }
     match task {
-        "cutoffs" => return sets::cutoffs(&store, dir).await,
+        "cutoffs" => return sets::cutoffs(&store, dir, true).await,
+        "cutoffs_each" => return sets::cutoffs(&store, dir, false).await,
+        "months" => return sets::months(&store, dir).await,
         "wide" => return sets::wide(&store, dir).await,
         "start" => return sets::start(&store, dir).await,
         "drawn" => return sets::drawn(&store, dir, false).await,

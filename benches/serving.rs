@@ -23,7 +23,7 @@ use std::{
 };
 
 use asof::{
-    AsOf, FeatureSet, FeatureStore, StoreOptions, Value,
+    AsOf, FeatureSet, FeatureStore, Resources, StoreOptions, Value,
     catalog::{FactTable, KnownAt},
     encoder::{Arithmetic, Bins, Clip, Cyclic, HashBucket, Haversine, MinMax, Number, OneHot, Standardize},
     ingest::Ingest,
@@ -45,6 +45,8 @@ type Anyhow<T> = Result<T, Box<dyn std::error::Error>>;
 const ENTITIES: i64 = 1_000_000;
 const FEATURES: usize = 50;
 const READS: usize = 1_000_000;
+/// How long before a request is due its thread wakes up.
+const WAKING: Duration = Duration::from_micros(120);
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
@@ -73,7 +75,11 @@ fn set() -> asof::Result<FeatureSet> {
 
 async fn open(root: &Path, resident: bool) -> Anyhow<FeatureStore> {
     let options = StoreOptions::default();
-    let store = FeatureStore::open_with(root.to_str().unwrap(), if resident { options.resident_rows() } else { options }).await?;
+    open_with(root, if resident { options.resident_rows() } else { options }).await
+}
+
+async fn open_with(root: &Path, options: StoreOptions) -> Anyhow<FeatureStore> {
+    let store = FeatureStore::open_with(root.to_str().unwrap(), options).await?;
     store.register(set()?)?;
     Ok(store)
 }
@@ -116,6 +122,13 @@ async fn prepare(dir: &Path) -> Anyhow<PathBuf> {
 
 async fn bench(dir: &Path, tasks: &[String]) -> Anyhow<()> {
     let root = prepare(dir).await?;
+    if let [task, as_of] = tasks
+        && task == "train"
+    {
+        let store = open_with(&root, StoreOptions::default().cache_in_memory()).await?;
+        store.materialize("wide_v1", as_of.parse()?).await?;
+        return Ok(());
+    }
     let wanted = |task: &str| tasks.is_empty() || tasks.iter().any(|wanted| wanted == task);
     if wanted("load") {
         load(&root).await?;
@@ -131,7 +144,7 @@ async fn bench(dir: &Path, tasks: &[String]) -> Anyhow<()> {
             many(form, &online)?;
         }
         if wanted("refresh") {
-            refresh(form, &store, &online).await?;
+            refresh(form, &root, &store, &online).await?;
         }
     }
     if wanted("encode") {
@@ -223,6 +236,10 @@ fn open_loop(keys: &[Value], per_second: u64, mut request: impl FnMut(&Value)) -
     let start = Instant::now();
     for (number, key) in keys.iter().enumerate() {
         let due = start + every * number as u32;
+        // Sleeping takes a little longer than asked for. A service sleeps, too, and does not take a core while it waits.
+        if let Some(rest) = due.checked_duration_since(Instant::now() + WAKING) {
+            std::thread::sleep(rest);
+        }
         while Instant::now() < due {
             std::hint::spin_loop();
         }
@@ -263,33 +280,62 @@ fn many(form: &str, online: &Online) -> Anyhow<()> {
     Ok(())
 }
 
+/// Who materializes while a service reads.
+#[derive(Clone, Copy, PartialEq)]
+enum Trainer {
+    /// This process, in as many tasks as there are cores.
+    Here,
+    /// This process, in one task.
+    HereInOneTask,
+    /// Another process.
+    Elsewhere,
+}
+
 /// Reads while newer materializations are made and moved to.
-async fn refresh(form: &str, store: &FeatureStore, online: &Online) -> Anyhow<()> {
-    let keys = keys(false, READS / 5);
-    let rate = 20_000;
+async fn refresh(form: &str, root: &Path, store: &FeatureStore, online: &Online) -> Anyhow<()> {
+    let keys = keys(false, READS / 50);
+    let rate = 2_000;
     let quiet = open_loop(&keys, rate, |key| drop(black_box(online.get(std::slice::from_ref(key)).unwrap())));
     print(&format!("get, {form}, open at {rate}/s, quiet"), &quiet);
-    let live = store.live("wide_v1").await?;
-    let is_over = Arc::new(AtomicBool::new(false));
-    let trainer = {
-        let (store, live, is_over) = (store.clone(), live.clone(), is_over.clone());
-        tokio::spawn(async move {
-            let mut flips = 0;
-            while !is_over.load(Ordering::Relaxed) {
-                let newest = live.current().materialization().as_of();
-                store.materialize("wide_v1", newest.plus(TimeDelta::seconds(1))).await.unwrap();
-                live.refresh().await.unwrap();
-                flips += 1;
-            }
-            flips
-        })
-    };
-    let busy = tokio::task::block_in_place(|| {
-        open_loop(&keys, rate, |key| drop(black_box(live.current().get(std::slice::from_ref(key)).unwrap())))
-    });
-    is_over.store(true, Ordering::Relaxed);
-    let flips = trainer.await?;
-    print(&format!("get, {form}, open at {rate}/s, beside {flips} materializations and refreshes"), &busy);
+    for (trainer, told) in [
+        (Trainer::Elsewhere, "beside another process that materializes"),
+        (Trainer::HereInOneTask, "beside materializations in one task of this process"),
+        (Trainer::Here, "beside materializations in all tasks of this process"),
+    ] {
+        let live = store.live("wide_v1").await?;
+        let is_over = Arc::new(AtomicBool::new(false));
+        let training = {
+            let (store, live, is_over, root) = (store.clone(), live.clone(), is_over.clone(), root.to_owned());
+            tokio::spawn(async move {
+                let resources = Resources { partitions: 1, ..Resources::default() };
+                let in_one_task = open_with(&root, StoreOptions::default().resources(resources).cache_in_memory()).await.unwrap();
+                let mut moves = 0;
+                while !is_over.load(Ordering::Relaxed) {
+                    let next = live.current().materialization().as_of().plus(TimeDelta::seconds(1));
+                    match trainer {
+                        Trainer::Here => drop(store.materialize("wide_v1", next).await.unwrap()),
+                        Trainer::HereInOneTask => drop(in_one_task.materialize("wide_v1", next).await.unwrap()),
+                        Trainer::Elsewhere => {
+                            let program = std::env::current_exe().unwrap();
+                            let mut train = std::process::Command::new(program);
+                            train.args([root.parent().unwrap().to_str().unwrap(), "train", &next.to_string()]);
+                            let status = tokio::task::spawn_blocking(move || train.status()).await.unwrap();
+                            assert!(status.unwrap().success());
+                        }
+                    }
+                    live.refresh().await.unwrap();
+                    moves += 1;
+                }
+                moves
+            })
+        };
+        let busy = tokio::task::block_in_place(|| {
+            open_loop(&keys, rate, |key| drop(black_box(live.current().get(std::slice::from_ref(key)).unwrap())))
+        });
+        is_over.store(true, Ordering::Relaxed);
+        let moves = training.await?;
+        print(&format!("get, {form}, open at {rate}/s, {told}, {moves} moves"), &busy);
+    }
     Ok(())
 }
 

@@ -36,7 +36,8 @@ fn first_us() -> Anyhow<i64> {
 }
 
 /// Materializes a set of all entities at 24 instants, one after the other, below the root.
-pub(super) async fn cutoffs(store: &FeatureStore, dir: &str) -> Anyhow<()> {
+/// 24 materializations, in one call or in one call each.
+pub(super) async fn cutoffs(store: &FeatureStore, dir: &str, in_one_call: bool) -> Anyhow<()> {
     let start = Instant::now();
     store.register_table("facts", &format!("{dir}/facts"), at("event_ts").key("entity_id")).await?;
     let register_seconds = start.elapsed().as_secs_f64();
@@ -48,12 +49,16 @@ pub(super) async fn cutoffs(store: &FeatureStore, dir: &str) -> Anyhow<()> {
     let set = set.window(TimeDelta::days(30), month).all_before([Aggregate::count().named("c"), Aggregate::sum("f0").named("s")]);
     store.register(set.build()?)?;
     let first = first_us()?;
-    let instants = (1..=24).map(|i| AsOf::from_micros(first + i * 15 * DAY_US));
+    let instants: Vec<AsOf> = (1..=24).map(|i| AsOf::from_micros(first + i * 15 * DAY_US)).collect();
     let (start, mut made, mut each) = (Instant::now(), Vec::new(), Vec::new());
-    for instant in instants {
-        let one = Instant::now();
-        made.push(store.materialize("entities_v1", instant).await?);
-        each.push(rounded(one.elapsed().as_secs_f64()));
+    if in_one_call {
+        made = store.materialize_many("entities_v1", &instants).await?;
+    } else {
+        for instant in instants {
+            let one = Instant::now();
+            made.push(store.materialize("entities_v1", instant).await?);
+            each.push(rounded(one.elapsed().as_secs_f64()));
+        }
     }
     let seconds = start.elapsed().as_secs_f64();
     let peak_mb = peak_mb();
@@ -67,9 +72,52 @@ pub(super) async fn cutoffs(store: &FeatureStore, dir: &str) -> Anyhow<()> {
         }
     }
     let line = serde_json::json!({
-        "task": "cutoffs", "engine": "asof", "seconds": rounded(seconds), "peak_mb": peak_mb, "rows": rows,
+        "task": if in_one_call { "cutoffs" } else { "cutoffs_each" }, "engine": "asof", "seconds": rounded(seconds), "peak_mb": peak_mb, "rows": rows,
         "checksum": { "c": count, "s30": (sum_30d * 100.0).round() / 100.0 }, "each": each,
         "register_seconds": rounded(register_seconds),
+    });
+    println!("{line}");
+    Ok(())
+}
+
+/// 20 million facts about 8,000 entities in two years: the last of 24 months alone, and then all of them at once.
+pub(super) async fn months(store: &FeatureStore, dir: &str) -> Anyhow<()> {
+    const FACTS: i64 = 20_000_000;
+    const FILES: i64 = 24;
+    let (folder, first) = (Path::new(dir).join("months"), first_us()?);
+    for file in 0..FILES {
+        let path = folder.join(format!("part-{file}.parquet"));
+        if path.exists() {
+            continue;
+        }
+        let mut rng = StdRng::seed_from_u64(file as u64);
+        let rows = FACTS / FILES;
+        let at = |i: i64| first + (file * rows + i) * (720 * DAY_US / FACTS);
+        let keys: Int64Array = (0..rows).map(|_| rng.random_range(0..8_000)).collect();
+        let mut columns: Vec<(String, ArrayRef)> =
+            vec![("at".into(), times((0..rows).map(at).collect())), ("id".into(), Arc::new(keys))];
+        for i in 0..3 {
+            let values: Float64Array = (0..rows).map(|_| Some((rng.random_range(0..10_000) as f64) / 100.0)).collect();
+            columns.push((format!("f{i}"), Arc::new(values)));
+        }
+        write(&path, columns)?;
+    }
+    store.register_table("facts", folder.to_str().unwrap(), at("at").key("id")).await?;
+    let month = [Aggregate::count().named("c30"), Aggregate::sum("f0").named("s30"), Aggregate::max("f1").named("x30")];
+    let set = FeatureSet::entities("months_v1", "facts").key("id").lookup("f0", "f0").lookup("f1", "f1");
+    let set =
+        set.window(TimeDelta::days(30), month).all_before([Aggregate::count().named("c"), Aggregate::mean("f2").named("m")]);
+    store.register(set.build()?)?;
+    let instants: Vec<AsOf> = (1..=24).map(|i| AsOf::from_micros(first + i * 30 * DAY_US)).collect();
+    let start = Instant::now();
+    store.materialize("months_v1", AsOf::from_micros(first + 24 * 30 * DAY_US - 1)).await?;
+    let one = start.elapsed().as_secs_f64();
+    let start = Instant::now();
+    let made = store.materialize_many("months_v1", &instants).await?;
+    let all = start.elapsed().as_secs_f64();
+    let line = serde_json::json!({
+        "task": "months", "engine": "asof", "one_seconds": rounded(one), "many_seconds": rounded(all), "ratio": rounded(all / one),
+        "instants": made.len(), "rows": made.iter().map(asof::Materialization::rows).sum::<u64>(), "peak_mb": peak_mb(),
     });
     println!("{line}");
     Ok(())

@@ -11,7 +11,7 @@ use super::{Fold, Folds, Learner, Linear, MeanOnly, Metrics};
 use crate::{
     error::{Error, Result},
     feature_set::FeatureSet,
-    materialize::{Apply, Materialization, Refreshes, RowQuery, materialize_pinned, output_batch, output_schema},
+    materialize::{Apply, Materialization, Refreshes, RowQuery, materialize_many_pinned, output_batch, output_schema},
     scan::VisibleTable,
     time::{AsOf, shown_span},
     training::Dataset,
@@ -209,8 +209,9 @@ pub(super) async fn run_without_each(
     let mut without_each = vec![all.clone(); left_out.len()];
     // One state of the facts for the whole report, even if facts are loaded in the meantime.
     let tables = workspace.pin_all(&set.tables).await?;
-    for (done, fold) in backtest.folds.iter().enumerate() {
-        let trained = materialize_pinned(workspace, set, fold.as_of(), &tables).await?;
+    let as_ofs: Vec<AsOf> = backtest.folds.iter().map(Fold::as_of).collect();
+    let trained = materialize_many_pinned(workspace, set, &as_ofs, &tables).await?;
+    for (done, (fold, trained)) in backtest.folds.iter().zip(trained).enumerate() {
         let training = left_with(trained.dataset(&backtest.label).await?, &backtest.without);
         let known_at = AsOf::from_micros(fold.scored().end.micros().saturating_add(backtest.settle_us));
         let served = backtest.refreshed_us.map(|every_us| Refreshes { first: fold.as_of(), every_us });

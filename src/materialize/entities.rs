@@ -1,7 +1,7 @@
-//! The rows of a set of entities at one instant: which entities there are, and their features.
+//! The rows of a set of entities at one instant or several: which entities there are, and their features.
 //! Lookups and windows are computed by `temporal`; this file groups them by key and puts their columns together.
 
-use std::{ops::Range, sync::Arc};
+use std::sync::Arc;
 
 use arrow::{
     array::{Array, ArrayRef, RecordBatch, TimestampMicrosecondArray},
@@ -16,7 +16,7 @@ use crate::{
     scan::{AsOfTable, VisibleTable},
     sql,
     temporal::{self, EntityGroup, EntityKey, EntitySource, Facts},
-    time::{Horizon, TimeScale, instant_type, stored_integers},
+    time::{AsOf, Cutoff, TimeScale, instant_type, stored_integers},
     workspace::plain_type,
 };
 
@@ -24,7 +24,7 @@ use crate::{
 const BATCH_VALUES: usize = 1 << 20;
 const BATCH_ROWS: usize = 65_536;
 
-/// The sources of a set that find their facts by the same keys, with their results for every entity at one instant.
+/// The sources of a set that find their facts by the same keys, with their results for every entity at each instant.
 struct Group {
     /// Positions of the keys among those of the set.
     keys: Vec<usize>,
@@ -44,7 +44,9 @@ pub(crate) struct EntityTables {
 pub(crate) struct EntityTable {
     pub(crate) keys: Vec<String>,
     pub(crate) schema: SchemaRef,
-    pub(crate) rows: usize,
+    /// The numbers of the entities, in the order of the rows.
+    rows: Vec<u32>,
+    instant: usize,
     groups: Arc<Vec<Group>>,
     /// The group whose entities are the rows.
     of: usize,
@@ -61,14 +63,16 @@ struct Output {
     scale: Option<TimeScale>,
 }
 
-/// Keys and features of every entity that has a visible fact in a table with all of the set's keys, in the order of the keys.
-/// `tables` are those of the set, as of the horizon. Each is opened and read once, however many sources have it.
+/// The features of a set's entities at some instants. `tables` are those of the set, as of the last of the instants, which are in order.
+/// Each is opened and read once, however many sources have it and however many instants there are. There is one instant if facts of a
+/// table are replaced by later versions.
 pub(crate) async fn entities(
     engine: &Engine,
     set: &EntitySet,
     tables: &[VisibleTable],
-    horizon: Horizon,
-) -> Result<EntityTables> {
+    instants: &[AsOf],
+    cutoff: Cutoff,
+) -> Result<EntitiesAtInstants> {
     let mut facts = Vec::with_capacity(tables.len());
     for table in tables {
         facts.push(sql::facts(engine, AsOfTable::open(table).await?.newest_first()).await?);
@@ -97,14 +101,34 @@ pub(crate) async fn entities(
             sources: sources.iter().map(of_source).collect(),
         });
     }
-    let found = temporal::entities(asked, horizon).await?;
+    let found = temporal::entities(asked, instants, cutoff).await?;
     let groups = groups.into_iter().zip(found).map(|((keys, sources), entities)| Group { keys, sources, entities });
-    let groups: Arc<Vec<Group>> = Arc::new(groups.collect());
-    let scales: Vec<TimeScale> = set.table_of_source.iter().map(|&table| tables[table].event_scale()).collect();
-    let all: Vec<usize> = (0..set.sources.len()).collect();
-    let whole = EntityTable::new(set, groups.clone(), 0, &all, &scales)?;
-    let partial = (1..groups.len()).map(|of| EntityTable::new(set, groups.clone(), of, &groups[of].sources, &scales));
-    Ok(EntityTables { whole, partial: partial.collect::<Result<_>>()? })
+    Ok(EntitiesAtInstants {
+        set: set.clone(),
+        groups: Arc::new(groups.collect()),
+        scales: set.table_of_source.iter().map(|&table| tables[table].event_scale()).collect(),
+    })
+}
+
+/// The entities of a set at some instants.
+pub(crate) struct EntitiesAtInstants {
+    set: EntitySet,
+    groups: Arc<Vec<Group>>,
+    /// By source, how the event times of its table are stored.
+    scales: Vec<TimeScale>,
+}
+
+impl EntitiesAtInstants {
+    /// The rows at an instant: every entity that has a visible fact in a table with all of the set's keys, in the order of the keys.
+    /// Instants are numbered from zero.
+    pub(crate) fn at(&self, instant: usize) -> Result<EntityTables> {
+        let Self { set, groups, scales } = self;
+        let all: Vec<usize> = (0..set.sources.len()).collect();
+        let table = |of: usize, sources: &[usize]| EntityTable::new(set, groups.clone(), of, sources, scales, instant);
+        let whole = table(0, &all)?;
+        let partial = (1..groups.len()).map(|of| table(of, &groups[of].sources)).collect::<Result<_>>()?;
+        Ok(EntityTables { whole, partial })
+    }
 }
 
 /// The different combinations of keys by which sources find their facts; all keys first.
@@ -134,10 +158,17 @@ fn entity_source(set: &EntitySet, keys: &[usize], i: usize, facts: &[Facts]) -> 
 }
 
 impl EntityTable {
-    fn new(set: &EntitySet, groups: Arc<Vec<Group>>, of: usize, sources: &[usize], scales: &[TimeScale]) -> Result<Self> {
+    fn new(
+        set: &EntitySet,
+        groups: Arc<Vec<Group>>,
+        of: usize,
+        sources: &[usize],
+        scales: &[TimeScale],
+        instant: usize,
+    ) -> Result<Self> {
         let keys: Vec<String> = groups[of].keys.iter().map(|&key| set.keys[key].clone()).collect();
         let mut fields: Vec<Field> = Vec::new();
-        for (key, column) in keys.iter().zip(groups[of].entities.keys(0..0)?) {
+        for (key, column) in keys.iter().zip(groups[of].entities.keys(&[])?) {
             fields.push(Field::new(key, column.data_type().clone(), false));
         }
         let (mut columns, mut event_times) = (Vec::new(), Vec::new());
@@ -147,7 +178,7 @@ impl EntityTable {
             // The results of a group are ordered by source: lookups, the event time of the looked-up fact, then windows.
             let before = groups[group].sources.iter().take_while(|&&other| other != i);
             let mut answer: usize = before.map(|&other| answers_of(&set.sources[other])).sum();
-            let types = groups[group].entities.results(0..0)?;
+            let types = groups[group].entities.results(&[], instant)?;
             let mut output = |name: &str, scale: Option<TimeScale>| {
                 let data_type = match scale {
                     Some(_) => instant_type(),
@@ -168,19 +199,24 @@ impl EntityTable {
         }
         columns.extend(event_times);
         fields.extend(columns.iter().map(|column| column.field.clone()));
-        let rows = groups[of].entities.len();
-        Ok(Self { keys, schema: Arc::new(Schema::new(fields)), rows, groups, of, columns })
+        let rows = groups[of].entities.at(instant);
+        Ok(Self { keys, schema: Arc::new(Schema::new(fields)), rows, instant, groups, of, columns })
+    }
+
+    /// How many rows there are.
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
     }
 
     /// All rows, batch by batch.
     pub(crate) fn batches(&self) -> impl Iterator<Item = Result<RecordBatch>> + '_ {
-        let rows = (BATCH_VALUES / self.schema.fields().len()).clamp(1, BATCH_ROWS);
-        (0..self.rows).step_by(rows).map(move |first| self.batch(first..(first + rows).min(self.rows)))
+        let count = (BATCH_VALUES / self.schema.fields().len()).clamp(1, BATCH_ROWS);
+        self.rows.chunks(count).map(|rows| self.batch(rows))
     }
 
-    fn batch(&self, rows: Range<usize>) -> Result<RecordBatch> {
+    fn batch(&self, rows: &[u32]) -> Result<RecordBatch> {
         let own = &self.groups[self.of];
-        let keys = own.entities.keys(rows.clone())?;
+        let keys = own.entities.keys(rows)?;
         let mut answers: Vec<Option<Vec<ArrayRef>>> = vec![None; self.groups.len()];
         let mut columns = keys.clone();
         for output in &self.columns {
@@ -189,11 +225,11 @@ impl EntityTable {
                 none => {
                     let group = &self.groups[output.group];
                     none.insert(if output.group == self.of {
-                        group.entities.results(rows.clone())?
+                        group.entities.results(rows, self.instant)?
                     } else {
                         let position = |key: &usize| own.keys.iter().position(|own| own == key).unwrap_or_default();
                         let by: Vec<ArrayRef> = group.keys.iter().map(|key| keys[position(key)].clone()).collect();
-                        group.entities.results_for(&by)?
+                        group.entities.results_for(&by, self.instant)?
                     })
                 }
             };

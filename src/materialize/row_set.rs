@@ -17,10 +17,10 @@ use super::{
     pipeline::{Apply, Pipeline},
     row_buffer::{RowBuffer, RowBufferWriter},
     row_order::{RowOrder, Rows},
-    rows::RowQuery,
+    rows::{PlannedRows, RowQuery},
 };
 use crate::{
-    catalog::Column,
+    catalog::{Column, FactTable},
     engine::{Engine, Parallelism},
     error::{Error, Result},
     feature_set::RowSet,
@@ -44,14 +44,40 @@ pub(super) async fn write_rows(
     location: &Location,
     manifest: &mut Manifest,
 ) -> Result<()> {
-    let (name, as_of, threads) = (&manifest.set, manifest.as_of, engine.partitions());
-    let create = move |schema| Ok(PartsWriter::new(schema).threads(threads));
-    let (seen, encoded) = if learns_nothing(set) {
-        encode_as_queried(engine, name, set, tables, as_of, create).await?
-    } else {
-        let queried = QueriedRows::query(engine, name, set, tables, as_of).await?;
-        (queried.rows().rows(), queried.learn_and_encode(engine, create).await?)
-    };
+    let (name, as_of) = (&manifest.set, manifest.as_of);
+    if learns_nothing(set) {
+        let (seen, encoded) = encode_as_queried(engine, name, set, tables, as_of, part_files(engine)).await?;
+        return publish(set, seen, encoded, location, manifest).await;
+    }
+    let queried = QueriedRows::query(engine, name, set, tables, as_of).await?;
+    write_queried(engine, set, queried, location, manifest).await
+}
+
+/// As [`write_rows`], of rows that have been queried.
+pub(super) async fn write_queried(
+    engine: &Engine,
+    set: &RowSet,
+    queried: QueriedRows,
+    location: &Location,
+    manifest: &mut Manifest,
+) -> Result<()> {
+    let seen = queried.rows().rows();
+    let encoded = queried.learn_and_encode(engine, part_files(engine)).await?;
+    publish(set, seen, encoded, location, manifest).await
+}
+
+fn part_files(engine: &Engine) -> impl FnOnce(SchemaRef) -> Result<PartsWriter> + Send + 'static {
+    let threads = engine.partitions();
+    move |schema| Ok(PartsWriter::new(schema).threads(threads))
+}
+
+async fn publish(
+    set: &RowSet,
+    seen: u64,
+    encoded: Encoded<PartsWriter>,
+    location: &Location,
+    manifest: &mut Manifest,
+) -> Result<()> {
     manifest.rows_seen = seen;
     manifest.columns = encoded.rows.schema.fields().iter().map(|f| Column::from_field(f)).collect();
     manifest.labels = set.labels.clone();
@@ -130,7 +156,25 @@ impl QueriedRows {
         as_of: AsOf,
     ) -> Result<Self> {
         let query = RowQuery { engine, name, set, tables, as_of, span: None, served: None };
-        let planned = query.rows().await?;
+        Self::of(name, set, as_of, query.rows().await?).await
+    }
+
+    /// As [`QueriedRows::query`], with the times of the fact of each row in hidden columns, and the declaration of its table with their
+    /// names; `None` if a row need not come from one fact, or if its labels depend on the as-of.
+    pub(super) async fn query_with_times(
+        engine: &Engine,
+        name: &SetName,
+        set: &RowSet,
+        tables: &[VisibleTable],
+        as_of: AsOf,
+    ) -> Result<Option<(Self, FactTable)>> {
+        let query = RowQuery { engine, name, set, tables, as_of, span: None, served: None };
+        let Some(planned) = query.rows_with_times().await? else { return Ok(None) };
+        let Some(times) = planned.times() else { return Ok(None) };
+        Ok(Some((Self::of(name, set, as_of, planned).await?, times)))
+    }
+
+    async fn of(name: &SetName, set: &RowSet, as_of: AsOf, planned: PlannedRows<'_>) -> Result<Self> {
         let (rows, later_order) = if is_sorted_late(set) {
             let (schema, rows, order) = planned.in_any_order().await?;
             (buffered(schema, rows).await?, Some(order))
@@ -150,6 +194,11 @@ impl QueriedRows {
     /// The columns that were added to those of the query.
     pub(crate) fn added(&self) -> Vec<String> {
         self.set.added().chain([KNOWN_COLUMN.to_owned()]).collect()
+    }
+
+    /// The same rows, learned from as of another instant.
+    pub(super) fn at(self, as_of: AsOf) -> Self {
+        Self { as_of, ..self }
     }
 
     /// Some of these rows, in the order of [`QueriedRows::rows`].
@@ -223,7 +272,10 @@ impl RowSink for RowBufferWriter {
 }
 
 /// Runs a step of a set on a thread that may block.
-async fn on_blocking_thread<T: Send + 'static>(set: &SetName, step: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(super) async fn on_blocking_thread<T: Send + 'static>(
+    set: &SetName,
+    step: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     const STEP: &str = "learning and encoding";
     tokio::task::spawn_blocking(step).await.map_err(|e| match e.is_panic() {
         true => Error::Step {

@@ -13,13 +13,14 @@ use super::{
     row_order::{RowOrder, Rows},
 };
 use crate::{
+    catalog::FactTable,
     encoder::Spec,
     engine::{Engine, Parallelism},
     error::{Error, Result, in_one_line},
     feature_set::{RowSet, field_of, reads_encoder},
     name::SetName,
     scan::{AsOfTable, VisibleTable},
-    sql::{has_subquery, known_rows, plan_is_rowwise, query},
+    sql::{has_subquery, known_rows, plan_is_rowwise, query, rows_with_times},
     time::{AsOf, Cutoff, Span},
     workspace::plain_rows,
 };
@@ -45,9 +46,16 @@ pub(crate) struct PlannedRows<'a> {
     order: RowOrder,
     /// To be applied to every batch.
     check: Option<InstantCheck>,
+    /// How the times of the facts are called, if they were asked for.
+    times: Option<FactTable>,
 }
 
 impl PlannedRows<'_> {
+    /// The declaration of the rows' table with the names of the hidden columns, if its times were asked for.
+    pub(super) fn times(&self) -> Option<FactTable> {
+        self.times.clone()
+    }
+
     /// The rows in the order of a materialization, and their schema.
     pub(crate) async fn in_order(self) -> Result<(SchemaRef, Rows)> {
         let (schema, rows) = self.order.sort(self.engine, self.rows).await?;
@@ -71,21 +79,41 @@ fn checked(rows: Rows, check: Option<InstantCheck>) -> Rows {
 impl RowQuery<'_> {
     /// Plans the query, and adds what is drawn and what lies ahead.
     pub(crate) async fn rows(&self) -> Result<PlannedRows<'_>> {
-        let Self { engine, name, set, tables, as_of, span, served } = self;
         let rows = self.of_query().await?;
+        self.planned(rows, None).await
+    }
+
+    /// As [`RowQuery::rows`], with the times of the fact of each row in hidden columns; `None` if a row need not come from one fact, or
+    /// if its labels depend on the as-of.
+    pub(super) async fn rows_with_times(&self) -> Result<Option<PlannedRows<'_>>> {
+        let rows = self.of_query().await?;
+        if !self.set.ahead.is_empty() || !plan_is_rowwise(rows.logical_plan())? || has_subquery(rows.logical_plan())? {
+            return Ok(None);
+        }
+        let Some((with_times, times)) = rows_with_times(rows.clone())? else { return Ok(None) };
+        Ok(Some(self.planned(rows, Some((with_times, times))).await?))
+    }
+
+    /// Adds what is drawn and what lies ahead to the rows of the query.
+    async fn planned(&self, rows: DataFrame, with_times: Option<(DataFrame, FactTable)>) -> Result<PlannedRows<'_>> {
+        let Self { engine, name, set, tables, as_of, span, served } = self;
         check(name, set, &rows)?;
         let order = RowOrder::of(rows.schema().as_arrow(), &set.event_time);
+        let (rows, times) = match with_times {
+            Some((with_times, times)) => (with_times, Some(times)),
+            None => (rows, None),
+        };
         let (mut rows, check) = self.known_rows(rows)?;
         if let Some(span) = span {
             rows =
                 rows.filter(ident(&set.event_time).gt_eq(instant(span.start)).and(ident(&set.event_time).lt(instant(span.end))))?;
         }
         if set.drawn.is_empty() && set.ahead.is_empty() {
-            return Ok(PlannedRows { engine, rows, order, check });
+            return Ok(PlannedRows { engine, rows, order, check, times });
         }
         let facts = FactsByTable::open(engine, set, tables).await?;
         let rows = add_ahead(name, rows, set, &facts, *as_of)?;
-        Ok(PlannedRows { engine, rows: add_drawn(rows, set, &facts, *served)?, order, check })
+        Ok(PlannedRows { engine, rows: add_drawn(rows, set, &facts, *served)?, order, check, times })
     }
 
     /// The rows of the SQL.

@@ -35,16 +35,50 @@ pub(crate) async fn materialize_pinned(
     as_of: AsOf,
     pinned: &[PinnedTable],
 ) -> Result<Materialization> {
+    let mut missing = match find_or_begin(workspace, set, as_of, pinned).await? {
+        Found::Published(found) => return Ok(found),
+        Found::Missing(missing) => missing,
+    };
+    check(workspace, set, pinned).await?;
+    let Missing { tables, location, manifest, .. } = &mut *missing;
+    match &set.body {
+        SetBody::Rows(rows) => write_rows(&workspace.engine, rows, tables, location, manifest).await?,
+        SetBody::Entities(entities) => write_entities(workspace, entities, tables, location, manifest).await?,
+    }
+    publish(workspace, set, *missing).await
+}
+
+/// What there is of a materialization.
+pub(super) enum Found {
+    Published(Materialization),
+    Missing(Box<Missing>),
+}
+
+/// A materialization that is not published.
+pub(super) struct Missing {
+    /// The tables of the set, as of its horizon.
+    pub(super) tables: Vec<VisibleTable>,
+    pub(super) location: Location,
+    /// All that is known before the rows are made.
+    pub(super) manifest: Manifest,
+}
+
+/// The materialization of a set at an instant over these versions of its tables, or what is needed to make it.
+pub(super) async fn find_or_begin(
+    workspace: &Arc<Workspace>,
+    set: &FeatureSet,
+    as_of: AsOf,
+    pinned: &[PinnedTable],
+) -> Result<Found> {
     let horizon = set.horizon(as_of);
     let tables = VisibleTable::all(pinned, horizon)?;
     let inputs: Vec<InputTable> = tables.iter().map(input_table).collect();
     let engine = EngineVersions::current();
     let id = materialization_id(&set.name, &set.fingerprint, horizon, &engine, &inputs);
     if let Some(found) = find(workspace, set, as_of, id).await? {
-        return Ok(found);
+        return Ok(Found::Published(found));
     }
-    check_binding(workspace, set).await?;
-    let mut manifest = Manifest {
+    let manifest = Manifest {
         format: FORMAT,
         id,
         set: set.name.clone(),
@@ -65,16 +99,21 @@ pub(crate) async fn materialize_pinned(
         partial: Vec::new(),
     };
     let location = location_of(workspace, set, as_of, id);
+    Ok(Found::Missing(Box::new(Missing { tables, location, manifest })))
+}
+
+/// Refuses a set that does not fit its tables, and one whose name the root holds for another definition.
+pub(super) async fn check(workspace: &Workspace, set: &FeatureSet, pinned: &[PinnedTable]) -> Result<()> {
+    check_binding(workspace, set).await?;
     match &set.body {
-        SetBody::Rows(rows) => {
-            check_drawn(workspace, rows, pinned).await?;
-            write_rows(&workspace.engine, rows, &tables, &location, &mut manifest).await?;
-        }
-        SetBody::Entities(entities) => {
-            check_columns(set, entities, pinned)?;
-            write_entities(workspace, entities, &tables, &location, &mut manifest).await?;
-        }
+        SetBody::Rows(rows) => check_drawn(workspace, rows, pinned).await,
+        SetBody::Entities(entities) => check_columns(set, entities, pinned),
     }
+}
+
+/// Publishes a materialization whose files are in their place.
+pub(super) async fn publish(workspace: &Arc<Workspace>, set: &FeatureSet, made: Missing) -> Result<Materialization> {
+    let Missing { location, mut manifest, .. } = made;
     manifest.rows = manifest.parts.iter().map(|part| part.rows).sum();
     // As late as possible: a definition that cannot be materialized yet may still be edited.
     bind(workspace, set).await?;
@@ -138,11 +177,22 @@ async fn write_entities(
     location: &Location,
     manifest: &mut Manifest,
 ) -> Result<()> {
-    let EntityTables { whole, partial } = entities(&workspace.engine, set, tables, manifest.horizon()).await?;
+    let entities = entities(&workspace.engine, set, tables, &[manifest.as_of], manifest.cutoff).await?;
+    write_entity_tables(workspace, set, entities.at(0)?, location, manifest).await
+}
+
+/// Writes the files of a set of entities to `location`.
+pub(super) async fn write_entity_tables(
+    workspace: &Workspace,
+    set: &EntitySet,
+    EntityTables { whole, partial }: EntityTables,
+    location: &Location,
+    manifest: &mut Manifest,
+) -> Result<()> {
     let threads = workspace.engine.partitions();
     manifest.keys = set.keys.clone();
     manifest.columns = whole.schema.fields().iter().map(|f| Column::from_field(f)).collect();
-    manifest.rows_seen = whole.rows as u64;
+    manifest.rows_seen = whole.len() as u64;
     manifest.parts = written(whole, threads).await?.publish(location).await?;
     for (i, rows) in partial.into_iter().enumerate() {
         let keys = rows.keys.clone();

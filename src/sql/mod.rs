@@ -83,5 +83,5 @@ mod tables;
 pub(crate) use facts::facts;
 pub(crate) use information_schema::InformationSchema;
 pub(crate) use query::{QueryContext, has_subquery, plan_is_rowwise, query, query_with, table_rows};
-pub(crate) use row_times::{KNOWN_COLUMN, known_rows};
+pub(crate) use row_times::{KNOWN_COLUMN, known_rows, rows_with_times};
 pub(crate) use tables::{QueryTables, open_tables, tables_in};

@@ -54,3 +54,26 @@ pub(crate) fn known_rows(rows: DataFrame, event_time: &str) -> Result<std::resul
         DataFrame::new(state, found.plan).select(own.into_iter().chain([column.alias(KNOWN_COLUMN)]).collect::<Vec<_>>())?;
     Ok(Ok(KnownRows { rows, known, is_event_time }))
 }
+
+/// The rows with all times of their facts in hidden columns, and the declaration of the table under these names; `None` if they are not
+/// rows of one fact table.
+pub(crate) fn rows_with_times(rows: DataFrame) -> Result<Option<(DataFrame, FactTable)>> {
+    let (state, plan) = rows.into_parts();
+    let own: Vec<Expr> = plan.schema().columns().into_iter().map(Expr::Column).collect();
+    let Ok(found) = origin::rows(&plan)? else { return Ok(None) };
+    let all = found.plan.schema().columns();
+    let mut columns = Vec::new();
+    for time in found.declared.time_columns() {
+        let column = found.position_of(time.name()).and_then(|position| all.get(position).cloned());
+        let Some(column) = column else { return Ok(None) };
+        columns.push(Expr::Column(column).alias(time_of_fact(time.name())));
+    }
+    let declared = found.declared_as(time_of_fact);
+    let rows = DataFrame::new(state, found.plan).select(own.into_iter().chain(columns).collect::<Vec<_>>())?;
+    Ok(Some((rows, declared)))
+}
+
+/// The hidden column with a time of each row's fact.
+fn time_of_fact(column: &str) -> String {
+    format!("asof: time {column}")
+}

@@ -12,7 +12,7 @@ use crate::{
     models,
     name::{SetName, shown},
     online::Online,
-    time::AsOf,
+    time::{AsOf, Every, Zone},
     training::{self, TrainingRows, TrainingSet},
 };
 
@@ -81,6 +81,57 @@ impl FeatureStore {
     /// After an error nothing is published.
     pub async fn materialize(&self, set: &str, as_of: AsOf) -> Result<Materialization> {
         materialize::materialize(&self.workspace, &self.catalog_set(set)?, as_of).await
+    }
+
+    /// Materializes a feature set at several instants, over the facts that are in the catalog now: for each instant, in the order given,
+    /// what [`FeatureStore::materialize`] gives, with the same id and the same bytes. What is published already is found.
+    ///
+    /// The facts are read once and not once for each instant, unless a table has an identity, the set has labels ahead, or its query joins
+    /// or aggregates. The instants of a set of entities share a pass as far as
+    /// [`held_bytes`](crate::Resources::held_bytes) allow; more instants take several passes. Materializations are published one by one: after an error or a
+    /// crash those that are there are complete, and the next call makes the others.
+    ///
+    /// ```no_run
+    /// # async fn run(store: asof::FeatureStore) -> asof::Result<()> {
+    /// let instants = ["2014-10-01".parse()?, "2014-11-01".parse()?, "2014-12-01".parse()?];
+    /// for made in store.materialize_many("zone_demand_v1", &instants).await? {
+    ///     println!("{} {} rows", made.as_of(), made.rows());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`FeatureStore::materialize`]; and [`Error::Definition`] for no instants, and when no fact was visible at any of them.
+    pub async fn materialize_many(&self, set: &str, instants: &[AsOf]) -> Result<Vec<Materialization>> {
+        materialize::materialize_many(&self.workspace, &self.catalog_set(set)?, instants).await
+    }
+
+    /// As [`FeatureStore::materialize_many`], at instants a calendar step apart: `from`, and the same local time of each later day, week
+    /// or month before `to`, which is excluded.
+    ///
+    /// ```no_run
+    /// # async fn run(store: asof::FeatureStore) -> asof::Result<()> {
+    /// use asof::time::Every;
+    /// let new_york = "America/New_York".parse()?;
+    /// let (from, to) = ("2014-01-01T05:00:00Z".parse()?, "2015-01-01T05:00:00Z".parse()?);
+    /// let months = store.materialize_range("zone_demand_v1", from, to, Every::Month, new_york).await?;
+    /// assert_eq!(months.len(), 12);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`FeatureStore::materialize_many`], and as [`Every::instants`].
+    pub async fn materialize_range(
+        &self,
+        set: &str,
+        from: AsOf,
+        to: AsOf,
+        every: Every,
+        zone: Zone,
+    ) -> Result<Vec<Materialization>> {
+        self.materialize_many(set, &every.instants(from, to, zone)?).await
     }
 
     /// What [`FeatureStore::materialize`] would do now: the files that it would read, with their rows, bytes and partitions, what it

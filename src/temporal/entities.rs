@@ -1,4 +1,4 @@
-//! Lookups and windows for every entity of some fact tables at one instant, in one pass over each table.
+//! Lookups and windows for every entity of some fact tables at one instant or several, in one pass over each table.
 //! There is no spine: entities are found in the facts. The operators are those of `lookup` and `window`.
 
 use std::{
@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    time::Horizon,
+    time::{AsOf, Cutoff},
 };
 
 const OPERATOR: &str = "AsOfEntities";
@@ -49,11 +49,14 @@ pub(crate) struct EntitySource {
     pub(crate) window: Window,
 }
 
-/// All entities of some tables at an instant, numbered from zero, with their results.
+/// All entities of some tables, numbered from zero, with their results at each instant.
 pub(crate) struct Entities {
     keys: Keys,
-    /// The entities with a visible fact, in the order of their keys.
+    /// The entities in the order of their keys.
     order: Vec<u32>,
+    /// By entity, the number of the first instant at which it has a visible fact.
+    seen_from: Vec<u32>,
+    instants: usize,
     key_columns: Vec<ArrayRef>,
     outputs: Vec<Arc<dyn OperatorOutput>>,
     /// The reservation for the outputs.
@@ -61,34 +64,38 @@ pub(crate) struct Entities {
 }
 
 impl Entities {
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        self.order.len()
+    /// The entities that have a visible fact at an instant, in the order of their keys. Instants are numbered from zero.
+    pub(crate) fn at(&self, instant: usize) -> Vec<u32> {
+        let is_seen = |&&entity: &&u32| self.seen_from.get(entity as usize).is_some_and(|&first| first as usize <= instant);
+        self.order.iter().filter(is_seen).copied().collect()
     }
 
-    /// The keys of some entities, by their positions in the order of the keys.
-    pub(crate) fn keys(&self, positions: std::ops::Range<usize>) -> Result<Vec<ArrayRef>> {
-        let numbers = UInt32Array::from(self.order[positions].to_vec());
+    /// The keys of some entities.
+    pub(crate) fn keys(&self, entities: &[u32]) -> Result<Vec<ArrayRef>> {
+        let numbers = UInt32Array::from(entities.to_vec());
         self.key_columns.iter().map(|column| Ok(take(column, &numbers, None)?)).collect()
     }
 
-    /// The results of some entities, by their positions in the order of the keys: source by source, lookups before windows.
-    pub(crate) fn results(&self, positions: std::ops::Range<usize>) -> Result<Vec<ArrayRef>> {
-        self.columns(&self.order[positions])
+    /// The results of some entities at an instant: source by source, lookups before windows.
+    pub(crate) fn results(&self, entities: &[u32], instant: usize) -> Result<Vec<ArrayRef>> {
+        self.columns(entities.iter().map(|&entity| self.slot(entity, instant)).collect())
     }
 
-    /// The results for these keys, row by row. A key without a visible fact gets what an empty window gives: 0 or NULL.
-    pub(crate) fn results_for(&self, keys: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
-        let nothing = self.keys.count() as u32;
-        let mut numbers = self.keys.find(keys)?;
-        numbers.iter_mut().filter(|number| **number == NO_KEY).for_each(|number| *number = nothing);
-        self.columns(&numbers)
+    /// The results for these keys at an instant, row by row. A key without a visible fact gets what an empty window gives: 0 or NULL.
+    pub(crate) fn results_for(&self, keys: &[ArrayRef], instant: usize) -> Result<Vec<ArrayRef>> {
+        let nothing = self.slot(self.keys.count() as u32, 0);
+        let slot = |entity: u32| if entity == NO_KEY { nothing } else { self.slot(entity, instant) };
+        self.columns(self.keys.find(keys)?.into_iter().map(slot).collect())
     }
 
-    fn columns(&self, numbers: &[u32]) -> Result<Vec<ArrayRef>> {
+    fn slot(&self, entity: u32, instant: usize) -> u32 {
+        entity * self.instants as u32 + instant as u32
+    }
+
+    fn columns(&self, slots: Vec<u32>) -> Result<Vec<ArrayRef>> {
         let mut columns = Vec::new();
         for output in &self.outputs {
-            columns.extend(output.columns(numbers)?);
+            columns.extend(output.columns(&slots)?);
         }
         Ok(columns)
     }
@@ -107,21 +114,22 @@ struct OpenGroup {
 /// The position of a group, and of a source in it.
 type SourcePosition = (usize, usize);
 
-/// Finds all entities of each group as of a horizon, and computes their lookups and windows.
+/// Finds all entities of each group, and computes their lookups and windows at these instants, which are different and in order. There is
+/// at least one, and only one if facts of a table are replaced.
 ///
 /// # Errors
 /// As [`Spine::lookup`] and [`Spine::window`]; [`Error::ColumnType`] for a key that does not fit into the type in which
 /// keys are compared, [`Error::Memory`] if the results do not fit.
-pub(crate) async fn entities(groups: Vec<EntityGroup>, horizon: Horizon) -> Result<Vec<Entities>> {
+pub(crate) async fn entities(groups: Vec<EntityGroup>, instants: &[AsOf], cutoff: Cutoff) -> Result<Vec<Entities>> {
     let mut open = Vec::with_capacity(groups.len());
     let mut tables: BTreeMap<usize, Vec<(SourcePosition, SourceRequirements)>> = BTreeMap::new();
     for (group, EntityGroup { keys, sources }) in groups.into_iter().enumerate() {
         let context = sources.first().map(|source| Arc::new(source.window.facts().rows().task_ctx()));
         let context = context.unwrap_or_else(|| SessionContext::new().task_ctx());
-        let mut opened = OpenGroup::new(&keys, &context, horizon)?;
+        let mut opened = OpenGroup::new(&keys, &context, instants)?;
         for (source, EntitySource { table, lookup, window }) in sources.into_iter().enumerate() {
-            let lookup = lookup.map(|lookup| lookup.cutoff(horizon.cutoff).requirements(&opened.spine)).transpose()?;
-            let window = window.cutoff(horizon.cutoff).requirements(&opened.spine)?;
+            let lookup = lookup.map(|lookup| lookup.cutoff(cutoff).requirements(&opened.spine)).transpose()?;
+            let window = window.cutoff(cutoff).requirements(&opened.spine)?;
             let (spine, shared) = (opened.spine.clone(), opened.shared.clone());
             tables.entry(table).or_default().push(((group, source), SourceRequirements { spine, shared, lookup, window }));
             opened.operators.push(Vec::new());
@@ -143,16 +151,16 @@ pub(crate) async fn entities(groups: Vec<EntityGroup>, horizon: Horizon) -> Resu
 }
 
 impl OpenGroup {
-    fn new(keys: &[EntityKey], context: &TaskContext, horizon: Horizon) -> Result<Self> {
+    fn new(keys: &[EntityKey], context: &TaskContext, instants: &[AsOf]) -> Result<Self> {
         let types: Vec<DataType> = keys.iter().map(|key| key.compared.clone()).collect();
         let peak = MetricBuilder::new(&ExecutionPlanMetricsSet::new()).gauge("peak_mem_used", 0);
-        let at = horizon.as_of.micros();
+        let instants: Vec<i64> = instants.iter().map(|instant| instant.micros()).collect();
         let shared = GroupState {
             numbers: GrowingKeys::new(&types)?,
             types,
-            index: Arc::new(SpineIndex::of_entities_at(at)),
-            at,
-            seen: Mutex::default(),
+            index: Arc::new(SpineIndex::of_entities_at(&instants)),
+            instants,
+            seen_from: Mutex::default(),
             budget: Arc::new(Budget::new(OPERATOR, context, peak)),
             tasks: context.session_config().target_partitions().max(1),
         };
@@ -168,27 +176,26 @@ impl OpenGroup {
             outputs.push(blocking(move || operator.output()).await?);
         }
         blocking(move || {
-            let Some(GroupState { numbers, seen, budget, .. }) = Arc::into_inner(shared) else {
+            let Some(GroupState { numbers, seen_from, instants, budget, .. }) = Arc::into_inner(shared) else {
                 let reason = "a task that reads its facts still runs after the query has ended".into();
                 return Err(Error::Internal { subject: "the set of entities".into(), reason });
             };
-            let (keys, seen) = (numbers.into_keys(), seen.into_inner().unwrap_or_else(PoisonError::into_inner));
+            let (keys, seen_from) = (numbers.into_keys(), seen_from.into_inner().unwrap_or_else(PoisonError::into_inner));
             budget.grow("the entities", keys.bytes() + keys.count() * 16)?;
             let columns = keys.columns()?;
             let columns = columns.iter().zip(&declared).map(|(c, t)| Ok(cast(c, t)?)).collect::<Result<Vec<_>>>()?;
-            let order = in_order(&columns, &seen)?;
-            Ok(Entities { keys, order, key_columns: columns, outputs, _budget: budget })
+            let (order, instants) = (in_order(&columns)?, instants.len());
+            Ok(Entities { keys, order, seen_from, instants, key_columns: columns, outputs, _budget: budget })
         })
         .await
     }
 }
 
-/// The entities with a visible fact, in the order of their keys.
-fn in_order(keys: &[ArrayRef], seen: &[bool]) -> Result<Vec<u32>> {
+/// The entities in the order of their keys.
+fn in_order(keys: &[ArrayRef]) -> Result<Vec<u32>> {
     let options = Some(SortOptions { descending: false, nulls_first: true });
     let columns: Vec<SortColumn> = keys.iter().map(|values| SortColumn { values: values.clone(), options }).collect();
-    let order = lexsort_to_indices(&columns, None)?;
-    Ok(order.values().iter().copied().filter(|&number| seen.get(number as usize).is_some_and(|seen| *seen)).collect())
+    Ok(lexsort_to_indices(&columns, None)?.values().to_vec())
 }
 
 /// A spine without rows, with the columns that a spine of all entities would have. Lookups and windows are checked against it.

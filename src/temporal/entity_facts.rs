@@ -40,10 +40,10 @@ pub(super) struct GroupState {
     /// The types in which keys are compared.
     pub(super) types: Vec<DataType>,
     pub(super) index: Arc<SpineIndex>,
-    /// The instant of all entities, in ticks.
-    pub(super) at: i64,
-    /// By entity, whether it has a visible fact.
-    pub(super) seen: Mutex<Vec<bool>>,
+    /// The instants of all entities, in ticks and in order. There is at least one, and only one if facts are replaced.
+    pub(super) instants: Vec<i64>,
+    /// By entity, the number of the first instant at which it has a visible fact; the number of all instants if there is none.
+    pub(super) seen_from: Mutex<Vec<u32>>,
     pub(super) budget: Arc<Budget>,
     pub(super) tasks: usize,
 }
@@ -226,9 +226,18 @@ impl<'a> ReaderTask<'a> {
         check_keys(input, &keys, &shared.types)?;
         let found = shared.numbers.number(&keys)?;
         let last = found.iter().filter(|&&number| number != NO_KEY).max();
-        shared.index.ensure_entities(last.map_or(0, |last| last + 1));
+        if !shared.index.ensure_entities(last.map_or(0, |last| last + 1)) {
+            let reason = format!(
+                "has more than {} combinations of an entity and an instant; ask for fewer instants at once",
+                u32::MAX - 1
+            );
+            return Err(Error::Limit { subject: format!("the entities of {}", input.logical.subject), reason });
+        }
         // Keep facts without a key if they wait: such a version may replace one that had a key.
-        let chunk = input.facts_of(&found, batch, self.accumulators.is_none())?;
+        let mut chunk = input.facts_of(&found, batch, self.accumulators.is_none())?;
+        if shared.instants.len() > 1 && self.accumulators.is_some() {
+            chunk.sort_by_entity(shared.index.entities());
+        }
         match &mut self.accumulators {
             Some(accumulators) => {
                 self.seen.add(&chunk, shared);
@@ -249,23 +258,29 @@ impl<'a> ReaderTask<'a> {
     }
 }
 
-/// By entity, whether a task has seen a visible fact.
+/// By entity, the number of the first instant at which a task has seen a visible fact.
 #[derive(Default)]
-struct Seen(Vec<bool>);
+struct Seen(Vec<u32>);
 
 impl Seen {
     fn add(&mut self, chunk: &FactChunk, shared: &GroupState) {
-        self.0.resize(shared.index.len().max(self.0.len()), false);
-        for (i, &entity) in chunk.entities.iter().enumerate() {
-            let is_replaced = chunk.visible_until.as_ref().is_some_and(|until| until[i] < shared.at);
-            self.0[entity as usize] |= chunk.visible_from[i] <= shared.at && !is_replaced;
+        let instants = &shared.instants;
+        self.0.resize(shared.index.entities().max(self.0.len()), instants.len() as u32);
+        for (i, (&entity, &from)) in chunk.entities.iter().zip(&chunk.visible_from).enumerate() {
+            let first = &mut self.0[entity as usize];
+            // The last instant at which the entity was not seen so far.
+            let is_earlier = (*first as usize).checked_sub(1).is_some_and(|before| from <= instants[before]);
+            if !is_earlier || chunk.visible_until.as_ref().is_some_and(|until| until[i] < instants[0]) {
+                continue;
+            }
+            *first = instants.partition_point(|&instant| instant < from) as u32;
         }
     }
 
     fn hand_over(self, shared: &GroupState) {
-        let mut all = shared.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = shared.seen_from.lock().unwrap_or_else(PoisonError::into_inner);
         let longer = self.0.len().max(all.len());
-        all.resize(longer, false);
-        all.iter_mut().zip(self.0).for_each(|(all, own)| *all |= own);
+        all.resize(longer, shared.instants.len() as u32);
+        all.iter_mut().zip(self.0).for_each(|(all, own)| *all = own.min(*all));
     }
 }

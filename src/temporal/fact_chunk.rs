@@ -33,7 +33,7 @@ pub(crate) struct FactChunk {
 impl FactChunk {
     /// Sorts the facts by entity, and the facts of an entity by the tick from which they are visible. Accumulators then walk
     /// through memory, and from slot to slot, instead of jumping.
-    fn sort_by_entity(&mut self, entities: usize) {
+    pub(super) fn sort_by_entity(&mut self, entities: usize) {
         let mut sorted: Vec<u32>;
         if entities <= 8 * self.rows.len() + 1_024 {
             let mut starts = vec![0u32; entities + 1];

@@ -101,7 +101,7 @@ fn step_of(ticks: &[ScalarBuffer<i64>]) -> Option<(i64, u64)> {
 /// The position of the first value for which `is_after` is true; it is then true for all values after it. A galloping search
 /// from `hint`.
 #[inline]
-fn first_that<T: Copy>(values: &[T], hint: usize, is_after: impl Fn(T) -> bool) -> usize {
+pub(super) fn first_that<T: Copy>(values: &[T], hint: usize, is_after: impl Fn(T) -> bool) -> usize {
     let (mut low, mut high) = (0, values.len());
     let mut step = 1;
     if values.get(hint).is_some_and(|&value| !is_after(value)) {

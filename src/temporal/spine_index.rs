@@ -13,7 +13,7 @@ use std::sync::{
 use arrow::buffer::ScalarBuffer;
 
 use super::{
-    instants::{Instants, Scatter},
+    instants::{Instants, Scatter, first_that},
     keys::NO_KEY,
 };
 
@@ -33,8 +33,8 @@ enum Layout {
         starts: Vec<u32>,
         instants: Instants,
     },
-    /// Every entity has one slot, with the number of the entity, at this instant. Entities are added while facts are read.
-    SingleInstant { instant: i64, entities: AtomicU32 },
+    /// Every entity has a slot at each of these instants. Entities are added while facts are read.
+    SameInstants { instants: Box<[i64]>, entities: AtomicU32 },
 }
 
 impl SpineIndex {
@@ -51,31 +51,37 @@ impl SpineIndex {
         Self { layout: Layout::Spine { starts, instants }, slot_of_row: Arc::new(numbers) }
     }
 
-    /// One slot at this instant for every entity. There is no entity yet.
-    pub(crate) fn of_entities_at(instant: i64) -> Self {
-        Self { layout: Layout::SingleInstant { instant, entities: AtomicU32::new(0) }, slot_of_row: Arc::default() }
+    /// A slot at each of these instants, which are in order, for every entity. There is no entity yet.
+    pub(crate) fn of_entities_at(instants: &[i64]) -> Self {
+        let layout = Layout::SameInstants { instants: instants.into(), entities: AtomicU32::new(0) };
+        Self { layout, slot_of_row: Arc::default() }
     }
 
     /// The instant of all slots, if every entity has one slot at the same instant.
     pub(crate) fn single_instant(&self) -> Option<i64> {
         match &self.layout {
-            Layout::Spine { .. } => None,
-            Layout::SingleInstant { instant, .. } => Some(*instant),
+            Layout::SameInstants { instants, .. } if instants.len() == 1 => instants.first().copied(),
+            Layout::Spine { .. } | Layout::SameInstants { .. } => None,
         }
     }
 
-    /// Adds entities up to this number, if entities are added while facts are read.
-    pub(crate) fn ensure_entities(&self, count: u32) {
-        if let Layout::SingleInstant { entities, .. } = &self.layout {
+    /// Adds entities up to this number, if entities are added while facts are read. Returns false if slots cannot be numbered.
+    #[must_use]
+    pub(crate) fn ensure_entities(&self, count: u32) -> bool {
+        let Layout::SameInstants { entities, instants } = &self.layout else { return true };
+        // One number more stands for no slot.
+        let has_room = count as usize * instants.len() < u32::MAX as usize - 1;
+        if has_room {
             entities.fetch_max(count, Ordering::Relaxed);
         }
+        has_room
     }
 
     /// How many slots there are.
     pub(crate) fn len(&self) -> usize {
         match &self.layout {
             Layout::Spine { instants, .. } => instants.len(),
-            Layout::SingleInstant { entities, .. } => entities.load(Ordering::Relaxed) as usize,
+            Layout::SameInstants { instants, entities } => entities.load(Ordering::Relaxed) as usize * instants.len(),
         }
     }
 
@@ -83,13 +89,17 @@ impl SpineIndex {
     pub(crate) fn entities(&self) -> usize {
         match &self.layout {
             Layout::Spine { starts, .. } => starts.len() - 1,
-            Layout::SingleInstant { .. } => self.len(),
+            Layout::SameInstants { entities, .. } => entities.load(Ordering::Relaxed) as usize,
         }
     }
 
     /// For how many entities an accumulator remembers where their previous fact was: a power of two.
     pub(crate) fn hint_table_len(&self) -> usize {
-        self.entities().next_power_of_two().min(MAX_HINTS)
+        match &self.layout {
+            Layout::Spine { .. } => self.entities().next_power_of_two().min(MAX_HINTS),
+            // There may be any number.
+            Layout::SameInstants { .. } => MAX_HINTS,
+        }
     }
 
     /// The instant of a slot.
@@ -97,7 +107,7 @@ impl SpineIndex {
     pub(crate) fn instant(&self, slot: usize) -> i64 {
         match &self.layout {
             Layout::Spine { instants, .. } => instants.get(slot),
-            Layout::SingleInstant { instant, .. } => *instant,
+            Layout::SameInstants { instants, .. } => instants[slot % instants.len()],
         }
     }
 
@@ -111,7 +121,10 @@ impl SpineIndex {
     pub(crate) fn slots_of(&self, entity: u32) -> std::ops::Range<u32> {
         match &self.layout {
             Layout::Spine { starts, .. } => starts[entity as usize]..starts[entity as usize + 1],
-            Layout::SingleInstant { .. } => entity..entity + 1,
+            Layout::SameInstants { instants, .. } => {
+                let count = instants.len() as u32;
+                entity * count..(entity + 1) * count
+            }
         }
     }
 
@@ -121,8 +134,10 @@ impl SpineIndex {
     pub(crate) fn first_after(&self, run: &std::ops::Range<u32>, tick: i64, hint: u32) -> u32 {
         match &self.layout {
             Layout::Spine { instants, .. } => instants.first_after(run, tick, hint),
-            Layout::SingleInstant { instant, .. } if *instant > tick => run.start,
-            Layout::SingleInstant { .. } => run.end,
+            Layout::SameInstants { instants, .. } => {
+                let hint = (hint.clamp(run.start, run.end) - run.start) as usize;
+                run.start + first_that(instants, hint, |instant| instant > tick) as u32
+            }
         }
     }
 
@@ -155,7 +170,7 @@ impl SpineIndex {
     pub(crate) fn bytes(&self) -> usize {
         let layout = match &self.layout {
             Layout::Spine { starts, instants } => starts.len() * 4 + instants.bytes(),
-            Layout::SingleInstant { .. } => 0,
+            Layout::SameInstants { instants, .. } => instants.len() * 8,
         };
         layout + self.slot_of_row.len() * 4
     }
@@ -236,5 +251,21 @@ mod tests {
             assert_eq!(index.first_from(&index.slots_of(1), 30, hint), 2);
             assert_eq!(index.first_from(&index.slots_of(1), i64::MIN, hint), 1);
         }
+    }
+
+    #[test]
+    fn entities_that_are_found_later_have_a_slot_at_each_instant() {
+        let index = SpineIndex::of_entities_at(&[10, 20, 20]);
+        assert!(index.ensure_entities(3) && index.ensure_entities(2));
+        assert_eq!((index.entities(), index.len(), index.slots_of(2)), (3, 9, 6..9));
+        assert_eq!([6, 7, 8].map(|slot| index.instant(slot)), [10, 20, 20]);
+        for hint in 0..12 {
+            let run = index.slots_of(2);
+            assert_eq!([9, 10, 19, 20].map(|tick| index.first_after(&run, tick, hint)), [6, 7, 7, 9]);
+            assert_eq!([10, 11, 20, 21].map(|tick| index.first_from(&run, tick, hint)), [6, 7, 7, 9]);
+        }
+        assert!(index.single_instant().is_none());
+        assert!(!index.ensure_entities(u32::MAX / 3), "more slots than there are numbers");
+        assert_eq!(SpineIndex::of_entities_at(&[7]).single_instant(), Some(7));
     }
 }

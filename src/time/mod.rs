@@ -13,6 +13,7 @@
 
 mod clock;
 mod date;
+mod every;
 mod horizon;
 mod instant;
 pub(crate) mod month;
@@ -23,6 +24,7 @@ mod zone;
 
 pub use clock::{Clock, FixedClock, SystemClock};
 pub(crate) use date::{DAY_US, date_of, days_of, midnight_ns, midnight_us};
+pub use every::Every;
 pub(crate) use horizon::Horizon;
 pub use instant::{AsOf, Cutoff, Span};
 pub(crate) use instant::{length_micros, saturating_micros};

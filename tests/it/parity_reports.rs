@@ -40,9 +40,9 @@ use crate::{
     training::{collected, instants, integers, known_at_once},
 };
 
-const AS_OF: &str = "2014-07-01T04:00:00Z";
+pub(crate) const AS_OF: &str = "2014-07-01T04:00:00Z";
 /// The query of `every_encoder`, as in `parity`.
-const EVERY_COLUMN: &str = "SELECT pickup_at, vendor_id, passenger_count, trip_distance, fare_amount, tip_amount, total_amount, \
+pub(crate) const EVERY_COLUMN: &str = "SELECT pickup_at, vendor_id, passenger_count, trip_distance, fare_amount, tip_amount, total_amount, \
      pickup_latitude, pickup_longitude, 40.6413 AS jfk_latitude, -73.7781 AS jfk_longitude, \
      CASE WHEN payment_type > 1 THEN payment_type END AS payment_type, nullif(tip_amount, 0) AS tip_if_any, pickup_zone, \
      tolls_amount AS toll FROM nyc_taxi";

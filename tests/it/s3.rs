@@ -23,7 +23,7 @@ fn as_of() -> AsOf {
 }
 
 /// How a store reaches the server, with this key and secret.
-fn locations(server: &S3Server, key: &str, secret: &str) -> Locations {
+pub(crate) fn locations(server: &S3Server, key: &str, secret: &str) -> Locations {
     Locations::default()
         .option("aws_endpoint", server.endpoint())
         .option("aws_allow_http", "true")

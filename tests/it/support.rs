@@ -28,7 +28,7 @@ use datafusion::{
 use futures::TryStreamExt;
 use tempfile::TempDir;
 
-use crate::{crash, live, serving, taxi};
+use crate::{crash, live, parity, parity_reports, serving, taxi};
 
 /// A directory that is gone with the test.
 pub fn temp_dir() -> TempDir {
@@ -236,6 +236,12 @@ async fn child_job() {
         "ingest" => drop(load_trips(&store, Path::new(data)).await),
         "materialize" => {
             for set in ["taxi_v1", "zone_demand_v1"] {
+                store.materialize(set, data.parse().unwrap()).await.unwrap();
+            }
+        }
+        "materialize_every_encoder" => {
+            store.register(parity::every_encoder(parity_reports::EVERY_COLUMN)).unwrap();
+            for set in ["every_encoder_v1", "zone_demand_v1", "taxi_v1"] {
                 store.materialize(set, data.parse().unwrap()).await.unwrap();
             }
         }
