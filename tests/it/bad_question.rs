@@ -251,8 +251,9 @@ fn what_asks_for_nothing_or_the_impossible_is_no_question() {
         let asked = window(hour, Aggregate::quantile("fare", q).named("tail"));
         says!(refused(spine().window([asked])), Error::Definition { .. }, "table `rides`", "`tail`", "between 0 and 1");
     }
-    let none = window(hour, Aggregate::last_k("fare", 0));
-    says!(refused(spine().window([none])), Error::Definition { .. }, "table `rides`", "last_0_fare", "1 or more");
+    for (none, name) in [(Aggregate::last_k("fare", 0), "last_0_fare"), (Aggregate::top_k("fare", 0), "top_0_fare")] {
+        says!(refused(spine().window([window(hour, none)])), Error::Definition { .. }, "table `rides`", name, "1 or more");
+    }
 
     for aggregate in [
         Aggregate::sum("code"),
@@ -272,6 +273,7 @@ fn what_asks_for_nothing_or_the_impossible_is_no_question() {
             Aggregate::count_distinct(column),
             Aggregate::last_k(column, 2),
             Aggregate::mode(column),
+            Aggregate::top_k(column, 2),
         ] {
             let error = refused(spine().window([window(hour, aggregate)]));
             says!(error, Error::ColumnType { .. }, format!("column `{column}` of table `rides`"), "cast the column");
@@ -408,7 +410,10 @@ async fn the_ends_of_time_are_no_reason_to_panic() {
             let window = Window::of(facts.clone()).on("zone").cutoff(cutoff);
             let window = window.trailing(TimeDelta::MAX, [Aggregate::count().named("long")]);
             let window = window.trailing(TimeDelta::microseconds(1), [Aggregate::count().named("short")]);
-            let window = window.all_before([Aggregate::last_k("fare", usize::MAX).named("all")]);
+            let window = window.all_before([
+                Aggregate::last_k("fare", usize::MAX).named("all"),
+                Aggregate::top_k("fare", usize::MAX).named("all_different"),
+            ]);
             let asked = spine
                 .lookup([lookup("old").max_age(TimeDelta::MAX), lookup("new").max_age(TimeDelta::zero()), lookup("any")])
                 .unwrap()

@@ -159,6 +159,7 @@ pub enum Op {
     Median,
     Quantile,
     Mode,
+    TopK,
 }
 
 /// A duration such as `90s` in microseconds.

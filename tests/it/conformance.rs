@@ -75,6 +75,7 @@ pub(crate) fn aggregate(asked: &cases::Aggregate) -> Aggregate {
         Op::Median => Aggregate::median(column),
         Op::Quantile => Aggregate::quantile(column, asked.q.unwrap()),
         Op::Mode => Aggregate::mode(column),
+        Op::TopK => Aggregate::top_k(column, asked.k.unwrap()),
     };
     match &asked.filter {
         Some(filter) => aggregate.filter(filter),

@@ -3,7 +3,7 @@
 
 #![allow(unreachable_pub)]
 
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, Offset, TimeZone};
 use chrono_tz::Tz;
@@ -163,6 +163,10 @@ fn aggregate_values(aggregate: &Aggregate, oldest_first: &[Cell], data_type: &st
         Op::Median => json_of_float(quantile_of(oldest_first, 0.5)),
         Op::Quantile => json_of_float(quantile_of(oldest_first, aggregate.q.expect("a quantile has a q"))),
         Op::Mode => render(&mode(oldest_first), data_type),
+        Op::TopK => {
+            let k = aggregate.k.expect("top_k has a k");
+            by_frequency(oldest_first).iter().take(k).map(|(value, _)| render(value, data_type)).collect()
+        }
         Op::Count | Op::CountDistinct => unreachable!("answered above"),
     }
 }
@@ -214,6 +218,17 @@ fn mode(cells: &[Cell]) -> Cell {
     let frequency = |value: &Cell| cells.iter().filter(|cell| *cell == value).count();
     // The last of the largest is taken, so the cells are gone through from the largest to the smallest.
     cells.iter().rev().max_by_key(|value| frequency(value)).expect("there are cells").clone()
+}
+
+/// The different values with their counts, from the most frequent to the rarest, and of equally frequent ones from the smallest on.
+fn by_frequency(cells: &[Cell]) -> Vec<(Cell, usize)> {
+    let cells = with_one_zero(cells);
+    let mut different = cells.clone();
+    different.dedup();
+    let count = |value: Cell| (value.clone(), cells.iter().filter(|cell| **cell == value).count());
+    let mut counted: Vec<(Cell, usize)> = different.into_iter().map(count).collect();
+    counted.sort_by_key(|(_, count)| Reverse(*count));
+    counted
 }
 
 fn floats(cells: &[Cell]) -> Vec<f64> {
@@ -759,6 +774,8 @@ mod tests {
         assert_eq!(count_distinct(&[0.0, -0.0, f64::NAN, f64::NAN, 1.0].map(Cell::Float)), 3);
         assert_eq!(mode(&[3.0, 1.0, 3.0, 1.0, 2.0].map(Cell::Float)), Cell::Float(1.0));
         assert_eq!(mode(&[f64::NAN, -0.0, 0.0, f64::NAN, -0.0].map(Cell::Float)), Cell::Float(0.0));
+        let counted = by_frequency(&[2.0, -0.0, 3.0, f64::NAN, 3.0, 0.0, 2.0, 3.0].map(Cell::Float));
+        assert_eq!(counted, [(3.0, 3), (0.0, 2), (2.0, 2), (f64::NAN, 1)].map(|(value, count)| (Cell::Float(value), count)));
         assert_eq!(variance(&[1.0]), None);
         assert_eq!(variance(&[1e15, 1e15 + 0.125]), Some(0.0078125));
         assert_eq!(variance(&[1.0, 2.0, 3.0, 4.0]), Some(5.0 / 3.0));

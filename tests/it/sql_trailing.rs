@@ -48,6 +48,7 @@ async fn trailing_is_the_window_that_rust_asks() {
         ("median(amount)", Aggregate::median("amount")),
         ("quantile(amount, 0.9)", Aggregate::quantile("amount", 0.9)),
         ("mode(amount)", Aggregate::mode("amount")),
+        ("top_k(amount, 2)", Aggregate::top_k("amount", 2)),
         (
             "count(*) FILTER (WHERE amount > 15 AND unused = 0) AS dear",
             Aggregate::count().filter("amount > 15 AND unused = 0").named("dear"),
@@ -161,6 +162,9 @@ async fn trailing_refuses_what_it_cannot_mean() {
         (with("1 day", "sum(began)"), "type", "only numbers"),
         (with("1 day", "last_k(amount, 0)"), "definition", "1 or more"),
         (with("1 day", "last_k(amount, amount)"), "definition", "how many"),
+        (with("1 day", "top_k(amount, 0)"), "definition", "1 or more"),
+        (with("1 day", "top_k(amount, -1)"), "definition", "as in `top_k(x, 3)`"),
+        (with("1 day", "top_k(amount)"), "definition", "is none of"),
         (with("1 day", "quantile(amount, 1.5)"), "definition", "between 0 and 1"),
         (with("1 day", "count(*) FILTER (WHERE nothing > 1)"), "column", "nothing"),
         (with("1 day", "count(*) AS zone"), "definition", "`zone`"),

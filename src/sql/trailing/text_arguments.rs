@@ -120,7 +120,7 @@ fn called(name: &ast::ObjectName, list: &ast::FunctionArgumentList, shown: &str)
     match (form, list.args.as_slice()) {
         (AggregateForm::Column(aggregate), [x]) => Ok(aggregate(column(x)?)),
         (AggregateForm::WithCount(aggregate), [x, k]) => {
-            let count = k.to_string().parse().map_err(|_| unfit("how many, as in `last_k(x, 3)`", k))?;
+            let count = k.to_string().parse().map_err(|_| unfit(&format!("how many, as in `{function}(x, 3)`"), k))?;
             Ok(aggregate(column(x)?, count))
         }
         (AggregateForm::WithFraction(aggregate), [x, q]) => {

@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeSet, ops::Range};
 
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::DataType;
 
 use super::{
     Aggregate, AggregateFunction, AggregateKind,
     entity_slices::{EntitySlices, Step},
     fact_order::{DatedValue, FactOrder, TieBreaks},
-    require_order,
+    list_of, require_order,
     result_columns::{Lists, ResultColumn},
     slider::{OutputStates, Slider},
     state::StateKind,
@@ -28,7 +28,7 @@ pub(super) struct LastKFunction(pub(super) usize);
 impl AggregateFunction for LastKFunction {
     fn result_type(&self, input: &DataType) -> Result<DataType, &'static str> {
         require_order(input)?;
-        Ok(DataType::List(Field::new_list_field(input.clone(), true).into()))
+        Ok(list_of(input))
     }
 
     fn state(&self, _: Encoding) -> StateKind {

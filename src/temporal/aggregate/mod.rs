@@ -7,7 +7,7 @@
 
 use std::hash::{Hash, Hasher};
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Field};
 use serde::{Serialize, Serializer};
 
 use super::sort_keys::Encoding;
@@ -27,6 +27,8 @@ mod result_columns;
 mod slider;
 mod state;
 mod sum;
+mod top_k;
+mod tournament;
 mod value_log;
 mod variance;
 
@@ -55,6 +57,7 @@ pub(in crate::temporal) use state::{FactUpdate, NO_SLICE, SliceStates, StateKind
 /// | `count_distinct` | `count(DISTINCT x)` | `Int64` | holds every value in a window of the spine |
 /// | `median`, `quantile` | `median(x)`, `quantile(x, 0.9)` | `Float64`, linear between neighbours | the same, and a logarithm of their number for each |
 /// | `mode` | `mode(x)` | the column's type | as `median` |
+/// | `top_k` | `top_k(x, 3)` | a list of the column's type, the most frequent first | the same |
 /// | `last_k` | `last_k(x, 3)` | a list of the column's type, oldest first | the same |
 ///
 /// Each different text, and each different decimal of more than 18 digits, is held once, except for sums.
@@ -95,6 +98,7 @@ pub(crate) enum AggregateKind {
     LastK(usize),
     Quantile(Fraction),
     Mode,
+    TopK(usize),
 }
 
 /// A number between 0 and 1, both inclusive, once it is checked.
@@ -170,6 +174,7 @@ impl AggregateKind {
             AggregateKind::LastK(k) => Box::new(last_k::LastKFunction(k)),
             AggregateKind::Quantile(Fraction(q)) => Box::new(quantile::QuantileFunction(q)),
             AggregateKind::Mode => Box::new(mode::ModeFunction),
+            AggregateKind::TopK(k) => Box::new(top_k::TopKFunction(k)),
         }
     }
 
@@ -193,7 +198,7 @@ impl AggregateForm {
     /// All forms, for messages.
     pub(crate) const ALL: &str = "count(*), count(x), count(DISTINCT x), sum(x), avg(x), variance(x), stddev(x), \
                                               min(x), max(x), first(x), last(x), last_k(x, k), median(x), quantile(x, q), \
-                                              mode(x)";
+                                              mode(x), top_k(x, k)";
 
     /// The form of a function with so many arguments. `count(*)` and `count(DISTINCT x)` are not among them: they have a syntax
     /// of their own.
@@ -210,6 +215,7 @@ impl AggregateForm {
             ("last" | "last_value", 1) => AggregateForm::Column(Aggregate::last),
             ("median", 1) => AggregateForm::Column(Aggregate::median),
             ("mode", 1) => AggregateForm::Column(Aggregate::mode),
+            ("top_k", 2) => AggregateForm::WithCount(Aggregate::top_k),
             ("last_k", 2) => AggregateForm::WithCount(Aggregate::last_k),
             ("quantile", 2) => AggregateForm::WithFraction(Aggregate::quantile),
             _ => return None,
@@ -259,6 +265,11 @@ impl Aggregate {
     pub(crate) fn flaw(&self) -> Option<String> {
         self.kind.function().flaw().map(|flaw| format!("`{}` {flaw}", self.output))
     }
+}
+
+/// The type of lists of such values.
+fn list_of(item: &DataType) -> DataType {
+    DataType::List(Field::new_list_field(item.clone(), true).into())
 }
 
 /// Refuses a column that does not hold numbers.

@@ -92,11 +92,23 @@ pub(in crate::temporal) struct Lists {
 }
 
 impl Lists {
+    /// Adds a list of these items.
+    pub(super) fn push(&mut self, items: impl Iterator<Item = u64>) {
+        let first = self.items.len();
+        self.items.extend(items);
+        self.close(first);
+    }
+
     /// Adds a list of these items, the last of them first.
     pub(super) fn push_reversed(&mut self, items: impl Iterator<Item = u64>) {
         let first = self.items.len();
         self.items.extend(items);
         self.items[first..].reverse();
+        self.close(first);
+    }
+
+    /// Ends the list that begins with this item.
+    fn close(&mut self, first: usize) {
         self.ends.push(self.items.len());
         self.valid.push(self.items.len() > first);
     }
@@ -154,7 +166,7 @@ impl ResultColumn {
             ResultColumn::Floats(floats) => floats.push(None),
             ResultColumn::Decimals(sums) => sums.push(None),
             ResultColumn::Keys(keys) => keys.push(None),
-            ResultColumn::Lists(lists) => lists.push_reversed(std::iter::empty()),
+            ResultColumn::Lists(lists) => lists.push(std::iter::empty()),
         }
     }
 
