@@ -220,6 +220,8 @@ def duckdb_window(q, facts, spine):
             value = f"list_slice(list({v}) {kept} {frame}, -{a['k']}, -1)"
         elif op == "top_k":
             value = f"approx_top_k({v}, {a['k']}) {kept} {frame}"
+        elif op == "top_share":
+            value = f"list_max(map_values(histogram({v}) {kept} {frame})) / count({v}) {kept} {frame}"
         elif op == "quantile":
             value = f"quantile_cont({v}, {a['q']}) {kept} {frame}"
         else:
@@ -266,10 +268,11 @@ def polars_window(q, facts, spine):
         if "filter" in a:
             passes = passes & condition(a["filter"], lambda name: pl.col(f"f_{name}"))
         op, v = a["op"], pl.when(passes).then(pl.col(f"f_{a['column']}")) if "column" in a else None
-        if op in ("count_distinct", "first", "last", "last_k", "mode", "top_k"):
+        if op in ("count_distinct", "first", "last", "last_k", "mode", "top_k", "top_share"):
             of = {"count_distinct": lambda e: e.n_unique(), "first": lambda e: e.first(), "last": lambda e: e.last(),
                   "last_k": lambda e: e.tail(a["k"]), "mode": lambda e: e.mode().min(),
-                  "top_k": lambda e: e.value_counts(sort=True).struct[0].head(a["k"])}[op]
+                  "top_k": lambda e: e.value_counts(sort=True).struct[0].head(a["k"]),
+                  "top_share": lambda e: e.unique_counts().max() / e.len()}[op]
             rolled = union.rolling("ts", period=length, closed=closed, group_by=q.keys).agg(of(v.drop_nulls()).alias(f"c{i}"))
             union = union.join(rolled.unique([*q.keys, "ts"]), on=[*q.keys, "ts"], how="left", nulls_equal=True).sort("ts")
         else:

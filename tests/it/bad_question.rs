@@ -274,6 +274,7 @@ fn what_asks_for_nothing_or_the_impossible_is_no_question() {
             Aggregate::last_k(column, 2),
             Aggregate::mode(column),
             Aggregate::top_k(column, 2),
+            Aggregate::top_share(column),
         ] {
             let error = refused(spine().window([window(hour, aggregate)]));
             says!(error, Error::ColumnType { .. }, format!("column `{column}` of table `rides`"), "cast the column");

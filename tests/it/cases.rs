@@ -160,6 +160,7 @@ pub enum Op {
     Quantile,
     Mode,
     TopK,
+    TopShare,
 }
 
 /// A duration such as `90s` in microseconds.

@@ -76,6 +76,7 @@ pub(crate) fn aggregate(asked: &cases::Aggregate) -> Aggregate {
         Op::Quantile => Aggregate::quantile(column, asked.q.unwrap()),
         Op::Mode => Aggregate::mode(column),
         Op::TopK => Aggregate::top_k(column, asked.k.unwrap()),
+        Op::TopShare => Aggregate::top_share(column),
     };
     match &asked.filter {
         Some(filter) => aggregate.filter(filter),

@@ -69,6 +69,7 @@ async fn float_answers(spine: &[(i64, i64)], facts: RecordBatch, known: KnownAt,
             Aggregate::count_distinct("v"),
             Aggregate::mode("v"),
             Aggregate::top_k("v", 3),
+            Aggregate::top_share("v"),
             Aggregate::sum("v").filter("v > 0"),
             Aggregate::last("v"),
         ];

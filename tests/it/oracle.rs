@@ -167,6 +167,7 @@ fn aggregate_values(aggregate: &Aggregate, oldest_first: &[Cell], data_type: &st
             let k = aggregate.k.expect("top_k has a k");
             by_frequency(oldest_first).iter().take(k).map(|(value, _)| render(value, data_type)).collect()
         }
+        Op::TopShare => json_of_float(by_frequency(oldest_first)[0].1 as f64 / n as f64),
         Op::Count | Op::CountDistinct => unreachable!("answered above"),
     }
 }

@@ -49,6 +49,7 @@ async fn trailing_is_the_window_that_rust_asks() {
         ("quantile(amount, 0.9)", Aggregate::quantile("amount", 0.9)),
         ("mode(amount)", Aggregate::mode("amount")),
         ("top_k(amount, 2)", Aggregate::top_k("amount", 2)),
+        ("top_share(amount)", Aggregate::top_share("amount")),
         (
             "count(*) FILTER (WHERE amount > 15 AND unused = 0) AS dear",
             Aggregate::count().filter("amount > 15 AND unused = 0").named("dear"),

@@ -28,6 +28,7 @@ mod slider;
 mod state;
 mod sum;
 mod top_k;
+mod top_share;
 mod tournament;
 mod value_log;
 mod variance;
@@ -58,6 +59,7 @@ pub(in crate::temporal) use state::{FactUpdate, NO_SLICE, SliceStates, StateKind
 /// | `median`, `quantile` | `median(x)`, `quantile(x, 0.9)` | `Float64`, linear between neighbours | the same, and a logarithm of their number for each |
 /// | `mode` | `mode(x)` | the column's type | as `median` |
 /// | `top_k` | `top_k(x, 3)` | a list of the column's type, the most frequent first | the same |
+/// | `top_share` | `top_share(x)` | `Float64`, above 0 and at most 1 | the same |
 /// | `last_k` | `last_k(x, 3)` | a list of the column's type, oldest first | the same |
 ///
 /// Each different text, and each different decimal of more than 18 digits, is held once, except for sums.
@@ -99,6 +101,7 @@ pub(crate) enum AggregateKind {
     Quantile(Fraction),
     Mode,
     TopK(usize),
+    TopShare,
 }
 
 /// A number between 0 and 1, both inclusive, once it is checked.
@@ -175,6 +178,7 @@ impl AggregateKind {
             AggregateKind::Quantile(Fraction(q)) => Box::new(quantile::QuantileFunction(q)),
             AggregateKind::Mode => Box::new(mode::ModeFunction),
             AggregateKind::TopK(k) => Box::new(top_k::TopKFunction(k)),
+            AggregateKind::TopShare => Box::new(top_share::TopShareFunction),
         }
     }
 
@@ -198,7 +202,7 @@ impl AggregateForm {
     /// All forms, for messages.
     pub(crate) const ALL: &str = "count(*), count(x), count(DISTINCT x), sum(x), avg(x), variance(x), stddev(x), \
                                               min(x), max(x), first(x), last(x), last_k(x, k), median(x), quantile(x, q), \
-                                              mode(x), top_k(x, k)";
+                                              mode(x), top_k(x, k), top_share(x)";
 
     /// The form of a function with so many arguments. `count(*)` and `count(DISTINCT x)` are not among them: they have a syntax
     /// of their own.
@@ -215,6 +219,7 @@ impl AggregateForm {
             ("last" | "last_value", 1) => AggregateForm::Column(Aggregate::last),
             ("median", 1) => AggregateForm::Column(Aggregate::median),
             ("mode", 1) => AggregateForm::Column(Aggregate::mode),
+            ("top_share", 1) => AggregateForm::Column(Aggregate::top_share),
             ("top_k", 2) => AggregateForm::WithCount(Aggregate::top_k),
             ("last_k", 2) => AggregateForm::WithCount(Aggregate::last_k),
             ("quantile", 2) => AggregateForm::WithFraction(Aggregate::quantile),

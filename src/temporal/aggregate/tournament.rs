@@ -13,21 +13,24 @@ use super::{
 pub(super) struct Tournament {
     /// The root is at 1, and the children of `i` are at `2 i` and `2 i + 1`. The second half are the leaves.
     nodes: Vec<u32>,
+    total: u64,
 }
 
 impl Tournament {
     /// No value yet, of so many ranks.
     pub(super) fn new(ranks: usize) -> Self {
-        Self { nodes: vec![0; 2 * ranks.next_power_of_two()] }
+        Self { nodes: vec![0; 2 * ranks.next_power_of_two()], total: 0 }
     }
 
     /// Adds a value of a rank.
     pub(super) fn add(&mut self, rank: usize) {
+        self.total += 1;
         self.change(rank, |count| count + 1);
     }
 
     /// Removes a value of a rank, which was added before.
     pub(super) fn remove(&mut self, rank: usize) {
+        self.total -= 1;
         self.change(rank, |count| count - 1);
     }
 
@@ -43,6 +46,16 @@ impl Tournament {
             }
             self.nodes[at] = larger;
         }
+    }
+
+    /// How many values there are.
+    pub(super) fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// How many values the most frequent rank has; zero without a value.
+    pub(super) fn highest(&self) -> u32 {
+        self.nodes[1]
     }
 
     /// The smallest of the ranks with the highest count, unless all counts are zero.
@@ -104,7 +117,7 @@ mod tests {
     fn the_most_frequent_ranks_are_found_in_order_after_any_changes() {
         for ranks in [1, 2, 3, 5, 8, 9] {
             let (mut tree, mut counts) = (Tournament::new(ranks), vec![0u32; ranks]);
-            assert_eq!((tree.winner(), tree.winners().next()), (None, None));
+            assert_eq!((tree.winner(), tree.winners().next(), tree.highest()), (None, None, 0));
             // A fixed sequence without a visible pattern, in which more enters than leaves at first, and the rest leaves last.
             let mut word = 1u64;
             for step in 0..400 {
@@ -121,6 +134,8 @@ mod tests {
                 expected.sort_by_key(|&rank| (Reverse(counts[rank]), rank));
                 assert_eq!(tree.winners().collect::<Vec<_>>(), expected, "{counts:?}");
                 assert_eq!(tree.winner(), expected.first().copied(), "{counts:?}");
+                assert_eq!(tree.highest(), counts.iter().copied().max().unwrap_or(0));
+                assert_eq!(tree.total(), counts.iter().copied().map(u64::from).sum::<u64>());
             }
         }
     }
@@ -128,6 +143,6 @@ mod tests {
     #[test]
     fn without_ranks_there_is_no_winner() {
         let none = Tournament::new(0);
-        assert_eq!((none.winner(), none.winners().next()), (None, None));
+        assert_eq!((none.winner(), none.winners().next(), none.highest()), (None, None, 0));
     }
 }
