@@ -1,6 +1,7 @@
-//! Exact arithmetic: sums, variances, quantiles and decimals that are rounded once, and the order of floats.
+//! Exact arithmetic: sums, variances, quantiles, entropies and decimals that are rounded once, and the order of floats.
 //! It knows numbers alone: no column, no fact and no window.
 
+mod entropy;
 mod exact_sum;
 mod float;
 mod integer;
@@ -9,6 +10,7 @@ mod quantile;
 mod ratio;
 mod variance;
 
+pub(crate) use entropy::Entropy;
 pub(crate) use exact_sum::ExactSum;
 pub(crate) use float::{canonical, float_key, key_float};
 pub(crate) use integer::Integer;

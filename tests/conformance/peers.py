@@ -268,11 +268,12 @@ def polars_window(q, facts, spine):
         if "filter" in a:
             passes = passes & condition(a["filter"], lambda name: pl.col(f"f_{name}"))
         op, v = a["op"], pl.when(passes).then(pl.col(f"f_{a['column']}")) if "column" in a else None
-        if op in ("count_distinct", "first", "last", "last_k", "mode", "top_k", "top_share"):
+        if op in ("count_distinct", "first", "last", "last_k", "mode", "top_k", "top_share", "entropy"):
             of = {"count_distinct": lambda e: e.n_unique(), "first": lambda e: e.first(), "last": lambda e: e.last(),
                   "last_k": lambda e: e.tail(a["k"]), "mode": lambda e: e.mode().min(),
                   "top_k": lambda e: e.value_counts(sort=True).struct[0].head(a["k"]),
-                  "top_share": lambda e: e.unique_counts().max() / e.len()}[op]
+                  "top_share": lambda e: e.unique_counts().max() / e.len(),
+                  "entropy": lambda e: e.unique_counts().entropy(base=2)}[op]
             rolled = union.rolling("ts", period=length, closed=closed, group_by=q.keys).agg(of(v.drop_nulls()).alias(f"c{i}"))
             union = union.join(rolled.unique([*q.keys, "ts"]), on=[*q.keys, "ts"], how="left", nulls_equal=True).sort("ts")
         else:

@@ -275,6 +275,7 @@ fn what_asks_for_nothing_or_the_impossible_is_no_question() {
             Aggregate::mode(column),
             Aggregate::top_k(column, 2),
             Aggregate::top_share(column),
+            Aggregate::entropy(column),
         ] {
             let error = refused(spine().window([window(hour, aggregate)]));
             says!(error, Error::ColumnType { .. }, format!("column `{column}` of table `rides`"), "cast the column");

@@ -161,6 +161,7 @@ pub enum Op {
     Mode,
     TopK,
     TopShare,
+    Entropy,
 }
 
 /// A duration such as `90s` in microseconds.

@@ -77,6 +77,7 @@ pub(crate) fn aggregate(asked: &cases::Aggregate) -> Aggregate {
         Op::Mode => Aggregate::mode(column),
         Op::TopK => Aggregate::top_k(column, asked.k.unwrap()),
         Op::TopShare => Aggregate::top_share(column),
+        Op::Entropy => Aggregate::entropy(column),
     };
     match &asked.filter {
         Some(filter) => aggregate.filter(filter),
@@ -180,7 +181,7 @@ fn tolerances(case: &Case) -> Vec<f64> {
         .map(|aggregate| match aggregate.op {
             Op::Variance | Op::Stddev if !is_float(&aggregate.column) => 0.0,
             Op::Variance | Op::Stddev => 1e-9,
-            Op::Median | Op::Quantile => 1e-12,
+            Op::Median | Op::Quantile | Op::Entropy => 1e-12,
             _ => 0.0,
         })
         .collect()

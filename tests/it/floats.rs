@@ -70,6 +70,7 @@ async fn float_answers(spine: &[(i64, i64)], facts: RecordBatch, known: KnownAt,
             Aggregate::mode("v"),
             Aggregate::top_k("v", 3),
             Aggregate::top_share("v"),
+            Aggregate::entropy("v"),
             Aggregate::sum("v").filter("v > 0"),
             Aggregate::last("v"),
         ];

@@ -168,6 +168,7 @@ fn aggregate_values(aggregate: &Aggregate, oldest_first: &[Cell], data_type: &st
             by_frequency(oldest_first).iter().take(k).map(|(value, _)| render(value, data_type)).collect()
         }
         Op::TopShare => json_of_float(by_frequency(oldest_first)[0].1 as f64 / n as f64),
+        Op::Entropy => json_of_float(entropy(oldest_first)),
         Op::Count | Op::CountDistinct => unreachable!("answered above"),
     }
 }
@@ -230,6 +231,12 @@ fn by_frequency(cells: &[Cell]) -> Vec<(Cell, usize)> {
     let mut counted: Vec<(Cell, usize)> = different.into_iter().map(count).collect();
     counted.sort_by_key(|(_, count)| Reverse(*count));
     counted
+}
+
+/// Shannon's entropy: what a value tells on average, in bits.
+fn entropy(cells: &[Cell]) -> f64 {
+    let share = |count: usize| count as f64 / cells.len() as f64;
+    by_frequency(cells).into_iter().map(|(_, count)| -share(count) * share(count).log2()).sum::<f64>() + 0.0
 }
 
 fn floats(cells: &[Cell]) -> Vec<f64> {
@@ -777,6 +784,7 @@ mod tests {
         assert_eq!(mode(&[f64::NAN, -0.0, 0.0, f64::NAN, -0.0].map(Cell::Float)), Cell::Float(0.0));
         let counted = by_frequency(&[2.0, -0.0, 3.0, f64::NAN, 3.0, 0.0, 2.0, 3.0].map(Cell::Float));
         assert_eq!(counted, [(3.0, 3), (0.0, 2), (2.0, 2), (f64::NAN, 1)].map(|(value, count)| (Cell::Float(value), count)));
+        assert_eq!(entropy(&[2.0, -0.0, 3.0, f64::NAN, 3.0, 0.0, f64::NAN, 2.0].map(Cell::Float)), 2.0);
         assert_eq!(variance(&[1.0]), None);
         assert_eq!(variance(&[1e15, 1e15 + 0.125]), Some(0.0078125));
         assert_eq!(variance(&[1.0, 2.0, 3.0, 4.0]), Some(5.0 / 3.0));

@@ -631,8 +631,19 @@ fn random_aggregate(rng: &mut StdRng, columns: &[Column]) -> Aggregate {
 }
 
 fn ops_of(column: &Column) -> Vec<Op> {
-    let mut ops =
-        vec![Op::Count, Op::CountDistinct, Op::Min, Op::Max, Op::First, Op::Last, Op::LastK, Op::Mode, Op::TopK, Op::TopShare];
+    let mut ops = vec![
+        Op::Count,
+        Op::CountDistinct,
+        Op::Min,
+        Op::Max,
+        Op::First,
+        Op::Last,
+        Op::LastK,
+        Op::Mode,
+        Op::TopK,
+        Op::TopShare,
+        Op::Entropy,
+    ];
     match column.numbers {
         Numbers::None => {}
         Numbers::Tame => ops.extend([Op::Sum, Op::Sum, Op::Mean, Op::Variance, Op::Stddev, Op::Median, Op::Quantile]),

@@ -16,6 +16,7 @@ mod best;
 mod count;
 mod count_distinct;
 mod entity_slices;
+mod entropy;
 mod fact_order;
 mod fenwick;
 mod first_last;
@@ -60,6 +61,7 @@ pub(in crate::temporal) use state::{FactUpdate, NO_SLICE, SliceStates, StateKind
 /// | `mode` | `mode(x)` | the column's type | as `median` |
 /// | `top_k` | `top_k(x, 3)` | a list of the column's type, the most frequent first | the same |
 /// | `top_share` | `top_share(x)` | `Float64`, above 0 and at most 1 | the same |
+/// | `entropy` | `entropy(x)` | `Float64`, in bits | as `count_distinct`, and two logarithms for each value that changes its frequency |
 /// | `last_k` | `last_k(x, 3)` | a list of the column's type, oldest first | the same |
 ///
 /// Each different text, and each different decimal of more than 18 digits, is held once, except for sums.
@@ -102,6 +104,7 @@ pub(crate) enum AggregateKind {
     Mode,
     TopK(usize),
     TopShare,
+    Entropy,
 }
 
 /// A number between 0 and 1, both inclusive, once it is checked.
@@ -179,6 +182,7 @@ impl AggregateKind {
             AggregateKind::Mode => Box::new(mode::ModeFunction),
             AggregateKind::TopK(k) => Box::new(top_k::TopKFunction(k)),
             AggregateKind::TopShare => Box::new(top_share::TopShareFunction),
+            AggregateKind::Entropy => Box::new(entropy::EntropyFunction),
         }
     }
 
@@ -202,7 +206,7 @@ impl AggregateForm {
     /// All forms, for messages.
     pub(crate) const ALL: &str = "count(*), count(x), count(DISTINCT x), sum(x), avg(x), variance(x), stddev(x), \
                                               min(x), max(x), first(x), last(x), last_k(x, k), median(x), quantile(x, q), \
-                                              mode(x), top_k(x, k), top_share(x)";
+                                              mode(x), top_k(x, k), top_share(x), entropy(x)";
 
     /// The form of a function with so many arguments. `count(*)` and `count(DISTINCT x)` are not among them: they have a syntax
     /// of their own.
@@ -219,6 +223,7 @@ impl AggregateForm {
             ("last" | "last_value", 1) => AggregateForm::Column(Aggregate::last),
             ("median", 1) => AggregateForm::Column(Aggregate::median),
             ("mode", 1) => AggregateForm::Column(Aggregate::mode),
+            ("entropy", 1) => AggregateForm::Column(Aggregate::entropy),
             ("top_share", 1) => AggregateForm::Column(Aggregate::top_share),
             ("top_k", 2) => AggregateForm::WithCount(Aggregate::top_k),
             ("last_k", 2) => AggregateForm::WithCount(Aggregate::last_k),
