@@ -216,6 +216,8 @@ def duckdb_window(q, facts, spine):
             value = f"count(distinct {v}) {kept} {frame}"
         elif op in ("first", "last"):
             value = f"{op}_value(case when {passes} then {v} end ignore nulls) {frame}"
+        elif op == "first_k":
+            value = f"list_slice(list({v}) {kept} {frame}, 1, {a['k']})"
         elif op == "last_k":
             value = f"list_slice(list({v}) {kept} {frame}, -{a['k']}, -1)"
         elif op == "top_k":
@@ -268,9 +270,9 @@ def polars_window(q, facts, spine):
         if "filter" in a:
             passes = passes & condition(a["filter"], lambda name: pl.col(f"f_{name}"))
         op, v = a["op"], pl.when(passes).then(pl.col(f"f_{a['column']}")) if "column" in a else None
-        if op in ("count_distinct", "first", "last", "last_k", "mode", "top_k", "top_share", "entropy"):
+        if op in ("count_distinct", "first", "last", "first_k", "last_k", "mode", "top_k", "top_share", "entropy"):
             of = {"count_distinct": lambda e: e.n_unique(), "first": lambda e: e.first(), "last": lambda e: e.last(),
-                  "last_k": lambda e: e.tail(a["k"]), "mode": lambda e: e.mode().min(),
+                  "first_k": lambda e: e.head(a["k"]), "last_k": lambda e: e.tail(a["k"]), "mode": lambda e: e.mode().min(),
                   "top_k": lambda e: e.value_counts(sort=True).struct[0].head(a["k"]),
                   "top_share": lambda e: e.unique_counts().max() / e.len(),
                   "entropy": lambda e: e.unique_counts().entropy(base=2)}[op]

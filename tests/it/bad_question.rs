@@ -251,7 +251,11 @@ fn what_asks_for_nothing_or_the_impossible_is_no_question() {
         let asked = window(hour, Aggregate::quantile("fare", q).named("tail"));
         says!(refused(spine().window([asked])), Error::Definition { .. }, "table `rides`", "`tail`", "between 0 and 1");
     }
-    for (none, name) in [(Aggregate::last_k("fare", 0), "last_0_fare"), (Aggregate::top_k("fare", 0), "top_0_fare")] {
+    for (none, name) in [
+        (Aggregate::first_k("fare", 0), "first_0_fare"),
+        (Aggregate::last_k("fare", 0), "last_0_fare"),
+        (Aggregate::top_k("fare", 0), "top_0_fare"),
+    ] {
         says!(refused(spine().window([window(hour, none)])), Error::Definition { .. }, "table `rides`", name, "1 or more");
     }
 
@@ -271,6 +275,7 @@ fn what_asks_for_nothing_or_the_impossible_is_no_question() {
             Aggregate::max(column),
             Aggregate::last(column),
             Aggregate::count_distinct(column),
+            Aggregate::first_k(column, 2),
             Aggregate::last_k(column, 2),
             Aggregate::mode(column),
             Aggregate::top_k(column, 2),
@@ -413,6 +418,7 @@ async fn the_ends_of_time_are_no_reason_to_panic() {
             let window = window.trailing(TimeDelta::MAX, [Aggregate::count().named("long")]);
             let window = window.trailing(TimeDelta::microseconds(1), [Aggregate::count().named("short")]);
             let window = window.all_before([
+                Aggregate::first_k("fare", usize::MAX).named("same"),
                 Aggregate::last_k("fare", usize::MAX).named("all"),
                 Aggregate::top_k("fare", usize::MAX).named("all_different"),
             ]);

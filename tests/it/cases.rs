@@ -155,6 +155,7 @@ pub enum Op {
     Max,
     First,
     Last,
+    FirstK,
     LastK,
     Median,
     Quantile,

@@ -71,6 +71,7 @@ pub(crate) fn aggregate(asked: &cases::Aggregate) -> Aggregate {
         Op::Max => Aggregate::max(column),
         Op::First => Aggregate::first(column),
         Op::Last => Aggregate::last(column),
+        Op::FirstK => Aggregate::first_k(column, asked.k.unwrap()),
         Op::LastK => Aggregate::last_k(column, asked.k.unwrap()),
         Op::Median => Aggregate::median(column),
         Op::Quantile => Aggregate::quantile(column, asked.q.unwrap()),

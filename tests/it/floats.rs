@@ -73,6 +73,7 @@ async fn float_answers(spine: &[(i64, i64)], facts: RecordBatch, known: KnownAt,
             Aggregate::entropy("v"),
             Aggregate::sum("v").filter("v > 0"),
             Aggregate::last("v"),
+            Aggregate::first_k("v", 3),
         ];
         all.into_iter().enumerate().map(|(i, a)| a.named(format!("{span}_{i}"))).collect::<Vec<_>>()
     };

@@ -152,6 +152,10 @@ fn aggregate_values(aggregate: &Aggregate, oldest_first: &[Cell], data_type: &st
         Op::Max => shown(oldest_first.iter().max()),
         Op::First => shown(oldest_first.first()),
         Op::Last => shown(oldest_first.last()),
+        Op::FirstK => {
+            let k = aggregate.k.expect("first_k has a k");
+            oldest_first[..n.min(k)].iter().map(|cell| render(cell, data_type)).collect()
+        }
         Op::LastK => {
             let k = aggregate.k.expect("last_k has a k");
             oldest_first[n.saturating_sub(k)..].iter().map(|cell| render(cell, data_type)).collect()

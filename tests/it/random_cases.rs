@@ -625,7 +625,7 @@ fn random_aggregate(rng: &mut StdRng, columns: &[Column]) -> Aggregate {
     let values: Vec<&Column> = columns.iter().filter(|column| column.name.starts_with('v')).collect();
     let column = if rng.random_bool(0.9) { pick(rng, &values) } else { columns.choose(rng).expect("there is a column") };
     let op = pick(rng, &ops_of(column));
-    let k = matches!(op, Op::LastK | Op::TopK).then(|| rng.random_range(1..=4));
+    let k = matches!(op, Op::FirstK | Op::LastK | Op::TopK).then(|| rng.random_range(1..=4));
     let q = (op == Op::Quantile).then(|| pick(rng, &[0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 1.0]));
     Aggregate { op, column: Some(column.name.clone()), filter, k, q }
 }
@@ -638,6 +638,7 @@ fn ops_of(column: &Column) -> Vec<Op> {
         Op::Max,
         Op::First,
         Op::Last,
+        Op::FirstK,
         Op::LastK,
         Op::Mode,
         Op::TopK,

@@ -1,4 +1,4 @@
-//! The order of facts within an entity, from the oldest to the newest, as `first`, `last` and `last_k` need it.
+//! The order of facts within an entity, from the oldest to the newest, as `first`, `last` and their lists need it.
 //! It is total: event time, known-at, tie-break columns, and last the value itself.
 
 use std::cmp::Ordering;

@@ -20,7 +20,7 @@ mod entropy;
 mod fact_order;
 mod fenwick;
 mod first_last;
-mod last_k;
+mod first_last_k;
 mod min_max;
 mod mode;
 mod quantile;
@@ -62,7 +62,7 @@ pub(in crate::temporal) use state::{FactUpdate, NO_SLICE, SliceStates, StateKind
 /// | `top_k` | `top_k(x, 3)` | a list of the column's type, the most frequent first | the same |
 /// | `top_share` | `top_share(x)` | `Float64`, above 0 and at most 1 | the same |
 /// | `entropy` | `entropy(x)` | `Float64`, in bits | as `count_distinct`, and two logarithms for each value that changes its frequency |
-/// | `last_k` | `last_k(x, 3)` | a list of the column's type, oldest first | the same |
+/// | `first_k`, `last_k` | `first_k(x, 3)`, `last_k(x, 3)` | a list of the column's type, oldest first | as `median` |
 ///
 /// Each different text, and each different decimal of more than 18 digits, is held once, except for sums.
 ///
@@ -99,6 +99,7 @@ pub(crate) enum AggregateKind {
     Max,
     First,
     Last,
+    FirstK(usize),
     LastK(usize),
     Quantile(Fraction),
     Mode,
@@ -177,7 +178,8 @@ impl AggregateKind {
             AggregateKind::Max => Box::new(min_max::MinMaxFunction::<false>),
             AggregateKind::First => Box::new(first_last::FirstLastFunction::<true>),
             AggregateKind::Last => Box::new(first_last::FirstLastFunction::<false>),
-            AggregateKind::LastK(k) => Box::new(last_k::LastKFunction(k)),
+            AggregateKind::FirstK(k) => Box::new(first_last_k::FirstLastKFunction::<true>(k)),
+            AggregateKind::LastK(k) => Box::new(first_last_k::FirstLastKFunction::<false>(k)),
             AggregateKind::Quantile(Fraction(q)) => Box::new(quantile::QuantileFunction(q)),
             AggregateKind::Mode => Box::new(mode::ModeFunction),
             AggregateKind::TopK(k) => Box::new(top_k::TopKFunction(k)),
@@ -205,7 +207,7 @@ pub(crate) enum AggregateForm {
 impl AggregateForm {
     /// All forms, for messages.
     pub(crate) const ALL: &str = "count(*), count(x), count(DISTINCT x), sum(x), avg(x), variance(x), stddev(x), \
-                                              min(x), max(x), first(x), last(x), last_k(x, k), median(x), quantile(x, q), \
+                                              min(x), max(x), first(x), last(x), first_k(x, k), last_k(x, k), median(x), quantile(x, q), \
                                               mode(x), top_k(x, k), top_share(x), entropy(x)";
 
     /// The form of a function with so many arguments. `count(*)` and `count(DISTINCT x)` are not among them: they have a syntax
@@ -226,6 +228,7 @@ impl AggregateForm {
             ("entropy", 1) => AggregateForm::Column(Aggregate::entropy),
             ("top_share", 1) => AggregateForm::Column(Aggregate::top_share),
             ("top_k", 2) => AggregateForm::WithCount(Aggregate::top_k),
+            ("first_k", 2) => AggregateForm::WithCount(Aggregate::first_k),
             ("last_k", 2) => AggregateForm::WithCount(Aggregate::last_k),
             ("quantile", 2) => AggregateForm::WithFraction(Aggregate::quantile),
             _ => return None,

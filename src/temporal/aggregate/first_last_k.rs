@@ -1,4 +1,4 @@
-//! The values of the newest facts, as a list.
+//! The values of the oldest and of the newest facts, as lists.
 
 use std::{collections::BTreeSet, ops::Range};
 
@@ -17,15 +17,22 @@ use super::{
 use crate::{error::Result, temporal::sort_keys::Encoding};
 
 impl Aggregate {
+    /// The values of the `k` oldest facts, the oldest of them first. `k` is 1 or more. What decides between facts of one time is
+    /// said at [`Aggregate::first`].
+    pub fn first_k(column: impl Into<String>, k: usize) -> Self {
+        Self::of(AggregateKind::FirstK(k), &format!("first_{k}"), column.into())
+    }
+
     /// The values of the `k` newest facts, the oldest of them first. `k` is 1 or more.
     pub fn last_k(column: impl Into<String>, k: usize) -> Self {
         Self::of(AggregateKind::LastK(k), &format!("last_{k}"), column.into())
     }
 }
 
-pub(super) struct LastKFunction(pub(super) usize);
+/// The values of so many of the oldest facts if `FIRST`, else of the newest.
+pub(super) struct FirstLastKFunction<const FIRST: bool>(pub(super) usize);
 
-impl AggregateFunction for LastKFunction {
+impl<const FIRST: bool> AggregateFunction for FirstLastKFunction<FIRST> {
     fn result_type(&self, input: &DataType) -> Result<DataType, &'static str> {
         require_order(input)?;
         Ok(list_of(input))
@@ -36,16 +43,21 @@ impl AggregateFunction for LastKFunction {
     }
 
     fn flaw(&self) -> Option<String> {
-        (self.0 == 0).then(|| "asks for the last 0 values; ask for 1 or more".into())
+        let which = if FIRST { "first" } else { "last" };
+        (self.0 == 0).then(|| format!("asks for the {which} 0 values; ask for 1 or more"))
     }
 
     fn slider<'a>(&self, states: OutputStates<'a>, _: usize) -> Result<Box<dyn Slider + 'a>> {
-        let tasks = states.typed()?;
-        Ok(Box::new(LastKSlider { tasks, ties: states.ties, order: states.order, k: self.0, results: Lists::default() }))
+        let (tasks, ties, order, k) = (states.typed()?, states.ties, states.order, self.0);
+        if FIRST {
+            Ok(Box::new(FirstLastKSlider::<true> { tasks, ties, order, k, results: Lists::default() }))
+        } else {
+            Ok(Box::new(FirstLastKSlider::<false> { tasks, ties, order, k, results: Lists::default() }))
+        }
     }
 }
 
-struct LastKSlider<'a> {
+struct FirstLastKSlider<'a, const FIRST: bool> {
     tasks: Vec<&'a ValueLog<DatedValue>>,
     ties: Vec<&'a TieBreaks>,
     order: FactOrder<'a>,
@@ -53,7 +65,7 @@ struct LastKSlider<'a> {
     results: Lists,
 }
 
-impl Slider for LastKSlider<'_> {
+impl<const FIRST: bool> Slider for FirstLastKSlider<'_, FIRST> {
     fn slide(&mut self, slices: &EntitySlices, slots: Range<u32>) {
         let Self { tasks, ties, order, k, results } = self;
         let (ranks, values) = rank_by_recency(tasks, slices, |(task_a, a), (task_b, b)| {
@@ -65,6 +77,7 @@ impl Slider for LastKSlider<'_> {
             Step::Leave(i) => ranks.of_slice(i).iter().for_each(|rank| {
                 in_window.remove(rank);
             }),
+            Step::Slot(_) if FIRST => results.push(in_window.iter().take(*k).map(|&rank| values[rank as usize])),
             Step::Slot(_) => results.push_reversed(in_window.iter().rev().take(*k).map(|&rank| values[rank as usize])),
         });
     }
