@@ -123,7 +123,7 @@ impl Source {
             }
             found.extend(aggregates.iter().filter_map(Aggregate::flaw).map(|flaw| format!("{flaw} (over `{table}`)")));
             for aggregate in aggregates {
-                found.extend(aggregate.column().and_then(|column| not_a_column(table, aggregate.output(), column)));
+                found.extend(aggregate.columns().filter_map(|column| not_a_column(table, aggregate.output(), column)));
             }
         }
         found.extend(self.lookups.iter().filter_map(|(column, output)| not_a_column(table, output, column)));

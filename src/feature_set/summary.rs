@@ -180,7 +180,9 @@ fn aggregate_call(aggregate: &Aggregate) -> String {
         }
         other => (other.as_str().unwrap_or_default().to_owned(), String::new()),
     };
-    format!("{name}({}{parameter})", aggregate.column().unwrap_or("*"))
+    let columns: Vec<&str> = aggregate.columns().collect();
+    let columns = if columns.is_empty() { "*".to_owned() } else { columns.join(", ") };
+    format!("{name}({columns}{parameter})")
 }
 
 fn drawn(drawn: &Drawn) -> String {
@@ -286,6 +288,7 @@ mod tests {
             Aggregate::count().named("trips").filter("payment = 2"),
             Aggregate::quantile("fare", 0.9).named("q"),
             Aggregate::last_k("fare", 3).named("last"),
+            Aggregate::max_by("tip", "fare").named("tip"),
         ];
         let set = FeatureSet::entities("zones_v1", "trips")
             .owner("lab")
@@ -309,6 +312,7 @@ zones_v1: a set of entities
     trips  trips  count(*) of trips over 1 hour where payment = 2             Paid in cash  [demand] [cash]
     q             quantile(fare, 0.9) of trips over 1 hour
     last          last_k(fare, 3) of trips over 1 hour
+    tip           max_by(tip, fare) of trips over 1 hour
     mean          mean(fare) of trips over everything before
     temp   °C     newest temp of weather by zone = area, at most 3 hours old
 ";

@@ -80,11 +80,13 @@ fn source_mistakes(subject: &str, source: &Source, schema: &Schema, mistakes: &m
     let mut refused = Vec::new();
     for aggregate in source.windows.iter().flat_map(|(_, aggregates)| aggregates) {
         let feature = Some(aggregate.output());
-        let Some(field) = aggregate.column().and_then(|column| find(column, feature)) else { continue };
-        if let Err(needed) = aggregate.kind().result_type(Some(field.data_type())) {
-            let (column, found) = (field.name().clone(), field.data_type().to_string());
-            let mistake = Error::ColumnType { subject: subject.into(), column, found, needed: needed.into() };
-            refused.push((mistake, feature));
+        for column in aggregate.columns() {
+            let Some(field) = find(column, feature) else { continue };
+            if let Err(needed) = aggregate.check(column, field.data_type()) {
+                let (column, found) = (field.name().clone(), field.data_type().to_string());
+                let mistake = Error::ColumnType { subject: subject.into(), column, found, needed: needed.into() };
+                refused.push((mistake, feature));
+            }
         }
     }
     refused.into_iter().for_each(|(mistake, feature)| mistakes.add(mistake, feature));
@@ -100,14 +102,18 @@ mod tests {
     #[test]
     fn a_mistake_is_told_once_with_all_features_that_make_it() {
         let schema = Schema::new(vec![Field::new("zone", DataType::Int64, true), Field::new("note", DataType::Utf8, true)]);
-        let source = Source::of("rides").on("Zone").lookup("fair", "a").lookup("fair", "b").all_before([Aggregate::mean("note")]);
+        let source = Source::of("rides").on("Zone").lookup("fair", "a").lookup("fair", "b");
+        let source =
+            source.all_before([Aggregate::mean("note"), Aggregate::max_by("zone", "size"), Aggregate::max_by("size", "zone")]);
         let mut found = ColumnMistakes::default();
         source_mistakes("table `rides`", &source, &schema, &mut found);
         let told: Vec<String> = found.0.into_iter().map(|(e, of)| in_set(e, "feature set `s_v1`", &of).to_string()).collect();
-        assert_eq!(told.len(), 3, "{told:?}");
+        assert_eq!(told.len(), 4, "{told:?}");
         assert!(told[0].starts_with("feature set `s_v1`: table `rides` has no column `Zone`"), "{told:?}");
         assert!(told[1].starts_with("features `a`, `b` of feature set `s_v1`: table `rides` has no column `fair`"), "{told:?}");
-        assert!(told[2].starts_with("column `note` of table `rides` is Utf8, but "), "{told:?}");
-        assert!(told[2].ends_with("(feature `mean_note` of feature set `s_v1`)"), "{told:?}");
+        let by = "features `max_by_zone_size`, `max_by_size_zone` of feature set `s_v1`: table `rides` has no column `size`";
+        assert!(told[2].starts_with(by), "{told:?}");
+        assert!(told[3].starts_with("column `note` of table `rides` is Utf8, but "), "{told:?}");
+        assert!(told[3].ends_with("(feature `mean_note` of feature set `s_v1`)"), "{told:?}");
     }
 }

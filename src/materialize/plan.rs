@@ -257,7 +257,7 @@ fn entity_steps(set: &EntitySet) -> Vec<PlannedStep> {
 /// The columns that aggregates read, each once.
 fn columns_of(aggregates: &[Aggregate]) -> Vec<String> {
     let mut columns: Vec<String> = Vec::new();
-    for column in aggregates.iter().filter_map(|aggregate| aggregate.column()) {
+    for column in aggregates.iter().flat_map(Aggregate::columns) {
         if !columns.iter().any(|known| known == column) {
             columns.push(column.to_owned());
         }

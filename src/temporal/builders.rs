@@ -431,17 +431,17 @@ impl Window {
                 if let Some(flaw) = aggregate.flaw() {
                     return Err(refused(flaw));
                 }
-                let found = aggregate
-                    .column()
-                    .map(|c| schema.field_with_name(c).map_err(|_| Error::unknown_column(&subject, c, &schema)));
-                let field = found.transpose()?;
-                aggregate.kind().result_type(field.map(|f| f.data_type())).map_err(|needed| Error::ColumnType {
-                    subject: subject.clone(),
-                    column: aggregate.column().unwrap_or_default().into(),
-                    found: field.map_or_else(String::new, |f| f.data_type().to_string()),
-                    needed: needed.into(),
-                })?;
-                plain.extend(aggregate.column().map(str::to_owned));
+                for column in aggregate.columns() {
+                    let field = schema.field_with_name(column);
+                    let data_type = field.map_err(|_| Error::unknown_column(&subject, column, &schema))?.data_type();
+                    aggregate.check(column, data_type).map_err(|needed| Error::ColumnType {
+                        subject: subject.clone(),
+                        column: column.into(),
+                        found: data_type.to_string(),
+                        needed: needed.into(),
+                    })?;
+                    plain.push(column.to_owned());
+                }
                 let filter = aggregate.condition().map(|text| {
                     let condition = condition(&join.facts, &format!("the window over {subject}"), text)?;
                     by_name(condition, &join.facts, &mut plain, &mut computed)
@@ -450,6 +450,7 @@ impl Window {
                     length_us,
                     kind: aggregate.kind(),
                     input: aggregate.column().map(str::to_owned),
+                    by: aggregate.by().map(str::to_owned),
                     filter: filter.transpose()?,
                     name: aggregate.output().into(),
                 });

@@ -74,6 +74,8 @@ pub(crate) struct WindowColumn {
     pub(crate) length_us: Option<i64>,
     pub(crate) kind: AggregateKind,
     pub(crate) input: Option<String>,
+    /// The column that decides which value of the input counts.
+    pub(crate) by: Option<String>,
     /// A condition over the facts' columns, which are named without their table.
     pub(crate) filter: Option<Expr>,
     pub(crate) name: String,
@@ -83,7 +85,12 @@ impl WindowColumn {
     /// The fact columns that it reads.
     fn columns_read(&self) -> Vec<&str> {
         let of_filter = self.filter.iter().flat_map(Expr::column_refs).map(|column| column.name.as_str());
-        self.input.as_deref().into_iter().chain(of_filter).collect()
+        self.arguments().chain(of_filter).collect()
+    }
+
+    /// The columns that its aggregate is over.
+    fn arguments(&self) -> impl Iterator<Item = &str> {
+        self.input.as_deref().into_iter().chain(self.by.as_deref())
     }
 }
 
@@ -182,7 +189,8 @@ impl OperatorSpec for WindowSpec {
         let parts = self.columns.iter().map(|column| {
             let span = column.length_us.map_or_else(|| "everything before".to_owned(), shown_span);
             let filter = column.filter.as_ref().map_or_else(String::new, |filter| format!(" where {filter}"));
-            format!("{}=[{:?}({}{filter}) over {span}]", column.name, column.kind, column.input.as_deref().unwrap_or(""))
+            let arguments = column.arguments().collect::<Vec<_>>().join(", ");
+            format!("{}=[{:?}({arguments}{filter}) over {span}]", column.name, column.kind)
         });
         f.write_str(&parts.collect::<Vec<_>>().join(", "))
     }

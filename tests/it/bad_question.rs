@@ -156,6 +156,9 @@ fn missing_columns_are_named_with_their_side() {
         Error::UnknownColumn { .. },
         "table `rides` has no column `gone`"
     );
+    for by in [Aggregate::max_by("fare", "gone"), Aggregate::min_by("gone", "fare")] {
+        says!(refused(spine().window([window(by)])), Error::UnknownColumn { .. }, "table `rides` has no column `gone`", "fare");
+    }
     for on in [("gone", "zone"), ("zone", "gone")] {
         let window = Window::of(rides()).on_columns(on.0, on.1).all_before([Aggregate::count()]);
         says!(refused(spine().window([window])), Error::UnknownColumn { .. }, "no column `gone`");
@@ -275,6 +278,8 @@ fn what_asks_for_nothing_or_the_impossible_is_no_question() {
             Aggregate::max(column),
             Aggregate::last(column),
             Aggregate::count_distinct(column),
+            Aggregate::max_by(column, "fare"),
+            Aggregate::min_by("fare", column),
             Aggregate::first_k(column, 2),
             Aggregate::last_k(column, 2),
             Aggregate::mode(column),
@@ -566,6 +571,10 @@ async fn a_store_names_the_table_and_the_column_of_a_set_that_does_not_fit() {
     let (_dir, store) = fresh().await;
     let summed = last_fare("zone").all_before([Aggregate::sum("code")]);
     says!(made(&store, summed, "rides_v1").await, Error::ColumnType { .. }, "column `code` of table `rides`", "only numbers");
+    let (_dir, store) = fresh().await;
+    let by_nothing = last_fare("zone").all_before([Aggregate::max_by("fare", "gone").named("dearest")]);
+    let told = made(&store, by_nothing, "rides_v1").await;
+    says!(told, Error::UnknownColumn { .. }, "feature `dearest`", "table `rides` has no column `gone`");
     let (_dir, store) = fresh().await;
     let by_chance = last_fare("zone").all_before([Aggregate::count().filter("random() < 0.5")]);
     says!(made(&store, by_chance, "rides_v1").await, Error::Volatile { .. }, "table `rides`", "random");

@@ -135,6 +135,8 @@ pub struct Aggregate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub column: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub k: Option<usize>,
@@ -155,6 +157,8 @@ pub enum Op {
     Max,
     First,
     Last,
+    MaxBy,
+    MinBy,
     FirstK,
     LastK,
     Median,

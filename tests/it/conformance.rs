@@ -59,6 +59,7 @@ fn cutoff(cutoff: cases::Cutoff) -> Cutoff {
 
 pub(crate) fn aggregate(asked: &cases::Aggregate) -> Aggregate {
     let column = asked.column.clone().unwrap_or_default();
+    let by = || asked.by.clone().unwrap();
     let aggregate = match asked.op {
         Op::Count if asked.column.is_none() => Aggregate::count(),
         Op::Count => Aggregate::count_of(column),
@@ -71,6 +72,8 @@ pub(crate) fn aggregate(asked: &cases::Aggregate) -> Aggregate {
         Op::Max => Aggregate::max(column),
         Op::First => Aggregate::first(column),
         Op::Last => Aggregate::last(column),
+        Op::MaxBy => Aggregate::max_by(column, by()),
+        Op::MinBy => Aggregate::min_by(column, by()),
         Op::FirstK => Aggregate::first_k(column, asked.k.unwrap()),
         Op::LastK => Aggregate::last_k(column, asked.k.unwrap()),
         Op::Median => Aggregate::median(column),

@@ -74,6 +74,9 @@ async fn float_answers(spine: &[(i64, i64)], facts: RecordBatch, known: KnownAt,
             Aggregate::sum("v").filter("v > 0"),
             Aggregate::last("v"),
             Aggregate::first_k("v", 3),
+            Aggregate::max_by("v", "v"),
+            Aggregate::min_by("known", "v"),
+            Aggregate::max_by("v", "known"),
         ];
         all.into_iter().enumerate().map(|(i, a)| a.named(format!("{span}_{i}"))).collect::<Vec<_>>()
     };

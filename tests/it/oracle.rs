@@ -133,6 +133,13 @@ fn answer_aggregate(columns: &Columns, aggregate: &Aggregate, facts: &[&Fact]) -
     };
     let column = position(columns, column);
     facts.retain(|fact| fact.cells[column] != Cell::Null);
+    if matches!(aggregate.op, Op::MaxBy | Op::MinBy) {
+        let by = position(columns, aggregate.by.as_ref().expect("it goes by a column"));
+        facts.retain(|fact| fact.cells[by] != Cell::Null);
+        let extreme = facts.iter().map(|fact| &fact.cells[by]);
+        let extreme = if aggregate.op == Op::MaxBy { extreme.max() } else { extreme.min() }.cloned();
+        facts.retain(|fact| Some(&fact.cells[by]) == extreme.as_ref());
+    }
     facts.sort_by(|a, b| (a.newness(), &a.cells[column]).cmp(&(b.newness(), &b.cells[column])));
     let oldest_first: Vec<Cell> = facts.iter().map(|fact| fact.cells[column].clone()).collect();
     aggregate_values(aggregate, &oldest_first, &columns.0[column].1)
@@ -151,7 +158,8 @@ fn aggregate_values(aggregate: &Aggregate, oldest_first: &[Cell], data_type: &st
         Op::Min => shown(oldest_first.iter().min()),
         Op::Max => shown(oldest_first.iter().max()),
         Op::First => shown(oldest_first.first()),
-        Op::Last => shown(oldest_first.last()),
+        // Of the facts with the extreme the newest.
+        Op::Last | Op::MaxBy | Op::MinBy => shown(oldest_first.last()),
         Op::FirstK => {
             let k = aggregate.k.expect("first_k has a k");
             oldest_first[..n.min(k)].iter().map(|cell| render(cell, data_type)).collect()

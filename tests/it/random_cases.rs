@@ -620,14 +620,15 @@ fn random_aggregates(rng: &mut StdRng, columns: &[Column]) -> Vec<Aggregate> {
 fn random_aggregate(rng: &mut StdRng, columns: &[Column]) -> Aggregate {
     let filter = if rng.random_bool(0.25) { random_filter(rng, columns) } else { None };
     if rng.random_bool(0.1) {
-        return Aggregate { op: Op::Count, column: None, filter, k: None, q: None };
+        return Aggregate { op: Op::Count, column: None, by: None, filter, k: None, q: None };
     }
     let values: Vec<&Column> = columns.iter().filter(|column| column.name.starts_with('v')).collect();
     let column = if rng.random_bool(0.9) { pick(rng, &values) } else { columns.choose(rng).expect("there is a column") };
     let op = pick(rng, &ops_of(column));
+    let by = matches!(op, Op::MaxBy | Op::MinBy).then(|| pick(rng, columns).name);
     let k = matches!(op, Op::FirstK | Op::LastK | Op::TopK).then(|| rng.random_range(1..=4));
     let q = (op == Op::Quantile).then(|| pick(rng, &[0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 1.0]));
-    Aggregate { op, column: Some(column.name.clone()), filter, k, q }
+    Aggregate { op, column: Some(column.name.clone()), by, filter, k, q }
 }
 
 fn ops_of(column: &Column) -> Vec<Op> {
@@ -638,6 +639,8 @@ fn ops_of(column: &Column) -> Vec<Op> {
         Op::Max,
         Op::First,
         Op::Last,
+        Op::MaxBy,
+        Op::MinBy,
         Op::FirstK,
         Op::LastK,
         Op::Mode,

@@ -27,8 +27,11 @@
 //! table with a zone is refused, as in `ASOF JOIN`.
 //!
 //! The table of [`Aggregate`](crate::Aggregate) lists the aggregates and their names in SQL, such as `avg(x)` or `last_k(x,
-//! 3)`. `x` is a column of the facts. An aggregate may have a `FILTER (WHERE ...)` over the columns of the facts and a name,
+//! 3)`. `x` and `y` are columns of the facts. An aggregate may have a `FILTER (WHERE ...)` over the columns of the facts and a name,
 //! `AS n`. Names are lower case unless in double quotes.
+//!
+//! `max_by(x, y)` and `min_by(x, y)` take the newest of several facts with the largest or smallest y, and pass over those with a
+//! NULL. In a query the functions of these names have no times to go by: they take the largest or smallest x, which may be NULL.
 
 mod call;
 mod text_arguments;

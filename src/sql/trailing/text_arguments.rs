@@ -119,6 +119,7 @@ fn called(name: &ast::ObjectName, list: &ast::FunctionArgumentList, shown: &str)
     let form = AggregateForm::of(&function, list.args.len()).ok_or_else(unknown)?;
     match (form, list.args.as_slice()) {
         (AggregateForm::Column(aggregate), [x]) => Ok(aggregate(column(x)?)),
+        (AggregateForm::Columns(aggregate), [x, y]) => Ok(aggregate(column(x)?, column(y)?)),
         (AggregateForm::WithCount(aggregate), [x, k]) => {
             let count = k.to_string().parse().map_err(|_| unfit(&format!("how many, as in `{function}(x, 3)`"), k))?;
             Ok(aggregate(column(x)?, count))
@@ -127,6 +128,9 @@ fn called(name: &ast::ObjectName, list: &ast::FunctionArgumentList, shown: &str)
             let fraction = q.to_string().parse().map_err(|_| unfit("a number, as in `quantile(x, 0.9)`", q))?;
             Ok(aggregate(column(x)?, fraction))
         }
-        (AggregateForm::Column(_) | AggregateForm::WithCount(_) | AggregateForm::WithFraction(_), _) => Err(unknown()),
+        (
+            AggregateForm::Column(_) | AggregateForm::Columns(_) | AggregateForm::WithCount(_) | AggregateForm::WithFraction(_),
+            _,
+        ) => Err(unknown()),
     }
 }

@@ -16,7 +16,7 @@ use crate::{error::Result, temporal::sort_keys::Encoding};
 impl Aggregate {
     /// How many facts.
     pub fn count() -> Self {
-        Self { kind: AggregateKind::Count, column: None, filter: None, output: "count".into() }
+        Self { kind: AggregateKind::Count, column: None, by: None, filter: None, output: "count".into() }
     }
 
     /// How many facts whose value in this column is not NULL.
@@ -80,6 +80,8 @@ fn count_in(states: &SliceStates, location: SliceLocation) -> u32 {
         | SliceStates::Max(_)
         | SliceStates::First(_)
         | SliceStates::Last(_)
+        | SliceStates::MaxBy(_)
+        | SliceStates::MinBy(_)
         | SliceStates::Values(_)
         | SliceStates::DatedValues(_) => 0,
     }

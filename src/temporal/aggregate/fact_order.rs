@@ -64,11 +64,18 @@ pub(in crate::temporal) struct FactOrder<'a> {
     /// Of the values.
     pub(in crate::temporal) encoding: Encoding,
     pub(in crate::temporal) dictionary: &'a ValueDictionary,
+    /// Of the column that decides which value counts, if there is one.
+    pub(in crate::temporal) by: Option<(Encoding, &'a ValueDictionary)>,
     /// Of each tie-break column.
     pub(in crate::temporal) ties: &'a [(Encoding, &'a ValueDictionary)],
 }
 
 impl FactOrder<'_> {
+    /// By the keys of the column that decides which value counts.
+    pub(super) fn compare_by(&self, a: u64, b: u64) -> Ordering {
+        self.by.map_or(Ordering::Equal, |(encoding, dictionary)| dictionary.compare(encoding, a, b))
+    }
+
     /// By event time, known-at, tie-breaks and value. A NULL tie-break is the smallest.
     pub(super) fn compare(&self, (a, ties_a): (&DatedValue, &TieBreaks), (b, ties_b): (&DatedValue, &TieBreaks)) -> Ordering {
         let by_times = (a.event, a.known).cmp(&(b.event, b.known));

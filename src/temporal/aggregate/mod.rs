@@ -21,6 +21,7 @@ mod fact_order;
 mod fenwick;
 mod first_last;
 mod first_last_k;
+mod max_by;
 mod min_max;
 mod mode;
 mod quantile;
@@ -56,6 +57,7 @@ pub(in crate::temporal) use state::{FactUpdate, NO_SLICE, SliceStates, StateKind
 /// | `stddev` | `stddev_samp(x)`, `stddev(x)` | `Float64`, of the sample (n - 1) | as `variance` |
 /// | `min`, `max` | `min(x)`, `max(x)` | the column's type | one value there |
 /// | `first`, `last` | `first_value(x)`, `first(x)`, `last_value(x)`, `last(x)` | the column's type | one value there |
+/// | `max_by`, `min_by` | `max_by(x, y)`, `arg_max(x, y)`, `min_by(x, y)`, `arg_min(x, y)` | the type of x | one value there |
 /// | `count_distinct` | `count(DISTINCT x)` | `Int64` | holds every value in a window of the spine |
 /// | `median`, `quantile` | `median(x)`, `quantile(x, 0.9)` | `Float64`, linear between neighbours | the same, and a logarithm of their number for each |
 /// | `mode` | `mode(x)` | the column's type | as `median` |
@@ -80,6 +82,9 @@ pub struct Aggregate {
     kind: AggregateKind,
     #[serde(skip_serializing_if = "Option::is_none")]
     column: Option<String>,
+    /// The column that decides which value of `column` counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     filter: Option<String>,
     output: String,
@@ -99,6 +104,8 @@ pub(crate) enum AggregateKind {
     Max,
     First,
     Last,
+    MaxBy,
+    MinBy,
     FirstK(usize),
     LastK(usize),
     Quantile(Fraction),
@@ -178,6 +185,8 @@ impl AggregateKind {
             AggregateKind::Max => Box::new(min_max::MinMaxFunction::<false>),
             AggregateKind::First => Box::new(first_last::FirstLastFunction::<true>),
             AggregateKind::Last => Box::new(first_last::FirstLastFunction::<false>),
+            AggregateKind::MaxBy => Box::new(max_by::MaxByFunction::<true>),
+            AggregateKind::MinBy => Box::new(max_by::MaxByFunction::<false>),
             AggregateKind::FirstK(k) => Box::new(first_last_k::FirstLastKFunction::<true>(k)),
             AggregateKind::LastK(k) => Box::new(first_last_k::FirstLastKFunction::<false>(k)),
             AggregateKind::Quantile(Fraction(q)) => Box::new(quantile::QuantileFunction(q)),
@@ -194,10 +203,12 @@ impl AggregateKind {
     }
 }
 
-/// How an aggregate over a column is made from its name and its arguments.
+/// How an aggregate over columns is made from its name and its arguments.
 pub(crate) enum AggregateForm {
     /// `sum(x)`.
     Column(fn(String) -> Aggregate),
+    /// `max_by(x, y)`.
+    Columns(fn(String, String) -> Aggregate),
     /// `last_k(x, 3)`.
     WithCount(fn(String, usize) -> Aggregate),
     /// `quantile(x, 0.9)`.
@@ -207,7 +218,7 @@ pub(crate) enum AggregateForm {
 impl AggregateForm {
     /// All forms, for messages.
     pub(crate) const ALL: &str = "count(*), count(x), count(DISTINCT x), sum(x), avg(x), variance(x), stddev(x), \
-                                              min(x), max(x), first(x), last(x), first_k(x, k), last_k(x, k), median(x), quantile(x, q), \
+                                              min(x), max(x), first(x), last(x), max_by(x, y), min_by(x, y), first_k(x, k), last_k(x, k), median(x), quantile(x, q), \
                                               mode(x), top_k(x, k), top_share(x), entropy(x)";
 
     /// The form of a function with so many arguments. `count(*)` and `count(DISTINCT x)` are not among them: they have a syntax
@@ -228,6 +239,8 @@ impl AggregateForm {
             ("entropy", 1) => AggregateForm::Column(Aggregate::entropy),
             ("top_share", 1) => AggregateForm::Column(Aggregate::top_share),
             ("top_k", 2) => AggregateForm::WithCount(Aggregate::top_k),
+            ("max_by" | "arg_max", 2) => AggregateForm::Columns(Aggregate::max_by),
+            ("min_by" | "arg_min", 2) => AggregateForm::Columns(Aggregate::min_by),
             ("first_k", 2) => AggregateForm::WithCount(Aggregate::first_k),
             ("last_k", 2) => AggregateForm::WithCount(Aggregate::last_k),
             ("quantile", 2) => AggregateForm::WithFraction(Aggregate::quantile),
@@ -238,7 +251,11 @@ impl AggregateForm {
 
 impl Aggregate {
     fn of(kind: AggregateKind, name: &str, column: String) -> Self {
-        Self { kind, output: format!("{name}_{column}"), column: Some(column), filter: None }
+        Self { kind, output: format!("{name}_{column}"), column: Some(column), by: None, filter: None }
+    }
+
+    fn of_two(kind: AggregateKind, name: &str, column: String, by: String) -> Self {
+        Self { kind, output: format!("{name}_{column}_{by}"), column: Some(column), by: Some(by), filter: None }
     }
 
     /// Only facts for which this SQL condition over the fact table's columns is true count.
@@ -264,6 +281,24 @@ impl Aggregate {
 
     pub(crate) fn column(&self) -> Option<&str> {
         self.column.as_deref()
+    }
+
+    /// The column that decides which value of its column counts.
+    pub(crate) fn by(&self) -> Option<&str> {
+        self.by.as_deref()
+    }
+
+    /// The columns that it reads, in the order of its arguments. Those of its filter are not among them.
+    pub(crate) fn columns(&self) -> impl Iterator<Item = &str> {
+        self.column().into_iter().chain(self.by())
+    }
+
+    /// Checks the type of one of its columns. `Err` says which types it needs.
+    pub(crate) fn check(&self, column: &str, data_type: &DataType) -> Result<(), &'static str> {
+        if self.column() == Some(column) {
+            self.kind.result_type(Some(data_type))?;
+        }
+        if self.by() == Some(column) { require_order(data_type) } else { Ok(()) }
     }
 
     pub(crate) fn condition(&self) -> Option<&str> {

@@ -8,6 +8,7 @@ use super::{
     entity_slices::SliceLocation,
     fact_order::{DatedValue, FactOrder, TieBreaks},
     first_last::FirstOrLast,
+    max_by::MaxOrMinBy,
     min_max::MinOrMax,
     sum::{DecimalSum, FloatSum},
     value_log::ValueLog,
@@ -80,6 +81,8 @@ slice_states! {
     Max: PerSlice<MinOrMax<false>>,
     First: PerSlice<FirstOrLast<true>>,
     Last: PerSlice<FirstOrLast<false>>,
+    MaxBy: PerSlice<MaxOrMinBy<true>>,
+    MinBy: PerSlice<MaxOrMinBy<false>>,
     /// Every value.
     Values: ValueLog<u64>,
     /// Every value, with what orders its fact among others.
@@ -102,16 +105,21 @@ impl StateKind {
             | StateKind::FloatMoments
             | StateKind::IntegerMoments
             | StateKind::DecimalMoments => true,
-            StateKind::Min | StateKind::Max | StateKind::First | StateKind::Last | StateKind::Values | StateKind::DatedValues => {
-                false
-            }
+            StateKind::Min
+            | StateKind::Max
+            | StateKind::First
+            | StateKind::Last
+            | StateKind::MaxBy
+            | StateKind::MinBy
+            | StateKind::Values
+            | StateKind::DatedValues => false,
         }
     }
 
     /// Does the state depend on the order of facts?
     pub(in crate::temporal) fn needs_fact_order(self) -> bool {
         match self {
-            StateKind::First | StateKind::Last | StateKind::DatedValues => true,
+            StateKind::First | StateKind::Last | StateKind::MaxBy | StateKind::MinBy | StateKind::DatedValues => true,
             StateKind::Count
             | StateKind::FloatSum
             | StateKind::DecimalSum
@@ -191,7 +199,9 @@ pub(in crate::temporal) struct FactUpdate<'a> {
     pub(in crate::temporal) slices: usize,
     /// The values by row of the chunk's batch; `None` if there is no input.
     pub(in crate::temporal) values: Option<&'a EncodedValues>,
-    /// Rows without a value, and rows that the filter of the aggregate rejects.
+    /// The values of the column that decides which value counts, if there is one.
+    pub(in crate::temporal) by: Option<&'a EncodedValues>,
+    /// Rows without a value in either column, and rows that the filter of the aggregate rejects.
     pub(in crate::temporal) nulls: Option<&'a NullBuffer>,
     pub(in crate::temporal) order: FactOrder<'a>,
     /// The number of the chunk's first fact in the accumulator's tie-breaks, to which the chunk has been added.
@@ -206,9 +216,13 @@ impl FactUpdate<'_> {
     }
 
     fn keys(&self) -> Result<&ScalarBuffer<u64>> {
-        match self.values()? {
-            EncodedValues::Keys(keys) => Ok(keys),
-            EncodedValues::Decimals(_) | EncodedValues::WideDecimals(_) => Err(self.unexpected_encoding()),
+        self.keys_of(self.values)
+    }
+
+    fn keys_of<'k>(&self, values: Option<&'k EncodedValues>) -> Result<&'k ScalarBuffer<u64>> {
+        match values {
+            Some(EncodedValues::Keys(keys)) => Ok(keys),
+            Some(EncodedValues::Decimals(_) | EncodedValues::WideDecimals(_)) | None => Err(self.unexpected_encoding()),
         }
     }
 
@@ -264,6 +278,19 @@ impl FactUpdate<'_> {
     ) -> Result<()> {
         let keys = self.keys()?;
         self.each_row(states, touch, |state, i, row| add(state, i, keys[row]));
+        Ok(())
+    }
+
+    /// As [`FactUpdate::each_key`], with the key of the column that decides which value counts, too.
+    #[inline]
+    pub(super) fn each_pair<T>(
+        &self,
+        states: &mut [T],
+        touch: impl Fn(&T) -> u32,
+        mut add: impl FnMut(&mut T, usize, u64, u64),
+    ) -> Result<()> {
+        let (keys, by) = (self.keys()?, self.keys_of(self.by)?);
+        self.each_row(states, touch, |state, i, row| add(state, i, keys[row], by[row]));
         Ok(())
     }
 

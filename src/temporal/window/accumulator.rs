@@ -62,7 +62,8 @@ impl FactAccumulator for WindowAccumulator {
         }
         let nulls_of = |input: &AggregateInput| {
             let mask = input.filter.map(|filter| &masks[filter]);
-            NullBuffer::union(columns[input.column].1.as_ref(), mask)
+            let nulls = NullBuffer::union(columns[input.column].1.as_ref(), mask);
+            NullBuffer::union(nulls.as_ref(), input.by.and_then(|by| columns[by].1.as_ref()))
         };
         let nulls: Vec<Option<NullBuffer>> = plan.inputs.iter().map(nulls_of).collect();
         let mut tie_columns = Vec::with_capacity(plan.ties.len());
@@ -84,13 +85,20 @@ impl FactAccumulator for WindowAccumulator {
             let column = planned.input.map(|input| plan.inputs[input].column);
             let dictionary = column.map_or(&no_dictionary, |column| &*dictionaries[column]);
             let encoding = planned.input.map_or(Encoding::Presence, |input| plan.encoding(input));
+            let by = planned.input.and_then(|input| plan.by(input));
             state.as_state_mut().update(&FactUpdate {
                 chunk,
                 slice_of: assignment.of_state(number),
                 slices,
                 values: column.map(|column| &columns[column].0),
+                by: by.map(|(column, _)| &columns[column].0),
                 nulls: planned.input.and_then(|input| nulls[input].as_ref()),
-                order: FactOrder { encoding, dictionary, ties: &ties },
+                order: FactOrder {
+                    encoding,
+                    dictionary,
+                    by: by.map(|(column, encoding)| (encoding, &*dictionaries[column])),
+                    ties: &ties,
+                },
                 first_tie,
                 ties: tie_breaks,
             })?;

@@ -81,7 +81,7 @@ impl TemporalOperator for Window {
         Box::new(WindowAccumulator::new(self))
     }
 
-    /// There are no undecided ties: an aggregate reads one column.
+    /// There are no undecided ties: where all else is equal, the value that is returned decides.
     fn tie_resolver(self: Arc<Self>, _: &OperatorContext) -> Result<Arc<dyn TemporalOperator>> {
         Ok(self)
     }
@@ -97,10 +97,12 @@ impl TemporalOperator for Window {
             let output = &self.plan.outputs[output];
             let dictionary = output.input.map_or(&no_dictionary, |input| &dictionaries[self.plan.inputs[input].column]);
             let encoding = output.input.map_or(Encoding::Presence, |input| self.plan.encoding(input));
+            let by = output.input.and_then(|input| self.plan.by(input));
+            let by = by.map(|(column, encoding)| (encoding, &dictionaries[column]));
             let states = OutputStates {
                 tasks: tasks.iter().map(|slices| &slices.states[output.state]).collect(),
                 ties: tasks.iter().map(|slices| &slices.ties).collect(),
-                order: FactOrder { encoding, dictionary, ties: &ties },
+                order: FactOrder { encoding, dictionary, by, ties: &ties },
                 scale: output.scale,
                 result_type: &output.data_type,
             };

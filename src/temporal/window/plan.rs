@@ -33,10 +33,12 @@ pub(super) struct PlannedColumn {
     pub(super) encoding: Encoding,
 }
 
-/// The values that an aggregate is over: those of a column, of all facts or of those that pass a filter.
+/// The values that an aggregate is over: those of a column, of all facts or of those that pass a filter. With a column that decides
+/// which value counts, facts without a value there are left out.
 #[derive(PartialEq)]
 pub(super) struct AggregateInput {
     pub(super) column: usize,
+    pub(super) by: Option<usize>,
     pub(super) filter: Option<usize>,
 }
 
@@ -66,7 +68,7 @@ impl WindowPlan {
             columns: Vec::new(),
             inputs: Vec::new(),
             filters: context.conditions.iter().cloned().map(AggregateFilter::new).collect(),
-            ties: context.tie_break.iter().map(|&position| tie_column(context, position)).collect(),
+            ties: context.tie_break.iter().map(|&position| order_column(context, position)).collect(),
             states: Vec::new(),
             lengths: Vec::new(),
             outputs: Vec::new(),
@@ -110,6 +112,11 @@ impl WindowPlan {
         self.columns[self.inputs[input].column].encoding
     }
 
+    /// Of an input, the column that decides which value counts, and its encoding.
+    pub(super) fn by(&self, input: usize) -> Option<(usize, Encoding)> {
+        self.inputs[input].by.map(|column| (column, self.columns[column].encoding))
+    }
+
     /// Finds the input of each aggregate; `None` if it counts all facts.
     ///
     /// A count takes values of any type, in the encoding that another aggregate of the same column needs, if there is one. So
@@ -132,7 +139,14 @@ impl WindowPlan {
                     }
                 };
                 let planned = position_of(&mut self.columns, planned);
-                *input = Some(position_of(&mut self.inputs, AggregateInput { column: planned, filter }));
+                let by = match &column.by {
+                    Some(name) => {
+                        let by = order_column(context, fact_position(&context.subject, &context.facts_schema, name)?);
+                        Some(position_of(&mut self.columns, by))
+                    }
+                    None => None,
+                };
+                *input = Some(position_of(&mut self.inputs, AggregateInput { column: planned, by, filter }));
             }
         }
         Ok(inputs)
@@ -145,7 +159,8 @@ impl WindowPlan {
     }
 }
 
-fn tie_column(context: &OperatorContext, position: usize) -> PlannedColumn {
+/// A column whose values are compared.
+fn order_column(context: &OperatorContext, position: usize) -> PlannedColumn {
     let encoding = Encoding::for_order(context.facts_schema.field(position).data_type());
     PlannedColumn { position: Some(position), encoding }
 }
