@@ -3,16 +3,16 @@
 use std::collections::BTreeSet;
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, RecordBatch},
+    array::{ArrayRef, RecordBatch},
     compute::cast,
     datatypes::DataType,
-    util::display::array_value_to_string,
 };
 
 use super::report::{ComparedValue, Difference, ParityReport};
 use crate::{
     error::{Error, Result},
     time::AsOf,
+    value::{bits, differing_rows, has_same_bits, shown},
 };
 
 /// What a report says about a row and a feature, if they are the first to differ.
@@ -75,7 +75,7 @@ impl Comparison {
             let known: BTreeSet<usize> = found.iter().map(|(row, ..)| *row).collect();
             for (row, answer) in alone.iter().filter(|(row, _)| !known.contains(row)) {
                 let answer = like(column(answer, feature)?, trained.data_type())?;
-                if !is_equal(&trained.slice(*row, 1), &answer) {
+                if !has_same_bits(&trained.slice(*row, 1), &answer) {
                     found.push((*row, answer, 0));
                 }
             }
@@ -122,19 +122,6 @@ fn like(column: ArrayRef, data_type: &DataType) -> Result<ArrayRef> {
     if column.data_type() == data_type { Ok(column) } else { Ok(cast(&column, data_type)?) }
 }
 
-/// The rows in which two columns of one type differ, in their order.
-fn differing_rows(one: &ArrayRef, other: &ArrayRef) -> Vec<usize> {
-    if is_equal(one, other) {
-        return Vec::new();
-    }
-    (0..one.len()).filter(|&row| !is_equal(&one.slice(row, 1), &other.slice(row, 1))).collect()
-}
-
-/// The buffers are compared, not the numbers: a NaN equals a NaN of the same bits, and -0.0 is not 0.0.
-fn is_equal(one: &ArrayRef, other: &ArrayRef) -> bool {
-    one.to_data() == other.to_data()
-}
-
 /// These columns of a row with their values.
 pub(super) fn shown_row<'a>(
     rows: &RecordBatch,
@@ -149,55 +136,11 @@ fn compared(column: &ArrayRef, row: usize) -> Result<ComparedValue> {
     Ok(ComparedValue { value: shown(column, row)?, bits: bits(column, row)? })
 }
 
-/// A value as text. Texts have quotes, which tell them from NULL and show what else cannot be seen.
-fn shown(column: &ArrayRef, row: usize) -> Result<String> {
-    if column.is_null(row) {
-        return Ok("NULL".into());
-    }
-    let text = array_value_to_string(column, row)?;
-    Ok(if column.data_type().is_string() { format!("{text:?}") } else { text })
-}
-
-fn bits(column: &ArrayRef, row: usize) -> Result<String> {
-    if column.is_null(row) {
-        return Ok("NULL".into());
-    }
-    let one = column.slice(row, 1);
-    let items = |items: ArrayRef| -> Result<String> {
-        let items = (0..items.len()).map(|item| bits(&items, item)).collect::<Result<Vec<_>>>()?;
-        Ok(format!("[{}]", items.join(" ")))
-    };
-    Ok(match one.data_type() {
-        DataType::Boolean => u8::from(one.as_boolean().value(0)).to_string(),
-        DataType::Utf8 => hex(one.as_string::<i32>().value(0).bytes()),
-        DataType::LargeUtf8 => hex(one.as_string::<i64>().value(0).bytes()),
-        DataType::Binary => hex(one.as_binary::<i32>().value(0).iter().copied()),
-        DataType::LargeBinary => hex(one.as_binary::<i64>().value(0).iter().copied()),
-        DataType::List(_) => items(one.as_list::<i32>().value(0))?,
-        DataType::LargeList(_) => items(one.as_list::<i64>().value(0))?,
-        other => {
-            let (data, width) = (one.to_data(), other.primitive_width());
-            let bytes = width.and_then(|width| {
-                let first = data.offset() * width;
-                data.buffers().first()?.as_slice().get(first..first + width).map(<[u8]>::to_vec)
-            });
-            match bytes {
-                Some(bytes) => hex(bytes.into_iter().rev()),
-                None => shown(column, row)?,
-            }
-        }
-    })
-}
-
-fn hex(bytes: impl Iterator<Item = u8>) -> String {
-    bytes.map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{Float64Array, Int64Array, StringArray};
+    use arrow::array::{Float64Array, StringArray};
 
     use super::*;
 
@@ -238,14 +181,5 @@ mod tests {
         comparison.add(&features, &sides, told).unwrap();
         assert_eq!((comparison.differing_rows, comparison.differing_values), (3, 3));
         assert_eq!(comparison.first.as_ref().unwrap().1.served.value, "1.25");
-    }
-
-    #[test]
-    fn bits_are_written_with_the_most_significant_first() {
-        let column: ArrayRef = Arc::new(Int64Array::from(vec![Some(7), Some(258), None]));
-        assert_eq!(bits(&column, 1).unwrap(), "0000000000000102");
-        assert_eq!(bits(&column, 2).unwrap(), "NULL");
-        let text: ArrayRef = Arc::new(StringArray::from(vec!["ab"]));
-        assert_eq!(bits(&text, 0).unwrap(), "6162");
     }
 }

@@ -1,6 +1,7 @@
 //! A single value of a request, a key, a feature or a parameter.
 //! A value is converted between Rust and Arrow exactly; a conversion that would change it is an error.
 
+mod bits;
 mod convert;
 mod decimal;
 
@@ -8,6 +9,7 @@ use arrow::datatypes::DataType;
 use chrono::{NaiveDate, NaiveDateTime, NaiveTime, TimeDelta};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use bits::{bits, differing_rows, has_same_bits, shown};
 pub(crate) use convert::floats;
 pub use decimal::Decimal;
 
