@@ -297,7 +297,7 @@ async fn score_rows(
     served: Option<Refreshes>,
     label: &str,
 ) -> Result<Dataset> {
-    let (engine, set) = (&trained.workspace().engine, trained.set());
+    let (engine, set) = (&trained.workspace().engine, trained.set()?);
     let Some((rows, pipeline)) = trained.pipeline()? else {
         let reason = "a backtest scores rows, and a set of entities has none".to_owned();
         return Err(Error::Definition { subject: format!("feature set `{}`", set.name), reason });

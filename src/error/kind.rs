@@ -97,6 +97,7 @@ impl Error {
             | Error::InUse { .. }
             | Error::ChangedSource { .. }
             | Error::ReadOtherwise { .. }
+            | Error::MadeOtherwise { .. }
             | Error::CacheLocked { .. } => Class::lasting(ErrorKind::Conflict),
             Error::Contention { .. } | Error::SourceChanged { .. } | Error::ObjectChanged { .. } => {
                 Class::passing(ErrorKind::Conflict)

@@ -269,6 +269,15 @@ pub enum Error {
         /// What may be held, in bytes.
         limit: u64,
     },
+    /// Something published was made by another definition, another engine or of other inputs than this program has, and what was asked
+    /// for needs those that made it.
+    #[error("{subject} {reason}")]
+    MadeOtherwise {
+        /// The materialization, with its id.
+        subject: String,
+        /// What is different, and what to do.
+        reason: String,
+    },
     /// A definition, a declaration or a query contradicts itself or the data.
     #[error("{subject}: {reason}")]
     Definition {

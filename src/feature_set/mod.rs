@@ -18,6 +18,7 @@ use std::{fmt, sync::Arc};
 pub use ahead::Ahead;
 pub use builder::{EntitySetBuilder, RowSetBuilder};
 pub use description::Description;
+pub(crate) use difference::difference;
 pub use difference::{Difference, DifferentPart};
 pub use drawn::Drawn;
 pub use fingerprint::Fingerprint;
@@ -27,7 +28,6 @@ pub use source::Source;
 pub use summary::{FeatureSummary, SetKind, SetSummary};
 
 use description::Notes;
-use difference::difference;
 use serde_json::Value;
 
 use crate::{

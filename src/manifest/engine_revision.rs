@@ -1,5 +1,7 @@
 //! The versions of the code that a materialization's rows depend on, besides its definition and its facts.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// The revision of everything between facts and rows: scans, SQL functions, lookups, windows, encoders, their order.
@@ -28,5 +30,11 @@ impl EngineVersions {
             datafusion: datafusion::DATAFUSION_VERSION.into(),
             time_zones: chrono_tz::IANA_TZDB_VERSION.into(),
         }
+    }
+}
+
+impl fmt::Display for EngineVersions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "revision {}, DataFusion {}, time zones {}", self.revision, self.datafusion, self.time_zones)
     }
 }

@@ -49,6 +49,12 @@ pub(super) async fn bind(workspace: &Workspace, set: &FeatureSet) -> Result<()> 
     }
 }
 
+/// The definition that holds a set's name in the root: its fingerprint, and what it declares.
+pub(super) async fn declared(workspace: &Workspace, name: &SetName) -> Result<Option<(Fingerprint, Arc<Value>)>> {
+    let binding = read(&binding_location(workspace, name)).await?;
+    Ok(binding.map(|binding| (binding.fingerprint, binding.declared)))
+}
+
 /// Releases the name of a set of which nothing is published.
 pub(crate) async fn forget(workspace: &Workspace, name: &SetName) -> Result<Change> {
     let location = binding_location(workspace, name);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Materialization,
+    definition::Definition,
     run::{location_of, read_manifest},
 };
 use crate::{
@@ -28,8 +29,8 @@ pub(crate) async fn find_by_id(workspace: &Arc<Workspace>, set: &FeatureSet, id:
         }
         let manifest = read_manifest(&folder.child(made)).await?;
         if let Some(manifest) = manifest.filter(|manifest| manifest.fingerprint == set.fingerprint) {
-            let location = location_of(workspace, set, manifest.as_of, manifest.id);
-            return Ok(Some(Materialization::new(workspace.clone(), set.clone(), location, manifest)));
+            let location = location_of(workspace, &set.name, manifest.as_of, manifest.id);
+            return Ok(Some(Materialization::new(workspace.clone(), Definition::of(set), location, manifest)));
         }
     }
     Ok(None)

@@ -7,7 +7,7 @@ use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use datafusion::prelude::{DataFrame, ident};
 use futures::{StreamExt, stream::BoxStream};
 
-use super::pipeline::Pipeline;
+use super::{definition::Definition, pipeline::Pipeline};
 use crate::{
     catalog::Column,
     engine::Parallelism,
@@ -21,17 +21,26 @@ use crate::{
 };
 
 /// The rows of a feature set at an as-of, published and immutable.
+///
+/// Its rows are read without the definition of the set: by [`Materialization::batches`], [`Materialization::dataframe`] and
+/// [`Materialization::dataset`]. To serve it takes the definition that made it, with the code of its encoders; see
+/// [`FeatureStore::open_materialization`](crate::FeatureStore::open_materialization).
 #[derive(Clone)]
 pub struct Materialization {
     workspace: Arc<Workspace>,
-    set: FeatureSet,
+    definition: Definition,
     manifest: Arc<Manifest>,
     parts: PublishedParts,
 }
 
 impl Materialization {
-    pub(crate) fn new(workspace: Arc<Workspace>, set: FeatureSet, location: Location, manifest: Manifest) -> Self {
-        Self { workspace, set, manifest: Arc::new(manifest), parts: PublishedParts::new(location, REMEDY) }
+    pub(crate) fn new(
+        workspace: Arc<Workspace>,
+        definition: Definition,
+        location: Location,
+        manifest: impl Into<Arc<Manifest>>,
+    ) -> Self {
+        Self { workspace, definition, manifest: manifest.into(), parts: PublishedParts::new(location, REMEDY) }
     }
 
     /// The hash of everything that determines the rows.
@@ -110,8 +119,18 @@ impl Materialization {
         Ok(rows.select(shown.fields().iter().map(|field| ident(field.name())).collect::<Vec<_>>())?)
     }
 
-    pub(crate) fn set(&self) -> &FeatureSet {
-        &self.set
+    /// The definition that made it.
+    ///
+    /// # Errors
+    /// [`Error::UnknownFeatureSet`](crate::Error::UnknownFeatureSet) and [`Error::MadeOtherwise`](crate::Error::MadeOtherwise) when the
+    /// store that opened it does not know the definition.
+    pub(crate) fn set(&self) -> Result<&FeatureSet> {
+        self.definition.set(&self.manifest)
+    }
+
+    /// The same materialization with this definition, whose fingerprint is that of the manifest.
+    pub(crate) fn defined_by(&self, set: &FeatureSet) -> Self {
+        Self { definition: Definition::of(set), ..self.clone() }
     }
 
     pub(crate) fn workspace(&self) -> &Arc<Workspace> {
@@ -120,8 +139,9 @@ impl Materialization {
 
     /// The steps with the states that were learned, for a set of rows.
     pub(crate) fn pipeline(&self) -> Result<Option<(&RowSet, Pipeline)>> {
-        let SetBody::Rows(set) = &self.set.body else { return Ok(None) };
-        let pipeline = Pipeline::load(&self.set.name, set, &self.manifest.selections, &self.manifest.encoders)?;
+        let definition = self.set()?;
+        let SetBody::Rows(set) = &definition.body else { return Ok(None) };
+        let pipeline = Pipeline::load(&definition.name, set, &self.manifest.selections, &self.manifest.encoders)?;
         Ok(Some((set, pipeline)))
     }
 
@@ -138,6 +158,6 @@ const REMEDY: &str = "delete the folder it lies in and materialize again";
 
 impl fmt::Debug for Materialization {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Materialization({} as of {}, {} rows, id={})", self.set.name, self.as_of(), self.rows(), self.id())
+        write!(f, "Materialization({} as of {}, {} rows, id={})", self.manifest.set, self.as_of(), self.rows(), self.id())
     }
 }

@@ -1,9 +1,17 @@
 //! Materializations: the rows of a feature set at one as-of, published once under the hash of everything that determines them.
 //! A published materialization is complete and is never overwritten.
+//!
+//! | to | see |
+//! |---|---|
+//! | make one, or find it | [`FeatureStore::materialize`](crate::FeatureStore::materialize) |
+//! | know before what would be read and computed | [`FeatureStore::plan`](crate::FeatureStore::plan) |
+//! | list what is published, and open any of it | [`FeatureStore::materializations`](crate::FeatureStore::materializations), [`FeatureStore::open_materialization`](crate::FeatureStore::open_materialization) |
 
 mod binding;
 mod by_id;
 mod columns;
+mod compute;
+mod definition;
 mod drawn;
 mod encoder_chain;
 mod entities;
@@ -13,6 +21,7 @@ mod many;
 mod newest;
 mod pipeline;
 mod plan;
+mod published;
 mod row_buffer;
 mod row_order;
 mod row_set;
@@ -27,6 +36,7 @@ pub use crate::{
 pub(crate) use binding::{check_binding, forget};
 pub(crate) use by_id::find_by_id;
 pub(crate) use columns::check_columns;
+pub(crate) use definition::Definition;
 pub(crate) use drawn::{FactsByTable, Refreshes, add_drawn};
 pub use handle::Materialization;
 pub(crate) use many::{materialize_many, materialize_many_pinned};
@@ -34,8 +44,10 @@ pub(crate) use newest::{Rank, SeenManifests, never_materialized, newest};
 pub(crate) use pipeline::{Apply, Pipeline, common_type};
 pub(crate) use plan::plan;
 pub use plan::{MaterializationPlan, PlannedStep, PlannedTable, PublishedRows, StepKind};
+pub use published::{DamagedManifest, DefinitionState, MaterializationInfo, Materializations};
+pub(crate) use published::{materializations, published};
 pub(crate) use row_buffer::{RowBuffer, RowBufferWriter};
 pub(crate) use row_set::{QueriedRows, output_batch, output_schema};
 pub(crate) use rows::RowQuery;
-pub(crate) use run::{check_drawn, input_table, materialize, materialize_pinned};
+pub(crate) use run::{Inputs, check_drawn, input_table, materialize, materialize_pinned};
 pub(crate) use served::ServedRows;

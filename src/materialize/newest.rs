@@ -10,6 +10,7 @@ use object_store::ObjectMeta;
 use super::{
     Materialization,
     binding::check_binding,
+    definition::Definition,
     run::{location_of, read_manifest},
 };
 use crate::{
@@ -119,9 +120,9 @@ impl SeenManifests {
     }
 
     async fn open(&self, workspace: &Arc<Workspace>, set: &FeatureSet, rank: Rank) -> Result<Option<Materialization>> {
-        let location = location_of(workspace, set, rank.horizon.as_of, rank.id);
+        let location = location_of(workspace, &set.name, rank.horizon.as_of, rank.id);
         let manifest = read_manifest(&location).await?;
-        Ok(manifest.map(|manifest| Materialization::new(workspace.clone(), set.clone(), location, manifest)))
+        Ok(manifest.map(|manifest| Materialization::new(workspace.clone(), Definition::of(set), location, manifest)))
     }
 
     /// Lists the manifests and reads those that are new and may be the newest. Returns why the last unreadable one cannot be read.
@@ -153,8 +154,8 @@ impl SeenManifests {
                     let rank = Rank::of(&manifest);
                     latest = latest.max(Some(manifest.as_of));
                     if self.newest.as_ref().is_none_or(|newest| rank > Rank::of(newest.manifest())) {
-                        let location = location_of(workspace, set, manifest.as_of, manifest.id);
-                        self.newest = Some(Materialization::new(workspace.clone(), set.clone(), location, manifest));
+                        let location = location_of(workspace, &set.name, manifest.as_of, manifest.id);
+                        self.newest = Some(Materialization::new(workspace.clone(), Definition::of(set), location, manifest));
                     }
                     What::Own(rank)
                 }

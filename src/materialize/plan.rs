@@ -7,7 +7,7 @@ use super::{
     binding::check_binding,
     columns::check_columns,
     row_set::is_sorted_late,
-    run::{cached_manifest, input_table, location_of, read_manifest},
+    run::{Inputs, cached_manifest, location_of, read_manifest},
 };
 use crate::{
     catalog::Partition,
@@ -15,7 +15,7 @@ use crate::{
     error::Result,
     feature_set::{EntitySet, FeatureSet, RowSet, SetBody, Source},
     layout::MANIFEST,
-    manifest::{EngineVersions, InputTable, Manifest, materialization_id},
+    manifest::Manifest,
     name::{ContentId, SetName, TableName},
     scan::VisibleTable,
     storage::Location,
@@ -144,10 +144,8 @@ impl fmt::Display for StepKind {
 pub(crate) async fn plan(workspace: &Arc<Workspace>, set: &FeatureSet, as_of: AsOf) -> Result<MaterializationPlan> {
     let horizon = set.horizon(as_of);
     let pinned = workspace.pin_all(&set.tables).await?;
-    let tables = VisibleTable::all(&pinned, horizon)?;
-    let inputs: Vec<InputTable> = tables.iter().map(input_table).collect();
-    let id = materialization_id(&set.name, &set.fingerprint, horizon, &EngineVersions::current(), &inputs);
-    let published = published(workspace, &location_of(workspace, set, as_of, id), id).await?;
+    let Inputs { tables, id, .. } = Inputs::of(set, horizon, &pinned)?;
+    let published = published(workspace, &location_of(workspace, &set.name, as_of, id), id).await?;
     let mut steps = Vec::new();
     if published.is_none() {
         check_binding(workspace, set).await?;

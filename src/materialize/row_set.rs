@@ -28,42 +28,39 @@ use crate::{
     name::SetName,
     scan::VisibleTable,
     sql::KNOWN_COLUMN,
-    storage::Location,
     time::AsOf,
-    workspace::PartsWriter,
+    workspace::{FinishedParts, PartsWriter},
 };
 
 /// Batches that wait to be encoded.
 const QUEUE: usize = 2;
 
-/// Makes the rows and writes their files to `location`.
-pub(super) async fn write_rows(
+/// Makes the rows, in files on this machine's disk, and notes in the manifest what is known of them.
+pub(super) async fn compute_rows(
     engine: &Engine,
     set: &RowSet,
     tables: &[VisibleTable],
-    location: &Location,
     manifest: &mut Manifest,
-) -> Result<()> {
+) -> Result<FinishedParts> {
     let (name, as_of) = (&manifest.set, manifest.as_of);
     if learns_nothing(set) {
         let (seen, encoded) = encode_as_queried(engine, name, set, tables, as_of, part_files(engine)).await?;
-        return publish(set, seen, encoded, location, manifest).await;
+        return finish(set, seen, encoded, manifest);
     }
     let queried = QueriedRows::query(engine, name, set, tables, as_of).await?;
-    write_queried(engine, set, queried, location, manifest).await
+    compute_queried(engine, set, queried, manifest).await
 }
 
-/// As [`write_rows`], of rows that have been queried.
-pub(super) async fn write_queried(
+/// As [`compute_rows`], of rows that have been queried.
+pub(super) async fn compute_queried(
     engine: &Engine,
     set: &RowSet,
     queried: QueriedRows,
-    location: &Location,
     manifest: &mut Manifest,
-) -> Result<()> {
+) -> Result<FinishedParts> {
     let seen = queried.rows().rows();
     let encoded = queried.learn_and_encode(engine, part_files(engine)).await?;
-    publish(set, seen, encoded, location, manifest).await
+    finish(set, seen, encoded, manifest)
 }
 
 fn part_files(engine: &Engine) -> impl FnOnce(SchemaRef) -> Result<PartsWriter> + Send + 'static {
@@ -71,20 +68,13 @@ fn part_files(engine: &Engine) -> impl FnOnce(SchemaRef) -> Result<PartsWriter> 
     move |schema| Ok(PartsWriter::new(schema).threads(threads))
 }
 
-async fn publish(
-    set: &RowSet,
-    seen: u64,
-    encoded: Encoded<PartsWriter>,
-    location: &Location,
-    manifest: &mut Manifest,
-) -> Result<()> {
+fn finish(set: &RowSet, seen: u64, encoded: Encoded<PartsWriter>, manifest: &mut Manifest) -> Result<FinishedParts> {
     manifest.rows_seen = seen;
     manifest.columns = encoded.rows.schema.fields().iter().map(|f| Column::from_field(f)).collect();
     manifest.labels = set.labels.clone();
     manifest.selections = encoded.selections;
     manifest.encoders = encoded.encoders;
-    manifest.parts = encoded.rows.publish(location).await?;
-    Ok(())
+    encoded.rows.finish()
 }
 
 /// Do the selections run before the rows are sorted?

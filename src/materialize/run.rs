@@ -1,4 +1,4 @@
-//! Making a materialization: find it, or compute it, write its files, and publish the manifest with one put-if-absent.
+//! Making a materialization: find it, or compute it, put its files into the store, and publish the manifest with one put-if-absent.
 //! A materialization exists once its manifest is there, and then it is complete.
 
 use std::sync::Arc;
@@ -7,21 +7,65 @@ use super::{
     Materialization,
     binding::{bind, check_binding},
     columns::check_columns,
-    entities::{EntityTable, EntityTables, entities},
-    row_set::write_rows,
+    compute::{Computed, compute},
+    definition::Definition,
 };
 use crate::{
-    catalog::{Column, FileEntry},
+    catalog::FileEntry,
     error::{Error, Result},
-    feature_set::{EntitySet, FeatureSet, RowSet, SetBody},
-    layout::{MANIFEST, PartOf, materialization_folder, materializations_folder},
-    manifest::{EngineVersions, FORMAT, InputFile, InputTable, Manifest, PartialRows, materialization_id},
-    name::ContentId,
+    feature_set::{FeatureSet, RowSet, SetBody},
+    layout::{MANIFEST, materialization_folder, materializations_folder},
+    manifest::{EngineVersions, FORMAT, InputFile, InputTable, Manifest, materialization_id},
+    name::{ContentId, SetName},
     scan::VisibleTable,
     storage::{Location, Published},
-    time::AsOf,
-    workspace::{PartsWriter, PinnedTable, Workspace},
+    time::{AsOf, Horizon},
+    workspace::{PinnedTable, Workspace},
 };
+
+/// What a materialization is made of: its tables as of its horizon, in the order of the set's, and the id that they give it.
+pub(crate) struct Inputs {
+    pub(crate) tables: Vec<VisibleTable>,
+    /// The tables as a manifest lists them.
+    pub(crate) listed: Vec<InputTable>,
+    pub(crate) engine: EngineVersions,
+    pub(crate) id: ContentId,
+}
+
+impl Inputs {
+    /// The materialization of a set as of a horizon, over these versions of its tables and by this program.
+    pub(crate) fn of(set: &FeatureSet, horizon: Horizon, pinned: &[PinnedTable]) -> Result<Self> {
+        let tables = VisibleTable::all(pinned, horizon)?;
+        let listed: Vec<InputTable> = tables.iter().map(input_table).collect();
+        let engine = EngineVersions::current();
+        let id = materialization_id(&set.name, &set.fingerprint, horizon, &engine, &listed);
+        Ok(Self { tables, listed, engine, id })
+    }
+
+    /// The manifest of a materialization that is not computed yet.
+    pub(super) fn manifest(&self, set: &FeatureSet, horizon: Horizon) -> Manifest {
+        Manifest {
+            format: FORMAT,
+            id: self.id,
+            set: set.name.clone(),
+            fingerprint: set.fingerprint.clone(),
+            as_of: horizon.as_of,
+            cutoff: horizon.cutoff,
+            engine: self.engine.clone(),
+            inputs: self.listed.clone(),
+            keys: Vec::new(),
+            columns: Vec::new(),
+            features: set.features(),
+            labels: Vec::new(),
+            selections: Vec::new(),
+            encoders: Vec::new(),
+            rows_seen: 0,
+            rows: 0,
+            parts: Vec::new(),
+            partial: Vec::new(),
+        }
+    }
+}
 
 /// The materialization of a set at an instant over the newest versions of its tables.
 pub(crate) async fn materialize(workspace: &Arc<Workspace>, set: &FeatureSet, as_of: AsOf) -> Result<Materialization> {
@@ -29,77 +73,34 @@ pub(crate) async fn materialize(workspace: &Arc<Workspace>, set: &FeatureSet, as
 }
 
 /// As [`materialize`], over these versions of the set's tables, in their order.
+///
+/// Of calls for one id at the same time in this process one computes, and the others wait for it.
 pub(crate) async fn materialize_pinned(
     workspace: &Arc<Workspace>,
     set: &FeatureSet,
     as_of: AsOf,
     pinned: &[PinnedTable],
 ) -> Result<Materialization> {
-    let mut missing = match find_or_begin(workspace, set, as_of, pinned).await? {
-        Found::Published(found) => return Ok(found),
-        Found::Missing(missing) => missing,
-    };
-    check(workspace, set, pinned).await?;
-    let Missing { tables, location, manifest, .. } = &mut *missing;
-    match &set.body {
-        SetBody::Rows(rows) => write_rows(&workspace.engine, rows, tables, location, manifest).await?,
-        SetBody::Entities(entities) => write_entities(workspace, entities, tables, location, manifest).await?,
-    }
-    publish(workspace, set, *missing).await
-}
-
-/// What there is of a materialization.
-pub(super) enum Found {
-    Published(Materialization),
-    Missing(Box<Missing>),
-}
-
-/// A materialization that is not published.
-pub(super) struct Missing {
-    /// The tables of the set, as of its horizon.
-    pub(super) tables: Vec<VisibleTable>,
-    pub(super) location: Location,
-    /// All that is known before the rows are made.
-    pub(super) manifest: Manifest,
-}
-
-/// The materialization of a set at an instant over these versions of its tables, or what is needed to make it.
-pub(super) async fn find_or_begin(
-    workspace: &Arc<Workspace>,
-    set: &FeatureSet,
-    as_of: AsOf,
-    pinned: &[PinnedTable],
-) -> Result<Found> {
     let horizon = set.horizon(as_of);
-    let tables = VisibleTable::all(pinned, horizon)?;
-    let inputs: Vec<InputTable> = tables.iter().map(input_table).collect();
-    let engine = EngineVersions::current();
-    let id = materialization_id(&set.name, &set.fingerprint, horizon, &engine, &inputs);
-    if let Some(found) = find(workspace, set, as_of, id).await? {
-        return Ok(Found::Published(found));
-    }
-    let manifest = Manifest {
-        format: FORMAT,
-        id,
-        set: set.name.clone(),
-        fingerprint: set.fingerprint.clone(),
-        as_of: horizon.as_of,
-        cutoff: horizon.cutoff,
-        engine,
-        inputs,
-        keys: Vec::new(),
-        columns: Vec::new(),
-        features: set.features(),
-        labels: Vec::new(),
-        selections: Vec::new(),
-        encoders: Vec::new(),
-        rows_seen: 0,
-        rows: 0,
-        parts: Vec::new(),
-        partial: Vec::new(),
+    let inputs = Arc::new(Inputs::of(set, horizon, pinned)?);
+    let find_or_make = || {
+        let (workspace, set, inputs) = (workspace.clone(), set.clone(), inputs.clone());
+        async move { find_or_make(&workspace, &set, horizon, &inputs).await }
     };
-    let location = location_of(workspace, set, as_of, id);
-    Ok(Found::Missing(Box::new(Missing { tables, location, manifest })))
+    let manifest = workspace.in_flight.once(inputs.id, find_or_make).await?;
+    let location = location_of(workspace, &set.name, as_of, inputs.id);
+    Ok(Materialization::new(workspace.clone(), Definition::of(set), location, manifest))
+}
+
+async fn find_or_make(workspace: &Workspace, set: &FeatureSet, horizon: Horizon, inputs: &Inputs) -> Result<Arc<Manifest>> {
+    let location = location_of(workspace, &set.name, horizon.as_of, inputs.id);
+    if let Some(found) = find(workspace, &location, inputs.id).await? {
+        return Ok(Arc::new(found));
+    }
+    let pinned: Vec<PinnedTable> = inputs.tables.iter().map(|table| table.pinned().clone()).collect();
+    check(workspace, set, &pinned).await?;
+    let computed = compute(workspace, set, &inputs.tables, inputs.manifest(set, horizon)).await?;
+    Ok(Arc::new(publish(workspace, set, &location, computed).await?))
 }
 
 /// Refuses a set that does not fit its tables, and one whose name the root holds for another definition.
@@ -111,19 +112,23 @@ pub(super) async fn check(workspace: &Workspace, set: &FeatureSet, pinned: &[Pin
     }
 }
 
-/// Publishes a materialization whose files are in their place.
-pub(super) async fn publish(workspace: &Arc<Workspace>, set: &FeatureSet, made: Missing) -> Result<Materialization> {
-    let Missing { location, mut manifest, .. } = made;
-    manifest.rows = manifest.parts.iter().map(|part| part.rows).sum();
+/// Puts the files of a materialization into the store, and publishes its manifest.
+pub(super) async fn publish(
+    workspace: &Workspace,
+    set: &FeatureSet,
+    location: &Location,
+    computed: Computed,
+) -> Result<Manifest> {
+    let manifest = computed.publish(location).await?;
     // As late as possible: a definition that cannot be materialized yet may still be edited.
     bind(workspace, set).await?;
     let published = match location.put_if_absent(MANIFEST, manifest.to_json()?).await? {
         Published::New => manifest,
         // Another process published first: its rows are these rows.
-        Published::Existed => read_manifest(&location).await?.ok_or_else(|| vanished(&location))?,
+        Published::Existed => read_manifest(location).await?.ok_or_else(|| vanished(location))?,
     };
     workspace.cache.put_manifest(published.id, &published.to_json()?)?;
-    Ok(Materialization::new(workspace.clone(), set.clone(), location, published))
+    Ok(published)
 }
 
 /// Refuses sets that are drawn on and do not fit their tables, or whose names the root holds for other definitions.
@@ -137,21 +142,19 @@ pub(crate) async fn check_drawn(workspace: &Workspace, set: &RowSet, pinned: &[P
     Ok(())
 }
 
-/// The materialization with this id, if it is published.
-async fn find(workspace: &Arc<Workspace>, set: &FeatureSet, as_of: AsOf, id: ContentId) -> Result<Option<Materialization>> {
-    let location = location_of(workspace, set, as_of, id);
+/// The manifest with this id, if it is published at this location.
+pub(super) async fn find(workspace: &Workspace, location: &Location, id: ContentId) -> Result<Option<Manifest>> {
     // A cached manifest counts only while the root has the manifest: somebody may have removed a damaged materialization.
-    let manifest = match cached_manifest(workspace, id)? {
-        Some(manifest) if location.head(MANIFEST).await?.is_some() => manifest,
-        _ => match read_manifest(&location).await? {
+    match cached_manifest(workspace, id)? {
+        Some(manifest) if location.head(MANIFEST).await?.is_some() => Ok(Some(manifest)),
+        _ => match read_manifest(location).await? {
             Some(manifest) => {
                 workspace.cache.put_manifest(manifest.id, &manifest.to_json()?)?;
-                manifest
+                Ok(Some(manifest))
             }
-            None => return Ok(None),
+            None => Ok(None),
         },
-    };
-    Ok(Some(Materialization::new(workspace.clone(), set.clone(), location, manifest)))
+    }
 }
 
 /// The manifest with this id in the cache; `None` when it is not there or cannot be read.
@@ -165,54 +168,8 @@ pub(super) async fn read_manifest(location: &Location) -> Result<Option<Manifest
     bytes.map(|bytes| Manifest::parse_at(&format!("{location}/{MANIFEST}"), &bytes)).transpose()
 }
 
-pub(super) fn location_of(workspace: &Workspace, set: &FeatureSet, as_of: AsOf, id: ContentId) -> Location {
-    workspace.root.child(&materializations_folder(&set.name)).child(&materialization_folder(as_of, id))
-}
-
-/// Makes the rows of a set of entities and writes their files to `location`.
-async fn write_entities(
-    workspace: &Workspace,
-    set: &EntitySet,
-    tables: &[VisibleTable],
-    location: &Location,
-    manifest: &mut Manifest,
-) -> Result<()> {
-    let entities = entities(&workspace.engine, set, tables, &[manifest.as_of], manifest.cutoff).await?;
-    write_entity_tables(workspace, set, entities.at(0)?, location, manifest).await
-}
-
-/// Writes the files of a set of entities to `location`.
-pub(super) async fn write_entity_tables(
-    workspace: &Workspace,
-    set: &EntitySet,
-    EntityTables { whole, partial }: EntityTables,
-    location: &Location,
-    manifest: &mut Manifest,
-) -> Result<()> {
-    let threads = workspace.engine.partitions();
-    manifest.keys = set.keys.clone();
-    manifest.columns = whole.schema.fields().iter().map(|f| Column::from_field(f)).collect();
-    manifest.rows_seen = whole.len() as u64;
-    manifest.parts = written(whole, threads).await?.publish(location).await?;
-    for (i, rows) in partial.into_iter().enumerate() {
-        let keys = rows.keys.clone();
-        let columns = rows.schema.fields().iter().map(|f| Column::from_field(f)).collect();
-        let parts = written(rows, threads).await?.of(PartOf::PartialRows(i)).publish(location).await?;
-        manifest.partial.push(PartialRows { keys, columns, rows: parts.iter().map(|part| part.rows).sum(), parts });
-    }
-    Ok(())
-}
-
-/// Rows in files on this machine's disk.
-async fn written(rows: EntityTable, threads: usize) -> Result<PartsWriter> {
-    let work = tokio::task::spawn_blocking(move || {
-        let mut parts = PartsWriter::new(rows.schema.clone()).threads(threads);
-        for batch in rows.batches() {
-            parts.write(&batch?)?;
-        }
-        Ok(parts)
-    });
-    work.await.map_err(|e| Error::lost_task("writing the rows of a set of entities", e))?
+pub(super) fn location_of(workspace: &Workspace, set: &SetName, as_of: AsOf, id: ContentId) -> Location {
+    workspace.root.child(&materializations_folder(set)).child(&materialization_folder(as_of, id))
 }
 
 fn vanished(location: &Location) -> Error {

@@ -28,7 +28,7 @@ impl ServedRows {
     /// Opens the rows. Their file is built unless it is there.
     pub(crate) async fn open(made: &Materialization) -> Result<Self> {
         let layouts = Arc::new(layouts(made)?);
-        let (set, id, cache) = (&made.set().name, made.id(), &made.workspace().cache);
+        let (set, id, cache) = (&made.manifest().set, made.id(), &made.workspace().cache);
         let opening = cache.served().opening(id);
         let mut slot = opening.lock().await;
         let shared = match slot.upgrade() {
@@ -136,7 +136,7 @@ fn layouts(made: &Materialization) -> Result<Vec<RowLayout>> {
 /// Opens the file that is there, on a thread that may block: an index, and perhaps all rows, are read.
 async fn existing(made: &Materialization, layouts: &Arc<Vec<RowLayout>>) -> Result<Option<ServedFile>> {
     let (made, layouts) = (made.clone(), layouts.clone());
-    let open = move || made.workspace().cache.served().existing(&made.set().name, made.id(), &layouts);
+    let open = move || made.workspace().cache.served().existing(&made.manifest().set, made.id(), &layouts);
     tokio::task::spawn_blocking(open).await.map_err(|e| Error::lost_task("opening a served file", e))
 }
 
@@ -193,7 +193,7 @@ fn write(
     mut batches: mpsc::Receiver<(usize, RecordBatch)>,
     in_memory: bool,
 ) -> Result<ServedFile, WriteError> {
-    let (set, id, files) = (&made.set().name, made.id(), made.workspace().cache.served());
+    let (set, id, files) = (&made.manifest().set, made.id(), made.workspace().cache.served());
     let mut building = files.build(id, in_memory)?;
     let mut next = batches.blocking_recv();
     for (group, (layout, &rows)) in layouts.iter().zip(counts).enumerate() {

@@ -74,9 +74,9 @@ impl ServedEntities {
             let columns = rows.layout(i + 1).value_schema().fields().iter().map(|field| Ok(all.index_of(field.name())?));
             partial.push(Partial { group: i + 1, keys, columns: columns.collect::<Result<_>>()? });
         }
-        let SetBody::Entities(set) = &made.set().body else {
+        let SetBody::Entities(set) = &made.set()?.body else {
             return Err(Error::Internal {
-                subject: format!("serving feature set `{}`", made.set().name),
+                subject: format!("serving feature set `{}`", made.manifest().set),
                 reason: "it has neither rows nor entities".into(),
             });
         };
@@ -85,7 +85,7 @@ impl ServedEntities {
             if is_count { Arc::new(Int64Array::from(vec![0])) } else { new_null_array(field.data_type(), 1) }
         });
         let nothing = layout.row_of(&nothing.collect::<Vec<_>>())?;
-        let max_ages = max_ages(made.set(), &all)?;
+        let max_ages = max_ages(made.set()?, &all)?;
         let columns = (0..all.fields().len()).filter(|i| max_ages.iter().all(|age| age.event_time != *i)).collect();
         let shape = Arc::new(Shape::new(rows.layouts().clone(), columns)?);
         let not_a_number = shape.columns.iter().position(|&column| !layout.is_number(column));
@@ -300,7 +300,7 @@ impl ServedEntities {
     }
 
     fn name(&self) -> &str {
-        self.materialization().set().name.as_str()
+        self.materialization().manifest().set.as_str()
     }
 
     fn refused(&self, what: &str) -> Error {

@@ -210,7 +210,7 @@ impl LiveGroup {
         let changed = old.made.iter().zip(&made).filter(|(from, to)| from.id() != to.id());
         let moved: Vec<Moved> = changed
             .map(|(from, to)| Moved {
-                set: to.set().name.clone(),
+                set: to.manifest().set.clone(),
                 from: from.id(),
                 from_as_of: from.as_of(),
                 to: to.id(),
@@ -300,7 +300,7 @@ impl LiveGroup {
         let drawn: BTreeSet<usize> = member.drawn.iter().copied().collect();
         let with_id = drawn.iter().filter_map(|&i| Some((i, snapshot.made.get(i)?)));
         let drawn_on = with_id.map(|(i, made)| DrawnStatus {
-            set: made.set().name.clone(),
+            set: made.manifest().set.clone(),
             id: made.id(),
             as_of: made.as_of(),
             is_pinned: state.pinned.contains(&i),

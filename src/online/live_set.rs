@@ -63,7 +63,7 @@ impl Live {
     /// # Errors
     /// As [`LiveGroup::pin`].
     pub async fn pin(&self, id: ContentId) -> Result<()> {
-        let name = self.current().materialization().set().name.clone();
+        let name = self.current().materialization().manifest().set.clone();
         self.0.pin(name.as_str(), id).await
     }
 

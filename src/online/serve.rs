@@ -280,7 +280,10 @@ impl Online {
     }
 
     fn refused(&self, what: &str) -> Error {
-        Error::Definition { subject: format!("feature set `{}`", self.materialization.set().name), reason: format!("it {what}") }
+        Error::Definition {
+            subject: format!("feature set `{}`", self.materialization.manifest().set),
+            reason: format!("it {what}"),
+        }
     }
 }
 

@@ -20,8 +20,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     feature_set::{EntitySet, FeatureSet, RowSet, SetBody},
-    manifest::{EngineVersions, materialization_id},
-    materialize::{InputTable, Materialization, RowBuffer, RowBufferWriter, find_by_id, input_table},
+    materialize::{Inputs, Materialization, RowBuffer, RowBufferWriter, find_by_id},
     name::ContentId,
     online::Online,
     scan::VisibleTable,
@@ -265,12 +264,7 @@ impl Replay<'_> {
             }
         };
         let Some(pinned) = pinned else { return Ok(false) };
-        let manifest = made.manifest();
-        let tables = VisibleTable::all(pinned, manifest.horizon())?;
-        let now: Vec<InputTable> = tables.iter().map(input_table).collect();
-        let horizon = manifest.horizon();
-        let id = materialization_id(&self.set.name, &self.set.fingerprint, horizon, &EngineVersions::current(), &now);
-        Ok(id == made.id())
+        Ok(Inputs::of(self.set, made.manifest().horizon(), pinned)?.id == made.id())
     }
 
     /// Compares what was put aside with training.

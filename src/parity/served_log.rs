@@ -144,7 +144,7 @@ impl ServedLog {
     /// As [`ServedLog::create`]; and [`Error::Definition`] for options that are 0.
     pub fn create_with(folder: impl AsRef<Path>, online: &Online, options: ServedLogOptions) -> Result<Self> {
         let (folder, made) = (folder.as_ref().to_path_buf(), online.materialization());
-        let set = made.set().name.clone();
+        let set = made.manifest().set.clone();
         if options.rows_per_file == 0 || options.bytes_per_file == 0 || options.queue == 0 {
             return Err(Error::Definition {
                 subject: format!("the log of what is served of `{set}`"),
@@ -164,8 +164,8 @@ impl ServedLog {
             let positions = names.iter().map(|name| Ok(columns.index_of(name)?)).collect::<Result<Vec<_>>>()?;
             Ok(Arc::new(columns.project(&positions)?))
         };
-        let features = of(&made.set().features())?;
-        let (prefix, is_keyed, asked) = match &made.set().body {
+        let features = of(&made.manifest().features)?;
+        let (prefix, is_keyed, asked) = match &made.set()?.body {
             SetBody::Entities(entities) => (KEY, true, of(&entities.keys)?),
             SetBody::Rows(_) => (REQUEST, false, online.request_schema()?),
         };

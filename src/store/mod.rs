@@ -2,6 +2,7 @@
 
 mod extracts;
 mod live;
+mod materializations;
 mod models;
 mod options;
 mod parity;
@@ -32,7 +33,7 @@ use crate::{
     served::ServedFiles,
     storage::{DiskCache, Location, seal, unseal},
     time::{Clock, SystemClock},
-    workspace::Workspace,
+    workspace::{InFlight, Workspace},
 };
 
 pub use options::StoreOptions;
@@ -101,6 +102,7 @@ impl FeatureStore {
             locations,
             cache: Cache::new(kv, served)?,
             disk_cache: settings.disk_cache.as_ref().and_then(disk_cache),
+            in_flight: InFlight::default(),
         };
         let clock = clock.unwrap_or_else(|| Arc::new(SystemClock));
         Ok(Self {

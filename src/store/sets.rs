@@ -71,8 +71,10 @@ impl FeatureStore {
 
     /// Materializes the rows of a feature set at an instant, over the facts that are in the catalog now.
     ///
-    /// It is made once: a second call with the same definition, instant and facts finds it and reads no data. Rows are written to the
-    /// root only; [`FeatureStore::online`] reads those that it serves into the cache.
+    /// It is made once: a second call with the same definition, instant and facts finds it and reads no data. Of such calls at the same
+    /// time, by clones of a store, one computes and the others wait for the result. If it fails, it gets the error, and another one
+    /// computes; if it is dropped, the others go on with what it began. Rows are written to the root only; [`FeatureStore::online`] reads
+    /// those that it serves into the cache.
     ///
     /// # Errors
     /// [`Error::UnknownFeatureSet`], [`Error::UnknownTable`], [`Error::FileChanged`] for what it is made of, [`Error::Step`]
@@ -189,10 +191,10 @@ impl FeatureStore {
     /// [`Error::NotFound`] when a set that it draws on was never materialized.
     pub async fn online_for(&self, materialization: &Materialization) -> Result<Online> {
         let mut drawn = Vec::new();
-        for set in materialization.set().drawn_on() {
+        for set in materialization.set()?.drawn_on() {
             drawn.push(self.newest(set).await.map_err(|e| match e {
                 Error::NotFound { subject, reason } => {
-                    let by = &materialization.set().name;
+                    let by = &materialization.manifest().set;
                     Error::NotFound { subject: format!("{subject}, on which `{by}` draws,"), reason }
                 }
                 other => other,
@@ -207,7 +209,7 @@ impl FeatureStore {
     /// # Errors
     /// As [`FeatureStore::online_for`]; and [`Error::Definition`] when they are not those of the sets that are drawn on.
     pub async fn online_with(&self, materialization: &Materialization, drawn_on: &[Materialization]) -> Result<Online> {
-        let set = materialization.set();
+        let set = materialization.set()?;
         let wanted: Vec<&FeatureSet> = set.drawn_on().collect();
         let fits = |(made, wanted): (&Materialization, &&FeatureSet)| made.manifest().fingerprint == *wanted.fingerprint();
         if wanted.len() != drawn_on.len() || !drawn_on.iter().zip(&wanted).all(fits) {
@@ -217,11 +219,13 @@ impl FeatureStore {
                 reason: format!(
                     "it draws on {}, and materializations of {} were given: give one of each set, with its definition, in this order",
                     names(wanted.iter().map(|set| format!("`{}`", set.name())).collect()),
-                    names(drawn_on.iter().map(|made| format!("`{}`", made.set().name())).collect()),
+                    names(drawn_on.iter().map(|made| format!("`{}`", made.manifest().set)).collect()),
                 ),
             });
         }
-        Online::new(materialization.clone(), drawn_on.to_vec(), Arc::default()).await
+        // The sets that are drawn on are part of the definition, and need not be registered.
+        let drawn_on = drawn_on.iter().zip(wanted).map(|(made, set)| made.defined_by(set)).collect();
+        Online::new(materialization.clone(), drawn_on, Arc::default()).await
     }
 
     /// The training set of a feature set, over the facts that are in the catalog now.

@@ -1,14 +1,16 @@
-//! What all work on one store shares: root, catalog, engine, locations and cache; table versions pinned with their locations; and
-//! the files of a result, written and read. Nothing is computed here.
+//! What all work on one store shares: root, catalog, engine, locations and cache; table versions pinned with their locations; the
+//! files of a result, written and read; and the work in progress. Nothing is computed here.
 
+mod in_flight;
 mod parts;
 mod plain_types;
 mod published_parts;
 
 use std::sync::Arc;
 
+pub(crate) use in_flight::InFlight;
 pub use parts::Part;
-pub(crate) use parts::{PartsWriter, part_properties};
+pub(crate) use parts::{FinishedParts, PartsWriter, part_properties};
 pub(crate) use plain_types::{plain_rows, plain_type};
 pub(crate) use published_parts::PublishedParts;
 
@@ -32,6 +34,8 @@ pub(crate) struct Workspace {
     pub(crate) cache: Cache,
     /// Holds what scans read of remote fact tables.
     pub(crate) disk_cache: Option<DiskCache>,
+    /// The materializations that are being made.
+    pub(crate) in_flight: InFlight,
 }
 
 /// A table version and where its files lie.

@@ -14,13 +14,17 @@ use std::{collections::BTreeMap, sync::Arc};
 use self::rows::ManyRows;
 use super::{
     Materialization,
+    compute::{Computed, compute_entities},
+    definition::Definition,
     entities::entities,
-    run::{Found, Missing, check, find_or_begin, materialize_pinned, publish, write_entity_tables},
+    run::{Inputs, check, find, location_of, materialize_pinned, publish},
 };
 use crate::{
     error::{Error, Result},
     feature_set::{EntitySet, FeatureSet, RowSet, SetBody},
+    manifest::Manifest,
     scan::VisibleTable,
+    storage::Location,
     time::AsOf,
     workspace::{PinnedTable, Workspace},
 };
@@ -54,18 +58,23 @@ pub(crate) async fn materialize_many(
 }
 
 /// As [`materialize_many`], over these versions of the set's tables, and for any instants.
+///
+/// An id that a call for one instant computes at the same time is computed twice; the first to publish wins.
 pub(crate) async fn materialize_many_pinned(
     workspace: &Arc<Workspace>,
     set: &FeatureSet,
     instants: &[AsOf],
     pinned: &[PinnedTable],
 ) -> Result<Vec<Materialization>> {
-    let mut made: BTreeMap<AsOf, Option<Materialization>> = instants.iter().map(|at| (*at, None)).collect();
+    let mut made: BTreeMap<AsOf, Option<Arc<Manifest>>> = instants.iter().map(|at| (*at, None)).collect();
     let mut missing = Vec::new();
     for (at, made) in &mut made {
-        match find_or_begin(workspace, set, *at, pinned).await? {
-            Found::Published(found) => *made = Some(found),
-            Found::Missing(begun) => missing.push(begun),
+        let horizon = set.horizon(*at);
+        let inputs = Inputs::of(set, horizon, pinned)?;
+        let location = location_of(workspace, &set.name, *at, inputs.id);
+        match find(workspace, &location, inputs.id).await? {
+            Some(found) => *made = Some(Arc::new(found)),
+            None => missing.push(Missing { location, manifest: inputs.manifest(set, horizon), tables: inputs.tables }),
         }
     }
     if missing.len() > 1 {
@@ -78,35 +87,46 @@ pub(crate) async fn materialize_many_pinned(
     }
     let mut all = Vec::with_capacity(instants.len());
     for at in instants {
-        let found = match made.get(at).cloned().flatten() {
-            Some(found) => found,
+        all.push(match made.get(at).and_then(Option::as_ref) {
+            Some(manifest) => {
+                let location = location_of(workspace, &set.name, *at, manifest.id);
+                Materialization::new(workspace.clone(), Definition::of(set), location, manifest.clone())
+            }
             None => materialize_pinned(workspace, set, *at, pinned).await?,
-        };
-        made.insert(*at, Some(found.clone()));
-        all.push(found);
+        });
     }
     Ok(all)
+}
+
+/// A materialization that is not published.
+struct Missing {
+    /// The tables of the set, as of its horizon.
+    tables: Vec<VisibleTable>,
+    location: Location,
+    /// All that is known before the rows are computed.
+    manifest: Manifest,
 }
 
 /// What several materializations of a set share. What it does not make is left to single calls.
 struct Work<'a> {
     workspace: &'a Arc<Workspace>,
     set: &'a FeatureSet,
-    made: &'a mut BTreeMap<AsOf, Option<Materialization>>,
+    made: &'a mut BTreeMap<AsOf, Option<Arc<Manifest>>>,
 }
 
 impl Work<'_> {
     /// `missing` is in the order of time.
-    async fn entities(mut self, set: &EntitySet, pinned: &[PinnedTable], mut missing: Vec<Box<Missing>>) -> Result<()> {
+    async fn entities(mut self, set: &EntitySet, pinned: &[PinnedTable], mut missing: Vec<Missing>) -> Result<()> {
         if pinned.iter().any(|table| !table.version.declared().identity.is_empty()) {
             return Ok(());
         }
+        let engine = &self.workspace.engine;
         let mut most = missing.len();
         while missing.len() > 1 && most > 1 {
             let count = most.min(missing.len());
             let instants: Vec<AsOf> = missing[..count].iter().map(|missing| missing.manifest.as_of).collect();
-            let (tables, cutoff) = (missing[count - 1].tables.clone(), missing[count - 1].manifest.cutoff);
-            let found = match entities(&self.workspace.engine, set, &tables, &instants, cutoff).await {
+            let last = &missing[count - 1];
+            let found = match entities(engine, set, &last.tables, &instants, last.manifest.cutoff).await {
                 // Fewer instants at once take less.
                 Err(Error::Memory { .. } | Error::Limit { .. }) => {
                     most = count / 2;
@@ -114,33 +134,29 @@ impl Work<'_> {
                 }
                 found => found?,
             };
-            for (instant, mut begun) in missing.drain(..count).enumerate() {
-                let Missing { location, manifest, .. } = &mut *begun;
-                write_entity_tables(self.workspace, set, found.at(instant)?, location, manifest).await?;
-                self.publish(*begun).await?;
+            for (instant, Missing { location, manifest, .. }) in missing.drain(..count).enumerate() {
+                let computed = compute_entities(engine, set, found.at(instant)?, manifest).await?;
+                self.publish(&location, computed).await?;
             }
         }
         Ok(())
     }
 
     /// `missing` is in the order of time.
-    async fn rows(mut self, set: &RowSet, missing: Vec<Box<Missing>>) -> Result<()> {
+    async fn rows(mut self, set: &RowSet, missing: Vec<Missing>) -> Result<()> {
         let engine = &self.workspace.engine;
         let Some(last) = missing.last() else { return Ok(()) };
         let queried = ManyRows::query(engine, &self.set.name, set, &last.tables, last.manifest.as_of).await?;
         let Some(queried) = queried else { return Ok(()) };
-        for mut begun in missing {
-            let horizon = begun.manifest.horizon();
-            queried.write(engine, horizon, &mut begun).await?;
-            self.publish(*begun).await?;
+        for Missing { location, manifest, .. } in missing {
+            self.publish(&location, queried.compute(engine, manifest).await?).await?;
         }
         Ok(())
     }
 
-    async fn publish(&mut self, made: Missing) -> Result<()> {
-        let as_of = made.manifest.as_of;
-        let published = publish(self.workspace, self.set, made).await?;
-        self.made.insert(as_of, Some(published));
+    async fn publish(&mut self, location: &Location, computed: Computed) -> Result<()> {
+        let published = publish(self.workspace, self.set, location, computed).await?;
+        self.made.insert(published.as_of, Some(Arc::new(published)));
         Ok(())
     }
 }

@@ -14,14 +14,15 @@ use crate::{
     engine::Engine,
     error::Result,
     feature_set::RowSet,
+    manifest::Manifest,
     materialize::{
+        compute::{Computed, compute_of_queried},
         row_buffer::RowBuffer,
-        row_set::{QueriedRows, on_blocking_thread, write_queried},
-        run::Missing,
+        row_set::{QueriedRows, on_blocking_thread},
     },
     name::SetName,
     scan::{Visibility, VisibleTable},
-    time::{AsOf, Horizon, stored_integers},
+    time::{AsOf, stored_integers},
 };
 
 /// The rows of a set's query as of the last of several instants.
@@ -49,15 +50,16 @@ impl ManyRows {
         Ok(Some(Self { name: name.clone(), set: set.clone(), queried, times, batch_rows: engine.batch_rows() }))
     }
 
-    /// Makes the rows of an instant and writes its files.
-    pub(super) async fn write(&self, engine: &Engine, horizon: Horizon, missing: &mut Missing) -> Result<()> {
+    /// Computes the materialization of an instant.
+    pub(super) async fn compute(&self, engine: &Engine, manifest: Manifest) -> Result<Computed> {
+        let horizon = manifest.horizon();
         let rows = self.queried.rows().clone();
         let visibility = Visibility::of("the set's query", &self.times, rows.schema(), horizon)?;
         let batch_rows = self.batch_rows;
         let visible = move || visible(&rows, &visibility, batch_rows);
         let visible = on_blocking_thread(&self.name, visible).await?;
         let rows = self.queried.part(visible);
-        write_queried(engine, &self.set, rows.at(horizon.as_of), &missing.location, &mut missing.manifest).await
+        compute_of_queried(engine, &self.set, rows.at(horizon.as_of), manifest).await
     }
 }
 

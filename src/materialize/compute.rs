@@ -1,0 +1,116 @@
+//! Computes a materialization: its rows as files on this machine's disk, its counts, and what its steps have learned.
+//! Nothing is written to the store here. `run` publishes the result, and `replay` compares it with what was published.
+
+use super::{
+    entities::{EntityTable, EntityTables, entities},
+    row_set::{QueriedRows, compute_queried, compute_rows},
+};
+use crate::{
+    catalog::Column,
+    engine::Engine,
+    error::{Error, Result},
+    feature_set::{EntitySet, FeatureSet, RowSet, SetBody},
+    layout::PartOf,
+    manifest::{Manifest, PartialRows},
+    scan::VisibleTable,
+    storage::Location,
+    workspace::{FinishedParts, Part, PartsWriter, Workspace},
+};
+
+/// A materialization whose files lie on this machine's disk.
+pub(super) struct Computed {
+    /// The manifest without files.
+    manifest: Manifest,
+    whole: FinishedParts,
+    /// In the order of the manifest's partial rows.
+    partial: Vec<FinishedParts>,
+}
+
+/// Computes the materialization of a set over these tables, which are those of the set as of the manifest's horizon. `manifest` has
+/// what was known before.
+pub(super) async fn compute(
+    workspace: &Workspace,
+    set: &FeatureSet,
+    tables: &[VisibleTable],
+    mut manifest: Manifest,
+) -> Result<Computed> {
+    let engine = &workspace.engine;
+    match &set.body {
+        SetBody::Rows(rows) => {
+            let whole = compute_rows(engine, rows, tables, &mut manifest).await?;
+            Ok(Computed { manifest, whole, partial: Vec::new() })
+        }
+        SetBody::Entities(set) => {
+            let entities = entities(engine, set, tables, &[manifest.as_of], manifest.cutoff).await?;
+            compute_entities(engine, set, entities.at(0)?, manifest).await
+        }
+    }
+}
+
+/// As [`compute`], of rows that a query has made.
+pub(super) async fn compute_of_queried(
+    engine: &Engine,
+    set: &RowSet,
+    queried: QueriedRows,
+    mut manifest: Manifest,
+) -> Result<Computed> {
+    let whole = compute_queried(engine, set, queried, &mut manifest).await?;
+    Ok(Computed { manifest, whole, partial: Vec::new() })
+}
+
+/// As [`compute`], of entities whose features are there.
+pub(super) async fn compute_entities(
+    engine: &Engine,
+    set: &EntitySet,
+    EntityTables { whole, partial: groups }: EntityTables,
+    mut manifest: Manifest,
+) -> Result<Computed> {
+    manifest.keys = set.keys.clone();
+    manifest.columns = columns_of(&whole);
+    manifest.rows_seen = whole.len() as u64;
+    let whole = written(whole, PartOf::Whole, engine.partitions()).await?;
+    let mut partial = Vec::with_capacity(groups.len());
+    for (i, rows) in groups.into_iter().enumerate() {
+        let (keys, columns) = (rows.keys.clone(), columns_of(&rows));
+        manifest.partial.push(PartialRows { keys, columns, rows: 0, parts: Vec::new() });
+        partial.push(written(rows, PartOf::PartialRows(i), engine.partitions()).await?);
+    }
+    Ok(Computed { manifest, whole, partial })
+}
+
+fn columns_of(rows: &EntityTable) -> Vec<Column> {
+    rows.schema.fields().iter().map(|field| Column::from_field(field)).collect()
+}
+
+/// Rows in files on this machine's disk.
+async fn written(rows: EntityTable, of: PartOf, threads: usize) -> Result<FinishedParts> {
+    let work = tokio::task::spawn_blocking(move || {
+        let mut parts = PartsWriter::new(rows.schema.clone()).threads(threads).of(of);
+        for batch in rows.batches() {
+            parts.write(&batch?)?;
+        }
+        parts.finish()
+    });
+    work.await.map_err(|e| Error::lost_task("writing the rows of a set of entities", e))?
+}
+
+impl Computed {
+    /// Puts the files into the store and returns the manifest that names them. To publish it is left to the caller.
+    pub(super) async fn publish(self, location: &Location) -> Result<Manifest> {
+        let whole = self.whole.publish(location).await?;
+        let mut partial = Vec::with_capacity(self.partial.len());
+        for files in self.partial {
+            partial.push(files.publish(location).await?);
+        }
+        Ok(with_files(self.manifest, whole, partial))
+    }
+}
+
+fn with_files(mut manifest: Manifest, whole: Vec<Part>, partial: Vec<Vec<Part>>) -> Manifest {
+    let rows = |parts: &[Part]| parts.iter().map(|part| part.rows).sum();
+    for (group, parts) in manifest.partial.iter_mut().zip(partial) {
+        (group.rows, group.parts) = (rows(&parts), parts);
+    }
+    (manifest.rows, manifest.parts) = (rows(&whole), whole);
+    manifest
+}
