@@ -22,6 +22,8 @@
 //! | write an encoder | [`encoder::Encoder`], [`encoder::FittedEncoder`], [`encoder::encoder_fn`], [`AsOfView`] |
 //! | describe and compare definitions | [`FeatureSet::describe`], [`FeatureSet::diff`] |
 //! | know what a materialization would read and compute | [`FeatureStore::plan`], [`MaterializationPlan`] |
+//! | list what is published, open it by its id, and know what would differ now | [`FeatureStore::materializations`], [`FeatureStore::open_materialization`], [`FeatureStore::stale`] |
+//! | compute a materialization again and compare it | [`FeatureStore::replay`] |
 //! | get training data | [`FeatureStore::training_set`], [`training::TrainingSet`], [`FeatureStore::materialize`], [`training::Dataset`] |
 //! | split it, sum it up, keep it | [`training::Split`], [`training::Summary`], [`FeatureStore::kept_training_set`] |
 //! | serve a model | [`FeatureStore::online`], [`online::Online`] |
@@ -130,6 +132,8 @@ mod guide {
     struct FeatureSets;
     #[doc = include_str!("../docs/loading.md")]
     struct Loading;
+    #[doc = include_str!("../docs/materializations.md")]
+    struct Materializations;
     #[doc = include_str!("../docs/models.md")]
     struct Models;
     #[doc = include_str!("../docs/object-stores.md")]

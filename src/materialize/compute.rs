@@ -95,6 +95,17 @@ async fn written(rows: EntityTable, of: PartOf, threads: usize) -> Result<Finish
 }
 
 impl Computed {
+    /// The manifest that would be published.
+    pub(super) fn manifest(&self) -> Result<Manifest> {
+        let partial = self.partial.iter().map(FinishedParts::parts).collect::<Result<_>>()?;
+        Ok(with_files(self.manifest.clone(), self.whole.parts()?, partial))
+    }
+
+    /// The files of the rows, then those of the partial rows in their order.
+    pub(super) fn into_files(self) -> impl Iterator<Item = FinishedParts> {
+        std::iter::once(self.whole).chain(self.partial)
+    }
+
     /// Puts the files into the store and returns the manifest that names them. To publish it is left to the caller.
     pub(super) async fn publish(self, location: &Location) -> Result<Manifest> {
         let whole = self.whole.publish(location).await?;

@@ -8,7 +8,7 @@ use super::binding;
 use crate::{
     error::{Error, Result},
     feature_set::{FeatureSet, Fingerprint, difference},
-    manifest::Manifest,
+    manifest::{EngineVersions, Manifest},
     name::SetName,
     workspace::Workspace,
 };
@@ -76,6 +76,25 @@ impl Definition {
 /// A materialization as messages name it.
 pub(super) fn shown(manifest: &Manifest) -> String {
     format!("the materialization {} of `{}` as of {}", manifest.id, manifest.set, manifest.as_of)
+}
+
+/// Refuses a materialization that another engine has made.
+///
+/// # Errors
+/// [`Error::MadeOtherwise`] names both engines.
+pub(super) fn check_engine(manifest: &Manifest) -> Result<()> {
+    let now = EngineVersions::current();
+    match manifest.engine == now {
+        true => Ok(()),
+        false => Err(Error::MadeOtherwise {
+            subject: shown(manifest),
+            reason: format!(
+                "was made by another engine ({}) than that of this program ({now}), which may yield other bits; its rows can be read, \
+                 and to replay it, use a program with the engine that made it",
+                manifest.engine
+            ),
+        }),
+    }
 }
 
 /// What the root holds as the definition of a set's name; nothing if the name is free or the file is damaged.

@@ -133,6 +133,11 @@ impl Materialization {
         Self { definition: Definition::of(set), ..self.clone() }
     }
 
+    /// The files with its rows.
+    pub(super) fn published_parts(&self) -> &PublishedParts {
+        &self.parts
+    }
+
     pub(crate) fn workspace(&self) -> &Arc<Workspace> {
         &self.workspace
     }

@@ -6,6 +6,8 @@
 //! | make one, or find it | [`FeatureStore::materialize`](crate::FeatureStore::materialize) |
 //! | know before what would be read and computed | [`FeatureStore::plan`](crate::FeatureStore::plan) |
 //! | list what is published, and open any of it | [`FeatureStore::materializations`](crate::FeatureStore::materializations), [`FeatureStore::open_materialization`](crate::FeatureStore::open_materialization) |
+//! | know what would be another one now, and why | [`FeatureStore::stale`](crate::FeatureStore::stale), [`StaleReason`] |
+//! | compute one again and compare it | [`FeatureStore::replay`](crate::FeatureStore::replay), [`ReplayDifference`] |
 
 mod binding;
 mod by_id;
@@ -22,12 +24,16 @@ mod newest;
 mod pipeline;
 mod plan;
 mod published;
+mod replay;
 mod row_buffer;
+mod row_difference;
 mod row_order;
 mod row_set;
 mod rows;
 mod run;
 mod served;
+mod stale;
+mod stale_report;
 
 pub use crate::{
     manifest::{ENGINE_REVISION, EngineVersions, InputFile, InputTable, Manifest, PartialRows, StepState},
@@ -46,8 +52,12 @@ pub(crate) use plan::plan;
 pub use plan::{MaterializationPlan, PlannedStep, PlannedTable, PublishedRows, StepKind};
 pub use published::{DamagedManifest, DefinitionState, MaterializationInfo, Materializations};
 pub(crate) use published::{materializations, published};
+pub(crate) use replay::replay;
+pub use replay::{Replay, ReplayDifference, ReplayedFile};
 pub(crate) use row_buffer::{RowBuffer, RowBufferWriter};
 pub(crate) use row_set::{QueriedRows, output_batch, output_schema};
 pub(crate) use rows::RowQuery;
 pub(crate) use run::{Inputs, check_drawn, input_table, materialize, materialize_pinned};
 pub(crate) use served::ServedRows;
+pub(crate) use stale::stale;
+pub use stale_report::{Rewrite, StaleFile, StaleMaterialization, StaleReason, Staleness};

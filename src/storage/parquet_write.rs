@@ -10,7 +10,7 @@ use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use parquet::{
     arrow::{
         ArrowWriter,
-        arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions},
+        arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder},
         arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, ArrowLeafColumn, ArrowRowGroupWriterFactory, compute_leaves},
     },
     errors::Result as ParquetResult,
@@ -158,6 +158,18 @@ impl FinishedParquet {
     /// Its path on this machine, until it is dropped.
     pub(crate) fn path(&self) -> &std::path::Path {
         self.file.path()
+    }
+
+    /// Its size in bytes.
+    pub(crate) fn size(&self) -> Result<u64> {
+        Ok(self.file.as_file().metadata().map_err(Error::temporary_file)?.len())
+    }
+
+    /// Its rows, as they are read back from this machine's disk.
+    pub(crate) fn batches(&self) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
+        let file = self.file.reopen().map_err(Error::temporary_file)?;
+        let rows = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.footer.clone()).build()?;
+        Ok(rows.map(|batch| Ok(batch?)))
     }
 
     pub(crate) fn rows(&self) -> u64 {

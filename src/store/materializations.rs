@@ -7,7 +7,7 @@ use crate::{
     error::Result,
     feature_set::FeatureSet,
     manifest::Manifest,
-    materialize::{self, Definition, Materialization, Materializations},
+    materialize::{self, Definition, Materialization, Materializations, Replay, Staleness},
     name::{ContentId, SetName},
 };
 
@@ -40,7 +40,8 @@ impl FeatureStore {
     /// The published materialization with this id, of any set and whatever was loaded, compacted or dropped since.
     ///
     /// Its rows can be read in any case: [`Materialization::batches`], [`Materialization::dataframe`] and
-    /// [`Materialization::dataset`] need only what is published. Serving it ([`FeatureStore::online_for`]) and logging what is served need the definition that made it: they return
+    /// [`Materialization::dataset`] need only what is published. Serving it ([`FeatureStore::online_for`]), logging what is served and
+    /// [`FeatureStore::replay`] need the definition that made it: they return
     /// [`Error::UnknownFeatureSet`](crate::Error::UnknownFeatureSet) if no set of its name was registered when it was opened, and
     /// [`Error::MadeOtherwise`](crate::Error::MadeOtherwise) if that was another definition. Register the definition that made it, in
     /// another handle of the store if its name is taken, and open the materialization again.
@@ -64,6 +65,63 @@ impl FeatureStore {
         let (location, manifest) = materialize::published(&self.workspace, id).await?;
         let definition = self.definition_of(&manifest).await?;
         Ok(Materialization::new(self.workspace.clone(), definition, location, manifest))
+    }
+
+    /// Which published materializations of a set would be others over the facts, the declarations, the definition and the engine as
+    /// they are now, and why: exactly those whose as-of [`FeatureStore::materialize`] would give another id. Those stay as they are.
+    ///
+    /// It reads the catalog and the manifests, and no file of facts or of rows. Files count and not their rows: late facts are files
+    /// that may hold visible rows, and a compaction makes a materialization stale though it changes no row.
+    ///
+    /// ```no_run
+    /// # async fn renew(store: asof::FeatureStore) -> asof::Result<()> {
+    /// let staleness = store.stale("taxi_v1").await?;
+    /// println!("{staleness}");
+    /// for old in staleness.stale.iter().filter(|old| !old.is_renewed && old.id_now.is_some()) {
+    ///     store.materialize("taxi_v1", old.as_of).await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::UnknownFeatureSet`](crate::Error::UnknownFeatureSet) when the set is not registered;
+    /// [`Error::Definition`](crate::Error::Definition) for a set over a provider; [`Error::Corrupt`](crate::Error::Corrupt) and
+    /// [`Error::Format`](crate::Error::Format) for a table version that cannot be read. Manifests that cannot be read are listed.
+    pub async fn stale(&self, set: &str) -> Result<Staleness> {
+        materialize::stale(&self.workspace, &self.catalog_set(set)?).await
+    }
+
+    /// Computes a materialization again, from the table versions and files that its manifest names, and compares the result with what
+    /// was published, bit for bit. What was loaded, compacted or dropped since does not matter. Nothing is published, and nothing is
+    /// left in the root.
+    ///
+    /// First the hashes of the files are compared. If one differs, the published rows are read, too, since equal rows may lie in files
+    /// of other bytes. [`Materialization::verify`] tells whether the published files are still what was published.
+    ///
+    /// ```no_run
+    /// # async fn check(store: asof::FeatureStore) -> asof::Result<()> {
+    /// let made = store.materialize("taxi_v1", "2014-11-01".parse()?).await?;
+    /// let replay = store.replay(&made).await?;
+    /// println!("{replay}");
+    /// assert!(replay.is_equal());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::FileChanged`](crate::Error::FileChanged) names a file of facts that has changed or vanished;
+    /// [`Error::UnknownFeatureSet`](crate::Error::UnknownFeatureSet) and [`Error::MadeOtherwise`](crate::Error::MadeOtherwise) when the
+    /// definition or the engine that made it is not that of this program, or when the table versions are not what the manifest names;
+    /// [`Error::Corrupt`](crate::Error::Corrupt) when published rows have to be read and are damaged; and what computing fails with, as
+    /// in [`FeatureStore::materialize`].
+    pub async fn replay(&self, materialization: &Materialization) -> Result<Replay> {
+        let set = match materialization.set() {
+            Ok(set) => set.clone(),
+            // It may have been registered since the materialization was opened.
+            Err(_) => self.definition_of(materialization.manifest()).await?.set(materialization.manifest())?.clone(),
+        };
+        materialize::replay(&self.workspace, &set, materialization).await
     }
 
     /// The definition that made a materialization, as far as this handle knows it.

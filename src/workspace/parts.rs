@@ -111,6 +111,25 @@ impl FinishedParts {
         self.files.iter().map(|file| file.hash)
     }
 
+    /// The files as they would be published.
+    pub(crate) fn parts(&self) -> Result<Vec<Part>> {
+        let part = |(i, file): (usize, &FinishedParquet)| {
+            Ok(Part { name: part_file(self.of, i, file.hash), rows: file.rows(), size: file.size()?, hash: file.hash })
+        };
+        self.files.iter().enumerate().map(part).collect()
+    }
+
+    /// The rows of the files, in their order, as they are read back from this machine's disk.
+    pub(crate) fn batches(&self) -> impl Iterator<Item = Result<RecordBatch>> + '_ {
+        self.files.iter().flat_map(|file| {
+            let (rows, failed) = match file.batches() {
+                Ok(rows) => (Some(rows), None),
+                Err(error) => (None, Some(Err(error))),
+            };
+            failed.into_iter().chain(rows.into_iter().flatten())
+        })
+    }
+
     /// Puts all files into the store.
     pub(crate) async fn publish(self, location: &Location) -> Result<Vec<Part>> {
         let mut parts = Vec::with_capacity(self.files.len());
