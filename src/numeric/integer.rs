@@ -40,6 +40,17 @@ impl<const N: usize> From<i256> for Integer<N> {
 }
 
 impl<const N: usize> Integer<N> {
+    /// The number with this sign and this absolute value, which must fit.
+    pub(super) fn of(is_negative: bool, magnitude: &[u64]) -> Self {
+        let (mut negated, mut number) = (Self::default(), Self::default());
+        number.0.iter_mut().zip(magnitude).for_each(|(own, limb)| *own = *limb);
+        if !is_negative {
+            return number;
+        }
+        negated.subtract(&number);
+        negated
+    }
+
     /// The square of a number, which must fit.
     #[inline]
     pub(super) fn square(value: i128) -> Self {
@@ -142,6 +153,8 @@ mod tests {
     fn signs_squares_and_limits() {
         assert_eq!(Integer::<3>::from(-5i128).magnitude(), (true, [5, 0, 0]));
         assert_eq!(Integer::<3>::from(i128::MIN).magnitude(), (true, [0, 1 << 63, 0]));
+        assert_eq!(Integer::<3>::of(true, &[5]), Integer::from(-5i128));
+        assert_eq!(Integer::<2>::of(false, &[5, 0, 0]), Integer::from(5i128));
         assert_eq!(Integer::<3>::square(i128::from(u64::MAX)).magnitude(), (false, [1, u64::MAX - 1, 0]));
         assert_eq!(Integer::<5>::square(i128::MIN).magnitude(), (false, [0, 0, 0, 1 << 62, 0]));
         assert_eq!(Integer::<9>::wide_square(i256::MIN).magnitude().1, [0, 0, 0, 0, 0, 0, 0, 1 << 62, 0]);

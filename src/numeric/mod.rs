@@ -1,4 +1,4 @@
-//! Exact arithmetic: sums, variances, quantiles, entropies and decimals that are rounded once, and the order of floats.
+//! Exact arithmetic: sums, variances, slopes, quantiles, entropies and decimals that are rounded once, and the order of floats.
 //! It knows numbers alone: no column, no fact and no window.
 
 mod entropy;
@@ -8,6 +8,7 @@ mod integer;
 mod limbs;
 mod quantile;
 mod ratio;
+mod slope;
 mod variance;
 
 pub(crate) use entropy::Entropy;
@@ -16,4 +17,5 @@ pub(crate) use float::{canonical, float_key, key_float};
 pub(crate) use integer::Integer;
 pub(crate) use quantile::{OrderStatistic, neighbours, quantile};
 pub(crate) use ratio::{decimal_mean, decimal_value};
+pub(crate) use slope::{FloatSlope, IntegerSlope, SlopeSums};
 pub(crate) use variance::{FloatMoments, IntegerMoments, Moments};

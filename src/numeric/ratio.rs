@@ -57,6 +57,53 @@ impl<const N: usize> Magnitude<N> {
         rest != 0
     }
 
+    /// Is it smaller?
+    fn is_below(&self, other: &Self) -> bool {
+        self.0.iter().rev().lt(other.0.iter().rev())
+    }
+
+    /// The number times two to `exponent`, divided by one that is not zero. The longer of both, and the divisor with 64 bits more,
+    /// must leave 63 bits free.
+    pub(super) fn over(self, exponent: i32, divisor: &Self) -> Positive {
+        let (mut rest, mut divisor) = (self, *divisor);
+        let (length, divisor_length) = (bits(&rest.0), bits(&divisor.0));
+        if length == 0 {
+            return Positive::default();
+        }
+        // The quotient of two numbers whose lengths differ by 64 bits is below 2^65, and has at least 64 bits: more than a float
+        // has, and one that marks a remainder.
+        rest.shift_left((divisor_length + 64).saturating_sub(length));
+        divisor.shift_left(length.saturating_sub(divisor_length + 64));
+        // The highest bit of both is the highest of a limb: that makes the estimate of the quotient good.
+        let align = bits(&divisor.0).wrapping_neg() % 64;
+        rest.shift_left(align);
+        divisor.shift_left(align);
+        let limbs = bits(&divisor.0) as usize / 64;
+
+        // Long division, with limbs as digits: D. E. Knuth, "The Art of Computer Programming", volume 2, 4.3.1, algorithm D. The
+        // first digit is 1 or 0.
+        let mut first = divisor;
+        first.shift_left(64);
+        let is_one = !rest.is_below(&first);
+        if is_one {
+            rest.subtract(&first);
+        }
+        let at = |i: usize| rest.0.get(i).copied().unwrap_or(0);
+        let (upper, lower, top) = (at(limbs), at(limbs - 1), divisor.0[limbs - 1]);
+        let estimate = (u128::from(upper) << 64 | u128::from(lower)) / u128::from(top);
+        // At most two more than the digit.
+        let mut digit = u64::try_from(estimate).unwrap_or(u64::MAX);
+        let mut product = divisor;
+        product.multiply(digit);
+        while rest.is_below(&product) {
+            product.subtract(&divisor);
+            digit -= 1;
+        }
+        rest.subtract(&product);
+        let quotient = u128::from(is_one) << 64 | u128::from(digit);
+        Positive::of(quotient, bits(&rest.0) > 0, exponent + length as i32 - divisor_length as i32 - 64)
+    }
+
     /// The highest 128 bits, their distance from the lowest bit, and whether a bit below them is set.
     fn head(&self) -> (u128, u32, bool) {
         let above = bits(&self.0).saturating_sub(128);
@@ -231,6 +278,60 @@ mod tests {
         assert_eq!(ratio(1, -1080, &[1]), 0.0);
         assert_eq!(ratio(1, -5000, &[1]), 0.0);
         assert_eq!(ratio((1 << 53) - 1, -1074, &[1]), f64::from_bits((1 << 53) - 1));
+    }
+
+    /// The quotient bit by bit: its highest 64 bits, their exponent, and whether anything is left.
+    fn divided_bit_by_bit(dividend: &[u64], divisor: &[u64]) -> (u64, i32, bool) {
+        let (mut rest, divisor) = (Magnitude::<12>::of(dividend), Magnitude::<12>::of(divisor));
+        // Makes the dividend 1 (inclusive) to 2 (exclusive) times the divisor.
+        let mut exponent = bits(dividend) as i32 - bits(&divisor.0) as i32;
+        let mut scaled = divisor;
+        rest.shift_left((-exponent).max(0) as u32);
+        scaled.shift_left(exponent.max(0) as u32);
+        if rest.is_below(&scaled) {
+            rest.shift_left(1);
+            exponent -= 1;
+        }
+        let mut quotient = 0u64;
+        for _ in 0..64 {
+            let is_one = !rest.is_below(&scaled);
+            if is_one {
+                rest.subtract(&scaled);
+            }
+            quotient = quotient << 1 | u64::from(is_one);
+            rest.shift_left(1);
+        }
+        (quotient, exponent - 63, bits(&rest.0) > 0)
+    }
+
+    #[test]
+    fn long_numbers_are_divided_by_long_ones() {
+        let mut word = 5u64;
+        let mut next = || {
+            word = word.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            word
+        };
+        // Limbs of ones and zeros, and neighbours of powers of two, make estimates fail.
+        let mut limb = || match next() >> 61 {
+            0 => 0,
+            1 => u64::MAX,
+            2 => 1 << 63,
+            3 => 1,
+            4 => u64::MAX - 1,
+            _ => next(),
+        };
+        for step in 0..5_000 {
+            let [dividend, divisor] = [1 + step % 5, 1 + step / 5 % 4].map(|limbs| {
+                let mut number: Vec<u64> = (0..limbs).map(|_| limb()).collect();
+                number[limbs - 1] = number[limbs - 1].max(1);
+                number
+            });
+            let found = Magnitude::<8>::of(&dividend).over(-40, &Magnitude::of(&divisor));
+            let (quotient, exponent, is_inexact) = divided_bit_by_bit(&dividend, &divisor);
+            let expected = Positive::of(u128::from(quotient), is_inexact, exponent - 40);
+            assert_eq!(found, expected, "{dividend:?} / {divisor:?}");
+        }
+        assert_eq!(Magnitude::<8>::of(&[0]).over(3, &Magnitude::of(&[7])), Positive::default());
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub(crate) struct OperatorContext {
     pub(crate) subject: String,
     pub(crate) index: Arc<SpineIndex>,
     pub(crate) unit: TickUnit,
+    /// The nanoseconds of a unit of [`FactChunk::order`].
+    pub(crate) order_ns: i64,
     pub(crate) facts_schema: SchemaRef,
     /// Positions of the tie-break columns.
     pub(crate) tie_break: Vec<usize>,
@@ -50,6 +52,7 @@ impl OperatorContext {
             subject: input.logical.subject.clone(),
             index: index.clone(),
             unit: input.spine_decoder.unit,
+            order_ns: input.time_decoders[0].1.order_ns(),
             facts_schema: input.facts_schema.clone(),
             tie_break: input.tie_columns()?,
             deciding_columns: input.full_rows.as_ref().map(|full_rows| full_rows.columns.clone()),

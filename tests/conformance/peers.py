@@ -224,6 +224,8 @@ def duckdb_window(q, facts, spine):
             value = f"approx_top_k({v}, {a['k']}) {kept} {frame}"
         elif op in ("max_by", "min_by"):
             value = f"{op}({v}, \"{a['by']}\") {kept} {frame}"
+        elif op == "slope":
+            value = f"regr_slope({v}, epoch(event)) {kept} {frame}"
         elif op == "top_share":
             value = f"list_max(map_values(histogram({v}) {kept} {frame})) / count({v}) {kept} {frame}"
         elif op == "quantile":
@@ -272,14 +274,16 @@ def polars_window(q, facts, spine):
         if "filter" in a:
             passes = passes & condition(a["filter"], lambda name: pl.col(f"f_{name}"))
         op, v = a["op"], pl.when(passes).then(pl.col(f"f_{a['column']}")) if "column" in a else None
-        if op in ("count_distinct", "first", "last", "first_k", "last_k", "mode", "top_k", "top_share", "entropy", "max_by", "min_by"):
+        if op in ("count_distinct", "first", "last", "first_k", "last_k", "mode", "top_k", "top_share", "entropy", "max_by", "min_by", "slope"):
+            seconds = (pl.col("ts").dt.epoch("us") / 1e6).filter(v.is_not_null())
             of = {"count_distinct": lambda e: e.n_unique(), "first": lambda e: e.first(), "last": lambda e: e.last(),
                   "first_k": lambda e: e.head(a["k"]), "last_k": lambda e: e.tail(a["k"]), "mode": lambda e: e.mode().min(),
                   "top_k": lambda e: e.value_counts(sort=True).struct[0].head(a["k"]),
                   "top_share": lambda e: e.unique_counts().max() / e.len(),
                   "entropy": lambda e: e.unique_counts().entropy(base=2),
                   "max_by": lambda e: e.max_by(pl.col(f"f_{a['by']}").filter(v.is_not_null())),
-                  "min_by": lambda e: e.min_by(pl.col(f"f_{a['by']}").filter(v.is_not_null()))}[op]
+                  "min_by": lambda e: e.min_by(pl.col(f"f_{a['by']}").filter(v.is_not_null())),
+                  "slope": lambda e: pl.cov(e, seconds) / seconds.var()}[op]
             rolled = union.rolling("ts", period=length, closed=closed, group_by=q.keys).agg(of(v.drop_nulls()).alias(f"c{i}"))
             union = union.join(rolled.unique([*q.keys, "ts"]), on=[*q.keys, "ts"], how="left", nulls_equal=True).sort("ts")
         else:

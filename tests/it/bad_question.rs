@@ -266,6 +266,7 @@ fn what_asks_for_nothing_or_the_impossible_is_no_question() {
         Aggregate::sum("code"),
         Aggregate::mean("code"),
         Aggregate::stddev("code"),
+        Aggregate::slope("code"),
         Aggregate::median("code"),
         Aggregate::variance("at"),
     ] {

@@ -153,6 +153,7 @@ pub enum Op {
     Mean,
     Variance,
     Stddev,
+    Slope,
     Min,
     Max,
     First,

@@ -68,6 +68,7 @@ pub(crate) fn aggregate(asked: &cases::Aggregate) -> Aggregate {
         Op::Mean => Aggregate::mean(column),
         Op::Variance => Aggregate::variance(column),
         Op::Stddev => Aggregate::stddev(column),
+        Op::Slope => Aggregate::slope(column),
         Op::Min => Aggregate::min(column),
         Op::Max => Aggregate::max(column),
         Op::First => Aggregate::first(column),

@@ -12,8 +12,12 @@ use asof::{
 use chrono::TimeDelta;
 use datafusion::{
     arrow::{
-        array::{Array, ArrayRef, Decimal128Array, Decimal256Array, Float64Array, RecordBatch, StringArray, UInt64Array},
-        datatypes::i256,
+        array::{
+            Array, ArrayRef, Decimal128Array, Decimal256Array, Float64Array, RecordBatch, StringArray, TimestampSecondArray,
+            UInt64Array,
+        },
+        compute::cast,
+        datatypes::{DataType, TimeUnit as ArrowTimeUnit, i256},
         util::pretty::pretty_format_batches,
     },
     prelude::DataFrame,
@@ -22,7 +26,7 @@ use futures::TryStreamExt;
 
 use crate::{
     conformance::{Layout, PLAIN, table},
-    training::{SECOND_US, batch, instants, integers, known_at_once, session},
+    training::{SECOND_US, batch, floats, instants, integers, known_at_once, session},
 };
 
 /// The columns that were added to a spine of so many, as text, a line a row.
@@ -134,6 +138,38 @@ async fn sums_of_decimals_are_decimals_and_never_wrap() {
         let told = aggregated(wide, &[3], None, sum(), layout).await.unwrap_err();
         assert!(told.to_string().contains("Decimal256(76, 3)"), "{told}");
     }
+}
+
+/// A slope is per second, with the same bits whatever units the facts and the spine count their times in.
+#[tokio::test]
+async fn a_slope_does_not_depend_on_the_units_of_times() {
+    use ArrowTimeUnit::{Microsecond, Millisecond, Nanosecond, Second};
+    let times = |seconds: &[i64], unit: ArrowTimeUnit| {
+        let seconds: ArrayRef = Arc::new(TimestampSecondArray::from(seconds.to_vec()).with_timezone("UTC"));
+        cast(&seconds, &DataType::Timestamp(unit, Some("UTC".into()))).unwrap()
+    };
+    let first = 1_704_067_200;
+    let mut found = Vec::new();
+    for (facts_unit, spine_unit) in
+        [Second, Millisecond, Microsecond, Nanosecond].map(|unit| [(unit, Microsecond), (unit, Nanosecond)]).concat()
+    {
+        for layout in LAYOUTS {
+            let session = session(layout);
+            let facts = batch(vec![
+                ("k", integers([Some(1); 4])),
+                ("at", times(&[0, 1, 5, 11].map(|second| first + second), facts_unit)),
+                ("v", floats([0.1, 0.7, 0.4, 1e9].map(Some))),
+            ]);
+            let facts = Facts::new("facts", session.read_table(table(facts, layout)).unwrap(), known_at_once());
+            let spine = batch(vec![("k", integers([Some(1); 2])), ("t", times(&[first + 6, first + 60], spine_unit))]);
+            let spine = session.read_table(table(spine, layout)).unwrap();
+            let window = Window::of(facts).on("k").trailing(TimeDelta::seconds(60), [Aggregate::slope("v")]);
+            found.push(added(Spine::new(spine, "t").window([window]).unwrap().into_rows(), 2).await.unwrap());
+        }
+    }
+    // From Python's `fractions`, rounded to a float.
+    let expected = ["0.021428571428571436", "90301003.31237458"];
+    assert!(found.iter().all(|rows| *rows == expected), "{found:?}");
 }
 
 /// Integers of any width are added, squared and compared as integers.

@@ -141,6 +141,11 @@ fn answer_aggregate(columns: &Columns, aggregate: &Aggregate, facts: &[&Fact]) -
         facts.retain(|fact| Some(&fact.cells[by]) == extreme.as_ref());
     }
     facts.sort_by(|a, b| (a.newness(), &a.cells[column]).cmp(&(b.newness(), &b.cells[column])));
+    if aggregate.op == Op::Slope {
+        let times: Vec<i128> = facts.iter().filter_map(|fact| fact.event).collect();
+        let values: Vec<Cell> = facts.iter().map(|fact| fact.cells[column].clone()).collect();
+        return slope_of(&times, &values).map_or(Value::Null, json_of_float);
+    }
     let oldest_first: Vec<Cell> = facts.iter().map(|fact| fact.cells[column].clone()).collect();
     aggregate_values(aggregate, &oldest_first, &columns.0[column].1)
 }
@@ -181,7 +186,7 @@ fn aggregate_values(aggregate: &Aggregate, oldest_first: &[Cell], data_type: &st
         }
         Op::TopShare => json_of_float(by_frequency(oldest_first)[0].1 as f64 / n as f64),
         Op::Entropy => json_of_float(entropy(oldest_first)),
-        Op::Count | Op::CountDistinct => unreachable!("answered above"),
+        Op::Count | Op::CountDistinct | Op::Slope => unreachable!("answered above"),
     }
 }
 
@@ -319,6 +324,57 @@ fn variance_of(cells: &[Cell]) -> Option<f64> {
     let (sum, squares) = moved.iter().fold((i256::ZERO, i256::ZERO), |(s, q), &x| (add(s, x), add(q, times(x, x))));
     let spread = times(n, squares).checked_sub(times(sum, sum)).expect("a difference");
     Some(ratio(spread, times(times(n, n.wrapping_sub(i256::ONE)), power_of_ten(2 * scale))))
+}
+
+/// The slope of values over times in nanoseconds, per second, as if with unlimited precision and rounded once. Nothing changes
+/// when all times are moved alike, or all values, and so the products stay small.
+fn slope_of(times: &[i128], cells: &[Cell]) -> Option<f64> {
+    let (values, scale, exponent) = match units(cells) {
+        Some((values, scale)) => (values, scale, 0),
+        None => {
+            let floats = floats(cells);
+            if floats.iter().any(|float| !float.is_finite()) {
+                return times.iter().any(|time| *time != times[0]).then_some(f64::NAN);
+            }
+            let (values, exponent) = binary_units(&floats);
+            (values, 0, exponent)
+        }
+    };
+    let add = |a: i256, b: i256| a.checked_add(b).expect("a sum");
+    let product_of = |a: i256, b: i256| a.checked_mul(b).expect("a product");
+    let n = i256::from_i128(times.len() as i128);
+    let (mut t, mut x, mut tt, mut tx) = (i256::ZERO, i256::ZERO, i256::ZERO, i256::ZERO);
+    for (time, value) in times.iter().zip(&values) {
+        let time = i256::from_i128(time - times[0]);
+        let value = value.checked_sub(values[0]).expect("a difference");
+        (t, x) = (add(t, time), add(x, value));
+        (tt, tx) = (add(tt, product_of(time, time)), add(tx, product_of(time, value)));
+    }
+    let spread = add(product_of(n, tt), product_of(t, t).wrapping_neg());
+    if spread == i256::ZERO {
+        return None;
+    }
+    let products = add(product_of(n, tx), product_of(t, x).wrapping_neg());
+    let per_second = product_of(products, i256::from_i128(SECOND));
+    Some(ratio(per_second, product_of(spread, power_of_ten(scale))) * 2f64.powi(exponent))
+}
+
+/// Floats as whole numbers of a power of two, and its exponent.
+fn binary_units(floats: &[f64]) -> (Vec<i256>, i32) {
+    let parts = floats.iter().map(|float| {
+        let exponent = (float.to_bits() >> 52 & 0x7ff) as i32;
+        let fraction = i128::from(float.to_bits() & ((1 << 52) - 1));
+        let mantissa = if exponent == 0 { fraction } else { fraction | 1 << 52 };
+        (if *float < 0.0 { -mantissa } else { mantissa }, exponent.max(1) - 1_075)
+    });
+    let parts: Vec<(i128, i32)> = parts.collect();
+    let exponent = parts.iter().filter(|(mantissa, _)| *mantissa != 0).map(|(_, exponent)| *exponent).min().unwrap_or(0);
+    let unit = |(mantissa, own): (i128, i32)| {
+        let shift = if mantissa == 0 { 0 } else { (own - exponent) as u32 };
+        assert!(shift < 80, "floats of alike magnitudes");
+        i256::from_i128(mantissa).checked_mul(i256::from_i128(1 << shift)).expect("a product")
+    };
+    (parts.into_iter().map(unit).collect(), exponent)
 }
 
 fn deviation_of(cells: &[Cell]) -> Option<f64> {
@@ -797,6 +853,15 @@ mod tests {
         let counted = by_frequency(&[2.0, -0.0, 3.0, f64::NAN, 3.0, 0.0, 2.0, 3.0].map(Cell::Float));
         assert_eq!(counted, [(3.0, 3), (0.0, 2), (2.0, 2), (f64::NAN, 1)].map(|(value, count)| (Cell::Float(value), count)));
         assert_eq!(entropy(&[2.0, -0.0, 3.0, f64::NAN, 3.0, 0.0, f64::NAN, 2.0].map(Cell::Float)), 2.0);
+        let slope = |values: &[f64]| {
+            let times: Vec<i128> = (0..values.len() as i128).map(|i| 1_700_000_000 * SECOND + i * SECOND / 2).collect();
+            slope_of(&times, &values.iter().copied().map(Cell::Float).collect::<Vec<_>>())
+        };
+        assert_eq!((slope(&[1.0]), slope(&[0.5, 2.0]), slope(&[0.0, 1.0, 1.0, 4.0])), (None, Some(3.0), Some(2.4)));
+        assert_eq!((slope(&[0.1, 0.1, 0.1]), slope(&[0.0, -0.0])), (Some(0.0), Some(0.0)));
+        assert_eq!(slope_of(&[7, 7], &[Cell::Int(1), Cell::Int(2)]), None);
+        assert_eq!(slope_of(&[0, 3 * SECOND], &[Cell::Decimal(10, 2), Cell::Decimal(20, 2)]), Some(0.1 / 3.0));
+        assert!(slope(&[1.0, f64::INFINITY]).unwrap().is_nan());
         assert_eq!(variance(&[1.0]), None);
         assert_eq!(variance(&[1e15, 1e15 + 0.125]), Some(0.0078125));
         assert_eq!(variance(&[1.0, 2.0, 3.0, 4.0]), Some(5.0 / 3.0));

@@ -650,7 +650,7 @@ fn ops_of(column: &Column) -> Vec<Op> {
     ];
     match column.numbers {
         Numbers::None => {}
-        Numbers::Tame => ops.extend([Op::Sum, Op::Sum, Op::Mean, Op::Variance, Op::Stddev, Op::Median, Op::Quantile]),
+        Numbers::Tame => ops.extend([Op::Sum, Op::Sum, Op::Mean, Op::Variance, Op::Stddev, Op::Slope, Op::Median, Op::Quantile]),
         Numbers::Wild => ops.extend([Op::Sum, Op::Sum, Op::Mean]),
     }
     ops

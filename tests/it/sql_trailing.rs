@@ -38,6 +38,7 @@ async fn trailing_is_the_window_that_rust_asks() {
         ("var_samp(amount) AS v2", Aggregate::variance("amount").named("v2")),
         ("stddev(amount)", Aggregate::stddev("amount")),
         ("stddev_samp(amount) s2", Aggregate::stddev("amount").named("s2")),
+        ("slope(amount)", Aggregate::slope("amount")),
         ("min(amount)", Aggregate::min("amount")),
         ("max(amount)", Aggregate::max("amount")),
         ("first(amount)", Aggregate::first("amount")),

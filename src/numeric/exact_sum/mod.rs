@@ -90,6 +90,17 @@ impl ExactSum {
         }
     }
 
+    /// Puts in the exact product of a finite `x` and an integer of at most 33 bits and a sign, which may be no float. After `2^44`
+    /// such products of the largest floats the sum would wrap.
+    #[inline]
+    pub(crate) fn add_times(&mut self, x: f64, times: i64) {
+        let (significand, position) = decode(x);
+        let units = i128::from(significand) * i128::from(times);
+        if units != 0 && !self.add_units_in_place(units, position as u16) {
+            self.add_term(Term { units, position });
+        }
+    }
+
     /// Takes out an `x` that was put in before: the exact inverse of [`ExactSum::add`].
     #[cfg_attr(not(test), expect(dead_code, reason = "windows subtract whole sums; tests compare them with this"))]
     #[inline]
@@ -136,12 +147,21 @@ impl ExactSum {
     /// Calls `to` with the sum as it is held: the absolute value of an integer, lowest limb first, and the power of two that
     /// one of its units is. `None` while a value is held that is not finite.
     pub(crate) fn units<T>(&self, to: impl FnOnce(&[u64], i32) -> Option<T>) -> Option<T> {
+        self.signed_units(|_, limbs, exponent| to(limbs, exponent))
+    }
+
+    /// As [`ExactSum::units`], with whether the sum is below zero first.
+    pub(crate) fn signed_units<T>(&self, to: impl FnOnce(bool, &[u64], i32) -> Option<T>) -> Option<T> {
         match &self.form {
             Form::Narrow { low, high, base } => {
-                let units = Term::narrow(*low, *high, *base).units.unsigned_abs();
-                to(&[units as u64, (units >> 64) as u64], i32::from(*base) - 1074)
+                let signed = Term::narrow(*low, *high, *base).units;
+                let units = signed.unsigned_abs();
+                to(signed < 0, &[units as u64, (units >> 64) as u64], i32::from(*base) - 1074)
             }
-            Form::Wide(wide) if wide.is_finite() => to(&wide.magnitude().1, -1074),
+            Form::Wide(wide) if wide.is_finite() => {
+                let (is_negative, limbs) = wide.magnitude();
+                to(is_negative, &limbs, -1074)
+            }
             Form::Wide(_) => None,
         }
     }

@@ -174,6 +174,25 @@ proptest! {
     }
 
     #[test]
+    fn a_product_is_the_sum_of_the_products_with_the_bits_of_the_factor(values in vec(
+        (
+            prop_oneof![ordinary(), sparse(), finite().prop_filter("a product must not overflow", |x| x.abs() < 1e290)],
+            -(1_i64 << 32)..(1 << 32),
+        ),
+        0..30,
+    )) {
+        let (mut products, mut parts) = (ExactSum::default(), ExactSum::default());
+        for &(x, times) in &values {
+            products.add_times(x, times);
+            let signed = if times < 0 { -x } else { x };
+            for bit in (0..33).filter(|bit| times.unsigned_abs() >> bit & 1 == 1) {
+                parts.add(signed * 2_f64.powi(bit));
+            }
+        }
+        prop_assert_eq!(products.value().to_bits(), parts.value().to_bits());
+    }
+
+    #[test]
     fn one_value_is_itself(x in finite()) {
         // A negative zero is the one value that is not.
         prop_assert_eq!(bits_of(&[x]), (x + 0.0).to_bits());
@@ -288,6 +307,32 @@ fn non_finite_values_are_told_from_the_largest_finite_ones() {
             assert_eq!(sum.value(), x);
         }
     }
+}
+
+#[test]
+fn products_of_the_largest_floats_come_back() {
+    let mut sum = ExactSum::default();
+    for times in [(1 << 32) - 1, -(1 << 32), 1] {
+        sum.add_times(f64::MAX, times);
+        sum.add_times(TINY, times);
+    }
+    assert_eq!(sum.value(), 0.0);
+    sum.add_times(f64::MAX, 2);
+    assert_eq!(sum.value(), f64::INFINITY);
+    sum.add_times(f64::MAX, -1);
+    assert_eq!(sum.value(), f64::MAX);
+}
+
+#[test]
+fn products_of_ordinary_columns_with_times_stay_narrow() {
+    let (mut lower, mut upper) = (ExactSum::default(), ExactSum::default());
+    for row in 0..100_000_i64 {
+        // Cents, and a time in nanoseconds.
+        let (x, time) = (row as f64 / 100.0, 1_700_000_000_000_000_000 + row * 1_000_003);
+        lower.add_times(x, time & 0xffff_ffff);
+        upper.add_times(x, time >> 32);
+    }
+    assert!(!is_wide(&lower) && !is_wide(&upper));
 }
 
 #[test]

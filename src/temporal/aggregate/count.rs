@@ -75,6 +75,9 @@ fn count_in(states: &SliceStates, location: SliceLocation) -> u32 {
         SliceStates::FloatMoments(states) => states.at(location).count,
         SliceStates::IntegerMoments(states) => states.at(location).count,
         SliceStates::DecimalMoments(states) => states.at(location).count,
+        SliceStates::FloatSlope(states) => states.at(location).count,
+        SliceStates::IntegerSlope(states) => states.at(location).count,
+        SliceStates::DecimalSlope(states) => states.at(location).count,
         // These do not count. A plan takes counts only from states for which `StateKind::counts_values` is true.
         SliceStates::Min(_)
         | SliceStates::Max(_)

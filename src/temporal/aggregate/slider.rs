@@ -31,6 +31,8 @@ pub(in crate::temporal) struct OutputStates<'a> {
     pub(in crate::temporal) order: FactOrder<'a>,
     /// The digits after the point of the input, if it is a decimal; else zero.
     pub(in crate::temporal) scale: i8,
+    /// The units of the facts' event times in a second.
+    pub(in crate::temporal) per_second: u64,
     pub(in crate::temporal) result_type: &'a DataType,
 }
 

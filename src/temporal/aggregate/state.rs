@@ -10,13 +10,14 @@ use super::{
     first_last::FirstOrLast,
     max_by::MaxOrMinBy,
     min_max::MinOrMax,
+    slope::SlopeSum,
     sum::{DecimalSum, FloatSum},
     value_log::ValueLog,
     variance::MomentSum,
 };
 use crate::{
     error::{Error, Result},
-    numeric::{FloatMoments, IntegerMoments},
+    numeric::{FloatMoments, FloatSlope, IntegerMoments, IntegerSlope},
     temporal::{fact_chunk::FactChunk, sort_keys::EncodedValues},
 };
 
@@ -77,6 +78,10 @@ slice_states! {
     FloatMoments: PerSlice<MomentSum<FloatMoments>>,
     IntegerMoments: PerSlice<MomentSum<IntegerMoments<3, 3>>>,
     DecimalMoments: PerSlice<MomentSum<IntegerMoments<5, 9>>>,
+    /// The sums of values, of times and of their products, of floats, integers and decimals.
+    FloatSlope: PerSlice<SlopeSum<FloatSlope>>,
+    IntegerSlope: PerSlice<SlopeSum<IntegerSlope<2, 3>>>,
+    DecimalSlope: PerSlice<SlopeSum<IntegerSlope<5, 6>>>,
     Min: PerSlice<MinOrMax<true>>,
     Max: PerSlice<MinOrMax<false>>,
     First: PerSlice<FirstOrLast<true>>,
@@ -104,7 +109,10 @@ impl StateKind {
             | StateKind::DecimalSum
             | StateKind::FloatMoments
             | StateKind::IntegerMoments
-            | StateKind::DecimalMoments => true,
+            | StateKind::DecimalMoments
+            | StateKind::FloatSlope
+            | StateKind::IntegerSlope
+            | StateKind::DecimalSlope => true,
             StateKind::Min
             | StateKind::Max
             | StateKind::First
@@ -126,6 +134,9 @@ impl StateKind {
             | StateKind::FloatMoments
             | StateKind::IntegerMoments
             | StateKind::DecimalMoments
+            | StateKind::FloatSlope
+            | StateKind::IntegerSlope
+            | StateKind::DecimalSlope
             | StateKind::Min
             | StateKind::Max
             | StateKind::Values => false,
@@ -232,11 +243,17 @@ impl FactUpdate<'_> {
         Error::Internal { subject: "a window".into(), reason }
     }
 
+    /// The event time of the fact at a position in the chunk, in units as fine as the facts' own.
+    #[inline]
+    pub(super) fn time(&self, i: usize) -> i64 {
+        self.chunk.order()[i]
+    }
+
     /// The value with what orders its fact, given the fact's position in the chunk.
     #[inline]
     pub(super) fn dated(&self, i: usize, value: u64) -> DatedValue {
         DatedValue {
-            event: self.chunk.order()[i],
+            event: self.time(i),
             known: self.chunk.known.as_ref().map_or(0, |known| known[i]),
             tie: self.first_tie + i as u32,
             value,

@@ -50,6 +50,7 @@ impl CreateOperator for WindowSpec {
             subject: context.subject.clone(),
             index: context.index.clone(),
             constant_delay: context.constant_delay,
+            per_second: 1_000_000_000 / context.order_ns.unsigned_abs(),
             tasks: context.tasks,
             budget: context.budget.clone(),
             dictionaries: plan.columns.iter().map(|_| Mutex::default()).collect(),
@@ -67,6 +68,8 @@ struct Window {
     plan: WindowPlan,
     /// After how many ticks each fact becomes visible, if that is the same for all and facts are never replaced.
     constant_delay: Option<i64>,
+    /// The units of the facts' event times in a second.
+    per_second: u64,
     tasks: usize,
     budget: Arc<Budget>,
     /// The dictionaries of the plan's columns, and of the tie-breaks.
@@ -104,6 +107,7 @@ impl TemporalOperator for Window {
                 ties: tasks.iter().map(|slices| &slices.ties).collect(),
                 order: FactOrder { encoding, dictionary, by, ties: &ties },
                 scale: output.scale,
+                per_second: self.per_second,
                 result_type: &output.data_type,
             };
             output.kind.function().slider(states, slots)
