@@ -19,10 +19,11 @@ use arrow::{
     row::{RowConverter, SortField},
 };
 use datafusion::common::HashMap;
+use twox_hash::XxHash64;
 
 use crate::{
     error::Result,
-    numeric::{decimal_value, float_key, key_float},
+    numeric::{canonical, decimal_value, float_key, key_float},
 };
 
 const SIGN: u64 = 1 << 63;
@@ -39,6 +40,8 @@ pub(super) enum Encoding {
     Decimal64,
     /// Texts, longer decimals and other types: numbers of a [`ValueDictionary`].
     Dictionary,
+    /// Hashes of the values, equal for equal values. Both zeros are equal. They have no order, and no value is found by them.
+    Hash,
     /// Decimals of any length that are added up. They are not encoded.
     RawDecimal,
     /// Only whether a value is NULL.
@@ -186,7 +189,8 @@ pub(super) fn encode(
         Encoding::Dictionary if scale_of(array.data_type()).is_some() => {
             units(array, |units| Ok(dictionary.number(&ordered_bytes(units))))?
         }
-        Encoding::Dictionary => dictionary_keys(array, dictionary)?,
+        Encoding::Dictionary => by_bytes(array, &mut |text| dictionary.number(text))?,
+        Encoding::Hash => hashes(array)?,
         Encoding::Presence => Vec::new(),
     };
     Ok((EncodedValues::Keys(values.into()), nulls))
@@ -204,11 +208,33 @@ pub(super) fn encode_keys(
     }
 }
 
-/// The dictionary numbers of a column. Those of NULL rows mean nothing.
-fn dictionary_keys(array: &ArrayRef, dictionary: &mut ValueDictionary) -> Result<Vec<u64>> {
-    let mut number = |text: Option<&[u8]>| text.map_or(0, |text| dictionary.number(text));
+/// The hashes of a column: the same ones wherever and whenever they are made.
+fn hashes(array: &ArrayRef) -> Result<Vec<u64>> {
+    let encoding = Encoding::for_order(array.data_type());
+    if encoding == Encoding::Dictionary {
+        return match scale_of(array.data_type()) {
+            Some(_) => units(array, |units| Ok(hash(&units.to_be_bytes()))),
+            None => by_bytes(array, &mut hash),
+        };
+    }
+    let (keys, _) = encode_keys(encoding, array, &mut ValueDictionary::default())?;
+    let one_zero = |key: u64| if encoding == Encoding::Float { float_key(canonical(key_float(key))) } else { key };
+    Ok(keys.iter().map(|&key| hash(&one_zero(key).to_le_bytes())).collect())
+}
+
+fn hash(bytes: &[u8]) -> u64 {
+    XxHash64::oneshot(0, bytes)
+}
+
+/// A number for each text or other value by its bytes, as `number` makes it. Those of NULL rows mean nothing.
+fn by_bytes(array: &ArrayRef, number: &mut impl FnMut(&[u8]) -> u64) -> Result<Vec<u64>> {
+    if let DataType::Dictionary(_, values) = array.data_type()
+        && is_bytes(values)
+    {
+        return by_bytes(&cast(array, values)?, number);
+    }
+    let mut number = |text: Option<&[u8]>| text.map_or(0, &mut *number);
     Ok(match array.data_type() {
-        DataType::Dictionary(_, values) if is_bytes(values) => dictionary_keys(&cast(array, values)?, dictionary)?,
         DataType::Utf8 => array.as_string::<i32>().iter().map(|text| number(text.map(str::as_bytes))).collect(),
         DataType::LargeUtf8 => array.as_string::<i64>().iter().map(|text| number(text.map(str::as_bytes))).collect(),
         DataType::Utf8View => array.as_string_view().iter().map(|text| number(text.map(str::as_bytes))).collect(),
@@ -317,7 +343,7 @@ pub(super) fn decode(
         Encoding::Decimal64 => {
             return decimal_array(data_type, keys.iter().map(|&p| i256::from_i128(encoding.integer(p))), nulls);
         }
-        Encoding::Signed | Encoding::Presence | Encoding::RawDecimal => {
+        Encoding::Signed | Encoding::Hash | Encoding::Presence | Encoding::RawDecimal => {
             Arc::new(Int64Array::new(keys.iter().map(|&p| (p ^ SIGN) as i64).collect(), nulls))
         }
         Encoding::Dictionary if is_decimal => {
@@ -342,6 +368,8 @@ pub(super) fn decode(
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::StringArray;
+
     use super::*;
 
     #[test]
@@ -368,6 +396,30 @@ mod tests {
                 assert!(dictionary.compare(encoding, pair[0], pair[1]).is_lt());
             }
             assert_eq!(&decode(encoding, &data_type, &keys, None, &dictionary, 1_000).unwrap(), &array);
+        }
+    }
+
+    /// The hashes of fixed values are part of every approximate count that was ever made.
+    #[test]
+    fn hashes_are_those_of_the_values() {
+        let hashes = |array: ArrayRef| match encode(Encoding::Hash, &array, &mut ValueDictionary::default()).unwrap() {
+            (EncodedValues::Keys(keys), _) => keys.to_vec(),
+            _ => Vec::new(),
+        };
+        // XXH64 of "abc" and of nothing, from the reference implementation.
+        let known = [0x44bc_2cf5_ad77_0999, 0xef46_db37_51d8_e999];
+        let texts = StringArray::from(vec!["abc", ""]);
+        assert_eq!(hashes(Arc::new(texts.clone())), known);
+        assert_eq!(hashes(cast(&texts, &DataType::Utf8View).unwrap()), known);
+        assert_eq!(hashes(cast(&texts, &DataType::Binary).unwrap()), known);
+        let words = cast(&texts, &DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))).unwrap();
+        assert_eq!(hashes(words), known);
+        let floats = hashes(Arc::new(Float64Array::from(vec![0.0, -0.0, f64::NAN, -f64::NAN, 1.0])));
+        assert_eq!((floats[0] == floats[1], floats[2] == floats[3], floats[0] == floats[4]), (true, true, false));
+        for precision in [18, 38] {
+            let units = [1, 10i128.pow(17), 10i128.pow(17) + 1, 1].map(i256::from_i128);
+            let decimals = hashes(decimal_array(&DataType::Decimal128(precision, 2), units.into_iter(), None).unwrap());
+            assert!(decimals[0] == decimals[3] && decimals[1] != decimals[2] && decimals[0] != decimals[1]);
         }
     }
 

@@ -274,17 +274,18 @@ def polars_window(q, facts, spine):
         if "filter" in a:
             passes = passes & condition(a["filter"], lambda name: pl.col(f"f_{name}"))
         op, v = a["op"], pl.when(passes).then(pl.col(f"f_{a['column']}")) if "column" in a else None
-        if op in ("count_distinct", "first", "last", "first_k", "last_k", "mode", "top_k", "top_share", "entropy", "max_by", "min_by", "slope"):
-            seconds = (pl.col("ts").dt.epoch("us") / 1e6).filter(v.is_not_null())
-            of = {"count_distinct": lambda e: e.n_unique(), "first": lambda e: e.first(), "last": lambda e: e.last(),
-                  "first_k": lambda e: e.head(a["k"]), "last_k": lambda e: e.tail(a["k"]), "mode": lambda e: e.mode().min(),
-                  "top_k": lambda e: e.value_counts(sort=True).struct[0].head(a["k"]),
-                  "top_share": lambda e: e.unique_counts().max() / e.len(),
-                  "entropy": lambda e: e.unique_counts().entropy(base=2),
-                  "max_by": lambda e: e.max_by(pl.col(f"f_{a['by']}").filter(v.is_not_null())),
-                  "min_by": lambda e: e.min_by(pl.col(f"f_{a['by']}").filter(v.is_not_null())),
-                  "slope": lambda e: pl.cov(e, seconds) / seconds.var()}[op]
-            rolled = union.rolling("ts", period=length, closed=closed, group_by=q.keys).agg(of(v.drop_nulls()).alias(f"c{i}"))
+        seconds = lambda: (pl.col("ts").dt.epoch("us") / 1e6).filter(v.is_not_null())
+        by = lambda: pl.col(f"f_{a['by']}").filter(v.is_not_null())
+        of = {"count_distinct": lambda e: e.n_unique(), "approx_count_distinct": lambda e: e.approx_n_unique(),
+              "first": lambda e: e.first(), "last": lambda e: e.last(),
+              "first_k": lambda e: e.head(a["k"]), "last_k": lambda e: e.tail(a["k"]),
+              "max_by": lambda e: e.max_by(by()), "min_by": lambda e: e.min_by(by()),
+              "mode": lambda e: e.mode().min(), "top_k": lambda e: e.value_counts(sort=True).struct[0].head(a["k"]),
+              "top_share": lambda e: e.unique_counts().max() / e.len(),
+              "entropy": lambda e: e.unique_counts().entropy(base=2),
+              "slope": lambda e: pl.cov(e, seconds()) / seconds().var()}
+        if op in of:
+            rolled = union.rolling("ts", period=length, closed=closed, group_by=q.keys).agg(of[op](v.drop_nulls()).alias(f"c{i}"))
             union = union.join(rolled.unique([*q.keys, "ts"]), on=[*q.keys, "ts"], how="left", nulls_equal=True).sort("ts")
         else:
             if op == "count":
@@ -293,7 +294,7 @@ def polars_window(q, facts, spine):
             extra = {"quantile": a["q"], "interpolation": "linear"} if op == "quantile" else {}
             rolled = getattr(v, f"rolling_{name}_by")("ts", window_size=length, closed=closed, **extra).over(q.keys)
             union = union.with_columns(rolled.alias(f"c{i}"))
-        answers.append(pl.col(f"c{i}").fill_null(0) if a["op"].startswith("count") else pl.col(f"c{i}"))
+        answers.append(pl.col(f"c{i}").fill_null(0) if "count" in a["op"] else pl.col(f"c{i}"))
     return union.filter(~pl.col("is_fact")).sort("row").select(answers)
 
 

@@ -279,6 +279,7 @@ fn what_asks_for_nothing_or_the_impossible_is_no_question() {
             Aggregate::max(column),
             Aggregate::last(column),
             Aggregate::count_distinct(column),
+            Aggregate::approx_count_distinct(column),
             Aggregate::max_by(column, "fare"),
             Aggregate::min_by("fare", column),
             Aggregate::first_k(column, 2),

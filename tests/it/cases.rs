@@ -149,6 +149,7 @@ pub struct Aggregate {
 pub enum Op {
     Count,
     CountDistinct,
+    ApproxCountDistinct,
     Sum,
     Mean,
     Variance,

@@ -64,6 +64,7 @@ pub(crate) fn aggregate(asked: &cases::Aggregate) -> Aggregate {
         Op::Count if asked.column.is_none() => Aggregate::count(),
         Op::Count => Aggregate::count_of(column),
         Op::CountDistinct => Aggregate::count_distinct(column),
+        Op::ApproxCountDistinct => Aggregate::approx_count_distinct(column),
         Op::Sum => Aggregate::sum(column),
         Op::Mean => Aggregate::mean(column),
         Op::Variance => Aggregate::variance(column),

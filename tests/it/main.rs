@@ -5,6 +5,7 @@
 mod ahead;
 mod anomalies;
 mod any_key;
+mod approximate;
 mod bad_input;
 mod bad_question;
 mod bad_sets;

@@ -635,6 +635,7 @@ fn ops_of(column: &Column) -> Vec<Op> {
     let mut ops = vec![
         Op::Count,
         Op::CountDistinct,
+        Op::ApproxCountDistinct,
         Op::Min,
         Op::Max,
         Op::First,

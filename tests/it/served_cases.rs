@@ -103,7 +103,7 @@ fn request_value(data_type: &str, value: &Value) -> asof::Value {
 fn nothing(case: &Case) -> Vec<Value> {
     let aggregates = case.window.iter().flat_map(|window| &window.spans).flat_map(|span| &span.aggregates);
     let aggregates = aggregates.map(|asked| match asked.op {
-        Op::Count | Op::CountDistinct => json!(0),
+        Op::Count | Op::CountDistinct | Op::ApproxCountDistinct => json!(0),
         _ => Value::Null,
     });
     case.lookup.iter().flat_map(|lookup| lookup.columns.iter().map(|_| Value::Null)).chain(aggregates).collect()

@@ -31,6 +31,8 @@ async fn trailing_is_the_window_that_rust_asks() {
         ("count(*)", Aggregate::count()),
         ("count(amount)", Aggregate::count_of("amount")),
         ("count(DISTINCT amount)", Aggregate::count_distinct("amount")),
+        ("approx_count_distinct(amount)", Aggregate::approx_count_distinct("amount")),
+        ("approx_distinct(unused) AS d2", Aggregate::approx_count_distinct("unused").named("d2")),
         ("sum(amount)", Aggregate::sum("amount")),
         ("AVG(amount)", Aggregate::mean("amount")),
         ("mean(amount) AS \"Mean\"", Aggregate::mean("amount").named("Mean")),

@@ -85,6 +85,7 @@ fn count_in(states: &SliceStates, location: SliceLocation) -> u32 {
         | SliceStates::Last(_)
         | SliceStates::MaxBy(_)
         | SliceStates::MinBy(_)
+        | SliceStates::Sketches(_)
         | SliceStates::Values(_)
         | SliceStates::DatedValues(_) => 0,
     }

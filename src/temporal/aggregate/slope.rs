@@ -45,9 +45,12 @@ impl AggregateFunction for SlopeFunction {
         match encoding {
             Encoding::Float => StateKind::FloatSlope,
             Encoding::RawDecimal => StateKind::DecimalSlope,
-            Encoding::Signed | Encoding::Unsigned | Encoding::Decimal64 | Encoding::Dictionary | Encoding::Presence => {
-                StateKind::IntegerSlope
-            }
+            Encoding::Signed
+            | Encoding::Unsigned
+            | Encoding::Decimal64
+            | Encoding::Dictionary
+            | Encoding::Hash
+            | Encoding::Presence => StateKind::IntegerSlope,
         }
     }
 
@@ -55,9 +58,12 @@ impl AggregateFunction for SlopeFunction {
         match states.order.encoding {
             Encoding::Float => slider_over::<FloatSlope>(&states, slots),
             Encoding::RawDecimal => slider_over::<IntegerSlope<5, 6>>(&states, slots),
-            Encoding::Signed | Encoding::Unsigned | Encoding::Decimal64 | Encoding::Dictionary | Encoding::Presence => {
-                slider_over::<IntegerSlope<2, 3>>(&states, slots)
-            }
+            Encoding::Signed
+            | Encoding::Unsigned
+            | Encoding::Decimal64
+            | Encoding::Dictionary
+            | Encoding::Hash
+            | Encoding::Presence => slider_over::<IntegerSlope<2, 3>>(&states, slots),
         }
     }
 }

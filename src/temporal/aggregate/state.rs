@@ -4,6 +4,7 @@
 use arrow::buffer::{NullBuffer, ScalarBuffer};
 
 use super::{
+    approx_count_distinct::Sketches,
     count::Count,
     entity_slices::SliceLocation,
     fact_order::{DatedValue, FactOrder, TieBreaks},
@@ -88,6 +89,8 @@ slice_states! {
     Last: PerSlice<FirstOrLast<false>>,
     MaxBy: PerSlice<MaxOrMinBy<true>>,
     MinBy: PerSlice<MaxOrMinBy<false>>,
+    /// A sketch of the different values.
+    Sketches: Sketches,
     /// Every value.
     Values: ValueLog<u64>,
     /// Every value, with what orders its fact among others.
@@ -119,6 +122,7 @@ impl StateKind {
             | StateKind::Last
             | StateKind::MaxBy
             | StateKind::MinBy
+            | StateKind::Sketches
             | StateKind::Values
             | StateKind::DatedValues => false,
         }
@@ -139,6 +143,7 @@ impl StateKind {
             | StateKind::DecimalSlope
             | StateKind::Min
             | StateKind::Max
+            | StateKind::Sketches
             | StateKind::Values => false,
         }
     }

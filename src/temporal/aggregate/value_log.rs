@@ -116,13 +116,19 @@ impl<'a> ValueLogs<'a> {
             let of_slice = self.tasks[location.task as usize].of_slice(location.slice);
             values.extend(of_slice.map(|value| normalize(self.encoding, value)));
         });
-        let mut different = values.clone();
-        different.sort_unstable_by(|&a, &b| compare(a, b));
-        different.dedup();
-        let rank = |value: &u64| different.binary_search_by(|known| compare(*known, *value)).unwrap_or(0) as u32;
-        let ranks = values.iter().map(rank).collect();
-        (Ranks { starts, ranks }, different)
+        rank(starts, values, compare)
     }
+}
+
+/// The values of an entity's slices as ranks among its different values, and these values in order. `starts` says where the values
+/// of each slice begin.
+pub(super) fn rank(starts: Vec<usize>, values: Vec<u64>, compare: impl Fn(u64, u64) -> Ordering) -> (Ranks, Vec<u64>) {
+    let mut different = values.clone();
+    different.sort_unstable_by(|&a, &b| compare(a, b));
+    different.dedup();
+    let rank = |value: &u64| different.binary_search_by(|known| compare(*known, *value)).unwrap_or(0) as u32;
+    let ranks = values.iter().map(rank).collect();
+    (Ranks { starts, ranks }, different)
 }
 
 /// The dated values of an entity's slices as ranks from the oldest to the newest fact, and the values in this order. `compare`
@@ -144,7 +150,7 @@ pub(super) fn rank_by_recency(
 }
 
 /// The values of all slices one after the other, and where those of each slice begin.
-fn concatenate<T>(slices: &EntitySlices, append: impl Fn(SliceLocation, &mut Vec<T>)) -> (Vec<usize>, Vec<T>) {
+pub(super) fn concatenate<T>(slices: &EntitySlices, append: impl Fn(SliceLocation, &mut Vec<T>)) -> (Vec<usize>, Vec<T>) {
     let (mut starts, mut values) = (vec![0], Vec::new());
     for location in slices.locations() {
         append(location, &mut values);

@@ -54,9 +54,12 @@ impl AggregateFunction for VarianceFunction {
         match encoding {
             Encoding::Float => StateKind::FloatMoments,
             Encoding::RawDecimal => StateKind::DecimalMoments,
-            Encoding::Signed | Encoding::Unsigned | Encoding::Decimal64 | Encoding::Dictionary | Encoding::Presence => {
-                StateKind::IntegerMoments
-            }
+            Encoding::Signed
+            | Encoding::Unsigned
+            | Encoding::Decimal64
+            | Encoding::Dictionary
+            | Encoding::Hash
+            | Encoding::Presence => StateKind::IntegerMoments,
         }
     }
 
@@ -64,9 +67,12 @@ impl AggregateFunction for VarianceFunction {
         match states.order.encoding {
             Encoding::Float => self.slider_over::<FloatMoments>(&states, slots),
             Encoding::RawDecimal => self.slider_over::<IntegerMoments<5, 9>>(&states, slots),
-            Encoding::Signed | Encoding::Unsigned | Encoding::Decimal64 | Encoding::Dictionary | Encoding::Presence => {
-                self.slider_over::<IntegerMoments<3, 3>>(&states, slots)
-            }
+            Encoding::Signed
+            | Encoding::Unsigned
+            | Encoding::Decimal64
+            | Encoding::Dictionary
+            | Encoding::Hash
+            | Encoding::Presence => self.slider_over::<IntegerMoments<3, 3>>(&states, slots),
         }
     }
 }
