@@ -7,7 +7,7 @@ use arrow::{
 };
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::entities::ServedEntities;
+use super::{entities::ServedEntities, read_counts::ReadCounts};
 use crate::{
     error::{Error, Result},
     feature_set::{Drawn, RowSet, field_of, select_inputs},
@@ -79,8 +79,9 @@ impl ServedDraws {
         Arc::new(Schema::new(fields))
     }
 
-    /// The request with the drawn features. A column of the request that is called like one of them is replaced.
-    pub(super) fn add_to(&self, rows: &RecordBatch) -> Result<RecordBatch> {
+    /// The request with the drawn features. A column of the request that is called like one of them is replaced. The keys by which
+    /// features are drawn are counted in `reads`.
+    pub(super) fn add_to(&self, rows: &RecordBatch, reads: &ReadCounts) -> Result<RecordBatch> {
         if self.draws.is_empty() {
             return Ok(rows.clone());
         }
@@ -106,7 +107,8 @@ impl ServedDraws {
             let keys = draw.drawn.by.iter().zip(draw.entities.key_schema().fields());
             let keys: Vec<ArrayRef> = keys.map(|(name, key)| key_column(rows, name, key.data_type())).collect::<Result<_>>()?;
             let at = at.as_ref().filter(|_| draw.drawn.has_max_age());
-            let (found, _) = draw.entities.get_columns(&keys, rows.num_rows(), at)?;
+            let (found, there) = draw.entities.get_columns(&keys, rows.num_rows(), at)?;
+            reads.add(there, found.len() as u64 - there);
             let shape = draw.entities.shape();
             for (position, field) in &draw.features {
                 fields.push(Arc::new(field.clone()));

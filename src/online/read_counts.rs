@@ -25,7 +25,7 @@ impl ReadCounts {
     }
 }
 
-/// How many keys were asked for, since the set was opened.
+/// How many keys were asked for, since the set was opened. Requests of a set that draws on others ask for keys of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Reads {

@@ -68,7 +68,7 @@ impl Online {
         }
     }
 
-    /// How many keys were asked for. A [`Live`](super::Live) goes on counting when it moves to another materialization.
+    /// How many keys were asked for. A request of a set of rows asks for one key of each set that it draws on. A [`Live`](super::Live) goes on counting when it moves to another materialization.
     pub fn reads(&self) -> Reads {
         self.reads.reads()
     }
@@ -95,7 +95,7 @@ impl Online {
     pub fn encode(&self, rows: &RecordBatch) -> Result<RecordBatch> {
         match &self.served {
             Served::Rows { pipeline, features, draws, .. } => {
-                let rows = draws.add_to(rows)?;
+                let rows = draws.add_to(rows, &self.reads)?;
                 Ok(RecordBatch::try_new(features.clone(), pipeline.encode("the request", &rows)?)?)
             }
             Served::Entities(_) => Err(self.refused("is served by key: use `get`")),

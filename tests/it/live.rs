@@ -28,6 +28,8 @@ use tempfile::TempDir;
 
 use crate::{
     intercepted_store::{Intercept, Intercepted},
+    s3,
+    s3_server::S3Server,
     secrets::Log,
     support::{child, files_below, instant, temp_dir, write_parquet},
     times::utc_micros,
@@ -358,6 +360,38 @@ async fn a_watch_follows_what_another_process_publishes() {
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(told_by_keys(&watched.current()), Ok(4));
     assert_eq!(other.refresh().await.unwrap().moved[0].to_as_of, day(5));
+}
+
+/// As [`a_watch_follows_what_another_process_publishes`], with two handles on S3 that share nothing but the bucket.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_follows_what_is_published_on_s3() {
+    let server = S3Server::start("lab").await.unwrap();
+    let locations = s3::locations(&server, server.access_key(), server.secret_key());
+    let place = Place::with(temp_dir(), "s3://lab/r".into(), locations, SHOPS, DAYS).await;
+    let trainer = place.open().await;
+    publish(&trainer, &["shops_v1"], 1).await;
+    let service = place.open().await;
+    let live = service.live("shops_v1").await.unwrap();
+    let watch = live.watch(Duration::from_millis(5)).unwrap();
+    assert_eq!(told_by_keys(&live.current()), Ok(1));
+    for day in [2, 3] {
+        publish(&trainer, &["shops_v1"], day).await;
+        until("the next day is served", || day_of(live.current().materialization()) == day).await;
+        assert_eq!(told_by_keys(&live.current()), Ok(day));
+    }
+    drop(watch);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_count_the_keys_that_they_draw_by() {
+    let place = Place::in_memory().await;
+    let store = place.open().await;
+    publish(&store, &SETS, 2).await;
+    let sales = store.online("sales_v1").await.unwrap();
+    for (shop, n) in [(7, 2.0), (SHOPS + 100, 0.0), (8, 2.0)] {
+        assert_eq!(sales.encode_row(&[("shop", Value::Int(shop))]).unwrap().number("n").unwrap(), Some(n));
+    }
+    assert_eq!((sales.reads().hits, sales.reads().misses), (2, 1));
 }
 
 // --- failing -----------------------------------------------------------------------------------------------------------
