@@ -5,7 +5,8 @@ use chrono::TimeDelta;
 use serde::Serialize;
 
 use crate::{
-    temporal::Aggregate,
+    sql::ExpressionCheck,
+    temporal::{Aggregate, Expression},
     time::{saturating_micros, shown_span},
 };
 
@@ -114,6 +115,7 @@ impl Source {
         if self.max_age_us.is_some() && self.lookups.is_empty() {
             found.push(format!("the max age of `{table}` applies to lookups, and there is none"));
         }
+        found.extend(self.mistakes_of_expressions());
         for (length, aggregates) in &self.windows {
             if let Some(length) = length.filter(|length| *length <= 0) {
                 let features: Vec<String> = aggregates.iter().map(|aggregate| format!("`{}`", aggregate.output())).collect();
@@ -123,11 +125,39 @@ impl Source {
             }
             found.extend(aggregates.iter().filter_map(Aggregate::flaw).map(|flaw| format!("{flaw} (over `{table}`)")));
             for aggregate in aggregates {
-                found.extend(aggregate.columns().filter_map(|column| not_a_column(table, aggregate.output(), column)));
+                let remedy = |column: &str| format!("write it as `Expression::sql(\"{column}\")`");
+                let columns = aggregate.arguments().filter_map(Expression::column);
+                found.extend(columns.filter_map(|column| not_a_column(table, aggregate.output(), column, remedy)));
             }
         }
-        found.extend(self.lookups.iter().filter_map(|(column, output)| not_a_column(table, output, column)));
+        let remedy = |_: &str| {
+            "add such a column to the facts before they are loaded, aggregate the expression (`Expression::sql`), or use a set of \
+             rows, whose query is SQL"
+                .to_owned()
+        };
+        found.extend(self.lookups.iter().filter_map(|(column, output)| not_a_column(table, output, column, remedy)));
         found
+    }
+
+    /// The mistakes of expressions that can be found without the columns of the table.
+    fn mistakes_of_expressions(&self) -> Vec<String> {
+        fn written(aggregate: &Aggregate) -> impl Iterator<Item = (&str, &str)> {
+            aggregate.arguments().filter_map(Expression::sql_text).map(|text| (aggregate.output(), text))
+        }
+        let all = self.windows.iter().flat_map(|(_, aggregates)| aggregates);
+        let expressions: Vec<(&str, &str)> = all.flat_map(written).collect();
+        if expressions.is_empty() {
+            return Vec::new();
+        }
+        let check = match ExpressionCheck::new() {
+            Ok(check) => check,
+            Err(error) => return vec![error.to_string()],
+        };
+        let mistake = |(feature, text): (&str, &str)| {
+            let mistake = check.mistake(text)?;
+            Some(format!("feature `{feature}` over `{}`: the expression `{text}` {mistake}", self.table))
+        };
+        expressions.into_iter().filter_map(mistake).collect()
     }
 
     fn mistakes_of_keys(&self, keys: &[String]) -> Vec<String> {
@@ -149,15 +179,14 @@ impl Source {
 }
 
 /// The mistake of a column name that is clearly an expression: names on both sides of an operator that names rarely contain.
-fn not_a_column(table: &str, feature: &str, column: &str) -> Option<String> {
+/// `remedy` says what to do.
+fn not_a_column(table: &str, feature: &str, column: &str, remedy: impl FnOnce(&str) -> String) -> Option<String> {
     let is_name =
         |text: &str| text.trim().bytes().all(|b| b.is_ascii_alphanumeric() || b"_. ".contains(&b)) && !text.trim().is_empty();
     let (left, right) = ["*", "+", "||"].iter().find_map(|sign| column.split_once(sign))?;
     (is_name(left) && is_name(right)).then(|| {
-        format!(
-            "feature `{feature}` over `{table}`: `{column}` is an expression, and features are made of columns: add such a column to the facts before they are loaded, or \
-             use a set of rows, whose query is SQL"
-        )
+        let remedy = remedy(column);
+        format!("feature `{feature}` over `{table}`: `{column}` is an expression, and a text names a column: {remedy}")
     })
 }
 
@@ -168,11 +197,11 @@ mod tests {
     #[test]
     fn expressions_are_told_from_odd_names() {
         for expression in ["price * quantity", "price*quantity", "a+b", "t.a || t.b", "fare * 1.1"] {
-            assert!(not_a_column("t", "f", expression).is_some(), "{expression}");
+            assert!(not_a_column("t", "f", expression, str::to_owned).is_some(), "{expression}");
         }
         for name in ["price", "Fare (USD)", "km/h", "Start - End", "*", "rating *", "C++", "+1", "a\"b", "x||", "Preis (€) * 2"]
         {
-            assert!(not_a_column("t", "f", name).is_none(), "{name}");
+            assert!(not_a_column("t", "f", name, str::to_owned).is_none(), "{name}");
         }
     }
 }

@@ -180,9 +180,9 @@ fn aggregate_call(aggregate: &Aggregate) -> String {
         }
         other => (other.as_str().unwrap_or_default().to_owned(), String::new()),
     };
-    let columns: Vec<&str> = aggregate.columns().collect();
-    let columns = if columns.is_empty() { "*".to_owned() } else { columns.join(", ") };
-    format!("{name}({columns}{parameter})")
+    let arguments: Vec<String> = aggregate.arguments().map(|argument| on_one_line(argument.text())).collect();
+    let arguments = if arguments.is_empty() { "*".to_owned() } else { arguments.join(", ") };
+    format!("{name}({arguments}{parameter})")
 }
 
 fn drawn(drawn: &Drawn) -> String {
@@ -280,6 +280,7 @@ mod tests {
     use chrono::TimeDelta;
 
     use super::*;
+    use crate::temporal::Expression;
 
     #[test]
     fn a_set_of_entities_is_described_line_by_line() {
@@ -289,6 +290,8 @@ mod tests {
             Aggregate::quantile("fare", 0.9).named("q"),
             Aggregate::last_k("fare", 3).named("last"),
             Aggregate::max_by("tip", "fare").named("tip"),
+            Aggregate::max_by("tip", Expression::sql("fare /\n  miles")).named("top"),
+            Aggregate::quantile(Expression::sql("fare /\n  miles"), 0.5).named("rate"),
         ];
         let set = FeatureSet::entities("zones_v1", "trips")
             .owner("lab")
@@ -313,6 +316,8 @@ zones_v1: a set of entities
     q             quantile(fare, 0.9) of trips over 1 hour
     last          last_k(fare, 3) of trips over 1 hour
     tip           max_by(tip, fare) of trips over 1 hour
+    top           max_by(tip, fare / miles) of trips over 1 hour
+    rate          quantile(fare / miles, 0.5) of trips over 1 hour
     mean          mean(fare) of trips over everything before
     temp   °C     newest temp of weather by zone = area, at most 3 hours old
 ";

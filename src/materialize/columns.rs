@@ -1,28 +1,40 @@
-//! Checks the columns that a set of entities names against those of its tables, and reports all mistakes before anything is planned.
-//! Filters of aggregates are SQL, and are checked when they are planned.
+//! Checks the columns, filters and expressions of a set of entities against the columns of its tables, and reports all mistakes
+//! before anything is planned.
 
 use arrow::datatypes::{Field, Schema};
 
 use crate::{
     catalog::Column,
+    engine::Engine,
     error::{Error, Result},
     feature_set::{EntitySet, FeatureSet, Source},
     name::TableName,
+    sql::no_facts,
+    temporal::{Aggregate, Facts, check_filter, expression_mistakes},
     workspace::PinnedTable,
 };
 
-/// Refuses a set that names columns which its tables do not have, or that aggregates a column of an unsuitable type.
+/// Refuses a set that names columns which its tables do not have, that aggregates values of an unsuitable type, or whose filters
+/// and expressions cannot be planned.
 ///
 /// # Errors
-/// [`Error::UnknownColumn`], [`Error::ColumnType`], or [`Error::Mistakes`] with several of them.
-pub(crate) fn check_columns(set: &FeatureSet, entities: &EntitySet, tables: &[PinnedTable]) -> Result<()> {
+/// [`Error::UnknownColumn`], [`Error::ColumnType`], [`Error::Definition`], [`Error::Volatile`], or [`Error::Mistakes`] with several
+/// of them.
+pub(crate) fn check_columns(engine: &Engine, set: &FeatureSet, entities: &EntitySet, tables: &[PinnedTable]) -> Result<()> {
     let mut mistakes = ColumnMistakes::default();
     for source in &entities.sources {
         let name: TableName = source.table.parse()?;
         let Some(pinned) = tables.iter().find(|pinned| *pinned.version.table() == name) else { continue };
         let (version, subject) = (&pinned.version, format!("table `{}`", pinned.version.table()));
         let columns: Vec<Column> = version.columns().iter().chain(version.partition_columns()).cloned().collect();
-        source_mistakes(&subject, source, Column::schema(&columns)?.as_ref(), &mut mistakes);
+        let schema = Column::schema(&columns)?;
+        source_mistakes(&subject, source, &schema, &mut mistakes);
+        let sql = source.windows.iter().flat_map(|(_, aggregates)| aggregates).filter(|aggregate| has_sql(aggregate));
+        let sql: Vec<&Aggregate> = sql.collect();
+        if !sql.is_empty() {
+            let facts = no_facts(engine, version.table(), &schema, version.declared().clone())?;
+            sql.into_iter().for_each(|aggregate| sql_mistakes(&facts, aggregate, &mut mistakes));
+        }
     }
     let subject = format!("feature set `{}`", set.name);
     let mistakes = mistakes.0.into_iter().map(|(mistake, features)| in_set(mistake, &subject, &features)).collect();
@@ -44,8 +56,22 @@ impl ColumnMistakes {
     }
 }
 
+/// Has it a filter or an expression?
+fn has_sql(aggregate: &Aggregate) -> bool {
+    aggregate.condition().is_some() || aggregate.arguments().any(|argument| argument.sql_text().is_some())
+}
+
+/// The mistakes of an aggregate's filter and expressions.
+fn sql_mistakes(facts: &Facts, aggregate: &Aggregate, mistakes: &mut ColumnMistakes) {
+    if let Err(mistake) = check_filter(facts, aggregate) {
+        mistakes.add(mistake, Some(aggregate.output()));
+    }
+    // The mistake of an expression names its feature itself.
+    expression_mistakes(facts, aggregate).into_iter().for_each(|mistake| mistakes.add(mistake, None));
+}
+
 /// The mistake with the set and the features that made it.
-fn in_set(mistake: Error, set: &str, features: &[String]) -> Error {
+pub(super) fn in_set(mistake: Error, set: &str, features: &[String]) -> Error {
     let names = features.iter().map(|feature| format!("`{feature}`")).collect::<Vec<_>>().join(", ");
     let place = match features.len() {
         0 => set.to_owned(),
@@ -59,6 +85,8 @@ fn in_set(mistake: Error, set: &str, features: &[String]) -> Error {
         Error::ColumnType { subject, column, found, needed } => {
             Error::ColumnType { subject, column, found, needed: format!("{needed} ({place})") }
         }
+        Error::Definition { subject, reason } => Error::Definition { subject: format!("{place}: {subject}"), reason },
+        Error::Volatile { subject, function } => Error::Volatile { subject: format!("{place}: {subject}"), function },
         other => other,
     }
 }
@@ -80,9 +108,9 @@ fn source_mistakes(subject: &str, source: &Source, schema: &Schema, mistakes: &m
     let mut refused = Vec::new();
     for aggregate in source.windows.iter().flat_map(|(_, aggregates)| aggregates) {
         let feature = Some(aggregate.output());
-        for column in aggregate.columns() {
-            let Some(field) = find(column, feature) else { continue };
-            if let Err(needed) = aggregate.check(column, field.data_type()) {
+        for argument in aggregate.arguments() {
+            let Some(field) = argument.column().and_then(|column| find(column, feature)) else { continue };
+            if let Err(needed) = aggregate.check(argument, field.data_type()) {
                 let (column, found) = (field.name().clone(), field.data_type().to_string());
                 let mistake = Error::ColumnType { subject: subject.into(), column, found, needed: needed.into() };
                 refused.push((mistake, feature));
@@ -97,7 +125,6 @@ mod tests {
     use arrow::datatypes::DataType;
 
     use super::*;
-    use crate::temporal::Aggregate;
 
     #[test]
     fn a_mistake_is_told_once_with_all_features_that_make_it() {

@@ -12,7 +12,7 @@ use datafusion::{
     prelude::{DataFrame, ident},
 };
 
-use super::entities::instants;
+use super::{columns::in_set, entities::instants};
 use crate::{
     catalog::{FactTable, KnownAt},
     engine::Engine,
@@ -161,7 +161,8 @@ pub(super) fn add_ahead(
             }
             let over = over.trailing(chrono::TimeDelta::microseconds(*length_us), aggregates.clone());
             let labels = aggregates.iter().map(|aggregate| ident(aggregate.output()));
-            let labelled = Spine::new(rows, end.as_str()).window([over])?.into_rows();
+            let in_set = |e: Error| in_set(e, &format!("feature set `{name}`"), &[]);
+            let labelled = Spine::new(rows, end.as_str()).window([over]).map_err(in_set)?.into_rows();
             rows = labelled.select(kept.into_iter().chain(labels).collect::<Vec<_>>())?;
         }
         if !ahead.next.is_empty() {

@@ -19,7 +19,7 @@ use crate::{
     name::{ContentId, SetName, TableName},
     scan::VisibleTable,
     storage::Location,
-    temporal::Aggregate,
+    temporal::{Aggregate, Expression},
     text_table::lines,
     time::{AsOf, Cutoff, shown_span},
     workspace::Workspace,
@@ -97,7 +97,8 @@ pub struct PlannedStep {
     pub kind: StepKind,
     /// What does it: the encoder or row selection, the lookup or window with its table.
     pub name: String,
-    /// The columns that it reads. Those that a filter of an aggregate reads are not listed.
+    /// The columns that it reads. An expression of an aggregate is listed as it was written; columns that a filter of an aggregate
+    /// reads are not listed.
     pub columns: Vec<String>,
     /// The features that it makes.
     pub features: Vec<String>,
@@ -152,7 +153,7 @@ pub(crate) async fn plan(workspace: &Arc<Workspace>, set: &FeatureSet, as_of: As
         match &set.body {
             SetBody::Rows(rows) => steps = row_steps(rows),
             SetBody::Entities(entities) => {
-                check_columns(set, entities, &pinned)?;
+                check_columns(&workspace.engine, set, entities, &pinned)?;
                 steps = entity_steps(entities);
             }
         }
@@ -252,10 +253,10 @@ fn entity_steps(set: &EntitySet) -> Vec<PlannedStep> {
     set.sources.iter().flat_map(source_steps).collect()
 }
 
-/// The columns that aggregates read, each once.
+/// The columns and expressions that aggregates are over, each once.
 fn columns_of(aggregates: &[Aggregate]) -> Vec<String> {
     let mut columns: Vec<String> = Vec::new();
-    for column in aggregates.iter().flat_map(Aggregate::columns) {
+    for column in aggregates.iter().flat_map(Aggregate::arguments).map(Expression::text) {
         if !columns.iter().any(|known| known == column) {
             columns.push(column.to_owned());
         }
@@ -347,7 +348,7 @@ mod tests {
     use crate::{
         encoder::{AsOfView, Number, Purpose, RowSelection, Sample, Standardize},
         feature_set::{RowSetBuilder, Source},
-        temporal::Aggregate,
+        temporal::{Aggregate, Expression},
     };
 
     /// Keeps all rows, and wants them in their order.
@@ -402,15 +403,17 @@ mod tests {
         let set = FeatureSet::entities("zones_v1", "trips")
             .key("zone")
             .window(TimeDelta::hours(1), [Aggregate::count(), Aggregate::mean("fare"), Aggregate::sum("fare")])
+            .all_before([Aggregate::max(Expression::sql("fare - tip")).named("most")])
             .also(weather)
             .build()
             .unwrap();
-        assert_eq!(kinds(&set), [StepKind::Window, StepKind::Lookup]);
+        assert_eq!(kinds(&set), [StepKind::Window, StepKind::Window, StepKind::Lookup]);
         let SetBody::Entities(entities) = &set.body else { panic!("a set of rows") };
         let steps = entity_steps(entities);
         assert_eq!(steps[0].name, "trips by zone over 1 hour");
         assert_eq!(steps[0].columns, ["fare"], "each column once");
         assert_eq!(steps[0].features, ["count", "mean_fare", "sum_fare"]);
-        assert_eq!(steps[1].name, "weather by area, at most 3 hours old");
+        assert_eq!(steps[1].columns, ["fare - tip"]);
+        assert_eq!(steps[2].name, "weather by area, at most 3 hours old");
     }
 }

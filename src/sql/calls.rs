@@ -31,9 +31,10 @@ pub(super) fn check_calls(subject: &str, statement: &Statement, state: &SessionS
     }
 }
 
-struct Calls<'a> {
-    subject: &'a str,
-    state: &'a SessionState,
+/// Finds such calls.
+pub(super) struct Calls<'a> {
+    pub(super) subject: &'a str,
+    pub(super) state: &'a SessionState,
 }
 
 impl Visitor for Calls<'_> {
@@ -41,10 +42,7 @@ impl Visitor for Calls<'_> {
 
     fn pre_visit_expr(&mut self, expression: &Expr) -> ControlFlow<Box<Error>> {
         let Expr::Function(call) = expression else { return ControlFlow::Continue(()) };
-        let name = match call.name.0.as_slice() {
-            [ast::ObjectNamePart::Identifier(ident)] => name_of(ident),
-            _ => call.name.to_string(),
-        };
+        let name = function_name(call);
         let (state, subject) = (self.state, self.subject);
         let scalar = state.scalar_functions().get(&name);
         let volatilities = [
@@ -66,6 +64,14 @@ impl Visitor for Calls<'_> {
             }));
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// The name by which a session knows the function of a call.
+pub(super) fn function_name(call: &ast::Function) -> String {
+    match call.name.0.as_slice() {
+        [ast::ObjectNamePart::Identifier(ident)] => name_of(ident),
+        _ => call.name.to_string(),
     }
 }
 

@@ -68,6 +68,7 @@ pub mod functions;
 pub mod trailing;
 
 mod calls;
+mod expressions;
 mod facts;
 mod ignored_clauses;
 mod information_schema;
@@ -80,7 +81,8 @@ mod show;
 mod statement;
 mod tables;
 
-pub(crate) use facts::facts;
+pub(crate) use expressions::ExpressionCheck;
+pub(crate) use facts::{facts, no_facts};
 pub(crate) use information_schema::InformationSchema;
 pub(crate) use query::{QueryContext, has_subquery, plan_is_rowwise, query, query_with, table_rows};
 pub(crate) use row_times::{KNOWN_COLUMN, known_rows, rows_with_times};

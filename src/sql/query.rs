@@ -111,7 +111,8 @@ pub(crate) async fn table_rows(
     Ok(session.table(TableReference::full(CATALOG, name.database(), name.table())).await?)
 }
 
-fn session(engine: &Engine, parallelism: Parallelism, sources: Sources) -> Result<SessionContext> {
+/// A session that holds these tables and the functions.
+pub(super) fn session(engine: &Engine, parallelism: Parallelism, sources: Sources) -> Result<SessionContext> {
     let session = engine.session(parallelism, sources.iter().filter_map(|(_, table)| table.location()))?;
     functions::register(&session)?;
     for (name, table) in sources {

@@ -28,7 +28,7 @@ use crate::{
 /// tree, which planning walks recursively.
 const LONGEST_CHAIN: usize = 128;
 /// How deeply parentheses may be nested.
-const DEEPEST_NESTING: usize = 50;
+pub(super) const DEEPEST_NESTING: usize = 50;
 
 const TOO_NESTED: &str =
     "is nested too deeply: too many parentheses, subqueries or CASE expressions lie inside each other; move inner ones into WITH";
@@ -115,8 +115,11 @@ fn no_query(sql: &str) -> Error {
     )
 }
 
-/// Bounds the depth of the syntax tree of a statement without building it.
-fn check_depth(sql: &str) -> Result<()> {
+/// Bounds the depth of the syntax tree of a statement, or of an expression, without building it.
+///
+/// # Errors
+/// [`Error::Statement`].
+pub(super) fn check_depth(sql: &str) -> Result<()> {
     /// One pair of parentheses, or one CASE.
     #[derive(Default)]
     struct Level {

@@ -3,21 +3,17 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
 use chrono::TimeDelta;
 use datafusion::{
-    common::{
-        Column,
-        tree_node::{Transformed, TreeNode},
-    },
+    common::Column,
     dataframe::DataFrame,
-    error::DataFusionError,
-    logical_expr::{Expr, ExprSchemable, LogicalPlan},
+    logical_expr::{Expr, LogicalPlan},
     prelude::ident,
 };
 
 use super::{
     Aggregate,
+    fact_expression::FactColumns,
     fact_input::{FactInput, SpineTime},
     node::AsOfNode,
     planner,
@@ -26,8 +22,7 @@ use super::{
 };
 use crate::{
     catalog::{FactTable, TimeColumn},
-    error::{Error, Result, in_one_line},
-    scan::refuse_volatile_expression,
+    error::{Error, Result},
     time::{Cutoff, TimeScale, Zone, length_micros, shown_span},
 };
 
@@ -149,8 +144,9 @@ impl Spine {
     /// Adds aggregates over trailing windows of each table, at each row's own instant. The rows and their order stay.
     ///
     /// # Errors
-    /// As [`Spine::lookup`]; also [`Error::Definition`] for a window of zero or less, [`Error::Volatile`] for a filter that
-    /// reads the clock or random numbers, [`Error::Query`] for a filter that is not an SQL expression.
+    /// As [`Spine::lookup`]; also [`Error::Definition`] for a window of zero or less, and for a filter or an
+    /// [`Expression`](super::Expression) that is no SQL, reads more than a fact or has an unsuitable type; and
+    /// [`Error::Volatile`] for one that reads the clock or random numbers.
     pub fn window(self, windows: impl IntoIterator<Item = Window>) -> Result<Self> {
         let mut fact_inputs = Vec::new();
         for window in windows {
@@ -418,11 +414,8 @@ impl Window {
     /// The input of the operator, and the columns that it reads.
     pub(super) fn requirements(self, spine: &Spine) -> Result<Requirements<WindowSpec>> {
         let Self { join, spans } = self;
-        let subject = join.facts.subject.clone();
-        let refused = |reason: String| Error::Definition { subject: format!("the window over {subject}"), reason };
-        let schema = join.facts.rows.schema().as_arrow().clone();
-        // Aggregates read columns by name. A filter may also name columns whose name alone is ambiguous: those are computed.
-        let (mut plain, mut computed, mut columns) = (Vec::new(), Vec::new(), Vec::new());
+        let refused = |reason: String| Error::Definition { subject: format!("the window over {}", join.facts.subject), reason };
+        let (mut read, mut columns) = (FactColumns::default(), Vec::new());
         for (length_us, aggregates) in spans {
             if let Some(length) = length_us.filter(|length| *length <= 0) {
                 return Err(refused(format!("a window of {} is empty; it must be longer than zero", shown_span(length))));
@@ -431,85 +424,19 @@ impl Window {
                 if let Some(flaw) = aggregate.flaw() {
                     return Err(refused(flaw));
                 }
-                for column in aggregate.columns() {
-                    let field = schema.field_with_name(column);
-                    let data_type = field.map_err(|_| Error::unknown_column(&subject, column, &schema))?.data_type();
-                    aggregate.check(column, data_type).map_err(|needed| Error::ColumnType {
-                        subject: subject.clone(),
-                        column: column.into(),
-                        found: data_type.to_string(),
-                        needed: needed.into(),
-                    })?;
-                    plain.push(column.to_owned());
-                }
-                let filter = aggregate.condition().map(|text| {
-                    let condition = condition(&join.facts, &format!("the window over {subject}"), text)?;
-                    by_name(condition, &join.facts, &mut plain, &mut computed)
-                });
                 columns.push(WindowColumn {
                     length_us,
                     kind: aggregate.kind(),
-                    input: aggregate.column().map(str::to_owned),
-                    by: aggregate.by().map(str::to_owned),
-                    filter: filter.transpose()?,
+                    input: aggregate.over().map(|over| read.input(&join.facts, &aggregate, over)).transpose()?,
+                    by: aggregate.by().map(|by| read.input(&join.facts, &aggregate, by)).transpose()?,
+                    filter: read.filter(&join.facts, &aggregate)?,
                     name: aggregate.output().into(),
                 });
             }
         }
         let input = join.input(spine, WindowSpec { columns })?;
-        Ok(Requirements { join, values: plain, computed, input })
+        Ok(Requirements { join, values: read.plain, computed: read.computed, input })
     }
-}
-
-/// The condition of a filter, from SQL.
-fn condition(facts: &Facts, subject: &str, text: &str) -> Result<Expr> {
-    let refused = |reason: String| Error::Definition { subject: subject.into(), reason };
-    let unplanned = |cause: &DataFusionError| refused(format!("the filter `{text}` cannot be planned: {}", in_one_line(cause)));
-    let condition = facts.rows.parse_sql_expr(text).map_err(|cause| match Error::from(cause) {
-        Error::UnknownColumn { column, known, .. } => {
-            Error::UnknownColumn { subject: format!("{}, which the filter `{text}` reads,", facts.subject()), column, known }
-        }
-        Error::Query(cause) => unplanned(&cause),
-        other => other,
-    })?;
-    refuse_volatile_expression(subject, &condition)?;
-    if condition.exists(|e| Ok(reads_more_than_a_row(e)))? {
-        let reason = format!("the filter `{condition}` reads more than one fact; a filter is over the columns of a single fact");
-        return Err(refused(reason));
-    }
-    let found = condition.get_type(facts.rows.schema()).map_err(|cause| unplanned(&cause))?;
-    if found != DataType::Boolean {
-        return Err(refused(format!("the filter `{condition}` has the type {found}; a filter is Boolean")));
-    }
-    Ok(condition)
-}
-
-/// The condition over columns that are named without their table. Adds these columns to `plain` or `computed`.
-fn by_name(condition: Expr, facts: &Facts, plain: &mut Vec<String>, computed: &mut Vec<Expr>) -> Result<Expr> {
-    let schema = facts.rows.schema();
-    let renamed = condition.transform(|e| match e {
-        Expr::Column(column) => {
-            let is_only_one = schema.fields().iter().filter(|field| *field.name() == column.name).count() == 1;
-            let name = if is_only_one { column.name.clone() } else { column.flat_name() };
-            if is_only_one {
-                plain.push(name.clone());
-            } else {
-                let computing = Expr::Column(column).alias(&name);
-                if !computed.contains(&computing) {
-                    computed.push(computing);
-                }
-            }
-            Ok(Transformed::yes(Expr::Column(Column::new_unqualified(name))))
-        }
-        other => Ok(Transformed::no(other)),
-    })?;
-    Ok(renamed.data)
-}
-
-/// A subquery would not follow the time rule, an aggregate has no window, and a window function depends on the order of rows.
-fn reads_more_than_a_row(e: &Expr) -> bool {
-    use Expr::{AggregateFunction, Exists, InSubquery, ScalarSubquery, SetComparison, WindowFunction};
-    matches!(e, AggregateFunction(_) | WindowFunction(_) | ScalarSubquery(_) | InSubquery(_) | Exists(_) | SetComparison(_))
 }
 
 /// The operators as methods of a DataFrame, for a spine whose instants carry their zone.

@@ -19,11 +19,11 @@ use super::{
     entity_keys::check_keys,
     execution::facts_context,
     fact_chunk::FactChunk,
+    fact_expression::FactExpressions,
     fact_input::{FactInput, PhysicalFactInput, SpineTime},
     full_rows::{FullRows, version_order},
     keys::{GrowingKeys, NO_KEY},
     operator::{CreateOperator, FactAccumulator, OperatorContext, TemporalOperator},
-    planner::conditions,
     spec::{LookupSpec, WindowSpec},
     spine_index::SpineIndex,
     tasks::{blocking, joined},
@@ -132,7 +132,7 @@ impl Reader {
         state: &SessionState,
     ) -> Result<Self> {
         let SourceRequirements { spine, shared, lookup, window } = required;
-        let conditions = conditions(&window.input.spec, state, logical)?;
+        let expressions = FactExpressions::plan(&window.input.spec, state, logical)?;
         let at = SpineTime { column: Column::from_name(AT), unit: None, zone: None };
         let FactInput { subject, on, declared, cutoff, direction, spec, .. } = window.input;
         let input = FactInput { subject, on, declared, cutoff, direction, full_rows: None, spec: () };
@@ -142,7 +142,7 @@ impl Reader {
         };
         let input = PhysicalFactInput {
             full_rows,
-            conditions,
+            expressions,
             ..PhysicalFactInput::plan(spine.schema(), &at, logical, &input, facts.schema())?
         };
         let context = OperatorContext::new(&input, &shared.index, &shared.budget, shared.tasks)?;

@@ -75,7 +75,7 @@ pub(super) fn check_keys(input: &PhysicalFactInput<()>, columns: &[ArrayRef], ty
 }
 
 /// The type without its encoding.
-fn plain(data_type: &DataType) -> DataType {
+pub(super) fn plain(data_type: &DataType) -> DataType {
     match data_type {
         DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
         DataType::BinaryView | DataType::LargeBinary => DataType::Binary,

@@ -10,10 +10,10 @@ use arrow::{
 use datafusion::{
     common::{Column, DFSchema, ExprSchema},
     logical_expr::{LogicalPlan, UNNAMED_TABLE},
-    physical_expr::PhysicalExpr,
 };
 
 use super::{
+    fact_expression::FactExpressions,
     full_rows::FullRows,
     keys,
     spec::{OperatorSpec, fact_field, fact_position},
@@ -169,8 +169,8 @@ pub(crate) struct PhysicalFactInput<S> {
     pub(crate) identity: Vec<usize>,
     /// The facts with all columns.
     pub(crate) full_rows: Option<Arc<FullRows>>,
-    /// The filters of aggregates, in the order of [`OperatorSpec::conditions`].
-    pub(crate) conditions: Vec<Arc<dyn PhysicalExpr>>,
+    /// What is computed from the columns of a fact.
+    pub(crate) expressions: FactExpressions,
     pub(crate) facts_schema: SchemaRef,
 }
 
@@ -203,7 +203,7 @@ impl<S: Clone> PhysicalFactInput<S> {
             delay_us: input.declared.known_at.delay_us().unwrap_or(0),
             identity: input.declared.identity.iter().map(|name| find(name)).collect::<Result<_>>()?,
             full_rows: None,
-            conditions: Vec::new(),
+            expressions: FactExpressions::default(),
             facts_schema,
             spine_decoder,
             logical: input.clone(),

@@ -8,11 +8,11 @@ use arrow::{
     datatypes::{DataType, SchemaRef},
     error::ArrowError,
 };
-use datafusion::{error::DataFusionError, physical_expr::PhysicalExpr};
+use datafusion::error::DataFusionError;
 
 use super::{
-    budget::Budget, fact_chunk::FactChunk, fact_input::PhysicalFactInput, spec::OperatorSpec, spine_index::SpineIndex,
-    time_decoder::TickUnit,
+    budget::Budget, fact_chunk::FactChunk, fact_expression::FactExpressions, fact_input::PhysicalFactInput, spec::OperatorSpec,
+    spine_index::SpineIndex, time_decoder::TickUnit,
 };
 use crate::error::{Error, Result};
 
@@ -30,8 +30,8 @@ pub(crate) struct OperatorContext {
     /// The columns that decide between facts of the same times and tie-breaks, in order. `None` if the facts cannot be read
     /// again with all columns: then the columns that are read decide.
     pub(crate) deciding_columns: Option<Vec<String>>,
-    /// The filters of aggregates, in the order of [`OperatorSpec::conditions`].
-    pub(crate) conditions: Vec<Arc<dyn PhysicalExpr>>,
+    /// What is computed from the columns of a fact.
+    pub(crate) expressions: FactExpressions,
     /// After how many ticks each fact becomes visible, if that is the same for all and facts are never replaced.
     pub(crate) constant_delay: Option<i64>,
     /// Are facts replaced by later versions?
@@ -56,7 +56,7 @@ impl OperatorContext {
             facts_schema: input.facts_schema.clone(),
             tie_break: input.tie_columns()?,
             deciding_columns: input.full_rows.as_ref().map(|full_rows| full_rows.columns.clone()),
-            conditions: input.conditions.clone(),
+            expressions: input.expressions.clone(),
             constant_delay: input.constant_delay(),
             has_versions: !input.identity.is_empty(),
             budget: budget.clone(),

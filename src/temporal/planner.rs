@@ -15,18 +15,15 @@ use datafusion::{
     execution::{SessionState, SessionStateBuilder, context::QueryPlanner},
     logical_expr::{
         LogicalPlan, UserDefinedLogicalNode, UserDefinedLogicalNodeCore, physical_planning_context::PhysicalPlanningContext,
-        simplify::SimplifyContext,
     },
-    optimizer::simplify_expressions::ExprSimplifier,
-    physical_expr::PhysicalExpr,
     physical_plan::{ExecutionPlan, ExecutionPlanProperties, filter::FilterExec, projection::ProjectionExec},
     physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner},
-    prelude::Expr,
 };
 use futures::future::BoxFuture;
 
 use super::{
     exec::AsOfExec,
+    fact_expression::FactExpressions,
     fact_input::{PhysicalFactInput, SpineTime},
     full_rows::FullRows,
     node::AsOfNode,
@@ -121,7 +118,7 @@ fn plan<S: CreateOperator>(
     let mut fact_inputs = Vec::with_capacity(node.fact_inputs.len());
     for ((logical, input), physical) in node.fact_inputs.iter().zip(&facts) {
         let mut planned = PhysicalFactInput::plan(spine_schema, &node.at, logical.schema(), input, physical.schema())?;
-        planned.conditions = conditions(&input.spec, session, logical.schema())?;
+        planned.expressions = FactExpressions::plan(&input.spec, session, logical.schema())?;
         if let (Some(plan), Some(state)) = (&input.full_rows, session.as_any().downcast_ref::<SessionState>()) {
             planned.full_rows = Some(Arc::new(FullRows::new(spine_schema, &node.at, input, plan, state)?));
         }
@@ -174,23 +171,4 @@ impl<S: OperatorSpec> std::fmt::Display for ExplainText<'_, S> {
 fn position(schema: &DFSchema, at: &SpineTime) -> Result<usize> {
     let found = schema.maybe_index_of_column(&at.column);
     found.ok_or_else(|| Error::unknown_column("the spine", &at.column.name, schema.as_arrow()))
-}
-
-/// The filters of aggregates as physical expressions, over the columns of the facts.
-pub(super) fn conditions(
-    spec: &impl OperatorSpec,
-    session: &dyn Session,
-    facts: &DFSchema,
-) -> DfResult<Vec<Arc<dyn PhysicalExpr>>> {
-    // Some functions have no implementation, and the simplifier rewrites them: `coalesce` as a case, `arrow_cast` as a cast.
-    let context = SimplifyContext::builder()
-        .with_schema(Arc::new(facts.clone()))
-        .with_config_options(session.config().options().clone())
-        .with_query_execution_start_time(session.execution_props().query_execution_start_time);
-    let simplifier = ExprSimplifier::new(context.build());
-    let physical = |condition: &Expr| {
-        let simple = simplifier.simplify(simplifier.coerce(condition.clone(), facts)?)?;
-        session.create_physical_expr(simple, facts)
-    };
-    spec.conditions().into_iter().map(physical).collect()
 }

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use arrow::datatypes::{Field, FieldRef, Schema};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use datafusion::{common::TableReference, prelude::Expr};
 
 use super::aggregate::AggregateKind;
@@ -42,6 +42,11 @@ pub(crate) trait OperatorSpec: Debug + Clone + PartialEq + Eq + Hash + Send + Sy
         Vec::new()
     }
 
+    /// The expressions that aggregates are over, each of them once, with their types.
+    fn values(&self) -> Vec<(&Expr, &DataType)> {
+        Vec::new()
+    }
+
     /// Writes it as `EXPLAIN` shows it.
     fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
 }
@@ -73,25 +78,64 @@ pub(crate) struct WindowColumn {
     /// `None` means everything before the instant.
     pub(crate) length_us: Option<i64>,
     pub(crate) kind: AggregateKind,
-    pub(crate) input: Option<String>,
-    /// The column that decides which value of the input counts.
-    pub(crate) by: Option<String>,
+    /// What it is over; `None` if it counts facts.
+    pub(crate) input: Option<WindowInput>,
+    /// What decides which value of the input counts.
+    pub(crate) by: Option<WindowInput>,
     /// A condition over the facts' columns, which are named without their table.
     pub(crate) filter: Option<Expr>,
     pub(crate) name: String,
 }
 
+/// What an aggregate is over.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum WindowInput {
+    /// A column of the facts.
+    Column(String),
+    /// An expression over the facts' columns, which are named without their table; with its SQL and its type.
+    Expression { text: String, value: Expr, data_type: DataType },
+}
+
+impl WindowInput {
+    /// The type of its values.
+    pub(crate) fn data_type<'a>(&'a self, subject: &str, facts: &'a Schema) -> Result<&'a DataType> {
+        match self {
+            WindowInput::Column(name) => Ok(fact_field(subject, facts, name)?.data_type()),
+            WindowInput::Expression { data_type, .. } => Ok(data_type),
+        }
+    }
+
+    /// The column or the SQL, for messages.
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            WindowInput::Column(text) | WindowInput::Expression { text, .. } => text,
+        }
+    }
+
+    fn columns_read(&self) -> Vec<&str> {
+        match self {
+            WindowInput::Column(name) => vec![name],
+            WindowInput::Expression { value, .. } => names_in(value).collect(),
+        }
+    }
+}
+
 impl WindowColumn {
     /// The fact columns that it reads.
     fn columns_read(&self) -> Vec<&str> {
-        let of_filter = self.filter.iter().flat_map(Expr::column_refs).map(|column| column.name.as_str());
-        self.arguments().chain(of_filter).collect()
+        let of_filter = self.filter.iter().flat_map(names_in);
+        self.arguments().flat_map(WindowInput::columns_read).chain(of_filter).collect()
     }
 
-    /// The columns that its aggregate is over.
-    fn arguments(&self) -> impl Iterator<Item = &str> {
-        self.input.as_deref().into_iter().chain(self.by.as_deref())
+    /// What its aggregate is over, in the order of its arguments.
+    fn arguments(&self) -> impl Iterator<Item = &WindowInput> {
+        self.input.iter().chain(&self.by)
     }
+}
+
+/// The columns that an expression reads.
+fn names_in(expression: &Expr) -> impl Iterator<Item = &str> {
+    expression.column_refs().into_iter().map(|column| column.name.as_str())
 }
 
 /// The position of a fact column.
@@ -148,12 +192,11 @@ impl OperatorSpec for WindowSpec {
 
     fn outputs(&self, facts: &Schema) -> Result<Vec<(Option<TableReference>, FieldRef)>> {
         let output = |column: &WindowColumn| {
-            let input = column.input.as_deref().map(|name| fact_field("the facts", facts, name)).transpose()?;
-            let result_type = column.kind.result_type(input.map(|field| field.data_type()));
-            let data_type = result_type.map_err(|needed| Error::ColumnType {
+            let input = column.input.as_ref().map(|input| input.data_type("the facts", facts)).transpose()?;
+            let data_type = column.kind.result_type(input).map_err(|needed| Error::ColumnType {
                 subject: "the facts".into(),
-                column: column.input.clone().unwrap_or_default(),
-                found: input.map_or_else(String::new, |field| field.data_type().to_string()),
+                column: column.input.as_ref().map_or_else(String::new, |input| input.text().to_owned()),
+                found: input.map_or_else(String::new, ToString::to_string),
                 needed: needed.into(),
             })?;
             Ok((None, Arc::new(Field::new(&column.name, data_type, true))))
@@ -185,11 +228,23 @@ impl OperatorSpec for WindowSpec {
         conditions
     }
 
+    fn values(&self) -> Vec<(&Expr, &DataType)> {
+        let mut values = Vec::new();
+        for input in self.columns.iter().flat_map(WindowColumn::arguments) {
+            if let WindowInput::Expression { value, data_type, .. } = input
+                && !values.contains(&(value, data_type))
+            {
+                values.push((value, data_type));
+            }
+        }
+        values
+    }
+
     fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = self.columns.iter().map(|column| {
             let span = column.length_us.map_or_else(|| "everything before".to_owned(), shown_span);
             let filter = column.filter.as_ref().map_or_else(String::new, |filter| format!(" where {filter}"));
-            let arguments = column.arguments().collect::<Vec<_>>().join(", ");
+            let arguments = column.arguments().map(WindowInput::text).collect::<Vec<_>>().join(", ");
             format!("{}=[{:?}({arguments}{filter}) over {span}]", column.name, column.kind)
         });
         f.write_str(&parts.collect::<Vec<_>>().join(", "))

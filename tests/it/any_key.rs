@@ -27,9 +27,9 @@ use crate::{
     training::{collected, floats, instants, integers, known_at_once},
 };
 
-const SECOND_US: i64 = 1_000_000;
+pub(crate) const SECOND_US: i64 = 1_000_000;
 
-fn second(s: i64) -> AsOf {
+pub(crate) fn second(s: i64) -> AsOf {
     AsOf::from_micros(s * SECOND_US)
 }
 
@@ -38,14 +38,14 @@ fn batch(columns: &[(&str, ArrayRef)]) -> RecordBatch {
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns.iter().map(|(_, c)| c.clone()).collect()).unwrap()
 }
 
-async fn table(dir: &TempDir, store: &FeatureStore, name: &str, columns: &[(&str, ArrayRef)], declared: FactTable) {
+pub(crate) async fn table(dir: &TempDir, store: &FeatureStore, name: &str, columns: &[(&str, ArrayRef)], declared: FactTable) {
     let place = dir.path().join(name);
     write_parquet(&place.join("all.parquet"), columns, None);
     store.register_table(name, place.to_str().unwrap(), declared).await.unwrap();
 }
 
 /// Training and serving of these keys at an instant: the features as bits, and the keys that have a row.
-async fn both(
+pub(crate) async fn both(
     store: &FeatureStore,
     set: &str,
     keys: &[&str],

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use asof::{
-    Aggregate, AsOf, Error, FeatureSet, FeatureStore, Resources, StoreOptions,
+    Aggregate, AsOf, Error, Expression, FeatureSet, FeatureStore, Resources, StoreOptions,
     catalog::{FactTable, KnownAt, TimeColumn},
     feature_set::{EntitySetBuilder, Source},
     temporal::{Facts, Lookup, Spine, Window},
@@ -358,6 +358,41 @@ fn a_filter_is_a_condition_over_the_facts_alone() {
     says!(refused(filtered(unknown)), Error::UnknownColumn { .. }, "table `rides`", unknown, "no column `gone`");
     for (value, found) in [("fare", "Float64"), ("code", "Utf8"), ("zone + 1", "Int64")] {
         says!(refused(filtered(value)), Error::Definition { .. }, "table `rides`", found, "a filter is Boolean");
+    }
+}
+
+#[test]
+fn an_expression_is_a_value_of_one_fact() {
+    let sum = |text: &str| {
+        let aggregate = Aggregate::sum(Expression::sql(text)).named("total");
+        spine().window([Window::of(rides()).on("zone").all_before([aggregate])])
+    };
+    for volatile in ["random()", "fare + random()", "date_part('year', now())"] {
+        says!(refused(sum(volatile)), Error::Volatile { .. }, "table `rides`");
+    }
+    for broken in ["", "fare *", "fare; DROP TABLE rides", "SELECT 1", "nosuch(fare)", "zone AND fare", "code * at"] {
+        let error = refused(sum(broken));
+        let told = error.to_string();
+        let what = format!("the expression `{broken}` of `total` cannot be planned");
+        says!(error, Error::Definition { .. }, "table `rides`", what);
+        assert!(told.lines().count() == 1 && !told.contains("ParserError"), "{told}");
+    }
+    says!(refused(sum("fare AS money")), Error::Definition { .. }, "table `rides`", "`total`", "`named`");
+    for more in ["fare + (SELECT 1)", "sum(fare)", "row_number() OVER ()", "max(fare) - fare"] {
+        says!(refused(sum(more)), Error::Definition { .. }, "table `rides`", "`total`", "more than one fact");
+    }
+    for odd in ["$1", "unnest(list)"] {
+        says!(refused(sum(odd)), Error::Definition { .. }, "table `rides`", "`total`", "no single value");
+    }
+    let unknown = refused(sum("gone * 2"));
+    says!(unknown, Error::UnknownColumn { .. }, "table `rides`", "`gone * 2` of `total`", "no column `gone`", "fare");
+    for (text, found) in [("code || 'x'", "Utf8"), ("at", "Timestamp"), ("fare > 1", "Boolean"), ("NULL", "Null")] {
+        says!(refused(sum(text)), Error::Definition { .. }, "table `rides`", "`total` is ", found, "only numbers");
+    }
+    for column in ["list", "pair", "hour"] {
+        let aggregate = Aggregate::max(Expression::sql(column)).named("most");
+        let asked = spine().window([Window::of(rides()).on("zone").all_before([aggregate])]);
+        says!(refused(asked), Error::Definition { .. }, "table `rides`", "`most` is ", "can be compared");
     }
 }
 

@@ -3,14 +3,14 @@
 use std::{collections::BTreeSet, panic::AssertUnwindSafe, sync::Arc};
 
 use asof::{
-    Aggregate, AsOf, Error, FeatureSet,
+    Aggregate, AsOf, Error, Expression, FeatureSet,
     backtest::{Backtest, Folds, Learner, LinearRegression},
     catalog::{FactTable, KnownAt},
     encoder::{
         Bins, Clip, Coalesce, Cyclic, FnEncoder, Geohash, GridCell, HashBucket, Holidays, Impute, ImputeCategory, KMeans, Log,
         MinMax, Number, OneHot, Ordinal, Pca, PercentileClip, QuantileBins, Spec, Unseen, encoder_fn,
     },
-    feature_set::Source,
+    feature_set::{Ahead, Source},
     ingest::Ingest,
     time::Span,
 };
@@ -254,6 +254,73 @@ async fn an_encoder_that_panics_on_the_fixed_inputs_is_an_error_that_names_it() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_expression_of_a_set_is_refused_with_its_set_table_and_feature() {
+    let bench = Bench::new().await;
+    let day = TimeDelta::days(1);
+    let total = |text: &str| [Aggregate::sum(Expression::sql(text)).named("total")];
+    // What can be told without the table, when the set is built.
+    for (text, told) in [
+        ("fare *", "is no SQL expression"),
+        ("fare AS money", "`named`"),
+        ("sum(fare)", "the aggregate `sum`"),
+        ("(SELECT 1)", "a subquery"),
+        ("fare * random()", "calls `random`"),
+    ] {
+        let built = zones("a_v1").window(day, total(text)).build().unwrap_err();
+        says!(
+            built,
+            Error::Definition { .. },
+            "`a_v1`",
+            "feature `total` over `rides`",
+            format!("the expression `{text}`"),
+            told
+        );
+        let ahead = Ahead::of("rides").on("zone").window(day, total(text)).settle(day);
+        let built = fares("a_v1").encode(Number::of("zone")).label_ahead(ahead).build().unwrap_err();
+        says!(built, Error::Definition { .. }, "`a_v1`", "`total` over `rides`", told);
+    }
+    let looked_up = zones("a_v1").lookup("fare * 2", "double").build().unwrap_err();
+    says!(looked_up, Error::Definition { .. }, "`a_v1`", "`double`", "`fare * 2` is an expression", "before they are loaded");
+
+    // What its table tells, when it is first used; of a set that is drawn on, too.
+    let wrong =
+        |name: &str| zones(name).window(day, total("note || 'x'")).all_before([Aggregate::sum(Expression::sql("tip * 2"))]);
+    says!(
+        bench.refuses_set(wrong("bad_v1").build()).await,
+        Error::Mistakes { .. },
+        "`bad_v1` has 2 mistakes",
+        "feature set `bad_v1`: the window over table `rides`: the expression `note || 'x'` of `total` is Utf8",
+        "table `rides`, which the expression `tip * 2` of `sum_tip_2` reads, has no column `tip`"
+    );
+    let drawing = fares("drawing_v1").features_of(wrong("drawn_v1").build().unwrap().by(["zone"]));
+    says!(
+        bench.refuses_set(drawing.encode(Number::of("total")).build()).await,
+        Error::Mistakes { .. },
+        "`drawn_v1` has 2 mistakes",
+        "`total` is Utf8"
+    );
+    let ahead = |text: &str| {
+        let ahead = Ahead::of("rides").on("zone").window(day, total(text)).settle(day);
+        fares("ahead_v1").encode(Number::of("zone")).label_ahead(ahead).build()
+    };
+    says!(
+        bench.refuses_set(ahead("note || 'x'")).await,
+        Error::Definition { .. },
+        "feature set `ahead_v1`: the window over table `rides`",
+        "`total` is Utf8"
+    );
+    bench.works().await;
+    // A filter is told in the same way.
+    let filtered = zones("filtered_v1").window(day, [Aggregate::count().filter("tip > 0").named("tipped")]);
+    says!(
+        bench.refuses_set(filtered.build()).await,
+        Error::UnknownColumn { .. },
+        "feature `tipped` of feature set `filtered_v1`: table `rides`, which the filter `tip > 0` reads, has no column `tip`"
+    );
+    bench.works().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn all_mistakes_of_a_set_are_told_at_once() {
     let bench = Bench::new().await;
     // What can be seen without a table, when it is built.
@@ -268,7 +335,7 @@ async fn all_mistakes_of_a_set_are_told_at_once() {
         "`bad_v1`",
         "a window of 0 seconds",
         "`price * quantity` is an expression",
-        "before they are loaded",
+        "`Expression::sql(\"price * quantity\")`",
         "the quantile 2",
         "`driver`, which is not a key",
         "called `count`",

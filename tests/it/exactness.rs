@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use asof::{
-    Aggregate, Error,
+    Aggregate, Error, Expression,
     catalog::{FactTable, KnownAt, TimeColumn},
     temporal::{Facts, Lookup, Spine, Window},
     time::{Cutoff, TimeUnit},
@@ -251,6 +251,38 @@ async fn a_filter_judges_only_facts_that_are_seen() {
         // A guarded condition is one for each fact, whatever lies beside it.
         let guarded = vec![Aggregate::count().filter("v <> 0 AND 10 / v > 1").named("n")];
         assert_eq!(aggregated(values(), &[6], None, guarded, layout).await.unwrap(), ["3"], "{layout:?}");
+    }
+}
+
+/// An expression that fails for a fact which no row sees, or which does not pass the filter, is no error. Integers that exceed
+/// their type are one.
+#[tokio::test]
+async fn an_expression_is_evaluated_on_facts_that_are_seen_and_pass() {
+    for layout in LAYOUTS {
+        let shares = || Aggregate::sum(Expression::sql("10 / v")).named("s");
+        // The fact of the fourth second would divide by zero.
+        let values = || integers([5, 10, 2, 0, 3].map(Some));
+        let found = aggregated(values(), &[2, 4], Some(2), vec![shares()], layout).await.unwrap();
+        assert_eq!(found, ["2.0", "6.0"], "{layout:?}");
+        let told = aggregated(values(), &[2, 5], Some(2), vec![shares()], layout).await.unwrap_err();
+        for part in ["ivide by zero", "the expression `10 / v` of an aggregate over table `facts`", "a window sees"] {
+            assert!(told.to_string().contains(part), "{told}");
+        }
+        let guarded = vec![
+            shares().filter("v <> 0"),
+            Aggregate::count_of(Expression::sql("10 / v")).filter("v > 2").named("n"),
+            Aggregate::max(Expression::sql("CASE WHEN v <> 0 THEN 10 / v END")).named("m"),
+        ];
+        assert_eq!(aggregated(values(), &[6], None, guarded, layout).await.unwrap(), ["11.0 3 5"], "{layout:?}");
+        // The filter excludes the fact for one of them alone.
+        let one = vec![shares().filter("v <> 0"), shares().named("all")];
+        assert!(aggregated(values(), &[6], None, one, layout).await.is_err(), "{layout:?}");
+
+        let large = || integers([i64::MAX, 1].map(Some));
+        let doubled = || vec![Aggregate::max(Expression::sql("v * 2"))];
+        let told = aggregated(large(), &[9], None, doubled(), layout).await.unwrap_err();
+        assert!(told.to_string().contains("verflow"), "{told}");
+        assert_eq!(aggregated(large(), &[9], Some(7), doubled(), layout).await.unwrap(), ["2"], "{layout:?}");
     }
 }
 

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
 use asof::{
-    Aggregate, AsOf, Error, FeatureSet, FeatureStore, Resources, StoreOptions,
+    Aggregate, AsOf, Error, Expression, FeatureSet, FeatureStore, Resources, StoreOptions,
     catalog::{FactTable, KnownAt},
     encoder::{Number, OutlierFilter, Sample, Standardize},
     name::ContentId,
@@ -295,6 +295,13 @@ async fn equal_ids_mean_equal_bytes_whatever_is_changed() {
         ("the length of a window", ChangeBytes, |w| w.hours = 30),
         ("an aggregate", ChangeBytes, |w| w.aggregate = Aggregate::mean("v").named("a")),
         ("a filter of an aggregate", ChangeBytes, |w| w.aggregate = Aggregate::sum("v").filter("n > 3").named("a")),
+        ("an expression of an aggregate", ChangeBytes, |w| w.aggregate = Aggregate::sum(Expression::sql("v * 2")).named("a")),
+        ("another expression of an aggregate", ChangeBytes, |w| {
+            w.aggregate = Aggregate::sum(Expression::sql("v * 3")).named("a");
+        }),
+        ("an expression that is a column", KeepThePromise, |w| {
+            w.aggregate = Aggregate::sum(Expression::sql("v")).named("a");
+        }),
         ("the name of a feature", ChangeBytes, |w| w.aggregate = Aggregate::sum("v").named("b")),
         ("a max age", ChangeBytes, |w| w.max_age = Some(TimeDelta::minutes(40))),
     ];

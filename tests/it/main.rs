@@ -31,6 +31,7 @@ mod drawn;
 mod drift;
 mod equal_tags;
 mod exactness;
+mod expressions;
 mod extracts;
 mod failing_store;
 mod fits;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use asof::{
-    Aggregate, FeatureStore,
+    Aggregate, Expression, FeatureStore,
     catalog::{FactTable, KnownAt},
     temporal::{Spine, Window},
 };
@@ -62,6 +62,13 @@ async fn trailing_is_the_window_that_rust_asks() {
         (
             "count(*) FILTER (WHERE amount > 15 AND unused = 0) AS dear",
             Aggregate::count().filter("amount > 15 AND unused = 0").named("dear"),
+        ),
+        ("sum(amount * 2)", Aggregate::sum(Expression::sql("amount * 2"))),
+        ("count(DISTINCT amount % 20) AS odd", Aggregate::count_distinct(Expression::sql("amount % 20")).named("odd")),
+        ("last_k(amount + pickup_zone, 2) AS more", Aggregate::last_k(Expression::sql("amount + pickup_zone"), 2).named("more")),
+        (
+            "quantile(1 / unused, 0.5) FILTER (WHERE unused <> 0) AS ratio",
+            Aggregate::quantile(Expression::sql("1 / unused"), 0.5).filter("unused <> 0").named("ratio"),
         ),
     ];
     let text = aggregates.iter().map(|(text, _)| *text).collect::<Vec<_>>().join(", ");
@@ -166,7 +173,12 @@ async fn trailing_refuses_what_it_cannot_mean() {
         (with("1 day", "mode(DISTINCT amount)"), "definition", "only `count`"),
         (with("1 day", "sum(amount, amount)"), "definition", "is none of"),
         (with("1 day", "sum(DISTINCT amount)"), "definition", "only `count`"),
-        (with("1 day", "sum(amount * 2)"), "definition", "over a column"),
+        (with("1 day", "sum(amount.*)"), "definition", "over a column of the facts or an expression"),
+        (with("1 day", "sum(nothing * 2)"), "column", "no column `nothing`"),
+        (with("1 day", "sum(amount + random())"), "volatile", "random"),
+        (with("1 day", "sum(count(*))"), "definition", "more than one fact"),
+        (with("1 day", "sum(CAST(amount AS VARCHAR))"), "definition", "only numbers"),
+        (with("1 day", &format!("sum({})", vec!["amount"; 200].join(" + "))), "other", "nested too deeply"),
         (with("1 day", "sum(amount) OVER ()"), "definition", "leave the rest out"),
         (with("1 day", "sum(nothing)"), "column", "table `fares` has no column `nothing`"),
         (with("1 day", "sum(began)"), "type", "only numbers"),

@@ -27,7 +27,8 @@
 //! table with a zone is refused, as in `ASOF JOIN`.
 //!
 //! The table of [`Aggregate`](crate::Aggregate) lists the aggregates and their names in SQL, such as `avg(x)` or `last_k(x,
-//! 3)`. `x` and `y` are columns of the facts. An aggregate may have a `FILTER (WHERE ...)` over the columns of the facts and a name,
+//! 3)`. `x` and `y` are columns of the facts or expressions over the columns of a fact, as in `sum(price * quantity)`: an
+//! [`Expression`](crate::Expression). An aggregate may have a `FILTER (WHERE ...)` over the columns of the facts and a name,
 //! `AS n`. Names are lower case unless in double quotes.
 //!
 //! `max_by(x, y)` and `min_by(x, y)` take the newest of several facts with the largest or smallest y, and pass over those with a

@@ -14,8 +14,8 @@ use datafusion::sql::sqlparser::{
 use super::refused;
 use crate::{
     error::{Result, parser_text},
-    sql::statement::name_of,
-    temporal::{Aggregate, AggregateForm},
+    sql::statement::{check_depth, name_of},
+    temporal::{Aggregate, AggregateForm, Expression},
     time::parse_span,
 };
 
@@ -25,6 +25,7 @@ pub(super) fn parsed<T>(
     what: &str,
     parse: impl FnOnce(&mut Parser<'_>) -> std::result::Result<T, ParserError>,
 ) -> Result<T> {
+    check_depth(text)?;
     let read = || {
         let mut parser = Parser::new(&GenericDialect {}).try_with_sql(text)?;
         let found = parse(&mut parser)?;
@@ -100,16 +101,19 @@ fn aggregate(item: SelectItem) -> Result<Aggregate> {
 fn called(name: &ast::ObjectName, list: &ast::FunctionArgumentList, shown: &str) -> Result<Aggregate> {
     let is_distinct = list.duplicate_treatment == Some(ast::DuplicateTreatment::Distinct);
     let function = name.to_string().to_ascii_lowercase();
-    let column = |argument: &FunctionArg| match argument {
-        FunctionArg::Unnamed(FunctionArgExpr::Expr(ast::Expr::Identifier(column))) => Ok(name_of(column)),
-        other => Err(refused(format!("`{shown}` is over `{other}`; an aggregate is over a column of the facts"))),
+    let over = |argument: &FunctionArg| match argument {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(ast::Expr::Identifier(column))) => Ok(Expression::from(name_of(column))),
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expression)) => Ok(Expression::sql(expression.to_string())),
+        other => {
+            Err(refused(format!("`{shown}` is over `{other}`; an aggregate is over a column of the facts or an expression")))
+        }
     };
     let unfit =
         |what: &str, argument: &FunctionArg| refused(format!("`{shown}` has the argument {argument}; it must say {what}"));
     let unknown = || refused(format!("`{shown}` is none of {}", AggregateForm::ALL));
     if is_distinct {
         return match (function.as_str(), list.args.as_slice()) {
-            ("count", [x]) => Ok(Aggregate::count_distinct(column(x)?)),
+            ("count", [x]) => Ok(Aggregate::count_distinct(over(x)?)),
             _ => Err(refused(format!("`{shown}` is DISTINCT; only `count` can be DISTINCT"))),
         };
     }
@@ -118,15 +122,15 @@ fn called(name: &ast::ObjectName, list: &ast::FunctionArgumentList, shown: &str)
     }
     let form = AggregateForm::of(&function, list.args.len()).ok_or_else(unknown)?;
     match (form, list.args.as_slice()) {
-        (AggregateForm::Column(aggregate), [x]) => Ok(aggregate(column(x)?)),
-        (AggregateForm::Columns(aggregate), [x, y]) => Ok(aggregate(column(x)?, column(y)?)),
+        (AggregateForm::Column(aggregate), [x]) => Ok(aggregate(over(x)?)),
+        (AggregateForm::Columns(aggregate), [x, y]) => Ok(aggregate(over(x)?, over(y)?)),
         (AggregateForm::WithCount(aggregate), [x, k]) => {
             let count = k.to_string().parse().map_err(|_| unfit(&format!("how many, as in `{function}(x, 3)`"), k))?;
-            Ok(aggregate(column(x)?, count))
+            Ok(aggregate(over(x)?, count))
         }
         (AggregateForm::WithFraction(aggregate), [x, q]) => {
             let fraction = q.to_string().parse().map_err(|_| unfit("a number, as in `quantile(x, 0.9)`", q))?;
-            Ok(aggregate(column(x)?, fraction))
+            Ok(aggregate(over(x)?, fraction))
         }
         (
             AggregateForm::Column(_) | AggregateForm::Columns(_) | AggregateForm::WithCount(_) | AggregateForm::WithFraction(_),

@@ -6,7 +6,7 @@ use std::ops::Range;
 use arrow::datatypes::DataType;
 
 use super::{
-    Aggregate, AggregateFunction, AggregateKind,
+    Aggregate, AggregateFunction, AggregateKind, Expression,
     entity_slices::{EntitySlices, SliceLocation, Step},
     hyper_log_log::{MOST_EXACT, RankCounts, Sketch},
     require_order,
@@ -25,8 +25,8 @@ impl Aggregate {
     /// It never holds more than 4 KiB between two instants of an entity, also of texts. The hash is XXH64 and the estimate uses no
     /// mathematical library, so the result depends on the values in the window alone: not on their order, on partitions or on
     /// platforms.
-    pub fn approx_count_distinct(column: impl Into<String>) -> Self {
-        Self::of(AggregateKind::ApproxCountDistinct, "approx_count_distinct", column.into())
+    pub fn approx_count_distinct(over: impl Into<Expression>) -> Self {
+        Self::of(AggregateKind::ApproxCountDistinct, "approx_count_distinct", over.into())
     }
 }
 

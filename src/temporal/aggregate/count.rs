@@ -5,7 +5,7 @@ use std::ops::Range;
 use arrow::datatypes::DataType;
 
 use super::{
-    Aggregate, AggregateFunction, AggregateKind,
+    Aggregate, AggregateFunction, AggregateKind, Expression,
     entity_slices::{EntitySlices, SliceLocation, Step},
     result_columns::ResultColumn,
     slider::{OutputStates, Slider},
@@ -16,12 +16,12 @@ use crate::{error::Result, temporal::sort_keys::Encoding};
 impl Aggregate {
     /// How many facts.
     pub fn count() -> Self {
-        Self { kind: AggregateKind::Count, column: None, by: None, filter: None, output: "count".into() }
+        Self { kind: AggregateKind::Count, over: None, by: None, filter: None, output: "count".into() }
     }
 
-    /// How many facts whose value in this column is not NULL.
-    pub fn count_of(column: impl Into<String>) -> Self {
-        Self::of(AggregateKind::Count, "count", column.into())
+    /// How many facts whose value in this column or expression is not NULL.
+    pub fn count_of(over: impl Into<Expression>) -> Self {
+        Self::of(AggregateKind::Count, "count", over.into())
     }
 }
 

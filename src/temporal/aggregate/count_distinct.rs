@@ -5,7 +5,7 @@ use std::ops::Range;
 use arrow::datatypes::DataType;
 
 use super::{
-    Aggregate, AggregateFunction, AggregateKind,
+    Aggregate, AggregateFunction, AggregateKind, Expression,
     entity_slices::{EntitySlices, Step},
     require_order,
     result_columns::ResultColumn,
@@ -21,8 +21,8 @@ use crate::{
 
 impl Aggregate {
     /// How many different values. All NaN are one value, and so are both zeros.
-    pub fn count_distinct(column: impl Into<String>) -> Self {
-        Self::of(AggregateKind::CountDistinct, "count_distinct", column.into())
+    pub fn count_distinct(over: impl Into<Expression>) -> Self {
+        Self::of(AggregateKind::CountDistinct, "count_distinct", over.into())
     }
 }
 

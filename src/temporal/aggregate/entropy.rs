@@ -6,7 +6,7 @@ use std::ops::Range;
 use arrow::datatypes::DataType;
 
 use super::{
-    Aggregate, AggregateFunction, AggregateKind,
+    Aggregate, AggregateFunction, AggregateKind, Expression,
     count_distinct::distinct,
     entity_slices::{EntitySlices, Step},
     require_order,
@@ -24,8 +24,8 @@ impl Aggregate {
     ///
     /// It depends on the frequencies alone, and is computed with 100 bits behind the point and rounded once, with the same bits on
     /// every platform. All NaN are one value, and so are both zeros.
-    pub fn entropy(column: impl Into<String>) -> Self {
-        Self::of(AggregateKind::Entropy, "entropy", column.into())
+    pub fn entropy(over: impl Into<Expression>) -> Self {
+        Self::of(AggregateKind::Entropy, "entropy", over.into())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{cmp::Ordering, ops::Range};
 
 use super::{
-    Aggregate, AggregateFunction, AggregateKind,
+    Aggregate, AggregateFunction, AggregateKind, Expression,
     best::slide_best,
     entity_slices::EntitySlices,
     fact_order::{DatedValue, FactOrder, TieBreaks},
@@ -15,13 +15,13 @@ use crate::{error::Result, temporal::sort_keys::Encoding};
 
 impl Aggregate {
     /// The value of the oldest fact, by event time, known-at, tie-breaks, and then the value itself.
-    pub fn first(column: impl Into<String>) -> Self {
-        Self::of(AggregateKind::First, "first", column.into())
+    pub fn first(over: impl Into<Expression>) -> Self {
+        Self::of(AggregateKind::First, "first", over.into())
     }
 
     /// The value of the newest fact, by event time, known-at, tie-breaks, and then the value itself.
-    pub fn last(column: impl Into<String>) -> Self {
-        Self::of(AggregateKind::Last, "last", column.into())
+    pub fn last(over: impl Into<Expression>) -> Self {
+        Self::of(AggregateKind::Last, "last", over.into())
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, ops::Range};
 use arrow::datatypes::DataType;
 
 use super::{
-    Aggregate, AggregateFunction, AggregateKind,
+    Aggregate, AggregateFunction, AggregateKind, Expression,
     entity_slices::{EntitySlices, Step},
     fact_order::{DatedValue, FactOrder, TieBreaks},
     list_of, require_order,
@@ -19,13 +19,13 @@ use crate::{error::Result, temporal::sort_keys::Encoding};
 impl Aggregate {
     /// The values of the `k` oldest facts, the oldest of them first. `k` is 1 or more. What decides between facts of one time is
     /// said at [`Aggregate::first`].
-    pub fn first_k(column: impl Into<String>, k: usize) -> Self {
-        Self::of(AggregateKind::FirstK(k), &format!("first_{k}"), column.into())
+    pub fn first_k(over: impl Into<Expression>, k: usize) -> Self {
+        Self::of(AggregateKind::FirstK(k), &format!("first_{k}"), over.into())
     }
 
     /// The values of the `k` newest facts, the oldest of them first. `k` is 1 or more.
-    pub fn last_k(column: impl Into<String>, k: usize) -> Self {
-        Self::of(AggregateKind::LastK(k), &format!("last_{k}"), column.into())
+    pub fn last_k(over: impl Into<Expression>, k: usize) -> Self {
+        Self::of(AggregateKind::LastK(k), &format!("last_{k}"), over.into())
     }
 }
 

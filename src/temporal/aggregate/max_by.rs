@@ -1,9 +1,9 @@
-//! The value of the fact that has the largest or the smallest value in another column.
+//! The value of the fact for which another column or expression is largest or smallest.
 
 use std::{cmp::Ordering, ops::Range};
 
 use super::{
-    Aggregate, AggregateFunction, AggregateKind,
+    Aggregate, AggregateFunction, AggregateKind, Expression,
     best::slide_best,
     entity_slices::EntitySlices,
     fact_order::{DatedValue, FactOrder, TieBreaks},
@@ -19,19 +19,24 @@ impl Aggregate {
     /// A fact in which either of them is NULL is passed over. Of facts with equal `by` the newest counts, by event time, known-at,
     /// tie-breaks, and then the larger `value`. `by` is ordered as in [`Aggregate::max`]: NaN is the largest, -0.0 comes before
     /// 0.0.
-    pub fn max_by(value: impl Into<String>, by: impl Into<String>) -> Self {
+    ///
+    /// ```
+    /// use asof::{Aggregate, Expression};
+    /// let product = Aggregate::max_by("product", Expression::sql("price * quantity")).named("product_of_largest_sale");
+    /// ```
+    pub fn max_by(value: impl Into<Expression>, by: impl Into<Expression>) -> Self {
         Self::of_two(AggregateKind::MaxBy, "max_by", value.into(), by.into())
     }
 
     /// The `value` of the fact with the smallest `by`, as DuckDB's `min_by` (or `arg_min`).
     ///
     /// As for [`Aggregate::max_by`], facts with a NULL are passed over, and of facts with equal `by` the newest counts.
-    pub fn min_by(value: impl Into<String>, by: impl Into<String>) -> Self {
+    pub fn min_by(value: impl Into<Expression>, by: impl Into<Expression>) -> Self {
         Self::of_two(AggregateKind::MinBy, "min_by", value.into(), by.into())
     }
 }
 
-/// The value where the other column is largest if `MAX`, else where it is smallest.
+/// The value where `by` is largest if `MAX`, else where it is smallest.
 pub(super) struct MaxByFunction<const MAX: bool>;
 
 impl<const MAX: bool> AggregateFunction for MaxByFunction<MAX> {
@@ -49,14 +54,14 @@ impl<const MAX: bool> AggregateFunction for MaxByFunction<MAX> {
     }
 }
 
-/// A value, with the key of the other column.
+/// A value, with the key of its `by`.
 #[derive(Clone, Copy)]
 struct RankedValue {
     by: u64,
     dated: DatedValue,
 }
 
-/// The value of a slice where the other column is largest if `MAX`, else where it is smallest.
+/// The value of a slice where `by` is largest if `MAX`, else where it is smallest.
 #[derive(Clone, Copy, Default)]
 pub(in crate::temporal) struct MaxOrMinBy<const MAX: bool>(Option<RankedValue>);
 

@@ -3,7 +3,7 @@
 use std::{cmp::Ordering, ops::Range};
 
 use super::{
-    Aggregate, AggregateFunction, AggregateKind,
+    Aggregate, AggregateFunction, AggregateKind, Expression,
     best::slide_best,
     entity_slices::EntitySlices,
     fact_order::FactOrder,
@@ -15,13 +15,13 @@ use crate::{error::Result, temporal::sort_keys::Encoding};
 
 impl Aggregate {
     /// The smallest value.
-    pub fn min(column: impl Into<String>) -> Self {
-        Self::of(AggregateKind::Min, "min", column.into())
+    pub fn min(over: impl Into<Expression>) -> Self {
+        Self::of(AggregateKind::Min, "min", over.into())
     }
 
     /// The largest value.
-    pub fn max(column: impl Into<String>) -> Self {
-        Self::of(AggregateKind::Max, "max", column.into())
+    pub fn max(over: impl Into<Expression>) -> Self {
+        Self::of(AggregateKind::Max, "max", over.into())
     }
 }
 

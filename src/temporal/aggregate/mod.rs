@@ -18,6 +18,7 @@ mod count;
 mod count_distinct;
 mod entity_slices;
 mod entropy;
+mod expression;
 mod fact_order;
 mod fenwick;
 mod first_last;
@@ -39,6 +40,7 @@ mod value_log;
 mod variance;
 
 pub(in crate::temporal) use entity_slices::{EntitySlices, SliceLocation, VisibleSlice};
+pub use expression::Expression;
 pub(in crate::temporal) use fact_order::{FactOrder, TieBreaks};
 pub(in crate::temporal) use result_columns::{ResultColumn, SlotColumn};
 pub(in crate::temporal) use slider::{OutputStates, Slider};
@@ -51,6 +53,8 @@ pub(in crate::temporal) use state::{FactUpdate, NO_SLICE, SliceStates, StateKind
 /// or partitions in which they were read: sums are exact and rounded once, and floats are ordered totally (NaN is the largest,
 /// -0.0 comes before 0.0).
 ///
+/// An aggregate is over a column, which is given by its name, or over an [`Expression`].
+///
 /// | aggregate | in SQL | result type | cost beyond one pass |
 /// |---|---|---|---|
 /// | `count`, `count_of` | `count(*)`, `count(x)` | `Int64` | none |
@@ -59,39 +63,40 @@ pub(in crate::temporal) use state::{FactUpdate, NO_SLICE, SliceStates, StateKind
 /// | `variance` | `var_samp(x)`, `variance(x)` | `Float64`, of the sample (n - 1) | about twice that |
 /// | `stddev` | `stddev_samp(x)`, `stddev(x)` | `Float64`, of the sample (n - 1) | as `variance` |
 /// | `slope` | `slope(x)` | `Float64`, per second of event time | 120 bytes there; for decimals 136 |
-/// | `min`, `max` | `min(x)`, `max(x)` | the column's type | one value there |
-/// | `first`, `last` | `first_value(x)`, `first(x)`, `last_value(x)`, `last(x)` | the column's type | one value there |
+/// | `min`, `max` | `min(x)`, `max(x)` | the type of x | one value there |
+/// | `first`, `last` | `first_value(x)`, `first(x)`, `last_value(x)`, `last(x)` | the type of x | one value there |
 /// | `max_by`, `min_by` | `max_by(x, y)`, `arg_max(x, y)`, `min_by(x, y)`, `arg_min(x, y)` | the type of x | one value there |
 /// | `count_distinct` | `count(DISTINCT x)` | `Int64` | holds every value in a window of the spine |
 /// | `approx_count_distinct` | `approx_count_distinct(x)`, `approx_distinct(x)` | `Int64`, exact up to 512 | 24 bytes there, and 8 for each different value, at most 4 KiB |
 /// | `median`, `quantile` | `median(x)`, `quantile(x, 0.9)` | `Float64`, linear between neighbours | as `count_distinct`, and a logarithm of their number for each |
-/// | `mode` | `mode(x)` | the column's type | as `median` |
-/// | `top_k` | `top_k(x, 3)` | a list of the column's type, the most frequent first | the same |
+/// | `mode` | `mode(x)` | the type of x | as `median` |
+/// | `top_k` | `top_k(x, 3)` | a list of the type of x, the most frequent first | the same |
 /// | `top_share` | `top_share(x)` | `Float64`, above 0 and at most 1 | the same |
 /// | `entropy` | `entropy(x)` | `Float64`, in bits | as `count_distinct`, and two logarithms for each value that changes its frequency |
-/// | `first_k`, `last_k` | `first_k(x, 3)`, `last_k(x, 3)` | a list of the column's type, oldest first | as `median` |
+/// | `first_k`, `last_k` | `first_k(x, 3)`, `last_k(x, 3)` | a list of the type of x, oldest first | as `median` |
 ///
 /// Each different text, and each different decimal of more than 18 digits, is held once, except for sums and approximate counts.
 ///
 /// ```
-/// use asof::Aggregate;
+/// use asof::{Aggregate, Expression};
 /// let features = [
 ///     Aggregate::count().named("trips"),
 ///     Aggregate::count().filter("payment_type = 2").named("paid_in_cash"),
 ///     Aggregate::mean("fare_amount"), // named `mean_fare_amount`
 ///     Aggregate::top_k("dropoff_zone", 3).named("usual_destinations"),
 ///     Aggregate::max_by("dropoff_zone", "fare_amount").named("dearest_destination"),
+///     Aggregate::max(Expression::sql("tip_amount / fare_amount")).filter("fare_amount > 0").named("best_tip_rate"),
 /// ];
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[must_use]
 pub struct Aggregate {
     kind: AggregateKind,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    column: Option<String>,
-    /// The column that decides which value of `column` counts.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    by: Option<String>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    over: Option<Expression>,
+    /// What decides which value of `over` counts.
+    #[serde(serialize_with = "expression::column_or_sql", skip_serializing_if = "Option::is_none")]
+    by: Option<Expression>,
     #[serde(skip_serializing_if = "Option::is_none")]
     filter: Option<String>,
     output: String,
@@ -214,16 +219,16 @@ impl AggregateKind {
     }
 }
 
-/// How an aggregate over columns is made from its name and its arguments.
+/// How an aggregate over columns or expressions is made from its name and its arguments.
 pub(crate) enum AggregateForm {
     /// `sum(x)`.
-    Column(fn(String) -> Aggregate),
+    Column(fn(Expression) -> Aggregate),
     /// `max_by(x, y)`.
-    Columns(fn(String, String) -> Aggregate),
+    Columns(fn(Expression, Expression) -> Aggregate),
     /// `last_k(x, 3)`.
-    WithCount(fn(String, usize) -> Aggregate),
+    WithCount(fn(Expression, usize) -> Aggregate),
     /// `quantile(x, 0.9)`.
-    WithFraction(fn(String, f64) -> Aggregate),
+    WithFraction(fn(Expression, f64) -> Aggregate),
 }
 
 impl AggregateForm {
@@ -263,12 +268,12 @@ impl AggregateForm {
 }
 
 impl Aggregate {
-    fn of(kind: AggregateKind, name: &str, column: String) -> Self {
-        Self { kind, output: format!("{name}_{column}"), column: Some(column), by: None, filter: None }
+    fn of(kind: AggregateKind, name: &str, over: Expression) -> Self {
+        Self { kind, output: format!("{name}_{}", over.name()), over: Some(over), by: None, filter: None }
     }
 
-    fn of_two(kind: AggregateKind, name: &str, column: String, by: String) -> Self {
-        Self { kind, output: format!("{name}_{column}_{by}"), column: Some(column), by: Some(by), filter: None }
+    fn of_two(kind: AggregateKind, name: &str, over: Expression, by: Expression) -> Self {
+        Self { kind, output: format!("{name}_{}_{}", over.name(), by.name()), over: Some(over), by: Some(by), filter: None }
     }
 
     /// Only facts for which this SQL condition over the fact table's columns is true count.
@@ -277,7 +282,7 @@ impl Aggregate {
         self
     }
 
-    /// The feature's name; without it, the aggregate and its column, as in `mean_fare_amount`.
+    /// The feature's name; without it, the aggregate and its column or the words of its expression, as in `mean_fare_amount`.
     pub fn named(mut self, output: impl Into<String>) -> Self {
         self.output = output.into();
         self
@@ -292,26 +297,27 @@ impl Aggregate {
         self.kind
     }
 
-    pub(crate) fn column(&self) -> Option<&str> {
-        self.column.as_deref()
+    /// The values that it is over; `None` if it counts facts.
+    pub(crate) fn over(&self) -> Option<&Expression> {
+        self.over.as_ref()
     }
 
-    /// The column that decides which value of its column counts.
-    pub(crate) fn by(&self) -> Option<&str> {
-        self.by.as_deref()
+    /// What decides which value counts.
+    pub(crate) fn by(&self) -> Option<&Expression> {
+        self.by.as_ref()
     }
 
-    /// The columns that it reads, in the order of its arguments. Those of its filter are not among them.
-    pub(crate) fn columns(&self) -> impl Iterator<Item = &str> {
-        self.column().into_iter().chain(self.by())
+    /// What it is over, in the order of its arguments; nothing if it counts facts.
+    pub(crate) fn arguments(&self) -> impl Iterator<Item = &Expression> {
+        self.over.iter().chain(&self.by)
     }
 
-    /// Checks the type of one of its columns. `Err` says which types it needs.
-    pub(crate) fn check(&self, column: &str, data_type: &DataType) -> Result<(), &'static str> {
-        if self.column() == Some(column) {
+    /// Checks the type of one of its arguments. `Err` says which types it needs.
+    pub(crate) fn check(&self, argument: &Expression, data_type: &DataType) -> Result<(), &'static str> {
+        if self.over() == Some(argument) {
             self.kind.result_type(Some(data_type))?;
         }
-        if self.by() == Some(column) { require_order(data_type) } else { Ok(()) }
+        if self.by() == Some(argument) { require_order(data_type) } else { Ok(()) }
     }
 
     pub(crate) fn condition(&self) -> Option<&str> {

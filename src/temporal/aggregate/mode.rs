@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::{
-    Aggregate, AggregateFunction, AggregateKind,
+    Aggregate, AggregateFunction, AggregateKind, Expression,
     count_distinct::distinct,
     entity_slices::EntitySlices,
     result_columns::{Nullable, ResultColumn},
@@ -19,8 +19,8 @@ impl Aggregate {
     /// The most frequent value; of several that are equally frequent, the smallest.
     ///
     /// All NaN are one value, the largest. Both zeros are one value, 0.0.
-    pub fn mode(column: impl Into<String>) -> Self {
-        Self::of(AggregateKind::Mode, "mode", column.into())
+    pub fn mode(over: impl Into<Expression>) -> Self {
+        Self::of(AggregateKind::Mode, "mode", over.into())
     }
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use arrow::datatypes::DataType;
 
 use super::{
-    Aggregate, AggregateFunction, AggregateKind, Fraction,
+    Aggregate, AggregateFunction, AggregateKind, Expression, Fraction,
     entity_slices::{EntitySlices, Step},
     fenwick::Fenwick,
     require_number,
@@ -22,14 +22,14 @@ use crate::{
 
 impl Aggregate {
     /// The median: the 0.5 [quantile](Aggregate::quantile).
-    pub fn median(column: impl Into<String>) -> Self {
-        Self::of(AggregateKind::Quantile(Fraction(0.5)), "median", column.into())
+    pub fn median(over: impl Into<Expression>) -> Self {
+        Self::of(AggregateKind::Quantile(Fraction(0.5)), "median", over.into())
     }
 
     /// The value below which the fraction `q` of the values lies, between 0 and 1; exact, and linear between neighbours as
     /// in Hyndman and Fan's definition 7 (*Sample Quantiles in Statistical Packages*, 1996), NumPy's default.
-    pub fn quantile(column: impl Into<String>, q: f64) -> Self {
-        Self::of(AggregateKind::Quantile(Fraction(q)), &format!("q{q}"), column.into())
+    pub fn quantile(over: impl Into<Expression>, q: f64) -> Self {
+        Self::of(AggregateKind::Quantile(Fraction(q)), &format!("q{q}"), over.into())
     }
 }
 

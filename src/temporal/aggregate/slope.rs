@@ -5,7 +5,7 @@ use std::ops::Range;
 use arrow::datatypes::DataType;
 
 use super::{
-    Aggregate, AggregateFunction, AggregateKind,
+    Aggregate, AggregateFunction, AggregateKind, Expression,
     entity_slices::{EntitySlices, Step},
     require_number,
     result_columns::{Nullable, ResultColumn},
@@ -24,8 +24,8 @@ impl Aggregate {
     ///
     /// Made from exact sums of the values, of their times as the facts have them, and of their products, whatever their size, and
     /// rounded once; NaN when a value is not finite.
-    pub fn slope(column: impl Into<String>) -> Self {
-        Self::of(AggregateKind::Slope, "slope", column.into())
+    pub fn slope(over: impl Into<Expression>) -> Self {
+        Self::of(AggregateKind::Slope, "slope", over.into())
     }
 }
 

@@ -7,7 +7,7 @@ use arrow::datatypes::{
 };
 
 use super::{
-    Aggregate, AggregateFunction, AggregateKind,
+    Aggregate, AggregateFunction, AggregateKind, Expression,
     entity_slices::{EntitySlices, Step},
     require_number,
     result_columns::{Decimals, Nullable, ResultColumn},
@@ -21,17 +21,17 @@ use crate::{
 };
 
 impl Aggregate {
-    /// The sum of a column of numbers: exact. Integers and floats give a float, rounded once; decimals of p digits a decimal
+    /// The sum of numbers: exact. Integers and floats give a float, rounded once; decimals of p digits a decimal
     /// of the same scale and p + 10 digits, or as many as its type can have. A sum that has more digits than that fails
     /// with [`Error::Overflow`](crate::Error::Overflow) when it is computed.
-    pub fn sum(column: impl Into<String>) -> Self {
-        Self::of(AggregateKind::Sum, "sum", column.into())
+    pub fn sum(over: impl Into<Expression>) -> Self {
+        Self::of(AggregateKind::Sum, "sum", over.into())
     }
 
     /// The sum divided by the count, as a float. That of decimals is the nearest float to the exact mean; that of other
     /// numbers is the sum, rounded once, divided by the count.
-    pub fn mean(column: impl Into<String>) -> Self {
-        Self::of(AggregateKind::Mean, "mean", column.into())
+    pub fn mean(over: impl Into<Expression>) -> Self {
+        Self::of(AggregateKind::Mean, "mean", over.into())
     }
 }
 

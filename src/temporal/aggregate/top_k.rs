@@ -5,7 +5,7 @@ use std::ops::Range;
 use arrow::datatypes::DataType;
 
 use super::{
-    Aggregate, AggregateFunction, AggregateKind,
+    Aggregate, AggregateFunction, AggregateKind, Expression,
     count_distinct::distinct,
     entity_slices::EntitySlices,
     list_of, require_order,
@@ -22,8 +22,8 @@ impl Aggregate {
     /// first value is the [mode](Aggregate::mode). Where there are fewer different values, the list is shorter. `k` is 1 or more.
     ///
     /// All NaN are one value, the largest. Both zeros are one value, 0.0.
-    pub fn top_k(column: impl Into<String>, k: usize) -> Self {
-        Self::of(AggregateKind::TopK(k), &format!("top_{k}"), column.into())
+    pub fn top_k(over: impl Into<Expression>, k: usize) -> Self {
+        Self::of(AggregateKind::TopK(k), &format!("top_{k}"), over.into())
     }
 }
 

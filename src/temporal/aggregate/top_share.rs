@@ -5,7 +5,7 @@ use std::ops::Range;
 use arrow::datatypes::DataType;
 
 use super::{
-    Aggregate, AggregateFunction, AggregateKind,
+    Aggregate, AggregateFunction, AggregateKind, Expression,
     count_distinct::distinct,
     entity_slices::EntitySlices,
     require_order,
@@ -22,8 +22,8 @@ impl Aggregate {
     /// all values are equal. Also known as the ratio of the top 1.
     ///
     /// All NaN are one value, and so are both zeros.
-    pub fn top_share(column: impl Into<String>) -> Self {
-        Self::of(AggregateKind::TopShare, "top_share", column.into())
+    pub fn top_share(over: impl Into<Expression>) -> Self {
+        Self::of(AggregateKind::TopShare, "top_share", over.into())
     }
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use arrow::datatypes::DataType;
 
 use super::{
-    Aggregate, AggregateFunction, AggregateKind,
+    Aggregate, AggregateFunction, AggregateKind, Expression,
     entity_slices::{EntitySlices, Step},
     require_number,
     result_columns::{Nullable, ResultColumn},
@@ -23,13 +23,13 @@ impl Aggregate {
     ///
     /// Made from exact sums of the values and of their squares, whatever their size, and rounded once; NaN when a value is not
     /// finite.
-    pub fn variance(column: impl Into<String>) -> Self {
-        Self::of(AggregateKind::Variance, "variance", column.into())
+    pub fn variance(over: impl Into<Expression>) -> Self {
+        Self::of(AggregateKind::Variance, "variance", over.into())
     }
 
     /// The square root of the [variance](Aggregate::variance), also where that is too large or too small for a float.
-    pub fn stddev(column: impl Into<String>) -> Self {
-        Self::of(AggregateKind::Stddev, "stddev", column.into())
+    pub fn stddev(over: impl Into<Expression>) -> Self {
+        Self::of(AggregateKind::Stddev, "stddev", over.into())
     }
 }
 

@@ -5,13 +5,13 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use arrow::buffer::NullBuffer;
+use arrow::{array::ArrayRef, buffer::NullBuffer};
 
 use super::{
     Window,
     assignment::SliceFinder,
     locked,
-    plan::{AggregateInput, PlannedColumn},
+    plan::{AggregateInput, PlannedColumn, ValueSource},
     slices::Slices,
 };
 use crate::{
@@ -47,7 +47,12 @@ impl FactAccumulator for WindowAccumulator {
         }
         let (batch, plan) = (&chunk.batch, &window.plan);
         let is_seen = |i: usize, length: usize| self.slices.is_seen(assignment.slice(i), length);
-        let masks = plan.filters.iter().map(|filter| filter.evaluate(chunk, is_seen)).collect::<Result<Vec<NullBuffer>>>()?;
+        let masks = plan.filters.iter().map(|filter| filter.mask(chunk, is_seen)).collect::<Result<Vec<NullBuffer>>>()?;
+        let values = plan.values.iter().map(|value| {
+            let passed = value.filter.map(|filter| &masks[filter]);
+            value.expression.values(chunk, passed, is_seen)
+        });
+        let values = values.collect::<Result<Vec<ArrayRef>>>()?;
         // Tasks share the dictionaries, and wait for each other only where there are any.
         let mut dictionaries: Vec<ColumnDictionary<'_>> =
             plan.columns.iter().zip(&window.dictionaries).map(ColumnDictionary::of).collect();
@@ -55,9 +60,10 @@ impl FactAccumulator for WindowAccumulator {
             plan.ties.iter().zip(&window.tie_dictionaries).map(ColumnDictionary::of).collect();
         let mut columns = Vec::with_capacity(plan.columns.len());
         for (column, dictionary) in plan.columns.iter().zip(&mut dictionaries) {
-            columns.push(match column.position {
-                Some(position) => encode(column.encoding, batch.column(position), dictionary)?,
-                None => (EncodedValues::Keys(Vec::new().into()), None),
+            columns.push(match column.source {
+                ValueSource::Column(position) => encode(column.encoding, batch.column(position), dictionary)?,
+                ValueSource::Value(number) => encode(column.encoding, &values[number], dictionary)?,
+                ValueSource::Facts => (EncodedValues::Keys(Vec::new().into()), None),
             });
         }
         let nulls_of = |input: &AggregateInput| {
@@ -68,7 +74,7 @@ impl FactAccumulator for WindowAccumulator {
         let nulls: Vec<Option<NullBuffer>> = plan.inputs.iter().map(nulls_of).collect();
         let mut tie_columns = Vec::with_capacity(plan.ties.len());
         for (tie, dictionary) in plan.ties.iter().zip(&mut tie_dictionaries) {
-            if let Some(position) = tie.position {
+            if let ValueSource::Column(position) = tie.source {
                 tie_columns.push(encode_keys(tie.encoding, batch.column(position), dictionary)?);
             }
         }

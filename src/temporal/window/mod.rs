@@ -32,8 +32,8 @@ use crate::error::{Error, Result};
 
 mod accumulator;
 mod assignment;
-mod filter;
 mod plan;
+mod seen;
 mod slices;
 
 use accumulator::WindowAccumulator;

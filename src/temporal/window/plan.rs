@@ -1,16 +1,18 @@
 //! What a window operator computes, with columns found: which columns are read, which states are kept of each slice, and which
 //! output is made of which state.
 
+use std::iter;
+
 use arrow::datatypes::DataType;
 
-use super::filter::AggregateFilter;
+use super::seen::SeenExpression;
 use crate::{
-    error::Result,
+    error::{Error, Result},
     temporal::{
         aggregate::{AggregateKind, StateKind},
         operator::OperatorContext,
         sort_keys::{Encoding, scale_of},
-        spec::{OperatorSpec, WindowSpec, fact_position},
+        spec::{OperatorSpec, WindowInput, WindowSpec, fact_position},
     },
 };
 
@@ -18,7 +20,8 @@ use crate::{
 pub(super) struct WindowPlan {
     pub(super) columns: Vec<PlannedColumn>,
     pub(super) inputs: Vec<AggregateInput>,
-    pub(super) filters: Vec<AggregateFilter>,
+    pub(super) filters: Vec<SeenExpression>,
+    pub(super) values: Vec<PlannedValue>,
     pub(super) ties: Vec<PlannedColumn>,
     pub(super) states: Vec<PlannedState>,
     /// The different lengths of windows, in ticks; `None` is everything before the instant.
@@ -26,16 +29,35 @@ pub(super) struct WindowPlan {
     pub(super) outputs: Vec<PlannedOutput>,
 }
 
-/// A column of the facts. Without a position it stands for the fact itself.
+/// A column of values, one per fact.
 #[derive(PartialEq)]
 pub(super) struct PlannedColumn {
-    pub(super) position: Option<usize>,
+    pub(super) source: ValueSource,
     pub(super) encoding: Encoding,
 }
 
-/// The values that an aggregate is over: those of a column, of all facts or of those that pass a filter. With a column that decides
-/// which value counts, facts without a value there are left out.
-#[derive(PartialEq)]
+/// Where values come from.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum ValueSource {
+    /// The facts themselves, which are counted.
+    Facts,
+    /// The column at this position.
+    Column(usize),
+    /// The planned value of this number.
+    Value(usize),
+}
+
+/// An expression that aggregates are over. It is evaluated for each filter apart, on the facts that pass.
+pub(super) struct PlannedValue {
+    pub(super) expression: SeenExpression,
+    pub(super) filter: Option<usize>,
+    /// The expression among those of the specification.
+    number: usize,
+}
+
+/// The values that an aggregate is over: those of all facts or of those that pass a filter. With a column that decides which value
+/// counts, facts without a value there are left out.
+#[derive(Clone, Copy, PartialEq)]
 pub(super) struct AggregateInput {
     pub(super) column: usize,
     pub(super) by: Option<usize>,
@@ -67,8 +89,9 @@ impl WindowPlan {
         let mut plan = Self {
             columns: Vec::new(),
             inputs: Vec::new(),
-            filters: context.conditions.iter().cloned().map(AggregateFilter::new).collect(),
-            ties: context.tie_break.iter().map(|&position| order_column(context, position)).collect(),
+            filters: context.expressions.conditions.iter().cloned().map(SeenExpression::filter).collect(),
+            values: Vec::new(),
+            ties: context.tie_break.iter().map(|&position| tie_column(context, position)).collect(),
             states: Vec::new(),
             lengths: Vec::new(),
             outputs: Vec::new(),
@@ -79,8 +102,15 @@ impl WindowPlan {
         for ((column, input), own) in spec.columns.iter().zip(inputs).zip(needed.iter()) {
             let length = column.length_us.and_then(|length| context.unit.length(length));
             let length = position_of(&mut plan.lengths, length);
-            if let Some(filter) = input.and_then(|input| plan.inputs[input].filter) {
-                plan.filters[filter].add_length(length);
+            if let Some(AggregateInput { column, by, filter }) = input.map(|input| plan.inputs[input]) {
+                if let Some(filter) = filter {
+                    plan.filters[filter].add_length(length);
+                }
+                for column in iter::once(column).chain(by) {
+                    if let ValueSource::Value(value) = plan.columns[column].source {
+                        plan.values[value].expression.add_length(length);
+                    }
+                }
             }
             // A count is read from another state of its input, if one counts too.
             let is_count = own.kind == StateKind::Count && own.input.is_some();
@@ -88,12 +118,8 @@ impl WindowPlan {
                 is_count && other.kind != StateKind::Count && other.kind.counts_values() && other.input == own.input
             };
             let state = position_of(&mut plan.states, *needed.iter().find(counts_too).unwrap_or(own));
-            let input_type = match &column.input {
-                Some(name) => {
-                    Some(context.facts_schema.field(fact_position(&context.subject, &context.facts_schema, name)?).data_type())
-                }
-                None => None,
-            };
+            let of_input = column.input.as_ref().map(|input| input.data_type(&context.subject, &context.facts_schema));
+            let input_type = of_input.transpose()?;
             plan.outputs.push(PlannedOutput {
                 kind: column.kind,
                 length,
@@ -101,7 +127,7 @@ impl WindowPlan {
                 input,
                 scale: input_type.and_then(scale_of).unwrap_or(0),
                 data_type: column.kind.result_type(input_type).unwrap_or(DataType::Null),
-                column: column.input.clone().unwrap_or_default(),
+                column: column.input.as_ref().map_or_else(String::new, |input| input.text().to_owned()),
             });
         }
         Ok(plan)
@@ -128,21 +154,26 @@ impl WindowPlan {
             let wanted = |kind: AggregateKind| (kind == AggregateKind::Count) == counts;
             for (column, input) in spec.columns.iter().zip(&mut inputs).filter(|(column, _)| wanted(column.kind)) {
                 let filter = column.filter.as_ref().and_then(|filter| conditions.iter().position(|known| *known == filter));
-                let planned = match &column.input {
+                let source = match &column.input {
                     None if filter.is_none() => continue,
-                    None => PlannedColumn { position: None, encoding: Encoding::Presence },
-                    Some(name) => {
-                        let position = fact_position(&context.subject, &context.facts_schema, name)?;
-                        let known = self.columns.iter().find(|known| counts && known.position == Some(position));
-                        let own = || column.kind.function().encoding(context.facts_schema.field(position).data_type());
-                        PlannedColumn { position: Some(position), encoding: known.map_or_else(own, |known| known.encoding) }
+                    None => ValueSource::Facts,
+                    Some(input) => self.source(spec, input, filter, context)?,
+                };
+                let encoding = match &column.input {
+                    None => Encoding::Presence,
+                    Some(input) => {
+                        let known = self.columns.iter().find(|known| counts && known.source == source);
+                        let data_type = input.data_type(&context.subject, &context.facts_schema)?;
+                        known.map_or_else(|| column.kind.function().encoding(data_type), |known| known.encoding)
                     }
                 };
+                let planned = PlannedColumn { source, encoding };
                 let planned = position_of(&mut self.columns, planned);
                 let by = match &column.by {
-                    Some(name) => {
-                        let by = order_column(context, fact_position(&context.subject, &context.facts_schema, name)?);
-                        Some(position_of(&mut self.columns, by))
+                    Some(by) => {
+                        let source = self.source(spec, by, filter, context)?;
+                        let encoding = Encoding::for_order(by.data_type(&context.subject, &context.facts_schema)?);
+                        Some(position_of(&mut self.columns, PlannedColumn { source, encoding }))
                     }
                     None => None,
                 };
@@ -152,6 +183,31 @@ impl WindowPlan {
         Ok(inputs)
     }
 
+    /// Where the values of an input come from. An expression behind a filter is added if it is new.
+    fn source(
+        &mut self,
+        spec: &WindowSpec,
+        input: &WindowInput,
+        filter: Option<usize>,
+        context: &OperatorContext,
+    ) -> Result<ValueSource> {
+        let (text, value, data_type) = match input {
+            WindowInput::Column(name) => {
+                return Ok(ValueSource::Column(fact_position(&context.subject, &context.facts_schema, name)?));
+            }
+            WindowInput::Expression { text, value, data_type } => (text, value, data_type),
+        };
+        let number = spec.values().iter().position(|known| *known == (value, data_type));
+        let number = number.ok_or_else(|| unplanned(input, context))?;
+        if let Some(known) = self.values.iter().position(|known| known.number == number && known.filter == filter) {
+            return Ok(ValueSource::Value(known));
+        }
+        let physical = context.expressions.values.get(number).ok_or_else(|| unplanned(input, context))?;
+        let expression = SeenExpression::value(physical.clone(), text, &context.subject);
+        self.values.push(PlannedValue { expression, filter, number });
+        Ok(ValueSource::Value(self.values.len() - 1))
+    }
+
     /// The state that an aggregate over an input needs.
     fn state_of(&self, kind: AggregateKind, input: Option<usize>) -> PlannedState {
         let encoding = input.map_or(Encoding::Presence, |input| self.encoding(input));
@@ -159,10 +215,14 @@ impl WindowPlan {
     }
 }
 
-/// A column whose values are compared.
-fn order_column(context: &OperatorContext, position: usize) -> PlannedColumn {
+fn tie_column(context: &OperatorContext, position: usize) -> PlannedColumn {
     let encoding = Encoding::for_order(context.facts_schema.field(position).data_type());
-    PlannedColumn { position: Some(position), encoding }
+    PlannedColumn { source: ValueSource::Column(position), encoding }
+}
+
+fn unplanned(input: &WindowInput, context: &OperatorContext) -> Error {
+    let reason = format!("`{}` has no physical expression", input.text());
+    Error::Internal { subject: format!("the window over {}", context.subject), reason }
 }
 
 /// The position of an entry, which is added if it is new.

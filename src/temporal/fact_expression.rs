@@ -1,0 +1,233 @@
+//! SQL over the columns of a single fact: the filter of an aggregate, and the expression that an aggregate is over.
+//! They are planned and checked here. `window` evaluates them.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Schema};
+use datafusion::{
+    catalog::Session,
+    common::{
+        Column, DFSchema, Result as DfResult,
+        tree_node::{Transformed, TreeNode},
+    },
+    error::DataFusionError,
+    logical_expr::{
+        Expr, ExprSchemable,
+        simplify::{SimplifyContext, SimplifyContextBuilder},
+    },
+    optimizer::simplify_expressions::ExprSimplifier,
+    physical_expr::{
+        PhysicalExpr,
+        expressions::{BinaryExpr, cast},
+    },
+};
+
+use super::{
+    Aggregate, Expression, Facts,
+    entity_keys::plain,
+    spec::{OperatorSpec, WindowInput},
+};
+use crate::{
+    error::{Error, Result, in_one_line},
+    scan::refuse_volatile_expression,
+};
+
+/// The mistakes of the expressions that an aggregate is to be over. Its columns are not checked.
+pub(crate) fn expression_mistakes(facts: &Facts, aggregate: &Aggregate) -> Vec<Error> {
+    let expressions = aggregate.arguments().filter(|argument| argument.sql_text().is_some());
+    expressions.filter_map(|argument| FactColumns::default().input(facts, aggregate, argument).err()).collect()
+}
+
+/// Checks the filter of an aggregate against the facts that it is to be over.
+///
+/// # Errors
+/// As [`Spine::window`](super::Spine::window).
+pub(crate) fn check_filter(facts: &Facts, aggregate: &Aggregate) -> Result<()> {
+    FactColumns::default().filter(facts, aggregate).map(drop)
+}
+
+/// The columns of the facts that aggregates read. A column of the table is read under its own name. One whose name alone is
+/// ambiguous, as in a join, can only be named by an expression with its table; it is computed.
+#[derive(Default)]
+pub(super) struct FactColumns {
+    pub(super) plain: Vec<String>,
+    pub(super) computed: Vec<Expr>,
+}
+
+impl FactColumns {
+    /// An argument of an aggregate, and the check of its type.
+    pub(super) fn input(&mut self, facts: &Facts, aggregate: &Aggregate, argument: &Expression) -> Result<WindowInput> {
+        match argument.column() {
+            Some(column) => {
+                let (subject, schema) = (facts.subject(), facts.rows().schema().as_arrow());
+                let field = schema.field_with_name(column).map_err(|_| Error::unknown_column(subject, column, schema))?;
+                aggregate.check(argument, field.data_type()).map_err(|needed| Error::ColumnType {
+                    subject: subject.into(),
+                    column: column.into(),
+                    found: field.data_type().to_string(),
+                    needed: needed.into(),
+                })?;
+                self.plain.push(column.to_owned());
+                Ok(WindowInput::Column(column.to_owned()))
+            }
+            None => self.value(facts, aggregate, argument),
+        }
+    }
+
+    /// The filter of an aggregate, over columns that are named without their table.
+    pub(super) fn filter(&mut self, facts: &Facts, aggregate: &Aggregate) -> Result<Option<Expr>> {
+        let Some(text) = aggregate.condition() else { return Ok(None) };
+        let written = Written { facts, text, what: format!("the filter `{text}`") };
+        let condition = written.planned()?;
+        if condition.exists(|e| Ok(reads_more_than_a_row(e)))? {
+            let reason =
+                format!("the filter `{condition}` reads more than one fact; a filter is over the columns of a single fact");
+            return Err(written.refused(reason));
+        }
+        let found = condition.get_type(facts.rows().schema()).map_err(|cause| written.unplanned(&cause))?;
+        if found != DataType::Boolean {
+            return Err(written.refused(format!("the filter `{condition}` has the type {found}; a filter is Boolean")));
+        }
+        self.by_name(condition, facts).map(Some)
+    }
+
+    /// An expression that an aggregate is over.
+    fn value(&mut self, facts: &Facts, aggregate: &Aggregate, argument: &Expression) -> Result<WindowInput> {
+        let (text, feature) = (argument.text(), aggregate.output());
+        let written = Written { facts, text, what: format!("the expression `{text}` of `{feature}`") };
+        let what = &written.what;
+        let value = written.planned()?;
+        if matches!(value, Expr::Alias(_)) {
+            return Err(written.refused(format!("{what} names its value; name the feature instead, with `named`")));
+        }
+        if value.exists(|e| Ok(reads_more_than_a_row(e)))? {
+            let reason = format!("{what} reads more than one fact; it is over the columns of a single fact");
+            return Err(written.refused(reason));
+        }
+        if value.exists(|e| Ok(is_no_value(e)))? {
+            return Err(written.refused(format!("{what} is no single value of a fact")));
+        }
+        let schema = facts.rows().schema();
+        let coerced = simplifier(schema, SimplifyContext::builder()).coerce(value.clone(), schema);
+        let found = coerced.and_then(|value| value.get_type(schema)).map_err(|cause| written.unplanned(&cause))?;
+        let data_type = plain(&found);
+        if let Err(needed) = aggregate.check(argument, &data_type) {
+            return Err(written.refused(format!("{what} is {found}, but {needed}")));
+        }
+        Ok(WindowInput::Expression { text: text.to_owned(), value: self.by_name(value, facts)?, data_type })
+    }
+
+    /// The expression over columns that are named without their table.
+    fn by_name(&mut self, expression: Expr, facts: &Facts) -> Result<Expr> {
+        let schema = facts.rows().schema();
+        let renamed = expression.transform(|e| match e {
+            Expr::Column(column) => {
+                let is_only_one = schema.fields().iter().filter(|field| *field.name() == column.name).count() == 1;
+                let name = if is_only_one { column.name.clone() } else { column.flat_name() };
+                if is_only_one {
+                    self.plain.push(name.clone());
+                } else {
+                    let computing = Expr::Column(column).alias(&name);
+                    if !self.computed.contains(&computing) {
+                        self.computed.push(computing);
+                    }
+                }
+                Ok(Transformed::yes(Expr::Column(Column::new_unqualified(name))))
+            }
+            other => Ok(Transformed::no(other)),
+        })?;
+        Ok(renamed.data)
+    }
+}
+
+/// A filter or an expression as it was written.
+struct Written<'a> {
+    facts: &'a Facts,
+    text: &'a str,
+    /// It, in messages.
+    what: String,
+}
+
+impl Written<'_> {
+    /// The subject of errors.
+    fn subject(&self) -> String {
+        format!("the window over {}", self.facts.subject())
+    }
+
+    fn refused(&self, reason: String) -> Error {
+        Error::Definition { subject: self.subject(), reason }
+    }
+
+    fn unplanned(&self, cause: &DataFusionError) -> Error {
+        self.refused(format!("{} cannot be planned: {}", self.what, in_one_line(cause)))
+    }
+
+    /// Its plan. Functions that read the clock or random numbers are refused.
+    fn planned(&self) -> Result<Expr> {
+        let planned = self.facts.rows().parse_sql_expr(self.text).map_err(|cause| match Error::from(cause) {
+            Error::UnknownColumn { column, known, .. } => {
+                Error::UnknownColumn { subject: format!("{}, which {} reads,", self.facts.subject(), self.what), column, known }
+            }
+            Error::Query(cause) => self.unplanned(&cause),
+            other => other,
+        })?;
+        refuse_volatile_expression(&self.subject(), &planned)?;
+        Ok(planned)
+    }
+}
+
+/// A subquery would not follow the time rule, an aggregate has no window, and a window function depends on the order of rows.
+fn reads_more_than_a_row(e: &Expr) -> bool {
+    use Expr::{AggregateFunction, Exists, InSubquery, ScalarSubquery, SetComparison, WindowFunction};
+    matches!(e, AggregateFunction(_) | WindowFunction(_) | ScalarSubquery(_) | InSubquery(_) | Exists(_) | SetComparison(_))
+}
+
+/// A list that becomes rows, several groups at once, and what is filled in only when a query runs.
+fn is_no_value(e: &Expr) -> bool {
+    use Expr::{GroupingSet, OuterReferenceColumn, Placeholder, ScalarVariable, Unnest};
+    matches!(e, GroupingSet(_) | OuterReferenceColumn(..) | Placeholder(_) | ScalarVariable(..) | Unnest(_))
+}
+
+/// What a specification computes from the columns of a fact.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct FactExpressions {
+    /// The filters of aggregates, in the order of [`OperatorSpec::conditions`].
+    pub(crate) conditions: Vec<Arc<dyn PhysicalExpr>>,
+    /// The expressions that aggregates are over, in the order of [`OperatorSpec::values`].
+    pub(crate) values: Vec<Arc<dyn PhysicalExpr>>,
+}
+
+impl FactExpressions {
+    /// The expressions of a specification over facts with these columns.
+    pub(super) fn plan(spec: &impl OperatorSpec, session: &dyn Session, facts: &DFSchema) -> DfResult<Self> {
+        // Some functions have no implementation, and the simplifier rewrites them: `coalesce` as a case, `arrow_cast` as a cast.
+        let context = SimplifyContext::builder()
+            .with_config_options(session.config().options().clone())
+            .with_query_execution_start_time(session.execution_props().query_execution_start_time);
+        let simplifier = simplifier(facts, context);
+        let physical = |expression: &Expr| {
+            let simple = simplifier.simplify(simplifier.coerce(expression.clone(), facts)?)?;
+            session.create_physical_expr(simple, facts)
+        };
+        let value = |(value, data_type): (&Expr, &DataType)| checked_value(physical(value)?, data_type, facts.as_arrow());
+        Ok(Self {
+            conditions: spec.conditions().into_iter().map(physical).collect::<DfResult<_>>()?,
+            values: spec.values().into_iter().map(value).collect::<DfResult<_>>()?,
+        })
+    }
+}
+
+fn simplifier(facts: &DFSchema, context: SimplifyContextBuilder) -> ExprSimplifier {
+    ExprSimplifier::new(context.with_schema(Arc::new(facts.clone())).build())
+}
+
+/// The value in its declared type. Integers that exceed their type are an error; the engine would let them wrap around.
+fn checked_value(value: Arc<dyn PhysicalExpr>, data_type: &DataType, facts: &Schema) -> DfResult<Arc<dyn PhysicalExpr>> {
+    let checked = value.transform_up(|e| {
+        Ok(match e.downcast_ref::<BinaryExpr>() {
+            Some(binary) => Transformed::yes(Arc::new(binary.clone().with_fail_on_overflow(true)) as Arc<dyn PhysicalExpr>),
+            None => Transformed::no(e),
+        })
+    })?;
+    cast(checked.data, facts, data_type.clone())
+}
