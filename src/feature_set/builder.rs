@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 
 use super::{
     Ahead, Description, Drawn, EntitySet, FeatureSet, Fingerprint, RowSet, SetBody, Source, description::Notes,
-    fingerprint::behaviour, mistakes::Mistakes, reads_encoder,
+    fingerprint::behaviour, mistakes::Mistakes, names::NamePattern, reads_encoder, source::pattern_mistake,
 };
 use crate::{
     encoder::{Encoder, FittedEncoder, RowSelection, Spec, fitted, pure, selection},
@@ -245,6 +245,7 @@ pub struct EntitySetBuilder {
     keys: Vec<String>,
     own: Source,
     others: Vec<Source>,
+    names: Option<String>,
     notes: Notes,
 }
 
@@ -252,7 +253,7 @@ impl EntitySetBuilder {
     pub(super) fn new(name: &str, table: &str) -> Self {
         let own = Source::of(table);
         let (keys, others, notes) = (Vec::new(), Vec::new(), Notes::default());
-        Self { name: name.into(), table: table.into(), cutoff: Cutoff::default(), keys, own, others, notes }
+        Self { name: name.into(), table: table.into(), cutoff: Cutoff::default(), keys, own, others, names: None, notes }
     }
 
     /// Adds a column to the entity's key.
@@ -290,6 +291,19 @@ impl EntitySetBuilder {
     /// Adds features from another table, or from this one by some of the keys.
     pub fn also(mut self, source: Source) -> Self {
         self.others.push(source);
+        self
+    }
+
+    /// Names the aggregates that have no name by a pattern, such as `{aggregate}_{column}_{window}`: those of the set's own table,
+    /// and those of every source without a pattern of its own. See [`Source::names`].
+    pub fn names(mut self, pattern: &str) -> Self {
+        self.names = Some(pattern.into());
+        self
+    }
+
+    /// Puts this before the names of all features of the set's own table; see [`Source::prefixed`].
+    pub fn prefixed(mut self, prefix: &str) -> Self {
+        self.own = self.own.prefixed(prefix);
         self
     }
 
@@ -335,13 +349,21 @@ impl EntitySetBuilder {
     /// # Errors
     /// [`Error::InvalidName`](crate::Error::InvalidName) for the set's or a table's name,
     /// [`Error::Definition`](crate::Error::Definition) when something is missing, named twice, or described and not there, a window
-    /// is not positive, or a max age is negative, and [`Error::Mistakes`](crate::Error::Mistakes) when there are several of these.
+    /// is not positive, a max age is negative, or an expression or a pattern of names cannot be read, and [`Error::Mistakes`](crate::Error::Mistakes) when there are several of these.
     pub fn build(self) -> Result<FeatureSet> {
-        let Self { name, table, cutoff, keys, mut own, others, notes } = self;
+        let Self { name, table, cutoff, keys, mut own, others, names: pattern, notes } = self;
         own.on = keys.iter().map(|key| (key.clone(), key.clone())).collect();
         let sources: Vec<Source> = std::iter::once(own).chain(others).collect();
         let of_sources: Vec<String> = sources.iter().map(|source| source.table.clone()).collect();
         let mut mistakes = Mistakes::of(&name, &of_sources);
+        let pattern = pattern.as_deref().map(NamePattern::parse).transpose();
+        let pattern = pattern.unwrap_or_else(|mistake| {
+            mistakes.add(pattern_mistake(&table, &mistake));
+            None
+        });
+        let (sources, of_names): (Vec<Source>, Vec<Option<String>>) =
+            sources.into_iter().map(|source| source.with_names(pattern.as_ref())).unzip();
+        mistakes.extend(of_names.into_iter().flatten());
         if keys.is_empty() {
             mistakes.add("it has no key: name the entity's columns with `key`");
         }

@@ -80,7 +80,6 @@ impl Drawn {
             position.and_then(|position| self.by.get(position)).unwrap_or(key).clone()
         };
         let drawn = entities.sources.iter().map(|source| Source {
-            table: source.table.clone(),
             on: source.on.iter().map(|(key, column)| (column_of(key), column.clone())).collect(),
             lookups: {
                 let lookups = source.lookups.iter().filter(|(_, output)| self.has(output));
@@ -95,7 +94,7 @@ impl Drawn {
                 })
                 .filter(|(_, aggregates)| !aggregates.is_empty())
                 .collect(),
-            max_age_us: source.max_age_us,
+            ..source.clone()
         });
         drawn.enumerate().filter(|(_, source)| source.outputs().next().is_some()).collect()
     }

@@ -9,6 +9,7 @@ mod drawn;
 mod fingerprint;
 mod inputs;
 mod mistakes;
+mod names;
 mod operators;
 mod source;
 mod summary;

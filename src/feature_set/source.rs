@@ -4,6 +4,7 @@
 use chrono::TimeDelta;
 use serde::Serialize;
 
+use super::names::NamePattern;
 use crate::{
     sql::ExpressionCheck,
     temporal::{Aggregate, Expression},
@@ -39,12 +40,25 @@ pub struct Source {
     pub(crate) windows: Vec<(Option<i64>, Vec<Aggregate>)>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) max_age_us: Option<i64>,
+    /// The pattern of names, and what stands before them. Both are used up when the set is built.
+    #[serde(skip)]
+    pub(super) names: Option<String>,
+    #[serde(skip)]
+    pub(super) prefix: String,
 }
 
 impl Source {
     /// A source in this table.
     pub fn of(table: &str) -> Self {
-        Self { table: table.into(), on: Vec::new(), lookups: Vec::new(), windows: Vec::new(), max_age_us: None }
+        Self {
+            table: table.into(),
+            on: Vec::new(),
+            lookups: Vec::new(),
+            windows: Vec::new(),
+            max_age_us: None,
+            names: None,
+            prefix: String::new(),
+        }
     }
 
     /// Finds facts by this key column of the entity, which the table has under the same name.
@@ -81,6 +95,72 @@ impl Source {
     pub fn max_age(mut self, max_age: TimeDelta) -> Self {
         self.max_age_us = Some(saturating_micros(max_age));
         self
+    }
+
+    /// Names the aggregates that have no name ([`Aggregate::named`]) by a pattern, instead of that of the set
+    /// ([`EntitySetBuilder::names`](super::EntitySetBuilder::names)).
+    ///
+    /// | in the pattern | stands for |
+    /// |---|---|
+    /// | `{aggregate}` | `count`, `sum`, `mean`, `q0.9`, `last_3`, ... |
+    /// | `{column}` | the column, or the words of the expression: `fare`, `price_quantity`; of `max_by` and `min_by` both: `tip_fare`; nothing if facts are counted |
+    /// | `{window}` | the length, as a whole number of the largest of `d`, `h`, `m`, `s`, `ms` and `us` that gives one: `30m`, `36h`, `7d`; one day is `24h`, and everything before is `all` |
+    /// | `{table}` | the table, without its database |
+    ///
+    /// What stands for nothing is left out together with a `_` beside it: by `{aggregate}_{column}_{window}` a count over a day is
+    /// `count_24h`. The names become part of the definition, and the pattern does not.
+    ///
+    /// ```
+    /// use asof::{Aggregate, FeatureSet, feature_set::Source};
+    /// use chrono::TimeDelta;
+    ///
+    /// let (day, week) = (TimeDelta::days(1), TimeDelta::days(7));
+    /// let fares = || [Aggregate::count(), Aggregate::sum("fare"), Aggregate::max("fare").named("best_fare")];
+    /// let weather = Source::of("weather").on("zone").lookup("temp", "temp").window(day, [Aggregate::mean("rain")]);
+    /// let set = FeatureSet::entities("zones_v1", "trips")
+    ///     .key("zone")
+    ///     .names("{aggregate}_{column}_{window}")
+    ///     .window(day, fares())
+    ///     .window(week, [Aggregate::sum("fare")])
+    ///     .also(weather.prefixed("weather_"))
+    ///     .build()?;
+    /// assert_eq!(set.features(), [
+    ///     "count_24h", "sum_fare_24h", "best_fare", "sum_fare_7d", "weather_temp", "weather_mean_rain_24h",
+    /// ]);
+    /// # Ok::<(), asof::Error>(())
+    /// ```
+    pub fn names(mut self, pattern: &str) -> Self {
+        self.names = Some(pattern.into());
+        self
+    }
+
+    /// Puts this before the names of all features of this source, so that a set can have equal features of two sources.
+    pub fn prefixed(mut self, prefix: &str) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// The source with its names made, and what is wrong with its own pattern. `names` is the pattern of the set.
+    pub(super) fn with_names(mut self, names: Option<&NamePattern>) -> (Self, Option<String>) {
+        let (own, prefix) = (self.names.take(), std::mem::take(&mut self.prefix));
+        let (own, mistake) = match own.as_deref().map(NamePattern::parse) {
+            None => (None, None),
+            Some(Ok(pattern)) => (Some(pattern), None),
+            Some(Err(mistake)) => (None, Some(mistake)),
+        };
+        let table = &self.table;
+        for (length, aggregates) in &mut self.windows {
+            for aggregate in aggregates {
+                let made = own.as_ref().or(names).and_then(|pattern| pattern.name(aggregate, table, *length));
+                let name = format!("{prefix}{}", made.as_deref().unwrap_or_else(|| aggregate.output()));
+                if made.is_some() || !prefix.is_empty() {
+                    *aggregate = aggregate.clone().named(name);
+                }
+            }
+        }
+        self.lookups.iter_mut().for_each(|(_, output)| output.insert_str(0, &prefix));
+        let mistake = mistake.map(|mistake| pattern_mistake(&self.table, &mistake));
+        (self, mistake)
     }
 
     /// The names of its features.
@@ -176,6 +256,11 @@ impl Source {
         }
         found
     }
+}
+
+/// The mistake of a pattern of names.
+pub(super) fn pattern_mistake(table: &str, mistake: &str) -> String {
+    format!("the pattern of the names of features of `{table}` cannot be used: {mistake}")
 }
 
 /// The mistake of a column name that is clearly an expression: names on both sides of an operator that names rarely contain.

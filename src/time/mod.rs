@@ -30,7 +30,7 @@ pub use instant::{AsOf, Cutoff, Span};
 pub(crate) use instant::{length_micros, saturating_micros};
 pub use scale::TimeUnit;
 pub(crate) use scale::{TimeScale, instant_type, is_local, stored_integers};
-pub(crate) use span_text::{parse_span, shown_span};
+pub(crate) use span_text::{parse_span, short_span, shown_span};
 pub use text::parse_time;
 pub(crate) use text::{NO_ZONE, parse_date, parse_local_ns, parse_time_ns};
 pub(crate) use zone::InGap;

@@ -21,6 +21,17 @@ pub(crate) fn shown_span(span_us: i64) -> String {
     format!("{count} {unit}{}", if count.unsigned_abs() == 1 { "" } else { "s" })
 }
 
+/// A span of microseconds in few letters, for names: a whole number of the largest of the units `d`, `h`, `m`, `s`, `ms` and `us`
+/// that gives one, as in `7d`, `90m`. One day is `24h`.
+pub(crate) fn short_span(span_us: i64) -> String {
+    const DAY_US: i64 = SHOWN_UNITS[0].1;
+    let letters = ["d", "h", "m", "s", "ms", "us"];
+    let mut units = letters.into_iter().zip(SHOWN_UNITS.map(|(_, length)| length));
+    let is_unit = |length: i64| span_us % length == 0 && (length < DAY_US || span_us.unsigned_abs() > DAY_US.unsigned_abs());
+    let (letters, length) = units.find(|(_, length)| is_unit(*length)).unwrap_or(("us", 1));
+    format!("{}{letters}", span_us / length)
+}
+
 /// The microseconds of a length of time.
 ///
 /// A text is one or more decimal numbers, each with a unit from weeks to nanoseconds: `7 days`, `1.5 hours`, `90min`,
@@ -116,6 +127,27 @@ mod tests {
     use super::*;
 
     const DAY_US: i64 = 86_400_000_000;
+
+    #[test]
+    fn a_short_span_reads_as_the_span() {
+        for (span_us, short) in [
+            (DAY_US, "24h"),
+            (2 * DAY_US, "2d"),
+            (7 * DAY_US, "7d"),
+            (DAY_US + DAY_US / 2, "36h"),
+            (DAY_US / 24, "1h"),
+            (DAY_US / 16, "90m"),
+            (15_000_000, "15s"),
+            (250_000, "250ms"),
+            (1, "1us"),
+            (-DAY_US, "-24h"),
+            (i64::MAX, "9223372036854775807us"),
+        ] {
+            assert_eq!(short_span(span_us), short);
+            assert_eq!(parse_span(short), Ok(span_us));
+        }
+        assert_eq!(short_span(0), "0h");
+    }
 
     #[test]
     fn a_span_is_counted_in_the_largest_unit_that_counts_it_whole() {

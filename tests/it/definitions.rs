@@ -28,6 +28,42 @@ fn demand(name: &str) -> asof::feature_set::EntitySetBuilder {
     FeatureSet::entities(name, "nyc_taxi").key("pickup_zone").window(TimeDelta::hours(1), [Aggregate::count().named("trips")])
 }
 
+// --- names ---------------------------------------------------------------------------------------------------------------
+
+/// Names by a pattern are the names of the definition: what was published under the written names is found, and has their values.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_set_with_a_pattern_of_names_is_published_as_the_set_with_these_names() {
+    let trips = [trip("2014-01-05T15:00:00Z", 1.0), trip("2014-01-06T11:30:00Z", 2.5)];
+    let (root, store) = store_of(&trips).await;
+    let (hour, week) = (TimeDelta::hours(1), TimeDelta::days(7));
+    let written = FeatureSet::entities("demand_v1", "nyc_taxi")
+        .key("pickup_zone")
+        .lookup("fare_amount", "zone_last_fare")
+        .window(hour, [Aggregate::count().named("zone_count_1h")])
+        .window(
+            week,
+            [Aggregate::count().named("zone_count_7d"), Aggregate::sum("fare_amount").named("zone_sum_fare_amount_7d")],
+        );
+    store.register(written.build().unwrap()).unwrap();
+    let made = store.materialize("demand_v1", instant("2014-01-06T12:00:00Z")).await.unwrap();
+    let before = files_below(root.path());
+    let made_by_pattern = FeatureSet::entities("demand_v1", "nyc_taxi")
+        .key("pickup_zone")
+        .names("{aggregate}_{column}_{window}")
+        .prefixed("zone_")
+        .lookup("fare_amount", "last_fare")
+        .window(hour, [Aggregate::count()])
+        .window(week, [Aggregate::count(), Aggregate::sum("fare_amount")]);
+    store.register(made_by_pattern.build().unwrap()).unwrap();
+    assert_eq!(store.materialize("demand_v1", instant("2014-01-06T12:00:00Z")).await.unwrap().id(), made.id());
+    assert_eq!(files_below(root.path()), before);
+    let row = store.online("demand_v1").await.unwrap().get(&[1.into()]).unwrap();
+    let found =
+        ["zone_last_fare", "zone_count_1h", "zone_count_7d", "zone_sum_fare_amount_7d"].map(|name| row.number(name).unwrap());
+    // The second trip takes ten minutes from half past eleven on.
+    assert_eq!(found, [Some(2.5), Some(1.0), Some(2.0), Some(3.5)]);
+}
+
 // --- descriptions ----------------------------------------------------------------------------------------------------
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,7 +16,7 @@ use crate::{error::Result, temporal::sort_keys::Encoding};
 impl Aggregate {
     /// How many facts.
     pub fn count() -> Self {
-        Self { kind: AggregateKind::Count, over: None, by: None, filter: None, output: "count".into() }
+        Self::new(AggregateKind::Count, "count", None, None)
     }
 
     /// How many facts whose value in this column or expression is not NULL.

@@ -5,7 +5,11 @@
 //! a variant of [`AggregateKind`], the function behind it, and perhaps a state in `state`. How facts are cut into slices is in
 //! `window`.
 
-use std::hash::{Hash, Hasher};
+use std::{
+    borrow::Cow,
+    hash::{Hash, Hasher},
+    iter,
+};
 
 use arrow::datatypes::{DataType, Field};
 use serde::{Serialize, Serializer};
@@ -100,6 +104,9 @@ pub struct Aggregate {
     #[serde(skip_serializing_if = "Option::is_none")]
     filter: Option<String>,
     output: String,
+    /// The aggregate in names that are made for it, as in `q0.9`; `None` if it has been named.
+    #[serde(skip)]
+    unnamed: Option<String>,
 }
 
 /// Which aggregate. `EXPLAIN` and ids of definitions hold the names of the variants.
@@ -269,11 +276,18 @@ impl AggregateForm {
 
 impl Aggregate {
     fn of(kind: AggregateKind, name: &str, over: Expression) -> Self {
-        Self { kind, output: format!("{name}_{}", over.name()), over: Some(over), by: None, filter: None }
+        Self::new(kind, name, Some(over), None)
     }
 
     fn of_two(kind: AggregateKind, name: &str, over: Expression, by: Expression) -> Self {
-        Self { kind, output: format!("{name}_{}_{}", over.name(), by.name()), over: Some(over), by: Some(by), filter: None }
+        Self::new(kind, name, Some(over), Some(by))
+    }
+
+    /// An aggregate whose name begins with `name`.
+    fn new(kind: AggregateKind, name: &str, over: Option<Expression>, by: Option<Expression>) -> Self {
+        let arguments = over.iter().chain(&by).map(Expression::name);
+        let output = iter::once(Cow::from(name)).chain(arguments).collect::<Vec<_>>().join("_");
+        Self { kind, over, by, filter: None, output, unnamed: Some(name.into()) }
     }
 
     /// Only facts for which this SQL condition over the fact table's columns is true count.
@@ -282,9 +296,12 @@ impl Aggregate {
         self
     }
 
-    /// The feature's name; without it, the aggregate and its column or the words of its expression, as in `mean_fare_amount`.
+    /// The feature's name. Without it, the name follows the pattern of its source
+    /// ([`Source::names`](crate::feature_set::Source::names)), or is the aggregate and its column or the words of its expression,
+    /// as in `mean_fare_amount`.
     pub fn named(mut self, output: impl Into<String>) -> Self {
         self.output = output.into();
+        self.unnamed = None;
         self
     }
 
@@ -326,6 +343,13 @@ impl Aggregate {
 
     pub(crate) fn output(&self) -> &str {
         &self.output
+    }
+
+    /// The parts of a name that is made for it, unless it has been named: the aggregate, as in `q0.9`, and the columns or the words
+    /// of the expressions that it is over, empty if it counts facts.
+    pub(crate) fn name_parts(&self) -> Option<(&str, String)> {
+        let aggregate = self.unnamed.as_deref()?;
+        Some((aggregate, self.arguments().map(Expression::name).collect::<Vec<_>>().join("_")))
     }
 
     /// What is wrong with its parameters.
