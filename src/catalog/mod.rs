@@ -19,6 +19,7 @@ pub(crate) use hive::{is_hidden, partition_path, typed_value};
 pub(crate) use hive_type::HiveType;
 pub use repair::{Changes, RepairReport};
 pub(crate) use repair::{NewPartition, OnConflict, add_partitions, drop_partitions, partitions_like, register, repair};
+pub(crate) use spec::FactTimes;
 pub use spec::{FactTable, KnownAt, TimeColumn};
 pub use version::{Bounds, Column, FileEntry, LoadRecord, LoadedSource, Partition, Rename, TableLocation, TableVersion};
 pub(crate) use version::{FORMAT, SourceColumn, SourceSchema};

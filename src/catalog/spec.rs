@@ -1,4 +1,4 @@
-//! The declaration of a fact table: its times, its zone, its keys.
+//! The declaration of a table: the times, the zone and the keys of facts, or the key of a timeless table.
 //! It names columns. Whether a schema has them is checked against each schema.
 
 use arrow::datatypes::{DataType, Schema};
@@ -10,7 +10,8 @@ use crate::{
     time::{TimeScale, TimeUnit, Zone, is_local, saturating_micros, shown_span},
 };
 
-/// The declaration of a fact table: when its facts happened, when they could be known, and which entity they describe.
+/// The declaration of a table: when its facts happened, when they could be known, and which entity they describe; or that it is
+/// timeless.
 ///
 /// ```
 /// use asof::catalog::{FactTable, KnownAt};
@@ -20,21 +21,71 @@ use crate::{
 /// let trips = FactTable::new("pickup_at", KnownAt::column("dropoff_at")).zone("America/New_York".parse()?).key("pickup_zone");
 /// // A weather reading is published an hour after it was made.
 /// let weather = FactTable::new("measured_at", KnownAt::after(TimeDelta::hours(1)));
+/// // The borough of a zone: one row per zone, the same at every instant.
+/// let zones = FactTable::timeless(["zone"]);
 /// # Ok::<(), asof::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "StoredTable", into = "StoredTable")]
 #[must_use]
 pub struct FactTable {
-    pub(crate) event_time: TimeColumn,
-    pub(crate) known_at: KnownAt,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// `None` for a timeless table.
+    pub(crate) times: Option<FactTimes>,
     pub(crate) zone: Option<Zone>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) keys: Vec<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) tie_break: Vec<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) identity: Vec<String>,
+}
+
+/// When the facts of a table happened, and when they could be known.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct FactTimes {
+    pub(crate) event: TimeColumn,
+    pub(crate) known_at: KnownAt,
+}
+
+/// A declaration as JSON.
+#[derive(Serialize, Deserialize)]
+struct StoredTable {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    event_time: Option<TimeColumn>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    known_at: Option<KnownAt>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    timeless: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    zone: Option<Zone>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    keys: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    tie_break: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    identity: Vec<String>,
+}
+
+impl From<FactTable> for StoredTable {
+    fn from(table: FactTable) -> Self {
+        let FactTable { times, zone, keys, tie_break, identity } = table;
+        let timeless = times.is_none();
+        let (event_time, known_at) = times.map(|times| (times.event, times.known_at)).unzip();
+        Self { event_time, known_at, timeless, zone, keys, tie_break, identity }
+    }
+}
+
+impl TryFrom<StoredTable> for FactTable {
+    type Error = &'static str;
+
+    fn try_from(stored: StoredTable) -> std::result::Result<Self, &'static str> {
+        let StoredTable { event_time, known_at, timeless, zone, keys, tie_break, identity } = stored;
+        let times = match (event_time, known_at, timeless) {
+            (Some(event), Some(known_at), false) => Some(FactTimes { event, known_at }),
+            (None, None, true) => None,
+            (None, _, false) => return Err("missing field `event_time`"),
+            (_, None, false) => return Err("missing field `known_at`"),
+            (_, _, true) => return Err("a timeless table has no `event_time` and no `known_at`"),
+        };
+        Ok(Self { times, zone, keys, tie_break, identity })
+    }
 }
 
 /// When a fact could be known.
@@ -95,7 +146,7 @@ impl KnownAt {
     }
 
     /// How long after the event time, unless a column says it.
-    pub(crate) fn delay_us(&self) -> Option<i64> {
+    fn delay_us(&self) -> Option<i64> {
         match self {
             KnownAt::DelayMicros(delay) => Some(*delay),
             KnownAt::Column(_) => None,
@@ -106,14 +157,49 @@ impl KnownAt {
 impl FactTable {
     /// A table whose facts happened at `event_time` and could be known at `known_at`.
     pub fn new(event_time: impl Into<TimeColumn>, known_at: KnownAt) -> Self {
-        Self {
-            event_time: event_time.into(),
-            known_at,
-            zone: None,
-            keys: Vec::new(),
-            tie_break: Vec::new(),
-            identity: Vec::new(),
-        }
+        let times = Some(FactTimes { event: event_time.into(), known_at });
+        Self { times, zone: None, keys: Vec::new(), tie_break: Vec::new(), identity: Vec::new() }
+    }
+
+    /// A timeless table, as a dimension: one row per key, whose values are the same **at every instant**. The names of boroughs,
+    /// the capacities of stations.
+    ///
+    /// Whoever asks as of any instant sees all of its rows as they are in the newest version, also of instants before the values
+    /// were first known. A value that can change belongs into a table of facts, with the time from which it held. A set of entities
+    /// takes columns of a timeless table by [`Source::timeless`](crate::feature_set::Source::timeless), so that its definition says
+    /// it too.
+    ///
+    /// It has neither times nor tie-breaks, and is registered and not loaded. Two rows with one key are an error where the table is
+    /// used.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::sync::Arc;
+    /// use asof::{FeatureStore, catalog::FactTable, temporal::{Lookup, Spine}};
+    /// use datafusion::{arrow::{array::{Int64Array, StringArray}, record_batch::RecordBatch}, datasource::MemTable};
+    /// use datafusion::prelude::SessionContext;
+    ///
+    /// let zones = RecordBatch::try_from_iter([
+    ///     ("zone", Arc::new(Int64Array::from(vec![4, 161])) as _),
+    ///     ("borough", Arc::new(StringArray::from(vec!["Brooklyn", "Manhattan"])) as _),
+    /// ])?;
+    /// let zones = MemTable::try_new(zones.schema(), vec![vec![zones]])?;
+    /// let store = FeatureStore::open("memory://zones").await?;
+    /// store.register_provider("zones", Arc::new(zones), FactTable::timeless(["zone"])).await?;
+    ///
+    /// let rides = "SELECT 161 AS zone, TIMESTAMP '2014-11-03 08:00:00' AT TIME ZONE 'UTC' AS at";
+    /// let rides = Spine::new(SessionContext::new().sql(rides).await?, "at");
+    /// let zones = store.facts("zones", "2014-01-01".parse()?).await?;
+    /// let rows = rides.lookup([Lookup::of(zones).on("zone").column("borough")])?.into_rows();
+    /// let shown = datafusion::arrow::util::pretty::pretty_format_batches(&rows.collect().await?)?.to_string();
+    /// assert!(shown.contains("| Manhattan |"), "{shown}");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn timeless<K: Into<String>>(keys: impl IntoIterator<Item = K>) -> Self {
+        let keys = keys.into_iter().map(Into::into).collect();
+        Self { times: None, zone: None, keys, tie_break: Vec::new(), identity: Vec::new() }
     }
 
     /// The zone of times that have none, and of the calendar by which facts are divided into months.
@@ -150,17 +236,39 @@ impl FactTable {
         self
     }
 
-    /// The column of event times.
-    pub fn event_column(&self) -> &str {
-        &self.event_time.name
+    /// Is it timeless?
+    pub fn is_timeless(&self) -> bool {
+        self.times.is_none()
+    }
+
+    /// The column of event times; `None` for a timeless table.
+    pub fn event_column(&self) -> Option<&str> {
+        self.times.as_ref().map(|times| times.event.name.as_str())
     }
 
     /// The column of known-at times, if they are not a delay.
     pub fn known_column(&self) -> Option<&str> {
-        match &self.known_at {
+        match &self.times.as_ref()?.known_at {
             KnownAt::Column(column) => Some(&column.name),
             KnownAt::DelayMicros(_) => None,
         }
+    }
+
+    /// The times of its facts; `subject` names the table in the error.
+    ///
+    /// # Errors
+    /// [`Error::Definition`] for a timeless table.
+    pub(crate) fn fact_times(&self, subject: &str) -> Result<&FactTimes> {
+        self.times.as_ref().ok_or_else(|| Error::Definition {
+            subject: subject.into(),
+            reason: "it is declared timeless, and facts with an event time are needed here; join it, or look its columns up by its key"
+                .into(),
+        })
+    }
+
+    /// How long after the event time facts could be known, unless a column says it.
+    pub(crate) fn delay_us(&self) -> Option<i64> {
+        self.times.as_ref().and_then(|times| times.known_at.delay_us())
     }
 
     /// The entity key's columns.
@@ -175,11 +283,13 @@ impl FactTable {
 
     /// The time columns, the event time first.
     pub(crate) fn time_columns(&self) -> impl Iterator<Item = &TimeColumn> {
-        let known = match &self.known_at {
-            KnownAt::Column(column) => Some(column),
-            KnownAt::DelayMicros(_) => None,
-        };
-        std::iter::once(&self.event_time).chain(known)
+        self.times.iter().flat_map(|FactTimes { event, known_at }| {
+            let known = match known_at {
+                KnownAt::Column(column) => Some(column),
+                KnownAt::DelayMicros(_) => None,
+            };
+            std::iter::once(event).chain(known)
+        })
     }
 
     /// Every column that the declaration names, the event time first.
@@ -189,7 +299,18 @@ impl FactTable {
 
     /// Checks the declaration against a schema.
     pub(crate) fn check(&self, subject: &str, schema: &Schema) -> Result<()> {
-        if let Some(delay) = self.known_at.delay_us().filter(|delay| *delay < 0) {
+        if self.times.is_none() {
+            let refused = |reason: &str| Err(Error::Definition { subject: subject.into(), reason: reason.into() });
+            if self.keys.is_empty() {
+                return refused(
+                    "it is declared timeless, and has no key: name the columns of which it has one row for each value",
+                );
+            }
+            if self.zone.is_some() || !self.tie_break.is_empty() || !self.identity.is_empty() {
+                return refused("it is declared timeless, and a zone, a tie-break or an identity is about times: leave it out");
+            }
+        }
+        if let Some(delay) = self.delay_us().filter(|delay| *delay < 0) {
             let reason =
                 format!("its delay is {}: facts would be known before they happen; it must be zero or more", shown_span(delay));
             return Err(Error::Definition { subject: subject.into(), reason });
@@ -233,5 +354,58 @@ impl FactTable {
                 "a time must be a timestamp, a date or a 64-bit integer with a declared unit; cast it, or name another column",
             )
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Ids are hashes of this JSON.
+    #[test]
+    fn a_declaration_of_facts_has_the_json_that_it_has_always_had() {
+        let plain = FactTable::new("at", KnownAt::after(TimeDelta::seconds(5)));
+        assert_eq!(serde_json::to_string(&plain).unwrap(), r#"{"event_time":{"name":"at"},"known_at":{"delay_micros":5000000}}"#);
+        let all = FactTable::new(TimeColumn::epoch("at", TimeUnit::Second), KnownAt::column("known"));
+        let all = all.zone(Zone::UTC).key("k").tie_break("n").identity("id");
+        let text = serde_json::to_string(&all).unwrap();
+        assert!(
+            text.starts_with(r#"{"event_time":{"name":"at","unit":"#)
+                && text.contains(r#""known_at":{"column":{"name":"known"}}"#)
+        );
+        assert!(text.ends_with(r#""keys":["k"],"tie_break":["n"],"identity":["id"]}"#), "{text}");
+        let timeless = FactTable::timeless(["k", "l"]);
+        assert_eq!(serde_json::to_string(&timeless).unwrap(), r#"{"timeless":true,"keys":["k","l"]}"#);
+        for declared in [plain, all, timeless] {
+            let text = serde_json::to_string(&declared).unwrap();
+            assert_eq!(serde_json::from_str::<FactTable>(&text).unwrap(), declared);
+        }
+        for (bad, told) in [
+            (json!({ "known_at": { "delay_micros": 0 } }), "`event_time`"),
+            (json!({ "event_time": { "name": "at" } }), "`known_at`"),
+            (json!({ "event_time": { "name": "at" }, "known_at": { "delay_micros": 0 }, "timeless": true }), "timeless"),
+            (json!({ "keys": ["k"] }), "`event_time`"),
+        ] {
+            let error = serde_json::from_value::<FactTable>(bad.clone()).unwrap_err();
+            assert!(error.to_string().contains(told), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_timeless_table_has_a_key_and_nothing_about_times() {
+        let schema = Schema::new(vec![arrow::datatypes::Field::new("k", DataType::Int64, true)]);
+        let told = |declared: FactTable| declared.check("table `t`", &schema).unwrap_err().to_string();
+        assert!(FactTable::timeless(["k"]).check("table `t`", &schema).is_ok());
+        assert!(told(FactTable::timeless([""; 0])).contains("no key"));
+        assert!(told(FactTable::timeless(["x"])).contains("no column `x`"));
+        assert!(told(FactTable::timeless(["k"]).zone(Zone::UTC)).contains("about times"));
+        assert!(told(FactTable::timeless(["k"]).tie_break("k")).contains("about times"));
+        assert!(told(FactTable::timeless(["k"]).identity("k")).contains("about times"));
+        let (timeless, facts) = (FactTable::timeless(["k"]), FactTable::new("at", KnownAt::column("known")));
+        assert_eq!((timeless.event_column(), timeless.known_column(), timeless.is_timeless()), (None, None, true));
+        assert_eq!((facts.event_column(), facts.known_column(), facts.is_timeless()), (Some("at"), Some("known"), false));
+        assert!(timeless.fact_times("table `t`").unwrap_err().to_string().starts_with("table `t`: it is declared timeless"));
     }
 }

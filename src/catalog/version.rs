@@ -401,7 +401,8 @@ impl TableVersion {
 
     pub(crate) fn event_scale(&self) -> Result<TimeScale> {
         let schema = self.file_schema()?;
-        self.declared.scale(&format!("table `{}`", self.table), &self.declared.event_time, &schema)
+        let subject = format!("table `{}`", self.table);
+        self.declared.scale(&subject, &self.declared.fact_times(&subject)?.event, &schema)
     }
 
     /// Do both have the same files and the same declaration?
@@ -426,9 +427,12 @@ impl fmt::Display for TableVersion {
     /// What `DESCRIBE` shows.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "table {} version {}: {} rows in {} files", self.table, self.version, self.rows(), self.files.len())?;
+        if self.declared.is_timeless() {
+            writeln!(f, "  timeless: one row per key, the same at every instant")?;
+        }
         let role = |name: &str| {
             let mut roles = Vec::new();
-            if name == self.declared.event_column() {
+            if Some(name) == self.declared.event_column() {
                 roles.push("event time".to_owned());
             }
             if Some(name) == self.declared.known_column() {

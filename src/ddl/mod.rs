@@ -31,11 +31,12 @@
 //!
 //! # What a table declares in `TBLPROPERTIES`
 //!
-//! A fact table must declare its times: `asof.event_time`, and one of `asof.known_at` and `asof.delay`. Hive and Athena store
-//! these properties and ignore them.
+//! A table must declare its times: `asof.event_time`, and one of `asof.known_at` and `asof.delay`; or that it is timeless. Hive
+//! and Athena store these properties and ignore them.
 //!
 //! | property | value | means |
 //! |---|---|---|
+//! | `asof.timeless` | `true` | the table has no times: one row for each value of `asof.keys`, the same at every instant |
 //! | `asof.event_time` | a column | when a fact happened |
 //! | `asof.event_time.unit` | `second`, `millisecond`, `microsecond`, `nanosecond` | the unit of a `bigint` event time, counted from 1970 |
 //! | `asof.known_at` | a column | when a fact could be known |

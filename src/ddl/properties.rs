@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    catalog::{FactTable, KnownAt, TIMESTAMPS, TimeColumn},
+    catalog::{FactTable, FactTimes, KnownAt, TIMESTAMPS, TimeColumn},
     time::{TimeUnit, parse_span, shown_span},
 };
 
+const TIMELESS: &str = "asof.timeless";
 const EVENT_TIME: &str = "asof.event_time";
 const EVENT_UNIT: &str = "asof.event_time.unit";
 const KNOWN_AT: &str = "asof.known_at";
@@ -17,7 +18,8 @@ const ZONE: &str = "asof.zone";
 const KEYS: &str = "asof.keys";
 const TIE_BREAK: &str = "asof.tie_break";
 const IDENTITY: &str = "asof.identity";
-const ALL: [&str; 10] = [EVENT_TIME, EVENT_UNIT, KNOWN_AT, KNOWN_UNIT, DELAY, ZONE, KEYS, TIE_BREAK, IDENTITY, TIMESTAMPS];
+const ALL: [&str; 11] =
+    [TIMELESS, EVENT_TIME, EVENT_UNIT, KNOWN_AT, KNOWN_UNIT, DELAY, ZONE, KEYS, TIE_BREAK, IDENTITY, TIMESTAMPS];
 
 const UNITS: [(&str, TimeUnit); 5] = [
     ("day", TimeUnit::Day),
@@ -37,10 +39,14 @@ pub(super) fn declaration(properties: &[(String, String)]) -> Result<(FactTable,
         return Err(format!("has `{TIMESTAMPS}` = `{other}`; it must be `bigint` or `timestamp`"));
     }
     rest.retain(|key, value| key != TIMESTAMPS || value == "bigint");
+    if let Some(timeless) = rest.remove(TIMELESS) {
+        return Ok((timeless_table(&timeless, &mut rest)?, rest));
+    }
     let Some(event) = rest.remove(EVENT_TIME) else {
         return Err(format!(
             "does not say when its facts happened: add TBLPROPERTIES ('{EVENT_TIME}' = '<column>'), and '{KNOWN_AT}' = '<column>' or \
-             '{DELAY}' = '<time>' for when they could be known"
+             '{DELAY}' = '<time>' for when they could be known; or '{TIMELESS}' = 'true' and '{KEYS}' = '<columns>' if its values are the \
+             same at every instant"
         ));
     };
     let event = time_column(event, rest.remove(EVENT_UNIT), EVENT_UNIT)?;
@@ -76,6 +82,21 @@ pub(super) fn declaration(properties: &[(String, String)]) -> Result<(FactTable,
     Ok((declared, rest))
 }
 
+/// The declaration of a timeless table. Its properties are taken out of `rest`.
+fn timeless_table(value: &str, rest: &mut BTreeMap<String, String>) -> Result<FactTable, String> {
+    if value != "true" {
+        return Err(format!("has `{TIMELESS}` = `{value}`; it must be `true`, or left out"));
+    }
+    if let Some(key) = rest.keys().find(|key| key.starts_with("asof.") && *key != KEYS && *key != TIMESTAMPS) {
+        return Err(format!("has `{TIMELESS}` and `{key}`, which is about times; leave one of them out"));
+    }
+    let keys = columns(rest.remove(KEYS), KEYS)?;
+    if keys.is_empty() {
+        return Err(format!("is timeless and does not say of what it has one row each: add '{KEYS}' = '<columns>'"));
+    }
+    Ok(FactTable::timeless(keys))
+}
+
 /// The properties of this declaration, in the order in which they are documented.
 pub(super) fn properties_of(declared: &FactTable) -> Vec<(String, String)> {
     let mut all = Vec::new();
@@ -83,18 +104,23 @@ pub(super) fn properties_of(declared: &FactTable) -> Vec<(String, String)> {
     let unit = |column: &TimeColumn| {
         column.unit.and_then(|unit| UNITS.iter().find(|(_, known)| *known == unit)).map(|(name, _)| (*name).to_owned())
     };
-    put(EVENT_TIME, declared.event_time.name.clone());
-    if let Some(unit) = unit(&declared.event_time) {
-        put(EVENT_UNIT, unit);
-    }
-    match &declared.known_at {
-        KnownAt::Column(column) => {
-            put(KNOWN_AT, column.name.clone());
-            if let Some(unit) = unit(column) {
-                put(KNOWN_UNIT, unit);
+    match &declared.times {
+        None => put(TIMELESS, "true".into()),
+        Some(FactTimes { event, known_at }) => {
+            put(EVENT_TIME, event.name.clone());
+            if let Some(unit) = unit(event) {
+                put(EVENT_UNIT, unit);
+            }
+            match known_at {
+                KnownAt::Column(column) => {
+                    put(KNOWN_AT, column.name.clone());
+                    if let Some(unit) = unit(column) {
+                        put(KNOWN_UNIT, unit);
+                    }
+                }
+                KnownAt::DelayMicros(delay) => put(DELAY, shown_span(*delay)),
             }
         }
-        KnownAt::DelayMicros(delay) => put(DELAY, shown_span(*delay)),
     }
     if let Some(zone) = declared.zone {
         put(ZONE, zone.to_string());
@@ -162,6 +188,21 @@ mod tests {
                 .zone("America/New_York".parse().unwrap());
             let (read, rest) = declaration(&properties_of(&declared)).unwrap();
             assert_eq!((read, rest.len()), (declared, 0));
+        }
+        let timeless = FactTable::timeless(["a,b", "c"]);
+        assert_eq!(declaration(&properties_of(&timeless)).unwrap().0, timeless);
+    }
+
+    #[test]
+    fn what_contradicts_timeless_is_refused() {
+        let told = |properties: &[(&str, &str)]| {
+            let properties: Vec<_> = properties.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            declaration(&properties).unwrap_err()
+        };
+        assert!(told(&[(TIMELESS, "yes"), (KEYS, "k")]).contains("must be `true`"));
+        assert!(told(&[(TIMELESS, "true")]).contains("'asof.keys' = '<columns>'"));
+        for key in [EVENT_TIME, DELAY, KNOWN_AT, ZONE, IDENTITY, TIE_BREAK] {
+            assert!(told(&[(TIMELESS, "true"), (KEYS, "k"), (key, "x")]).contains(key), "{key}");
         }
     }
 }

@@ -12,6 +12,20 @@ impl Error {
         }
     }
 
+    /// The error with the place where it was made, such as a feature set or one of its features.
+    pub(crate) fn in_place(self, place: &str) -> Self {
+        let within = |subject: String| format!("{place}: {subject}");
+        match self {
+            Error::UnknownColumn { subject, column, known } => Error::UnknownColumn { subject: within(subject), column, known },
+            Error::ColumnType { subject, column, found, needed } => {
+                Error::ColumnType { subject, column, found, needed: format!("{needed} ({place})") }
+            }
+            Error::Definition { subject, reason } => Error::Definition { subject: within(subject), reason },
+            Error::Volatile { subject, function } => Error::Volatile { subject: within(subject), function },
+            other => other,
+        }
+    }
+
     /// A step of a set that an error has stopped.
     pub(crate) fn step(set: impl Into<String>, step: impl Into<String>, cause: Error) -> Self {
         let step = step.into();

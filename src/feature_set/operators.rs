@@ -38,7 +38,7 @@ impl Source {
     /// If `event_time` is the source's number and it has a max age, the fact's event time is looked up too, as
     /// [`event_time_column`].
     pub(crate) fn lookup_in(&self, facts: Facts, on: &[(String, String)], event_time: Option<usize>) -> Lookup {
-        let event_column = facts.declared().event_column().to_owned();
+        let event_column = facts.declared().event_column().map(str::to_owned);
         let mut lookup = Lookup::of(facts);
         for (key, column) in on {
             lookup = lookup.on_columns(key, column);
@@ -47,7 +47,7 @@ impl Source {
             lookup = lookup.column_as(column, output);
         }
         let Some(age) = self.max_age_us else { return lookup };
-        if let Some(source) = event_time {
+        if let (Some(source), Some(event_column)) = (event_time, event_column) {
             lookup = lookup.column_as(event_column, event_time_column(source));
         }
         lookup.max_age(TimeDelta::microseconds(age))

@@ -40,6 +40,9 @@ pub struct Source {
     pub(crate) windows: Vec<(Option<i64>, Vec<Aggregate>)>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) max_age_us: Option<i64>,
+    /// Says that the table is timeless.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) timeless: bool,
     /// The pattern of names, and what stands before them. Both are used up when the set is built.
     #[serde(skip)]
     pub(super) names: Option<String>,
@@ -56,9 +59,32 @@ impl Source {
             lookups: Vec::new(),
             windows: Vec::new(),
             max_age_us: None,
+            timeless: false,
             names: None,
             prefix: String::new(),
         }
+    }
+
+    /// A source in a timeless table ([`FactTable::timeless`](crate::catalog::FactTable::timeless)): the row of the entity, whatever
+    /// the instant. It has lookups and neither windows nor a max age, and finds its rows by all columns of the table's key.
+    ///
+    /// The values are those of the newest version of the table, also for instants before they were known. A table of facts is refused
+    /// here, and a timeless table in [`Source::of`], so that a definition never leaves open which of the two it reads.
+    ///
+    /// ```
+    /// use asof::{Aggregate, FeatureSet, feature_set::Source};
+    /// use chrono::TimeDelta;
+    ///
+    /// let set = FeatureSet::entities("zones_v1", "trips")
+    ///     .key("zone")
+    ///     .window(TimeDelta::days(1), [Aggregate::count().named("trips_24h")])
+    ///     .also(Source::timeless("boroughs").on("zone").lookup("borough", "borough"))
+    ///     .build()?;
+    /// assert_eq!(set.feature("borough").unwrap().made_of, "borough of boroughs, timeless");
+    /// # Ok::<(), asof::Error>(())
+    /// ```
+    pub fn timeless(table: &str) -> Self {
+        Self { timeless: true, ..Self::of(table) }
     }
 
     /// Finds facts by this key column of the entity, which the table has under the same name.
@@ -191,6 +217,15 @@ impl Source {
         let mut found = if keys.is_empty() { Vec::new() } else { self.mistakes_of_keys(keys) };
         if let Some(age) = self.max_age_us.filter(|age| *age < 0) {
             found.push(format!("the max age of `{table}` is {}; it must be zero or more", shown_span(age)));
+        }
+        if self.timeless && self.max_age_us.is_some() {
+            found.push(format!("`{table}` is timeless, and its values have no age: leave the max age out"));
+        }
+        if self.timeless && !self.windows.is_empty() {
+            let features = self.windows.iter().flat_map(|(_, aggregates)| aggregates.iter().map(|a| format!("`{}`", a.output())));
+            let features: Vec<String> = features.collect();
+            let of = if features.is_empty() { String::new() } else { format!(" of {}", features.join(", ")) };
+            found.push(format!("`{table}` is timeless, and no window{of} holds its rows: look up columns"));
         }
         if self.max_age_us.is_some() && self.lookups.is_empty() {
             found.push(format!("the max age of `{table}` applies to lookups, and there is none"));

@@ -147,7 +147,11 @@ fn of_source(source: &Source, keys: &[String]) -> Columns {
     let age = source.max_age_us.map_or_else(String::new, |age| format!(", at most {} old", shown_span(age)));
     let mut columns: Columns = Vec::new();
     for (column, output) in &source.lookups {
-        columns.push((output.clone(), format!("newest {column} of {table}{by}{age}")));
+        let made_of = match source.timeless {
+            true => format!("{column} of {table}{by}, timeless"),
+            false => format!("newest {column} of {table}{by}{age}"),
+        };
+        columns.push((output.clone(), made_of));
     }
     for (length, aggregates) in &source.windows {
         let span = length.map_or_else(|| "everything before".to_owned(), shown_span);

@@ -183,7 +183,8 @@ async fn merge(
     };
     let placed = target.clone();
     let read = |sink| inputs.read_all(sink, move |file, rows, columns| placed.batch(file, rows, columns));
-    let mut rows = sorted(engine, &target, declared.event_column(), read).await?;
+    let event_column = &declared.fact_times(&format!("table `{}`", version.table))?.event.name;
+    let mut rows = sorted(engine, &target, event_column, read).await?;
     let to = Destination {
         location,
         partition_columns: version.partition_columns.iter().map(|column| column.name.clone()).collect(),

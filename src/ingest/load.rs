@@ -80,10 +80,17 @@ impl Ingest {
     /// A load into this table. The declaration uses the names that columns have after [`Ingest::rename`].
     ///
     /// # Errors
-    /// [`Error::InvalidName`] if a table cannot have this name.
+    /// [`Error::InvalidName`] if a table cannot have this name, [`Error::Definition`] for a timeless table: a load divides facts
+    /// into months.
     pub fn new(table: &str, declared: FactTable) -> Result<Self> {
+        let table: TableName = table.parse()?;
+        if declared.is_timeless() {
+            let reason = "it is declared timeless, and a load divides facts into months by their event time: write its rows to Parquet \
+                          files, and register these with `FeatureStore::register_table`";
+            return Err(Error::Definition { subject: format!("table `{table}`"), reason: reason.into() });
+        }
         Ok(Self {
-            table: table.parse()?,
+            table,
             declared,
             sources: Vec::new(),
             renames: Vec::new(),

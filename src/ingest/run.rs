@@ -160,7 +160,7 @@ async fn read(engine: &Engine, plan: &LoadPlan) -> Result<(SortedRows, LoadCount
         batch_rows: engine.batch_rows(),
         tasks: engine.partitions(),
     };
-    let event_column = plan.ingest.declared.event_column();
+    let event_column = &plan.ingest.declared.fact_times("the table of a load")?.event.name;
     let mut rest = sorted(engine, &plan.target, event_column, |sink| reader.read_all(sink)).await?;
     // The sort yields its first row after it has read the last one.
     let first = rest.try_next().await?;

@@ -37,7 +37,7 @@ pub(crate) struct Target {
 
 impl Target {
     pub(crate) fn new(declared: &FactTable, schema: SchemaRef) -> Result<Self> {
-        let event = schema.index_of(declared.event_column())?;
+        let event = schema.index_of(&declared.fact_times("the table of a load")?.event.name)?;
         let hidden = [(YEAR, DataType::Int32), (MONTH, DataType::Int32), (ROW, DataType::Int64)];
         let hidden = hidden.map(|(name, data_type)| Arc::new(Field::new(name, data_type, false)));
         let sorted = Arc::new(Schema::new(schema.fields().iter().cloned().chain(hidden).collect::<Vec<_>>()));

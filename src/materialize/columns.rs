@@ -1,10 +1,12 @@
-//! Checks the columns, filters and expressions of a set of entities against the columns of its tables, and reports all mistakes
-//! before anything is planned.
+//! Checks the columns, filters and expressions of a set of entities against its tables, and which of these are timeless. All mistakes
+//! are reported before anything is planned.
+
+use std::collections::BTreeSet;
 
 use arrow::datatypes::{Field, Schema};
 
 use crate::{
-    catalog::Column,
+    catalog::{Column, TableVersion},
     engine::Engine,
     error::{Error, Result},
     feature_set::{EntitySet, FeatureSet, Source},
@@ -28,6 +30,9 @@ pub(crate) fn check_columns(engine: &Engine, set: &FeatureSet, entities: &Entity
         let (version, subject) = (&pinned.version, format!("table `{}`", pinned.version.table()));
         let columns: Vec<Column> = version.columns().iter().chain(version.partition_columns()).cloned().collect();
         let schema = Column::schema(&columns)?;
+        if let Some(reason) = timeless_mistake(source, version) {
+            mistakes.add(Error::Definition { subject: subject.clone(), reason }, None);
+        }
         source_mistakes(&subject, source, &schema, &mut mistakes);
         let sql = source.windows.iter().flat_map(|(_, aggregates)| aggregates).filter(|aggregate| has_sql(aggregate));
         let sql: Vec<&Aggregate> = sql.collect();
@@ -56,6 +61,33 @@ impl ColumnMistakes {
     }
 }
 
+/// What is wrong with a source that does not say of its table whether it is timeless, or does not find its row by the table's key.
+fn timeless_mistake(source: &Source, version: &TableVersion) -> Option<String> {
+    let (table, declared) = (&source.table, version.declared());
+    match (source.timeless, declared.is_timeless()) {
+        (true, false) => Some(format!(
+            "it is no timeless table, and its values change: read it with `Source::of(\"{table}\")`, or declare it with \
+             `FactTable::timeless`"
+        )),
+        (false, true) => Some(format!(
+            "it is declared timeless: its values are the same at every instant, also before they were known. Say so in the set, with \
+             `also(Source::timeless(\"{table}\"))`; the set's own table is one of facts"
+        )),
+        (false, false) => None,
+        (true, true) => {
+            let own: BTreeSet<&String> = source.on.iter().map(|(_, column)| column).collect();
+            let names = |columns: Vec<&str>| columns.join(", ");
+            (own != declared.keys.iter().collect()).then(|| {
+                format!(
+                    "it has one row for each ({}), and is found by ({}): name all columns of its key with `on` or `on_columns`, and no others",
+                    names(declared.keys.iter().map(String::as_str).collect()),
+                    names(source.on.iter().map(|(_, column)| column.as_str()).collect())
+                )
+            })
+        }
+    }
+}
+
 /// Has it a filter or an expression?
 fn has_sql(aggregate: &Aggregate) -> bool {
     aggregate.condition().is_some() || aggregate.arguments().any(|argument| argument.sql_text().is_some())
@@ -71,23 +103,12 @@ fn sql_mistakes(facts: &Facts, aggregate: &Aggregate, mistakes: &mut ColumnMista
 }
 
 /// The mistake with the set and the features that made it.
-pub(super) fn in_set(mistake: Error, set: &str, features: &[String]) -> Error {
+fn in_set(mistake: Error, set: &str, features: &[String]) -> Error {
     let names = features.iter().map(|feature| format!("`{feature}`")).collect::<Vec<_>>().join(", ");
-    let place = match features.len() {
-        0 => set.to_owned(),
-        1 => format!("feature {names} of {set}"),
-        _ => format!("features {names} of {set}"),
-    };
-    match mistake {
-        Error::UnknownColumn { subject, column, known } => {
-            Error::UnknownColumn { subject: format!("{place}: {subject}"), column, known }
-        }
-        Error::ColumnType { subject, column, found, needed } => {
-            Error::ColumnType { subject, column, found, needed: format!("{needed} ({place})") }
-        }
-        Error::Definition { subject, reason } => Error::Definition { subject: format!("{place}: {subject}"), reason },
-        Error::Volatile { subject, function } => Error::Volatile { subject: format!("{place}: {subject}"), function },
-        other => other,
+    match features.len() {
+        0 => mistake.in_place(set),
+        1 => mistake.in_place(&format!("feature {names} of {set}")),
+        _ => mistake.in_place(&format!("features {names} of {set}")),
     }
 }
 

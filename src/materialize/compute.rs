@@ -41,7 +41,7 @@ pub(super) async fn compute(
             Ok(Computed { manifest, whole, partial: Vec::new() })
         }
         SetBody::Entities(set) => {
-            let entities = entities(engine, set, tables, &[manifest.as_of], manifest.cutoff).await?;
+            let entities = entities(engine, &manifest.set, set, tables, &[manifest.as_of], manifest.cutoff).await?;
             compute_entities(engine, set, entities.at(0)?, manifest).await
         }
     }

@@ -12,9 +12,9 @@ use datafusion::{
     prelude::{DataFrame, ident},
 };
 
-use super::{columns::in_set, entities::instants};
+use super::entities::instants;
 use crate::{
-    catalog::{FactTable, KnownAt},
+    catalog::{FactTable, FactTimes, KnownAt},
     engine::Engine,
     error::{Error, Result},
     feature_set::{Ahead, RowSet, Source, event_time_column, lookups_and_windows},
@@ -45,7 +45,8 @@ pub(crate) struct Refreshes {
 pub(crate) struct FactsByTable(Vec<Option<(Facts, TimeScale)>>);
 
 impl FactsByTable {
-    pub(crate) async fn open(engine: &Engine, set: &RowSet, tables: &[VisibleTable]) -> Result<Self> {
+    pub(crate) async fn open(engine: &Engine, name: &SetName, set: &RowSet, tables: &[VisibleTable]) -> Result<Self> {
+        let in_set = |e: Error| e.in_place(&format!("feature set `{name}`"));
         let drawn = set.drawn.iter().flat_map(|drawn| {
             drawn.sources().into_iter().filter_map(|(source, _)| drawn.table_of_source.get(source).copied()).collect::<Vec<_>>()
         });
@@ -53,7 +54,10 @@ impl FactsByTable {
         let mut facts = Vec::with_capacity(tables.len());
         for (position, table) in tables.iter().enumerate() {
             facts.push(match used.contains(&position) {
-                true => Some((sql::facts(engine, AsOfTable::open(table).await?).await?, table.event_scale())),
+                true => {
+                    let facts = sql::facts(engine, AsOfTable::open(table).await?).await.map_err(in_set)?;
+                    Some((facts, table.event_scale()))
+                }
                 false => None,
             });
         }
@@ -147,6 +151,11 @@ pub(super) fn add_ahead(
 ) -> Result<DataFrame> {
     for (number, ahead) in set.ahead.iter().enumerate() {
         let table = facts.of(ahead.table_of)?;
+        if table.is_timeless() {
+            let labels = ahead.labels().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
+            let reason = format!("its labels {labels} lie ahead in `{}`, which is timeless: nothing happens in it", ahead.table);
+            return Err(Error::Definition { subject: format!("feature set `{name}`"), reason });
+        }
         let settle_us = settle_of(name, ahead, table.declared())?;
         let facts = in_hindsight(&table)?;
         for (window, (length_us, aggregates)) in ahead.windows.iter().enumerate() {
@@ -161,7 +170,7 @@ pub(super) fn add_ahead(
             }
             let over = over.trailing(chrono::TimeDelta::microseconds(*length_us), aggregates.clone());
             let labels = aggregates.iter().map(|aggregate| ident(aggregate.output()));
-            let in_set = |e: Error| in_set(e, &format!("feature set `{name}`"), &[]);
+            let in_set = |e: Error| e.in_place(&format!("feature set `{name}`"));
             let labelled = Spine::new(rows, end.as_str()).window([over]).map_err(in_set)?.into_rows();
             rows = labelled.select(kept.into_iter().chain(labels).collect::<Vec<_>>())?;
         }
@@ -175,7 +184,7 @@ pub(super) fn add_ahead(
                 next = next.column_as(column, label);
             }
             let next_at = format!("{NEXT_AT} {number}");
-            let next = next.column_as(facts.declared().event_column(), &next_at);
+            let next = next.column_as(&facts.declared().fact_times(facts.subject())?.event.name, &next_at);
             let labels = ahead.next.iter().map(|(_, label)| ident(label));
             let labelled = Spine::new(rows, set.at()).lookup([next])?.into_rows().filter(ident(&next_at).is_not_null())?;
             rows = labelled.select(kept.into_iter().chain(labels).collect::<Vec<_>>())?;
@@ -186,7 +195,7 @@ pub(super) fn add_ahead(
 
 /// How long after its end a window of labels waits for its facts.
 fn settle_of(name: &SetName, ahead: &Ahead, declared: &FactTable) -> Result<i64> {
-    match (ahead.settle_us, &declared.known_at) {
+    match (ahead.settle_us, &declared.fact_times(&format!("table `{}`", ahead.table))?.known_at) {
         (Some(settle), KnownAt::DelayMicros(delay)) => Ok(settle.max(*delay)),
         (None, KnownAt::DelayMicros(delay)) => Ok(*delay),
         (Some(settle), KnownAt::Column(_)) => Ok(settle),
@@ -211,7 +220,7 @@ fn in_hindsight(facts: &Facts) -> Result<Facts> {
     let known: Vec<String> = declared.known_column().map(str::to_owned).into_iter().collect();
     if !declared.identity.is_empty() {
         let latest_first = |name: &str| ident(name).sort(false, false);
-        let mut decide: Vec<&str> = known.iter().map(String::as_str).chain([declared.event_column()]).collect();
+        let mut decide: Vec<&str> = known.iter().map(String::as_str).chain(declared.event_column()).collect();
         decide.extend(declared.tie_break.iter().map(String::as_str));
         let mut others: Vec<String> = rows.schema().fields().iter().map(|field| field.name().clone()).collect();
         others.sort_unstable();
@@ -225,9 +234,10 @@ fn in_hindsight(facts: &Facts) -> Result<Facts> {
         let is_latest = ident(VERSION).eq(lit(1_u64));
         rows = rows.filter(is_unnamed.map_or(is_latest.clone(), |is_unnamed| is_unnamed.or(is_latest)))?.select(columns)?;
     }
-    let FactTable { event_time, zone, keys, tie_break, .. } = declared;
+    let FactTable { times, zone, keys, tie_break, .. } = declared;
     let tie_break = known.into_iter().chain(tie_break).collect();
-    let declared = FactTable { event_time, known_at: KnownAt::DelayMicros(0), zone, keys, tie_break, identity: Vec::new() };
+    let times = times.map(|times| FactTimes { known_at: KnownAt::DelayMicros(0), ..times });
+    let declared = FactTable { times, zone, keys, tie_break, identity: Vec::new() };
     Ok(Facts::named(facts.subject(), rows, declared))
 }
 

@@ -13,6 +13,7 @@ use crate::{
     engine::Engine,
     error::Result,
     feature_set::{EntitySet, Source, event_time_column},
+    name::SetName,
     scan::{AsOfTable, VisibleTable},
     sql,
     temporal::{self, EntityGroup, EntityKey, EntitySource, Facts},
@@ -63,11 +64,12 @@ struct Output {
     scale: Option<TimeScale>,
 }
 
-/// The features of a set's entities at some instants. `tables` are those of the set, as of the last of the instants, which are in order.
-/// Each is opened and read once, however many sources have it and however many instants there are. There is one instant if facts of a
-/// table are replaced by later versions.
+/// The features of a set's entities at some instants. `tables` are those of the set, as of the last of the instants, which are in order;
+/// `name` names it in errors. Each table is opened and read once, however many sources have it and however many instants there are. There
+/// is one instant if facts of a table are replaced by later versions.
 pub(crate) async fn entities(
     engine: &Engine,
+    name: &SetName,
     set: &EntitySet,
     tables: &[VisibleTable],
     instants: &[AsOf],
@@ -75,7 +77,8 @@ pub(crate) async fn entities(
 ) -> Result<EntitiesAtInstants> {
     let mut facts = Vec::with_capacity(tables.len());
     for table in tables {
-        facts.push(sql::facts(engine, AsOfTable::open(table).await?.newest_first()).await?);
+        let opened = AsOfTable::open(table).await?.newest_first();
+        facts.push(sql::facts(engine, opened).await.map_err(|e| e.in_place(&format!("feature set `{name}`")))?);
     }
     let groups: Vec<(Vec<usize>, Vec<usize>)> = key_groups(set)
         .into_iter()

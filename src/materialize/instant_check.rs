@@ -34,9 +34,10 @@ impl InstantCheck {
     pub(crate) fn apply(&self, rows: &RecordBatch) -> Result<()> {
         let schema = rows.schema();
         let at = instants(rows, &schema, &self.at, None)?;
-        let (column, delay_us) = match &self.known.known_at {
+        let times = self.known.fact_times("the set's query")?;
+        let (column, delay_us) = match &times.known_at {
             KnownAt::Column(column) => (column, 0),
-            KnownAt::DelayMicros(delay) => (&self.known.event_time, *delay),
+            KnownAt::DelayMicros(delay) => (&times.event, *delay),
         };
         let scale = self.known.scale("the set's query", column, &schema)?;
         let known = instants(rows, &schema, KNOWN_COLUMN, Some(scale))?;

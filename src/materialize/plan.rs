@@ -71,6 +71,8 @@ pub struct PlannedTable {
     pub partitions: Vec<Partition>,
     /// How many partitions the version has.
     pub all_partitions: usize,
+    /// Is it timeless? Then all of its rows are visible, whatever the as-of.
+    pub is_timeless: bool,
 }
 
 /// Rows that are published already.
@@ -203,6 +205,7 @@ fn planned(visible: &VisibleTable) -> PlannedTable {
         all_bytes: version.files().iter().map(|file| file.identity.size).sum(),
         partitions: version.partitions_of(visible.files()),
         all_partitions: version.partitions().len(),
+        is_timeless: version.declared().is_timeless(),
     }
 }
 
@@ -269,9 +272,13 @@ fn source_steps(source: &Source) -> Vec<PlannedStep> {
     let by = source.on.iter().map(|(_, column)| column.as_str()).collect::<Vec<_>>().join(", ");
     let table = format!("{} by {by}", source.table);
     if !source.lookups.is_empty() {
-        let age = source.max_age_us.map_or_else(String::new, |age| format!(", at most {} old", shown_span(age)));
+        let detail = match source.max_age_us {
+            Some(age) => format!(", at most {} old", shown_span(age)),
+            None if source.timeless => ", timeless".to_owned(),
+            None => String::new(),
+        };
         let (columns, features) = source.lookups.iter().cloned().unzip();
-        steps.push(PlannedStep { kind: StepKind::Lookup, name: format!("{table}{age}"), columns, features });
+        steps.push(PlannedStep { kind: StepKind::Lookup, name: format!("{table}{detail}"), columns, features });
     }
     for (length, aggregates) in &source.windows {
         let span = length.map_or_else(|| "everything before".to_owned(), shown_span);
@@ -317,7 +324,7 @@ impl fmt::Display for MaterializationPlan {
         let mut rows = vec![HEADER.map(str::to_owned).to_vec()];
         for table in &self.tables {
             rows.push(vec![
-                table.table.to_string(),
+                if table.is_timeless { format!("{}, timeless", table.table) } else { table.table.to_string() },
                 table.version.to_string(),
                 format!("{} of {}", table.files, table.all_files),
                 format!("{} of {}", table.rows, table.all_rows),

@@ -111,7 +111,7 @@ impl RowQuery<'_> {
         if set.drawn.is_empty() && set.ahead.is_empty() {
             return Ok(PlannedRows { engine, rows, order, check, times });
         }
-        let facts = FactsByTable::open(engine, set, tables).await?;
+        let facts = FactsByTable::open(engine, name, set, tables).await?;
         let rows = add_ahead(name, rows, set, &facts, *as_of)?;
         Ok(PlannedRows { engine, rows: add_drawn(rows, set, &facts, *served)?, order, check, times })
     }
@@ -124,6 +124,11 @@ impl RowQuery<'_> {
         for table in tables.iter().take(set.query_tables) {
             let table = AsOfTable::open(table).await?;
             sources.push((table.name().clone(), table));
+        }
+        if sources.iter().all(|(_, table)| table.declared().is_timeless()) {
+            let reason =
+                "it reads timeless tables alone, whose rows are the same at every as-of; a set of rows needs a table of facts";
+            return Err(Error::Definition { subject, reason: reason.into() });
         }
         let in_query = |e: Error| match e {
             Error::Query(cause) => Error::Definition {

@@ -56,7 +56,7 @@ pub(super) async fn verify(
     let keys = KeyedSide { set, keys: &entities.keys, online: Some(&online), is_aging: later.is_some() };
     let engine = &workspace.engine;
     let spine = Spine::new(table_of(workspace, &now)?, AT);
-    let training = with_features(engine, entities, &tables, set.cutoff, spine).await?;
+    let training = with_features(engine, &set.name, entities, &tables, set.cutoff, spine).await?;
     keys.compare(&mut comparison, training, None, "").await?;
     report.notes.push("keys that were made from published ones, and keys with NULL, were asked for too".into());
     if let Some(later) = later {

@@ -329,6 +329,11 @@ impl AsOfTable {
                 }
             }
 
+            // A query that only counts the rows of a timeless table needs no column, and readers count those of one.
+            if read.is_empty() && !self.schema.fields().is_empty() {
+                read.push(0);
+            }
+
             let read_schema = Arc::new(self.schema.project(&read)?);
             let visible = self.visibility.filter()?;
             let (rows, version, pruned) = match &self.rows {
@@ -337,9 +342,9 @@ impl AsOfTable {
                 }
                 RowSource::Provider(provider) => {
                     // A provider may apply the time rule itself. The user's filters must come after the time rule, so it gets none.
-                    let rule = provider.supports_filters_pushdown(&[&visible])?;
+                    let rule = provider.supports_filters_pushdown(&visible.iter().collect::<Vec<_>>())?;
                     let takes_it = rule.first().is_some_and(|push| *push != TableProviderFilterPushDown::Unsupported);
-                    let pushed = if takes_it { vec![visible.clone()] } else { Vec::new() };
+                    let pushed: Vec<Expr> = visible.clone().into_iter().filter(|_| takes_it).collect();
                     let rows = provider.scan(state, Some(&read), &pushed, None).await?;
                     (rows, None, Pruned { partitions: (0, 0), files: (0, 0) })
                 }
@@ -349,8 +354,8 @@ impl AsOfTable {
             // the order of a filter's conjuncts. For a provider the user's filters go above the guard, and stay there.
             let user = || filters.iter().map(unqualified);
             let (first, behind) = match version {
-                Some(_) => (conjunction(std::iter::once(visible).chain(user())), None),
-                None => (Some(visible), conjunction(user())),
+                Some(_) => (conjunction(visible.into_iter().chain(user())), None),
+                None => (visible, conjunction(user())),
             };
             let read_fields = DFSchema::try_from(read_schema.clone())?;
             let filtered = |rows: Arc<dyn ExecutionPlan>, filter: Option<Expr>| -> DfResult<Arc<dyn ExecutionPlan>> {

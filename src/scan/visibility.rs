@@ -20,7 +20,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(crate) struct Visibility {
     pub(crate) horizon: Horizon,
-    /// The event time first, then the known-at column if there is one.
+    /// The event time first, then the known-at column if there is one. A timeless table has none: all of its rows are visible.
     pub(crate) limits: Vec<TimeLimit>,
     /// The delay of tables without a known-at column.
     pub(crate) delay_us: Option<i64>,
@@ -54,7 +54,7 @@ impl Visibility {
 
     /// As [`Visibility::new`], for any rows with this schema; `subject` names them in errors.
     pub(crate) fn of(subject: &str, declared: &FactTable, schema: &Schema, horizon: Horizon) -> Result<Self> {
-        let delay_us = declared.known_at.delay_us();
+        let delay_us = declared.delay_us();
         // A delay is zero or more. A fact is known before T if its event is before T - delay.
         let earlier = horizon.minus_us(delay_us.unwrap_or(0));
         let limits = declared
@@ -73,8 +73,8 @@ impl Visibility {
         file.rows > 0 && self.limits.iter().zip([file.event, file.known]).all(|(limit, bounds)| limit.admits_some(bounds))
     }
 
-    /// The rule as a filter: every time is not NULL and below its threshold.
-    pub(crate) fn filter(&self) -> Result<Expr> {
+    /// The rule as a filter: every time is not NULL and below its threshold. `None` for a timeless table.
+    pub(crate) fn filter(&self) -> Result<Option<Expr>> {
         let mut whole: Option<Expr> = None;
         for limit in &self.limits {
             let column = ident(&limit.column);
@@ -87,12 +87,12 @@ impl Visibility {
                 None => part,
             });
         }
-        Ok(whole.unwrap_or_else(|| lit(false)))
+        Ok(whole)
     }
 
-    /// How event times are stored.
+    /// How event times are stored. Those that lookups give a timeless table are in microseconds.
     pub(crate) fn event_scale(&self) -> TimeScale {
-        self.limits[0].scale
+        self.limits.first().map_or(TimeScale::UTC_MICROS, |limit| limit.scale)
     }
 
     /// The time columns' positions in a schema.
@@ -102,6 +102,7 @@ impl Visibility {
 
     /// The rule as `EXPLAIN` shows it.
     pub(crate) fn shown(&self) -> String {
+        let Some(event) = self.limits.first() else { return "timeless".to_owned() };
         let operator = if self.horizon.cutoff == Cutoff::Inclusive { "<=" } else { "<" };
         let as_of = self.horizon.shown_as_of();
         let compared = |what: &str| match &as_of {
@@ -110,7 +111,7 @@ impl Visibility {
         };
         let mut parts: Vec<_> = self.limits.iter().map(|limit| compared(&limit.column)).collect();
         if let Some(delay) = self.delay_us.filter(|delay| *delay > 0 && as_of.is_some()) {
-            parts.push(compared(&format!("{} + {}", self.limits[0].column, shown_span(delay))));
+            parts.push(compared(&format!("{} + {}", event.column, shown_span(delay))));
         }
         parts.join(" and ")
     }

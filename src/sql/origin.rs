@@ -15,7 +15,7 @@ use datafusion::{
 };
 
 use crate::{
-    catalog::{FactTable, KnownAt, TimeColumn},
+    catalog::{FactTable, FactTimes, KnownAt, TimeColumn},
     error::Result,
     scan::AsOfTable,
     temporal::{AsOfNode, LookupSpec, WindowSpec},
@@ -178,14 +178,16 @@ impl TableRows {
     /// The declaration with other names for the columns.
     pub(super) fn declared_as(&self, name: impl Fn(&str) -> String) -> FactTable {
         let time = |column: &TimeColumn| TimeColumn { name: name(&column.name), unit: column.unit };
-        let FactTable { event_time, known_at, zone, keys, tie_break, identity } = &self.declared;
+        let FactTable { times, zone, keys, tie_break, identity } = &self.declared;
         let all = |names: &[String]| names.iter().map(|column| name(column)).collect();
         FactTable {
-            event_time: time(event_time),
-            known_at: match known_at {
-                KnownAt::Column(column) => KnownAt::Column(time(column)),
-                KnownAt::DelayMicros(delay) => KnownAt::DelayMicros(*delay),
-            },
+            times: times.as_ref().map(|FactTimes { event, known_at }| FactTimes {
+                event: time(event),
+                known_at: match known_at {
+                    KnownAt::Column(column) => KnownAt::Column(time(column)),
+                    KnownAt::DelayMicros(delay) => KnownAt::DelayMicros(*delay),
+                },
+            }),
             zone: *zone,
             keys: all(keys),
             tie_break: all(tie_break),

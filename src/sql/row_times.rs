@@ -34,21 +34,25 @@ pub(crate) fn known_rows(rows: DataFrame, event_time: &str) -> Result<std::resul
         Err(NotFactRows::Written) => return Ok(Err("it reads no table".into())),
         Err(NotFactRows::Made(how)) => return Ok(Err(how.to_owned())),
     };
+    let Some(times) = &found.declared.times else {
+        return Ok(Err("its rows are those of a timeless table, which have no instant".into()));
+    };
     let position = plan.schema().fields().iter().position(|field| field.name() == event_time);
-    let is_event_time = position.and_then(|at| found.name_of(at)) == Some(found.declared.event_column());
-    let time = match &found.declared.known_at {
+    let is_event_time = position.and_then(|at| found.name_of(at)) == Some(times.event.name());
+    let time = match &times.known_at {
         KnownAt::Column(column) => column,
-        KnownAt::DelayMicros(_) => &found.declared.event_time,
+        KnownAt::DelayMicros(_) => &times.event,
     };
     let Some(position) = found.position_of(time.name()) else {
         return Ok(Err(format!("it does not pass on the column `{}`", time.name())));
     };
     let renamed = TimeColumn { name: KNOWN_COLUMN.into(), unit: time.unit };
-    let mut known = found.declared.clone();
-    match &mut known.known_at {
+    let mut renamed_times = times.clone();
+    match &mut renamed_times.known_at {
         KnownAt::Column(column) => *column = renamed,
-        KnownAt::DelayMicros(_) => known.event_time = renamed,
+        KnownAt::DelayMicros(_) => renamed_times.event = renamed,
     }
+    let known = FactTable { times: Some(renamed_times), ..found.declared.clone() };
     let column = found.plan.schema().columns().into_iter().nth(position).map_or_else(|| ident(KNOWN_COLUMN), Expr::Column);
     let rows =
         DataFrame::new(state, found.plan).select(own.into_iter().chain([column.alias(KNOWN_COLUMN)]).collect::<Vec<_>>())?;
@@ -56,11 +60,14 @@ pub(crate) fn known_rows(rows: DataFrame, event_time: &str) -> Result<std::resul
 }
 
 /// The rows with all times of their facts in hidden columns, and the declaration of the table under these names; `None` if they are not
-/// rows of one fact table.
+/// rows of one fact table; those of a timeless table are not.
 pub(crate) fn rows_with_times(rows: DataFrame) -> Result<Option<(DataFrame, FactTable)>> {
     let (state, plan) = rows.into_parts();
     let own: Vec<Expr> = plan.schema().columns().into_iter().map(Expr::Column).collect();
     let Ok(found) = origin::rows(&plan)? else { return Ok(None) };
+    if found.declared.is_timeless() {
+        return Ok(None);
+    }
     let all = found.plan.schema().columns();
     let mut columns = Vec::new();
     for time in found.declared.time_columns() {

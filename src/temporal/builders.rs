@@ -5,23 +5,23 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use datafusion::{
-    common::Column,
+    common::{Column, ScalarValue},
     dataframe::DataFrame,
     logical_expr::{Expr, LogicalPlan},
-    prelude::ident,
+    prelude::{ident, lit},
 };
 
 use super::{
     Aggregate,
     fact_expression::FactColumns,
-    fact_input::{FactInput, SpineTime},
+    fact_input::{ALWAYS, FactInput, SpineTime},
     node::AsOfNode,
     planner,
     spec::{LookupColumn, LookupSpec, OperatorSpec, WindowColumn, WindowSpec},
     time_decoder::Direction,
 };
 use crate::{
-    catalog::{FactTable, TimeColumn},
+    catalog::{FactTable, KnownAt, TimeColumn},
     error::{Error, Result},
     time::{Cutoff, TimeScale, Zone, length_micros, shown_span},
 };
@@ -41,6 +41,18 @@ impl Facts {
     /// Facts from a query. Messages call them table `name`.
     pub fn new(name: &str, rows: DataFrame, declared: FactTable) -> Self {
         Self { subject: format!("table `{name}`"), rows, declared }
+    }
+
+    /// The rows of a timeless table, one for each key, as facts of the beginning of time.
+    pub(crate) fn timeless(name: &str, rows: DataFrame, keys: &[String]) -> Result<Self> {
+        let beginning = ScalarValue::TimestampMicrosecond(Some(i64::MIN), Some("UTC".into()));
+        let declared = FactTable { keys: keys.to_vec(), ..FactTable::new(ALWAYS, KnownAt::DelayMicros(0)) };
+        Ok(Self::new(name, rows.with_column(ALWAYS, lit(beginning))?, declared))
+    }
+
+    /// Are they the rows of a timeless table?
+    pub(crate) fn is_timeless(&self) -> bool {
+        self.declared.event_column() == Some(ALWAYS)
     }
 
     /// Facts that messages call `subject`.
@@ -235,6 +247,10 @@ impl FactJoin {
         let Facts { subject, rows, declared } = &self.facts;
         let schema = rows.schema().as_arrow().clone();
         declared.check(subject, &schema)?;
+        if declared.is_timeless() {
+            let reason = "it is declared timeless: take it from the store, with `FeatureStore::facts`".into();
+            return Err(Error::Definition { subject: subject.clone(), reason });
+        }
         let mut names: Vec<&str> = Vec::new();
         let times = declared.time_columns().map(|c| c.name());
         let declared_columns = declared.tie_break.iter().chain(&declared.identity).map(String::as_str);
@@ -342,6 +358,9 @@ impl Lookup {
         if columns.is_empty() {
             return Err(refused("it has no column; name one with `column`".into()));
         }
+        if join.facts.is_timeless() && (max_age_us.is_some() || join.direction == Direction::Forward) {
+            return Err(refused("the table is timeless: its values have no age, and none of them comes next".into()));
+        }
         let values = columns.iter().map(|(column, _)| column.clone()).collect();
         let columns = columns.into_iter().map(|(fact, name)| LookupColumn { fact, qualifier: None, name }).collect();
         let input = FactInput { full_rows: join.full_rows()?, ..join.input(spine, LookupSpec { columns, max_age_us })? };
@@ -423,6 +442,12 @@ impl Window {
             for aggregate in aggregates {
                 if let Some(flaw) = aggregate.flaw() {
                     return Err(refused(flaw));
+                }
+                if join.facts.is_timeless() {
+                    let output = aggregate.output();
+                    return Err(refused(format!(
+                        "the table is timeless, and no window holds its rows: look up columns instead of `{output}`"
+                    )));
                 }
                 columns.push(WindowColumn {
                     length_us,

@@ -13,7 +13,7 @@ use datafusion::{
 };
 
 use super::{
-    fact_input::PhysicalFactInput,
+    fact_input::{ALWAYS, PhysicalFactInput},
     spec::OperatorSpec,
     time_decoder::{Direction, TickUnit},
 };
@@ -39,10 +39,10 @@ pub(super) struct EventTimeFilter {
 
 impl EventTimeFilter {
     /// The filter of a fact table. A table with an identity has none: a version of a fact may be replaced by one with another
-    /// event time, which must be read too.
+    /// event time, which must be read too. Nor has a timeless table.
     pub(super) fn of<S: OperatorSpec>(input: &PhysicalFactInput<S>) -> Option<Self> {
         let (position, decoder) = input.time_decoders.first()?;
-        if !input.identity.is_empty() {
+        if !input.identity.is_empty() || decoder.column == ALWAYS {
             return None;
         }
         let field = input.facts_schema.field(*position);

@@ -20,10 +20,13 @@ use super::{
     time_decoder::{Direction, TickUnit, TimeDecoder},
 };
 use crate::{
-    catalog::{FactTable, KnownAt, TimeColumn},
+    catalog::{FactTable, FactTimes, KnownAt, TimeColumn},
     error::{Error, Result},
     time::{Cutoff, TimeScale, TimeUnit, Zone, is_local, shown_span},
 };
+
+/// The column of event times that lookups in a timeless table have. They are the beginning of time, so that every instant sees them.
+pub(crate) const ALWAYS: &str = "asof: always";
 
 /// The column of the spine's instants, and how it is read.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -127,14 +130,18 @@ impl<S: OperatorSpec> FactInput<S> {
             (Direction::Forward, Cutoff::Inclusive) => ">=",
         };
         write!(f, "{} on [{}], visible=[", self.subject, keys.join(", "))?;
-        match (&self.declared.known_at, own(self.declared.event_column())) {
-            (KnownAt::DelayMicros(0), event) => write!(f, "{event} {operator} {at}")?,
-            (KnownAt::DelayMicros(delay), event) => {
-                write!(f, "{event} + {} {operator} {at}", shown_span(*delay))?;
-            }
-            (KnownAt::Column(known), event) => {
-                write!(f, "{event} {operator} {at} and {} {operator} {at}", own(known.name()))?;
-            }
+        match &self.declared.times {
+            Some(FactTimes { event, .. }) if event.name == ALWAYS => f.write_str("timeless")?,
+            Some(FactTimes { event, known_at }) => match (known_at, own(event.name())) {
+                (KnownAt::DelayMicros(0), event) => write!(f, "{event} {operator} {at}")?,
+                (KnownAt::DelayMicros(delay), event) => {
+                    write!(f, "{event} + {} {operator} {at}", shown_span(*delay))?;
+                }
+                (KnownAt::Column(known), event) => {
+                    write!(f, "{event} {operator} {at} and {} {operator} {at}", own(known.name()))?;
+                }
+            },
+            None => f.write_str("timeless")?,
         }
         f.write_str("], ")?;
         self.spec.show(f)
@@ -200,7 +207,7 @@ impl<S: Clone> PhysicalFactInput<S> {
                 .into_iter()
                 .map(|decoder| Ok((find(&decoder.column)?, decoder)))
                 .collect::<Result<_>>()?,
-            delay_us: input.declared.known_at.delay_us().unwrap_or(0),
+            delay_us: input.declared.delay_us().unwrap_or(0),
             identity: input.declared.identity.iter().map(|name| find(name)).collect::<Result<_>>()?,
             full_rows: None,
             expressions: FactExpressions::default(),

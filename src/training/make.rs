@@ -98,7 +98,7 @@ pub(crate) async fn training_set(
             let tables = VisibleTable::all(&pinned, set.horizon(AsOf::END_OF_TIME))?;
             origin.inputs = tables.iter().map(input_table).collect();
             (origin.instant, origin.scale) = spine.instants()?;
-            Rows::Spine(with_features(engine, entities, &tables, set.cutoff, *spine).await?)
+            Rows::Spine(with_features(engine, &set.name, entities, &tables, set.cutoff, *spine).await?)
         }
         Wanted::Query(rows, as_of) => {
             check_drawn(workspace, rows, &pinned).await?;

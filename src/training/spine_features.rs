@@ -10,6 +10,7 @@ use crate::{
     engine::Engine,
     error::Result,
     feature_set::{EntitySet, lookups_and_windows},
+    name::SetName,
     scan::{AsOfTable, VisibleTable},
     sql,
     temporal::Spine,
@@ -17,9 +18,10 @@ use crate::{
 };
 
 /// The spine's columns, then the features in the order of the definition. `tables` are those of the set, with all their facts:
-/// the operators cut them at each row's instant.
+/// the operators cut them at each row's instant. `name` names it in errors.
 pub(crate) async fn with_features(
     engine: &Engine,
+    name: &SetName,
     set: &EntitySet,
     tables: &[VisibleTable],
     cutoff: Cutoff,
@@ -27,7 +29,8 @@ pub(crate) async fn with_features(
 ) -> Result<DataFrame> {
     let mut facts = Vec::with_capacity(tables.len());
     for table in tables {
-        facts.push(sql::facts(engine, AsOfTable::open(table).await?).await?);
+        let found = sql::facts(engine, AsOfTable::open(table).await?).await;
+        facts.push(found.map_err(|e| e.in_place(&format!("feature set `{name}`")))?);
     }
     let before: Vec<Expr> = spine.schema().columns().into_iter().map(Expr::Column).collect();
     let features = set.outputs().map(ident).collect::<Vec<_>>();

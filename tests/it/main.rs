@@ -100,6 +100,7 @@ mod support;
 #[allow(dead_code, unreachable_pub)]
 mod taxi;
 mod text_limits;
+mod timeless;
 mod times;
 mod training;
 mod training_sets;

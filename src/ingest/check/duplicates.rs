@@ -36,7 +36,8 @@ impl Duplicates {
         let columns = decides.map(|name| Ok(schema.index_of(&name)?)).collect::<Result<Vec<_>>>()?;
         let deciding_columns = (!declared.keys.is_empty()).then(|| EqualRows::new(target, columns)).transpose()?;
         let all_columns = EqualRows::new(target, (0..schema.fields().len()).collect())?;
-        Ok(Self { event: schema.index_of(declared.event_column())?, all_columns, deciding_columns })
+        let event = schema.index_of(&declared.fact_times("the table of a load")?.event.name)?;
+        Ok(Self { event, all_columns, deciding_columns })
     }
 
     /// Counts the next rows. Columns after those of the table are ignored.

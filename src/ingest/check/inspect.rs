@@ -125,7 +125,7 @@ impl Inspector {
         Ok(Self {
             names: sources.iter().map(SourceFile::shown).collect(),
             target: target.clone(),
-            event: schema.index_of(declared.event_column())?,
+            event: schema.index_of(&declared.fact_times("the table of a load")?.event.name)?,
             zone: declared.calendar(),
             known: declared.known_column().map(|name| schema.index_of(name)).transpose()?,
             schema,

@@ -93,7 +93,7 @@ fn text(value: &[u8]) -> Result<&str, RejectReason> {
 impl ColumnParser {
     pub(crate) fn new(field: &Field, ingest: &Ingest, typing: Typing) -> Self {
         // A fact may have no known-at. Without an event time it has no month.
-        let is_event = ingest.declared.event_column() == field.name();
+        let is_event = ingest.declared.event_column() == Some(field.name());
         let value_type = match field.data_type() {
             DataType::Timestamp(unit, zone) => {
                 let parser = TimeParser::of_column(ingest, field.name(), *unit);

@@ -144,7 +144,7 @@ pub(crate) fn conform(
             refused.entry(row).or_insert_with(|| (field.name().clone(), value(), reason));
         }
         // Without an event time a row has no month. Without a known-at it is a fact that is never visible.
-        if ingest.declared.event_column() == field.name() {
+        if ingest.declared.event_column() == Some(field.name()) {
             for row in (0..array.len()).filter(|row| array.is_null(*row)) {
                 refused.entry(row).or_insert_with(|| (field.name().clone(), String::new(), "the time is empty".into()));
             }

@@ -44,11 +44,12 @@ pub(crate) async fn materialize_many(
     };
     let pinned = workspace.pin_all(&set.tables).await?;
     let tables = VisibleTable::all(&pinned, set.horizon(*last))?;
-    if tables.iter().all(|table| table.files().next().is_none()) {
-        let names: Vec<String> = pinned
-            .iter()
-            .map(|table| format!("`{}` ({})", table.version.table(), table.version.declared().event_column()))
-            .collect();
+    // A timeless table is visible at every instant, whichever were meant.
+    let facts: Vec<(&VisibleTable, &str)> =
+        tables.iter().filter_map(|table| Some((table, table.pinned().version.declared().event_column()?))).collect();
+    if !facts.is_empty() && facts.iter().all(|(table, _)| table.files().next().is_none()) {
+        let names: Vec<String> =
+            facts.iter().map(|(table, event)| format!("`{}` ({event})", table.pinned().version.table())).collect();
         return Err(refused(format!(
             "all of them, up to {last}, lie before every fact of {}: no fact was visible at any; was another year meant?",
             names.join(", ")
@@ -126,7 +127,7 @@ impl Work<'_> {
             let count = most.min(missing.len());
             let instants: Vec<AsOf> = missing[..count].iter().map(|missing| missing.manifest.as_of).collect();
             let last = &missing[count - 1];
-            let found = match entities(engine, set, &last.tables, &instants, last.manifest.cutoff).await {
+            let found = match entities(engine, &self.set.name, set, &last.tables, &instants, last.manifest.cutoff).await {
                 // Fewer instants at once take less.
                 Err(Error::Memory { .. } | Error::Limit { .. }) => {
                     most = count / 2;

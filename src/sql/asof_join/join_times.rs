@@ -9,7 +9,7 @@ use datafusion::{
 
 use super::refused;
 use crate::{
-    catalog::{FactTable, KnownAt, TimeColumn},
+    catalog::{FactTable, FactTimes, KnownAt, TimeColumn},
     error::{Error, Result},
     sql::origin::{NotFactRows, Reading, TableRows, reading},
     temporal::{Direction, SpineTime},
@@ -120,6 +120,7 @@ impl JoinTimes<'_> {
         if direction == Direction::Forward {
             let mut declared = FactTable::new(event, KnownAt::DelayMicros(0)).zone(right_zone);
             if let Ok(rows) = fact.traced {
+                rows.declared.fact_times(fact.subject)?;
                 let named = |name: &String| rows.position_of(name).and_then(|at| fact.names.get(at)).cloned();
                 declared.tie_break = rows.declared.tie_break.iter().filter_map(named).collect();
             }
@@ -154,14 +155,16 @@ fn of_table(rows: &TableRows, fact: &FactTime<'_>, event: TimeColumn, zone: Zone
         Some(renamed) => renamed.clone(),
         None => name.to_owned(),
     };
-    let (subject, event_column) = (fact.subject, rows.declared.event_column());
+    let subject = fact.subject;
+    let event_column = rows.declared.fact_times(subject)?.event.name();
     let mut declared = rows.declared_as(renamed);
+    let times = declared.fact_times(subject)?;
     let is_event_time = rows.name_of(fact.position) == Some(event_column);
     // If another column replaces the event time, the time when the fact could be known stays the same.
-    declared.known_at = match (&declared.known_at, &fact.known) {
+    let known_at = match (&times.known_at, &fact.known) {
         (known_at, None) if is_event_time => known_at.clone(),
         (KnownAt::Column(column), None) => KnownAt::Column(column.clone()),
-        (KnownAt::DelayMicros(0), None) => KnownAt::Column(declared.event_time.clone()),
+        (KnownAt::DelayMicros(0), None) => KnownAt::Column(times.event.clone()),
         (KnownAt::DelayMicros(delay), Some(said)) if *delay > 0 && !is_event_time => match said {
             KnownWhen::AfterMicros(delay) => KnownAt::DelayMicros(*delay),
             KnownWhen::At(column) => KnownAt::Column(TimeColumn::from(fact.names[*column].as_str())),
@@ -179,7 +182,7 @@ fn of_table(rows: &TableRows, fact: &FactTime<'_>, event: TimeColumn, zone: Zone
             )));
         }
     };
-    declared.event_time = event;
+    declared.times = Some(FactTimes { event, known_at });
     declared.zone = declared.zone.or(Some(zone));
     Ok(declared)
 }

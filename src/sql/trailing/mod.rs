@@ -176,6 +176,11 @@ impl Trailing {
             return Err(Error::UnknownTable { table: wanted.to_string(), known });
         };
         let declared = table.declared().clone();
+        if declared.is_timeless() {
+            return Err(refused(format!(
+                "it takes its facts from a table with an event time, and `{wanted}` is timeless; join it"
+            )));
+        }
         let source = provider_as_source(Arc::new(table.clone()));
         let plan = LogicalPlanBuilder::scan(TableReference::bare(wanted.table()), source, None)?.build()?;
         Ok((DataFrame::new(self.state.clone(), plan), declared))
