@@ -129,7 +129,7 @@ impl Source {
     /// | in the pattern | stands for |
     /// |---|---|
     /// | `{aggregate}` | `count`, `sum`, `mean`, `q0.9`, `last_3`, ... |
-    /// | `{column}` | the column, or the words of the expression: `fare`, `price_quantity`; of `max_by` and `min_by` both: `tip_fare`; nothing if facts are counted |
+    /// | `{column}` | the column, or the words of the expression: `fare`, `price_quantity`; for `max_by` and `min_by` those of both, as in `tip_fare`; nothing if facts are counted |
     /// | `{window}` | the length, as a whole number of the largest of `d`, `h`, `m`, `s`, `ms` and `us` that gives one: `30m`, `36h`, `7d`; one day is `24h`, and everything before is `all` |
     /// | `{table}` | the table, without its database |
     ///

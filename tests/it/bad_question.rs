@@ -389,11 +389,40 @@ fn an_expression_is_a_value_of_one_fact() {
     for (text, found) in [("code || 'x'", "Utf8"), ("at", "Timestamp"), ("fare > 1", "Boolean"), ("NULL", "Null")] {
         says!(refused(sum(text)), Error::Definition { .. }, "table `rides`", "`total` is ", found, "only numbers");
     }
+    let most =
+        |aggregate: Aggregate| refused(spine().window([Window::of(rides()).on("zone").all_before([aggregate.named("most")])]));
     for column in ["list", "pair", "hour"] {
-        let aggregate = Aggregate::max(Expression::sql(column)).named("most");
-        let asked = spine().window([Window::of(rides()).on("zone").all_before([aggregate])]);
-        says!(refused(asked), Error::Definition { .. }, "table `rides`", "`most` is ", "can be compared");
+        let of = || Expression::sql(column);
+        for aggregate in [
+            Aggregate::max(of()),
+            Aggregate::last(of()),
+            Aggregate::count_distinct(of()),
+            Aggregate::max_by(of(), "fare"),
+            Aggregate::min_by("fare", of()),
+            Aggregate::first_k(of(), 2),
+            Aggregate::last_k(of(), 2),
+            Aggregate::mode(of()),
+            Aggregate::top_k(of(), 2),
+            Aggregate::top_share(of()),
+            Aggregate::entropy(of()),
+        ] {
+            let told = format!("the expression `{column}` of `most` is ");
+            says!(most(aggregate), Error::Definition { .. }, "table `rides`", told, "can be compared");
+        }
     }
+    // Each of two expressions is told apart.
+    let by = |value: &str, by: &str| most(Aggregate::max_by(Expression::sql(value), Expression::sql(by)));
+    for (value, decides, told) in [
+        ("fare *", "zone", "the expression `fare *` of `most` cannot be planned"),
+        ("fare", "zone +", "the expression `zone +` of `most` cannot be planned"),
+        ("sum(fare)", "zone", "the expression `sum(fare)` of `most` reads more than one fact"),
+        ("fare", "max(zone)", "the expression `max(zone)` of `most` reads more than one fact"),
+        ("fare", "zone AS z", "the expression `zone AS z` of `most` names its value"),
+    ] {
+        says!(by(value, decides), Error::Definition { .. }, "table `rides`", told);
+    }
+    says!(by("fare", "gone * 2"), Error::UnknownColumn { .. }, "table `rides`", "`gone * 2` of `most`", "no column `gone`");
+    says!(by("fare", "zone + random()"), Error::Volatile { .. }, "table `rides`", "random");
 }
 
 /// What is no number, text or time can still be looked up and counted, and decide between facts.

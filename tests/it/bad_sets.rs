@@ -279,6 +279,20 @@ async fn an_expression_of_a_set_is_refused_with_its_set_table_and_feature() {
         let built = fares("a_v1").encode(Number::of("zone")).label_ahead(ahead).build().unwrap_err();
         says!(built, Error::Definition { .. }, "`a_v1`", "`total` over `rides`", told);
     }
+    let both = Aggregate::max_by(Expression::sql("note ||"), Expression::sql("sum(fare)")).named("total");
+    says!(
+        zones("a_v1").window(day, [both]).build().unwrap_err(),
+        Error::Definition { .. },
+        "`a_v1`",
+        "feature `total` over `rides`: the expression `note ||` is no SQL expression",
+        "feature `total` over `rides`: the expression `sum(fare)` calls the aggregate `sum`"
+    );
+    says!(
+        zones("a_v1").window(day, [Aggregate::max_by("note", "fare * tip")]).build().unwrap_err(),
+        Error::Definition { .. },
+        "`fare * tip` is an expression",
+        "`Expression::sql(\"fare * tip\")`"
+    );
     let looked_up = zones("a_v1").lookup("fare * 2", "double").build().unwrap_err();
     says!(looked_up, Error::Definition { .. }, "`a_v1`", "`double`", "`fare * 2` is an expression", "before they are loaded");
 
@@ -291,6 +305,14 @@ async fn an_expression_of_a_set_is_refused_with_its_set_table_and_feature() {
         "`bad_v1` has 2 mistakes",
         "feature set `bad_v1`: the window over table `rides`: the expression `note || 'x'` of `total` is Utf8",
         "table `rides`, which the expression `tip * 2` of `sum_tip_2` reads, has no column `tip`"
+    );
+    let decided = zones("decided_v1").window(day, [Aggregate::max_by("gone", Expression::sql("tip * 2")).named("total")]);
+    says!(
+        bench.refuses_set(decided.build()).await,
+        Error::Mistakes { .. },
+        "`decided_v1` has 2 mistakes",
+        "feature `total` of feature set `decided_v1`: table `rides` has no column `gone`",
+        "table `rides`, which the expression `tip * 2` of `total` reads, has no column `tip`"
     );
     let drawing = fares("drawing_v1").features_of(wrong("drawn_v1").build().unwrap().by(["zone"]));
     says!(

@@ -278,6 +278,20 @@ async fn an_expression_is_evaluated_on_facts_that_are_seen_and_pass() {
         let one = vec![shares().filter("v <> 0"), shares().named("all")];
         assert!(aggregated(values(), &[6], None, one, layout).await.is_err(), "{layout:?}");
 
+        // What decides which value counts is evaluated on the same facts.
+        let by_share = || Aggregate::max_by("v", Expression::sql("10 / v")).named("b");
+        assert_eq!(aggregated(values(), &[2, 4], Some(2), vec![by_share()], layout).await.unwrap(), ["5", "2"], "{layout:?}");
+        let guarded = vec![
+            by_share().filter("v <> 0"),
+            Aggregate::min_by(Expression::sql("v * 2"), Expression::sql("10 / v")).filter("v <> 0").named("l"),
+            Aggregate::max_by(Expression::sql("10 / v"), "v").filter("v <> 0").named("s"),
+        ];
+        assert_eq!(aggregated(values(), &[6], None, guarded, layout).await.unwrap(), ["2 20 1"], "{layout:?}");
+        for failing in [by_share(), Aggregate::max_by(Expression::sql("10 / v"), "v").named("s")] {
+            let told = aggregated(values(), &[2, 5], Some(2), vec![failing], layout).await.unwrap_err();
+            assert!(told.to_string().contains("the expression `10 / v` of an aggregate over table `facts`"), "{told}");
+        }
+
         let large = || integers([i64::MAX, 1].map(Some));
         let doubled = || vec![Aggregate::max(Expression::sql("v * 2"))];
         let told = aggregated(large(), &[9], None, doubled(), layout).await.unwrap_err();

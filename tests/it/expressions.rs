@@ -13,7 +13,7 @@ use chrono::TimeDelta;
 use datafusion::{
     arrow::{
         array::{Array, ArrayRef, AsArray, StringArray},
-        datatypes::{Float64Type, TimestampMicrosecondType},
+        datatypes::{Float64Type, Int64Type, TimestampMicrosecondType},
     },
     prelude::SessionContext,
 };
@@ -75,10 +75,10 @@ fn computed(what: &str) -> Expression {
     })
 }
 
-async fn sales_table(dir: &TempDir, store: &FeatureStore, sales: &[Sale], declared: FactTable) {
+fn sales_columns(sales: &[Sale]) -> Vec<(&'static str, ArrayRef)> {
     let seconds = |s: i64| s * SECOND_US;
     let sizes: ArrayRef = Arc::new(sales.iter().map(Sale::size).collect::<StringArray>());
-    let columns = [
+    vec![
         ("k", integers(sales.iter().map(|sale| sale.key))),
         ("at", instants(sales.iter().map(|sale| sale.at.map(seconds)))),
         ("known", instants(sales.iter().map(|sale| Some(seconds(sale.known))))),
@@ -88,8 +88,11 @@ async fn sales_table(dir: &TempDir, store: &FeatureStore, sales: &[Sale], declar
         ("revenue", floats(sales.iter().map(Sale::revenue))),
         ("share", integers(sales.iter().map(Sale::share))),
         ("size", sizes),
-    ];
-    table(dir, store, "sales", &columns, declared).await;
+    ]
+}
+
+async fn sales_table(dir: &TempDir, store: &FeatureStore, sales: &[Sale], declared: FactTable) {
+    table(dir, store, "sales", &sales_columns(sales), declared).await;
 }
 
 /// Every aggregate over revenues; some over shares, which the filter makes possible; some over texts.
@@ -104,10 +107,16 @@ fn aggregates(name: &str, of: impl Fn(&str) -> Expression) -> Vec<Aggregate> {
         (Aggregate::max(of("revenue")), "max"),
         (Aggregate::first(of("revenue")), "first"),
         (Aggregate::last(of("revenue")), "last"),
+        (Aggregate::first_k(of("revenue"), 2), "first_2"),
         (Aggregate::last_k(of("revenue"), 3), "last_3"),
         (Aggregate::median(of("revenue")), "median"),
         (Aggregate::quantile(of("revenue"), 0.9), "q90"),
         (Aggregate::mode(of("revenue")), "mode"),
+        (Aggregate::top_k(of("revenue"), 2), "top_2"),
+        (Aggregate::top_share(of("revenue")), "top_share"),
+        (Aggregate::entropy(of("revenue")), "entropy"),
+        (Aggregate::max_by("price", of("revenue")), "price_of_best"),
+        (Aggregate::min_by(of("revenue"), "quantity"), "revenue_of_fewest"),
         (Aggregate::count_distinct(of("revenue")), "distinct"),
         (Aggregate::sum(of("revenue")).filter("quantity > 1"), "total_of_many"),
         (Aggregate::sum(of("share")).filter("quantity <> 0"), "shares"),
@@ -117,6 +126,15 @@ fn aggregates(name: &str, of: impl Fn(&str) -> Expression) -> Vec<Aggregate> {
         (Aggregate::mode(of("size")), "size"),
         (Aggregate::max(of("size")), "last_size"),
         (Aggregate::last(of("size")).filter("price > 0"), "size_of_gain"),
+        (Aggregate::top_k(of("size"), 1).filter("price > 0"), "most_frequent_size"),
+        (Aggregate::first_k(of("size"), 2), "first_sizes"),
+        (Aggregate::top_share(of("share")).filter("quantity <> 0"), "top_share_of_shares"),
+        (Aggregate::entropy(of("size")), "entropy_of_sizes"),
+        (Aggregate::max_by(of("size"), of("revenue")), "size_of_best"),
+        (Aggregate::min_by(of("share"), of("size")).filter("quantity <> 0"), "share_of_few"),
+        // One expression, with and without a filter, as what counts and as what decides.
+        (Aggregate::max_by(of("revenue"), of("share")).filter("quantity <> 0"), "revenue_of_best_share"),
+        (Aggregate::min_by(of("revenue"), of("revenue")), "least"),
     ];
     all.into_iter().map(|(aggregate, what)| aggregate.named(format!("{name}_{what}"))).collect()
 }
@@ -193,13 +211,16 @@ async fn drawn_features_and_labels_may_be_over_expressions() {
         let labels = [
             Aggregate::sum(of("revenue")).named("ahead"),
             Aggregate::sum(of("share")).filter("quantity <> 0").named("shares_ahead"),
+            Aggregate::max_by("price", of("revenue")).named("price_of_best_ahead"),
         ];
         let set = FeatureSet::rows(&rows, "SELECT at, k FROM visits")
             .table("visits")
             .event_time("at")
-            .features_of(entities.by(["k"]).only(["short_total", "all_shares", "all_least_share"]).prefixed("drawn_"))
+            .features_of(
+                entities.by(["k"]).only(["short_total", "all_shares", "all_least_share", "all_price_of_best"]).prefixed("drawn_"),
+            )
             .label_ahead(Ahead::of("sales").on("k").window(TimeDelta::seconds(6), labels))
-            .pass(["k", "drawn_short_total", "drawn_all_shares", "drawn_all_least_share"]);
+            .pass(["k", "drawn_short_total", "drawn_all_shares", "drawn_all_least_share", "drawn_all_price_of_best"]);
         store.register(set.build().unwrap()).unwrap();
         let rows_made = store.materialize(&rows, second(18)).await.unwrap();
         store.materialize(entities.name().as_str(), second(18)).await.unwrap();
@@ -235,6 +256,46 @@ async fn drawn_features_and_labels_may_be_over_expressions() {
     assert!(found.iter().any(|(.., label)| label.is_some()) && found.iter().any(|(.., label)| label.is_none()));
 }
 
+/// An expression decides which value counts, on the facts that pass the filter; against a naive oracle.
+#[tokio::test]
+async fn an_expression_decides_which_value_counts() {
+    let session = SessionContext::new();
+    let mut found = 0;
+    for seed in 0..20 {
+        let sales = Sale::some(&mut StdRng::seed_from_u64(seed), 40);
+        let facts = Facts::new("sales", session.read_batch(batch(sales_columns(&sales))).unwrap(), known_at_once());
+        let asked: Vec<(i64, i64)> = (0..5).flat_map(|key| (0..28).map(move |at| (key, at))).collect();
+        let spine = batch(vec![
+            ("k", integers(asked.iter().map(|(key, _)| Some(*key)))),
+            ("t", instants(asked.iter().map(|(_, at)| Some(at * SECOND_US)))),
+        ]);
+        let aggregates = [
+            Aggregate::max_by(computed("size"), computed("revenue")).named("size_of_best"),
+            Aggregate::min_by("price", computed("share")).filter("quantity <> 0").named("price_of_least_share"),
+        ];
+        let window = Window::of(facts).on("k").trailing(TimeDelta::seconds(6), aggregates);
+        let rows = Spine::new(session.read_batch(spine).unwrap(), "t").window([window]).unwrap().into_rows();
+        let rows = collected(rows).await;
+        let sizes = rows.column_by_name("size_of_best").unwrap().as_string::<i32>();
+        let prices = rows.column_by_name("price_of_least_share").unwrap().as_primitive::<Float64Type>();
+        for (row, &(key, at)) in asked.iter().enumerate() {
+            let is_seen = |sale: &&Sale| sale.key == Some(key) && sale.at.is_some_and(|t| t < at && t >= at - 6);
+            let of_key = || sales.iter().filter(is_seen);
+            let best = of_key().filter_map(|sale| Some((sale.revenue()?, sale.at, sale.size()?)));
+            let best = best.max_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)).then(a.2.cmp(b.2)));
+            let size = sizes.is_valid(row).then(|| sizes.value(row));
+            assert_eq!(size, best.map(|(.., size)| size), "seed {seed}, {key} at {at} s");
+            // Of equal shares the newest counts, and then the larger price.
+            let least = of_key().filter_map(|sale| Some((sale.share()?, sale.at, sale.price?)));
+            let least = least.max_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)).then(a.2.total_cmp(&b.2)));
+            let price = prices.is_valid(row).then(|| prices.value(row).to_bits());
+            assert_eq!(price, least.map(|(.., price)| price.to_bits()), "seed {seed}, {key} at {at} s");
+            found += usize::from(best.is_some() && least.is_some());
+        }
+    }
+    assert!(found > 500, "{found}");
+}
+
 /// A text names a column, and an expression is SQL, whatever the column is called.
 #[tokio::test]
 async fn a_column_that_is_called_like_an_expression_is_not_confused_with_it() {
@@ -253,13 +314,18 @@ async fn a_column_that_is_called_like_an_expression_is_not_confused_with_it() {
         Aggregate::sum(Expression::sql("a * b")).named("of_sql"),
         Aggregate::sum(Expression::sql("\"a * b\" + a")).named("of_both"),
         Aggregate::sum(Expression::sql("1")).named("of_ones"),
+        Aggregate::max_by(Expression::sql("a * b"), "a * b").named("of_sql_by_column"),
+        Aggregate::min_by("a * b", Expression::sql("a * b")).named("of_column_by_sql"),
     ];
     let window = Window::of(facts).on("k").all_before(aggregates);
     let rows = Spine::new(session.read_batch(spine).unwrap(), "t").window([window]).unwrap().into_rows();
     let plan = rows.clone().explain(false, false).unwrap().collect().await.unwrap();
     let plan = datafusion::arrow::util::pretty::pretty_format_batches(&plan).unwrap().to_string();
     assert!(plan.contains("of_both=[Sum(\"a * b\" + a) over everything before]"), "{plan}");
+    assert!(plan.contains("of_sql_by_column=[MaxBy(a * b, a * b) over everything before]"), "{plan}");
     let found = collected(rows).await;
     let value = |name: &str| found.column_by_name(name).unwrap().as_primitive::<Float64Type>().value(0);
     assert_eq!(["of_column", "of_sql", "of_both", "of_ones"].map(value), [15.0, 50.0, 20.0, 2.0]);
+    let value = |name: &str| found.column_by_name(name).unwrap().as_primitive::<Int64Type>().value(0);
+    assert_eq!(["of_sql_by_column", "of_column_by_sql"].map(value), [30, 7]);
 }

@@ -302,6 +302,13 @@ async fn equal_ids_mean_equal_bytes_whatever_is_changed() {
         ("an expression that is a column", KeepThePromise, |w| {
             w.aggregate = Aggregate::sum(Expression::sql("v")).named("a");
         }),
+        ("what decides which value counts", ChangeBytes, |w| w.aggregate = Aggregate::max_by("v", "n").named("a")),
+        ("an expression that decides which value counts", ChangeBytes, |w| {
+            w.aggregate = Aggregate::max_by("v", Expression::sql("-n")).named("a");
+        }),
+        ("an expression that decides as a column does", KeepThePromise, |w| {
+            w.aggregate = Aggregate::max_by("v", Expression::sql("n")).named("a");
+        }),
         ("the name of a feature", ChangeBytes, |w| w.aggregate = Aggregate::sum("v").named("b")),
         ("a max age", ChangeBytes, |w| w.max_age = Some(TimeDelta::minutes(40))),
     ];

@@ -10,7 +10,7 @@ use std::{
 };
 
 use asof::{
-    Aggregate, AsOf, Error, FeatureSet, FeatureStore, Materialization, Resources, StoreOptions,
+    Aggregate, AsOf, Error, Expression, FeatureSet, FeatureStore, Materialization, Resources, StoreOptions,
     catalog::{FactTable, KnownAt},
     encoder::{Cyclic, Number, OneHot, OutlierFilter, Sample, Standardize},
     feature_set::{Ahead, Source},
@@ -36,8 +36,8 @@ fn second(s: i64) -> AsOf {
     AsOf::from_micros(s * SECOND_US)
 }
 
-/// `facts` with two keys and a known-at; `places` by the first key with local times; `rides` with corrections. Months lie in folders of
-/// their own, so that an early instant reads fewer files.
+/// `facts` with two keys and a known-at; `places` by the first key with local times; `rides` with corrections; the timeless `kinds`. Months
+/// lie in folders of their own, so that an early instant reads fewer files.
 fn write_tables(dir: &Path, seed: u64) {
     let mut rng = StdRng::seed_from_u64(seed);
     for file in 0..3_i64 {
@@ -83,6 +83,10 @@ fn write_tables(dir: &Path, seed: u64) {
         ];
         write_parquet(&dir.join(format!("rides/part={file}/rows.parquet")), &rides, None);
     }
+    // One of the keys has no fact.
+    let kinds: Vec<(&str, ArrayRef)> =
+        vec![("k1", integers((1..9).map(Some))), ("kind", integers((1..9).map(|k| (k != 3).then_some(k % 4))))];
+    write_parquet(&dir.join("kinds/rows.parquet"), &kinds, None);
 }
 
 async fn open(dir: &Path, root: &Path, resources: Resources) -> FeatureStore {
@@ -95,6 +99,7 @@ async fn open(dir: &Path, root: &Path, resources: Resources) -> FeatureStore {
     store.register_table("places", &at("places"), places).await.unwrap();
     let rides = FactTable::new("at", KnownAt::column("known")).identity("ride");
     store.register_table("rides", &at("rides"), rides).await.unwrap();
+    store.register_table("kinds", &at("kinds"), FactTable::timeless(["k1"])).await.unwrap();
     for set in sets() {
         store.register(set).unwrap();
     }
@@ -157,6 +162,19 @@ fn sets() -> Vec<FeatureSet> {
             .all_before([Aggregate::sum("v")])
             .build()
             .unwrap(),
+        FeatureSet::entities("computed_v1", "facts")
+            .key("k1")
+            .window(
+                TimeDelta::seconds(60),
+                [
+                    Aggregate::sum(Expression::sql("100 / n")).filter("n > 0").named("shares"),
+                    Aggregate::max_by("text", Expression::sql("v * n")).named("text_of_most"),
+                    Aggregate::top_k(Expression::sql("n % 5"), 2).named("top"),
+                ],
+            )
+            .also(Source::timeless("kinds").on("k1").lookup("kind", "kind"))
+            .build()
+            .unwrap(),
         rows("plain_v1", all).encode(Number::of("n")).label("v").build().unwrap(),
         fitted("fitted_v1").build().unwrap(),
         fitted("filtered_v1").keep(OutlierFilter::between_percentiles(5.0, 95.0).of(["n"])).build().unwrap(),
@@ -188,12 +206,13 @@ fn sets() -> Vec<FeatureSet> {
     ]
 }
 
-const SETS: [&str; 13] = [
+const SETS: [&str; 14] = [
     "pairs_v1",
     "inclusive_v1",
     "aging_v1",
     "counts_v1",
     "corrected_v1",
+    "computed_v1",
     "plain_v1",
     "fitted_v1",
     "filtered_v1",

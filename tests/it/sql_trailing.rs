@@ -67,6 +67,18 @@ async fn trailing_is_the_window_that_rust_asks() {
         ("count(DISTINCT amount % 20) AS odd", Aggregate::count_distinct(Expression::sql("amount % 20")).named("odd")),
         ("last_k(amount + pickup_zone, 2) AS more", Aggregate::last_k(Expression::sql("amount + pickup_zone"), 2).named("more")),
         (
+            "first_k(amount + pickup_zone, 2) AS oldest",
+            Aggregate::first_k(Expression::sql("amount + pickup_zone"), 2).named("oldest"),
+        ),
+        ("top_k(amount % 20, 2) AS frequent", Aggregate::top_k(Expression::sql("amount % 20"), 2).named("frequent")),
+        ("top_share(amount % 20) AS share", Aggregate::top_share(Expression::sql("amount % 20")).named("share")),
+        ("entropy(amount % 20) AS bits", Aggregate::entropy(Expression::sql("amount % 20")).named("bits")),
+        (
+            "max_by(amount * 2, unused - amount) AS m3",
+            Aggregate::max_by(Expression::sql("amount * 2"), Expression::sql("unused - amount")).named("m3"),
+        ),
+        ("min_by(ended, 1 / amount) AS m4", Aggregate::min_by("ended", Expression::sql("1 / amount")).named("m4")),
+        (
             "quantile(1 / unused, 0.5) FILTER (WHERE unused <> 0) AS ratio",
             Aggregate::quantile(Expression::sql("1 / unused"), 0.5).filter("unused <> 0").named("ratio"),
         ),

@@ -271,6 +271,20 @@ async fn a_changed_row_makes_another_id() {
     assert_eq!(store.materialize("zones_v1", second(10)).await.unwrap().id(), after.id());
 }
 
+/// Several instants at once are compared with facts. The rows of a timeless table are visible at any of them, and say nothing about
+/// whether another year was meant.
+#[tokio::test(flavor = "multi_thread")]
+async fn instants_before_every_fact_are_refused_beside_a_timeless_table() {
+    let (_dir, store) = bench().await;
+    store.register(by_zone("zones_v1").build().unwrap()).unwrap();
+    let early = [second(-20), second(-10)];
+    let told = store.materialize_many("zones_v1", &early).await.unwrap_err();
+    says!(told, Error::Definition { .. }, "the instants of `zones_v1`", "lie before every fact of `trips` (at)");
+    let made = store.materialize_many("zones_v1", &[early[0], early[1], second(10)]).await.unwrap();
+    assert_eq!(made.iter().map(asof::Materialization::rows).collect::<Vec<_>>(), [2, 2, 3]);
+    assert_eq!(store.materialize("zones_v1", early[0]).await.unwrap().id(), made[0].id());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_rows_for_a_key_are_refused_with_their_table_key_and_set() {
     let (dir, store) = bench().await;

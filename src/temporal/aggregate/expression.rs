@@ -81,7 +81,8 @@ impl Expression {
     }
 }
 
-/// Declares a column by its name alone, and SQL under its key: the form of a part that only columns once were.
+/// Writes a column as its name, and SQL as `{"expression": "..."}`. Where only columns could stand before, the JSON of a definition stays
+/// as it was.
 pub(super) fn column_or_sql<S: Serializer>(part: &Option<Expression>, serializer: S) -> Result<S::Ok, S::Error> {
     match part.as_ref().and_then(Expression::column) {
         Some(column) => serializer.serialize_str(column),
