@@ -172,7 +172,7 @@ impl Manifest {
     }
 }
 
-const REMEDY: &str = "delete the folder it lies in and materialize again";
+const REMEDY: &str = "restore it from a copy, or delete the folder it lies in and materialize again";
 
 /// The id of a materialization: a hash of all that determines its rows.
 ///

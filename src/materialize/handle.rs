@@ -34,6 +34,11 @@ pub struct Materialization {
 }
 
 impl Materialization {
+    /// The same materialization with another definition.
+    pub(crate) fn with(&self, definition: Definition) -> Self {
+        Self { definition, ..self.clone() }
+    }
+
     pub(crate) fn new(
         workspace: Arc<Workspace>,
         definition: Definition,
@@ -159,7 +164,7 @@ impl Materialization {
     }
 }
 
-const REMEDY: &str = "delete the folder it lies in and materialize again";
+const REMEDY: &str = "restore it from a copy, or delete the folder it lies in and materialize again";
 
 impl fmt::Debug for Materialization {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -139,6 +139,15 @@ impl ReplayedFile {
 /// Computes a materialization again and compares it. `set` is the definition that made it.
 pub(crate) async fn replay(workspace: &Arc<Workspace>, set: &FeatureSet, made: &Materialization) -> Result<Replay> {
     let manifest = made.manifest();
+    let (own, other) = (workspace.root.to_string(), made.workspace().root.to_string());
+    if own != other {
+        return Err(Error::Definition {
+            subject: shown(manifest),
+            reason: format!(
+                "it lies in the root {other} and not in {own}, whose tables would be read; replay it with its own store"
+            ),
+        });
+    }
     check_engine(manifest)?;
     let mut pinned = Vec::with_capacity(manifest.inputs.len());
     for input in &manifest.inputs {

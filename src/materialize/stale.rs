@@ -8,6 +8,7 @@ use futures::TryStreamExt;
 use serde_json::json;
 
 use super::{
+    binding::check_binding,
     definition::DeclaredThen,
     published::{Listed, is_damage, manifests},
     run::{Inputs, input_table},
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::{
     catalog::{Column, TableVersion},
-    error::Result,
+    error::{Error, Result},
     feature_set::{FeatureSet, difference},
     manifest::{EngineVersions, InputFile, InputTable, Manifest},
     name::{ContentId, TableName},
@@ -59,6 +60,8 @@ struct Now<'a> {
     tables: Vec<(TableName, Option<PinnedTable>)>,
     /// All of them, if all are there.
     pinned: Option<Vec<PinnedTable>>,
+    /// Does the root hold another definition under the set's name? Then nothing can be made.
+    is_taken: bool,
     /// Read when a definition differs.
     declared: Option<DeclaredThen>,
     /// Older versions of tables; `None` for one that was removed or cannot be read.
@@ -74,7 +77,11 @@ impl<'a> Now<'a> {
         }
         let pinned = tables.iter().map(|(_, pinned)| pinned.clone()).collect();
         let engine = EngineVersions::current();
-        Ok(Self { workspace, set, engine, tables, pinned, declared: None, versions: BTreeMap::new() })
+        let is_taken = match check_binding(workspace, set).await {
+            Err(Error::AlreadyExists { .. }) => true,
+            checked => checked.map(|()| false)?,
+        };
+        Ok(Self { workspace, set, engine, tables, pinned, is_taken, declared: None, versions: BTreeMap::new() })
     }
 
     /// What is stale about a materialization; `None` if it would be the same.
@@ -103,6 +110,7 @@ impl<'a> Now<'a> {
         for input in &manifest.inputs {
             reasons.extend(self.of_table(input, manifest.horizon()).await?);
         }
+        let id_now = id_now.filter(|_| !self.is_taken);
         let (as_of, cutoff, id, rows) = (manifest.as_of, manifest.cutoff, manifest.id, manifest.rows);
         Ok(Some(StaleMaterialization { as_of, cutoff, id, rows, id_now, is_renewed: false, reasons }))
     }

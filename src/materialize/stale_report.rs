@@ -46,8 +46,8 @@ pub struct StaleMaterialization {
     pub id: ContentId,
     /// Its rows.
     pub rows: u64,
-    /// The id that a materialization as of the same instant would have now; `None` when a table of the set is gone, so that none can be
-    /// made.
+    /// The id that a materialization as of the same instant would have now; `None` when none can be made: a table of the set is gone,
+    /// or the root holds another definition under the set's name.
     pub id_now: Option<ContentId>,
     /// Is the materialization with that id published already? Then nothing is left to be made.
     pub is_renewed: bool,
@@ -151,8 +151,8 @@ pub enum StaleReason {
 pub enum Rewrite {
     /// A compaction, by what is recorded: the other files hold as many rows of the same loads.
     Compacted,
-    /// Anything else: a load that replaces rows, a repair, a compaction together with late facts, or a compaction of files that no table
-    /// version tells of any more.
+    /// Anything else: a load that replaces rows, a repair, a compaction before or after late facts, or a compaction of files that no table
+    /// version tells of any more, because a collection has removed the version.
     Replaced,
 }
 

@@ -42,9 +42,9 @@ impl FeatureStore {
     /// Its rows can be read in any case: [`Materialization::batches`], [`Materialization::dataframe`] and
     /// [`Materialization::dataset`] need only what is published. Serving it ([`FeatureStore::online_for`]), logging what is served and
     /// [`FeatureStore::replay`] need the definition that made it: they return
-    /// [`Error::UnknownFeatureSet`](crate::Error::UnknownFeatureSet) if no set of its name was registered when it was opened, and
-    /// [`Error::MadeOtherwise`](crate::Error::MadeOtherwise) if that was another definition. Register the definition that made it, in
-    /// another handle of the store if its name is taken, and open the materialization again.
+    /// [`Error::UnknownFeatureSet`](crate::Error::UnknownFeatureSet) if no set of its name is registered, and
+    /// [`Error::MadeOtherwise`](crate::Error::MadeOtherwise) if that is another definition. Register the definition that made it, in
+    /// another handle of the store if its name is taken.
     ///
     /// The first time, an id is looked for in a listing of all that is materialized.
     ///
@@ -116,12 +116,16 @@ impl FeatureStore {
     /// [`Error::Corrupt`](crate::Error::Corrupt) when published rows have to be read and are damaged; and what computing fails with, as
     /// in [`FeatureStore::materialize`].
     pub async fn replay(&self, materialization: &Materialization) -> Result<Replay> {
-        let set = match materialization.set() {
-            Ok(set) => set.clone(),
-            // It may have been registered since the materialization was opened.
-            Err(_) => self.definition_of(materialization.manifest()).await?.set(materialization.manifest())?.clone(),
-        };
-        materialize::replay(&self.workspace, &set, materialization).await
+        let materialization = self.with_definition(materialization).await?;
+        materialize::replay(&self.workspace, materialization.set()?, &materialization).await
+    }
+
+    /// The materialization with its definition, which may have been registered since it was opened.
+    pub(super) async fn with_definition(&self, materialization: &Materialization) -> Result<Materialization> {
+        Ok(match materialization.set() {
+            Ok(_) => materialization.clone(),
+            Err(_) => materialization.with(self.definition_of(materialization.manifest()).await?),
+        })
     }
 
     /// The definition that made a materialization, as far as this handle knows it.

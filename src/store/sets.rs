@@ -188,8 +188,10 @@ impl FeatureStore {
     ///
     /// # Errors
     /// [`Error::Corrupt`] when its files are not what was published, [`Error::Cache`] when they cannot be cached,
-    /// [`Error::NotFound`] when a set that it draws on was never materialized.
+    /// [`Error::NotFound`] when a set that it draws on was never materialized; for a materialization that was opened by its id,
+    /// [`Error::UnknownFeatureSet`] and [`Error::MadeOtherwise`] when the definition that made it is not registered.
     pub async fn online_for(&self, materialization: &Materialization) -> Result<Online> {
+        let materialization = &self.with_definition(materialization).await?;
         let mut drawn = Vec::new();
         for set in materialization.set()?.drawn_on() {
             drawn.push(self.newest(set).await.map_err(|e| match e {
@@ -209,6 +211,7 @@ impl FeatureStore {
     /// # Errors
     /// As [`FeatureStore::online_for`]; and [`Error::Definition`] when they are not those of the sets that are drawn on.
     pub async fn online_with(&self, materialization: &Materialization, drawn_on: &[Materialization]) -> Result<Online> {
+        let materialization = &self.with_definition(materialization).await?;
         let set = materialization.set()?;
         let wanted: Vec<&FeatureSet> = set.drawn_on().collect();
         let fits = |(made, wanted): (&Materialization, &&FeatureSet)| made.manifest().fingerprint == *wanted.fingerprint();

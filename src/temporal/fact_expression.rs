@@ -97,12 +97,13 @@ impl FactColumns {
         let written = Written { facts, text, what: format!("the expression `{text}` of `{feature}`") };
         let what = &written.what;
         let value = written.planned()?;
-        if matches!(value, Expr::Alias(_)) {
-            return Err(written.refused(format!("{what} names its value; name the feature instead, with `named`")));
-        }
+        // The engine's plan of `count(*)` has a name of its own, so this comes first.
         if value.exists(|e| Ok(reads_more_than_a_row(e)))? {
             let reason = format!("{what} reads more than one fact; it is over the columns of a single fact");
             return Err(written.refused(reason));
+        }
+        if matches!(value, Expr::Alias(_)) {
+            return Err(written.refused(format!("{what} names its value; name the feature instead, with `named`")));
         }
         if value.exists(|e| Ok(is_no_value(e)))? {
             return Err(written.refused(format!("{what} is no single value of a fact")));

@@ -9,7 +9,10 @@
 
 mod rows;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use self::rows::ManyRows;
 use super::{
@@ -23,6 +26,7 @@ use crate::{
     error::{Error, Result},
     feature_set::{EntitySet, FeatureSet, RowSet, SetBody},
     manifest::Manifest,
+    name::ContentId,
     scan::VisibleTable,
     storage::Location,
     time::AsOf,
@@ -60,35 +64,36 @@ pub(crate) async fn materialize_many(
 
 /// As [`materialize_many`], over these versions of the set's tables, and for any instants.
 ///
-/// An id that a call for one instant computes at the same time is computed twice; the first to publish wins.
+/// Of equal calls at the same time in this process one computes, and the others wait for it. An id that a call for other instants makes at
+/// the same time is computed twice; the first to publish wins.
 pub(crate) async fn materialize_many_pinned(
     workspace: &Arc<Workspace>,
     set: &FeatureSet,
     instants: &[AsOf],
     pinned: &[PinnedTable],
 ) -> Result<Vec<Materialization>> {
-    let mut made: BTreeMap<AsOf, Option<Arc<Manifest>>> = instants.iter().map(|at| (*at, None)).collect();
+    let mut made = Made::new();
     let mut missing = Vec::new();
-    for (at, made) in &mut made {
-        let horizon = set.horizon(*at);
-        let inputs = Inputs::of(set, horizon, pinned)?;
-        let location = location_of(workspace, &set.name, *at, inputs.id);
-        match find(workspace, &location, inputs.id).await? {
-            Some(found) => *made = Some(Arc::new(found)),
-            None => missing.push(Missing { location, manifest: inputs.manifest(set, horizon), tables: inputs.tables }),
+    for at in instants.iter().collect::<BTreeSet<_>>() {
+        let inputs = Inputs::of(set, set.horizon(*at), pinned)?;
+        match find(workspace, &location_of(workspace, &set.name, *at, inputs.id), inputs.id).await? {
+            Some(found) => drop(made.insert(*at, Arc::new(found))),
+            None => missing.push((*at, inputs.id)),
         }
     }
     if missing.len() > 1 {
-        check(workspace, set, pinned).await?;
-        let work = Work { workspace, set, made: &mut made };
-        match &set.body {
-            SetBody::Entities(entities) => work.entities(entities, pinned, missing).await?,
-            SetBody::Rows(rows) => work.rows(rows, missing).await?,
-        }
+        let ids = ContentId::of_json(&serde_json::json!({ "many": missing.iter().map(|(_, id)| id).collect::<Vec<_>>() }));
+        let work = || {
+            let (workspace, set, pinned) = (workspace.clone(), set.clone(), pinned.to_vec());
+            let instants: Vec<AsOf> = missing.iter().map(|(at, _)| *at).collect();
+            async move { make(&workspace, &set, &instants, &pinned).await.map(Arc::new) }
+        };
+        let shared = workspace.in_flight.once(ids, work).await?;
+        made.extend(shared.iter().map(|(at, manifest)| (*at, manifest.clone())));
     }
     let mut all = Vec::with_capacity(instants.len());
     for at in instants {
-        all.push(match made.get(at).and_then(Option::as_ref) {
+        all.push(match made.get(at) {
             Some(manifest) => {
                 let location = location_of(workspace, &set.name, *at, manifest.id);
                 Materialization::new(workspace.clone(), Definition::of(set), location, manifest.clone())
@@ -97,6 +102,31 @@ pub(crate) async fn materialize_many_pinned(
         });
     }
     Ok(all)
+}
+
+/// Published materializations by as-of.
+type Made = BTreeMap<AsOf, Arc<Manifest>>;
+
+/// Makes what is missing of these instants, which are in the order of time, as far as they can share work.
+async fn make(workspace: &Workspace, set: &FeatureSet, instants: &[AsOf], pinned: &[PinnedTable]) -> Result<Made> {
+    let mut made = Made::new();
+    let mut missing = Vec::new();
+    for at in instants {
+        let horizon = set.horizon(*at);
+        let inputs = Inputs::of(set, horizon, pinned)?;
+        let location = location_of(workspace, &set.name, *at, inputs.id);
+        match find(workspace, &location, inputs.id).await? {
+            Some(found) => drop(made.insert(*at, Arc::new(found))),
+            None => missing.push(Missing { location, manifest: inputs.manifest(set, horizon), tables: inputs.tables }),
+        }
+    }
+    check(workspace, set, pinned).await?;
+    let work = Work { workspace, set, made: &mut made };
+    match &set.body {
+        SetBody::Entities(entities) => work.entities(entities, pinned, missing).await?,
+        SetBody::Rows(rows) => work.rows(rows, missing).await?,
+    }
+    Ok(made)
 }
 
 /// A materialization that is not published.
@@ -110,9 +140,9 @@ struct Missing {
 
 /// What several materializations of a set share. What it does not make is left to single calls.
 struct Work<'a> {
-    workspace: &'a Arc<Workspace>,
+    workspace: &'a Workspace,
     set: &'a FeatureSet,
-    made: &'a mut BTreeMap<AsOf, Option<Arc<Manifest>>>,
+    made: &'a mut Made,
 }
 
 impl Work<'_> {
@@ -157,7 +187,7 @@ impl Work<'_> {
 
     async fn publish(&mut self, location: &Location, computed: Computed) -> Result<()> {
         let published = publish(self.workspace, self.set, location, computed).await?;
-        self.made.insert(published.as_of, Some(Arc::new(published)));
+        self.made.insert(published.as_of, Arc::new(published));
         Ok(())
     }
 }
