@@ -32,7 +32,8 @@ const REPRODUCIBLE_BATCH_ROWS: usize = 8_192;
 pub struct Resources {
     /// Bytes that sorts and aggregations may hold before they spill to the disk.
     pub memory_bytes: usize,
-    /// Bytes that all other operators may hold. They cannot spill: joins, and lookups and windows, which hold their spine.
+    /// Bytes that all other operators may hold. They cannot spill: joins, and lookups and windows, which hold their spine. A sort that
+    /// spills takes a fifth of `memory_bytes` from here, at most 10 MiB, to merge what it has spilled.
     /// A query that needs more fails with [`Error::Memory`](crate::Error::Memory) or with the engine's own error.
     pub held_bytes: usize,
     /// Tasks that a query runs in parallel, 1 to 4,096.

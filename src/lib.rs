@@ -111,7 +111,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use feature_set::FeatureSet;
 pub use materialize::{Materialization, MaterializationPlan};
 pub use store::{CachePlace, DiskCacheSettings, FeatureStore, StoreOptions, StoreSettings};
-pub use temporal::{Aggregate, Expression};
+pub use temporal::{Aggregate, Expression, WindowLength};
 pub use time::AsOf;
 pub use value::Value;
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Source;
 use crate::{
-    temporal::Aggregate,
+    temporal::{Aggregate, WindowLength},
     time::{saturating_micros, shown_span},
 };
 
@@ -113,7 +113,7 @@ impl Ahead {
             found.push(format!("labels from `{table}` settle after {}; it must be zero or more", shown_span(delay)));
         }
         let past = Source { table: table.clone(), ..Source::of(table) };
-        let windows = self.windows.iter().map(|(_, aggregates)| (None, aggregates.clone())).collect();
+        let windows = self.windows.iter().map(|(_, aggregates)| (WindowLength::everything(), aggregates.clone())).collect();
         let keys: Vec<String> = self.on.iter().map(|(column, _)| column.clone()).collect();
         if !self.on.is_empty() {
             found.extend(Source { on: self.on.clone(), lookups: self.next.clone(), windows, ..past }.mistakes(&keys));

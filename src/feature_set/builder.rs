@@ -13,7 +13,7 @@ use crate::{
     encoder::{Encoder, FittedEncoder, RowSelection, Spec, fitted, pure, selection},
     error::Result,
     name::{ContentId, SetName, TableName},
-    temporal::Aggregate,
+    temporal::{Aggregate, WindowLength},
     time::Cutoff,
 };
 
@@ -270,8 +270,9 @@ impl EntitySetBuilder {
         self
     }
 
-    /// Adds aggregates over the visible facts with an event time in `[t - length, t)`.
-    pub fn window(mut self, length: TimeDelta, aggregates: impl IntoIterator<Item = Aggregate>) -> Self {
+    /// Adds aggregates over the visible facts with an event time in `[t - length, t)`, or in a span of a zone's calendar that ends
+    /// at t: see [`WindowLength`].
+    pub fn window(mut self, length: impl Into<WindowLength>, aggregates: impl IntoIterator<Item = Aggregate>) -> Self {
         self.own = self.own.window(length, aggregates);
         self
     }

@@ -1,7 +1,7 @@
 //! Names of features by a pattern: those of the aggregates of a source that have no name of their own.
 //! The names become part of the definition; the pattern does not.
 
-use crate::{temporal::Aggregate, time::short_span};
+use crate::temporal::{Aggregate, WindowLength};
 
 /// A pattern, parsed.
 pub(super) struct NamePattern(Vec<Part>);
@@ -42,11 +42,11 @@ impl NamePattern {
         Ok(Self(parts))
     }
 
-    /// The name of an aggregate over a table and a window, unless it has one; `None` for a length is everything before. A part that
+    /// The name of an aggregate over a table and a window, unless it has one. A part that
     /// is empty is left out together with a `_` beside it.
-    pub(super) fn name(&self, aggregate: &Aggregate, table: &str, length_us: Option<i64>) -> Option<String> {
+    pub(super) fn name(&self, aggregate: &Aggregate, table: &str, length: WindowLength) -> Option<String> {
         let (function, over) = aggregate.name_parts()?;
-        let window = length_us.map_or_else(|| "all".to_owned(), short_span);
+        let window = length.short();
         let (mut name, mut skips_underscore) = (String::new(), false);
         for part in &self.0 {
             let value: &str = match part {
@@ -88,6 +88,7 @@ mod tests {
     #[test]
     fn an_empty_part_is_left_out_with_an_underscore() {
         let named = |pattern: &str, aggregate: &Aggregate, length: Option<i64>| {
+            let length = length.map_or_else(WindowLength::everything, |us| TimeDelta::microseconds(us).into());
             NamePattern::parse(pattern).unwrap_or_else(|e| panic!("{pattern}: {e}")).name(aggregate, "sales.trips", length)
         };
         let (count, sum) = (Aggregate::count(), Aggregate::sum("fare"));

@@ -60,10 +60,7 @@ impl Source {
             window = window.on_columns(key, column);
         }
         for (length, aggregates) in &self.windows {
-            window = match length {
-                Some(length) => window.trailing(TimeDelta::microseconds(*length), aggregates.clone()),
-                None => window.all_before(aggregates.clone()),
-            };
+            window = window.trailing(*length, aggregates.clone());
         }
         window
     }

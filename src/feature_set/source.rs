@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::names::NamePattern;
 use crate::{
     sql::ExpressionCheck,
-    temporal::{Aggregate, Expression},
+    temporal::{Aggregate, Expression, WindowLength},
     time::{saturating_micros, shown_span},
 };
 
@@ -34,10 +34,9 @@ pub struct Source {
     /// Pairs of a column and a feature name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) lookups: Vec<(String, String)>,
-    /// Length in microseconds, or `None` for everything before, and what is aggregated over it. A length of more than 292,000
-    /// years is declared as the longest one that 64 bits hold.
+    /// Lengths, and what is aggregated over windows of them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) windows: Vec<(Option<i64>, Vec<Aggregate>)>,
+    pub(crate) windows: Vec<(WindowLength, Vec<Aggregate>)>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) max_age_us: Option<i64>,
     /// Says that the table is timeless.
@@ -104,15 +103,16 @@ impl Source {
         self
     }
 
-    /// Adds aggregates over the visible facts with an event time in `[t - length, t)`.
-    pub fn window(mut self, length: TimeDelta, aggregates: impl IntoIterator<Item = Aggregate>) -> Self {
-        self.windows.push((Some(saturating_micros(length)), aggregates.into_iter().collect()));
+    /// Adds aggregates over the visible facts with an event time in `[t - length, t)`, or in a span of a zone's calendar that ends
+    /// at t: see [`WindowLength`].
+    pub fn window(mut self, length: impl Into<WindowLength>, aggregates: impl IntoIterator<Item = Aggregate>) -> Self {
+        self.windows.push((length.into(), aggregates.into_iter().collect()));
         self
     }
 
     /// Adds aggregates over everything visible before t.
     pub fn all_before(mut self, aggregates: impl IntoIterator<Item = Aggregate>) -> Self {
-        self.windows.push((None, aggregates.into_iter().collect()));
+        self.windows.push((WindowLength::everything(), aggregates.into_iter().collect()));
         self
     }
 
@@ -232,10 +232,9 @@ impl Source {
         }
         found.extend(self.mistakes_of_expressions());
         for (length, aggregates) in &self.windows {
-            if let Some(length) = length.filter(|length| *length <= 0) {
+            if length.is_empty() {
                 let features: Vec<String> = aggregates.iter().map(|aggregate| format!("`{}`", aggregate.output())).collect();
                 let of = if features.is_empty() { String::new() } else { format!(", of {},", features.join(", ")) };
-                let length = shown_span(length);
                 found.push(format!("a window of {length} over `{table}`{of} is empty; it must be longer than zero"));
             }
             found.extend(aggregates.iter().filter_map(Aggregate::flaw).map(|flaw| format!("{flaw} (over `{table}`)")));

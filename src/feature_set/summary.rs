@@ -154,10 +154,9 @@ fn of_source(source: &Source, keys: &[String]) -> Columns {
         columns.push((output.clone(), made_of));
     }
     for (length, aggregates) in &source.windows {
-        let span = length.map_or_else(|| "everything before".to_owned(), shown_span);
         for aggregate in aggregates {
             let condition = aggregate.condition().map_or_else(String::new, |filter| format!(" where {}", on_one_line(filter)));
-            let made_of = format!("{} of {table}{by} over {span}{condition}", aggregate_call(aggregate));
+            let made_of = format!("{} of {table}{by} over {length}{condition}", aggregate_call(aggregate));
             columns.push((aggregate.output().to_owned(), made_of));
         }
     }

@@ -281,10 +281,9 @@ fn source_steps(source: &Source) -> Vec<PlannedStep> {
         steps.push(PlannedStep { kind: StepKind::Lookup, name: format!("{table}{detail}"), columns, features });
     }
     for (length, aggregates) in &source.windows {
-        let span = length.map_or_else(|| "everything before".to_owned(), shown_span);
         let columns = columns_of(aggregates);
         let features = aggregates.iter().map(|aggregate| aggregate.output().to_owned()).collect();
-        steps.push(PlannedStep { kind: StepKind::Window, name: format!("{table} over {span}"), columns, features });
+        steps.push(PlannedStep { kind: StepKind::Window, name: format!("{table} over {length}"), columns, features });
     }
     steps
 }

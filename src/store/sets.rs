@@ -91,7 +91,8 @@ impl FeatureStore {
     /// The facts are read once and not once for each instant, unless a table has an identity, the set has labels ahead, or its query joins
     /// or aggregates. The instants of a set of entities share a pass as far as
     /// [`held_bytes`](crate::Resources::held_bytes) allow; more instants take several passes. Materializations are published one by one: after an error or a
-    /// crash those that are there are complete, and the next call makes the others.
+    /// crash those that are there are complete, and the next call makes the others. What one instant alone cannot compute, such as a
+    /// filter that divides by zero in a fact, stops all that share the work.
     ///
     /// ```no_run
     /// # async fn run(store: asof::FeatureStore) -> asof::Result<()> {

@@ -19,6 +19,7 @@ use super::{
     planner,
     spec::{LookupColumn, LookupSpec, OperatorSpec, WindowColumn, WindowSpec},
     time_decoder::Direction,
+    window_length::WindowLength,
 };
 use crate::{
     catalog::{FactTable, KnownAt, TimeColumn},
@@ -373,7 +374,7 @@ impl Lookup {
 #[must_use]
 pub struct Window {
     join: FactJoin,
-    spans: Vec<(Option<i64>, Vec<Aggregate>)>,
+    spans: Vec<(WindowLength, Vec<Aggregate>)>,
 }
 
 impl Window {
@@ -394,16 +395,16 @@ impl Window {
         self
     }
 
-    /// Adds aggregates over the visible facts with an event time in `[t - length, t)`. A length of more than 292,000 years is no
-    /// limit.
-    pub fn trailing(mut self, length: TimeDelta, aggregates: impl IntoIterator<Item = Aggregate>) -> Self {
-        self.spans.push((length_micros(length), aggregates.into_iter().collect()));
+    /// Adds aggregates over the visible facts with an event time in `[t - length, t)`, or in a span of a zone's calendar that ends
+    /// at t: see [`WindowLength`].
+    pub fn trailing(mut self, length: impl Into<WindowLength>, aggregates: impl IntoIterator<Item = Aggregate>) -> Self {
+        self.spans.push((WindowLength::of_operator(length), aggregates.into_iter().collect()));
         self
     }
 
     /// Adds aggregates over all facts visible before the instant.
     pub fn all_before(mut self, aggregates: impl IntoIterator<Item = Aggregate>) -> Self {
-        self.spans.push((None, aggregates.into_iter().collect()));
+        self.spans.push((WindowLength::everything(), aggregates.into_iter().collect()));
         self
     }
 
@@ -435,9 +436,9 @@ impl Window {
         let Self { join, spans } = self;
         let refused = |reason: String| Error::Definition { subject: format!("the window over {}", join.facts.subject), reason };
         let (mut read, mut columns) = (FactColumns::default(), Vec::new());
-        for (length_us, aggregates) in spans {
-            if let Some(length) = length_us.filter(|length| *length <= 0) {
-                return Err(refused(format!("a window of {} is empty; it must be longer than zero", shown_span(length))));
+        for (length, aggregates) in spans {
+            if length.is_empty() {
+                return Err(refused(format!("a window of {length} is empty; it must be longer than zero")));
             }
             for aggregate in aggregates {
                 if let Some(flaw) = aggregate.flaw() {
@@ -450,7 +451,7 @@ impl Window {
                     )));
                 }
                 columns.push(WindowColumn {
-                    length_us,
+                    length,
                     kind: aggregate.kind(),
                     input: aggregate.over().map(|over| read.input(&join.facts, &aggregate, over)).transpose()?,
                     by: aggregate.by().map(|by| read.input(&join.facts, &aggregate, by)).transpose()?,

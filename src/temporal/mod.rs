@@ -32,6 +32,7 @@ mod tasks;
 mod time_decoder;
 mod versions;
 mod window;
+mod window_length;
 
 pub(crate) use aggregate::AggregateForm;
 pub use aggregate::{Aggregate, Expression};
@@ -44,3 +45,4 @@ pub(crate) use node::AsOfNode;
 pub(crate) use planner::with_operators;
 pub(crate) use spec::{COMPUTED_PREFIX, LookupColumn, LookupSpec, WindowSpec};
 pub(crate) use time_decoder::Direction;
+pub use window_length::WindowLength;

@@ -10,7 +10,7 @@ use std::{
 use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use datafusion::{common::TableReference, prelude::Expr};
 
-use super::aggregate::AggregateKind;
+use super::{aggregate::AggregateKind, window_length::WindowLength};
 use crate::{
     error::{Error, Result},
     time::shown_span,
@@ -31,7 +31,7 @@ pub(crate) trait OperatorSpec: Debug + Clone + PartialEq + Eq + Hash + Send + Sy
     /// The specification without the outputs whose fact columns were pruned.
     fn pruned(&self, facts: &Schema) -> Self;
 
-    /// How long before an instant a fact can lie and still matter to it; `None` if there is no limit.
+    /// A fact that lies longer than this before an instant does not matter to it; `None` if every fact may.
     fn look_back_us(&self) -> Option<i64>;
 
     /// The fact columns that each output reads.
@@ -75,8 +75,7 @@ pub(crate) struct WindowSpec {
 /// One aggregate over windows of one length.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct WindowColumn {
-    /// `None` means everything before the instant.
-    pub(crate) length_us: Option<i64>,
+    pub(crate) length: WindowLength,
     pub(crate) kind: AggregateKind,
     /// What it is over; `None` if it counts facts.
     pub(crate) input: Option<WindowInput>,
@@ -211,7 +210,7 @@ impl OperatorSpec for WindowSpec {
     }
 
     fn look_back_us(&self) -> Option<i64> {
-        self.columns.iter().map(|column| column.length_us).try_fold(0, |longest, length| Some(longest.max(length?)))
+        self.columns.iter().map(|column| column.length.at_most_us()).try_fold(0, |longest, length| Some(longest.max(length?)))
     }
 
     fn columns_read(&self) -> Vec<Vec<&str>> {
@@ -242,10 +241,9 @@ impl OperatorSpec for WindowSpec {
 
     fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = self.columns.iter().map(|column| {
-            let span = column.length_us.map_or_else(|| "everything before".to_owned(), shown_span);
             let filter = column.filter.as_ref().map_or_else(String::new, |filter| format!(" where {filter}"));
             let arguments = column.arguments().map(WindowInput::text).collect::<Vec<_>>().join(", ");
-            format!("{}=[{:?}({arguments}{filter}) over {span}]", column.name, column.kind)
+            format!("{}=[{:?}({arguments}{filter}) over {}]", column.name, column.kind, column.length)
         });
         f.write_str(&parts.collect::<Vec<_>>().join(", "))
     }

@@ -154,9 +154,50 @@ impl SpineIndex {
     /// second (exclusive). Before a run's first slot they have no beginning, and after its last slot no end.
     #[inline]
     pub(crate) fn preceding_ticks(&self, run: &std::ops::Range<u32>, slot: u32) -> (Option<i64>, Option<i64>) {
-        let from = (slot > run.start).then(|| self.instant(slot as usize - 1));
-        let to = (slot < run.end).then(|| self.instant(slot as usize));
+        self.preceding(run, slot, |slot| self.instant(slot))
+    }
+
+    /// As [`SpineIndex::preceding_ticks`], with another tick for each slot that rises with its instant.
+    #[inline]
+    pub(crate) fn preceding(
+        &self,
+        run: &std::ops::Range<u32>,
+        slot: u32,
+        tick_of: impl Fn(usize) -> i64,
+    ) -> (Option<i64>, Option<i64>) {
+        let from = (slot > run.start).then(|| tick_of(slot as usize - 1));
+        let to = (slot < run.end).then(|| tick_of(slot as usize));
         (from, to)
+    }
+
+    /// How many instants there are: one for each slot, or one for each slot of an entity if all entities have the same. They are
+    /// those of the first slots.
+    pub(crate) fn instant_count(&self) -> usize {
+        match &self.layout {
+            Layout::Spine { instants, .. } => instants.len(),
+            Layout::SameInstants { instants, .. } => instants.len(),
+        }
+    }
+
+    /// The value of a slot's instant, of as many values as there are instants.
+    #[inline]
+    pub(crate) fn value_of(&self, values: &[i64], slot: usize) -> i64 {
+        match &self.layout {
+            Layout::Spine { .. } => values[slot],
+            Layout::SameInstants { instants, .. } => values[slot % instants.len()],
+        }
+    }
+
+    /// The first slot of a run whose value is larger than `tick`, or the run's end; as [`SpineIndex::first_after`]. There are as many
+    /// values as instants, and they rise with them.
+    #[inline]
+    pub(crate) fn first_with(&self, run: &std::ops::Range<u32>, values: &[i64], tick: i64, hint: u32) -> u32 {
+        let values = match &self.layout {
+            Layout::Spine { .. } => &values[run.start as usize..run.end as usize],
+            Layout::SameInstants { .. } => values,
+        };
+        let hint = (hint.clamp(run.start, run.end) - run.start) as usize;
+        run.start + first_that(values, hint, |value| value > tick) as u32
     }
 
     /// The first and the last instant of all slots.
@@ -250,6 +291,8 @@ mod tests {
             assert_eq!(index.first_after(&index.slots_of(1), 30, hint), 4);
             assert_eq!(index.first_from(&index.slots_of(1), 30, hint), 2);
             assert_eq!(index.first_from(&index.slots_of(1), i64::MIN, hint), 1);
+            let starts = [7, 2, 4, 4];
+            assert_eq!([1, 2, 3, 4].map(|tick| index.first_with(&index.slots_of(1), &starts, tick, hint)), [1, 2, 2, 4]);
         }
     }
 
@@ -263,6 +306,14 @@ mod tests {
             let run = index.slots_of(2);
             assert_eq!([9, 10, 19, 20].map(|tick| index.first_after(&run, tick, hint)), [6, 7, 7, 9]);
             assert_eq!([10, 11, 20, 21].map(|tick| index.first_from(&run, tick, hint)), [6, 7, 7, 9]);
+        }
+        // Other ticks that rise with the instants.
+        let starts = [1, 1, 3];
+        assert_eq!(index.instant_count(), starts.len());
+        assert_eq!(index.preceding(&(6..9), 8, |slot| index.value_of(&starts, slot)), (Some(1), Some(3)));
+        for hint in 0..12 {
+            let run = index.slots_of(2);
+            assert_eq!([0, 1, 2, 3].map(|tick| index.first_with(&run, &starts, tick, hint)), [6, 8, 8, 9]);
         }
         assert!(index.single_instant().is_none());
         assert!(!index.ensure_entities(u32::MAX / 3), "more slots than there are numbers");

@@ -40,7 +40,7 @@ impl Every {
     pub fn instants(self, from: AsOf, to: AsOf, zone: Zone) -> Result<Vec<AsOf>> {
         let refused = |reason: String| Error::Definition { subject: format!("the range from {from} to {to}"), reason };
         if to <= from {
-            return Err(refused("it ends before it begins; `to` is excluded, so it must be later than `from`".into()));
+            return Err(refused("it is empty: `to` is excluded, so it must be later than `from`".into()));
         }
         let beyond = || refused("it has instants that the calendar does not reach".into());
         let first = zone.local(from.micros()).ok_or_else(beyond)?;
@@ -108,7 +108,7 @@ mod tests {
     fn ranges_without_instants_or_without_end_are_refused() {
         let error = |from: AsOf, to: AsOf| Every::Day.instants(from, to, Zone::UTC).unwrap_err().to_string();
         let at = |text: &str| text.parse::<AsOf>().unwrap();
-        assert!(error(at("2014-02-01"), at("2014-01-01")).contains("ends before it begins"));
+        assert!(error(at("2014-02-01"), at("2014-01-01")).contains("it is empty"));
         assert!(error(at("2014-02-01"), at("2014-02-01")).contains("`to` is excluded"));
         assert!(error(at("2014-02-01"), at("2414-02-01")).contains("more than 100000 instants"));
         assert!(error(AsOf::from_micros(i64::MAX - 1), AsOf::from_micros(i64::MAX)).contains("calendar"));

@@ -11,6 +11,7 @@
 //! | local times of a spine | the earliest instant that the time can mean: the first of two, and in a gap the instant by the clock after the change |
 //! | units | instants are microseconds UTC; stored times of other units are compared exactly, never rounded |
 
+mod calendar;
 mod clock;
 mod date;
 mod every;
@@ -22,6 +23,7 @@ mod span_text;
 mod text;
 mod zone;
 
+pub(crate) use calendar::{CalendarSpan, CalendarStarts, Period};
 pub use clock::{Clock, FixedClock, SystemClock};
 pub(crate) use date::{DAY_US, date_of, days_of, midnight_ns, midnight_us};
 pub use every::Every;

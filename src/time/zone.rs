@@ -109,6 +109,32 @@ impl Zone {
         Some(seconds(&self.0.offset_from_utc_datetime(&utc)))
     }
 
+    /// The latest time that the zone's clocks have shown up to an instant, both in nanoseconds since 1970-01-01T00:00:00 of their own
+    /// clock. While they show an hour for the second time, it is the end of this hour. `None` outside chrono's range of years.
+    pub(crate) fn latest_local_ns(self, instant_ns: i128) -> Option<i128> {
+        if self == Self::UTC {
+            return Some(instant_ns);
+        }
+        let instant_s = i64::try_from(instant_ns.div_euclid(SECOND_NS)).ok()?;
+        let offset_s = self.offset_s(instant_s)?;
+        let local_s = instant_s + offset_s;
+        let local = DateTime::from_timestamp(local_s, 0)?.naive_utc();
+        let before_s = match self.0.offset_from_local_datetime(&local) {
+            LocalResult::Ambiguous(a, b) => seconds(&a).max(seconds(&b)),
+            LocalResult::Single(_) | LocalResult::None => offset_s,
+        };
+        if before_s <= offset_s {
+            return Some(instant_ns + i128::from(offset_s) * SECOND_NS);
+        }
+        // The clocks were put back between the two instants at which they show this time.
+        let (mut low, mut high) = (local_s - before_s, instant_s);
+        while low + 1 < high {
+            let middle = low + (high - low) / 2;
+            if self.offset_s(middle)? == offset_s { high = middle } else { low = middle }
+        }
+        Some(i128::from(high + before_s) * SECOND_NS)
+    }
+
     /// The local date and time of an instant, or `None` outside chrono's range of years.
     pub fn local(self, instant_us: i64) -> Option<NaiveDateTime> {
         let utc = DateTime::from_timestamp_micros(instant_us)?.naive_utc();

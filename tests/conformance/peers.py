@@ -160,8 +160,12 @@ class Question:
 
     def aggregates(self):
         for span in self.window["spans"]:
+            if "this" in span:
+                raise NotExpressible("window from the start of a period")
+            if span.get("zone", "UTC") != "UTC":
+                raise NotExpressible("window of months by a zone's clock")
             for aggregate in span["aggregates"]:
-                yield span["length"], aggregate
+                yield f"{span['months']}mo" if "months" in span else span["length"], aggregate
 
 
 def condition(text, column):
@@ -204,7 +208,8 @@ def duckdb_window(q, facts, spine):
     selected = []
     for i, (length, a) in enumerate(q.aggregates()):
         op, v = a["op"], f'"{a.get("column")}"'
-        start = f"interval {micros(length)} microsecond preceding" if length else "unbounded preceding"
+        interval = f"{length[:-2]} month" if length and length.endswith("mo") else length and f"{micros(length)} microsecond"
+        start = f"interval {interval} preceding" if length else "unbounded preceding"
         end = "current row" if q.inclusive else "interval 1 microsecond preceding"
         frame = f"over (partition by {', '.join(q.keys)} order by ts range between {start} and {end})"
         passes = f'"row" is null and {a["filter"]}' if "filter" in a else '"row" is null'
@@ -331,6 +336,8 @@ def pandas_window(q, facts, spine):
         op = a["op"]
         if length is None:
             raise NotExpressible("window without a length")
+        if length.endswith("mo"):
+            raise NotExpressible("window of months")
         name = {"variance": "var", "stddev": "std", "count_distinct": "nunique"}.get(op, op)
         if not hasattr(pd.api.typing.RollingGroupby, name):
             raise NotExpressible(f"{op} over a window")

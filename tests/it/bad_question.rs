@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use asof::{
-    Aggregate, AsOf, Error, Expression, FeatureSet, FeatureStore, Resources, StoreOptions,
+    Aggregate, AsOf, Error, Expression, FeatureSet, FeatureStore, Resources, StoreOptions, WindowLength,
     catalog::{FactTable, KnownAt, TimeColumn},
     feature_set::{EntitySetBuilder, Source},
     temporal::{Facts, Lookup, Spine, Window},
@@ -250,6 +250,14 @@ fn what_asks_for_nothing_or_the_impossible_is_no_question() {
             shown
         );
     }
+    let no_months =
+        Window::of(rides()).on("zone").trailing(WindowLength::months(0, "UTC".parse().unwrap()), [Aggregate::count()]);
+    says!(
+        refused(spine().window([no_months])),
+        Error::Definition { .. },
+        "table `rides`",
+        "a window of 0 months in UTC is empty"
+    );
     for q in [-0.1, 1.000_000_1, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
         let asked = window(hour, Aggregate::quantile("fare", q).named("tail"));
         says!(refused(spine().window([asked])), Error::Definition { .. }, "table `rides`", "`tail`", "between 0 and 1");

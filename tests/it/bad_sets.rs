@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, panic::AssertUnwindSafe, sync::Arc};
 
 use asof::{
-    Aggregate, AsOf, Error, Expression, FeatureSet,
+    Aggregate, AsOf, Error, Expression, FeatureSet, WindowLength,
     backtest::{Backtest, Folds, Learner, LinearRegression},
     catalog::{FactTable, KnownAt},
     encoder::{
@@ -41,6 +41,9 @@ async fn a_definition_that_contradicts_itself_is_refused_before_anything_is_read
     let window = |length| zones("a_v1").window(length, [Aggregate::count()]).build().unwrap_err();
     says!(window(TimeDelta::zero()), Error::Definition { .. }, "`a_v1`", "window of 0 seconds", "longer");
     says!(window(TimeDelta::hours(-1)), Error::Definition { .. }, "`a_v1`", "window of -", "longer");
+    let no_months =
+        zones("a_v1").window(WindowLength::months(0, "UTC".parse().unwrap()), [Aggregate::count()]).build().unwrap_err();
+    says!(no_months, Error::Definition { .. }, "`a_v1`", "window of 0 months in UTC", "longer");
     for name in ["fares", "fares_v", "fares_v0", "fares_vx", "_v1"] {
         says!(fares(name).encode(number()).build().unwrap_err(), Error::InvalidName { .. }, name, "taxi_v1");
     }

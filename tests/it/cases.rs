@@ -123,8 +123,16 @@ pub struct Window {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Span {
-    /// A duration; `None` is everything before the instant.
+    /// A duration. Without one, and without a span of a calendar, it is everything before the instant.
     pub length: Option<String>,
+    /// `month`, `week` or `day` of the zone, so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub this: Option<String>,
+    /// So many months by the zone's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub months: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
     pub aggregates: Vec<Aggregate>,
 }
 

@@ -4,7 +4,7 @@
 use std::{fs, path::Path, sync::Arc};
 
 use asof::{
-    Aggregate,
+    Aggregate, WindowLength,
     catalog::{FactTable, KnownAt, TimeColumn},
     temporal::{Facts, Lookup, Spine, Window},
     time::Cutoff,
@@ -54,6 +54,20 @@ fn cutoff(cutoff: cases::Cutoff) -> Cutoff {
     match cutoff {
         cases::Cutoff::Exclusive => Cutoff::Exclusive,
         cases::Cutoff::Inclusive => Cutoff::Inclusive,
+    }
+}
+
+/// The length of a window; `None` is everything before the instant.
+pub(crate) fn window_length(span: &cases::Span) -> Option<WindowLength> {
+    let zone = || span.zone.as_ref().unwrap().parse().unwrap();
+    match (&span.length, span.this.as_deref(), span.months) {
+        (Some(length), None, None) => Some(TimeDelta::microseconds(cases::micros(length)).into()),
+        (None, Some("month"), None) => Some(WindowLength::this_month(zone())),
+        (None, Some("week"), None) => Some(WindowLength::this_week(zone())),
+        (None, Some("day"), None) => Some(WindowLength::this_day(zone())),
+        (None, None, Some(count)) => Some(WindowLength::months(count, zone())),
+        (None, None, None) => None,
+        _ => panic!("{span:?} has several lengths"),
     }
 }
 
@@ -151,8 +165,8 @@ async fn ask(case: &Case, layout: Layout) -> asof::Result<RecordBatch> {
                         aggregate(asked).named(format!("out_{}", outputs - 1))
                     })
                     .collect();
-                question = match &span.length {
-                    Some(length) => question.trailing(TimeDelta::microseconds(cases::micros(length)), aggregates),
+                question = match window_length(span) {
+                    Some(length) => question.trailing(length, aggregates),
                     None => question.all_before(aggregates),
                 };
             }

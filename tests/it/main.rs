@@ -12,6 +12,7 @@ mod bad_sets;
 mod bindings;
 mod bulk_cache;
 mod bulk_reads;
+mod calendar_windows;
 mod case_arrow;
 mod cases;
 mod catalog;

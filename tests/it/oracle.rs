@@ -5,7 +5,7 @@
 
 use std::cmp::{Ordering, Reverse};
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime, Offset, TimeZone};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, Offset, TimeZone};
 use chrono_tz::Tz;
 use datafusion::arrow::datatypes::i256;
 use serde_json::{Number, Value};
@@ -119,9 +119,49 @@ fn look_up(columns: &Columns, lookup: &Lookup, at: Option<i128>, facts: &[&Fact]
 }
 
 fn answer_span(columns: &Columns, span: &Span, at: Option<i128>, facts: &[&Fact]) -> Vec<Value> {
-    let start = span.length.as_ref().and_then(|length| Some(at? - nanos(length)));
+    let start = at.and_then(|at| start_of(span, at));
     let inside: Vec<&Fact> = facts.iter().copied().filter(|fact| start.is_none() || fact.event >= start).collect();
     span.aggregates.iter().map(|aggregate| answer_aggregate(columns, aggregate, &inside)).collect()
+}
+
+/// Where the window that ends at an instant begins.
+fn start_of(span: &Span, at: i128) -> Option<i128> {
+    let zone = || -> Tz { span.zone.as_ref().expect("a zone").parse().expect("a zone of the database") };
+    match (&span.this, span.months) {
+        (Some(period), None) => Some(start_of_period(period, zone(), at)),
+        (None, Some(count)) => Some(months_before(count, zone(), at)),
+        _ => span.length.as_ref().map(|length| at - nanos(length)),
+    }
+}
+
+/// The newest midnight that begins a period.
+fn start_of_period(period: &str, zone: Tz, at: i128) -> i128 {
+    let today = utc((at + 2 * DAY).div_euclid(SECOND)).date();
+    let days = (0..40).map(|days| today - chrono::Days::new(days)).filter(|day| match period {
+        "day" => true,
+        "week" => day.weekday() == chrono::Weekday::Mon,
+        "month" => day.day() == 1,
+        _ => panic!("`{period}` is no period"),
+    });
+    let midnights = days.map(|day| i128::from(day.and_time(chrono::NaiveTime::MIN).and_utc().timestamp()) * SECOND);
+    midnights.map(|midnight| instant_of_local(midnight, zone)).filter(|&start| start <= at).max().expect("a period")
+}
+
+/// The same local time on the same day of an earlier month, or the end of a month that has no such day.
+fn months_before(count: u32, zone: Tz, at: i128) -> i128 {
+    let (second, fraction) = (at.div_euclid(SECOND), at.rem_euclid(SECOND));
+    let shown = |second: i128| (second + offset(zone, second)) * SECOND;
+    // What the clocks showed when they were put back less than a day ago: they had come to the end of that second.
+    let goes_back = |from: &i128, seconds: i128| offset(zone, *from) > offset(zone, *from + seconds);
+    let quarters = (1..=96).map(|quarter| second - quarter * 900).filter(|from| goes_back(from, 900));
+    let put_back = quarters.flat_map(|from| from..from + 900).filter(|before| goes_back(before, 1));
+    let local = put_back.map(|before| shown(before) + SECOND).chain([shown(second) + fraction]).max().expect("a time");
+    let (date, time) = (utc(local.div_euclid(SECOND)).date(), local.rem_euclid(DAY));
+    let month = date.year() * 12 + date.month0() as i32 - count as i32;
+    let first = |month: i32| NaiveDate::from_ymd_opt(month.div_euclid(12), month.rem_euclid(12) as u32 + 1, 1).expect("a month");
+    let midnight = |date: NaiveDate| i128::from(date.and_time(chrono::NaiveTime::MIN).and_utc().timestamp()) * SECOND;
+    let same_day = first(month).with_day(date.day()).map(|day| midnight(day) + time);
+    instant_of_local(same_day.unwrap_or_else(|| midnight(first(month + 1))), zone)
 }
 
 fn answer_aggregate(columns: &Columns, aggregate: &Aggregate, facts: &[&Fact]) -> Value {
@@ -831,6 +871,23 @@ mod tests {
         assert_eq!(local("2014-10-05T02:29:59.9", "Australia/Lord_Howe"), "2014-10-04T15:30:00");
         assert_eq!(local("2014-04-06T01:45:00", "Australia/Lord_Howe"), "2014-04-05T15:15:00");
         assert_eq!(local("2011-12-30T12:00:00", "Pacific/Apia"), "2011-12-30T10:00:00");
+    }
+
+    #[test]
+    fn calendar_windows_begin_where_the_clocks_say() {
+        let (new_york, at) = ("America/New_York".parse::<Tz>().unwrap(), read_time);
+        let period = |period: &str, text: &str| render_time(start_of_period(period, new_york, at(text)));
+        assert_eq!(period("day", "2014-03-10T03:59:59.999999999"), "2014-03-09T05:00:00");
+        assert_eq!(period("day", "2014-03-10T04:00:00"), "2014-03-10T04:00:00");
+        assert_eq!(period("week", "2014-03-16T12:00:00"), "2014-03-10T04:00:00");
+        assert_eq!(period("month", "2014-04-01T03:59:59"), "2014-03-01T05:00:00");
+        let month = |text: &str| render_time(months_before(1, new_york, at(text)));
+        assert_eq!(month("2014-03-31T16:00:00.5"), "2014-03-01T05:00:00");
+        assert_eq!(month("2014-01-31T17:00:00.5"), "2013-12-31T17:00:00.5");
+        assert_eq!(month("2014-11-02T05:59:59"), "2014-10-02T05:59:59");
+        assert_eq!(month("2014-11-02T06:30:00.5"), "2014-10-02T06:00:00");
+        assert_eq!(month("2014-11-02T07:00:00.5"), "2014-10-02T06:00:00.5");
+        assert_eq!(month("2014-04-09T06:30:00"), "2014-03-09T07:00:00");
     }
 
     #[test]

@@ -95,7 +95,7 @@ pub fn random_case(rng: &mut StdRng) -> Case {
     if rng.random_bool(0.4) {
         lookup = Some(random_lookup(rng, on, cutoff, &facts, &spine, &columns));
     } else {
-        window = Some(random_window(rng, on, cutoff, &columns));
+        window = Some(random_window(rng, on, cutoff, &columns, &clock));
     }
     Case { name: "random".into(), why: "random".into(), facts, spine, lookup, window, expected: Vec::new() }
 }
@@ -595,14 +595,28 @@ fn random_lookup(
     Lookup { on, columns: pick_some(rng, &names, 1..=3), cutoff, max_age }
 }
 
-fn random_window(rng: &mut StdRng, on: Vec<(String, String)>, cutoff: Cutoff, columns: &[Column]) -> Window {
+fn random_window(rng: &mut StdRng, on: Vec<(String, String)>, cutoff: Cutoff, columns: &[Column], clock: &Clock) -> Window {
     let mut lengths = pick_some(rng, &SPANS, 1..=3);
     if !lengths.contains(&None) && rng.random_bool(0.3) {
         lengths[0] = None;
     }
-    let spans =
-        lengths.into_iter().map(|length| Span { length: length.map(str::to_owned), aggregates: random_aggregates(rng, columns) });
-    Window { on, cutoff, spans: spans.collect() }
+    let span = |length: Option<&str>| {
+        let aggregates = random_aggregates(rng, columns);
+        let length = length.map(str::to_owned);
+        let mut span = Span { length, this: None, months: None, zone: None, aggregates };
+        if rng.random_bool(0.3) {
+            (span.length, span.zone) = (None, Some(pick(rng, &[clock.fact_zone, clock.spine_zone]).to_owned()));
+            match rng.random_range(0..5) {
+                0 => span.this = Some("month".into()),
+                1 => span.this = Some("week".into()),
+                2 => span.this = Some("day".into()),
+                _ => span.months = Some(pick(rng, &[1, 1, 2, 6, 8, 12, 13])),
+            }
+        }
+        span
+    };
+    let spans = lengths.into_iter().map(span).collect();
+    Window { on, cutoff, spans }
 }
 
 /// Aggregates of which no two are the same.

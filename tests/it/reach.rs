@@ -4,7 +4,7 @@
 use std::{path::Path, sync::Arc};
 
 use asof::{
-    Aggregate, FeatureStore,
+    Aggregate, FeatureStore, WindowLength,
     catalog::{FactTable, KnownAt},
     temporal::{Facts, Lookup, Spine, Window},
     time::Cutoff,
@@ -203,9 +203,16 @@ async fn what_is_not_read_changes_no_answer() {
                 .collect();
             let cutoff = if rng.random_bool(0.5) { Cutoff::Inclusive } else { Cutoff::Exclusive };
             let age = TimeDelta::hours(rng.random_range(0..60));
+            let length = match round % 6 {
+                0 => WindowLength::this_month(zone()),
+                1 => WindowLength::this_week(zone()),
+                2 => WindowLength::this_day(zone()),
+                3 => WindowLength::months(1, zone()),
+                _ => TimeDelta::days(7).into(),
+            };
             let ask = |facts: &Facts| {
                 let lookup = Lookup::of(facts.clone()).on("k").column("v").cutoff(cutoff).max_age(age);
-                let window = Window::of(facts.clone()).on("k").trailing(TimeDelta::days(7), count_and_sum()).cutoff(cutoff);
+                let window = Window::of(facts.clone()).on("k").trailing(length, count_and_sum()).cutoff(cutoff);
                 spine(&rows).lookup([lookup]).unwrap().window([window]).unwrap().into_rows()
             };
             let in_store = store.facts(name, end).await.unwrap();

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::{
     case_arrow::{batch, nanos},
     cases::{self, Case, Op},
-    conformance::{aggregate, declared, difference, rows_of, themes},
+    conformance::{aggregate, declared, difference, rows_of, themes, window_length},
     support::{temp_dir, write_batch},
 };
 
@@ -43,8 +43,8 @@ fn entity_set(case: &Case, name: &str, table: &str) -> Result<FeatureSet, Unaske
     for span in case.window.iter().flat_map(|window| &window.spans) {
         let aggregates: Vec<Aggregate> =
             span.aggregates.iter().zip(&mut outputs).map(|(asked, output)| aggregate(asked).named(output)).collect();
-        set = match &span.length {
-            Some(length) => set.window(TimeDelta::microseconds(cases::micros(length)), aggregates),
+        set = match window_length(span) {
+            Some(length) => set.window(length, aggregates),
             None => set.all_before(aggregates),
         };
     }

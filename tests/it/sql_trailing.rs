@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use asof::{
-    Aggregate, Expression, FeatureStore,
+    Aggregate, Expression, FeatureStore, WindowLength,
     catalog::{FactTable, KnownAt},
     temporal::{Spine, Window},
 };
@@ -106,6 +106,31 @@ async fn trailing_is_the_window_that_rust_asks() {
 }
 
 #[tokio::test]
+async fn lengths_by_a_calendar_are_those_that_rust_asks() {
+    let (_dir, store) = rides_and_fares().await;
+    let zone = "America/New_York".parse().unwrap();
+    let lengths = [
+        ("this month in America/New_York", WindowLength::this_month(zone)),
+        (" THIS  week IN America/New_York ", WindowLength::this_week(zone)),
+        ("this day in America/New_York", WindowLength::this_day(zone)),
+        ("1 month in America/New_York", WindowLength::months(1, zone)),
+        ("12 Months in UTC", WindowLength::months(12, "UTC".parse().unwrap())),
+    ];
+    for (text, length) in lengths {
+        let sql =
+            format!("SELECT * FROM trailing('rides', 'at', 'fares', 'zone = pickup_zone', '{text}', 'count(*), sum(amount)')");
+        let spine = store.sql("SELECT * FROM rides", end()).await.unwrap();
+        let window = Window::of(store.facts("fares", end()).await.unwrap())
+            .on_columns("zone", "pickup_zone")
+            .trailing(length, [Aggregate::count(), Aggregate::sum("amount")]);
+        let rows = Spine::new(spine, "at").window([window]).unwrap().into_rows().collect().await.unwrap();
+        assert_eq!(shown(&store, &sql).await, pretty_format_batches(&rows).unwrap().to_string(), "{text}");
+        let plan = shown(&store, &format!("EXPLAIN {sql}")).await;
+        assert!(plan.contains(&format!("over {length}]")), "{plan}");
+    }
+}
+
+#[tokio::test]
 async fn trailing_stands_wherever_a_table_may() {
     let (_dir, store) = rides_and_fares().await;
     let call = "trailing('rides', 'at', 'fares', 'zone = pickup_zone', 'all', 'count(*) AS n')";
@@ -174,6 +199,16 @@ async fn trailing_refuses_what_it_cannot_mean() {
         (with("1 month", "count(*)"), "definition", "months"),
         (with("0.5 months", "count(*)"), "definition", "no fixed length"),
         (with("7", "count(*)"), "definition", "without a unit"),
+        (with("1 month", "count(*)"), "definition", "`3 months in Europe/Berlin`"),
+        (with("0 months in UTC", "count(*)"), "definition", "a window of 0 months in UTC is empty"),
+        (with("7 days in UTC", "count(*)"), "definition", "`7 days in UTC` is no span of a calendar"),
+        (with("this year in UTC", "count(*)"), "definition", "`this week in UTC`"),
+        (with("this 3 months in UTC", "count(*)"), "definition", "no span of a calendar"),
+        (with("-1 months in UTC", "count(*)"), "definition", "no span of a calendar"),
+        (with("in UTC", "count(*)"), "definition", "no span of a calendar"),
+        (with("in", "count(*)"), "definition", "`in` where a number is expected"),
+        (with("1 month in New York", "count(*)"), "definition", "no fixed length"),
+        (with("1 month in Mars", "count(*)"), "other", "IANA"),
         (with("soon", "count(*)"), "definition", "`soon`"),
         (with("1 day", ""), "definition", "aggregates"),
         (with("1 day", "count(*"), "definition", "cannot be read"),

@@ -36,7 +36,7 @@ use crate::{
 /// The materializations of a set at these instants over the newest versions of its tables, in the order of the instants.
 ///
 /// # Errors
-/// [`Error::Definition`] for no instants, and when no fact was visible at any of them.
+/// [`Error::Definition`] for no instants, and when no fact was visible at any of them and they are not published.
 pub(crate) async fn materialize_many(
     workspace: &Arc<Workspace>,
     set: &FeatureSet,
@@ -51,7 +51,8 @@ pub(crate) async fn materialize_many(
     // A timeless table is visible at every instant, whichever were meant.
     let facts: Vec<(&VisibleTable, &str)> =
         tables.iter().filter_map(|table| Some((table, table.pinned().version.declared().event_column()?))).collect();
-    if !facts.is_empty() && facts.iter().all(|(table, _)| table.files().next().is_none()) {
+    let sees_none = !facts.is_empty() && facts.iter().all(|(table, _)| table.files().next().is_none());
+    if sees_none && !are_published(workspace, set, instants, &pinned).await? {
         let names: Vec<String> =
             facts.iter().map(|(table, event)| format!("`{}` ({event})", table.pinned().version.table())).collect();
         return Err(refused(format!(
@@ -60,6 +61,16 @@ pub(crate) async fn materialize_many(
         )));
     }
     materialize_many_pinned(workspace, set, instants, &pinned).await
+}
+
+async fn are_published(workspace: &Workspace, set: &FeatureSet, instants: &[AsOf], pinned: &[PinnedTable]) -> Result<bool> {
+    for at in instants {
+        let id = Inputs::of(set, set.horizon(*at), pinned)?.id;
+        if find(workspace, &location_of(workspace, &set.name, *at, id), id).await?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// As [`materialize_many`], over these versions of the set's tables, and for any instants.

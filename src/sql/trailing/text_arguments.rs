@@ -15,8 +15,8 @@ use super::refused;
 use crate::{
     error::{Result, parser_text},
     sql::statement::{check_depth, name_of},
-    temporal::{Aggregate, AggregateForm, Expression},
-    time::parse_span,
+    temporal::{Aggregate, AggregateForm, Expression, WindowLength},
+    time::{Zone, parse_span},
 };
 
 /// Parses the whole text.
@@ -50,10 +50,38 @@ pub(super) fn key_pairs(text: &str) -> Result<Vec<(String, String)>> {
     keys.into_iter().map(pair).collect()
 }
 
-/// The length of a window.
-pub(super) fn length(text: &str) -> Result<TimeDelta> {
-    let found = parse_span(text).map(TimeDelta::microseconds);
-    found.map_err(|reason| refused(format!("the length `{text}` {reason}, or `all` for everything before")))
+/// The length of a window: `7 days`, or by a zone's calendar `this month in Europe/Berlin` and `3 months in Europe/Berlin`.
+pub(super) fn length(text: &str) -> Result<WindowLength> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    match words.as_slice() {
+        [span @ .., is_in, zone] if is_in.eq_ignore_ascii_case("in") => {
+            let zone: Zone = zone.parse()?;
+            calendar_length(span, zone).ok_or_else(|| {
+                refused(format!(
+                    "the length `{text}` is no span of a calendar; write `this month in {zone}`, `this week in {zone}`, `this day in {zone}` or \
+                     `3 months in {zone}`"
+                ))
+            })
+        }
+        _ => parse_span(text).map(|us| TimeDelta::microseconds(us).into()).map_err(|reason| {
+            refused(format!(
+                "the length `{text}` {reason}, a span of a calendar such as `3 months in Europe/Berlin`, or `all` for everything before"
+            ))
+        }),
+    }
+}
+
+/// The length that the words before the zone say.
+fn calendar_length(words: &[&str], zone: Zone) -> Option<WindowLength> {
+    let [first, unit] = words else { return None };
+    let unit = unit.to_ascii_lowercase();
+    match (first.parse::<u32>(), unit.as_str()) {
+        (Ok(count), "month" | "months") => Some(WindowLength::months(count, zone)),
+        (Err(_), "month") if first.eq_ignore_ascii_case("this") => Some(WindowLength::this_month(zone)),
+        (Err(_), "week") if first.eq_ignore_ascii_case("this") => Some(WindowLength::this_week(zone)),
+        (Err(_), "day") if first.eq_ignore_ascii_case("this") => Some(WindowLength::this_day(zone)),
+        _ => None,
+    }
 }
 
 pub(super) fn aggregates(text: &str) -> Result<Vec<Aggregate>> {

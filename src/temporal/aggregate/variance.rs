@@ -27,7 +27,8 @@ impl Aggregate {
         Self::of(AggregateKind::Variance, "variance", over.into())
     }
 
-    /// The square root of the [variance](Aggregate::variance), also where that is too large or too small for a float.
+    /// The square root of the [variance](Aggregate::variance) as a float. Where that is too large or too small for a float, the root is of
+    /// the exact variance, and within one unit in the last place.
     pub fn stddev(over: impl Into<Expression>) -> Self {
         Self::of(AggregateKind::Stddev, "stddev", over.into())
     }

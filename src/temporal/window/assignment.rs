@@ -1,17 +1,14 @@
 //! The slice of each fact. Between two neighbouring edges of an entity all facts enter and leave the same windows at the same
-//! slots, so they are one slice; an edge is an instant, or an instant plus the length of a window.
+//! slots, so they are one slice; an edge is an instant, or the start of its window.
 
-use std::ops::Range;
-
-use super::{Window, plan::WindowPlan, slices::Slices};
+use super::{
+    Window,
+    slices::Slices,
+    starts::{WindowStarts, event_range},
+};
 use crate::{
     error::{Error, Result},
-    temporal::{
-        aggregate::NO_SLICE,
-        fact_chunk::FactChunk,
-        spine_index::SpineIndex,
-        time_decoder::{FIRST_TICK, LAST_TICK},
-    },
+    temporal::{aggregate::NO_SLICE, fact_chunk::FactChunk},
 };
 
 /// How an accumulator finds the slices of facts.
@@ -26,7 +23,7 @@ impl SliceFinder {
     pub(super) fn new(window: &Window) -> Self {
         match window.index.single_instant() {
             None => SliceFinder::Previous(vec![PreviousFact::default(); window.index.hint_table_len()]),
-            Some(instant) => SliceFinder::Ages(AgeRings::new(&window.plan, instant)),
+            Some(instant) => SliceFinder::Ages(AgeRings::new(window, instant)),
         }
     }
 
@@ -100,8 +97,8 @@ impl Default for PreviousFact {
 
 fn from_previous(window: &Window, previous: &mut [PreviousFact], slices: &mut Slices, chunk: &FactChunk) -> Vec<u32> {
     let mask = previous.len() - 1;
-    let (index, lengths) = (&window.index, &window.plan.lengths);
-    let mut leaves = vec![0u32; lengths.len()];
+    let (index, starts) = (&window.index, &window.starts);
+    let mut leaves = vec![0u32; starts.len()];
     let mut slice_of = Vec::with_capacity(chunk.rows.len());
     for i in 0..chunk.rows.len() {
         let (entity, event, visible_from) = (chunk.entities[i], chunk.event[i], chunk.visible_from[i]);
@@ -120,12 +117,10 @@ fn from_previous(window: &Window, previous: &mut [PreviousFact], slices: &mut Sl
         let (mut from, mut to) =
             window.constant_delay.map_or((0, 0), |delay| event_range(index, &run, enter, delay.saturating_sub(1)));
         let mut is_seen = false;
-        for (i, (length, leave)) in lengths.iter().zip(&mut leaves).enumerate() {
+        for (i, (starts, leave)) in starts.iter().zip(&mut leaves).enumerate() {
             *leave = gone;
-            if let Some(length) = length {
-                let hint = near.map_or(enter, |slice| slices.leaves(slice)[i]);
-                let end = index.first_after(&run, event.saturating_add(*length), hint);
-                let (first, last) = event_range(index, &run, end, *length);
+            let hint = near.map_or(enter, |slice| slices.leaves(slice)[i]);
+            if let Some((end, (first, last))) = starts.first_after(index, &run, event, hint) {
                 (from, to) = (from.max(first), to.min(last));
                 *leave = end.min(gone);
             }
@@ -140,16 +135,6 @@ fn from_previous(window: &Window, previous: &mut [PreviousFact], slices: &mut Sl
         slice_of.push(slice);
     }
     slice_of
-}
-
-/// The event times for which a slot is the first one after them plus a shift: from the first (inclusive) to the second
-/// (exclusive).
-///
-/// The first and the last tick are left out, since they also stand for times beyond them: such a fact is looked up on its own.
-fn event_range(index: &SpineIndex, run: &Range<u32>, slot: u32, shift: i64) -> (i64, i64) {
-    let (from, to) = index.preceding_ticks(run, slot);
-    let (first, end) = (FIRST_TICK + 1, LAST_TICK);
-    (from.map_or(first, |from| from.saturating_sub(shift).max(first)), to.map_or(end, |to| to.saturating_sub(shift)))
 }
 
 /// The slices of entities that all have the same instant. Each entity has one slice, a ring, for every length of windows: the
@@ -168,14 +153,13 @@ pub(super) struct AgeRings {
 }
 
 impl AgeRings {
-    fn new(plan: &WindowPlan, instant: i64) -> Self {
-        // A window of length w at T holds the events of [T - w, T).
-        let start = |length: &Option<i64>| length.map_or(FIRST_TICK, |length| instant.saturating_sub(length));
-        let mut from: Vec<i64> = plan.lengths.iter().map(start).collect();
+    fn new(window: &Window, instant: i64) -> Self {
+        let (plan, start) = (&window.plan, |starts: &WindowStarts| starts.of_single_instant(instant));
+        let mut from: Vec<i64> = window.starts.iter().map(start).collect();
         from.sort_unstable_by(|a, b| b.cmp(a));
         from.dedup();
         let is_in: Vec<Vec<bool>> =
-            from.iter().map(|&first| plan.lengths.iter().map(|length| start(length) <= first).collect()).collect();
+            from.iter().map(|&first| window.starts.iter().map(|starts| start(starts) <= first).collect()).collect();
         let of_state = |state: usize| {
             let lengths = || plan.outputs.iter().filter(move |output| output.state == state).map(|output| output.length);
             is_in.iter().map(|is_in| lengths().any(|length| is_in[length])).collect()

@@ -35,10 +35,12 @@ mod assignment;
 mod plan;
 mod seen;
 mod slices;
+mod starts;
 
 use accumulator::WindowAccumulator;
 use plan::WindowPlan;
 use slices::Slices;
+use starts::WindowStarts;
 
 /// The least number of slots for which results are made at once.
 const MIN_SLOTS_AT_ONCE: usize = 16_384;
@@ -46,6 +48,7 @@ const MIN_SLOTS_AT_ONCE: usize = 16_384;
 impl CreateOperator for WindowSpec {
     fn operator(&self, context: &OperatorContext) -> Result<Arc<dyn TemporalOperator>> {
         let plan = WindowPlan::new(self, context)?;
+        let starts = plan.lengths.iter().map(|&length| WindowStarts::new(length, context)).collect::<Result<_>>()?;
         Ok(Arc::new(Window {
             subject: context.subject.clone(),
             index: context.index.clone(),
@@ -56,6 +59,7 @@ impl CreateOperator for WindowSpec {
             dictionaries: plan.columns.iter().map(|_| Mutex::default()).collect(),
             tie_dictionaries: plan.ties.iter().map(|_| Mutex::default()).collect(),
             plan,
+            starts,
             finished: Mutex::default(),
         }))
     }
@@ -66,6 +70,8 @@ struct Window {
     subject: String,
     index: Arc<SpineIndex>,
     plan: WindowPlan,
+    /// Where the windows of each of the plan's lengths begin.
+    starts: Vec<WindowStarts>,
     /// After how many ticks each fact becomes visible, if that is the same for all and facts are never replaced.
     constant_delay: Option<i64>,
     /// The units of the facts' event times in a second.

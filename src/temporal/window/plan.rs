@@ -5,7 +5,7 @@ use std::iter;
 
 use arrow::datatypes::DataType;
 
-use super::seen::SeenExpression;
+use super::{seen::SeenExpression, starts::TickLength};
 use crate::{
     error::{Error, Result},
     temporal::{
@@ -24,8 +24,8 @@ pub(super) struct WindowPlan {
     pub(super) values: Vec<PlannedValue>,
     pub(super) ties: Vec<PlannedColumn>,
     pub(super) states: Vec<PlannedState>,
-    /// The different lengths of windows, in ticks; `None` is everything before the instant.
-    pub(super) lengths: Vec<Option<i64>>,
+    /// The different lengths of windows.
+    pub(super) lengths: Vec<TickLength>,
     pub(super) outputs: Vec<PlannedOutput>,
 }
 
@@ -100,7 +100,7 @@ impl WindowPlan {
         let needed: Vec<PlannedState> =
             spec.columns.iter().zip(&inputs).map(|(column, input)| plan.state_of(column.kind, *input)).collect();
         for ((column, input), own) in spec.columns.iter().zip(inputs).zip(needed.iter()) {
-            let length = column.length_us.and_then(|length| context.unit.length(length));
+            let length = TickLength::new(column.length, context.unit);
             let length = position_of(&mut plan.lengths, length);
             if let Some(AggregateInput { column, by, filter }) = input.map(|input| plan.inputs[input]) {
                 if let Some(filter) = filter {
