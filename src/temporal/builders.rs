@@ -461,6 +461,11 @@ impl Window {
             }
         }
         let input = join.input(spine, WindowSpec { columns })?;
+        if input.spec.needs_whole_rows() {
+            for column in join.facts.rows.schema().columns() {
+                read.by_name(Expr::Column(column), &join.facts)?;
+            }
+        }
         Ok(Requirements { join, values: read.plain, computed: read.computed, input })
     }
 }

@@ -119,7 +119,7 @@ impl FactColumns {
     }
 
     /// The expression over columns that are named without their table.
-    fn by_name(&mut self, expression: Expr, facts: &Facts) -> Result<Expr> {
+    pub(super) fn by_name(&mut self, expression: Expr, facts: &Facts) -> Result<Expr> {
         let schema = facts.rows().schema();
         let renamed = expression.transform(|e| match e {
             Expr::Column(column) => {

@@ -120,7 +120,7 @@ impl<S: OperatorSpec> UserDefinedLogicalNodeCore for AsOfNode<S> {
             let inputs = input.spec.columns_read();
             let outputs = first..first + inputs.len();
             first = outputs.end;
-            if !input.declared.identity.is_empty() {
+            if !input.declared.identity.is_empty() || input.spec.needs_whole_rows() {
                 needed.push((0..schema.fields().len()).collect());
                 continue;
             }

@@ -11,12 +11,13 @@ use arrow::{
 use datafusion::error::DataFusionError;
 
 use super::{
-    budget::Budget, fact_chunk::FactChunk, fact_expression::FactExpressions, fact_input::PhysicalFactInput, spec::OperatorSpec,
-    spine_index::SpineIndex, time_decoder::TickUnit,
+    budget::Budget, fact_chunk::FactChunk, fact_expression::FactExpressions, fact_input::PhysicalFactInput,
+    full_rows::version_order, spec::OperatorSpec, spine_index::SpineIndex, time_decoder::TickUnit,
 };
 use crate::error::{Error, Result};
 
 /// What an operator over one fact table works with.
+#[derive(Clone)]
 pub(crate) struct OperatorContext {
     /// The table, for messages.
     pub(crate) subject: String,
@@ -32,6 +33,8 @@ pub(crate) struct OperatorContext {
     pub(crate) deciding_columns: Option<Vec<String>>,
     /// What is computed from the columns of a fact.
     pub(crate) expressions: FactExpressions,
+    /// Positions of all columns, in the order in which they decide between facts of the same times, if all columns are read.
+    pub(crate) row_order: Vec<usize>,
     /// After how many ticks each fact becomes visible, if that is the same for all and facts are never replaced.
     pub(crate) constant_delay: Option<i64>,
     /// Are facts replaced by later versions?
@@ -57,6 +60,7 @@ impl OperatorContext {
             tie_break: input.tie_columns()?,
             deciding_columns: input.full_rows.as_ref().map(|full_rows| full_rows.columns.clone()),
             expressions: input.expressions.clone(),
+            row_order: version_order(input)?,
             constant_delay: input.constant_delay(),
             has_versions: !input.identity.is_empty(),
             budget: budget.clone(),

@@ -37,6 +37,11 @@ pub(crate) trait OperatorSpec: Debug + Clone + PartialEq + Eq + Hash + Send + Sy
     /// The fact columns that each output reads.
     fn columns_read(&self) -> Vec<Vec<&str>>;
 
+    /// Do all columns of the facts decide between facts of the same times?
+    fn needs_whole_rows(&self) -> bool {
+        false
+    }
+
     /// The filters of aggregates, each of them once.
     fn conditions(&self) -> Vec<&Expr> {
         Vec::new()
@@ -215,6 +220,10 @@ impl OperatorSpec for WindowSpec {
 
     fn columns_read(&self) -> Vec<Vec<&str>> {
         self.columns.iter().map(WindowColumn::columns_read).collect()
+    }
+
+    fn needs_whole_rows(&self) -> bool {
+        self.columns.iter().any(|column| column.length.newest.is_some())
     }
 
     fn conditions(&self) -> Vec<&Expr> {

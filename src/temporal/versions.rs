@@ -109,7 +109,7 @@ impl<'a> Format<'a> {
 }
 
 /// Makes every NaN positive, so that it is the largest float in total order.
-fn nan_is_largest(column: &ArrayRef) -> ArrayRef {
+pub(super) fn nan_is_largest(column: &ArrayRef) -> ArrayRef {
     fn without_sign<T: ArrowPrimitiveType>(column: &ArrayRef, order: impl Fn(T::Native) -> T::Native) -> ArrayRef {
         Arc::new(column.as_primitive::<T>().unary::<_, T>(order))
     }

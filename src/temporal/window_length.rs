@@ -1,4 +1,4 @@
-//! How far a window reaches back from its instant: a fixed time, or a span of a zone's calendar.
+//! How far a window reaches back from its instant: a fixed time, a span of a zone's calendar, or a number of facts.
 //! Which slots see a fact through it is found in `window`.
 
 use std::fmt;
@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::time::{CalendarSpan, DAY_US, Period, Zone, saturating_micros, short_span, shown_span};
 
-/// The length of a window: a fixed time, or a span of a zone's calendar.
+/// The length of a window: a fixed time, a span of a zone's calendar, or a number of facts.
 ///
 /// A [`TimeDelta`] is a length as it is. More than 292,000 years are no limit.
 ///
@@ -22,6 +22,7 @@ use crate::time::{CalendarSpan, DAY_US, Period, Zone, saturating_micros, short_s
 ///     .window(TimeDelta::days(7), [Aggregate::count().named("trips_7d")])
 ///     .window(WindowLength::this_month(new_york), [Aggregate::count().named("trips_this_month")])
 ///     .window(WindowLength::months(3, new_york), [Aggregate::mean("fare_amount").named("fare_3_months")])
+///     .window(WindowLength::facts_within(10, TimeDelta::days(30)), [Aggregate::mean("fare_amount").named("fare_10_trips")])
 ///     .build()?;
 /// # Ok::<(), asof::Error>(())
 /// ```
@@ -40,8 +41,18 @@ use crate::time::{CalendarSpan, DAY_US, Period, Zone, saturating_micros, short_s
 /// - **When clocks change**, these local times are read as those of facts are: a time that occurs twice is the later instant, and a
 ///   time that is skipped is the instant after the gap. While the clocks show an hour for the second time, the start of a window of
 ///   months stands still.
+///
+/// # Which facts a number of facts are
+///
+/// The newest visible ones of the entity: by event time, then known-at, tie-break columns and all other columns in the order of their
+/// names, as for a [`Lookup`](super::Lookup). Facts that an aggregate passes over, by its filter or for a NULL, are among them: over
+/// the newest 10 facts a filtered count is at most 10. All columns of the table are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct WindowLength(pub(super) Reach);
+pub struct WindowLength {
+    pub(super) reach: Reach,
+    /// Of the facts within reach, only so many of the newest.
+    pub(super) newest: Option<u32>,
+}
 
 /// How far a window reaches back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -58,65 +69,89 @@ impl WindowLength {
     /// From the first midnight of the local month that holds the instant.
     #[must_use]
     pub const fn this_month(zone: Zone) -> Self {
-        Self(Reach::Calendar(CalendarSpan::SoFar(Period::Month), zone))
+        Self::reaching(Reach::Calendar(CalendarSpan::SoFar(Period::Month), zone))
     }
 
     /// From the midnight of the newest local Monday.
     #[must_use]
     pub const fn this_week(zone: Zone) -> Self {
-        Self(Reach::Calendar(CalendarSpan::SoFar(Period::Week), zone))
+        Self::reaching(Reach::Calendar(CalendarSpan::SoFar(Period::Week), zone))
     }
 
     /// From the midnight of the local day that holds the instant.
     #[must_use]
     pub const fn this_day(zone: Zone) -> Self {
-        Self(Reach::Calendar(CalendarSpan::SoFar(Period::Day), zone))
+        Self::reaching(Reach::Calendar(CalendarSpan::SoFar(Period::Day), zone))
     }
 
     /// From `count` months before the instant by the zone's clock; 12 are a year. Zero months are refused where the length is used.
     #[must_use]
     pub const fn months(count: u32, zone: Zone) -> Self {
-        Self(Reach::Calendar(CalendarSpan::Months(count), zone))
+        Self::reaching(Reach::Calendar(CalendarSpan::Months(count), zone))
+    }
+
+    /// The newest `count` visible facts, however old they are. No fact is refused where the length is used.
+    #[must_use]
+    pub const fn facts(count: u32) -> Self {
+        Self { reach: Reach::Everything, newest: Some(count) }
+    }
+
+    /// Of the facts in a window of another length the newest `count`.
+    #[must_use]
+    pub fn facts_within(count: u32, length: impl Into<Self>) -> Self {
+        let within = length.into();
+        Self { newest: Some(within.newest.map_or(count, |newest| newest.min(count))), ..within }
+    }
+
+    const fn reaching(reach: Reach) -> Self {
+        Self { reach, newest: None }
     }
 
     /// Everything before the instant.
     pub(crate) const fn everything() -> Self {
-        Self(Reach::Everything)
+        Self::reaching(Reach::Everything)
     }
 
     /// Can no window of this length hold a fact?
     pub(crate) fn is_empty(self) -> bool {
-        match self.0 {
+        let is_none = match self.reach {
             Reach::Micros(length) => length <= 0,
             Reach::Calendar(CalendarSpan::Months(count), _) => count == 0,
             Reach::Everything | Reach::Calendar(CalendarSpan::SoFar(_), _) => false,
-        }
+        };
+        is_none || self.newest == Some(0)
     }
 
     /// Microseconds that no window of this length is longer than; `None` if there is no limit.
     pub(crate) fn at_most_us(self) -> Option<i64> {
-        match self.0 {
+        match self.reach {
             Reach::Everything => None,
             Reach::Micros(length) => Some(length),
             Reach::Calendar(span, _) => span.at_most_days().checked_mul(DAY_US),
         }
     }
 
-    /// As the names of features spell it: `all`, `24h`, `this_month`, `3mo`. They leave out the zone.
+    /// As the names of features spell it: `all`, `24h`, `this_month`, `3mo`, `10_facts`, `10_facts_30d`. They leave out the zone.
     pub(crate) fn short(self) -> String {
-        match self.0 {
-            Reach::Everything => "all".into(),
-            Reach::Micros(length) => short_span(length),
-            Reach::Calendar(CalendarSpan::SoFar(period), _) => format!("this_{}", period.name()),
-            Reach::Calendar(CalendarSpan::Months(count), _) => format!("{count}mo"),
+        let reach = match (self.reach, self.newest) {
+            (Reach::Everything, Some(_)) => String::new(),
+            (Reach::Everything, None) => "all".into(),
+            (Reach::Micros(length), _) => short_span(length),
+            (Reach::Calendar(CalendarSpan::SoFar(period), _), _) => format!("this_{}", period.name()),
+            (Reach::Calendar(CalendarSpan::Months(count), _), _) => format!("{count}mo"),
+        };
+        match self.newest {
+            None => reach,
+            Some(count) if reach.is_empty() => format!("{count}_facts"),
+            Some(count) => format!("{count}_facts_{reach}"),
         }
     }
 
     /// A length as the operators take it: what 64 bits cannot hold is no limit.
     pub(super) fn of_operator(length: impl Into<Self>) -> Self {
         let length = length.into();
-        match length.0 {
-            Reach::Micros(i64::MAX) => Self::everything(),
+        match length.reach {
+            Reach::Micros(i64::MAX) => Self { reach: Reach::Everything, ..length },
             _ => length,
         }
     }
@@ -125,14 +160,22 @@ impl WindowLength {
 impl From<TimeDelta> for WindowLength {
     /// Digits finer than a microsecond are cut off.
     fn from(length: TimeDelta) -> Self {
-        Self(Reach::Micros(saturating_micros(length)))
+        Self::reaching(Reach::Micros(saturating_micros(length)))
     }
 }
 
-/// As [`trailing`](crate::sql::trailing) reads it: `7 days`, `this month in Europe/Berlin`, `3 months in UTC`.
+/// As [`trailing`](crate::sql::trailing) reads it: `7 days`, `this month in Europe/Berlin`, `3 months in UTC`, `10 facts`,
+/// `10 facts within 30 days`.
 impl fmt::Display for WindowLength {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
+        if let Some(newest) = self.newest {
+            write!(f, "{newest} fact{}", if newest == 1 { "" } else { "s" })?;
+            match self.reach {
+                Reach::Everything => return Ok(()),
+                _ => f.write_str(" within ")?,
+            }
+        }
+        match self.reach {
             Reach::Everything => f.write_str("everything before"),
             Reach::Micros(length) => f.write_str(&shown_span(length)),
             Reach::Calendar(CalendarSpan::SoFar(period), zone) => write!(f, "this {} in {zone}", period.name()),
@@ -143,10 +186,18 @@ impl fmt::Display for WindowLength {
 }
 
 /// As part of a definition, and so of its fingerprint: microseconds, null for everything, `{"this": "month", "zone": "UTC"}`,
-/// `{"months": 3, "zone": "UTC"}`.
+/// `{"months": 3, "zone": "UTC"}`, and with a number of facts `{"facts": 10}` or `{"facts": 10, "within": ...}`.
 impl Serialize for WindowLength {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
+        if let Some(newest) = self.newest {
+            let mut map = serializer.serialize_map(None)?;
+            map.serialize_entry("facts", &newest)?;
+            if self.reach != Reach::Everything {
+                map.serialize_entry("within", &Self::reaching(self.reach))?;
+            }
+            return map.end();
+        }
+        match self.reach {
             Reach::Everything => serializer.serialize_none(),
             Reach::Micros(length) => serializer.serialize_i64(length),
             Reach::Calendar(span, zone) => {
@@ -184,12 +235,32 @@ mod tests {
             (WindowLength::this_day(Zone::UTC), json!({"this": "day", "zone": "UTC"}), "this day in UTC", "this_day"),
             (WindowLength::months(1, zone), json!({"months": 1, "zone": "Europe/Berlin"}), "1 month in Europe/Berlin", "1mo"),
             (WindowLength::months(12, Zone::UTC), json!({"months": 12, "zone": "UTC"}), "12 months in UTC", "12mo"),
+            (WindowLength::facts(1), json!({"facts": 1}), "1 fact", "1_facts"),
+            (
+                WindowLength::facts_within(10, TimeDelta::days(30)),
+                json!({"facts": 10, "within": 2_592_000_000_000_i64}),
+                "10 facts within 30 days",
+                "10_facts_30d",
+            ),
+            (
+                WindowLength::facts_within(10, WindowLength::facts_within(3, WindowLength::this_day(Zone::UTC))),
+                json!({"facts": 3, "within": {"this": "day", "zone": "UTC"}}),
+                "3 facts within this day in UTC",
+                "3_facts_this_day",
+            ),
         ];
         for (length, declared, shown, short) in lengths {
             assert_eq!((json!(length), length.to_string().as_str(), length.is_empty()), (declared, shown, false));
             assert_eq!(length.short(), short);
         }
-        let empty = [WindowLength::months(0, zone), TimeDelta::zero().into(), TimeDelta::days(-1).into(), TimeDelta::MIN.into()];
+        let empty = [
+            WindowLength::months(0, zone),
+            WindowLength::facts(0),
+            WindowLength::facts_within(3, TimeDelta::zero()),
+            TimeDelta::zero().into(),
+            TimeDelta::days(-1).into(),
+            TimeDelta::MIN.into(),
+        ];
         assert!(empty.into_iter().all(WindowLength::is_empty), "{empty:?}");
     }
 

@@ -160,6 +160,8 @@ class Question:
 
     def aggregates(self):
         for span in self.window["spans"]:
+            if "facts" in span:
+                raise NotExpressible("window of a number of facts")
             if "this" in span:
                 raise NotExpressible("window from the start of a period")
             if span.get("zone", "UTC") != "UTC":

@@ -133,6 +133,9 @@ pub struct Span {
     pub months: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
+    /// Of the facts in reach only so many of the newest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub facts: Option<u32>,
     pub aggregates: Vec<Aggregate>,
 }
 

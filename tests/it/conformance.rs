@@ -60,7 +60,7 @@ fn cutoff(cutoff: cases::Cutoff) -> Cutoff {
 /// The length of a window; `None` is everything before the instant.
 pub(crate) fn window_length(span: &cases::Span) -> Option<WindowLength> {
     let zone = || span.zone.as_ref().unwrap().parse().unwrap();
-    match (&span.length, span.this.as_deref(), span.months) {
+    let reach = match (&span.length, span.this.as_deref(), span.months) {
         (Some(length), None, None) => Some(TimeDelta::microseconds(cases::micros(length)).into()),
         (None, Some("month"), None) => Some(WindowLength::this_month(zone())),
         (None, Some("week"), None) => Some(WindowLength::this_week(zone())),
@@ -68,6 +68,11 @@ pub(crate) fn window_length(span: &cases::Span) -> Option<WindowLength> {
         (None, None, Some(count)) => Some(WindowLength::months(count, zone())),
         (None, None, None) => None,
         _ => panic!("{span:?} has several lengths"),
+    };
+    match (span.facts, reach) {
+        (None, reach) => reach,
+        (Some(count), None) => Some(WindowLength::facts(count)),
+        (Some(count), Some(reach)) => Some(WindowLength::facts_within(count, reach)),
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 };
 
 use asof::{
-    Aggregate, FeatureSet,
+    Aggregate, FeatureSet, WindowLength,
     catalog::{FactTable, KnownAt},
     encoder::{
         Arithmetic, Bearing, Bins, Calendar, Clip, Coalesce, Cyclic, DayOfWeek, Frequency, Geohash, GridCell, HashBucket,
@@ -213,7 +213,16 @@ fn sets() -> Vec<FeatureSet> {
         set.window(TimeDelta::days(20), kinds(20)).window(TimeDelta::hours(30), kinds(1)).all_before(kinds(0))
     };
     let pairs = FeatureSet::entities("pairs_v1", "t").key("k").key("place").lookup("n", "last_n");
+    let windows = FeatureSet::entities("windows_v1", "t")
+        .key("k")
+        .window(WindowLength::this_month(zone()), kinds(31))
+        .window(WindowLength::this_week(zone()), kinds(7))
+        .window(WindowLength::this_day(zone()), kinds(1))
+        .window(WindowLength::months(1, zone()), kinds(30))
+        .window(WindowLength::facts(4), kinds(4))
+        .window(WindowLength::facts_within(9, TimeDelta::days(10)), kinds(10));
     vec![
+        windows.build().unwrap(),
         encoded.build().unwrap(),
         joined.build().unwrap(),
         entities("entities_v1", "t").build().unwrap(),

@@ -136,7 +136,14 @@ async fn labels(case: &LabelCase, number: usize, store: &FeatureStore, dir: &Pat
 fn as_case(case: &LabelCase) -> Case {
     let spans = case.label.windows.iter().map(|window| {
         let LabelWindow { length, aggregates } = window;
-        cases::Span { length: Some(length.clone()), this: None, months: None, zone: None, aggregates: aggregates.clone() }
+        cases::Span {
+            length: Some(length.clone()),
+            this: None,
+            months: None,
+            zone: None,
+            facts: None,
+            aggregates: aggregates.clone(),
+        }
     });
     Case {
         name: case.name.clone(),

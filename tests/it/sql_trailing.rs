@@ -106,7 +106,7 @@ async fn trailing_is_the_window_that_rust_asks() {
 }
 
 #[tokio::test]
-async fn lengths_by_a_calendar_are_those_that_rust_asks() {
+async fn lengths_by_a_calendar_and_of_facts_are_those_that_rust_asks() {
     let (_dir, store) = rides_and_fares().await;
     let zone = "America/New_York".parse().unwrap();
     let lengths = [
@@ -114,6 +114,9 @@ async fn lengths_by_a_calendar_are_those_that_rust_asks() {
         (" THIS  week IN America/New_York ", WindowLength::this_week(zone)),
         ("this day in America/New_York", WindowLength::this_day(zone)),
         ("1 month in America/New_York", WindowLength::months(1, zone)),
+        ("2 facts", WindowLength::facts(2)),
+        ("1 FACT within 15 minutes", WindowLength::facts_within(1, TimeDelta::minutes(15))),
+        ("3 facts within this day in America/New_York", WindowLength::facts_within(3, WindowLength::this_day(zone))),
         ("12 Months in UTC", WindowLength::months(12, "UTC".parse().unwrap())),
     ];
     for (text, length) in lengths {
@@ -208,6 +211,14 @@ async fn trailing_refuses_what_it_cannot_mean() {
         (with("in UTC", "count(*)"), "definition", "no span of a calendar"),
         (with("in", "count(*)"), "definition", "`in` where a number is expected"),
         (with("1 month in New York", "count(*)"), "definition", "no fixed length"),
+        (with("0 facts", "count(*)"), "definition", "a window of 0 facts is empty"),
+        (with("2 facts within 0 days", "count(*)"), "definition", "a window of 2 facts within 0 seconds is empty"),
+        (with("-1 facts", "count(*)"), "definition", "as in `10 facts`"),
+        (with("some facts", "count(*)"), "definition", "as in `10 facts`"),
+        (with("2 facts in", "count(*)"), "definition", "as in `10 facts`"),
+        (with("2 facts within", "count(*)"), "definition", "as in `10 facts`"),
+        (with("2 facts within a while", "count(*)"), "definition", "where a number is expected"),
+        (with("4294967296 facts", "count(*)"), "definition", "as in `10 facts`"),
         (with("1 month in Mars", "count(*)"), "other", "IANA"),
         (with("soon", "count(*)"), "definition", "`soon`"),
         (with("1 day", ""), "definition", "aggregates"),

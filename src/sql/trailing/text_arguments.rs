@@ -50,10 +50,23 @@ pub(super) fn key_pairs(text: &str) -> Result<Vec<(String, String)>> {
     keys.into_iter().map(pair).collect()
 }
 
-/// The length of a window: `7 days`, or by a zone's calendar `this month in Europe/Berlin` and `3 months in Europe/Berlin`.
+/// The length of a window: `7 days`; by a zone's calendar `this month in Europe/Berlin` and `3 months in Europe/Berlin`; or `10 facts`
+/// and `10 facts within 30 days`.
 pub(super) fn length(text: &str) -> Result<WindowLength> {
     let words: Vec<&str> = text.split_whitespace().collect();
+    let is_facts = |word: &str| ["fact", "facts"].iter().any(|facts| word.eq_ignore_ascii_case(facts));
     match words.as_slice() {
+        [count, facts, within @ ..] if is_facts(facts) => {
+            let usage = || refused(format!("the length `{text}` must say how many facts, as in `10 facts` or `10 facts within 30 days`"));
+            let count: u32 = count.parse().map_err(|_| usage())?;
+            match within {
+                [] => Ok(WindowLength::facts(count)),
+                [within, rest @ ..] if within.eq_ignore_ascii_case("within") && !rest.is_empty() => {
+                    Ok(WindowLength::facts_within(count, length(&rest.join(" "))?))
+                }
+                _ => Err(usage()),
+            }
+        }
         [span @ .., is_in, zone] if is_in.eq_ignore_ascii_case("in") => {
             let zone: Zone = zone.parse()?;
             calendar_length(span, zone).ok_or_else(|| {
@@ -65,7 +78,8 @@ pub(super) fn length(text: &str) -> Result<WindowLength> {
         }
         _ => parse_span(text).map(|us| TimeDelta::microseconds(us).into()).map_err(|reason| {
             refused(format!(
-                "the length `{text}` {reason}, a span of a calendar such as `3 months in Europe/Berlin`, or `all` for everything before"
+                "the length `{text}` {reason}, a span of a calendar such as `3 months in Europe/Berlin`, a number of facts such as `10 facts`, or `all` for \
+                 everything before"
             ))
         }),
     }

@@ -9,7 +9,7 @@ use arrow::{array::ArrayRef, buffer::NullBuffer};
 
 use super::{
     Window,
-    assignment::SliceFinder,
+    assignment::{Assignment, SliceFinder},
     locked,
     plan::{AggregateInput, PlannedColumn, ValueSource},
     slices::Slices,
@@ -40,8 +40,47 @@ impl WindowAccumulator {
 
 impl FactAccumulator for WindowAccumulator {
     fn update(&mut self, chunk: &FactChunk) -> Result<()> {
+        let assignment = self.finder.assign(&self.window, &mut self.slices, chunk)?;
+        self.add(chunk, &assignment)
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<()> {
+        match self.finder {
+            SliceFinder::Previous(_) | SliceFinder::Known => self.slices.sort_by_entity(self.window.index.entities()),
+            // The slices of an entity are next to each other already.
+            SliceFinder::Ages(_) => {}
+        }
+        self.slices.finish();
+        locked(&self.window.finished).push(self.slices);
+        Ok(())
+    }
+}
+
+impl WindowAccumulator {
+    /// An accumulator of facts whose slices the caller opens.
+    pub(super) fn of_known_slices(window: Arc<Window>) -> Self {
+        Self { finder: SliceFinder::Known, slices: Slices::new(&window.plan), bytes: 0, window }
+    }
+
+    /// Opens a slice for each fact of a chunk that [`SliceFinder::Known`] leaves to the caller, and adds the facts. `edges` are the first
+    /// slot that sees the fact, and for each length of windows the first slot that sees it no longer.
+    pub(super) fn add_with_edges<'a>(&mut self, chunk: &FactChunk, edges: impl Iterator<Item = (u32, &'a [u32])>) -> Result<()> {
+        let mut slice_of: Vec<u32> = Vec::with_capacity(chunk.rows.len());
+        for (&entity, (enter, leaves)) in chunk.entities.iter().zip(edges) {
+            let same =
+                |&slice: &u32| self.slices.entities[slice as usize] == entity && self.slices.has_edges(slice, enter, leaves);
+            let slice = match slice_of.last().copied().filter(same) {
+                Some(slice) => slice,
+                None => self.slices.open(entity, enter, leaves),
+            };
+            slice_of.push(slice);
+        }
+        self.add(chunk, &Assignment::uniform(slice_of))
+    }
+
+    /// Adds facts to the states of their slices.
+    fn add(&mut self, chunk: &FactChunk, assignment: &Assignment) -> Result<()> {
         let window = self.window.clone();
-        let assignment = self.finder.assign(&window, &mut self.slices, chunk)?;
         if assignment.is_empty() {
             return Ok(());
         }
@@ -114,17 +153,6 @@ impl FactAccumulator for WindowAccumulator {
         drop((dictionaries, tie_dictionaries));
         window.budget.grow(&window.subject, bytes.saturating_sub(self.bytes))?;
         self.bytes = self.bytes.max(bytes);
-        Ok(())
-    }
-
-    fn finish(mut self: Box<Self>) -> Result<()> {
-        match self.finder {
-            SliceFinder::Previous(_) => self.slices.sort_by_entity(self.window.index.entities()),
-            // The slices of an entity are next to each other already.
-            SliceFinder::Ages(_) => {}
-        }
-        self.slices.finish();
-        locked(&self.window.finished).push(self.slices);
         Ok(())
     }
 }

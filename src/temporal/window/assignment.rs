@@ -17,6 +17,8 @@ pub(super) enum SliceFinder {
     Previous(Vec<PreviousFact>),
     /// By the age of the fact, if all entities have the same instant.
     Ages(AgeRings),
+    /// The caller knows them.
+    Known,
 }
 
 impl SliceFinder {
@@ -35,6 +37,7 @@ impl SliceFinder {
                 let slice_of = rings.slice_of(window, slices, chunk)?;
                 Ok(Assignment::by_state(slice_of, &rings.is_needed))
             }
+            SliceFinder::Known => Ok(Assignment::uniform(vec![NO_SLICE; chunk.rows.len()])),
         }
     }
 }
@@ -48,7 +51,7 @@ pub(super) struct Assignment {
 
 impl Assignment {
     /// All states need all slices.
-    fn uniform(slice_of: Vec<u32>) -> Self {
+    pub(super) fn uniform(slice_of: Vec<u32>) -> Self {
         Self { all: slice_of, needed: Vec::new() }
     }
 

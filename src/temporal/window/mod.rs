@@ -23,21 +23,27 @@ use arrow::array::{ArrayRef, UInt32Array};
 use super::{
     aggregate::{EntitySlices, FactOrder, OutputStates, ResultColumn, SliceLocation, Slider, SlotColumn},
     budget::Budget,
+    fact_expression::FactExpressions,
     operator::{CreateOperator, FactAccumulator, OperatorContext, OperatorOutput, OutputMemory, TemporalOperator},
     sort_keys::{Encoding, ValueDictionary},
-    spec::WindowSpec,
+    spec::{OperatorSpec, WindowSpec},
     spine_index::SpineIndex,
 };
 use crate::error::{Error, Result};
 
 mod accumulator;
 mod assignment;
+mod both_kinds;
+mod counted;
+mod newest;
 mod plan;
 mod seen;
 mod slices;
 mod starts;
 
 use accumulator::WindowAccumulator;
+use both_kinds::BothKinds;
+use counted::CountedWindow;
 use plan::WindowPlan;
 use slices::Slices;
 use starts::WindowStarts;
@@ -47,9 +53,43 @@ const MIN_SLOTS_AT_ONCE: usize = 16_384;
 
 impl CreateOperator for WindowSpec {
     fn operator(&self, context: &OperatorContext) -> Result<Arc<dyn TemporalOperator>> {
-        let plan = WindowPlan::new(self, context)?;
-        let starts = plan.lengths.iter().map(|&length| WindowStarts::new(length, context)).collect::<Result<_>>()?;
-        Ok(Arc::new(Window {
+        let is_counted: Vec<bool> = self.columns.iter().map(|column| column.length.newest.is_some()).collect();
+        if !is_counted.contains(&true) {
+            return Ok(Arc::new(Window::new(self, context)?));
+        }
+        let counted = |spec: &WindowSpec, context: &OperatorContext| {
+            Ok::<_, Error>(Arc::new(CountedWindow::new(Window::new(spec, context)?, context)))
+        };
+        if !is_counted.contains(&false) {
+            return Ok(counted(self, context)?);
+        }
+        let part = |wanted: bool| {
+            let columns = self.columns.iter().zip(&is_counted).filter(|(_, is_counted)| **is_counted == wanted);
+            let spec = WindowSpec { columns: columns.map(|(column, _)| column.clone()).collect() };
+            let planned = &context.expressions;
+            let expressions = FactExpressions {
+                conditions: own_of(&spec.conditions(), &self.conditions(), &planned.conditions),
+                values: own_of(&spec.values(), &self.values(), &planned.values),
+            };
+            (spec, OperatorContext { expressions, ..context.clone() })
+        };
+        let ((timed, of_timed), (newest, of_newest)) = (part(false), part(true));
+        let (timed, newest) = (Arc::new(Window::new(&timed, &of_timed)?), counted(&newest, &of_newest)?);
+        Ok(Arc::new(BothKinds { timed, newest, is_counted }))
+    }
+}
+
+/// What was planned for these parts of a specification, of what was planned for all of its parts.
+fn own_of<E: PartialEq, P: Clone>(own: &[E], all: &[E], planned: &[P]) -> Vec<P> {
+    let position = |own: &E| all.iter().position(|known| known == own);
+    own.iter().filter_map(|own| planned.get(position(own)?).cloned()).collect()
+}
+
+impl Window {
+    fn new(spec: &WindowSpec, context: &OperatorContext) -> Result<Self> {
+        let plan = WindowPlan::new(spec, context)?;
+        let starts = plan.lengths.iter().map(|length| WindowStarts::new(length.reach, context)).collect::<Result<_>>()?;
+        Ok(Self {
             subject: context.subject.clone(),
             index: context.index.clone(),
             constant_delay: context.constant_delay,
@@ -61,7 +101,7 @@ impl CreateOperator for WindowSpec {
             plan,
             starts,
             finished: Mutex::default(),
-        }))
+        })
     }
 }
 

@@ -25,8 +25,15 @@ pub(super) struct WindowPlan {
     pub(super) ties: Vec<PlannedColumn>,
     pub(super) states: Vec<PlannedState>,
     /// The different lengths of windows.
-    pub(super) lengths: Vec<TickLength>,
+    pub(super) lengths: Vec<PlannedLength>,
     pub(super) outputs: Vec<PlannedOutput>,
+}
+
+/// A length of windows: how far they reach back, and how many of the newest facts they hold if not all.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) struct PlannedLength {
+    pub(super) reach: TickLength,
+    pub(super) newest: Option<u32>,
 }
 
 /// A column of values, one per fact.
@@ -100,7 +107,7 @@ impl WindowPlan {
         let needed: Vec<PlannedState> =
             spec.columns.iter().zip(&inputs).map(|(column, input)| plan.state_of(column.kind, *input)).collect();
         for ((column, input), own) in spec.columns.iter().zip(inputs).zip(needed.iter()) {
-            let length = TickLength::new(column.length, context.unit);
+            let length = PlannedLength { reach: TickLength::new(column.length, context.unit), newest: column.length.newest };
             let length = position_of(&mut plan.lengths, length);
             if let Some(AggregateInput { column, by, filter }) = input.map(|input| plan.inputs[input]) {
                 if let Some(filter) = filter {

@@ -1,5 +1,5 @@
-//! Windows by a zone's calendar: what is trained, materialized at one instant or at many, and served is the same, around changes of
-//! the clocks and ends of months.
+//! Windows by a zone's calendar and over a number of facts: what is trained, materialized at one instant or at many, and served is the
+//! same, around changes of the clocks and ends of months.
 
 use asof::{
     Aggregate, AsOf, FeatureSet, FeatureStore, Value, WindowLength,
@@ -51,6 +51,7 @@ fn sets() -> [FeatureSet; 2] {
         ]
     };
     let corrected = Source::of("corrected").on("k").window(WindowLength::this_month(zone), aggregates("corrected"));
+    let corrected = corrected.window(WindowLength::facts(2), aggregates("newest_corrected"));
     let set = |name: &str| {
         FeatureSet::entities(name, "facts")
             .key("k")
@@ -59,6 +60,8 @@ fn sets() -> [FeatureSet; 2] {
             .window(WindowLength::this_day(zone), aggregates("day"))
             .window(WindowLength::months(1, zone), aggregates("one"))
             .window(WindowLength::months(8, "Europe/Berlin".parse().unwrap()), aggregates("eight"))
+            .window(WindowLength::facts(3), aggregates("newest"))
+            .window(WindowLength::facts_within(2, WindowLength::this_week(zone)), aggregates("newest_of_week"))
             .window(TimeDelta::days(7), aggregates("fixed"))
             .all_before(aggregates("all"))
     };
@@ -134,6 +137,9 @@ fn a_length_is_part_of_the_definition() {
         WindowLength::months(1, zone),
         WindowLength::months(2, zone),
         TimeDelta::days(31).into(),
+        WindowLength::facts(3),
+        WindowLength::facts(4),
+        WindowLength::facts_within(3, TimeDelta::days(31)),
     ];
     for (i, a) in lengths.iter().enumerate() {
         assert_eq!(set(*a).fingerprint(), set(*a).fingerprint());
