@@ -38,6 +38,9 @@ pub(crate) const EXTRACTS: &str = "extracts";
 /// What a run of an extract is.
 pub(crate) const EXTRACT_RECORD: &str = "extract.json";
 
+/// Tiles: `partials/<database>/<table>/<question>/<tile>`. What sets of entities keep of single files of facts; a cache, no truth.
+pub(crate) const PARTIALS: &str = "partials";
+
 /// Kept training sets: `training/<name>/<id>/<file>`.
 pub(crate) const TRAINING: &str = "training";
 
@@ -126,6 +129,27 @@ pub(crate) fn quality_report(table: &TableName, load: ContentId, content: Conten
 pub(crate) fn load_of(name: &str) -> Option<&str> {
     let digits = name.get(..ContentId::SHORT_DIGITS)?;
     digits.bytes().all(|b| b.is_ascii_hexdigit()).then_some(digits)
+}
+
+/// The folder of the tiles of a table for what is asked of it.
+pub(crate) fn tiles_folder(table: &TableName, question: ContentId) -> String {
+    format!("{PARTIALS}/{}/{}", table_folder(table), question.short())
+}
+
+const TILE_SUFFIX: &str = ".tile";
+
+/// A tile: of the file of facts with this key, whose facts lie beyond so many lengths of windows, source by source.
+pub(crate) fn tile_file(file: ContentId, levels: &[usize]) -> String {
+    let levels: Vec<String> = levels.iter().map(ToString::to_string).collect();
+    format!("{}-{}{TILE_SUFFIX}", file.short(), levels.join("."))
+}
+
+/// The first digits of the file's key, and the levels, from the name of a tile; `None` for a name of any other form.
+pub(crate) fn tile_of(name: &str) -> Option<(&str, Vec<usize>)> {
+    let (file, levels) = name.strip_suffix(TILE_SUFFIX)?.split_once('-')?;
+    let is_key = file.len() == ContentId::SHORT_DIGITS && file.bytes().all(|b| b.is_ascii_hexdigit());
+    let levels = levels.split('.').map(|level| level.parse().ok()).collect::<Option<Vec<usize>>>()?;
+    is_key.then_some((file, levels))
 }
 
 /// The folder of the binding of a set's name.
@@ -262,6 +286,12 @@ mod tests {
         assert_eq!(training_set_id(&training_set_folder(id).to_uppercase()), None);
         assert_eq!(model_id(&model_folder(id)), Some(id));
         assert_eq!(model_id(&model_folder(id).to_uppercase()), None);
+        for levels in [vec![0], vec![3, 0, 12]] {
+            assert_eq!(tile_of(&tile_file(id, &levels)), Some((id.short().as_str(), levels)));
+        }
+        for name in ["0123456789abcdef-.tile", "0123456789abcdef-a.tile", "0123456789abcdef-1", "01-1.tile", "notes.tile"] {
+            assert_eq!(tile_of(name), None, "{name}");
+        }
         assert_eq!(staged_for(&format!("a/{}{}", version_file(1), staging_suffix("12"))), Some("a/v0000000001.json"));
         for name in ["v1.json", "v1.json#", "v1.json#12a", "#", ""] {
             assert_eq!(staged_for(name), None, "{name}");

@@ -14,7 +14,7 @@ use super::{FactTable, details::Details, expectation::Expect, hive::partition_na
 use crate::{
     error::{Error, Result},
     name::{ContentId, TableName},
-    storage::FileIdentity,
+    storage::{FileIdentity, Location},
     time::{AsOf, TimeScale, month::Month},
 };
 
@@ -126,6 +126,13 @@ pub struct FileEntry {
 }
 
 impl FileEntry {
+    /// The hash of what the facts of the file are: its content and the values of its partition columns. `place` is where the table's
+    /// files lie.
+    pub(crate) fn facts_key(&self, place: &Location) -> ContentId {
+        let content = self.identity.content_at(place, &self.path);
+        ContentId::of_json(&serde_json::json!([content, self.identity.size, self.partition]))
+    }
+
     /// Does the file lie in the month's partition? In a table of one year every year's month is the same.
     pub(crate) fn is_in(&self, month: Month) -> bool {
         let number = |value: &Option<String>| value.as_ref().and_then(|v| v.parse::<i64>().ok());

@@ -19,6 +19,7 @@ pub(crate) use sweep::run;
 /// - extracts whose [`Retention`](crate::extract::Retention) is over;
 /// - files that no table version, materialization, kept training set, extract or recorded model names, such as those of
 ///   interrupted loads;
+/// - tiles (see [`StoreOptions::incremental_from`](crate::StoreOptions::incremental_from)) of files that no table version lists;
 /// - staging files that were never renamed;
 /// - with [`Gc::keep_versions`], old table versions and the files that only they name;
 /// - temporary files on this machine of processes that have ended, without a grace period.

@@ -4,8 +4,8 @@ use crate::{
     extract::RunName,
     layout::{
         BINDING, CATALOG, DEFINITIONS, EXTRACT_RECORD, EXTRACTS, FACTS, MANIFEST, MARKER, MATERIALIZED, MODEL_ARTIFACT,
-        MODEL_RECORD, MODELS, QUALITY, QUARANTINE, REJECTS, TRAINING, is_fact_file, is_part_file, load_of, model_id,
-        training_set_id, version_number,
+        MODEL_RECORD, MODELS, PARTIALS, QUALITY, QUARANTINE, REJECTS, TRAINING, is_fact_file, is_part_file, load_of, model_id,
+        tile_of, training_set_id, version_number,
     },
     name::TableName,
 };
@@ -37,6 +37,8 @@ pub(super) enum PathKind {
     ModelRecord,
     /// The bytes of a model.
     ModelArtifact,
+    /// A tile, with its table and the first digits of its file's key.
+    Tile(TableName, String),
     /// Not written by this library.
     Unknown,
 }
@@ -56,6 +58,10 @@ pub(super) fn path_kind(path: &str) -> PathKind {
         [REJECTS | QUALITY | QUARANTINE, database, name, of_load, ..] if table(database, name).is_some() => {
             load_of(of_load).map_or(PathKind::Unknown, |load| PathKind::OfLoad(load.into()))
         }
+        [PARTIALS, database, name, _, tile] => match (table(database, name), tile_of(tile)) {
+            (Some(table), Some((file, _))) => PathKind::Tile(table, file.into()),
+            _ => PathKind::Unknown,
+        },
         [MATERIALIZED, _, _, MANIFEST] => PathKind::Manifest,
         [MATERIALIZED, _, _, part] if is_part_file(part) => PathKind::Part,
         [TRAINING, _, id, MANIFEST] if training_set_id(id).is_some() => PathKind::TrainingManifest,
@@ -88,7 +94,8 @@ mod tests {
             (model_artifact.as_str(), PathKind::ModelArtifact),
             ("asof.json", PathKind::Kept),
             ("definitions/taxi_v1/binding.json", PathKind::Kept),
-            ("catalog/default/nyc_taxi/v0000000012.json", PathKind::Version(taxi, 12)),
+            ("catalog/default/nyc_taxi/v0000000012.json", PathKind::Version(taxi.clone(), 12)),
+            ("partials/default/nyc_taxi/01/0123456789abcdef-0.2.tile", PathKind::Tile(taxi, "0123456789abcdef".into())),
             ("catalog/sales/v0000000001.json", PathKind::Kept),
             ("facts/default/nyc_taxi/year=2014/month=1/0123-00000-4567.parquet", PathKind::Fact),
             ("rejects/default/nyc_taxi/0123456789abcdef-01.csv", PathKind::OfLoad("0123456789abcdef".into())),
@@ -117,6 +124,8 @@ mod tests {
             "models/fare/mine/model.json",
             "models/fare/artifact.bin",
             "part-0.parquet",
+            "partials/default/nyc_taxi/01/notes.tile",
+            "partials/0123456789abcdef-0.tile",
         ] {
             assert_eq!(path_kind(path), PathKind::Unknown, "{path}");
         }

@@ -36,6 +36,8 @@ pub(super) struct References {
     pub(super) of_old_versions: BTreeSet<String>,
     /// Records and files of expired extracts.
     pub(super) expired: BTreeSet<String>,
+    /// The first digits of the keys of the files of kept versions, by table.
+    pub(super) tiled_files: BTreeSet<(TableName, String)>,
     /// Folders of registered tables below the root, with a `/` at the end.
     registered: BTreeSet<String>,
 }
@@ -97,11 +99,16 @@ pub(super) async fn references(workspace: &Workspace, gc: &Gc, now: AsOf) -> Res
         match kind {
             PathKind::Version(..) => {
                 let Some(version) = TableVersion::parse(&shown, &bytes)? else { continue };
-                if let TableLocation::External(location) = version.location() {
-                    found.add_registered(&workspace.root, &workspace.locations.open(location)?, &version);
-                    registered.insert((version.table().clone(), version.version()), path.clone());
-                }
-                found.add_version(&path, &version);
+                let place = match version.location() {
+                    TableLocation::Managed => workspace.root.child(&facts_folder(version.table())),
+                    TableLocation::External(location) => {
+                        let place = workspace.locations.open(location)?;
+                        found.add_registered(&workspace.root, &place, &version);
+                        registered.insert((version.table().clone(), version.version()), path.clone());
+                        place
+                    }
+                };
+                found.add_version(&path, &version, &place);
             }
             PathKind::Manifest => {
                 let manifest = Manifest::parse_at(&shown, &bytes)?;
@@ -229,9 +236,11 @@ impl References {
         self.registered.extend(folders.chain([location.clone()]).filter_map(|location| below(root, &location)));
     }
 
-    fn add_version(&mut self, path: &str, version: &TableVersion) {
+    fn add_version(&mut self, path: &str, version: &TableVersion, place: &Location) {
         let is_kept = !self.old_versions.contains(path);
         if is_kept {
+            let keys = version.files().iter().map(|file| (version.table().clone(), file.facts_key(place).short()));
+            self.tiled_files.extend(keys);
             for load in version.loads() {
                 self.loads.insert(load.id.short());
                 self.kept.extend(load.reject_file.clone());

@@ -94,6 +94,8 @@ fn decide(references: &References, kind: &PathKind, path: &str) -> Decision {
         PathKind::Version(..) => Decision::Kept,
         PathKind::Fact if references.of_old_versions.contains(path) => Decision::Garbage(Reason::OldVersion),
         PathKind::Fact | PathKind::Part | PathKind::TrainingPart | PathKind::ModelArtifact => unreferenced,
+        PathKind::Tile(table, file) if references.tiled_files.contains(&(table.clone(), file.clone())) => Decision::Kept,
+        PathKind::Tile(..) => unreferenced,
         PathKind::OfLoad(load) if references.loads.contains(load) => Decision::Kept,
         PathKind::OfLoad(_) => unreferenced,
         PathKind::ExtractRecord(_) => expired().unwrap_or(Decision::Kept),

@@ -3,6 +3,7 @@
 
 use super::{
     entities::{EntityTable, EntityTables, entities},
+    incremental::table_files,
     row_set::{QueriedRows, compute_queried, compute_rows},
 };
 use crate::{
@@ -26,6 +27,15 @@ pub(super) struct Computed {
     partial: Vec<FinishedParts>,
 }
 
+/// What a set of entities is computed from. The rows are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FactsFrom {
+    /// The facts themselves. No tile is loaded or made.
+    Files,
+    /// Tiles where there are any, and the facts of the other files, whose tiles are made.
+    Tiles,
+}
+
 /// Computes the materialization of a set over these tables, which are those of the set as of the manifest's horizon. `manifest` has
 /// what was known before.
 pub(super) async fn compute(
@@ -33,6 +43,7 @@ pub(super) async fn compute(
     set: &FeatureSet,
     tables: &[VisibleTable],
     mut manifest: Manifest,
+    facts: FactsFrom,
 ) -> Result<Computed> {
     let engine = &workspace.engine;
     match &set.body {
@@ -41,7 +52,19 @@ pub(super) async fn compute(
             Ok(Computed { manifest, whole, partial: Vec::new() })
         }
         SetBody::Entities(set) => {
-            let entities = entities(engine, &manifest.set, set, tables, &[manifest.as_of], manifest.cutoff).await?;
+            let (name, instants, cutoff) = (&manifest.set, [manifest.as_of], manifest.cutoff);
+            let files = match facts {
+                FactsFrom::Files => Vec::new(),
+                FactsFrom::Tiles => table_files(workspace, set, tables, (manifest.as_of, cutoff)).await?,
+            };
+            let may_read_apart = !files.is_empty() && workspace.incremental_from.is_some();
+            let entities = match entities(engine, name, set, tables, files, (&instants, cutoff)).await {
+                // Files that are read one by one take memory of their own.
+                Err(Error::Memory { .. } | Error::Limit { .. }) if may_read_apart => {
+                    entities(engine, name, set, tables, Vec::new(), (&instants, cutoff)).await?
+                }
+                made => made?,
+            };
             compute_entities(engine, set, entities.at(0)?, manifest).await
         }
     }

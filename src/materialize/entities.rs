@@ -1,7 +1,7 @@
 //! The rows of a set of entities at one instant or several: which entities there are, and their features.
 //! Lookups and windows are computed by `temporal`; this file groups them by key and puts their columns together.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::{
     array::{Array, ArrayRef, RecordBatch, TimestampMicrosecondArray},
@@ -9,6 +9,7 @@ use arrow::{
     datatypes::{Field, Schema, SchemaRef},
 };
 
+use super::incremental::TableFiles;
 use crate::{
     engine::Engine,
     error::Result,
@@ -66,27 +67,23 @@ struct Output {
 
 /// The features of a set's entities at some instants. `tables` are those of the set, as of the last of the instants, which are in order;
 /// `name` names it in errors. Each table is opened and read once, however many sources have it and however many instants there are. There
-/// is one instant if facts of a table are replaced by later versions.
+/// is one instant if facts of a table are replaced by later versions. `files` says how each table is read; those that it does not
+/// have, and all with several instants, are read as a whole.
 pub(crate) async fn entities(
     engine: &Engine,
     name: &SetName,
     set: &EntitySet,
     tables: &[VisibleTable],
-    instants: &[AsOf],
-    cutoff: Cutoff,
+    files: Vec<TableFiles>,
+    (instants, cutoff): (&[AsOf], Cutoff),
 ) -> Result<EntitiesAtInstants> {
-    let mut facts = Vec::with_capacity(tables.len());
-    for table in tables {
+    let (mut facts, mut tiled, mut files) = (Vec::with_capacity(tables.len()), BTreeMap::new(), files.into_iter());
+    for (number, table) in tables.iter().enumerate() {
         let opened = AsOfTable::open(table).await?.newest_first();
+        tiled.extend(files.next().and_then(|files| files.of(opened.clone())).map(|tiled| (number, tiled)));
         facts.push(sql::facts(engine, opened).await.map_err(|e| e.in_place(&format!("feature set `{name}`")))?);
     }
-    let groups: Vec<(Vec<usize>, Vec<usize>)> = key_groups(set)
-        .into_iter()
-        .map(|keys| {
-            let sources = (0..set.sources.len()).filter(|&i| keys_of(set, &set.sources[i]) == keys).collect();
-            (keys, sources)
-        })
-        .collect();
+    let groups = sources_by_key(set);
     // A key has one type in all groups, whichever tables have it.
     let key = |number: usize| {
         let sources = groups.iter().flat_map(|(_, sources)| sources);
@@ -104,7 +101,7 @@ pub(crate) async fn entities(
             sources: sources.iter().map(of_source).collect(),
         });
     }
-    let found = temporal::entities(asked, instants, cutoff).await?;
+    let found = temporal::entities(asked, tiled, instants, cutoff).await?;
     let groups = groups.into_iter().zip(found).map(|((keys, sources), entities)| Group { keys, sources, entities });
     Ok(EntitiesAtInstants {
         set: set.clone(),
@@ -132,6 +129,21 @@ impl EntitiesAtInstants {
         let partial = (1..groups.len()).map(|of| table(of, &groups[of].sources)).collect::<Result<_>>()?;
         Ok(EntityTables { whole, partial })
     }
+}
+
+/// The different combinations of keys by which sources find their facts, all keys first, and the sources of each.
+fn sources_by_key(set: &EntitySet) -> Vec<(Vec<usize>, Vec<usize>)> {
+    let with_sources = |keys: Vec<usize>| {
+        let sources = (0..set.sources.len()).filter(|&i| keys_of(set, &set.sources[i]) == keys).collect();
+        (keys, sources)
+    };
+    key_groups(set).into_iter().map(with_sources).collect()
+}
+
+/// The sources over a table, in the order in which its facts are handed to them.
+pub(super) fn sources_of_table(set: &EntitySet, table: usize) -> Vec<&Source> {
+    let sources = sources_by_key(set).into_iter().flat_map(|(_, sources)| sources);
+    sources.filter(|&i| set.table_of_source[i] == table).map(|i| &set.sources[i]).collect()
 }
 
 /// The different combinations of keys by which sources find their facts; all keys first.

@@ -6,6 +6,7 @@ use std::{fmt, sync::Arc};
 use super::{
     binding::check_binding,
     columns::check_columns,
+    incremental::{Incremental, TableFiles, table_files},
     row_set::is_sorted_late,
     run::{Inputs, cached_manifest, location_of, read_manifest},
 };
@@ -73,6 +74,8 @@ pub struct PlannedTable {
     pub all_partitions: usize,
     /// Is it timeless? Then all of its rows are visible, whatever the as-of.
     pub is_timeless: bool,
+    /// Which files a set of entities need not read, because what they contribute is there already.
+    pub incremental: Incremental,
 }
 
 /// Rows that are published already.
@@ -150,6 +153,7 @@ pub(crate) async fn plan(workspace: &Arc<Workspace>, set: &FeatureSet, as_of: As
     let Inputs { tables, id, .. } = Inputs::of(set, horizon, &pinned)?;
     let published = published(workspace, &location_of(workspace, &set.name, as_of, id), id).await?;
     let mut steps = Vec::new();
+    let mut incremental = vec![Incremental::Off; tables.len()];
     if published.is_none() {
         check_binding(workspace, set).await?;
         match &set.body {
@@ -157,10 +161,12 @@ pub(crate) async fn plan(workspace: &Arc<Workspace>, set: &FeatureSet, as_of: As
             SetBody::Entities(entities) => {
                 check_columns(&workspace.engine, set, entities, &pinned)?;
                 steps = entity_steps(entities);
+                let files = table_files(workspace, entities, &tables, (horizon.as_of, horizon.cutoff)).await?;
+                incremental = files.iter().map(TableFiles::shown).collect();
             }
         }
     }
-    let tables = tables.iter().map(planned).collect();
+    let tables = tables.iter().zip(incremental).map(|(table, incremental)| planned(table, incremental)).collect();
     Ok(MaterializationPlan { set: set.name.clone(), as_of: horizon.as_of, cutoff: horizon.cutoff, id, published, tables, steps })
 }
 
@@ -192,7 +198,7 @@ fn are_rows_cached(workspace: &Workspace, manifest: &Manifest) -> Option<bool> {
     is_by_key.then(|| workspace.cache.served().has(&manifest.set, manifest.id))
 }
 
-fn planned(visible: &VisibleTable) -> PlannedTable {
+fn planned(visible: &VisibleTable, incremental: Incremental) -> PlannedTable {
     let version = &visible.pinned().version;
     PlannedTable {
         table: version.table().clone(),
@@ -206,6 +212,7 @@ fn planned(visible: &VisibleTable) -> PlannedTable {
         partitions: version.partitions_of(visible.files()),
         all_partitions: version.partitions().len(),
         is_timeless: version.declared().is_timeless(),
+        incremental,
     }
 }
 
@@ -332,6 +339,13 @@ impl fmt::Display for MaterializationPlan {
             ]);
         }
         lines(&rows, 1).iter().try_for_each(|line| writeln!(f, "{line}"))?;
+        for table in &self.tables {
+            match table.incremental {
+                // That a table is timeless stands in its line.
+                Incremental::ByFile { from_tiles: 0, read_apart: 0 } | Incremental::Off | Incremental::Timeless => {}
+                how => writeln!(f, "{}: {how}", table.table)?,
+            }
+        }
         if self.steps.is_empty() {
             return writeln!(f, "nothing to compute");
         }

@@ -3,7 +3,10 @@
 
 use arrow::datatypes::i256;
 
-use super::limbs;
+use super::{
+    limbs,
+    stored::{NumberReader, NumberWriter, Stored},
+};
 
 /// A signed integer of `N` times 64 bits, the lowest first. Sums wrap, so no order of additions and subtractions can leave one
 /// wrong whose true value is in range.
@@ -98,6 +101,16 @@ impl<const N: usize> Integer<N> {
     /// Is it below zero, and its absolute value.
     pub(super) fn magnitude(&self) -> (bool, [u64; N]) {
         limbs::magnitude(&self.0)
+    }
+}
+
+impl<const N: usize> Stored for Integer<N> {
+    fn store(&self, to: &mut NumberWriter) {
+        to.limbs(&self.0);
+    }
+
+    fn load(from: &mut NumberReader<'_>) -> Option<Self> {
+        from.limbs().map(Self)
     }
 }
 

@@ -9,6 +9,7 @@ mod limbs;
 mod quantile;
 mod ratio;
 mod slope;
+mod stored;
 mod variance;
 
 pub(crate) use entropy::Entropy;
@@ -18,4 +19,5 @@ pub(crate) use integer::Integer;
 pub(crate) use quantile::{OrderStatistic, neighbours, quantile};
 pub(crate) use ratio::{decimal_mean, decimal_value};
 pub(crate) use slope::{FloatSlope, IntegerSlope, SlopeSums};
+pub(crate) use stored::{NumberReader, NumberWriter, Stored};
 pub(crate) use variance::{FloatMoments, IntegerMoments, Moments};

@@ -8,6 +8,7 @@ use super::{
     integer::Integer,
     limbs::{self, bits},
     ratio::{Magnitude, powers_of_ten},
+    stored::{NumberReader, NumberWriter, Stored},
 };
 
 /// The sums over the pairs `(t, x)` of a time and a value that a slope is made of.
@@ -54,6 +55,17 @@ impl TimeSums {
         spread.multiply(count);
         spread.subtract(&Magnitude::square(&sum));
         (bits(&spread.limbs()) > 0).then_some(spread)
+    }
+}
+
+impl Stored for TimeSums {
+    fn store(&self, to: &mut NumberWriter) {
+        self.sum.store(to);
+        self.squares.store(to);
+    }
+
+    fn load(from: &mut NumberReader<'_>) -> Option<Self> {
+        Some(Self { sum: Integer::load(from)?, squares: Integer::load(from)? })
     }
 }
 
@@ -151,6 +163,18 @@ impl<const S: usize, const P: usize> SlopeSums for IntegerSlope<S, P> {
     }
 }
 
+impl<const S: usize, const P: usize> Stored for IntegerSlope<S, P> {
+    fn store(&self, to: &mut NumberWriter) {
+        self.times.store(to);
+        self.sum.store(to);
+        self.products.store(to);
+    }
+
+    fn load(from: &mut NumberReader<'_>) -> Option<Self> {
+        Some(Self { times: TimeSums::load(from)?, sum: Integer::load(from)?, products: Integer::load(from)? })
+    }
+}
+
 impl<const S: usize, const P: usize> IntegerSlope<S, P> {
     fn slope_in<const N: usize>(&self, count: u64, per_second: u64, scale: i8) -> Option<f64> {
         let ((sum_below_zero, sum), (products_below_zero, products)) = (self.sum.magnitude(), self.products.magnitude());
@@ -211,6 +235,18 @@ impl SlopeSums for FloatSlope {
             })
         });
         Some(slope.unwrap_or(f64::NAN))
+    }
+}
+
+impl Stored for FloatSlope {
+    fn store(&self, to: &mut NumberWriter) {
+        self.times.store(to);
+        [&self.sum, &self.lower, &self.upper].into_iter().for_each(|sum| sum.store(to));
+    }
+
+    fn load(from: &mut NumberReader<'_>) -> Option<Self> {
+        let times = TimeSums::load(from)?;
+        Some(Self { times, sum: ExactSum::load(from)?, lower: ExactSum::load(from)?, upper: ExactSum::load(from)? })
     }
 }
 

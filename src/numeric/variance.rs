@@ -8,6 +8,7 @@ use super::{
     integer::Integer,
     limbs::bits,
     ratio::{Magnitude, Positive},
+    stored::{NumberReader, NumberWriter, Stored},
 };
 
 /// The sums of the values and of the squares of a multiset.
@@ -63,6 +64,17 @@ impl<const S: usize, const Q: usize> Moments for IntegerMoments<S, Q> {
     }
 }
 
+impl<const S: usize, const Q: usize> Stored for IntegerMoments<S, Q> {
+    fn store(&self, to: &mut NumberWriter) {
+        self.sum.store(to);
+        self.squares.store(to);
+    }
+
+    fn load(from: &mut NumberReader<'_>) -> Option<Self> {
+        Some(Self { sum: Integer::load(from)?, squares: Integer::load(from)? })
+    }
+}
+
 /// The moments of floats.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FloatMoments {
@@ -101,6 +113,25 @@ impl Moments for FloatMoments {
                 })
             })
         })
+    }
+}
+
+impl Stored for FloatMoments {
+    fn store(&self, to: &mut NumberWriter) {
+        self.sum.store(to);
+        self.squares.plain.store(to);
+        to.unsigned(u64::from(self.squares.extreme.is_some()));
+        self.squares.extreme.iter().flat_map(|parts| parts.iter()).for_each(|part| part.store(to));
+    }
+
+    fn load(from: &mut NumberReader<'_>) -> Option<Self> {
+        let (sum, plain) = (ExactSum::load(from)?, ExactSum::load(from)?);
+        let extreme = match from.unsigned()? {
+            0 => None,
+            1 => Some(Box::new([ExactSum::load(from)?, ExactSum::load(from)?])),
+            _ => return None,
+        };
+        Some(Self { sum, squares: Squares { plain, extreme } })
     }
 }
 

@@ -67,6 +67,16 @@ struct Files {
     open: Vec<(FileEntry, ObjectMeta)>,
     /// The byte range of each file to read, `None` for whole files. A row group belongs to the range in which it begins.
     ranges: Option<Vec<(u64, u64)>>,
+    grouping: Grouping,
+}
+
+/// How files are divided among tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Grouping {
+    /// Into runs of about the same size.
+    Shared,
+    /// Each file, or range of one, is a partition of its own.
+    Apart,
 }
 
 impl AsOfTable {
@@ -106,6 +116,7 @@ impl AsOfTable {
                 schema: file_schema,
                 open: files,
                 ranges: None,
+                grouping: Grouping::Shared,
             })),
         })
     }
@@ -138,6 +149,32 @@ impl AsOfTable {
             files.ranges = Some(pieces.iter().map(|(_, start, end)| (*start, *end)).collect());
         }
         table
+    }
+
+    /// The table with these of its files only.
+    pub(crate) fn only(&self, positions: &[usize]) -> Self {
+        let mut table = self.clone();
+        if let RowSource::Files(files) = &mut table.rows {
+            files.open = positions.iter().filter_map(|&file| files.open.get(file).cloned()).collect();
+        }
+        table
+    }
+
+    /// As [`AsOfTable::pieces`], where each piece is a partition of its own, in their order.
+    pub(crate) fn pieces_apart(&self, pieces: &[(usize, u64, u64)]) -> Self {
+        let mut table = self.pieces(pieces);
+        if let RowSource::Files(files) = &mut table.rows {
+            files.grouping = Grouping::Apart;
+        }
+        table
+    }
+
+    /// A file as the object store knows it.
+    pub(crate) fn object(&self, file: usize) -> Option<&object_store::path::Path> {
+        match &self.rows {
+            RowSource::Files(files) => files.open.get(file).map(|(_, object)| &object.location),
+            RowSource::Provider(_) => None,
+        }
     }
 
     /// The rows of a provider.
@@ -225,7 +262,11 @@ impl Files {
                 None => whole,
             })
         });
-        let whole = vec![FileGroup::new(files.collect::<Result<Vec<_>>>()?)];
+        let files = files.collect::<Result<Vec<_>>>()?;
+        if self.grouping == Grouping::Apart {
+            return Ok(files.into_iter().map(|file| FileGroup::new(vec![file])).collect());
+        }
+        let whole = vec![FileGroup::new(files)];
         let parts = FileGroupPartitioner::new().with_target_partitions(groups.max(1)).repartition_file_groups(&whole);
         Ok(parts.unwrap_or(whole))
     }

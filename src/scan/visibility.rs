@@ -73,6 +73,13 @@ impl Visibility {
         file.rows > 0 && self.limits.iter().zip([file.event, file.known]).all(|(limit, bounds)| limit.admits_some(bounds))
     }
 
+    /// Are all facts of this file visible that will ever be? A fact without a time never is. False if the times are unknown, and for a
+    /// timeless table.
+    pub(crate) fn admits_all(&self, file: &FileEntry) -> bool {
+        let admits = |(limit, bounds): (&TimeLimit, Option<Bounds>)| bounds.is_some_and(|b| !b.is_empty() && limit.admits(b.max));
+        !self.limits.is_empty() && self.limits.iter().zip([file.event, file.known]).all(admits)
+    }
+
     /// The rule as a filter: every time is not NULL and below its threshold. `None` for a timeless table.
     pub(crate) fn filter(&self) -> Result<Option<Expr>> {
         let mut whole: Option<Expr> = None;

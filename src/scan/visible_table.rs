@@ -48,7 +48,7 @@ impl VisibleTable {
         self.visibility.event_scale()
     }
 
-    pub(super) fn visibility(&self) -> &Arc<Visibility> {
+    pub(crate) fn visibility(&self) -> &Arc<Visibility> {
         &self.visibility
     }
 }

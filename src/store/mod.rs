@@ -103,6 +103,7 @@ impl FeatureStore {
             cache: Cache::new(kv, served)?,
             disk_cache: settings.disk_cache.as_ref().and_then(disk_cache),
             in_flight: InFlight::default(),
+            incremental_from: settings.incremental_from,
         };
         let clock = clock.unwrap_or_else(|| Arc::new(SystemClock));
         Ok(Self {

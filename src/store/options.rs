@@ -9,7 +9,7 @@ use crate::{engine::Resources, storage::Locations, time::Clock};
 ///
 /// | | methods |
 /// |---|---|
-/// | settings | [`cache_dir`](Self::cache_dir), [`cache_in_memory`](Self::cache_in_memory), [`resident_rows`](Self::resident_rows), [`disk_cache`](Self::disk_cache), [`resources`](Self::resources), or all at once [`settings`](Self::settings) |
+/// | settings | [`cache_dir`](Self::cache_dir), [`cache_in_memory`](Self::cache_in_memory), [`resident_rows`](Self::resident_rows), [`disk_cache`](Self::disk_cache), [`incremental_from`](Self::incremental_from), [`not_incremental`](Self::not_incremental), [`resources`](Self::resources), or all at once [`settings`](Self::settings) |
 /// | components | [`locations`](Self::locations) with credentials and mounted stores, [`clock`](Self::clock) |
 ///
 /// Of several calls for one setting the last counts. The settings can be read back from the open store
@@ -68,6 +68,30 @@ impl StoreOptions {
     /// URL need a directory each.
     pub fn disk_cache(mut self, dir: impl Into<PathBuf>, limit_bytes: u64) -> Self {
         self.settings.disk_cache = Some(DiskCacheSettings { dir: dir.into(), limit_bytes });
+        self
+    }
+
+    /// Materializations of sets of entities keep a *tile* of each file of facts with at least this many facts, below the root in
+    /// `partials/`: what the file contributes to the set. A later materialization loads tiles instead of the files, so that a new
+    /// month costs about the reading of its own file. By default there are no tiles. Reading a file of less than 50,000 facts takes no longer than
+    /// planning to read it apart.
+    ///
+    /// Results are the same bits with and without tiles. Tiles are a cache: they may be deleted at any time, and one that is damaged
+    /// or missing is made again from its file. Which files would come from tiles is shown by
+    /// [`FeatureStore::plan`](crate::FeatureStore::plan).
+    ///
+    /// ```
+    /// use asof::StoreOptions;
+    /// let options = StoreOptions::default().incremental_from(1_000_000);
+    /// ```
+    pub fn incremental_from(mut self, facts: u64) -> Self {
+        self.settings.incremental_from = Some(facts);
+        self
+    }
+
+    /// Materializations neither keep nor use tiles, which is the default: each reads all files of facts. See [`StoreOptions::incremental_from`].
+    pub fn not_incremental(mut self) -> Self {
+        self.settings.incremental_from = None;
         self
     }
 

@@ -25,7 +25,7 @@ use crate::engine::Resources;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StoreSettings {
     /// Where the cache of manifests and of rows by key lies.
@@ -34,8 +34,25 @@ pub struct StoreSettings {
     pub disk_cache: Option<DiskCacheSettings>,
     /// Whether the rows that are served by key are held in memory as a whole, instead of being read from their file one by one.
     pub resident_rows: bool,
+    /// Materializations of sets of entities keep tiles of files with at least this many facts, so that a later one need not read the
+    /// files again; `None`: they neither keep nor use tiles. See
+    /// [`StoreOptions::incremental_from`](crate::StoreOptions::incremental_from).
+    pub incremental_from: Option<u64>,
     /// Memory and tasks.
     pub resources: Resources,
+}
+
+impl Default for StoreSettings {
+    /// A cache below the root, no disk cache, rows by key in their file, no tiles.
+    fn default() -> Self {
+        Self {
+            cache: CachePlace::default(),
+            disk_cache: None,
+            resident_rows: false,
+            incremental_from: None,
+            resources: Resources::default(),
+        }
+    }
 }
 
 /// Where the cache of manifests and of rows by key lies.
@@ -76,6 +93,10 @@ impl fmt::Display for StoreSettings {
             None => writeln!(f, "disk cache: none")?,
         }
         writeln!(f, "rows by key: {}", if self.resident_rows { "held in memory" } else { "read from their file" })?;
+        match self.incremental_from {
+            Some(facts) => writeln!(f, "tiles: of files with {facts} facts or more")?,
+            None => writeln!(f, "tiles: none")?,
+        }
         let Resources { memory_bytes, held_bytes, partitions, batch_rows } = &self.resources;
         writeln!(f, "memory: {memory_bytes} bytes before spilling, {held_bytes} bytes held")?;
         write!(f, "tasks of a query: {partitions}, {batch_rows} rows in a batch")
@@ -96,7 +117,9 @@ mod tests {
         let disk_cache = Some(DiskCacheSettings { dir: "/c".into(), limit_bytes: 1 << 30 });
         for cache in [CachePlace::BelowRoot, CachePlace::Dir("/k".into()), CachePlace::Memory] {
             let resources = Resources { partitions: 3, ..Resources::default() };
-            let settings = StoreSettings { cache, disk_cache: disk_cache.clone(), resident_rows: true, resources };
+            let incremental_from = None;
+            let settings =
+                StoreSettings { cache, disk_cache: disk_cache.clone(), resident_rows: true, incremental_from, resources };
             let text = serde_json::to_string(&settings).unwrap();
             assert_eq!(serde_json::from_str::<StoreSettings>(&text).unwrap(), settings, "{text}");
             let shown = settings.to_string();

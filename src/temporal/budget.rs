@@ -30,6 +30,12 @@ impl Budget {
         Self { operator, reservation: Mutex::new(reservation), peak, held: AtomicUsize::new(0) }
     }
 
+    /// No memory yet, from the same pool as this one.
+    pub(super) fn another(&self) -> Self {
+        let reservation = self.reservation.lock().unwrap_or_else(PoisonError::into_inner).new_empty();
+        Self { operator: self.operator, reservation: Mutex::new(reservation), peak: self.peak.clone(), held: AtomicUsize::new(0) }
+    }
+
     /// Reserves more.
     ///
     /// # Errors

@@ -22,6 +22,7 @@ use super::{
     budget::Budget,
     entity_facts::{AT, EntityTable, GroupState, SourceRequirements},
     entity_keys::EntityKey,
+    entity_tiles::TiledTable,
     keys::{GrowingKeys, Keys, NO_KEY},
     operator::{OperatorOutput, TemporalOperator},
     spine_index::SpineIndex,
@@ -32,7 +33,7 @@ use crate::{
     time::{AsOf, Cutoff},
 };
 
-const OPERATOR: &str = "AsOfEntities";
+pub(super) const OPERATOR: &str = "AsOfEntities";
 
 /// Sources that find their facts by the same keys. There is at least one.
 pub(crate) struct EntityGroup {
@@ -115,12 +116,18 @@ struct OpenGroup {
 type SourcePosition = (usize, usize);
 
 /// Finds all entities of each group, and computes their lookups and windows at these instants, which are different and in order. There is
-/// at least one, and only one if facts of a table are replaced.
+/// at least one, and only one if facts of a table are replaced. `tiled` has the tables some of whose files are read from tiles, by number;
+/// with several instants it is not used.
 ///
 /// # Errors
 /// As [`Spine::lookup`] and [`Spine::window`]; [`Error::ColumnType`] for a key that does not fit into the type in which
 /// keys are compared, [`Error::Memory`] if the results do not fit.
-pub(crate) async fn entities(groups: Vec<EntityGroup>, instants: &[AsOf], cutoff: Cutoff) -> Result<Vec<Entities>> {
+pub(crate) async fn entities(
+    groups: Vec<EntityGroup>,
+    mut tiled: BTreeMap<usize, TiledTable>,
+    instants: &[AsOf],
+    cutoff: Cutoff,
+) -> Result<Vec<Entities>> {
     let mut open = Vec::with_capacity(groups.len());
     let mut tables: BTreeMap<usize, Vec<(SourcePosition, SourceRequirements)>> = BTreeMap::new();
     for (group, EntityGroup { keys, sources }) in groups.into_iter().enumerate() {
@@ -136,9 +143,9 @@ pub(crate) async fn entities(groups: Vec<EntityGroup>, instants: &[AsOf], cutoff
         }
         open.push(opened);
     }
-    for required in tables.into_values() {
+    for (table, required) in tables {
         let (positions, requirements): (Vec<_>, Vec<_>) = required.into_iter().unzip();
-        let operators = EntityTable::plan(requirements).await?.operators().await?;
+        let operators = EntityTable::plan(requirements).await?.operators(tiled.remove(&table)).await?;
         for ((group, source), operators) in positions.into_iter().zip(operators) {
             open[group].operators[source] = operators;
         }

@@ -3,9 +3,13 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::{array::RecordBatch, datatypes::DataType};
+use arrow::{
+    array::{ArrayRef, RecordBatch},
+    datatypes::DataType,
+};
 use datafusion::{
     common::{Column, DFSchema, utils::memory::RecordBatchMemoryCounter},
+    dataframe::DataFrame,
     execution::{SendableRecordBatchStream, SessionState, TaskContext},
     physical_plan::{ExecutionPlan, ExecutionPlanProperties},
 };
@@ -17,6 +21,7 @@ use super::{
     budget::Budget,
     builders::Requirements,
     entity_keys::check_keys,
+    entity_tiles::{TableTiles, TiledTable},
     execution::facts_context,
     fact_chunk::FactChunk,
     fact_expression::FactExpressions,
@@ -24,10 +29,11 @@ use super::{
     full_rows::{FullRows, version_order},
     keys::{GrowingKeys, NO_KEY},
     operator::{CreateOperator, FactAccumulator, OperatorContext, TemporalOperator},
-    spec::{LookupSpec, WindowSpec},
+    spec::{LookupSpec, WindowSpec, fact_position},
     spine_index::SpineIndex,
     tasks::{blocking, joined},
     versions,
+    window::Window,
 };
 use crate::error::{Error, Result};
 
@@ -59,18 +65,34 @@ pub(super) struct SourceRequirements {
 
 /// One fact table, planned, with those who read it.
 pub(super) struct EntityTable {
+    /// All facts that the readers need, with the columns that they need.
+    rows: DataFrame,
     facts: Arc<dyn ExecutionPlan>,
     context: Arc<TaskContext>,
     readers: Arc<Vec<Reader>>,
 }
 
 /// The operators of one source, over the facts of its table.
-struct Reader {
-    shared: Arc<GroupState>,
-    input: Arc<PhysicalFactInput<()>>,
-    operators: Vec<Arc<dyn TemporalOperator>>,
+pub(super) struct Reader {
+    pub(super) shared: Arc<GroupState>,
+    pub(super) input: Arc<PhysicalFactInput<()>>,
+    pub(super) operators: Vec<Arc<dyn TemporalOperator>>,
+    pub(super) lookup: Option<ReaderLookup>,
+    pub(super) window: Option<ReaderWindow>,
     /// Facts that wait until all have been read, since the versions of a fact can be compared only then.
     waiting: Mutex<Vec<FactChunk>>,
+}
+
+/// The lookup among the operators of a reader, and the columns that it reads: positions in the facts, ascending.
+pub(super) struct ReaderLookup {
+    pub(super) operator: Arc<dyn TemporalOperator>,
+    pub(super) columns: Vec<usize>,
+}
+
+/// The window among the operators of a reader.
+pub(super) struct ReaderWindow {
+    pub(super) operator: Arc<Window>,
+    pub(super) spec: WindowSpec,
 }
 
 impl EntityTable {
@@ -94,34 +116,41 @@ impl EntityTable {
         let logical = rows.schema().clone();
         let context = facts_context(&rows.task_ctx(), logical.fields().len());
         let state = rows.clone().into_parts().0;
-        let facts = rows.create_physical_plan().await?;
+        let facts = rows.clone().create_physical_plan().await?;
         let readers = requirements.into_iter().map(|required| Reader::plan(required, &logical, &facts, &state));
         let readers = Arc::new(readers.collect::<Result<_>>()?);
-        Ok(Self { facts, context, readers })
+        Ok(Self { rows, facts, context, readers })
     }
 
-    /// Reads all facts, and gives the operators of each source, in their order.
-    pub(super) async fn operators(self) -> Result<Vec<Vec<Arc<dyn TemporalOperator>>>> {
-        self.read().await?;
+    /// Reads all facts, or their tiles, and gives the operators of each source, in their order.
+    pub(super) async fn operators(self, tiled: Option<TiledTable>) -> Result<Vec<Vec<Arc<dyn TemporalOperator>>>> {
+        match tiled.and_then(|tiled| TableTiles::new(&self.readers, tiled)) {
+            None => read(&self.facts, &self.context, &self.readers).await?,
+            Some(tiles) => {
+                if let Some(facts) = tiles.read(&self.rows).await? {
+                    read(&facts, &self.context, &self.readers).await?;
+                }
+            }
+        }
         for reader in self.readers.iter() {
             reader.resolve_ties(&self.context).await?;
         }
         Ok(self.readers.iter().map(|reader| reader.operators.clone()).collect())
     }
+}
 
-    /// Reads all facts.
-    async fn read(&self) -> Result<()> {
-        let mut running = JoinSet::new();
-        for partition in 0..self.facts.output_partitioning().partition_count() {
-            let stream = self.facts.execute(partition, self.context.clone())?;
-            running.spawn(read_partition(self.readers.clone(), stream));
-        }
-        while let Some(done) = running.join_next().await {
-            joined(done)?;
-        }
-        let readers = self.readers.clone();
-        blocking(move || readers.iter().try_for_each(Reader::resolve_versions)).await
+/// Reads all facts of a plan.
+async fn read(facts: &Arc<dyn ExecutionPlan>, context: &Arc<TaskContext>, readers: &Arc<Vec<Reader>>) -> Result<()> {
+    let mut running = JoinSet::new();
+    for partition in 0..facts.output_partitioning().partition_count() {
+        let stream = facts.execute(partition, context.clone())?;
+        running.spawn(read_partition(readers.clone(), stream));
     }
+    while let Some(done) = running.join_next().await {
+        joined(done)?;
+    }
+    let readers = readers.clone();
+    blocking(move || readers.iter().try_for_each(Reader::resolve_versions)).await
 }
 
 impl Reader {
@@ -146,18 +175,63 @@ impl Reader {
             ..PhysicalFactInput::plan(spine.schema(), &at, logical, &input, facts.schema())?
         };
         let context = OperatorContext::new(&input, &shared.index, &shared.budget, shared.tasks)?;
-        let mut operators = Vec::new();
+        let mut reader = Self::new(shared, Arc::new(input), Vec::new());
         if let Some(lookup) = lookup {
-            operators.push(lookup.input.spec.operator(&context)?);
+            let operator = lookup.input.spec.operator(&context)?;
+            reader.operators.push(operator.clone());
+            reader.lookup = Some(ReaderLookup { operator, columns: reader.columns_of(&lookup.input.spec)? });
         }
         if !spec.columns.is_empty() {
-            operators.push(spec.operator(&context)?);
+            let operator = Arc::new(Window::new(&spec, &context, None)?);
+            reader.operators.push(operator.clone());
+            reader.window = Some(ReaderWindow { operator, spec });
         }
-        Ok(Self::new(shared, Arc::new(input), operators))
+        Ok(reader)
     }
 
-    fn new(shared: Arc<GroupState>, input: Arc<PhysicalFactInput<()>>, operators: Vec<Arc<dyn TemporalOperator>>) -> Self {
-        Self { shared, input, operators, waiting: Mutex::default() }
+    pub(super) fn new(
+        shared: Arc<GroupState>,
+        input: Arc<PhysicalFactInput<()>>,
+        operators: Vec<Arc<dyn TemporalOperator>>,
+    ) -> Self {
+        Self { shared, input, operators, lookup: None, window: None, waiting: Mutex::default() }
+    }
+
+    /// The positions of the columns that a lookup reads: keys, times, tie-breaks and those that are looked up.
+    fn columns_of(&self, spec: &LookupSpec) -> Result<Vec<usize>> {
+        let input = &self.input;
+        let mut columns: Vec<usize> = input.fact_keys.clone();
+        columns.extend(input.time_decoders.iter().map(|(position, _)| *position));
+        columns.extend(input.tie_columns()?);
+        for column in &spec.columns {
+            columns.push(fact_position(&input.logical.subject, &input.facts_schema, &column.fact)?);
+        }
+        columns.sort_unstable();
+        columns.dedup();
+        Ok(columns)
+    }
+
+    /// The numbers of the entities of these keys. New ones get slots.
+    pub(super) fn number(&self, keys: &[ArrayRef]) -> Result<Vec<u32>> {
+        let Self { shared, input, .. } = self;
+        let found = shared.numbers.number(keys)?;
+        let last = found.iter().filter(|&&number| number != NO_KEY).max();
+        if !shared.index.ensure_entities(last.map_or(0, |last| last + 1)) {
+            let reason = format!(
+                "has more than {} combinations of an entity and an instant; ask for fewer instants at once",
+                u32::MAX - 1
+            );
+            return Err(Error::Limit { subject: format!("the entities of {}", input.logical.subject), reason });
+        }
+        Ok(found)
+    }
+
+    /// The facts of a batch that have an entity (all facts if `keep_all`).
+    pub(super) fn chunk(&self, batch: RecordBatch, keep_all: bool) -> Result<FactChunk> {
+        let keys = self.input.key_columns(&batch);
+        check_keys(&self.input, &keys, &self.shared.types)?;
+        let found = self.number(&keys)?;
+        self.input.facts_of(&found, batch, keep_all)
     }
 
     fn accumulators(&self) -> Vec<Box<dyn FactAccumulator>> {
@@ -190,7 +264,7 @@ impl Reader {
             let resolver = operator.clone().tie_resolver(&OperatorContext::new(&full_rows.input, index, budget, *tasks)?)?;
             let facts = full_rows.read(orders).await?;
             let reader = Self::new(self.shared.clone(), full_rows.input.clone(), vec![resolver]);
-            EntityTable { facts, context: context.clone(), readers: Arc::new(vec![reader]) }.read().await?;
+            read(&facts, context, &Arc::new(vec![reader])).await?;
         }
         Ok(())
     }
@@ -222,19 +296,8 @@ impl<'a> ReaderTask<'a> {
 
     fn add(&mut self, batch: RecordBatch) -> Result<()> {
         let Reader { shared, input, waiting, .. } = self.reader;
-        let keys = input.key_columns(&batch);
-        check_keys(input, &keys, &shared.types)?;
-        let found = shared.numbers.number(&keys)?;
-        let last = found.iter().filter(|&&number| number != NO_KEY).max();
-        if !shared.index.ensure_entities(last.map_or(0, |last| last + 1)) {
-            let reason = format!(
-                "has more than {} combinations of an entity and an instant; ask for fewer instants at once",
-                u32::MAX - 1
-            );
-            return Err(Error::Limit { subject: format!("the entities of {}", input.logical.subject), reason });
-        }
         // Keep facts without a key if they wait: such a version may replace one that had a key.
-        let mut chunk = input.facts_of(&found, batch, self.accumulators.is_none())?;
+        let mut chunk = self.reader.chunk(batch, self.accumulators.is_none())?;
         if shared.instants.len() > 1 && self.accumulators.is_some() {
             chunk.sort_by_entity(shared.index.entities());
         }
@@ -260,10 +323,16 @@ impl<'a> ReaderTask<'a> {
 
 /// By entity, the number of the first instant at which a task has seen a visible fact.
 #[derive(Default)]
-struct Seen(Vec<u32>);
+pub(super) struct Seen(Vec<u32>);
 
 impl Seen {
-    fn add(&mut self, chunk: &FactChunk, shared: &GroupState) {
+    /// These entities have been seen from the first instant on. `entities` is how many there are.
+    pub(super) fn add_entities(&mut self, numbers: &[u32], entities: usize) {
+        self.0.resize(entities.max(self.0.len()), 1);
+        numbers.iter().for_each(|&number| self.0[number as usize] = 0);
+    }
+
+    pub(super) fn add(&mut self, chunk: &FactChunk, shared: &GroupState) {
         let instants = &shared.instants;
         self.0.resize(shared.index.entities().max(self.0.len()), instants.len() as u32);
         for (i, (&entity, &from)) in chunk.entities.iter().zip(&chunk.visible_from).enumerate() {
@@ -277,7 +346,7 @@ impl Seen {
         }
     }
 
-    fn hand_over(self, shared: &GroupState) {
+    pub(super) fn hand_over(self, shared: &GroupState) {
         let mut all = shared.seen_from.lock().unwrap_or_else(PoisonError::into_inner);
         let longer = self.0.len().max(all.len());
         all.resize(longer, shared.instants.len() as u32);

@@ -315,6 +315,12 @@ pub(super) fn facts_context(context: &TaskContext, columns: usize) -> Arc<TaskCo
     context_of(context, rows, |execution| execution.enable_file_stream_work_stealing = true)
 }
 
+/// As [`facts_context`], where each task has to keep to its own files.
+pub(super) fn file_context(context: &TaskContext, columns: usize) -> Arc<TaskContext> {
+    let rows = (FACT_BATCH_VALUES / columns.max(1)).clamp(FACT_BATCH_ROWS.start, FACT_BATCH_ROWS.end);
+    context_of(context, rows, |execution| execution.enable_file_stream_work_stealing = false)
+}
+
 /// The query's context with larger batches and changed options of execution.
 fn context_of(context: &TaskContext, batch_rows: usize, change: impl FnOnce(&mut ExecutionOptions)) -> Arc<TaskContext> {
     let config = context.session_config();

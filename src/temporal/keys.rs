@@ -269,6 +269,11 @@ impl GrowingKeys {
         Ok(numbers)
     }
 
+    /// The keys by number, in the types in which they are compared.
+    pub(crate) fn columns(&self) -> Result<Vec<ArrayRef>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).columns()
+    }
+
     /// The keys, once there are no more.
     pub(crate) fn into_keys(self) -> Keys {
         self.0.into_inner().unwrap_or_else(PoisonError::into_inner)

@@ -119,7 +119,8 @@ pub(super) struct ValueDictionary {
 }
 
 impl ValueDictionary {
-    fn number(&mut self, text: &[u8]) -> u64 {
+    /// The number of a value, which is added if it is new.
+    pub(super) fn number(&mut self, text: &[u8]) -> u64 {
         if let Some(number) = self.numbers.get(text) {
             return *number;
         }
@@ -129,6 +130,11 @@ impl ValueDictionary {
         self.numbers.insert(text.clone(), number);
         self.values.push(text);
         number
+    }
+
+    /// The value with this number.
+    pub(super) fn value(&self, number: u64) -> Option<&[u8]> {
+        self.values.get(usize::try_from(number).ok()?).map(AsRef::as_ref)
     }
 
     /// The order of two values.

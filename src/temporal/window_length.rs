@@ -131,6 +131,15 @@ impl WindowLength {
         }
     }
 
+    /// If it is a fixed time, how many microseconds; `Some(None)` is everything before the instant.
+    pub(crate) fn fixed_us(self) -> Option<Option<i64>> {
+        match (self.reach, self.newest) {
+            (Reach::Everything, None) => Some(None),
+            (Reach::Micros(length), None) => Some(Some(length)),
+            (Reach::Calendar(..), _) | (_, Some(_)) => None,
+        }
+    }
+
     /// As the names of features spell it: `all`, `24h`, `this_month`, `3mo`, `10_facts`, `10_facts_30d`. They leave out the zone.
     pub(crate) fn short(self) -> String {
         let reach = match (self.reach, self.newest) {

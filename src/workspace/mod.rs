@@ -36,6 +36,8 @@ pub(crate) struct Workspace {
     pub(crate) disk_cache: Option<DiskCache>,
     /// The materializations that are being made.
     pub(crate) in_flight: InFlight,
+    /// Of files with at least so many facts sets of entities keep tiles; `None` for none.
+    pub(crate) incremental_from: Option<u64>,
 }
 
 /// A table version and where its files lie.

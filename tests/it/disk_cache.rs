@@ -120,11 +120,12 @@ async fn a_repeated_query_reads_no_data_from_the_object_store() {
 async fn the_settings_of_a_store_are_read_back() {
     let (root, kept) = (temp_dir(), temp_dir());
     let resources = Resources { partitions: 3, ..Default::default() };
-    let options =
-        StoreOptions::default().cache_in_memory().resident_rows().resources(resources.clone()).disk_cache(kept.path(), 1_000);
+    let options = StoreOptions::default().cache_in_memory().resident_rows().resources(resources.clone()).incremental_from(7);
+    let options = options.disk_cache(kept.path(), 1_000);
     let store = FeatureStore::open_with(root.path().to_str().unwrap(), options).await.unwrap();
     let disk_cache = Some(DiskCacheSettings { dir: kept.path().into(), limit_bytes: 1_000 });
-    let expected = StoreSettings { cache: CachePlace::Memory, disk_cache, resident_rows: true, resources };
+    let incremental_from = Some(7);
+    let expected = StoreSettings { cache: CachePlace::Memory, disk_cache, resident_rows: true, incremental_from, resources };
     assert_eq!(store.settings(), &expected);
     let again = StoreOptions::default().settings(store.settings().clone()).cache_dir(root.path().join("kv"));
     let again = FeatureStore::open_with(root.path().to_str().unwrap(), again).await.unwrap();

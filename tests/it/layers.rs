@@ -145,6 +145,7 @@ const PATH_PARTS: &[&str] = &[
     "materialized",
     "model.json",
     "models",
+    "partials",
     "quality",
     "quarantine",
     "rejects",

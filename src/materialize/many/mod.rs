@@ -17,7 +17,7 @@ use std::{
 use self::rows::ManyRows;
 use super::{
     Materialization,
-    compute::{Computed, compute_entities},
+    compute::{Computed, FactsFrom, compute_entities},
     definition::Definition,
     entities::entities,
     run::{Inputs, check, find, location_of, materialize_pinned, publish},
@@ -109,7 +109,7 @@ pub(crate) async fn materialize_many_pinned(
                 let location = location_of(workspace, &set.name, *at, manifest.id);
                 Materialization::new(workspace.clone(), Definition::of(set), location, manifest.clone())
             }
-            None => materialize_pinned(workspace, set, *at, pinned).await?,
+            None => materialize_pinned(workspace, set, *at, pinned, FactsFrom::Tiles).await?,
         });
     }
     Ok(all)
@@ -167,8 +167,9 @@ impl Work<'_> {
         while missing.len() > 1 && most > 1 {
             let count = most.min(missing.len());
             let instants: Vec<AsOf> = missing[..count].iter().map(|missing| missing.manifest.as_of).collect();
-            let last = &missing[count - 1];
-            let found = match entities(engine, &self.set.name, set, &last.tables, &instants, last.manifest.cutoff).await {
+            let (last, name) = (&missing[count - 1], &self.set.name);
+            let at = (instants.as_slice(), last.manifest.cutoff);
+            let found = match entities(engine, name, set, &last.tables, Vec::new(), at).await {
                 // Fewer instants at once take less.
                 Err(Error::Memory { .. } | Error::Limit { .. }) => {
                     most = count / 2;

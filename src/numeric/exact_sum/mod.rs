@@ -49,8 +49,9 @@ mod wide;
 use super::{
     float::{decode, weight},
     ratio::Magnitude,
+    stored::{NumberReader, NumberWriter, Stored},
 };
-use term::{MAX_SHIFT, Term};
+use term::{MAX_BASE, MAX_SHIFT, Term};
 use wide::{NARROW_EVERY, Wide};
 
 /// The exact sum of a multiset of `f64`; see the module's documentation for the contract.
@@ -292,6 +293,52 @@ impl ExactSum {
             && let Some(sum) = wide.narrowed()
         {
             self.form = Form::from(sum);
+        }
+    }
+}
+
+/// How a sum is stored: in its narrow form, or in its wide one.
+const NARROW: u64 = 0;
+const WIDE: u64 = 1;
+
+impl Stored for ExactSum {
+    /// The narrow form is stored without the zeros at its low end. The form may so be another one than before; the number is the same.
+    fn store(&self, to: &mut NumberWriter) {
+        match &self.form {
+            Form::Narrow { low, high, base } => {
+                let mut term = Term::narrow(*low, *high, *base);
+                let zeros =
+                    if term.units == 0 { 0 } else { term.units.trailing_zeros().min(MAX_BASE.saturating_sub(term.position)) };
+                term = Term { units: term.units >> zeros, position: if term.units == 0 { 0 } else { term.position + zeros } };
+                to.unsigned(NARROW);
+                to.limbs(&[term.units as u64, (term.units >> 64) as u64]);
+                to.unsigned(u64::from(term.position));
+            }
+            Form::Wide(wide) => {
+                to.unsigned(WIDE);
+                to.limbs(&wide.limbs);
+                [wide.nan, wide.positive_infinity, wide.negative_infinity].into_iter().for_each(|count| to.signed(count));
+            }
+        }
+    }
+
+    fn load(from: &mut NumberReader<'_>) -> Option<Self> {
+        match from.unsigned()? {
+            NARROW => {
+                let [low, high] = from.limbs()?;
+                let position = u32::try_from(from.unsigned()?).ok().filter(|position| *position <= MAX_BASE)?;
+                let units = (i128::from(high as i64) << 64) | i128::from(low);
+                // The narrow form keeps a bit free.
+                units.checked_neg()?;
+                Some(Self { form: Form::from(Term { units, position }) })
+            }
+            WIDE => {
+                let mut wide = Wide::new(Term::default());
+                wide.limbs = from.limbs()?;
+                (wide.nan, wide.positive_infinity, wide.negative_infinity) = (from.signed()?, from.signed()?, from.signed()?);
+                Some(Self { form: Form::Wide(Box::new(wide)) })
+            }
+            _ => None,
         }
     }
 }

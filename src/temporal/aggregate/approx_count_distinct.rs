@@ -8,11 +8,13 @@ use arrow::datatypes::DataType;
 use super::{
     Aggregate, AggregateFunction, AggregateKind, Expression,
     entity_slices::{EntitySlices, SliceLocation, Step},
+    fact_order::TieBreaks,
     hyper_log_log::{MOST_EXACT, RankCounts, Sketch},
     require_order,
     result_columns::ResultColumn,
     slider::{OutputStates, Slider},
-    state::{FactUpdate, SliceState, StateKind},
+    state::{FactUpdate, SliceState, SliceStates, StateKind},
+    stored::{MergeContext, StateReader, StateWriter, not_stored},
     value_log::{concatenate, rank},
 };
 use crate::{error::Result, temporal::sort_keys::Encoding};
@@ -94,6 +96,18 @@ impl SliceState for Sketches {
 
     fn bytes(&self) -> usize {
         self.all.capacity() * size_of::<Sketch>() + self.held
+    }
+
+    fn store(&self, _: &[u32], _: &TieBreaks, _: &mut StateWriter<'_>) -> Result<()> {
+        Err(not_stored())
+    }
+
+    fn load(_: usize, _: &mut StateReader<'_>) -> Option<Self> {
+        None
+    }
+
+    fn merge(&mut self, _: &[u32], _: usize, _: &SliceStates, _: &mut MergeContext<'_>) -> Result<()> {
+        Err(not_stored())
     }
 }
 

@@ -7,9 +7,11 @@ use arrow::datatypes::DataType;
 use super::{
     Aggregate, AggregateFunction, AggregateKind, Expression,
     entity_slices::{EntitySlices, SliceLocation, Step},
+    fact_order::TieBreaks,
     result_columns::ResultColumn,
     slider::{OutputStates, Slider},
     state::{FactUpdate, SliceStates, SliceValue, StateKind},
+    stored::{MergeContext, StateReader, StateWriter, StoredValue},
 };
 use crate::{error::Result, temporal::sort_keys::Encoding};
 
@@ -57,6 +59,20 @@ impl SliceValue for Count {
     fn update(counts: &mut [Self], facts: &FactUpdate<'_>) -> Result<()> {
         facts.each_row(counts, |count| count.0, |count, _, _| count.0 += 1);
         Ok(())
+    }
+}
+
+impl StoredValue for Count {
+    fn store(&self, _: &TieBreaks, to: &mut StateWriter<'_>) {
+        to.numbers.unsigned(self.0.into());
+    }
+
+    fn load(from: &mut StateReader<'_>) -> Option<Self> {
+        from.count().map(Self)
+    }
+
+    fn merge(&mut self, other: &Self, _: &mut MergeContext<'_>) {
+        self.0 = self.0.wrapping_add(other.0);
     }
 }
 

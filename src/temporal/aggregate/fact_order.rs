@@ -34,7 +34,7 @@ impl TieBreaks {
 
     /// Adds the facts of a chunk. Returns the number of the first of them.
     pub(in crate::temporal) fn add(&mut self, chunk: &FactChunk, columns: &[(ScalarBuffer<u64>, Option<NullBuffer>)]) -> u32 {
-        let first = (self.values.len() / self.per_fact.max(1)) as u32;
+        let first = self.next();
         if self.per_fact > 0 {
             for &row in &chunk.rows {
                 let tie = |(values, nulls): &(ScalarBuffer<u64>, Option<NullBuffer>)| {
@@ -47,7 +47,25 @@ impl TieBreaks {
         first
     }
 
-    fn of(&self, dated: &DatedValue) -> &[Option<u64>] {
+    /// The number of the fact that is added next.
+    fn next(&self) -> u32 {
+        (self.values.len() / self.per_fact.max(1)) as u32
+    }
+
+    /// Adds a fact. Returns its number.
+    pub(super) fn push(&mut self, ties: impl Iterator<Item = Option<u64>>) -> u32 {
+        let first = self.next();
+        self.values.extend(ties.take(self.per_fact));
+        first
+    }
+
+    /// How many tie-break columns there are.
+    pub(super) fn per_fact(&self) -> usize {
+        self.per_fact
+    }
+
+    /// The tie-breaks of a fact.
+    pub(super) fn of(&self, dated: &DatedValue) -> &[Option<u64>] {
         let first = self.values.get(dated.tie as usize * self.per_fact..);
         first.and_then(|ties| ties.get(..self.per_fact)).unwrap_or(&[])
     }

@@ -10,6 +10,7 @@ use super::{
     result_columns::{Nullable, ResultColumn},
     slider::{OutputStates, Slider, TaskStates},
     state::{FactUpdate, SliceValue, StateKind},
+    stored::{MergeContext, StateReader, StateWriter, StoredValue},
 };
 use crate::{error::Result, temporal::sort_keys::Encoding};
 
@@ -61,6 +62,26 @@ impl<const FIRST: bool> SliceValue for FirstOrLast<FIRST> {
                 }
             },
         )
+    }
+}
+
+impl<const FIRST: bool> StoredValue for FirstOrLast<FIRST> {
+    fn store(&self, ties: &TieBreaks, to: &mut StateWriter<'_>) {
+        to.is_there(self.0.is_some());
+        self.0.iter().for_each(|dated| to.dated(dated, ties));
+    }
+
+    fn load(from: &mut StateReader<'_>) -> Option<Self> {
+        Some(Self(if from.is_there()? { Some(from.dated()?) } else { None }))
+    }
+
+    fn merge(&mut self, other: &Self, with: &mut MergeContext<'_>) {
+        let wanted = if FIRST { Ordering::Less } else { Ordering::Greater };
+        if let Some(dated) = &other.0
+            && self.0.is_none_or(|known| with.order.compare((dated, with.other_ties), (&known, with.ties)) == wanted)
+        {
+            self.0 = Some(with.taken(dated));
+        }
     }
 }
 

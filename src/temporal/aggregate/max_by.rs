@@ -10,6 +10,7 @@ use super::{
     result_columns::{Nullable, ResultColumn},
     slider::{OutputStates, Slider, TaskStates},
     state::{FactUpdate, SliceValue, StateKind},
+    stored::{MergeContext, StateReader, StateWriter, StoredValue},
 };
 use crate::{error::Result, temporal::sort_keys::Encoding};
 
@@ -89,6 +90,28 @@ impl<const MAX: bool> SliceValue for MaxOrMinBy<MAX> {
                 }
             },
         )
+    }
+}
+
+impl<const MAX: bool> StoredValue for MaxOrMinBy<MAX> {
+    fn store(&self, ties: &TieBreaks, to: &mut StateWriter<'_>) {
+        to.is_there(self.0.is_some());
+        if let Some(RankedValue { by, dated }) = &self.0 {
+            to.by(*by);
+            to.dated(dated, ties);
+        }
+    }
+
+    fn load(from: &mut StateReader<'_>) -> Option<Self> {
+        Some(Self(if from.is_there()? { Some(RankedValue { by: from.by()?, dated: from.dated()? }) } else { None }))
+    }
+
+    fn merge(&mut self, other: &Self, with: &mut MergeContext<'_>) {
+        if let Some(found) = &other.0
+            && self.0.is_none_or(|known| compare::<MAX>(with.order, (found, with.other_ties), (&known, with.ties)).is_gt())
+        {
+            self.0 = Some(RankedValue { by: found.by, dated: with.taken(&found.dated) });
+        }
     }
 }
 

@@ -6,10 +6,11 @@ use super::{
     Aggregate, AggregateFunction, AggregateKind, Expression,
     best::slide_best,
     entity_slices::EntitySlices,
-    fact_order::FactOrder,
+    fact_order::{FactOrder, TieBreaks},
     result_columns::{Nullable, ResultColumn},
     slider::{OutputStates, Slider, TaskStates},
     state::{FactUpdate, SliceValue, StateKind},
+    stored::{MergeContext, StateReader, StateWriter, StoredValue},
 };
 use crate::{error::Result, temporal::sort_keys::Encoding};
 
@@ -60,6 +61,27 @@ impl<const MIN: bool> SliceValue for MinOrMax<MIN> {
                 }
             },
         )
+    }
+}
+
+impl<const MIN: bool> StoredValue for MinOrMax<MIN> {
+    fn store(&self, _: &TieBreaks, to: &mut StateWriter<'_>) {
+        to.is_there(self.0.is_some());
+        self.0.into_iter().for_each(|key| to.value(key));
+    }
+
+    fn load(from: &mut StateReader<'_>) -> Option<Self> {
+        Some(Self(if from.is_there()? { Some(from.value()?) } else { None }))
+    }
+
+    fn merge(&mut self, other: &Self, with: &mut MergeContext<'_>) {
+        let FactOrder { encoding, dictionary, .. } = with.order;
+        let wanted = if MIN { Ordering::Less } else { Ordering::Greater };
+        if let Some(key) = other.0
+            && self.0.is_none_or(|known| dictionary.compare(encoding, key, known) == wanted)
+        {
+            self.0 = Some(key);
+        }
     }
 }
 

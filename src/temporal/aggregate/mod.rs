@@ -36,6 +36,7 @@ mod result_columns;
 mod slider;
 mod slope;
 mod state;
+mod stored;
 mod sum;
 mod top_k;
 mod top_share;
@@ -49,6 +50,7 @@ pub(in crate::temporal) use fact_order::{FactOrder, TieBreaks};
 pub(in crate::temporal) use result_columns::{ResultColumn, SlotColumn};
 pub(in crate::temporal) use slider::{OutputStates, Slider};
 pub(in crate::temporal) use state::{FactUpdate, NO_SLICE, SliceStates, StateKind};
+pub(in crate::temporal) use stored::{KeyReader, KeyWriter, MergeContext, StateColumns, StateReader, StateWriter};
 
 /// An aggregate over the facts in a window.
 ///
@@ -308,6 +310,12 @@ impl Aggregate {
     /// Is it a count? A count over nothing is 0; every other aggregate is NULL.
     pub(crate) fn is_count(&self) -> bool {
         self.kind.function().is_count()
+    }
+
+    /// Is its result made of states of one size, however many facts there are? Those of a file of facts can then be stored.
+    pub(crate) fn is_stored(&self) -> bool {
+        // The encoding of values decides which sum is kept, and not whether all values are.
+        self.kind.function().state(Encoding::Float).is_stored()
     }
 
     pub(crate) fn kind(&self) -> AggregateKind {

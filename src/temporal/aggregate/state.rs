@@ -12,6 +12,7 @@ use super::{
     max_by::MaxOrMinBy,
     min_max::MinOrMax,
     slope::SlopeSum,
+    stored::{MergeContext, StateReader, StateWriter, StoredValue},
     sum::{DecimalSum, FloatSum},
     value_log::ValueLog,
     variance::MomentSum,
@@ -51,6 +52,13 @@ macro_rules! slice_states {
             pub(in crate::temporal) fn as_state(&self) -> &dyn SliceState {
                 match self {
                     $(SliceStates::$kind(states) => states,)*
+                }
+            }
+
+            /// Reads the stored states of so many slices; `None` if the bytes are none of this kind.
+            pub(in crate::temporal) fn load(kind: StateKind, slices: usize, from: &mut StateReader<'_>) -> Option<Self> {
+                match kind {
+                    $(StateKind::$kind => <$states as SliceState>::load(slices, from).map(SliceStates::$kind),)*
                 }
             }
 
@@ -128,6 +136,29 @@ impl StateKind {
         }
     }
 
+    /// Has the state of a slice one size, however many facts the slice has? Only then is it stored. Every state that counts values is,
+    /// since the count of a stored window may be read from it.
+    pub(in crate::temporal) fn is_stored(self) -> bool {
+        match self {
+            StateKind::Count
+            | StateKind::FloatSum
+            | StateKind::DecimalSum
+            | StateKind::FloatMoments
+            | StateKind::IntegerMoments
+            | StateKind::DecimalMoments
+            | StateKind::FloatSlope
+            | StateKind::IntegerSlope
+            | StateKind::DecimalSlope
+            | StateKind::Min
+            | StateKind::Max
+            | StateKind::First
+            | StateKind::Last
+            | StateKind::MaxBy
+            | StateKind::MinBy => true,
+            StateKind::Sketches | StateKind::Values | StateKind::DatedValues => false,
+        }
+    }
+
     /// Does the state depend on the order of facts?
     pub(in crate::temporal) fn needs_fact_order(self) -> bool {
         match self {
@@ -162,6 +193,23 @@ pub(in crate::temporal) trait SliceState {
 
     /// Bytes held.
     fn bytes(&self) -> usize;
+
+    /// Writes the states of these slices, which exist. `ties` are those of the accumulator.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] for states that are not stored.
+    fn store(&self, slices: &[u32], ties: &TieBreaks, to: &mut StateWriter<'_>) -> Result<()>;
+
+    /// Reads the stored states of so many slices; `None` if the bytes are no such states.
+    fn load(slices: usize, from: &mut StateReader<'_>) -> Option<Self>
+    where
+        Self: Sized;
+
+    /// Adds states of the same kind: the i-th of the others to the i-th of these slices. `count` is how many slices there are.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] for states that are not stored, or of another kind.
+    fn merge(&mut self, slices: &[u32], count: usize, others: &SliceStates, with: &mut MergeContext<'_>) -> Result<()>;
 }
 
 /// The state of one slice, where all slices have states of one size. The default is the state of an empty slice.
@@ -182,7 +230,10 @@ impl<T> PerSlice<T> {
     }
 }
 
-impl<T: SliceValue> SliceState for PerSlice<T> {
+impl<T: StoredValue> SliceState for PerSlice<T>
+where
+    PerSlice<T>: StatesOf,
+{
     fn update(&mut self, facts: &FactUpdate<'_>) -> Result<()> {
         self.0.resize(facts.slices, T::default());
         T::update(&mut self.0, facts)
@@ -199,6 +250,31 @@ impl<T: SliceValue> SliceState for PerSlice<T> {
     fn bytes(&self) -> usize {
         self.0.capacity() * size_of::<T>()
     }
+
+    fn store(&self, slices: &[u32], ties: &TieBreaks, to: &mut StateWriter<'_>) -> Result<()> {
+        for &slice in slices {
+            self.0.get(slice as usize).ok_or_else(other_states)?.store(ties, to);
+        }
+        Ok(())
+    }
+
+    fn load(slices: usize, from: &mut StateReader<'_>) -> Option<Self> {
+        (0..slices).map(|_| T::load(from)).collect::<Option<Vec<T>>>().map(Self)
+    }
+
+    fn merge(&mut self, slices: &[u32], count: usize, others: &SliceStates, with: &mut MergeContext<'_>) -> Result<()> {
+        let others = Self::of(others).ok_or_else(other_states)?;
+        self.0.resize(count.max(self.0.len()), T::default());
+        for (&slice, other) in slices.iter().zip(&others.0) {
+            self.0.get_mut(slice as usize).ok_or_else(other_states)?.merge(other, with);
+        }
+        Ok(())
+    }
+}
+
+/// The error of states that do not belong together.
+fn other_states() -> Error {
+    Error::Internal { subject: "a window".into(), reason: "states of other slices, or of another kind, are to be added".into() }
 }
 
 /// Facts that are read between two rounds of prefetching.

@@ -9,14 +9,16 @@ use arrow::datatypes::{
 use super::{
     Aggregate, AggregateFunction, AggregateKind, Expression,
     entity_slices::{EntitySlices, Step},
+    fact_order::TieBreaks,
     require_number,
     result_columns::{Decimals, Nullable, ResultColumn},
     slider::{OutputStates, Slider, TaskStates},
     state::{FactUpdate, SliceValue, StateKind},
+    stored::{MergeContext, StateReader, StateWriter, StoredValue},
 };
 use crate::{
     error::Result,
-    numeric::{ExactSum, Integer, decimal_mean},
+    numeric::{ExactSum, Integer, Stored, decimal_mean},
     temporal::sort_keys::{EncodedValues, Encoding},
 };
 
@@ -139,6 +141,48 @@ impl SliceValue for DecimalSum {
             EncodedValues::Keys(_) => return Err(facts.unexpected_encoding()),
         }
         Ok(())
+    }
+}
+
+impl StoredValue for FloatSum {
+    fn store(&self, _: &TieBreaks, to: &mut StateWriter<'_>) {
+        to.numbers.unsigned(self.count.into());
+        if self.count > 0 {
+            self.sum.store(to.numbers);
+        }
+    }
+
+    fn load(from: &mut StateReader<'_>) -> Option<Self> {
+        match from.count()? {
+            0 => Some(Self::default()),
+            count => Some(Self { count, sum: Stored::load(&mut from.numbers)? }),
+        }
+    }
+
+    fn merge(&mut self, other: &Self, _: &mut MergeContext<'_>) {
+        self.count = self.count.wrapping_add(other.count);
+        self.sum.merge(&other.sum);
+    }
+}
+
+impl StoredValue for DecimalSum {
+    fn store(&self, _: &TieBreaks, to: &mut StateWriter<'_>) {
+        to.numbers.unsigned(self.count.into());
+        if self.count > 0 {
+            self.sum.store(to.numbers);
+        }
+    }
+
+    fn load(from: &mut StateReader<'_>) -> Option<Self> {
+        match from.count()? {
+            0 => Some(Self::default()),
+            count => Some(Self { count, sum: Stored::load(&mut from.numbers)? }),
+        }
+    }
+
+    fn merge(&mut self, other: &Self, _: &mut MergeContext<'_>) {
+        self.count = self.count.wrapping_add(other.count);
+        self.sum.add(&other.sum);
     }
 }
 

@@ -5,9 +5,10 @@ use std::cmp::Ordering;
 
 use super::{
     entity_slices::{EntitySlices, SliceLocation},
-    fact_order::DatedValue,
+    fact_order::{DatedValue, TieBreaks},
     slider::OutputStates,
-    state::{FactUpdate, SliceState},
+    state::{FactUpdate, SliceState, SliceStates},
+    stored::{MergeContext, StateReader, StateWriter, not_stored},
 };
 use crate::{
     error::Result,
@@ -79,6 +80,18 @@ impl<T: LogValue> SliceState for ValueLog<T> {
 
     fn bytes(&self) -> usize {
         self.values.capacity() * size_of::<(u32, T)>()
+    }
+
+    fn store(&self, _: &[u32], _: &TieBreaks, _: &mut StateWriter<'_>) -> Result<()> {
+        Err(not_stored())
+    }
+
+    fn load(_: usize, _: &mut StateReader<'_>) -> Option<Self> {
+        None
+    }
+
+    fn merge(&mut self, _: &[u32], _: usize, _: &SliceStates, _: &mut MergeContext<'_>) -> Result<()> {
+        Err(not_stored())
     }
 }
 

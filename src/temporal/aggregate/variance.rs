@@ -7,14 +7,16 @@ use arrow::datatypes::DataType;
 use super::{
     Aggregate, AggregateFunction, AggregateKind, Expression,
     entity_slices::{EntitySlices, Step},
+    fact_order::TieBreaks,
     require_number,
     result_columns::{Nullable, ResultColumn},
     slider::{OutputStates, Slider, TaskStates},
     state::{FactUpdate, PerSlice, SliceValue, StateKind, StatesOf},
+    stored::{MergeContext, StateReader, StateWriter, StoredValue},
 };
 use crate::{
     error::Result,
-    numeric::{FloatMoments, IntegerMoments, Moments},
+    numeric::{FloatMoments, IntegerMoments, Moments, Stored},
     temporal::sort_keys::{EncodedValues, Encoding},
 };
 
@@ -145,6 +147,30 @@ impl SliceValue for MomentSum<IntegerMoments<5, 9>> {
             EncodedValues::Keys(_) => return Err(facts.unexpected_encoding()),
         }
         Ok(())
+    }
+}
+
+impl<M: Moments + Stored> StoredValue for MomentSum<M>
+where
+    Self: SliceValue,
+{
+    fn store(&self, _: &TieBreaks, to: &mut StateWriter<'_>) {
+        to.numbers.unsigned(self.count.into());
+        if self.count > 0 {
+            self.moments.store(to.numbers);
+        }
+    }
+
+    fn load(from: &mut StateReader<'_>) -> Option<Self> {
+        match from.count()? {
+            0 => Some(Self::default()),
+            count => Some(Self { count, moments: M::load(&mut from.numbers)? }),
+        }
+    }
+
+    fn merge(&mut self, other: &Self, _: &mut MergeContext<'_>) {
+        self.count = self.count.wrapping_add(other.count);
+        self.moments.merge(&other.moments);
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    temporal::{aggregate::NO_SLICE, fact_chunk::FactChunk},
+    temporal::{aggregate::NO_SLICE, fact_chunk::FactChunk, time_decoder::FIRST_TICK},
 };
 
 /// How an accumulator finds the slices of facts.
@@ -23,9 +23,10 @@ pub(super) enum SliceFinder {
 
 impl SliceFinder {
     pub(super) fn new(window: &Window) -> Self {
-        match window.index.single_instant() {
-            None => SliceFinder::Previous(vec![PreviousFact::default(); window.index.hint_table_len()]),
-            Some(instant) => SliceFinder::Ages(AgeRings::new(window, instant)),
+        match (window.index.single_instant(), window.level) {
+            (None, _) => SliceFinder::Previous(vec![PreviousFact::default(); window.index.hint_table_len()]),
+            (Some(instant), Some(level)) => SliceFinder::Ages(AgeRings::of_level(window, instant, level)),
+            (Some(instant), None) => SliceFinder::Ages(AgeRings::new(window, instant)),
         }
     }
 
@@ -156,7 +157,7 @@ pub(super) struct AgeRings {
 }
 
 impl AgeRings {
-    fn new(window: &Window, instant: i64) -> Self {
+    pub(super) fn new(window: &Window, instant: i64) -> Self {
         let (plan, start) = (&window.plan, |starts: &WindowStarts| starts.of_single_instant(instant));
         let mut from: Vec<i64> = window.starts.iter().map(start).collect();
         from.sort_unstable_by(|a, b| b.cmp(a));
@@ -171,14 +172,47 @@ impl AgeRings {
         Self { instant, from, is_in, is_needed, opened: 0 }
     }
 
-    fn slice_of(&mut self, window: &Window, slices: &mut Slices, chunk: &FactChunk) -> Result<Vec<u32>> {
+    /// One ring for all facts, which lies in the windows that [`WindowPlan::holds`] names; none if no window holds them.
+    pub(super) fn of_level(window: &Window, instant: i64, level: usize) -> Self {
+        let plan = &window.plan;
+        let holds = plan.holds(level);
+        if !holds.contains(&true) {
+            return Self {
+                instant,
+                from: Vec::new(),
+                is_in: Vec::new(),
+                is_needed: vec![Vec::new(); plan.states.len()],
+                opened: 0,
+            };
+        }
+        let is_needed = |state: usize| plan.outputs.iter().any(|output| output.state == state && holds[output.length]);
+        let is_needed = (0..plan.states.len()).map(|state| vec![is_needed(state)]).collect();
+        Self { instant, from: vec![FIRST_TICK], is_in: vec![holds], is_needed, opened: 0 }
+    }
+
+    /// The ring of an event time; `None` if no window reaches back so far.
+    pub(super) fn ring(&self, event: i64) -> Option<usize> {
+        self.from.iter().position(|&from| event >= from)
+    }
+
+    /// The slice of an entity in a ring, if its slices are open.
+    pub(super) fn slice(&self, entity: u32, ring: usize) -> u32 {
+        entity * self.from.len() as u32 + ring as u32
+    }
+
+    /// Does an output read this state in this ring?
+    pub(super) fn is_needed(&self, state: usize, ring: usize) -> bool {
+        self.is_needed[state][ring]
+    }
+
+    /// Opens the slices of the entities that were added since.
+    pub(super) fn open(&mut self, window: &Window, slices: &mut Slices) -> Result<()> {
         // Read once: other tasks go on adding entities.
         let entities = window.index.len() as u32;
         if entities as usize * self.from.len() >= NO_SLICE as usize {
             let reason = format!("has more than {NO_SLICE} combinations of an entity and a window length; ask in several sets");
             return Err(Error::Limit { subject: format!("the window over {}", window.subject), reason });
         }
-        let rings = self.from.len() as u32;
         let mut leaves = vec![0; window.plan.lengths.len()];
         for entity in self.opened..entities {
             for is_in in &self.is_in {
@@ -188,13 +222,17 @@ impl AgeRings {
             }
         }
         self.opened = self.opened.max(entities);
+        Ok(())
+    }
+
+    fn slice_of(&mut self, window: &Window, slices: &mut Slices, chunk: &FactChunk) -> Result<Vec<u32>> {
+        self.open(window, slices)?;
         let slice = |i: usize| {
             let is_gone = chunk.visible_until.as_ref().is_some_and(|until| until[i] < self.instant);
             if is_gone || chunk.visible_from[i] > self.instant {
                 return NO_SLICE;
             }
-            let ring = self.from.iter().position(|&from| chunk.event[i] >= from);
-            ring.map_or(NO_SLICE, |ring| chunk.entities[i] * rings + ring as u32)
+            self.ring(chunk.event[i]).map_or(NO_SLICE, |ring| self.slice(chunk.entities[i], ring))
         };
         Ok((0..chunk.rows.len()).map(slice).collect())
     }

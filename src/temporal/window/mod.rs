@@ -40,6 +40,7 @@ mod plan;
 mod seen;
 mod slices;
 mod starts;
+mod tile;
 
 use accumulator::WindowAccumulator;
 use both_kinds::BothKinds;
@@ -47,6 +48,7 @@ use counted::CountedWindow;
 use plan::WindowPlan;
 use slices::Slices;
 use starts::WindowStarts;
+pub(super) use tile::{TileMerger, WindowTile};
 
 /// The least number of slots for which results are made at once.
 const MIN_SLOTS_AT_ONCE: usize = 16_384;
@@ -55,10 +57,10 @@ impl CreateOperator for WindowSpec {
     fn operator(&self, context: &OperatorContext) -> Result<Arc<dyn TemporalOperator>> {
         let is_counted: Vec<bool> = self.columns.iter().map(|column| column.length.newest.is_some()).collect();
         if !is_counted.contains(&true) {
-            return Ok(Arc::new(Window::new(self, context)?));
+            return Ok(Arc::new(Window::new(self, context, None)?));
         }
         let counted = |spec: &WindowSpec, context: &OperatorContext| {
-            Ok::<_, Error>(Arc::new(CountedWindow::new(Window::new(spec, context)?, context)))
+            Ok::<_, Error>(Arc::new(CountedWindow::new(Window::new(spec, context, None)?, context)))
         };
         if !is_counted.contains(&false) {
             return Ok(counted(self, context)?);
@@ -74,7 +76,7 @@ impl CreateOperator for WindowSpec {
             (spec, OperatorContext { expressions, ..context.clone() })
         };
         let ((timed, of_timed), (newest, of_newest)) = (part(false), part(true));
-        let (timed, newest) = (Arc::new(Window::new(&timed, &of_timed)?), counted(&newest, &of_newest)?);
+        let (timed, newest) = (Arc::new(Window::new(&timed, &of_timed, None)?), counted(&newest, &of_newest)?);
         Ok(Arc::new(BothKinds { timed, newest, is_counted }))
     }
 }
@@ -86,7 +88,9 @@ fn own_of<E: PartialEq, P: Clone>(own: &[E], all: &[E], planned: &[P]) -> Vec<P>
 }
 
 impl Window {
-    fn new(spec: &WindowSpec, context: &OperatorContext) -> Result<Self> {
+    /// With a level, all facts are taken as one slice of their entity, which lies beyond so many of the lengths of windows, the shortest
+    /// first.
+    pub(super) fn new(spec: &WindowSpec, context: &OperatorContext, level: Option<usize>) -> Result<Self> {
         let plan = WindowPlan::new(spec, context)?;
         let starts = plan.lengths.iter().map(|length| WindowStarts::new(length.reach, context)).collect::<Result<_>>()?;
         Ok(Self {
@@ -98,20 +102,26 @@ impl Window {
             budget: context.budget.clone(),
             dictionaries: plan.columns.iter().map(|_| Mutex::default()).collect(),
             tie_dictionaries: plan.ties.iter().map(|_| Mutex::default()).collect(),
+            signature: plan.signature(&context.facts_schema),
             plan,
             starts,
+            level,
             finished: Mutex::default(),
         })
     }
 }
 
-struct Window {
+pub(super) struct Window {
     /// The table, for messages.
     subject: String,
     index: Arc<SpineIndex>,
     plan: WindowPlan,
     /// Where the windows of each of the plan's lengths begin.
     starts: Vec<WindowStarts>,
+    /// See [`WindowPlan::signature`].
+    signature: String,
+    /// See [`Window::new`].
+    level: Option<usize>,
     /// After how many ticks each fact becomes visible, if that is the same for all and facts are never replaced.
     constant_delay: Option<i64>,
     /// The units of the facts' event times in a second.

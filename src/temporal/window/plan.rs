@@ -3,7 +3,7 @@
 
 use std::iter;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Schema};
 
 use super::{seen::SeenExpression, starts::TickLength};
 use crate::{
@@ -30,7 +30,7 @@ pub(super) struct WindowPlan {
 }
 
 /// A length of windows: how far they reach back, and how many of the newest facts they hold if not all.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct PlannedLength {
     pub(super) reach: TickLength,
     pub(super) newest: Option<u32>,
@@ -58,6 +58,9 @@ pub(super) enum ValueSource {
 pub(super) struct PlannedValue {
     pub(super) expression: SeenExpression,
     pub(super) filter: Option<usize>,
+    /// Its SQL and its type.
+    text: String,
+    data_type: DataType,
     /// The expression among those of the specification.
     number: usize,
 }
@@ -140,6 +143,47 @@ impl WindowPlan {
         Ok(plan)
     }
 
+    /// Which lengths of windows hold a fact that lies beyond so many of them, the shortest first.
+    pub(super) fn holds(&self, level: usize) -> Vec<bool> {
+        let key = |length: &PlannedLength| match length.reach {
+            TickLength::Fixed(ticks) => (false, ticks),
+            // Facts of calendar windows and of a number of facts have no level.
+            TickLength::Everything | TickLength::Calendar(..) => (true, 0),
+        };
+        let shorter = |length: &PlannedLength| self.lengths.iter().filter(|other| key(other) < key(length)).count();
+        self.lengths.iter().map(|length| shorter(length) >= level).collect()
+    }
+
+    /// What its states are made of, as a text: states of the same text can be added up.
+    pub(super) fn signature(&self, facts: &Schema) -> String {
+        let filter = |filter: &usize| self.filters[*filter].to_string();
+        let name = |column: &PlannedColumn| {
+            let source = match column.source {
+                ValueSource::Facts => "the facts".to_owned(),
+                ValueSource::Column(position) => {
+                    let field = facts.field(position);
+                    format!("column {:?}: {:?}", field.name(), field.data_type())
+                }
+                ValueSource::Value(value) => {
+                    let PlannedValue { expression, filter: passed, text, data_type, .. } = &self.values[value];
+                    let passed = passed.as_ref().map(filter);
+                    format!("{text:?}, which is {:?} where {passed:?}: {data_type:?}", expression.to_string())
+                }
+            };
+            format!("{source} as {:?}", column.encoding)
+        };
+        let state = |state: &PlannedState| {
+            let input = state.input.map(|input| {
+                let AggregateInput { column, by, filter: passed } = &self.inputs[input];
+                let (column, by) = (name(&self.columns[*column]), by.map(|by| name(&self.columns[by])));
+                format!("{column} by {by:?} where {:?}", passed.as_ref().map(filter))
+            });
+            format!("{:?} of {input:?}", state.kind)
+        };
+        let states = self.states.iter().map(state).collect::<Vec<_>>();
+        format!("{states:?}; ties {:?}; lengths {:?}", self.ties.iter().map(name).collect::<Vec<_>>(), self.lengths)
+    }
+
     /// The encoding of an input's values.
     pub(super) fn encoding(&self, input: usize) -> Encoding {
         self.columns[self.inputs[input].column].encoding
@@ -211,7 +255,7 @@ impl WindowPlan {
         }
         let physical = context.expressions.values.get(number).ok_or_else(|| unplanned(input, context))?;
         let expression = SeenExpression::value(physical.clone(), text, &context.subject);
-        self.values.push(PlannedValue { expression, filter, number });
+        self.values.push(PlannedValue { expression, filter, text: text.clone(), data_type: data_type.clone(), number });
         Ok(ValueSource::Value(self.values.len() - 1))
     }
 

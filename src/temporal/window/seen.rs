@@ -2,7 +2,7 @@
 //! If an expression fails, it must not matter which facts are in a batch together: only a fact that some window sees can make
 //! the query fail.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array, new_null_array},
@@ -22,6 +22,13 @@ pub(super) struct SeenExpression {
     /// It, in messages.
     subject: String,
     lengths: Vec<usize>,
+}
+
+impl fmt::Display for SeenExpression {
+    /// The planned expression, with the positions of the columns that it reads.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.expression.fmt(f)
+    }
 }
 
 impl SeenExpression {

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The length of windows in ticks.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum TickLength {
     /// Everything before the instant.
     Everything,
