@@ -10,6 +10,7 @@
 //! cargo bench --bench peers -- operators DIR         what `drawn` computes by the operators alone, written to one file
 //! cargo bench --bench peers -- cutoffs DIR           24 materializations in one call; cutoffs_each in one call each
 //! cargo bench --bench peers -- months DIR            24 months of 8,000 entities (20 M generated facts) at once, and the last one alone
+//! cargo bench --bench peers -- month_more DIR        24 months with tiles, then one more; the same without tiles; seconds and bytes
 //! cargo bench --bench peers -- TASK DIR --explain    the plan with its metrics instead (results stay in memory)
 //!
 //! cargo bench --bench peers -- history DIR --generate [even|skewed]   100 M facts in 24 months, 10 M spine rows
@@ -94,6 +95,7 @@ async fn run(task: &str, dir: &str, explain: bool) -> Anyhow<()> {
         "cutoffs" => return sets::cutoffs(&store, dir, true).await,
         "cutoffs_each" => return sets::cutoffs(&store, dir, false).await,
         "months" => return sets::months(&store, dir).await,
+        "month_more" => return sets::month_more(dir).await,
         "wide" => return sets::wide(&store, dir).await,
         "start" => return sets::start(&store, dir).await,
         "drawn" => return sets::drawn(&store, dir, false).await,

@@ -4,7 +4,7 @@
 use std::{fs, path::Path, sync::Arc, time::Instant};
 
 use asof::{
-    Aggregate, AsOf, FeatureSet, FeatureStore,
+    Aggregate, AsOf, FeatureSet, FeatureStore, StoreOptions,
     ingest::Ingest,
     temporal::{Lookup, Spine, Window},
     time::Zone,
@@ -80,34 +80,88 @@ pub(super) async fn cutoffs(store: &FeatureStore, dir: &str, in_one_call: bool) 
     Ok(())
 }
 
-/// 20 million facts about 8,000 entities in two years: the last of 24 months alone, and then all of them at once.
-pub(super) async fn months(store: &FeatureStore, dir: &str) -> Anyhow<()> {
+/// The facts of a month of 30 days, 20 million in 24 months, about 8,000 entities.
+fn write_month(folder: &Path, file: i64) -> Anyhow<()> {
     const FACTS: i64 = 20_000_000;
-    const FILES: i64 = 24;
-    let (folder, first) = (Path::new(dir).join("months"), first_us()?);
-    for file in 0..FILES {
-        let path = folder.join(format!("part-{file}.parquet"));
-        if path.exists() {
-            continue;
-        }
-        let mut rng = StdRng::seed_from_u64(file as u64);
-        let rows = FACTS / FILES;
-        let at = |i: i64| first + (file * rows + i) * (720 * DAY_US / FACTS);
-        let keys: Int64Array = (0..rows).map(|_| rng.random_range(0..8_000)).collect();
-        let mut columns: Vec<(String, ArrayRef)> =
-            vec![("at".into(), times((0..rows).map(at).collect())), ("id".into(), Arc::new(keys))];
-        for i in 0..3 {
-            let values: Float64Array = (0..rows).map(|_| Some((rng.random_range(0..10_000) as f64) / 100.0)).collect();
-            columns.push((format!("f{i}"), Arc::new(values)));
-        }
-        write(&path, columns)?;
+    let (path, first) = (folder.join(format!("part-{file}.parquet")), first_us()?);
+    if path.exists() {
+        return Ok(());
     }
-    store.register_table("facts", folder.to_str().unwrap(), at("at").key("id")).await?;
+    let mut rng = StdRng::seed_from_u64(file as u64);
+    let rows = FACTS / 24;
+    let at = |i: i64| first + (file * rows + i) * (720 * DAY_US / FACTS);
+    let keys: Int64Array = (0..rows).map(|_| rng.random_range(0..8_000)).collect();
+    let mut columns: Vec<(String, ArrayRef)> =
+        vec![("at".into(), times((0..rows).map(at).collect())), ("id".into(), Arc::new(keys))];
+    for i in 0..3 {
+        let values: Float64Array = (0..rows).map(|_| Some((rng.random_range(0..10_000) as f64) / 100.0)).collect();
+        columns.push((format!("f{i}"), Arc::new(values)));
+    }
+    write(&path, columns)
+}
+
+fn months_set() -> Anyhow<FeatureSet> {
     let month = [Aggregate::count().named("c30"), Aggregate::sum("f0").named("s30"), Aggregate::max("f1").named("x30")];
     let set = FeatureSet::entities("months_v1", "facts").key("id").lookup("f0", "f0").lookup("f1", "f1");
     let set =
         set.window(TimeDelta::days(30), month).all_before([Aggregate::count().named("c"), Aggregate::mean("f2").named("m")]);
-    store.register(set.build()?)?;
+    Ok(set.build()?)
+}
+
+/// The bytes that this process has read from files so far; zero where the system does not tell.
+fn read_bytes() -> u64 {
+    let told = fs::read_to_string("/proc/self/io").unwrap_or_default();
+    let line = told.lines().find_map(|line| line.strip_prefix("rchar: "));
+    line.and_then(|bytes| bytes.parse().ok()).unwrap_or(0)
+}
+
+/// The facts of `months`: 24 months with tiles of all files, and then one month more; the same without tiles.
+pub(super) async fn month_more(dir: &str) -> Anyhow<()> {
+    let (folder, more) = (Path::new(dir).join("months"), Path::new(dir).join("month_more"));
+    fs::create_dir_all(&more)?;
+    for file in 0..25 {
+        write_month(if file < 24 { &folder } else { &more }, file)?;
+        let name = format!("part-{file}.parquet");
+        if !more.join(&name).exists() {
+            fs::hard_link(folder.join(&name), more.join(&name))?;
+        }
+    }
+    let instant = |months: i64| Ok::<_, Box<dyn std::error::Error>>(AsOf::from_micros(first_us()? + months * 30 * DAY_US));
+    let mut measured = serde_json::Map::new();
+    let mut hashes = Vec::new();
+    for (kind, options) in [("whole", StoreOptions::default().not_incremental()), ("tiles", StoreOptions::default())] {
+        let root = tempfile::tempdir()?;
+        let store = FeatureStore::open_with(&root.path().to_string_lossy(), options.cache_in_memory()).await?;
+        store.register_table("facts", more.to_str().unwrap(), at("at").key("id")).await?;
+        store.register(months_set()?)?;
+        for months in [24, 25] {
+            let (start, before) = (Instant::now(), read_bytes());
+            let made = store.materialize("months_v1", instant(months)?).await?;
+            let seconds = rounded(start.elapsed().as_secs_f64());
+            measured
+                .insert(format!("{kind}_{months}"), serde_json::json!({ "seconds": seconds, "bytes": read_bytes() - before }));
+            hashes.push(made.manifest().parts.iter().map(|part| part.hash.to_string()).collect::<Vec<_>>());
+        }
+    }
+    assert_eq!(hashes[..2], hashes[2..], "the same bytes with and without tiles");
+    let of = |run: &str, what: &str| measured[run][what].as_f64().unwrap_or(0.0);
+    let ratio = |what: &str| rounded(of("tiles_25", what) / of("whole_25", what));
+    let line = serde_json::json!({
+        "task": "month_more", "engine": "asof", "runs": measured, "first_ratio": rounded(of("tiles_24", "seconds") / of("whole_24", "seconds")),
+        "seconds_ratio": ratio("seconds"), "bytes_ratio": ratio("bytes"), "peak_mb": peak_mb(),
+    });
+    println!("{line}");
+    Ok(())
+}
+
+/// 20 million facts about 8,000 entities in two years: the last of 24 months alone, and then all of them at once.
+pub(super) async fn months(store: &FeatureStore, dir: &str) -> Anyhow<()> {
+    let (folder, first) = (Path::new(dir).join("months"), first_us()?);
+    for file in 0..24 {
+        write_month(&folder, file)?;
+    }
+    store.register_table("facts", folder.to_str().unwrap(), at("at").key("id")).await?;
+    store.register(months_set()?)?;
     let instants: Vec<AsOf> = (1..=24).map(|i| AsOf::from_micros(first + i * 30 * DAY_US)).collect();
     let start = Instant::now();
     store.materialize("months_v1", AsOf::from_micros(first + 24 * 30 * DAY_US - 1)).await?;

@@ -123,15 +123,17 @@ impl TableFiles {
         for file in visible.files().filter(|file| file.rows >= least.max(1) && visible.visibility().admits_all(file)) {
             let Some(Bounds { min, max, .. }) = file.event else { continue };
             let ticks = (scale.instant_us(min), scale.instant_us(max));
-            let levels = lengths.iter().map(|lengths| lengths.level(as_of.micros(), ticks)).collect::<Option<Vec<usize>>>();
-            let Some(levels) = levels else { continue };
+            let places: Vec<Place> = lengths.iter().map(|lengths| lengths.place(as_of.micros(), ticks)).collect();
+            let levels: Vec<usize> = places.iter().map(|place| place.level).collect();
             if lengths.iter().zip(&levels).all(|(lengths, level)| lengths.are_stored(*level)) {
-                let key = file.facts_key(location);
-                files.insert(file.path.clone(), tiled_file(question, file, key, levels));
+                let (key, is_cut) = (file.facts_key(location), places.iter().any(|place| place.is_cut));
+                files.insert(file.path.clone(), TiledFile { is_cut, ..tiled_file(question, file, key, levels) });
             }
         }
         let mut found = FilesByTile { folder, question, files };
         found.find_stored().await;
+        // The tile of a file that an edge cuts is for later. The file itself is read.
+        found.files.retain(|_, file| !file.is_cut || file.stored.is_none());
         TableFiles::ByFile(found)
     }
 
@@ -200,6 +202,7 @@ fn tiled_file(question: ContentId, file: &FileEntry, key: ContentId, levels: Vec
         nulls: nulls(file.event).saturating_add(nulls(file.known)),
         bytes: file.identity.size,
         own: TileName { name: tile_file(key, &levels), id: identity(question, key, &levels) },
+        is_cut: false,
         stored: None,
         levels,
     }
@@ -208,6 +211,15 @@ fn tiled_file(question: ContentId, file: &FileEntry, key: ContentId, levels: Vec
 /// What identifies a tile.
 fn identity(question: ContentId, file: ContentId, levels: &[usize]) -> ContentId {
     ContentId::of_json(&json!([question, file, levels]))
+}
+
+/// Where the facts of a file lie among the windows of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    /// Beyond how many lengths all of them lie, the shortest first.
+    level: usize,
+    /// Do some of them lie beyond more?
+    is_cut: bool,
 }
 
 /// The lengths of the windows of a source, the shortest first, and what is aggregated over each.
@@ -234,12 +246,13 @@ impl<'a> Lengths<'a> {
         everything.flat_map(|(_, aggregates)| aggregates).any(|aggregate| !aggregate.is_stored())
     }
 
-    /// Beyond how many lengths all facts with event times from the first to the last of these ticks lie at an instant, the shortest
-    /// first; `None` if an edge lies between them. A window of length w at T holds the events of `[T - w, T)`.
-    fn level(&self, instant: i64, events: (i64, i64)) -> Option<usize> {
+    /// Where facts with event times from the first to the last of these ticks lie at an instant. A window of length w at T holds the
+    /// events of `[T - w, T)`.
+    fn place(&self, instant: i64, events: (i64, i64)) -> Place {
         let start = |length: Option<i64>| length.map_or(i64::MIN, |length| instant.saturating_sub(length));
         let beyond = |event: i64| self.0.iter().filter(|(length, _)| start(*length) > event).count();
-        (beyond(events.0) == beyond(events.1)).then(|| beyond(events.0))
+        let level = beyond(events.1);
+        Place { level, is_cut: beyond(events.0) != level }
     }
 
     /// Can all be stored that windows of these lengths need, from the given one on?
@@ -314,18 +327,21 @@ mod tests {
         assert!(Lengths::of(&Source::of("t").all_before([Aggregate::median("v")])).hold_every_value());
         // Windows at 500 begin at 490 and at 400.
         for (events, level) in [
-            ((490, 499), Some(0)),
-            ((400, 489), Some(1)),
-            ((-5, 399), Some(2)),
-            ((489, 490), None),
-            ((399, 495), None),
-            ((i64::MIN, i64::MIN), Some(2)),
+            ((490, 499), (0, false)),
+            ((400, 489), (1, false)),
+            ((-5, 399), (2, false)),
+            ((489, 490), (0, true)),
+            ((399, 495), (0, true)),
+            ((399, 400), (1, true)),
+            ((i64::MIN, i64::MIN), (2, false)),
         ] {
-            assert_eq!(lengths.level(500, events), level, "{events:?}");
+            let (level, is_cut) = level;
+            assert_eq!(lengths.place(500, events), Place { level, is_cut }, "{events:?}");
         }
         assert_eq!([0, 1, 2, 3].map(|level| lengths.are_stored(level)), [false, false, true, true]);
-        assert_eq!(lengths.level(i64::MIN, (i64::MIN, 0)), Some(0), "nothing lies before the first instant");
+        let first = lengths.place(i64::MIN, (i64::MIN, 0));
+        assert_eq!(first, Place { level: 0, is_cut: false }, "nothing lies before the first instant");
         let none = Source::of("t").on("k").lookup("v", "v");
-        assert_eq!(Lengths::of(&none).level(500, (i64::MIN, i64::MAX)), Some(0));
+        assert_eq!(Lengths::of(&none).place(500, (i64::MIN, i64::MAX)), Place { level: 0, is_cut: false });
     }
 }

@@ -33,7 +33,7 @@ use crate::{
     time::{AsOf, Cutoff},
 };
 
-pub(super) const OPERATOR: &str = "AsOfEntities";
+const OPERATOR: &str = "AsOfEntities";
 
 /// Sources that find their facts by the same keys. There is at least one.
 pub(crate) struct EntityGroup {

@@ -280,7 +280,7 @@ async fn read_partition(readers: Arc<Vec<Reader>>, mut stream: SendableRecordBat
 }
 
 /// What one task does for a reader.
-struct ReaderTask<'a> {
+pub(super) struct ReaderTask<'a> {
     reader: &'a Reader,
     /// None if facts wait until all have been read.
     accumulators: Option<Vec<Box<dyn FactAccumulator>>>,
@@ -289,12 +289,12 @@ struct ReaderTask<'a> {
 }
 
 impl<'a> ReaderTask<'a> {
-    fn new(reader: &'a Reader) -> Self {
+    pub(super) fn new(reader: &'a Reader) -> Self {
         let accumulators = reader.input.identity.is_empty().then(|| reader.accumulators());
         Self { reader, accumulators, seen: Seen::default(), counter: RecordBatchMemoryCounter::new() }
     }
 
-    fn add(&mut self, batch: RecordBatch) -> Result<()> {
+    pub(super) fn add(&mut self, batch: RecordBatch) -> Result<()> {
         let Reader { shared, input, waiting, .. } = self.reader;
         // Keep facts without a key if they wait: such a version may replace one that had a key.
         let mut chunk = self.reader.chunk(batch, self.accumulators.is_none())?;
@@ -315,7 +315,7 @@ impl<'a> ReaderTask<'a> {
         }
     }
 
-    fn finish(self) -> Result<()> {
+    pub(super) fn finish(self) -> Result<()> {
         self.seen.hand_over(&self.reader.shared);
         self.accumulators.into_iter().flatten().try_for_each(FactAccumulator::finish)
     }

@@ -8,7 +8,7 @@ use std::{
     ops::Range,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -20,23 +20,19 @@ use arrow::{
 use datafusion::{
     dataframe::DataFrame,
     execution::{SendableRecordBatchStream, TaskContext},
-    physical_plan::{
-        ExecutionPlan,
-        metrics::{ExecutionPlanMetricsSet, MetricBuilder},
-    },
+    physical_plan::ExecutionPlan,
 };
 use futures::TryStreamExt;
 use tokio::task::JoinSet;
 
 use super::{
     budget::Budget,
-    entities::OPERATOR,
-    entity_facts::{GroupState, Reader, ReaderWindow, Seen},
+    entity_facts::{GroupState, Reader, ReaderTask, ReaderWindow, Seen},
     execution::file_context,
     fact_chunk::FactChunk,
     keys::GrowingKeys,
     newest_rows::{FoundRows, NewestRows},
-    operator::{FactAccumulator, OperatorContext},
+    operator::{FactAccumulator, OperatorContext, TemporalOperator},
     restricted::{apart_over, over, reads_apart},
     spine_index::SpineIndex,
     tasks::{blocking, joined},
@@ -55,6 +51,8 @@ use crate::{
 const FACTS_PER_ROW: u64 = 4;
 /// So does a file that is not this many times as long as its tile.
 const BYTES_PER_BYTE: u64 = 2;
+/// Once the files without a worthwhile tile have more than this part of the facts that are read apart, the rest is read together.
+const WASTED_PART: u64 = 8;
 /// Up to this many bytes, a file is read by one task.
 const SHARED_BYTES: u64 = 10 << 20;
 
@@ -64,16 +62,16 @@ pub(crate) struct TiledTable {
     pub(crate) table: AsOfTable,
     /// Where the tiles of what is asked lie.
     pub(crate) folder: Location,
-    /// The files all of whose facts are visible, and lie between the same edges of windows. Files are given by their positions in the
-    /// table.
+    /// The files all of whose facts are visible, and for which a tile is there or is to be made.
     pub(crate) files: Vec<TiledFile>,
-    /// The other files.
+    /// The positions of the other files.
     pub(crate) others: Vec<usize>,
 }
 
 /// A file that may be read from a tile.
 #[derive(Debug, Clone)]
 pub(crate) struct TiledFile {
+    /// Its position in the table.
     pub(crate) position: usize,
     /// The hash of what its facts are.
     pub(crate) key: ContentId,
@@ -81,8 +79,10 @@ pub(crate) struct TiledFile {
     pub(crate) rows: u64,
     pub(crate) nulls: u64,
     pub(crate) bytes: u64,
-    /// By source, beyond how many of the lengths of its windows the facts lie.
+    /// By source, beyond how many of the lengths of its windows all facts lie.
     pub(crate) levels: Vec<usize>,
+    /// Do some facts lie beyond more of them? Then a tile of all facts is of no use at this instant, and is made for a later one.
+    pub(crate) is_cut: bool,
     /// The tile that it would get.
     pub(crate) own: TileName,
     /// The tile that there is.
@@ -106,8 +106,8 @@ pub(super) struct TableTiles {
     files: Vec<TiledFile>,
     others: Vec<usize>,
     tasks: usize,
-    /// Has every tile so far been worth it?
-    is_worth_it: AtomicBool,
+    /// The facts of files that were read apart and got no tile.
+    wasted_facts: AtomicU64,
     /// Has every tile so far been written?
     is_writable: AtomicBool,
 }
@@ -151,8 +151,8 @@ impl TableTiles {
             mergers.push(Mutex::new(ReaderMerger { lookup, window, seen: Seen::default() }));
         }
         let tasks = readers.first().map_or(1, |reader| reader.shared.tasks);
-        let (is_worth_it, is_writable) = (AtomicBool::new(true), AtomicBool::new(true));
-        Some(Arc::new(Self { readers: readers.clone(), mergers, table, folder, files, others, tasks, is_worth_it, is_writable }))
+        let (wasted_facts, is_writable) = (AtomicU64::new(0), AtomicBool::new(true));
+        Some(Arc::new(Self { readers: readers.clone(), mergers, table, folder, files, others, tasks, wasted_facts, is_writable }))
     }
 
     /// Loads tiles and reads files apart. Returns a plan of the facts that are left to be read together; `rows` are all facts of the
@@ -212,12 +212,13 @@ impl TableTiles {
         if !reads_apart(&plan, &self.table, &pieces) {
             return Ok(missing.iter().map(|&number| self.files[number].position).collect());
         }
+        let facts: u64 = missing.iter().map(|&number| self.files[number].rows).sum();
         let (mut waiting, mut running) = (partitions.into_iter(), JoinSet::new());
         loop {
             while running.len() < self.tasks
                 && let Some((number, partitions)) = waiting.next()
             {
-                if !self.is_worth_it.load(Ordering::Relaxed) {
+                if self.wasted_facts.load(Ordering::Relaxed) > facts / WASTED_PART {
                     left.push(self.files[number].position);
                     continue;
                 }
@@ -312,49 +313,40 @@ async fn read_file(
     partitions: Range<usize>,
 ) -> Result<Option<usize>> {
     let file = tiles.files[number].clone();
-    let budget = Arc::new(tiles.budget_of(&context));
+    let (position, rows, own, is_replaced) = (file.position, file.rows, file.own.clone(), file.has_stored(&file.own.name));
+    let budget = Arc::new(tiles.budget());
     let readers = tiles.readers.iter().zip(&file.levels).map(|(reader, level)| FileReader::new(reader, *level, &budget));
     let readers = Arc::new(readers.collect::<Result<Vec<_>>>()?);
     let mut running = JoinSet::new();
     for partition in partitions {
         let stream = plan.execute(partition, context.clone())?;
-        running.spawn(read_piece(readers.clone(), stream));
+        let whole = file.is_cut.then(|| tiles.readers.clone());
+        running.spawn(read_piece(readers.clone(), whole, stream));
     }
-    let mut pieces = Vec::new();
+    let mut pieces = Some(Vec::new());
     while let Some(done) = running.join_next().await {
-        pieces.push(joined(done)?);
+        let piece = joined(done)?;
+        pieces = pieces.zip(piece).map(|(mut pieces, piece)| {
+            pieces.push(piece);
+            pieces
+        });
     }
-    let own = file.own.clone();
-    let (added, folder) = (tiles.clone(), tiles.folder.clone());
-    let made = blocking(move || {
-        let made = file_tile(&readers, pieces, &file, file.own.id)?;
-        let Some((bytes, is_worth_it)) = made else { return Ok(None) };
-        budget.grow("tiles", 2 * bytes.len())?;
-        let Some(tile) = added.decoded(file.own.id, &bytes) else { return Ok(None) };
-        added.add(&tile)?;
-        Ok(Some((bytes, is_worth_it)))
+    let added = tiles.clone();
+    let is_cut = file.is_cut;
+    let made = blocking(move || match (pieces, is_cut) {
+        // The facts of a file that is cut have been added as they are.
+        (Some(pieces), true) => Ok(file_tile(&readers, pieces, &file).unwrap_or(None)),
+        (Some(pieces), false) => added.made(&readers, pieces, &file, &budget),
+        (None, _) => Ok(None),
     })
     .await?;
-    let Some((bytes, is_worth_it)) = made else {
-        // It holds values that do not come back, or its statistics are wrong. Another file of the table is probably the same.
-        tiles.is_worth_it.store(false, Ordering::Relaxed);
-        return Ok(Some(tiles.files[number].position));
-    };
-    if !is_worth_it {
-        tiles.is_worth_it.store(false, Ordering::Relaxed);
-    } else if tiles.is_writable.load(Ordering::Relaxed) {
-        // A stored tile of this name was damaged, or is one that holds less.
-        let is_replaced = tiles.files[number].stored.as_ref().is_some_and(|stored| stored.name == own.name);
-        let written = match is_replaced {
-            true => folder.put(&own.name, bytes).await,
-            false => folder.put_if_absent(&own.name, bytes).await.map(drop),
-        };
-        if let Err(error) = written {
-            tiles.is_writable.store(false, Ordering::Relaxed);
-            tracing::warn!(%error, "tiles are not kept: the next materialization reads the same files again");
-        }
+    let is_added = made.is_some();
+    match made {
+        Some((bytes, true)) => tiles.store(&own.name, bytes, is_replaced).await,
+        Some((_, false)) | None => drop(tiles.wasted_facts.fetch_add(rows, Ordering::Relaxed)),
     }
-    Ok(None)
+    // Without a tile nothing was added: the file holds values that do not come back, or its statistics are wrong.
+    Ok((!is_cut && !is_added).then_some(position))
 }
 
 impl TableTiles {
@@ -363,8 +355,41 @@ impl TableTiles {
         self.readers[0].shared.budget.another()
     }
 
-    fn budget_of(&self, context: &TaskContext) -> Budget {
-        Budget::new(OPERATOR, context, MetricBuilder::new(&ExecutionPlanMetricsSet::new()).gauge("peak_mem_used", 0))
+    /// Makes the tile of a file and adds it. Returns its bytes, and whether they are worth being stored.
+    fn made(
+        &self,
+        readers: &[FileReader],
+        pieces: Vec<Piece>,
+        file: &TiledFile,
+        budget: &Budget,
+    ) -> Result<Option<(Vec<u8>, bool)>> {
+        let Some((bytes, is_worth_it)) = file_tile(readers, pieces, file)? else { return Ok(None) };
+        budget.grow("tiles", 2 * bytes.len())?;
+        let Some(tile) = self.decoded(file.own.id, &bytes) else { return Ok(None) };
+        self.add(&tile)?;
+        Ok(Some((bytes, is_worth_it)))
+    }
+
+    /// Stores a tile. A tile that cannot be stored costs time later, and nothing else.
+    async fn store(&self, name: &str, bytes: Vec<u8>, is_replaced: bool) {
+        if !self.is_writable.load(Ordering::Relaxed) {
+            return;
+        }
+        let written = match is_replaced {
+            true => self.folder.put(name, bytes).await,
+            false => self.folder.put_if_absent(name, bytes).await.map(drop),
+        };
+        if let Err(error) = written {
+            self.is_writable.store(false, Ordering::Relaxed);
+            tracing::warn!(%error, "tiles are not kept: the next materialization reads the same files again");
+        }
+    }
+}
+
+impl TiledFile {
+    /// Is the stored tile the one of this name? If it is made again, it was damaged.
+    fn has_stored(&self, name: &str) -> bool {
+        self.stored.as_ref().is_some_and(|stored| stored.name == name)
     }
 }
 
@@ -433,15 +458,37 @@ impl FileReader {
     }
 }
 
-/// Reads a part of a file for all readers.
-async fn read_piece(readers: Arc<Vec<FileReader>>, mut stream: SendableRecordBatchStream) -> Result<(u64, Vec<PieceOfReader>)> {
-    let mut tasks: Vec<PieceTask<'_>> = readers.iter().map(PieceTask::new).collect();
+/// What a task has found in its part of a file: how many facts there are, and what each reader keeps of them.
+type Piece = (u64, Vec<PieceOfReader>);
+
+/// Reads a part of a file for all readers. If the facts are also to be added as they are, to the operators of `whole`, they are, and
+/// what fails for the tile alone is no error: then there is no tile.
+async fn read_piece(
+    readers: Arc<Vec<FileReader>>,
+    whole: Option<Arc<Vec<Reader>>>,
+    mut stream: SendableRecordBatchStream,
+) -> Result<Option<Piece>> {
+    let is_needed = whole.is_none();
+    let mut direct: Vec<ReaderTask<'_>> = whole.iter().flat_map(|readers| readers.iter()).map(ReaderTask::new).collect();
+    let mut tasks: Option<Vec<PieceTask<'_>>> = Some(readers.iter().map(PieceTask::new).collect());
     let mut facts = 0;
     while let Some(batch) = stream.try_next().await? {
         facts += batch.num_rows() as u64;
-        tasks.iter_mut().try_for_each(|task| task.add(batch.clone()))?;
+        direct.iter_mut().try_for_each(|task| task.add(batch.clone()))?;
+        if let Some(own) = &mut tasks {
+            match own.iter_mut().try_for_each(|task| task.add(batch.clone())) {
+                Err(error) if is_needed => return Err(error),
+                Err(_) => tasks = None,
+                Ok(()) => {}
+            }
+        }
     }
-    Ok((facts, tasks.into_iter().map(PieceTask::finish).collect::<Result<_>>()?))
+    direct.into_iter().try_for_each(ReaderTask::finish)?;
+    let Some(tasks) = tasks else { return Ok(None) };
+    match tasks.into_iter().map(PieceTask::finish).collect::<Result<Vec<_>>>() {
+        Err(error) if is_needed => Err(error),
+        found => Ok(found.ok().map(|pieces| (facts, pieces))),
+    }
 }
 
 /// What a task does with its part of a file, for a reader.
@@ -455,7 +502,6 @@ struct PieceTask<'a> {
 
 impl<'a> PieceTask<'a> {
     fn new(of: &'a FileReader) -> Self {
-        use super::operator::TemporalOperator;
         Self {
             of,
             window: of.window.clone().map(TemporalOperator::accumulator),
@@ -490,12 +536,7 @@ impl<'a> PieceTask<'a> {
 }
 
 /// The tile of a file, and whether it is worth being stored; `None` if there can be none.
-fn file_tile(
-    readers: &[FileReader],
-    pieces: Vec<(u64, Vec<PieceOfReader>)>,
-    file: &TiledFile,
-    id: ContentId,
-) -> Result<Option<(Vec<u8>, bool)>> {
+fn file_tile(readers: &[FileReader], pieces: Vec<Piece>, file: &TiledFile) -> Result<Option<(Vec<u8>, bool)>> {
     let facts: u64 = pieces.iter().map(|(facts, _)| facts).sum();
     // A fact that the catalog's bounds do not know of may be hidden now and visible later.
     if facts > file.rows || facts.saturating_add(file.nulls) < file.rows {
@@ -513,7 +554,7 @@ fn file_tile(
         let Some(rows) = reader.store(pieces, &mut body)? else { return Ok(None) };
         most = most.max(rows as u64);
     }
-    let bytes = tile_file::sealed(id, &head, &body);
+    let bytes = tile_file::sealed(file.own.id, &head, &body);
     let is_worth_it = facts >= FACTS_PER_ROW * most && file.bytes >= BYTES_PER_BYTE * bytes.len() as u64;
     Ok(Some((bytes, is_worth_it)))
 }

@@ -136,7 +136,7 @@ pub(crate) struct Seen {
     pub(crate) requests: AtomicUsize,
     now: AtomicUsize,
     most: AtomicUsize,
-    asked_bytes: AtomicU64,
+    pub(crate) asked_bytes: AtomicU64,
     /// Before the n-th request: rewrite the object `changing`?
     changes_at: Mutex<Option<Hook>>,
     ignores_conditions: Mutex<bool>,
@@ -180,8 +180,11 @@ impl Intercept for Watched {
         if *seen.ignores_conditions.lock().unwrap() {
             (options.if_match, options.if_unmodified_since) = (None, None);
         }
+        let is_head = options.head;
         let mut got = self.inner.get_opts(key, options).await?;
-        seen.asked_bytes.fetch_add(got.range.end - got.range.start, Ordering::SeqCst);
+        if !is_head {
+            seen.asked_bytes.fetch_add(got.range.end - got.range.start, Ordering::SeqCst);
+        }
         let mut keep = ((got.range.end - got.range.start) as usize).saturating_sub(seen.cut_bytes.load(Ordering::SeqCst));
         if let GetResultPayload::Stream(chunks) = got.payload {
             let chunks = chunks.map(move |chunk| {

@@ -46,6 +46,7 @@ mod goldens;
 mod hive;
 mod identity;
 mod ids;
+mod incremental;
 mod ingest;
 mod ingest_rooms;
 mod intercepted_store;

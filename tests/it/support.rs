@@ -28,7 +28,7 @@ use datafusion::{
 use futures::TryStreamExt;
 use tempfile::TempDir;
 
-use crate::{crash, live, parity, parity_reports, serving, taxi};
+use crate::{crash, incremental, live, parity, parity_reports, serving, taxi};
 
 /// A directory that is gone with the test.
 pub fn temp_dir() -> TempDir {
@@ -194,6 +194,7 @@ async fn child_job() {
         | "rides_unique"
         | "gc_each"
         | "record_model"
+        | "tiles"
         | "serve_shops" => StoreOptions::default().cache_in_memory(),
         _ => StoreOptions::default(),
     };
@@ -263,6 +264,7 @@ async fn child_job() {
                 store.ctas_with(&extract).await.unwrap();
             }
         }
+        "tiles" => incremental::materialize_hours(Path::new(root), data.parse().unwrap()).await,
         "serve_shops" => serving::build_again_and_again(Path::new(root), Path::new(data)).await,
         "visits" => live::publish_visits(&store, Path::new(data)).await,
         "gc" => drop(store.gc(&Gc::delete().grace(chrono::TimeDelta::zero())).await.unwrap()),
