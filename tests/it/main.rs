@@ -47,6 +47,7 @@ mod hive;
 mod identity;
 mod ids;
 mod incremental;
+mod incremental_kinds;
 mod ingest;
 mod ingest_rooms;
 mod intercepted_store;
