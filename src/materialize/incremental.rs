@@ -76,7 +76,7 @@ impl fmt::Display for Incremental {
 /// How the files of a table are read.
 pub(super) enum TableFiles {
     Whole(Incremental),
-    ByFile(FilesByTile),
+    ByFile(Box<FilesByTile>),
 }
 
 /// The files of a table that may be read from tiles, and the tiles that there are.
@@ -134,14 +134,15 @@ impl TableFiles {
         found.find_stored().await;
         // The tile of a file that an edge cuts is for later. The file itself is read.
         found.files.retain(|_, file| !file.is_cut || file.stored.is_none());
-        TableFiles::ByFile(found)
+        TableFiles::ByFile(Box::new(found))
     }
 
     /// As plans show it.
     pub(super) fn shown(&self) -> Incremental {
         match self {
             TableFiles::Whole(why) => *why,
-            TableFiles::ByFile(FilesByTile { files, .. }) => {
+            TableFiles::ByFile(found) => {
+                let files = &found.files;
                 let from_tiles = files.values().filter(|file| file.stored.is_some()).count();
                 Incremental::ByFile { from_tiles, read_apart: files.len() - from_tiles }
             }
@@ -150,7 +151,8 @@ impl TableFiles {
 
     /// What `temporal` needs to read the opened table so; `None` if it is read as a whole.
     pub(super) fn of(self, table: AsOfTable) -> Option<TiledTable> {
-        let TableFiles::ByFile(FilesByTile { folder, mut files, .. }) = self else { return None };
+        let TableFiles::ByFile(found) = self else { return None };
+        let FilesByTile { folder, mut files, .. } = *found;
         let (mut tiled, mut others) = (Vec::new(), Vec::new());
         for (position, file) in table.files().enumerate() {
             match files.remove(&file.path) {

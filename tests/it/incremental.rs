@@ -214,7 +214,7 @@ async fn tiles_change_no_bit_whatever_is_loaded_and_compacted_in_between() {
         let plain = open(one.path(), StoreOptions::default().not_incremental()).await;
         let tiled = open(other.path(), StoreOptions::default().incremental_from(1).resources(resources)).await;
         let mut loaded = 0;
-        for number in 0..6 {
+        for number in 0..5 {
             loaded += 1;
             let mut files = vec![written(data.path(), number, 6_000, 100 * seed + loaded)];
             if number > 1 && rng.random_bool(0.4) {
@@ -234,19 +234,20 @@ async fn tiles_change_no_bit_whatever_is_loaded_and_compacted_in_between() {
             }
             let somewhere = after(month(0), rng.random_range(0..40 + 30 * number) * DAY_US + rng.random_range(0..3) * HOUR_US);
             let close = after(month(number + 1), rng.random_range(-3..3 * 24) * HOUR_US);
+            compared(&plain, &tiled, "pairs_v1", somewhere).await;
             for set in SETS {
-                for at in [month(number + 1), close, somewhere] {
+                for at in [month(number + 1), close] {
                     compared(&plain, &tiled, set, at).await;
                 }
             }
         }
         assert!(tiles(one.path()).is_empty() && !tiles(other.path()).is_empty());
         for set in SETS {
-            let (from_tiles, _) = planned(&tiled, set, after(month(6), 5 * DAY_US)).await;
+            let (from_tiles, _) = planned(&tiled, set, after(month(5), 5 * DAY_US)).await;
             assert!(from_tiles >= 3, "{set}: {from_tiles}");
         }
         // Backwards in time tiles hold too little or too much, and are not used for that.
-        for number in (0..6).rev() {
+        for number in (0..5).rev() {
             compared(&plain, &tiled, "pairs_v1", after(month(number), rng.random_range(0..24) * HOUR_US + 1)).await;
         }
     }
