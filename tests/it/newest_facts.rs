@@ -168,7 +168,7 @@ async fn a_filter_that_fails_for_an_older_fact_does_not_matter() {
         asof::Result::Ok(rows[0].column_by_name("n").unwrap().as_primitive::<Int64Type>().value(0))
     };
     assert_eq!((ask(1).await.unwrap(), ask(2).await.unwrap()), (1, 2));
-    let failed = ask(3).await.unwrap_err();
+    let failed: asof::Error = ask(3).await.unwrap_err();
     assert!(failed.to_string().contains("it fails for a fact that a window sees"), "{failed}");
 }
 
