@@ -129,7 +129,9 @@ pub(super) async fn month_more(dir: &str) -> Anyhow<()> {
     let instant = |months: i64| Ok::<_, Box<dyn std::error::Error>>(AsOf::from_micros(first_us()? + months * 30 * DAY_US));
     let mut measured = serde_json::Map::new();
     let mut hashes = Vec::new();
-    for (kind, options) in [("whole", StoreOptions::default().not_incremental()), ("tiles", StoreOptions::default())] {
+    for (kind, options) in
+        [("whole", StoreOptions::default().not_incremental()), ("tiles", StoreOptions::default().incremental_from(50_000))]
+    {
         let root = tempfile::tempdir()?;
         let store = FeatureStore::open_with(&root.path().to_string_lossy(), options.cache_in_memory()).await?;
         store.register_table("facts", more.to_str().unwrap(), at("at").key("id")).await?;
