@@ -326,7 +326,7 @@ mod tests {
             .window(of(1_000), []);
         let lengths = Lengths::of(&source).unwrap();
         assert!(lengths.0.len() == 3 && !lengths.hold_every_value());
-        assert!(Lengths::of(&Source::of("t").all_before([Aggregate::median("v")])).hold_every_value());
+        assert!(Lengths::of(&Source::of("t").all_before([Aggregate::median("v")])).unwrap().hold_every_value());
         // Windows at 500 begin at 490 and at 400.
         for (events, level) in [
             ((490, 499), (0, false)),
@@ -344,6 +344,6 @@ mod tests {
         let first = lengths.place(i64::MIN, (i64::MIN, 0));
         assert_eq!(first, Place { level: 0, is_cut: false }, "nothing lies before the first instant");
         let none = Source::of("t").on("k").lookup("v", "v");
-        assert_eq!(Lengths::of(&none).place(500, (i64::MIN, i64::MAX)), Place { level: 0, is_cut: false });
+        assert_eq!(Lengths::of(&none).unwrap().place(500, (i64::MIN, i64::MAX)), Place { level: 0, is_cut: false });
     }
 }

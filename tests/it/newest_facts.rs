@@ -40,7 +40,7 @@ fn facts() -> Vec<Fact> {
         (
             i as i64 % ENTITIES,
             second,
-            second + if i % 5 == 0 { rng.random_range(0..4_000) } else { 0 },
+            second + if i.is_multiple_of(5) { rng.random_range(0..4_000) } else { 0 },
             rng.random_range(0..1_000),
         )
     };
