@@ -157,7 +157,9 @@ const PATH_PARTS: &[&str] = &[
 const OTHER_MEANINGS: &[(&str, &str, &str)] = &[
     ("catalog/expectation.rs", "quarantine", "how `OnViolation` is displayed"),
     ("ingest/check/unique.rs", "facts", "the name of a table in a session"),
+    ("sql/trailing/text_arguments.rs", "facts", "a word of a window's length"),
     ("temporal/fact_input.rs", "facts", "the subject of a message"),
+    ("temporal/window_length.rs", "facts", "a part of a definition"),
 ];
 
 /// The library's code without comments, attributes of errors and test modules, as file and text.

@@ -153,7 +153,7 @@ async fn facts_that_no_window_sees_are_dropped_and_change_no_answer() {
 /// Only a fact that some window holds can make a filter fail.
 #[tokio::test]
 async fn a_filter_that_fails_for_an_older_fact_does_not_matter() {
-    let ask = async |count: u32| {
+    let ask = async |count: u32| -> asof::Result<i64> {
         let session = SessionContext::new();
         let facts = batch(vec![
             ("k", integers([Some(1), Some(1), Some(1)])),
@@ -165,7 +165,7 @@ async fn a_filter_that_fails_for_an_older_fact_does_not_matter() {
         let cheap = Aggregate::count().filter("10 / v > 1").named("n");
         let window = Window::of(facts).on("k").trailing(WindowLength::facts(count), [cheap]);
         let rows = Spine::new(session.read_batch(spine).unwrap(), "t").window([window])?.into_rows().collect().await?;
-        asof::Result::Ok(rows[0].column_by_name("n").unwrap().as_primitive::<Int64Type>().value(0))
+        Ok(rows[0].column_by_name("n").unwrap().as_primitive::<Int64Type>().value(0))
     };
     assert_eq!((ask(1).await.unwrap(), ask(2).await.unwrap()), (1, 2));
     let failed: asof::Error = ask(3).await.unwrap_err();
