@@ -181,7 +181,10 @@ impl Reader {
             reader.operators.push(operator.clone());
             reader.lookup = Some(ReaderLookup { operator, columns: reader.columns_of(&lookup.input.spec)? });
         }
-        if !spec.columns.is_empty() {
+        if spec.holds_newest() {
+            // Its facts are known once all have been read, so there are no tiles.
+            reader.operators.push(spec.operator(&context)?);
+        } else if !spec.columns.is_empty() {
             let operator = Arc::new(Window::new(&spec, &context, None)?);
             reader.operators.push(operator.clone());
             reader.window = Some(ReaderWindow { operator, spec });

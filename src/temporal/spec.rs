@@ -191,6 +191,13 @@ impl OperatorSpec for LookupSpec {
     }
 }
 
+impl WindowSpec {
+    /// Does a window hold a number of the newest facts?
+    pub(super) fn holds_newest(&self) -> bool {
+        self.columns.iter().any(|column| column.length.newest.is_some())
+    }
+}
+
 impl OperatorSpec for WindowSpec {
     const NAME: &'static str = "AsOfWindow";
 
@@ -223,7 +230,7 @@ impl OperatorSpec for WindowSpec {
     }
 
     fn needs_whole_rows(&self) -> bool {
-        self.columns.iter().any(|column| column.length.newest.is_some())
+        self.holds_newest()
     }
 
     fn conditions(&self) -> Vec<&Expr> {
