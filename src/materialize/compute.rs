@@ -29,7 +29,7 @@ pub(super) struct Computed {
 
 /// What a set of entities is computed from. The rows are the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FactsFrom {
+pub(super) enum FactsFrom {
     /// The facts themselves. No tile is loaded or made.
     Files,
     /// Tiles where there are any, and the facts of the other files, whose tiles are made.

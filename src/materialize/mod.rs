@@ -43,7 +43,6 @@ pub use crate::{
 pub(crate) use binding::{check_binding, forget};
 pub(crate) use by_id::find_by_id;
 pub(crate) use columns::check_columns;
-pub(crate) use compute::FactsFrom;
 pub(crate) use definition::Definition;
 pub(crate) use drawn::{FactsByTable, Refreshes, add_drawn};
 pub use handle::Materialization;

@@ -69,44 +69,37 @@ impl Inputs {
 
 /// The materialization of a set at an instant over the newest versions of its tables.
 pub(crate) async fn materialize(workspace: &Arc<Workspace>, set: &FeatureSet, as_of: AsOf) -> Result<Materialization> {
-    materialize_pinned(workspace, set, as_of, &workspace.pin_all(&set.tables).await?, FactsFrom::Tiles).await
+    materialize_pinned(workspace, set, as_of, &workspace.pin_all(&set.tables).await?).await
 }
 
 /// As [`materialize`], over these versions of the set's tables, in their order.
 ///
-/// Of calls for one id at the same time in this process one computes, and the others wait for it, whatever they compute from.
+/// Of calls for one id at the same time in this process one computes, and the others wait for it.
 pub(crate) async fn materialize_pinned(
     workspace: &Arc<Workspace>,
     set: &FeatureSet,
     as_of: AsOf,
     pinned: &[PinnedTable],
-    facts: FactsFrom,
 ) -> Result<Materialization> {
     let horizon = set.horizon(as_of);
     let inputs = Arc::new(Inputs::of(set, horizon, pinned)?);
     let find_or_make = || {
         let (workspace, set, inputs) = (workspace.clone(), set.clone(), inputs.clone());
-        async move { find_or_make(&workspace, &set, horizon, &inputs, facts).await }
+        async move { find_or_make(&workspace, &set, horizon, &inputs).await }
     };
     let manifest = workspace.in_flight.once(inputs.id, find_or_make).await?;
     let location = location_of(workspace, &set.name, as_of, inputs.id);
     Ok(Materialization::new(workspace.clone(), Definition::of(set), location, manifest))
 }
 
-async fn find_or_make(
-    workspace: &Workspace,
-    set: &FeatureSet,
-    horizon: Horizon,
-    inputs: &Inputs,
-    facts: FactsFrom,
-) -> Result<Arc<Manifest>> {
+async fn find_or_make(workspace: &Workspace, set: &FeatureSet, horizon: Horizon, inputs: &Inputs) -> Result<Arc<Manifest>> {
     let location = location_of(workspace, &set.name, horizon.as_of, inputs.id);
     if let Some(found) = find(workspace, &location, inputs.id).await? {
         return Ok(Arc::new(found));
     }
     let pinned: Vec<PinnedTable> = inputs.tables.iter().map(|table| table.pinned().clone()).collect();
     check(workspace, set, &pinned).await?;
-    let computed = compute(workspace, set, &inputs.tables, inputs.manifest(set, horizon), facts).await?;
+    let computed = compute(workspace, set, &inputs.tables, inputs.manifest(set, horizon), FactsFrom::Tiles).await?;
     Ok(Arc::new(publish(workspace, set, &location, computed).await?))
 }
 

@@ -10,6 +10,7 @@ mod quantile;
 mod ratio;
 mod slope;
 mod stored;
+mod sums;
 mod variance;
 
 pub(crate) use entropy::Entropy;
@@ -20,4 +21,5 @@ pub(crate) use quantile::{OrderStatistic, neighbours, quantile};
 pub(crate) use ratio::{decimal_mean, decimal_value};
 pub(crate) use slope::{FloatSlope, IntegerSlope, SlopeSums};
 pub(crate) use stored::{NumberReader, NumberWriter, Stored};
+pub(crate) use sums::ExactSums;
 pub(crate) use variance::{FloatMoments, IntegerMoments, Moments};

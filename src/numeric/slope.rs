@@ -4,7 +4,7 @@
 use arrow::datatypes::i256;
 
 use super::{
-    ExactSum,
+    ExactSum, ExactSums,
     integer::Integer,
     limbs::{self, bits},
     ratio::{Magnitude, powers_of_ten},
@@ -12,13 +12,7 @@ use super::{
 };
 
 /// The sums over the pairs `(t, x)` of a time and a value that a slope is made of.
-pub(crate) trait SlopeSums: Default + Clone {
-    /// Adds the pairs of another.
-    fn merge(&mut self, other: &Self);
-
-    /// Subtracts the pairs of another, which were added before.
-    fn unmerge(&mut self, other: &Self);
-
+pub(crate) trait SlopeSums: ExactSums {
     /// (n Σtx - Σt Σx) / (n Σt² - (Σt)²) of `count` pairs, per second. A second has `per_second` units of time, at most 10^9; values
     /// are in units of `10^-scale`. `None` if all times are equal, NaN if a value is not finite.
     fn slope(&self, count: u64, per_second: u64, scale: i8) -> Option<f64>;
@@ -139,7 +133,7 @@ impl<const S: usize, const P: usize> IntegerSlope<S, P> {
     }
 }
 
-impl<const S: usize, const P: usize> SlopeSums for IntegerSlope<S, P> {
+impl<const S: usize, const P: usize> ExactSums for IntegerSlope<S, P> {
     fn merge(&mut self, other: &Self) {
         self.times.merge(&other.times);
         self.sum.add(&other.sum);
@@ -151,7 +145,9 @@ impl<const S: usize, const P: usize> SlopeSums for IntegerSlope<S, P> {
         self.sum.subtract(&other.sum);
         self.products.subtract(&other.products);
     }
+}
 
+impl<const S: usize, const P: usize> SlopeSums for IntegerSlope<S, P> {
     fn slope(&self, count: u64, per_second: u64, scale: i8) -> Option<f64> {
         let (sum, products) = (self.sum.magnitude(), self.products.magnitude());
         let needed = bits(&sum.1).max(bits(&products.1)) + MORE_BITS;
@@ -206,7 +202,7 @@ impl FloatSlope {
     }
 }
 
-impl SlopeSums for FloatSlope {
+impl ExactSums for FloatSlope {
     fn merge(&mut self, other: &Self) {
         self.times.merge(&other.times);
         self.sum.merge(&other.sum);
@@ -220,7 +216,9 @@ impl SlopeSums for FloatSlope {
         self.lower.unmerge(&other.lower);
         self.upper.unmerge(&other.upper);
     }
+}
 
+impl SlopeSums for FloatSlope {
     fn slope(&self, count: u64, per_second: u64, _: i8) -> Option<f64> {
         // Without this a single time would be NaN if a value is not finite.
         self.times.spread::<4>(count)?;

@@ -132,7 +132,9 @@ pub(crate) trait Stored: Sized {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::numeric::{ExactSum, FloatMoments, FloatSlope, Integer, IntegerMoments, IntegerSlope, Moments, SlopeSums};
+    use crate::numeric::{
+        ExactSum, ExactSums, FloatMoments, FloatSlope, Integer, IntegerMoments, IntegerSlope, Moments, SlopeSums,
+    };
 
     fn again<T: Stored>(value: &T) -> T {
         let mut to = NumberWriter::default();

@@ -4,7 +4,7 @@
 use arrow::datatypes::i256;
 
 use super::{
-    ExactSum,
+    ExactSum, ExactSums,
     integer::Integer,
     limbs::bits,
     ratio::{Magnitude, Positive},
@@ -12,13 +12,7 @@ use super::{
 };
 
 /// The sums of the values and of the squares of a multiset.
-pub(crate) trait Moments: Default + Clone {
-    /// Adds the values of another.
-    fn merge(&mut self, other: &Self);
-
-    /// Subtracts the values of another, which were added before.
-    fn unmerge(&mut self, other: &Self);
-
+pub(crate) trait Moments: ExactSums {
     /// (n Σx² - (Σx)²) / (n (n - 1)) of `count` values, 2 or more, which are in units of `10^-scale`; `None` where one of them
     /// is not finite.
     fn variance(&self, count: u64, scale: i8) -> Option<Positive>;
@@ -44,7 +38,7 @@ impl<const S: usize, const Q: usize> IntegerMoments<S, Q> {
     }
 }
 
-impl<const S: usize, const Q: usize> Moments for IntegerMoments<S, Q> {
+impl<const S: usize, const Q: usize> ExactSums for IntegerMoments<S, Q> {
     fn merge(&mut self, other: &Self) {
         self.sum.add(&other.sum);
         self.squares.add(&other.squares);
@@ -54,7 +48,9 @@ impl<const S: usize, const Q: usize> Moments for IntegerMoments<S, Q> {
         self.sum.subtract(&other.sum);
         self.squares.subtract(&other.squares);
     }
+}
 
+impl<const S: usize, const Q: usize> Moments for IntegerMoments<S, Q> {
     fn variance(&self, count: u64, scale: i8) -> Option<Positive> {
         let ((_, sum), (_, squares)) = (self.sum.magnitude(), self.squares.magnitude());
         Some(match scale == 0 && bits(&squares) <= 320 {
@@ -90,7 +86,7 @@ impl FloatMoments {
     }
 }
 
-impl Moments for FloatMoments {
+impl ExactSums for FloatMoments {
     fn merge(&mut self, other: &Self) {
         self.sum.merge(&other.sum);
         self.squares.merge(&other.squares);
@@ -100,7 +96,9 @@ impl Moments for FloatMoments {
         self.sum.unmerge(&other.sum);
         self.squares.unmerge(&other.squares);
     }
+}
 
+impl Moments for FloatMoments {
     fn variance(&self, count: u64, _: i8) -> Option<Positive> {
         self.sum.units(|sum, low| {
             self.squares.units(|squares, square_low| {

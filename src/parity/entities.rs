@@ -20,7 +20,7 @@ use crate::{
     engine::Parallelism,
     error::{Error, Result},
     feature_set::{EntitySet, FeatureSet},
-    materialize::{FactsFrom, Materialization, RowBuffer, materialize_pinned},
+    materialize::{Materialization, RowBuffer, materialize_pinned},
     online::Online,
     scan::VisibleTable,
     temporal::Spine,
@@ -44,7 +44,7 @@ pub(super) async fn verify(
     sample: ParitySample,
 ) -> Result<ParityReport> {
     let pinned = workspace.pin_all(&set.tables).await?;
-    let made = materialize_pinned(workspace, set, as_of, &pinned, FactsFrom::Files).await?;
+    let made = materialize_pinned(workspace, set, as_of, &pinned).await?;
     let online = Online::new(made.clone(), Vec::new(), Arc::default()).await?;
     let mut report = ParityReport::new(&set.name, Some(as_of));
     report.add_id(made.id());

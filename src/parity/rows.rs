@@ -21,7 +21,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     feature_set::{FeatureSet, RowSet},
-    materialize::{Apply, FactsFrom, Materialization, Pipeline, materialize_pinned},
+    materialize::{Apply, Materialization, Pipeline, materialize_pinned},
     online::Online,
     scan::VisibleTable,
     time::AsOf,
@@ -40,11 +40,11 @@ pub(super) async fn verify(
     sample: ParitySample,
 ) -> Result<ParityReport> {
     let pinned = workspace.pin_all(&set.tables).await?;
-    let made = materialize_pinned(workspace, set, as_of, &pinned, FactsFrom::Files).await?;
+    let made = materialize_pinned(workspace, set, as_of, &pinned).await?;
     let mut drawn_on = Vec::new();
     for drawn in set.drawn_on() {
         let tables = tables_of(workspace, drawn, &pinned).await?;
-        drawn_on.push(materialize_pinned(workspace, drawn, as_of, &tables, FactsFrom::Files).await?);
+        drawn_on.push(materialize_pinned(workspace, drawn, as_of, &tables).await?);
     }
     let mut report = ParityReport::new(&set.name, Some(as_of));
     std::iter::once(&made).chain(&drawn_on).for_each(|made| report.add_id(made.id()));

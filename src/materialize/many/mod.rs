@@ -17,7 +17,7 @@ use std::{
 use self::rows::ManyRows;
 use super::{
     Materialization,
-    compute::{Computed, FactsFrom, compute_entities},
+    compute::{Computed, compute_entities},
     definition::Definition,
     entities::entities,
     run::{Inputs, check, find, location_of, materialize_pinned, publish},
@@ -83,25 +83,16 @@ pub(crate) async fn materialize_many_pinned(
     instants: &[AsOf],
     pinned: &[PinnedTable],
 ) -> Result<Vec<Materialization>> {
-    let mut made = Made::new();
-    let mut missing = Vec::new();
+    let mut wanted = Vec::new();
     for at in instants.iter().collect::<BTreeSet<_>>() {
-        let inputs = Inputs::of(set, set.horizon(*at), pinned)?;
-        match find(workspace, &location_of(workspace, &set.name, *at, inputs.id), inputs.id).await? {
-            Some(found) => drop(made.insert(*at, Arc::new(found))),
-            None => missing.push((*at, inputs.id)),
-        }
+        wanted.push((*at, Arc::new(Inputs::of(set, set.horizon(*at), pinned)?)));
     }
-    if missing.len() > 1 {
-        let ids = ContentId::of_json(&serde_json::json!({ "many": missing.iter().map(|(_, id)| id).collect::<Vec<_>>() }));
-        let work = || {
-            let (workspace, set, pinned) = (workspace.clone(), set.clone(), pinned.to_vec());
-            let instants: Vec<AsOf> = missing.iter().map(|(at, _)| *at).collect();
-            async move { make(&workspace, &set, &instants, &pinned).await.map(Arc::new) }
-        };
-        let shared = workspace.in_flight.once(ids, work).await?;
-        made.extend(shared.iter().map(|(at, manifest)| (*at, manifest.clone())));
-    }
+    let ids = ContentId::of_json(&serde_json::json!({ "many": wanted.iter().map(|(_, inputs)| inputs.id).collect::<Vec<_>>() }));
+    let work = || {
+        let (workspace, set, wanted, pinned) = (workspace.clone(), set.clone(), wanted.clone(), pinned.to_vec());
+        async move { find_or_make(&workspace, &set, &wanted, &pinned).await.map(Arc::new) }
+    };
+    let made = workspace.in_flight.once(ids, work).await?;
     let mut all = Vec::with_capacity(instants.len());
     for at in instants {
         all.push(match made.get(at) {
@@ -109,7 +100,7 @@ pub(crate) async fn materialize_many_pinned(
                 let location = location_of(workspace, &set.name, *at, manifest.id);
                 Materialization::new(workspace.clone(), Definition::of(set), location, manifest.clone())
             }
-            None => materialize_pinned(workspace, set, *at, pinned, FactsFrom::Tiles).await?,
+            None => materialize_pinned(workspace, set, *at, pinned).await?,
         });
     }
     Ok(all)
@@ -118,24 +109,33 @@ pub(crate) async fn materialize_many_pinned(
 /// Published materializations by as-of.
 type Made = BTreeMap<AsOf, Arc<Manifest>>;
 
-/// Makes what is missing of these instants, which are in the order of time, as far as they can share work.
-async fn make(workspace: &Workspace, set: &FeatureSet, instants: &[AsOf], pinned: &[PinnedTable]) -> Result<Made> {
+/// Finds what is published of these instants, which are in the order of time, and makes the others as far as they share work.
+async fn find_or_make(
+    workspace: &Workspace,
+    set: &FeatureSet,
+    wanted: &[(AsOf, Arc<Inputs>)],
+    pinned: &[PinnedTable],
+) -> Result<Made> {
     let mut made = Made::new();
     let mut missing = Vec::new();
-    for at in instants {
-        let horizon = set.horizon(*at);
-        let inputs = Inputs::of(set, horizon, pinned)?;
+    for (at, inputs) in wanted {
         let location = location_of(workspace, &set.name, *at, inputs.id);
         match find(workspace, &location, inputs.id).await? {
             Some(found) => drop(made.insert(*at, Arc::new(found))),
-            None => missing.push(Missing { location, manifest: inputs.manifest(set, horizon), tables: inputs.tables }),
+            None => missing.push(Missing {
+                location,
+                manifest: inputs.manifest(set, set.horizon(*at)),
+                tables: inputs.tables.clone(),
+            }),
         }
     }
-    check(workspace, set, pinned).await?;
-    let work = Work { workspace, set, made: &mut made };
-    match &set.body {
-        SetBody::Entities(entities) => work.entities(entities, pinned, missing).await?,
-        SetBody::Rows(rows) => work.rows(rows, missing).await?,
+    if missing.len() > 1 {
+        check(workspace, set, pinned).await?;
+        let work = Work { workspace, set, made: &mut made };
+        match &set.body {
+            SetBody::Entities(entities) => work.entities(entities, pinned, missing).await?,
+            SetBody::Rows(rows) => work.rows(rows, missing).await?,
+        }
     }
     Ok(made)
 }

@@ -22,6 +22,7 @@ mod count;
 mod count_distinct;
 mod entity_slices;
 mod entropy;
+mod exact_sums;
 mod expression;
 mod fact_order;
 mod fenwick;

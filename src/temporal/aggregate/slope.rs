@@ -6,18 +6,17 @@ use arrow::datatypes::DataType;
 
 use super::{
     Aggregate, AggregateFunction, AggregateKind, Expression,
-    entity_slices::{EntitySlices, Step},
-    fact_order::TieBreaks,
+    entity_slices::EntitySlices,
+    exact_sums::{Counted, SumsOfFacts, add_decimals, add_keys, slide_sums},
     require_number,
     result_columns::{Nullable, ResultColumn},
     slider::{OutputStates, Slider, TaskStates},
-    state::{FactUpdate, PerSlice, SliceValue, StateKind, StatesOf},
-    stored::{MergeContext, StateReader, StateWriter, StoredValue},
+    state::{FactUpdate, PerSlice, StateKind, StatesOf},
 };
 use crate::{
     error::Result,
-    numeric::{FloatSlope, IntegerSlope, SlopeSums, Stored},
-    temporal::sort_keys::{EncodedValues, Encoding},
+    numeric::{FloatSlope, IntegerSlope, SlopeSums},
+    temporal::sort_keys::Encoding,
 };
 
 impl Aggregate {
@@ -72,98 +71,35 @@ impl AggregateFunction for SlopeFunction {
 
 fn slider_over<'a, S: SlopeSums + 'a>(states: &OutputStates<'a>, slots: usize) -> Result<Box<dyn Slider + 'a>>
 where
-    PerSlice<SlopeSum<S>>: StatesOf,
+    PerSlice<Counted<S>>: StatesOf,
 {
-    let (tasks, results) = (states.per_slice::<SlopeSum<S>>()?, Nullable::with_capacity(slots));
+    let (tasks, results) = (states.per_slice::<Counted<S>>()?, Nullable::with_capacity(slots));
     Ok(Box::new(SlopeSlider { tasks, per_second: states.per_second, scale: states.scale, results }))
 }
 
-/// The sums over the times and values of a slice, and how many values there are.
-#[derive(Clone, Default)]
-pub(in crate::temporal) struct SlopeSum<S> {
-    sums: S,
-    pub(super) count: u32,
-}
-
-impl SliceValue for SlopeSum<FloatSlope> {
-    fn update(states: &mut [Self], facts: &FactUpdate<'_>) -> Result<()> {
+impl SumsOfFacts for FloatSlope {
+    fn update(slices: &mut [Counted<Self>], facts: &FactUpdate<'_>) -> Result<()> {
         let encoding = facts.order.encoding;
-        facts.each_key(
-            states,
-            |state| state.count,
-            |state, i, key| {
-                state.count += 1;
-                state.sums.add(facts.time(i), encoding.number(key).0);
-            },
-        )
+        add_keys(slices, facts, |sums, i, key| sums.add(facts.time(i), encoding.number(key).0))
     }
 }
 
-impl SliceValue for SlopeSum<IntegerSlope<2, 3>> {
-    fn update(states: &mut [Self], facts: &FactUpdate<'_>) -> Result<()> {
+impl SumsOfFacts for IntegerSlope<2, 3> {
+    fn update(slices: &mut [Counted<Self>], facts: &FactUpdate<'_>) -> Result<()> {
         let encoding = facts.order.encoding;
-        facts.each_key(
-            states,
-            |state| state.count,
-            |state, i, key| {
-                state.count += 1;
-                state.sums.add(facts.time(i), encoding.integer(key));
-            },
-        )
+        add_keys(slices, facts, |sums, i, key| sums.add(facts.time(i), encoding.integer(key)))
     }
 }
 
-impl SliceValue for SlopeSum<IntegerSlope<5, 6>> {
-    fn update(states: &mut [Self], facts: &FactUpdate<'_>) -> Result<()> {
-        match facts.values()? {
-            EncodedValues::Decimals(units) => facts.each_row(
-                states,
-                |state| state.count,
-                |state, i, row| {
-                    state.count += 1;
-                    state.sums.add(facts.time(i), units[row]);
-                },
-            ),
-            EncodedValues::WideDecimals(units) => facts.each_row(
-                states,
-                |state| state.count,
-                |state, i, row| {
-                    state.count += 1;
-                    state.sums.add_wide(facts.time(i), units[row]);
-                },
-            ),
-            EncodedValues::Keys(_) => return Err(facts.unexpected_encoding()),
-        }
-        Ok(())
-    }
-}
-
-impl<S: SlopeSums + Stored> StoredValue for SlopeSum<S>
-where
-    Self: SliceValue,
-{
-    fn store(&self, _: &TieBreaks, to: &mut StateWriter<'_>) {
-        to.numbers.unsigned(self.count.into());
-        if self.count > 0 {
-            self.sums.store(to.numbers);
-        }
-    }
-
-    fn load(from: &mut StateReader<'_>) -> Option<Self> {
-        match from.count()? {
-            0 => Some(Self::default()),
-            count => Some(Self { count, sums: S::load(&mut from.numbers)? }),
-        }
-    }
-
-    fn merge(&mut self, other: &Self, _: &mut MergeContext<'_>) {
-        self.count = self.count.wrapping_add(other.count);
-        self.sums.merge(&other.sums);
+impl SumsOfFacts for IntegerSlope<5, 6> {
+    fn update(slices: &mut [Counted<Self>], facts: &FactUpdate<'_>) -> Result<()> {
+        let add = |sums: &mut Self, i: usize, units| sums.add(facts.time(i), units);
+        add_decimals(slices, facts, add, |sums, i, units| sums.add_wide(facts.time(i), units))
     }
 }
 
 struct SlopeSlider<'a, S> {
-    tasks: TaskStates<'a, SlopeSum<S>>,
+    tasks: TaskStates<'a, Counted<S>>,
     per_second: u64,
     scale: i8,
     results: Nullable<f64>,
@@ -172,23 +108,8 @@ struct SlopeSlider<'a, S> {
 impl<S: SlopeSums> Slider for SlopeSlider<'_, S> {
     fn slide(&mut self, slices: &EntitySlices, slots: Range<u32>) {
         let Self { tasks, per_second, scale, results } = self;
-        let (mut count, mut sums) = (0u64, S::default());
-        slices.slide(slots, |step| match step {
-            Step::Enter(i) => {
-                let slice = tasks.at(slices.location(i));
-                count += u64::from(slice.count);
-                sums.merge(&slice.sums);
-            }
-            Step::Leave(i) => {
-                let slice = tasks.at(slices.location(i));
-                count -= u64::from(slice.count);
-                match count {
-                    0 => sums = S::default(),
-                    _ => sums.unmerge(&slice.sums),
-                }
-            }
-            Step::Slot(_) if count > 1 => results.push(sums.slope(count, *per_second, *scale)),
-            Step::Slot(_) => results.push(None),
+        slide_sums(tasks, slices, slots, |sums, count| {
+            results.push(if count > 1 { sums.slope(count, *per_second, *scale) } else { None });
         });
     }
 

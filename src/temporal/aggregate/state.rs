@@ -7,19 +7,17 @@ use super::{
     approx_count_distinct::Sketches,
     count::Count,
     entity_slices::SliceLocation,
+    exact_sums::Counted,
     fact_order::{DatedValue, FactOrder, TieBreaks},
     first_last::FirstOrLast,
     max_by::MaxOrMinBy,
     min_max::MinOrMax,
-    slope::SlopeSum,
     stored::{MergeContext, StateReader, StateWriter, StoredValue},
-    sum::{DecimalSum, FloatSum},
     value_log::ValueLog,
-    variance::MomentSum,
 };
 use crate::{
     error::{Error, Result},
-    numeric::{FloatMoments, FloatSlope, IntegerMoments, IntegerSlope},
+    numeric::{ExactSum, FloatMoments, FloatSlope, Integer, IntegerMoments, IntegerSlope},
     temporal::{fact_chunk::FactChunk, sort_keys::EncodedValues},
 };
 
@@ -81,16 +79,16 @@ macro_rules! slice_states {
 slice_states! {
     /// How many values there are; without an input, how many facts.
     Count: PerSlice<Count>,
-    FloatSum: PerSlice<FloatSum>,
-    DecimalSum: PerSlice<DecimalSum>,
+    FloatSum: PerSlice<Counted<ExactSum>>,
+    DecimalSum: PerSlice<Counted<Integer<5>>>,
     /// The sums of the values and of their squares, of floats, integers and decimals.
-    FloatMoments: PerSlice<MomentSum<FloatMoments>>,
-    IntegerMoments: PerSlice<MomentSum<IntegerMoments<3, 3>>>,
-    DecimalMoments: PerSlice<MomentSum<IntegerMoments<5, 9>>>,
+    FloatMoments: PerSlice<Counted<FloatMoments>>,
+    IntegerMoments: PerSlice<Counted<IntegerMoments<3, 3>>>,
+    DecimalMoments: PerSlice<Counted<IntegerMoments<5, 9>>>,
     /// The sums of values, of times and of their products, of floats, integers and decimals.
-    FloatSlope: PerSlice<SlopeSum<FloatSlope>>,
-    IntegerSlope: PerSlice<SlopeSum<IntegerSlope<2, 3>>>,
-    DecimalSlope: PerSlice<SlopeSum<IntegerSlope<5, 6>>>,
+    FloatSlope: PerSlice<Counted<FloatSlope>>,
+    IntegerSlope: PerSlice<Counted<IntegerSlope<2, 3>>>,
+    DecimalSlope: PerSlice<Counted<IntegerSlope<5, 6>>>,
     Min: PerSlice<MinOrMax<true>>,
     Max: PerSlice<MinOrMax<false>>,
     First: PerSlice<FirstOrLast<true>>,

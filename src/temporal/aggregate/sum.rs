@@ -8,18 +8,17 @@ use arrow::datatypes::{
 
 use super::{
     Aggregate, AggregateFunction, AggregateKind, Expression,
-    entity_slices::{EntitySlices, Step},
-    fact_order::TieBreaks,
+    entity_slices::EntitySlices,
+    exact_sums::{Counted, SumsOfFacts, add_decimals, add_keys, slide_sums},
     require_number,
     result_columns::{Decimals, Nullable, ResultColumn},
     slider::{OutputStates, Slider, TaskStates},
-    state::{FactUpdate, SliceValue, StateKind},
-    stored::{MergeContext, StateReader, StateWriter, StoredValue},
+    state::{FactUpdate, StateKind},
 };
 use crate::{
     error::Result,
-    numeric::{ExactSum, Integer, Stored, decimal_mean},
-    temporal::sort_keys::{EncodedValues, Encoding},
+    numeric::{ExactSum, Integer, decimal_mean},
+    temporal::sort_keys::Encoding,
 };
 
 impl Aggregate {
@@ -89,105 +88,28 @@ fn decimal_sum_type(input: &DataType) -> DataType {
     }
 }
 
-/// The sum of a slice's integers or floats, and how many there are.
-#[derive(Clone, Default)]
-pub(in crate::temporal) struct FloatSum {
-    sum: ExactSum,
-    pub(super) count: u32,
-}
-
-impl SliceValue for FloatSum {
-    fn update(sums: &mut [Self], facts: &FactUpdate<'_>) -> Result<()> {
+impl SumsOfFacts for ExactSum {
+    fn update(slices: &mut [Counted<Self>], facts: &FactUpdate<'_>) -> Result<()> {
         let encoding = facts.order.encoding;
-        facts.each_key(
-            sums,
-            |total| total.count,
-            |total, _, key| {
-                let (high, low) = encoding.number(key);
-                total.count += 1;
-                total.sum.add(high);
-                if low != 0.0 {
-                    total.sum.add(low);
-                }
-            },
-        )
-    }
-}
-
-/// The sum of a slice's decimals, in units of their last digit, and how many there are.
-#[derive(Clone, Default)]
-pub(in crate::temporal) struct DecimalSum {
-    sum: Integer<5>,
-    pub(super) count: u32,
-}
-
-impl DecimalSum {
-    #[inline]
-    fn add(&mut self, units: Integer<5>) {
-        self.count += 1;
-        self.sum.add(&units);
-    }
-}
-
-impl SliceValue for DecimalSum {
-    fn update(sums: &mut [Self], facts: &FactUpdate<'_>) -> Result<()> {
-        match facts.values()? {
-            EncodedValues::Decimals(units) => {
-                facts.each_row(sums, |total| total.count, |total, _, row| total.add(units[row].into()));
+        add_keys(slices, facts, |sum, _, key| {
+            let (high, low) = encoding.number(key);
+            sum.add(high);
+            if low != 0.0 {
+                sum.add(low);
             }
-            EncodedValues::WideDecimals(units) => {
-                facts.each_row(sums, |total| total.count, |total, _, row| total.add(units[row].into()));
-            }
-            EncodedValues::Keys(_) => return Err(facts.unexpected_encoding()),
-        }
-        Ok(())
+        })
     }
 }
 
-impl StoredValue for FloatSum {
-    fn store(&self, _: &TieBreaks, to: &mut StateWriter<'_>) {
-        to.numbers.unsigned(self.count.into());
-        if self.count > 0 {
-            self.sum.store(to.numbers);
-        }
-    }
-
-    fn load(from: &mut StateReader<'_>) -> Option<Self> {
-        match from.count()? {
-            0 => Some(Self::default()),
-            count => Some(Self { count, sum: Stored::load(&mut from.numbers)? }),
-        }
-    }
-
-    fn merge(&mut self, other: &Self, _: &mut MergeContext<'_>) {
-        self.count = self.count.wrapping_add(other.count);
-        self.sum.merge(&other.sum);
-    }
-}
-
-impl StoredValue for DecimalSum {
-    fn store(&self, _: &TieBreaks, to: &mut StateWriter<'_>) {
-        to.numbers.unsigned(self.count.into());
-        if self.count > 0 {
-            self.sum.store(to.numbers);
-        }
-    }
-
-    fn load(from: &mut StateReader<'_>) -> Option<Self> {
-        match from.count()? {
-            0 => Some(Self::default()),
-            count => Some(Self { count, sum: Stored::load(&mut from.numbers)? }),
-        }
-    }
-
-    fn merge(&mut self, other: &Self, _: &mut MergeContext<'_>) {
-        self.count = self.count.wrapping_add(other.count);
-        self.sum.add(&other.sum);
+/// Decimals, in units of their last digit.
+impl SumsOfFacts for Integer<5> {
+    fn update(slices: &mut [Counted<Self>], facts: &FactUpdate<'_>) -> Result<()> {
+        add_decimals(slices, facts, |sum, _, units| sum.add(&units.into()), |sum, _, units| sum.add(&units.into()))
     }
 }
 
 struct FloatSlider<'a> {
-    tasks: TaskStates<'a, FloatSum>,
+    tasks: TaskStates<'a, Counted<ExactSum>>,
     function: SumFunction,
     results: Nullable<f64>,
 }
@@ -195,26 +117,11 @@ struct FloatSlider<'a> {
 impl Slider for FloatSlider<'_> {
     fn slide(&mut self, slices: &EntitySlices, slots: Range<u32>) {
         let Self { tasks, function, results } = self;
-        let (mut count, mut total) = (0u64, ExactSum::default());
-        slices.slide(slots, |step| match step {
-            Step::Enter(i) => {
-                let slice = tasks.at(slices.location(i));
-                count += u64::from(slice.count);
-                total.merge(&slice.sum);
-            }
-            Step::Leave(i) => {
-                let slice = tasks.at(slices.location(i));
-                count -= u64::from(slice.count);
-                if count == 0 {
-                    total = ExactSum::default();
-                } else {
-                    total.unmerge(&slice.sum);
-                }
-            }
-            Step::Slot(_) => results.push((count > 0).then(|| match function {
+        slide_sums(tasks, slices, slots, |total, count| {
+            results.push((count > 0).then(|| match function {
                 SumFunction::Sum => total.value(),
                 SumFunction::Mean => total.mean(count),
-            })),
+            }));
         });
     }
 
@@ -224,14 +131,14 @@ impl Slider for FloatSlider<'_> {
 }
 
 struct DecimalSumSlider<'a> {
-    tasks: TaskStates<'a, DecimalSum>,
+    tasks: TaskStates<'a, Counted<Integer<5>>>,
     results: Decimals,
 }
 
 impl Slider for DecimalSumSlider<'_> {
     fn slide(&mut self, slices: &EntitySlices, slots: Range<u32>) {
         let Self { tasks, results } = self;
-        slide_decimals(tasks, slices, slots, |total, _| results.push(total));
+        slide_sums(tasks, slices, slots, |total, count| results.push((count > 0).then_some(*total)));
     }
 
     fn finish(self: Box<Self>) -> ResultColumn {
@@ -240,7 +147,7 @@ impl Slider for DecimalSumSlider<'_> {
 }
 
 struct DecimalMeanSlider<'a> {
-    tasks: TaskStates<'a, DecimalSum>,
+    tasks: TaskStates<'a, Counted<Integer<5>>>,
     scale: i8,
     results: Nullable<f64>,
 }
@@ -248,35 +155,12 @@ struct DecimalMeanSlider<'a> {
 impl Slider for DecimalMeanSlider<'_> {
     fn slide(&mut self, slices: &EntitySlices, slots: Range<u32>) {
         let Self { tasks, scale, results } = self;
-        slide_decimals(tasks, slices, slots, |total, count| {
-            results.push(total.map(|total| decimal_mean(&total, *scale, count)));
+        slide_sums(tasks, slices, slots, |total, count| {
+            results.push((count > 0).then(|| decimal_mean(total, *scale, count)));
         });
     }
 
     fn finish(self: Box<Self>) -> ResultColumn {
         ResultColumn::Floats(self.results)
     }
-}
-
-/// Calls `to` at each slot with the sum of the decimals in the window, if there are any, and with their count.
-fn slide_decimals(
-    tasks: &TaskStates<'_, DecimalSum>,
-    slices: &EntitySlices,
-    slots: Range<u32>,
-    mut to: impl FnMut(Option<Integer<5>>, u64),
-) {
-    let (mut count, mut total) = (0u64, Integer::<5>::default());
-    slices.slide(slots, |step| match step {
-        Step::Enter(i) => {
-            let slice = tasks.at(slices.location(i));
-            count += u64::from(slice.count);
-            total.add(&slice.sum);
-        }
-        Step::Leave(i) => {
-            let slice = tasks.at(slices.location(i));
-            count -= u64::from(slice.count);
-            total.subtract(&slice.sum);
-        }
-        Step::Slot(_) => to((count > 0).then_some(total), count),
-    });
 }

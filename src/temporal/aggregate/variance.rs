@@ -6,18 +6,17 @@ use arrow::datatypes::DataType;
 
 use super::{
     Aggregate, AggregateFunction, AggregateKind, Expression,
-    entity_slices::{EntitySlices, Step},
-    fact_order::TieBreaks,
+    entity_slices::EntitySlices,
+    exact_sums::{Counted, SumsOfFacts, add_decimals, add_keys, slide_sums},
     require_number,
     result_columns::{Nullable, ResultColumn},
     slider::{OutputStates, Slider, TaskStates},
-    state::{FactUpdate, PerSlice, SliceValue, StateKind, StatesOf},
-    stored::{MergeContext, StateReader, StateWriter, StoredValue},
+    state::{FactUpdate, PerSlice, StateKind, StatesOf},
 };
 use crate::{
     error::Result,
-    numeric::{FloatMoments, IntegerMoments, Moments, Stored},
-    temporal::sort_keys::{EncodedValues, Encoding},
+    numeric::{FloatMoments, IntegerMoments, Moments},
+    temporal::sort_keys::Encoding,
 };
 
 impl Aggregate {
@@ -83,99 +82,35 @@ impl AggregateFunction for VarianceFunction {
 impl VarianceFunction {
     fn slider_over<'a, M: Moments + 'a>(self, states: &OutputStates<'a>, slots: usize) -> Result<Box<dyn Slider + 'a>>
     where
-        PerSlice<MomentSum<M>>: StatesOf,
+        PerSlice<Counted<M>>: StatesOf,
     {
-        let (tasks, results) = (states.per_slice::<MomentSum<M>>()?, Nullable::with_capacity(slots));
+        let (tasks, results) = (states.per_slice::<Counted<M>>()?, Nullable::with_capacity(slots));
         Ok(Box::new(VarianceSlider { tasks, function: self, scale: states.scale, results }))
     }
 }
 
-/// The sums of a slice's values and of their squares, and how many values there are.
-#[derive(Clone, Default)]
-pub(in crate::temporal) struct MomentSum<M> {
-    moments: M,
-    pub(super) count: u32,
-}
-
-impl SliceValue for MomentSum<FloatMoments> {
-    fn update(sums: &mut [Self], facts: &FactUpdate<'_>) -> Result<()> {
+impl SumsOfFacts for FloatMoments {
+    fn update(slices: &mut [Counted<Self>], facts: &FactUpdate<'_>) -> Result<()> {
         let encoding = facts.order.encoding;
-        facts.each_key(
-            sums,
-            |sum| sum.count,
-            |sum, _, key| {
-                sum.count += 1;
-                sum.moments.add(encoding.number(key).0);
-            },
-        )
+        add_keys(slices, facts, |moments, _, key| moments.add(encoding.number(key).0))
     }
 }
 
-impl SliceValue for MomentSum<IntegerMoments<3, 3>> {
-    fn update(sums: &mut [Self], facts: &FactUpdate<'_>) -> Result<()> {
+impl SumsOfFacts for IntegerMoments<3, 3> {
+    fn update(slices: &mut [Counted<Self>], facts: &FactUpdate<'_>) -> Result<()> {
         let encoding = facts.order.encoding;
-        facts.each_key(
-            sums,
-            |sum| sum.count,
-            |sum, _, key| {
-                sum.count += 1;
-                sum.moments.add(encoding.integer(key));
-            },
-        )
+        add_keys(slices, facts, |moments, _, key| moments.add(encoding.integer(key)))
     }
 }
 
-impl SliceValue for MomentSum<IntegerMoments<5, 9>> {
-    fn update(sums: &mut [Self], facts: &FactUpdate<'_>) -> Result<()> {
-        match facts.values()? {
-            EncodedValues::Decimals(units) => facts.each_row(
-                sums,
-                |sum| sum.count,
-                |sum, _, row| {
-                    sum.count += 1;
-                    sum.moments.add(units[row]);
-                },
-            ),
-            EncodedValues::WideDecimals(units) => facts.each_row(
-                sums,
-                |sum| sum.count,
-                |sum, _, row| {
-                    sum.count += 1;
-                    sum.moments.add_wide(units[row]);
-                },
-            ),
-            EncodedValues::Keys(_) => return Err(facts.unexpected_encoding()),
-        }
-        Ok(())
-    }
-}
-
-impl<M: Moments + Stored> StoredValue for MomentSum<M>
-where
-    Self: SliceValue,
-{
-    fn store(&self, _: &TieBreaks, to: &mut StateWriter<'_>) {
-        to.numbers.unsigned(self.count.into());
-        if self.count > 0 {
-            self.moments.store(to.numbers);
-        }
-    }
-
-    fn load(from: &mut StateReader<'_>) -> Option<Self> {
-        match from.count()? {
-            0 => Some(Self::default()),
-            count => Some(Self { count, moments: M::load(&mut from.numbers)? }),
-        }
-    }
-
-    fn merge(&mut self, other: &Self, _: &mut MergeContext<'_>) {
-        self.count = self.count.wrapping_add(other.count);
-        self.moments.merge(&other.moments);
+impl SumsOfFacts for IntegerMoments<5, 9> {
+    fn update(slices: &mut [Counted<Self>], facts: &FactUpdate<'_>) -> Result<()> {
+        add_decimals(slices, facts, |moments, _, units| moments.add(units), |moments, _, units| moments.add_wide(units))
     }
 }
 
 struct VarianceSlider<'a, M> {
-    tasks: TaskStates<'a, MomentSum<M>>,
+    tasks: TaskStates<'a, Counted<M>>,
     function: VarianceFunction,
     scale: i8,
     results: Nullable<f64>,
@@ -184,26 +119,12 @@ struct VarianceSlider<'a, M> {
 impl<M: Moments> Slider for VarianceSlider<'_, M> {
     fn slide(&mut self, slices: &EntitySlices, slots: Range<u32>) {
         let Self { tasks, function, scale, results } = self;
-        let (mut count, mut moments) = (0u64, M::default());
-        slices.slide(slots, |step| match step {
-            Step::Enter(i) => {
-                let slice = tasks.at(slices.location(i));
-                count += u64::from(slice.count);
-                moments.merge(&slice.moments);
-            }
-            Step::Leave(i) => {
-                let slice = tasks.at(slices.location(i));
-                count -= u64::from(slice.count);
-                match count {
-                    0 => moments = M::default(),
-                    _ => moments.unmerge(&slice.moments),
-                }
-            }
-            Step::Slot(_) => results.push((count > 1).then(|| match (moments.variance(count, *scale), &function) {
+        slide_sums(tasks, slices, slots, |moments, count| {
+            results.push((count > 1).then(|| match (moments.variance(count, *scale), &function) {
                 (None, _) => f64::NAN,
                 (Some(variance), VarianceFunction::Variance) => variance.value(),
                 (Some(variance), VarianceFunction::Stddev) => variance.square_root(),
-            })),
+            }));
         });
     }
 
