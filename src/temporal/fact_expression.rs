@@ -7,18 +7,19 @@ use arrow::datatypes::{DataType, Schema};
 use datafusion::{
     catalog::Session,
     common::{
-        Column, DFSchema, Result as DfResult,
+        Column, DFSchema, Result as DfResult, ScalarValue,
         tree_node::{Transformed, TreeNode},
     },
     error::DataFusionError,
     logical_expr::{
-        Expr, ExprSchemable,
-        simplify::{SimplifyContext, SimplifyContextBuilder},
+        Expr, ExprSchemable, Operator,
+        expr::ScalarFunction,
+        simplify::{ExprSimplifyResult, SimplifyContext},
     },
     optimizer::simplify_expressions::ExprSimplifier,
     physical_expr::{
         PhysicalExpr,
-        expressions::{BinaryExpr, cast},
+        expressions::{BinaryExpr, NegativeExpr, cast, lit},
     },
 };
 
@@ -102,14 +103,13 @@ impl FactColumns {
             let reason = format!("{what} reads more than one fact; it is over the columns of a single fact");
             return Err(written.refused(reason));
         }
-        if matches!(value, Expr::Alias(_)) {
-            return Err(written.refused(format!("{what} names its value; name the feature instead, with `named`")));
-        }
+        let value = written.without_name(value)?;
         if value.exists(|e| Ok(is_no_value(e)))? {
             return Err(written.refused(format!("{what} is no single value of a fact")));
         }
         let schema = facts.rows().schema();
-        let coerced = simplifier(schema, SimplifyContext::builder()).coerce(value.clone(), schema);
+        let coercion = ExprSimplifier::new(SimplifyContext::builder().with_schema(Arc::new(schema.clone())).build());
+        let coerced = coercion.coerce(value.clone(), schema);
         let found = coerced.and_then(|value| value.get_type(schema)).map_err(|cause| written.unplanned(&cause))?;
         let data_type = plain(&found);
         if let Err(needed) = aggregate.check(argument, &data_type) {
@@ -175,6 +175,16 @@ impl Written<'_> {
         refuse_volatile_expression(&self.subject(), &planned)?;
         Ok(planned)
     }
+
+    /// The plan without the name that the engine gives to a call of a function by its second name, such as `pow`. A name that was
+    /// written is refused: only there, the text is no expression within parentheses.
+    fn without_name(&self, planned: Expr) -> Result<Expr> {
+        let Expr::Alias(named) = planned else { return Ok(planned) };
+        match self.facts.rows().parse_sql_expr(&format!("({}\n)", self.text)) {
+            Ok(_) => Ok(*named.expr),
+            Err(_) => Err(self.refused(format!("{} names its value; name the feature instead, with `named`", self.what))),
+        }
+    }
 }
 
 /// A subquery would not follow the time rule, an aggregate has no window, and a window function depends on the order of rows.
@@ -201,34 +211,54 @@ pub(crate) struct FactExpressions {
 impl FactExpressions {
     /// The expressions of a specification over facts with these columns.
     pub(super) fn plan(spec: &impl OperatorSpec, session: &dyn Session, facts: &DFSchema) -> DfResult<Self> {
-        // Some functions have no implementation, and the simplifier rewrites them: `coalesce` as a case, `arrow_cast` as a cast.
         let context = SimplifyContext::builder()
             .with_config_options(session.config().options().clone())
             .with_query_execution_start_time(session.execution_props().query_execution_start_time);
-        let simplifier = simplifier(facts, context);
-        let physical = |expression: &Expr| {
-            let simple = simplifier.simplify(simplifier.coerce(expression.clone(), facts)?)?;
+        let context = context.with_schema(Arc::new(facts.clone())).build();
+        let simplifier = ExprSimplifier::new(context.clone());
+        let condition = |condition: &Expr| {
+            let simple = simplifier.simplify(simplifier.coerce(condition.clone(), facts)?)?;
             session.create_physical_expr(simple, facts)
         };
-        let value = |(value, data_type): (&Expr, &DataType)| checked_value(physical(value)?, data_type, facts.as_arrow());
+        let value = |(value, data_type): (&Expr, &DataType)| {
+            let implemented = implemented(simplifier.coerce(value.clone(), facts)?, &context)?;
+            checked_value(session.create_physical_expr(implemented, facts)?, data_type, facts.as_arrow())
+        };
         Ok(Self {
-            conditions: spec.conditions().into_iter().map(physical).collect::<DfResult<_>>()?,
+            conditions: spec.conditions().into_iter().map(condition).collect::<DfResult<_>>()?,
             values: spec.values().into_iter().map(value).collect::<DfResult<_>>()?,
         })
     }
 }
 
-fn simplifier(facts: &DFSchema, context: SimplifyContextBuilder) -> ExprSimplifier {
-    ExprSimplifier::new(context.with_schema(Arc::new(facts.clone())).build())
+/// The expression with functions that have an implementation: `coalesce` becomes a case, `arrow_cast` a cast. The simplifier
+/// does this too, but it also computes constants: there integers wrap around, and a cast may fail that no fact would need.
+fn implemented(expression: Expr, context: &SimplifyContext) -> DfResult<Expr> {
+    let rewritten = expression.transform_up(|e| match e {
+        Expr::ScalarFunction(ScalarFunction { func, args }) => Ok(match func.simplify(args, context)? {
+            ExprSimplifyResult::Simplified(e) => Transformed::yes(implemented(e, context)?),
+            ExprSimplifyResult::Original(args) => Transformed::no(Expr::ScalarFunction(ScalarFunction { func, args })),
+        }),
+        other => Ok(Transformed::no(other)),
+    })?;
+    Ok(rewritten.data)
 }
 
 /// The value in its declared type. Integers that exceed their type are an error; the engine would let them wrap around.
 fn checked_value(value: Arc<dyn PhysicalExpr>, data_type: &DataType, facts: &Schema) -> DfResult<Arc<dyn PhysicalExpr>> {
     let checked = value.transform_up(|e| {
-        Ok(match e.downcast_ref::<BinaryExpr>() {
-            Some(binary) => Transformed::yes(Arc::new(binary.clone().with_fail_on_overflow(true)) as Arc<dyn PhysicalExpr>),
-            None => Transformed::no(e),
-        })
+        if let Some(binary) = e.downcast_ref::<BinaryExpr>() {
+            return Ok(Transformed::yes(Arc::new(binary.clone().with_fail_on_overflow(true)) as _));
+        }
+        match e.downcast_ref::<NegativeExpr>().map(|negative| (negative.arg(), negative.arg().data_type(facts))) {
+            Some((arg, Ok(integer))) if integer.is_integer() => {
+                let zero = lit(ScalarValue::new_zero(&integer)?);
+                Ok(Transformed::yes(
+                    Arc::new(BinaryExpr::new(zero, Operator::Minus, Arc::clone(arg)).with_fail_on_overflow(true)) as _,
+                ))
+            }
+            _ => Ok(Transformed::no(e)),
+        }
     })?;
     cast(checked.data, facts, data_type.clone())
 }

@@ -385,7 +385,9 @@ fn an_expression_is_a_value_of_one_fact() {
         says!(error, Error::Definition { .. }, "table `rides`", what);
         assert!(told.lines().count() == 1 && !told.contains("ParserError"), "{told}");
     }
-    says!(refused(sum("fare AS money")), Error::Definition { .. }, "table `rides`", "`total`", "`named`");
+    for named in ["fare AS money", "pow(fare, 2) AS money", "(fare) AS pow -- money"] {
+        says!(refused(sum(named)), Error::Definition { .. }, "table `rides`", "`total`", "`named`");
+    }
     for more in ["fare + (SELECT 1)", "sum(fare)", "row_number() OVER ()", "max(fare) - fare"] {
         says!(refused(sum(more)), Error::Definition { .. }, "table `rides`", "`total`", "more than one fact");
     }

@@ -12,7 +12,7 @@ use asof::{
 use chrono::TimeDelta;
 use datafusion::{
     arrow::{
-        array::{Array, ArrayRef, AsArray, StringArray},
+        array::{Array, ArrayRef, AsArray, Int8Array, StringArray},
         datatypes::{Float64Type, Int64Type, TimestampMicrosecondType},
     },
     prelude::SessionContext,
@@ -328,4 +328,84 @@ async fn a_column_that_is_called_like_an_expression_is_not_confused_with_it() {
     assert_eq!(["of_column", "of_sql", "of_both", "of_ones"].map(value), [15.0, 50.0, 20.0, 2.0]);
     let value = |name: &str| found.column_by_name(name).unwrap().as_primitive::<Int64Type>().value(0);
     assert_eq!(["of_sql_by_column", "of_column_by_sql"].map(value), [30, 7]);
+}
+
+/// The total of an expression over facts whose `n` are these, or the error of its evaluation. Facts of more than 100 are
+/// left out by the filter.
+async fn total(text: &str, n: ArrayRef) -> Result<Option<f64>, String> {
+    let session = SessionContext::new();
+    let rows = n.len();
+    let facts = batch(vec![("k", integers(vec![Some(1); rows])), ("at", instants(vec![Some(1); rows])), ("n", n)]);
+    let facts = Facts::new("facts", session.read_batch(facts).unwrap(), known_at_once());
+    let spine = batch(vec![("k", integers([Some(1)])), ("t", instants([Some(9)]))]);
+    let sum = Aggregate::sum(Expression::sql(text)).filter("n <= 100 OR n IS NULL").named("total");
+    let window = Window::of(facts).on("k").all_before([sum]);
+    let rows = Spine::new(session.read_batch(spine).unwrap(), "t").window([window]).unwrap().into_rows();
+    let rows = rows.collect().await.map_err(|e| e.to_string())?;
+    let totals = rows[0].column_by_name("total").unwrap().as_primitive::<Float64Type>();
+    Ok(totals.is_valid(0).then(|| totals.value(0)))
+}
+
+/// Wherever in the expression they are, and whether a fact or a constant makes them exceed their type.
+#[tokio::test]
+async fn integers_that_exceed_their_type_are_an_error() {
+    let least = || integers([Some(i64::MIN), Some(3)]);
+    for text in [
+        "-n",
+        "-(n)",
+        "- n + 1.5",
+        "0 - n",
+        "n - 1",
+        "n * 2",
+        "n / -1",
+        "abs(n)",
+        "CASE WHEN n < 5 THEN -n ELSE 0 END",
+        "coalesce(NULL, -n)",
+        "coalesce(NULL, n) - 1",
+        "n + 0 * (9223372036854775807 + 1)",
+        "0 * -(n - 0)",
+        "arrow_cast(n, 'Int32')",
+    ] {
+        let error = total(text, least()).await.expect_err(text);
+        assert!(error.contains(text) || error.contains(&text.replace("- n", "-n")), "{text}: {error}");
+    }
+    for (text, expected) in [("-n", -5.0), ("-(n) * 2", -10.0), ("- n + 1.5", -2.0), ("abs(-n)", 11.0), ("-(-n)", 5.0)] {
+        let found = total(text, integers([Some(8), None, Some(-3)])).await.unwrap_or_else(|e| panic!("{text}: {e}"));
+        assert_eq!(found, Some(expected), "{text}");
+    }
+    let narrow: ArrayRef = Arc::new(Int8Array::from(vec![-128]));
+    assert!(total("-n", Arc::clone(&narrow)).await.unwrap_err().contains("-n"));
+    assert_eq!(total("-CAST(n AS bigint)", narrow).await, Ok(Some(128.0)));
+}
+
+/// A constant is computed for a fact that is seen, not when the query is planned.
+#[tokio::test]
+async fn a_constant_that_fails_fails_only_for_facts_that_are_seen() {
+    for text in
+        ["CAST(1e300 AS bigint)", "CAST('x' AS bigint)", "9223372036854775807 + 1", "1 / 0", "coalesce(CAST('x' AS int), n)"]
+    {
+        assert_eq!(total(text, integers([Some(101), Some(102)])).await, Ok(None), "{text}");
+        let error = total(text, integers([Some(101), Some(7)])).await.expect_err(text);
+        assert!(error.contains(text), "{text}: {error}");
+    }
+    let guarded = "CASE WHEN n > 50 THEN CAST('x' AS bigint) ELSE n END";
+    assert_eq!(total(guarded, integers([Some(7), Some(101)])).await, Ok(Some(7.0)));
+}
+
+/// The second names of functions are names of functions, not of the value.
+#[tokio::test]
+async fn functions_have_their_second_names() {
+    let n = || integers([Some(3), Some(-2), None]);
+    for (text, expected) in [
+        ("pow(n, 2)", 13.0),
+        ("pow(n, 2) -- squares", 13.0),
+        ("power(n, 2)", 13.0),
+        ("ifnull(n, 10)", 11.0),
+        ("nvl(n, 10)", 11.0),
+        ("length(CAST(n AS varchar))", 3.0),
+        ("char_length(CAST(n AS varchar))", 3.0),
+        ("1 + pow(n, 2)", 15.0),
+    ] {
+        assert_eq!(total(text, n()).await, Ok(Some(expected)), "{text}");
+    }
 }

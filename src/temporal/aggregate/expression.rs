@@ -38,7 +38,7 @@ impl Expression {
     ///
     /// NULL is no value. The expression is evaluated on the facts that a window sees and that pass the aggregate's
     /// [filter](crate::Aggregate::filter), and on no others: an expression that fails for another fact does not make the query
-    /// fail. Integers that exceed their type are an error. Aggregates, window functions, subqueries, and functions that read the
+    /// fail. Integers that exceed their type are an error (in a filter they wrap around). Aggregates, window functions, subqueries, and functions that read the
     /// clock or random numbers are refused.
     ///
     /// A set of entities checks the syntax when it is built, and columns and types when it is first used.

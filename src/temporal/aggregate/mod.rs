@@ -293,7 +293,8 @@ impl Aggregate {
         Self { kind, over, by, filter: None, output, unnamed: Some(name.into()) }
     }
 
-    /// Only facts for which this SQL condition over the fact table's columns is true count.
+    /// Only facts for which this SQL condition over the fact table's columns is true count. It is computed as in a `WHERE`:
+    /// integers that exceed their type wrap around.
     pub fn filter(mut self, condition: impl Into<String>) -> Self {
         self.filter = Some(condition.into());
         self
