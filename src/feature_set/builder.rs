@@ -358,13 +358,17 @@ impl EntitySetBuilder {
         let of_sources: Vec<String> = sources.iter().map(|source| source.table.clone()).collect();
         let mut mistakes = Mistakes::of(&name, &of_sources);
         let pattern = pattern.as_deref().map(NamePattern::parse).transpose();
+        let set_pattern_is_read = pattern.is_ok();
         let pattern = pattern.unwrap_or_else(|mistake| {
             mistakes.add(pattern_mistake(&table, &mistake));
             None
         });
         let (sources, of_names): (Vec<Source>, Vec<Option<String>>) =
             sources.into_iter().map(|source| source.with_names(pattern.as_ref())).unzip();
-        mistakes.extend(of_names.into_iter().flatten());
+        let of_names: Vec<String> = of_names.into_iter().flatten().collect();
+        // Names that an unreadable pattern would have made are not known, so nothing is said about them.
+        let names_are_known = of_names.is_empty() && set_pattern_is_read;
+        mistakes.extend(of_names);
         if keys.is_empty() {
             mistakes.add("it has no key: name the entity's columns with `key`");
         }
@@ -374,8 +378,10 @@ impl EntitySetBuilder {
             mistakes.add("it has no feature: add a lookup or a window");
         }
         let of_keys = keys.iter().map(|key| (key.clone(), "a key".to_owned()));
-        mistakes.named_twice(sources.iter().flat_map(Source::named_outputs).chain(of_keys));
-        mistakes.extend(notes.mistakes(&features));
+        if names_are_known {
+            mistakes.named_twice(sources.iter().flat_map(Source::named_outputs).chain(of_keys));
+            mistakes.extend(notes.mistakes(&features));
+        }
         mistakes.refuse()?;
         let (set, tables) = names(&name, &of_sources)?;
         let position = |table: &String| -> Result<usize> {

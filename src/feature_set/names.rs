@@ -22,8 +22,11 @@ impl NamePattern {
             return Err("it is empty".into());
         }
         let (mut parts, mut rest) = (Vec::new(), pattern);
-        while let Some((text, after)) = rest.split_once('{') {
-            parts.push(Part::Text(text.into()));
+        let text = |text: &str| {
+            if text.contains('}') { Err("a `}` in it has no `{`") } else { Ok(Part::Text(text.into())) }
+        };
+        while let Some((before, after)) = rest.split_once('{') {
+            parts.push(text(before)?);
             let Some((name, after)) = after.split_once('}') else { return Err("a `{` in it has no `}`".into()) };
             parts.push(match name {
                 "aggregate" => Part::Aggregate,
@@ -38,7 +41,7 @@ impl NamePattern {
             });
             rest = after;
         }
-        parts.push(Part::Text(rest.into()));
+        parts.push(text(rest)?);
         Ok(Self(parts))
     }
 
@@ -190,10 +193,16 @@ mod tests {
             ("", "it is empty"),
             ("{agg}_{column}", "`{agg}` in it is none of `{aggregate}`, `{column}`"),
             ("sum_{column", "a `{` in it has no `}`"),
+            ("sum}_{column}", "a `}` in it has no `{`"),
+            ("{aggregate}}_{column}", "a `}` in it has no `{`"),
         ] {
-            let of_set = trips("zones_v1").names(pattern).build().unwrap_err().to_string();
+            let days = trips("zones_v1").window(TimeDelta::days(2), [Aggregate::sum("fare")]).names(pattern);
+            let of_set =
+                days.describe("sum_fare_2d", crate::feature_set::Description::new().unit("USD")).build().unwrap_err().to_string();
             assert!(of_set.contains("`zones_v1`") && of_set.contains("`trips`") && of_set.contains(told), "{of_set}");
             assert_eq!(of_set.matches(told).count(), 1, "{of_set}");
+            // Names that the pattern would have told apart are no mistakes of their own.
+            assert!(!of_set.contains("called") && !of_set.contains("described"), "{of_set}");
             let of_source = trips("zones_v1").also(weather().names(pattern)).build().unwrap_err().to_string();
             assert!(of_source.contains("`weather`") && of_source.contains(told), "{of_source}");
         }
