@@ -39,7 +39,7 @@ use crate::time::{CalendarSpan, DAY_US, Period, Zone, saturating_micros, short_s
 ///   month begins on 1 March, or in a leap year on 30 and 31 March. (SQL's `t - INTERVAL '1 month'` would be 28 February at the time
 ///   of day of t, which moves back from the evening of 28 March to the morning of 29 March.)
 /// - **When clocks change**, these local times are read as those of facts are: a time that occurs twice is the later instant, and a
-///   time that is skipped is the instant after the gap. While the clocks show an hour for the second time, the start of a window of
+///   time that is skipped is the instant after the gap. Between two midnights of one day the window begins at the first. While the clocks show an hour for the second time, the start of a window of
 ///   months stands still.
 ///
 /// # Which facts a number of facts are
@@ -96,7 +96,7 @@ impl WindowLength {
         Self { reach: Reach::Everything, newest: Some(count) }
     }
 
-    /// Of the facts in a window of another length the newest `count`.
+    /// Of the facts in a window of another length the newest `count`. If that length has a count as well, the smaller one holds.
     #[must_use]
     pub fn facts_within(count: u32, length: impl Into<Self>) -> Self {
         let within = length.into();

@@ -408,6 +408,8 @@ async fn what_needs_an_event_time_refuses_a_timeless_table() {
             "declared timeless",
         ),
         ("SELECT * FROM trips t ASOF JOIN zones z MATCH_CONDITION (t.zone < z.capacity) ON t.zone = z.zone", "declared timeless"),
+        ("SELECT * FROM trips t ASOF JOIN zones z MATCH_CONDITION (t.at >= z.capacity) ON t.zone = z.zone", "declared timeless"),
+        ("SELECT * FROM trips t ASOF JOIN zones z MATCH_CONDITION (t.at >= z.borough) ON t.zone = z.zone", "declared timeless"),
     ] {
         says!(store.sql(sql, second(10)).await.err().unwrap(), Error::Definition { .. }, told);
     }

@@ -101,6 +101,9 @@ impl JoinTimes<'_> {
     /// How the times of the left side are read, and the declaration of the right side under the operator's names.
     pub(super) fn read(self) -> Result<(SpineTime, FactTable)> {
         let Self { join, at, fact, direction } = self;
+        if let Ok(rows) = fact.traced {
+            rows.declared.fact_times(fact.subject)?;
+        }
         let left_subject = match &at.relation {
             Some(relation) => format!("table `{}`", relation.table()),
             None => "the left side of the ASOF JOIN".into(),
@@ -120,7 +123,6 @@ impl JoinTimes<'_> {
         if direction == Direction::Forward {
             let mut declared = FactTable::new(event, KnownAt::DelayMicros(0)).zone(right_zone);
             if let Ok(rows) = fact.traced {
-                rows.declared.fact_times(fact.subject)?;
                 let named = |name: &String| rows.position_of(name).and_then(|at| fact.names.get(at)).cloned();
                 declared.tie_break = rows.declared.tie_break.iter().filter_map(named).collect();
             }
