@@ -4,7 +4,7 @@
 use chrono::TimeDelta;
 use serde::Serialize;
 
-use super::Source;
+use super::{FactsOf, Source};
 use crate::{
     temporal::{Aggregate, WindowLength},
     time::{saturating_micros, shown_span},
@@ -38,15 +38,22 @@ pub struct Ahead {
     pub(crate) next: Vec<(String, String)>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) settle_us: Option<i64>,
-    /// The position of the table among those of the set.
+    /// The table of the set, or the view.
     #[serde(skip)]
-    pub(crate) table_of: usize,
+    pub(crate) facts_of: FactsOf,
 }
 
 impl Ahead {
-    /// Labels from facts of this table.
+    /// Labels from facts of this table, or of a view of the set ([`RowSetBuilder::view`](super::RowSetBuilder::view)).
     pub fn of(table: &str) -> Self {
-        Self { table: table.into(), on: Vec::new(), windows: Vec::new(), next: Vec::new(), settle_us: None, table_of: 0 }
+        Self {
+            table: table.into(),
+            on: Vec::new(),
+            windows: Vec::new(),
+            next: Vec::new(),
+            settle_us: None,
+            facts_of: FactsOf::Table(0),
+        }
     }
 
     /// Finds facts by this column, which the set's query and the table both have.

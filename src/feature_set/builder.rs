@@ -6,8 +6,14 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 
 use super::{
-    Ahead, Description, Drawn, EntitySet, FeatureSet, Fingerprint, RowSet, SetBody, Source, description::Notes,
-    fingerprint::behaviour, mistakes::Mistakes, names::NamePattern, reads_encoder, source::pattern_mistake,
+    Ahead, Description, Drawn, EntitySet, FactsOf, FeatureSet, Fingerprint, RowSet, SetBody, Source, View,
+    description::Notes,
+    fingerprint::behaviour,
+    mistakes::Mistakes,
+    names::NamePattern,
+    reads_encoder,
+    source::pattern_mistake,
+    view::{self, TablesAndViews},
 };
 use crate::{
     encoder::{Encoder, FittedEncoder, RowSelection, Spec, fitted, pure, selection},
@@ -33,6 +39,8 @@ impl RowSetBuilder {
         let set = RowSet {
             query: query.trim().into(),
             query_tables: 0,
+            views: Vec::new(),
+            own_views: 0,
             event_time: String::new(),
             at: None,
             drawn: Vec::new(),
@@ -78,6 +86,29 @@ impl RowSetBuilder {
     /// a set that is drawn on is inclusive, a row that was known at exactly its instant is refused, too.
     pub fn at(mut self, column: &str) -> Self {
         self.set.at = Some(column.into());
+        self
+    }
+
+    /// Adds a view, which labels ahead name as they name a table. The set's own query does not read it: write the SQL of the view into the
+    /// query, as a common table expression.
+    ///
+    /// ```
+    /// # use asof::FeatureSet;
+    /// use asof::{Aggregate, encoder::Number, feature_set::{Ahead, View}};
+    /// use chrono::TimeDelta;
+    ///
+    /// let orders = FeatureSet::rows("orders_v1", "SELECT ordered_at, shop, price FROM orders")
+    ///     .table("orders")
+    ///     .event_time("ordered_at")
+    ///     .encode(Number::of("price"))
+    ///     .view(View::sql("broken", "SELECT returned_at, shop FROM returns WHERE reason = 'broken'"))
+    ///     .label_ahead(Ahead::of("broken").on("shop").window(TimeDelta::days(7), [Aggregate::count().named("broken_7d")]))
+    ///     .build()?;
+    /// assert_eq!(orders.views()[0].name(), "broken");
+    /// # Ok::<(), asof::Error>(())
+    /// ```
+    pub fn view(mut self, view: View) -> Self {
+        self.set.views.push(view);
         self
     }
 
@@ -204,6 +235,17 @@ impl RowSetBuilder {
         if set.encoders.is_empty() {
             mistakes.add("it has no feature: add an encoder");
         }
+        let ahead_in: Vec<(&str, bool)> = set.ahead.iter().map(|ahead| (ahead.table.as_str(), false)).collect();
+        let (of_views, reasons) = view::mistakes(&set.views, &ahead_in);
+        mistakes.steps(of_views.into_iter().map(|e| e.in_place(&format!("feature set `{}`", self.name))).collect());
+        mistakes.extend(reasons);
+        for view in set.views.iter().filter(|view| self.tables.iter().any(|table| table == view.name())) {
+            mistakes.add(format!(
+                "it declares its view `{0}` as a table of its query: write the SQL of the view into the query, as `WITH {0} AS (...)`, and declare \
+                 the tables that it reads",
+                view.name()
+            ));
+        }
         mistakes.extend(set.drawn.iter().flat_map(Drawn::mistakes));
         mistakes.extend(set.ahead.iter().flat_map(Ahead::mistakes));
         let ahead = set.ahead.iter().flat_map(|ahead| ahead.labels().map(str::to_owned));
@@ -229,7 +271,7 @@ impl RowSetBuilder {
         mistakes.refuse()?;
         let (name, mut tables) = names(&self.name, &self.tables)?;
         if let SetBody::Rows(set) = &mut body {
-            add_tables(&mut tables, set)?;
+            tables = add_tables(tables, set)?;
         }
         finished(name, tables, self.cutoff, body, self.notes, behaviour)
     }
@@ -245,6 +287,7 @@ pub struct EntitySetBuilder {
     keys: Vec<String>,
     own: Source,
     others: Vec<Source>,
+    views: Vec<View>,
     names: Option<String>,
     notes: Notes,
 }
@@ -252,8 +295,8 @@ pub struct EntitySetBuilder {
 impl EntitySetBuilder {
     pub(super) fn new(name: &str, table: &str) -> Self {
         let own = Source::of(table);
-        let (keys, others, notes) = (Vec::new(), Vec::new(), Notes::default());
-        Self { name: name.into(), table: table.into(), cutoff: Cutoff::default(), keys, own, others, names: None, notes }
+        let (keys, others, views, notes) = (Vec::new(), Vec::new(), Vec::new(), Notes::default());
+        Self { name: name.into(), table: table.into(), cutoff: Cutoff::default(), keys, own, others, views, names: None, notes }
     }
 
     /// Adds a column to the entity's key.
@@ -286,6 +329,28 @@ impl EntitySetBuilder {
     /// Makes looked-up values NULL if their fact is older than this; see [`Source::max_age`].
     pub fn max_age(mut self, max_age: TimeDelta) -> Self {
         self.own = self.own.max_age(max_age);
+        self
+    }
+
+    /// Adds a view: a SQL query over facts that sources name as they name a table. A name of a source is that of a view of the set if there is
+    /// one, and else that of a table. See [`View`] for what the query may be.
+    ///
+    /// ```
+    /// # use asof::FeatureSet;
+    /// use asof::{Aggregate, feature_set::{Source, View}};
+    /// use chrono::TimeDelta;
+    ///
+    /// let shops = FeatureSet::entities("shops_v1", "orders")
+    ///     .key("shop")
+    ///     .window(TimeDelta::days(7), [Aggregate::count().named("orders_7d")])
+    ///     .view(View::sql("paid", "SELECT ordered_at, shop, price * quantity AS revenue FROM orders WHERE status = 'paid'"))
+    ///     .also(Source::of("paid").on("shop").window(TimeDelta::days(7), [Aggregate::sum("revenue").named("revenue_7d")]))
+    ///     .build()?;
+    /// assert_eq!(shops.feature("revenue_7d").unwrap().made_of, "sum(revenue) of paid over 7 days");
+    /// # Ok::<(), asof::Error>(())
+    /// ```
+    pub fn view(mut self, view: View) -> Self {
+        self.views.push(view);
         self
     }
 
@@ -352,7 +417,7 @@ impl EntitySetBuilder {
     /// [`Error::Definition`](crate::Error::Definition) when something is missing, named twice, or described and not there, a window
     /// is not positive, a max age is negative, or an expression or a pattern of names cannot be read, and [`Error::Mistakes`](crate::Error::Mistakes) when there are several of these.
     pub fn build(self) -> Result<FeatureSet> {
-        let Self { name, table, cutoff, keys, mut own, others, names: pattern, notes } = self;
+        let Self { name, table, cutoff, keys, mut own, others, views: own_views, names: pattern, notes } = self;
         own.on = keys.iter().map(|key| (key.clone(), key.clone())).collect();
         let sources: Vec<Source> = std::iter::once(own).chain(others).collect();
         let of_sources: Vec<String> = sources.iter().map(|source| source.table.clone()).collect();
@@ -369,6 +434,10 @@ impl EntitySetBuilder {
         // Names that an unreadable pattern would have made are not known, so nothing is said about them.
         let names_are_known = of_names.is_empty() && set_pattern_is_read;
         mistakes.extend(of_names);
+        let read: Vec<(&str, bool)> = sources.iter().map(|source| (source.table.as_str(), source.timeless)).collect();
+        let (of_views, reasons) = view::mistakes(&own_views, &read);
+        mistakes.steps(of_views.into_iter().map(|e| e.in_place(&format!("feature set `{name}`"))).collect());
+        mistakes.extend(reasons);
         if keys.is_empty() {
             mistakes.add("it has no key: name the entity's columns with `key`");
         }
@@ -383,15 +452,13 @@ impl EntitySetBuilder {
             mistakes.extend(notes.mistakes(&features));
         }
         mistakes.refuse()?;
-        let (set, tables) = names(&name, &of_sources)?;
-        let position = |table: &String| -> Result<usize> {
-            let table: TableName = table.parse()?;
-            Ok(tables.iter().take_while(|known| **known != table).count())
-        };
-        let table_of_source = of_sources.iter().map(position).collect::<Result<_>>()?;
-        let body = SetBody::Entities(EntitySet { table: table.parse()?, keys, sources, table_of_source });
+        let mut views = Vec::new();
+        let mut all = TablesAndViews { tables: Vec::new(), views: &mut views };
+        let facts_of_source = of_sources.iter().map(|source| all.named(source, &own_views)).collect::<Result<_>>()?;
+        let tables = all.tables;
+        let body = SetBody::Entities(EntitySet { table: table.parse()?, keys, sources, views, facts_of_source });
         let (behaviour, _) = behaviour(&name, &body);
-        finished(set, tables, cutoff, body, notes, behaviour)
+        finished(name.parse()?, tables, cutoff, body, notes, behaviour)
     }
 }
 
@@ -419,23 +486,29 @@ fn names(name: &str, tables: &[String]) -> Result<(SetName, Vec<TableName>)> {
     Ok((name.parse()?, known))
 }
 
-/// Adds to the tables of a set's query those of the sets that it draws on and of its labels ahead.
-fn add_tables(tables: &mut Vec<TableName>, set: &mut RowSet) -> Result<()> {
+/// Adds to the tables of a set's query those of the sets that it draws on and of its labels ahead, and to its views those of the former.
+/// Gives the tables.
+fn add_tables(tables: Vec<TableName>, set: &mut RowSet) -> Result<Vec<TableName>> {
     set.query_tables = tables.len();
-    let mut position = |table: &TableName| {
-        tables.iter().position(|known| known == table).unwrap_or_else(|| {
-            tables.push(table.clone());
-            tables.len() - 1
-        })
-    };
+    set.own_views = set.views.len();
+    let own = set.views.clone();
+    let mut all = TablesAndViews { tables, views: &mut set.views };
     for drawn in &mut set.drawn {
-        let of_set = drawn.entities().map(|entities| entities.table_of_source.clone()).unwrap_or_default();
-        drawn.table_of_source = of_set.iter().filter_map(|&table| drawn.set.tables.get(table)).map(&mut position).collect();
+        let Some(entities) = drawn.entities() else { continue };
+        let mut facts_of_source = Vec::with_capacity(entities.facts_of_source.len());
+        for of in &entities.facts_of_source {
+            let found = match *of {
+                FactsOf::Table(table) => drawn.set.tables.get(table).map(|table| FactsOf::Table(all.table(table))),
+                FactsOf::View(view) => entities.views.get(view).map(|view| all.view(view)),
+            };
+            facts_of_source.extend(found);
+        }
+        drawn.facts_of_source = facts_of_source;
     }
     for ahead in &mut set.ahead {
-        ahead.table_of = position(&ahead.table.parse()?);
+        ahead.facts_of = all.named(&ahead.table, &own)?;
     }
-    Ok(())
+    Ok(all.tables)
 }
 
 /// A mistake for each column that is called intermediate and is not an output that a later encoder reads.

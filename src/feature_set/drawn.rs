@@ -1,7 +1,7 @@
 //! Features that a set of rows draws from a set of entities, at each row's own instant.
 //! A set of entities exists before it is drawn on, so sets cannot draw on each other in a circle.
 
-use super::{EntitySet, FeatureSet, SetBody, Source};
+use super::{EntitySet, FactsOf, FeatureSet, SetBody, Source};
 
 /// Features of a set of entities, found by columns of a set of rows. Made by [`FeatureSet::by`], used by
 /// [`RowSetBuilder::features_of`](super::RowSetBuilder::features_of).
@@ -27,8 +27,8 @@ pub struct Drawn {
     pub(crate) by: Vec<String>,
     only: Option<Vec<String>>,
     prefix: String,
-    /// For each source the position of its table in the tables of the set that draws.
-    pub(crate) table_of_source: Vec<usize>,
+    /// For each source its table or view, among those of the set that draws.
+    pub(crate) facts_of_source: Vec<FactsOf>,
 }
 
 impl FeatureSet {
@@ -39,7 +39,7 @@ impl FeatureSet {
             by: columns.into_iter().map(Into::into).collect(),
             only: None,
             prefix: String::new(),
-            table_of_source: Vec::new(),
+            facts_of_source: Vec::new(),
         }
     }
 }

@@ -15,7 +15,7 @@ use arrow::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Drawn, SetBody, select_inputs};
+use super::{Drawn, SetBody, View, select_inputs};
 use crate::{
     encoder::{AsOfView, Batches, Replay, Spec, ViewParts, input_schema, learning_schema},
     error::{Error, Result},
@@ -63,6 +63,9 @@ fn declared(name: &SetName, tables: &[TableName], cutoff: Cutoff, body: &SetBody
             if !set.drawn.is_empty() || !set.ahead.is_empty() {
                 json["query_tables"] = set.query_tables.into();
             }
+            if set.own_views > 0 {
+                json["views"] = views(set.views.iter().take(set.own_views));
+            }
             if !set.intermediate.is_empty() {
                 // Neither their order nor saying it twice makes another definition.
                 json["intermediate"] = set.intermediate.iter().map(String::as_str).collect::<BTreeSet<_>>().into_iter().collect();
@@ -94,10 +97,19 @@ fn declared(name: &SetName, tables: &[TableName], cutoff: Cutoff, body: &SetBody
             if !others.is_empty() {
                 json["sources"] = serde_json::json!(others);
             }
+            if !set.views.is_empty() {
+                json["views"] = views(set.views.iter());
+            }
             json
         }
     };
     Ok(json)
+}
+
+/// Views by name: their order makes no other definition.
+fn views<'a>(views: impl Iterator<Item = &'a View>) -> serde_json::Value {
+    let declared = |view: &View| (view.name().to_owned(), serde_json::json!({ "query": view.query(), "tables": view.tables() }));
+    views.map(declared).collect::<serde_json::Map<_, _>>().into()
 }
 
 fn canonical(name: &SetName, specs: impl Iterator<Item = Spec>) -> Result<Vec<serde_json::Value>> {

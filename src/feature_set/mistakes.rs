@@ -16,7 +16,7 @@ pub(super) struct Mistakes {
     names: Vec<Error>,
     /// What contradicts itself or is missing.
     reasons: Vec<String>,
-    /// Steps that fail on the fixed inputs.
+    /// Steps that fail on the fixed inputs, and views that cannot be read.
     steps: Vec<Error>,
 }
 
@@ -50,7 +50,7 @@ impl Mistakes {
         self.reasons.extend(reasons);
     }
 
-    /// Adds errors of steps.
+    /// Adds errors of steps and views.
     pub(super) fn steps(&mut self, errors: Vec<Error>) {
         self.steps.extend(errors);
     }

@@ -13,6 +13,7 @@ mod names;
 mod operators;
 mod source;
 mod summary;
+mod view;
 
 use std::{fmt, sync::Arc};
 
@@ -27,6 +28,8 @@ pub(crate) use inputs::{field_of, reads_encoder, select_inputs};
 pub(crate) use operators::{event_time_column, lookups_and_windows};
 pub use source::Source;
 pub use summary::{FeatureSummary, SetKind, SetSummary};
+pub(crate) use view::FactsOf;
+pub use view::View;
 
 use description::Notes;
 use serde_json::Value;
@@ -90,6 +93,10 @@ pub(crate) struct RowSet {
     pub(crate) query: String,
     /// How many of [`FeatureSet::tables`], from the first on, the query reads. The others are drawn on or lie ahead.
     pub(crate) query_tables: usize,
+    /// The views of labels ahead, then those of sets that are drawn on.
+    pub(crate) views: Vec<View>,
+    /// How many of the views, from the first on, are of this definition.
+    pub(crate) own_views: usize,
     pub(crate) event_time: String,
     /// The column of the instants at which features are drawn, unless it is the event time.
     pub(crate) at: Option<String>,
@@ -105,13 +112,14 @@ pub(crate) struct RowSet {
 
 #[derive(Clone)]
 pub(crate) struct EntitySet {
-    /// The table whose facts say which entities there are.
+    /// The table or view whose facts say which entities there are.
     pub(crate) table: TableName,
     pub(crate) keys: Vec<String>,
     /// That table first, with all keys; it may have no features of its own.
     pub(crate) sources: Vec<Source>,
-    /// For each source the position of its table in [`FeatureSet::tables`].
-    pub(crate) table_of_source: Vec<usize>,
+    pub(crate) views: Vec<View>,
+    /// For each source its table in [`FeatureSet::tables`], or its view.
+    pub(crate) facts_of_source: Vec<FactsOf>,
 }
 
 impl RowSet {
@@ -146,7 +154,7 @@ impl FeatureSet {
         RowSetBuilder::new(name, query)
     }
 
-    /// Begins a set of entities, described by the facts of `table`.
+    /// Begins a set of entities, described by the facts of `table`, which may also be a view of the set ([`EntitySetBuilder::view`]).
     pub fn entities(name: &str, table: &str) -> EntitySetBuilder {
         EntitySetBuilder::new(name, table)
     }
@@ -156,9 +164,17 @@ impl FeatureSet {
         &self.name
     }
 
-    /// The fact tables it reads, and the only ones it can.
+    /// The tables it reads, also through views, and the only ones it can.
     pub fn tables(&self) -> &[TableName] {
         &self.tables
+    }
+
+    /// The views that its sources read, and those of the sets that it draws on.
+    pub fn views(&self) -> &[View] {
+        match &self.body {
+            SetBody::Rows(rows) => &rows.views,
+            SetBody::Entities(entities) => &entities.views,
+        }
     }
 
     /// The sets of entities that it draws on, in the order of its definition. A set that is drawn on twice is there twice.

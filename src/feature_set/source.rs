@@ -50,7 +50,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// A source in this table.
+    /// A source in this table, or in a view of the set ([`EntitySetBuilder::view`](super::EntitySetBuilder::view)).
     pub fn of(table: &str) -> Self {
         Self {
             table: table.into(),

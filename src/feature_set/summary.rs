@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Ahead, Description, Drawn, EntitySet, FeatureSet, RowSet, SetBody, Source};
+use super::{Ahead, Description, Drawn, EntitySet, FeatureSet, RowSet, SetBody, Source, View};
 use crate::{
     encoder::Spec,
     name::{SetName, TableName},
@@ -26,8 +26,11 @@ pub struct SetSummary {
     pub text: Option<String>,
     /// What its rows are.
     pub kind: SetKind,
-    /// The tables that it reads.
+    /// The tables that it reads, also through views.
     pub tables: Vec<TableName>,
+    /// The views that it reads, and those of the sets that it draws on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub views: Vec<View>,
     /// Whether facts at exactly the as-of are visible.
     pub cutoff: Cutoff,
     /// Its features, in the order of the columns.
@@ -60,7 +63,7 @@ pub enum SetKind {
     /// One row per entity.
     #[non_exhaustive]
     Entities {
-        /// The table whose facts say which entities there are.
+        /// The table or view whose facts say which entities there are.
         table: TableName,
         /// The columns of the key.
         keys: Vec<String>,
@@ -98,6 +101,7 @@ impl SetSummary {
             text: set.notes.text.clone(),
             kind,
             tables: set.tables.clone(),
+            views: set.views().to_vec(),
             cutoff: set.cutoff,
             features: described(features),
             labels: described(labels),
@@ -250,6 +254,10 @@ impl fmt::Display for SetSummary {
         if let SetKind::Rows { query, .. } = &self.kind {
             writeln!(f, "  query")?;
             query.lines().try_for_each(|line| writeln!(f, "{}", format!("    {line}").trim_end()))?;
+        }
+        for view in &self.views {
+            writeln!(f, "  view {}", view.shown())?;
+            view.query().lines().try_for_each(|line| writeln!(f, "{}", format!("    {line}").trim_end()))?;
         }
         write_columns(f, "features", &self.features)?;
         write_columns(f, "labels", &self.labels)

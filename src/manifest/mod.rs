@@ -16,7 +16,7 @@ pub use training::{SplitRule, SplitSide, TrainingManifest, TrainingOrigin};
 use crate::{
     catalog::{Column, FactTable},
     error::{Error, Result},
-    feature_set::Fingerprint,
+    feature_set::{Fingerprint, View},
     layout::is_materialization_folder,
     name::{ContentId, SetName, TableName},
     storage::{seal, unseal},
@@ -66,6 +66,9 @@ pub struct Manifest {
     pub rows: u64,
     /// The files that hold the rows, in the order of the rows.
     pub parts: Vec<Part>,
+    /// The views through which the set reads its tables, and those of the sets that it draws on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub views: Vec<View>,
     /// For a set of entities: features by some of its keys, for keys that have no row.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub partial: Vec<PartialRows>,

@@ -3,15 +3,15 @@
 
 use std::collections::BTreeSet;
 
-use arrow::datatypes::{Field, Schema};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 
 use crate::{
     catalog::{Column, TableVersion},
     engine::Engine,
     error::{Error, Result},
-    feature_set::{EntitySet, FeatureSet, Source},
+    feature_set::{EntitySet, FactsOf, FeatureSet, Source, View},
     name::TableName,
-    sql::no_facts,
+    sql::{no_facts, no_view_facts},
     temporal::{Aggregate, Facts, check_filter, expression_mistakes},
     workspace::PinnedTable,
 };
@@ -22,14 +22,31 @@ use crate::{
 /// # Errors
 /// [`Error::UnknownColumn`], [`Error::ColumnType`], [`Error::Definition`], [`Error::Volatile`], or [`Error::Mistakes`] with several
 /// of them.
-pub(crate) fn check_columns(engine: &Engine, set: &FeatureSet, entities: &EntitySet, tables: &[PinnedTable]) -> Result<()> {
+pub(crate) async fn check_columns(engine: &Engine, set: &FeatureSet, entities: &EntitySet, tables: &[PinnedTable]) -> Result<()> {
     let mut mistakes = ColumnMistakes::default();
-    for source in &entities.sources {
+    let mut views = Vec::with_capacity(entities.views.len());
+    for view in &entities.views {
+        views.push(match no_facts_of_view(engine, view, tables).await {
+            Ok(facts) => Some(facts),
+            Err(mistake) => {
+                mistakes.add(mistake, None);
+                None
+            }
+        });
+    }
+    for (source, of) in entities.sources.iter().zip(&entities.facts_of_source) {
+        if let FactsOf::View(view) = of {
+            if let Some(Some(facts)) = views.get(*view) {
+                source_mistakes(facts.subject(), source, facts.rows().schema().as_arrow(), &mut mistakes);
+                let all = source.windows.iter().flat_map(|(_, aggregates)| aggregates);
+                all.filter(|aggregate| has_sql(aggregate)).for_each(|aggregate| sql_mistakes(facts, aggregate, &mut mistakes));
+            }
+            continue;
+        }
         let name: TableName = source.table.parse()?;
         let Some(pinned) = tables.iter().find(|pinned| *pinned.version.table() == name) else { continue };
         let (version, subject) = (&pinned.version, format!("table `{}`", pinned.version.table()));
-        let columns: Vec<Column> = version.columns().iter().chain(version.partition_columns()).cloned().collect();
-        let schema = Column::schema(&columns)?;
+        let schema = schema_of(version)?;
         if let Some(reason) = timeless_mistake(source, version) {
             mistakes.add(Error::Definition { subject: subject.clone(), reason }, None);
         }
@@ -44,6 +61,22 @@ pub(crate) fn check_columns(engine: &Engine, set: &FeatureSet, entities: &Entity
     let subject = format!("feature set `{}`", set.name);
     let mistakes = mistakes.0.into_iter().map(|(mistake, features)| in_set(mistake, &subject, &features)).collect();
     Error::all(&subject, mistakes)
+}
+
+/// The columns of a table as queries see them.
+fn schema_of(version: &TableVersion) -> Result<SchemaRef> {
+    let columns: Vec<Column> = version.columns().iter().chain(version.partition_columns()).cloned().collect();
+    Column::schema(&columns)
+}
+
+/// No rows of a view over these tables, which has the view's columns.
+async fn no_facts_of_view(engine: &Engine, view: &View, tables: &[PinnedTable]) -> Result<Facts> {
+    let mut read = Vec::with_capacity(view.tables().len());
+    for pinned in tables.iter().filter(|pinned| view.tables().contains(pinned.version.table())) {
+        let version = &pinned.version;
+        read.push((version.table().clone(), schema_of(version)?, version.declared().clone()));
+    }
+    no_view_facts(engine, view.text(), read).await
 }
 
 /// Mistakes, each once, with the features for which it was made; a column of a key has none.

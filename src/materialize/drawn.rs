@@ -12,15 +12,14 @@ use datafusion::{
     prelude::{DataFrame, ident},
 };
 
-use super::entities::instants;
+use super::{SetFacts, entities::instants};
 use crate::{
     catalog::{FactTable, FactTimes, KnownAt},
     engine::Engine,
     error::{Error, Result},
-    feature_set::{Ahead, RowSet, Source, event_time_column, lookups_and_windows},
+    feature_set::{Ahead, FactsOf, RowSet, Source, event_time_column, lookups_and_windows},
     name::SetName,
-    scan::{AsOfTable, VisibleTable},
-    sql,
+    scan::VisibleTable,
     temporal::{Facts, Lookup, Spine, Window},
     time::{AsOf, TimeScale, instant_type},
 };
@@ -41,44 +40,17 @@ pub(crate) struct Refreshes {
     pub(crate) every_us: i64,
 }
 
-/// The facts of the tables that a set of rows draws on or looks ahead in, by the position of the table. Each is opened once.
-pub(crate) struct FactsByTable(Vec<Option<(Facts, TimeScale)>>);
-
-impl FactsByTable {
-    pub(crate) async fn open(engine: &Engine, name: &SetName, set: &RowSet, tables: &[VisibleTable]) -> Result<Self> {
-        let in_set = |e: Error| e.in_place(&format!("feature set `{name}`"));
-        let drawn = set.drawn.iter().flat_map(|drawn| {
-            drawn.sources().into_iter().filter_map(|(source, _)| drawn.table_of_source.get(source).copied()).collect::<Vec<_>>()
-        });
-        let used: Vec<usize> = drawn.chain(set.ahead.iter().map(|ahead| ahead.table_of)).collect();
-        let mut facts = Vec::with_capacity(tables.len());
-        for (position, table) in tables.iter().enumerate() {
-            facts.push(match used.contains(&position) {
-                true => {
-                    let facts = sql::facts(engine, AsOfTable::open(table).await?).await.map_err(in_set)?;
-                    Some((facts, table.event_scale()))
-                }
-                false => None,
-            });
-        }
-        Ok(Self(facts))
-    }
-
-    fn of(&self, position: usize) -> Result<Facts> {
-        Ok(self.with_scale(position)?.0)
-    }
-
-    /// The facts of a table, and how its event times are stored.
-    fn with_scale(&self, position: usize) -> Result<(Facts, TimeScale)> {
-        self.0.get(position).cloned().flatten().ok_or_else(|| Error::Internal {
-            subject: "drawing features".into(),
-            reason: format!("table {position} of the set was not opened"),
-        })
-    }
+/// The facts that a set of rows draws on or looks ahead in.
+pub(crate) async fn facts_of_rows(engine: &Engine, name: &SetName, set: &RowSet, tables: &[VisibleTable]) -> Result<SetFacts> {
+    let drawn = set.drawn.iter().flat_map(|drawn| {
+        drawn.sources().into_iter().filter_map(|(source, _)| drawn.facts_of_source.get(source).copied()).collect::<Vec<_>>()
+    });
+    let used: Vec<FactsOf> = drawn.chain(set.ahead.iter().map(|ahead| ahead.facts_of)).collect();
+    SetFacts::open(engine, &format!("feature set `{name}`"), &set.views, &used, tables).await
 }
 
 /// Adds the drawn features, as of each row's own instant; or, with refreshes, as a service would have had them.
-pub(crate) fn add_drawn(rows: DataFrame, set: &RowSet, facts: &FactsByTable, served: Option<Refreshes>) -> Result<DataFrame> {
+pub(crate) fn add_drawn(rows: DataFrame, set: &RowSet, facts: &SetFacts, served: Option<Refreshes>) -> Result<DataFrame> {
     if set.drawn.is_empty() {
         return Ok(rows);
     }
@@ -88,26 +60,26 @@ pub(crate) fn add_drawn(rows: DataFrame, set: &RowSet, facts: &FactsByTable, ser
         Some(refreshes) => (rows.with_column(SERVED_AT, refreshes.last_before(set.at())?)?, SERVED_AT),
     };
     // Sources of all sets, numbered through.
-    let mut sources: Vec<(Source, usize, crate::time::Cutoff)> = Vec::new();
+    let mut sources: Vec<(Source, &Facts, crate::time::Cutoff)> = Vec::new();
     for drawn in &set.drawn {
         for (source, drawn_source) in drawn.sources() {
-            let table = drawn.table_of_source.get(source).copied().unwrap_or_default();
-            sources.push((drawn_source, table, drawn.set.cutoff));
+            let of = drawn.facts_of_source.get(source).copied().unwrap_or(FactsOf::Table(0));
+            sources.push((drawn_source, facts.of(of)?, drawn.set.cutoff));
         }
     }
     let is_aging = |source: &Source| served.is_some() && source.max_age_us.is_some() && !source.lookups.is_empty();
     let mut inputs = Vec::with_capacity(sources.len());
-    for (number, (source, table, cutoff)) in sources.iter().enumerate() {
-        inputs.push((source, facts.of(*table)?, *cutoff, is_aging(source).then_some(number)));
+    for (number, (source, facts, cutoff)) in sources.iter().enumerate() {
+        inputs.push((source, (*facts).clone(), *cutoff, is_aging(source).then_some(number)));
     }
     let rows = lookups_and_windows(Spine::new(rows, at), &inputs)?.into_rows();
     // A value that is served ages until the instant of the row.
     let mut values: Vec<(String, Expr)> = Vec::new();
-    for (number, (source, table, _)) in sources.iter().enumerate() {
+    for (number, (source, facts, _)) in sources.iter().enumerate() {
         for (_, name) in &source.lookups {
             let value = match (is_aging(source), source.max_age_us) {
                 (true, Some(age)) => {
-                    let (oldest, scale) = (ident(set.at()) - micros(age), facts.with_scale(*table)?.1);
+                    let (oldest, scale) = (ident(set.at()) - micros(age), facts.event_scale()?);
                     when(event_instant(&rows, number, scale)?.gt_eq(oldest), ident(name)).end()?
                 }
                 _ => ident(name),
@@ -142,22 +114,16 @@ impl Refreshes {
 }
 
 /// Adds the labels that lie ahead, and leaves out the rows whose labels are not known at `as_of`.
-pub(super) fn add_ahead(
-    name: &SetName,
-    mut rows: DataFrame,
-    set: &RowSet,
-    facts: &FactsByTable,
-    as_of: AsOf,
-) -> Result<DataFrame> {
+pub(super) fn add_ahead(name: &SetName, mut rows: DataFrame, set: &RowSet, facts: &SetFacts, as_of: AsOf) -> Result<DataFrame> {
     for (number, ahead) in set.ahead.iter().enumerate() {
-        let table = facts.of(ahead.table_of)?;
+        let table = facts.of(ahead.facts_of)?;
         if table.is_timeless() {
             let labels = ahead.labels().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
             let reason = format!("its labels {labels} lie ahead in `{}`, which is timeless: nothing happens in it", ahead.table);
             return Err(Error::Definition { subject: format!("feature set `{name}`"), reason });
         }
         let settle_us = settle_of(name, ahead, table.declared())?;
-        let facts = in_hindsight(&table)?;
+        let facts = in_hindsight(table)?;
         for (window, (length_us, aggregates)) in ahead.windows.iter().enumerate() {
             let kept: Vec<Expr> = rows.schema().columns().into_iter().map(Expr::Column).collect();
             let end = format!("asof: end {number}.{window}");

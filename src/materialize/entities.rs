@@ -9,14 +9,13 @@ use arrow::{
     datatypes::{Field, Schema, SchemaRef},
 };
 
-use super::incremental::TableFiles;
+use super::{facts::SetFacts, incremental::TableFiles};
 use crate::{
     engine::Engine,
     error::Result,
-    feature_set::{EntitySet, Source, event_time_column},
+    feature_set::{EntitySet, FactsOf, Source, event_time_column},
     name::SetName,
     scan::{AsOfTable, VisibleTable},
-    sql,
     temporal::{self, EntityGroup, EntityKey, EntitySource, Facts},
     time::{AsOf, Cutoff, TimeScale, instant_type, stored_integers},
     workspace::plain_type,
@@ -77,25 +76,28 @@ pub(crate) async fn entities(
     files: Vec<TableFiles>,
     (instants, cutoff): (&[AsOf], Cutoff),
 ) -> Result<EntitiesAtInstants> {
-    let (mut facts, mut tiled, mut files) = (Vec::with_capacity(tables.len()), BTreeMap::new(), files.into_iter());
+    let (mut opened, mut tiled, mut files) = (Vec::with_capacity(tables.len()), BTreeMap::new(), files.into_iter());
     for (number, table) in tables.iter().enumerate() {
-        let opened = AsOfTable::open(table).await?.newest_first();
-        tiled.extend(files.next().and_then(|files| files.of(opened.clone())).map(|tiled| (number, tiled)));
-        facts.push(sql::facts(engine, opened).await.map_err(|e| e.in_place(&format!("feature set `{name}`")))?);
+        let table = AsOfTable::open(table).await?.newest_first();
+        tiled.extend(files.next().and_then(|files| files.of(table.clone())).map(|tiled| (number, tiled)));
+        opened.push(Some(table));
     }
+    let place = format!("feature set `{name}`");
+    let found = SetFacts::of_opened(engine, &place, &set.views, &set.facts_of_source, &opened).await?;
+    let facts = set.facts_of_source.iter().map(|&of| found.of(of).cloned()).collect::<Result<Vec<Facts>>>()?;
     let groups = sources_by_key(set);
     // A key has one type in all groups, whichever tables have it.
     let key = |number: usize| {
         let sources = groups.iter().flat_map(|(_, sources)| sources);
         let columns = sources.filter_map(|&i| {
             let column = set.sources[i].on.iter().find(|(key, _)| *key == set.keys[number]);
-            column.map(|(_, column)| (&facts[set.table_of_source[i]], column.as_str()))
+            column.map(|(_, column)| (&facts[i], column.as_str()))
         });
         EntityKey::new(&set.keys[number], columns)
     };
     let mut asked = Vec::with_capacity(groups.len());
     for (keys, sources) in &groups {
-        let of_source = |&i: &usize| entity_source(set, keys, i, &facts);
+        let of_source = |&i: &usize| entity_source(set, keys, (i, tables.len()), &facts[i]);
         asked.push(EntityGroup {
             keys: keys.iter().map(|&number| key(number)).collect::<Result<_>>()?,
             sources: sources.iter().map(of_source).collect(),
@@ -106,7 +108,7 @@ pub(crate) async fn entities(
     Ok(EntitiesAtInstants {
         set: set.clone(),
         groups: Arc::new(groups.collect()),
-        scales: set.table_of_source.iter().map(|&table| tables[table].event_scale()).collect(),
+        scales: facts.iter().map(Facts::event_scale).collect::<Result<_>>()?,
     })
 }
 
@@ -143,7 +145,7 @@ fn sources_by_key(set: &EntitySet) -> Vec<(Vec<usize>, Vec<usize>)> {
 /// The sources over a table, in the order in which its facts are handed to them.
 pub(super) fn sources_of_table(set: &EntitySet, table: usize) -> Vec<&Source> {
     let sources = sources_by_key(set).into_iter().flat_map(|(_, sources)| sources);
-    sources.filter(|&i| set.table_of_source[i] == table).map(|i| &set.sources[i]).collect()
+    sources.filter(|&i| set.facts_of_source[i] == FactsOf::Table(table)).map(|i| &set.sources[i]).collect()
 }
 
 /// The different combinations of keys by which sources find their facts; all keys first.
@@ -163,13 +165,18 @@ fn keys_of(set: &EntitySet, source: &Source) -> Vec<usize> {
     (0..set.keys.len()).filter(|&i| source.on.iter().any(|(key, _)| *key == set.keys[i])).collect()
 }
 
-/// The lookup and windows of a source over its table, with its keys in the order of the set's.
-fn entity_source(set: &EntitySet, keys: &[usize], i: usize, facts: &[Facts]) -> EntitySource {
-    let (source, table) = (&set.sources[i], set.table_of_source[i]);
+/// The lookup and windows of the `i`th source over its facts, with its keys in the order of the set's. Views are numbered after the
+/// tables of the set.
+fn entity_source(set: &EntitySet, keys: &[usize], (i, tables): (usize, usize), facts: &Facts) -> EntitySource {
+    let source = &set.sources[i];
+    let table = match set.facts_of_source[i] {
+        FactsOf::Table(table) => table,
+        FactsOf::View(view) => tables + view,
+    };
     let on: Vec<(String, String)> =
         keys.iter().flat_map(|&key| source.on.iter().filter(move |(name, _)| *name == set.keys[key]).cloned()).collect();
-    let lookup = (!source.lookups.is_empty()).then(|| source.lookup_in(facts[table].clone(), &on, Some(i)));
-    EntitySource { table, lookup, window: source.windows_over(facts[table].clone(), &on) }
+    let lookup = (!source.lookups.is_empty()).then(|| source.lookup_in(facts.clone(), &on, Some(i)));
+    EntitySource { table, lookup, window: source.windows_over(facts.clone(), &on) }
 }
 
 impl EntityTable {

@@ -15,7 +15,7 @@ use super::entities::sources_of_table;
 use crate::{
     catalog::{Bounds, FileEntry},
     error::Result,
-    feature_set::{EntitySet, Source},
+    feature_set::{EntitySet, FactsOf, Source},
     layout::{tile_file, tile_of, tiles_folder},
     manifest::EngineVersions,
     name::ContentId,
@@ -50,6 +50,8 @@ pub enum Incremental {
     EveryValueHeld,
     /// As a whole, always: a window follows a calendar or holds a number of facts, so where a file lies is not decided by its times alone.
     OtherLengths,
+    /// As a whole, always: the set reads a view, whose rows may depend on other files than that of their fact.
+    View,
     /// As a whole: the store keeps no tiles, the set is one of rows, or it has very many sources over the table.
     Off,
 }
@@ -68,6 +70,7 @@ impl fmt::Display for Incremental {
             Incremental::OtherLengths => {
                 f.write_str("read as a whole, since a window follows a calendar or holds a number of facts")
             }
+            Incremental::View => f.write_str("read as a whole, since the set reads a view"),
             Incremental::Off => f.write_str("read as a whole"),
         }
     }
@@ -106,6 +109,9 @@ impl TableFiles {
         }
         if version.declared().is_timeless() {
             return TableFiles::Whole(Incremental::Timeless);
+        }
+        if !set.views.is_empty() {
+            return TableFiles::Whole(Incremental::View);
         }
         if !version.declared().identity.is_empty() {
             return TableFiles::Whole(Incremental::ReplacedFacts);
@@ -274,7 +280,9 @@ fn question(set: &EntitySet, tables: &[VisibleTable], number: usize, cutoff: Cut
     // Keys are compared in a type that follows from those of all tables.
     let key_types = |key: &String| {
         let mut types = BTreeSet::new();
-        for (source, &table) in set.sources.iter().zip(&set.table_of_source) {
+        for (source, of) in set.sources.iter().zip(&set.facts_of_source) {
+            // A set with a view has no tiles.
+            let FactsOf::Table(table) = *of else { continue };
             let on = source.on.iter().filter(|(own, _)| own == key);
             let names: Vec<&String> = on.map(|(_, column)| column).collect();
             types

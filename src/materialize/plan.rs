@@ -14,7 +14,7 @@ use crate::{
     catalog::Partition,
     encoder::Spec,
     error::Result,
-    feature_set::{EntitySet, FeatureSet, RowSet, SetBody, Source},
+    feature_set::{EntitySet, FeatureSet, RowSet, SetBody, Source, View},
     layout::MANIFEST,
     manifest::Manifest,
     name::{ContentId, SetName, TableName},
@@ -42,6 +42,8 @@ pub struct MaterializationPlan {
     pub published: Option<PublishedRows>,
     /// The tables, in the order of the definition.
     pub tables: Vec<PlannedTable>,
+    /// The views through which tables are read.
+    pub views: Vec<View>,
     /// What computes the rows, in this order, if they are not published yet.
     pub steps: Vec<PlannedStep>,
 }
@@ -159,7 +161,7 @@ pub(crate) async fn plan(workspace: &Arc<Workspace>, set: &FeatureSet, as_of: As
         match &set.body {
             SetBody::Rows(rows) => steps = row_steps(rows),
             SetBody::Entities(entities) => {
-                check_columns(&workspace.engine, set, entities, &pinned)?;
+                check_columns(&workspace.engine, set, entities, &pinned).await?;
                 steps = entity_steps(entities);
                 let files = table_files(workspace, entities, &tables, (horizon.as_of, horizon.cutoff)).await?;
                 incremental = files.iter().map(TableFiles::shown).collect();
@@ -167,7 +169,8 @@ pub(crate) async fn plan(workspace: &Arc<Workspace>, set: &FeatureSet, as_of: As
         }
     }
     let tables = tables.iter().zip(incremental).map(|(table, incremental)| planned(table, incremental)).collect();
-    Ok(MaterializationPlan { set: set.name.clone(), as_of: horizon.as_of, cutoff: horizon.cutoff, id, published, tables, steps })
+    let (views, name) = (set.views().to_vec(), set.name.clone());
+    Ok(MaterializationPlan { set: name, as_of: horizon.as_of, cutoff: horizon.cutoff, id, published, tables, views, steps })
 }
 
 /// The published rows with this id; `None` if there is no manifest.
@@ -339,6 +342,7 @@ impl fmt::Display for MaterializationPlan {
             ]);
         }
         lines(&rows, 1).iter().try_for_each(|line| writeln!(f, "{line}"))?;
+        self.views.iter().try_for_each(|view| writeln!(f, "view {}", view.shown()))?;
         for table in &self.tables {
             match table.incremental {
                 // That a table is timeless stands in its line.

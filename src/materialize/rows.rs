@@ -8,7 +8,7 @@ use datafusion::prelude::{DataFrame, ident};
 use futures::{StreamExt, TryStreamExt};
 
 use super::{
-    drawn::{FactsByTable, Refreshes, add_ahead, add_drawn, instant},
+    drawn::{Refreshes, add_ahead, add_drawn, facts_of_rows, instant},
     instant_check::InstantCheck,
     row_order::{RowOrder, Rows},
 };
@@ -111,7 +111,7 @@ impl RowQuery<'_> {
         if set.drawn.is_empty() && set.ahead.is_empty() {
             return Ok(PlannedRows { engine, rows, order, check, times });
         }
-        let facts = FactsByTable::open(engine, name, set, tables).await?;
+        let facts = facts_of_rows(engine, name, set, tables).await?;
         let rows = add_ahead(name, rows, set, &facts, *as_of)?;
         Ok(PlannedRows { engine, rows: add_drawn(rows, set, &facts, *served)?, order, check, times })
     }

@@ -56,6 +56,7 @@ impl Inputs {
             keys: Vec::new(),
             columns: Vec::new(),
             features: set.features(),
+            views: set.views().to_vec(),
             labels: Vec::new(),
             selections: Vec::new(),
             encoders: Vec::new(),
@@ -108,7 +109,7 @@ pub(super) async fn check(workspace: &Workspace, set: &FeatureSet, pinned: &[Pin
     check_binding(workspace, set).await?;
     match &set.body {
         SetBody::Rows(rows) => check_drawn(workspace, rows, pinned).await,
-        SetBody::Entities(entities) => check_columns(&workspace.engine, set, entities, pinned),
+        SetBody::Entities(entities) => check_columns(&workspace.engine, set, entities, pinned).await,
     }
 }
 
@@ -136,7 +137,7 @@ pub(crate) async fn check_drawn(workspace: &Workspace, set: &RowSet, pinned: &[P
     for drawn in &set.drawn {
         check_binding(workspace, &drawn.set).await?;
         if let Some(entities) = drawn.entities() {
-            check_columns(&workspace.engine, &drawn.set, entities, pinned)?;
+            check_columns(&workspace.engine, &drawn.set, entities, pinned).await?;
         }
     }
     Ok(())

@@ -48,7 +48,7 @@ pub(crate) async fn stale(workspace: &Workspace, set: &FeatureSet) -> Result<Sta
     stale.sort_by_key(|found| (found.as_of, found.id));
     current.sort_unstable();
     let current = current.into_iter().map(|(_, id)| id).collect();
-    Ok(Staleness { set: set.name.clone(), stale, current, damaged })
+    Ok(Staleness { set: set.name.clone(), views: set.views().to_vec(), stale, current, damaged })
 }
 
 /// What a set's materializations would be made of now.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::published::{DamagedManifest, shown_as_of};
 use crate::{
+    feature_set::View,
     manifest::EngineVersions,
     name::{ContentId, SetName, TableName},
     time::{AsOf, Cutoff},
@@ -19,6 +20,8 @@ const SHOWN_AT_MOST: usize = 3;
 pub struct Staleness {
     /// The feature set.
     pub set: SetName,
+    /// The views through which the registered definition reads its tables.
+    pub views: Vec<View>,
     /// Those that would be others, by their as-ofs and then by their ids. They stay as they are and can be read.
     pub stale: Vec<StaleMaterialization>,
     /// The ids of those that would be the same, in the same order.
@@ -247,9 +250,12 @@ impl fmt::Display for StaleMaterialization {
 
 impl fmt::Display for Staleness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { set, stale, current, damaged } = self;
+        let Self { set, views, stale, current, damaged } = self;
         let all = stale.len() + current.len();
         writeln!(f, "{set}: {} of {all} materialization{} would differ now", stale.len(), if all == 1 { "" } else { "s" })?;
+        if !stale.is_empty() {
+            views.iter().try_for_each(|view| writeln!(f, "view {}", view.shown()))?;
+        }
         stale.iter().try_for_each(|found| write!(f, "{found}"))?;
         damaged.iter().try_for_each(|manifest| writeln!(f, "cannot be read: {manifest}"))
     }

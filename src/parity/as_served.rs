@@ -12,8 +12,8 @@ use crate::{
     engine::Engine,
     error::{Error, Result},
     feature_set::{EntitySet, Source, event_time_column, lookups_and_windows},
-    scan::{AsOfTable, VisibleTable},
-    sql,
+    materialize::SetFacts,
+    scan::VisibleTable,
     temporal::Spine,
     time::{Cutoff, TimeScale, stored_integers},
 };
@@ -38,17 +38,15 @@ pub(super) async fn as_served(
     cutoff: Cutoff,
     spine: DataFrame,
 ) -> Result<(DataFrame, Aging)> {
-    let mut facts = Vec::with_capacity(tables.len());
-    for table in tables {
-        facts.push(sql::facts(engine, AsOfTable::open(table).await?).await?);
-    }
+    let opened = SetFacts::open(engine, "the sources of the set", &set.views, &set.facts_of_source, tables).await?;
     let (mut inputs, mut sources) = (Vec::with_capacity(set.sources.len()), Vec::new());
-    for (number, (source, &table)) in set.sources.iter().zip(&set.table_of_source).enumerate() {
+    for (number, (source, &of)) in set.sources.iter().zip(&set.facts_of_source).enumerate() {
+        let facts = opened.of(of)?;
         let age = max_age(source);
-        inputs.push((source, facts[table].clone(), cutoff, age.map(|_| number)));
+        inputs.push((source, facts.clone(), cutoff, age.map(|_| number)));
         if let Some(age) = age {
             let features = source.lookups.iter().map(|(_, output)| output.clone()).collect();
-            sources.push((event_time_column(number), tables[table].event_scale(), age, features));
+            sources.push((event_time_column(number), facts.event_scale()?, age, features));
         }
     }
     Ok((lookups_and_windows(Spine::new(spine, AS_OF), &inputs)?.into_rows(), Aging { sources }))

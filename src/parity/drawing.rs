@@ -25,7 +25,7 @@ use super::{
 use crate::{
     error::Result,
     feature_set::{FeatureSet, RowSet},
-    materialize::{FactsByTable, Pipeline, Refreshes, RowBuffer, add_drawn},
+    materialize::{Pipeline, Refreshes, RowBuffer, add_drawn, facts_of_rows},
     scan::VisibleTable,
     time::{AsOf, instant_type},
     workspace::{PinnedTable, Workspace, plain_rows},
@@ -89,7 +89,7 @@ pub(super) async fn compare(
     let asked = Arc::new(asked.finish()?);
     // The operators cut the facts at the as-of of each row, so all of them are opened.
     let tables = VisibleTable::all(pinned, set.horizon(AsOf::END_OF_TIME))?;
-    let facts = FactsByTable::open(&workspace.engine, &set.name, rows, &tables).await?;
+    let facts = facts_of_rows(&workspace.engine, &set.name, rows, &tables).await?;
     let served = Refreshes { first: as_of, every_us: i64::MAX };
     let training = add_drawn(table_of(workspace, &asked)?, rows, &facts, Some(served))?;
     let (_, mut training) = plain_rows(training.execute_stream().await?);

@@ -8,6 +8,7 @@ use datafusion::{
     catalog::{Session, TableProvider},
     common::{ColumnStatistics, DFSchema, Result as DfResult, ScalarValue, Statistics, stats::Precision},
     datasource::{
+        empty::EmptyTable,
         listing::PartitionedFile,
         physical_plan::{FileGroup, FileGroupPartitioner, FileScanConfigBuilder, ParquetSource},
         source::DataSourceExec,
@@ -31,7 +32,7 @@ use crate::{
     error::{Error, Result},
     name::TableName,
     storage::{DiskCache, Location, contained_source},
-    time::Horizon,
+    time::{AsOf, Horizon},
     workspace::PinnedTable,
 };
 
@@ -187,6 +188,11 @@ impl AsOfTable {
         let schema = provider.schema();
         let visibility = Arc::new(Visibility::of(&format!("table `{name}`"), &declared, &schema, horizon)?);
         Ok(Self { name: name.clone(), declared, visibility, schema, rows: RowSource::Provider(provider) })
+    }
+
+    /// No rows of a table with these columns and this declaration, to plan queries against.
+    pub(crate) fn without_rows(name: &TableName, columns: SchemaRef, declared: FactTable) -> Result<Self> {
+        Self::over(name, Arc::new(EmptyTable::new(columns)), declared, Horizon::before(AsOf::END_OF_TIME))
     }
 
     pub(crate) fn name(&self) -> &TableName {

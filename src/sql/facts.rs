@@ -36,7 +36,7 @@ pub(crate) async fn facts(engine: &Engine, table: AsOfTable) -> Result<Facts> {
 }
 
 /// Refuses a timeless table that has two rows for a key. A row without a key is found by nobody.
-async fn refuse_second_row(name: &TableName, rows: DataFrame, keys: &[String]) -> Result<()> {
+pub(super) async fn refuse_second_row(name: &TableName, rows: DataFrame, keys: &[String]) -> Result<()> {
     const ROWS: &str = "asof: rows";
     let columns: Vec<Expr> = keys.iter().map(ident).collect();
     let Some(has_key) = columns.iter().cloned().map(Expr::is_not_null).reduce(Expr::and) else { return Ok(()) };

@@ -80,6 +80,7 @@ mod row_times;
 mod show;
 mod statement;
 mod tables;
+mod view;
 
 pub(crate) use expressions::ExpressionCheck;
 pub(crate) use facts::{facts, no_facts};
@@ -87,3 +88,4 @@ pub(crate) use information_schema::InformationSchema;
 pub(crate) use query::{QueryContext, has_subquery, plan_is_rowwise, query, query_with, table_rows};
 pub(crate) use row_times::{KNOWN_COLUMN, known_rows, rows_with_times};
 pub(crate) use tables::{QueryTables, open_tables, tables_in};
+pub(crate) use view::{ViewText, check_view, no_view_facts, view_facts};

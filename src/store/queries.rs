@@ -10,6 +10,7 @@ use crate::{
     engine::Parallelism,
     error::{Error, Result},
     extract,
+    feature_set::View,
     name::TableName,
     scan::{AsOfTable, VisibleTable},
     shards::Shards,
@@ -138,6 +139,38 @@ impl FeatureStore {
             None => AsOfTable::open(&VisibleTable::new(&m.pin_latest(&name).await?, horizon)?).await?,
         };
         sql::facts(&m.engine, table).await
+    }
+
+    /// The rows of a view that are visible at `as_of`, for lookups and windows, as [`FeatureStore::facts`] gives those of a table. They have the
+    /// declaration that follows from the tables of the view.
+    ///
+    /// ```no_run
+    /// # async fn ask(store: asof::FeatureStore, spine: asof::temporal::Spine) -> asof::Result<()> {
+    /// use asof::{Aggregate, AsOf, feature_set::View, temporal::Window};
+    /// use chrono::TimeDelta;
+    ///
+    /// let paid = View::sql("paid", "SELECT ordered_at, shop, price * quantity AS revenue FROM orders WHERE status = 'paid'");
+    /// let paid = store.facts_of_view(&paid, AsOf::END_OF_TIME).await?;
+    /// let rows = spine.window([Window::of(paid).on("shop").trailing(TimeDelta::days(7), [Aggregate::sum("revenue")])])?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`] and [`Error::FileChanged`] as [`FeatureStore::facts`]; [`Error::InvalidName`], [`Error::Definition`],
+    /// [`Error::UnknownColumn`] and [`Error::Volatile`] for a query that is no view: see [`View`].
+    pub async fn facts_of_view(&self, view: &View, as_of: AsOf) -> Result<Facts> {
+        view.check()?;
+        let (m, horizon) = (&self.workspace, Horizon::before(as_of));
+        let mut tables = Vec::with_capacity(view.tables().len());
+        for name in view.tables() {
+            let table = match self.providers.open(name, horizon)? {
+                Some(table) => table,
+                None => AsOfTable::open(&VisibleTable::new(&m.pin_latest(name).await?, horizon)?).await?,
+            };
+            tables.push((name.clone(), table));
+        }
+        sql::view_facts(&m.engine, view.text(), tables).await
     }
 
     /// Divides the files of a table's newest version into `count` shards of about the same size, for computations that are awkward in

@@ -69,6 +69,15 @@ impl Facts {
         &self.rows
     }
 
+    /// How event times are stored.
+    ///
+    /// # Errors
+    /// As those of a declaration that does not fit the columns.
+    pub(crate) fn event_scale(&self) -> Result<TimeScale> {
+        let event = &self.declared.fact_times(&self.subject)?.event;
+        self.declared.scale(&self.subject, event, self.rows.schema().as_arrow())
+    }
+
     /// The table, as messages name it.
     pub(crate) fn subject(&self) -> &str {
         &self.subject

@@ -93,7 +93,7 @@ pub(crate) async fn training_set(
     };
     let rows = match wanted {
         Wanted::Spine(entities, spine) => {
-            check_columns(&workspace.engine, set, entities, &pinned)?;
+            check_columns(&workspace.engine, set, entities, &pinned).await?;
             // The operators cut the facts at each row's instant, so all of them are opened.
             let tables = VisibleTable::all(&pinned, set.horizon(AsOf::END_OF_TIME))?;
             origin.inputs = tables.iter().map(input_table).collect();

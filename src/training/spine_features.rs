@@ -10,9 +10,9 @@ use crate::{
     engine::Engine,
     error::Result,
     feature_set::{EntitySet, lookups_and_windows},
+    materialize::SetFacts,
     name::SetName,
-    scan::{AsOfTable, VisibleTable},
-    sql,
+    scan::VisibleTable,
     temporal::Spine,
     time::Cutoff,
 };
@@ -27,15 +27,13 @@ pub(crate) async fn with_features(
     cutoff: Cutoff,
     spine: Spine,
 ) -> Result<DataFrame> {
-    let mut facts = Vec::with_capacity(tables.len());
-    for table in tables {
-        let found = sql::facts(engine, AsOfTable::open(table).await?).await;
-        facts.push(found.map_err(|e| e.in_place(&format!("feature set `{name}`")))?);
-    }
+    let place = format!("feature set `{name}`");
+    let facts = SetFacts::open(engine, &place, &set.views, &set.facts_of_source, tables).await?;
     let before: Vec<Expr> = spine.schema().columns().into_iter().map(Expr::Column).collect();
     let features = set.outputs().map(ident).collect::<Vec<_>>();
-    let sources = set.sources.iter().zip(&set.table_of_source);
-    let sources: Vec<_> = sources.map(|(source, &table)| (source, facts[table].clone(), cutoff, None)).collect();
+    let sources = set.sources.iter().zip(&set.facts_of_source);
+    let sources: Vec<_> =
+        sources.map(|(source, &of)| Ok((source, facts.of(of)?.clone(), cutoff, None))).collect::<Result<_>>()?;
     let rows = lookups_and_windows(spine, &sources)?.into_rows();
     // Features in the order of the definition, whatever operator made them.
     Ok(rows.select(before.into_iter().chain(features).collect::<Vec<_>>())?)
