@@ -89,8 +89,8 @@ impl RowSetBuilder {
         self
     }
 
-    /// Adds a view, which labels ahead name as they name a table. The set's own query does not read it: write the SQL of the view into the
-    /// query, as a common table expression.
+    /// Adds a view, which labels ahead name as they name a table. The set's own query does not read it: write the SQL of the view
+    /// into the query, as a common table expression.
     ///
     /// ```
     /// # use asof::FeatureSet;
@@ -241,8 +241,8 @@ impl RowSetBuilder {
         mistakes.extend(reasons);
         for view in set.views.iter().filter(|view| self.tables.iter().any(|table| table == view.name())) {
             mistakes.add(format!(
-                "it declares its view `{0}` as a table of its query: write the SQL of the view into the query, as `WITH {0} AS (...)`, and declare \
-                 the tables that it reads",
+                "it declares its view `{0}` as a table of its query: write the SQL of the view into the query, as \
+                 `WITH {0} AS (...)`, and declare the tables that it reads",
                 view.name()
             ));
         }
@@ -332,8 +332,8 @@ impl EntitySetBuilder {
         self
     }
 
-    /// Adds a view: a SQL query over facts that sources name as they name a table. A name of a source is that of a view of the set if there is
-    /// one, and else that of a table. See [`View`] for what the query may be.
+    /// Adds a view: a SQL query over facts that sources name as they name a table. A name of a source is that of a view of the
+    /// set if there is one, and else that of a table. See [`View`] for what the query may be.
     ///
     /// ```
     /// # use asof::FeatureSet;
@@ -486,8 +486,8 @@ fn names(name: &str, tables: &[String]) -> Result<(SetName, Vec<TableName>)> {
     Ok((name.parse()?, known))
 }
 
-/// Adds to the tables of a set's query those of the sets that it draws on and of its labels ahead, and to its views those of the former.
-/// Gives the tables.
+/// Adds to the tables of a set's query those of the sets that it draws on and of its labels ahead, and to its views those of the
+/// former. Gives the tables.
 fn add_tables(tables: Vec<TableName>, set: &mut RowSet) -> Result<Vec<TableName>> {
     set.query_tables = tables.len();
     set.own_views = set.views.len();

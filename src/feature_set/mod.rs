@@ -154,7 +154,8 @@ impl FeatureSet {
         RowSetBuilder::new(name, query)
     }
 
-    /// Begins a set of entities, described by the facts of `table`, which may also be a view of the set ([`EntitySetBuilder::view`]).
+    /// Begins a set of entities, described by the facts of `table`, which may also be a view of the set
+    /// ([`EntitySetBuilder::view`]).
     pub fn entities(name: &str, table: &str) -> EntitySetBuilder {
         EntitySetBuilder::new(name, table)
     }

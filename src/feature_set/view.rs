@@ -12,12 +12,13 @@ use crate::{
 /// A SQL query over facts with a name, which a set reads as if it were a fact table: filters, expressions, `UNION ALL` of several
 /// tables, and joins to timeless tables ([`FactTable::timeless`](crate::catalog::FactTable::timeless)).
 ///
-/// Each row of a view is made of one fact, and of rows of timeless tables at most. So it happens when its fact happens, and is known when its
-/// fact is known: the query passes on the event time, the known-at column and the tie-breaks of its tables, under any names, and says
-/// nothing else about time. What makes a row of several facts is refused when the set is used: aggregates, `DISTINCT`, window functions, `LIMIT`,
-/// subqueries, and joins of facts with facts.
+/// Each row of a view is made of one fact, and of rows of timeless tables at most. So it happens when its fact happens, and is
+/// known when its fact is known: the query passes on the event time, the known-at column and the tie-breaks of its tables, under
+/// any names, and says nothing else about time. What makes a row of several facts is refused when the set is used: aggregates,
+/// `DISTINCT`, window functions, `LIMIT`, subqueries, and joins of facts with facts.
 ///
-/// The SQL is part of the definition, as it is written. A source names the view ([`EntitySetBuilder::view`](super::EntitySetBuilder::view)).
+/// The SQL is part of the definition, as it is written. A source names the view
+/// ([`EntitySetBuilder::view`](super::EntitySetBuilder::view)).
 ///
 /// ```
 /// use asof::{Aggregate, FeatureSet, feature_set::View};
@@ -155,7 +156,8 @@ impl TablesAndViews<'_> {
     }
 }
 
-/// The mistakes of the views of a definition. `sources` are the names that its sources give, and whether each says that it is timeless.
+/// The mistakes of the views of a definition. `sources` are the names that its sources give, and whether each says that it is
+/// timeless.
 pub(super) fn mistakes(views: &[View], sources: &[(&str, bool)]) -> (Vec<Error>, Vec<String>) {
     let (mut errors, mut reasons) = (Vec::new(), Vec::new());
     let is = |source: &str, view: &View| {

@@ -165,8 +165,8 @@ fn keys_of(set: &EntitySet, source: &Source) -> Vec<usize> {
     (0..set.keys.len()).filter(|&i| source.on.iter().any(|(key, _)| *key == set.keys[i])).collect()
 }
 
-/// The lookup and windows of the `i`th source over its facts, with its keys in the order of the set's. Views are numbered after the
-/// tables of the set.
+/// The lookup and windows of the `i`th source over its facts, with its keys in the order of the set's. Views are numbered after
+/// the tables of the set.
 fn entity_source(set: &EntitySet, keys: &[usize], (i, tables): (usize, usize), facts: &Facts) -> EntitySource {
     let source = &set.sources[i];
     let table = match set.facts_of_source[i] {

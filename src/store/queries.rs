@@ -141,8 +141,8 @@ impl FeatureStore {
         sql::facts(&m.engine, table).await
     }
 
-    /// The rows of a view that are visible at `as_of`, for lookups and windows, as [`FeatureStore::facts`] gives those of a table. They have the
-    /// declaration that follows from the tables of the view.
+    /// The rows of a view that are visible at `as_of`, for lookups and windows, as [`FeatureStore::facts`] gives those of a
+    /// table. They have the declaration that follows from the tables of the view.
     ///
     /// ```no_run
     /// # async fn ask(store: asof::FeatureStore, spine: asof::temporal::Spine) -> asof::Result<()> {
@@ -157,8 +157,8 @@ impl FeatureStore {
     /// ```
     ///
     /// # Errors
-    /// [`Error::UnknownTable`] and [`Error::FileChanged`] as [`FeatureStore::facts`]; [`Error::InvalidName`], [`Error::Definition`],
-    /// [`Error::UnknownColumn`] and [`Error::Volatile`] for a query that is no view: see [`View`].
+    /// [`Error::UnknownTable`] and [`Error::FileChanged`] as [`FeatureStore::facts`]; [`Error::InvalidName`],
+    /// [`Error::Definition`], [`Error::UnknownColumn`] and [`Error::Volatile`] for a query that is no view: see [`View`].
     pub async fn facts_of_view(&self, view: &View, as_of: AsOf) -> Result<Facts> {
         view.check()?;
         let (m, horizon) = (&self.workspace, Horizon::before(as_of));

@@ -109,5 +109,6 @@ mod training;
 mod training_sets;
 mod training_splits;
 mod values;
+mod views;
 mod window_lengths;
 mod writers_at_once;

@@ -1,5 +1,5 @@
-//! The times of a view: which of its columns are the event time, the known-at and the tie-breaks of the tables that its facts come from.
-//! All of these must be passed on unchanged, and all tables must declare the same about them.
+//! The times of a view: which of its columns are the event time, the known-at and the tie-breaks of the tables that its facts
+//! come from. All of these must be passed on unchanged, and all tables must declare the same about them.
 
 use arrow::datatypes::DataType;
 
@@ -15,8 +15,8 @@ pub(super) fn declared(names: &[String], branches: &[Branch]) -> Result<FactTabl
     for branch in branches {
         if !branch.declared.identity.is_empty() {
             return Err(format!(
-                "it reads `{}`, whose facts are replaced by later versions (its identity is {}), and a view could drop what tells which \
-                 version is the latest: use the table itself as the source, with filters and expressions of aggregates",
+                "it reads `{}`, whose facts are replaced by later versions (its identity is {}), and a view could drop what \
+                 tells which version is the latest: use the table itself as the source, with filters and expressions of aggregates",
                 branch.table,
                 listed(&branch.declared.identity)
             ));
@@ -99,8 +99,8 @@ impl View<'_> {
         let table = &branch.table;
         match computed {
             Some(name) => format!(
-                "its column `{name}` is computed from `{column}`, the {what} of `{table}`, which it does not pass on: select `{column}` as it is, \
-                 too"
+                "its column `{name}` is computed from `{column}`, the {what} of `{table}`, which it does not pass on: select \
+                 `{column}` as it is, too"
             ),
             None => format!("it does not pass on `{column}`, the {what} of `{table}`: select it as it is, under any name"),
         }
@@ -112,8 +112,8 @@ fn differ(first: &Branch, other: &Branch, what: &str, one: &str, another: &str) 
         return Ok(());
     }
     Err(format!(
-        "its UNION ALL is of tables with different {what}: {one} in `{}`, and {another} in `{}`; facts of one view are known by one rule, \
-         so make a view and a source of each",
+        "its UNION ALL is of tables with different {what}: {one} in `{}`, and {another} in `{}`; facts of one view are known by \
+         one rule, so make a view and a source of each",
         first.table, other.table
     ))
 }

@@ -1,7 +1,7 @@
 //! Views: queries each of whose rows is made of one fact, as facts for lookups and windows.
 //!
-//! [`check_text`] says what can be said without the tables, `rows` follows the plan from the top to the tables, and `declaration` finds
-//! the times of the view in the declarations of these. `docs/design/views.md` has the rules.
+//! [`check_view`] says what can be said without the tables, `rows` follows the plan from the top to the tables, and `declaration`
+//! finds the times of the view in the declarations of these. `docs/design/views.md` has the rules.
 
 mod declaration;
 mod rows;
@@ -45,8 +45,8 @@ impl ViewText<'_> {
 /// The tables that a view reads. What can be said about the query without them is checked.
 ///
 /// # Errors
-/// [`Error::Definition`] for a text that is no query of tables, [`Error::Volatile`] with the column or the clause that calls a function
-/// which reads the clock or random numbers, and [`Error::InvalidName`] for a name that no table can have.
+/// [`Error::Definition`] for a text that is no query of tables, [`Error::Volatile`] with the column or the clause that calls a
+/// function which reads the clock or random numbers, and [`Error::InvalidName`] for a name that no table can have.
 pub(crate) fn check_view(view: ViewText<'_>) -> Result<Vec<TableName>> {
     let session = SessionContext::new();
     super::functions::register(&session)?;
@@ -56,8 +56,8 @@ pub(crate) fn check_view(view: ViewText<'_>) -> Result<Vec<TableName>> {
 /// The rows of a view over these opened tables.
 ///
 /// # Errors
-/// As [`check_view`]; [`Error::Definition`] for a query whose rows are not made of one fact each, or that does not pass on the times of its facts,
-/// and for a timeless table with two rows for a key.
+/// As [`check_view`]; [`Error::Definition`] for a query whose rows are not made of one fact each, or that does not pass on the
+/// times of its facts, and for a timeless table with two rows for a key.
 pub(crate) async fn view_facts(engine: &Engine, view: ViewText<'_>, tables: Sources) -> Result<Facts> {
     for (name, table) in tables.iter().filter(|(_, table)| table.declared().is_timeless()) {
         let rows = table_rows(engine, Parallelism::Full, name, table.clone()).await?;

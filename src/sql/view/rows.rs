@@ -1,5 +1,5 @@
-//! Follows a plan from the top to its tables, and refuses whatever makes a row of more than one fact. For each table of facts it notes
-//! where the columns of the result come from.
+//! Follows a plan from the top to its tables, and refuses whatever makes a row of more than one fact. For each table of facts it
+//! notes where the columns of the result come from.
 
 use std::{any::Any, collections::BTreeSet, sync::Arc};
 
@@ -143,7 +143,8 @@ fn follow(plan: &LogicalPlan) -> Result<Followed, Stop> {
             refused(format!("its `unnest` makes several rows of one of {}: load such rows as facts", tables_of(plan)))
         }
         LogicalPlan::Extension(_) => refused(
-            "it is an ASOF JOIN or calls `trailing`, which make a row of several facts: look such columns up in the set, with a source of its own",
+            "it is an ASOF JOIN or calls `trailing`, which make a row of several facts: look such columns up in the set, with \
+             a source of its own",
         ),
         _ => refused("it is no SELECT of projections, filters, UNION ALL and joins to timeless tables"),
     }
@@ -235,8 +236,7 @@ fn joined(plan: &LogicalPlan, join: &Join) -> Result<Followed, Stop> {
     let order: Vec<Expr> = plan.schema().columns().into_iter().map(Expr::Column).collect();
     match (follow(&join.left)?, follow(&join.right)?) {
         (Followed::Facts(left), Followed::Facts(right)) => refused(format!(
-            "it joins facts of {} with facts of {}, so a row would be made of several facts: give each a source of its own, or look one up with \
-             `ASOF JOIN` in a set of rows",
+            "it joins facts of {} with facts of {}, so a row would be made of several facts: give each a source of its own",
             names_of(&left.branches),
             names_of(&right.branches)
         )),
@@ -286,8 +286,8 @@ fn with_sides(
 fn other_join(join_type: JoinType, branches: &[Branch], timeless: &LogicalPlan) -> String {
     let (facts, timeless) = (names_of(branches), tables_of(timeless));
     format!(
-        "its {join_type} join of {facts} with {timeless} is none that has a row for facts alone: write {facts} JOIN {timeless}, or {facts} LEFT \
-         JOIN {timeless}"
+        "its {join_type} join of {facts} with {timeless} may have rows that are made of no fact: write {facts} JOIN {timeless}, \
+         or {facts} LEFT JOIN {timeless}"
     )
 }
 
