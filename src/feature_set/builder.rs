@@ -314,7 +314,7 @@ impl EntitySetBuilder {
     }
 
     /// Adds aggregates over the visible facts with an event time in `[t - length, t)`, or in a span of a zone's calendar that ends
-    /// at t: see [`WindowLength`].
+    /// at t, or over the newest facts, or those since the last fact of a kind: see [`WindowLength`].
     pub fn window(mut self, length: impl Into<WindowLength>, aggregates: impl IntoIterator<Item = Aggregate>) -> Self {
         self.own = self.own.window(length, aggregates);
         self

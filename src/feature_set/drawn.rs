@@ -90,7 +90,7 @@ impl Drawn {
                 .iter()
                 .map(|(length, aggregates)| {
                     let drawn = aggregates.iter().filter(|aggregate| self.has(aggregate.output()));
-                    (*length, drawn.map(|a| a.clone().named(self.renamed(a.output()))).collect::<Vec<_>>())
+                    (length.clone(), drawn.map(|a| a.clone().named(self.renamed(a.output()))).collect::<Vec<_>>())
                 })
                 .filter(|(_, aggregates)| !aggregates.is_empty())
                 .collect(),

@@ -47,7 +47,7 @@ impl NamePattern {
 
     /// The name of an aggregate over a table and a window, unless it has one. A part that
     /// is empty is left out together with a `_` beside it.
-    pub(super) fn name(&self, aggregate: &Aggregate, table: &str, length: WindowLength) -> Option<String> {
+    pub(super) fn name(&self, aggregate: &Aggregate, table: &str, length: &WindowLength) -> Option<String> {
         let (function, over) = aggregate.name_parts()?;
         let window = length.short();
         let (mut name, mut skips_underscore) = (String::new(), false);
@@ -92,7 +92,7 @@ mod tests {
     fn an_empty_part_is_left_out_with_an_underscore() {
         let named = |pattern: &str, aggregate: &Aggregate, length: Option<i64>| {
             let length = length.map_or_else(WindowLength::everything, |us| TimeDelta::microseconds(us).into());
-            NamePattern::parse(pattern).unwrap_or_else(|e| panic!("{pattern}: {e}")).name(aggregate, "sales.trips", length)
+            NamePattern::parse(pattern).unwrap_or_else(|e| panic!("{pattern}: {e}")).name(aggregate, "sales.trips", &length)
         };
         let (count, sum) = (Aggregate::count(), Aggregate::sum("fare"));
         for (pattern, of_count, of_sum) in [

@@ -60,7 +60,7 @@ impl Source {
             window = window.on_columns(key, column);
         }
         for (length, aggregates) in &self.windows {
-            window = window.trailing(*length, aggregates.clone());
+            window = window.trailing(length.clone(), aggregates.clone());
         }
         window
     }

@@ -104,7 +104,7 @@ impl Source {
     }
 
     /// Adds aggregates over the visible facts with an event time in `[t - length, t)`, or in a span of a zone's calendar that ends
-    /// at t: see [`WindowLength`].
+    /// at t, or over the newest facts, or those since the last fact of a kind: see [`WindowLength`].
     pub fn window(mut self, length: impl Into<WindowLength>, aggregates: impl IntoIterator<Item = Aggregate>) -> Self {
         self.windows.push((length.into(), aggregates.into_iter().collect()));
         self
@@ -130,7 +130,7 @@ impl Source {
     /// |---|---|
     /// | `{aggregate}` | `count`, `sum`, `mean`, `q0.9`, `last_3`, ... |
     /// | `{column}` | the column, or the words of the expression: `fare`, `price_quantity`; for `max_by` and `min_by` those of both, as in `tip_fare`; nothing if facts are counted |
-    /// | `{window}` | the length, as a whole number of the largest of `d`, `h`, `m`, `s`, `ms` and `us` that gives one: `30m`, `36h`, `7d`; one day is `24h`, and everything before is `all` |
+    /// | `{window}` | the length, as a whole number of the largest of `d`, `h`, `m`, `s`, `ms` and `us` that gives one: `30m`, `36h`, `7d`; one day is `24h`, and everything before is `all`; of a condition its words: `since_event_purchase` |
     /// | `{table}` | the table, without its database |
     ///
     /// What stands for nothing is left out together with a `_` beside it: by `{aggregate}_{column}_{window}` a count over a day is
@@ -177,7 +177,7 @@ impl Source {
         let table = &self.table;
         for (length, aggregates) in &mut self.windows {
             for aggregate in aggregates {
-                let made = own.as_ref().or(names).and_then(|pattern| pattern.name(aggregate, table, *length));
+                let made = own.as_ref().or(names).and_then(|pattern| pattern.name(aggregate, table, length));
                 let name = format!("{prefix}{}", made.as_deref().unwrap_or_else(|| aggregate.output()));
                 if made.is_some() || !prefix.is_empty() {
                     *aggregate = aggregate.clone().named(name);
@@ -253,14 +253,15 @@ impl Source {
         found
     }
 
-    /// The mistakes of expressions that can be found without the columns of the table.
+    /// The mistakes of expressions and conditions that can be found without the columns of the table.
     fn mistakes_of_expressions(&self) -> Vec<String> {
         fn written(aggregate: &Aggregate) -> impl Iterator<Item = (&str, &str)> {
             aggregate.arguments().filter_map(Expression::sql_text).map(|text| (aggregate.output(), text))
         }
         let all = self.windows.iter().flat_map(|(_, aggregates)| aggregates);
         let expressions: Vec<(&str, &str)> = all.flat_map(written).collect();
-        if expressions.is_empty() {
+        let conditions: Vec<&str> = self.windows.iter().filter_map(|(length, _)| length.condition()).collect();
+        if expressions.is_empty() && conditions.is_empty() {
             return Vec::new();
         }
         let check = match ExpressionCheck::new() {
@@ -271,7 +272,12 @@ impl Source {
             let mistake = check.mistake(text)?;
             Some(format!("feature `{feature}` over `{}`: the expression `{text}` {mistake}", self.table))
         };
-        expressions.into_iter().filter_map(mistake).collect()
+        let of_condition = |text: &str| {
+            let mistake = check.mistake(text)?;
+            Some(format!("a window over `{}`: the condition `{text}` {mistake}", self.table))
+        };
+        let of_conditions = conditions.into_iter().filter_map(of_condition);
+        expressions.into_iter().filter_map(mistake).chain(of_conditions).collect()
     }
 
     fn mistakes_of_keys(&self, keys: &[String]) -> Vec<String> {

@@ -160,6 +160,7 @@ fn of_source(source: &Source, keys: &[String]) -> Columns {
     for (length, aggregates) in &source.windows {
         for aggregate in aggregates {
             let condition = aggregate.condition().map_or_else(String::new, |filter| format!(" where {}", on_one_line(filter)));
+            let length = on_one_line(&length.to_string());
             let made_of = format!("{} of {table}{by} over {length}{condition}", aggregate_call(aggregate));
             columns.push((aggregate.output().to_owned(), made_of));
         }

@@ -1,4 +1,4 @@
-//! Checks the columns, filters and expressions of a set of entities against its tables, and which of these are timeless. All mistakes
+//! Checks the columns, filters, conditions and expressions of a set of entities against its tables, and which of these are timeless. All mistakes
 //! are reported before anything is planned.
 
 use std::collections::BTreeSet;
@@ -12,7 +12,7 @@ use crate::{
     feature_set::{EntitySet, FactsOf, FeatureSet, Source, View},
     name::TableName,
     sql::{no_facts, no_view_facts},
-    temporal::{Aggregate, Facts, check_filter, expression_mistakes},
+    temporal::{Aggregate, Facts, check_condition, check_filter, expression_mistakes},
     workspace::PinnedTable,
 };
 
@@ -53,9 +53,16 @@ pub(crate) async fn check_columns(engine: &Engine, set: &FeatureSet, entities: &
         source_mistakes(&subject, source, &schema, &mut mistakes);
         let sql = source.windows.iter().flat_map(|(_, aggregates)| aggregates).filter(|aggregate| has_sql(aggregate));
         let sql: Vec<&Aggregate> = sql.collect();
-        if !sql.is_empty() {
+        let has_condition = source.windows.iter().any(|(length, _)| length.condition().is_some());
+        if !sql.is_empty() || has_condition {
             let facts = no_facts(engine, version.table(), &schema, version.declared().clone())?;
             sql.into_iter().for_each(|aggregate| sql_mistakes(&facts, aggregate, &mut mistakes));
+            for (length, aggregates) in &source.windows {
+                for aggregate in aggregates {
+                    let mistake = check_condition(&facts, length).err();
+                    mistake.into_iter().for_each(|mistake| mistakes.add(mistake, Some(aggregate.output())));
+                }
+            }
         }
     }
     let subject = format!("feature set `{}`", set.name);

@@ -48,7 +48,8 @@ pub enum Incremental {
     /// As a whole: an aggregate over everything before the instant holds every value (a median, a mode, a distinct count) or a sketch of
     /// all of them (an approximate distinct count), so what a file contributes could be as long as the file.
     EveryValueHeld,
-    /// As a whole, always: a window follows a calendar or holds a number of facts, so where a file lies is not decided by its times alone.
+    /// As a whole, always: a window follows a calendar, or holds a number of facts or those since the last one of a kind, so where a file
+    /// lies is not decided by its times alone.
     OtherLengths,
     /// As a whole, always: the set reads a view, whose rows may depend on other files than that of their fact.
     View,
@@ -68,7 +69,9 @@ impl fmt::Display for Incremental {
                 f.write_str("read as a whole, since an aggregate over everything holds every value or a sketch of them")
             }
             Incremental::OtherLengths => {
-                f.write_str("read as a whole, since a window follows a calendar or holds a number of facts")
+                f.write_str(
+                    "read as a whole, since a window follows a calendar or holds a number of facts or those since the last one of a kind",
+                )
             }
             Incremental::View => f.write_str("read as a whole, since the set reads a view"),
             Incremental::Off => f.write_str("read as a whole"),
@@ -234,7 +237,7 @@ struct Place {
 struct Lengths<'a>(Vec<(Option<i64>, Vec<&'a Aggregate>)>);
 
 impl<'a> Lengths<'a> {
-    /// `None` if a window follows a calendar or holds a number of facts.
+    /// `None` if a window follows a calendar, or newer facts decide what it holds.
     fn of(source: &'a Source) -> Option<Self> {
         let mut lengths: Vec<(Option<i64>, Vec<&Aggregate>)> = Vec::new();
         for (length, aggregates) in source.windows.iter().filter(|(_, aggregates)| !aggregates.is_empty()) {

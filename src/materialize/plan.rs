@@ -21,7 +21,7 @@ use crate::{
     scan::VisibleTable,
     storage::Location,
     temporal::{Aggregate, Expression},
-    text_table::lines,
+    text_table::{lines, on_one_line},
     time::{AsOf, Cutoff, shown_span},
     workspace::Workspace,
 };
@@ -293,6 +293,7 @@ fn source_steps(source: &Source) -> Vec<PlannedStep> {
     for (length, aggregates) in &source.windows {
         let columns = columns_of(aggregates);
         let features = aggregates.iter().map(|aggregate| aggregate.output().to_owned()).collect();
+        let length = on_one_line(&length.to_string());
         steps.push(PlannedStep { kind: StepKind::Window, name: format!("{table} over {length}"), columns, features });
     }
     steps

@@ -166,7 +166,7 @@ impl Spine {
     /// Adds aggregates over trailing windows of each table, at each row's own instant. The rows and their order stay.
     ///
     /// # Errors
-    /// As [`Spine::lookup`]; also [`Error::Definition`] for a window of zero or less, and for a filter or an
+    /// As [`Spine::lookup`]; also [`Error::Definition`] for a window of zero or less, and for a filter, a condition or an
     /// [`Expression`](super::Expression) that is no SQL, reads more than a fact or has an unsuitable type; and
     /// [`Error::Volatile`] for one that reads the clock or random numbers.
     pub fn window(self, windows: impl IntoIterator<Item = Window>) -> Result<Self> {
@@ -405,7 +405,7 @@ impl Window {
     }
 
     /// Adds aggregates over the visible facts with an event time in `[t - length, t)`, or in a span of a zone's calendar that ends
-    /// at t: see [`WindowLength`].
+    /// at t, or over the newest facts, or those since the last fact of a kind: see [`WindowLength`].
     pub fn trailing(mut self, length: impl Into<WindowLength>, aggregates: impl IntoIterator<Item = Aggregate>) -> Self {
         self.spans.push((WindowLength::of_operator(length), aggregates.into_iter().collect()));
         self
@@ -449,6 +449,7 @@ impl Window {
             if length.is_empty() {
                 return Err(refused(format!("a window of {length} is empty; it must be longer than zero")));
             }
+            let since = read.since(&join.facts, &length)?;
             for aggregate in aggregates {
                 if let Some(flaw) = aggregate.flaw() {
                     return Err(refused(flaw));
@@ -460,7 +461,8 @@ impl Window {
                     )));
                 }
                 columns.push(WindowColumn {
-                    length,
+                    length: length.clone(),
+                    since: since.clone(),
                     kind: aggregate.kind(),
                     input: aggregate.over().map(|over| read.input(&join.facts, &aggregate, over)).transpose()?,
                     by: aggregate.by().map(|by| read.input(&join.facts, &aggregate, by)).transpose()?,

@@ -181,7 +181,7 @@ impl Reader {
             reader.operators.push(operator.clone());
             reader.lookup = Some(ReaderLookup { operator, columns: reader.columns_of(&lookup.input.spec)? });
         }
-        if spec.holds_newest() {
+        if spec.depends_on_newer_facts() {
             // Its facts are known once all have been read, so there are no tiles.
             reader.operators.push(spec.operator(&context)?);
         } else if !spec.columns.is_empty() {

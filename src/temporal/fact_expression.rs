@@ -1,4 +1,5 @@
-//! SQL over the columns of a single fact: the filter of an aggregate, and the expression that an aggregate is over.
+//! SQL over the columns of a single fact: the filter of an aggregate, the condition of a window, and the expression that an aggregate
+//! is over.
 //! They are planned and checked here. `window` evaluates them.
 
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use datafusion::{
 };
 
 use super::{
-    Aggregate, Expression, Facts,
+    Aggregate, Expression, Facts, WindowLength,
     entity_keys::plain,
     spec::{OperatorSpec, WindowInput},
 };
@@ -45,6 +46,14 @@ pub(crate) fn expression_mistakes(facts: &Facts, aggregate: &Aggregate) -> Vec<E
 /// As [`Spine::window`](super::Spine::window).
 pub(crate) fn check_filter(facts: &Facts, aggregate: &Aggregate) -> Result<()> {
     FactColumns::default().filter(facts, aggregate).map(drop)
+}
+
+/// Checks the condition of a window against the facts that it is to be over.
+///
+/// # Errors
+/// As [`Spine::window`](super::Spine::window).
+pub(crate) fn check_condition(facts: &Facts, length: &WindowLength) -> Result<()> {
+    FactColumns::default().since(facts, length).map(drop)
 }
 
 /// The columns of the facts that aggregates read. A column of the table is read under its own name. One whose name alone is
@@ -77,19 +86,28 @@ impl FactColumns {
 
     /// The filter of an aggregate, over columns that are named without their table.
     pub(super) fn filter(&mut self, facts: &Facts, aggregate: &Aggregate) -> Result<Option<Expr>> {
-        let Some(text) = aggregate.condition() else { return Ok(None) };
-        let written = Written { facts, text, what: format!("the filter `{text}`") };
+        aggregate.condition().map(|text| self.condition(facts, text, "filter")).transpose()
+    }
+
+    /// The condition of a window, over columns that are named without their table.
+    pub(super) fn since(&mut self, facts: &Facts, length: &WindowLength) -> Result<Option<Expr>> {
+        length.condition().map(|text| self.condition(facts, text, "condition")).transpose()
+    }
+
+    /// A condition over the columns of a fact. `what` is what messages call it.
+    fn condition(&mut self, facts: &Facts, text: &str, what: &str) -> Result<Expr> {
+        let written = Written { facts, text, what: format!("the {what} `{text}`") };
         let condition = written.planned()?;
         if condition.exists(|e| Ok(reads_more_than_a_row(e)))? {
             let reason =
-                format!("the filter `{condition}` reads more than one fact; a filter is over the columns of a single fact");
+                format!("the {what} `{condition}` reads more than one fact; a {what} is over the columns of a single fact");
             return Err(written.refused(reason));
         }
         let found = condition.get_type(facts.rows().schema()).map_err(|cause| written.unplanned(&cause))?;
         if found != DataType::Boolean {
-            return Err(written.refused(format!("the filter `{condition}` has the type {found}; a filter is Boolean")));
+            return Err(written.refused(format!("the {what} `{condition}` has the type {found}; a {what} is Boolean")));
         }
-        self.by_name(condition, facts).map(Some)
+        self.by_name(condition, facts)
     }
 
     /// An expression that an aggregate is over.
@@ -202,7 +220,7 @@ fn is_no_value(e: &Expr) -> bool {
 /// What a specification computes from the columns of a fact.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct FactExpressions {
-    /// The filters of aggregates, in the order of [`OperatorSpec::conditions`].
+    /// The filters of aggregates and the conditions of windows, in the order of [`OperatorSpec::conditions`].
     pub(crate) conditions: Vec<Arc<dyn PhysicalExpr>>,
     /// The expressions that aggregates are over, in the order of [`OperatorSpec::values`].
     pub(crate) values: Vec<Arc<dyn PhysicalExpr>>,

@@ -44,7 +44,7 @@ pub use builders::{AsOfDataFrame, Facts, Lookup, Spine, Window};
 pub(crate) use entities::{Entities, EntityGroup, EntitySource, entities};
 pub(crate) use entity_keys::EntityKey;
 pub(crate) use entity_tiles::{TileName, TiledFile, TiledTable};
-pub(crate) use fact_expression::{check_filter, expression_mistakes};
+pub(crate) use fact_expression::{check_condition, check_filter, expression_mistakes};
 pub(crate) use fact_input::{FactInput, SpineTime};
 pub(crate) use node::AsOfNode;
 pub(crate) use planner::with_operators;

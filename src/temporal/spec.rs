@@ -42,7 +42,7 @@ pub(crate) trait OperatorSpec: Debug + Clone + PartialEq + Eq + Hash + Send + Sy
         false
     }
 
-    /// The filters of aggregates, each of them once.
+    /// The filters of aggregates and the conditions of windows, each of them once.
     fn conditions(&self) -> Vec<&Expr> {
         Vec::new()
     }
@@ -81,6 +81,8 @@ pub(crate) struct WindowSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct WindowColumn {
     pub(crate) length: WindowLength,
+    /// The condition of the length, over the facts' columns, which are named without their table.
+    pub(crate) since: Option<Expr>,
     pub(crate) kind: AggregateKind,
     /// What it is over; `None` if it counts facts.
     pub(crate) input: Option<WindowInput>,
@@ -127,8 +129,8 @@ impl WindowInput {
 impl WindowColumn {
     /// The fact columns that it reads.
     fn columns_read(&self) -> Vec<&str> {
-        let of_filter = self.filter.iter().flat_map(names_in);
-        self.arguments().flat_map(WindowInput::columns_read).chain(of_filter).collect()
+        let of_conditions = self.filter.iter().chain(&self.since).flat_map(names_in);
+        self.arguments().flat_map(WindowInput::columns_read).chain(of_conditions).collect()
     }
 
     /// What its aggregate is over, in the order of its arguments.
@@ -192,9 +194,9 @@ impl OperatorSpec for LookupSpec {
 }
 
 impl WindowSpec {
-    /// Does a window hold a number of the newest facts?
-    pub(super) fn holds_newest(&self) -> bool {
-        self.columns.iter().any(|column| column.length.newest.is_some())
+    /// Does it depend on newer facts whether some window holds a fact?
+    pub(super) fn depends_on_newer_facts(&self) -> bool {
+        self.columns.iter().any(|column| column.length.depends_on_newer_facts())
     }
 }
 
@@ -230,14 +232,15 @@ impl OperatorSpec for WindowSpec {
     }
 
     fn needs_whole_rows(&self) -> bool {
-        self.holds_newest()
+        self.depends_on_newer_facts()
     }
 
     fn conditions(&self) -> Vec<&Expr> {
         let mut conditions = Vec::new();
-        for filter in self.columns.iter().filter_map(|column| column.filter.as_ref()) {
-            if !conditions.contains(&filter) {
-                conditions.push(filter);
+        let filters = self.columns.iter().filter_map(|column| column.filter.as_ref());
+        for condition in filters.chain(self.columns.iter().filter_map(|column| column.since.as_ref())) {
+            if !conditions.contains(&condition) {
+                conditions.push(condition);
             }
         }
         conditions

@@ -1,14 +1,15 @@
-//! How far a window reaches back from its instant: a fixed time, a span of a zone's calendar, or a number of facts.
-//! Which slots see a fact through it is found in `window`.
+//! How far a window reaches back from its instant: a fixed time, a span of a zone's calendar, a number of facts, or the last fact of
+//! a kind. Which slots see a fact through it is found in `window`.
 
 use std::fmt;
 
 use chrono::TimeDelta;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
+use super::aggregate::words_of;
 use crate::time::{CalendarSpan, DAY_US, Period, Zone, saturating_micros, short_span, shown_span};
 
-/// The length of a window: a fixed time, a span of a zone's calendar, or a number of facts.
+/// The length of a window: a fixed time, a span of a zone's calendar, a number of facts, or the time since the last fact of a kind.
 ///
 /// A [`TimeDelta`] is a length as it is. More than 292,000 years are no limit.
 ///
@@ -23,6 +24,7 @@ use crate::time::{CalendarSpan, DAY_US, Period, Zone, saturating_micros, short_s
 ///     .window(WindowLength::this_month(new_york), [Aggregate::count().named("trips_this_month")])
 ///     .window(WindowLength::months(3, new_york), [Aggregate::mean("fare_amount").named("fare_3_months")])
 ///     .window(WindowLength::facts_within(10, TimeDelta::days(30)), [Aggregate::mean("fare_amount").named("fare_10_trips")])
+///     .window(WindowLength::since("payment_type = 2"), [Aggregate::count().named("trips_since_cash")])
 ///     .build()?;
 /// # Ok::<(), asof::Error>(())
 /// ```
@@ -47,10 +49,26 @@ use crate::time::{CalendarSpan, DAY_US, Period, Zone, saturating_micros, short_s
 /// The newest visible ones of the entity: by event time, then known-at, tie-break columns and all other columns in the order of their
 /// names, as for a [`Lookup`](super::Lookup). Facts that an aggregate passes over, by its filter or for a NULL, are among them: over
 /// the newest 10 facts a filtered count is at most 10. All columns of the table are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+///
+/// # Since the last fact of a kind
+///
+/// A window [since](WindowLength::since) a condition holds the visible facts of the entity that are newer than its *marking fact*: the
+/// newest visible fact for which the condition is true.
+///
+/// - The marking fact is not in the window. Newer is what comes later in the order of the newest facts, above: of the facts with the
+///   event time of the marking fact, those that come after it in that order are in the window.
+/// - Without a marking fact the window holds everything before the instant, or everything within its length if it has one.
+/// - NULL is not true.
+/// - A marking fact counts from the instant on at which it is visible. If it becomes known late, the facts before it leave the window
+///   then. If a later version replaces it by a fact for which the condition is not true, they come back.
+/// - The condition is evaluated on each fact that is visible at an instant and within the window's length, also on facts before the
+///   marking fact, and on no other fact. If it fails for one of them, the query fails.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct WindowLength {
     pub(super) reach: Reach,
-    /// Of the facts within reach, only so many of the newest.
+    /// Of the facts within reach, only those newer than the newest one for which this condition holds.
+    pub(super) since: Option<String>,
+    /// Of these facts, only so many of the newest.
     pub(super) newest: Option<u32>,
 }
 
@@ -93,7 +111,7 @@ impl WindowLength {
     /// The newest `count` visible facts, however old they are. No fact is refused where the length is used.
     #[must_use]
     pub const fn facts(count: u32) -> Self {
-        Self { reach: Reach::Everything, newest: Some(count) }
+        Self { reach: Reach::Everything, since: None, newest: Some(count) }
     }
 
     /// Of the facts in a window of another length the newest `count`. If that length has a count as well, the smaller one holds.
@@ -103,8 +121,43 @@ impl WindowLength {
         Self { newest: Some(within.newest.map_or(count, |newest| newest.min(count))), ..within }
     }
 
+    /// The visible facts that are newer than the newest one for which `condition` is true; all visible facts if there is none. See
+    /// [above](WindowLength#since-the-last-fact-of-a-kind).
+    ///
+    /// The condition is SQL over the columns of a single fact, as the [filter](crate::Aggregate::filter) of an aggregate is.
+    ///
+    /// ```
+    /// use asof::{Aggregate, FeatureSet, WindowLength};
+    ///
+    /// // How many pages a customer has looked at since the last purchase.
+    /// let set = FeatureSet::entities("customers_v1", "events")
+    ///     .key("customer")
+    ///     .window(WindowLength::since("event = 'purchase'"), [Aggregate::count().filter("event = 'view'").named("views")])
+    ///     .build()?;
+    /// assert_eq!(set.feature("views").unwrap().made_of, "count(*) of events over everything since event = 'purchase' where event = 'view'");
+    /// # Ok::<(), asof::Error>(())
+    /// ```
+    #[must_use]
+    pub fn since(condition: impl Into<String>) -> Self {
+        Self::since_within(condition, Self::everything())
+    }
+
+    /// Of the facts in a window of another length those that are newer than the newest one among them for which `condition` is true;
+    /// all of them if there is none: since the last purchase, and at most 30 days.
+    ///
+    /// If the other length has a condition too, the window begins after the newest fact for which one of the two is true.
+    #[must_use]
+    pub fn since_within(condition: impl Into<String>, length: impl Into<Self>) -> Self {
+        let (condition, within) = (condition.into(), length.into());
+        let since = match &within.since {
+            Some(other) => format!("({other}) OR ({condition})"),
+            None => condition,
+        };
+        Self { since: Some(since), ..within }
+    }
+
     const fn reaching(reach: Reach) -> Self {
-        Self { reach, newest: None }
+        Self { reach, since: None, newest: None }
     }
 
     /// Everything before the instant.
@@ -113,7 +166,7 @@ impl WindowLength {
     }
 
     /// Can no window of this length hold a fact?
-    pub(crate) fn is_empty(self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         let is_none = match self.reach {
             Reach::Micros(length) => length <= 0,
             Reach::Calendar(CalendarSpan::Months(count), _) => count == 0,
@@ -123,7 +176,7 @@ impl WindowLength {
     }
 
     /// Microseconds that no window of this length is longer than; `None` if there is no limit.
-    pub(crate) fn at_most_us(self) -> Option<i64> {
+    pub(crate) fn at_most_us(&self) -> Option<i64> {
         match self.reach {
             Reach::Everything => None,
             Reach::Micros(length) => Some(length),
@@ -132,28 +185,44 @@ impl WindowLength {
     }
 
     /// If it is a fixed time, how many microseconds; `Some(None)` is everything before the instant.
-    pub(crate) fn fixed_us(self) -> Option<Option<i64>> {
-        match (self.reach, self.newest) {
-            (Reach::Everything, None) => Some(None),
-            (Reach::Micros(length), None) => Some(Some(length)),
-            (Reach::Calendar(..), _) | (_, Some(_)) => None,
+    pub(crate) fn fixed_us(&self) -> Option<Option<i64>> {
+        match self.reach {
+            _ if self.depends_on_newer_facts() => None,
+            Reach::Everything => Some(None),
+            Reach::Micros(length) => Some(Some(length)),
+            Reach::Calendar(..) => None,
         }
     }
 
-    /// As the names of features spell it: `all`, `24h`, `this_month`, `3mo`, `10_facts`, `10_facts_30d`. They leave out the zone.
-    pub(crate) fn short(self) -> String {
-        let reach = match (self.reach, self.newest) {
-            (Reach::Everything, Some(_)) => String::new(),
-            (Reach::Everything, None) => "all".into(),
-            (Reach::Micros(length), _) => short_span(length),
-            (Reach::Calendar(CalendarSpan::SoFar(period), _), _) => format!("this_{}", period.name()),
-            (Reach::Calendar(CalendarSpan::Months(count), _), _) => format!("{count}mo"),
+    /// The condition for which the window looks for its marking fact.
+    pub(crate) fn condition(&self) -> Option<&str> {
+        self.since.as_deref()
+    }
+
+    /// Does it depend on newer facts whether a window holds a fact?
+    pub(super) fn depends_on_newer_facts(&self) -> bool {
+        self.newest.is_some() || self.since.is_some()
+    }
+
+    /// The same without the condition.
+    fn without_condition(&self) -> Self {
+        Self { since: None, ..self.clone() }
+    }
+
+    /// As the names of features spell it: `all`, `24h`, `this_month`, `3mo`, `10_facts`, `10_facts_30d`, `since_event_purchase`,
+    /// `since_event_purchase_30d`. They leave out the zone.
+    pub(crate) fn short(&self) -> String {
+        let reach = match self.reach {
+            Reach::Everything if self.depends_on_newer_facts() => String::new(),
+            Reach::Everything => "all".into(),
+            Reach::Micros(length) => short_span(length),
+            Reach::Calendar(CalendarSpan::SoFar(period), _) => format!("this_{}", period.name()),
+            Reach::Calendar(CalendarSpan::Months(count), _) => format!("{count}mo"),
         };
-        match self.newest {
-            None => reach,
-            Some(count) if reach.is_empty() => format!("{count}_facts"),
-            Some(count) => format!("{count}_facts_{reach}"),
-        }
+        let since = self.since.as_ref().map(|condition| format!("since_{}", words_of(condition)));
+        let newest = self.newest.map(|count| format!("{count}_facts"));
+        let parts = since.into_iter().chain(newest).chain((!reach.is_empty()).then_some(reach));
+        parts.collect::<Vec<_>>().join("_")
     }
 
     /// A length as the operators take it: what 64 bits cannot hold is no limit.
@@ -174,9 +243,15 @@ impl From<TimeDelta> for WindowLength {
 }
 
 /// As [`trailing`](crate::sql::trailing) reads it: `7 days`, `this month in Europe/Berlin`, `3 months in UTC`, `10 facts`,
-/// `10 facts within 30 days`.
+/// `10 facts within 30 days`, `everything since event = 'purchase'`, `at most 30 days since event = 'purchase'`.
 impl fmt::Display for WindowLength {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(condition) = &self.since {
+            return match self.without_condition() {
+                Self { reach: Reach::Everything, newest: None, .. } => write!(f, "everything since {condition}"),
+                length => write!(f, "at most {length} since {condition}"),
+            };
+        }
         if let Some(newest) = self.newest {
             write!(f, "{newest} fact{}", if newest == 1 { "" } else { "s" })?;
             match self.reach {
@@ -195,14 +270,24 @@ impl fmt::Display for WindowLength {
 }
 
 /// As part of a definition, and so of its fingerprint: microseconds, null for everything, `{"this": "month", "zone": "UTC"}`,
-/// `{"months": 3, "zone": "UTC"}`, and with a number of facts `{"facts": 10}` or `{"facts": 10, "within": ...}`.
+/// `{"months": 3, "zone": "UTC"}`; with a number of facts `{"facts": 10}` or `{"facts": 10, "within": ...}`; with a condition
+/// `{"since": "event = 'purchase'"}` or `{"since": "event = 'purchase'", "within": ...}`.
 impl Serialize for WindowLength {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if let Some(newest) = self.newest {
+        if self.depends_on_newer_facts() {
             let mut map = serializer.serialize_map(None)?;
-            map.serialize_entry("facts", &newest)?;
-            if self.reach != Reach::Everything {
-                map.serialize_entry("within", &Self::reaching(self.reach))?;
+            let within = match &self.since {
+                Some(condition) => {
+                    map.serialize_entry("since", condition)?;
+                    self.without_condition()
+                }
+                None => {
+                    map.serialize_entry("facts", &self.newest)?;
+                    Self::reaching(self.reach)
+                }
+            };
+            if within != Self::everything() {
+                map.serialize_entry("within", &within)?;
             }
             return map.end();
         }
@@ -262,6 +347,47 @@ mod tests {
             assert_eq!((json!(length), length.to_string().as_str(), length.is_empty()), (declared, shown, false));
             assert_eq!(length.short(), short);
         }
+        let bought = "event = 'Purchase'";
+        let month = json!({"this": "month", "zone": "UTC"});
+        for (length, declared, shown, short) in [
+            (
+                WindowLength::since(bought),
+                json!({"since": bought}),
+                "everything since event = 'Purchase'",
+                "since_event_purchase",
+            ),
+            (
+                WindowLength::since_within(bought, TimeDelta::days(30)),
+                json!({"since": bought, "within": 2_592_000_000_000_i64}),
+                "at most 30 days since event = 'Purchase'",
+                "since_event_purchase_30d",
+            ),
+            (
+                WindowLength::facts_within(10, WindowLength::since(bought)),
+                json!({"since": bought, "within": {"facts": 10}}),
+                "at most 10 facts since event = 'Purchase'",
+                "since_event_purchase_10_facts",
+            ),
+            (
+                WindowLength::since_within("b", WindowLength::since_within("a", WindowLength::this_month(Zone::UTC))),
+                json!({"since": "(a) OR (b)", "within": month}),
+                "at most this month in UTC since (a) OR (b)",
+                "since_a_or_b_this_month",
+            ),
+            (
+                WindowLength::since_within("a", WindowLength::facts_within(3, WindowLength::this_month(Zone::UTC))),
+                json!({"since": "a", "within": {"facts": 3, "within": month}}),
+                "at most 3 facts within this month in UTC since a",
+                "since_a_3_facts_this_month",
+            ),
+        ] {
+            assert_eq!((json!(length), length.to_string().as_str(), length.is_empty()), (declared, shown, false));
+            assert_eq!((length.short().as_str(), length.fixed_us()), (short, None));
+        }
+        // Whichever comes first: the newest ten since the mark are those since the mark among the newest ten.
+        let ten = WindowLength::facts_within(10, WindowLength::since(bought));
+        assert_eq!(ten, WindowLength::since_within(bought, WindowLength::facts(10)));
+        assert!(WindowLength::since_within(bought, TimeDelta::zero()).is_empty());
         let empty = [
             WindowLength::months(0, zone),
             WindowLength::facts(0),
@@ -270,7 +396,7 @@ mod tests {
             TimeDelta::days(-1).into(),
             TimeDelta::MIN.into(),
         ];
-        assert!(empty.into_iter().all(WindowLength::is_empty), "{empty:?}");
+        assert!(empty.iter().all(WindowLength::is_empty), "{empty:?}");
     }
 
     #[test]

@@ -160,6 +160,8 @@ class Question:
 
     def aggregates(self):
         for span in self.window["spans"]:
+            if "since" in span:
+                raise NotExpressible("window since the last fact of a kind")
             if "facts" in span:
                 raise NotExpressible("window of a number of facts")
             if "this" in span:

@@ -340,6 +340,28 @@ fn a_name_that_is_taken_is_refused() {
 }
 
 #[test]
+fn the_condition_of_a_window_is_one_over_the_facts_alone() {
+    let since = |condition: &str| {
+        let window = Window::of(rides()).on("zone").trailing(WindowLength::since(condition), [Aggregate::count()]);
+        spine().window([window])
+    };
+    says!(refused(since("random() < 0.5")), Error::Volatile { .. }, "table `rides`");
+    for broken in ["", "fare >", "fare > 1; DROP TABLE rides", "nosuch(fare)"] {
+        let error = refused(since(broken));
+        says!(error, Error::Definition { .. }, "table `rides`", format!("the condition `{broken}` cannot be planned"));
+    }
+    for more in ["fare > (SELECT random())", "sum(fare) > 1", "row_number() OVER () = 1"] {
+        says!(refused(since(more)), Error::Definition { .. }, "table `rides`", "more than one fact");
+    }
+    let unknown = "gone > 1 AND fare > 1";
+    says!(refused(since(unknown)), Error::UnknownColumn { .. }, "table `rides`", unknown, "no column `gone`");
+    says!(refused(since("zone + 1")), Error::Definition { .. }, "table `rides`", "Int64", "a condition is Boolean");
+    let empty = Window::of(rides()).on("zone");
+    let empty = empty.trailing(WindowLength::since_within("fare > 1", TimeDelta::zero()), [Aggregate::count()]);
+    says!(refused(spine().window([empty])), Error::Definition { .. }, "at most 0 seconds since fare > 1", "longer than zero");
+}
+
+#[test]
 fn a_filter_is_a_condition_over_the_facts_alone() {
     let filtered =
         |condition: &str| spine().window([Window::of(rides()).on("zone").all_before([Aggregate::count().filter(condition)])]);

@@ -343,6 +343,20 @@ async fn an_expression_of_a_set_is_refused_with_its_set_table_and_feature() {
         "feature `tipped` of feature set `filtered_v1`: table `rides`, which the filter `tip > 0` reads, has no column `tip`"
     );
     bench.works().await;
+    // And so is the condition of a window, but for what can be told before there is a table.
+    let since = |condition: &str| {
+        zones("since_v1").window(WindowLength::since(condition), [Aggregate::count().named("n"), Aggregate::count().named("m")])
+    };
+    says!(
+        bench.refuses_set(since("tip > 0").build()).await,
+        Error::UnknownColumn { .. },
+        "features `n`, `m` of feature set `since_v1`: table `rides`, which the condition `tip > 0` reads, has no column `tip`"
+    );
+    for (condition, told) in [("tip >", "is no SQL expression"), ("random() < 0.5", "`random`"), ("sum(tip) > 0", "fact")] {
+        let error = since(condition).build().unwrap_err().to_string();
+        assert!(error.contains("a window over `rides`: the condition") && error.contains(told), "{error}");
+    }
+    bench.works().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -136,6 +136,9 @@ pub struct Span {
     /// Of the facts in reach only so many of the newest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub facts: Option<u32>,
+    /// Of the facts in reach only those newer than the newest one that passes this filter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
     pub aggregates: Vec<Aggregate>,
 }
 

@@ -69,10 +69,15 @@ pub(crate) fn window_length(span: &cases::Span) -> Option<WindowLength> {
         (None, None, None) => None,
         _ => panic!("{span:?} has several lengths"),
     };
-    match (span.facts, reach) {
+    let since = match (&span.since, reach) {
         (None, reach) => reach,
+        (Some(condition), None) => Some(WindowLength::since(condition)),
+        (Some(condition), Some(reach)) => Some(WindowLength::since_within(condition, reach)),
+    };
+    match (span.facts, since) {
+        (None, since) => since,
         (Some(count), None) => Some(WindowLength::facts(count)),
-        (Some(count), Some(reach)) => Some(WindowLength::facts_within(count, reach)),
+        (Some(count), Some(since)) => Some(WindowLength::facts_within(count, since)),
     }
 }
 

@@ -142,6 +142,7 @@ fn as_case(case: &LabelCase) -> Case {
             months: None,
             zone: None,
             facts: None,
+            since: None,
             aggregates: aggregates.clone(),
         }
     });

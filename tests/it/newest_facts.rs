@@ -1,4 +1,5 @@
-//! Windows over a number of facts where there are many facts: what is dropped on the way changes no answer and bounds the memory.
+//! Windows over a number of facts, and since the last fact of a kind, where there are many facts: what is dropped on the way changes no
+//! answer and bounds the memory.
 //! What the newest facts are, the conformance cases and the random cases say.
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -58,8 +59,17 @@ fn rows(facts: &[Fact]) -> RecordBatch {
     ])
 }
 
-/// The windows' lengths: how many facts, and within how many seconds.
-const LENGTHS: [(u32, Option<i64>); 3] = [(1, None), (7, None), (25, Some(30))];
+/// The windows' lengths: how many facts, within how many seconds, and since the last fact with a larger value.
+const LENGTHS: [(Option<u32>, Option<i64>, Option<i64>); 7] = [
+    (Some(1), None, None),
+    (Some(7), None, None),
+    (Some(25), Some(30), None),
+    (None, None, Some(990)),
+    (None, Some(30), Some(900)),
+    (Some(5), None, Some(600)),
+    // It marks late and rarely, and is true of few facts that are held for other windows.
+    (Some(40), Some(4_000), Some(997)),
+];
 
 async fn asked(facts: RecordBatch, layout: Layout, pool_bytes: usize) -> asof::Result<Vec<Vec<i64>>> {
     let pool = Arc::new(GreedyMemoryPool::new(pool_bytes));
@@ -68,13 +78,20 @@ async fn asked(facts: RecordBatch, layout: Layout, pool_bytes: usize) -> asof::R
     let session = SessionContext::new_with_config_rt(config, runtime);
     let declared = FactTable::new("at", KnownAt::column("known"));
     let mut window = Window::of(Facts::new("facts", session.read_table(table(facts, layout)).unwrap(), declared)).on("k");
-    for (i, (count, within)) in LENGTHS.into_iter().enumerate() {
-        let length = match within {
-            Some(seconds) => WindowLength::facts_within(count, TimeDelta::seconds(seconds)),
-            None => WindowLength::facts(count),
+    for (i, (count, within, since)) in LENGTHS.into_iter().enumerate() {
+        let seconds = |seconds: i64| WindowLength::from(TimeDelta::seconds(seconds));
+        let length = match (since.map(|mark| format!("v > {mark}")), within) {
+            (Some(mark), Some(within)) => WindowLength::since_within(mark, seconds(within)),
+            (Some(mark), None) => WindowLength::since(mark),
+            (None, within) => seconds(within.unwrap_or(1_000_000)),
+        };
+        let length = match count {
+            Some(count) if within.is_none() && since.is_none() => WindowLength::facts(count),
+            Some(count) => WindowLength::facts_within(count, length),
+            None => length,
         };
         window = window.trailing(
-            length,
+            length.clone(),
             [Aggregate::count().named(format!("count_{i}")), Aggregate::last_k("v", 3).named(format!("last_{i}"))],
         );
         window = window.trailing(length, [Aggregate::sum("v").named(format!("sum_{i}"))]);
@@ -112,11 +129,12 @@ fn expected(facts: &[Fact]) -> Vec<Vec<i64>> {
         facts.sort_by_key(|&(_, at, known, v)| std::cmp::Reverse((at, known, v)));
         for instant in INSTANTS {
             let mut answer = Vec::new();
-            for (count, within) in LENGTHS {
+            for (count, within, since) in LENGTHS {
                 let visible = facts.iter().filter(|fact| fact.1 < instant && fact.2 < instant);
                 let newest: Vec<i64> = visible
                     .filter(|fact| within.is_none_or(|seconds| fact.1 >= instant - seconds))
-                    .take(count as usize)
+                    .take_while(|fact| since.is_none_or(|mark| fact.3 <= mark))
+                    .take(count.map_or(usize::MAX, |count| count as usize))
                     .map(|fact| fact.3)
                     .collect();
                 answer.extend([newest.len() as i64, newest.iter().sum()]);
@@ -170,6 +188,33 @@ async fn a_filter_that_fails_for_an_older_fact_does_not_matter() {
     assert_eq!((ask(1).await.unwrap(), ask(2).await.unwrap()), (1, 2));
     let failed: asof::Error = ask(3).await.unwrap_err();
     assert!(failed.to_string().contains("it fails for a fact that a window sees"), "{failed}");
+}
+
+/// Only a fact that is visible at a row and within the window's length can make a condition fail.
+#[tokio::test]
+async fn a_condition_that_fails_for_a_fact_that_no_row_sees_does_not_matter() {
+    let ask = async |length: WindowLength, at: i64| -> asof::Result<i64> {
+        let session = SessionContext::new();
+        let facts = batch(vec![
+            ("k", integers([Some(1), Some(1), Some(1), Some(2)])),
+            ("at", instants([Some(0), Some(SECOND_US), Some(4 * SECOND_US), Some(0)])),
+            ("v", integers([Some(0), Some(2), Some(0), Some(0)])),
+        ]);
+        let spine = batch(vec![("k", integers([Some(1)])), ("t", instants([Some(at * SECOND_US)]))]);
+        let facts = Facts::new("facts", session.read_batch(facts).unwrap(), known_at_once());
+        let window = Window::of(facts).on("k").trailing(length, [Aggregate::count().named("n")]);
+        let rows = Spine::new(session.read_batch(spine).unwrap(), "t").window([window])?.into_rows().collect().await?;
+        Ok(rows[0].column_by_name("n").unwrap().as_primitive::<Int64Type>().value(0))
+    };
+    let within = |seconds| WindowLength::since_within("10 / v > 7", TimeDelta::seconds(seconds));
+    assert_eq!(ask(within(2), 3).await.unwrap(), 1);
+    assert_eq!(ask(within(2), 4).await.unwrap(), 0);
+    // A fact that lies before the marking fact is visible, too.
+    for (length, at) in [(within(3), 3), (WindowLength::since("10 / v > 4"), 3), (within(2), 5)] {
+        let failed: asof::Error = ask(length, at).await.unwrap_err();
+        let told = failed.to_string();
+        assert!(told.contains("the condition `") && told.contains("it fails for a fact that a window sees"), "{told}");
+    }
 }
 
 /// Whichever columns are asked for, all columns decide which of two facts is newer, also if an optimizer would leave them out.

@@ -121,8 +121,12 @@ fn look_up(columns: &Columns, lookup: &Lookup, at: Option<i128>, facts: &[&Fact]
 fn answer_span(columns: &Columns, span: &Span, at: Option<i128>, facts: &[&Fact]) -> Vec<Value> {
     let start = at.and_then(|at| start_of(span, at));
     let mut inside: Vec<&Fact> = facts.iter().copied().filter(|fact| start.is_none() || fact.event >= start).collect();
+    inside.sort_by(|a, b| (b.newness(), &b.whole).cmp(&(a.newness(), &a.whole)));
+    if let Some(condition) = &span.since {
+        let newer = inside.iter().take_while(|fact| !passes(columns, condition, fact)).count();
+        inside.truncate(newer);
+    }
     if let Some(count) = span.facts {
-        inside.sort_by(|a, b| (b.newness(), &b.whole).cmp(&(a.newness(), &a.whole)));
         inside.truncate(count as usize);
     }
     span.aggregates.iter().map(|aggregate| answer_aggregate(columns, aggregate, &inside)).collect()

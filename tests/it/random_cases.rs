@@ -603,7 +603,7 @@ fn random_window(rng: &mut StdRng, on: Vec<(String, String)>, cutoff: Cutoff, co
     let span = |length: Option<&str>| {
         let aggregates = random_aggregates(rng, columns);
         let length = length.map(str::to_owned);
-        let mut span = Span { length, this: None, months: None, zone: None, facts: None, aggregates };
+        let mut span = Span { length, this: None, months: None, zone: None, facts: None, since: None, aggregates };
         if rng.random_bool(0.3) {
             (span.length, span.zone) = (None, Some(pick(rng, &[clock.fact_zone, clock.spine_zone]).to_owned()));
             match rng.random_range(0..5) {
@@ -613,6 +613,7 @@ fn random_window(rng: &mut StdRng, on: Vec<(String, String)>, cutoff: Cutoff, co
                 _ => span.months = Some(pick(rng, &[1, 1, 2, 6, 8, 12, 13])),
             }
         }
+        span.since = if rng.random_bool(0.25) { random_filter(rng, columns) } else { None };
         span.facts = rng.random_bool(0.3).then(|| pick(rng, &[1, 1, 2, 3, 5, 100]));
         span
     };

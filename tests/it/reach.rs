@@ -208,11 +208,12 @@ async fn what_is_not_read_changes_no_answer() {
                 1 => WindowLength::this_week(zone()),
                 2 => WindowLength::this_day(zone()),
                 3 => WindowLength::months(1, zone()),
+                4 => WindowLength::since_within("v > 2", TimeDelta::days(7)),
                 _ => TimeDelta::days(7).into(),
             };
             let ask = |facts: &Facts| {
                 let lookup = Lookup::of(facts.clone()).on("k").column("v").cutoff(cutoff).max_age(age);
-                let window = Window::of(facts.clone()).on("k").trailing(length, count_and_sum()).cutoff(cutoff);
+                let window = Window::of(facts.clone()).on("k").trailing(length.clone(), count_and_sum()).cutoff(cutoff);
                 spine(&rows).lookup([lookup]).unwrap().window([window]).unwrap().into_rows()
             };
             let in_store = store.facts(name, end).await.unwrap();

@@ -118,6 +118,13 @@ async fn lengths_by_a_calendar_and_of_facts_are_those_that_rust_asks() {
         ("1 FACT within 15 minutes", WindowLength::facts_within(1, TimeDelta::minutes(15))),
         ("3 facts within this day in America/New_York", WindowLength::facts_within(3, WindowLength::this_day(zone))),
         ("12 Months in UTC", WindowLength::months(12, "UTC".parse().unwrap())),
+        ("since amount > 15", WindowLength::since("amount > 15")),
+        ("Everything SINCE  amount > 15", WindowLength::since("amount > 15")),
+        ("at most 20 minutes since amount > 15", WindowLength::since_within("amount > 15", TimeDelta::minutes(20))),
+        (
+            "AT MOST 2 facts within this day in America/New_York since amount < 15",
+            WindowLength::since_within("amount < 15", WindowLength::facts_within(2, WindowLength::this_day(zone))),
+        ),
     ];
     for (text, length) in lengths {
         let sql =
@@ -125,7 +132,7 @@ async fn lengths_by_a_calendar_and_of_facts_are_those_that_rust_asks() {
         let spine = store.sql("SELECT * FROM rides", end()).await.unwrap();
         let window = Window::of(store.facts("fares", end()).await.unwrap())
             .on_columns("zone", "pickup_zone")
-            .trailing(length, [Aggregate::count(), Aggregate::sum("amount")]);
+            .trailing(length.clone(), [Aggregate::count(), Aggregate::sum("amount")]);
         let rows = Spine::new(spine, "at").window([window]).unwrap().into_rows().collect().await.unwrap();
         assert_eq!(shown(&store, &sql).await, pretty_format_batches(&rows).unwrap().to_string(), "{text}");
         let plan = shown(&store, &format!("EXPLAIN {sql}")).await;
@@ -219,6 +226,19 @@ async fn trailing_refuses_what_it_cannot_mean() {
         (with("2 facts within", "count(*)"), "definition", "as in `10 facts`"),
         (with("2 facts within a while", "count(*)"), "definition", "where a number is expected"),
         (with("4294967296 facts", "count(*)"), "definition", "as in `10 facts`"),
+        (with("since", "count(*)"), "definition", "must be a condition"),
+        (with("2 facts since amount > 1", "count(*)"), "definition", "must be a condition"),
+        (with("at most since amount > 1", "count(*)"), "definition", "must be a condition"),
+        (
+            with("at most 0 facts since amount > 1", "count(*)"),
+            "definition",
+            "a window of at most 0 facts since amount > 1 is empty",
+        ),
+        (with("at most a while since amount > 1", "count(*)"), "definition", "where a number is expected"),
+        (with("since nothing > 1", "count(*)"), "column", "nothing"),
+        (with("since amount", "count(*)"), "definition", "a condition is Boolean"),
+        (with("since sum(amount) > 1", "count(*)"), "definition", "more than one fact"),
+        (with("since began < now()", "count(*)"), "volatile", "now"),
         (with("1 month in Mars", "count(*)"), "other", "IANA"),
         (with("soon", "count(*)"), "definition", "`soon`"),
         (with("1 day", ""), "definition", "aggregates"),

@@ -1,4 +1,4 @@
-//! Windows by a zone's calendar and over a number of facts: what is trained, materialized at one instant or at many, and served is the
+//! Windows by a zone's calendar, over a number of facts and since the last fact of a kind: what is trained, materialized at one instant or at many, and served is the
 //! same, around changes of the clocks and ends of months.
 
 use asof::{
@@ -52,6 +52,7 @@ fn sets() -> [FeatureSet; 2] {
     };
     let corrected = Source::of("corrected").on("k").window(WindowLength::this_month(zone), aggregates("corrected"));
     let corrected = corrected.window(WindowLength::facts(2), aggregates("newest_corrected"));
+    let corrected = corrected.window(WindowLength::since("v > 0.5"), aggregates("since_corrected"));
     let set = |name: &str| {
         FeatureSet::entities(name, "facts")
             .key("k")
@@ -62,6 +63,9 @@ fn sets() -> [FeatureSet; 2] {
             .window(WindowLength::months(8, "Europe/Berlin".parse().unwrap()), aggregates("eight"))
             .window(WindowLength::facts(3), aggregates("newest"))
             .window(WindowLength::facts_within(2, WindowLength::this_week(zone)), aggregates("newest_of_week"))
+            .window(WindowLength::since("v > 0.5"), aggregates("since"))
+            .window(WindowLength::since_within("v > 0.5", WindowLength::this_week(zone)), aggregates("since_in_week"))
+            .window(WindowLength::facts_within(2, WindowLength::since("v < -0.5")), aggregates("newest_since"))
             .window(TimeDelta::days(7), aggregates("fixed"))
             .all_before(aggregates("all"))
     };
@@ -140,15 +144,19 @@ fn a_length_is_part_of_the_definition() {
         WindowLength::facts(3),
         WindowLength::facts(4),
         WindowLength::facts_within(3, TimeDelta::days(31)),
+        WindowLength::since("v > 0"),
+        WindowLength::since("v > 1"),
+        WindowLength::since_within("v > 0", TimeDelta::days(31)),
+        WindowLength::facts_within(3, WindowLength::since("v > 0")),
     ];
     for (i, a) in lengths.iter().enumerate() {
-        assert_eq!(set(*a).fingerprint(), set(*a).fingerprint());
+        assert_eq!(set(a.clone()).fingerprint(), set(a.clone()).fingerprint());
         for b in &lengths[..i] {
-            assert_ne!(set(*a).fingerprint(), set(*b).fingerprint(), "{a} and {b}");
+            assert_ne!(set(a.clone()).fingerprint(), set(b.clone()).fingerprint(), "{a} and {b}");
         }
     }
-    let difference = set(lengths[4]).diff(&set(lengths[5])).to_string();
+    let difference = set(lengths[4].clone()).diff(&set(lengths[5].clone())).to_string();
     assert!(difference.contains("windows.0.0.months\n  - 1\n  + 2\n"), "{difference}");
-    let made_of = set(lengths[0]).describe().features[0].made_of.clone();
+    let made_of = set(lengths[0].clone()).describe().features[0].made_of.clone();
     assert_eq!(made_of, "count(*) of trips over this month in America/New_York");
 }

@@ -19,7 +19,7 @@
 //! | `instant` | its column of instants; zone-less ones are read by the zone of the table that they come from | `pickup_at`, `'pickup_at'` |
 //! | `facts` | a table of the catalog | `nyc_taxi`, `'nyc_taxi'` |
 //! | `keys` | a text: columns of both tables, or pairs *spine = facts* | `'zone = pickup_zone, vendor'` |
-//! | `length` | a text: an interval of fixed length, a [span of a zone's calendar](crate::WindowLength#where-a-calendar-window-begins), a [number of facts](crate::WindowLength#which-facts-a-number-of-facts-are), or `all` for everything before | `'7 days'`, `'1 hour 30 minutes'`, `'this month in Europe/Berlin'`, `'3 months in Europe/Berlin'`, `'10 facts'`, `'10 facts within 30 days'` |
+//! | `length` | a text: an interval of fixed length, a [span of a zone's calendar](crate::WindowLength#where-a-calendar-window-begins), a [number of facts](crate::WindowLength#which-facts-a-number-of-facts-are), the facts [since the last one of a kind](crate::WindowLength#since-the-last-fact-of-a-kind), or `all` for everything before | `'7 days'`, `'1 hour 30 minutes'`, `'this month in Europe/Berlin'`, `'3 months in Europe/Berlin'`, `'10 facts'`, `'10 facts within 30 days'`, `'since event = ''purchase'''`, `'at most 30 days since event = ''purchase'''` |
 //! | `aggregates` | a text: as below, by commas | `'count(*) AS n, avg(fare) FILTER (WHERE tip > 0) AS m'` |
 //! | `cutoff` | `'inclusive'`: facts at the instant itself count too, the window is `[instant - length, instant]` | `cutoff => 'inclusive'` |
 //!

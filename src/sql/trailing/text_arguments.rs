@@ -50,9 +50,28 @@ pub(super) fn key_pairs(text: &str) -> Result<Vec<(String, String)>> {
     keys.into_iter().map(pair).collect()
 }
 
-/// The length of a window: `7 days`; by a zone's calendar `this month in Europe/Berlin` and `3 months in Europe/Berlin`; or `10 facts`
-/// and `10 facts within 30 days`.
+/// The length of a window: `7 days`; by a zone's calendar `this month in Europe/Berlin` and `3 months in Europe/Berlin`; `10 facts` and
+/// `10 facts within 30 days`; or `since event = 'purchase'` and `at most 30 days since event = 'purchase'`.
 pub(super) fn length(text: &str) -> Result<WindowLength> {
+    if let Some((before, condition)) = at_word(text, "since") {
+        let usage = || {
+            refused(format!(
+                "the length `{text}` must be a condition, as in `since event = 'purchase'` or `at most 30 days since event = 'purchase'`"
+            ))
+        };
+        let words: Vec<String> = before.split_whitespace().map(str::to_ascii_lowercase).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        return match words.as_slice() {
+            _ if condition.is_empty() => Err(usage()),
+            [] | ["all" | "everything"] => Ok(WindowLength::since(condition)),
+            // The names of zones are not lower case.
+            ["at", "most", _, ..] => {
+                let within: Vec<&str> = before.split_whitespace().skip(2).collect();
+                Ok(WindowLength::since_within(condition, length(&within.join(" "))?))
+            }
+            _ => Err(usage()),
+        };
+    }
     let words: Vec<&str> = text.split_whitespace().collect();
     let is_facts = |word: &str| ["fact", "facts"].iter().any(|facts| word.eq_ignore_ascii_case(facts));
     match words.as_slice() {
@@ -78,11 +97,23 @@ pub(super) fn length(text: &str) -> Result<WindowLength> {
         }
         _ => parse_span(text).map(|us| TimeDelta::microseconds(us).into()).map_err(|reason| {
             refused(format!(
-                "the length `{text}` {reason}, a span of a calendar such as `3 months in Europe/Berlin`, a number of facts such as `10 facts`, or `all` for \
-                 everything before"
+                "the length `{text}` {reason}, a span of a calendar such as `3 months in Europe/Berlin`, a number of facts such as `10 facts`, a condition such as \
+                 `since event = 'purchase'`, or `all` for everything before"
             ))
         }),
     }
+}
+
+/// What stands before and after the first place where a word stands by itself; `None` if there is none.
+fn at_word<'a>(text: &'a str, word: &str) -> Option<(&'a str, &'a str)> {
+    let is_by_itself = |at: &usize| {
+        let (before, after) = (&text[..*at], &text[*at + word.len()..]);
+        let is_end = |c: Option<char>| c.is_none_or(char::is_whitespace);
+        is_end(before.chars().next_back()) && is_end(after.chars().next())
+    };
+    // Lower case letters of ASCII take as many bytes.
+    let at = text.to_ascii_lowercase().match_indices(word).map(|(at, _)| at).find(is_by_itself)?;
+    Some((text[..at].trim(), text[at + word.len()..].trim()))
 }
 
 /// The length that the words before the zone say.

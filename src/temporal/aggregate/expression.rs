@@ -73,12 +73,15 @@ impl Expression {
     pub(super) fn name(&self) -> Cow<'_, str> {
         match &self.0 {
             Kind::Column(name) => name.into(),
-            Kind::Expression(text) => {
-                let words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
-                words.map(str::to_lowercase).collect::<Vec<_>>().join("_").into()
-            }
+            Kind::Expression(text) => words_of(text).into(),
         }
     }
+}
+
+/// The words of SQL, as a part of a feature's name.
+pub(in crate::temporal) fn words_of(sql: &str) -> String {
+    let words = sql.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    words.map(str::to_lowercase).collect::<Vec<_>>().join("_")
 }
 
 /// Writes a column as its name, and SQL as `{"expression": "..."}`. Where only columns could stand before, the JSON of a definition stays

@@ -47,6 +47,7 @@ mod variance;
 
 pub(in crate::temporal) use entity_slices::{EntitySlices, SliceLocation, VisibleSlice};
 pub use expression::Expression;
+pub(super) use expression::words_of;
 pub(in crate::temporal) use fact_order::{FactOrder, TieBreaks};
 pub(in crate::temporal) use result_columns::{ResultColumn, SlotColumn};
 pub(in crate::temporal) use slider::{OutputStates, Slider};

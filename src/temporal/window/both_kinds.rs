@@ -1,10 +1,10 @@
-//! Windows over all facts within reach and windows over a number of facts, of one table: its facts are read once for both.
+//! Windows over all facts within reach, and windows whose facts are held, of one table: its facts are read once for both.
 
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 
-use super::{Window, counted::CountedWindow};
+use super::{Window, held::HeldWindow};
 use crate::{
     error::Result,
     temporal::{
@@ -15,14 +15,14 @@ use crate::{
 
 pub(super) struct BothKinds {
     pub(super) timed: Arc<Window>,
-    pub(super) newest: Arc<CountedWindow>,
-    /// For each output: is it over a number of facts?
-    pub(super) is_counted: Vec<bool>,
+    pub(super) held: Arc<HeldWindow>,
+    /// For each output: is it over held facts?
+    pub(super) is_held: Vec<bool>,
 }
 
 impl TemporalOperator for BothKinds {
     fn accumulator(self: Arc<Self>) -> Box<dyn FactAccumulator> {
-        Box::new(BothAccumulators([self.timed.clone().accumulator(), self.newest.clone().accumulator()]))
+        Box::new(BothAccumulators([self.timed.clone().accumulator(), self.held.clone().accumulator()]))
     }
 
     fn tie_resolver(self: Arc<Self>, _: &OperatorContext) -> Result<Arc<dyn TemporalOperator>> {
@@ -30,8 +30,8 @@ impl TemporalOperator for BothKinds {
     }
 
     fn output(&self) -> Result<Arc<dyn OperatorOutput>> {
-        let (timed, newest) = (self.timed.output()?, self.newest.output()?);
-        Ok(Arc::new(BothOutputs { timed, newest, is_counted: self.is_counted.clone() }))
+        let (timed, held) = (self.timed.output()?, self.held.output()?);
+        Ok(Arc::new(BothOutputs { timed, held, is_held: self.is_held.clone() }))
     }
 }
 
@@ -49,18 +49,18 @@ impl FactAccumulator for BothAccumulators {
 
 struct BothOutputs {
     timed: Arc<dyn OperatorOutput>,
-    newest: Arc<dyn OperatorOutput>,
-    is_counted: Vec<bool>,
+    held: Arc<dyn OperatorOutput>,
+    is_held: Vec<bool>,
 }
 
 impl OperatorOutput for BothOutputs {
     fn columns(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
-        let (mut timed, mut newest) = (self.timed.columns(slots)?.into_iter(), self.newest.columns(slots)?.into_iter());
-        Ok(self.is_counted.iter().filter_map(|&is_counted| if is_counted { newest.next() } else { timed.next() }).collect())
+        let (mut timed, mut held) = (self.timed.columns(slots)?.into_iter(), self.held.columns(slots)?.into_iter());
+        Ok(self.is_held.iter().filter_map(|&is_held| if is_held { held.next() } else { timed.next() }).collect())
     }
 
     fn memory(&self) -> Option<OutputMemory> {
-        let (timed, newest) = (self.timed.memory()?, self.newest.memory()?);
-        Some(OutputMemory { bytes: timed.bytes + newest.bytes, row_bytes: timed.row_bytes + newest.row_bytes })
+        let (timed, held) = (self.timed.memory()?, self.held.memory()?);
+        Some(OutputMemory { bytes: timed.bytes + held.bytes, row_bytes: timed.row_bytes + held.row_bytes })
     }
 }

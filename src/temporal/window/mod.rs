@@ -34,7 +34,7 @@ use crate::error::{Error, Result};
 mod accumulator;
 mod assignment;
 mod both_kinds;
-mod counted;
+mod held;
 mod newest;
 mod plan;
 mod seen;
@@ -44,7 +44,7 @@ mod tile;
 
 use accumulator::WindowAccumulator;
 use both_kinds::BothKinds;
-use counted::CountedWindow;
+use held::HeldWindow;
 use plan::WindowPlan;
 use slices::Slices;
 use starts::WindowStarts;
@@ -55,18 +55,18 @@ const MIN_SLOTS_AT_ONCE: usize = 16_384;
 
 impl CreateOperator for WindowSpec {
     fn operator(&self, context: &OperatorContext) -> Result<Arc<dyn TemporalOperator>> {
-        let is_counted: Vec<bool> = self.columns.iter().map(|column| column.length.newest.is_some()).collect();
-        if !is_counted.contains(&true) {
+        let is_held: Vec<bool> = self.columns.iter().map(|column| column.length.depends_on_newer_facts()).collect();
+        if !is_held.contains(&true) {
             return Ok(Arc::new(Window::new(self, context, None)?));
         }
-        let counted = |spec: &WindowSpec, context: &OperatorContext| {
-            Ok::<_, Error>(Arc::new(CountedWindow::new(Window::new(spec, context, None)?, context)))
+        let held = |spec: &WindowSpec, context: &OperatorContext| {
+            Ok::<_, Error>(Arc::new(HeldWindow::new(Window::new(spec, context, None)?, context)))
         };
-        if !is_counted.contains(&false) {
-            return Ok(counted(self, context)?);
+        if !is_held.contains(&false) {
+            return Ok(held(self, context)?);
         }
         let part = |wanted: bool| {
-            let columns = self.columns.iter().zip(&is_counted).filter(|(_, is_counted)| **is_counted == wanted);
+            let columns = self.columns.iter().zip(&is_held).filter(|(_, is_held)| **is_held == wanted);
             let spec = WindowSpec { columns: columns.map(|(column, _)| column.clone()).collect() };
             let planned = &context.expressions;
             let expressions = FactExpressions {
@@ -75,9 +75,9 @@ impl CreateOperator for WindowSpec {
             };
             (spec, OperatorContext { expressions, ..context.clone() })
         };
-        let ((timed, of_timed), (newest, of_newest)) = (part(false), part(true));
-        let (timed, newest) = (Arc::new(Window::new(&timed, &of_timed, None)?), counted(&newest, &of_newest)?);
-        Ok(Arc::new(BothKinds { timed, newest, is_counted }))
+        let ((timed, of_timed), (held_spec, of_held)) = (part(false), part(true));
+        let (timed, held) = (Arc::new(Window::new(&timed, &of_timed, None)?), held(&held_spec, &of_held)?);
+        Ok(Arc::new(BothKinds { timed, held, is_held }))
     }
 }
 

@@ -1,9 +1,10 @@
-//! Which slots see a fact among the newest of its entity, for windows over a number of facts.
+//! Which slots see a fact among the newest of its entity, for windows over a number of facts or those since the last fact of a kind.
 //!
 //! Facts of an entity are gone through from the newest to the oldest. If facts are never replaced, a newer fact that a slot sees is
 //! seen by all later slots too: a fact leaves at the first slot that sees as many newer ones as the window holds. That is the n-th
-//! smallest of their first slots, which a heap of n keeps. If facts are replaced, slots are counted one by one: a slot that has seen n
-//! facts is full, and is passed over from then on.
+//! smallest of their first slots, which a heap of n keeps. It also leaves at the first slot that sees a newer marking fact, the smallest
+//! of their first slots. If facts are replaced, slots are counted one by one: a slot that has seen n facts or a marking fact is full,
+//! and is passed over from then on.
 
 use std::{cmp::Reverse, collections::BinaryHeap, ops::Range};
 
@@ -13,7 +14,7 @@ use arrow::{
     row::{RowConverter, Rows, SortField},
 };
 
-use super::{Window, starts::WindowStarts};
+use super::{Window, plan::PlannedLength};
 use crate::{
     error::Result,
     temporal::{fact_chunk::FactChunk, versions::nan_is_largest},
@@ -24,6 +25,8 @@ pub(super) struct HeldFacts {
     pub(super) chunk: FactChunk,
     /// The first slot that sees each fact.
     pub(super) enters: Vec<u32>,
+    /// For each of the plan's marks, whether each fact is a marking fact.
+    pub(super) marks: Vec<Vec<bool>>,
 }
 
 impl HeldFacts {
@@ -35,7 +38,12 @@ impl HeldFacts {
     pub(super) fn bytes(&self) -> usize {
         let FactChunk { order, known, visible_until, recency, .. } = &self.chunk;
         let times = 2 + [order, known, visible_until, recency].into_iter().flatten().count();
-        self.chunk.batch.get_array_memory_size() + self.len() * (12 + 8 * times)
+        self.chunk.batch.get_array_memory_size() + self.len() * (12 + 8 * times + self.marks.len())
+    }
+
+    /// Is a fact one after which windows of this length begin?
+    fn is_marking(&self, i: usize, length: &PlannedLength) -> bool {
+        length.since.is_some_and(|mark| self.marks[mark][i])
     }
 
     /// The time order of a fact, larger is newer.
@@ -58,7 +66,8 @@ pub(super) struct SeenFact {
     number: u32,
 }
 
-/// The facts that slots see among the newest. A fact may be there several times, for different slots.
+/// The facts that slots see among the newest, and marking facts that hide older ones. A fact may be there several times, for different
+/// slots.
 pub(super) struct NewestFacts {
     /// Chunk by chunk, and in it by entity and from the newest to the oldest.
     seen: Vec<SeenFact>,
@@ -103,8 +112,14 @@ impl NewestFacts {
         &self.leaves[seen.number as usize * self.lengths..][..self.lengths]
     }
 
-    fn push(&mut self, fact: &SortedFact, enter: u32, leaves: &[u32]) {
-        if leaves.iter().any(|&leave| enter < leave) {
+    /// Do slots see it through windows of some length? If not, it is there as a marking fact.
+    pub(super) fn is_in_a_window(&self, seen: &SeenFact) -> bool {
+        self.leaves(seen).iter().any(|&leave| seen.enter < leave)
+    }
+
+    /// Adds a fact if slots see it, or if it hides older facts from some slot.
+    fn push(&mut self, fact: &SortedFact, enter: u32, leaves: &[u32], hides: bool) {
+        if hides || leaves.iter().any(|&leave| enter < leave) {
             let number = (self.leaves.len() / self.lengths.max(1)) as u32;
             self.leaves.extend_from_slice(leaves);
             self.seen.push(SeenFact { chunk: fact.chunk, fact: fact.fact, enter, number });
@@ -116,55 +131,87 @@ impl NewestFacts {
         let Some(run) = facts.first().map(|fact| window.index.slots_of(fact.entity)) else { return };
         // For each length the first slots of newer facts, as many as the window holds: those that enter first.
         let mut newer: Vec<BinaryHeap<u32>> = vec![BinaryHeap::new(); self.lengths];
+        // For each length the first slot that sees a newer marking fact.
+        let mut hidden_from = vec![run.end; self.lengths];
         let mut leaves = vec![0; self.lengths];
         for fact in facts {
-            let enter = held[fact.chunk as usize].enters[fact.fact as usize];
-            for (length, (newer, leave)) in newer.iter_mut().zip(&mut leaves).enumerate() {
-                let holds = window.plan.lengths[length].newest.map_or(usize::MAX, |newest| newest as usize);
-                *leave = match newer.peek() {
-                    Some(&full_at) if newer.len() >= holds => full_at,
-                    _ => run.end,
-                };
-                *leave = (*leave).min(end_of_reach(window, &window.starts[length], held, fact, enter));
-                newer.push(enter);
-                if newer.len() > holds {
-                    newer.pop();
+            let (of_chunk, i) = (&held[fact.chunk as usize], fact.fact as usize);
+            let enter = of_chunk.enters[i];
+            let mut hides = false;
+            for (length, planned) in window.plan.lengths.iter().enumerate() {
+                let (newer, hidden_from) = (&mut newer[length], &mut hidden_from[length]);
+                let mut leave = (*hidden_from).min(window.end_of_reach(length, &of_chunk.chunk, i, enter));
+                if let Some(holds) = planned.newest {
+                    let is_full = newer.len() >= holds as usize;
+                    leave = leave.min(newer.peek().copied().filter(|_| is_full).unwrap_or(run.end));
+                    newer.push(enter);
+                    if is_full {
+                        newer.pop();
+                    }
                 }
+                if of_chunk.is_marking(i, planned) {
+                    hides |= enter < leave;
+                    *hidden_from = (*hidden_from).min(enter);
+                    leave = enter;
+                }
+                leaves[length] = leave;
             }
-            self.push(fact, enter, &leaves);
+            self.push(fact, enter, &leaves, hides);
         }
     }
 
     /// Adds the facts of an entity, from the newest to the oldest, of which some are replaced.
     fn add_versions(&mut self, window: &Window, held: &[HeldFacts], facts: &[SortedFact]) {
         let Some(run) = facts.first().map(|fact| window.index.slots_of(fact.entity)) else { return };
-        for length in 0..self.lengths {
-            let holds = window.plan.lengths[length].newest.unwrap_or(u32::MAX);
+        for (length, planned) in window.plan.lengths.iter().enumerate() {
             let mut slots = OpenSlots::new(run.len());
             for fact in facts {
-                let of_chunk = &held[fact.chunk as usize];
-                let (i, enter) = (fact.fact as usize, of_chunk.enters[fact.fact as usize]);
-                let gone = match &of_chunk.chunk.visible_until {
-                    Some(until) => window.index.first_after(&run, until[i], enter),
-                    None => run.end,
-                };
-                let end = end_of_reach(window, &window.starts[length], held, fact, enter).min(gone);
+                let (of_chunk, i) = (&held[fact.chunk as usize], fact.fact as usize);
+                let enter = of_chunk.enters[i];
+                let end = window.end_of(length, &of_chunk.chunk, i, enter);
                 // Beyond its reach a fact is not counted: windows there see no older one either.
-                slots.take(enter - run.start..end.max(enter) - run.start, holds, |from, to| {
+                let range = enter - run.start..end.max(enter) - run.start;
+                if of_chunk.is_marking(i, planned) {
+                    slots.take(range, 0, |_, _| {});
+                    continue;
+                }
+                slots.take(range, planned.newest.unwrap_or(u32::MAX), |from, to| {
                     let (from, to) = (run.start + from, run.start + to);
                     let leaves: Vec<u32> = (0..self.lengths).map(|other| if other == length { to } else { from }).collect();
-                    self.push(fact, from, &leaves);
+                    self.push(fact, from, &leaves, false);
                 });
             }
         }
     }
 }
 
-/// The first slot whose windows begin after a fact.
-fn end_of_reach(window: &Window, starts: &WindowStarts, held: &[HeldFacts], fact: &SortedFact, enter: u32) -> u32 {
-    let run = window.index.slots_of(fact.entity);
-    let event = held[fact.chunk as usize].chunk.event[fact.fact as usize];
-    starts.first_after(&window.index, &run, event, enter).map_or(run.end, |(slot, _)| slot)
+impl Window {
+    /// For each of the plan's marks, which of these facts are marking facts. `enters` are the first slots that see them.
+    ///
+    /// # Errors
+    /// If a condition fails for a fact that is visible at a slot and within the reach of its windows.
+    pub(super) fn marks(&self, chunk: &FactChunk, enters: &[u32]) -> Result<Vec<Vec<bool>>> {
+        let is_seen = |i: usize, length: usize| enters[i] < self.end_of(length, chunk, i, enters[i]);
+        let marks = self.plan.marks.iter().map(|mark| {
+            let mask = mark.mask(chunk, is_seen)?;
+            Ok(chunk.rows.iter().map(|&row| mask.is_valid(row as usize)).collect())
+        });
+        marks.collect()
+    }
+
+    /// The first slot from `enter` on that sees a fact no longer through windows of this length, whichever facts are newer.
+    fn end_of(&self, length: usize, chunk: &FactChunk, fact: usize, enter: u32) -> u32 {
+        let run = self.index.slots_of(chunk.entities[fact]);
+        let gone = chunk.visible_until.as_ref().map_or(run.end, |until| self.index.first_after(&run, until[fact], enter));
+        self.end_of_reach(length, chunk, fact, enter).min(gone)
+    }
+
+    /// The first slot whose windows of this length begin after a fact.
+    fn end_of_reach(&self, length: usize, chunk: &FactChunk, fact: usize, enter: u32) -> u32 {
+        let run = self.index.slots_of(chunk.entities[fact]);
+        let found = self.starts[length].first_after(&self.index, &run, chunk.event[fact], enter);
+        found.map_or(run.end, |(slot, _)| slot)
+    }
 }
 
 /// The slots of an entity that are not full yet.

@@ -1,9 +1,10 @@
 //! What a window operator computes, with columns found: which columns are read, which states are kept of each slice, and which
 //! output is made of which state.
 
-use std::iter;
+use std::{fmt, iter};
 
 use arrow::datatypes::{DataType, Schema};
+use datafusion::prelude::Expr;
 
 use super::{seen::SeenExpression, starts::TickLength};
 use crate::{
@@ -21,6 +22,8 @@ pub(super) struct WindowPlan {
     pub(super) columns: Vec<PlannedColumn>,
     pub(super) inputs: Vec<AggregateInput>,
     pub(super) filters: Vec<SeenExpression>,
+    /// The conditions of lengths.
+    pub(super) marks: Vec<SeenExpression>,
     pub(super) values: Vec<PlannedValue>,
     pub(super) ties: Vec<PlannedColumn>,
     pub(super) states: Vec<PlannedState>,
@@ -29,11 +32,26 @@ pub(super) struct WindowPlan {
     pub(super) outputs: Vec<PlannedOutput>,
 }
 
-/// A length of windows: how far they reach back, and how many of the newest facts they hold if not all.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// A length of windows: how far they reach back, after which marking facts they begin, and how many of the newest facts they hold if
+/// not all.
+#[derive(Clone, Copy, PartialEq)]
 pub(super) struct PlannedLength {
     pub(super) reach: TickLength,
+    /// The condition among the plan's marks.
+    pub(super) since: Option<usize>,
     pub(super) newest: Option<u32>,
+}
+
+/// Part of [`WindowPlan::signature`], by which stored tiles are found.
+impl fmt::Debug for PlannedLength {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("PlannedLength");
+        shown.field("reach", &self.reach).field("newest", &self.newest);
+        if let Some(since) = self.since {
+            shown.field("since", &since);
+        }
+        shown.finish()
+    }
 }
 
 /// A column of values, one per fact.
@@ -100,6 +118,7 @@ impl WindowPlan {
             columns: Vec::new(),
             inputs: Vec::new(),
             filters: context.expressions.conditions.iter().cloned().map(SeenExpression::filter).collect(),
+            marks: Vec::new(),
             values: Vec::new(),
             ties: context.tie_break.iter().map(|&position| tie_column(context, position)).collect(),
             states: Vec::new(),
@@ -109,9 +128,17 @@ impl WindowPlan {
         let inputs = plan.add_inputs(spec, context)?;
         let needed: Vec<PlannedState> =
             spec.columns.iter().zip(&inputs).map(|(column, input)| plan.state_of(column.kind, *input)).collect();
+        let mut marks: Vec<&Expr> = Vec::new();
         for ((column, input), own) in spec.columns.iter().zip(inputs).zip(needed.iter()) {
-            let length = PlannedLength { reach: TickLength::new(column.length, context.unit), newest: column.length.newest };
-            let length = position_of(&mut plan.lengths, length);
+            let since = match &column.since {
+                Some(condition) => Some(plan.mark(&mut marks, condition, spec, context)?),
+                None => None,
+            };
+            let reach = TickLength::new(&column.length, context.unit);
+            let length = position_of(&mut plan.lengths, PlannedLength { reach, since, newest: column.length.newest });
+            if let Some(mark) = since {
+                plan.marks[mark].add_length(length);
+            }
             if let Some(AggregateInput { column, by, filter }) = input.map(|input| plan.inputs[input]) {
                 if let Some(filter) = filter {
                     plan.filters[filter].add_length(length);
@@ -147,7 +174,7 @@ impl WindowPlan {
     pub(super) fn holds(&self, level: usize) -> Vec<bool> {
         let key = |length: &PlannedLength| match length.reach {
             TickLength::Fixed(ticks) => (false, ticks),
-            // Facts of calendar windows and of a number of facts have no level.
+            // Facts of other windows have no level.
             TickLength::Everything | TickLength::Calendar(..) => (true, 0),
         };
         let shorter = |length: &PlannedLength| self.lengths.iter().filter(|other| key(other) < key(length)).count();
@@ -249,14 +276,33 @@ impl WindowPlan {
             WindowInput::Expression { text, value, data_type } => (text, value, data_type),
         };
         let number = spec.values().iter().position(|known| *known == (value, data_type));
-        let number = number.ok_or_else(|| unplanned(input, context))?;
+        let number = number.ok_or_else(|| unplanned(input.text(), context))?;
         if let Some(known) = self.values.iter().position(|known| known.number == number && known.filter == filter) {
             return Ok(ValueSource::Value(known));
         }
-        let physical = context.expressions.values.get(number).ok_or_else(|| unplanned(input, context))?;
+        let physical = context.expressions.values.get(number).ok_or_else(|| unplanned(input.text(), context))?;
         let expression = SeenExpression::value(physical.clone(), text, &context.subject);
         self.values.push(PlannedValue { expression, filter, text: text.clone(), data_type: data_type.clone(), number });
         Ok(ValueSource::Value(self.values.len() - 1))
+    }
+
+    /// The condition of a length among the plan's marks. It is added if it is new. `known` are the marks' own conditions.
+    fn mark<'a>(
+        &mut self,
+        known: &mut Vec<&'a Expr>,
+        condition: &'a Expr,
+        spec: &WindowSpec,
+        context: &OperatorContext,
+    ) -> Result<usize> {
+        if let Some(mark) = known.iter().position(|known| *known == condition) {
+            return Ok(mark);
+        }
+        let number = spec.conditions().iter().position(|known| *known == condition);
+        let physical = number.and_then(|number| context.expressions.conditions.get(number));
+        let physical = physical.ok_or_else(|| unplanned(&condition.to_string(), context))?;
+        self.marks.push(SeenExpression::mark(physical.clone(), condition, &context.subject));
+        known.push(condition);
+        Ok(self.marks.len() - 1)
     }
 
     /// The state that an aggregate over an input needs.
@@ -271,8 +317,8 @@ fn tie_column(context: &OperatorContext, position: usize) -> PlannedColumn {
     PlannedColumn { source: ValueSource::Column(position), encoding }
 }
 
-fn unplanned(input: &WindowInput, context: &OperatorContext) -> Error {
-    let reason = format!("`{}` has no physical expression", input.text());
+fn unplanned(sql: &str, context: &OperatorContext) -> Error {
+    let reason = format!("`{sql}` has no physical expression");
     Error::Internal { subject: format!("the window over {}", context.subject), reason }
 }
 

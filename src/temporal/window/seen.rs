@@ -1,4 +1,4 @@
-//! Expressions over the columns of a fact: filters of aggregates, and what aggregates are over.
+//! Expressions over the columns of a fact: filters of aggregates, conditions of windows, and what aggregates are over.
 //! If an expression fails, it must not matter which facts are in a batch together: only a fact that some window sees can make
 //! the query fail.
 
@@ -9,7 +9,7 @@ use arrow::{
     buffer::NullBuffer,
     compute::{concat, take, take_record_batch},
 };
-use datafusion::physical_expr::PhysicalExpr;
+use datafusion::{physical_expr::PhysicalExpr, prelude::Expr};
 
 use crate::{
     error::{Error, Result, in_one_line},
@@ -38,6 +38,12 @@ impl SeenExpression {
         Self { expression: condition, subject, lengths: Vec::new() }
     }
 
+    /// The condition of windows over a table.
+    pub(super) fn mark(condition: Arc<dyn PhysicalExpr>, written: &Expr, table: &str) -> Self {
+        let subject = format!("the condition `{written}` of a window over {table}");
+        Self { expression: condition, subject, lengths: Vec::new() }
+    }
+
     /// What aggregates over a table are over. `text` is its SQL.
     pub(super) fn value(expression: Arc<dyn PhysicalExpr>, text: &str, table: &str) -> Self {
         let subject = format!("the expression `{text}` of an aggregate over {table}");
@@ -51,12 +57,16 @@ impl SeenExpression {
         }
     }
 
-    /// A mask of the rows of a chunk's batch for which the filter is true; NULL is not true. `is_seen` says whether a window of
-    /// some length sees the fact at a position of the chunk. The mask means nothing for facts that no window sees.
+    /// A mask of the rows of a chunk's batch for which the filter or condition is true; NULL is not true. `is_seen` says whether a window of
+    /// some length sees the fact at a position of the chunk. The mask means nothing for facts that no window sees, and nothing is
+    /// evaluated if no window uses the filter.
     ///
     /// # Errors
-    /// If the filter fails for a fact that a window sees.
+    /// If it fails for a fact that a window sees.
     pub(super) fn mask(&self, chunk: &FactChunk, is_seen: impl Fn(usize, usize) -> bool) -> Result<NullBuffer> {
+        if self.lengths.is_empty() {
+            return Ok(NullBuffer::new_null(chunk.batch.num_rows()));
+        }
         let found = self.values(chunk, None, is_seen)?;
         let found = found.as_boolean();
         Ok(NullBuffer::new(match found.nulls() {

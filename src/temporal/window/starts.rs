@@ -24,7 +24,7 @@ pub(super) enum TickLength {
 }
 
 impl TickLength {
-    pub(super) fn new(length: WindowLength, unit: TickUnit) -> Self {
+    pub(super) fn new(length: &WindowLength, unit: TickUnit) -> Self {
         match length.reach {
             Reach::Everything => TickLength::Everything,
             Reach::Micros(length) => unit.length(length).map_or(TickLength::Everything, TickLength::Fixed),

@@ -1,8 +1,8 @@
-//! Windows over a number of facts: facts are held until it is known which slots see them among the newest, and then they are added to
-//! the slices of ordinary windows.
+//! Windows over a number of facts, or over those since the last fact of a kind: facts are held until it is known which slots see them
+//! among the newest, and then they are added to the slices of ordinary windows.
 //!
 //! How the newest facts are found is in `newest`. Facts that no slot can see any more are dropped from time to time, so that at most
-//! about twice as many facts are held as the windows of all slots hold. A table whose facts are replaced is held as a whole anyway.
+//! about twice as many facts are held as the windows of all slots hold, and their marking facts. A table whose facts are replaced is held as a whole anyway.
 
 use std::sync::{Arc, Mutex};
 
@@ -12,7 +12,7 @@ use super::{
     Window,
     accumulator::WindowAccumulator,
     locked,
-    newest::{HeldFacts, NewestFacts},
+    newest::{HeldFacts, NewestFacts, SeenFact},
 };
 use crate::{
     error::Result,
@@ -25,7 +25,7 @@ use crate::{
 /// Facts are dropped when there are at least so many.
 const MIN_HELD: usize = 65_536;
 
-pub(super) struct CountedWindow {
+pub(super) struct HeldWindow {
     window: Arc<Window>,
     /// Positions of the columns that decide between facts of the same times.
     row_order: Vec<usize>,
@@ -35,7 +35,7 @@ pub(super) struct CountedWindow {
     finished: Mutex<Vec<HeldFacts>>,
 }
 
-impl CountedWindow {
+impl HeldWindow {
     pub(super) fn new(window: Window, context: &OperatorContext) -> Self {
         Self {
             window: Arc::new(window),
@@ -50,9 +50,9 @@ impl CountedWindow {
     }
 }
 
-impl TemporalOperator for CountedWindow {
+impl TemporalOperator for HeldWindow {
     fn accumulator(self: Arc<Self>) -> Box<dyn FactAccumulator> {
-        Box::new(CountedAccumulator { operator: self, held: Vec::new(), drop_at: MIN_HELD })
+        Box::new(HoldingAccumulator { operator: self, held: Vec::new(), drop_at: MIN_HELD })
     }
 
     fn tie_resolver(self: Arc<Self>, _: &OperatorContext) -> Result<Arc<dyn TemporalOperator>> {
@@ -68,6 +68,7 @@ impl TemporalOperator for CountedWindow {
         let found = self.seen(&held)?;
         let mut accumulator = Box::new(WindowAccumulator::of_known_slices(window.clone()));
         for (facts, seen) in held.iter().zip(found.by_chunk()) {
+            let seen: Vec<&SeenFact> = seen.iter().filter(|seen| found.is_in_a_window(seen)).collect();
             let positions: Vec<usize> = seen.iter().map(|seen| seen.fact as usize).collect();
             let edges = seen.iter().map(|seen| (seen.enter, found.leaves(seen)));
             accumulator.add_with_edges(&picked(&facts.chunk, &positions), edges)?;
@@ -80,14 +81,14 @@ impl TemporalOperator for CountedWindow {
     }
 }
 
-struct CountedAccumulator {
-    operator: Arc<CountedWindow>,
+struct HoldingAccumulator {
+    operator: Arc<HeldWindow>,
     held: Vec<HeldFacts>,
     /// How many facts there are when facts are dropped next.
     drop_at: usize,
 }
 
-impl FactAccumulator for CountedAccumulator {
+impl FactAccumulator for HoldingAccumulator {
     fn update(&mut self, chunk: &FactChunk) -> Result<()> {
         let operator = self.operator.clone();
         let index = &operator.window.index;
@@ -103,7 +104,9 @@ impl FactAccumulator for CountedAccumulator {
         if positions.is_empty() {
             return Ok(());
         }
-        self.hold(compact(&picked(chunk, &positions))?, enters)?;
+        let chunk = compact(&picked(chunk, &positions))?;
+        let marks = operator.window.marks(&chunk, &enters)?;
+        self.hold(HeldFacts { chunk, enters, marks })?;
         let count: usize = self.held.iter().map(HeldFacts::len).sum();
         if count >= self.drop_at && !operator.has_versions {
             self.drop_unseen()?;
@@ -117,16 +120,16 @@ impl FactAccumulator for CountedAccumulator {
     }
 }
 
-impl CountedAccumulator {
-    fn hold(&mut self, chunk: FactChunk, enters: Vec<u32>) -> Result<()> {
+impl HoldingAccumulator {
+    fn hold(&mut self, facts: HeldFacts) -> Result<()> {
         let window = &self.operator.window;
-        let facts = HeldFacts { chunk, enters };
         window.budget.grow(&window.subject, facts.bytes())?;
         self.held.push(facts);
         Ok(())
     }
 
-    /// Drops the facts that no slot sees among the newest of those that this task has read. Others can only make fewer of them seen.
+    /// Drops the facts that no slot sees among the newest of those that this task has read, unless they mark where windows begin. Others
+    /// can only make fewer of them seen.
     fn drop_unseen(&mut self) -> Result<()> {
         let operator = self.operator.clone();
         let window = &operator.window;
@@ -144,7 +147,8 @@ impl CountedAccumulator {
             if !positions.is_empty() {
                 positions.sort_unstable();
                 let enters = positions.iter().map(|&i| facts.enters[i]).collect();
-                self.hold(compact(&picked(&facts.chunk, &positions))?, enters)?;
+                let marks = facts.marks.iter().map(|marks| positions.iter().map(|&i| marks[i]).collect()).collect();
+                self.hold(HeldFacts { chunk: compact(&picked(&facts.chunk, &positions))?, enters, marks })?;
             }
         }
         window.budget.shrink(released);
