@@ -232,10 +232,10 @@ impl Source {
         }
         found.extend(self.mistakes_of_expressions());
         for (length, aggregates) in &self.windows {
-            if length.is_empty() {
+            if let Some(flaw) = length.flaw() {
                 let features: Vec<String> = aggregates.iter().map(|aggregate| format!("`{}`", aggregate.output())).collect();
                 let of = if features.is_empty() { String::new() } else { format!(", of {},", features.join(", ")) };
-                found.push(format!("a window of {length} over `{table}`{of} is empty; it must be longer than zero"));
+                found.push(format!("a window of {length} over `{table}`{of} {flaw}"));
             }
             found.extend(aggregates.iter().filter_map(Aggregate::flaw).map(|flaw| format!("{flaw} (over `{table}`)")));
             for aggregate in aggregates {

@@ -48,8 +48,8 @@ pub enum Incremental {
     /// As a whole: an aggregate over everything before the instant holds every value (a median, a mode, a distinct count) or a sketch of
     /// all of them (an approximate distinct count), so what a file contributes could be as long as the file.
     EveryValueHeld,
-    /// As a whole, always: a window follows a calendar, or holds a number of facts or those since the last one of a kind, so where a file
-    /// lies is not decided by its times alone.
+    /// As a whole, always: a window follows a calendar, ends before the instant, or holds a number of facts or those since the last one of a
+    /// kind, so where a file lies is not decided by its times alone.
     OtherLengths,
     /// As a whole, always: the set reads a view, whose rows may depend on other files than that of their fact.
     View,
@@ -70,7 +70,7 @@ impl fmt::Display for Incremental {
             }
             Incremental::OtherLengths => {
                 f.write_str(
-                    "read as a whole, since a window follows a calendar or holds a number of facts or those since the last one of a kind",
+                    "read as a whole, since a window follows a calendar, ends before the instant, or holds a number of facts or those since the last one of a kind",
                 )
             }
             Incremental::View => f.write_str("read as a whole, since the set reads a view"),
@@ -237,7 +237,7 @@ struct Place {
 struct Lengths<'a>(Vec<(Option<i64>, Vec<&'a Aggregate>)>);
 
 impl<'a> Lengths<'a> {
-    /// `None` if a window follows a calendar, or newer facts decide what it holds.
+    /// `None` if a window follows a calendar or ends before the instant, or newer facts decide what it holds.
     fn of(source: &'a Source) -> Option<Self> {
         let mut lengths: Vec<(Option<i64>, Vec<&Aggregate>)> = Vec::new();
         for (length, aggregates) in source.windows.iter().filter(|(_, aggregates)| !aggregates.is_empty()) {

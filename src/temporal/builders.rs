@@ -166,7 +166,7 @@ impl Spine {
     /// Adds aggregates over trailing windows of each table, at each row's own instant. The rows and their order stay.
     ///
     /// # Errors
-    /// As [`Spine::lookup`]; also [`Error::Definition`] for a window of zero or less, and for a filter, a condition or an
+    /// As [`Spine::lookup`]; also [`Error::Definition`] for a window of zero or less or whose hop follows no zone's clock, and for a filter, a condition or an
     /// [`Expression`](super::Expression) that is no SQL, reads more than a fact or has an unsuitable type; and
     /// [`Error::Volatile`] for one that reads the clock or random numbers.
     pub fn window(self, windows: impl IntoIterator<Item = Window>) -> Result<Self> {
@@ -446,8 +446,8 @@ impl Window {
         let refused = |reason: String| Error::Definition { subject: format!("the window over {}", join.facts.subject), reason };
         let (mut read, mut columns) = (FactColumns::default(), Vec::new());
         for (length, aggregates) in spans {
-            if length.is_empty() {
-                return Err(refused(format!("a window of {length} is empty; it must be longer than zero")));
+            if let Some(flaw) = length.flaw() {
+                return Err(refused(format!("a window of {length} {flaw}")));
             }
             let since = read.since(&join.facts, &length)?;
             for aggregate in aggregates {

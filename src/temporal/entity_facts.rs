@@ -181,8 +181,8 @@ impl Reader {
             reader.operators.push(operator.clone());
             reader.lookup = Some(ReaderLookup { operator, columns: reader.columns_of(&lookup.input.spec)? });
         }
-        if spec.depends_on_newer_facts() {
-            // Its facts are known once all have been read, so there are no tiles.
+        if !spec.holds_all_to_the_instant() {
+            // What a file contributes does not follow from the age of its facts, so there are no tiles.
             reader.operators.push(spec.operator(&context)?);
         } else if !spec.columns.is_empty() {
             let operator = Arc::new(Window::new(&spec, &context, None)?);

@@ -195,8 +195,13 @@ impl OperatorSpec for LookupSpec {
 
 impl WindowSpec {
     /// Does it depend on newer facts whether some window holds a fact?
-    pub(super) fn depends_on_newer_facts(&self) -> bool {
+    fn depends_on_newer_facts(&self) -> bool {
         self.columns.iter().any(|column| column.length.depends_on_newer_facts())
+    }
+
+    /// Do all windows hold all facts from their start to the instant?
+    pub(super) fn holds_all_to_the_instant(&self) -> bool {
+        !self.depends_on_newer_facts() && self.columns.iter().all(|column| column.length.boundaries().is_none())
     }
 }
 

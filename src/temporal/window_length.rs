@@ -1,4 +1,4 @@
-//! How far a window reaches back from its instant: a fixed time, a span of a zone's calendar, a number of facts, or the last fact of
+//! How far a window reaches back from its instant: a fixed time, a span of a zone's calendar, a span that has ended, a number of facts, or the last fact of
 //! a kind. Which slots see a fact through it is found in `window`.
 
 use std::fmt;
@@ -7,9 +7,9 @@ use chrono::TimeDelta;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use super::aggregate::words_of;
-use crate::time::{CalendarSpan, DAY_US, Period, Zone, saturating_micros, short_span, shown_span};
+use crate::time::{CalendarSpan, ClockStep, DAY_US, HoppingSpan, Period, Zone, saturating_micros, short_span, shown_span};
 
-/// The length of a window: a fixed time, a span of a zone's calendar, a number of facts, or the time since the last fact of a kind.
+/// The length of a window: a fixed time, a span of a zone's calendar, a span that has ended, a number of facts, or the time since the last fact of a kind.
 ///
 /// A [`TimeDelta`] is a length as it is. More than 292,000 years are no limit.
 ///
@@ -44,6 +44,21 @@ use crate::time::{CalendarSpan, DAY_US, Period, Zone, saturating_micros, short_s
 ///   time that is skipped is the instant after the gap. Between two midnights of one day the window begins at the first. While the clocks show an hour for the second time, the start of a window of
 ///   months stands still.
 ///
+/// # Spans that have ended
+///
+/// A [tumbling](WindowLength::tumbling) or [hopping](WindowLength::hopping) span is the newest one that has ended at the instant. It ends at
+/// the newest boundary at or before the instant, and holds the visible facts with an event time in `[start, end)`: its start is included,
+/// and its end is not, whatever the cutoff. A fact that becomes known after the end counts from then on.
+///
+/// - **Boundaries** are whole multiples of the hop since 1970-01-01T00:00 by the zone's clock; of a hop of whole weeks, since Monday, 5
+///   January 1970; of months, since January 1970, so that three months are quarters of a year. A boundary whose local time occurs twice is
+///   the later instant. One whose local time is skipped is the instant after the gap, and all boundaries in a gap are the first of them.
+/// - **The start** is the local time that is the length before the boundary, read in the same way. So a day is 23 or 25 hours long where
+///   the clock says so, and tumbling spans leave nothing out and hold nothing twice.
+/// - **A hop that neither divides a day nor is whole days**, such as seven hours, is counted in UTC. With another zone it is refused where
+///   the length is used.
+/// - A hop that is longer than the length leaves facts out.
+///
 /// # Which facts a number of facts are
 ///
 /// The newest visible ones of the entity: by event time, then known-at, tie-break columns and all other columns in the order of their
@@ -57,7 +72,8 @@ use crate::time::{CalendarSpan, DAY_US, Period, Zone, saturating_micros, short_s
 ///
 /// - The marking fact is not in the window. Newer is what comes later in the order of the newest facts, above: of the facts with the
 ///   event time of the marking fact, those that come after it in that order are in the window.
-/// - Without a marking fact the window holds everything before the instant, or everything within its length if it has one.
+/// - Without a marking fact the window holds everything before the instant, or everything within its length if it has one. A marking fact
+///   that is not within the length does not matter.
 /// - NULL is not true.
 /// - A marking fact counts from the instant on at which it is visible. If it becomes known late, the facts before it leave the window
 ///   then. If a later version replaces it by a fact for which the condition is not true, they come back.
@@ -81,6 +97,8 @@ pub(super) enum Reach {
     Micros(i64),
     /// To the start of a calendar span.
     Calendar(CalendarSpan, Zone),
+    /// To the start of the newest span that has ended. It does not reach beyond its end.
+    Hopping(HoppingSpan, Zone),
 }
 
 impl WindowLength {
@@ -106,6 +124,48 @@ impl WindowLength {
     #[must_use]
     pub const fn months(count: u32, zone: Zone) -> Self {
         Self::reaching(Reach::Calendar(CalendarSpan::Months(count), zone))
+    }
+
+    /// The newest span of a zone's clock that has ended: spans of this length follow each other without a gap. One day is yesterday by the
+    /// local midnights, one hour is the last full hour. See [above](WindowLength#spans-that-have-ended).
+    #[must_use]
+    pub fn tumbling(length: TimeDelta, zone: Zone) -> Self {
+        Self::hopping(length, length, zone)
+    }
+
+    /// The newest span of this length that has ended, of those that end a hop apart: with seven days and a hop of one day, the last seven
+    /// full days. See [above](WindowLength#spans-that-have-ended).
+    ///
+    /// ```
+    /// use asof::{Aggregate, FeatureSet, WindowLength};
+    /// use chrono::TimeDelta;
+    ///
+    /// let new_york = "America/New_York".parse()?;
+    /// let (day, week) = (TimeDelta::days(1), TimeDelta::days(7));
+    /// let set = FeatureSet::entities("zones_v1", "nyc_taxi")
+    ///     .key("pickup_zone")
+    ///     .window(WindowLength::tumbling(day, new_york), [Aggregate::count().named("trips_yesterday")])
+    ///     .window(WindowLength::hopping(week, day, new_york), [Aggregate::count().named("trips_in_7_full_days")])
+    ///     .window(WindowLength::tumbling_months(1, new_york), [Aggregate::count().named("trips_last_month")])
+    ///     .build()?;
+    /// # Ok::<(), asof::Error>(())
+    /// ```
+    #[must_use]
+    pub fn hopping(length: TimeDelta, hop: TimeDelta, zone: Zone) -> Self {
+        let (length, hop) = (saturating_micros(length), saturating_micros(hop));
+        Self::reaching(Reach::Hopping(HoppingSpan { length: ClockStep::Micros(length), hop: ClockStep::Micros(hop) }, zone))
+    }
+
+    /// The newest so many calendar months that have ended: 1 is last month, 3 the last quarter, 12 the last year.
+    #[must_use]
+    pub const fn tumbling_months(count: u32, zone: Zone) -> Self {
+        Self::hopping_months(count, count, zone)
+    }
+
+    /// The newest `count` calendar months that have ended, of those that end `hop` months apart: 3 and 1 are the last three full months.
+    #[must_use]
+    pub const fn hopping_months(count: u32, hop: u32, zone: Zone) -> Self {
+        Self::reaching(Reach::Hopping(HoppingSpan { length: ClockStep::Months(count), hop: ClockStep::Months(hop) }, zone))
     }
 
     /// The newest `count` visible facts, however old they are. No fact is refused where the length is used.
@@ -165,14 +225,31 @@ impl WindowLength {
         Self::reaching(Reach::Everything)
     }
 
-    /// Can no window of this length hold a fact?
-    pub(crate) fn is_empty(&self) -> bool {
+    /// What is wrong with it, as the rest of a sentence that begins with it.
+    pub(crate) fn flaw(&self) -> Option<&'static str> {
         let is_none = match self.reach {
             Reach::Micros(length) => length <= 0,
             Reach::Calendar(CalendarSpan::Months(count), _) => count == 0,
+            Reach::Hopping(span, _) => span.length.is_empty() || span.hop.is_empty(),
             Reach::Everything | Reach::Calendar(CalendarSpan::SoFar(_), _) => false,
         };
-        is_none || self.newest == Some(0)
+        if is_none || self.newest == Some(0) {
+            return Some("is empty; it must be longer than zero");
+        }
+        match self.reach {
+            Reach::Hopping(span, zone) if zone != Zone::UTC && !span.hop.follows_a_clock() => {
+                Some("follows no zone's clock, since its hop neither divides a day nor is whole days; count it in UTC")
+            }
+            _ => None,
+        }
+    }
+
+    /// Between which boundaries its spans lie, if they end before the instant.
+    pub(super) fn boundaries(&self) -> Option<(ClockStep, Zone)> {
+        match self.reach {
+            Reach::Hopping(span, zone) => Some((span.hop, zone)),
+            Reach::Everything | Reach::Micros(_) | Reach::Calendar(..) => None,
+        }
     }
 
     /// Microseconds that no window of this length is longer than; `None` if there is no limit.
@@ -181,6 +258,7 @@ impl WindowLength {
             Reach::Everything => None,
             Reach::Micros(length) => Some(length),
             Reach::Calendar(span, _) => span.at_most_days().checked_mul(DAY_US),
+            Reach::Hopping(span, _) => span.at_most_days()?.checked_mul(DAY_US),
         }
     }
 
@@ -190,7 +268,7 @@ impl WindowLength {
             _ if self.depends_on_newer_facts() => None,
             Reach::Everything => Some(None),
             Reach::Micros(length) => Some(Some(length)),
-            Reach::Calendar(..) => None,
+            Reach::Calendar(..) | Reach::Hopping(..) => None,
         }
     }
 
@@ -210,7 +288,7 @@ impl WindowLength {
     }
 
     /// As the names of features spell it: `all`, `24h`, `this_month`, `3mo`, `10_facts`, `10_facts_30d`, `since_event_purchase`,
-    /// `since_event_purchase_30d`. They leave out the zone.
+    /// `since_event_purchase_30d`, `tumbling_24h`, `hopping_7d_24h`. They leave out the zone.
     pub(crate) fn short(&self) -> String {
         let reach = match self.reach {
             Reach::Everything if self.depends_on_newer_facts() => String::new(),
@@ -218,6 +296,16 @@ impl WindowLength {
             Reach::Micros(length) => short_span(length),
             Reach::Calendar(CalendarSpan::SoFar(period), _) => format!("this_{}", period.name()),
             Reach::Calendar(CalendarSpan::Months(count), _) => format!("{count}mo"),
+            Reach::Hopping(HoppingSpan { length, hop }, _) => {
+                let short = |step: ClockStep| match step {
+                    ClockStep::Micros(micros) => short_span(micros),
+                    ClockStep::Months(count) => format!("{count}mo"),
+                };
+                match length == hop {
+                    true => format!("tumbling_{}", short(length)),
+                    false => format!("hopping_{}_{}", short(length), short(hop)),
+                }
+            }
         };
         let since = self.since.as_ref().map(|condition| format!("since_{}", words_of(condition)));
         let newest = self.newest.map(|count| format!("{count}_facts"));
@@ -243,7 +331,7 @@ impl From<TimeDelta> for WindowLength {
 }
 
 /// As [`trailing`](crate::sql::trailing) reads it: `7 days`, `this month in Europe/Berlin`, `3 months in UTC`, `10 facts`,
-/// `10 facts within 30 days`, `everything since event = 'purchase'`, `at most 30 days since event = 'purchase'`.
+/// `10 facts within 30 days`, `tumbling 1 day in Europe/Berlin`, `hopping 7 days every 1 day in UTC`, `everything since event = 'purchase'`, `at most 30 days since event = 'purchase'`.
 impl fmt::Display for WindowLength {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(condition) = &self.since {
@@ -263,14 +351,28 @@ impl fmt::Display for WindowLength {
             Reach::Everything => f.write_str("everything before"),
             Reach::Micros(length) => f.write_str(&shown_span(length)),
             Reach::Calendar(CalendarSpan::SoFar(period), zone) => write!(f, "this {} in {zone}", period.name()),
-            Reach::Calendar(CalendarSpan::Months(1), zone) => write!(f, "1 month in {zone}"),
-            Reach::Calendar(CalendarSpan::Months(count), zone) => write!(f, "{count} months in {zone}"),
+            Reach::Calendar(CalendarSpan::Months(count), zone) => write!(f, "{} in {zone}", shown_months(count)),
+            Reach::Hopping(HoppingSpan { length, hop }, zone) => {
+                let shown = |step: ClockStep| match step {
+                    ClockStep::Micros(micros) => shown_span(micros),
+                    ClockStep::Months(count) => shown_months(count),
+                };
+                match length == hop {
+                    true => write!(f, "tumbling {} in {zone}", shown(length)),
+                    false => write!(f, "hopping {} every {} in {zone}", shown(length), shown(hop)),
+                }
+            }
         }
     }
 }
 
+fn shown_months(count: u32) -> String {
+    format!("{count} month{}", if count == 1 { "" } else { "s" })
+}
+
 /// As part of a definition, and so of its fingerprint: microseconds, null for everything, `{"this": "month", "zone": "UTC"}`,
-/// `{"months": 3, "zone": "UTC"}`; with a number of facts `{"facts": 10}` or `{"facts": 10, "within": ...}`; with a condition
+/// `{"months": 3, "zone": "UTC"}`, `{"hopping_us": 604800000000, "every_us": 86400000000, "zone": "UTC"}`,
+/// `{"hopping_months": 3, "every_months": 1, "zone": "UTC"}`; with a number of facts `{"facts": 10}` or `{"facts": 10, "within": ...}`; with a condition
 /// `{"since": "event = 'purchase'"}` or `{"since": "event = 'purchase'", "within": ...}`.
 impl Serialize for WindowLength {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -303,6 +405,17 @@ impl Serialize for WindowLength {
                 map.serialize_entry("zone", &zone)?;
                 map.end()
             }
+            Reach::Hopping(HoppingSpan { length, hop }, zone) => {
+                let mut map = serializer.serialize_map(Some(3))?;
+                for (name, step) in [("hopping", length), ("every", hop)] {
+                    match step {
+                        ClockStep::Micros(micros) => map.serialize_entry(&format!("{name}_us"), &micros)?,
+                        ClockStep::Months(count) => map.serialize_entry(&format!("{name}_months"), &count)?,
+                    }
+                }
+                map.serialize_entry("zone", &zone)?;
+                map.end()
+            }
         }
     }
 }
@@ -331,6 +444,30 @@ mod tests {
             (WindowLength::months(12, Zone::UTC), json!({"months": 12, "zone": "UTC"}), "12 months in UTC", "12mo"),
             (WindowLength::facts(1), json!({"facts": 1}), "1 fact", "1_facts"),
             (
+                WindowLength::tumbling(TimeDelta::days(1), zone),
+                json!({"hopping_us": DAY_US, "every_us": DAY_US, "zone": "Europe/Berlin"}),
+                "tumbling 1 day in Europe/Berlin",
+                "tumbling_24h",
+            ),
+            (
+                WindowLength::hopping(TimeDelta::days(7), TimeDelta::days(1), Zone::UTC),
+                json!({"hopping_us": 7 * DAY_US, "every_us": DAY_US, "zone": "UTC"}),
+                "hopping 7 days every 1 day in UTC",
+                "hopping_7d_24h",
+            ),
+            (
+                WindowLength::tumbling_months(1, zone),
+                json!({"hopping_months": 1, "every_months": 1, "zone": "Europe/Berlin"}),
+                "tumbling 1 month in Europe/Berlin",
+                "tumbling_1mo",
+            ),
+            (
+                WindowLength::facts_within(5, WindowLength::hopping_months(3, 1, zone)),
+                json!({"facts": 5, "within": {"hopping_months": 3, "every_months": 1, "zone": "Europe/Berlin"}}),
+                "5 facts within hopping 3 months every 1 month in Europe/Berlin",
+                "5_facts_hopping_3mo_1mo",
+            ),
+            (
                 WindowLength::facts_within(10, TimeDelta::days(30)),
                 json!({"facts": 10, "within": 2_592_000_000_000_i64}),
                 "10 facts within 30 days",
@@ -344,7 +481,7 @@ mod tests {
             ),
         ];
         for (length, declared, shown, short) in lengths {
-            assert_eq!((json!(length), length.to_string().as_str(), length.is_empty()), (declared, shown, false));
+            assert_eq!((json!(length), length.to_string().as_str(), length.flaw()), (declared, shown, None));
             assert_eq!(length.short(), short);
         }
         let bought = "event = 'Purchase'";
@@ -381,13 +518,13 @@ mod tests {
                 "since_a_3_facts_this_month",
             ),
         ] {
-            assert_eq!((json!(length), length.to_string().as_str(), length.is_empty()), (declared, shown, false));
+            assert_eq!((json!(length), length.to_string().as_str(), length.flaw()), (declared, shown, None));
             assert_eq!((length.short().as_str(), length.fixed_us()), (short, None));
         }
         // Whichever comes first: the newest ten since the mark are those since the mark among the newest ten.
         let ten = WindowLength::facts_within(10, WindowLength::since(bought));
         assert_eq!(ten, WindowLength::since_within(bought, WindowLength::facts(10)));
-        assert!(WindowLength::since_within(bought, TimeDelta::zero()).is_empty());
+        assert!(WindowLength::since_within(bought, TimeDelta::zero()).flaw().is_some());
         let empty = [
             WindowLength::months(0, zone),
             WindowLength::facts(0),
@@ -395,8 +532,19 @@ mod tests {
             TimeDelta::zero().into(),
             TimeDelta::days(-1).into(),
             TimeDelta::MIN.into(),
+            WindowLength::tumbling(TimeDelta::zero(), zone),
+            WindowLength::hopping(TimeDelta::days(1), TimeDelta::days(-1), zone),
+            WindowLength::hopping(TimeDelta::zero(), TimeDelta::days(1), zone),
+            WindowLength::hopping_months(1, 0, zone),
+            WindowLength::tumbling_months(0, zone),
         ];
-        assert!(empty.iter().all(WindowLength::is_empty), "{empty:?}");
+        for length in empty {
+            assert_eq!(length.flaw(), Some("is empty; it must be longer than zero"), "{length}");
+        }
+        let odd = TimeDelta::hours(7);
+        assert!(WindowLength::tumbling(odd, zone).flaw().is_some_and(|flaw| flaw.contains("count it in UTC")));
+        assert_eq!(WindowLength::tumbling(odd, Zone::UTC).flaw(), None);
+        assert_eq!(WindowLength::hopping(odd, TimeDelta::hours(8), zone).flaw(), None);
     }
 
     #[test]
@@ -405,5 +553,7 @@ mod tests {
         assert_eq!(WindowLength::of_operator(TimeDelta::MAX).at_most_us(), None);
         assert_eq!(WindowLength::of_operator(TimeDelta::days(1)).at_most_us(), Some(DAY_US));
         assert_eq!(WindowLength::months(u32::MAX, Zone::UTC).at_most_us(), None);
+        assert_eq!(WindowLength::tumbling(TimeDelta::MAX, Zone::UTC).at_most_us(), None);
+        assert_eq!(WindowLength::tumbling(TimeDelta::days(1), Zone::UTC).at_most_us(), Some(7 * DAY_US));
     }
 }

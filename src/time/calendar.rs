@@ -5,12 +5,12 @@ use chrono::{Datelike, Days, Months, NaiveDate};
 
 use super::{Zone, days_of};
 
-const SECOND_NS: i128 = 1_000_000_000;
+pub(super) const SECOND_NS: i128 = 1_000_000_000;
 const DAY_S: i64 = 86_400;
 
 /// Instants further from 1970 than this, 253,000 years, have the start of the instant that is so far. chrono's calendar ends a
 /// little later.
-const LAST_S: i64 = 8_000_000_000_000;
+pub(super) const LAST_S: i64 = 8_000_000_000_000;
 
 /// A span by a zone's calendar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -144,7 +144,7 @@ impl CalendarStarts {
 }
 
 /// The local time so many months before another one, both in nanoseconds of their clock.
-fn months_before_ns(local_ns: i128, count: u32) -> Option<i128> {
+pub(super) fn months_before_ns(local_ns: i128, count: u32) -> Option<i128> {
     let day_ns = i128::from(DAY_S) * SECOND_NS;
     let date = super::date_of(i32::try_from(local_ns.div_euclid(day_ns)).ok()?)?;
     let first = date.with_day(1)?.checked_sub_months(Months::new(count))?;

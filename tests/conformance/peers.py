@@ -164,6 +164,8 @@ class Question:
                 raise NotExpressible("window since the last fact of a kind")
             if "facts" in span:
                 raise NotExpressible("window of a number of facts")
+            if "hop" in span or "hop_months" in span:
+                raise NotExpressible("window that ends at a boundary of a clock")
             if "this" in span:
                 raise NotExpressible("window from the start of a period")
             if span.get("zone", "UTC") != "UTC":

@@ -352,6 +352,10 @@ async fn an_expression_of_a_set_is_refused_with_its_set_table_and_feature() {
         Error::UnknownColumn { .. },
         "features `n`, `m` of feature set `since_v1`: table `rides`, which the condition `tip > 0` reads, has no column `tip`"
     );
+    let odd = zones("odd_v1")
+        .window(WindowLength::tumbling(TimeDelta::hours(7), "Europe/Berlin".parse().unwrap()), [Aggregate::count()]);
+    let error = odd.build().unwrap_err().to_string();
+    assert!(error.contains("tumbling 7 hours in Europe/Berlin over `rides`, of `count`, follows no zone's clock"), "{error}");
     for (condition, told) in [("tip >", "is no SQL expression"), ("random() < 0.5", "`random`"), ("sum(tip) > 0", "fact")] {
         let error = since(condition).build().unwrap_err().to_string();
         assert!(error.contains("a window over `rides`: the condition") && error.contains(told), "{error}");

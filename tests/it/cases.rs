@@ -131,6 +131,12 @@ pub struct Span {
     /// So many months by the zone's clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub months: Option<u32>,
+    /// The span ends at the newest boundary of the zone's clock; boundaries are this duration apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hop: Option<String>,
+    /// Or so many months.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hop_months: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
     /// Of the facts in reach only so many of the newest.

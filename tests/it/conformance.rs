@@ -60,8 +60,15 @@ fn cutoff(cutoff: cases::Cutoff) -> Cutoff {
 /// The length of a window; `None` is everything before the instant.
 pub(crate) fn window_length(span: &cases::Span) -> Option<WindowLength> {
     let zone = || span.zone.as_ref().unwrap().parse().unwrap();
+    let duration = |text: &str| TimeDelta::microseconds(cases::micros(text));
     let reach = match (&span.length, span.this.as_deref(), span.months) {
-        (Some(length), None, None) => Some(TimeDelta::microseconds(cases::micros(length)).into()),
+        (Some(length), None, None) if span.hop.is_some() => {
+            Some(WindowLength::hopping(duration(length), duration(span.hop.as_ref().unwrap()), zone()))
+        }
+        (None, None, Some(count)) if span.hop_months.is_some() => {
+            Some(WindowLength::hopping_months(count, span.hop_months.unwrap(), zone()))
+        }
+        (Some(length), None, None) => Some(duration(length).into()),
         (None, Some("month"), None) => Some(WindowLength::this_month(zone())),
         (None, Some("week"), None) => Some(WindowLength::this_week(zone())),
         (None, Some("day"), None) => Some(WindowLength::this_day(zone())),

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 
 use asof::{
-    Aggregate, AsOf, Expression, FeatureSet, FeatureStore, StoreOptions,
+    Aggregate, AsOf, Expression, FeatureSet, FeatureStore, StoreOptions, WindowLength,
     catalog::FactTable,
     feature_set::{EntitySetBuilder, Source},
     materialize::Incremental,
@@ -218,4 +218,32 @@ async fn a_replay_and_several_instants_read_facts_and_no_tiles() {
     let report = stores.tiled.verify_parity("sums_v1", at(246), ParitySample::rows(50).seed(7)).await.unwrap();
     assert!(report.is_equal(), "{report}");
     assert!(again.iter().zip(&good).all(|((name, bytes), (known, whole))| name == known && bytes.len() == whole.len()));
+}
+
+/// Where a file lies among such windows does not follow from the age of its facts alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_with_windows_of_another_kind_is_read_as_a_whole() {
+    let berlin = "Europe/Berlin".parse().unwrap();
+    let (day, week) = (TimeDelta::days(1), TimeDelta::days(7));
+    let lengths = [
+        WindowLength::since("n = 19"),
+        WindowLength::since_within("n > 15", week),
+        WindowLength::tumbling(day, berlin),
+        WindowLength::hopping(week, day, berlin),
+        WindowLength::facts_within(9, WindowLength::tumbling_months(1, berlin)),
+        WindowLength::this_month(berlin),
+    ];
+    let set = |(i, length): (usize, WindowLength)| {
+        let own = [Aggregate::count().named("n"), Aggregate::sum("v").named("sum"), Aggregate::median("n").named("median")];
+        by_k(&format!("other_v{}", i + 1)).all_before([Aggregate::count().named("all")]).window(length, own).build().unwrap()
+    };
+    let sets: Vec<FeatureSet> = lengths.into_iter().enumerate().map(set).collect();
+    let stores = stores(&sets).await;
+    for set in &sets {
+        for quarters in [1, 81, 160, 242] {
+            stores.compare(set.name().as_str(), at(quarters)).await;
+        }
+        assert_eq!(stores.planned(set.name().as_str(), at(242)).await, [Incremental::OtherLengths], "{}", set.name());
+    }
+    assert_eq!(stores.tiles(), []);
 }

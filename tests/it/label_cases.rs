@@ -140,6 +140,8 @@ fn as_case(case: &LabelCase) -> Case {
             length: Some(length.clone()),
             this: None,
             months: None,
+            hop: None,
+            hop_months: None,
             zone: None,
             facts: None,
             since: None,

@@ -119,8 +119,12 @@ fn look_up(columns: &Columns, lookup: &Lookup, at: Option<i128>, facts: &[&Fact]
 }
 
 fn answer_span(columns: &Columns, span: &Span, at: Option<i128>, facts: &[&Fact]) -> Vec<Value> {
-    let start = at.and_then(|at| start_of(span, at));
-    let mut inside: Vec<&Fact> = facts.iter().copied().filter(|fact| start.is_none() || fact.event >= start).collect();
+    let ended = at.and_then(|at| newest_that_ended(span, at));
+    let start = ended.map(|(start, _)| start).or_else(|| start_of(span, at?));
+    let is_inside = |fact: &&Fact| {
+        (start.is_none() || fact.event >= start) && ended.is_none_or(|(_, end)| fact.event.is_some_and(|event| event < end))
+    };
+    let mut inside: Vec<&Fact> = facts.iter().copied().filter(is_inside).collect();
     inside.sort_by(|a, b| (b.newness(), &b.whole).cmp(&(a.newness(), &a.whole)));
     if let Some(condition) = &span.since {
         let newer = inside.iter().take_while(|fact| !passes(columns, condition, fact)).count();
@@ -130,6 +134,44 @@ fn answer_span(columns: &Columns, span: &Span, at: Option<i128>, facts: &[&Fact]
         inside.truncate(count as usize);
     }
     span.aggregates.iter().map(|aggregate| answer_aggregate(columns, aggregate, &inside)).collect()
+}
+
+/// The start and the end of the newest span that has ended at an instant, of those that end at boundaries of a clock.
+fn newest_that_ended(span: &Span, at: i128) -> Option<(i128, i128)> {
+    if span.hop.is_none() && span.hop_months.is_none() {
+        return None;
+    }
+    let zone: Tz = span.zone.as_ref().expect("a zone").parse().expect("a zone of the database");
+    let shown = at + offset(zone, at.div_euclid(SECOND)) * SECOND;
+    let midnight = |date: NaiveDate| i128::from(date.and_time(chrono::NaiveTime::MIN).and_utc().timestamp()) * SECOND;
+    let month = |month: i32| {
+        midnight(NaiveDate::from_ymd_opt(month.div_euclid(12), month.rem_euclid(12) as u32 + 1, 1).expect("a month"))
+    };
+    // Each boundary of the clock around the instant, with the local time that is the length before it.
+    let boundaries: Vec<(i128, i128)> = match (&span.hop, span.hop_months) {
+        (Some(hop), None) => {
+            let (hop, length) = (nanos(hop), nanos(span.length.as_ref().expect("a length")));
+            // The first Monday of 1970 is the fifth of January.
+            let first = if hop % (7 * DAY) == 0 { 4 * DAY } else { 0 };
+            let numbers = (shown - 3 * DAY - hop - first).div_euclid(hop)..=(shown + 3 * DAY - first).div_euclid(hop) + 1;
+            numbers.map(|number| first + number * hop).map(|local| (local, local - length)).collect()
+        }
+        (None, Some(hop)) => {
+            let (hop, length) = (hop as i32, span.months.expect("months") as i32);
+            let date = utc(shown.div_euclid(SECOND)).date();
+            let now = date.year() * 12 + date.month0() as i32;
+            let is_boundary = |number: &i32| (number - 1970 * 12).rem_euclid(hop) == 0;
+            (now - 2 * hop..=now + hop + 1).filter(is_boundary).map(|number| (month(number), month(number - length))).collect()
+        }
+        _ => panic!("{span:?} has two hops"),
+    };
+    let ends = boundaries.iter().map(|(local, start)| (instant_of_local(*local, zone), *local, *start));
+    let ends: Vec<(i128, i128, i128)> = ends.collect();
+    let end = ends.iter().map(|(end, ..)| *end).filter(|end| *end <= at).max().expect("a boundary");
+    // Boundaries in a gap of the clock are one: the first of them.
+    let (_, start) =
+        ends.iter().filter(|(other, ..)| *other == end).map(|(_, local, start)| (local, start)).min().expect("a boundary");
+    Some((instant_of_local(*start, zone), end))
 }
 
 /// Where the window that ends at an instant begins.

@@ -603,7 +603,17 @@ fn random_window(rng: &mut StdRng, on: Vec<(String, String)>, cutoff: Cutoff, co
     let span = |length: Option<&str>| {
         let aggregates = random_aggregates(rng, columns);
         let length = length.map(str::to_owned);
-        let mut span = Span { length, this: None, months: None, zone: None, facts: None, since: None, aggregates };
+        let mut span = Span {
+            length,
+            this: None,
+            months: None,
+            hop: None,
+            hop_months: None,
+            zone: None,
+            facts: None,
+            since: None,
+            aggregates,
+        };
         if rng.random_bool(0.3) {
             (span.length, span.zone) = (None, Some(pick(rng, &[clock.fact_zone, clock.spine_zone]).to_owned()));
             match rng.random_range(0..5) {
@@ -611,6 +621,18 @@ fn random_window(rng: &mut StdRng, on: Vec<(String, String)>, cutoff: Cutoff, co
                 1 => span.this = Some("week".into()),
                 2 => span.this = Some("day".into()),
                 _ => span.months = Some(pick(rng, &[1, 1, 2, 6, 8, 12, 13])),
+            }
+        }
+        if rng.random_bool(0.2) {
+            let zone = pick(rng, &[clock.fact_zone, clock.spine_zone, "UTC"]);
+            (span.length, span.this, span.months, span.zone) = (None, None, None, Some(zone.to_owned()));
+            if rng.random_bool(0.25) {
+                (span.months, span.hop_months) = (Some(pick(rng, &[1, 1, 2, 3, 12])), Some(pick(rng, &[1, 1, 3, 12])));
+            } else {
+                let hops = ["30m", "1h", "2h", "1d", "1d", "7d", "14d", "30d"];
+                let hop = if zone == "UTC" { pick(rng, &["7h", "90m", "36h", "1h", "7d"]) } else { pick(rng, &hops) };
+                let length = if rng.random_bool(0.5) { hop } else { pick(rng, &SPANS).unwrap_or(hop) };
+                (span.length, span.hop) = (Some(length.to_owned()), Some(hop.to_owned()));
             }
         }
         span.since = if rng.random_bool(0.25) { random_filter(rng, columns) } else { None };

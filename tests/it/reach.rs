@@ -203,11 +203,13 @@ async fn what_is_not_read_changes_no_answer() {
                 .collect();
             let cutoff = if rng.random_bool(0.5) { Cutoff::Inclusive } else { Cutoff::Exclusive };
             let age = TimeDelta::hours(rng.random_range(0..60));
-            let length = match round % 6 {
+            let length = match round % 8 {
                 0 => WindowLength::this_month(zone()),
                 1 => WindowLength::this_week(zone()),
                 2 => WindowLength::this_day(zone()),
                 3 => WindowLength::months(1, zone()),
+                5 => WindowLength::hopping(TimeDelta::days(7), TimeDelta::days(1), zone()),
+                6 => WindowLength::tumbling_months(1, zone()),
                 4 => WindowLength::since_within("v > 2", TimeDelta::days(7)),
                 _ => TimeDelta::days(7).into(),
             };

@@ -1,4 +1,4 @@
-//! Windows by a zone's calendar, over a number of facts and since the last fact of a kind: what is trained, materialized at one instant or at many, and served is the
+//! Windows by a zone's calendar, over spans that have ended, over a number of facts and since the last fact of a kind: what is trained, materialized at one instant or at many, and served is the
 //! same, around changes of the clocks and ends of months.
 
 use asof::{
@@ -53,6 +53,9 @@ fn sets() -> [FeatureSet; 2] {
     let corrected = Source::of("corrected").on("k").window(WindowLength::this_month(zone), aggregates("corrected"));
     let corrected = corrected.window(WindowLength::facts(2), aggregates("newest_corrected"));
     let corrected = corrected.window(WindowLength::since("v > 0.5"), aggregates("since_corrected"));
+    let corrected = corrected.window(WindowLength::tumbling_months(1, zone), aggregates("last_month_corrected"));
+    let newest = WindowLength::facts_within(2, WindowLength::hopping(TimeDelta::days(9), TimeDelta::days(1), zone));
+    let corrected = corrected.window(newest, aggregates("newest_of_days_corrected"));
     let set = |name: &str| {
         FeatureSet::entities(name, "facts")
             .key("k")
@@ -66,6 +69,12 @@ fn sets() -> [FeatureSet; 2] {
             .window(WindowLength::since("v > 0.5"), aggregates("since"))
             .window(WindowLength::since_within("v > 0.5", WindowLength::this_week(zone)), aggregates("since_in_week"))
             .window(WindowLength::facts_within(2, WindowLength::since("v < -0.5")), aggregates("newest_since"))
+            .window(WindowLength::tumbling(TimeDelta::days(1), zone), aggregates("yesterday"))
+            .window(WindowLength::hopping(TimeDelta::days(7), TimeDelta::days(1), zone), aggregates("full_days"))
+            .window(WindowLength::tumbling(TimeDelta::hours(1), zone), aggregates("full_hour"))
+            .window(WindowLength::tumbling_months(1, zone), aggregates("last_month"))
+            .window(WindowLength::facts_within(2, WindowLength::hopping_months(2, 1, zone)), aggregates("newest_of_months"))
+            .window(WindowLength::since_within("v > 0.5", WindowLength::tumbling_months(1, zone)), aggregates("since_in_month"))
             .window(TimeDelta::days(7), aggregates("fixed"))
             .all_before(aggregates("all"))
     };
@@ -144,6 +153,11 @@ fn a_length_is_part_of_the_definition() {
         WindowLength::facts(3),
         WindowLength::facts(4),
         WindowLength::facts_within(3, TimeDelta::days(31)),
+        WindowLength::tumbling(TimeDelta::days(31), zone),
+        WindowLength::tumbling(TimeDelta::days(31), Zone::UTC),
+        WindowLength::hopping(TimeDelta::days(31), TimeDelta::days(1), zone),
+        WindowLength::tumbling_months(1, zone),
+        WindowLength::hopping_months(3, 1, zone),
         WindowLength::since("v > 0"),
         WindowLength::since("v > 1"),
         WindowLength::since_within("v > 0", TimeDelta::days(31)),

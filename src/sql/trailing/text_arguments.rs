@@ -50,8 +50,8 @@ pub(super) fn key_pairs(text: &str) -> Result<Vec<(String, String)>> {
     keys.into_iter().map(pair).collect()
 }
 
-/// The length of a window: `7 days`; by a zone's calendar `this month in Europe/Berlin` and `3 months in Europe/Berlin`; `10 facts` and
-/// `10 facts within 30 days`; or `since event = 'purchase'` and `at most 30 days since event = 'purchase'`.
+/// The length of a window: `7 days`; by a zone's calendar `this month in Europe/Berlin` and `3 months in Europe/Berlin`;
+/// `tumbling 1 day in UTC` and `hopping 7 days every 1 day in UTC`; `10 facts` and `10 facts within 30 days`; or `since event = 'purchase'` and `at most 30 days since event = 'purchase'`.
 pub(super) fn length(text: &str) -> Result<WindowLength> {
     if let Some((before, condition)) = at_word(text, "since") {
         let usage = || {
@@ -90,8 +90,8 @@ pub(super) fn length(text: &str) -> Result<WindowLength> {
             let zone: Zone = zone.parse()?;
             calendar_length(span, zone).ok_or_else(|| {
                 refused(format!(
-                    "the length `{text}` is no span of a calendar; write `this month in {zone}`, `this week in {zone}`, `this day in {zone}` or \
-                     `3 months in {zone}`"
+                    "the length `{text}` is no span of a calendar; write `this month in {zone}`, `this week in {zone}`, `this day in {zone}`, \
+                     `3 months in {zone}`, `tumbling 1 day in {zone}` or `hopping 7 days every 1 day in {zone}`"
                 ))
             })
         }
@@ -118,6 +118,20 @@ fn at_word<'a>(text: &'a str, word: &str) -> Option<(&'a str, &'a str)> {
 
 /// The length that the words before the zone say.
 fn calendar_length(words: &[&str], zone: Zone) -> Option<WindowLength> {
+    if let [kind, length @ ..] = words
+        && ["tumbling", "hopping"].iter().any(|known| kind.eq_ignore_ascii_case(known))
+    {
+        let mut parts = length.split(|word| word.eq_ignore_ascii_case("every"));
+        let (length, hop, more) = (parts.next()?, parts.next(), parts.next());
+        if more.is_some() || kind.eq_ignore_ascii_case("hopping") != hop.is_some() {
+            return None;
+        }
+        let hop = hop.unwrap_or(length);
+        return match (months(length), months(hop)) {
+            (Some(length), Some(hop)) => Some(WindowLength::hopping_months(length, hop, zone)),
+            _ => Some(WindowLength::hopping(fixed(length)?, fixed(hop)?, zone)),
+        };
+    }
     let [first, unit] = words else { return None };
     let unit = unit.to_ascii_lowercase();
     match (first.parse::<u32>(), unit.as_str()) {
@@ -127,6 +141,17 @@ fn calendar_length(words: &[&str], zone: Zone) -> Option<WindowLength> {
         (Err(_), "day") if first.eq_ignore_ascii_case("this") => Some(WindowLength::this_day(zone)),
         _ => None,
     }
+}
+
+/// A number of months.
+fn months(words: &[&str]) -> Option<u32> {
+    let [count, unit] = words else { return None };
+    ["month", "months"].iter().any(|known| unit.eq_ignore_ascii_case(known)).then(|| count.parse().ok()).flatten()
+}
+
+/// A fixed length of time.
+fn fixed(words: &[&str]) -> Option<TimeDelta> {
+    parse_span(&words.join(" ")).ok().map(TimeDelta::microseconds)
 }
 
 pub(super) fn aggregates(text: &str) -> Result<Vec<Aggregate>> {

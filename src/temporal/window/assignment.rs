@@ -1,10 +1,12 @@
 //! The slice of each fact. Between two neighbouring edges of an entity all facts enter and leave the same windows at the same
 //! slots, so they are one slice; an edge is an instant, or the start of its window.
 
+use std::ops::Range;
+
 use super::{
     Window,
+    edges::{WindowEdges, event_range},
     slices::Slices,
-    starts::{WindowStarts, event_range},
 };
 use crate::{
     error::{Error, Result},
@@ -115,11 +117,16 @@ fn from_previous(window: &Window, previous: &mut [PreviousFact], slices: &mut Sl
         // An entity's next fact is usually near its previous one.
         let near = (previous.entity == entity && previous.slice != NO_SLICE).then_some(previous.slice);
         let hint = near.map_or(run.start, |slice| slices.enter(slice));
-        let enter = index.first_from(&run, visible_from, hint);
+        let visible = index.first_from(&run, visible_from, hint);
         let gone = chunk.visible_until.as_ref().map_or(run.end, |until| index.first_after(&run, until[i], run.end));
         // Without a constant delay the range of event times is empty, so the next fact is looked up again.
         let (mut from, mut to) =
-            window.constant_delay.map_or((0, 0), |delay| event_range(index, &run, enter, delay.saturating_sub(1)));
+            window.constant_delay.map_or((0, 0), |delay| event_range(index, &run, visible, delay.saturating_sub(1)));
+        let mut enter = visible;
+        if let Some((ended, (first, last))) = window.first_ended(&run, event, visible) {
+            (from, to) = (from.max(first), to.min(last));
+            enter = enter.max(ended);
+        }
         let mut is_seen = false;
         for (i, (starts, leave)) in starts.iter().zip(&mut leaves).enumerate() {
             *leave = gone;
@@ -148,6 +155,8 @@ pub(super) struct AgeRings {
     instant: i64,
     /// For each ring, from the youngest on, the earliest event time in it.
     from: Vec<i64>,
+    /// Where the youngest ring ends, if that is before the instant.
+    end: Option<i64>,
     /// For each ring, which lengths of windows hold it.
     is_in: Vec<Vec<bool>>,
     /// For each state, the rings that an output reads.
@@ -158,7 +167,7 @@ pub(super) struct AgeRings {
 
 impl AgeRings {
     pub(super) fn new(window: &Window, instant: i64) -> Self {
-        let (plan, start) = (&window.plan, |starts: &WindowStarts| starts.of_single_instant(instant));
+        let (plan, start) = (&window.plan, |starts: &WindowEdges| starts.of_single_instant(instant));
         let mut from: Vec<i64> = window.starts.iter().map(start).collect();
         from.sort_unstable_by(|a, b| b.cmp(a));
         from.dedup();
@@ -169,7 +178,8 @@ impl AgeRings {
             is_in.iter().map(|is_in| lengths().any(|length| is_in[length])).collect()
         };
         let is_needed = (0..plan.states.len()).map(of_state).collect();
-        Self { instant, from, is_in, is_needed, opened: 0 }
+        let end = window.ends.as_ref().map(|ends| ends.of_single_instant(instant));
+        Self { instant, from, end, is_in, is_needed, opened: 0 }
     }
 
     /// One ring for all facts, which lies in the windows that [`WindowPlan::holds`] names; none if no window holds them.
@@ -180,6 +190,7 @@ impl AgeRings {
             return Self {
                 instant,
                 from: Vec::new(),
+                end: None,
                 is_in: Vec::new(),
                 is_needed: vec![Vec::new(); plan.states.len()],
                 opened: 0,
@@ -187,11 +198,14 @@ impl AgeRings {
         }
         let is_needed = |state: usize| plan.outputs.iter().any(|output| output.state == state && holds[output.length]);
         let is_needed = (0..plan.states.len()).map(|state| vec![is_needed(state)]).collect();
-        Self { instant, from: vec![FIRST_TICK], is_in: vec![holds], is_needed, opened: 0 }
+        Self { instant, from: vec![FIRST_TICK], end: None, is_in: vec![holds], is_needed, opened: 0 }
     }
 
-    /// The ring of an event time; `None` if no window reaches back so far.
+    /// The ring of an event time; `None` if no window holds it.
     pub(super) fn ring(&self, event: i64) -> Option<usize> {
+        if self.end.is_some_and(|end| event >= end) {
+            return None;
+        }
         self.from.iter().position(|&from| event >= from)
     }
 
@@ -235,5 +249,13 @@ impl AgeRings {
             self.ring(chunk.event[i]).map_or(NO_SLICE, |ring| self.slice(chunk.entities[i], ring))
         };
         Ok((0..chunk.rows.len()).map(slice).collect())
+    }
+}
+
+impl Window {
+    /// The first slot of a run whose windows end after an event, and the event times for which it is this slot, as
+    /// [`WindowEdges::first_after`]; `None` if windows end at their instants.
+    pub(super) fn first_ended(&self, run: &Range<u32>, event: i64, hint: u32) -> Option<(u32, (i64, i64))> {
+        self.ends.as_ref()?.first_after(&self.index, run, event, hint)
     }
 }

@@ -95,7 +95,9 @@ impl FactAccumulator for HoldingAccumulator {
         let (mut enters, mut positions) = (Vec::new(), Vec::new());
         for (i, (&entity, &visible_from)) in chunk.entities.iter().zip(&chunk.visible_from).enumerate() {
             let run = index.slots_of(entity);
-            let enter = index.first_from(&run, visible_from, run.start);
+            let visible = index.first_from(&run, visible_from, run.start);
+            let enter =
+                operator.window.first_ended(&run, chunk.event[i], visible).map_or(visible, |(ended, _)| ended.max(visible));
             if enter < run.end {
                 enters.push(enter);
                 positions.push(i);

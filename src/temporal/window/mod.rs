@@ -26,28 +26,31 @@ use super::{
     fact_expression::FactExpressions,
     operator::{CreateOperator, FactAccumulator, OperatorContext, OperatorOutput, OutputMemory, TemporalOperator},
     sort_keys::{Encoding, ValueDictionary},
-    spec::{OperatorSpec, WindowSpec},
+    spec::{OperatorSpec, WindowColumn, WindowSpec},
     spine_index::SpineIndex,
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    time::{ClockStep, Zone},
+};
 
 mod accumulator;
 mod assignment;
-mod both_kinds;
+mod edges;
 mod held;
 mod newest;
+mod parts;
 mod plan;
 mod seen;
 mod slices;
-mod starts;
 mod tile;
 
 use accumulator::WindowAccumulator;
-use both_kinds::BothKinds;
+use edges::WindowEdges;
 use held::HeldWindow;
+use parts::Parts;
 use plan::WindowPlan;
 use slices::Slices;
-use starts::WindowStarts;
 pub(super) use tile::{TileMerger, WindowTile};
 
 /// The least number of slots for which results are made at once.
@@ -55,29 +58,34 @@ const MIN_SLOTS_AT_ONCE: usize = 16_384;
 
 impl CreateOperator for WindowSpec {
     fn operator(&self, context: &OperatorContext) -> Result<Arc<dyn TemporalOperator>> {
-        let is_held: Vec<bool> = self.columns.iter().map(|column| column.length.depends_on_newer_facts()).collect();
-        if !is_held.contains(&true) {
-            return Ok(Arc::new(Window::new(self, context, None)?));
+        // Facts are held where newer facts decide what a window holds. All windows of an operator end at the same boundaries.
+        let kind = |column: &WindowColumn| (column.length.depends_on_newer_facts(), column.length.boundaries());
+        let mut kinds = Vec::new();
+        for column in &self.columns {
+            if !kinds.contains(&kind(column)) {
+                kinds.push(kind(column));
+            }
         }
-        let held = |spec: &WindowSpec, context: &OperatorContext| {
-            Ok::<_, Error>(Arc::new(HeldWindow::new(Window::new(spec, context, None)?, context)))
-        };
-        if !is_held.contains(&false) {
-            return Ok(held(self, context)?);
-        }
-        let part = |wanted: bool| {
-            let columns = self.columns.iter().zip(&is_held).filter(|(_, is_held)| **is_held == wanted);
-            let spec = WindowSpec { columns: columns.map(|(column, _)| column.clone()).collect() };
+        let part = |wanted: &(bool, Option<(ClockStep, Zone)>)| -> Result<Arc<dyn TemporalOperator>> {
+            let columns = self.columns.iter().filter(|column| kind(column) == *wanted).cloned().collect();
+            let spec = WindowSpec { columns };
             let planned = &context.expressions;
             let expressions = FactExpressions {
                 conditions: own_of(&spec.conditions(), &self.conditions(), &planned.conditions),
                 values: own_of(&spec.values(), &self.values(), &planned.values),
             };
-            (spec, OperatorContext { expressions, ..context.clone() })
+            let context = OperatorContext { expressions, ..context.clone() };
+            let window = Window::new(&spec, &context, None)?;
+            Ok(if wanted.0 { Arc::new(HeldWindow::new(window, &context)) } else { Arc::new(window) })
         };
-        let ((timed, of_timed), (held_spec, of_held)) = (part(false), part(true));
-        let (timed, held) = (Arc::new(Window::new(&timed, &of_timed, None)?), held(&held_spec, &of_held)?);
-        Ok(Arc::new(BothKinds { timed, held, is_held }))
+        let part_of = self.columns.iter().filter_map(|column| kinds.iter().position(|known| *known == kind(column))).collect();
+        let mut parts = kinds.iter().map(part).collect::<Result<Vec<_>>>()?;
+        match parts.len() {
+            // Nothing is asked.
+            0 => Ok(Arc::new(Window::new(self, context, None)?)),
+            1 => Ok(parts.swap_remove(0)),
+            _ => Ok(Arc::new(Parts { parts, part_of })),
+        }
     }
 }
 
@@ -92,7 +100,8 @@ impl Window {
     /// first.
     pub(super) fn new(spec: &WindowSpec, context: &OperatorContext, level: Option<usize>) -> Result<Self> {
         let plan = WindowPlan::new(spec, context)?;
-        let starts = plan.lengths.iter().map(|length| WindowStarts::new(length.reach, context)).collect::<Result<_>>()?;
+        let starts = plan.lengths.iter().map(|length| WindowEdges::starts(length.reach, context)).collect::<Result<_>>()?;
+        let ends = plan.lengths.first().map(|length| WindowEdges::ends(length.reach, context)).transpose()?.flatten();
         Ok(Self {
             subject: context.subject.clone(),
             index: context.index.clone(),
@@ -105,6 +114,7 @@ impl Window {
             signature: plan.signature(&context.facts_schema),
             plan,
             starts,
+            ends,
             level,
             finished: Mutex::default(),
         })
@@ -117,7 +127,9 @@ pub(super) struct Window {
     index: Arc<SpineIndex>,
     plan: WindowPlan,
     /// Where the windows of each of the plan's lengths begin.
-    starts: Vec<WindowStarts>,
+    starts: Vec<WindowEdges>,
+    /// Where the windows end, if that is before their instants. It is the same for all lengths.
+    ends: Option<WindowEdges>,
     /// See [`WindowPlan::signature`].
     signature: String,
     /// See [`Window::new`].

@@ -6,7 +6,7 @@ use std::{fmt, iter};
 use arrow::datatypes::{DataType, Schema};
 use datafusion::prelude::Expr;
 
-use super::{seen::SeenExpression, starts::TickLength};
+use super::{edges::TickLength, seen::SeenExpression};
 use crate::{
     error::{Error, Result},
     temporal::{
@@ -175,7 +175,7 @@ impl WindowPlan {
         let key = |length: &PlannedLength| match length.reach {
             TickLength::Fixed(ticks) => (false, ticks),
             // Facts of other windows have no level.
-            TickLength::Everything | TickLength::Calendar(..) => (true, 0),
+            TickLength::Everything | TickLength::Calendar(..) | TickLength::Hopping(..) => (true, 0),
         };
         let shorter = |length: &PlannedLength| self.lengths.iter().filter(|other| key(other) < key(length)).count();
         self.lengths.iter().map(|length| shorter(length) >= level).collect()
