@@ -3,6 +3,8 @@
 //! ```text
 //! cargo bench --bench serving -- DIR                  everything; DIR keeps the generated facts and the store (1.5 GB)
 //! cargo bench --bench serving -- DIR get encode       only some: load get many encode refresh parity peers
+//! cargo bench --bench serving -- DIR refresh paged    in one of the forms: paged resident
+//! cargo bench --bench serving -- DIR refresh moves    beside moves alone; other cases are in serving/beside.rs
 //! ```
 //!
 //! A closed loop sends a request when the one before it is answered. An open loop sends them at a fixed rate, and its latencies count
@@ -11,19 +13,19 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 #![allow(clippy::disallowed_methods, reason = "a bench measures by the clock")]
 
+#[path = "serving/beside.rs"]
+mod beside;
+
 use std::{
     hint::black_box,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use asof::{
-    AsOf, FeatureSet, FeatureStore, Resources, StoreOptions, Value,
+    AsOf, FeatureSet, FeatureStore, StoreOptions, Value,
     catalog::{FactTable, KnownAt},
     encoder::{Arithmetic, Bins, Clip, Cyclic, HashBucket, Haversine, MinMax, Number, OneHot, Standardize},
     ingest::Ingest,
@@ -129,12 +131,17 @@ async fn bench(dir: &Path, tasks: &[String]) -> Anyhow<()> {
         store.materialize("wide_v1", as_of.parse()?).await?;
         return Ok(());
     }
-    let wanted = |task: &str| tasks.is_empty() || tasks.iter().any(|wanted| wanted == task);
+    let (forms, tasks): (Vec<&String>, Vec<&String>) =
+        tasks.iter().partition(|word| ["paged", "resident"].contains(&word.as_str()));
+    let wanted = |task: &str| tasks.is_empty() || tasks.iter().any(|wanted| *wanted == task);
     if wanted("load") {
         load(&root).await?;
     }
     for resident in [false, true] {
         let form = if resident { "resident" } else { "paged" };
+        if !forms.is_empty() && !forms.iter().any(|wanted| *wanted == form) {
+            continue;
+        }
         let store = open(&root, resident).await?;
         let online = store.online("wide_v1").await?;
         if wanted("get") {
@@ -144,7 +151,8 @@ async fn bench(dir: &Path, tasks: &[String]) -> Anyhow<()> {
             many(form, &online)?;
         }
         if wanted("refresh") {
-            refresh(form, &root, &store, &online).await?;
+            let cases = tasks.iter().skip_while(|task| **task != "refresh").skip(1).map(|case| (*case).clone());
+            beside::refresh(form, &root, resident, &online, &cases.collect::<Vec<_>>()).await?;
         }
     }
     if wanted("encode") {
@@ -231,7 +239,17 @@ fn closed(keys: &[Value], mut request: impl FnMut(&Value)) -> Histogram<u64> {
 }
 
 /// Requests at a rate, whose latencies count from when they were due.
-fn open_loop(keys: &[Value], per_second: u64, mut request: impl FnMut(&Value)) -> Histogram<u64> {
+fn open_loop(keys: &[Value], per_second: u64, request: impl FnMut(&Value)) -> Histogram<u64> {
+    open_loop_with(keys, per_second, request, |_, ()| {})
+}
+
+/// As [`open_loop`]; `after` hears the latency of each request, and what the request returned.
+fn open_loop_with<T>(
+    keys: &[Value],
+    per_second: u64,
+    mut request: impl FnMut(&Value) -> T,
+    mut after: impl FnMut(Duration, T),
+) -> Histogram<u64> {
     let (mut latencies, every) = (histogram(), Duration::from_nanos(1_000_000_000 / per_second));
     let start = Instant::now();
     for (number, key) in keys.iter().enumerate() {
@@ -243,8 +261,10 @@ fn open_loop(keys: &[Value], per_second: u64, mut request: impl FnMut(&Value)) -
         while Instant::now() < due {
             std::hint::spin_loop();
         }
-        request(key);
-        latencies.saturating_record(due.elapsed().as_nanos() as u64);
+        let answer = request(key);
+        let latency = due.elapsed();
+        latencies.saturating_record(latency.as_nanos() as u64);
+        after(latency, answer);
     }
     latencies
 }
@@ -276,67 +296,6 @@ fn many(form: &str, online: &Online) -> Anyhow<()> {
             latencies.saturating_record(start.elapsed().as_nanos() as u64);
         }
         print(&format!("get_many of 500, {form}, {law}"), &latencies);
-    }
-    Ok(())
-}
-
-/// Who materializes while a service reads.
-#[derive(Clone, Copy, PartialEq)]
-enum Trainer {
-    /// This process, in as many tasks as there are cores.
-    Here,
-    /// This process, in one task.
-    HereInOneTask,
-    /// Another process, of a lower priority.
-    Elsewhere,
-}
-
-/// Reads while newer materializations are made and moved to.
-async fn refresh(form: &str, root: &Path, store: &FeatureStore, online: &Online) -> Anyhow<()> {
-    let keys = keys(false, READS / 50);
-    let rate = 2_000;
-    let quiet = open_loop(&keys, rate, |key| drop(black_box(online.get(std::slice::from_ref(key)).unwrap())));
-    print(&format!("get, {form}, open at {rate}/s, quiet"), &quiet);
-    for (trainer, told) in [
-        (Trainer::Elsewhere, "beside another process that materializes (nice 19)"),
-        (Trainer::HereInOneTask, "beside materializations in one task of this process"),
-        (Trainer::Here, "beside materializations in all tasks of this process"),
-    ] {
-        let live = store.live("wide_v1").await?;
-        let is_over = Arc::new(AtomicBool::new(false));
-        let training = {
-            let (store, live, is_over, root) = (store.clone(), live.clone(), is_over.clone(), root.to_owned());
-            tokio::spawn(async move {
-                let resources = Resources { partitions: 1, ..Resources::default() };
-                let in_one_task = open_with(&root, StoreOptions::default().resources(resources).cache_in_memory()).await.unwrap();
-                let mut moves = 0;
-                while !is_over.load(Ordering::Relaxed) {
-                    let next = live.current().materialization().as_of().plus(TimeDelta::seconds(1));
-                    match trainer {
-                        Trainer::Here => drop(store.materialize("wide_v1", next).await.unwrap()),
-                        Trainer::HereInOneTask => drop(in_one_task.materialize("wide_v1", next).await.unwrap()),
-                        Trainer::Elsewhere => {
-                            let program = std::env::current_exe().unwrap();
-                            // Reads come first.
-                            let mut train = std::process::Command::new("nice");
-                            train.args(["-n", "19"]).arg(program);
-                            train.args([root.parent().unwrap().to_str().unwrap(), "train", &next.to_string()]);
-                            let status = tokio::task::spawn_blocking(move || train.status()).await.unwrap();
-                            assert!(status.unwrap().success());
-                        }
-                    }
-                    live.refresh().await.unwrap();
-                    moves += 1;
-                }
-                moves
-            })
-        };
-        let busy = tokio::task::block_in_place(|| {
-            open_loop(&keys, rate, |key| drop(black_box(live.current().get(std::slice::from_ref(key)).unwrap())))
-        });
-        is_over.store(true, Ordering::Relaxed);
-        let moves = training.await?;
-        print(&format!("get, {form}, open at {rate}/s, {told}, {moves} moves"), &busy);
     }
     Ok(())
 }

@@ -62,6 +62,6 @@ pub(crate) use row_buffer::{RowBuffer, RowBufferWriter};
 pub(crate) use row_set::{QueriedRows, output_batch, output_schema};
 pub(crate) use rows::RowQuery;
 pub(crate) use run::{Inputs, check_drawn, input_table, materialize, materialize_pinned};
-pub(crate) use served::ServedRows;
+pub(crate) use served::{BuildThreads, ServedRows};
 pub(crate) use stale::stale;
 pub use stale_report::{Rewrite, StaleFile, StaleMaterialization, StaleReason, Staleness};

@@ -1,7 +1,10 @@
 //! The rows of a materialization by key. Their file is built from the published rows when they are first served, and again when it
 //! is lost or damaged. A key is reported missing only if the published rows do not have it.
 
-use std::sync::{Arc, PoisonError};
+use std::{
+    io::{Seek, Write},
+    sync::{Arc, PoisonError},
+};
 
 use arrow::array::RecordBatch;
 use futures::TryStreamExt;
@@ -11,11 +14,20 @@ use super::Materialization;
 use crate::{
     catalog::Column,
     error::{Error, Result},
-    served::{Building, Found, Row, RowLayout, ServedFile, SharedFile, WriteError},
+    served::{Building, Found, Row, RowLayout, ServedFile, SharedFile, WriteError, Writer},
 };
 
 /// Batches that wait to be written.
 const QUEUE: usize = 2;
+
+/// On how many threads a served file is built. The file is the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BuildThreads {
+    /// Rows are read and written by turns, on the thread that waits for the file: requests are served meanwhile.
+    One,
+    /// Rows are read while others are written: nobody is served before the file is there.
+    Two,
+}
 
 /// The rows of a materialization of entities by key. Group 0 has all keys of the set; the other groups are the partial rows.
 pub(crate) struct ServedRows {
@@ -25,8 +37,8 @@ pub(crate) struct ServedRows {
 }
 
 impl ServedRows {
-    /// Opens the rows. Their file is built unless it is there.
-    pub(crate) async fn open(made: &Materialization) -> Result<Self> {
+    /// Opens the rows. Their file is built unless it is there. With [`BuildThreads::One`] the caller is on a thread that may block.
+    pub(crate) async fn open(made: &Materialization, threads: BuildThreads) -> Result<Self> {
         let layouts = Arc::new(layouts(made)?);
         let (set, id, cache) = (&made.manifest().set, made.id(), &made.workspace().cache);
         let opening = cache.served().opening(id);
@@ -36,7 +48,7 @@ impl ServedRows {
             None => {
                 let file = match existing(made, &layouts).await? {
                     Some(file) => file,
-                    None => build(made, &layouts).await?,
+                    None => build(made, &layouts, threads).await?,
                 };
                 let shared = Arc::new(SharedFile::new(file));
                 *slot = Arc::downgrade(&shared);
@@ -109,8 +121,8 @@ impl ServedRows {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
             tracing::warn!(materialization = ?self.made, "the served file is damaged; it is built again from the published files");
             let built = match in_memory {
-                false => runtime.block_on(build(&self.made, &self.layouts))?,
-                true => runtime.block_on(build_in_memory(&self.made, &self.layouts))?,
+                false => runtime.block_on(build(&self.made, &self.layouts, BuildThreads::Two))?,
+                true => runtime.block_on(build_in_memory(&self.made, &self.layouts, BuildThreads::Two))?,
             };
             self.shared.file.store(Arc::new(built));
             Ok(())
@@ -141,40 +153,92 @@ async fn existing(made: &Materialization, layouts: &Arc<Vec<RowLayout>>) -> Resu
 }
 
 /// Builds the file from the published rows and opens it; in memory, with a warning, if the disk refuses it.
-async fn build(made: &Materialization, layouts: &Arc<Vec<RowLayout>>) -> Result<ServedFile> {
-    let failed = match build_in(made, layouts, false).await {
+async fn build(made: &Materialization, layouts: &Arc<Vec<RowLayout>>, threads: BuildThreads) -> Result<ServedFile> {
+    let failed = match build_in(made, layouts, threads, false).await {
         Ok(file) => return Ok(file),
         Err(WriteError::Rows(error)) => return Err(error),
         Err(WriteError::Disk(cause)) => cause,
     };
     tracing::warn!(materialization = ?made, cause = %failed, "the served file cannot be written; its rows are served from memory");
-    build_in_memory(made, layouts).await
+    build_in_memory(made, layouts, threads).await
 }
 
-async fn build_in_memory(made: &Materialization, layouts: &Arc<Vec<RowLayout>>) -> Result<ServedFile> {
-    build_in(made, layouts, true).await.map_err(|error| match error {
+async fn build_in_memory(made: &Materialization, layouts: &Arc<Vec<RowLayout>>, threads: BuildThreads) -> Result<ServedFile> {
+    build_in(made, layouts, threads, true).await.map_err(|error| match error {
         WriteError::Rows(error) => error,
         WriteError::Disk(cause) => Error::System { subject: format!("building the served rows of {made:?}"), cause },
     })
 }
 
-async fn build_in(made: &Materialization, layouts: &Arc<Vec<RowLayout>>, in_memory: bool) -> Result<ServedFile, WriteError> {
+async fn build_in(
+    made: &Materialization,
+    layouts: &Arc<Vec<RowLayout>>,
+    threads: BuildThreads,
+    in_memory: bool,
+) -> Result<ServedFile, WriteError> {
+    match threads {
+        BuildThreads::One => build_by_turns(made, layouts, in_memory).await,
+        BuildThreads::Two => build_at_once(made, layouts, in_memory).await,
+    }
+}
+
+/// How many rows each group has.
+fn row_counts(made: &Materialization) -> Vec<u64> {
     let manifest = made.manifest();
-    let counts = std::iter::once(&manifest.parts).chain(manifest.partial.iter().map(|part| &part.parts));
-    let counts: Vec<u64> = counts.map(|parts| parts.iter().map(|part| part.rows).sum()).collect();
-    let (sender, receiver) = mpsc::channel::<(usize, RecordBatch)>(QUEUE);
+    let groups = std::iter::once(&manifest.parts).chain(manifest.partial.iter().map(|part| &part.parts));
+    groups.map(|parts| parts.iter().map(|part| part.rows).sum()).collect()
+}
+
+async fn build_by_turns(made: &Materialization, layouts: &[RowLayout], in_memory: bool) -> Result<ServedFile, WriteError> {
+    async fn write(
+        writer: &mut Writer<impl Write + Seek + Send>,
+        made: &Materialization,
+        layouts: &[RowLayout],
+    ) -> Result<(), WriteError> {
+        for (number, (layout, rows)) in layouts.iter().zip(row_counts(made)).enumerate() {
+            let mut batches = made.group_batches(number).await?;
+            let mut group = writer.group(layout, rows)?;
+            while let Some(batch) = batches.try_next().await? {
+                group.write(&batch)?;
+            }
+            group.finish()?;
+        }
+        Ok(())
+    }
+    let (set, id, files) = (&made.manifest().set, made.id(), made.workspace().cache.served());
+    let mut building = files.build(id, in_memory)?;
+    match &mut building {
+        Building::File(writer) => write(writer, made, layouts).await?,
+        Building::Memory(writer) => write(writer, made, layouts).await?,
+    }
+    files.publish(set, id, layouts, building)
+}
+
+/// What the thread that writes is sent.
+enum Sent {
+    Rows(RecordBatch),
+    EndOfGroup,
+}
+
+async fn build_at_once(made: &Materialization, layouts: &Arc<Vec<RowLayout>>, in_memory: bool) -> Result<ServedFile, WriteError> {
+    let (sender, receiver) = mpsc::channel(QUEUE);
     let write = {
         let (made, layouts) = (made.clone(), layouts.clone());
-        tokio::task::spawn_blocking(move || write(&made, &layouts, &counts, receiver, in_memory))
+        tokio::task::spawn_blocking(move || write_sent(&made, &layouts, receiver, in_memory))
     };
     let read = async {
         let sender = sender;
         for group in 0..layouts.len() {
             let mut batches = made.group_batches(group).await?;
-            while let Some(batch) = batches.try_next().await? {
+            loop {
+                let next = batches.try_next().await?;
+                let is_over = next.is_none();
                 // The receiver is gone if writing failed; its error is the one to report.
-                if sender.send((group, batch)).await.is_err() {
+                if sender.send(next.map_or(Sent::EndOfGroup, Sent::Rows)).await.is_err() {
                     return Ok(());
+                }
+                if is_over {
+                    break;
                 }
             }
         }
@@ -186,31 +250,32 @@ async fn build_in(made: &Materialization, layouts: &Arc<Vec<RowLayout>>, in_memo
     written.map_err(|e| Error::lost_task("building a served file", e))?
 }
 
-fn write(
+fn write_sent(
     made: &Materialization,
     layouts: &[RowLayout],
-    counts: &[u64],
-    mut batches: mpsc::Receiver<(usize, RecordBatch)>,
+    mut sent: mpsc::Receiver<Sent>,
     in_memory: bool,
 ) -> Result<ServedFile, WriteError> {
+    fn write(
+        writer: &mut Writer<impl Write + Seek>,
+        made: &Materialization,
+        layouts: &[RowLayout],
+        sent: &mut mpsc::Receiver<Sent>,
+    ) -> Result<(), WriteError> {
+        for (layout, rows) in layouts.iter().zip(row_counts(made)) {
+            let mut group = writer.group(layout, rows)?;
+            while let Some(Sent::Rows(batch)) = sent.blocking_recv() {
+                group.write(&batch)?;
+            }
+            group.finish()?;
+        }
+        Ok(())
+    }
     let (set, id, files) = (&made.manifest().set, made.id(), made.workspace().cache.served());
     let mut building = files.build(id, in_memory)?;
-    let mut next = batches.blocking_recv();
-    for (group, (layout, &rows)) in layouts.iter().zip(counts).enumerate() {
-        let mut rows_of_group = || match next.take() {
-            Some((of, batch)) if of == group => {
-                next = batches.blocking_recv();
-                Some(batch)
-            }
-            other => {
-                next = other;
-                None
-            }
-        };
-        match &mut building {
-            Building::File(writer) => writer.write_group(layout, rows, &mut rows_of_group)?,
-            Building::Memory(writer) => writer.write_group(layout, rows, &mut rows_of_group)?,
-        }
+    match &mut building {
+        Building::File(writer) => write(writer, made, layouts, &mut sent)?,
+        Building::Memory(writer) => write(writer, made, layouts, &mut sent)?,
     }
     files.publish(set, id, layouts, building)
 }

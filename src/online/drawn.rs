@@ -11,7 +11,7 @@ use super::{entities::ServedEntities, read_counts::ReadCounts};
 use crate::{
     error::{Error, Result},
     feature_set::{Drawn, RowSet, field_of, select_inputs},
-    materialize::{Materialization, common_type},
+    materialize::{BuildThreads, Materialization, common_type},
     time::instant_type,
 };
 
@@ -31,10 +31,10 @@ struct ServedDraw {
 
 impl ServedDraws {
     /// Serves these materializations, one for each set that is drawn on, in their order.
-    pub(super) async fn new(set: &RowSet, made: Vec<Materialization>) -> Result<Self> {
+    pub(super) async fn new(set: &RowSet, made: Vec<Materialization>, threads: BuildThreads) -> Result<Self> {
         let mut draws = Vec::with_capacity(made.len());
         for (drawn, made) in set.drawn.iter().zip(made) {
-            let entities = ServedEntities::new(made).await?;
+            let entities = ServedEntities::new(made, threads).await?;
             let schema = entities.features().clone();
             let mut features = Vec::new();
             for (feature, name) in drawn.outputs() {

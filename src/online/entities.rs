@@ -11,7 +11,7 @@ use super::feature_row::{FeatureRow, Shape};
 use crate::{
     error::{Error, Result},
     feature_set::{FeatureSet, SetBody, Source, event_time_column},
-    materialize::{Materialization, ServedRows},
+    materialize::{BuildThreads, Materialization, ServedRows},
     served::{Row, RowLayout, Rows},
     time::AsOf,
     value::Value,
@@ -63,8 +63,8 @@ thread_local! {
 
 impl ServedEntities {
     /// Opens the rows of a materialization of entities.
-    pub(super) async fn new(made: Materialization) -> Result<Self> {
-        let rows = ServedRows::open(&made).await?;
+    pub(super) async fn new(made: Materialization, threads: BuildThreads) -> Result<Self> {
+        let rows = ServedRows::open(&made, threads).await?;
         let layout = rows.layout(0);
         let all = layout.value_schema().clone();
         let mut partial = Vec::with_capacity(made.manifest().partial.len());

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     feature_set::FeatureSet,
-    materialize::{Materialization, Rank, SeenManifests, find_by_id, never_materialized},
+    materialize::{BuildThreads, Materialization, Rank, SeenManifests, find_by_id, never_materialized},
     name::{ContentId, SetName},
     time::{AsOf, Clock},
     workspace::Workspace,
@@ -375,19 +375,20 @@ async fn served(member: &Member, made: &[Materialization], old: Option<&Arc<Snap
     let known = old.filter(|old| stays(old)).and_then(|old| old.served().find(|served| served.name == member.name));
     let online = match known {
         Some(known) => known.online.clone(),
-        None => Arc::new(opened(member, made).await?),
+        // Requests are served while a group moves, and not before it is open.
+        None => Arc::new(opened(member, made, old.map_or(BuildThreads::Two, |_| BuildThreads::One)).await?),
     };
     Ok(ServedSet { name: member.name.clone(), online })
 }
 
 /// Opens a set away from the threads that serve requests: its rows may have to be read and encoded.
-async fn opened(member: &Member, made: &[Materialization]) -> Result<Online> {
+async fn opened(member: &Member, made: &[Materialization], threads: BuildThreads) -> Result<Online> {
     let missing =
         || Error::Internal { subject: format!("serving feature set `{}`", member.name), reason: "it is not followed".into() };
     let own = made.get(member.own).cloned().ok_or_else(missing)?;
     let drawn = member.drawn.iter().map(|&i| made.get(i).cloned().ok_or_else(missing)).collect::<Result<Vec<_>>>()?;
     let (reads, runtime) = (member.reads.clone(), tokio::runtime::Handle::current());
-    let work = tokio::task::spawn_blocking(move || runtime.block_on(Online::new(own, drawn, reads)));
+    let work = tokio::task::spawn_blocking(move || runtime.block_on(Online::new(own, drawn, reads, threads)));
     work.await.map_err(|e| Error::lost_task(&format!("opening feature set `{}`", member.name), e))?
 }
 

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    materialize::{Materialization, Pipeline},
+    materialize::{BuildThreads, Materialization, Pipeline},
     served::Rows,
     time::AsOf,
     value::Value,
@@ -37,20 +37,22 @@ enum Served {
 
 impl Online {
     /// Prepares to serve a materialization. The rows of a set of entities are read into the cache if they are not there. `drawn` are
-    /// the materializations that a set of rows draws on, in the order of its definition. Reads are counted in `reads`.
+    /// the materializations that a set of rows draws on, in the order of its definition. Reads are counted in `reads`. Files are built
+    /// on so many `threads`.
     pub(crate) async fn new(
         materialization: Materialization,
         drawn: Vec<Materialization>,
         reads: Arc<ReadCounts>,
+        threads: BuildThreads,
     ) -> Result<Self> {
         let served = match materialization.pipeline()? {
             Some((set, pipeline)) => {
-                let draws = ServedDraws::new(set, drawn).await?;
+                let draws = ServedDraws::new(set, drawn, threads).await?;
                 let request = draws.request_schema(&pipeline.request_schema());
                 let features = Arc::new(Schema::new(pipeline.features()));
                 Served::Rows { request, features, pipeline: Box::new(pipeline), draws }
             }
-            None => Served::Entities(Box::new(ServedEntities::new(materialization.clone()).await?)),
+            None => Served::Entities(Box::new(ServedEntities::new(materialization.clone(), threads).await?)),
         };
         Ok(Self { materialization, served, reads })
     }

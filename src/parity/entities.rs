@@ -20,7 +20,7 @@ use crate::{
     engine::Parallelism,
     error::{Error, Result},
     feature_set::{EntitySet, FeatureSet},
-    materialize::{Materialization, RowBuffer, materialize_pinned},
+    materialize::{BuildThreads, Materialization, RowBuffer, materialize_pinned},
     online::Online,
     scan::VisibleTable,
     temporal::Spine,
@@ -45,7 +45,7 @@ pub(super) async fn verify(
 ) -> Result<ParityReport> {
     let pinned = workspace.pin_all(&set.tables).await?;
     let made = materialize_pinned(workspace, set, as_of, &pinned).await?;
-    let online = Online::new(made.clone(), Vec::new(), Arc::default()).await?;
+    let online = Online::new(made.clone(), Vec::new(), Arc::default(), BuildThreads::Two).await?;
     let mut report = ParityReport::new(&set.name, Some(as_of));
     report.add_id(made.id());
 

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     feature_set::{EntitySet, FeatureSet, RowSet, SetBody},
-    materialize::{Inputs, Materialization, RowBuffer, RowBufferWriter, find_by_id},
+    materialize::{BuildThreads, Inputs, Materialization, RowBuffer, RowBufferWriter, find_by_id},
     name::ContentId,
     online::Online,
     scan::VisibleTable,
@@ -247,7 +247,7 @@ impl Replay<'_> {
             let rows = RowBuffer::create(answers_schema(&keys, &made, set)?)?;
             return Ok(Found::Waiting(Box::new(Waiting { made, rows })));
         }
-        Ok(Found::Open(Box::new(Online::new(made, drawn_on, Arc::default()).await?)))
+        Ok(Found::Open(Box::new(Online::new(made, drawn_on, Arc::default(), BuildThreads::Two).await?)))
     }
 
     /// Would the materialization be the same if it was made of the facts that are in the catalog now?

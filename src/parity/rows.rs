@@ -21,7 +21,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     feature_set::{FeatureSet, RowSet},
-    materialize::{Apply, Materialization, Pipeline, materialize_pinned},
+    materialize::{Apply, BuildThreads, Materialization, Pipeline, materialize_pinned},
     online::Online,
     scan::VisibleTable,
     time::AsOf,
@@ -48,7 +48,7 @@ pub(super) async fn verify(
     }
     let mut report = ParityReport::new(&set.name, Some(as_of));
     std::iter::once(&made).chain(&drawn_on).for_each(|made| report.add_id(made.id()));
-    let online = Online::new(made.clone(), drawn_on, Arc::default()).await?;
+    let online = Online::new(made.clone(), drawn_on, Arc::default(), BuildThreads::Two).await?;
     let Some((_, pipeline)) = made.pipeline()? else {
         return Err(Error::Internal { subject: format!("comparing `{}`", set.name), reason: "it is no set of rows".into() });
     };

@@ -68,6 +68,11 @@ impl Index {
         entries.filter(move |entry| entry & !u64::from(u32::MAX) == tag).map(|entry| (entry as u32).wrapping_sub(1))
     }
 
+    /// Bytes of memory.
+    pub(super) fn held(&self) -> usize {
+        self.entries.len() * ENTRY
+    }
+
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         self.entries.iter().flat_map(|entry| entry.to_le_bytes()).collect()
     }

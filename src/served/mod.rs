@@ -17,4 +17,4 @@ mod writer;
 pub(crate) use file::{Found, ServedFile};
 pub(crate) use layout::{Row, RowLayout, Rows};
 pub(crate) use place::{Building, ServedFiles, SharedFile};
-pub(crate) use writer::WriteError;
+pub(crate) use writer::{WriteError, Writer};

@@ -74,13 +74,11 @@ fn keys(names: &[&str]) -> Vec<String> {
 fn written(groups: &[(&RowLayout, &RecordBatch)]) -> Result<Vec<u8>, WriteError> {
     let mut writer = Writer::new(Cursor::new(Vec::new()), ContentId::of(ID));
     for (layout, rows) in groups {
-        let mut at = 0;
-        let mut next = || {
-            let count = 3.min(rows.num_rows() - at);
-            at += count;
-            (count > 0).then(|| rows.slice(at - count, count))
-        };
-        writer.write_group(layout, rows.num_rows() as u64, &mut next)?;
+        let mut group = writer.group(layout, rows.num_rows() as u64)?;
+        for at in (0..rows.num_rows()).step_by(3) {
+            group.write(&rows.slice(at, 3.min(rows.num_rows() - at)))?;
+        }
+        group.finish()?;
     }
     Ok(writer.finish()?.into_inner())
 }
@@ -256,8 +254,9 @@ fn a_row_in_another_place_or_of_another_materialization_is_damaged() {
     columns[0] = batch.column(0).clone();
     let other = RecordBatch::try_new(batch.schema(), columns).unwrap();
     let mut writer = Writer::new(Cursor::new(Vec::new()), ContentId::of(b"another"));
-    let mut once = Some(other);
-    writer.write_group(&layouts[0], 40, &mut || once.take()).unwrap();
+    let mut group = writer.group(&layouts[0], 40).unwrap();
+    group.write(&other).unwrap();
+    group.finish().unwrap();
     let others = writer.finish().unwrap().into_inner();
     let width = layouts[0].row_bytes();
     let first = bytes.len() - width * 40;
@@ -297,8 +296,8 @@ fn rows_that_are_not_those_of_the_manifest_are_refused() {
     let twice = arrow::compute::concat_batches(&batch.schema(), [&batch.slice(0, 1), &batch.slice(0, 1)]).unwrap();
     for (rows, batch) in [(3, &batch), (5, &batch), (2, &twice)] {
         let mut writer = Writer::new(Cursor::new(Vec::new()), ContentId::of(ID));
-        let mut batches = vec![batch.clone()];
-        let outcome = writer.write_group(&layout, rows, &mut || batches.pop());
+        let mut group = writer.group(&layout, rows).unwrap();
+        let outcome = group.write(batch).and_then(|()| group.finish());
         assert!(matches!(outcome, Err(WriteError::Rows(Error::Corrupt { .. }))));
     }
 }

@@ -48,7 +48,7 @@ pub(crate) struct Writer<W> {
 }
 
 /// A group that is being written.
-struct GroupWriter<'a, W> {
+pub(crate) struct GroupWriter<'a, W> {
     file: &'a mut Writer<W>,
     layout: &'a RowLayout,
     index: Index,
@@ -86,8 +86,8 @@ impl<W: Write + Seek> Writer<W> {
         Self { out, id, groups: Vec::new(), at: 0 }
     }
 
-    /// Begins the next group, of exactly this many rows.
-    fn group<'a>(&'a mut self, layout: &'a RowLayout, rows: u64) -> Result<GroupWriter<'a, W>> {
+    /// Begins the next group, of exactly this many rows, which come in the order of the published ones.
+    pub(crate) fn group<'a>(&'a mut self, layout: &'a RowLayout, rows: u64) -> Result<GroupWriter<'a, W>> {
         let index_bytes = Index::bytes_for(rows)?;
         let row_bytes = layout.row_bytes();
         let rows_at = self.at + index_bytes;
@@ -110,20 +110,6 @@ impl<W: Write + Seek> Writer<W> {
         })
     }
 
-    /// Writes the next group: exactly this many rows, in the order of the published ones, until there are no more.
-    pub(crate) fn write_group(
-        &mut self,
-        layout: &RowLayout,
-        rows: u64,
-        batches: &mut dyn FnMut() -> Option<RecordBatch>,
-    ) -> Result<(), WriteError> {
-        let mut group = self.group(layout, rows)?;
-        while let Some(batch) = batches() {
-            group.write(&batch)?;
-        }
-        group.finish()
-    }
-
     /// Writes the footer.
     pub(super) fn finish(mut self) -> Result<W, WriteError> {
         let footer = Footer { layout: LAYOUT, id: self.id, groups: self.groups, at: self.at };
@@ -137,7 +123,7 @@ impl<W: Write + Seek> Writer<W> {
 
 impl<W: Write + Seek> GroupWriter<'_, W> {
     /// Adds rows.
-    fn write(&mut self, batch: &RecordBatch) -> Result<(), WriteError> {
+    pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<(), WriteError> {
         let encoded = self.layout.encode(batch, self.first.plus(self.written), self.footer.heap_bytes)?;
         for key in encoded.keys {
             if self.written >= self.footer.rows {
@@ -156,8 +142,8 @@ impl<W: Write + Seek> GroupWriter<'_, W> {
         Ok(self.heap.write(&mut self.file.out, &encoded.heap)?)
     }
 
-    /// Writes the index.
-    fn finish(mut self) -> Result<(), WriteError> {
+    /// Writes the index, when there are no more rows.
+    pub(crate) fn finish(mut self) -> Result<(), WriteError> {
         if self.written != self.footer.rows {
             return Err(broken("there are fewer rows than its manifest says").into());
         }

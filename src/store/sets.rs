@@ -8,7 +8,7 @@ use crate::{
     catalog::Change,
     error::{Error, Result},
     feature_set::FeatureSet,
-    materialize::{self, Materialization, MaterializationPlan},
+    materialize::{self, BuildThreads, Materialization, MaterializationPlan},
     models,
     name::{SetName, shown},
     online::Online,
@@ -203,7 +203,7 @@ impl FeatureStore {
                 other => other,
             })?);
         }
-        Online::new(materialization.clone(), drawn, Arc::default()).await
+        Online::new(materialization.clone(), drawn, Arc::default(), BuildThreads::Two).await
     }
 
     /// Serves this materialization with these ones of the sets that it draws on, in the order of its definition. A service that
@@ -229,7 +229,7 @@ impl FeatureStore {
         }
         // The sets that are drawn on are part of the definition, and need not be registered.
         let drawn_on = drawn_on.iter().zip(wanted).map(|(made, set)| made.defined_by(set)).collect();
-        Online::new(materialization.clone(), drawn_on, Arc::default()).await
+        Online::new(materialization.clone(), drawn_on, Arc::default(), BuildThreads::Two).await
     }
 
     /// The training set of a feature set, over the facts that are in the catalog now.

@@ -61,6 +61,7 @@ mod main_job;
 mod many;
 mod materializations;
 mod models;
+mod moves;
 mod moving_sources;
 mod mutation;
 mod newest_facts;

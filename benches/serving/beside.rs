@@ -1,0 +1,268 @@
+//! Reads at a fixed rate beside what else a service does: moves to newer materializations, and materializing them.
+//!
+//! Of the reads that are late it says how long their thread waited for a core, and how many pages were missing, by what Linux counts
+//! for a thread. Threads and processes of the lowest priority have the policy `SCHED_IDLE`, which `chrt` of util-linux sets.
+
+use std::{
+    cell::RefCell,
+    hint::black_box,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use asof::{
+    FeatureStore, Resources, StoreOptions, Value,
+    online::{Live, Online},
+};
+use chrono::TimeDelta;
+use tokio::runtime::Runtime;
+
+use super::{Anyhow, READS, first, keys, open_loop_with, open_with, print};
+
+const PER_SECOND: u64 = 2_000;
+/// A read that takes longer is looked into.
+const LATE: Duration = Duration::from_micros(60);
+/// Materializations that moves alternate between.
+const PUBLISHED: usize = 3;
+
+/// Who materializes.
+#[derive(Clone, Copy, PartialEq)]
+enum Trainer {
+    /// Nobody: what is moved to was published before.
+    Nobody,
+    /// This process, in as many tasks as there are cores.
+    Here,
+    /// This process, in one task.
+    HereInOneTask,
+    /// Another process, started with these words before it.
+    Process(&'static [&'static str]),
+}
+
+/// Where moves are made, and materializations of this process.
+#[derive(Clone, Copy, PartialEq)]
+enum Threads {
+    /// In the runtime of the service.
+    Service,
+    /// In a runtime of their own, whose threads have the lowest priority.
+    Idle,
+}
+
+const NICE: Trainer = Trainer::Process(&["nice", "-n", "19"]);
+const IDLE: Trainer = Trainer::Process(&["chrt", "--idle", "0"]);
+
+const CASES: [(&str, Trainer, Threads, &str); 8] = [
+    ("moves", Trainer::Nobody, Threads::Service, "moves alone"),
+    ("moves-idle", Trainer::Nobody, Threads::Idle, "moves alone on idle threads"),
+    ("nice", NICE, Threads::Service, "another process that materializes (nice 19)"),
+    ("idle", IDLE, Threads::Service, "another process that materializes (SCHED_IDLE)"),
+    ("idle-idle", IDLE, Threads::Idle, "another process that materializes (SCHED_IDLE), moves on idle threads"),
+    ("one", Trainer::HereInOneTask, Threads::Service, "materializations in one task of this process"),
+    ("all", Trainer::Here, Threads::Service, "materializations in all tasks of this process"),
+    ("all-idle", Trainer::Here, Threads::Idle, "materializations in all tasks of this process, and moves, on idle threads"),
+];
+
+/// What Linux counts of a thread.
+#[derive(Clone, Copy, Default)]
+struct Counted {
+    /// Ready to run, and without a core.
+    waited: Duration,
+    minor_faults: u64,
+    major_faults: u64,
+}
+
+impl Counted {
+    /// Of the calling thread; zeros where the system does not tell.
+    fn now() -> Self {
+        let read = |file: &str| std::fs::read_to_string(format!("/proc/thread-self/{file}")).unwrap_or_default();
+        let number = |text: &str, place: usize| text.split_whitespace().nth(place).and_then(|n| n.parse().ok()).unwrap_or(0);
+        let (schedstat, stat) = (read("schedstat"), read("stat"));
+        // The name in `stat` may hold spaces, and ends with the last parenthesis.
+        let after_name = stat.rsplit(')').next().unwrap_or_default();
+        Self {
+            waited: Duration::from_nanos(number(&schedstat, 1)),
+            minor_faults: number(after_name, 7),
+            major_faults: number(after_name, 9),
+        }
+    }
+
+    fn since(self, before: Self) -> Self {
+        Self {
+            waited: self.waited.saturating_sub(before.waited),
+            minor_faults: self.minor_faults - before.minor_faults,
+            major_faults: self.major_faults - before.major_faults,
+        }
+    }
+}
+
+/// What was counted of reads that were late.
+#[derive(Default)]
+struct LateReads {
+    reads: usize,
+    late: Duration,
+    counted: Counted,
+    /// Reads that took longer than the bound themselves: their thread had a core when they were due.
+    slow_themselves: usize,
+}
+
+fn print_with_causes(what: &str, request: &mut dyn FnMut(&Value)) {
+    let keys = keys(false, READS / 50);
+    let late = RefCell::new(LateReads::default());
+    let mut before = Counted::now();
+    let latencies = open_loop_with(
+        &keys,
+        PER_SECOND,
+        |key| {
+            let start = Instant::now();
+            request(key);
+            start.elapsed()
+        },
+        |latency, took| {
+            let now = Counted::now();
+            if latency > LATE {
+                let (mut late, own) = (late.borrow_mut(), now.since(before));
+                late.reads += 1;
+                late.late += latency;
+                late.counted.waited += own.waited;
+                late.counted.minor_faults += own.minor_faults;
+                late.counted.major_faults += own.major_faults;
+                late.slow_themselves += usize::from(took > LATE);
+            }
+            before = now;
+        },
+    );
+    print(what, &latencies);
+    let LateReads { reads, late, counted, slow_themselves } = late.into_inner();
+    if reads > 0 {
+        println!(
+            "    {reads} reads took more than {} us, {:.0} ms in sum; their thread waited {:.0} ms for a core; {slow_themselves} took as \
+             long once they had begun; {} pages were missing, {} of them on the disk",
+            LATE.as_micros(),
+            late.as_secs_f64() * 1e3,
+            counted.waited.as_secs_f64() * 1e3,
+            counted.minor_faults + counted.major_faults,
+            counted.major_faults
+        );
+    }
+}
+
+/// Gives the calling thread the lowest priority.
+fn lower_priority() {
+    let thread = std::fs::read_link("/proc/thread-self").unwrap_or_default();
+    let Some(id) = thread.file_name().and_then(|id| id.to_str()) else { return };
+    let lowered = Command::new("chrt").args(["--idle", "--pid", "0", id]).status();
+    if !lowered.is_ok_and(|status| status.success()) {
+        println!("    the priority of a thread was not lowered: `chrt` is missing, or refused");
+    }
+}
+
+/// Reads, quiet and beside each of the cases that are named, or all.
+pub(super) async fn refresh(form: &str, root: &Path, resident: bool, online: &Online, wanted: &[String]) -> Anyhow<()> {
+    print_with_causes(&format!("get, {form}, open at {PER_SECOND}/s, quiet"), &mut |key| {
+        drop(black_box(online.get(std::slice::from_ref(key)).unwrap()));
+    });
+    let idle =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().on_thread_start(lower_priority).build()?;
+    for (name, trainer, threads, told) in CASES {
+        if !wanted.is_empty() && !wanted.iter().any(|wanted| wanted == name) {
+            continue;
+        }
+        beside(form, root, resident, trainer, (threads == Threads::Idle).then_some(&idle), told).await?;
+    }
+    idle.shutdown_background();
+    Ok(())
+}
+
+async fn beside(form: &str, root: &Path, resident: bool, trainer: Trainer, idle: Option<&Runtime>, told: &str) -> Anyhow<()> {
+    // A cache of its own: each move builds its file.
+    let cache = root.with_file_name("serving-moves");
+    std::fs::remove_dir_all(&cache).ok();
+    let options = StoreOptions::default().cache_dir(&cache);
+    let store = open_with(root, if resident { options.resident_rows() } else { options }).await?;
+    while store.materializations("wide_v1").await?.published.len() < PUBLISHED {
+        let newest = store.live("wide_v1").await?.status().as_of;
+        store.materialize("wide_v1", newest.plus(TimeDelta::seconds(1))).await?;
+    }
+    let live = store.live("wide_v1").await?;
+    let is_over = Arc::new(AtomicBool::new(false));
+    let moving =
+        Moving { store, live: live.clone(), is_over: is_over.clone(), root: root.to_owned(), cache: cache.clone(), trainer };
+    let moving = match idle {
+        Some(idle) => idle.spawn(moving.run()),
+        None => tokio::spawn(moving.run()),
+    };
+    tokio::task::block_in_place(|| {
+        print_with_causes(&format!("get, {form}, open at {PER_SECOND}/s, beside {told}"), &mut |key| {
+            drop(black_box(live.current().get(std::slice::from_ref(key)).unwrap()));
+        });
+    });
+    is_over.store(true, Ordering::Relaxed);
+    let moved = moving.await?;
+    let seconds: Vec<String> = moved.iter().map(|took| format!("{:.2}", took.as_secs_f64())).collect();
+    println!("    {} moves took {} s", moved.len(), seconds.join(", "));
+    drop(live);
+    std::fs::remove_dir_all(&cache).ok();
+    Ok(())
+}
+
+/// What goes on beside the reads.
+struct Moving {
+    store: FeatureStore,
+    live: Live,
+    is_over: Arc<AtomicBool>,
+    root: PathBuf,
+    cache: PathBuf,
+    trainer: Trainer,
+}
+
+impl Moving {
+    /// Moves until it is over, and tells how long each move took.
+    async fn run(self) -> Vec<Duration> {
+        let resources = Resources { partitions: 1, ..Resources::default() };
+        let in_one_task = open_with(&self.root, StoreOptions::default().resources(resources).cache_in_memory()).await.unwrap();
+        let published = self.store.materializations("wide_v1").await.unwrap().published;
+        let mut moves = Vec::new();
+        while !self.is_over.load(Ordering::Relaxed) {
+            let now = self.live.current().materialization().as_of();
+            let next = now.plus(TimeDelta::seconds(1)).max(first());
+            match self.trainer {
+                Trainer::Here => drop(self.store.materialize("wide_v1", next).await.unwrap()),
+                Trainer::HereInOneTask => drop(in_one_task.materialize("wide_v1", next).await.unwrap()),
+                Trainer::Process(words) => self.train_elsewhere(words, &next.to_string()).await,
+                Trainer::Nobody => {
+                    let to = &published[moves.len() % PUBLISHED];
+                    self.forget_file(&to.id.to_string());
+                    let start = Instant::now();
+                    self.live.pin(to.id).await.unwrap();
+                    moves.push(start.elapsed());
+                    continue;
+                }
+            }
+            let start = Instant::now();
+            assert!(self.live.refresh().await.unwrap().has_moved());
+            moves.push(start.elapsed());
+        }
+        moves
+    }
+
+    async fn train_elsewhere(&self, words: &'static [&'static str], as_of: &str) {
+        let mut train = Command::new(words[0]);
+        train.args(&words[1..]).arg(std::env::current_exe().unwrap());
+        train.args([self.root.parent().unwrap().to_str().unwrap(), "train", as_of]);
+        let status = tokio::task::spawn_blocking(move || train.status()).await.unwrap();
+        assert!(status.unwrap().success());
+    }
+
+    /// Removes the served file of a materialization, which is served no more.
+    fn forget_file(&self, id: &str) {
+        for entry in std::fs::read_dir(self.cache.join("served")).unwrap().flatten() {
+            if entry.file_name().to_str().is_some_and(|name| name.contains(id)) {
+                std::fs::remove_file(entry.path()).unwrap();
+            }
+        }
+    }
+}
