@@ -4,7 +4,6 @@
 //! for a thread. Threads and processes of the lowest priority have the policy `SCHED_IDLE`, which `chrt` of util-linux sets.
 
 use std::{
-    cell::RefCell,
     hint::black_box,
     path::{Path, PathBuf},
     process::Command,
@@ -99,20 +98,21 @@ impl Counted {
     }
 }
 
-/// What was counted of reads that were late.
+/// What was counted of reads that were late. One that is late delays those after it, so only the first one of a row is looked into.
 #[derive(Default)]
 struct LateReads {
     reads: usize,
-    late: Duration,
+    stalls: usize,
+    stalled: Duration,
     counted: Counted,
-    /// Reads that took longer than the bound themselves: their thread had a core when they were due.
-    slow_themselves: usize,
+    /// Stalls in the read itself: its thread had a core when it was due.
+    within: usize,
 }
 
 fn print_with_causes(what: &str, request: &mut dyn FnMut(&Value)) {
     let keys = keys(false, READS / 50);
-    let late = RefCell::new(LateReads::default());
-    let mut before = Counted::now();
+    let mut late = LateReads::default();
+    let (mut before, mut was_late) = (Counted::now(), false);
     let latencies = open_loop_with(
         &keys,
         PER_SECOND,
@@ -123,26 +123,27 @@ fn print_with_causes(what: &str, request: &mut dyn FnMut(&Value)) {
         },
         |latency, took| {
             let now = Counted::now();
-            if latency > LATE {
-                let (mut late, own) = (late.borrow_mut(), now.since(before));
-                late.reads += 1;
-                late.late += latency;
+            let (own, is_late) = (now.since(before), latency > LATE);
+            late.reads += usize::from(is_late);
+            if is_late && !was_late {
+                late.stalls += 1;
+                late.stalled += latency;
+                late.within += usize::from(took > LATE);
                 late.counted.waited += own.waited;
                 late.counted.minor_faults += own.minor_faults;
                 late.counted.major_faults += own.major_faults;
-                late.slow_themselves += usize::from(took > LATE);
             }
-            before = now;
+            (before, was_late) = (now, is_late);
         },
     );
     print(what, &latencies);
-    let LateReads { reads, late, counted, slow_themselves } = late.into_inner();
+    let LateReads { reads, stalls, stalled, counted, within } = late;
     if reads > 0 {
         println!(
-            "    {reads} reads took more than {} us, {:.0} ms in sum; their thread waited {:.0} ms for a core; {slow_themselves} took as \
-             long once they had begun; {} pages were missing, {} of them on the disk",
+            "    {reads} reads took more than {} us, in {stalls} stalls of {:.0} ms in sum, of which the thread was ready and waited for \
+             a core for {:.0} ms; {within} stalls were in the read itself; {} pages were missing, {} of them on the disk",
             LATE.as_micros(),
-            late.as_secs_f64() * 1e3,
+            stalled.as_secs_f64() * 1e3,
             counted.waited.as_secs_f64() * 1e3,
             counted.minor_faults + counted.major_faults,
             counted.major_faults

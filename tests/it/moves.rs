@@ -1,13 +1,14 @@
 //! What a move builds, and what it asks of those who read meanwhile. That a group moves in one step is tested in `live`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
     time::Duration,
 };
 
@@ -15,7 +16,7 @@ use asof::{Aggregate, AsOf, FeatureSet, FeatureStore, StoreOptions, Value, featu
 use datafusion::arrow::array::{ArrayRef, StringArray};
 use object_store::{GetOptions, GetResult, memory::InMemory, path::Path as Key};
 use tempfile::TempDir;
-use tokio::sync::Semaphore;
+use tokio::{runtime::Builder, sync::Semaphore};
 
 use crate::{
     any_key::{second, table},
@@ -151,4 +152,51 @@ async fn reads_are_answered_while_a_move_stands_still() {
     assert!(refresh.await.unwrap().unwrap().has_moved());
     assert!(steps > 1, "the move made {steps} requests for parts");
     assert_eq!(read(VISITS - 1), Some(1.0));
+}
+
+/// Remembers the threads that asked for part files.
+struct Asking {
+    inner: InMemory,
+    threads: Mutex<BTreeSet<String>>,
+}
+
+#[async_trait::async_trait]
+impl Intercept for Asking {
+    fn inner(&self) -> &InMemory {
+        &self.inner
+    }
+
+    async fn get(&self, path: &Key, options: GetOptions) -> object_store::Result<GetResult> {
+        if path.as_ref().contains("/part-") {
+            self.threads.lock().unwrap().insert(thread::current().name().unwrap_or("?").into());
+        }
+        object_store::ObjectStore::get_opts(&self.inner, path, options).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_moves_on_the_threads_of_the_runtime_in_which_it_began() {
+    let asking = Arc::new(Intercepted(Asking { inner: InMemory::new(), threads: Mutex::default() }));
+    let locations = Locations::default().mount("memory://asking", asking.clone()).unwrap();
+    let dir = temp_dir();
+    let store = opened("memory://asking/root", StoreOptions::default().cache_in_memory().locations(locations)).await;
+    tables(&dir, &store).await;
+    store.materialize("pairs_v1", second(2_000)).await.unwrap();
+    let live = store.live("pairs_v1").await.unwrap();
+    let background = Builder::new_multi_thread().worker_threads(1).thread_name("moves").enable_all().build().unwrap();
+    store.materialize("pairs_v1", second(3_000)).await.unwrap();
+    asking.threads.lock().unwrap().clear();
+    let watch = {
+        let _inside = background.enter();
+        live.watch(Duration::from_millis(5)).unwrap()
+    };
+    let mut waited = 0;
+    while live.status().as_of != second(3_000) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        waited += 1;
+        assert!(waited < 6_000, "it did not move");
+    }
+    assert_eq!(*asking.threads.lock().unwrap(), BTreeSet::from(["moves".to_owned()]));
+    drop(watch);
+    background.shutdown_background();
 }
