@@ -161,7 +161,8 @@ impl LiveGroup {
 
     /// Moves to the newest published materialization of every set, and of every set that these draw on.
     ///
-    /// All that is newer is opened first, on a thread of its own, while the old ones serve. Then one step replaces all of them.
+    /// All that is newer is opened first, on one thread, while the old ones serve. Then one step replaces all of them. Everything runs
+    /// in the Tokio runtime in which it is called, also if that is not the one of the service.
     /// Nothing moves back: when the newest materialization was removed from the root, or is damaged, the one that is served stays.
     /// Pinned sets are not looked for. When nothing is newer, it costs one listing for each set.
     ///
