@@ -10,6 +10,7 @@ mod metrics;
 #[cfg(feature = "linfa")]
 mod redundant;
 mod run;
+mod scoring;
 
 pub use folds::{Fold, Folds};
 pub(crate) use gains::gains;

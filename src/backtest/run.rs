@@ -3,19 +3,16 @@
 
 use std::{fmt, sync::Arc};
 
-use arrow::array::RecordBatch;
 use chrono::TimeDelta;
-use futures::StreamExt;
 
-use super::{Fold, Folds, Learner, Linear, MeanOnly, Metrics};
+use super::{Fold, Folds, Learner, Linear, MeanOnly, Metrics, scoring::Scoring};
 use crate::{
     error::{Error, Result},
     feature_set::FeatureSet,
-    materialize::{Apply, Materialization, Refreshes, RowQuery, materialize_many_pinned, output_batch, output_schema},
-    scan::VisibleTable,
+    materialize::{Materialization, materialize_many_pinned},
     time::{AsOf, shown_span},
     training::Dataset,
-    workspace::{PinnedTable, Workspace},
+    workspace::Workspace,
 };
 
 /// What to backtest: a set of rows, a label, folds and a learner.
@@ -34,8 +31,8 @@ pub struct Backtest {
     pub(crate) label: String,
     pub(crate) folds: Folds,
     pub(crate) learner: Arc<dyn Learner>,
-    settle_us: i64,
-    refreshed_us: Option<i64>,
+    pub(super) settle_us: i64,
+    pub(super) refreshed_us: Option<i64>,
     pub(super) without: Vec<String>,
     progress: Option<Progress>,
 }
@@ -211,12 +208,10 @@ pub(super) async fn run_without_each(
     let tables = workspace.pin_all(&set.tables).await?;
     let as_ofs: Vec<AsOf> = backtest.folds.iter().map(Fold::as_of).collect();
     let trained = materialize_many_pinned(workspace, set, &as_ofs, &tables).await?;
+    let mut scoring = Scoring::new(&workspace.engine, set, &tables, backtest);
     for (done, (fold, trained)) in backtest.folds.iter().zip(trained).enumerate() {
         let training = left_with(trained.dataset(&backtest.label).await?, &backtest.without);
-        let known_at = AsOf::from_micros(fold.scored().end.micros().saturating_add(backtest.settle_us));
-        let served = backtest.refreshed_us.map(|every_us| Refreshes { first: fold.as_of(), every_us });
-        let scored = score_rows(&trained, &tables, fold, known_at, served, &backtest.label).await?;
-        let scored = left_with(scored, &backtest.without);
+        let scored = left_with(scoring.rows(done, &trained).await?, &backtest.without);
         let add = |report: &mut BacktestReport, training: &Dataset, scored: &Dataset| -> Result<()> {
             let of_fold = fold_report(backtest, set, &trained, fold, training, scored, report.folds.last())?;
             report.folds.push(of_fold);
@@ -282,40 +277,4 @@ fn fold_report(
         metrics,
         label_shift: metrics.zip(before).map(|(m, before)| m.label_mean - before),
     })
-}
-
-/// The rows of the scored span as they are known at `known_at`, encoded with the states that were learned before the cutoff, and
-/// selected by the population selections with their states.
-///
-/// The set's query runs again, at `known_at`. That is sound only when each of its rows comes from one fact: a join or an
-/// aggregate would build a scored row from facts of its own future, so such a query is refused.
-async fn score_rows(
-    trained: &Materialization,
-    tables: &[PinnedTable],
-    fold: &Fold,
-    known_at: AsOf,
-    served: Option<Refreshes>,
-    label: &str,
-) -> Result<Dataset> {
-    let (engine, set) = (&trained.workspace().engine, trained.set()?);
-    let Some((rows, pipeline)) = trained.pipeline()? else {
-        let reason = "a backtest scores rows, and a set of entities has none".to_owned();
-        return Err(Error::Definition { subject: format!("feature set `{}`", set.name), reason });
-    };
-    let mut span = fold.scored();
-    if trained.manifest().horizon().sees(span.start) {
-        // A fact at exactly the as-of was trained on.
-        span.start = AsOf::from_micros(span.start.micros().saturating_add(1));
-    }
-    let tables = VisibleTable::all(tables, set.horizon(known_at))?;
-    let query = RowQuery { engine, name: &set.name, set: rows, tables: &tables, as_of: known_at, span: Some(span), served };
-    let (schema, batches) = query.rows().await?.in_order().await?;
-    let output = output_schema(rows, &schema, &pipeline)?;
-    let encoded = batches.map(|batch| -> Result<RecordBatch> {
-        let batch = batch?;
-        let kept = pipeline.select(Apply::Population, &batch, None)?;
-        output_batch(rows, &output, &kept, pipeline.encode("the set's query", &kept)?)
-    });
-    let features: Vec<String> = set.features().into_iter().filter(|f| f != label).collect();
-    Dataset::collect(&format!("the query of `{}`", set.name), encoded, &features, label).await
 }

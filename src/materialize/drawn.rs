@@ -40,6 +40,19 @@ pub(crate) struct Refreshes {
     pub(crate) every_us: i64,
 }
 
+/// When the values were computed that rows see instead of those of their own instant: at `first`, an expression over the rows in
+/// microseconds, and every so often before and after it.
+pub(crate) struct Served {
+    pub(super) first: Expr,
+    pub(super) every_us: i64,
+}
+
+impl From<Refreshes> for Served {
+    fn from(Refreshes { first, every_us }: Refreshes) -> Self {
+        Self { first: lit(first.micros()), every_us }
+    }
+}
+
 /// The facts that a set of rows draws on or looks ahead in.
 pub(crate) async fn facts_of_rows(engine: &Engine, name: &SetName, set: &RowSet, tables: &[VisibleTable]) -> Result<SetFacts> {
     let drawn = set.drawn.iter().flat_map(|drawn| {
@@ -50,14 +63,14 @@ pub(crate) async fn facts_of_rows(engine: &Engine, name: &SetName, set: &RowSet,
 }
 
 /// Adds the drawn features, as of each row's own instant; or, with refreshes, as a service would have had them.
-pub(crate) fn add_drawn(rows: DataFrame, set: &RowSet, facts: &SetFacts, served: Option<Refreshes>) -> Result<DataFrame> {
+pub(crate) fn add_drawn(rows: DataFrame, set: &RowSet, facts: &SetFacts, served: Option<Served>) -> Result<DataFrame> {
     if set.drawn.is_empty() {
         return Ok(rows);
     }
     let before: Vec<Expr> = rows.schema().columns().into_iter().map(Expr::Column).collect();
-    let (rows, at) = match served {
+    let (rows, at) = match &served {
         None => (rows, set.at()),
-        Some(refreshes) => (rows.with_column(SERVED_AT, refreshes.last_before(set.at())?)?, SERVED_AT),
+        Some(served) => (rows.with_column(SERVED_AT, served.last_before(set.at())?)?, SERVED_AT),
     };
     // Sources of all sets, numbered through.
     let mut sources: Vec<(Source, &Facts, crate::time::Cutoff)> = Vec::new();
@@ -99,17 +112,17 @@ pub(crate) fn add_drawn(rows: DataFrame, set: &RowSet, facts: &SetFacts, served:
     Ok(rows.select(before.into_iter().chain(features).collect::<Vec<_>>())?)
 }
 
-impl Refreshes {
+impl Served {
     /// The instant of the last refresh at or before this column's. The instant of a row may lie before the fold's as-of; then it is
     /// one before that.
-    fn last_before(self, at: &str) -> Result<Expr> {
+    fn last_before(&self, at: &str) -> Result<Expr> {
         let number = |expr: Expr| cast(cast(expr, instant_type()), DataType::Int64);
         let every = lit(self.every_us.min(EVERY_AT_MOST_US));
-        let since = number(ident(at)) - lit(self.first.micros());
+        let since = number(ident(at)) - self.first.clone();
         // The remainder has the sign of `since`.
         let rest = since.clone() % every.clone();
         let rest = when(rest.clone().lt(lit(0_i64)), rest.clone() + every).otherwise(rest)?;
-        Ok(cast(since - rest + lit(self.first.micros()), instant_type()))
+        Ok(cast(since - rest + self.first.clone(), instant_type()))
     }
 }
 

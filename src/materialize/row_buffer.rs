@@ -1,7 +1,7 @@
 //! A buffer of rows in a temporary file, to be read as often as learning needs.
 //! It keeps the rows' order and bits. The file is removed when the buffer is dropped.
 
-use std::{fs::File, io::BufReader, sync::Arc};
+use std::{fs::File, io::BufReader, ops::Range, sync::Arc};
 
 use arrow::{
     array::RecordBatch,
@@ -73,9 +73,22 @@ impl RowBuffer {
 
     /// The rows in their order, read on a thread that may block on the disk.
     pub(crate) fn stream(self: &Arc<Self>) -> BoxStream<'static, Result<RecordBatch>> {
+        self.stream_of(None, self.rows)
+    }
+
+    /// The rows of some batches, as they were written and counted from zero, in their order. There are `rows` of them.
+    pub(super) fn stream_of_batches(
+        self: &Arc<Self>,
+        batches: Range<usize>,
+        rows: u64,
+    ) -> BoxStream<'static, Result<RecordBatch>> {
+        self.stream_of(Some(batches), rows)
+    }
+
+    fn stream_of(self: &Arc<Self>, batches: Option<Range<usize>>, rows: u64) -> BoxStream<'static, Result<RecordBatch>> {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let buffer = self.clone();
-        tokio::task::spawn_blocking(move || match buffer.batches(None) {
+        tokio::task::spawn_blocking(move || match buffer.read(None, batches, rows) {
             Ok(batches) => {
                 for batch in batches {
                     if sender.blocking_send(batch).is_err() {
@@ -85,7 +98,7 @@ impl RowBuffer {
             }
             Err(error) => drop(sender.blocking_send(Err(error))),
         });
-        let batches = futures::stream::unfold((receiver, self.rows), |(mut receiver, missing)| async move {
+        let batches = futures::stream::unfold((receiver, rows), |(mut receiver, missing)| async move {
             match receiver.recv().await {
                 Some(Ok(batch)) => {
                     let missing = missing.saturating_sub(batch.num_rows() as u64);
@@ -116,11 +129,25 @@ impl RowBuffer {
     ///
     /// A thread reads ahead, until the iterator is dropped.
     pub(crate) fn batches(&self, columns: Option<Vec<usize>>) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
+        self.read(columns, None, self.rows)
+    }
+
+    /// All batches, or some, with all columns or some. They have so many rows.
+    fn read(
+        &self,
+        columns: Option<Vec<usize>>,
+        which: Option<Range<usize>>,
+        rows: u64,
+    ) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
         let file = BufReader::with_capacity(1 << 20, self.file.reopen().map_err(Error::temporary_file)?);
-        let batches = FileReader::try_new(file, columns)?;
-        let (mut missing, (sender, receiver)) = (self.rows, std::sync::mpsc::sync_channel(QUEUE));
+        let mut batches = FileReader::try_new(file, columns)?;
+        if let Some(which) = which.as_ref().filter(|which| !which.is_empty()) {
+            batches.set_index(which.start)?;
+        }
+        let (mut missing, (sender, receiver)) = (rows, std::sync::mpsc::sync_channel(QUEUE));
+        let count = which.map_or(usize::MAX, |which| which.len());
         let read = move || {
-            for batch in batches {
+            for batch in batches.take(count) {
                 if sender.send(batch.map_err(Error::from)).is_err() {
                     break;
                 }

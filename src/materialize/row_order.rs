@@ -32,7 +32,7 @@ use crate::{
 const HELD_BYTES: usize = 16 << 20;
 
 /// Rows in their order, batch by batch.
-pub(super) type Rows = BoxStream<'static, Result<RecordBatch>>;
+pub(crate) type Rows = BoxStream<'static, Result<RecordBatch>>;
 
 /// By which columns rows are sorted.
 #[derive(Debug, Clone)]

@@ -11,6 +11,7 @@ use super::{
     drawn::{Refreshes, add_ahead, add_drawn, facts_of_rows, instant},
     instant_check::InstantCheck,
     row_order::{RowOrder, Rows},
+    scored::NumberedSpans,
 };
 use crate::{
     catalog::FactTable,
@@ -20,7 +21,7 @@ use crate::{
     feature_set::{RowSet, field_of, reads_encoder},
     name::SetName,
     scan::{AsOfTable, VisibleTable},
-    sql::{has_subquery, known_rows, plan_is_rowwise, query, rows_with_times},
+    sql::{TimedRows, has_subquery, known_rows, plan_is_rowwise, query, rows_with_times},
     time::{AsOf, Cutoff, Span},
     workspace::plain_rows,
 };
@@ -80,27 +81,50 @@ impl RowQuery<'_> {
     /// Plans the query, and adds what is drawn and what lies ahead.
     pub(crate) async fn rows(&self) -> Result<PlannedRows<'_>> {
         let rows = self.of_query().await?;
-        self.planned(rows, None).await
+        self.planned(rows, None, None).await
     }
 
     /// As [`RowQuery::rows`], with the times of the fact of each row in hidden columns; `None` if a row need not come from one fact, or
     /// if its labels depend on the as-of.
     pub(super) async fn rows_with_times(&self) -> Result<Option<PlannedRows<'_>>> {
         let rows = self.of_query().await?;
+        let Some(timed) = self.timed(&rows)? else { return Ok(None) };
+        Ok(Some(self.planned(rows, Some(timed), None).await?))
+    }
+
+    /// As [`RowQuery::rows`], once for each span that a row is scored in, with the number of the span in a hidden column. The query's own
+    /// span holds all of them. `None` as for [`RowQuery::rows_with_times`], and if this is not worth it: `is_worth` is told whether a scan
+    /// skips files by the event time of the rows.
+    pub(super) async fn rows_of_spans(
+        &self,
+        spans: &NumberedSpans<'_>,
+        is_worth: impl FnOnce(bool) -> bool,
+    ) -> Result<Option<PlannedRows<'_>>> {
+        let rows = self.of_query().await?;
+        let Some(timed) = self.timed(&rows)?.filter(|timed| is_worth(timed.is_event_time)) else { return Ok(None) };
+        Ok(Some(self.planned(rows, Some(timed), Some(spans)).await?))
+    }
+
+    /// The rows with the times of their facts; `None` if a row need not come from one fact, or if its labels depend on the as-of.
+    fn timed(&self, rows: &DataFrame) -> Result<Option<TimedRows>> {
         if !self.set.ahead.is_empty() || !plan_is_rowwise(rows.logical_plan())? || has_subquery(rows.logical_plan())? {
             return Ok(None);
         }
-        let Some((with_times, times)) = rows_with_times(rows.clone())? else { return Ok(None) };
-        Ok(Some(self.planned(rows, Some((with_times, times))).await?))
+        rows_with_times(rows.clone(), &self.set.event_time)
     }
 
-    /// Adds what is drawn and what lies ahead to the rows of the query.
-    async fn planned(&self, rows: DataFrame, with_times: Option<(DataFrame, FactTable)>) -> Result<PlannedRows<'_>> {
+    /// Adds what is drawn and what lies ahead to the rows of the query. Rows of several spans come once for each of them.
+    async fn planned(
+        &self,
+        rows: DataFrame,
+        timed: Option<TimedRows>,
+        spans: Option<&NumberedSpans<'_>>,
+    ) -> Result<PlannedRows<'_>> {
         let Self { engine, name, set, tables, as_of, span, served } = self;
         check(name, set, &rows)?;
         let order = RowOrder::of(rows.schema().as_arrow(), &set.event_time);
-        let (rows, times) = match with_times {
-            Some((with_times, times)) => (with_times, Some(times)),
+        let (rows, times) = match timed {
+            Some(TimedRows { rows, times, .. }) => (rows, Some(times)),
             None => (rows, None),
         };
         let (mut rows, check) = self.known_rows(rows)?;
@@ -108,12 +132,17 @@ impl RowQuery<'_> {
             rows =
                 rows.filter(ident(&set.event_time).gt_eq(instant(span.start)).and(ident(&set.event_time).lt(instant(span.end))))?;
         }
+        let mut served = served.map(Into::into);
+        if let (Some(spans), Some(times)) = (spans, &times) {
+            rows = spans.number(rows, &set.event_time, times)?;
+            served = spans.served();
+        }
         if set.drawn.is_empty() && set.ahead.is_empty() {
             return Ok(PlannedRows { engine, rows, order, check, times });
         }
         let facts = facts_of_rows(engine, name, set, tables).await?;
         let rows = add_ahead(name, rows, set, &facts, *as_of)?;
-        Ok(PlannedRows { engine, rows: add_drawn(rows, set, &facts, *served)?, order, check, times })
+        Ok(PlannedRows { engine, rows: add_drawn(rows, set, &facts, served)?, order, check, times })
     }
 
     /// The rows of the SQL.

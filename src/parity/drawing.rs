@@ -91,7 +91,7 @@ pub(super) async fn compare(
     let tables = VisibleTable::all(pinned, set.horizon(AsOf::END_OF_TIME))?;
     let facts = facts_of_rows(&workspace.engine, &set.name, rows, &tables).await?;
     let served = Refreshes { first: as_of, every_us: i64::MAX };
-    let training = add_drawn(table_of(workspace, &asked)?, rows, &facts, Some(served))?;
+    let training = add_drawn(table_of(workspace, &asked)?, rows, &facts, Some(served.into()))?;
     let (_, mut training) = plain_rows(training.execute_stream().await?);
     while let Some(batch) = training.try_next().await? {
         if batch.num_rows() > 0 {

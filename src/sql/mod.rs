@@ -86,6 +86,6 @@ pub(crate) use expressions::ExpressionCheck;
 pub(crate) use facts::{facts, no_facts};
 pub(crate) use information_schema::InformationSchema;
 pub(crate) use query::{QueryContext, has_subquery, plan_is_rowwise, query, query_with, table_rows};
-pub(crate) use row_times::{KNOWN_COLUMN, known_rows, rows_with_times};
+pub(crate) use row_times::{KNOWN_COLUMN, TimedRows, known_rows, rows_with_times};
 pub(crate) use tables::{QueryTables, open_tables, tables_in};
 pub(crate) use view::{ViewText, check_view, no_view_facts, view_facts};

@@ -59,15 +59,27 @@ pub(crate) fn known_rows(rows: DataFrame, event_time: &str) -> Result<std::resul
     Ok(Ok(KnownRows { rows, known, is_event_time }))
 }
 
-/// The rows with all times of their facts in hidden columns, and the declaration of the table under these names; `None` if they are not
-/// rows of one fact table; those of a timeless table are not.
-pub(crate) fn rows_with_times(rows: DataFrame) -> Result<Option<(DataFrame, FactTable)>> {
+/// Rows of one fact table, with all times of their facts in hidden columns.
+pub(crate) struct TimedRows {
+    /// The rows with their columns, and then those of the times.
+    pub(crate) rows: DataFrame,
+    /// The declaration of the table, with the names of the hidden columns.
+    pub(crate) times: FactTable,
+    /// Whether the column that was asked about is the event time of the table as it is. A scan then skips files by it.
+    pub(crate) is_event_time: bool,
+}
+
+/// The rows with all times of their facts; `None` if they are not rows of one fact table; those of a timeless table are not.
+/// `event_time` is a column of the rows.
+pub(crate) fn rows_with_times(rows: DataFrame, event_time: &str) -> Result<Option<TimedRows>> {
     let (state, plan) = rows.into_parts();
     let own: Vec<Expr> = plan.schema().columns().into_iter().map(Expr::Column).collect();
     let Ok(found) = origin::rows(&plan)? else { return Ok(None) };
     if found.declared.is_timeless() {
         return Ok(None);
     }
+    let position = plan.schema().fields().iter().position(|field| field.name() == event_time);
+    let is_event_time = position.and_then(|at| found.name_of(at)).is_some_and(|name| found.declared.event_column() == Some(name));
     let all = found.plan.schema().columns();
     let mut columns = Vec::new();
     for time in found.declared.time_columns() {
@@ -75,9 +87,9 @@ pub(crate) fn rows_with_times(rows: DataFrame) -> Result<Option<(DataFrame, Fact
         let Some(column) = column else { return Ok(None) };
         columns.push(Expr::Column(column).alias(time_of_fact(time.name())));
     }
-    let declared = found.declared_as(time_of_fact);
+    let times = found.declared_as(time_of_fact);
     let rows = DataFrame::new(state, found.plan).select(own.into_iter().chain(columns).collect::<Vec<_>>())?;
-    Ok(Some((rows, declared)))
+    Ok(Some(TimedRows { rows, times, is_event_time }))
 }
 
 /// The hidden column with a time of each row's fact.
