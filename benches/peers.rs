@@ -11,6 +11,8 @@
 //! cargo bench --bench peers -- cutoffs DIR           24 materializations in one call; cutoffs_each in one call each
 //! cargo bench --bench peers -- months DIR            24 months of 8,000 entities (20 M generated facts) at once, and the last one alone
 //! cargo bench --bench peers -- month_more DIR        24 months with tiles, then one more; the same without tiles; seconds and bytes
+//! cargo bench --bench peers -- backtest DIR          backtests of monthly CSV files of taxi trips, which are generated where DIR is missing
+//! cargo bench --bench peers -- instants DIR [N [MIB]]   a set of a million generated entities at N days (1,000) that may hold so many MiB (4,096)
 //! cargo bench --bench peers -- TASK DIR --explain    the plan with its metrics instead (results stay in memory)
 //!
 //! cargo bench --bench peers -- history DIR --generate [even|skewed]   100 M facts in 24 months, 10 M spine rows
@@ -46,6 +48,10 @@ use datafusion::{
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
+#[path = "peers/backtests.rs"]
+mod backtests;
+#[path = "peers/instants.rs"]
+mod instants;
 #[path = "peers/sets.rs"]
 mod sets;
 
@@ -79,6 +85,13 @@ fn bench() -> Anyhow<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     if task == "ingest" {
         return runtime.block_on(ingest(dir));
+    }
+    if task == "backtest" {
+        return runtime.block_on(backtests::backtests(dir));
+    }
+    if task == "instants" {
+        let number = |i: usize| flags.get(i).and_then(|flag| flag.parse().ok());
+        return runtime.block_on(instants::instants(dir, number(0).unwrap_or(1_000), number(1).unwrap_or(4_096)));
     }
     runtime.block_on(run(task, dir, flags.iter().any(|flag| flag == "--explain")))
 }

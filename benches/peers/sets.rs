@@ -25,13 +25,13 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::{Anyhow, at, peak_mb};
 
-const DAY_US: i64 = 86_400_000_000;
+pub(super) const DAY_US: i64 = 86_400_000_000;
 
-fn rounded(seconds: f64) -> f64 {
+pub(super) fn rounded(seconds: f64) -> f64 {
     (seconds * 1e3).round() / 1e3
 }
 
-fn first_us() -> Anyhow<i64> {
+pub(super) fn first_us() -> Anyhow<i64> {
     Ok("2014-01-01".parse::<AsOf>()?.micros())
 }
 
@@ -109,7 +109,7 @@ fn months_set() -> Anyhow<FeatureSet> {
 }
 
 /// The bytes that this process has read from files so far; zero where the system does not tell.
-fn read_bytes() -> u64 {
+pub(super) fn read_bytes() -> u64 {
     let told = fs::read_to_string("/proc/self/io").unwrap_or_default();
     let line = told.lines().find_map(|line| line.strip_prefix("rchar: "));
     line.and_then(|bytes| bytes.parse().ok()).unwrap_or(0)
@@ -179,7 +179,7 @@ pub(super) async fn months(store: &FeatureStore, dir: &str) -> Anyhow<()> {
     Ok(())
 }
 
-fn write(path: &Path, columns: Vec<(String, ArrayRef)>) -> Anyhow<()> {
+pub(super) fn write(path: &Path, columns: Vec<(String, ArrayRef)>) -> Anyhow<()> {
     fs::create_dir_all(path.parent().unwrap())?;
     let batch = RecordBatch::try_from_iter(columns)?;
     let mut writer = ArrowWriter::try_new(fs::File::create(path)?, batch.schema(), None)?;
@@ -188,7 +188,7 @@ fn write(path: &Path, columns: Vec<(String, ArrayRef)>) -> Anyhow<()> {
     Ok(())
 }
 
-fn times(values: Vec<i64>) -> ArrayRef {
+pub(super) fn times(values: Vec<i64>) -> ArrayRef {
     Arc::new(TimestampMicrosecondArray::from(values))
 }
 

@@ -85,6 +85,7 @@ mod roots;
 mod s3;
 mod s3_server;
 mod same_pid;
+mod scoring;
 mod sealed_files;
 mod secrets;
 mod served_cases;

@@ -38,7 +38,7 @@ fn second(s: i64) -> AsOf {
 
 /// `facts` with two keys and a known-at; `places` by the first key with local times; `rides` with corrections; the timeless `kinds`. Months
 /// lie in folders of their own, so that an early instant reads fewer files.
-fn write_tables(dir: &Path, seed: u64) {
+pub(crate) fn write_tables(dir: &Path, seed: u64) {
     let mut rng = StdRng::seed_from_u64(seed);
     for file in 0..3_i64 {
         let rows = 160;
@@ -89,7 +89,7 @@ fn write_tables(dir: &Path, seed: u64) {
     write_parquet(&dir.join("kinds/rows.parquet"), &kinds, None);
 }
 
-async fn open(dir: &Path, root: &Path, resources: Resources) -> FeatureStore {
+pub(crate) async fn open(dir: &Path, root: &Path, resources: Resources) -> FeatureStore {
     let options = StoreOptions::default().cache_in_memory().resources(resources);
     let store = FeatureStore::open_with(root.to_str().unwrap(), options).await.unwrap();
     let at = |name: &str| dir.join(name).to_string_lossy().into_owned();

@@ -199,3 +199,85 @@ impl SpanFinder {
         create_udf("asof: spans", types, returned, Volatility::Immutable, Arc::new(convert))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::{
+        array::TimestampMicrosecondArray,
+        datatypes::{Schema, TimeUnit},
+    };
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{catalog::KnownAt, time::AsOf};
+
+    fn at(us: i64) -> AsOf {
+        AsOf::from_micros(us)
+    }
+
+    fn span(start: i64, end: i64, known_at: i64) -> ScoredSpan {
+        ScoredSpan { span: Span::new(at(start), at(end)), known_at: at(known_at), served: None }
+    }
+
+    fn field(name: &str, unit: TimeUnit) -> Field {
+        Field::new(name, DataType::Timestamp(unit, Some("UTC".into())), true)
+    }
+
+    /// Event times in thousands of microseconds, by unit; and the smallest number of the unit that is not before an instant.
+    const UNITS: [(TimeUnit, i64); 3] =
+        [(TimeUnit::Millisecond, 1), (TimeUnit::Microsecond, 1_000), (TimeUnit::Nanosecond, 1_000_000)];
+
+    proptest! {
+        #[test]
+        fn a_row_is_of_the_spans_that_hold_it_and_see_its_fact(
+            spans in prop::collection::vec((0..40_i64, -3..20_i64, 0..10_i64), 0..12),
+            rows in prop::collection::vec((prop::option::of(-5..60_i64), prop::option::of(-5..70_i64)), 0..30),
+            unit in 0..3_usize,
+            inclusive: bool,
+        ) {
+            let spans: Vec<ScoredSpan> =
+                spans.iter().map(|&(start, length, later)| span(start * 500, (start + length) * 500, (start + length + later) * 500)).collect();
+            let cutoff = if inclusive { Cutoff::Inclusive } else { Cutoff::Exclusive };
+            let (unit, per_ms) = UNITS[unit];
+            let schema = Schema::new(vec![field("event", unit), field("asof: known", TimeUnit::Microsecond)]);
+            let times = FactTable::new("asof: known", KnownAt::DelayMicros(300));
+            let numbered = NumberedSpans::new(&spans, cutoff);
+            let visibility = |horizon| Visibility::of("rows", &times, &schema, horizon);
+            let finder = SpanFinder::new(&numbered, schema.field(0), &visibility).unwrap();
+            let event: ArrayRef = Arc::new(rows.iter().map(|row| row.0.map(|ms| ms * per_ms)).collect::<Int64Array>());
+            let event = arrow::compute::cast(&event, schema.field(0).data_type()).unwrap();
+            let known = rows.iter().map(|row| row.1.map(|half_ms| half_ms * 500)).collect::<TimestampMicrosecondArray>();
+            let lists = finder.lists(&[event, Arc::new(known.with_timezone("UTC"))]).unwrap();
+            for (row, (event, known)) in rows.iter().enumerate() {
+                let found = lists.value(row);
+                let mut found = found.as_primitive::<UInt32Type>().values().to_vec();
+                found.sort_unstable();
+                let is_in = |scored: &ScoredSpan| {
+                    let (Some(event), Some(known)) = (event, known) else { return false };
+                    let known_us = known * 500 + 300;
+                    let seen = if inclusive { known_us <= scored.known_at.micros() } else { known_us < scored.known_at.micros() };
+                    scored.span.start <= at(event * 1_000) && at(event * 1_000) < scored.span.end && seen
+                };
+                let expected: Vec<u32> = (0..).zip(&spans).filter(|(_, scored)| is_in(scored)).map(|(i, _)| i).collect();
+                prop_assert_eq!(found, expected, "row {}", row);
+            }
+        }
+
+        #[test]
+        fn a_scan_is_given_few_conditions_that_hold_all_spans(starts in prop::collection::btree_set(0..10_000_i64, 33..200)) {
+            let spans: Vec<Span> = starts.iter().map(|&start| Span::new(at(start * 10), at(start * 10 + 5))).collect();
+            let few = without_small_gaps(&spans);
+            prop_assert_eq!(few.len(), CONDITIONS_AT_MOST);
+            prop_assert!(few.windows(2).all(|pair| pair[0].end < pair[1].start));
+            for span in &spans {
+                prop_assert!(few.iter().any(|wide| wide.start <= span.start && span.end <= wide.end));
+            }
+            // No gap that was closed is larger than one that is open.
+            let gaps = |spans: &[Span]| -> Vec<i64> { spans.windows(2).map(|pair| pair[1].start.micros() - pair[0].end.micros()).collect() };
+            let (all, open) = (gaps(&spans), gaps(&few));
+            let mut largest = all;
+            largest.sort_unstable_by(|a, b| b.cmp(a));
+            prop_assert_eq!(open.iter().sum::<i64>(), largest.iter().take(CONDITIONS_AT_MOST - 1).sum::<i64>());
+        }
+    }
+}
