@@ -122,6 +122,10 @@ mod guide {
     struct Readme;
     #[doc = include_str!("../docs/catalogs-and-ddl.md")]
     struct CatalogsAndDdl;
+    #[doc = include_str!("../docs/coming-from-chronon.md")]
+    struct ComingFromChronon;
+    #[doc = include_str!("../docs/coming-from-openmldb.md")]
+    struct ComingFromOpenMldb;
     #[doc = include_str!("../docs/composing-sets.md")]
     struct ComposingSets;
     #[doc = include_str!("../docs/encoders.md")]
