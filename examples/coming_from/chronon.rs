@@ -24,6 +24,9 @@ const DAYS: i64 = 60;
 /// Returns come to the store five minutes after they happened.
 const RETURNS_DELAY: i64 = 5 * MINUTE;
 
+/// The row of a day in `users` is the state at the end of the day, so that the midnight after it sees it.
+const SNAPSHOT_DELAY: i64 = DAY - 1;
+
 /// One set for what Chronon calls three `GroupBy`s and the `Join` of them.
 fn shopper_v1() -> asof::Result<FeatureSet> {
     FeatureSet::entities("shopper_v1", "purchases")
@@ -105,10 +108,9 @@ async fn load(store: &FeatureStore, dir: &Path, world: &World) -> Result<(), Box
     let table = FactTable::new("ts", KnownAt::after(TimeDelta::seconds(RETURNS_DELAY))).key("user_id");
     store.ingest(&Ingest::new("returns", table)?.from(path)).await?;
 
-    // A daily snapshot: the row of a day is its state at the end of the day.
     let lines = world.users.iter().map(|f| format!("{},{},{},{}", f.key, written(f.at), f.says.0, f.says.1));
     let path = write_csv(dir, "users", "user_id,ds,plan,email_verified", lines)?;
-    let table = FactTable::new("ds", KnownAt::after(TimeDelta::days(1))).key("user_id");
+    let table = FactTable::new("ds", KnownAt::after(TimeDelta::seconds(SNAPSHOT_DELAY))).key("user_id");
     store.ingest(&Ingest::new("users", table)?.from(path)).await?;
     Ok(())
 }
@@ -205,7 +207,8 @@ fn generated(first: i64) -> World {
             if rng.random_bool(0.05) {
                 (plan, is_verified) = (["free", "plus", "gold"][rng.random_range(0..3)], true);
             }
-            users.push(Fact { key, at: first + day * DAY, known: first + (day + 1) * DAY, says: (plan, is_verified) });
+            let at = first + day * DAY;
+            users.push(Fact { key, at, known: at + SNAPSHOT_DELAY, says: (plan, is_verified) });
         }
     }
     World { purchases, returns, users, checkouts }
