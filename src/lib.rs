@@ -124,6 +124,8 @@ mod guide {
     struct CatalogsAndDdl;
     #[doc = include_str!("../docs/coming-from-chronon.md")]
     struct ComingFromChronon;
+    #[doc = include_str!("../docs/coming-from-kaskada.md")]
+    struct ComingFromKaskada;
     #[doc = include_str!("../docs/coming-from-openmldb.md")]
     struct ComingFromOpenMldb;
     #[doc = include_str!("../docs/composing-sets.md")]

@@ -163,7 +163,7 @@ impl World {
     }
 }
 
-/// Sum, count and mean over 3, 14 and 30 days of values with their instants. Over nothing the count is 0, and the others are NULL.
+/// Sum, count and mean over 3, 14 and 30 days of values with their instants. Over nothing the count is 0, the others are NULL.
 fn statistics(values: &[(i64, i64)], t: i64, names: [[&'static str; 3]; 3]) -> Row {
     let of_window = |(days, [sum, count, mean]): (i64, [&'static str; 3])| {
         let inside: Vec<i64> = values.iter().filter(|(at, _)| *at >= t - days * DAY).map(|(_, value)| *value).collect();

@@ -1,5 +1,5 @@
-//! Definitions of Chronon's and OpenMLDB's kind, on generated data: loaded, registered, materialized, made into training
-//! sets and read online. Each value is compared with a plain computation over the same facts.
+//! Definitions of Chronon's, OpenMLDB's and Kaskada's kind, on generated data: loaded, registered, materialized, made into
+//! training sets and read online. Each value is compared with a plain computation over the same facts.
 //!
 //! ```text
 //! cargo run --example coming_from
@@ -12,6 +12,7 @@
 mod check;
 mod chronon;
 mod facts;
+mod kaskada;
 mod openmldb;
 
 use std::{
@@ -36,7 +37,8 @@ async fn main() -> ExitCode {
 async fn run() -> Result<(), Box<dyn Error>> {
     let dir = tempfile::tempdir()?;
     chronon::run(&store(dir.path(), "chronon").await?, &folder(dir.path(), "chronon")?).await?;
-    openmldb::run(&store(dir.path(), "openmldb").await?, &folder(dir.path(), "openmldb")?).await
+    openmldb::run(&store(dir.path(), "openmldb").await?, &folder(dir.path(), "openmldb")?).await?;
+    kaskada::run(&store(dir.path(), "kaskada").await?, &folder(dir.path(), "kaskada")?).await
 }
 
 /// A store of its own for each system.

@@ -1,5 +1,5 @@
-//! Windows of OpenMLDB's kind over card payments: by rows, by time with a maximum size, distinct counts, frequent values, and last
-//! joins. See `docs/coming-from-openmldb.md`.
+//! Windows of OpenMLDB's kind over card payments: by rows, by time with a maximum size, distinct counts, frequent values, and
+//! last joins. See `docs/coming-from-openmldb.md`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
