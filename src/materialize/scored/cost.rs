@@ -4,7 +4,7 @@
 use super::{ScoredSpan, merged};
 use crate::{
     catalog::FileEntry,
-    feature_set::{RowSet, Source},
+    feature_set::{FactsOf, RowSet, Source, View},
     scan::VisibleTable,
     time::{AsOf, Span, TimeScale},
 };
@@ -44,11 +44,31 @@ fn reads<'a>(set: &RowSet, tables: &'a [VisibleTable], is_skipping: bool) -> Vec
     let rows = rows.map(|table| Reads { table, reach: if is_skipping { Reach::Back(0) } else { Reach::Before } });
     let drawn = set.drawn.iter().flat_map(|drawn| {
         drawn.sources().into_iter().filter_map(|(source, drawn_source)| {
-            let table = tables.get(*drawn.table_of_source.get(source)?)?;
-            Some(of_source(&drawn_source).into_iter().map(|reach| Reads { table, reach }).collect::<Vec<_>>())
+            let reaches = of_source(&drawn_source);
+            let read = of_facts(*drawn.facts_of_source.get(source)?, set, tables);
+            Some(read.into_iter().flat_map(|table| reads_of(table, &reaches)).collect::<Vec<_>>())
         })
     });
     rows.chain(drawn.flatten()).collect()
+}
+
+/// The tables that a source reads, by itself or through a view.
+fn of_facts<'a>(of: FactsOf, set: &RowSet, tables: &'a [VisibleTable]) -> Vec<&'a VisibleTable> {
+    match of {
+        FactsOf::Table(position) => tables.get(position).into_iter().collect(),
+        FactsOf::View(position) => {
+            let of_view = set.views.get(position).map_or(&[][..], View::tables);
+            tables.iter().filter(|table| of_view.contains(table.pinned().version.table())).collect()
+        }
+    }
+}
+
+/// What is read of one table. A timeless one is read as a whole.
+fn reads_of<'a>(table: &'a VisibleTable, reaches: &[Reach]) -> Vec<Reads<'a>> {
+    match table.pinned().version.declared().is_timeless() {
+        true => vec![Reads { table, reach: Reach::All }],
+        false => reaches.iter().map(|reach| Reads { table, reach: *reach }).collect(),
+    }
 }
 
 /// What the lookup and the windows of a source read.
