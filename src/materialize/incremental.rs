@@ -70,7 +70,8 @@ impl fmt::Display for Incremental {
             }
             Incremental::OtherLengths => {
                 f.write_str(
-                    "read as a whole, since a window follows a calendar, ends before the instant, or holds a number of facts or those since the last one of a kind",
+                    "read as a whole, since a window follows a calendar, ends before the instant, or holds a number of facts or those since \
+                     the last one of a kind",
                 )
             }
             Incremental::View => f.write_str("read as a whole, since the set reads a view"),

@@ -166,8 +166,8 @@ impl Spine {
     /// Adds aggregates over trailing windows of each table, at each row's own instant. The rows and their order stay.
     ///
     /// # Errors
-    /// As [`Spine::lookup`]; also [`Error::Definition`] for a window of zero or less or whose hop follows no zone's clock, and for a filter, a condition or an
-    /// [`Expression`](super::Expression) that is no SQL, reads more than a fact or has an unsuitable type; and
+    /// As [`Spine::lookup`]; also [`Error::Definition`] for a window of zero or less or whose hop follows no zone's clock, and for a
+    /// filter, a condition or an [`Expression`](super::Expression) that is no SQL, reads more than a fact or has an unsuitable type; and
     /// [`Error::Volatile`] for one that reads the clock or random numbers.
     pub fn window(self, windows: impl IntoIterator<Item = Window>) -> Result<Self> {
         let mut fact_inputs = Vec::new();

@@ -21,6 +21,7 @@ mod fact_input;
 mod full_rows;
 mod instants;
 mod keys;
+mod length_text;
 mod lookup;
 mod newest_rows;
 mod node;

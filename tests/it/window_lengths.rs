@@ -1,5 +1,5 @@
-//! Windows by a zone's calendar, over spans that have ended, over a number of facts and since the last fact of a kind: what is trained, materialized at one instant or at many, and served is the
-//! same, around changes of the clocks and ends of months.
+//! Windows by a zone's calendar, over spans that have ended, over a number of facts and since the last fact of a kind: what is trained,
+//! materialized at one instant or at many, and served is the same, around changes of the clocks and ends of months.
 
 use asof::{
     Aggregate, AsOf, FeatureSet, FeatureStore, Value, WindowLength,

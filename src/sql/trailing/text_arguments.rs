@@ -51,7 +51,8 @@ pub(super) fn key_pairs(text: &str) -> Result<Vec<(String, String)>> {
 }
 
 /// The length of a window: `7 days`; by a zone's calendar `this month in Europe/Berlin` and `3 months in Europe/Berlin`;
-/// `tumbling 1 day in UTC` and `hopping 7 days every 1 day in UTC`; `10 facts` and `10 facts within 30 days`; or `since event = 'purchase'` and `at most 30 days since event = 'purchase'`.
+/// `tumbling 1 day in UTC` and `hopping 7 days every 1 day in UTC`; `10 facts` and `10 facts within 30 days`; or
+/// `since event = 'purchase'` and `at most 30 days since event = 'purchase'`.
 pub(super) fn length(text: &str) -> Result<WindowLength> {
     if let Some((before, condition)) = at_word(text, "since") {
         let usage = || {

@@ -2,7 +2,8 @@
 //! among the newest, and then they are added to the slices of ordinary windows.
 //!
 //! How the newest facts are found is in `newest`. Facts that no slot can see any more are dropped from time to time, so that at most
-//! about twice as many facts are held as the windows of all slots hold, and their marking facts. A table whose facts are replaced is held as a whole anyway.
+//! about twice as many facts are held as the windows of all slots hold, and their marking facts. A table whose facts are replaced is held
+//! as a whole anyway.
 
 use std::sync::{Arc, Mutex};
 
