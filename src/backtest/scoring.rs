@@ -3,7 +3,7 @@
 //!
 //! The set's query runs again, at the instant when the labels are known. That is sound only when each of its rows comes from one fact: a
 //! join or an aggregate would build a scored row from facts of its own future, so such a query is refused. One query gives the rows of
-//! many folds where that reads less than a query for each; a pass takes as many folds as memory allows.
+//! many folds where that costs less than a query for each; a pass takes as many folds as memory allows.
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use futures::StreamExt;

@@ -1,4 +1,4 @@
-//! Whether one query for several spans reads less than one query for each of them. It is estimated from the catalog: sizes and time
+//! Whether one query for several spans costs less than one query for each of them. It is estimated from the catalog: sizes and time
 //! bounds of files, and how far the drawn features reach back. No file is opened.
 
 use super::{ScoredSpan, merged};
@@ -9,9 +9,13 @@ use crate::{
     time::{AsOf, Span, TimeScale},
 };
 
-/// One query for all spans is made if the queries for each would read so many times as much. The rows of one query go through a temporary
+/// One query for all spans is made if the queries for each would cost so many times as much. The rows of one query go through a temporary
 /// file, and its sort is larger.
 const WORTH: f64 = 1.5;
+
+/// What it costs to plan and open one read of a table, as bytes of facts: in the time of about three milliseconds so many are read. With
+/// less than this for each span, one query is faster even if it reads no less (docs/performance.md, "Backtests").
+const OPENING: f64 = 1e6;
 
 /// What a query reads of a table.
 struct Reads<'a> {
@@ -30,13 +34,20 @@ enum Reach {
     All,
 }
 
-/// Would a query for each span read much more than one query for all of them? `tables` are those of the set as of the last instant, and
+/// Would a query for each span cost much more than one query for all of them? `tables` are those of the set as of the last instant, and
 /// `is_skipping` says whether a scan of the rows skips files by the event time.
 pub(super) fn is_worth_sharing(set: &RowSet, tables: &[VisibleTable], is_skipping: bool, spans: &[ScoredSpan]) -> bool {
     let reads = reads(set, tables, is_skipping);
-    let one_by_one: f64 = spans.iter().map(|scored| bytes(&reads, &[scored.span])).sum();
+    let each: Vec<f64> = spans.iter().map(|scored| bytes(&reads, &[scored.span])).collect();
     let all: Vec<Span> = spans.iter().map(|scored| scored.span).collect();
-    one_by_one > WORTH * bytes(&reads, &all)
+    costs_more(reads.len(), &each, bytes(&reads, &all))
+}
+
+/// Do queries that read so many bytes each cost much more than one that reads `together`? Each reads so many tables.
+fn costs_more(tables: usize, each: &[f64], together: f64) -> bool {
+    let opening = OPENING * tables as f64;
+    let one_by_one: f64 = each.iter().map(|bytes| opening + bytes).sum();
+    one_by_one > WORTH * (opening + together)
 }
 
 fn reads<'a>(set: &RowSet, tables: &'a [VisibleTable], is_skipping: bool) -> Vec<Reads<'a>> {
@@ -142,6 +153,18 @@ mod tests {
         assert_eq!(share_of_time((0, 100), &[span(100, 200)]), 0.0);
         assert_eq!(share_of_time((i64::MIN, i64::MAX), &[span(i64::MIN, 0)]), 0.5);
         assert_eq!(share_of_time((7, 8), &[span(7, 8)]), 1.0);
+    }
+
+    #[test]
+    fn one_query_is_worth_it_if_spans_overlap_or_are_small() {
+        // Months of files of their own, large and small.
+        assert!(!costs_more(1, &[30e6; 12], 360e6));
+        assert!(costs_more(1, &[0.3e6; 12], 3.6e6));
+        // Half years that overlap, and lookups in everything before a month.
+        assert!(costs_more(1, &[180e6; 12], 510e6));
+        let before: Vec<f64> = (1..13).map(|month| f64::from(month) * 30e6 + 30e6).collect();
+        assert!(costs_more(2, &before, 720e6));
+        assert!(!costs_more(1, &[0.0], 0.0) && !costs_more(3, &[1e9], 1e9), "there is nothing to share");
     }
 
     #[test]

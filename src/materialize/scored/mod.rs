@@ -69,7 +69,7 @@ struct Place {
 
 impl ScoredRows {
     /// Queries the rows of these spans at once. `None` if they cannot come from one query: a row need not come from one fact, or its
-    /// labels depend on the instant; and if one query would read hardly less than one for each span.
+    /// labels depend on the instant; and if one query would cost hardly less than one for each span.
     ///
     /// # Errors
     /// As [`scored_rows`] for any of the spans. In addition an expression of the query may fail on a row between the spans, or on one that
