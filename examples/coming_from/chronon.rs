@@ -4,11 +4,12 @@
 use std::{error::Error, path::Path};
 
 use asof::{
-    Aggregate, FeatureSet, FeatureStore, Value,
+    Aggregate, FeatureSet, FeatureStore, Value, WindowLength,
     catalog::{FactTable, KnownAt},
     feature_set::Source,
     ingest::Ingest,
     temporal::Spine,
+    time::Zone,
 };
 use chrono::TimeDelta;
 use datafusion::prelude::{col, date_trunc, lit};
@@ -37,6 +38,10 @@ fn shopper_v1() -> asof::Result<FeatureSet> {
                 .all_before([Aggregate::last_k("purchase_price", 10).named("purchase_price_last10")]),
         )
         .also(windowed("returns", "refund_amt").all_before([Aggregate::last_k("refund_amt", 2).named("refund_amt_last2")]))
+        .also(Source::of("purchases").on("user_id").window(
+            WindowLength::hopping(TimeDelta::days(14), TimeDelta::days(1), Zone::UTC),
+            [Aggregate::sum("purchase_price").named("purchase_price_sum_14d_to_midnight")],
+        ))
         .also(Source::of("users").on("user_id").lookup("plan", "plan").lookup("email_verified", "email_verified"))
         .build()
 }
@@ -141,6 +146,11 @@ impl World {
                 ["refund_amt_sum_30d", "refund_amt_count_30d", "refund_amt_mean_30d"],
             ],
         ));
+        let midnight = t - t.rem_euclid(DAY);
+        let full_days = purchases.iter().filter(|(at, _)| (midnight - 14 * DAY..midnight).contains(at));
+        let prices: Vec<i64> = full_days.map(|(_, price)| *price).collect();
+        let sum = if prices.is_empty() { Value::Null } else { Value::Float(prices.iter().sum::<i64>() as f64) };
+        row.push(("purchase_price_sum_14d_to_midnight", sum));
         row.push(("refund_amt_last2", newest(&returns, 2)));
         row.push(("plan", profile.map_or(Value::Null, |(plan, _)| plan.into())));
         row.push(("email_verified", profile.map_or(Value::Null, |(_, is_verified)| is_verified.into())));

@@ -50,6 +50,7 @@ fn customer_v1() -> asof::Result<FeatureSet> {
             [Aggregate::count().filter(VIEW).named("views_since_purchase_2d")],
         )
         .window(WindowLength::this_day(Zone::UTC), [Aggregate::count().filter(VIEW).named("views_today")])
+        .window(WindowLength::tumbling(TimeDelta::days(1), Zone::UTC), [Aggregate::count().filter(VIEW).named("views_yesterday")])
         .window(TimeDelta::days(7), [Aggregate::count().filter(VIEW).named("views_7d")])
         .all_before([
             Aggregate::count().filter(VIEW).named("views"),
@@ -167,7 +168,9 @@ impl World {
         let from = |start: i64| events.iter().copied().filter(|f| f.at >= start).collect::<Vec<_>>();
         let after_purchase = since_purchase(&events);
         let since = views(after_purchase);
-        let (two_days, today, week) = (from(t - 2 * DAY), from(t - t.rem_euclid(DAY)), from(t - 7 * DAY));
+        let midnight = t - t.rem_euclid(DAY);
+        let (two_days, today, week) = (from(t - 2 * DAY), from(midnight), from(t - 7 * DAY));
+        let yesterday: Vec<_> = events.iter().copied().filter(|f| (midnight - DAY..midnight).contains(&f.at)).collect();
         let all = views(&events);
         let amounts: Vec<i64> = events.iter().filter(|f| f.says.is_purchase).filter_map(|f| f.says.amount).collect();
         let viewed = all[all.len().saturating_sub(5)..].iter().map(|item| Value::Int(*item)).collect::<Vec<_>>();
@@ -177,6 +180,7 @@ impl World {
             ("items_since_purchase", count(since.iter().collect::<BTreeSet<_>>().len())),
             ("views_since_purchase_2d", count(views(since_purchase(&two_days)).len())),
             ("views_today", count(views(&today).len())),
+            ("views_yesterday", count(views(&yesterday).len())),
             ("views_7d", count(views(&week).len())),
             ("views", count(all.len())),
             ("purchases", count(amounts.len())),
