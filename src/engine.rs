@@ -3,7 +3,13 @@
 
 mod filter_pushdown;
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use datafusion::{
     execution::{
@@ -30,7 +36,8 @@ const REPRODUCIBLE_BATCH_ROWS: usize = 8_192;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Resources {
-    /// Bytes that sorts and aggregations may hold before they spill to the disk.
+    /// Bytes that sorts and aggregations may hold before they spill to the disk. A sort takes up to a fifth more, at most 10 MiB, while it
+    /// spills.
     pub memory_bytes: usize,
     /// Bytes that all other operators may hold. They cannot spill: joins, and lookups and windows, which hold their spine. A sort that
     /// spills takes a fifth of `memory_bytes` from here, at most 10 MiB, to merge what it has spilled.
@@ -65,16 +72,62 @@ impl Default for Resources {
 }
 
 /// Two budgets: a small one for operators that can spill, and a large one for those that cannot.
+///
+/// A sort sets memory aside for merging what it will spill. It gives it back right before it joins the batches that it holds, since these
+/// can be a little larger together: a column that has NULLs in one of them gets a bit for every row. What was given back lies in the large
+/// budget, so the small one grants as much beyond its own. Without this, such a sort fails as soon as it spills.
 #[derive(Debug)]
 struct SplitPool {
     spilling: FairSpillPool,
     holding: GreedyMemoryPool,
+    /// Bytes that sorts have given back and not set aside again.
+    given_back: AtomicUsize,
+    given_back_at_most: usize,
 }
 
+/// How DataFusion calls the memory that a sort sets aside.
+const SET_ASIDE: &str = "ExternalSorterMerge";
+
 impl SplitPool {
+    fn new(Resources { memory_bytes, held_bytes, .. }: &Resources) -> Self {
+        Self {
+            spilling: FairSpillPool::new(*memory_bytes),
+            holding: GreedyMemoryPool::new(*held_bytes),
+            given_back: AtomicUsize::new(0),
+            given_back_at_most: set_aside_bytes(*memory_bytes),
+        }
+    }
+
     fn of(&self, consumer: &MemoryConsumer) -> &dyn MemoryPool {
         if consumer.can_spill() { &self.spilling } else { &self.holding }
     }
+
+    /// Notes that memory was set aside.
+    fn set_aside(&self, reservation: &MemoryReservation, bytes: usize) {
+        if reservation.consumer().name().starts_with(SET_ASIDE) {
+            let less = |given_back: usize| Some(given_back.saturating_sub(bytes));
+            let _ = self.given_back.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        }
+    }
+
+    /// Notes that memory was given back.
+    fn give_back(&self, reservation: &MemoryReservation, bytes: usize) {
+        if reservation.consumer().name().starts_with(SET_ASIDE) {
+            let more = |given_back: usize| Some(given_back.saturating_add(bytes).min(self.given_back_at_most));
+            let _ = self.given_back.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        }
+    }
+
+    /// Takes bytes of what was given back, if there are so many.
+    fn take(&self, bytes: usize) -> bool {
+        let less = |given_back: usize| given_back.checked_sub(bytes);
+        self.given_back.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+    }
+}
+
+/// What a sort sets aside for merging.
+fn set_aside_bytes(memory_bytes: usize) -> usize {
+    (memory_bytes / 5).min(10 << 20)
 }
 
 impl fmt::Display for SplitPool {
@@ -98,14 +151,24 @@ impl MemoryPool for SplitPool {
 
     fn grow(&self, reservation: &MemoryReservation, additional: usize) {
         self.of(reservation.consumer()).grow(reservation, additional);
+        self.set_aside(reservation, additional);
     }
 
     fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
         self.of(reservation.consumer()).shrink(reservation, shrink);
+        self.give_back(reservation, shrink);
     }
 
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> datafusion::error::Result<()> {
-        self.of(reservation.consumer()).try_grow(reservation, additional)
+        let granted = self.of(reservation.consumer()).try_grow(reservation, additional);
+        if granted.is_err() && reservation.consumer().can_spill() && self.take(additional) {
+            self.spilling.grow(reservation, additional);
+            return Ok(());
+        }
+        if granted.is_ok() {
+            self.set_aside(reservation, additional);
+        }
+        granted
     }
 
     fn reserved(&self) -> usize {
@@ -134,11 +197,8 @@ pub(crate) enum Parallelism {
 
 impl Engine {
     pub(crate) fn new(resources: Resources) -> Self {
-        let pool = SplitPool {
-            spilling: FairSpillPool::new(resources.memory_bytes),
-            holding: GreedyMemoryPool::new(resources.held_bytes),
-        };
-        Self { resources, pool: Arc::new(pool) }
+        let pool = Arc::new(SplitPool::new(&resources));
+        Self { resources, pool }
     }
 
     /// Tasks that a query runs in parallel.
@@ -185,7 +245,7 @@ impl Engine {
         // again; a part of the budget is reserved for merging spilled runs.
         options.optimizer.repartition_sorts = false;
         options.execution.sort_in_place_threshold_bytes = self.resources.memory_bytes;
-        options.execution.sort_spill_reservation_bytes = (self.resources.memory_bytes / 5).min(10 << 20);
+        options.execution.sort_spill_reservation_bytes = set_aside_bytes(self.resources.memory_bytes);
         let runtime = |mode| {
             let disk = DiskManagerBuilder::default().with_mode(mode);
             RuntimeEnvBuilder::new().with_memory_pool(pool.clone()).with_disk_manager_builder(disk).build()
@@ -203,5 +263,43 @@ impl Engine {
             .with_physical_optimizer_rules(filter_pushdown::rules())
             .build();
         Ok(SessionContext::new_with_state(state))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
+    use arrow::datatypes::Int64Type;
+    use datafusion::prelude::ident;
+
+    use super::*;
+
+    /// Rows of eight columns, which are NULL in the first of many small batches only. What a sort holds of them grows by more than a batch
+    /// when it joins them.
+    #[test]
+    fn a_sort_that_spills_may_hold_nulls_in_some_of_its_batches() {
+        const ROWS: i64 = 64;
+        for (partitions, batches) in [(1, 40), (1, 400), (4, 400)] {
+            let rows = |batch: i64| {
+                let key: ArrayRef = Arc::new((0..ROWS).map(|row| (row * 7_919 + batch) % 1_000).collect::<Int64Array>());
+                let value = |column: i64| {
+                    (0..ROWS).map(|row| (batch > 0 || row % 2 == 0).then_some(row * column)).collect::<Int64Array>()
+                };
+                let values = (1..9).map(|column| (format!("v{column}"), Arc::new(value(column)) as ArrayRef, true));
+                RecordBatch::try_from_iter_with_nullable(std::iter::once(("key".into(), key, true)).chain(values)).unwrap()
+            };
+            let engine = Engine::new(Resources { memory_bytes: 1 << 20, partitions, batch_rows: 64, ..Resources::default() });
+            let found: Vec<RecordBatch> = tokio::runtime::Runtime::new().unwrap().block_on(async {
+                let session = engine.session(Parallelism::Full, []).unwrap();
+                let all = session.read_batches((0..batches).map(rows).collect::<Vec<_>>()).unwrap();
+                all.sort(vec![ident("key").sort(true, true)]).unwrap().collect().await.unwrap()
+            });
+            let keys: Vec<i64> =
+                found.iter().flat_map(|batch| batch["key"].as_primitive::<Int64Type>().values().to_vec()).collect();
+            assert_eq!(keys.len() as i64, batches * ROWS);
+            assert!(keys.is_sorted());
+            let nulls: usize = found.iter().map(|batch| batch["v1"].null_count()).sum();
+            assert_eq!(nulls as i64, ROWS / 2);
+        }
     }
 }
