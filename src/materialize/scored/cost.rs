@@ -17,6 +17,9 @@ const WORTH: f64 = 1.5;
 /// less than this for each span, one query is faster even if it reads no less (docs/performance.md, "Backtests").
 const OPENING: f64 = 1e6;
 
+/// About so many rows of one query go through its temporary file: some gigabytes. A row that lies in several spans counts for each.
+const ROWS_AT_MOST: f64 = 32e6;
+
 /// What a query reads of a table.
 struct Reads<'a> {
     table: &'a VisibleTable,
@@ -41,6 +44,27 @@ pub(super) fn is_worth_sharing(set: &RowSet, tables: &[VisibleTable], is_skippin
     let each: Vec<f64> = spans.iter().map(|scored| bytes(&reads, &[scored.span])).collect();
     let all: Vec<Span> = spans.iter().map(|scored| scored.span).collect();
     costs_more(reads.len(), &each, bytes(&reads, &all))
+}
+
+/// How many of these spans, from the first on, one query has at most, so that its temporary file stays small. `tables` are those of the
+/// set as of the last instant.
+pub(super) fn spans_at_once(set: &RowSet, tables: &[VisibleTable], spans: &[ScoredSpan]) -> usize {
+    let rows_of = |scored: &ScoredSpan| -> f64 {
+        let of_file =
+            |table: &VisibleTable, file: &FileEntry| file.rows as f64 * share_of(file, table.event_scale(), &[scored.span]);
+        let tables = tables.iter().take(set.query_tables);
+        tables.map(|table| table.files().map(|file| of_file(table, file)).sum::<f64>()).sum()
+    };
+    count_within(ROWS_AT_MOST, spans.iter().map(rows_of))
+}
+
+/// How many of these numbers, from the first on, do not add up to more than this. At least one.
+fn count_within(most: f64, numbers: impl Iterator<Item = f64>) -> usize {
+    let sums = numbers.scan(0.0, |sum, number| {
+        *sum += number;
+        Some(*sum)
+    });
+    sums.take_while(|sum| *sum <= most).count().max(1)
 }
 
 /// Do queries that read so many bytes each cost much more than one that reads `together`? Each reads so many tables.
@@ -165,6 +189,13 @@ mod tests {
         let before: Vec<f64> = (1..13).map(|month| f64::from(month) * 30e6 + 30e6).collect();
         assert!(costs_more(2, &before, 720e6));
         assert!(!costs_more(1, &[0.0], 0.0) && !costs_more(3, &[1e9], 1e9), "there is nothing to share");
+    }
+
+    #[test]
+    fn a_query_has_as_many_spans_as_its_file_can_hold() {
+        assert_eq!(count_within(10.0, [4.0, 4.0, 2.0, 0.0, 1.0].into_iter()), 4);
+        assert_eq!(count_within(10.0, [40.0, 1.0].into_iter()), 1);
+        assert_eq!(count_within(10.0, [1.0, 1.0].into_iter()), 2);
     }
 
     #[test]

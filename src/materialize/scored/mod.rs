@@ -68,7 +68,8 @@ struct Place {
 }
 
 impl ScoredRows {
-    /// Queries the rows of these spans at once. `None` if they cannot come from one query: a row need not come from one fact, or its
+    /// Queries the rows of these spans at once, or of as many of them, from the first on, as a temporary file should hold. `None` if they
+    /// cannot come from one query: a row need not come from one fact, or its
     /// labels depend on the instant; and if one query would cost hardly less than one for each span.
     ///
     /// # Errors
@@ -81,7 +82,10 @@ impl ScoredRows {
         pinned: &[PinnedTable],
         spans: &[ScoredSpan],
     ) -> Result<Option<Self>> {
-        let (Some(last), Some(span)) = (spans.iter().map(|scored| scored.known_at).max(), hull(spans)) else { return Ok(None) };
+        let Some(last) = last_instant(spans) else { return Ok(None) };
+        let tables = VisibleTable::all(pinned, set.horizon(last))?;
+        let spans = &spans[..cost::spans_at_once(rows, &tables, spans).min(spans.len())];
+        let (Some(last), Some(span)) = (last_instant(spans), hull(spans)) else { return Ok(None) };
         let tables = VisibleTable::all(pinned, set.horizon(last))?;
         let query = RowQuery { engine, name: &set.name, set: rows, tables: &tables, as_of: last, span: Some(span), served: None };
         let numbered = NumberedSpans::new(spans, set.cutoff);
@@ -107,7 +111,7 @@ impl ScoredRows {
         Ok(Some(Self { buffer: Arc::new(buffer.finish()?), places }))
     }
 
-    /// How many spans there are.
+    /// How many spans it has, from the first that was asked for.
     pub(crate) fn spans(&self) -> usize {
         self.places.len()
     }
@@ -128,6 +132,11 @@ impl ScoredRows {
         });
         Ok((schema, own.try_filter(|batch: &RecordBatch| ready(batch.num_rows() > 0)).boxed()))
     }
+}
+
+/// The last instant as of which rows of spans are known.
+fn last_instant(spans: &[ScoredSpan]) -> Option<AsOf> {
+    spans.iter().map(|scored| scored.known_at).max()
 }
 
 /// From the first start to the last end of spans.
