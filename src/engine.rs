@@ -268,8 +268,10 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
-    use arrow::datatypes::Int64Type;
+    use arrow::{
+        array::{ArrayRef, AsArray, Int64Array, RecordBatch},
+        datatypes::Int64Type,
+    };
     use datafusion::prelude::ident;
 
     use super::*;
