@@ -159,7 +159,7 @@ const OTHER_MEANINGS: &[(&str, &str, &str)] = &[
     ("ingest/check/unique.rs", "facts", "the name of a table in a session"),
     ("sql/trailing/text_arguments.rs", "facts", "a word of a window's length"),
     ("temporal/fact_input.rs", "facts", "the subject of a message"),
-    ("temporal/window_length.rs", "facts", "a part of a definition"),
+    ("temporal/length_text.rs", "facts", "a part of a definition"),
 ];
 
 /// The library's code without comments, attributes of errors and test modules, as file and text.
