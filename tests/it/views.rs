@@ -1,7 +1,10 @@
 //! Views as sources: a set over a view is the set over a table that holds the view's rows, bit for bit, whoever asks. A view
 //! whose rows are not made of one fact each is refused.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use asof::{
     Aggregate, AsOf, Error, Expression, FeatureSet, FeatureStore, StoreOptions, Value, WindowLength,
@@ -245,19 +248,25 @@ async fn a_set_over_a_view_is_the_set_over_a_table_with_its_rows() {
 /// A set by a column that only the dimension has; inclusive.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_view_brings_the_keys_of_a_dimension() {
-    let (_dir, store, _) = bench(11).await;
+    let (_dir, store, world) = bench(12).await;
     let by_region = |name: &str, source: &str| {
         let set = FeatureSet::entities(name, source).key("region").inclusive().lookup("shop", "shop");
         set.window(TimeDelta::seconds(9), [Aggregate::sum("amount"), Aggregate::count_distinct("shop")])
     };
     store.register(by_region("view_v1", "moves").view(View::sql("moves", MOVES)).build().unwrap()).unwrap();
     store.register(by_region("table_v1", "moved").build().unwrap()).unwrap();
+    let mut found = 0;
     for at in [5, 17, 40] {
         let of_view = whole(&store.materialize("view_v1", second(at)).await.unwrap()).await;
         let of_table = whole(&store.materialize("table_v1", second(at)).await.unwrap()).await;
         assert_eq!(bit_rows(&of_view), bit_rows(&of_table));
-        assert!(of_view.num_rows() > 0);
+        let is_seen = |time: Option<i64>| time.is_some_and(|time| time <= at);
+        let seen = moves(&world).into_iter().filter(|row| is_seen(row.0) && is_seen(row.1));
+        let regions: BTreeSet<i64> = seen.filter_map(|row| row.3).collect();
+        assert_eq!(of_view.num_rows(), regions.len(), "at {at} s");
+        found += regions.len();
     }
+    assert!(found > 0);
 }
 
 /// A set of rows draws on a set over a view, and its labels lie ahead in another view of the same name.
