@@ -243,7 +243,7 @@ async fn a_table_with_windows_of_another_kind_is_read_as_a_whole() {
         for quarters in [1, 81, 160, 242] {
             stores.compare(set.name().as_str(), at(quarters)).await;
         }
-        assert_eq!(stores.planned(set.name().as_str(), at(242)).await, [Incremental::OtherLengths], "{}", set.name());
+        assert_eq!(stores.planned(set.name().as_str(), at(243)).await, [Incremental::OtherLengths], "{}", set.name());
     }
     assert_eq!(stores.tiles(), []);
 }
