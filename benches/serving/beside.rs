@@ -1,12 +1,13 @@
 //! Reads at a fixed rate beside what else a service does: moves to newer materializations, and materializing them.
 //!
 //! Of the reads that are late it says how long their thread waited for a core, and how many pages were missing, by what Linux counts
-//! for a thread. Threads and processes of the lowest priority have the policy `SCHED_IDLE`, which `chrt` of util-linux sets.
+//! for a thread. Threads and processes of the lowest priority have the policy `SCHED_IDLE`, which `chrt` of util-linux sets; those that
+//! leave the other cores to reads are kept on one core by `taskset`.
 
 use std::{
     hint::black_box,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -49,20 +50,26 @@ enum Threads {
     Service,
     /// In a runtime of their own, whose threads have the lowest priority.
     Idle,
+    /// In a runtime of their own, whose threads are kept on core 1.
+    OneCore,
 }
 
 const NICE: Trainer = Trainer::Process(&["nice", "-n", "19"]);
 const IDLE: Trainer = Trainer::Process(&["chrt", "--idle", "0"]);
+const ONE_CORE: Trainer = Trainer::Process(&["taskset", "--cpu-list", "1"]);
 
-const CASES: [(&str, Trainer, Threads, &str); 8] = [
+const CASES: [(&str, Trainer, Threads, &str); 11] = [
     ("moves", Trainer::Nobody, Threads::Service, "moves alone"),
     ("moves-idle", Trainer::Nobody, Threads::Idle, "moves alone on idle threads"),
+    ("moves-core", Trainer::Nobody, Threads::OneCore, "moves alone on core 1"),
     ("nice", NICE, Threads::Service, "another process that materializes (nice 19)"),
     ("idle", IDLE, Threads::Service, "another process that materializes (SCHED_IDLE)"),
     ("idle-idle", IDLE, Threads::Idle, "another process that materializes (SCHED_IDLE), moves on idle threads"),
+    ("core", ONE_CORE, Threads::OneCore, "another process that materializes, and moves, on core 1"),
     ("one", Trainer::HereInOneTask, Threads::Service, "materializations in one task of this process"),
     ("all", Trainer::Here, Threads::Service, "materializations in all tasks of this process"),
     ("all-idle", Trainer::Here, Threads::Idle, "materializations in all tasks of this process, and moves, on idle threads"),
+    ("all-core", Trainer::Here, Threads::OneCore, "materializations in all tasks of this process, and moves, on core 1"),
 ];
 
 /// What Linux counts of a thread.
@@ -151,14 +158,17 @@ fn print_with_causes(what: &str, request: &mut dyn FnMut(&Value)) {
     }
 }
 
-/// Gives the calling thread the lowest priority.
-fn lower_priority() {
-    let thread = std::fs::read_link("/proc/thread-self").unwrap_or_default();
-    let Some(id) = thread.file_name().and_then(|id| id.to_str()) else { return };
-    let lowered = Command::new("chrt").args(["--idle", "--pid", "0", id]).status();
-    if !lowered.is_ok_and(|status| status.success()) {
-        println!("    the priority of a thread was not lowered: `chrt` is missing, or refused");
-    }
+/// A runtime whose threads are changed by a command, which gets the number of a thread as its last word.
+fn runtime_of(command: &'static [&'static str]) -> std::io::Result<Runtime> {
+    let change = || {
+        let thread = std::fs::read_link("/proc/thread-self").unwrap_or_default();
+        let Some(id) = thread.file_name() else { return };
+        let changed = Command::new(command[0]).args(&command[1..]).arg(id).stdout(Stdio::null()).status();
+        if !changed.is_ok_and(|status| status.success()) {
+            println!("    a thread stays as it is: {} is missing, or refused", command[0]);
+        }
+    };
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().on_thread_start(change).build()
 }
 
 /// Reads, quiet and beside each of the cases that are named, or all.
@@ -166,19 +176,25 @@ pub(super) async fn refresh(form: &str, root: &Path, resident: bool, online: &On
     print_with_causes(&format!("get, {form}, open at {PER_SECOND}/s, quiet"), &mut |key| {
         drop(black_box(online.get(std::slice::from_ref(key)).unwrap()));
     });
-    let idle =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().on_thread_start(lower_priority).build()?;
+    let idle = runtime_of(&["chrt", "--idle", "--pid", "0"])?;
+    let one_core = runtime_of(&["taskset", "--pid", "--cpu-list", "1"])?;
     for (name, trainer, threads, told) in CASES {
         if !wanted.is_empty() && !wanted.iter().any(|wanted| wanted == name) {
             continue;
         }
-        beside(form, root, resident, trainer, (threads == Threads::Idle).then_some(&idle), told).await?;
+        let own = match threads {
+            Threads::Service => None,
+            Threads::Idle => Some(&idle),
+            Threads::OneCore => Some(&one_core),
+        };
+        beside(form, root, resident, trainer, own, told).await?;
     }
     idle.shutdown_background();
+    one_core.shutdown_background();
     Ok(())
 }
 
-async fn beside(form: &str, root: &Path, resident: bool, trainer: Trainer, idle: Option<&Runtime>, told: &str) -> Anyhow<()> {
+async fn beside(form: &str, root: &Path, resident: bool, trainer: Trainer, own: Option<&Runtime>, told: &str) -> Anyhow<()> {
     // A cache of its own: each move builds its file.
     let cache = root.with_file_name("serving-moves");
     std::fs::remove_dir_all(&cache).ok();
@@ -192,8 +208,8 @@ async fn beside(form: &str, root: &Path, resident: bool, trainer: Trainer, idle:
     let is_over = Arc::new(AtomicBool::new(false));
     let moving =
         Moving { store, live: live.clone(), is_over: is_over.clone(), root: root.to_owned(), cache: cache.clone(), trainer };
-    let moving = match idle {
-        Some(idle) => idle.spawn(moving.run()),
+    let moving = match own {
+        Some(own) => own.spawn(moving.run()),
         None => tokio::spawn(moving.run()),
     };
     tokio::task::block_in_place(|| {
