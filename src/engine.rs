@@ -2,6 +2,10 @@
 //! A session knows only the object stores, tables and functions that it is given.
 
 mod filter_pushdown;
+mod sql_depth;
+
+pub(crate) use filter_pushdown::restricted as restricted_filter_pushdown;
+pub(crate) use sql_depth::{DEEPEST_NESTING, TOO_NESTED, too_deep};
 
 use std::{
     fmt,

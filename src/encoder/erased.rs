@@ -13,7 +13,7 @@ use arrow::{
 use serde_json::Value;
 
 use super::{AsOfView, Encoder, FittedEncoder, Purpose, RowSelection, Spec, TrainingEncoder};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, panic_text};
 
 /// An encoder with its learned state, for batches of exactly the declared inputs.
 pub(crate) type Prepared = Box<dyn Fn(&RecordBatch) -> Result<Vec<ArrayRef>> + Send + Sync>;
@@ -144,11 +144,8 @@ impl<S: RowSelection + 'static> AnySelection for Selection<S> {
 
 /// Turns a panic of the user's code into an error: a service must survive a request that its encoder did not expect.
 fn caught<T>(spec: &Spec, run: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|cause| {
-        let said = cause.downcast_ref::<&str>().map(|s| (*s).to_owned());
-        let said = said.or_else(|| cause.downcast_ref::<String>().cloned()).unwrap_or_default();
-        Err(broken(spec, format!("it panicked: {said}")))
-    })
+    catch_unwind(AssertUnwindSafe(run))
+        .unwrap_or_else(|cause| Err(broken(spec, format!("it panicked: {}", panic_text(cause.as_ref())))))
 }
 
 fn broken(spec: &Spec, reason: String) -> Error {

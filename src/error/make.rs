@@ -1,6 +1,8 @@
 //! Errors that several modules make in the same way.
 
-use super::{Error, Result};
+use datafusion::error::DataFusionError;
+
+use super::{Error, Result, text::READING};
 
 impl Error {
     /// The unknown-column error, with the columns that a schema does have.
@@ -40,6 +42,14 @@ impl Error {
     /// A temporary file that cannot be made, written or read.
     pub(crate) fn temporary_file(cause: std::io::Error) -> Self {
         Error::System { subject: "a temporary file".into(), cause }
+    }
+
+    /// What went wrong in the engine while it read or computed rows of `subject`.
+    pub(crate) fn reading(subject: &str, cause: DataFusionError) -> Self {
+        match Error::from(cause) {
+            Error::Query(cause) => Error::Query(Box::new(cause.context(format!("{READING}{subject}")))),
+            own => own,
+        }
     }
 
     /// A task that did not end: it panicked, or the runtime was shut down first.

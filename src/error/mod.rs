@@ -16,7 +16,7 @@ pub use kind::ErrorKind;
 
 pub(crate) use foreign::{Class, StoreFailure};
 pub(crate) use http::{HttpFault, of_http};
-pub(crate) use text::{in_one_line, parser_text};
+pub(crate) use text::{in_one_line, panic_text, parser_text};
 
 use self::text::{group_of, listed, near, numbered, other_case, remedy, sum};
 

@@ -1,7 +1,7 @@
 //! The parts of messages that are computed: lists, numbers, and the column that was probably meant.
 //! No variant is chosen here.
 
-use std::fmt::Display;
+use std::{any::Any, fmt::Display};
 
 use datafusion::error::DataFusionError;
 
@@ -12,8 +12,16 @@ const LONGEST_LINE: usize = 400;
 /// The most names that a message lists.
 const LISTED: usize = 100;
 
+/// With this begins the place that [`Error::reading`] adds to an error of the engine.
+pub(super) const READING: &str = "reading ";
+
 /// What the engine found, without the plan that it shows below or the stages that it went through.
 pub(crate) fn in_one_line(error: &DataFusionError) -> String {
+    if let DataFusionError::Context(place, cause) = error
+        && place.starts_with(READING)
+    {
+        return format!("{place}: {}", in_one_line(cause));
+    }
     let text = match error.find_root() {
         DataFusionError::SQL(cause, _) => parser_text(cause),
         DataFusionError::Plan(text) | DataFusionError::Execution(text) => {
@@ -138,4 +146,10 @@ mod tests {
         }
         assert!(message("x", &[]).ends_with("it has: nothing yet"));
     }
+}
+
+/// What a panic said.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message")
 }

@@ -16,9 +16,11 @@ use super::{
     calls::{Calls, function_name},
     functions,
     ignored_clauses::IgnoredClauses,
-    statement::{DEEPEST_NESTING, check_depth},
 };
-use crate::error::{Error, Result, in_one_line};
+use crate::{
+    engine::{DEEPEST_NESTING, too_deep},
+    error::{Error, Result, in_one_line},
+};
 
 /// Checks expressions over the columns of a single fact, with the functions that queries have.
 pub(crate) struct ExpressionCheck {
@@ -36,7 +38,7 @@ impl ExpressionCheck {
 
     /// What is wrong with an expression, as the rest of a sentence that begins with it.
     pub(crate) fn mistake(&self, text: &str) -> Option<String> {
-        if let Err(Error::Statement { reason, .. }) = check_depth(text) {
+        if let Some(reason) = too_deep(text) {
             return Some(reason);
         }
         let parser = DFParserBuilder::new(text).with_recursion_limit(2 * DEEPEST_NESTING).build();
@@ -45,7 +47,7 @@ impl ExpressionCheck {
             Err(cause) => return Some(format!("is no SQL expression: {}", in_one_line(&cause))),
         };
         if parsed.alias.is_some() {
-            return Some("names its value: name the feature instead, with `named`".into());
+            return Some("names its value; leave the name out, and name the feature with `named`".into());
         }
         if let ControlFlow::Break(mistake) = parsed.expr.visit(&mut OneFact { state: &self.state }) {
             return Some(mistake);

@@ -9,29 +9,18 @@ use datafusion::{
         parser::{DFParserBuilder, Statement},
         sqlparser::{
             ast::{Ident, Statement as SqlStatement, Visit, VisitMut, VisitorMut},
-            dialect::GenericDialect,
-            keywords::Keyword,
             parser::ParserError,
-            tokenizer::{Token, Tokenizer},
         },
     },
 };
 
 use super::{ignored_clauses::IgnoredClauses, show};
 use crate::{
+    engine::{DEEPEST_NESTING, TOO_NESTED, too_deep},
     error::{Error, Result},
     name::TableName,
     storage::redacted,
 };
-
-/// How many operators, joins or set operations may be chained without a parenthesis or comma. Each is a level of the syntax
-/// tree, which planning walks recursively.
-const LONGEST_CHAIN: usize = 128;
-/// How deeply parentheses may be nested.
-pub(super) const DEEPEST_NESTING: usize = 50;
-
-const TOO_NESTED: &str =
-    "is nested too deeply: too many parentheses, subqueries or CASE expressions lie inside each other; move inner ones into WITH";
 
 /// A statement that can be planned.
 pub(super) struct ParsedStatement {
@@ -120,71 +109,5 @@ fn no_query(sql: &str) -> Error {
 /// # Errors
 /// [`Error::Statement`].
 pub(super) fn check_depth(sql: &str) -> Result<()> {
-    /// One pair of parentheses, or one CASE.
-    #[derive(Default)]
-    struct Level {
-        operators: usize,
-        parts: usize,
-    }
-    // The parser refuses what the tokenizer cannot read.
-    let Ok(tokens) = Tokenizer::new(&GenericDialect {}, sql).tokenize() else { return Ok(()) };
-    let mut levels = vec![Level::default()];
-    for token in tokens {
-        let is_inside = levels.len() > 1;
-        let Some(level) = levels.last_mut() else { return Ok(()) };
-        match &token {
-            Token::Whitespace(_) | Token::Period | Token::EOF => {}
-            Token::Comma | Token::SemiColon => level.operators = 0,
-            Token::LParen | Token::LBracket | Token::LBrace => {
-                level.operators += 1;
-                levels.push(Level::default());
-            }
-            Token::RParen | Token::RBracket | Token::RBrace => {
-                levels.pop();
-                if levels.is_empty() {
-                    return Ok(());
-                }
-            }
-            Token::Word(word) if word.quote_style.is_none() => match word.keyword {
-                Keyword::CASE => levels.push(Level::default()),
-                Keyword::END if is_inside => {
-                    levels.pop();
-                }
-                Keyword::SELECT | Keyword::WHERE | Keyword::HAVING | Keyword::GROUP | Keyword::ORDER => level.operators = 0,
-                Keyword::UNION | Keyword::INTERSECT | Keyword::EXCEPT | Keyword::MINUS | Keyword::JOIN => level.parts += 1,
-                Keyword::AND
-                | Keyword::OR
-                | Keyword::XOR
-                | Keyword::NOT
-                | Keyword::IS
-                | Keyword::IN
-                | Keyword::LIKE
-                | Keyword::ILIKE
-                | Keyword::RLIKE
-                | Keyword::REGEXP
-                | Keyword::SIMILAR
-                | Keyword::BETWEEN
-                | Keyword::DIV
-                | Keyword::COLLATE
-                | Keyword::AT => level.operators += 1,
-                _ => {}
-            },
-            Token::Word(_) | Token::Number(..) | Token::SingleQuotedString(_) | Token::Placeholder(_) => {}
-            _ => level.operators += 1,
-        }
-        let Some(level) = levels.last() else { return Ok(()) };
-        if level.operators > LONGEST_CHAIN || level.parts > LONGEST_CHAIN {
-            return Err(refused(
-                sql,
-                format!(
-                    "is nested too deeply: it chains more than {LONGEST_CHAIN} operators, joins or set operations; write `x IN (...)` for a \
-                     chain of OR, use a table instead of many UNIONs, and split a long sum with parentheses"
-                ),
-            ));
-        }
-        if levels.len() > DEEPEST_NESTING {
-            return Err(refused(sql, TOO_NESTED));
-        }
-    }
-    Ok(())
+    too_deep(sql).map_or(Ok(()), |reason| Err(refused(sql, reason)))
 }

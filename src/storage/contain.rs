@@ -15,7 +15,7 @@ use parquet::{
     },
 };
 
-use crate::error::Error;
+use crate::error::{Error, panic_text};
 
 /// Runs a decoder over the bytes of a file that is shown by this name.
 ///
@@ -41,8 +41,7 @@ pub(crate) fn contained_rows<T, E: From<Error>>(
 }
 
 fn unreadable(shown: &str, panic: &(dyn Any + Send)) -> Error {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    let first = text.and_then(|text| text.lines().next()).unwrap_or("it gave no reason");
+    let first = panic_text(panic).lines().next().unwrap_or_default();
     Error::UnreadableFile {
         path: shown.into(),
         reason: format!("its bytes make the decoder fail ({first}); it is damaged: replace or remove it"),

@@ -276,7 +276,8 @@ impl Reader {
 /// Reads one partition of a table for all readers.
 async fn read_partition(readers: Arc<Vec<Reader>>, mut stream: SendableRecordBatchStream) -> Result<()> {
     let mut tasks: Vec<ReaderTask<'_>> = readers.iter().map(ReaderTask::new).collect();
-    while let Some(batch) = stream.try_next().await? {
+    let subject = readers.first().map_or("the facts", |reader| reader.input.logical.subject.as_str());
+    while let Some(batch) = stream.try_next().await.map_err(|e| Error::reading(subject, e))? {
         tasks.iter_mut().try_for_each(|task| task.add(batch.clone()))?;
     }
     tasks.into_iter().try_for_each(ReaderTask::finish)

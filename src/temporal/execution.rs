@@ -408,7 +408,7 @@ async fn read_partition<S>(
     sink: &Sink,
 ) -> Result<()> {
     let mut counter = RecordBatchMemoryCounter::new();
-    while let Some(batch) = stream.try_next().await? {
+    while let Some(batch) = stream.try_next().await.map_err(|e| Error::reading(&input.logical.subject, e))? {
         metrics.facts_rows.add(batch.num_rows());
         let timer = metrics.match_time.timer();
         let keep_all = matches!(sink, Sink::Collect(..));

@@ -30,6 +30,7 @@ use super::{
     spec::{OperatorSpec, WindowInput},
 };
 use crate::{
+    engine::too_deep,
     error::{Error, Result, in_one_line},
     scan::refuse_volatile_expression,
 };
@@ -102,6 +103,10 @@ impl FactColumns {
             let reason =
                 format!("the {what} `{condition}` reads more than one fact; a {what} is over the columns of a single fact");
             return Err(written.refused(reason));
+        }
+        let condition = written.without_name(condition)?;
+        if condition.exists(|e| Ok(is_no_value(e)))? {
+            return Err(written.refused(format!("{} is no single value of a fact", written.what)));
         }
         let found = condition.get_type(facts.rows().schema()).map_err(|cause| written.unplanned(&cause))?;
         if found != DataType::Boolean {
@@ -183,6 +188,9 @@ impl Written<'_> {
 
     /// Its plan. Functions that read the clock or random numbers are refused.
     fn planned(&self) -> Result<Expr> {
+        if let Some(reason) = too_deep(self.text) {
+            return Err(self.refused(format!("{} {reason}", self.what)));
+        }
         let planned = self.facts.rows().parse_sql_expr(self.text).map_err(|cause| match Error::from(cause) {
             Error::UnknownColumn { column, known, .. } => {
                 Error::UnknownColumn { subject: format!("{}, which {} reads,", self.facts.subject(), self.what), column, known }
@@ -200,7 +208,9 @@ impl Written<'_> {
         let Expr::Alias(named) = planned else { return Ok(planned) };
         match self.facts.rows().parse_sql_expr(&format!("({}\n)", self.text)) {
             Ok(_) => Ok(*named.expr),
-            Err(_) => Err(self.refused(format!("{} names its value; name the feature instead, with `named`", self.what))),
+            Err(_) => {
+                Err(self.refused(format!("{} names its value; leave the name out, and name the feature with `named`", self.what)))
+            }
         }
     }
 }
@@ -249,17 +259,27 @@ impl FactExpressions {
     }
 }
 
+/// How often an expression is rewritten at most. The engine's own simplifier stops after three times.
+const REWRITES: usize = 4;
+
 /// The expression with functions that have an implementation: `coalesce` becomes a case, `arrow_cast` a cast. The simplifier
 /// does this too, but it also computes constants: there integers wrap around, and a cast may fail that no fact would need.
-fn implemented(expression: Expr, context: &SimplifyContext) -> DfResult<Expr> {
-    let rewritten = expression.transform_up(|e| match e {
-        Expr::ScalarFunction(ScalarFunction { func, args }) => Ok(match func.simplify(args, context)? {
-            ExprSimplifyResult::Simplified(e) => Transformed::yes(implemented(e, context)?),
-            ExprSimplifyResult::Original(args) => Transformed::no(Expr::ScalarFunction(ScalarFunction { func, args })),
-        }),
-        other => Ok(Transformed::no(other)),
-    })?;
-    Ok(rewritten.data)
+fn implemented(mut expression: Expr, context: &SimplifyContext) -> DfResult<Expr> {
+    // `nvl` becomes `coalesce`, which becomes a case. Some functions, such as `concat_ws`, are rewritten again and again.
+    for _ in 0..REWRITES {
+        let rewritten = expression.transform_up(|e| match e {
+            Expr::ScalarFunction(ScalarFunction { func, args }) => Ok(match func.simplify(args, context)? {
+                ExprSimplifyResult::Simplified(e) => Transformed::yes(e),
+                ExprSimplifyResult::Original(args) => Transformed::no(Expr::ScalarFunction(ScalarFunction { func, args })),
+            }),
+            other => Ok(Transformed::no(other)),
+        })?;
+        expression = rewritten.data;
+        if !rewritten.transformed {
+            break;
+        }
+    }
+    Ok(expression)
 }
 
 /// The value in its declared type. Integers that exceed their type are an error; the engine would let them wrap around.

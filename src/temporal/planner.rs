@@ -30,7 +30,10 @@ use super::{
     operator::CreateOperator,
     spec::{LookupSpec, OperatorSpec, WindowSpec},
 };
-use crate::error::{Error, Result};
+use crate::{
+    engine::restricted_filter_pushdown,
+    error::{Error, Result},
+};
 
 /// The same session state, able to plan the operators.
 ///
@@ -38,9 +41,11 @@ use crate::error::{Error, Result};
 /// which distributes batches; the repartitioning of scans, which sorts batches of tables in memory by size ([`shared_out`]
 /// repartitions the scans for which it is safe); and idle tasks that take over files of others. The rule that reads fields of
 /// nested columns below other operators is off too: it mistakes a column of the result for the column of the facts with the
-/// same name.
+/// same name. Physical filter pushdown is restricted as in the sessions of the engine: facts may be the rows of a join.
 pub(crate) fn with_operators(state: SessionState) -> SessionState {
-    let mut builder = SessionStateBuilder::new_from_existing(state).with_query_planner(Arc::new(AsOfQueryPlanner));
+    let rules = restricted_filter_pushdown(state.physical_optimizers().iter().cloned());
+    let builder = SessionStateBuilder::new_from_existing(state).with_query_planner(Arc::new(AsOfQueryPlanner));
+    let mut builder = builder.with_physical_optimizer_rules(rules);
     // The builder's own copy of the settings says that the default catalog exists already. With other settings the builder
     // would put an empty catalog into the list that all states of the session share, and the user's tables would be gone.
     if let Some(config) = builder.config() {

@@ -38,7 +38,8 @@ use crate::time::{CalendarSpan, ClockStep, DAY_US, HoppingSpan, Period, Zone, sa
 ///   month begins on 1 March, or in a leap year on 30 and 31 March. (SQL's `t - INTERVAL '1 month'` would be 28 February at the time
 ///   of day of t, which moves back from the evening of 28 March to the morning of 29 March.)
 /// - **When clocks change**, these local times are read as those of facts are: a time that occurs twice is the later instant, and a
-///   time that is skipped is the instant after the gap. Between two midnights of one day the window begins at the first. While the clocks show an hour for the second time, the start of a window of
+///   time that is skipped is the instant after the gap. Where midnight occurs twice, the day begins at the second
+///   one, and an instant between the two is still in the day before. While the clocks show an hour for the second time, the start of a window of
 ///   months stands still.
 ///
 /// # Spans that have ended

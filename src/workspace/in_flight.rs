@@ -18,7 +18,7 @@ use futures::{
 };
 
 use crate::{
-    error::{Error, Result},
+    error::{Error, Result, panic_text},
     name::ContentId,
 };
 
@@ -101,8 +101,7 @@ impl InFlight {
 }
 
 fn panicked(id: ContentId, panic: &(dyn Any + Send)) -> Error {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    let reason = format!("it panicked: {}", text.unwrap_or("no reason was given"));
+    let reason = format!("it panicked: {}", panic_text(panic));
     Error::Internal { subject: format!("making {id}"), reason }
 }
 

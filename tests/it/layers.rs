@@ -265,9 +265,10 @@ fn the_time_comes_from_a_clock_that_was_given() {
 
 #[test]
 fn the_syntax_of_sql_is_named_in_sql_and_ddl_alone() {
+    // Whoever gives the engine SQL bounds its depth first, `temporal` too.
     for (path, text) in library() {
         let inside = path.split("/src/").last().unwrap();
-        let is_room = ["sql/", "ddl/"].iter().any(|room| inside.starts_with(room));
+        let is_room = ["sql/", "ddl/", "engine/sql_depth.rs"].iter().any(|room| inside.starts_with(room));
         let names = |word: &str| text.lines().any(|line| !line.trim_start().starts_with("//") && line.contains(word));
         assert!(is_room || !names("sqlparser"), "{inside} names sqlparser");
         assert!(!inside.starts_with("temporal/") || !names("sql::"), "{inside} names SQL");

@@ -111,6 +111,7 @@ mod training;
 mod training_sets;
 mod training_splits;
 mod values;
+mod view_joins;
 mod views;
 mod window_lengths;
 mod writers_at_once;

@@ -95,10 +95,11 @@ fn sets() -> Vec<FeatureSet> {
         fitted(
             FeatureSet::rows(
                 "moved_v1",
-                "SELECT arrow_cast(at + INTERVAL '2 seconds', 'Timestamp(Second, Some(\"UTC\"))') AS moved, k1, n, 2 * n AS y FROM facts WHERE n > -45",
+                "SELECT arrow_cast(at + INTERVAL '2 seconds', 'Timestamp(Second, Some(\"UTC\"))') AS moved, at, k1, n, 2 * n AS y FROM facts WHERE n > -45",
             )
             .table("facts")
             .event_time("moved")
+            .at("at")
             .features_of(kinds.by(["k1"]).only(["kind"]))
             .encode_fitted(Impute::constant("kind", 9.0)),
         )
@@ -119,7 +120,7 @@ fn sets() -> Vec<FeatureSet> {
 
 /// Folds that overlap, that leave gaps, that see nothing and that score nothing.
 fn random_folds(rng: &mut StdRng) -> Vec<(AsOf, Span)> {
-    let mut folds: Vec<(AsOf, Span)> = (0..7)
+    let mut folds: Vec<(AsOf, Span)> = (0..5)
         .map(|_| {
             let as_of = rng.random_range(-20..950);
             let start = as_of + *[0, 0, 5, 60].choose(rng).unwrap();
@@ -166,14 +167,14 @@ fn assert_shifts(report: &BacktestReport) {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_fold_is_what_a_backtest_of_it_alone_is() {
     let (mut scored, mut with_little, mut short) = (0, 0, 0);
-    for (seed, partitions, batch_rows) in [(0, 3, 50), (1, 8, 8_192), (2, 2, 64)] {
+    for (seed, partitions, batch_rows) in [(0, 3, 50), (2, 2, 64)] {
         let data = temp_dir();
         many::write_tables(data.path(), seed);
         let mut rng = StdRng::seed_from_u64(seed + 300);
         let (one, root) = (temp_dir(), temp_dir());
         let single = open(data.path(), one.path(), Resources { partitions: 1, ..Resources::default() }).await;
         // From memory that not even one fold has to memory for all folds at once. A fifth of the memory of sorts comes on top.
-        let held = if seed == 2 { vec![250_000, 400_000, 700_000, 1_200_000] } else { vec![4 << 30] };
+        let held = if seed == 2 { vec![60_000, 250_000, 700_000] } else { vec![4 << 30] };
         let mut stores = Vec::new();
         for held_bytes in held {
             let memory_bytes = if seed == 2 { 1 << 20 } else { 64 << 20 };

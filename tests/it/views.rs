@@ -36,18 +36,18 @@ use crate::{
 };
 
 /// An order: shop, event time, known-at, price, quantity, status.
-type Order = (Option<i64>, Option<i64>, Option<i64>, Option<f64>, Option<i64>, Option<&'static str>);
+pub(crate) type Order = (Option<i64>, Option<i64>, Option<i64>, Option<f64>, Option<i64>, Option<&'static str>);
 /// A refund: shop, event time, known-at, amount.
 type Refund = (i64, i64, i64, Option<f64>);
 /// Shops with a region and a factor.
-type Shops = BTreeMap<i64, (Option<i64>, Option<f64>)>;
+pub(crate) type Shops = BTreeMap<i64, (Option<i64>, Option<f64>)>;
 /// A row of the view: event time, known-at, shop, region, amount, kind.
 type Move = (Option<i64>, Option<i64>, Option<i64>, Option<i64>, Option<f64>, &'static str);
 
-struct World {
-    orders: Vec<Order>,
+pub(crate) struct World {
+    pub(crate) orders: Vec<Order>,
     refunds: Vec<Refund>,
-    shops: Shops,
+    pub(crate) shops: Shops,
 }
 
 /// Facts tie, come late, and lack keys, times and values. The table of refunds calls its event time `known` and its known-at
@@ -191,7 +191,7 @@ fn by_shop(name: &str, source: &str) -> EntitySetBuilder {
     if source == "moves" { of_source.view(View::sql("moves", MOVES)) } else { of_source }
 }
 
-async fn bench(seed: u64) -> (TempDir, FeatureStore, World) {
+pub(crate) async fn bench(seed: u64) -> (TempDir, FeatureStore, World) {
     let dir = temp_dir();
     let store = store(&dir.path().join("store")).await;
     let world = world(seed);
@@ -199,7 +199,7 @@ async fn bench(seed: u64) -> (TempDir, FeatureStore, World) {
     (dir, store, world)
 }
 
-fn spine(keys: &[Option<i64>], times: &[i64]) -> DataFrame {
+pub(crate) fn spine(keys: &[Option<i64>], times: &[i64]) -> DataFrame {
     let rows: Vec<(Option<i64>, i64)> = times.iter().flat_map(|time| keys.iter().map(move |key| (*key, *time))).collect();
     let columns = vec![("shop", integers(rows.iter().map(|row| row.0))), ("t", seconds(rows.iter().map(|row| Some(row.1))))];
     SessionContext::new().read_batch(batch(columns)).unwrap()
@@ -468,6 +468,25 @@ fn what_can_be_told_of_a_view_without_tables_is_told_by_build() {
     says!(built("SELECT at FROM orders WHERE at < now()"), Error::Volatile { .. }, place, "view `sales`", "`now`");
     says!(built("SELECT"), Error::Definition { .. }, place, "view `sales`", "cannot be read");
     says!(built("SELECT 1; SELECT 2"), Error::Definition { .. }, "view `sales`", "one statement");
+    says!(
+        built("SELECT * FROM a INTERSECT SELECT * FROM b"),
+        Error::Definition { .. },
+        place,
+        "view `sales`",
+        "its INTERSECT",
+        "WHERE"
+    );
+    says!(
+        built("SELECT * FROM (SELECT * FROM a EXCEPT ALL SELECT * FROM b) o"),
+        Error::Definition { .. },
+        "view `sales`",
+        "EXCEPT"
+    );
+    says!(
+        built("WITH w AS (SELECT * FROM a UNION ALL (SELECT * FROM a EXCEPT SELECT * FROM b)) SELECT * FROM w"),
+        Error::Definition { .. },
+        "EXCEPT"
+    );
     says!(built("EXPLAIN SELECT at FROM orders"), Error::Definition { .. }, "view `sales`", "is no SELECT");
     says!(built("SHOW TABLES"), Error::Definition { .. }, "view `sales`", "reads no table");
     says!(built("SELECT 1 AS shop"), Error::Definition { .. }, "view `sales`", "reads no table");
@@ -527,6 +546,11 @@ async fn a_query_whose_rows_are_not_made_of_one_fact_is_refused() {
             &["aggregates rows of `orders`", "max(orders.ordered_at)"],
         ),
         ("SELECT DISTINCT ordered_at, paid_at, shop FROM orders", &["DISTINCT", "`orders`"]),
+        ("SELECT o.* FROM orders o LEFT SEMI JOIN shops s ON o.shop = s.shop", &["LeftSemi join", "write `orders` JOIN `shops`"]),
+        (
+            "SELECT o.* FROM orders o LEFT ANTI JOIN shops s ON o.shop = s.shop",
+            &["LeftAnti join", "LEFT JOIN `shops`", "IS NULL"],
+        ),
         (
             "SELECT ordered_at, paid_at, shop FROM orders UNION SELECT known, at, shop FROM refunds",
             &["UNION ALL", "`orders`, `refunds`"],

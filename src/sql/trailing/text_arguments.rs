@@ -57,7 +57,8 @@ pub(super) fn length(text: &str) -> Result<WindowLength> {
     if let Some((before, condition)) = at_word(text, "since") {
         let usage = || {
             refused(format!(
-                "the length `{text}` must be a condition, as in `since event = 'purchase'` or `at most 30 days since event = 'purchase'`"
+                "the length `{text}` must be a condition, as in `since event = 'purchase'`, `at most 30 days since event = 'purchase'` or \
+                 `at most 10 facts since event = 'purchase'`"
             ))
         };
         let words: Vec<String> = before.split_whitespace().map(str::to_ascii_lowercase).collect();

@@ -140,7 +140,7 @@ fn follow(plan: &LogicalPlan) -> Result<Followed, Stop> {
             refused(format!("its LIMIT picks rows of {} by comparing them with others: leave it out", tables_of(plan)))
         }
         LogicalPlan::Unnest(_) => {
-            refused(format!("its `unnest` makes several rows of one of {}: load such rows as facts", tables_of(plan)))
+            refused(format!("its `unnest` makes several rows of one of {}: load such rows as facts", named_or_written(plan)))
         }
         LogicalPlan::Extension(_) => refused(
             "it is an ASOF JOIN or calls `trailing`, which make a row of several facts: look such columns up in the set, with \
@@ -284,11 +284,23 @@ fn with_sides(
 
 /// Why a join of facts and a timeless table is refused that is neither an inner join nor keeps all facts.
 fn other_join(join_type: JoinType, branches: &[Branch], timeless: &LogicalPlan) -> String {
-    let (facts, timeless) = (names_of(branches), tables_of(timeless));
-    format!(
-        "its {join_type} join of {facts} with {timeless} may have rows that are made of no fact: write {facts} JOIN {timeless}, \
-         or {facts} LEFT JOIN {timeless}"
-    )
+    let (facts, timeless) = (names_of(branches), named_or_written(timeless));
+    let instead = match join_type {
+        JoinType::LeftSemi | JoinType::RightSemi => format!("write {facts} JOIN {timeless}"),
+        JoinType::LeftAnti | JoinType::RightAnti => {
+            format!("write {facts} LEFT JOIN {timeless}, and in WHERE that the key of {timeless} IS NULL")
+        }
+        _ => format!("it may have rows that are made of no fact; write {facts} JOIN {timeless}, or {facts} LEFT JOIN {timeless}"),
+    };
+    format!("its {join_type} join of {facts} with {timeless} cannot be followed: {instead}")
+}
+
+/// The tables below a node, or what it is instead, for messages.
+fn named_or_written(plan: &LogicalPlan) -> String {
+    match tables_of(plan) {
+        none if none.is_empty() => "rows that the query writes".into(),
+        tables => tables,
+    }
 }
 
 fn aggregated(plan: &LogicalPlan, aggregate: &Aggregate) -> Result<Followed, Stop> {

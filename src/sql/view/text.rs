@@ -7,7 +7,7 @@ use datafusion::{
     execution::SessionState,
     sql::{
         parser::Statement,
-        sqlparser::ast::{Expr, SelectItem, SetExpr, Statement as SqlStatement, Visit},
+        sqlparser::ast::{Expr, Query, SelectItem, SetExpr, SetOperator, Statement as SqlStatement, Visit, Visitor},
     },
 };
 
@@ -32,6 +32,11 @@ pub(super) fn check(subject: &str, sql: &str, state: &SessionState) -> Result<Ve
     let statement = parse(sql).map_err(in_view)?.statement;
     let Statement::Statement(inner) = &statement else { return Err(refused(NO_QUERY.into())) };
     let SqlStatement::Query(query) = inner.as_ref() else { return Err(refused(NO_QUERY.into())) };
+    if let ControlFlow::Break(operator) = query.visit(&mut OtherSetOperations) {
+        return Err(refused(format!(
+            "its {operator} compares its rows with others: filter with WHERE, or join a timeless table"
+        )));
+    }
     if let ControlFlow::Break(error) = calls_of_columns(subject, &query.body, state) {
         return Err(*error);
     }
@@ -44,6 +49,27 @@ pub(super) fn check(subject: &str, sql: &str, state: &SessionState) -> Result<Ve
 }
 
 const NO_QUERY: &str = "it is no SELECT: give the query that yields its rows";
+
+/// Finds set operations other than `UNION`, which the plan of the query does not show as such.
+struct OtherSetOperations;
+
+impl Visitor for OtherSetOperations {
+    type Break = SetOperator;
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<SetOperator> {
+        fn in_body(body: &SetExpr) -> ControlFlow<SetOperator> {
+            match body {
+                SetExpr::SetOperation { op: SetOperator::Union, left, right, .. } => {
+                    in_body(left)?;
+                    in_body(right)
+                }
+                SetExpr::SetOperation { op, .. } => ControlFlow::Break(*op),
+                _ => ControlFlow::Continue(()),
+            }
+        }
+        in_body(&query.body)
+    }
+}
 
 /// Refuses a call that is not the same tomorrow with the column of the view that makes it.
 fn calls_of_columns(subject: &str, body: &SetExpr, state: &SessionState) -> ControlFlow<Box<Error>> {

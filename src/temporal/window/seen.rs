@@ -2,17 +2,23 @@
 //! If an expression fails, it must not matter which facts are in a batch together: only a fact that some window sees can make
 //! the query fail.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array, new_null_array},
     buffer::NullBuffer,
     compute::{concat, take, take_record_batch},
+    datatypes::{DataType, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type},
+    error::ArrowError,
 };
-use datafusion::{physical_expr::PhysicalExpr, prelude::Expr};
+use datafusion::{error::DataFusionError, physical_expr::PhysicalExpr, prelude::Expr};
 
 use crate::{
-    error::{Error, Result, in_one_line},
+    error::{Error, Result, in_one_line, panic_text},
     temporal::fact_chunk::FactChunk,
 };
 
@@ -127,7 +133,27 @@ impl SeenExpression {
         Ok(())
     }
 
+    /// A function of the engine that panics fails like another one: for some facts, which may be seen by no window.
     fn evaluated(&self, batch: &RecordBatch) -> Result<ArrayRef> {
-        Ok(self.expression.evaluate(batch)?.into_array(batch.num_rows())?)
+        let evaluate = || {
+            let values = self.expression.evaluate(batch)?.into_array(batch.num_rows())?;
+            check_digits(&values)?;
+            Ok(values)
+        };
+        catch_unwind(AssertUnwindSafe(evaluate)).unwrap_or_else(|panic| {
+            let text = format!("a function panicked: {}", panic_text(panic.as_ref()));
+            Err(DataFusionError::Execution(text).into())
+        })
+    }
+}
+
+/// Refuses decimals with more digits than their type has. The engine's arithmetic only checks that their bits suffice.
+fn check_digits(values: &dyn Array) -> std::result::Result<(), ArrowError> {
+    match values.data_type() {
+        DataType::Decimal32(precision, _) => values.as_primitive::<Decimal32Type>().validate_decimal_precision(*precision),
+        DataType::Decimal64(precision, _) => values.as_primitive::<Decimal64Type>().validate_decimal_precision(*precision),
+        DataType::Decimal128(precision, _) => values.as_primitive::<Decimal128Type>().validate_decimal_precision(*precision),
+        DataType::Decimal256(precision, _) => values.as_primitive::<Decimal256Type>().validate_decimal_precision(*precision),
+        _ => Ok(()),
     }
 }
