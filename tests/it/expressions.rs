@@ -13,7 +13,8 @@ use chrono::TimeDelta;
 use datafusion::{
     arrow::{
         array::{Array, ArrayRef, AsArray, Int8Array, StringArray},
-        datatypes::{Float64Type, Int64Type, TimestampMicrosecondType},
+        compute::cast,
+        datatypes::{DataType, Float64Type, Int64Type, TimestampMicrosecondType},
     },
     prelude::SessionContext,
 };
@@ -342,7 +343,8 @@ async fn total(text: &str, n: ArrayRef) -> Result<Option<f64>, String> {
     let window = Window::of(facts).on("k").all_before([sum]);
     let rows = Spine::new(session.read_batch(spine).unwrap(), "t").window([window]).unwrap().into_rows();
     let rows = rows.collect().await.map_err(|e| e.to_string())?;
-    let totals = rows[0].column_by_name("total").unwrap().as_primitive::<Float64Type>();
+    let totals = cast(rows[0].column_by_name("total").unwrap(), &DataType::Float64).unwrap();
+    let totals = totals.as_primitive::<Float64Type>();
     Ok(totals.is_valid(0).then(|| totals.value(0)))
 }
 
@@ -416,17 +418,17 @@ async fn functions_that_are_odd_in_the_engine_are_not_odd_here() {
     let n = || integers([Some(3), Some(-2), None]);
     for (text, expected) in [
         ("length(concat_ws('-', CAST(n AS varchar), 'x'))", 8.0),
-        ("length(concat_ws('-', 'a', NULL, CAST(n AS varchar), 'b', 'c'))", 24.0),
+        ("length(concat_ws('-', 'a', NULL, CAST(n AS varchar), 'b', 'c'))", 20.0),
         ("nvl2(n, 1, 5)", 7.0),
         ("coalesce(nullif(n, 3), ifnull(n, 7), 1)", 8.0),
     ] {
         assert_eq!(total(text, n()).await, Ok(Some(expected)), "{text}");
     }
     // The filter leaves out what is more than 100: the engine cannot make a text so long.
-    let pad = "length(lpad('a', CASE WHEN n > 100 THEN -9223372036854775808 ELSE n END, 'x'))";
+    let pad = "length(lpad(CAST(n AS varchar), CAST(CASE WHEN n > 100 THEN -2147483648 ELSE n END AS int), 'x'))";
     assert_eq!(total(pad, integers([Some(101), Some(7)])).await, Ok(Some(7.0)));
-    let error = total("length(lpad('a', CASE WHEN n = 7 THEN -9223372036854775808 ELSE n END, 'x'))", integers([Some(7)])).await;
-    assert!(error.as_ref().is_err_and(|error| error.contains("lpad")), "{error:?}");
+    let pad = "length(lpad('a', CAST(CASE WHEN n = 7 THEN -2147483648 ELSE n END AS int), 'x'))";
+    assert_eq!(total(pad, integers([Some(3), Some(7), Some(4)])).await, Ok(Some(7.0)));
 }
 
 #[tokio::test]
