@@ -30,7 +30,7 @@ pub(crate) fn too_deep(sql: &str) -> Option<String> {
     let mut levels = vec![Level::default()];
     for token in tokens {
         let is_inside = levels.len() > 1;
-        let Some(level) = levels.last_mut() else { return None };
+        let level = levels.last_mut()?;
         match &token {
             Token::Whitespace(_) | Token::Period | Token::EOF => {}
             Token::Comma | Token::SemiColon => level.operators = 0,
@@ -71,7 +71,7 @@ pub(crate) fn too_deep(sql: &str) -> Option<String> {
             Token::Word(_) | Token::Number(..) | Token::SingleQuotedString(_) | Token::Placeholder(_) => {}
             _ => level.operators += 1,
         }
-        let Some(level) = levels.last() else { return None };
+        let level = levels.last()?;
         if level.operators > LONGEST_CHAIN || level.parts > LONGEST_CHAIN {
             return Some(format!(
                 "is nested too deeply: it chains more than {LONGEST_CHAIN} operators, joins or set operations; write `x IN (...)` for a \

@@ -22,7 +22,7 @@ use datafusion::{
     execution::{SendableRecordBatchStream, TaskContext},
     physical_plan::ExecutionPlan,
 };
-use futures::TryStreamExt;
+use futures::{TryStreamExt, join};
 use tokio::task::JoinSet;
 
 use super::{
@@ -158,9 +158,13 @@ impl TableTiles {
     /// Loads tiles and reads files apart. Returns a plan of the facts that are left to be read together; `rows` are all facts of the
     /// table.
     pub(super) async fn read(self: Arc<Self>, rows: &DataFrame) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-        let missing = self.load_stored().await?;
+        let (stored, missing) = (0..self.files.len()).partition(|&number| self.files[number].stored.is_some());
+        // A file that is read apart is one task's for most of the time, so tiles are loaded meanwhile.
+        // Both end before an error is told, so that neither holds memory when all is read again without tiles.
+        let (unusable, left) = join!(self.load_stored(stored), self.read_apart(rows, missing));
         let mut together = self.others.clone();
-        together.extend(self.read_apart(rows, missing).await?);
+        together.extend(left?);
+        together.extend(self.read_apart(rows, unusable?).await?);
         let tiles = self.clone();
         blocking(move || tiles.finish()).await?;
         if together.is_empty() {
@@ -170,13 +174,9 @@ impl TableTiles {
         Ok(Some(over(rows, self.table.only(&together))?.create_physical_plan().await?))
     }
 
-    /// Adds the tiles that are there. Returns the numbers of the files for which there is none.
-    async fn load_stored(self: &Arc<Self>) -> Result<Vec<usize>> {
-        let (mut missing, mut stored) = (Vec::new(), Vec::new());
-        for (number, file) in self.files.iter().enumerate() {
-            if file.stored.is_some() { stored.push(number) } else { missing.push(number) }
-        }
-        let (mut stored, mut running) = (stored.into_iter(), JoinSet::new());
+    /// Adds the stored tiles of files with these numbers. Returns the numbers of those whose tile cannot be used.
+    async fn load_stored(self: &Arc<Self>, stored: Vec<usize>) -> Result<Vec<usize>> {
+        let (mut unusable, mut stored, mut running) = (Vec::new(), stored.into_iter(), JoinSet::new());
         loop {
             while running.len() < self.tasks
                 && let Some(number) = stored.next()
@@ -184,10 +184,10 @@ impl TableTiles {
                 running.spawn(load(self.clone(), number));
             }
             let Some(done) = running.join_next().await else { break };
-            missing.extend(joined(done)?);
+            unusable.extend(joined(done)?);
         }
-        missing.sort_unstable();
-        Ok(missing)
+        unusable.sort_unstable();
+        Ok(unusable)
     }
 
     /// Reads files one by one, several at once. Returns the positions of the files that were not read.

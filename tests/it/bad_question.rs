@@ -339,6 +339,16 @@ fn a_name_that_is_taken_is_refused() {
     says!(refused(Spine::new(asked, "t").lookup([lookup("zone")])), Error::Definition { .. }, "table `rides`", "`zone`");
 }
 
+/// What is no condition over a fact: `what` is what messages call it, and `refused` asks for it.
+fn assert_is_no_condition(what: &str, refused: impl Fn(&str) -> Error) {
+    for odd in ["fare = $1", "unnest(list)"] {
+        says!(refused(odd), Error::Definition { .. }, "table `rides`", format!("the {what} `{odd}`"), "no single value");
+    }
+    says!(refused("fare > 1 AS dear"), Error::Definition { .. }, "table `rides`", "names its value");
+    let chain = format!("{}fare = 2", "fare = 1 OR ".repeat(3_000));
+    says!(refused(&chain), Error::Definition { .. }, "table `rides`", "nested too deeply", "IN (...)");
+}
+
 #[test]
 fn the_condition_of_a_window_is_one_over_the_facts_alone() {
     let since = |condition: &str| {
@@ -356,18 +366,7 @@ fn the_condition_of_a_window_is_one_over_the_facts_alone() {
     let unknown = "gone > 1 AND fare > 1";
     says!(refused(since(unknown)), Error::UnknownColumn { .. }, "table `rides`", unknown, "no column `gone`");
     says!(refused(since("zone + 1")), Error::Definition { .. }, "table `rides`", "Int64", "a condition is Boolean");
-    for odd in ["fare = $1", "unnest(list)"] {
-        says!(
-            refused(since(odd)),
-            Error::Definition { .. },
-            "table `rides`",
-            format!("the condition `{odd}`"),
-            "no single value"
-        );
-    }
-    says!(refused(since("fare > 1 AS dear")), Error::Definition { .. }, "table `rides`", "names its value");
-    let chain = format!("{}fare = 2", "fare = 1 OR ".repeat(3_000));
-    says!(refused(since(&chain)), Error::Definition { .. }, "table `rides`", "nested too deeply", "IN (...)");
+    assert_is_no_condition("condition", |text| refused(since(text)));
     let empty = Window::of(rides()).on("zone");
     let empty = empty.trailing(WindowLength::since_within("fare > 1", TimeDelta::zero()), [Aggregate::count()]);
     says!(refused(spine().window([empty])), Error::Definition { .. }, "at most 0 seconds since fare > 1", "longer than zero");
@@ -401,18 +400,7 @@ fn a_filter_is_a_condition_over_the_facts_alone() {
     for (value, found) in [("fare", "Float64"), ("code", "Utf8"), ("zone + 1", "Int64")] {
         says!(refused(filtered(value)), Error::Definition { .. }, "table `rides`", found, "a filter is Boolean");
     }
-    for odd in ["fare = $1", "unnest(list)"] {
-        says!(
-            refused(filtered(odd)),
-            Error::Definition { .. },
-            "table `rides`",
-            format!("the filter `{odd}`"),
-            "no single value"
-        );
-    }
-    says!(refused(filtered("fare > 1 AS dear")), Error::Definition { .. }, "table `rides`", "names its value");
-    let chain = format!("{}fare = 2", "fare = 1 OR ".repeat(3_000));
-    says!(refused(filtered(&chain)), Error::Definition { .. }, "table `rides`", "nested too deeply", "IN (...)");
+    assert_is_no_condition("filter", |text| refused(filtered(text)));
     let sum = Window::of(rides()).on("zone").all_before([Aggregate::sum(Expression::sql("fare + ".repeat(3_000) + "1"))]);
     says!(refused(spine().window([sum])), Error::Definition { .. }, "table `rides`", "nested too deeply");
 }
