@@ -2,9 +2,11 @@
 
 use asof::{
     Aggregate, FeatureSet,
+    catalog::{FactTable, KnownAt},
     feature_set::View,
-    temporal::{Lookup, Spine, Window},
+    temporal::{Facts, Lookup, Spine, Window},
 };
+use chrono::TimeDelta;
 use datafusion::{
     arrow::{array::AsArray, datatypes::Int64Type},
     prelude::SessionContext,
@@ -12,7 +14,8 @@ use datafusion::{
 
 use crate::{
     any_key::second,
-    training::{batch, instants, integers},
+    parity::bit_rows,
+    training::{batch, collected, instants, integers},
     views::{bench, spine},
 };
 
@@ -48,6 +51,50 @@ async fn a_spine_of_another_session_reads_a_view_of_joins() {
         assert!(found <= counts.iter().filter(|count| **count > 0).count(), "seed {seed}");
     }
     assert!(with_shop > 20, "{with_shop}");
+}
+
+const OF_THREE: &str = "
+    SELECT o.ordered_at AS at, o.paid_at AS known, o.shop, o.quantity, o.price
+    FROM orders o JOIN shops s ON s.shop = o.shop LEFT JOIN shops q ON q.shop = o.quantity
+    WHERE s.region > 0 AND q.factor IS NULL OR o.status = 'paid'
+    UNION ALL
+    SELECT o.ordered_at, o.paid_at, o.shop, q.shop, CASE WHEN o.price > 5 THEN 'NaN'::double ELSE -o.price END
+    FROM orders o LEFT JOIN shops s ON s.shop = o.shop JOIN shops q ON q.shop = o.quantity
+    WHERE s.region IS NULL AND o.price > 0 OR o.status = 'open'
+    UNION ALL
+    SELECT r.known, r.at, r.shop, s.region, r.amount
+    FROM refunds r LEFT JOIN shops s USING (shop) LEFT JOIN shops q ON q.shop = s.region WHERE s.factor > 1 OR q.region IS NULL";
+
+/// The rows of the query, held in memory and declared alike, give what the view gives.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_is_the_rows_of_its_query() {
+    let mut found = 0;
+    for seed in 30..38 {
+        let (_dir, store, _) = bench(seed).await;
+        for query in [OF_UNKNOWN_SHOPS, OF_THREE] {
+            let rows = collected(store.sql(query, second(1_000)).await.unwrap()).await;
+            found += rows.num_rows();
+            let rows = SessionContext::new().read_batch(rows).unwrap();
+            let rows = Facts::new("rows", rows, FactTable::new("at", KnownAt::column("known")));
+            let view = store.facts_of_view(&View::sql("view", query), second(1_000)).await.unwrap();
+            let mut answers = Vec::new();
+            for facts in [view, rows] {
+                let keys: Vec<(i64, i64)> = (0..8).flat_map(|key| [3, 9, 17, 26, 41, 99].map(|t| (key, t * 1_000_000))).collect();
+                let spine = batch(vec![
+                    ("quantity", integers(keys.iter().map(|key| Some(key.0)))),
+                    ("t", instants(keys.iter().map(|key| Some(key.1)))),
+                ]);
+                let spine = Spine::new(SessionContext::new().read_batch(spine).unwrap(), "t");
+                let lookup = Lookup::of(facts.clone()).on("quantity").columns(["price", "at"]).max_age(TimeDelta::seconds(12));
+                let amounts = [Aggregate::count().named("n"), Aggregate::last_k("price", 9).named("last")];
+                let window = Window::of(facts).on("quantity").trailing(TimeDelta::seconds(7), amounts);
+                let asked = spine.lookup([lookup]).unwrap().window([window]).unwrap();
+                answers.push(bit_rows(&collected(asked.into_rows()).await));
+            }
+            assert_eq!(answers[0], answers[1], "seed {seed}: {query}");
+        }
+    }
+    assert!(found > 1_000, "{found}");
 }
 
 /// The view is named, whether the facts are read for a spine or for all entities.
