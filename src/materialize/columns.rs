@@ -38,8 +38,7 @@ pub(crate) async fn check_columns(engine: &Engine, set: &FeatureSet, entities: &
         if let FactsOf::View(view) = of {
             if let Some(Some(facts)) = views.get(*view) {
                 source_mistakes(facts.subject(), source, facts.rows().schema().as_arrow(), &mut mistakes);
-                let all = source.windows.iter().flat_map(|(_, aggregates)| aggregates);
-                all.filter(|aggregate| has_sql(aggregate)).for_each(|aggregate| sql_mistakes(facts, aggregate, &mut mistakes));
+                sql_mistakes(facts, source, &mut mistakes);
             }
             continue;
         }
@@ -51,18 +50,8 @@ pub(crate) async fn check_columns(engine: &Engine, set: &FeatureSet, entities: &
             mistakes.add(Error::Definition { subject: subject.clone(), reason }, None);
         }
         source_mistakes(&subject, source, &schema, &mut mistakes);
-        let sql = source.windows.iter().flat_map(|(_, aggregates)| aggregates).filter(|aggregate| has_sql(aggregate));
-        let sql: Vec<&Aggregate> = sql.collect();
-        let has_condition = source.windows.iter().any(|(length, _)| length.condition().is_some());
-        if !sql.is_empty() || has_condition {
-            let facts = no_facts(engine, version.table(), &schema, version.declared().clone())?;
-            sql.into_iter().for_each(|aggregate| sql_mistakes(&facts, aggregate, &mut mistakes));
-            for (length, aggregates) in &source.windows {
-                for aggregate in aggregates {
-                    let mistake = check_condition(&facts, length).err();
-                    mistake.into_iter().for_each(|mistake| mistakes.add(mistake, Some(aggregate.output())));
-                }
-            }
+        if has_sql(source) {
+            sql_mistakes(&no_facts(engine, version.table(), &schema, version.declared().clone())?, source, &mut mistakes);
         }
     }
     let subject = format!("feature set `{}`", set.name);
@@ -128,18 +117,24 @@ fn timeless_mistake(source: &Source, version: &TableVersion) -> Option<String> {
     }
 }
 
-/// Has it a filter or an expression?
-fn has_sql(aggregate: &Aggregate) -> bool {
-    aggregate.condition().is_some() || aggregate.arguments().any(|argument| argument.sql_text().is_some())
+/// Has it a condition, a filter or an expression?
+fn has_sql(source: &Source) -> bool {
+    let of_aggregate = |aggregate: &Aggregate| {
+        aggregate.condition().is_some() || aggregate.arguments().any(|argument| argument.sql_text().is_some())
+    };
+    source.windows.iter().any(|(length, aggregates)| length.condition().is_some() || aggregates.iter().any(of_aggregate))
 }
 
-/// The mistakes of an aggregate's filter and expressions.
-fn sql_mistakes(facts: &Facts, aggregate: &Aggregate, mistakes: &mut ColumnMistakes) {
-    if let Err(mistake) = check_filter(facts, aggregate) {
-        mistakes.add(mistake, Some(aggregate.output()));
+/// The mistakes of the conditions of a source's windows, and of the filters and expressions of its aggregates.
+fn sql_mistakes(facts: &Facts, source: &Source, mistakes: &mut ColumnMistakes) {
+    for (length, aggregates) in &source.windows {
+        for aggregate in aggregates {
+            let found = [check_filter(facts, aggregate), check_condition(facts, length)];
+            found.into_iter().filter_map(Result::err).for_each(|mistake| mistakes.add(mistake, Some(aggregate.output())));
+            // The mistake of an expression names its feature itself.
+            expression_mistakes(facts, aggregate).into_iter().for_each(|mistake| mistakes.add(mistake, None));
+        }
     }
-    // The mistake of an expression names its feature itself.
-    expression_mistakes(facts, aggregate).into_iter().for_each(|mistake| mistakes.add(mistake, None));
 }
 
 /// The mistake with the set and the features that made it.
