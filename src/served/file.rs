@@ -173,14 +173,19 @@ impl ServedFile {
     }
 }
 
+impl ServedFile {
+    /// What it holds in memory, if that is much: it is left without rows.
+    fn taken_if_much(&mut self) -> Option<impl Send + use<>> {
+        (self.held() > MUCH).then(|| (mem::replace(&mut self.source, Source::Memory(Vec::new())), mem::take(&mut self.groups)))
+    }
+}
+
 impl Drop for ServedFile {
     /// The last handle may be that of a request which began before a move. So a thread of its own gives much memory back.
     fn drop(&mut self) {
-        if self.held() > MUCH {
-            let source = mem::replace(&mut self.source, Source::Memory(Vec::new()));
-            let released = (source, mem::take(&mut self.groups));
+        if let Some(taken) = self.taken_if_much() {
             // Without a thread, it is given back here.
-            drop(thread::Builder::new().name("asof-release".into()).spawn(move || drop(released)));
+            drop(thread::Builder::new().name("asof-release".into()).spawn(move || drop(taken)));
         }
     }
 }
@@ -189,25 +194,16 @@ impl Drop for ServedFile {
 mod tests {
     use super::*;
 
-    /// Nanoseconds for which the calling thread has had a core, by Linux.
-    fn processor_time() -> Option<u64> {
-        std::fs::read_to_string("/proc/thread-self/schedstat").ok()?.split(' ').next()?.parse().ok()
-    }
-
     #[test]
-    fn the_last_reader_of_a_file_in_memory_does_not_give_its_memory_back_itself() {
-        const BYTES: usize = 256 << 20;
-        let taken = |held: &mut dyn FnMut()| {
-            let before = processor_time()?;
-            held();
-            Some(processor_time()? - before)
-        };
-        let mut plain = Some(vec![1_u8; BYTES]);
-        let mut served = Some(ServedFile { source: Source::Memory(vec![1; BYTES]), groups: Vec::new() });
-        let Some(plainly) = taken(&mut || drop(plain.take())) else { return };
-        let by_reader = taken(&mut || drop(served.take())).unwrap();
-        assert!(by_reader < plainly / 4, "{by_reader} ns of a reader, {plainly} ns for the memory itself");
-        // A small one is not worth a thread.
-        assert_eq!(ServedFile { source: Source::Memory(vec![1; 9]), groups: Vec::new() }.held(), 9);
+    fn much_memory_is_taken_from_the_reader_that_gives_it_back() {
+        let of = |bytes: usize| ServedFile { source: Source::Memory(vec![1; bytes]), groups: Vec::new() };
+        let mut large = of(MUCH + 1);
+        assert!(large.taken_if_much().is_some());
+        assert_eq!(large.held(), 0);
+        // What is left is not worth a thread, and neither is little.
+        assert!(large.taken_if_much().is_none());
+        let mut small = of(9);
+        assert!(small.taken_if_much().is_none());
+        assert_eq!(small.held(), 9);
     }
 }

@@ -155,7 +155,7 @@ pub(super) fn months_before_ns(local_ns: i128, count: u32) -> Option<i128> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -169,7 +169,8 @@ mod tests {
         CalendarSpan::Months(12),
         CalendarSpan::Months(5_000),
     ];
-    const ZONES: [&str; 8] = [
+    /// Zones whose clocks were changed in odd ways: by half an hour, at midnight, by a whole day.
+    pub(in crate::time) const ZONES: [&str; 8] = [
         "UTC",
         "America/New_York",
         "Australia/Lord_Howe",

@@ -177,20 +177,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::time::AsOf;
+    use crate::time::{AsOf, calendar::tests::ZONES};
 
     const HOUR_US: i64 = 3_600_000_000;
     const DAY_US: i64 = 24 * HOUR_US;
-    const ZONES: [&str; 8] = [
-        "UTC",
-        "America/New_York",
-        "Australia/Lord_Howe",
-        "America/Sao_Paulo",
-        "America/Havana",
-        "America/St_Johns",
-        "Pacific/Apia",
-        "Pacific/Kwajalein",
-    ];
 
     fn micros(length_us: i64, hop_us: i64) -> HoppingSpan {
         HoppingSpan { length: ClockStep::Micros(length_us), hop: ClockStep::Micros(hop_us) }
