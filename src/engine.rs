@@ -2,7 +2,10 @@
 //! A session knows only the object stores, tables and functions that it is given.
 
 mod filter_pushdown;
+mod runner;
 mod sql_depth;
+
+pub use runner::Runner;
 
 pub(crate) use filter_pushdown::restricted as restricted_filter_pushdown;
 pub(crate) use sql_depth::{DEEPEST_NESTING, TOO_NESTED, too_deep};
@@ -185,6 +188,8 @@ impl MemoryPool for SplitPool {
 pub(crate) struct Engine {
     resources: Resources,
     pool: Arc<dyn MemoryPool>,
+    /// Where plans run that can leave this process.
+    runner: Option<Arc<dyn Runner>>,
 }
 
 /// In how many tasks a query may run.
@@ -202,7 +207,12 @@ pub(crate) enum Parallelism {
 impl Engine {
     pub(crate) fn new(resources: Resources) -> Self {
         let pool = Arc::new(SplitPool::new(&resources));
-        Self { resources, pool }
+        Self { resources, pool, runner: None }
+    }
+
+    /// The same engine, whose plans run there if they can leave this process.
+    pub(crate) fn on(&self, runner: Arc<dyn Runner>) -> Self {
+        Self { runner: Some(runner), ..self.clone() }
     }
 
     /// Tasks that a query runs in parallel.

@@ -53,6 +53,7 @@
 //! | `linfa` | on | `backtest::LinearRegression`, `backtest::Backtest::new`, `encoder::Pca`, `encoder::KMeans`, and `linfa::Dataset::from` for a [`training::Dataset`] |
 //! | `gcp` | off | stores on Google Cloud Storage: `gs://` |
 //! | `azure` | off | stores on Azure Blob Storage: `az://` |
+//! | `cluster` | off | `cluster::Codec` and `cluster::object_stores`, for plans that run in other processes |
 //! | `plot` | off | PNG plots: `report::Scatter`, `report::Density` |
 //!
 //! `aws`, `gcp` and `azure` share an HTTP client with TLS, which the first of them brings. Without its flag, a URL is refused with
@@ -68,6 +69,7 @@ pub mod backtest;
 mod cache;
 pub mod catalog;
 mod claimed_dir;
+pub mod cluster;
 mod ctas;
 pub mod ddl;
 pub mod encoder;

@@ -1,5 +1,6 @@
 //! The store: opens a root, connects the parts, and delegates to them.
 
+mod cluster;
 mod extracts;
 mod live;
 mod materializations;

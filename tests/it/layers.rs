@@ -18,6 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["scan", "extract"],
     &["temporal"],
     &["sql", "encoder"],
+    &["cluster"],
     &["feature_set"],
     &["manifest"],
     &["materialize", "ctas", "lineage", "gc", "shards"],

@@ -1,0 +1,25 @@
+//! Where the plans of a session run: here, or where a [`Runner`] takes them.
+
+use std::{fmt, sync::Arc};
+
+use datafusion::{
+    common::Result as DfResult,
+    execution::{SendableRecordBatchStream, TaskContext},
+    physical_plan::ExecutionPlan,
+};
+
+/// Runs physical plans in other processes; [`FeatureStore::on`](crate::FeatureStore::on) hands them over.
+///
+/// A plan that is handed over has been planned for [`Runner::partitions`] tasks. Its operators of this library travel by
+/// [`Codec`](crate::cluster::Codec).
+pub trait Runner: fmt::Debug + Send + Sync + 'static {
+    /// In how many tasks a step of a plan is divided.
+    fn partitions(&self) -> usize;
+
+    /// Runs a plan and gives its rows: those of the first partition, then those of the second, and so on. Nothing runs before the
+    /// stream is polled, and what runs ends when it is dropped.
+    ///
+    /// # Errors
+    /// Those of the plan, and those of the way to the other processes; also in the stream.
+    fn run(&self, plan: Arc<dyn ExecutionPlan>, context: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream>;
+}
