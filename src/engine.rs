@@ -2,9 +2,11 @@
 //! A session knows only the object stores, tables and functions that it is given.
 
 mod filter_pushdown;
+mod remote;
 mod runner;
 mod sql_depth;
 
+pub(crate) use remote::{hand_over, run_on, runner_of, travels};
 pub use runner::Runner;
 
 pub(crate) use filter_pushdown::restricted as restricted_filter_pushdown;
@@ -270,9 +272,14 @@ impl Engine {
         for place in places {
             runtime.register_object_store(place.base(), place.store().clone());
         }
+        // Plans whose results depend on how rows are divided, and those of few rows, run here.
+        if let (Some(runner), Parallelism::Full) = (&self.runner, parallelism) {
+            run_on(&mut config, runner.clone());
+        }
         let state = SessionStateBuilder::new()
             .with_config(config)
             .with_runtime_env(Arc::new(runtime))
+            .with_query_planner(Arc::new(remote::RemotePlanner))
             .with_default_features()
             .with_physical_optimizer_rules(filter_pushdown::rules())
             .build();

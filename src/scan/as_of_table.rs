@@ -31,7 +31,7 @@ use crate::{
     catalog::{Column, FactTable, FileEntry, TableVersion, typed_value},
     error::{Error, Result},
     name::TableName,
-    storage::{DiskCache, Location, contained_source},
+    storage::{DiskCache, Location, pinned_source},
     time::{AsOf, Horizon},
     workspace::PinnedTable,
 };
@@ -296,10 +296,13 @@ impl Files {
         let source = ParquetSource::new(table_schema)
             .with_table_parquet_options(options)
             .with_parquet_file_reader_factory(Arc::new(readers));
-        let config = FileScanConfigBuilder::new(self.location.datafusion_url()?, contained_source(&self.location, source))
-            .with_file_groups(self.file_groups(state.config().target_partitions())?)
-            .with_projection_indices(Some(read.to_vec()))?
-            .build();
+        let config = FileScanConfigBuilder::new(
+            self.location.datafusion_url()?,
+            pinned_source(&self.version.table().to_string(), &self.location, source),
+        )
+        .with_file_groups(self.file_groups(state.config().target_partitions())?)
+        .with_projection_indices(Some(read.to_vec()))?
+        .build();
         Ok(DataSourceExec::from_data_source(config))
     }
 }
@@ -415,6 +418,7 @@ impl AsOfTable {
             let rule = GuardRule {
                 table: self.name.to_string(),
                 version,
+                declared: self.declared.clone(),
                 positions: self.visibility.positions(&read_schema)?,
                 visibility: self.visibility.clone(),
                 pruned,

@@ -22,6 +22,7 @@ use futures::StreamExt;
 
 use super::Visibility;
 use crate::{
+    catalog::FactTable,
     error::{Error, Result},
     time::stored_integers,
 };
@@ -30,7 +31,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct GuardExec {
     input: Arc<dyn ExecutionPlan>,
-    rule: Arc<GuardRule>,
+    pub(super) rule: Arc<GuardRule>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
@@ -41,6 +42,8 @@ pub(super) struct GuardRule {
     pub(super) table: String,
     /// The version of the table; `None` for a provider.
     pub(super) version: Option<u64>,
+    /// What the visibility was found from.
+    pub(super) declared: FactTable,
     pub(super) visibility: Arc<Visibility>,
     /// Positions of the time columns in the input.
     pub(super) positions: Vec<usize>,
@@ -188,6 +191,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        catalog::KnownAt,
         scan::visibility::TimeLimit,
         time::{AsOf, Horizon, TimeScale},
     };
@@ -201,7 +205,8 @@ mod tests {
         let horizon = Horizon::before(AsOf::from_micros(100));
         let visibility = Arc::new(Visibility { horizon, limits: vec![limit], delay_us: Some(0) });
         let pruned = Pruned { partitions: (0, 1), files: (0, 1) };
-        GuardRule { table: "t".into(), version: Some(1), visibility, positions: vec![0], pruned }.check(&batch)
+        let declared = FactTable::new("at", KnownAt::DelayMicros(0));
+        GuardRule { table: "t".into(), version: Some(1), declared, visibility, positions: vec![0], pruned }.check(&batch)
     }
 
     #[test]

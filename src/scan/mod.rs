@@ -8,12 +8,16 @@ mod providers;
 mod visibility;
 mod visible_table;
 mod volatile;
+#[cfg(feature = "cluster")]
+mod wire;
 
 pub(crate) use as_of_table::AsOfTable;
 pub(crate) use providers::Providers;
 pub(crate) use visibility::{Visibility, time_literal};
 pub(crate) use visible_table::VisibleTable;
 pub(crate) use volatile::{refuse_volatile_expression, refuse_volatile_plan};
+#[cfg(feature = "cluster")]
+pub(crate) use wire::{Carrier, decode as decode_scan, encode as encode_scan};
 
 use crate::name::TableName;
 

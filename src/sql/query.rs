@@ -95,7 +95,7 @@ async fn rows(session: &SessionContext, plan: LogicalPlan) -> Result<DataFrame> 
         Ok(if has_operators { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     })?;
     match has_operators {
-        true => Ok(DataFrame::new(with_operators(session.state()), plan)),
+        true => Ok(DataFrame::new(with_operators(session.state(), None), plan)),
         false => Ok(session.execute_logical_plan(plan).await?),
     }
 }

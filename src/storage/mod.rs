@@ -52,7 +52,7 @@ pub(crate) use inspect::{Inspected, inspect};
 pub(crate) use listing::ListedKind;
 pub(crate) use locations::{redacted, without_credentials};
 pub(crate) use parquet_io::{ObjectReader, read_footer, read_unchanged_footer};
-pub(crate) use parquet_scan::{ParquetTable, contained_source};
+pub(crate) use parquet_scan::{ParquetTable, PinnedScan, is_pinned_scan, pinned_source};
 pub(crate) use parquet_write::{FinishedParquet, ParquetFile};
 pub(crate) use scratch::{dir as scratch_dir, file as scratch_file, sweep as sweep_scratch};
 pub(crate) use sealed::{check_name, seal, unseal};

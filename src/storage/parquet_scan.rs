@@ -38,17 +38,48 @@ use crate::error::Result;
 
 /// DataFusion's source of Parquet, with panics of the decoder turned into errors.
 pub(crate) fn contained_source(place: &Location, source: ParquetSource) -> Arc<dyn FileSource> {
-    Arc::new(Contained { inner: Arc::new(source), place: place.clone() })
+    Arc::new(Contained { inner: Arc::new(source), place: place.clone(), table: None })
+}
+
+/// As [`contained_source`], of files of a table that are read as they were when they were pinned.
+pub(crate) fn pinned_source(table: &str, place: &Location, source: ParquetSource) -> Arc<dyn FileSource> {
+    Arc::new(Contained { inner: Arc::new(source), place: place.clone(), table: Some(table.into()) })
+}
+
+/// Does the node scan pinned files that other processes can open, too?
+pub(crate) fn is_pinned_scan(node: &dyn ExecutionPlan) -> bool {
+    PinnedScan::of(node).is_some_and(|scan| scan.place.base().scheme() != "memory")
+}
+
+/// A scan of pinned files.
+pub(crate) struct PinnedScan<'a> {
+    pub(crate) config: &'a FileScanConfig,
+    pub(crate) table: &'a str,
+    /// Below which the files lie.
+    pub(crate) place: &'a Location,
+    /// DataFusion's own source.
+    pub(crate) source: &'a Arc<dyn FileSource>,
+}
+
+impl<'a> PinnedScan<'a> {
+    /// The scan that a node is; `None` for another node.
+    pub(crate) fn of(node: &'a dyn ExecutionPlan) -> Option<Self> {
+        let config = node.downcast_ref::<DataSourceExec>()?.data_source().downcast_ref::<FileScanConfig>()?;
+        let contained = config.file_source().downcast_ref::<Contained>()?;
+        Some(Self { config, table: contained.table.as_deref()?, place: &contained.place, source: &contained.inner })
+    }
 }
 
 struct Contained {
     inner: Arc<dyn FileSource>,
     place: Location,
+    /// The table whose files are pinned.
+    table: Option<Arc<str>>,
 }
 
 impl Contained {
     fn with(&self, inner: Arc<dyn FileSource>) -> Arc<dyn FileSource> {
-        Arc::new(Self { inner, place: self.place.clone() })
+        Arc::new(Self { inner, place: self.place.clone(), table: self.table.clone() })
     }
 }
 

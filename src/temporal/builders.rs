@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     catalog::{FactTable, KnownAt, TimeColumn},
+    engine::{Runner, runner_of},
     error::{Error, Result},
     time::{Cutoff, TimeScale, Zone, length_micros, shown_span},
 };
@@ -117,12 +118,14 @@ pub struct Spine {
     rows: DataFrame,
     at: TimeColumn,
     zone: Option<Zone>,
+    /// Where the facts come from a store whose queries run elsewhere: where.
+    runner: Option<Arc<dyn Runner>>,
 }
 
 impl Spine {
     /// A spine whose instants are in the column `at`.
     pub fn new(rows: DataFrame, at: impl Into<TimeColumn>) -> Self {
-        Self { rows, at: at.into(), zone: None }
+        Self { rows, at: at.into(), zone: None, runner: None }
     }
 
     /// The zone whose clocks wrote the instants, if they carry none.
@@ -155,9 +158,10 @@ impl Spine {
     /// # Errors
     /// [`Error::UnknownColumn`] and [`Error::ColumnType`] for columns that are missing, cannot be compared or hold no times,
     /// [`Error::Definition`] for a negative max age, no key, no column or a name that is taken.
-    pub fn lookup(self, lookups: impl IntoIterator<Item = Lookup>) -> Result<Self> {
+    pub fn lookup(mut self, lookups: impl IntoIterator<Item = Lookup>) -> Result<Self> {
         let mut fact_inputs = Vec::new();
         for lookup in lookups {
+            self.runs_as(&lookup.join.facts);
             fact_inputs.push(lookup.input(&self)?);
         }
         self.with(fact_inputs)
@@ -169,23 +173,31 @@ impl Spine {
     /// As [`Spine::lookup`]; also [`Error::Definition`] for a window of zero or less or whose hop follows no zone's clock, and for a
     /// filter, a condition or an [`Expression`](super::Expression) that is no SQL, reads more than a fact or has an unsuitable type; and
     /// [`Error::Volatile`] for one that reads the clock or random numbers.
-    pub fn window(self, windows: impl IntoIterator<Item = Window>) -> Result<Self> {
+    pub fn window(mut self, windows: impl IntoIterator<Item = Window>) -> Result<Self> {
         let mut fact_inputs = Vec::new();
         for window in windows {
+            self.runs_as(&window.join.facts);
             fact_inputs.push(window.input(&self)?);
         }
         self.with(fact_inputs)
     }
 
     fn with<S: OperatorSpec>(self, fact_inputs: Vec<(LogicalPlan, FactInput<S>)>) -> Result<Self> {
-        let Self { rows, at, zone } = self;
+        let Self { rows, at, zone, runner } = self;
         let (state, plan) = rows.into_parts();
         let (field, column) = spine_field(plan.schema(), at.name())?;
         let time = SpineTime { column, unit: at.unit, zone };
         time.scale(&field)?;
         let node = AsOfNode::try_new(plan, time, fact_inputs)?;
-        let rows = DataFrame::new(planner::with_operators(state), node.into_plan());
-        Ok(Self { rows, at, zone })
+        let rows = DataFrame::new(planner::with_operators(state, runner.clone()), node.into_plan());
+        Ok(Self { rows, at, zone, runner })
+    }
+
+    /// The rows run where these facts would.
+    fn runs_as(&mut self, facts: &Facts) {
+        if self.runner.is_none() {
+            self.runner = runner_of(facts.rows.task_ctx().session_config());
+        }
     }
 }
 

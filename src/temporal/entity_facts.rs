@@ -25,8 +25,8 @@ use super::{
     execution::facts_context,
     fact_chunk::FactChunk,
     fact_expression::FactExpressions,
-    fact_input::{FactInput, PhysicalFactInput, SpineTime},
-    full_rows::{FullRows, version_order},
+    fact_input::{PhysicalFactInput, SpineTime},
+    full_rows::{AllColumns, FullRows, version_order},
     keys::{GrowingKeys, NO_KEY},
     operator::{CreateOperator, FactAccumulator, OperatorContext, TemporalOperator},
     spec::{LookupSpec, WindowSpec, fact_position},
@@ -163,10 +163,12 @@ impl Reader {
         let SourceRequirements { spine, shared, lookup, window } = required;
         let expressions = FactExpressions::plan(&window.input.spec, state, logical)?;
         let at = SpineTime { column: Column::from_name(AT), unit: None, zone: None };
-        let FactInput { subject, on, declared, cutoff, direction, spec, .. } = window.input;
-        let input = FactInput { subject, on, declared, cutoff, direction, full_rows: None, spec: () };
+        let (input, spec) = (window.input.of_spec(()), window.input.spec);
         let full_rows = match lookup.as_ref().and_then(|lookup| lookup.input.full_rows.as_ref()) {
-            Some(plan) => Some(Arc::new(FullRows::new(spine.schema(), &at, &input, plan, state)?)),
+            Some(plan) => {
+                let rows = AllColumns::Query(Box::new((plan.as_ref().clone(), state.clone())));
+                Some(Arc::new(FullRows::new(spine.schema(), &at, &input, plan.schema().clone(), rows)?))
+            }
             None => None,
         };
         let input = PhysicalFactInput {
@@ -249,7 +251,7 @@ impl Reader {
         }
         let Self { input, shared, .. } = self;
         let (subject, schema, order) = (&input.logical.subject, &input.facts_schema, version_order(input)?);
-        let chunks = versions::resolve(subject, schema, &input.identity, &order, chunks, &shared.budget)?;
+        let chunks = versions::resolve(subject, schema, (&input.identity, &order), None, chunks, &shared.budget)?;
         let (mut accumulators, mut seen) = (self.accumulators(), Seen::default());
         for chunk in &chunks {
             seen.add(chunk, shared);

@@ -3,12 +3,15 @@
 //! The optimizer relies on what is declared here. The result has one partition: the spine's partitions one after the other. So
 //! a property of each partition of the spine, such as an order or a constant column, is a property of the result only if the
 //! spine has one partition. The optimizer replaces the spine, so properties are always those of the present one.
+//!
+//! In the partitioned mode, for plans that run elsewhere, each partition of the result is made of one partition of the spine and one of
+//! each fact table; see `partitioned`. No optimizer sees this mode.
 
 use std::{fmt, sync::Arc};
 
 use arrow::datatypes::SchemaRef;
 use datafusion::{
-    common::{Result as DfResult, config::ConfigOptions, tree_node::TreeNodeRecursion},
+    common::{DFSchemaRef, Result as DfResult, config::ConfigOptions, tree_node::TreeNodeRecursion},
     execution::{SendableRecordBatchStream, TaskContext},
     physical_expr::{Distribution, EquivalenceProperties, LexOrdering, OrderingRequirements, PhysicalExpr},
     physical_plan::{
@@ -26,57 +29,85 @@ use super::{
     budget::Budget,
     event_time_filter::EventTimeFilter,
     execution::{Execution, Metrics},
-    fact_input::PhysicalFactInput,
+    fact_input::{PhysicalFactInput, SpineTime},
     operator::CreateOperator,
 };
 
+/// By which names a node has found its columns, and how `EXPLAIN` shows it. With the logical part of each input it is all that is needed to
+/// plan the operator anew.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    pub(super) spine: DFSchemaRef,
+    pub(super) at: SpineTime,
+    /// The columns of each fact table.
+    pub(super) facts: Vec<DFSchemaRef>,
+    pub(super) explain: String,
+}
+
+/// How the rows of the spine and the facts meet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// All rows meet all facts. The result is one partition, in this order of the spine, whether or not anything above needs it.
+    Whole(Option<LexOrdering>),
+    /// Each partition of the spine meets the same partition of the facts, which holds all facts of its entities.
+    ByPartition,
+}
+
 /// Lookups or windows over several fact tables, as a physical plan.
 pub(crate) struct AsOfExec<S> {
-    spine: Arc<dyn ExecutionPlan>,
-    at_position: usize,
-    facts: Vec<Arc<dyn ExecutionPlan>>,
-    fact_inputs: Vec<Arc<PhysicalFactInput<S>>>,
+    pub(super) spine: Arc<dyn ExecutionPlan>,
+    pub(super) at_position: usize,
+    pub(super) facts: Vec<Arc<dyn ExecutionPlan>>,
+    pub(super) fact_inputs: Vec<Arc<PhysicalFactInput<S>>>,
+    pub(super) asked: Arc<Asked>,
     /// For each fact table the filter that skips facts which no row of the spine can see.
     event_time_filters: Vec<Option<Arc<EventTimeFilter>>>,
-    /// The order of the spine when the plan was made. It is kept, whether or not anything above needs it.
-    order: Option<LexOrdering>,
-    explain: String,
+    pub(super) mode: Mode,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
 
 impl<S: CreateOperator> AsOfExec<S> {
-    pub(crate) fn new(
+    pub(super) fn new(
         spine: Arc<dyn ExecutionPlan>,
         at_position: usize,
         facts: Vec<Arc<dyn ExecutionPlan>>,
         fact_inputs: Vec<Arc<PhysicalFactInput<S>>>,
-        order: Option<LexOrdering>,
+        mode: Mode,
         schema: SchemaRef,
-        explain: String,
+        asked: Arc<Asked>,
     ) -> DfResult<Self> {
-        let event_time_filters = fact_inputs.iter().map(|input| EventTimeFilter::of(input).map(Arc::new)).collect();
         // The last fact may change any result.
         let boundedness = match std::iter::once(&spine).chain(&facts).any(|child| child.boundedness().is_unbounded()) {
             true => Boundedness::Unbounded { requires_infinite_memory: true },
             false => Boundedness::Bounded,
         };
-        let one_partition = Partitioning::UnknownPartitioning(1);
-        let properties = PlanProperties::new(equivalences(&spine, &schema)?, one_partition, EmissionType::Final, boundedness);
-        let metrics = ExecutionPlanMetricsSet::new();
+        let partitions = match mode {
+            Mode::Whole(_) => 1,
+            Mode::ByPartition => spine.output_partitioning().partition_count(),
+        };
+        let (equivalences, partitions) = (equivalences(&spine, &mode, &schema)?, Partitioning::UnknownPartitioning(partitions));
+        let properties = PlanProperties::new(equivalences, partitions, EmissionType::Final, boundedness);
         Ok(Self {
             spine,
             at_position,
+            event_time_filters: vec![None; facts.len()],
             facts,
             fact_inputs,
-            event_time_filters,
-            order,
-            explain,
+            mode,
+            asked,
             schema,
             properties: Arc::new(properties),
-            metrics,
+            metrics: ExecutionPlanMetricsSet::new(),
         })
+    }
+
+    /// The same operator with filters that skip facts which no row of the spine can see. They are set in this process, once it has read the
+    /// spine.
+    pub(super) fn with_event_time_filters(self) -> Self {
+        let event_time_filters = self.fact_inputs.iter().map(|input| EventTimeFilter::of(input).map(Arc::new)).collect();
+        Self { event_time_filters, ..self }
     }
 
     fn is_in_one_partition(&self) -> bool {
@@ -89,9 +120,9 @@ fn is_in_one_partition(spine: &Arc<dyn ExecutionPlan>) -> bool {
 }
 
 /// The properties of the spine's columns, which come first in the result.
-fn equivalences(spine: &Arc<dyn ExecutionPlan>, schema: &SchemaRef) -> DfResult<EquivalenceProperties> {
+fn equivalences(spine: &Arc<dyn ExecutionPlan>, mode: &Mode, schema: &SchemaRef) -> DfResult<EquivalenceProperties> {
     let mut of_spine = spine.equivalence_properties().clone();
-    if !is_in_one_partition(spine) {
+    if *mode != Mode::ByPartition && !is_in_one_partition(spine) {
         of_spine.clear_orderings();
         of_spine.clear_per_partition_constants();
     }
@@ -103,13 +134,13 @@ fn equivalences(spine: &Arc<dyn ExecutionPlan>, schema: &SchemaRef) -> DfResult<
 
 impl<S: CreateOperator> fmt::Debug for AsOfExec<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.explain)
+        f.write_str(&self.asked.explain)
     }
 }
 
 impl<S: CreateOperator> DisplayAs for AsOfExec<S> {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.explain)
+        f.write_str(&self.asked.explain)
     }
 }
 
@@ -145,9 +176,9 @@ impl<S: CreateOperator> ExecutionPlan for AsOfExec<S> {
             self.at_position,
             children.collect(),
             self.fact_inputs.clone(),
-            self.order.clone(),
+            self.mode.clone(),
             self.schema.clone(),
-            self.explain.clone(),
+            self.asked.clone(),
         )?;
         // Scans below may hold these filters.
         Ok(Arc::new(Self { event_time_filters: self.event_time_filters.clone(), ..replaced }))
@@ -155,19 +186,29 @@ impl<S: CreateOperator> ExecutionPlan for AsOfExec<S> {
 
     /// The result has the order of the spine, so a sorted spine must stay sorted.
     fn required_input_ordering(&self) -> Vec<Option<OrderingRequirements>> {
-        let spine = self.order.clone().map(OrderingRequirements::from);
+        let spine = match &self.mode {
+            Mode::Whole(order) => order.clone().map(OrderingRequirements::from),
+            Mode::ByPartition => None,
+        };
         std::iter::once(spine).chain(self.facts.iter().map(|_| None)).collect()
     }
 
     fn required_input_distribution(&self) -> Vec<Distribution> {
-        let spine = if self.order.is_some() { Distribution::SinglePartition } else { Distribution::UnspecifiedDistribution };
+        let spine = match self.mode {
+            Mode::Whole(Some(_)) => Distribution::SinglePartition,
+            Mode::Whole(None) | Mode::ByPartition => Distribution::UnspecifiedDistribution,
+        };
         std::iter::once(spine).chain(self.facts.iter().map(|_| Distribution::UnspecifiedDistribution)).collect()
     }
 
     /// The rows of a single partition keep their order. If the plan requires an order of its own, it declares none here:
     /// otherwise the optimizer might replace the required order by one that is needed above.
     fn maintains_input_order(&self) -> Vec<bool> {
-        let spine = self.order.is_none() && self.is_in_one_partition();
+        let spine = match self.mode {
+            Mode::Whole(Some(_)) => false,
+            Mode::Whole(None) => self.is_in_one_partition(),
+            Mode::ByPartition => true,
+        };
         std::iter::once(spine).chain(self.facts.iter().map(|_| false)).collect()
     }
 
@@ -180,7 +221,7 @@ impl<S: CreateOperator> ExecutionPlan for AsOfExec<S> {
         self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
     }
 
-    fn execute(&self, _: usize, context: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
         let execution = Execution {
             spine: self.spine.clone(),
             at_position: self.at_position,
@@ -188,9 +229,10 @@ impl<S: CreateOperator> ExecutionPlan for AsOfExec<S> {
             fact_inputs: self.fact_inputs.clone(),
             event_time_filters: self.event_time_filters.clone(),
             schema: self.schema.clone(),
+            partition: (self.mode == Mode::ByPartition).then_some(partition),
             tasks: context.session_config().target_partitions().max(1),
-            budget: Arc::new(Budget::new(S::NAME, &context, MetricBuilder::new(&self.metrics).gauge("peak_mem_used", 0))),
-            metrics: Metrics::new(&self.metrics),
+            budget: Arc::new(Budget::new(S::NAME, &context, MetricBuilder::new(&self.metrics).gauge("peak_mem_used", partition))),
+            metrics: Metrics::new(&self.metrics, partition),
             context,
         };
         let rows = stream::once(execution.rows()).try_flatten();

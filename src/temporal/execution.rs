@@ -27,6 +27,7 @@ use super::{
     keys::{Keys, NO_KEY},
     operator::{CreateOperator, FactAccumulator, OperatorContext, OutputMemory, TemporalOperator},
     output::{TableOutput, joined_batches},
+    resolve_versions::replaced_ticks,
     spine_index::SpineIndex,
     tasks::{blocking, joined},
     time_decoder::Direction,
@@ -58,11 +59,11 @@ pub(super) struct Metrics {
 }
 
 impl Metrics {
-    pub(super) fn new(set: &ExecutionPlanMetricsSet) -> Self {
-        let time = |name: &'static str| MetricBuilder::new(set).subset_time(name, 0);
-        let count = |name: &'static str| MetricBuilder::new(set).counter(name, 0);
+    pub(super) fn new(set: &ExecutionPlanMetricsSet, partition: usize) -> Self {
+        let time = |name: &'static str| MetricBuilder::new(set).subset_time(name, partition);
+        let count = |name: &'static str| MetricBuilder::new(set).counter(name, partition);
         Self {
-            baseline: BaselineMetrics::new(set, 0),
+            baseline: BaselineMetrics::new(set, partition),
             spine_time: time("spine_time"),
             index_time: time("index_time"),
             facts_time: time("facts_time"),
@@ -84,6 +85,8 @@ pub(super) struct Execution<S> {
     pub(super) fact_inputs: Vec<Arc<PhysicalFactInput<S>>>,
     pub(super) event_time_filters: Vec<Option<Arc<EventTimeFilter>>>,
     pub(super) schema: SchemaRef,
+    /// The partition of the spine and of the facts that meet here; `None` for all.
+    pub(super) partition: Option<usize>,
     pub(super) tasks: usize,
     pub(super) budget: Arc<Budget>,
     pub(super) metrics: Metrics,
@@ -120,14 +123,22 @@ impl<S: CreateOperator> Execution<S> {
         Ok(joined_batches(spine, tables, this.schema.clone(), this.tasks, this.budget.clone(), metrics))
     }
 
+    /// The partitions of an input that are read here.
+    fn partitions_of(&self, input: &Arc<dyn ExecutionPlan>) -> Range<usize> {
+        match self.partition {
+            Some(partition) => partition..partition + 1,
+            None => 0..input.output_partitioning().partition_count(),
+        }
+    }
+
     /// The rows of the spine, partition after partition.
     async fn spine_batches(&self) -> Result<Vec<RecordBatch>> {
         let context = context_of(&self.context, SPINE_BATCH_ROWS, |_| ());
         let mut reading = JoinSet::new();
-        let partitions = self.spine.output_partitioning().partition_count();
+        let partitions = self.partitions_of(&self.spine);
         // Batches may be slices of a larger one, which is held once.
         let counter = Arc::new(Mutex::new(RecordBatchMemoryCounter::new()));
-        for partition in 0..partitions {
+        for (number, partition) in partitions.clone().enumerate() {
             let (stream, budget) = (self.spine.execute(partition, context.clone())?, self.budget.clone());
             let counter = counter.clone();
             reading.spawn(async move {
@@ -142,13 +153,13 @@ impl<S: CreateOperator> Execution<S> {
                     budget.grow("the spine", bytes)?;
                     batches.push(batch);
                 }
-                Ok::<_, Error>((partition, batches))
+                Ok::<_, Error>((number, batches))
             });
         }
-        let mut read = vec![Vec::new(); partitions];
+        let mut read = vec![Vec::new(); partitions.len()];
         while let Some(done) = reading.join_next().await {
-            let (partition, batches) = joined(done)?;
-            read[partition] = batches;
+            let (number, batches) = joined(done)?;
+            read[number] = batches;
         }
         Ok(read.into_iter().flatten().collect())
     }
@@ -199,9 +210,10 @@ impl<S: CreateOperator> Execution<S> {
                 && let Some((i, indexed)) = tables.next()
             {
                 let table = Arc::new(Table::new(self, i, indexed)?);
-                left[i] = self.facts[i].output_partitioning().partition_count();
+                let partitions = self.partitions_of(&self.facts[i]);
+                left[i] = partitions.len();
                 let context = facts_context(&self.context, self.facts[i].schema().fields().len());
-                for partition in 0..left[i] {
+                for partition in partitions {
                     let stream = self.facts[i].execute(partition, context.clone())?;
                     let (table, metrics) = (table.clone(), self.metrics.clone());
                     running.spawn(async move {
@@ -245,7 +257,9 @@ impl<S: CreateOperator> Execution<S> {
                 let (input, operator, budget) = (input.clone(), operator.clone(), budget.clone());
                 blocking(move || {
                     let (schema, order) = (&input.facts_schema, version_order(&input)?);
-                    let chunks = versions::resolve(&input.logical.subject, schema, &input.identity, &order, chunks, &budget)?;
+                    let (subject, columns) = (&input.logical.subject, (input.identity.as_slice(), order.as_slice()));
+                    let replaced = input.replaced_from.map(|position| replaced_ticks(&chunks, position));
+                    let chunks = versions::resolve(subject, schema, columns, replaced, chunks, &budget)?;
                     let mut accumulator = operator.accumulator();
                     for chunk in &chunks {
                         accumulator.update(chunk)?;
@@ -411,7 +425,8 @@ async fn read_partition<S>(
     while let Some(batch) = stream.try_next().await.map_err(|e| Error::reading(&input.logical.subject, e))? {
         metrics.facts_rows.add(batch.num_rows());
         let timer = metrics.match_time.timer();
-        let keep_all = matches!(sink, Sink::Collect(..));
+        // A version may replace one of another entity.
+        let keep_all = matches!(sink, Sink::Collect(..)) && input.replaced_from.is_none();
         let chunk = input.chunk(&indexed.keys, batch, keep_all)?;
         timer.done();
         metrics.facts_of_entities.add(chunk.rows.len());

@@ -16,6 +16,7 @@ use super::{
     fact_expression::FactExpressions,
     full_rows::FullRows,
     keys,
+    resolve_versions::REPLACED_FROM,
     spec::{OperatorSpec, fact_field, fact_position},
     time_decoder::{Direction, TickUnit, TimeDecoder},
 };
@@ -118,6 +119,21 @@ impl<S> FactInput<S> {
     }
 }
 
+impl<S> FactInput<S> {
+    /// The same input for another specification. It does not read facts again.
+    pub(super) fn of_spec<T>(&self, spec: T) -> FactInput<T> {
+        FactInput {
+            subject: self.subject.clone(),
+            on: self.on.clone(),
+            declared: self.declared.clone(),
+            cutoff: self.cutoff,
+            direction: self.direction,
+            full_rows: None,
+            spec,
+        }
+    }
+}
+
 impl<S: OperatorSpec> FactInput<S> {
     /// Writes the rule of this input as `EXPLAIN` shows it.
     pub(crate) fn show(&self, at: &Column, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -174,6 +190,8 @@ pub(crate) struct PhysicalFactInput<S> {
     pub(crate) time_decoders: Vec<(usize, TimeDecoder)>,
     pub(crate) delay_us: i64,
     pub(crate) identity: Vec<usize>,
+    /// The position of the ticks from which facts are replaced, if they have been found already.
+    pub(crate) replaced_from: Option<usize>,
     /// The facts with all columns.
     pub(crate) full_rows: Option<Arc<FullRows>>,
     /// What is computed from the columns of a fact.
@@ -209,6 +227,7 @@ impl<S: Clone> PhysicalFactInput<S> {
                 .collect::<Result<_>>()?,
             delay_us: input.declared.delay_us().unwrap_or(0),
             identity: input.declared.identity.iter().map(|name| find(name)).collect::<Result<_>>()?,
+            replaced_from: facts_schema.index_of(REPLACED_FROM).ok(),
             full_rows: None,
             expressions: FactExpressions::default(),
             facts_schema,

@@ -8,11 +8,16 @@ use arrow::{
     datatypes::{DataType, Schema},
 };
 use datafusion::{
-    common::{Column, DFSchema},
+    common::{Column, DFSchema, DFSchemaRef, config::ConfigOptions},
     dataframe::DataFrame,
     execution::SessionState,
-    logical_expr::LogicalPlan,
-    physical_plan::ExecutionPlan,
+    logical_expr::{LogicalPlan, Operator},
+    physical_expr::{
+        PhysicalExpr,
+        expressions::{BinaryExpr, Column as PhysicalColumn, lit as literal},
+    },
+    physical_optimizer::{PhysicalOptimizerRule, filter_pushdown::FilterPushdown},
+    physical_plan::{ExecutionPlan, execution_plan::reset_plan_states, filter::FilterExec},
     prelude::{Expr, lit},
 };
 
@@ -27,54 +32,79 @@ use crate::{error::Result, scan, time::Zone};
 /// The facts of a table with all columns. They are planned and read only when facts tie.
 #[derive(Debug)]
 pub(crate) struct FullRows {
-    plan: LogicalPlan,
-    state: SessionState,
+    pub(super) rows: AllColumns,
+    /// Their columns.
+    pub(super) facts: DFSchemaRef,
     pub(crate) input: Arc<PhysicalFactInput<()>>,
     /// The columns that decide between facts of one entity with the same times and tie-breaks, in the order in which they are
     /// compared: by name, and last the times, since different local times can be the same instant.
     pub(crate) columns: Vec<String>,
 }
 
+/// All facts with all columns.
+#[derive(Debug)]
+pub(super) enum AllColumns {
+    /// Planned when they are read, with the range of times that is read then.
+    Query(Box<(LogicalPlan, SessionState)>),
+    /// Planned already, for another process.
+    Planned(Arc<dyn ExecutionPlan>),
+}
+
 impl FullRows {
-    /// The facts of this plan, joined to the spine as `input` is.
-    pub(super) fn new<S: Clone>(
+    /// These facts, joined to the spine as `input` is.
+    pub(super) fn new<S>(
         spine: &DFSchema,
         at: &SpineTime,
         input: &FactInput<S>,
-        plan: &LogicalPlan,
-        state: &SessionState,
+        facts: DFSchemaRef,
+        rows: AllColumns,
     ) -> Result<Self> {
-        let FactInput { subject, on, declared, cutoff, direction, .. } = input.clone();
-        let input = FactInput { subject, on, declared, cutoff, direction, full_rows: None, spec: () };
-        let schema = Arc::new(plan.schema().as_arrow().clone());
-        let input = PhysicalFactInput::plan(spine, at, plan.schema(), &input, schema.clone())?;
-        Ok(Self { plan: plan.clone(), state: state.clone(), columns: columns(&input, &schema)?, input: Arc::new(input) })
+        let input = input.of_spec(());
+        let schema = Arc::new(facts.as_arrow().clone());
+        let input = PhysicalFactInput::plan(spine, at, &facts, &input, schema.clone())?;
+        Ok(Self { rows, facts, columns: columns(&input, &schema)?, input: Arc::new(input) })
     }
 
     /// Plans a scan of the facts whose event times, as order numbers, are in this range, both ends included.
     pub(super) async fn read(&self, orders: (i64, i64)) -> Result<Arc<dyn ExecutionPlan>> {
-        let mut facts = DataFrame::new(self.state.clone(), self.plan.clone());
-        let (_, decoder) = &self.input.time_decoders[0];
+        let (position, decoder) = &self.input.time_decoders[0];
         let (first, last) = match self.input.logical.direction {
             Direction::Backward => orders,
             Direction::Forward => (!orders.1, !orders.0),
         };
         let ns = |order: i64| i128::from(order) * i128::from(decoder.order_ns());
-        let column = || Expr::Column(Column::new_unqualified(decoder.column.clone()));
-        let data_type = self.input.facts_schema.field(self.input.time_decoders[0].0).data_type().clone();
-        let bound = |value: Option<i64>| value.map(|value| scan::time_literal(&data_type, value).map(lit)).transpose();
+        let data_type = self.input.facts_schema.field(*position).data_type().clone();
+        let bound = |value: Option<i64>| value.map(|value| scan::time_literal(&data_type, value)).transpose();
         // The ends also stand for times beyond them, of which all are read.
-        if first > FIRST_TICK
-            && let Some(first) = bound(decoder.scale.first_at_or_after(ns(first)))?
-        {
-            facts = facts.filter(column().gt_eq(first))?;
+        let first = if first > FIRST_TICK { bound(decoder.scale.first_at_or_after(ns(first)))? } else { None };
+        let end = if last < LAST_TICK { bound(decoder.scale.first_at_or_after(ns(last + 1)))? } else { None };
+        match &self.rows {
+            AllColumns::Query(query) => {
+                let (plan, state) = query.as_ref();
+                let mut facts = DataFrame::new(state.clone(), plan.clone());
+                let column = || Expr::Column(Column::new_unqualified(decoder.column.clone()));
+                if let Some(first) = first {
+                    facts = facts.filter(column().gt_eq(lit(first)))?;
+                }
+                if let Some(end) = end {
+                    facts = facts.filter(column().lt(lit(end)))?;
+                }
+                Ok(facts.create_physical_plan().await?)
+            }
+            AllColumns::Planned(plan) => {
+                let column: Arc<dyn PhysicalExpr> = Arc::new(PhysicalColumn::new(&decoder.column, *position));
+                let compared = |operator, value| Arc::new(BinaryExpr::new(column.clone(), operator, literal(value))) as _;
+                let bounds = [first.map(|first| compared(Operator::GtEq, first)), end.map(|end| compared(Operator::Lt, end))];
+                // Several partitions may read again at once, and what a plan knows of its execution is shared by all who run it.
+                let mut facts = reset_plan_states(plan.clone())?;
+                for bound in bounds.into_iter().flatten() {
+                    facts = Arc::new(FilterExec::try_new(bound, facts)?);
+                }
+                let mut options = ConfigOptions::default();
+                options.execution.parquet.pushdown_filters = true;
+                Ok(FilterPushdown::new().optimize(facts, &options)?)
+            }
         }
-        if last < LAST_TICK
-            && let Some(end) = bound(decoder.scale.first_at_or_after(ns(last + 1)))?
-        {
-            facts = facts.filter(column().lt(end))?;
-        }
-        Ok(facts.create_physical_plan().await?)
     }
 }
 

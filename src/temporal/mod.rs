@@ -25,9 +25,12 @@ mod length_text;
 mod lookup;
 mod newest_rows;
 mod node;
+mod number_rows;
 mod operator;
 mod output;
+mod partitioned;
 mod planner;
+mod resolve_versions;
 mod restricted;
 mod sort_keys;
 mod spec;
@@ -38,6 +41,8 @@ mod time_decoder;
 mod versions;
 mod window;
 mod window_length;
+#[cfg(feature = "cluster")]
+mod wire;
 
 pub(crate) use aggregate::AggregateForm;
 pub use aggregate::{Aggregate, Expression};
@@ -53,3 +58,5 @@ pub(crate) use spec::{COMPUTED_PREFIX, LookupColumn, LookupSpec, WindowSpec};
 pub(crate) use tile_file::TILE_FORMAT;
 pub(crate) use time_decoder::Direction;
 pub use window_length::WindowLength;
+#[cfg(feature = "cluster")]
+pub(crate) use wire::{decode as decode_operator, encode as encode_operator};

@@ -22,16 +22,17 @@ use datafusion::{
 use futures::future::BoxFuture;
 
 use super::{
-    exec::AsOfExec,
+    exec::{AsOfExec, Asked, Mode},
     fact_expression::FactExpressions,
     fact_input::{PhysicalFactInput, SpineTime},
-    full_rows::FullRows,
+    full_rows::{AllColumns, FullRows},
     node::AsOfNode,
     operator::CreateOperator,
+    partitioned::{can_travel, partitioned},
     spec::{LookupSpec, OperatorSpec, WindowSpec},
 };
 use crate::{
-    engine::restricted_filter_pushdown,
+    engine::{Runner, hand_over, restricted_filter_pushdown, run_on, runner_of},
     error::{Error, Result},
 };
 
@@ -42,7 +43,9 @@ use crate::{
 /// repartitions the scans for which it is safe); and idle tasks that take over files of others. The rule that reads fields of
 /// nested columns below other operators is off too: it mistakes a column of the result for the column of the facts with the
 /// same name. Physical filter pushdown is restricted as in the sessions of the engine: facts may be the rows of a join.
-pub(crate) fn with_operators(state: SessionState) -> SessionState {
+///
+/// With a runner, plans run there if they can leave this process.
+pub(crate) fn with_operators(state: SessionState, runner: Option<Arc<dyn Runner>>) -> SessionState {
     let rules = restricted_filter_pushdown(state.physical_optimizers().iter().cloned());
     let builder = SessionStateBuilder::new_from_existing(state).with_query_planner(Arc::new(AsOfQueryPlanner));
     let mut builder = builder.with_physical_optimizer_rules(rules);
@@ -54,6 +57,9 @@ pub(crate) fn with_operators(state: SessionState) -> SessionState {
         options.optimizer.repartition_file_scans = false;
         options.optimizer.enable_leaf_expression_pushdown = false;
         options.execution.enable_file_stream_work_stealing = false;
+        if let Some(runner) = runner {
+            run_on(config, runner);
+        }
     }
     builder.build()
 }
@@ -80,6 +86,20 @@ impl QueryPlanner for AsOfQueryPlanner {
 }
 
 fn physical_plan<'f>(plan: &'f LogicalPlan, state: &'f dyn Session) -> BoxFuture<'f, DfResult<Arc<dyn ExecutionPlan>>> {
+    Box::pin(async move {
+        let plan = planned_here(plan, state).await?;
+        match runner_of(state.config()) {
+            None => Ok(plan),
+            Some(runner) => {
+                let plan = partitioned(plan, runner.partitions())?;
+                if can_travel(&plan)? { hand_over(plan, &runner) } else { Ok(plan) }
+            }
+        }
+    })
+}
+
+/// The plan as one process runs it.
+fn planned_here<'f>(plan: &'f LogicalPlan, state: &'f dyn Session) -> BoxFuture<'f, DfResult<Arc<dyn ExecutionPlan>>> {
     let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(AsOfPlanner)]);
     Box::pin(async move { planner.create_physical_plan(plan, state).await })
 }
@@ -98,16 +118,16 @@ impl ExtensionPlanner for AsOfPlanner {
         _: &PhysicalPlanningContext,
     ) -> DfResult<Option<Arc<dyn ExecutionPlan>>> {
         if let Some(node) = node.as_any().downcast_ref::<AsOfNode<LookupSpec>>() {
-            return Ok(Some(plan(node, inputs, session)?));
+            return Ok(Some(plan(node, inputs, session).await?));
         }
         if let Some(node) = node.as_any().downcast_ref::<AsOfNode<WindowSpec>>() {
-            return Ok(Some(plan(node, inputs, session)?));
+            return Ok(Some(plan(node, inputs, session).await?));
         }
         Ok(None)
     }
 }
 
-fn plan<S: CreateOperator>(
+async fn plan<S: CreateOperator>(
     node: &AsOfNode<S>,
     inputs: &[Arc<dyn ExecutionPlan>],
     session: &dyn Session,
@@ -115,7 +135,7 @@ fn plan<S: CreateOperator>(
     let Some((spine, facts)) = inputs.split_first() else {
         return Err(Error::Internal { subject: format!("planning {}", S::NAME), reason: "it has no spine".into() });
     };
-    let options = session.config_options();
+    let (options, travels) = (session.config_options(), runner_of(session.config()).is_some());
     let spine = shared_out(spine, options, keeps_its_order_in_parts)?;
     let facts = facts.iter().map(|facts| shared_out(facts, options, |_| true)).collect::<DfResult<Vec<_>>>()?;
     let spine_schema = node.spine.schema();
@@ -125,14 +145,24 @@ fn plan<S: CreateOperator>(
         let mut planned = PhysicalFactInput::plan(spine_schema, &node.at, logical.schema(), input, physical.schema())?;
         planned.expressions = FactExpressions::plan(&input.spec, session, logical.schema())?;
         if let (Some(plan), Some(state)) = (&input.full_rows, session.as_any().downcast_ref::<SessionState>()) {
-            planned.full_rows = Some(Arc::new(FullRows::new(spine_schema, &node.at, input, plan, state)?));
+            let rows = match travels {
+                true => AllColumns::Planned(planned_here(&state.optimize(plan)?, state).await?),
+                false => AllColumns::Query(Box::new((plan.as_ref().clone(), state.clone()))),
+            };
+            planned.full_rows = Some(Arc::new(FullRows::new(spine_schema, &node.at, input, plan.schema().clone(), rows)?));
         }
         fact_inputs.push(Arc::new(planned));
     }
     let schema = Arc::new(UserDefinedLogicalNodeCore::schema(node).as_arrow().clone());
-    let explain = ExplainText(node).to_string();
-    let order = spine.output_ordering().cloned();
-    Ok(Arc::new(AsOfExec::new(spine, at_position, facts, fact_inputs, order, schema, explain)?))
+    let asked = Asked {
+        spine: spine_schema.clone(),
+        at: node.at.clone(),
+        facts: node.fact_inputs.iter().map(|(facts, _)| facts.schema().clone()).collect(),
+        explain: ExplainText(node).to_string(),
+    };
+    let mode = Mode::Whole(spine.output_ordering().cloned());
+    let operator = AsOfExec::new(spine, at_position, facts, fact_inputs, mode, schema, Arc::new(asked))?;
+    Ok(Arc::new(if travels { operator } else { operator.with_event_time_filters() }))
 }
 
 /// Divides the scan below projections and filters among as many tasks as the session has, if `may_be` allows it.

@@ -49,7 +49,7 @@ pub(super) fn over(rows: &DataFrame, table: AsOfTable) -> Result<DataFrame> {
 /// As [`over`].
 pub(super) fn apart_over(rows: &DataFrame, table: AsOfTable) -> Result<DataFrame> {
     let (state, plan) = over(rows, table)?.into_parts();
-    Ok(DataFrame::new(with_operators(state), plan))
+    Ok(DataFrame::new(with_operators(state, None), plan))
 }
 
 /// Does each partition of the plan read one of these pieces of the table's files, in their order, and nothing else?

@@ -2,6 +2,7 @@
 //! the last fact of a kind. Which slots see a fact through it is found in `window`, and how it is written is in `length_text`.
 
 use chrono::TimeDelta;
+use serde::{Deserialize, Serialize};
 
 use crate::time::{CalendarSpan, ClockStep, DAY_US, HoppingSpan, Period, Zone, saturating_micros};
 
@@ -87,7 +88,7 @@ pub struct WindowLength {
 }
 
 /// How far a window reaches back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) enum Reach {
     /// To everything before the instant.
     Everything,

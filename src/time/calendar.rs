@@ -2,6 +2,7 @@
 //! An instant later than another never has an earlier start, so what has left a span does not come back.
 
 use chrono::{Datelike, Days, Months, NaiveDate};
+use serde::{Deserialize, Serialize};
 
 use super::{Zone, days_of};
 
@@ -13,7 +14,7 @@ const DAY_S: i64 = 86_400;
 pub(super) const LAST_S: i64 = 8_000_000_000_000;
 
 /// A span by a zone's calendar.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum CalendarSpan {
     /// From the beginning of the period that holds the instant.
     SoFar(Period),
@@ -22,7 +23,7 @@ pub(crate) enum CalendarSpan {
 }
 
 /// A period of the calendar.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Period {
     Day,
     /// From Monday on.

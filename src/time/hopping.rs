@@ -2,6 +2,7 @@
 //! ended. An instant later than another never has an earlier span.
 
 use chrono::{Datelike, NaiveDate};
+use serde::{Deserialize, Serialize};
 
 use super::{
     Zone,
@@ -15,14 +16,14 @@ const WEEK_US: i64 = 7 * super::DAY_US;
 const MONDAY_NS: i128 = 4 * DAY_NS;
 
 /// A length of time by a clock: a fixed one, or months.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum ClockStep {
     Micros(i64),
     Months(u32),
 }
 
 /// A span that ends at a boundary. Boundaries are a hop apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct HoppingSpan {
     pub(crate) length: ClockStep,
     pub(crate) hop: ClockStep,

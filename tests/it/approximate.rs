@@ -20,7 +20,7 @@ use datafusion::{
 use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
 
 use crate::{
-    conformance::{Layout, PLAIN, table},
+    asking::{Layout, PLAIN, table},
     sql::memory,
     support::{temp_dir, write_batch},
     training::{SECOND_US, batch, collected, instants, integers, known_at_once, session},

@@ -59,7 +59,7 @@ async fn a_name_that_is_published_takes_no_other_definition() {
     }
     is_refused(&second.online("demand_v1").await.unwrap_err(), &both);
     let spine = batch(vec![("pickup_zone", integers([Some(1)])), ("at", instants([Some(instant(AS_OF).micros())]))]);
-    let spine = || Spine::new(session(crate::conformance::PLAIN).read_batch(spine.clone()).unwrap(), "at");
+    let spine = || Spine::new(session(crate::asking::PLAIN).read_batch(spine.clone()).unwrap(), "at");
     is_refused(&second.training_set("demand_v1", spine()).await.unwrap_err(), &both);
     is_refused(&second.register(demand(3)).unwrap_err(), &["`demand_v2`"]);
     assert_eq!(files_below(root.path()), before);

@@ -20,7 +20,7 @@ use datafusion::{
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use crate::{
-    conformance::{Layout, table},
+    asking::{Layout, table},
     differential_queries::{Col, Kind, Rel},
     support::{store_with, write_batch},
     training::{batch, instants, integers, session},

@@ -25,7 +25,7 @@ use datafusion::{
 use futures::TryStreamExt;
 
 use crate::{
-    conformance::{Layout, PLAIN, table},
+    asking::{Layout, PLAIN, table},
     training::{SECOND_US, batch, floats, instants, integers, known_at_once, session},
 };
 

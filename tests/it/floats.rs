@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
 
 use crate::{
-    conformance::{Layout, PLAIN, table},
+    asking::{Layout, PLAIN, table},
     parity::bit_rows,
     training::{SECOND_US, batch, collected, floats, instants, integers, session, some_layout},
 };

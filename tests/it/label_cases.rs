@@ -18,9 +18,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
+    asking::{aggregate, declared, difference, rows_of},
     case_arrow::{batch, nanos},
     cases::{self, Case, Columns, Facts, Spine, Window},
-    conformance::{aggregate, declared, difference, rows_of},
     parity::{columns, whole},
     support::{temp_dir, write_batch},
 };

@@ -6,6 +6,7 @@ mod ahead;
 mod anomalies;
 mod any_key;
 mod approximate;
+mod asking;
 mod bad_expression;
 mod bad_input;
 mod bad_question;

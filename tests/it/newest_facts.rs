@@ -22,7 +22,7 @@ use datafusion::{
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
 
 use crate::{
-    conformance::{Layout, table},
+    asking::{Layout, table},
     training::{SECOND_US, batch, instants, integers, known_at_once},
 };
 

@@ -24,7 +24,7 @@ use datafusion::{
 };
 
 use crate::{
-    conformance::{Layout, table},
+    asking::{Layout, table},
     support::{cells, instant, store_with, temp_dir, write_parquet},
     training::{SECOND_US, batch, collected, instants, integers, known_at_once, session},
 };

@@ -15,7 +15,7 @@ use datafusion::arrow::{
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 
 use crate::{
-    conformance::{PLAIN, table},
+    asking::{PLAIN, table},
     support::{instant, store, temp_dir, write_parquet},
     training::{SECOND_US, batch, collected, instants, integers, known_at_once, session},
 };

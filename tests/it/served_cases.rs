@@ -12,9 +12,9 @@ use chrono::{NaiveDate, NaiveDateTime, Offset, TimeDelta, TimeZone};
 use serde_json::{Value, json};
 
 use crate::{
+    asking::{aggregate, declared, difference, rows_of, themes, window_length},
     case_arrow::{batch, nanos},
     cases::{self, Case, Op},
-    conformance::{aggregate, declared, difference, rows_of, themes, window_length},
     support::{temp_dir, write_batch},
 };
 

@@ -25,7 +25,7 @@ use proptest::prelude::*;
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
 
 use crate::{
-    conformance::{Layout, PLAIN, table},
+    asking::{Layout, PLAIN, table},
     parity::{bit_rows, columns, store_of_a_year, whole},
     support::{instant, rows, store, store_with, temp_dir, write_parquet},
 };

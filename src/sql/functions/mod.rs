@@ -108,6 +108,8 @@
 mod aggregates;
 mod clock;
 mod numbers;
+#[cfg(feature = "cluster")]
+mod own;
 mod scalar;
 mod texts;
 mod times;
@@ -115,10 +117,17 @@ mod values;
 
 use std::sync::Arc;
 
-use datafusion::{execution::registry::FunctionRegistry, prelude::SessionContext};
+use datafusion::{execution::registry::FunctionRegistry, logical_expr::ScalarUDF, prelude::SessionContext};
 use datafusion_functions_nested::planner::{FieldAccessPlanner, NestedFunctionPlanner};
 
+#[cfg(feature = "cluster")]
+pub(crate) use own::OwnFunctions;
+
 use crate::error::Result;
+
+fn scalars() -> impl Iterator<Item = ScalarUDF> {
+    [times::functions(), texts::functions(), numbers::functions(), values::functions()].into_iter().flatten()
+}
 
 /// Registers the functions in a session, replacing those of the same names.
 ///
@@ -132,8 +141,7 @@ pub(crate) fn register(session: &SessionContext) -> Result<()> {
         state.register_expr_planner(Arc::new(NestedFunctionPlanner))?;
         state.register_expr_planner(Arc::new(FieldAccessPlanner))?;
     }
-    let scalars = [times::functions(), texts::functions(), numbers::functions(), values::functions()];
-    for function in scalars.into_iter().flatten() {
+    for function in scalars() {
         session.register_udf(function);
     }
     for function in aggregates::functions() {

@@ -12,7 +12,7 @@ use std::{
 };
 
 use arrow::datatypes::{DataType, Field};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::sort_keys::Encoding;
 
@@ -114,7 +114,7 @@ pub struct Aggregate {
 }
 
 /// Which aggregate. `EXPLAIN` and ids of definitions hold the names of the variants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum AggregateKind {
     Count,
@@ -141,7 +141,7 @@ pub(crate) enum AggregateKind {
 }
 
 /// A number between 0 and 1, both inclusive, once it is checked.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Deserialize)]
 pub(crate) struct Fraction(pub(crate) f64);
 
 impl PartialEq for Fraction {

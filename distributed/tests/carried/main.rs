@@ -1,0 +1,16 @@
+//! Plans of a store that are encoded, decoded and run: what a cluster does with them, in one process. The answers are those of the
+//! conformance cases and of the naive oracle.
+
+#[path = "../../../tests/it/asking.rs"]
+mod asking;
+#[path = "../../../tests/it/case_arrow.rs"]
+mod case_arrow;
+#[path = "../../../tests/it/cases.rs"]
+mod cases;
+#[path = "../../../tests/it/oracle.rs"]
+mod oracle;
+#[path = "../../../tests/it/random_cases.rs"]
+mod random_cases;
+
+mod loopback;
+mod questions;

@@ -1,0 +1,29 @@
+//! The functions of this library as a list, for plans that travel to other processes.
+
+use std::sync::Arc;
+
+use datafusion::logical_expr::ScalarUDF;
+
+use super::scalars;
+
+/// All scalar functions that [`register`](super::register) adds to those of DataFusion. Its aggregates are rewritten to others before a plan
+/// is made.
+pub(crate) struct OwnFunctions {
+    scalars: Vec<Arc<ScalarUDF>>,
+}
+
+impl OwnFunctions {
+    pub(crate) fn all() -> Self {
+        Self { scalars: scalars().map(Arc::new).collect() }
+    }
+
+    /// The function of this name or second name.
+    pub(crate) fn scalar(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        self.scalars.iter().find(|f| f.name() == name || f.aliases().iter().any(|alias| alias == name)).cloned()
+    }
+
+    /// Is it this library's function, and not DataFusion's of the same name?
+    pub(crate) fn is_scalar(&self, function: &ScalarUDF) -> bool {
+        self.scalar(function.name()).is_some_and(|own| *own == *function)
+    }
+}
