@@ -217,6 +217,11 @@ impl Engine {
         Self { runner: Some(runner), ..self.clone() }
     }
 
+    /// Do plans run in other processes, if they can?
+    pub(crate) fn runs_elsewhere(&self) -> bool {
+        self.runner.is_some()
+    }
+
     /// Tasks that a query runs in parallel.
     pub(crate) fn partitions(&self) -> usize {
         self.resources.partitions.max(1)

@@ -3,6 +3,7 @@
 
 use super::{
     entities::{EntityTable, EntityTables, entities},
+    entities_elsewhere::entities_elsewhere,
     incremental::table_files,
     row_set::{QueriedRows, compute_queried, compute_rows},
 };
@@ -53,6 +54,15 @@ pub(super) async fn compute(
         }
         SetBody::Entities(set) => {
             let (name, instants, cutoff) = (&manifest.set, [manifest.as_of], manifest.cutoff);
+            if engine.runs_elsewhere() {
+                let found = entities_elsewhere(engine, name, set, tables, (manifest.as_of, cutoff)).await?;
+                let mut found = found.into_iter().map(|(keys, rows)| EntityTable { keys, rows });
+                let Some(whole) = found.next() else {
+                    let reason = "it has no rows by all keys".into();
+                    return Err(Error::Internal { subject: format!("feature set `{name}`"), reason });
+                };
+                return compute_entities(engine, set, EntityTables { whole, partial: found.collect() }, manifest).await;
+            }
             let files = match facts {
                 FactsFrom::Files => Vec::new(),
                 FactsFrom::Tiles => table_files(workspace, set, tables, (manifest.as_of, cutoff)).await?,
@@ -90,7 +100,7 @@ pub(super) async fn compute_entities(
 ) -> Result<Computed> {
     manifest.keys = set.keys.clone();
     manifest.columns = columns_of(&whole);
-    manifest.rows_seen = whole.len() as u64;
+    manifest.rows_seen = whole.rows.len();
     let whole = written(whole, PartOf::Whole, engine.partitions()).await?;
     let mut partial = Vec::with_capacity(groups.len());
     for (i, rows) in groups.into_iter().enumerate() {
@@ -102,16 +112,14 @@ pub(super) async fn compute_entities(
 }
 
 fn columns_of(rows: &EntityTable) -> Vec<Column> {
-    rows.schema.fields().iter().map(|field| Column::from_field(field)).collect()
+    rows.rows.schema().fields().iter().map(|field| Column::from_field(field)).collect()
 }
 
 /// Rows in files on this machine's disk.
 async fn written(rows: EntityTable, of: PartOf, threads: usize) -> Result<FinishedParts> {
     let work = tokio::task::spawn_blocking(move || {
-        let mut parts = PartsWriter::new(rows.schema.clone()).threads(threads).of(of);
-        for batch in rows.batches() {
-            parts.write(&batch?)?;
-        }
+        let mut parts = PartsWriter::new(rows.rows.schema().clone()).threads(threads).of(of);
+        rows.rows.each_batch(|batch| parts.write(&batch))?;
         parts.finish()
     });
     work.await.map_err(|e| Error::lost_task("writing the rows of a set of entities", e))?

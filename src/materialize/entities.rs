@@ -9,10 +9,10 @@ use arrow::{
     datatypes::{Field, Schema, SchemaRef},
 };
 
-use super::{facts::SetFacts, incremental::TableFiles};
+use super::{facts::SetFacts, incremental::TableFiles, row_buffer::RowBuffer};
 use crate::{
     engine::Engine,
-    error::Result,
+    error::{Error, Result},
     feature_set::{EntitySet, FactsOf, Source, event_time_column},
     name::SetName,
     scan::{AsOfTable, VisibleTable},
@@ -44,7 +44,50 @@ pub(crate) struct EntityTables {
 /// Rows by key, in the order of the keys.
 pub(crate) struct EntityTable {
     pub(crate) keys: Vec<String>,
-    pub(crate) schema: SchemaRef,
+    pub(crate) rows: EntityRows,
+}
+
+/// Where the rows are.
+pub(crate) enum EntityRows {
+    /// In memory, by slot.
+    Found(FoundRows),
+    /// On this machine's disk, in batches of [`EntityRows::batch_rows`].
+    Buffered(RowBuffer),
+}
+
+impl EntityRows {
+    /// How many rows a batch with these columns has. The bytes of a materialization depend on it.
+    pub(super) fn batch_rows(schema: &Schema) -> usize {
+        (BATCH_VALUES / schema.fields().len()).clamp(1, BATCH_ROWS)
+    }
+
+    pub(crate) fn schema(&self) -> &SchemaRef {
+        match self {
+            EntityRows::Found(rows) => &rows.schema,
+            EntityRows::Buffered(rows) => rows.schema(),
+        }
+    }
+
+    /// How many rows there are.
+    pub(crate) fn len(&self) -> u64 {
+        match self {
+            EntityRows::Found(rows) => rows.rows.len() as u64,
+            EntityRows::Buffered(rows) => rows.rows(),
+        }
+    }
+
+    /// Hands all rows over, batch by batch.
+    pub(crate) fn each_batch(&self, mut take: impl FnMut(RecordBatch) -> Result<()>) -> Result<()> {
+        match self {
+            EntityRows::Found(rows) => rows.batches().try_for_each(|batch| take(batch?)),
+            EntityRows::Buffered(rows) => rows.batches(None)?.try_for_each(|batch| take(batch?)),
+        }
+    }
+}
+
+/// Rows in memory: entities, and the columns of their results.
+pub(crate) struct FoundRows {
+    schema: SchemaRef,
     /// The numbers of the entities, in the order of the rows.
     rows: Vec<u32>,
     instant: usize,
@@ -86,20 +129,11 @@ pub(crate) async fn entities(
     let found = SetFacts::of_opened(engine, &place, &set.views, &set.facts_of_source, &opened).await?;
     let facts = set.facts_of_source.iter().map(|&of| found.of(of).cloned()).collect::<Result<Vec<Facts>>>()?;
     let groups = sources_by_key(set);
-    // A key has one type in all groups, whichever tables have it.
-    let key = |number: usize| {
-        let sources = groups.iter().flat_map(|(_, sources)| sources);
-        let columns = sources.filter_map(|&i| {
-            let column = set.sources[i].on.iter().find(|(key, _)| *key == set.keys[number]);
-            column.map(|(_, column)| (&facts[i], column.as_str()))
-        });
-        EntityKey::new(&set.keys[number], columns)
-    };
     let mut asked = Vec::with_capacity(groups.len());
     for (keys, sources) in &groups {
         let of_source = |&i: &usize| entity_source(set, keys, (i, tables.len()), &facts[i]);
         asked.push(EntityGroup {
-            keys: keys.iter().map(|&number| key(number)).collect::<Result<_>>()?,
+            keys: keys.iter().map(|&number| entity_key(set, &groups, &facts, number)).collect::<Result<_>>()?,
             sources: sources.iter().map(of_source).collect(),
         });
     }
@@ -110,6 +144,15 @@ pub(crate) async fn entities(
         groups: Arc::new(groups.collect()),
         scales: facts.iter().map(Facts::event_scale).collect::<Result<_>>()?,
     })
+}
+
+/// A key of a set. It has one type in all groups, whichever tables have it.
+pub(super) fn entity_key(set: &EntitySet, groups: &[KeyGroup], facts: &[Facts], number: usize) -> Result<EntityKey> {
+    let columns = groups.iter().flat_map(|(_, sources)| sources).filter_map(|&i| {
+        let column = set.sources[i].on.iter().find(|(key, _)| *key == set.keys[number]);
+        column.map(|(_, column)| (&facts[i], column.as_str()))
+    });
+    EntityKey::new(&set.keys[number], columns)
 }
 
 /// The entities of a set at some instants.
@@ -126,15 +169,22 @@ impl EntitiesAtInstants {
     pub(crate) fn at(&self, instant: usize) -> Result<EntityTables> {
         let Self { set, groups, scales } = self;
         let all: Vec<usize> = (0..set.sources.len()).collect();
-        let table = |of: usize, sources: &[usize]| EntityTable::new(set, groups.clone(), of, sources, scales, instant);
+        let table = |of: usize, sources: &[usize]| {
+            let keys = groups[of].keys.iter().map(|&key| set.keys[key].clone()).collect();
+            let rows = EntityRows::Found(FoundRows::new(set, groups.clone(), of, sources, scales, instant)?);
+            Ok::<_, Error>(EntityTable { keys, rows })
+        };
         let whole = table(0, &all)?;
         let partial = (1..groups.len()).map(|of| table(of, &groups[of].sources)).collect::<Result<_>>()?;
         Ok(EntityTables { whole, partial })
     }
 }
 
+/// Positions of keys among those of a set, and the sources that have exactly these.
+pub(super) type KeyGroup = (Vec<usize>, Vec<usize>);
+
 /// The different combinations of keys by which sources find their facts, all keys first, and the sources of each.
-fn sources_by_key(set: &EntitySet) -> Vec<(Vec<usize>, Vec<usize>)> {
+pub(super) fn sources_by_key(set: &EntitySet) -> Vec<KeyGroup> {
     let with_sources = |keys: Vec<usize>| {
         let sources = (0..set.sources.len()).filter(|&i| keys_of(set, &set.sources[i]) == keys).collect();
         (keys, sources)
@@ -179,7 +229,7 @@ fn entity_source(set: &EntitySet, keys: &[usize], (i, tables): (usize, usize), f
     EntitySource { table, lookup, window: source.windows_over(facts.clone(), &on) }
 }
 
-impl EntityTable {
+impl FoundRows {
     fn new(
         set: &EntitySet,
         groups: Arc<Vec<Group>>,
@@ -188,10 +238,9 @@ impl EntityTable {
         scales: &[TimeScale],
         instant: usize,
     ) -> Result<Self> {
-        let keys: Vec<String> = groups[of].keys.iter().map(|&key| set.keys[key].clone()).collect();
         let mut fields: Vec<Field> = Vec::new();
-        for (key, column) in keys.iter().zip(groups[of].entities.keys(&[])?) {
-            fields.push(Field::new(key, column.data_type().clone(), false));
+        for (&key, column) in groups[of].keys.iter().zip(groups[of].entities.keys(&[])?) {
+            fields.push(Field::new(&set.keys[key], column.data_type().clone(), false));
         }
         let (mut columns, mut event_times) = (Vec::new(), Vec::new());
         for &i in sources {
@@ -222,18 +271,11 @@ impl EntityTable {
         columns.extend(event_times);
         fields.extend(columns.iter().map(|column| column.field.clone()));
         let rows = groups[of].entities.at(instant);
-        Ok(Self { keys, schema: Arc::new(Schema::new(fields)), rows, instant, groups, of, columns })
+        Ok(Self { schema: Arc::new(Schema::new(fields)), rows, instant, groups, of, columns })
     }
 
-    /// How many rows there are.
-    pub(crate) fn len(&self) -> usize {
-        self.rows.len()
-    }
-
-    /// All rows, batch by batch.
-    pub(crate) fn batches(&self) -> impl Iterator<Item = Result<RecordBatch>> + '_ {
-        let count = (BATCH_VALUES / self.schema.fields().len()).clamp(1, BATCH_ROWS);
-        self.rows.chunks(count).map(|rows| self.batch(rows))
+    fn batches(&self) -> impl Iterator<Item = Result<RecordBatch>> + '_ {
+        self.rows.chunks(EntityRows::batch_rows(&self.schema)).map(|rows| self.batch(rows))
     }
 
     fn batch(&self, rows: &[u32]) -> Result<RecordBatch> {
@@ -264,7 +306,7 @@ impl EntityTable {
     }
 }
 
-fn has_event_time(source: &Source) -> bool {
+pub(super) fn has_event_time(source: &Source) -> bool {
     source.max_age_us.is_some() && !source.lookups.is_empty()
 }
 

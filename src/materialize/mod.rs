@@ -17,6 +17,7 @@ mod definition;
 mod drawn;
 mod encoder_chain;
 mod entities;
+mod entities_elsewhere;
 mod facts;
 mod handle;
 mod incremental;

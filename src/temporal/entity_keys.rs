@@ -47,6 +47,20 @@ impl EntityKey {
         let (compared, declared) = both.unwrap_or((DataType::Null, DataType::Null));
         Ok(Self { name: name.to_owned(), compared, declared })
     }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The type in which it is compared.
+    pub(crate) fn compared(&self) -> &DataType {
+        &self.compared
+    }
+
+    /// The type of the result.
+    pub(crate) fn declared(&self) -> &DataType {
+        &self.declared
+    }
 }
 
 /// Refuses keys that do not fit into the type in which they are compared. No entity may be lost.

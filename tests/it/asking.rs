@@ -146,6 +146,7 @@ pub(crate) fn table(rows: RecordBatch, layout: Layout) -> Arc<MemTable> {
 }
 
 /// The columns that a question adds, one row per spine row, over facts in memory.
+#[allow(dead_code)] // The tests of the cluster have facts of their own.
 pub(crate) async fn ask(case: &Case, layout: Layout) -> asof::Result<RecordBatch> {
     let facts = session(layout).read_table(table(batch(&case.facts.columns, &case.facts.rows), layout))?;
     ask_over(case, layout, Facts::new("facts", facts, declared(case))).await

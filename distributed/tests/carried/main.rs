@@ -14,3 +14,14 @@ mod random_cases;
 
 mod loopback;
 mod questions;
+mod sets;
+
+#[path = "../../../examples/data/flights.rs"]
+#[allow(unreachable_pub)]
+mod flights;
+#[path = "../../../examples/data/taxi.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod taxi;
+#[path = "../worlds/mod.rs"]
+#[allow(dead_code)]
+mod worlds;

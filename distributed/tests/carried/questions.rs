@@ -1,10 +1,6 @@
 //! The conformance cases and random cases over tables of a store, asked of plans that have travelled.
 
-use std::{
-    fs,
-    path::Path,
-    sync::atomic::Ordering,
-};
+use std::{fs, path::Path, sync::atomic::Ordering};
 
 use asof::{AsOf, FeatureStore};
 use datafusion::{arrow::record_batch::RecordBatch, parquet::arrow::ArrowWriter};

@@ -163,6 +163,10 @@ impl Work<'_> {
             return Ok(());
         }
         let engine = &self.workspace.engine;
+        // Elsewhere each instant is a query of its own.
+        if engine.runs_elsewhere() {
+            return Ok(());
+        }
         let mut most = missing.len();
         while missing.len() > 1 && most > 1 {
             let count = most.min(missing.len());
