@@ -93,20 +93,23 @@ struct Waiting {
     /// Batches may share memory.
     counter: RecordBatchMemoryCounter,
     held: Budget,
+    /// Was there no memory for a batch?
+    is_full: bool,
 }
 
 impl Waiting {
     fn new(budget: &Budget) -> Self {
-        Self { batches: Vec::new(), counter: RecordBatchMemoryCounter::new(), held: budget.another() }
+        Self { batches: Vec::new(), counter: RecordBatchMemoryCounter::new(), held: budget.another(), is_full: false }
     }
 
     /// Takes a batch if there is memory for it.
     fn has_taken(&mut self, batch: &RecordBatch) -> bool {
-        let has_room = self.held.grow("tiles", self.counter.count_batch(batch)).is_ok();
-        if has_room {
+        // A batch is counted once, so one that was refused cannot be offered again.
+        self.is_full = self.is_full || self.held.grow("tiles", self.counter.count_batch(batch)).is_err();
+        if !self.is_full {
             self.batches.push(batch.clone());
         }
-        has_room
+        !self.is_full
     }
 
     fn added_to(self, mut tasks: PieceTasks) -> Result<PieceTasks> {

@@ -204,15 +204,20 @@ async fn tiles_are_the_same_bytes_whichever_thread_adds_the_facts() {
         let (root, resources) = (temp_dir(), Resources { partitions, ..Resources::default() });
         let options = StoreOptions::default().incremental_from(1).resources(resources);
         let tiled = open(root.path().to_str().unwrap(), facts, options).await;
-        for set in ["all_v1", "failing_v1"] {
+        let compare = async |set: &str| {
             let at = AsOf::from_micros(END);
             let (expected, found) = (plain.materialize(set, at).await.unwrap(), tiled.materialize(set, at).await.unwrap());
             assert_eq!(found.manifest(), expected.manifest(), "{set} with {partitions}");
-        }
-        // The call has returned, so nothing more comes. The file that is cut gets no tile of a set that fails for one of its facts.
-        let found = stored(root.path());
-        assert_eq!(found.len(), 3 + 2, "{:?}", found.iter().map(|(name, _)| name).collect::<Vec<_>>());
-        assert!(found.iter().all(|(name, bytes)| name.ends_with(".tile") && is_whole(bytes)));
+            // The call has returned, so nothing more comes.
+            let found = stored(root.path());
+            assert!(found.iter().all(|(name, bytes)| name.ends_with(".tile") && is_whole(bytes)));
+            found
+        };
+        let found = compare("all_v1").await;
+        assert_eq!(found.len(), FILES as usize);
+        // The file that is cut gets no tile of a set that fails for one of its facts; so others may not be read apart.
+        let more = compare("failing_v1").await.len() - found.len();
+        assert!(more < FILES as usize && (more == 2 || partitions < 3), "{more} with {partitions}");
         assert!(before.replace(found.clone()).is_none_or(|before| before == found), "{partitions}");
     }
 }
