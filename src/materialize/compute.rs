@@ -16,6 +16,7 @@ use crate::{
     manifest::{Manifest, PartialRows},
     scan::VisibleTable,
     storage::Location,
+    temporal::UnfinishedTiles,
     workspace::{FinishedParts, Part, PartsWriter, Workspace},
 };
 
@@ -26,6 +27,8 @@ pub(super) struct Computed {
     whole: FinishedParts,
     /// In the order of the manifest's partial rows.
     partial: Vec<FinishedParts>,
+    /// Tiles that the rows did not wait for.
+    unfinished: UnfinishedTiles,
 }
 
 /// What a set of entities is computed from. The rows are the same.
@@ -50,7 +53,7 @@ pub(super) async fn compute(
     match &set.body {
         SetBody::Rows(rows) => {
             let whole = compute_rows(engine, rows, tables, &mut manifest).await?;
-            Ok(Computed { manifest, whole, partial: Vec::new() })
+            Ok(Computed::new(manifest, whole, Vec::new()))
         }
         SetBody::Entities(set) => {
             let (name, instants, cutoff) = (&manifest.set, [manifest.as_of], manifest.cutoff);
@@ -68,14 +71,22 @@ pub(super) async fn compute(
                 FactsFrom::Tiles => table_files(workspace, set, tables, (manifest.as_of, cutoff)).await?,
             };
             let may_read_apart = !files.is_empty() && workspace.incremental_from.is_some();
-            let entities = match entities(engine, name, set, tables, files, (&instants, cutoff)).await {
+            let mut found = match entities(engine, name, set, tables, files, (&instants, cutoff)).await {
                 // Files that are read one by one take memory of their own.
                 Err(Error::Memory { .. } | Error::Limit { .. }) if may_read_apart => {
                     entities(engine, name, set, tables, Vec::new(), (&instants, cutoff)).await?
                 }
                 made => made?,
             };
-            compute_entities(engine, set, entities.at(0)?, manifest).await
+            let mut unfinished = found.take_unfinished();
+            let rows = async { compute_entities(engine, set, found.at(0)?, manifest).await };
+            match rows.await {
+                Ok(computed) => Ok(Computed { unfinished, ..computed }),
+                Err(error) => {
+                    unfinished.finish().await;
+                    Err(error)
+                }
+            }
         }
     }
 }
@@ -88,7 +99,7 @@ pub(super) async fn compute_of_queried(
     mut manifest: Manifest,
 ) -> Result<Computed> {
     let whole = compute_queried(engine, set, queried, &mut manifest).await?;
-    Ok(Computed { manifest, whole, partial: Vec::new() })
+    Ok(Computed::new(manifest, whole, Vec::new()))
 }
 
 /// As [`compute`], of entities whose features are there.
@@ -108,7 +119,7 @@ pub(super) async fn compute_entities(
         manifest.partial.push(PartialRows { keys, columns, rows: 0, parts: Vec::new() });
         partial.push(written(rows, PartOf::PartialRows(i), engine.partitions()).await?);
     }
-    Ok(Computed { manifest, whole, partial })
+    Ok(Computed::new(manifest, whole, partial))
 }
 
 fn columns_of(rows: &EntityTable) -> Vec<Column> {
@@ -126,6 +137,15 @@ async fn written(rows: EntityTable, of: PartOf, threads: usize) -> Result<Finish
 }
 
 impl Computed {
+    fn new(manifest: Manifest, whole: FinishedParts, partial: Vec<FinishedParts>) -> Self {
+        Self { manifest, whole, partial, unfinished: UnfinishedTiles::default() }
+    }
+
+    /// Takes the tiles that are still being made or stored. The caller finishes them before it returns.
+    pub(super) fn take_unfinished(&mut self) -> UnfinishedTiles {
+        std::mem::take(&mut self.unfinished)
+    }
+
     /// The manifest that would be published.
     pub(super) fn manifest(&self) -> Result<Manifest> {
         let partial = self.partial.iter().map(FinishedParts::parts).collect::<Result<_>>()?;

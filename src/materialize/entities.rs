@@ -16,7 +16,7 @@ use crate::{
     feature_set::{EntitySet, FactsOf, Source, event_time_column},
     name::SetName,
     scan::{AsOfTable, VisibleTable},
-    temporal::{self, EntityGroup, EntityKey, EntitySource, Facts},
+    temporal::{self, EntityGroup, EntityKey, EntitySource, Facts, UnfinishedTiles},
     time::{AsOf, Cutoff, TimeScale, instant_type, stored_integers},
     workspace::plain_type,
 };
@@ -137,13 +137,10 @@ pub(crate) async fn entities(
             sources: sources.iter().map(of_source).collect(),
         });
     }
-    let found = temporal::entities(asked, tiled, instants, cutoff).await?;
+    let scales = facts.iter().map(Facts::event_scale).collect::<Result<_>>()?;
+    let (found, unfinished) = temporal::entities(asked, tiled, instants, cutoff).await?;
     let groups = groups.into_iter().zip(found).map(|((keys, sources), entities)| Group { keys, sources, entities });
-    Ok(EntitiesAtInstants {
-        set: set.clone(),
-        groups: Arc::new(groups.collect()),
-        scales: facts.iter().map(Facts::event_scale).collect::<Result<_>>()?,
-    })
+    Ok(EntitiesAtInstants { set: set.clone(), groups: Arc::new(groups.collect()), scales, unfinished })
 }
 
 /// A key of a set. It has one type in all groups, whichever tables have it.
@@ -161,13 +158,20 @@ pub(crate) struct EntitiesAtInstants {
     groups: Arc<Vec<Group>>,
     /// By source, how the event times of its table are stored.
     scales: Vec<TimeScale>,
+    /// Tiles that the rows do not wait for.
+    unfinished: UnfinishedTiles,
 }
 
 impl EntitiesAtInstants {
+    /// Takes the tiles that are still being made or stored.
+    pub(crate) fn take_unfinished(&mut self) -> UnfinishedTiles {
+        std::mem::take(&mut self.unfinished)
+    }
+
     /// The rows at an instant: every entity that has a visible fact in a table with all of the set's keys, in the order of the keys.
     /// Instants are numbered from zero.
     pub(crate) fn at(&self, instant: usize) -> Result<EntityTables> {
-        let Self { set, groups, scales } = self;
+        let Self { set, groups, scales, .. } = self;
         let all: Vec<usize> = (0..set.sources.len()).collect();
         let table = |of: usize, sources: &[usize]| {
             let keys = groups[of].keys.iter().map(|&key| set.keys[key].clone()).collect();

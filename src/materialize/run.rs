@@ -100,8 +100,11 @@ async fn find_or_make(workspace: &Workspace, set: &FeatureSet, horizon: Horizon,
     }
     let pinned: Vec<PinnedTable> = inputs.tables.iter().map(|table| table.pinned().clone()).collect();
     check(workspace, set, &pinned).await?;
-    let computed = compute(workspace, set, &inputs.tables, inputs.manifest(set, horizon), FactsFrom::Tiles).await?;
-    Ok(Arc::new(publish(workspace, set, &location, computed).await?))
+    let mut computed = compute(workspace, set, &inputs.tables, inputs.manifest(set, horizon), FactsFrom::Tiles).await?;
+    let mut unfinished = computed.take_unfinished();
+    let published = publish(workspace, set, &location, computed).await;
+    unfinished.finish().await;
+    Ok(Arc::new(published?))
 }
 
 /// Refuses a set that does not fit its tables, and one whose name the root holds for another definition.

@@ -27,6 +27,7 @@ use super::{
     operator::{OperatorOutput, TemporalOperator},
     spine_index::SpineIndex,
     tasks::blocking,
+    tile_store::UnfinishedTiles,
 };
 use crate::{
     error::{Error, Result},
@@ -117,16 +118,33 @@ type SourcePosition = (usize, usize);
 
 /// Finds all entities of each group, and computes their lookups and windows at these instants, which are different and in order. There is
 /// at least one, and only one if facts of a table are replaced. `tiled` has the tables some of whose files are read from tiles, by number;
-/// with several instants it is not used.
+/// with several instants it is not used. New tiles may still be unfinished when this returns; after an error none is.
 ///
 /// # Errors
 /// As [`Spine::lookup`] and [`Spine::window`]; [`Error::ColumnType`] for a key that does not fit into the type in which
 /// keys are compared, [`Error::Memory`] if the results do not fit.
 pub(crate) async fn entities(
     groups: Vec<EntityGroup>,
-    mut tiled: BTreeMap<usize, TiledTable>,
+    tiled: BTreeMap<usize, TiledTable>,
     instants: &[AsOf],
     cutoff: Cutoff,
+) -> Result<(Vec<Entities>, UnfinishedTiles)> {
+    let mut unfinished = UnfinishedTiles::default();
+    match found(groups, tiled, (instants, cutoff), &mut unfinished).await {
+        Ok(found) => Ok((found, unfinished)),
+        Err(error) => {
+            // They hold memory, and the caller may try again without tiles.
+            unfinished.finish().await;
+            Err(error)
+        }
+    }
+}
+
+async fn found(
+    groups: Vec<EntityGroup>,
+    mut tiled: BTreeMap<usize, TiledTable>,
+    (instants, cutoff): (&[AsOf], Cutoff),
+    unfinished: &mut UnfinishedTiles,
 ) -> Result<Vec<Entities>> {
     let mut open = Vec::with_capacity(groups.len());
     let mut tables: BTreeMap<usize, Vec<(SourcePosition, SourceRequirements)>> = BTreeMap::new();
@@ -145,7 +163,7 @@ pub(crate) async fn entities(
     }
     for (table, required) in tables {
         let (positions, requirements): (Vec<_>, Vec<_>) = required.into_iter().unzip();
-        let operators = EntityTable::plan(requirements).await?.operators(tiled.remove(&table)).await?;
+        let operators = EntityTable::plan(requirements).await?.operators(tiled.remove(&table), unfinished).await?;
         for ((group, source), operators) in positions.into_iter().zip(operators) {
             open[group].operators[source] = operators;
         }

@@ -32,6 +32,7 @@ use super::{
     spec::{LookupSpec, WindowSpec, fact_position},
     spine_index::SpineIndex,
     tasks::{blocking, joined},
+    tile_store::UnfinishedTiles,
     versions,
     window::Window,
 };
@@ -122,12 +123,17 @@ impl EntityTable {
         Ok(Self { rows, facts, context, readers })
     }
 
-    /// Reads all facts, or their tiles, and gives the operators of each source, in their order.
-    pub(super) async fn operators(self, tiled: Option<TiledTable>) -> Result<Vec<Vec<Arc<dyn TemporalOperator>>>> {
+    /// Reads all facts, or their tiles, and gives the operators of each source, in their order. What is left to be done for new tiles goes
+    /// to `unfinished`.
+    pub(super) async fn operators(
+        self,
+        tiled: Option<TiledTable>,
+        unfinished: &mut UnfinishedTiles,
+    ) -> Result<Vec<Vec<Arc<dyn TemporalOperator>>>> {
         match tiled.and_then(|tiled| TableTiles::new(&self.readers, tiled)) {
             None => read(&self.facts, &self.context, &self.readers).await?,
             Some(tiles) => {
-                if let Some(facts) = tiles.read(&self.rows).await? {
+                if let Some(facts) = tiles.read(&self.rows, unfinished).await? {
                     read(&facts, &self.context, &self.readers).await?;
                 }
             }

@@ -1,20 +1,19 @@
 //! Tiles of a set of entities: what the sources of a table keep of one file of facts, loaded instead of the file.
-//! Which files may be read from a tile, and under which names tiles lie, is decided by `materialize`.
+//! Which files may be read from a tile, and under which names tiles lie, is decided by `materialize`; how a tile is made, by `file_tile`.
 //!
-//! A file whose tile is missing is read apart: its facts are accumulated as if there were no others, which makes its tile. The tile is
-//! then added to the operators in the way of one that was loaded, and is stored if it is worth it.
+//! A file whose tile is missing is read apart. Its tile is then added to the operators in the way of one that was loaded, and is stored if
+//! it is worth it. If an edge cuts the file, its facts are added as they are, and the tile is for later.
 
 use std::{
     ops::Range,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
 use arrow::{
-    array::{Array, ArrayRef, RecordBatch, UInt32Array, new_null_array},
-    compute::take,
+    array::{Array, ArrayRef, RecordBatch, new_null_array},
     datatypes::{Field, Schema},
 };
 use datafusion::{
@@ -22,35 +21,34 @@ use datafusion::{
     execution::{SendableRecordBatchStream, TaskContext},
     physical_plan::ExecutionPlan,
 };
-use futures::{TryStreamExt, join};
+use futures::{
+    FutureExt, TryStreamExt,
+    future::{BoxFuture, join_all},
+    join,
+};
 use tokio::task::JoinSet;
 
 use super::{
     budget::Budget,
-    entity_facts::{GroupState, Reader, ReaderTask, ReaderWindow, Seen},
+    entity_facts::{Reader, ReaderTask, Seen},
     execution::file_context,
-    fact_chunk::FactChunk,
-    keys::GrowingKeys,
-    newest_rows::{FoundRows, NewestRows},
-    operator::{FactAccumulator, OperatorContext, TemporalOperator},
+    file_tile::{FileReader, Piece, TiledFile, file_tile},
+    operator::FactAccumulator,
     restricted::{apart_over, over, reads_apart},
-    spine_index::SpineIndex,
-    tasks::{blocking, joined},
+    tasks::{blocking, ended, joined},
     tile_file::{self, TileHead},
-    window::{TileMerger, Window, WindowTile},
+    tile_piece::PieceInWork,
+    tile_store::{TileStore, UnfinishedTiles},
+    window::{TileMerger, WindowTile},
 };
 use crate::{
-    error::Result,
+    error::{Error, Result},
     name::ContentId,
-    numeric::{NumberReader, NumberWriter},
+    numeric::NumberReader,
     scan::AsOfTable,
     storage::Location,
 };
 
-/// A file with fewer facts than so many times the rows of its tile gains too little by it.
-const FACTS_PER_ROW: u64 = 4;
-/// So does a file that is not this many times as long as its tile.
-const BYTES_PER_BYTE: u64 = 2;
 /// Once the files without a worthwhile tile have more than this part of the facts that are read apart, the rest is read together.
 const WASTED_PART: u64 = 8;
 /// Up to this many bytes, a file is read by one task.
@@ -68,48 +66,28 @@ pub(crate) struct TiledTable {
     pub(crate) others: Vec<usize>,
 }
 
-/// A file that may be read from a tile.
-#[derive(Debug, Clone)]
-pub(crate) struct TiledFile {
-    /// Its position in the table.
-    pub(crate) position: usize,
-    /// The hash of what its facts are.
-    pub(crate) key: ContentId,
-    /// Its rows, and about how many of them have no time, according to the catalog.
-    pub(crate) rows: u64,
-    pub(crate) nulls: u64,
-    pub(crate) bytes: u64,
-    /// By source, beyond how many of the lengths of its windows all facts lie.
-    pub(crate) levels: Vec<usize>,
-    /// Do some facts lie beyond more of them? Then a tile of all facts is of no use at this instant, and is made for a later one.
-    pub(crate) is_cut: bool,
-    /// The tile that it would get.
-    pub(crate) own: TileName,
-    /// The tile that there is.
-    pub(crate) stored: Option<TileName>,
-}
-
-/// The name of a tile in its folder, and what identifies it.
-#[derive(Debug, Clone)]
-pub(crate) struct TileName {
-    pub(crate) name: String,
-    pub(crate) id: ContentId,
-}
-
 /// The tiles of a table while it is read.
 pub(super) struct TableTiles {
     readers: Arc<Vec<Reader>>,
     /// By reader.
     mergers: Vec<Mutex<ReaderMerger>>,
     table: AsOfTable,
-    folder: Location,
     files: Vec<TiledFile>,
     others: Vec<usize>,
     tasks: usize,
-    /// The facts of files that were read apart and got no tile.
-    wasted_facts: AtomicU64,
-    /// Has every tile so far been written?
-    is_writable: AtomicBool,
+    store: Arc<TileStore>,
+    /// How many parts of files are being read apart.
+    reading: Arc<AtomicUsize>,
+    /// Has something failed? Then what is still being read is of no use.
+    has_failed: AtomicBool,
+}
+
+/// A file that has been read apart.
+struct ReadFile {
+    /// Its position, if it has to be read with others.
+    left: Option<usize>,
+    /// What is left to be done for its tile. Nothing waits for that.
+    rest: Option<BoxFuture<'static, ()>>,
 }
 
 /// What is added to the operators of a reader.
@@ -151,20 +129,24 @@ impl TableTiles {
             mergers.push(Mutex::new(ReaderMerger { lookup, window, seen: Seen::default() }));
         }
         let tasks = readers.first().map_or(1, |reader| reader.shared.tasks);
-        let (wasted_facts, is_writable) = (AtomicU64::new(0), AtomicBool::new(true));
-        Some(Arc::new(Self { readers: readers.clone(), mergers, table, folder, files, others, tasks, wasted_facts, is_writable }))
+        let (store, reading, has_failed) = (Arc::new(TileStore::new(folder)), Arc::default(), AtomicBool::new(false));
+        Some(Arc::new(Self { readers: readers.clone(), mergers, table, files, others, tasks, store, reading, has_failed }))
     }
 
     /// Loads tiles and reads files apart. Returns a plan of the facts that are left to be read together; `rows` are all facts of the
-    /// table.
-    pub(super) async fn read(self: Arc<Self>, rows: &DataFrame) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    /// table. What is left to be done for new tiles goes to `unfinished`.
+    pub(super) async fn read(
+        self: Arc<Self>,
+        rows: &DataFrame,
+        unfinished: &mut UnfinishedTiles,
+    ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
         let (stored, missing) = (0..self.files.len()).partition(|&number| self.files[number].stored.is_some());
         // A file that is read apart is one task's for most of the time, so tiles are loaded meanwhile.
         // Both end before an error is told, so that neither holds memory when all is read again without tiles.
-        let (unusable, left) = join!(self.load_stored(stored), self.read_apart(rows, missing));
+        let (unusable, left) = join!(self.load_stored(stored), self.read_apart(rows, missing, unfinished));
         let mut together = self.others.clone();
         together.extend(left?);
-        together.extend(self.read_apart(rows, unusable?).await?);
+        together.extend(self.read_apart(rows, unusable?, unfinished).await?);
         let tiles = self.clone();
         blocking(move || tiles.finish()).await?;
         if together.is_empty() {
@@ -184,14 +166,23 @@ impl TableTiles {
                 running.spawn(load(self.clone(), number));
             }
             let Some(done) = running.join_next().await else { break };
-            unusable.extend(joined(done)?);
+            match joined(done) {
+                Ok(number) => unusable.extend(number),
+                Err(error) => return self.failed(error, running).await,
+            }
         }
         unusable.sort_unstable();
         Ok(unusable)
     }
 
-    /// Reads files one by one, several at once. Returns the positions of the files that were not read.
-    async fn read_apart(self: &Arc<Self>, rows: &DataFrame, missing: Vec<usize>) -> Result<Vec<usize>> {
+    /// Reads files one by one, several at once. Returns the positions of the files that were not read. The tiles of the last files may
+    /// still be unfinished.
+    async fn read_apart(
+        self: &Arc<Self>,
+        rows: &DataFrame,
+        missing: Vec<usize>,
+        unfinished: &mut UnfinishedTiles,
+    ) -> Result<Vec<usize>> {
         let mut left: Vec<usize> = Vec::new();
         if missing.is_empty() {
             return Ok(left);
@@ -215,19 +206,39 @@ impl TableTiles {
         let facts: u64 = missing.iter().map(|&number| self.files[number].rows).sum();
         let (mut waiting, mut running) = (partitions.into_iter(), JoinSet::new());
         loop {
-            while running.len() < self.tasks
+            // A file whose tile is unfinished takes memory and a core as one that is read.
+            while running.len() + unfinished.count() < self.tasks
                 && let Some((number, partitions)) = waiting.next()
             {
-                if self.wasted_facts.load(Ordering::Relaxed) > facts / WASTED_PART {
+                if self.store.wasted_facts() > facts / WASTED_PART {
                     left.push(self.files[number].position);
                     continue;
                 }
                 running.spawn(read_file(self.clone(), number, plan.clone(), context.clone(), partitions));
             }
-            let Some(done) = running.join_next().await else { break };
-            left.extend(joined(done)?);
+            if running.is_empty() && waiting.as_slice().is_empty() {
+                break;
+            }
+            tokio::select! {
+                Some(done) = running.join_next() => match joined(done) {
+                    Ok(ReadFile { left: position, rest }) => {
+                        left.extend(position);
+                        rest.into_iter().for_each(|rest| unfinished.start(rest));
+                    }
+                    Err(error) => return self.failed(error, running).await,
+                },
+                true = unfinished.next() => {}
+                else => break,
+            }
         }
         Ok(left)
+    }
+
+    /// Ends these tasks after an error of one of them, so that they hold no memory when all is read again without tiles.
+    async fn failed<T, U: 'static>(&self, error: Error, running: JoinSet<Result<U>>) -> Result<T> {
+        self.has_failed.store(true, Ordering::Relaxed);
+        ended(running).await;
+        Err(error)
     }
 
     /// The tile in these bytes, if it is the one with this identity, undamaged, and holds what is read at the instant.
@@ -289,7 +300,7 @@ impl TableTiles {
 async fn load(tiles: Arc<TableTiles>, number: usize) -> Result<Option<usize>> {
     let Some(stored) = tiles.files[number].stored.clone() else { return Ok(Some(number)) };
     // A tile that cannot be read is missing: the file of facts is there.
-    let Ok(Some(bytes)) = tiles.folder.get(&stored.name).await else { return Ok(Some(number)) };
+    let Ok(Some(bytes)) = tiles.store.get(&stored.name).await else { return Ok(Some(number)) };
     blocking(move || {
         let held = tiles.budget();
         held.grow("tiles", 2 * bytes.len())?;
@@ -304,49 +315,64 @@ async fn load(tiles: Arc<TableTiles>, number: usize) -> Result<Option<usize>> {
     .await
 }
 
-/// Reads a file apart, adds its tile, and stores the tile if it is worth it. Returns the file's position if it has to be read with others.
+/// Reads a file apart, and adds its tile, or its facts if an edge cuts it.
 async fn read_file(
     tiles: Arc<TableTiles>,
     number: usize,
     plan: Arc<dyn ExecutionPlan>,
     context: Arc<TaskContext>,
     partitions: Range<usize>,
-) -> Result<Option<usize>> {
-    let file = tiles.files[number].clone();
-    let (position, rows, own, is_replaced) = (file.position, file.rows, file.own.clone(), file.has_stored(&file.own.name));
+) -> Result<ReadFile> {
+    let (file, store) = (tiles.files[number].clone(), tiles.store.clone());
     let budget = Arc::new(tiles.budget());
-    let readers = tiles.readers.iter().zip(&file.levels).map(|(reader, level)| FileReader::new(reader, *level, &budget));
-    let readers = Arc::new(readers.collect::<Result<Vec<_>>>()?);
+    let new_reader = |(reader, level): (&Reader, &usize)| Ok(Arc::new(FileReader::new(reader, *level, &budget)?));
+    let readers: Vec<Arc<FileReader>> = tiles.readers.iter().zip(&file.levels).map(new_reader).collect::<Result<_>>()?;
     let mut running = JoinSet::new();
     for partition in partitions {
         let stream = plan.execute(partition, context.clone())?;
-        let whole = file.is_cut.then(|| tiles.readers.clone());
-        running.spawn(read_piece(readers.clone(), whole, stream));
+        running.spawn(read_piece(tiles.clone(), PieceInWork::new(&readers, &budget), file.is_cut, stream));
     }
     let mut pieces = Some(Vec::new());
     while let Some(done) = running.join_next().await {
-        let piece = joined(done)?;
+        let piece = match joined(done) {
+            Ok(piece) => piece,
+            Err(error) => return tiles.failed(error, running).await,
+        };
         pieces = pieces.zip(piece).map(|(mut pieces, piece)| {
             pieces.push(piece);
             pieces
         });
     }
-    let added = tiles.clone();
-    let is_cut = file.is_cut;
-    let made = blocking(move || match (pieces, is_cut) {
-        // The facts of a file that is cut have been added as they are.
-        (Some(pieces), true) => Ok(file_tile(&readers, pieces, &file).unwrap_or(None)),
-        (Some(pieces), false) => added.made(&readers, pieces, &file, &budget),
-        (None, _) => Ok(None),
-    })
-    .await?;
-    let is_added = made.is_some();
-    match made {
-        Some((bytes, true)) => tiles.store(&own.name, bytes, is_replaced).await,
-        Some((_, false)) | None => drop(tiles.wasted_facts.fetch_add(rows, Ordering::Relaxed)),
+    let found = async move {
+        match pieces {
+            Some(pieces) => {
+                join_all(pieces.into_iter().map(PieceInWork::finished)).await.into_iter().collect::<Result<Vec<_>>>().map(Some)
+            }
+            None => Ok(None),
+        }
+    };
+    // The memory of the readers is released with them.
+    let held = budget.another();
+    if file.is_cut {
+        // Its facts have been added as they are, so the result needs no tile. What fails for the tile is no error.
+        let rest = async move {
+            let own = file.clone();
+            let made = match found.await {
+                Ok(Some(found)) => blocking(move || file_tile(&readers, found, &own)).await.unwrap_or(None),
+                _ => None,
+            };
+            if let Some(rest) = store.rest(file, made, held) {
+                rest.await;
+            }
+        };
+        return Ok(ReadFile { left: None, rest: Some(rest.boxed()) });
     }
+    let (position, own) = (file.position, file.clone());
+    let Some(found) = found.await? else { return Ok(ReadFile { left: Some(position), rest: None }) };
+    let made = blocking(move || tiles.made(&readers, found, &own, &budget)).await?;
     // Without a tile nothing was added: the file holds values that do not come back, or its statistics are wrong.
-    Ok((!is_cut && !is_added).then_some(position))
+    let left = made.is_none().then_some(position);
+    Ok(ReadFile { left, rest: store.rest(file, made, held) })
 }
 
 impl TableTiles {
@@ -358,7 +384,7 @@ impl TableTiles {
     /// Makes the tile of a file and adds it. Returns its bytes, and whether they are worth being stored.
     fn made(
         &self,
-        readers: &[FileReader],
+        readers: &[Arc<FileReader>],
         pieces: Vec<Piece>,
         file: &TiledFile,
         budget: &Budget,
@@ -369,194 +395,71 @@ impl TableTiles {
         self.add(&tile)?;
         Ok(Some((bytes, is_worth_it)))
     }
+}
 
-    /// Stores a tile. A tile that cannot be stored costs time later, and nothing else.
-    async fn store(&self, name: &str, bytes: Vec<u8>, is_replaced: bool) {
-        if !self.is_writable.load(Ordering::Relaxed) {
-            return;
-        }
-        let written = match is_replaced {
-            true => self.folder.put(name, bytes).await,
-            false => self.folder.put_if_absent(name, bytes).await.map(drop),
-        };
-        if let Err(error) = written {
-            self.is_writable.store(false, Ordering::Relaxed);
-            tracing::warn!(%error, "tiles are not kept: the next materialization reads the same files again");
-        }
+/// Counts a part of a file while it is read.
+struct Reading(Arc<AtomicUsize>);
+
+impl Reading {
+    fn of(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count.clone())
     }
 }
 
-impl TiledFile {
-    /// Is the stored tile the one of this name? If it is made again, it was damaged.
-    fn has_stored(&self, name: &str) -> bool {
-        self.stored.as_ref().is_some_and(|stored| stored.name == name)
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// A reader of one file of facts, whose entities are numbered by themselves.
-struct FileReader {
-    reader: Reader,
-    window: Option<Arc<Window>>,
-    lookup_columns: Option<Vec<usize>>,
-}
-
-/// What a task finds in its part of a file, for a reader.
-struct PieceOfReader {
-    rows: Option<FoundRows>,
-    head: TileHead,
-}
-
-impl FileReader {
-    fn new(of: &Reader, level: usize, budget: &Arc<Budget>) -> Result<Self> {
-        let GroupState { types, instants, tasks, .. } = &*of.shared;
-        let shared = Arc::new(GroupState {
-            numbers: GrowingKeys::new(types)?,
-            types: types.clone(),
-            index: Arc::new(SpineIndex::of_entities_at(instants)),
-            instants: instants.clone(),
-            seen_from: Mutex::default(),
-            budget: budget.clone(),
-            tasks: *tasks,
-        });
-        let window = match &of.window {
-            None => None,
-            Some(ReaderWindow { spec, .. }) => {
-                let context = OperatorContext::new(&of.input, &shared.index, budget, *tasks)?;
-                Some(Arc::new(Window::new(spec, &context, Some(level))?))
-            }
-        };
-        let lookup_columns = of.lookup.as_ref().map(|lookup| lookup.columns.clone());
-        Ok(Self { reader: Reader::new(shared, of.input.clone(), Vec::new()), window, lookup_columns })
-    }
-
-    /// Appends what the tile holds for this reader. Returns how many rows that are; `None` if they cannot be stored.
-    fn store(&self, pieces: Vec<PieceOfReader>, to: &mut NumberWriter) -> Result<Option<usize>> {
-        let GroupState { numbers, seen_from, .. } = &*self.reader.shared;
-        let seen = seen_from.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let entities: Vec<u32> = (0u32..).zip(&seen).filter(|(_, from)| **from == 0).map(|(entity, _)| entity).collect();
-        let positions = UInt32Array::from(entities.clone());
-        let mut keys = Vec::new();
-        for (i, column) in numbers.columns()?.iter().enumerate() {
-            keys.push((format!("key_{i}"), take(column, &positions, None)?));
-        }
-        let Some(keys) = tile_file::stored_rows(keys) else { return Ok(None) };
-        to.slice(&keys);
-        let mut count = entities.len();
-        let found = FoundRows::joined(pieces.into_iter().filter_map(|piece| piece.rows).collect())?;
-        to.unsigned(u64::from(found.is_some()));
-        if let (Some(found), Some(columns)) = (found, &self.lookup_columns) {
-            count = count.max(found.entities.len());
-            let name = |position: &usize| self.reader.input.facts_schema.field(*position).name().clone();
-            let Some(rows) = tile_file::stored_rows(columns.iter().map(name).zip(found.columns).collect()) else {
-                return Ok(None);
-            };
-            to.slice(&rows);
-        }
-        to.unsigned(u64::from(self.window.is_some()));
-        self.window.as_ref().map_or(Ok(()), |window| window.stored(&entities, to))?;
-        Ok(Some(count))
-    }
-}
-
-/// What a task has found in its part of a file: how many facts there are, and what each reader keeps of them.
-type Piece = (u64, Vec<PieceOfReader>);
-
-/// Reads a part of a file for all readers. If the facts are also to be added as they are, to the operators of `whole`, they are, and
-/// what fails for the tile alone is no error: then there is no tile.
+/// Reads a part of a file for its tile. If an edge cuts the file, its facts are also added as they are, and what fails for the tile alone is
+/// no error: then there is no tile.
 async fn read_piece(
-    readers: Arc<Vec<FileReader>>,
-    whole: Option<Arc<Vec<Reader>>>,
+    tiles: Arc<TableTiles>,
+    piece: PieceInWork,
+    is_cut: bool,
+    stream: SendableRecordBatchStream,
+) -> Result<Option<PieceInWork>> {
+    let mut piece = Some(piece);
+    let read = read_facts(&tiles, &mut piece, is_cut, stream).await;
+    match (read, piece) {
+        (Ok(true), piece) => Ok(piece),
+        (Ok(false), None) => Ok(None),
+        (Err(error), None) => Err(error),
+        (read, Some(piece)) => {
+            piece.ended().await;
+            read.map(|_| None)
+        }
+    }
+}
+
+/// Adds the facts of a part of a file. Returns whether all have been read.
+async fn read_facts(
+    tiles: &TableTiles,
+    piece: &mut Option<PieceInWork>,
+    is_cut: bool,
     mut stream: SendableRecordBatchStream,
-) -> Result<Option<Piece>> {
-    let is_needed = whole.is_none();
-    let mut direct: Vec<ReaderTask<'_>> = whole.iter().flat_map(|readers| readers.iter()).map(ReaderTask::new).collect();
-    let mut tasks: Option<Vec<PieceTask<'_>>> = Some(readers.iter().map(PieceTask::new).collect());
-    let mut facts = 0;
+) -> Result<bool> {
+    let reading = Reading::of(&tiles.reading);
+    let whole = if is_cut { tiles.readers.as_slice() } else { &[] };
+    let mut direct: Vec<ReaderTask<'_>> = whole.iter().map(ReaderTask::new).collect();
     while let Some(batch) = stream.try_next().await? {
-        facts += batch.num_rows() as u64;
-        direct.iter_mut().try_for_each(|task| task.add(batch.clone()))?;
-        if let Some(own) = &mut tasks {
-            match own.iter_mut().try_for_each(|task| task.add(batch.clone())) {
-                Err(error) if is_needed => return Err(error),
-                Err(_) => tasks = None,
+        if tiles.has_failed.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        if let Some(own) = piece {
+            let has_idle_core = reading.0.load(Ordering::Relaxed) < tiles.tasks;
+            match own.add(batch.clone(), has_idle_core).await {
+                Err(error) if !is_cut => return Err(error),
+                Err(_) => *piece = None,
                 Ok(()) => {}
             }
         }
+        direct.iter_mut().try_for_each(|task| task.add(batch.clone()))?;
     }
     direct.into_iter().try_for_each(ReaderTask::finish)?;
-    let Some(tasks) = tasks else { return Ok(None) };
-    match tasks.into_iter().map(PieceTask::finish).collect::<Result<Vec<_>>>() {
-        Err(error) if is_needed => Err(error),
-        found => Ok(found.ok().map(|pieces| (facts, pieces))),
-    }
-}
-
-/// What a task does with its part of a file, for a reader.
-struct PieceTask<'a> {
-    of: &'a FileReader,
-    window: Option<Box<dyn FactAccumulator>>,
-    rows: Option<NewestRows>,
-    seen: Seen,
-    head: TileHead,
-}
-
-impl<'a> PieceTask<'a> {
-    fn new(of: &'a FileReader) -> Self {
-        Self {
-            of,
-            window: of.window.clone().map(TemporalOperator::accumulator),
-            rows: of.lookup_columns.clone().map(NewestRows::new),
-            seen: Seen::default(),
-            head: TileHead::empty(),
-        }
-    }
-
-    fn add(&mut self, batch: RecordBatch) -> Result<()> {
-        let Reader { shared, input, .. } = &self.of.reader;
-        let chunk: FactChunk = self.of.reader.chunk(batch, false)?;
-        self.seen.add(&chunk, shared);
-        let TileHead { events, visible_from, .. } = &mut self.head;
-        events.0 = chunk.event.iter().copied().fold(events.0, i64::min);
-        events.1 = chunk.event.iter().copied().fold(events.1, i64::max);
-        *visible_from = chunk.visible_from.iter().copied().fold(*visible_from, i64::max);
-        if let Some(window) = &mut self.window {
-            window.update(&chunk)?;
-        }
-        match &mut self.rows {
-            Some(rows) => rows.add(&chunk, shared.index.entities(), &input.logical.subject, &shared.budget),
-            None => Ok(()),
-        }
-    }
-
-    fn finish(self) -> Result<PieceOfReader> {
-        self.seen.hand_over(&self.of.reader.shared);
-        self.window.map_or(Ok(()), FactAccumulator::finish)?;
-        Ok(PieceOfReader { rows: self.rows.map(|rows| rows.gathered()).transpose()?, head: self.head })
-    }
-}
-
-/// The tile of a file, and whether it is worth being stored; `None` if there can be none.
-fn file_tile(readers: &[FileReader], pieces: Vec<Piece>, file: &TiledFile) -> Result<Option<(Vec<u8>, bool)>> {
-    let facts: u64 = pieces.iter().map(|(facts, _)| facts).sum();
-    // A fact that the catalog's bounds do not know of may be hidden now and visible later.
-    if facts > file.rows || facts.saturating_add(file.nulls) < file.rows {
-        return Ok(None);
-    }
-    let mut head = TileHead { facts, ..TileHead::empty() };
-    let mut by_reader: Vec<Vec<PieceOfReader>> = readers.iter().map(|_| Vec::new()).collect();
-    for (reader, piece) in pieces.into_iter().flat_map(|(_, pieces)| pieces.into_iter().enumerate()) {
-        head.events = (head.events.0.min(piece.head.events.0), head.events.1.max(piece.head.events.1));
-        head.visible_from = head.visible_from.max(piece.head.visible_from);
-        by_reader[reader].push(piece);
-    }
-    let (mut body, mut most) = (NumberWriter::default(), 0);
-    for (reader, pieces) in readers.iter().zip(by_reader) {
-        let Some(rows) = reader.store(pieces, &mut body)? else { return Ok(None) };
-        most = most.max(rows as u64);
-    }
-    let bytes = tile_file::sealed(file.own.id, &head, &body);
-    let is_worth_it = facts >= FACTS_PER_ROW * most && file.bytes >= BYTES_PER_BYTE * bytes.len() as u64;
-    Ok(Some((bytes, is_worth_it)))
+    Ok(true)
 }
 
 impl TilePart {

@@ -50,6 +50,7 @@ mod identity;
 mod ids;
 mod incremental;
 mod incremental_kinds;
+mod incremental_stored;
 mod ingest;
 mod ingest_rooms;
 mod intercepted_store;
