@@ -42,7 +42,8 @@ pub(super) struct GuardRule {
     pub(super) table: String,
     /// The version of the table; `None` for a provider.
     pub(super) version: Option<u64>,
-    /// What the visibility was found from.
+    /// What the visibility was found from, for other processes.
+    #[cfg_attr(not(feature = "cluster"), allow(dead_code))]
     pub(super) declared: FactTable,
     pub(super) visibility: Arc<Visibility>,
     /// Positions of the time columns in the input.

@@ -52,7 +52,9 @@ pub(crate) use inspect::{Inspected, inspect};
 pub(crate) use listing::ListedKind;
 pub(crate) use locations::{redacted, without_credentials};
 pub(crate) use parquet_io::{ObjectReader, read_footer, read_unchanged_footer};
-pub(crate) use parquet_scan::{ParquetTable, PinnedScan, is_pinned_scan, pinned_source};
+#[cfg(feature = "cluster")]
+pub(crate) use parquet_scan::PinnedScan;
+pub(crate) use parquet_scan::{ParquetTable, is_pinned_scan, pinned_source};
 pub(crate) use parquet_write::{FinishedParquet, ParquetFile};
 pub(crate) use scratch::{dir as scratch_dir, file as scratch_file, sweep as sweep_scratch};
 pub(crate) use sealed::{check_name, seal, unseal};

@@ -48,10 +48,17 @@ pub(crate) fn pinned_source(table: &str, place: &Location, source: ParquetSource
 
 /// Does the node scan pinned files that other processes can open, too?
 pub(crate) fn is_pinned_scan(node: &dyn ExecutionPlan) -> bool {
-    PinnedScan::of(node).is_some_and(|scan| scan.place.base().scheme() != "memory")
+    pinned(node).is_some_and(|(_, scan)| scan.place.base().scheme() != "memory")
+}
+
+fn pinned(node: &dyn ExecutionPlan) -> Option<(&FileScanConfig, &Contained)> {
+    let config = node.downcast_ref::<DataSourceExec>()?.data_source().downcast_ref::<FileScanConfig>()?;
+    let contained = config.file_source().downcast_ref::<Contained>()?;
+    contained.table.as_ref().map(|_| (config, contained))
 }
 
 /// A scan of pinned files.
+#[cfg(feature = "cluster")]
 pub(crate) struct PinnedScan<'a> {
     pub(crate) config: &'a FileScanConfig,
     pub(crate) table: &'a str,
@@ -61,11 +68,11 @@ pub(crate) struct PinnedScan<'a> {
     pub(crate) source: &'a Arc<dyn FileSource>,
 }
 
+#[cfg(feature = "cluster")]
 impl<'a> PinnedScan<'a> {
     /// The scan that a node is; `None` for another node.
     pub(crate) fn of(node: &'a dyn ExecutionPlan) -> Option<Self> {
-        let config = node.downcast_ref::<DataSourceExec>()?.data_source().downcast_ref::<FileScanConfig>()?;
-        let contained = config.file_source().downcast_ref::<Contained>()?;
+        let (config, contained) = pinned(node)?;
         Some(Self { config, table: contained.table.as_deref()?, place: &contained.place, source: &contained.inner })
     }
 }

@@ -173,7 +173,7 @@ impl Reader {
         let full_rows = match lookup.as_ref().and_then(|lookup| lookup.input.full_rows.as_ref()) {
             Some(plan) => {
                 let rows = AllColumns::Query(Box::new((plan.as_ref().clone(), state.clone())));
-                Some(Arc::new(FullRows::new(spine.schema(), &at, &input, plan.schema().clone(), rows)?))
+                Some(Arc::new(FullRows::new(spine.schema(), &at, &input, plan.schema(), rows)?))
             }
             None => None,
         };

@@ -8,7 +8,7 @@ use arrow::{
     datatypes::{DataType, Schema},
 };
 use datafusion::{
-    common::{Column, DFSchema, DFSchemaRef, config::ConfigOptions},
+    common::{Column, DFSchema, config::ConfigOptions},
     dataframe::DataFrame,
     execution::SessionState,
     logical_expr::{LogicalPlan, Operator},
@@ -33,8 +33,6 @@ use crate::{error::Result, scan, time::Zone};
 #[derive(Debug)]
 pub(crate) struct FullRows {
     pub(super) rows: AllColumns,
-    /// Their columns.
-    pub(super) facts: DFSchemaRef,
     pub(crate) input: Arc<PhysicalFactInput<()>>,
     /// The columns that decide between facts of one entity with the same times and tie-breaks, in the order in which they are
     /// compared: by name, and last the times, since different local times can be the same instant.
@@ -56,13 +54,13 @@ impl FullRows {
         spine: &DFSchema,
         at: &SpineTime,
         input: &FactInput<S>,
-        facts: DFSchemaRef,
+        facts: &DFSchema,
         rows: AllColumns,
     ) -> Result<Self> {
         let input = input.of_spec(());
         let schema = Arc::new(facts.as_arrow().clone());
-        let input = PhysicalFactInput::plan(spine, at, &facts, &input, schema.clone())?;
-        Ok(Self { rows, facts, columns: columns(&input, &schema)?, input: Arc::new(input) })
+        let input = PhysicalFactInput::plan(spine, at, facts, &input, schema.clone())?;
+        Ok(Self { rows, columns: columns(&input, &schema)?, input: Arc::new(input) })
     }
 
     /// Plans a scan of the facts whose event times, as order numbers, are in this range, both ends included.

@@ -149,7 +149,7 @@ async fn plan<S: CreateOperator>(
                 true => AllColumns::Planned(planned_here(&state.optimize(plan)?, state).await?),
                 false => AllColumns::Query(Box::new((plan.as_ref().clone(), state.clone()))),
             };
-            planned.full_rows = Some(Arc::new(FullRows::new(spine_schema, &node.at, input, plan.schema().clone(), rows)?));
+            planned.full_rows = Some(Arc::new(FullRows::new(spine_schema, &node.at, input, plan.schema(), rows)?));
         }
         fact_inputs.push(Arc::new(planned));
     }

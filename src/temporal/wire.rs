@@ -278,8 +278,8 @@ fn encoded<S: Travels>(operator: &AsOfExec<S>, carrier: &dyn Carrier) -> DfResul
         let asked = input.logical.spec.asked(&mut parts);
         let expressions = parts.expressions.iter().map(|e| serialize_expr(e, carrier.functions()));
         let (mut all_columns, mut all_rows) = (None, Vec::new());
-        if let Some(FullRows { rows: AllColumns::Planned(plan), facts, .. }) = input.full_rows.as_deref() {
-            all_columns = Some(facts.as_ref().try_into()?);
+        if let Some(FullRows { rows: AllColumns::Planned(plan), input: all, .. }) = input.full_rows.as_deref() {
+            all_columns = Some((&DFSchema::try_from(all.facts_schema.clone())?).try_into()?);
             all_rows = carrier.encode_plan(plan)?;
         }
         inputs.push(Input {
@@ -389,7 +389,7 @@ impl Decoder<'_> {
         planned.expressions = FactExpressions::plan(&input.spec, state, schema)?;
         if let Some(all_columns) = message.all_columns {
             let rows = AllColumns::Planned(self.carrier.decode_plan(&message.all_rows)?);
-            planned.full_rows = Some(Arc::new(FullRows::new(spine, at, &input, Arc::new(columns(Some(all_columns))?), rows)?));
+            planned.full_rows = Some(Arc::new(FullRows::new(spine, at, &input, &columns(Some(all_columns))?, rows)?));
         }
         Ok(planned)
     }
