@@ -10,7 +10,7 @@ use datafusion::{
 };
 use parquet::errors::ParquetError;
 
-use super::Error;
+use super::{Error, travelling::Travelling};
 
 impl From<DataFusionError> for Error {
     /// Gives back the error of this library that travelled through the query engine, if there is one. An unknown column of a
@@ -44,43 +44,13 @@ impl From<DataFusionError> for Error {
             // Tasks that share an input share its error, too.
             DataFusionError::Shared(shared) => match Arc::try_unwrap(shared) {
                 Ok(inner) => Error::from(inner),
-                Err(shared) => shared_own(&shared).unwrap_or_else(|| Error::Query(Box::new(DataFusionError::Shared(shared)))),
+                Err(shared) => match Travelling::in_query(&shared) {
+                    Some(copy) => copy.into(),
+                    None => Error::Query(Box::new(DataFusionError::Shared(shared))),
+                },
             },
             other => Error::Query(Box::new(other)),
         }
-    }
-}
-
-/// A copy of the error of this library inside one that several tasks hold, if it can be copied.
-fn shared_own(error: &DataFusionError) -> Option<Error> {
-    let own = match error {
-        DataFusionError::Context(_, inner) => return shared_own(inner),
-        DataFusionError::Shared(inner) => return shared_own(inner),
-        DataFusionError::External(inner) => inner.downcast_ref::<Error>()?,
-        DataFusionError::ParquetError(inner) => match inner.as_ref() {
-            ParquetError::External(inner) => inner.downcast_ref::<Error>()?,
-            _ => return None,
-        },
-        _ => return None,
-    };
-    match own {
-        Error::Leak { table, as_of, detail } => {
-            Some(Error::Leak { table: table.clone(), as_of: as_of.clone(), detail: detail.clone() })
-        }
-        Error::Memory { operator, subject, needed, held, reason } => {
-            let (subject, reason) = (subject.clone(), reason.clone());
-            Some(Error::Memory { operator, subject, needed: *needed, held: *held, reason })
-        }
-        Error::Limit { subject, reason } => Some(Error::Limit { subject: subject.clone(), reason: reason.clone() }),
-        Error::Overflow { subject, column, result } => {
-            Some(Error::Overflow { subject: subject.clone(), column: column.clone(), result: result.clone() })
-        }
-        Error::FileChanged { table, path, change } => {
-            Some(Error::FileChanged { table: table.clone(), path: path.clone(), change: change.clone() })
-        }
-        Error::UnreadableFile { path, reason } => Some(Error::UnreadableFile { path: path.clone(), reason: reason.clone() }),
-        Error::InvalidTime { text, reason } => Some(Error::InvalidTime { text: text.clone(), reason: reason.clone() }),
-        _ => None,
     }
 }
 

@@ -7,6 +7,7 @@ mod http;
 mod kind;
 mod make;
 mod text;
+mod travelling;
 
 use std::path::PathBuf;
 
@@ -17,6 +18,8 @@ pub use kind::ErrorKind;
 pub(crate) use foreign::{Class, StoreFailure};
 pub(crate) use http::{HttpFault, of_http};
 pub(crate) use text::{in_one_line, panic_text, parser_text};
+#[cfg(feature = "cluster")]
+pub(crate) use travelling::Travelling;
 
 use self::text::{group_of, listed, near, numbered, other_case, remedy, sum};
 
