@@ -18,11 +18,14 @@ use futures::{StreamExt, TryStreamExt, stream};
 use crate::{
     ClusterError, LocalOptions, Processes, Status,
     address::Address,
-    job::Job,
+    job::{Ended, Job},
     rows::{Lost, fetched},
     settings::of_job,
     status::ask,
 };
+
+/// A job waits so long before it runs again, and each time longer by as much.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// How a program uses a cluster.
 #[derive(Clone, Debug)]
@@ -39,7 +42,7 @@ pub struct Options {
     pub request_timeout: Duration,
     /// How long a job waits while the scheduler has no executor.
     pub executor_wait: Duration,
-    /// How often a job is run whose rows are lost with their executor.
+    /// How often a job is run that loses an executor.
     pub attempts: usize,
     /// How this process opens locations that a plan names. None of its options travels.
     pub locations: Locations,
@@ -54,7 +57,7 @@ impl Default for Options {
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(120),
             executor_wait: Duration::from_secs(30),
-            attempts: 3,
+            attempts: 6,
             locations: Locations::default(),
         }
     }
@@ -167,17 +170,22 @@ impl Shared {
         let mut attempt = 1;
         loop {
             let mut job = Job::submit(&self.scheduler, options, bytes.clone(), settings.clone()).await?;
-            let locations = job.ended(options, self.processes.as_ref()).await?;
-            match fetched(locations, &schema, options).await? {
-                Ok(held) => {
-                    let rows = stream::iter(held).flat_map(|partition| partition.rows());
-                    return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)));
-                }
-                Err(Lost { executor, reason }) if attempt >= options.attempts => {
-                    return Err(ClusterError::RowsLost { executor, reason, attempts: attempt }.into());
-                }
-                Err(Lost { executor, reason }) => log::warn!("the job runs again: executor {executor} was lost with its rows: {reason}"),
+            let reason = match job.ended(options, self.processes.as_ref()).await? {
+                Ended::Lost(reason) => reason,
+                Ended::Rows(locations) => match fetched(locations, &schema, options).await? {
+                    Ok(held) => {
+                        let rows = stream::iter(held).flat_map(|partition| partition.rows());
+                        return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)));
+                    }
+                    Err(Lost { executor, reason }) => format!("executor {executor} no longer gives its rows: {reason}"),
+                },
+            };
+            if attempt >= options.attempts {
+                return Err(ClusterError::Lost { reason, attempts: attempt }.into());
             }
+            log::warn!("a job runs again, because an executor was lost: {reason}");
+            drop(job);
+            tokio::time::sleep(PAUSE * attempt as u32).await;
             attempt += 1;
         }
     }

@@ -86,15 +86,34 @@ impl QueryStageExecutor for NamedStage {
     }
 }
 
+/// What is under an error, if the scheduler acts on it.
+enum Cause {
+    /// A lost shuffle file, or a task that was cancelled.
+    Ballista,
+    /// The task may be tried again.
+    Io(io::ErrorKind),
+    Other,
+}
+
 fn named(error: DataFusionError, executor: &Arc<str>) -> DataFusionError {
+    let message = || TaskError { executor: executor.to_string(), message: error.to_string() };
+    match cause(&error) {
+        Cause::Ballista => error,
+        Cause::Io(kind) => DataFusionError::IoError(io::Error::new(kind, message())),
+        Cause::Other => DataFusionError::External(Box::new(message())),
+    }
+}
+
+fn cause(error: &DataFusionError) -> Cause {
     match error.find_root() {
-        // A lost shuffle file or a cancelled task: the scheduler acts on it.
-        DataFusionError::External(inner) if inner.is::<BallistaError>() => error,
-        DataFusionError::IoError(cause) => {
-            let said = TaskError { executor: executor.to_string(), message: error.to_string() };
-            DataFusionError::IoError(io::Error::new(cause.kind(), said))
-        }
-        _ => said(executor, error.to_string()),
+        DataFusionError::IoError(cause) => Cause::Io(cause.kind()),
+        DataFusionError::External(inner) => match inner.downcast_ref::<BallistaError>() {
+            Some(BallistaError::FetchFailed(..) | BallistaError::Cancelled) => Cause::Ballista,
+            Some(BallistaError::IoError(cause)) => Cause::Io(cause.kind()),
+            Some(BallistaError::DataFusionError(inner)) => cause(inner),
+            _ => Cause::Other,
+        },
+        _ => Cause::Other,
     }
 }
 

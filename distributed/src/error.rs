@@ -77,11 +77,9 @@ pub enum ClusterError {
         /// Why.
         message: String,
     },
-    /// The rows of a finished job were lost with their executor, each time the job was run.
-    RowsLost {
-        /// The executor that held them.
-        executor: String,
-        /// What the network said.
+    /// A job lost an executor each time it was run.
+    Lost {
+        /// What the scheduler or the network said the last time.
         reason: String,
         /// How often the job was run.
         attempts: usize,
@@ -111,8 +109,8 @@ impl fmt::Display for ClusterError {
             }
             Self::Job { executor: Some(executor), message } => write!(f, "executor {executor}: {message}"),
             Self::Job { executor: None, message } => write!(f, "the cluster ended the job: {message}"),
-            Self::RowsLost { executor, reason, attempts } => {
-                write!(f, "executor {executor} was lost with its rows in each of {attempts} runs: {reason}; run again")
+            Self::Lost { reason, attempts } => {
+                write!(f, "an executor was lost in each of {attempts} runs of a job: {reason}; see why executors end, then run again")
             }
         }
     }
@@ -149,7 +147,11 @@ fn said_by_executor(message: &str) -> Option<(String, String)> {
     let (_, rest) = message.rsplit_once(BEGIN)?;
     let (executor, rest) = rest.split_once(SAYS)?;
     let said = rest.split_once(END).map_or(rest, |(said, _)| said);
-    Some((unescaped(executor), unescaped(said).trim().to_owned()))
+    let mut said = unescaped(said).trim().to_owned();
+    while let Some(rest) = NOISE.iter().find_map(|noise| said.strip_prefix(noise)) {
+        said = rest.to_owned();
+    }
+    Some((unescaped(executor), said))
 }
 
 /// Text that went through `{:?}` perhaps. What is marked is written without quotes and backslashes, so nothing else is escaped.

@@ -18,7 +18,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use crate::{ClusterError, Options, Processes, address::Address, error_of, status::ask, version::user_agent};
+use crate::{ClusterError, Options, Processes, address::Address, error_of, losses::is_loss, status::ask, version::user_agent};
 
 pub(crate) type Client = SchedulerGrpcClient<Channel>;
 
@@ -46,6 +46,15 @@ pub(crate) async fn connect(scheduler: &Address, options: &Options) -> Result<Cl
     let channel = endpoint.connect().await.map_err(unreachable)?;
     let limit = options.max_message_bytes;
     Ok(Client::new(channel).max_encoding_message_size(limit).max_decoding_message_size(limit))
+}
+
+/// How a job has ended.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// Its rows are here, in the order of their partitions.
+    Rows(Vec<PartitionLocation>),
+    /// An executor was lost while it ran, so it may run again. What the scheduler said.
+    Lost(String),
 }
 
 /// A job that the scheduler has taken. When it is dropped before it has ended, it is cancelled; later, its files are removed.
@@ -101,12 +110,12 @@ impl Job {
         }
     }
 
-    /// Waits until the job has ended, and tells where its rows are, in the order of their partitions.
+    /// Waits until the job has ended.
     pub(crate) async fn ended(
         &mut self,
         options: &Options,
         processes: Option<&Processes>,
-    ) -> Result<Vec<PartitionLocation>, DataFusionError> {
+    ) -> Result<Ended, DataFusionError> {
         let started = Instant::now();
         let (mut looked_at_executors, mut looked_at_processes, mut is_known) = (started, started, false);
         let mut executors_seen = started;
@@ -116,11 +125,11 @@ impl Job {
             match answer.into_inner().status.and_then(|status| status.status) {
                 Some(job_status::Status::Successful(job)) => {
                     self.has_ended = true;
-                    return Ok(in_order(job.partition_location));
+                    return Ok(in_order(job.partition_location).map_or_else(Ended::Lost, Ended::Rows));
                 }
                 Some(job_status::Status::Failed(job)) => {
                     self.has_ended = true;
-                    return Err(error_of(&job.error));
+                    return if is_loss(&job.error) { Ok(Ended::Lost(job.error)) } else { Err(error_of(&job.error)) };
                 }
                 Some(_) => is_known = true,
                 None if is_known || started.elapsed() > UNKNOWN => {
@@ -179,13 +188,15 @@ impl Drop for Job {
     }
 }
 
-/// The scheduler lists them as their tasks ended.
-fn in_order(mut locations: Vec<PartitionLocation>) -> Vec<PartitionLocation> {
-    locations.sort_by_key(|location| {
-        let partition = location.partition_id.as_ref().map_or(0, |partition| partition.partition_id);
-        (partition, location.map_partition_id, location.file_id)
-    });
-    locations
+/// The scheduler lists them as their tasks ended. Each partition was written once; a second one is left over from a task that ran again,
+/// and which of them counts cannot be told.
+fn in_order(mut locations: Vec<PartitionLocation>) -> Result<Vec<PartitionLocation>, String> {
+    let partition = |location: &PartitionLocation| location.partition_id.as_ref().map_or(0, |partition| partition.partition_id);
+    locations.sort_by_key(partition);
+    match locations.windows(2).find(|pair| pair.iter().map(partition).min() == pair.iter().map(partition).max()) {
+        Some(pair) => Err(format!("partition {} is there twice", pair.iter().map(partition).max().unwrap_or_default())),
+        None => Ok(locations),
+    }
 }
 
 fn unreachable(scheduler: &Address, reason: &str) -> ClusterError {

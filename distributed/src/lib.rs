@@ -28,6 +28,8 @@ mod held;
 mod job;
 mod local;
 mod logs;
+mod losses;
+mod no_stores;
 mod rows;
 mod scheduler;
 mod settings;

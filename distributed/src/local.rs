@@ -125,7 +125,7 @@ impl Processes {
         let address_file = scratch.path().join("address");
         let mut command = Command::new(binaries.join(SCHEDULER));
         command.env_clear().envs(SCHEDULER_ENVIRONMENT.iter().filter_map(|key| Some((key, std::env::var_os(key)?))));
-        command.args(["--bind-host=127.0.0.1", "--external-host=127.0.0.1", "--port=0", "--executor-grace=0"]);
+        command.args(["--bind-host=127.0.0.1", "--external-host=127.0.0.1", "--port=0"]);
         command.arg("--address-file").arg(&address_file).arg(format!("--max-message={}", options.cluster.max_message_bytes));
         let scheduler = Process::start("scheduler", command.args(&options.scheduler_arguments), &logs)?;
         let address = loop {

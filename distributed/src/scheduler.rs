@@ -2,8 +2,9 @@
 
 use std::{
     net::SocketAddr,
+    pin::pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -12,7 +13,7 @@ use std::{
 use asof::{cluster::Codec, storage::Locations};
 use axum::{
     Json, Router,
-    body::Body,
+    body::{Body, to_bytes},
     extract::{Request, State},
     http::{StatusCode, header::USER_AGENT},
     middleware::{Next, from_fn_with_state},
@@ -23,20 +24,26 @@ use ballista_core::{
     config::{BALLISTA_CLIENT_GRPC_MAX_MESSAGE_SIZE, BALLISTA_CLIENT_GRPC_TIMEOUT_SECONDS, TaskSchedulingPolicy},
     error::{BallistaError, Result},
     extension::SessionConfigExt,
-    serde::{BallistaPhysicalExtensionCodec, protobuf::scheduler_grpc_server::SchedulerGrpcServer},
+    serde::{
+        BallistaCodec, BallistaLogicalExtensionCodec, BallistaPhysicalExtensionCodec,
+        protobuf::{ExecutorStoppedParams, scheduler_grpc_server::SchedulerGrpcServer},
+    },
 };
 use ballista_scheduler::{
     cluster::BallistaCluster,
     config::{SchedulerConfig, TaskDistributionPolicy},
-    scheduler_process::create_scheduler,
+    metrics::default_metrics_collector,
     scheduler_server::SchedulerServer,
 };
 use datafusion::prelude::SessionConfig;
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
+use prost::Message;
 use tokio::net::TcpListener;
 use tonic::service::RoutesBuilder;
 
 use crate::{
+    losses::{self, Launcher, lose},
+    no_stores,
     signals::asked_to_stop,
     status::{ExecutorStatus, STATUS_PATH, Status},
     version::{version, version_of_agent},
@@ -45,11 +52,16 @@ use crate::{
 /// Requests of executors and clients that only a process of the same version may send. What an executor reports of tasks that it was
 /// given is not among them: it was checked when it registered.
 const CHECKED: [&str; 5] = ["RegisterExecutor", "HeartBeatFromExecutor", "PollWork", "ExecuteQuery", "ExecuteQueryPush"];
+/// An executor that stops says so; its jobs end before Ballista hears of it.
+const STOPPED: &str = "ExecutorStopped";
+/// The bytes before a message of gRPC, and the most that a message of that kind may have.
+const FRAME: usize = 5;
+const SMALL: usize = 1 << 16;
 const SERVICE: &str = "/ballista.protobuf.SchedulerGrpc/";
 /// How long a plan may take on its way to an executor.
 const LAUNCH_TIMEOUT_S: u64 = 120;
 
-type Server = SchedulerServer<LogicalPlanNode, PhysicalPlanNode>;
+pub(crate) type Server = SchedulerServer<LogicalPlanNode, PhysicalPlanNode>;
 
 /// How a scheduler runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,13 +74,11 @@ pub struct SchedulerOptions {
     pub external_host: String,
     /// The largest message, in bytes. A plan is one message, with the rows that it carries.
     pub max_message_bytes: u32,
-    /// An executor that is not heard of for this many seconds is lost, and its tasks run elsewhere.
+    /// An executor that is not heard of for this many seconds is lost, and jobs run again without it.
     pub executor_timeout_s: u64,
-    /// An executor that says that it stops is kept for this many seconds, so that its last tasks count.
-    pub executor_grace_s: u64,
     /// How long a stopping scheduler waits for jobs to end, in seconds.
     pub drain_s: u64,
-    /// How often a task, and how often a step of a plan, may fail before its job does.
+    /// How often a task may fail by input or output before its job does.
     pub attempts: usize,
     /// How long the files of a finished job are kept on the executors if no client asks to remove them, in seconds.
     pub keep_files_s: u64,
@@ -82,7 +92,6 @@ impl Default for SchedulerOptions {
             external_host: "localhost".into(),
             max_message_bytes: 1 << 30,
             executor_timeout_s: 20,
-            executor_grace_s: 10,
             drain_s: 60,
             attempts: 4,
             keep_files_s: 300,
@@ -98,8 +107,6 @@ impl SchedulerOptions {
                 .set_str(BALLISTA_CLIENT_GRPC_MAX_MESSAGE_SIZE, &max_message_bytes.to_string())
                 .set_str(BALLISTA_CLIENT_GRPC_TIMEOUT_SECONDS, &LAUNCH_TIMEOUT_S.to_string())
         };
-        // Only a process that runs plans opens object stores, so this one needs no credentials.
-        let codec = Codec::new(Arc::new(BallistaPhysicalExtensionCodec::default()), Locations::default());
         SchedulerConfig {
             external_host: self.external_host.clone(),
             bind_host: self.bind_host.clone(),
@@ -109,15 +116,15 @@ impl SchedulerOptions {
             grpc_server_max_decoding_message_size: max_message_bytes,
             grpc_server_max_encoding_message_size: max_message_bytes,
             grpc_client_max_message_size: max_message_bytes,
-            executor_timeout_seconds: self.executor_timeout_s,
-            expire_dead_executor_interval_seconds: (self.executor_timeout_s / 10).max(1),
-            no_executors_grace_period_seconds: self.executor_timeout_s,
-            executor_termination_grace_period: self.executor_grace_s,
+            // `losses` acts long before Ballista does.
+            executor_timeout_seconds: self.executor_timeout_s * 4 + 60,
+            no_executors_grace_period_seconds: self.executor_timeout_s * 4 + 60,
             task_max_failures: self.attempts,
-            stage_max_failures: self.attempts,
+            // A step does not run again when it cannot fetch a file: its job does.
+            stage_max_failures: 1,
             finished_job_data_clean_up_interval_seconds: self.keep_files_s,
+            override_session_builder: Some(Arc::new(no_stores::session)),
             override_config_producer: Some(Arc::new(producer)),
-            override_physical_codec: Some(Arc::new(codec)),
             ..SchedulerConfig::default()
         }
     }
@@ -135,19 +142,34 @@ pub async fn run_scheduler(options: SchedulerOptions, listening: impl FnOnce(Soc
     let config = Arc::new(options.config(address.port()));
     config.validate()?;
     let cluster = BallistaCluster::new_from_config(&config).await?;
-    let server: Server = create_scheduler(cluster, config).await?;
+    let server = server(cluster, config).await?;
+    tokio::spawn(losses::watch(server.clone(), options.executor_timeout_s));
     let shared = Arc::new(Shared { server, is_stopping: AtomicBool::new(false), executor_timeout_s: options.executor_timeout_s });
     log::info!("asof {}: the scheduler listens at {address}", version());
     listening(address);
-    let service = axum::serve(listener, routes(&shared, options.max_message_bytes as usize));
+    let mut service = pin!(axum::serve(listener, routes(&shared, options.max_message_bytes as usize)).into_future());
+    let signal = tokio::select! {
+        ended = &mut service => return ended.map_err(BallistaError::from),
+        signal = asked_to_stop() => signal,
+    };
+    log::info!("{signal}: no new jobs are taken, and {} are to end", shared.jobs());
+    // It goes on to answer clients and executors while jobs end.
     tokio::select! {
         ended = service => ended.map_err(BallistaError::from),
-        signal = asked_to_stop() => {
-            log::info!("{signal}: no new jobs are taken, and {} are to end", shared.jobs());
-            shared.drain(Duration::from_secs(options.drain_s)).await;
-            Ok(())
-        }
+        () = shared.drain(Duration::from_secs(options.drain_s)) => Ok(()),
     }
+}
+
+async fn server(cluster: BallistaCluster, config: Arc<SchedulerConfig>) -> Result<Server> {
+    // Only a process that runs plans opens object stores, so this one needs no credentials.
+    let physical = Codec::new(Arc::new(BallistaPhysicalExtensionCodec::default()), Locations::default());
+    let codec = BallistaCodec::new(Arc::new(BallistaLogicalExtensionCodec::default()), Arc::new(physical));
+    let (endpoint, itself) = (config.scheduler_endpoint(), Arc::new(OnceLock::new()));
+    let launcher = Arc::new(Launcher { endpoint: endpoint.clone(), server: itself.clone() });
+    let mut server = Server::new_with_task_launcher(endpoint, cluster, codec, config, default_metrics_collector()?, launcher);
+    server.init().await?;
+    let _ = itself.set(server.clone());
+    Ok(server)
 }
 
 struct Shared {
@@ -216,6 +238,9 @@ async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, &'static str) 
 /// Refuses processes of another version, and jobs while this process stops.
 async fn checked(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let call = request.uri().path().strip_prefix(SERVICE).unwrap_or_default();
+    if call == STOPPED {
+        return stopped(&shared, request, next).await;
+    }
     if !CHECKED.contains(&call) {
         return next.run(request).await;
     }
@@ -232,6 +257,17 @@ async fn checked(State(shared): State<Arc<Shared>>, request: Request, next: Next
         return refused(tonic::Status::unavailable("the scheduler stops and takes no new jobs; run again when it is back"));
     }
     next.run(request).await
+}
+
+async fn stopped(shared: &Shared, request: Request, next: Next) -> Response {
+    let (head, body) = request.into_parts();
+    let Ok(bytes) = to_bytes(body, SMALL).await else {
+        return refused(tonic::Status::invalid_argument("the message is too long"));
+    };
+    if let Some(Ok(said)) = bytes.get(FRAME..).map(ExecutorStoppedParams::decode) {
+        lose(&shared.server, &said.executor_id, &said.reason).await;
+    }
+    next.run(Request::from_parts(head, Body::from(bytes))).await
 }
 
 fn refused(status: tonic::Status) -> Response {

@@ -29,6 +29,8 @@ pub(crate) fn of_job(session: &SessionConfig, partitions: usize, max_message_byt
         // Neither filters that fill while a plan runs nor subqueries of this process can travel.
         ("datafusion.optimizer.enable_dynamic_filter_pushdown", false.to_string()),
         ("datafusion.optimizer.enable_physical_uncorrelated_scalar_subquery", false.to_string()),
+        // A partition has its own files: which task reads them decides where their rows come, and a task must not wait for others.
+        ("datafusion.execution.enable_file_stream_work_stealing", false.to_string()),
         // The scheduler must run the plan that it is given.
         (BALLISTA_ADAPTIVE_PLANNER_ENABLED, false.to_string()),
         (BALLISTA_CLIENT_GRPC_MAX_MESSAGE_SIZE, max_message_bytes.to_string()),
@@ -57,6 +59,6 @@ mod tests {
         assert_eq!(value("datafusion.execution.batch_size").as_deref(), Some("77"));
         assert_eq!(value("datafusion.execution.target_partitions").as_deref(), Some("3"));
         assert_eq!(value("datafusion.catalog.information_schema"), None);
-        assert_eq!(settings.len(), 10);
+        assert_eq!(settings.len(), 11);
     }
 }

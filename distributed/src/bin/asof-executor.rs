@@ -7,7 +7,7 @@ use clap::Parser;
 
 /// Runs tasks that a scheduler gives. Credentials of object stores come from its environment (`AWS_ACCESS_KEY_ID`, ...).
 #[derive(Parser)]
-#[command(name = "asof-executor", version = version())]
+#[command(name = "asof-executor", version = version(), args_override_self = true)]
 struct Flags {
     /// The scheduler
     #[arg(long, env = "ASOF_SCHEDULER", default_value = "df://localhost:50050")]

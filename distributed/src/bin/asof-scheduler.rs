@@ -7,7 +7,7 @@ use clap::Parser;
 
 /// Takes the plans of asof, and gives their tasks to executors.
 #[derive(Parser)]
-#[command(name = "asof-scheduler", version = version())]
+#[command(name = "asof-scheduler", version = version(), args_override_self = true)]
 struct Flags {
     /// The address to listen at
     #[arg(long, env = "ASOF_BIND_HOST", default_value = "0.0.0.0")]
@@ -24,13 +24,10 @@ struct Flags {
     /// An executor that is not heard of for so many seconds is lost
     #[arg(long, env = "ASOF_EXECUTOR_TIMEOUT", default_value_t = 20)]
     executor_timeout: u64,
-    /// An executor that stops is kept for so many seconds
-    #[arg(long, env = "ASOF_EXECUTOR_GRACE", default_value_t = 10)]
-    executor_grace: u64,
     /// A stopping scheduler waits so many seconds for jobs to end
     #[arg(long, env = "ASOF_DRAIN", default_value_t = 60)]
     drain: u64,
-    /// How often a task or a step may fail before its job does
+    /// How often a task may fail by input or output before its job does
     #[arg(long, env = "ASOF_ATTEMPTS", default_value_t = 4)]
     attempts: usize,
     /// A file to write the address to, once the scheduler listens
@@ -54,7 +51,6 @@ async fn main() -> ExitCode {
         external_host: flags.external_host,
         max_message_bytes: flags.max_message,
         executor_timeout_s: flags.executor_timeout,
-        executor_grace_s: flags.executor_grace,
         drain_s: flags.drain,
         attempts: flags.attempts,
         ..SchedulerOptions::default()

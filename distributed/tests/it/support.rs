@@ -70,6 +70,7 @@ pub(crate) async fn session(place: &str, partitions: usize) -> SessionContext {
     let config = SessionConfig::new()
         .with_target_partitions(partitions)
         .with_round_robin_repartition(false)
+        .set_bool("datafusion.execution.enable_file_stream_work_stealing", false)
         .set_bool("datafusion.optimizer.enable_dynamic_filter_pushdown", false)
         .set_bool("datafusion.optimizer.enable_physical_uncorrelated_scalar_subquery", false)
         .set_u64("datafusion.optimizer.repartition_file_min_size", 1);
