@@ -16,6 +16,7 @@ use ballista_core::{
 };
 use ballista_executor::execution_engine::{ExecutionEngine, QueryStageExecutor};
 use datafusion::{
+    arrow::error::ArrowError,
     error::{DataFusionError, Result},
     execution::TaskContext,
     physical_plan::{ExecutionPlan, metrics::MetricsSet},
@@ -90,6 +91,8 @@ impl QueryStageExecutor for NamedStage {
 enum Cause {
     /// A lost shuffle file, or a task that was cancelled.
     Ballista,
+    /// A connection that broke while rows came from another executor. Ballista takes it for a damaged file; the rows are lost.
+    Broken,
     /// The task may be tried again.
     Io(io::ErrorKind),
     Other,
@@ -99,6 +102,7 @@ fn named(error: DataFusionError, executor: &Arc<str>) -> DataFusionError {
     let message = || TaskError { executor: executor.to_string(), message: error.to_string() };
     match cause(&error) {
         Cause::Ballista => error,
+        Cause::Broken => BallistaError::FetchFailed(executor.to_string(), 0, 0, error.to_string()).into_datafusion(),
         Cause::Io(kind) => DataFusionError::IoError(io::Error::new(kind, message())),
         Cause::Other => DataFusionError::External(Box::new(message())),
     }
@@ -107,12 +111,24 @@ fn named(error: DataFusionError, executor: &Arc<str>) -> DataFusionError {
 fn cause(error: &DataFusionError) -> Cause {
     match error.find_root() {
         DataFusionError::IoError(cause) => Cause::Io(cause.kind()),
+        DataFusionError::ArrowError(inner, _) => of_arrow(inner),
         DataFusionError::External(inner) => match inner.downcast_ref::<BallistaError>() {
             Some(BallistaError::FetchFailed(..) | BallistaError::Cancelled) => Cause::Ballista,
             Some(BallistaError::IoError(cause)) => Cause::Io(cause.kind()),
             Some(BallistaError::DataFusionError(inner)) => cause(inner),
+            Some(BallistaError::ArrowError(inner)) => of_arrow(inner),
             _ => Cause::Other,
         },
+        _ => Cause::Other,
+    }
+}
+
+/// The transport's errors come as text inside those of the format.
+fn of_arrow(error: &ArrowError) -> Cause {
+    let is_of_transport = |text: &str| ["h2 protocol error", "transport error", "hyper::Error"].iter().any(|said| text.contains(said));
+    match error {
+        ArrowError::IpcError(text) if is_of_transport(text) => Cause::Broken,
+        ArrowError::ExternalError(inner) => inner.downcast_ref::<DataFusionError>().map_or(Cause::Other, cause),
         _ => Cause::Other,
     }
 }

@@ -184,6 +184,8 @@ fn config(
         grpc_server_config: GrpcServerConfig { timeout_seconds: GRPC_TIMEOUT_S, ..GrpcServerConfig::default() },
         executor_heartbeat_interval_seconds: options.heartbeat_s.max(1),
         memory_pool_size: options.memory_bytes,
+        // Each keeps footers of files beside the bounded memory. A job has a session of its own, so few are in use at a time.
+        session_runtime_cache_capacity: 4,
         override_execution_engine: Some(Arc::new(engine)),
         override_runtime_producer: Some(runtimes(options.locations.clone(), work_dir)),
         override_physical_codec: Some(Arc::new(codec)),
