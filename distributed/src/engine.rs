@@ -1,12 +1,7 @@
 //! Ballista's engine on an executor, whose errors name the executor.
 //! Errors that make the scheduler try again keep their kind.
 
-use std::{
-    any::Any,
-    fmt, io,
-    panic::AssertUnwindSafe,
-    sync::Arc,
-};
+use std::{any::Any, fmt, io, panic::AssertUnwindSafe, sync::Arc};
 
 use async_trait::async_trait;
 use ballista_core::{
@@ -125,7 +120,8 @@ fn cause(error: &DataFusionError) -> Cause {
 
 /// The transport's errors come as text inside those of the format.
 fn of_arrow(error: &ArrowError) -> Cause {
-    let is_of_transport = |text: &str| ["h2 protocol error", "transport error", "hyper::Error"].iter().any(|said| text.contains(said));
+    let is_of_transport =
+        |text: &str| ["h2 protocol error", "transport error", "hyper::Error"].iter().any(|said| text.contains(said));
     match error {
         ArrowError::IpcError(text) if is_of_transport(text) => Cause::Broken,
         ArrowError::ExternalError(inner) => inner.downcast_ref::<DataFusionError>().map_or(Cause::Other, cause),

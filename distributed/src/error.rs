@@ -110,7 +110,10 @@ impl fmt::Display for ClusterError {
             Self::Job { executor: Some(executor), message } => write!(f, "executor {executor}: {message}"),
             Self::Job { executor: None, message } => write!(f, "the cluster ended the job: {message}"),
             Self::Lost { reason, attempts } => {
-                write!(f, "an executor was lost in each of {attempts} runs of a job: {reason}; see why executors end, then run again")
+                write!(
+                    f,
+                    "an executor was lost in each of {attempts} runs of a job: {reason}; see why executors end, then run again"
+                )
             }
         }
     }
@@ -161,7 +164,10 @@ fn unescaped(text: &str) -> String {
 
 fn escaped(text: &str) -> String {
     let text = text.replace('\n', "\u{21b5}").replace('"', "\u{201f}").replace('\\', "\u{29f5}");
-    text.replace([BEGIN.chars().next().unwrap_or(' '), SAYS.chars().next().unwrap_or(' '), END.chars().next().unwrap_or(' ')], " ")
+    text.replace(
+        [BEGIN.chars().next().unwrap_or(' '), SAYS.chars().next().unwrap_or(' '), END.chars().next().unwrap_or(' ')],
+        " ",
+    )
 }
 
 /// What an executor says of a task that failed. Ballista sends errors as their debug text, so this one's debug text is meant to be read
@@ -201,7 +207,8 @@ mod tests {
         let error = DataFusionError::External(Box::new(task));
         let once = format!("Job failed due to stage 1 failed: Task failed due to runtime execution error: {error:?}\n");
         assert_eq!(shown(&once), format!("executor e-1 (10.0.0.1:50051): {said}"));
-        let twice = format!("Job failed due to stage 1 failed: Task 0 in Stage 1 failed 4 times, most recent failure reason: {once:?}");
+        let twice =
+            format!("Job failed due to stage 1 failed: Task 0 in Stage 1 failed 4 times, most recent failure reason: {once:?}");
         assert_eq!(shown(&twice), format!("executor e-1 (10.0.0.1:50051): {said}"));
     }
 

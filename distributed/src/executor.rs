@@ -117,7 +117,11 @@ pub async fn run_executor(options: ExecutorOptions) -> Result<()> {
 }
 
 async fn ready(State(health): State<ExecutorHealth>) -> (StatusCode, &'static str) {
-    if health.is_ready() { (StatusCode::OK, "ready\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "the scheduler does not answer\n") }
+    if health.is_ready() {
+        (StatusCode::OK, "ready\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "the scheduler does not answer\n")
+    }
 }
 
 /// Waits for the scheduler, and refuses to work for one of another version.
@@ -125,7 +129,9 @@ async fn check(scheduler: &Address, wait: Duration) -> std::result::Result<(), C
     let started = Instant::now();
     loop {
         match ask(scheduler, ANSWER).await {
-            Err(ClusterError::Unreachable { .. }) if started.elapsed() < wait => tokio::time::sleep(Duration::from_millis(200)).await,
+            Err(ClusterError::Unreachable { .. }) if started.elapsed() < wait => {
+                tokio::time::sleep(Duration::from_millis(200)).await
+            }
             answer => return answer.map(drop),
         }
     }

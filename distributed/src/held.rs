@@ -8,6 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use datafusion::{
@@ -19,6 +20,7 @@ use datafusion::{
     error::{DataFusionError, Result},
 };
 use futures::{Stream, StreamExt, TryStreamExt, stream};
+use tokio::time::timeout;
 
 /// The memory that the rows of one job may take.
 #[derive(Clone, Debug)]
@@ -48,14 +50,19 @@ type Writer = StreamWriter<BufWriter<File>>;
 type Reader = StreamReader<BufReader<File>>;
 
 impl Held {
-    /// Takes all rows of a stream. `Err` in the outer result is an error of this machine; in the inner one, of the stream.
+    /// Takes all rows of a stream, which may be silent for this long. `Err` in the outer result is an error of this machine; in the inner one, of the stream.
     pub(crate) async fn all(
         mut rows: impl Stream<Item = Result<RecordBatch>> + Unpin,
         schema: &SchemaRef,
         budget: &Budget,
+        wait: Duration,
     ) -> Result<std::result::Result<Self, DataFusionError>> {
         let (mut batches, mut file): (Vec<RecordBatch>, Option<Writer>) = (Vec::new(), None);
-        while let Some(batch) = rows.next().await {
+        loop {
+            let Ok(next) = timeout(wait, rows.next()).await else {
+                return Ok(Err(DataFusionError::Execution(format!("no rows for {} s", wait.as_secs_f64()))));
+            };
+            let Some(batch) = next else { break };
             let batch = match batch {
                 Ok(batch) => as_planned(&batch, schema)?,
                 Err(error) => return Ok(Err(error)),
@@ -138,7 +145,10 @@ mod tests {
         let Ok(all) = all else { unreachable!() };
         for limit in [0, 2_000, 1 << 20] {
             let rows = stream::iter(all.clone().into_iter().map(Ok));
-            let held = Held::all(rows, &schema, &Budget::new(limit)).await.ok().and_then(std::result::Result::ok);
+            let held = Held::all(rows, &schema, &Budget::new(limit), Duration::from_secs(5))
+                .await
+                .ok()
+                .and_then(std::result::Result::ok);
             let Some(held) = held else { unreachable!("{limit}") };
             assert_eq!(matches!(held, Held::Memory(_)), limit == 1 << 20);
             assert_eq!(held.rows().try_collect::<Vec<_>>().await.ok().as_ref(), Some(&all), "{limit}");

@@ -6,7 +6,7 @@ use ballista_core::{
     ids::new_instance_id,
     serde::protobuf::{
         CancelJobParams, CleanJobDataParams, ExecuteQueryParams, ExecutorStoppedParams, GetJobStatusParams, KeyValuePair,
-        PartitionLocation, RemoveSessionParams, execute_query_params::Query, execute_query_failure_result::Failure,
+        PartitionLocation, RemoveSessionParams, execute_query_failure_result::Failure, execute_query_params::Query,
         execute_query_result, job_status, scheduler_grpc_client::SchedulerGrpcClient,
     },
     version::insert_version_header,
@@ -35,7 +35,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// A connection to a scheduler. It belongs to the runtime of the caller, so each job has one of its own.
 pub(crate) async fn connect(scheduler: &Address, options: &Options) -> Result<Client, ClusterError> {
     let unreachable = |error: tonic::transport::Error| unreachable(scheduler, &chain(&error));
-    let endpoint = Endpoint::from_shared(scheduler.url()).and_then(|endpoint| endpoint.user_agent(user_agent())).map_err(unreachable)?;
+    let endpoint =
+        Endpoint::from_shared(scheduler.url()).and_then(|endpoint| endpoint.user_agent(user_agent())).map_err(unreachable)?;
     let endpoint = endpoint
         .connect_timeout(options.connect_timeout)
         .timeout(options.request_timeout)
@@ -111,11 +112,7 @@ impl Job {
     }
 
     /// Waits until the job has ended.
-    pub(crate) async fn ended(
-        &mut self,
-        options: &Options,
-        processes: Option<&Processes>,
-    ) -> Result<Ended, DataFusionError> {
+    pub(crate) async fn ended(&mut self, options: &Options, processes: Option<&Processes>) -> Result<Ended, DataFusionError> {
         let started = Instant::now();
         let (mut looked_at_executors, mut looked_at_processes, mut is_known) = (started, started, false);
         let mut executors_seen = started;
@@ -204,7 +201,8 @@ fn unreachable(scheduler: &Address, reason: &str) -> ClusterError {
 }
 
 fn of_status(scheduler: &Address, status: &tonic::Status) -> DataFusionError {
-    let is_said_by_scheduler = !matches!(status.code(), Code::Unavailable | Code::Unknown | Code::DeadlineExceeded | Code::Cancelled);
+    let is_said_by_scheduler =
+        !matches!(status.code(), Code::Unavailable | Code::Unknown | Code::DeadlineExceeded | Code::Cancelled);
     if is_said_by_scheduler || std::error::Error::source(status).is_none() && !status.message().is_empty() {
         return error_of(status.message());
     }

@@ -111,7 +111,10 @@ impl Processes {
     /// The names of the executors that have ended since this was last asked.
     pub(crate) fn newly_ended(&self) -> Vec<String> {
         let ended = self.executors.iter().filter(|process| process.has_ended());
-        ended.filter(|process| !process.is_known_to_have_ended.swap(true, Ordering::SeqCst)).map(|process| process.name.clone()).collect()
+        ended
+            .filter(|process| !process.is_known_to_have_ended.swap(true, Ordering::SeqCst))
+            .map(|process| process.name.clone())
+            .collect()
     }
 
     pub(crate) async fn start(options: &LocalOptions) -> Result<(Self, Address), ClusterError> {
@@ -174,7 +177,8 @@ impl Processes {
         let mut starts = vec![1; self.executors.len()];
         loop {
             let known = ask(scheduler, ANSWER).await?.executors;
-            let Some(at) = self.executors.iter().position(|process| known.iter().all(|executor| executor.id != process.name)) else {
+            let Some(at) = self.executors.iter().position(|process| known.iter().all(|executor| executor.id != process.name))
+            else {
                 return Ok(());
             };
             if let Some(starts) = starts.get_mut(at)
@@ -202,7 +206,12 @@ impl Process {
         let spawned = command.spawn();
         let program = command.get_program().to_string_lossy();
         let child = spawned.map_err(|error| start_error(name, format!("{program}: {error}")))?;
-        Ok(Self { name: name.to_owned(), id: child.id(), child: Mutex::new(child), is_known_to_have_ended: AtomicBool::new(false) })
+        Ok(Self {
+            name: name.to_owned(),
+            id: child.id(),
+            child: Mutex::new(child),
+            is_known_to_have_ended: AtomicBool::new(false),
+        })
     }
 
     fn has_ended(&self) -> bool {

@@ -30,7 +30,9 @@ const LOST: [&str; 3] =
 /// Whether the text of a failed job means that it may be run again.
 pub(crate) fn is_loss(message: &str) -> bool {
     let [cancelled, rejected, fetch] = LOST;
-    message.trim() == cancelled || message.contains(rejected) || message.starts_with("Job failed due to stage ") && message.contains(fetch)
+    message.trim() == cancelled
+        || message.contains(rejected)
+        || message.starts_with("Job failed due to stage ") && message.contains(fetch)
 }
 
 /// Removes an executor and ends all jobs that run. No task is given to it in between, because it is removed first.

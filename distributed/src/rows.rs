@@ -45,7 +45,7 @@ async fn partition(
     let lost = |error: DataFusionError| Lost { executor: executor.clone(), reason: error.to_string() };
     match opened(&location, options).await {
         Err(error) => Ok(Err(lost(error))),
-        Ok(rows) => Ok(Held::all(rows, schema, budget).await?.map_err(lost)),
+        Ok(rows) => Ok(Held::all(rows, schema, budget, options.request_timeout).await?.map_err(lost)),
     }
 }
 

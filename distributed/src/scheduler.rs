@@ -211,7 +211,10 @@ impl Shared {
     }
 }
 
-fn routes(shared: &Arc<Shared>, max_message_bytes: usize) -> axum::extract::connect_info::IntoMakeServiceWithConnectInfo<Router, SocketAddr> {
+fn routes(
+    shared: &Arc<Shared>,
+    max_message_bytes: usize,
+) -> axum::extract::connect_info::IntoMakeServiceWithConnectInfo<Router, SocketAddr> {
     let grpc = SchedulerGrpcServer::new(shared.server.clone())
         .max_encoding_message_size(max_message_bytes)
         .max_decoding_message_size(max_message_bytes);
@@ -249,7 +252,8 @@ async fn checked(State(shared): State<Arc<Shared>>, request: Request, next: Next
     if theirs != Some(version()) {
         let who = if call.starts_with("Execute") { "a client" } else { "an executor" };
         let theirs = theirs.map_or_else(|| "of no known version".to_owned(), |theirs| format!("of version {theirs}"));
-        let refusal = format!("{who} of asof {theirs} was refused: this scheduler is asof {}; run the same version everywhere", version());
+        let refusal =
+            format!("{who} of asof {theirs} was refused: this scheduler is asof {}; run the same version everywhere", version());
         log::warn!("{refusal}");
         return refused(tonic::Status::failed_precondition(refusal));
     }

@@ -70,7 +70,8 @@ pub(crate) async fn ask(scheduler: &Address, wait: Duration) -> Result<Status, C
         Ok(Err(error)) => return Err(unreachable(error.to_string())),
         Ok(Ok(answer)) => answer,
     };
-    let other = |theirs: &str| ClusterError::Version { process: process(), theirs: theirs.to_owned(), ours: version().to_owned() };
+    let other =
+        |theirs: &str| ClusterError::Version { process: process(), theirs: theirs.to_owned(), ours: version().to_owned() };
     let Some((head, body)) = answer.split_once("\r\n\r\n") else {
         return Err(unreachable("it does not speak HTTP".into()));
     };

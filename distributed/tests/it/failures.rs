@@ -9,7 +9,9 @@ use asof::cluster::Runner;
 use asof_distributed::{Cluster, ClusterError, LocalOptions, Options, status_of};
 use futures::StreamExt;
 
-use crate::support::{QUERIES, alone, assert_same, cluster, cluster_error, on, plan, quick, run, session, shown, signal, temp, until, write_table};
+use crate::support::{
+    QUERIES, alone, assert_same, cluster, cluster_error, on, plan, quick, run, session, shown, signal, temp, until, write_table,
+};
 
 /// A query that runs for a long time: 30,000 rows of `t` against each other.
 pub(crate) const LONG: &str = "SELECT count(*) n FROM t a JOIN t b ON a.v + b.v > a.id + b.id + 1000000";
@@ -162,7 +164,8 @@ async fn processes_tell_their_health_and_stop_after_their_work() {
 
     let health = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let executor = |name: &str, health: Option<u16>| {
-        let mut arguments = vec!["--bind-host=127.0.0.1".to_owned(), "--port=0".into(), "--task-port=0".into(), "--vcores=2".into()];
+        let mut arguments =
+            vec!["--bind-host=127.0.0.1".to_owned(), "--port=0".into(), "--task-port=0".into(), "--vcores=2".into()];
         arguments.extend([format!("--scheduler={url}"), format!("--name={name}"), format!("--scratch={}", scratch.display())]);
         arguments.extend(health.map(|port| format!("--health-port={port}")));
         arguments.extend(["--memory=256MiB".into(), "--heartbeat=1".into()]);
@@ -191,10 +194,14 @@ async fn processes_tell_their_health_and_stop_after_their_work() {
     let job = "SELECT count(*) n FROM t a JOIN u b ON a.v + b.v > a.id + 100";
     let expected = shown(&alone(&context, job).await);
     let (planned, task) = (plan(&context, job).await, context.task_ctx());
-    let running = { let cluster = cluster.clone(); tokio::spawn(async move { run(&cluster, planned, task).await }) };
+    let running = {
+        let cluster = cluster.clone();
+        tokio::spawn(async move { run(&cluster, planned, task).await })
+    };
     until("the job runs", Duration::from_secs(10), async || cluster.status().await.unwrap().jobs == 1).await;
     signal(scheduler.0.id(), "TERM");
-    until("the scheduler stops", Duration::from_secs(5), async || cluster.status().await.is_ok_and(|status| status.is_stopping)).await;
+    until("the scheduler stops", Duration::from_secs(5), async || cluster.status().await.is_ok_and(|status| status.is_stopping))
+        .await;
     let refused = on(&cluster, &context, QUERIES[0]).await.unwrap_err().to_string();
     assert!(refused.contains("takes no new jobs"), "{refused}");
     assert_same(&running.await.unwrap().unwrap(), &expected, "the job that ran");

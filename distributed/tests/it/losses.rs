@@ -43,6 +43,26 @@ async fn a_killed_executor_of_others_costs_no_rows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_executor_that_hangs_costs_no_rows() {
+    let data = temp();
+    write_table(data.path());
+    let context = session(data.path().to_str().unwrap(), 4).await;
+    let expected = shown(&alone(&context, SHUFFLED).await);
+    let cluster = Cluster::local_with(quick(2)).await.unwrap();
+    let (planned, task, runner) = (plan(&context, SHUFFLED).await, context.task_ctx(), cluster.clone());
+    let running = tokio::spawn(async move { run(&runner, planned, task).await });
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    let hanging = cluster.processes().unwrap().executors()[0];
+    signal(hanging, "STOP");
+    let rows = tokio::time::timeout(Duration::from_secs(60), running).await.expect("no hang").unwrap().unwrap();
+    assert_same(&rows, &expected, "one hangs");
+    // It goes on: it is there again, and works.
+    signal(hanging, "CONT");
+    until("it is back", Duration::from_secs(15), async || cluster.status().await.unwrap().executors.len() == 2).await;
+    assert_same(&run(&cluster, plan(&context, SHUFFLED).await, context.task_ctx()).await.unwrap(), &expected, "both again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rows_that_are_lost_after_the_job_has_ended_are_made_again() {
     let data = temp();
     write_table(data.path());

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use asof::cluster::Runner;
 use asof_distributed::{Cluster, LocalOptions, Options};
 
-use crate::support::{QUERIES, alone, assert_same, cluster, on, plan, quick, run, runs, session, shown, temp, until, write_table};
+use crate::support::{
+    QUERIES, alone, assert_same, cluster, on, plan, quick, run, runs, session, shown, temp, until, write_table,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn plans_have_the_rows_of_one_process_on_any_number_of_executors() {

@@ -1,6 +1,9 @@
 //! Files behind a real S3 protocol. Executors get credentials by their environment; nobody else has them.
 
-use asof::{cluster::{Runner, object_stores}, storage::Locations};
+use asof::{
+    cluster::{Runner, object_stores},
+    storage::Locations,
+};
 use asof_distributed::{Cluster, LocalOptions};
 use datafusion::{
     execution::runtime_env::RuntimeEnvBuilder,
@@ -87,7 +90,8 @@ async fn an_executor_without_credentials_names_itself_and_the_place() {
     let server = server().await;
     let mut environment = endpoint(&server);
     // Not those of the machine that the test runs on, and not those of an instance in a cloud.
-    environment.extend([("AWS_ACCESS_KEY_ID", "AKIANOBODY"), ("AWS_SECRET_ACCESS_KEY", "no-secret")].map(|(k, v)| (k.into(), v.into())));
+    environment
+        .extend([("AWS_ACCESS_KEY_ID", "AKIANOBODY"), ("AWS_SECRET_ACCESS_KEY", "no-secret")].map(|(k, v)| (k.into(), v.into())));
     let cluster = Cluster::local_with(LocalOptions { executor_environment: environment, ..quick(1) }).await.unwrap();
     let context = client(&server, cluster.partitions()).await;
     let error = on(&cluster, &context, QUERIES[0]).await.unwrap_err();

@@ -1,8 +1,11 @@
 //! Secrets are in no plan, no setting, no log, and nothing that the scheduler tells.
 
-use asof_distributed::{Cluster, LocalOptions};
 use asof::cluster::Runner;
-use datafusion::{config::{ConfigExtension, ExtensionOptions, ConfigEntry}, execution::TaskContext};
+use asof_distributed::{Cluster, LocalOptions};
+use datafusion::{
+    config::{ConfigEntry, ConfigExtension, ExtensionOptions},
+    execution::TaskContext,
+};
 
 use crate::{
     s3::{client, credentials, server},
@@ -50,7 +53,9 @@ async fn secrets_stay_where_they_are() {
     let (server, logs) = (server().await, temp());
     let mut options = LocalOptions { executor_environment: credentials(&server), logs: Some(logs.path().into()), ..quick(2) };
     // All that the processes of Ballista and asof log at all; of the transport, no frames, which hold everything that is sent.
-    options.executor_environment.push(("ASOF_LOG".into(), "trace,h2=info,hyper=info,hyper_util=info,tower=info,tonic=info".into()));
+    options
+        .executor_environment
+        .push(("ASOF_LOG".into(), "trace,h2=info,hyper=info,hyper_util=info,tower=info,tonic=info".into()));
     let cluster = Cluster::local_with(options).await.unwrap();
     let mut context = client(&server, cluster.partitions()).await;
     let config = context.copied_config().with_option_extension(Cloud);

@@ -90,7 +90,8 @@ async fn a_scheduler_refuses_executors_and_clients_of_another_version() {
     for agent in ["asof/9.9.9 with DataFusion 77.0.0", "ballista"] {
         let endpoint = Endpoint::from_shared(cluster.url().replace("df:", "http:")).unwrap().user_agent(agent).unwrap();
         let mut client = SchedulerGrpcClient::new(endpoint.connect().await.unwrap());
-        let refused = client.register_executor(RegisterExecutorParams { metadata: Some(registration.clone()) }).await.unwrap_err();
+        let refused =
+            client.register_executor(RegisterExecutorParams { metadata: Some(registration.clone()) }).await.unwrap_err();
         assert_eq!(refused.code(), Code::FailedPrecondition);
         assert!(refused.message().starts_with("an executor of asof") && refused.message().contains(version()), "{refused}");
 
