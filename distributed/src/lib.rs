@@ -1,1 +1,48 @@
-//! x
+//! asof's questions on an Apache Ballista cluster.
+//!
+//! A [`Cluster`] is a scheduler and its executors. `store.on(&cluster)` asks the questions of a store there, with the same rows, ids and
+//! content. [`Cluster::local`] starts the processes on this machine; [`Cluster::connect`] uses those that run elsewhere.
+//!
+//! ```no_run
+//! # async fn on_a_cluster() -> Result<(), Box<dyn std::error::Error>> {
+//! use asof::{AsOf, FeatureStore};
+//! use asof_distributed::Cluster;
+//!
+//! let store = FeatureStore::open("s3://bucket/prefix").await?;
+//! let cluster = Cluster::connect("df://scheduler:50050").await?;
+//! let frame = store.on(&cluster).sql("SELECT count(*) FROM trips", AsOf::END_OF_TIME).await?;
+//! # let _ = frame;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! `docs/cluster.md` says when a cluster helps, how to start one, and what fails how.
+
+mod address;
+mod cluster;
+mod connections;
+mod engine;
+mod error;
+mod executor;
+mod held;
+mod job;
+mod local;
+mod logs;
+mod losses;
+mod no_stores;
+mod rows;
+mod scheduler;
+mod settings;
+mod signals;
+mod status;
+mod version;
+
+pub use cluster::{Cluster, Options};
+pub use error::{ClusterError, error_of};
+pub use executor::{ExecutorOptions, run_executor};
+pub use local::{LocalOptions, Processes};
+pub use logs::init_logs;
+pub use scheduler::{SchedulerOptions, run_scheduler};
+pub use signals::end_with_input;
+pub use status::{ExecutorStatus, Status, status_of};
+pub use version::version;

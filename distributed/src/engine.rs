@@ -1,0 +1,139 @@
+//! Ballista's engine on an executor, whose errors name the executor.
+//! Errors that make the scheduler try again keep their kind.
+
+use std::{any::Any, fmt, io, panic::AssertUnwindSafe, sync::Arc};
+
+use async_trait::async_trait;
+use ballista_core::{
+    JobId,
+    error::BallistaError,
+    serde::protobuf::{RuntimeStatsReport, ShuffleWritePartition, TaskColumnStats, WindowStateReport},
+};
+use ballista_executor::execution_engine::{ExecutionEngine, QueryStageExecutor};
+use datafusion::{
+    arrow::error::ArrowError,
+    error::{DataFusionError, Result},
+    execution::TaskContext,
+    physical_plan::{ExecutionPlan, metrics::MetricsSet},
+    prelude::SessionConfig,
+};
+use futures::FutureExt;
+
+use crate::error::TaskError;
+
+/// An engine whose errors name this executor.
+pub(crate) struct NamedEngine {
+    pub(crate) inner: Arc<dyn ExecutionEngine>,
+    pub(crate) executor: Arc<str>,
+}
+
+impl ExecutionEngine for NamedEngine {
+    fn create_query_stage_exec(
+        &self,
+        job_id: JobId,
+        stage_id: usize,
+        task_id: usize,
+        output_partitions: Vec<usize>,
+        plan: Arc<dyn ExecutionPlan>,
+        work_dir: &str,
+        config: &SessionConfig,
+    ) -> Result<Arc<dyn QueryStageExecutor>> {
+        let stage = self.inner.create_query_stage_exec(job_id, stage_id, task_id, output_partitions, plan, work_dir, config);
+        let inner = stage.map_err(|error| named(error, &self.executor))?;
+        Ok(Arc::new(NamedStage { inner, executor: self.executor.clone() }))
+    }
+}
+
+#[derive(Debug)]
+struct NamedStage {
+    inner: Arc<dyn QueryStageExecutor>,
+    executor: Arc<str>,
+}
+
+impl fmt::Display for NamedStage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+#[async_trait]
+impl QueryStageExecutor for NamedStage {
+    async fn execute_query_stage(&self, task_id: usize, context: Arc<TaskContext>) -> Result<Vec<ShuffleWritePartition>> {
+        match AssertUnwindSafe(self.inner.execute_query_stage(task_id, context)).catch_unwind().await {
+            Ok(ended) => ended.map_err(|error| named(error, &self.executor)),
+            Err(panic) => Err(said(&self.executor, format!("a task panicked: {}", text_of(panic.as_ref())))),
+        }
+    }
+
+    fn collect_plan_metrics(&self) -> Vec<MetricsSet> {
+        self.inner.collect_plan_metrics()
+    }
+
+    fn collect_runtime_stats_reports(&self) -> Vec<RuntimeStatsReport> {
+        self.inner.collect_runtime_stats_reports()
+    }
+
+    fn collect_window_state_reports(&self) -> Result<Vec<WindowStateReport>> {
+        self.inner.collect_window_state_reports()
+    }
+
+    fn collect_column_stats(&self) -> Vec<TaskColumnStats> {
+        self.inner.collect_column_stats()
+    }
+}
+
+/// What is under an error, if the scheduler acts on it.
+enum Cause {
+    /// A lost shuffle file, or a task that was cancelled.
+    Ballista,
+    /// A connection that broke while rows came from another executor. Ballista takes it for a damaged file; the rows are lost.
+    Broken,
+    /// The task may be tried again.
+    Io(io::ErrorKind),
+    Other,
+}
+
+fn named(error: DataFusionError, executor: &Arc<str>) -> DataFusionError {
+    let message = || TaskError { executor: executor.to_string(), message: error.to_string() };
+    match cause(&error) {
+        Cause::Ballista => error,
+        Cause::Broken => BallistaError::FetchFailed(executor.to_string(), 0, 0, error.to_string()).into_datafusion(),
+        Cause::Io(kind) => DataFusionError::IoError(io::Error::new(kind, message())),
+        Cause::Other => DataFusionError::External(Box::new(message())),
+    }
+}
+
+fn cause(error: &DataFusionError) -> Cause {
+    match error.find_root() {
+        DataFusionError::IoError(cause) => Cause::Io(cause.kind()),
+        DataFusionError::ArrowError(inner, _) => of_arrow(inner),
+        DataFusionError::External(inner) => match inner.downcast_ref::<BallistaError>() {
+            Some(BallistaError::FetchFailed(..) | BallistaError::Cancelled) => Cause::Ballista,
+            Some(BallistaError::IoError(cause)) => Cause::Io(cause.kind()),
+            Some(BallistaError::DataFusionError(inner)) => cause(inner),
+            Some(BallistaError::ArrowError(inner)) => of_arrow(inner),
+            _ => Cause::Other,
+        },
+        _ => Cause::Other,
+    }
+}
+
+/// The transport's errors come as text inside those of the format.
+fn of_arrow(error: &ArrowError) -> Cause {
+    let is_of_transport =
+        |text: &str| ["h2 protocol error", "transport error", "hyper::Error"].iter().any(|said| text.contains(said));
+    match error {
+        ArrowError::IpcError(text) if is_of_transport(text) => Cause::Broken,
+        ArrowError::ExternalError(inner) => inner.downcast_ref::<DataFusionError>().map_or(Cause::Other, cause),
+        _ => Cause::Other,
+    }
+}
+
+fn said(executor: &Arc<str>, message: String) -> DataFusionError {
+    DataFusionError::External(Box::new(TaskError { executor: executor.to_string(), message }))
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
+}

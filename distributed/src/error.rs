@@ -1,0 +1,221 @@
+//! What can go wrong between a program and its cluster, and what the text of a failed task means.
+//! Errors of queries that travel as text are not read here beyond the executor's own marker.
+
+use std::{error::Error, fmt};
+
+use datafusion::error::DataFusionError;
+
+/// Begins what an executor says of a task: the executor follows, then [`SAYS`], then the message, then [`END`].
+const BEGIN: &str = "\u{2045}asof executor ";
+const SAYS: &str = "\u{204e}";
+const END: &str = "\u{2046}";
+
+/// What Ballista puts before the message of a failed task.
+const NOISE: [&str; 10] = [
+    "Task failed due to runtime execution error: ",
+    "Task failed due to IO error: ",
+    "Fail to execute query due to ",
+    "DataFusion error: ",
+    "Execution error: ",
+    "External error: ",
+    "General error: ",
+    "DataFusionError(",
+    "Internal(",
+    "General(",
+];
+
+/// An error of a cluster, carried by [`DataFusionError::External`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ClusterError {
+    /// A URL is not one of a scheduler.
+    InvalidUrl {
+        /// As it was given.
+        url: String,
+    },
+    /// A process does not answer.
+    Unreachable {
+        /// Its host and port, and what it is.
+        process: String,
+        /// What the network said.
+        reason: String,
+    },
+    /// Two processes are of different versions of asof.
+    Version {
+        /// The process of the other version.
+        process: String,
+        /// Its version.
+        theirs: String,
+        /// The version of this process.
+        ours: String,
+    },
+    /// A process of a local cluster did not start.
+    Start {
+        /// Which one.
+        process: String,
+        /// What happened, with the end of its log.
+        reason: String,
+    },
+    /// A plan is too large for a message.
+    TooLarge {
+        /// The size of the plan.
+        bytes: usize,
+        /// The limit of [`Options::max_message_bytes`](crate::Options::max_message_bytes).
+        limit: usize,
+    },
+    /// No executor has been there for some time.
+    NoExecutors {
+        /// Host and port of the scheduler.
+        scheduler: String,
+        /// How long the job waited, in seconds.
+        waited_s: u64,
+    },
+    /// The scheduler did not take a plan, or ended the job.
+    Job {
+        /// Who failed, if an executor did: its name and address.
+        executor: Option<String>,
+        /// Why.
+        message: String,
+    },
+    /// A job lost an executor each time it was run.
+    Lost {
+        /// What the scheduler or the network said the last time.
+        reason: String,
+        /// How often the job was run.
+        attempts: usize,
+    },
+}
+
+impl fmt::Display for ClusterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InvalidUrl { url } => {
+                write!(f, "{url:?} is not the URL of a scheduler: write `df://host:port` or `http://host:port`")
+            }
+            Self::Unreachable { process, reason } => {
+                write!(f, "{process} does not answer: {reason}; check that it runs and can be reached, then run again")
+            }
+            Self::Version { process, theirs, ours } => {
+                write!(f, "{process} is asof {theirs}, this process is asof {ours}: run the same version everywhere")
+            }
+            Self::Start { process, reason } => write!(f, "{process} did not start: {reason}"),
+            Self::TooLarge { bytes, limit } => write!(
+                f,
+                "a plan of {bytes} bytes does not fit into a message of {limit} bytes: send fewer rows with it, or raise \
+                 `max_message_bytes` here and `--max-message` of the scheduler and the executors"
+            ),
+            Self::NoExecutors { scheduler, waited_s } => {
+                write!(f, "the scheduler at {scheduler} has had no executor for {waited_s} s: start one, then run again")
+            }
+            Self::Job { executor: Some(executor), message } => write!(f, "executor {executor}: {message}"),
+            Self::Job { executor: None, message } => write!(f, "the cluster ended the job: {message}"),
+            Self::Lost { reason, attempts } => {
+                write!(
+                    f,
+                    "an executor was lost in each of {attempts} runs of a job: {reason}; see why executors end, then run again"
+                )
+            }
+        }
+    }
+}
+
+impl Error for ClusterError {}
+
+impl From<ClusterError> for DataFusionError {
+    fn from(error: ClusterError) -> Self {
+        DataFusionError::External(Box::new(error))
+    }
+}
+
+/// The error behind the text of a failed job: who failed, and the message without the scheduler's words around it.
+#[must_use]
+pub fn error_of(message: &str) -> DataFusionError {
+    if let Some((executor, said)) = said_by_executor(message) {
+        return ClusterError::Job { executor: Some(executor), message: said }.into();
+    }
+    let mut said = message.trim();
+    if let Some((stage, rest)) = said.split_once(" failed: ")
+        && stage.starts_with("Job failed due to stage ")
+    {
+        said = rest;
+    }
+    while let Some(rest) = NOISE.iter().find_map(|noise| said.strip_prefix(noise)) {
+        said = rest;
+    }
+    ClusterError::Job { executor: None, message: said.to_owned() }.into()
+}
+
+/// The last executor that says something, and what it says: with retries, the last failure counts.
+fn said_by_executor(message: &str) -> Option<(String, String)> {
+    let (_, rest) = message.rsplit_once(BEGIN)?;
+    let (executor, rest) = rest.split_once(SAYS)?;
+    let said = rest.split_once(END).map_or(rest, |(said, _)| said);
+    let mut said = unescaped(said).trim().to_owned();
+    while let Some(rest) = NOISE.iter().find_map(|noise| said.strip_prefix(noise)) {
+        said = rest.to_owned();
+    }
+    Some((unescaped(executor), said))
+}
+
+/// Text that went through `{:?}` perhaps. What is marked is written without quotes and backslashes, so nothing else is escaped.
+fn unescaped(text: &str) -> String {
+    text.replace("\u{21b5}", "\n").replace('\u{201f}', "\"").replace('\u{29f5}', "\\")
+}
+
+fn escaped(text: &str) -> String {
+    let text = text.replace('\n', "\u{21b5}").replace('"', "\u{201f}").replace('\\', "\u{29f5}");
+    text.replace(
+        [BEGIN.chars().next().unwrap_or(' '), SAYS.chars().next().unwrap_or(' '), END.chars().next().unwrap_or(' ')],
+        " ",
+    )
+}
+
+/// What an executor says of a task that failed. Ballista sends errors as their debug text, so this one's debug text is meant to be read
+/// by [`error_of`].
+pub(crate) struct TaskError {
+    pub(crate) executor: String,
+    pub(crate) message: String,
+}
+
+impl fmt::Debug for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{BEGIN}{}{SAYS}{}{END}", escaped(&self.executor), escaped(&self.message))
+    }
+}
+
+impl fmt::Display for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "executor {}: {}", self.executor, self.message)
+    }
+}
+
+impl Error for TaskError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(message: &str) -> String {
+        let DataFusionError::External(error) = error_of(message) else { return String::new() };
+        error.to_string()
+    }
+
+    #[test]
+    fn the_message_of_an_executor_survives_the_scheduler() {
+        let said = "s3://b/f: \"denied\"\nwhy: C:\\x";
+        let task = TaskError { executor: "e-1 (10.0.0.1:50051)".into(), message: said.into() };
+        let error = DataFusionError::External(Box::new(task));
+        let once = format!("Job failed due to stage 1 failed: Task failed due to runtime execution error: {error:?}\n");
+        assert_eq!(shown(&once), format!("executor e-1 (10.0.0.1:50051): {said}"));
+        let twice =
+            format!("Job failed due to stage 1 failed: Task 0 in Stage 1 failed 4 times, most recent failure reason: {once:?}");
+        assert_eq!(shown(&twice), format!("executor e-1 (10.0.0.1:50051): {said}"));
+    }
+
+    #[test]
+    fn the_words_of_the_scheduler_are_left_out() {
+        let message = "Job failed due to stage 3 failed: Task failed due to runtime execution error: disk full";
+        assert_eq!(shown(message), "the cluster ended the job: disk full");
+        assert_eq!(shown("Cancelled"), "the cluster ended the job: Cancelled");
+    }
+}

@@ -1,0 +1,104 @@
+//! Executors that are lost: their jobs end at once, and whoever asked for them runs them again.
+//!
+//! Ballista would run the lost parts of a job again. In version 55 that loses slots of the other executors, so that jobs wait for ever, and
+//! can give rows twice (`tests/it/losses.rs` found both), so no job goes on here after a loss. Each way to lose an executor comes through
+//! this file before Ballista acts on it: silence, a failed launch, and an executor that says that it stops. A shuffle file that
+//! cannot be fetched fails its job by the scheduler's settings.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, OnceLock},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use async_trait::async_trait;
+use ballista_core::{
+    JobId,
+    error::Result,
+    serde::{protobuf::MultiTaskDefinition, scheduler::ExecutorMetadata},
+};
+use ballista_scheduler::state::{executor_manager::ExecutorManager, task_manager::TaskLauncher};
+
+use crate::scheduler::Server;
+
+const LOOK: Duration = Duration::from_millis(250);
+
+/// What the scheduler says of a job that it has ended because an executor is lost.
+const LOST: [&str; 3] =
+    ["Cancelled", "task could not be prepared or was rejected by executor", " has failed 1 times, most recent failure reason: "];
+
+/// Whether the text of a failed job means that it may be run again.
+pub(crate) fn is_loss(message: &str) -> bool {
+    let [cancelled, rejected, fetch] = LOST;
+    message.trim() == cancelled
+        || message.contains(rejected)
+        || message.starts_with("Job failed due to stage ") && message.contains(fetch)
+}
+
+/// Removes an executor and ends all jobs that run. No task is given to it in between, because it is removed first.
+pub(crate) async fn lose(server: &Server, executor_id: &str, reason: &str) {
+    if let Err(error) = server.state.executor_manager.remove_executor(executor_id, Some(reason.to_owned())).await {
+        log::warn!("executor {executor_id} was not removed: {error}");
+    }
+    let jobs = server.state.task_manager.get_running_job_cache();
+    log::warn!("executor {executor_id} is lost: {reason}; {} jobs are to run again", jobs.len());
+    for job in jobs.keys() {
+        if let Err(error) = server.cancel_job(job.clone()).await {
+            log::warn!("job {job} was not ended: {error}");
+        }
+    }
+}
+
+/// Loses executors that have not been heard of for so many seconds, for as long as the scheduler runs.
+pub(crate) async fn watch(server: Server, timeout_s: u64) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        for (executor, heard, _) in server.state.executor_manager.get_executors_state().await.unwrap_or_default() {
+            // One that has just registered has not been heard of yet.
+            if let Some(silent) = heard.map(|heard| now.saturating_sub(heard).as_secs()).filter(|silent| *silent > timeout_s) {
+                lose(&server, &executor.id, &format!("it has been silent for {silent} s")).await;
+            }
+        }
+    }
+}
+
+/// Hands tasks to executors. One that does not take them is lost.
+#[derive(Default)]
+pub(crate) struct Launcher {
+    pub(crate) endpoint: String,
+    pub(crate) server: Arc<OnceLock<Server>>,
+}
+
+#[async_trait]
+impl TaskLauncher for Launcher {
+    async fn launch_tasks(
+        &self,
+        executor: &ExecutorMetadata,
+        tasks: Vec<MultiTaskDefinition>,
+        executors: &ExecutorManager,
+    ) -> Result<HashSet<JobId>> {
+        let jobs: HashSet<JobId> = tasks.iter().map(|task| JobId::new(task.job_id.clone())).collect();
+        match executors.launch_multi_task(&executor.id, tasks, self.endpoint.clone()).await {
+            Ok(rejected) => Ok(rejected),
+            Err(error) => {
+                if let Some(server) = self.server.get() {
+                    lose(server, &executor.id, &format!("it takes no tasks: {error}")).await;
+                }
+                Ok(jobs)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_losses_are_run_again() {
+        assert!(is_loss("Cancelled"));
+        assert!(is_loss("Job failed due to stage 2 failed: Stage 2 has failed 1 times, most recent failure reason: \"x\"\n"));
+        assert!(!is_loss("Job failed due to stage 2 failed: Task failed due to runtime execution error: x"));
+    }
+}

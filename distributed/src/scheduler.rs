@@ -1,0 +1,279 @@
+//! A scheduler process: Ballista's scheduler with the codec of asof, a check of versions, and an end that waits for jobs.
+
+use std::{
+    net::SocketAddr,
+    pin::pin,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use asof::{cluster::Codec, storage::Locations};
+use axum::{
+    Json, Router,
+    body::{Body, to_bytes},
+    extract::{Request, State},
+    http::{StatusCode, header::USER_AGENT},
+    middleware::{Next, from_fn_with_state},
+    response::Response,
+    routing::get,
+};
+use ballista_core::{
+    config::{BALLISTA_CLIENT_GRPC_MAX_MESSAGE_SIZE, BALLISTA_CLIENT_GRPC_TIMEOUT_SECONDS, TaskSchedulingPolicy},
+    error::{BallistaError, Result},
+    extension::SessionConfigExt,
+    serde::{
+        BallistaCodec, BallistaLogicalExtensionCodec, BallistaPhysicalExtensionCodec,
+        protobuf::{ExecutorStoppedParams, scheduler_grpc_server::SchedulerGrpcServer},
+    },
+};
+use ballista_scheduler::{
+    cluster::BallistaCluster,
+    config::{SchedulerConfig, TaskDistributionPolicy},
+    metrics::default_metrics_collector,
+    scheduler_server::SchedulerServer,
+};
+use datafusion::prelude::SessionConfig;
+use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
+use prost::Message;
+use tokio::net::TcpListener;
+use tonic::service::RoutesBuilder;
+
+use crate::{
+    losses::{self, Launcher, lose},
+    no_stores,
+    signals::asked_to_stop,
+    status::{ExecutorStatus, STATUS_PATH, Status},
+    version::{version, version_of_agent},
+};
+
+/// Requests of executors and clients that only a process of the same version may send. What an executor reports of tasks that it was
+/// given is not among them: it was checked when it registered.
+const CHECKED: [&str; 5] = ["RegisterExecutor", "HeartBeatFromExecutor", "PollWork", "ExecuteQuery", "ExecuteQueryPush"];
+/// An executor that stops says so; its jobs end before Ballista hears of it.
+const STOPPED: &str = "ExecutorStopped";
+/// The bytes before a message of gRPC, and the most that a message of that kind may have.
+const FRAME: usize = 5;
+const SMALL: usize = 1 << 16;
+const SERVICE: &str = "/ballista.protobuf.SchedulerGrpc/";
+/// How long a plan may take on its way to an executor.
+const LAUNCH_TIMEOUT_S: u64 = 120;
+
+pub(crate) type Server = SchedulerServer<LogicalPlanNode, PhysicalPlanNode>;
+
+/// How a scheduler runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SchedulerOptions {
+    /// The address to listen at.
+    pub bind_host: String,
+    /// The port to listen at; 0 takes a free one.
+    pub port: u16,
+    /// The host under which executors reach this scheduler.
+    pub external_host: String,
+    /// The largest message, in bytes. A plan is one message, with the rows that it carries.
+    pub max_message_bytes: u32,
+    /// An executor that is not heard of for this many seconds is lost, and jobs run again without it.
+    pub executor_timeout_s: u64,
+    /// How long a stopping scheduler waits for jobs to end, in seconds.
+    pub drain_s: u64,
+    /// How often a task may fail by input or output before its job does.
+    pub attempts: usize,
+    /// How long the files of a finished job are kept on the executors if no client asks to remove them, in seconds.
+    pub keep_files_s: u64,
+}
+
+impl Default for SchedulerOptions {
+    fn default() -> Self {
+        Self {
+            bind_host: "127.0.0.1".into(),
+            port: 50050,
+            external_host: "localhost".into(),
+            max_message_bytes: 1 << 30,
+            executor_timeout_s: 20,
+            drain_s: 60,
+            attempts: 4,
+            keep_files_s: 300,
+        }
+    }
+}
+
+impl SchedulerOptions {
+    fn config(&self, port: u16) -> SchedulerConfig {
+        let max_message_bytes = self.max_message_bytes;
+        let producer = move || {
+            SessionConfig::new_with_ballista()
+                .set_str(BALLISTA_CLIENT_GRPC_MAX_MESSAGE_SIZE, &max_message_bytes.to_string())
+                .set_str(BALLISTA_CLIENT_GRPC_TIMEOUT_SECONDS, &LAUNCH_TIMEOUT_S.to_string())
+        };
+        SchedulerConfig {
+            external_host: self.external_host.clone(),
+            bind_host: self.bind_host.clone(),
+            bind_port: port,
+            scheduling_policy: TaskSchedulingPolicy::PushStaged,
+            task_distribution: TaskDistributionPolicy::RoundRobin,
+            grpc_server_max_decoding_message_size: max_message_bytes,
+            grpc_server_max_encoding_message_size: max_message_bytes,
+            grpc_client_max_message_size: max_message_bytes,
+            // `losses` acts long before Ballista does.
+            executor_timeout_seconds: self.executor_timeout_s * 4 + 60,
+            no_executors_grace_period_seconds: self.executor_timeout_s * 4 + 60,
+            task_max_failures: self.attempts,
+            // A step does not run again when it cannot fetch a file: its job does.
+            stage_max_failures: 1,
+            finished_job_data_clean_up_interval_seconds: self.keep_files_s,
+            override_session_builder: Some(Arc::new(no_stores::session)),
+            override_config_producer: Some(Arc::new(producer)),
+            ..SchedulerConfig::default()
+        }
+    }
+}
+
+/// Runs a scheduler until SIGTERM or SIGINT. `listening` is called with its address as soon as it answers.
+///
+/// Then it takes no new jobs, waits until those that run have ended, at most [`SchedulerOptions::drain_s`], and returns.
+///
+/// # Errors
+/// When the address cannot be used, or the service fails.
+pub async fn run_scheduler(options: SchedulerOptions, listening: impl FnOnce(SocketAddr)) -> Result<()> {
+    let listener = TcpListener::bind((options.bind_host.as_str(), options.port)).await?;
+    let address = listener.local_addr()?;
+    let config = Arc::new(options.config(address.port()));
+    config.validate()?;
+    let cluster = BallistaCluster::new_from_config(&config).await?;
+    let server = server(cluster, config).await?;
+    tokio::spawn(losses::watch(server.clone(), options.executor_timeout_s));
+    let shared = Arc::new(Shared { server, is_stopping: AtomicBool::new(false), executor_timeout_s: options.executor_timeout_s });
+    log::info!("asof {}: the scheduler listens at {address}", version());
+    listening(address);
+    let mut service = pin!(axum::serve(listener, routes(&shared, options.max_message_bytes as usize)).into_future());
+    let signal = tokio::select! {
+        ended = &mut service => return ended.map_err(BallistaError::from),
+        signal = asked_to_stop() => signal,
+    };
+    log::info!("{signal}: no new jobs are taken, and {} are to end", shared.jobs());
+    // It goes on to answer clients and executors while jobs end.
+    tokio::select! {
+        ended = service => ended.map_err(BallistaError::from),
+        () = shared.drain(Duration::from_secs(options.drain_s)) => Ok(()),
+    }
+}
+
+async fn server(cluster: BallistaCluster, config: Arc<SchedulerConfig>) -> Result<Server> {
+    // Only a process that runs plans opens object stores, so this one needs no credentials.
+    let physical = Codec::new(Arc::new(BallistaPhysicalExtensionCodec::default()), Locations::default());
+    let codec = BallistaCodec::new(Arc::new(BallistaLogicalExtensionCodec::default()), Arc::new(physical));
+    let (endpoint, itself) = (config.scheduler_endpoint(), Arc::new(OnceLock::new()));
+    let launcher = Arc::new(Launcher { endpoint: endpoint.clone(), server: itself.clone() });
+    let mut server = Server::new_with_task_launcher(endpoint, cluster, codec, config, default_metrics_collector()?, launcher);
+    server.init().await?;
+    let _ = itself.set(server.clone());
+    Ok(server)
+}
+
+struct Shared {
+    server: Server,
+    is_stopping: AtomicBool,
+    executor_timeout_s: u64,
+}
+
+impl Shared {
+    fn jobs(&self) -> usize {
+        self.server.pending_job_number() + self.server.running_job_number()
+    }
+
+    async fn drain(&self, wait: Duration) {
+        self.is_stopping.store(true, Ordering::SeqCst);
+        let started = Instant::now();
+        while self.jobs() > 0 && started.elapsed() < wait {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        match self.jobs() {
+            0 => {
+                // Clients ask now and then how their job is, and hear that it has ended.
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                log::info!("all jobs have ended; the scheduler stops");
+            }
+            left => log::warn!("{left} jobs have not ended within {} s; the scheduler stops without them", wait.as_secs()),
+        }
+    }
+
+    async fn status(&self) -> Status {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let known = self.server.state.executor_manager.get_executors_state().await.unwrap_or_default();
+        let alive = known.into_iter().filter_map(|(executor, heard, _)| {
+            let is_alive = heard.is_some_and(|heard| now.saturating_sub(heard).as_secs() <= self.executor_timeout_s);
+            let address = format!("{}:{}", executor.host, executor.port);
+            is_alive.then(|| ExecutorStatus::new(executor.id, address, executor.specification.vcores as usize))
+        });
+        Status::new(self.is_stopping.load(Ordering::SeqCst), alive.collect(), self.jobs())
+    }
+}
+
+fn routes(
+    shared: &Arc<Shared>,
+    max_message_bytes: usize,
+) -> axum::extract::connect_info::IntoMakeServiceWithConnectInfo<Router, SocketAddr> {
+    let grpc = SchedulerGrpcServer::new(shared.server.clone())
+        .max_encoding_message_size(max_message_bytes)
+        .max_decoding_message_size(max_message_bytes);
+    let mut services = RoutesBuilder::default();
+    services.add_service(grpc);
+    let own = Router::new()
+        .route("/health", get(|| async { "ok\n" }))
+        .route("/ready", get(ready))
+        .route(STATUS_PATH, get(|State(shared): State<Arc<Shared>>| async move { Json(shared.status().await) }))
+        .with_state(shared.clone());
+    let all = services.routes().into_axum_router().merge(own);
+    all.layer(from_fn_with_state(shared.clone(), checked)).into_make_service_with_connect_info()
+}
+
+async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, &'static str) {
+    let status = shared.status().await;
+    match (status.is_stopping, status.executors.is_empty()) {
+        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
+        (_, true) => (StatusCode::SERVICE_UNAVAILABLE, "no executor is registered\n"),
+        _ => (StatusCode::OK, "ready\n"),
+    }
+}
+
+/// Refuses processes of another version, and jobs while this process stops.
+async fn checked(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let call = request.uri().path().strip_prefix(SERVICE).unwrap_or_default();
+    if call == STOPPED {
+        return stopped(&shared, request, next).await;
+    }
+    if !CHECKED.contains(&call) {
+        return next.run(request).await;
+    }
+    let agent = request.headers().get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    let theirs = version_of_agent(agent);
+    if theirs != Some(version()) {
+        let who = if call.starts_with("Execute") { "a client" } else { "an executor" };
+        let theirs = theirs.map_or_else(|| "of no known version".to_owned(), |theirs| format!("of version {theirs}"));
+        let refusal =
+            format!("{who} of asof {theirs} was refused: this scheduler is asof {}; run the same version everywhere", version());
+        log::warn!("{refusal}");
+        return refused(tonic::Status::failed_precondition(refusal));
+    }
+    if call.starts_with("Execute") && shared.is_stopping.load(Ordering::SeqCst) {
+        return refused(tonic::Status::unavailable("the scheduler stops and takes no new jobs; run again when it is back"));
+    }
+    next.run(request).await
+}
+
+async fn stopped(shared: &Shared, request: Request, next: Next) -> Response {
+    let (head, body) = request.into_parts();
+    let Ok(bytes) = to_bytes(body, SMALL).await else {
+        return refused(tonic::Status::invalid_argument("the message is too long"));
+    };
+    if let Some(Ok(said)) = bytes.get(FRAME..).map(ExecutorStoppedParams::decode) {
+        lose(&shared.server, &said.executor_id, &said.reason).await;
+    }
+    next.run(Request::from_parts(head, Body::from(bytes))).await
+}
+
+fn refused(status: tonic::Status) -> Response {
+    status.into_http::<Body>()
+}

@@ -1,0 +1,42 @@
+//! Which version of asof a process is, and which processes may work together.
+//! Ballista compares its own versions; this compares those of asof and DataFusion, which rows depend on.
+
+use std::sync::LazyLock;
+
+use datafusion::DATAFUSION_VERSION;
+
+/// Stands before the version in the `user-agent` of every request.
+const AGENT: &str = "asof/";
+/// tonic appends its own name to the agent.
+const TRANSPORT: &str = " tonic/";
+
+/// The version of this process: asof and DataFusion. Processes of one cluster must have the same.
+#[must_use]
+pub fn version() -> &'static str {
+    static VERSION: LazyLock<String> =
+        LazyLock::new(|| format!("{} with DataFusion {DATAFUSION_VERSION}", env!("CARGO_PKG_VERSION")));
+    &VERSION
+}
+
+/// The `user-agent` of this process.
+pub(crate) fn user_agent() -> String {
+    format!("{AGENT}{}", version())
+}
+
+/// The version that a `user-agent` tells.
+pub(crate) fn version_of_agent(agent: &str) -> Option<&str> {
+    let version = agent.strip_prefix(AGENT)?;
+    Some(version.rsplit_once(TRANSPORT).map_or(version, |(version, _)| version))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_survives_the_way_through_the_transport() {
+        assert_eq!(version_of_agent(&user_agent()), Some(version()));
+        assert_eq!(version_of_agent(&format!("{} tonic/0.14.9", user_agent())), Some(version()));
+        assert_eq!(version_of_agent("tonic/0.14.9"), None);
+    }
+}

@@ -1,0 +1,14 @@
+//! Clusters of real processes on the loopback interface, against one process without a cluster.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, missing_docs)]
+
+mod failures;
+mod losses;
+mod plans;
+mod s3;
+#[path = "../../../tests/it/s3_server.rs"]
+mod s3_server;
+mod secrets;
+mod support;
+mod vanishing;
+mod versions;
