@@ -3,6 +3,7 @@
 
 use std::{any::Any, fmt, io, panic::AssertUnwindSafe, sync::Arc};
 
+use asof::cluster::error_text;
 use async_trait::async_trait;
 use ballista_core::{
     JobId,
@@ -94,13 +95,33 @@ enum Cause {
 }
 
 fn named(error: DataFusionError, executor: &Arc<str>) -> DataFusionError {
-    let message = || TaskError { executor: executor.to_string(), message: error.to_string() };
+    let message = || {
+        let (executor, means) = (executor.to_string(), means(&error));
+        TaskError { executor, message: error.to_string(), means }
+    };
     match cause(&error) {
         Cause::Ballista => error,
         Cause::Broken => BallistaError::FetchFailed(executor.to_string(), 0, 0, error.to_string()).into_datafusion(),
         Cause::Io(kind) => DataFusionError::IoError(io::Error::new(kind, message())),
         Cause::Other => DataFusionError::External(Box::new(message())),
     }
+}
+
+/// The error of asof that it is, as text.
+fn means(error: &DataFusionError) -> Option<String> {
+    let root = error.find_root();
+    let own = error_text(root);
+    own.or_else(|| match root {
+        DataFusionError::External(inner) => match inner.downcast_ref::<BallistaError>()? {
+            BallistaError::DataFusionError(inner) => means(inner),
+            _ => None,
+        },
+        DataFusionError::ArrowError(inner, _) => match inner.as_ref() {
+            ArrowError::ExternalError(inner) => means(inner.downcast_ref()?),
+            _ => None,
+        },
+        _ => None,
+    })
 }
 
 fn cause(error: &DataFusionError) -> Cause {
@@ -130,7 +151,7 @@ fn of_arrow(error: &ArrowError) -> Cause {
 }
 
 fn said(executor: &Arc<str>, message: String) -> DataFusionError {
-    DataFusionError::External(Box::new(TaskError { executor: executor.to_string(), message }))
+    DataFusionError::External(Box::new(TaskError { executor: executor.to_string(), message, means: None }))
 }
 
 fn text_of(panic: &(dyn Any + Send)) -> String {

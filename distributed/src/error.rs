@@ -3,11 +3,14 @@
 
 use std::{error::Error, fmt};
 
+use asof::cluster::error_of_text;
 use datafusion::error::DataFusionError;
 
-/// Begins what an executor says of a task: the executor follows, then [`SAYS`], then the message, then [`END`].
+/// Begins what an executor says of a task: the executor follows, then [`MEANS`], the error of asof as text if it is one, [`SAYS`], the
+/// message, and [`END`]. Ballista cuts long messages, so the message comes last.
 const BEGIN: &str = "\u{2045}asof executor ";
 const SAYS: &str = "\u{204e}";
+const MEANS: &str = "\u{2051}";
 const END: &str = "\u{2046}";
 
 /// What Ballista puts before the message of a failed task.
@@ -130,8 +133,9 @@ impl From<ClusterError> for DataFusionError {
 /// The error behind the text of a failed job: who failed, and the message without the scheduler's words around it.
 #[must_use]
 pub fn error_of(message: &str) -> DataFusionError {
-    if let Some((executor, said)) = said_by_executor(message) {
-        return ClusterError::Job { executor: Some(executor), message: said }.into();
+    if let Some((executor, said, means)) = said_by_executor(message) {
+        let job = || ClusterError::Job { executor: Some(executor), message: said }.into();
+        return error_of_text(&means).unwrap_or_else(job);
     }
     let mut said = message.trim();
     if let Some((stage, rest)) = said.split_once(" failed: ")
@@ -145,16 +149,17 @@ pub fn error_of(message: &str) -> DataFusionError {
     ClusterError::Job { executor: None, message: said.to_owned() }.into()
 }
 
-/// The last executor that says something, and what it says: with retries, the last failure counts.
-fn said_by_executor(message: &str) -> Option<(String, String)> {
+/// The last executor that says something, what it says, and which error of asof it means: with retries, the last failure counts.
+fn said_by_executor(message: &str) -> Option<(String, String, String)> {
     let (_, rest) = message.rsplit_once(BEGIN)?;
-    let (executor, rest) = rest.split_once(SAYS)?;
+    let (executor, rest) = rest.split_once(MEANS)?;
+    let (means, rest) = rest.split_once(SAYS)?;
     let said = rest.split_once(END).map_or(rest, |(said, _)| said);
     let mut said = unescaped(said).trim().to_owned();
     while let Some(rest) = NOISE.iter().find_map(|noise| said.strip_prefix(noise)) {
         said = rest.to_owned();
     }
-    Some((unescaped(executor), said))
+    Some((unescaped(executor), said, unescaped(means)))
 }
 
 /// Text that went through `{:?}` perhaps. What is marked is written without quotes and backslashes, so nothing else is escaped.
@@ -164,10 +169,7 @@ fn unescaped(text: &str) -> String {
 
 fn escaped(text: &str) -> String {
     let text = text.replace('\n', "\u{21b5}").replace('"', "\u{201f}").replace('\\', "\u{29f5}");
-    text.replace(
-        [BEGIN.chars().next().unwrap_or(' '), SAYS.chars().next().unwrap_or(' '), END.chars().next().unwrap_or(' ')],
-        " ",
-    )
+    text.replace([BEGIN, SAYS, MEANS, END].map(|mark| mark.chars().next().unwrap_or(' ')), " ")
 }
 
 /// What an executor says of a task that failed. Ballista sends errors as their debug text, so this one's debug text is meant to be read
@@ -175,11 +177,14 @@ fn escaped(text: &str) -> String {
 pub(crate) struct TaskError {
     pub(crate) executor: String,
     pub(crate) message: String,
+    /// The error of asof that it is, as text.
+    pub(crate) means: Option<String>,
 }
 
 impl fmt::Debug for TaskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{BEGIN}{}{SAYS}{}{END}", escaped(&self.executor), escaped(&self.message))
+        let means = self.means.as_deref().unwrap_or_default();
+        write!(f, "{BEGIN}{}{MEANS}{}{SAYS}{}{END}", escaped(&self.executor), escaped(means), escaped(&self.message))
     }
 }
 
@@ -203,13 +208,25 @@ mod tests {
     #[test]
     fn the_message_of_an_executor_survives_the_scheduler() {
         let said = "s3://b/f: \"denied\"\nwhy: C:\\x";
-        let task = TaskError { executor: "e-1 (10.0.0.1:50051)".into(), message: said.into() };
+        let task = TaskError { executor: "e-1 (10.0.0.1:50051)".into(), message: said.into(), means: None };
         let error = DataFusionError::External(Box::new(task));
         let once = format!("Job failed due to stage 1 failed: Task failed due to runtime execution error: {error:?}\n");
         assert_eq!(shown(&once), format!("executor e-1 (10.0.0.1:50051): {said}"));
         let twice =
             format!("Job failed due to stage 1 failed: Task 0 in Stage 1 failed 4 times, most recent failure reason: {once:?}");
         assert_eq!(shown(&twice), format!("executor e-1 (10.0.0.1:50051): {said}"));
+    }
+
+    #[test]
+    fn an_error_of_asof_comes_back_as_itself() {
+        let changed =
+            asof::Error::FileChanged { table: "t".into(), path: "C:\\\"x\"\n.parquet".into(), change: "has changed".into() };
+        let changed = DataFusionError::from(changed);
+        let means = asof::cluster::error_text(&changed);
+        let task = TaskError { executor: "e-1".into(), message: changed.to_string(), means };
+        let text = format!("Job failed due to stage 1 failed: {:?}", DataFusionError::External(Box::new(task)));
+        let error = asof::Error::from(error_of(&format!("{text:?}")));
+        assert!(matches!(&error, asof::Error::FileChanged { path, .. } if path == "C:\\\"x\"\n.parquet"), "{error}");
     }
 
     #[test]

@@ -12,3 +12,15 @@ mod secrets;
 mod support;
 mod vanishing;
 mod versions;
+
+mod stores;
+
+#[path = "../../../examples/data/flights.rs"]
+#[allow(unreachable_pub)]
+mod flights;
+#[path = "../../../examples/data/taxi.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod taxi;
+#[path = "../worlds/mod.rs"]
+#[allow(dead_code)]
+mod worlds;
