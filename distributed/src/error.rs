@@ -27,6 +27,9 @@ const NOISE: [&str; 10] = [
     "General(",
 ];
 
+/// What the scheduler says when an executor cannot decode its part of a plan.
+const REJECTED: &str = "task could not be prepared or was rejected by executor";
+
 /// An error of a cluster, carried by [`DataFusionError::External`].
 #[derive(Debug)]
 #[non_exhaustive]
@@ -146,7 +149,9 @@ pub fn error_of(message: &str) -> DataFusionError {
     while let Some(rest) = NOISE.iter().find_map(|noise| said.strip_prefix(noise)) {
         said = rest;
     }
-    ClusterError::Job { executor: None, message: said.to_owned() }.into()
+    let hint =
+        if said.contains(REJECTED) { ": an executor could not read its part of the plan, and its log says why" } else { "" };
+    ClusterError::Job { executor: None, message: format!("{said}{hint}") }.into()
 }
 
 /// The last executor that says something, what it says, and which error of asof it means: with retries, the last failure counts.

@@ -23,16 +23,13 @@ use crate::scheduler::Server;
 
 const LOOK: Duration = Duration::from_millis(250);
 
-/// What the scheduler says of a job that it has ended because an executor is lost.
-const LOST: [&str; 3] =
-    ["Cancelled", "task could not be prepared or was rejected by executor", " has failed 1 times, most recent failure reason: "];
+/// What the scheduler says of a job that [`lose`] has ended, and of one that could not fetch a shuffle file.
+const ENDED: &str = "Cancelled";
+const NOT_FETCHED: &str = " has failed 1 times, most recent failure reason: ";
 
 /// Whether the text of a failed job means that it may be run again.
 pub(crate) fn is_loss(message: &str) -> bool {
-    let [cancelled, rejected, fetch] = LOST;
-    message.trim() == cancelled
-        || message.contains(rejected)
-        || message.starts_with("Job failed due to stage ") && message.contains(fetch)
+    message.trim() == ENDED || message.starts_with("Job failed due to stage ") && message.contains(NOT_FETCHED)
 }
 
 /// Removes an executor and ends all jobs that run. No task is given to it in between, because it is removed first.
@@ -81,12 +78,14 @@ impl TaskLauncher for Launcher {
         let jobs: HashSet<JobId> = tasks.iter().map(|task| JobId::new(task.job_id.clone())).collect();
         match executors.launch_multi_task(&executor.id, tasks, self.endpoint.clone()).await {
             Ok(rejected) => Ok(rejected),
-            Err(error) => {
-                if let Some(server) = self.server.get() {
+            Err(error) => match self.server.get() {
+                None => Ok(jobs),
+                // These jobs run, so they are among those that this ends.
+                Some(server) => {
                     lose(server, &executor.id, &format!("it takes no tasks: {error}")).await;
+                    Ok(HashSet::new())
                 }
-                Ok(jobs)
-            }
+            },
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Clusters of real processes on the loopback interface, against one process without a cluster.
 
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, missing_docs)]
+#![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::unwrap_used, missing_docs)]
 
 mod failures;
 mod losses;
