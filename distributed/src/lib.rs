@@ -46,3 +46,8 @@ pub use scheduler::{SchedulerOptions, run_scheduler};
 pub use signals::end_with_input;
 pub use status::{ExecutorStatus, Status, status_of};
 pub use version::version;
+
+/// The program of the page on clusters, compiled with the doc tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/cluster.md")]
+struct Clusters;

@@ -1,20 +1,19 @@
 //! Which version of asof a process is, and which processes may work together.
-//! Ballista compares its own versions; this compares those of asof and DataFusion, which rows depend on.
+//! Ballista compares its own versions; this compares those that rows depend on: asof, its engine's revision, DataFusion, time zones.
 
 use std::sync::LazyLock;
 
-use datafusion::DATAFUSION_VERSION;
+use asof::materialize::EngineVersions;
 
 /// Stands before the version in the `user-agent` of every request.
 const AGENT: &str = "asof/";
 /// tonic appends its own name to the agent.
 const TRANSPORT: &str = " tonic/";
 
-/// The version of this process: asof and DataFusion. Processes of one cluster must have the same.
+/// The version of this process: of asof, and of what rows depend on. Processes of one cluster must have the same.
 #[must_use]
 pub fn version() -> &'static str {
-    static VERSION: LazyLock<String> =
-        LazyLock::new(|| format!("{} with DataFusion {DATAFUSION_VERSION}", env!("CARGO_PKG_VERSION")));
+    static VERSION: LazyLock<String> = LazyLock::new(|| format!("{}, {}", env!("CARGO_PKG_VERSION"), EngineVersions::current()));
     &VERSION
 }
 
