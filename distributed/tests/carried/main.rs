@@ -1,6 +1,8 @@
 //! Plans of a store that are encoded, decoded and run: what a cluster does with them, in one process. The answers are those of the
 //! conformance cases and of the naive oracle.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, missing_docs)]
+
 #[path = "../../../tests/it/asking.rs"]
 mod asking;
 #[path = "../../../tests/it/case_arrow.rs"]
