@@ -34,6 +34,7 @@ use datafusion::{
     },
     physical_plan::{
         ExecutionPlan, Partitioning,
+        filter::FilterExec,
         projection::ProjectionExec,
         repartition::RepartitionExec,
         replace_children_if_necessary,
@@ -57,7 +58,10 @@ use crate::{
 
 /// The plan with its operators divided among so many partitions.
 pub(super) fn partitioned(plan: Arc<dyn ExecutionPlan>, partitions: usize) -> DfResult<Arc<dyn ExecutionPlan>> {
-    match Steps::of(&plan, partitions)? {
+    if let Some(sorted) = sorted_in_parts(&plan, partitions)? {
+        return Ok(sorted);
+    }
+    match Steps::of(&plan, partitions, Order::Kept)? {
         Some(steps) => Ok(steps.in_order()?),
         None => {
             let children = plan.children().into_iter().map(|child| partitioned(child.clone(), partitions));
@@ -65,6 +69,30 @@ pub(super) fn partitioned(plan: Arc<dyn ExecutionPlan>, partitions: usize) -> Df
             replace_children_if_necessary(plan, children)
         }
     }
+}
+
+/// A sort of an operator's rows, each partition for itself and then merged; `None` for other nodes. The order of the spine does not
+/// outlive the sort, so its rows are not numbered.
+fn sorted_in_parts(plan: &Arc<dyn ExecutionPlan>, partitions: usize) -> DfResult<Option<Arc<dyn ExecutionPlan>>> {
+    let Some(sort) = plan.downcast_ref::<SortExec>().filter(|sort| !sort.preserve_partitioning()) else { return Ok(None) };
+    let Some(rows) = in_any_order(sort.input(), partitions)? else { return Ok(None) };
+    let in_parts = SortExec::new(sort.expr().clone(), rows).with_fetch(sort.fetch()).with_preserve_partitioning(true);
+    let merged = SortPreservingMergeExec::new(sort.expr().clone(), Arc::new(in_parts)).with_fetch(sort.fetch());
+    Ok(Some(Arc::new(merged)))
+}
+
+/// The rows of an operator below projections and filters, divided and in any order; `None` for other nodes.
+fn in_any_order(plan: &Arc<dyn ExecutionPlan>, partitions: usize) -> DfResult<Option<Arc<dyn ExecutionPlan>>> {
+    // A number of rows would be taken from each partition.
+    if plan.fetch().is_some() {
+        return Ok(None);
+    }
+    if plan.is::<ProjectionExec>() || plan.is::<FilterExec>() {
+        let [input] = plan.children()[..] else { return Ok(None) };
+        let Some(input) = in_any_order(input, partitions)? else { return Ok(None) };
+        return Ok(Some(replace_children_if_necessary(plan.clone(), vec![input])?));
+    }
+    Ok(Steps::of(plan, partitions, Order::Free)?.map(|steps| steps.plan))
 }
 
 /// Can every operator of a plan be planned in another process? One that has to read tied facts again needs facts that lie in files.
@@ -87,31 +115,39 @@ pub(super) fn can_travel(plan: &Arc<dyn ExecutionPlan>) -> DfResult<bool> {
 /// The columns of a spine by which its rows are divided, and the types in which they are compared.
 type Keys = Vec<(usize, DataType)>;
 
-/// An operator as steps: its columns, and last the number of the row.
+/// An operator as steps: its columns, and if its order is kept, last the number of the row.
 struct Steps {
     plan: Arc<dyn ExecutionPlan>,
     divided_by: Option<Keys>,
 }
 
+/// Is the order of the spine that of the result?
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Kept,
+    Free,
+}
+
 impl Steps {
     /// The steps of an operator; `None` for other nodes.
-    fn of(node: &Arc<dyn ExecutionPlan>, partitions: usize) -> Result<Option<Self>> {
+    fn of(node: &Arc<dyn ExecutionPlan>, partitions: usize, order: Order) -> Result<Option<Self>> {
         if let Some(operator) = node.downcast_ref::<AsOfExec<LookupSpec>>() {
-            return Self::of_operator(operator, partitions).map(Some);
+            return Self::of_operator(operator, partitions, order).map(Some);
         }
         if let Some(operator) = node.downcast_ref::<AsOfExec<WindowSpec>>() {
-            return Self::of_operator(operator, partitions).map(Some);
+            return Self::of_operator(operator, partitions, order).map(Some);
         }
         Ok(None)
     }
 
-    fn of_operator<S: CreateOperator>(operator: &AsOfExec<S>, partitions: usize) -> Result<Self> {
+    fn of_operator<S: CreateOperator>(operator: &AsOfExec<S>, partitions: usize, order: Order) -> Result<Self> {
         let width = operator.spine.schema().fields().len();
-        let mut steps = match Self::of(&operator.spine, partitions)? {
+        let mut steps = match Self::of(&operator.spine, partitions, order)? {
             Some(steps) => steps,
             None => {
                 let spine = partitioned(operator.spine.clone(), partitions)?;
-                Self { plan: Arc::new(NumberRowsExec::new(spine)), divided_by: None }
+                let plan = if order == Order::Kept { Arc::new(NumberRowsExec::new(spine)) } else { spine };
+                Self { plan, divided_by: None }
             }
         };
         // By number of the input, where its columns are in the result of the steps so far.
@@ -153,7 +189,8 @@ impl Steps {
             steps = Self { plan: Arc::new(step), divided_by: Some(keys) };
         }
         // The columns of the operator in their order, and the number, which comes right after those of the spine.
-        let columns = (0..width).chain(outputs.into_iter().flatten()).chain([width]);
+        let number = (order == Order::Kept).then_some(width);
+        let columns = (0..width).chain(outputs.into_iter().flatten()).chain(number);
         Ok(Self { plan: projected(steps.plan, columns)?, divided_by: steps.divided_by })
     }
 

@@ -27,7 +27,7 @@ pub(crate) const SETS: [&str; 7] =
 pub(crate) const AS_OFS: [&str; 2] = ["2014-03-01T00:00:00Z", "2014-03-20T12:00:00Z"];
 
 /// Queries whose answers do not depend on how rows are divided.
-pub(crate) const QUERIES: [&str; 6] = [
+pub(crate) const QUERIES: [&str; 8] = [
     "SELECT t.pickup_at, t.pickup_zone, o.amount, o.known FROM nyc_taxi AS t ASOF JOIN orders AS o \
      MATCH_CONDITION (t.pickup_at > o.at) ON t.pickup_zone = o.shop ORDER BY 1, 2, 3, 4",
     "SELECT pickup_at, pickup_zone, n, paid, kinds, most FROM trailing('nyc_taxi', 'pickup_at', 'orders', 'pickup_zone = shop', \
@@ -37,6 +37,11 @@ pub(crate) const QUERIES: [&str; 6] = [
     "SELECT o.shop, count(*) AS n FROM nyc_taxi AS t JOIN orders AS o ON t.pickup_zone = o.shop WHERE o.amount > 50 \
      GROUP BY o.shop HAVING count(*) > 10 ORDER BY o.shop",
     "SELECT DISTINCT date_trunc('day', pickup_at) AS day, date_format(pickup_at, '%Y-%m') AS month FROM nyc_taxi ORDER BY 1, 2",
+    "SELECT t.pickup_at, t.pickup_zone, o.amount FROM nyc_taxi AS t ASOF JOIN orders AS o \
+     MATCH_CONDITION (t.pickup_at > o.at) ON t.pickup_zone = o.shop WHERE o.amount > 10 ORDER BY 3 DESC, 1, 2 LIMIT 25 OFFSET 5",
+    "SELECT f.origin, f.flight, w.temp, p.dep_delay AS before FROM (SELECT * FROM flights ORDER BY scheduled_at, flight, tailnum LIMIT 300) AS f \
+     ASOF JOIN weather AS w MATCH_CONDITION (f.scheduled_at > w.time_hour) ON f.origin = w.origin \
+     ASOF JOIN flights AS p MATCH_CONDITION (f.scheduled_at > p.scheduled_at) ON f.carrier = p.carrier ORDER BY 1, 2, 3, 4",
     "SELECT count(*) FROM nyc_taxi WHERE fare_amount > (SELECT max(amount) / 20 FROM orders)",
 ];
 
