@@ -217,6 +217,11 @@ impl Engine {
         Self { runner: Some(runner), ..self.clone() }
     }
 
+    /// The same engine, whose plans run in this process.
+    pub(crate) fn here(&self) -> Self {
+        Self { runner: None, ..self.clone() }
+    }
+
     /// Do plans run in other processes, if they can?
     pub(crate) fn runs_elsewhere(&self) -> bool {
         self.runner.is_some()

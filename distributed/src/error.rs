@@ -137,8 +137,14 @@ impl From<ClusterError> for DataFusionError {
 #[must_use]
 pub fn error_of(message: &str) -> DataFusionError {
     if let Some((executor, said, means)) = said_by_executor(message) {
-        let job = || ClusterError::Job { executor: Some(executor), message: said }.into();
-        return error_of_text(&means).unwrap_or_else(job);
+        return match error_of_text(&means).map(asof::Error::from) {
+            Some(asof::Error::Memory { operator, subject, needed, held, reason }) => {
+                let reason = format!("{reason} (on executor {executor}, whose memory is its `--memory`)");
+                asof::Error::Memory { operator, subject, needed, held, reason }.into()
+            }
+            Some(error) => error.into(),
+            None => ClusterError::Job { executor: Some(executor), message: said }.into(),
+        };
     }
     let mut said = message.trim();
     if let Some((stage, rest)) = said.split_once(" failed: ")

@@ -208,7 +208,9 @@ pub(super) async fn run_without_each(
     let tables = workspace.pin_all(&set.tables).await?;
     let as_ofs: Vec<AsOf> = backtest.folds.iter().map(Fold::as_of).collect();
     let trained = materialize_many_pinned(workspace, set, &as_ofs, &tables).await?;
-    let mut scoring = Scoring::new(&workspace.engine, set, &tables, backtest);
+    // Rows of many folds are numbered by a function that only this process has.
+    let engine = workspace.engine.here();
+    let mut scoring = Scoring::new(&engine, set, &tables, backtest);
     for (done, (fold, trained)) in backtest.folds.iter().zip(trained).enumerate() {
         let training = left_with(trained.dataset(&backtest.label).await?, &backtest.without);
         let scored = left_with(scoring.rows(done, &trained).await?, &backtest.without);

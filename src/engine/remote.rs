@@ -4,18 +4,19 @@
 //! that a user made, the rows of a provider) is read here first, and its rows are sent along in the plan. Roots that act in this process,
 //! such as one that writes files, stay here.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, future::ready, sync::Arc};
 
+use arrow::array::{RecordBatch, RecordBatchOptions};
 use datafusion::{
     catalog::Session,
     common::{
         Result as DfResult,
         tree_node::{TreeNode, TreeNodeRecursion},
     },
-    datasource::{memory::MemorySourceConfig, sink::DataSinkExec},
+    datasource::{memory::MemorySourceConfig, sink::DataSinkExec, source::DataSourceExec},
     execution::{SendableRecordBatchStream, TaskContext, context::QueryPlanner},
     logical_expr::LogicalPlan,
-    physical_expr::PhysicalExpr,
+    physical_expr::{Distribution, PhysicalExpr},
     physical_plan::{
         ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning,
         PlanProperties, ReplaceChildrenOptions,
@@ -189,7 +190,13 @@ impl ExecutionPlan for RemoteExec {
             let plan = with_rows_of_this_process(plan, context.clone()).await?;
             runner.run(plan, context)
         });
-        let rows = rows.try_flatten().inspect_ok(move |batch| metrics.record_output(batch.num_rows()));
+        let schema = self.plan.schema();
+        let rows = rows.try_flatten().and_then(move |batch| {
+            metrics.record_output(batch.num_rows());
+            // A plan that was planned again may know less of its columns.
+            let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+            ready(RecordBatch::try_new_with_options(schema.clone(), batch.columns().to_vec(), &options).map_err(Into::into))
+        });
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.plan.schema(), rows.boxed())))
     }
 
@@ -212,12 +219,25 @@ fn with_rows_of_this_process(
             plan.is::<RepartitionExec>() || plan.is::<CoalescePartitionsExec>() || plan.is::<SortPreservingMergeExec>();
         if exchanges || travels(&plan) {
             let mut children = Vec::with_capacity(plan.children().len());
-            for child in plan.children() {
-                children.push(with_rows_of_this_process(child.clone(), context.clone()).await?);
+            let needed = plan.input_distribution_requirements();
+            for (child, needed) in plan.children().into_iter().zip(needed.per_child_distributions()) {
+                let child = with_rows_of_this_process(child.clone(), context.clone()).await?;
+                children.push(if matches!(needed, Distribution::SinglePartition) { in_one_partition(child)? } else { child });
             }
             return replace_children_if_necessary(plan, children);
         }
         let (schema, partitions) = (plan.schema(), collect_partitioned(plan, context).await?);
         Ok(MemorySourceConfig::try_new_exec(&partitions, schema, None)? as _)
     })
+}
+
+/// Rows in memory as one partition, in the order of their partitions: who brings partitions together otherwise keeps no order.
+fn in_one_partition(plan: Arc<dyn ExecutionPlan>) -> DfResult<Arc<dyn ExecutionPlan>> {
+    let source = plan.downcast_ref::<DataSourceExec>();
+    match source.and_then(|source| source.data_source().downcast_ref::<MemorySourceConfig>()) {
+        Some(rows) if rows.partitions().len() > 1 => {
+            Ok(MemorySourceConfig::try_new_exec(&[rows.partitions().concat()], plan.schema(), None)? as _)
+        }
+        _ => Ok(plan),
+    }
 }

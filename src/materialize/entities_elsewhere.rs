@@ -30,7 +30,7 @@ use crate::{
     feature_set::{EntitySet, event_time_column},
     name::SetName,
     scan::VisibleTable,
-    temporal::{Aggregate, EntityKey, Facts, Spine, Window},
+    temporal::{Aggregate, EntityKey, Facts, Lookup, Spine, Window},
     time::{AsOf, Cutoff, TimeScale, instant_type},
     workspace::plain_type,
 };
@@ -94,7 +94,7 @@ impl EntityQuery<'_> {
             .iter()
             .filter(|&&i| !self.set.sources[i].lookups.is_empty())
             .map(|&i| self.set.sources[i].lookup_in(self.facts[i].clone(), &self.on(i), Some(i)).cutoff(self.cutoff));
-        let lookups: Vec<_> = lookups.collect();
+        let lookups: Vec<_> = lookups.chain(self.seen_timeless()).collect();
         if !lookups.is_empty() {
             spine = spine.lookup(lookups)?;
         }
@@ -106,7 +106,11 @@ impl EntityQuery<'_> {
             spine = spine.window(windows)?;
         }
         let mut rows = spine.into_rows();
-        let seen = self.seen_columns().map(|(_, column)| ident(column).gt(lit(0_i64)));
+        let is_seen = |(source, column): (usize, String)| match self.facts[source].is_timeless() {
+            true => ident(column).is_not_null(),
+            false => ident(column).gt(lit(0_i64)),
+        };
+        let seen = self.seen_columns().map(is_seen);
         if let Some(seen) = seen.reduce(Expr::or) {
             rows = rows.filter(seen)?;
         }
@@ -150,10 +154,19 @@ impl EntityQuery<'_> {
     /// Where facts are replaced, an entity may have facts and see none of them. So the facts that it sees are counted, in the sources that
     /// say which entities there are.
     fn seen(&self) -> impl Iterator<Item = Window> {
-        self.seen_columns().map(|(source, column)| {
+        self.seen_columns().filter(|(source, _)| !self.facts[*source].is_timeless()).map(|(source, column)| {
             let window = Window::of(self.facts[source].clone()).cutoff(self.cutoff);
             let window = self.on(source).into_iter().fold(window, |window, (key, column)| window.on_columns(key, column));
             window.all_before([Aggregate::count().named(column)])
+        })
+    }
+
+    /// The same for timeless tables, all of whose rows are seen: a key of the row that is found.
+    fn seen_timeless(&self) -> impl Iterator<Item = Lookup> {
+        self.seen_columns().filter(|(source, _)| self.facts[*source].is_timeless()).map(|(source, column)| {
+            let (on, lookup) = (self.on(source), Lookup::of(self.facts[source].clone()));
+            let lookup = on.iter().fold(lookup, |lookup, (key, column)| lookup.on_columns(key, column));
+            on.into_iter().take(1).fold(lookup, |lookup, (_, key)| lookup.column_as(key, column.clone()))
         })
     }
 

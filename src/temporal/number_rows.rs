@@ -10,7 +10,7 @@ use arrow::{
 use datafusion::{
     common::{Result as DfResult, internal_err, tree_node::TreeNodeRecursion},
     execution::{SendableRecordBatchStream, TaskContext},
-    physical_expr::{Distribution, EquivalenceProperties, PhysicalExpr},
+    physical_expr::{Distribution, EquivalenceProperties, LexOrdering, OrderingRequirements, PhysicalExpr},
     physical_plan::{
         ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning,
         PlanProperties, ReplaceChildrenOptions, execution_plan::EmissionType, stream::RecordBatchStreamAdapter,
@@ -25,12 +25,19 @@ pub(super) const NUMBER: &str = "__asof_row";
 #[derive(Debug)]
 pub(super) struct NumberRowsExec {
     input: Arc<dyn ExecutionPlan>,
+    /// The order of the input when the plan was made. Whoever plans again must not drop it: nothing else asks for it.
+    order: Option<LexOrdering>,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
 }
 
 impl NumberRowsExec {
     pub(super) fn new(input: Arc<dyn ExecutionPlan>) -> Self {
+        let order = input.output_ordering().cloned();
+        Self::of(input, order)
+    }
+
+    fn of(input: Arc<dyn ExecutionPlan>, order: Option<LexOrdering>) -> Self {
         let of_input = input.schema();
         let number = Arc::new(Field::new(NUMBER, DataType::UInt64, false));
         let fields: Vec<_> = of_input.fields().iter().cloned().chain([number]).collect();
@@ -41,7 +48,7 @@ impl NumberRowsExec {
             EmissionType::Incremental,
             input.properties().boundedness,
         );
-        Self { input, schema, properties: Arc::new(properties) }
+        Self { input, order, schema, properties: Arc::new(properties) }
     }
 }
 
@@ -64,13 +71,17 @@ impl ExecutionPlan for NumberRowsExec {
         vec![&self.input]
     }
 
-    /// Whoever divides a plan among tasks must leave the input whole. No optimizer sees this operator.
+    /// Whoever divides a plan among tasks must leave the input whole.
     fn required_input_distribution(&self) -> Vec<Distribution> {
         vec![Distribution::SinglePartition]
     }
 
+    fn required_input_ordering(&self) -> Vec<Option<OrderingRequirements>> {
+        vec![self.order.clone().map(OrderingRequirements::from)]
+    }
+
     fn maintains_input_order(&self) -> Vec<bool> {
-        vec![true]
+        vec![self.order.is_none()]
     }
 
     fn benefits_from_input_partitioning(&self) -> Vec<bool> {
@@ -89,7 +100,7 @@ impl ExecutionPlan for NumberRowsExec {
         mut children: Vec<Arc<dyn ExecutionPlan>>,
         _: ReplaceChildrenOptions,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self::new(children.swap_remove(0))))
+        Ok(Arc::new(Self::of(children.swap_remove(0), self.order.clone())))
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> DfResult<Arc<dyn ExecutionPlan>> {

@@ -32,7 +32,7 @@ use super::{
     spec::{LookupSpec, OperatorSpec, WindowSpec},
 };
 use crate::{
-    engine::{Runner, hand_over, restricted_filter_pushdown, run_on, runner_of},
+    engine::{Runner, hand_over, restricted_filter_pushdown, run_on, runner_of, travels},
     error::{Error, Result},
 };
 
@@ -89,11 +89,9 @@ fn physical_plan<'f>(plan: &'f LogicalPlan, state: &'f dyn Session) -> BoxFuture
     Box::pin(async move {
         let plan = planned_here(plan, state).await?;
         match runner_of(state.config()) {
-            None => Ok(plan),
-            Some(runner) => {
-                let plan = partitioned(plan, runner.partitions())?;
-                if can_travel(&plan)? { hand_over(plan, &runner) } else { Ok(plan) }
-            }
+            // What runs here is not divided: sorts that share one budget starve each other.
+            Some(runner) if travels(&plan) && can_travel(&plan)? => hand_over(partitioned(plan, runner.partitions())?, &runner),
+            _ => Ok(plan),
         }
     })
 }

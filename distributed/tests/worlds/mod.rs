@@ -4,8 +4,9 @@ use std::{fs, path::Path, sync::Arc};
 
 use asof::{
     Aggregate, AsOf, FeatureSet, FeatureStore, Materialization, WindowLength,
+    backtest::{Backtest, Folds, LinearRegression},
     catalog::{FactTable, KnownAt},
-    feature_set::Source,
+    feature_set::{Ahead, Source},
     ingest::Ingest,
     temporal::Spine,
 };
@@ -22,12 +23,14 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use crate::{flights, taxi};
 
-pub(crate) const SETS: [&str; 7] =
-    ["taxi_v1", "zone_demand_v1", "flights_v1", "shops_v1", "shop_days_v1", "fares_v1", "per_key_v1"];
+pub(crate) const SETS: [&str; 9] =
+    ["taxi_v1", "zone_demand_v1", "flights_v1", "shops_v1", "shop_days_v1", "fares_v1", "per_key_v1", "named_v1", "ahead_v1"];
 pub(crate) const AS_OFS: [&str; 2] = ["2014-03-01T00:00:00Z", "2014-03-20T12:00:00Z"];
 
 /// Queries whose answers do not depend on how rows are divided.
-pub(crate) const QUERIES: [&str; 8] = [
+pub(crate) const QUERIES: [&str; 9] = [
+    "SELECT shop, array_length(make_array(amount, 1.5)) AS n, array_max([version, id]) AS most FROM orders WHERE [kind] = ['pen'] \
+     ORDER BY id, version",
     "SELECT t.pickup_at, t.pickup_zone, o.amount, o.known FROM nyc_taxi AS t ASOF JOIN orders AS o \
      MATCH_CONDITION (t.pickup_at > o.at) ON t.pickup_zone = o.shop ORDER BY 1, 2, 3, 4",
     "SELECT pickup_at, pickup_zone, n, paid, kinds, most FROM trailing('nyc_taxi', 'pickup_at', 'orders', 'pickup_zone = shop', \
@@ -56,10 +59,23 @@ pub(crate) async fn fill(store: &FeatureStore, work: &Path, trips_per_month: u32
     fs::create_dir_all(&of_flights).unwrap();
     flights::write_csv(&of_flights, 20, 11).unwrap();
     flights::load(store, &of_flights, work).await.unwrap();
+    let places = work.join("places");
+    fs::create_dir_all(&places).unwrap();
+    write(&places.join("places.parquet"), &places_rows());
+    store.register_table("places", places.to_str().unwrap(), FactTable::timeless(["place"])).await.unwrap();
     let source = work.join("orders.parquet");
     write(&source, &orders(4_000, 5));
     let declared = FactTable::new("at", KnownAt::column("known")).identity("id").tie_break("version");
     store.ingest(&Ingest::new("orders", declared).unwrap().from(source.to_str().unwrap())).await.unwrap();
+}
+
+/// Names of places, some of which no order knows.
+fn places_rows() -> RecordBatch {
+    RecordBatch::try_from_iter([
+        ("place", Arc::new(Int64Array::from_iter_values(50..90)) as ArrayRef),
+        ("name", Arc::new(StringArray::from_iter_values((50..90).map(|place| format!("place {place}"))))),
+    ])
+    .unwrap()
 }
 
 /// Orders of early 2014. Every third is corrected later, and some corrections move it to another shop or take the shop away.
@@ -134,6 +150,25 @@ pub(crate) fn register(store: &FeatureStore) {
         )
         .build()
         .unwrap();
+    let named = FeatureSet::entities("named_v1", "orders")
+        .key("shop")
+        .window(TimeDelta::days(4), [Aggregate::count().named("orders_4d"), Aggregate::top_k("kind", 2).named("kinds_4d")])
+        .also(Source::timeless("places").on_columns("shop", "place").lookup("name", "name"))
+        .build()
+        .unwrap();
+    let ahead = FeatureSet::rows("ahead_v1", "SELECT pickup_at, pickup_zone, trip_distance FROM nyc_taxi")
+        .table("nyc_taxi")
+        .event_time("pickup_at")
+        .features_of(demand.by(["pickup_zone"]).only(["trips_24h", "last_fare"]))
+        .pass(["trips_24h", "last_fare"])
+        .label_ahead(
+            Ahead::of("nyc_taxi")
+                .on("pickup_zone")
+                .window(TimeDelta::hours(9), [Aggregate::count().named("next_trips")])
+                .settle(TimeDelta::hours(5)),
+        )
+        .build()
+        .unwrap();
     let fares =
         FeatureSet::rows("fares_v1", "SELECT pickup_at, pickup_zone, dropoff_zone, trip_distance, total_amount FROM nyc_taxi")
             .table("nyc_taxi")
@@ -145,7 +180,7 @@ pub(crate) fn register(store: &FeatureStore) {
             .build()
             .unwrap();
     let (taxi, flights) = (asof_features::taxi_v1().unwrap(), asof_features::flights_v1().unwrap());
-    for set in [taxi, demand, flights, shops, shop_days, per_key, fares] {
+    for set in [taxi, demand, flights, shops, shop_days, per_key, named, ahead, fares] {
         store.register(set).unwrap();
     }
 }
@@ -197,6 +232,23 @@ pub(crate) async fn training_set(store: &FeatureStore, set: &str) -> String {
     shown(&made.dataframe().await.unwrap().collect().await.unwrap())
 }
 
+/// A training set whose spine is the sorted answer of a query with an operator of its own. Its rows have the order of the spine.
+async fn over_sorted_spine(store: &FeatureStore, spine_of: &FeatureStore) -> String {
+    let spine = "SELECT t.pickup_at AS at, t.pickup_zone, o.kind, t.dropoff_at, t.fare_amount FROM nyc_taxi AS t ASOF JOIN orders AS o \
+                 MATCH_CONDITION (t.pickup_at > o.at) ON t.pickup_zone = o.shop ORDER BY t.fare_amount, t.pickup_at, t.dropoff_at, t.pickup_zone";
+    let spine = spine_of.sql(spine, instant(AS_OFS[1])).await.unwrap();
+    let made = store.training_set("zone_demand_v1", Spine::new(spine, "at")).await.unwrap();
+    shown(&made.dataframe().await.unwrap().collect().await.unwrap())
+}
+
+/// A backtest over several folds, as text.
+async fn backtest(store: &FeatureStore) -> String {
+    let month = |month| chrono::NaiveDate::from_ymd_opt(2014, month, 1).unwrap();
+    let months = Folds::monthly(month(2), month(4), "America/New_York".parse().unwrap()).unwrap();
+    let asked = Backtest::with_learner("fares_v1", "total_amount", months, LinearRegression::new());
+    store.backtest(&asked).await.unwrap().to_string()
+}
+
 /// Compares what a store answers here and elsewhere.
 pub(crate) async fn compare(here: &FeatureStore, elsewhere: &FeatureStore) {
     for sql in QUERIES {
@@ -205,6 +257,10 @@ pub(crate) async fn compare(here: &FeatureStore, elsewhere: &FeatureStore) {
     for set in ["zone_demand_v1", "shops_v1", "shop_days_v1", "per_key_v1"] {
         assert_eq!(training_set(elsewhere, set).await, training_set(here, set).await, "{set}");
     }
+    let sorted = over_sorted_spine(here, here).await;
+    assert_eq!(over_sorted_spine(elsewhere, here).await, sorted);
+    assert_eq!(over_sorted_spine(elsewhere, elsewhere).await, sorted);
+    assert_eq!(backtest(elsewhere).await, backtest(here).await);
     for made in materialized(here).await {
         let manifest = made.manifest();
         let replayed = elsewhere.replay(&made).await.unwrap_or_else(|e| panic!("{} as of {}: {e}", manifest.set, manifest.as_of));
