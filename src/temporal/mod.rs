@@ -32,6 +32,7 @@ mod output;
 mod partitioned;
 mod planner;
 mod resolve_versions;
+mod restore_order;
 mod restricted;
 mod sort_keys;
 mod spec;

@@ -5,7 +5,7 @@
 //! done after the optimizer, whose decisions stay valid.
 //!
 //! ```text
-//! Projection: without the numbers
+//! RestoreOrder: without the numbers
 //!   SortPreservingMerge: by number
 //!     Sort: by number
 //!       AsOfLookup, by partition          for each combination of keys
@@ -29,7 +29,7 @@ use datafusion::{
         tree_node::{TreeNode, TreeNodeRecursion},
     },
     physical_expr::{
-        LexOrdering, PhysicalExpr, PhysicalSortExpr,
+        PhysicalExpr,
         expressions::{Column, try_cast},
     },
     physical_plan::{
@@ -46,9 +46,10 @@ use super::{
     exec::{AsOfExec, Mode},
     fact_input::PhysicalFactInput,
     full_rows::AllColumns,
-    number_rows::{NUMBER, NumberRowsExec},
+    number_rows::NumberRowsExec,
     operator::CreateOperator,
     resolve_versions::{AskedVersions, REPLACED_FROM, ResolveVersionsExec},
+    restore_order::{RestoreOrderExec, by_number},
     spec::{LookupSpec, WindowSpec},
 };
 use crate::{
@@ -204,12 +205,10 @@ impl Steps {
 
     /// One partition in the order of the spine, without the number.
     fn in_order(self) -> Result<Arc<dyn ExecutionPlan>> {
-        let number = self.plan.schema().fields().len() - 1;
-        let by_number = || PhysicalSortExpr::new_default(Arc::new(Column::new(NUMBER, number)));
-        let order = LexOrdering::new([by_number()]);
-        let order = order.ok_or_else(|| Error::Internal { subject: "numbered rows".into(), reason: "no order".into() })?;
+        let unnumbered = || Error::Internal { subject: "numbered rows".into(), reason: "they have no number".into() };
+        let order = by_number(&self.plan.schema()).ok_or_else(unnumbered)?;
         let sorted = SortExec::new(order.clone(), self.plan).with_preserve_partitioning(true);
-        projected(Arc::new(SortPreservingMergeExec::new(order, Arc::new(sorted))), 0..number)
+        Ok(Arc::new(RestoreOrderExec::new(Arc::new(SortPreservingMergeExec::new(order, Arc::new(sorted))))))
     }
 }
 

@@ -29,6 +29,7 @@ use super::{
     number_rows::NumberRowsExec,
     operator::CreateOperator,
     resolve_versions::{AskedVersions, ResolveVersionsExec},
+    restore_order::RestoreOrderExec,
     spec::{LookupColumn, LookupSpec, WindowColumn, WindowInput, WindowSpec},
     time_decoder::Direction,
     window_length::{Reach, WindowLength},
@@ -51,6 +52,8 @@ struct Operator {
     number_rows: Option<bool>,
     #[prost(message, optional, tag = "4")]
     versions: Option<Question>,
+    #[prost(bool, optional, tag = "5")]
+    restore_order: Option<bool>,
 }
 
 /// A lookup or window, by partition.
@@ -144,6 +147,8 @@ pub(crate) fn encode(node: &dyn ExecutionPlan, carrier: &dyn Carrier) -> DfResul
         Operator { versions: Some(encoded_versions(versions)?), ..Operator::default() }
     } else if node.is::<NumberRowsExec>() {
         Operator { number_rows: Some(true), ..Operator::default() }
+    } else if node.is::<RestoreOrderExec>() {
+        Operator { restore_order: Some(true), ..Operator::default() }
     } else {
         return Ok(None);
     };
@@ -164,7 +169,9 @@ pub(crate) fn decode(
         Operator { lookup: Some(lookup), .. } => decoder.operator::<LookupSpec>(lookup, first, facts),
         Operator { window: Some(window), .. } => decoder.operator::<WindowSpec>(window, first, facts),
         Operator { versions: Some(versions), .. } => decoded_versions(versions, first),
-        Operator { .. } => Ok(Arc::new(NumberRowsExec::new(first.clone()))),
+        Operator { number_rows: Some(_), .. } => Ok(Arc::new(NumberRowsExec::new(first.clone()))),
+        Operator { restore_order: Some(_), .. } => Ok(Arc::new(RestoreOrderExec::new(first.clone()))),
+        Operator { .. } => Err(flawed(&"it is of another version").into()),
     }
 }
 

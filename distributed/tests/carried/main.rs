@@ -21,6 +21,7 @@ mod sets;
 #[path = "../../../examples/data/flights.rs"]
 #[allow(unreachable_pub)]
 mod flights;
+mod stages;
 #[path = "../../../examples/data/taxi.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod taxi;

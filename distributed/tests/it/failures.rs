@@ -48,9 +48,9 @@ async fn a_dropped_stream_cancels_its_job() {
 
     let mut stream = cluster.run(planned, context.task_ctx()).unwrap();
     let polled = tokio::spawn(async move { stream.next().await.map(drop) });
-    until("the job runs", Duration::from_secs(10), async || cluster.status().await.unwrap().jobs == 1).await;
+    until("the job runs", Duration::from_secs(60), async || cluster.status().await.unwrap().jobs == 1).await;
     polled.abort();
-    until("the job ends", Duration::from_secs(10), async || cluster.status().await.unwrap().jobs == 0).await;
+    until("the job ends", Duration::from_secs(60), async || cluster.status().await.unwrap().jobs == 0).await;
     // The executor is free again.
     let started = Instant::now();
     assert_same(&on(&cluster, &context, QUERIES[0]).await.unwrap(), &shown(&alone(&context, QUERIES[0]).await), QUERIES[0]);
@@ -99,7 +99,7 @@ async fn a_killed_scheduler_is_a_clear_error_soon() {
     let planned = plan(&context, LONG).await;
     let mut stream = cluster.run(planned.clone(), context.task_ctx()).unwrap();
     let polled = tokio::spawn(async move { stream.next().await });
-    until("the job runs", Duration::from_secs(10), async || cluster.status().await.unwrap().jobs == 1).await;
+    until("the job runs", Duration::from_secs(60), async || cluster.status().await.unwrap().jobs == 1).await;
     signal(cluster.processes().unwrap().scheduler(), "KILL");
     let started = Instant::now();
     let error = polled.await.unwrap().unwrap().unwrap_err();
@@ -198,7 +198,7 @@ async fn processes_tell_their_health_and_stop_after_their_work() {
         let cluster = cluster.clone();
         tokio::spawn(async move { run(&cluster, planned, task).await })
     };
-    until("the job runs", Duration::from_secs(10), async || cluster.status().await.unwrap().jobs == 1).await;
+    until("the job runs", Duration::from_secs(60), async || cluster.status().await.unwrap().jobs == 1).await;
     signal(scheduler.0.id(), "TERM");
     until("the scheduler stops", Duration::from_secs(5), async || cluster.status().await.is_ok_and(|status| status.is_stopping))
         .await;
