@@ -11,7 +11,7 @@ use datafusion::{
 /// Runs physical plans in other processes; [`FeatureStore::on`](crate::FeatureStore::on) hands them over.
 ///
 /// A plan that is handed over has been planned for [`Runner::partitions`] tasks. Its operators of this library travel by
-/// [`Codec`](crate::cluster::Codec).
+/// `cluster::Codec` (flag `cluster`).
 pub trait Runner: fmt::Debug + Send + Sync + 'static {
     /// In how many tasks a step of a plan is divided.
     fn partitions(&self) -> usize;
