@@ -1,4 +1,5 @@
-//! Reads at a fixed rate beside what else a service does: moves to newer materializations, and materializing them.
+//! Reads beside what else a service does: moves to newer materializations, and materializing them. First at a fixed rate, then one after the
+//! other without a pause, for some seconds.
 //!
 //! Of the reads that are late it says how long their thread waited for a core, and how many pages were missing, by what Linux counts
 //! for a thread. Threads and processes of the lowest priority have the policy `SCHED_IDLE`, which `chrt` of util-linux sets; those that
@@ -22,9 +23,11 @@ use asof::{
 use chrono::TimeDelta;
 use tokio::runtime::Runtime;
 
-use super::{Anyhow, READS, first, keys, open_loop_with, open_with, print};
+use super::{Anyhow, READS, closed, first, keys, open_loop_with, open_with, print};
 
 const PER_SECOND: u64 = 2_000;
+/// The closed loop has so many times the reads of other measurements.
+const CLOSED: usize = 4;
 /// A read that takes longer is looked into.
 const LATE: Duration = Duration::from_micros(60);
 /// Materializations that moves alternate between.
@@ -173,9 +176,9 @@ fn runtime_of(command: &'static [&'static str]) -> std::io::Result<Runtime> {
 
 /// Reads, quiet and beside each of the cases that are named, or all.
 pub(super) async fn refresh(form: &str, root: &Path, resident: bool, online: &Online, wanted: &[String]) -> Anyhow<()> {
-    print_with_causes(&format!("get, {form}, open at {PER_SECOND}/s, quiet"), &mut |key| {
-        drop(black_box(online.get(std::slice::from_ref(key)).unwrap()));
-    });
+    let mut get = |key: &Value| drop(black_box(online.get(std::slice::from_ref(key)).unwrap()));
+    print_with_causes(&format!("get, {form}, open at {PER_SECOND}/s, quiet"), &mut get);
+    print(&format!("get, {form}, closed, quiet"), &closed(&keys(false, READS * CLOSED), &mut get));
     let idle = runtime_of(&["chrt", "--idle", "--pid", "0"])?;
     let one_core = runtime_of(&["taskset", "--pid", "--cpu-list", "1"])?;
     for (name, trainer, threads, told) in CASES {
@@ -213,9 +216,9 @@ async fn beside(form: &str, root: &Path, resident: bool, trainer: Trainer, own: 
         None => tokio::spawn(moving.run()),
     };
     tokio::task::block_in_place(|| {
-        print_with_causes(&format!("get, {form}, open at {PER_SECOND}/s, beside {told}"), &mut |key| {
-            drop(black_box(live.current().get(std::slice::from_ref(key)).unwrap()));
-        });
+        let mut get = |key: &Value| drop(black_box(live.current().get(std::slice::from_ref(key)).unwrap()));
+        print_with_causes(&format!("get, {form}, open at {PER_SECOND}/s, beside {told}"), &mut get);
+        print(&format!("get, {form}, closed, beside {told}"), &closed(&keys(false, READS * CLOSED), &mut get));
     });
     is_over.store(true, Ordering::Relaxed);
     let moved = moving.await?;
