@@ -20,7 +20,7 @@ use datafusion::{
 };
 use futures::FutureExt;
 
-use crate::error::TaskError;
+use crate::{checked_rows::with_checked_rows, error::TaskError};
 
 /// An engine whose errors name this executor.
 pub(crate) struct NamedEngine {
@@ -39,6 +39,7 @@ impl ExecutionEngine for NamedEngine {
         work_dir: &str,
         config: &SessionConfig,
     ) -> Result<Arc<dyn QueryStageExecutor>> {
+        let plan = with_checked_rows(plan)?;
         let stage = self.inner.create_query_stage_exec(job_id, stage_id, task_id, output_partitions, plan, work_dir, config);
         let inner = stage.map_err(|error| named(error, &self.executor))?;
         Ok(Arc::new(NamedStage { inner, executor: self.executor.clone() }))

@@ -19,6 +19,7 @@
 //! `docs/cluster.md` says when a cluster helps, how to start one, and what fails how.
 
 mod address;
+mod checked_rows;
 mod cluster;
 mod connections;
 mod engine;

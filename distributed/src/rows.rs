@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use crate::{
     Options,
+    checked_rows::counted,
     held::{Budget, Held},
 };
 
@@ -45,7 +46,15 @@ async fn partition(
     let lost = |error: DataFusionError| Lost { executor: executor.clone(), reason: error.to_string() };
     match opened(&location, options).await {
         Err(error) => Ok(Err(lost(error))),
-        Ok(rows) => Ok(Held::all(rows, schema, budget, options.request_timeout).await?.map_err(lost)),
+        Ok(rows) => {
+            let written = location.partition_stats.as_ref().and_then(|stats| usize::try_from(stats.num_rows).ok());
+            let place = location.partition_id.clone().unwrap_or_default();
+            let rows = match written {
+                Some(written) => counted(rows, written, place.stage_id as usize, place.partition_id as usize),
+                None => rows.boxed(),
+            };
+            Ok(Held::all(rows, schema, budget, options.request_timeout).await?.map_err(lost))
+        }
     }
 }
 

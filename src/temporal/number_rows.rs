@@ -13,7 +13,10 @@ use datafusion::{
     physical_expr::{Distribution, EquivalenceProperties, LexOrdering, OrderingRequirements, PhysicalExpr},
     physical_plan::{
         ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning,
-        PlanProperties, ReplaceChildrenOptions, execution_plan::EmissionType, stream::RecordBatchStreamAdapter,
+        PlanProperties, ReplaceChildrenOptions,
+        execution_plan::EmissionType,
+        metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet},
+        stream::RecordBatchStreamAdapter,
     },
 };
 use futures::{StreamExt, TryStreamExt, stream};
@@ -29,6 +32,7 @@ pub(super) struct NumberRowsExec {
     order: Option<LexOrdering>,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
 }
 
 impl NumberRowsExec {
@@ -48,7 +52,7 @@ impl NumberRowsExec {
             EmissionType::Incremental,
             input.properties().boundedness,
         );
-        Self { input, order, schema, properties: Arc::new(properties) }
+        Self { input, order, schema, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
     }
 }
 
@@ -111,11 +115,12 @@ impl ExecutionPlan for NumberRowsExec {
         if partition != 0 {
             return internal_err!("the rows are numbered in one partition, and partition {partition} was asked for");
         }
-        let (schema, mut next) = (self.schema.clone(), 0u64);
+        let (schema, mut next, metrics) = (self.schema.clone(), 0u64, BaselineMetrics::new(&self.metrics, partition));
         let (input, partitions) = (self.input.clone(), self.input.output_partitioning().partition_count());
         let rows = stream::iter(0..partitions).map(move |partition| input.execute(partition, context.clone()));
         let numbered = rows.try_flatten().map(move |batch| {
             let batch = batch?;
+            metrics.record_output(batch.num_rows());
             let first = next;
             next += batch.num_rows() as u64;
             let numbers: ArrayRef = Arc::new(UInt64Array::from_iter_values(first..next));
@@ -123,5 +128,9 @@ impl ExecutionPlan for NumberRowsExec {
             Ok(RecordBatch::try_new(schema.clone(), columns)?)
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), numbered)))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
     }
 }

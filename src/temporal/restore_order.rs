@@ -15,7 +15,10 @@ use datafusion::{
     },
     physical_plan::{
         ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
-        ReplaceChildrenOptions, execution_plan::EmissionType, stream::RecordBatchStreamAdapter,
+        ReplaceChildrenOptions,
+        execution_plan::EmissionType,
+        metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet},
+        stream::RecordBatchStreamAdapter,
     },
 };
 use futures::{StreamExt, future::ready};
@@ -34,6 +37,7 @@ pub(super) struct RestoreOrderExec {
     input: Arc<dyn ExecutionPlan>,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
 }
 
 impl RestoreOrderExec {
@@ -47,7 +51,7 @@ impl RestoreOrderExec {
             EmissionType::Incremental,
             input.properties().boundedness,
         );
-        Self { input, schema, properties: Arc::new(properties) }
+        Self { input, schema, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
     }
 }
 
@@ -106,9 +110,19 @@ impl ExecutionPlan for RestoreOrderExec {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
+        let metrics = BaselineMetrics::new(&self.metrics, partition);
         let columns: Vec<usize> = (0..self.schema.fields().len()).collect();
         let rows = self.input.execute(partition, context)?;
-        let rows = rows.then(move |batch| ready(batch.and_then(|batch| Ok(batch.project(&columns)?))));
+        let rows = rows.then(move |batch| {
+            ready(batch.and_then(|batch| {
+                metrics.record_output(batch.num_rows());
+                Ok(batch.project(&columns)?)
+            }))
+        });
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), rows)))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
     }
 }

@@ -1,0 +1,56 @@
+//! Shuffle files that vanish or are cut off while a job runs: its rows are those of one process, or it fails.
+
+use std::{
+    fs::{self, OpenOptions},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use crate::support::{QUERIES, alone, assert_same, cluster, on, session, shown, temp, write_table};
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_shuffle_file_takes_no_rows_from_an_answer() {
+    let data = temp();
+    write_table(data.path());
+    let cluster = cluster(2).await;
+    let context = session(data.path().to_str().unwrap(), 4).await;
+    let logs = cluster.processes().unwrap().logs().to_owned();
+    let scratch = logs.parent().unwrap().to_owned();
+    let (mut damaged, mut failed) = (0, 0);
+    for round in 0..24_u64 {
+        let sql = QUERIES[[1, 3][round as usize % 2]];
+        let expected = shown(&alone(&context, sql).await);
+        let (scratch, logs) = (scratch.clone(), logs.clone());
+        let damage = tokio::task::spawn_blocking(move || {
+            let mut damaged = 0;
+            for _ in 0..40 {
+                std::thread::sleep(Duration::from_millis(2 + round));
+                for file in files(&scratch).iter().filter(|file| !file.starts_with(&logs)) {
+                    let cut = || -> std::io::Result<()> {
+                        let file = OpenOptions::new().write(true).open(file)?;
+                        file.set_len(file.metadata()?.len() / 2)
+                    };
+                    let done = if round % 3 == 0 { fs::remove_file(file) } else { cut() };
+                    damaged += usize::from(done.is_ok());
+                }
+            }
+            damaged
+        });
+        match on(&cluster, &context, sql).await {
+            Ok(rows) => assert_same(&rows, &expected, sql),
+            Err(_) => failed += 1,
+        }
+        damaged += damage.await.unwrap();
+    }
+    assert!(damaged > 0, "nothing was damaged");
+    println!("{damaged} files damaged, {failed} of 24 queries failed");
+    for sql in QUERIES {
+        let expected = shown(&alone(&context, sql).await);
+        assert_same(&on(&cluster, &context, sql).await.unwrap(), &expected, sql);
+    }
+}
