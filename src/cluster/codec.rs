@@ -19,7 +19,7 @@ use prost::Message;
 use crate::{
     error::Error,
     scan::{Carrier, decode_scan, encode_scan},
-    sql::OwnFunctions,
+    sql::{NamedFunctions, OwnFunctions},
     storage::Locations,
     temporal::{decode_operator, encode_operator},
 };
@@ -45,7 +45,8 @@ impl Codec {
     /// A codec for a process that opens locations in this way. `inner` encodes all other operators.
     #[must_use]
     pub fn new(inner: Arc<dyn PhysicalExtensionCodec>, locations: Locations) -> Self {
-        Self { inner, locations, functions: Functions(Arc::new(OwnFunctions::all())) }
+        let functions = Functions { own: Arc::new(OwnFunctions::all()), named: Arc::new(NamedFunctions::all()) };
+        Self { inner, locations, functions }
     }
 }
 
@@ -91,8 +92,7 @@ impl PhysicalExtensionCodec for Codec {
     }
 
     fn try_encode_udf(&self, node: &ScalarUDF, buf: &mut Vec<u8>) -> DfResult<()> {
-        if self.functions.0.is_scalar(node) {
-            write(buf, FUNCTION, &[]);
+        if self.functions.encoded(node, buf)? {
             return Ok(());
         }
         self.inner.try_encode_udf(node, buf)
@@ -103,6 +103,7 @@ impl PhysicalExtensionCodec for Codec {
     }
 
     fn try_encode_udaf(&self, node: &AggregateUDF, buf: &mut Vec<u8>) -> DfResult<()> {
+        is_known(self.functions.named.has_aggregate(node), node.name())?;
         self.inner.try_encode_udaf(node, buf)
     }
 
@@ -111,6 +112,7 @@ impl PhysicalExtensionCodec for Codec {
     }
 
     fn try_encode_udwf(&self, node: &WindowUDF, buf: &mut Vec<u8>) -> DfResult<()> {
+        is_known(self.functions.named.has_window(node), node.name())?;
         self.inner.try_encode_udwf(node, buf)
     }
 }
@@ -156,18 +158,44 @@ impl Carrier for Carried<'_> {
     }
 }
 
-/// The functions in expressions over facts. Those of DataFusion travel by name. This library replaces some of them by its own, so its own
-/// are marked.
+/// Functions in plans and in expressions over facts. Those of DataFusion travel by name. This library replaces some of them by its own, so
+/// its own are marked. What other processes do not have is refused before anything is sent.
 #[derive(Clone)]
-struct Functions(Arc<OwnFunctions>);
+struct Functions {
+    own: Arc<OwnFunctions>,
+    named: Arc<NamedFunctions>,
+}
 
 impl Functions {
     fn scalar(&self, name: &str) -> DfResult<Arc<ScalarUDF>> {
-        match self.0.scalar(name) {
+        match self.own.scalar(name) {
             Some(function) => Ok(function),
             None => not_impl_err!("the function {name}, which this version of asof does not have"),
         }
     }
+
+    /// Writes the mark of a function of this library; `false` for those that travel by name.
+    fn encoded(&self, function: &ScalarUDF, buf: &mut Vec<u8>) -> DfResult<bool> {
+        let is_own = self.own.is_scalar(function);
+        if is_own {
+            write(buf, FUNCTION, &[]);
+        } else {
+            is_known(self.named.has_scalar(function), function.name())?;
+        }
+        Ok(is_own)
+    }
+}
+
+/// An error for functions that only this process has.
+fn is_known(is_known: bool, function: &str) -> DfResult<()> {
+    if is_known {
+        return Ok(());
+    }
+    let reason = format!(
+        "it calls `{function}`, a function that only this program has. Other processes know the functions of DataFusion and of asof; \
+         compute this column from the rows of the answer, or ask a store that does not run elsewhere"
+    );
+    Err(Error::Definition { subject: "a query that runs on a cluster".into(), reason }.into())
 }
 
 impl fmt::Debug for Functions {
@@ -204,9 +232,6 @@ impl LogicalExtensionCodec for Functions {
     }
 
     fn try_encode_udf(&self, node: &ScalarUDF, buf: &mut Vec<u8>) -> DfResult<()> {
-        if self.0.is_scalar(node) {
-            write(buf, FUNCTION, &[]);
-        }
-        Ok(())
+        self.encoded(node, buf).map(drop)
     }
 }

@@ -11,7 +11,7 @@ use datafusion::{
     catalog::Session,
     common::{
         Result as DfResult,
-        tree_node::{TreeNode, TreeNodeRecursion},
+        tree_node::{Transformed, TreeNode, TreeNodeRecursion},
     },
     datasource::{memory::MemorySourceConfig, sink::DataSinkExec, source::DataSourceExec},
     execution::{SendableRecordBatchStream, TaskContext, context::QueryPlanner},
@@ -187,7 +187,8 @@ impl ExecutionPlan for RemoteExec {
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
         let (plan, runner, metrics) = (self.plan.clone(), self.runner.clone(), BaselineMetrics::new(&self.metrics, partition));
         let rows = stream::once(async move {
-            let plan = with_rows_of_this_process(plan, context.clone()).await?;
+            let mut own_rows = OwnRows { context: context.clone(), read: Vec::new() };
+            let plan = own_rows.put_into(plan).await?;
             runner.run(plan, context)
         });
         let schema = self.plan.schema();
@@ -205,30 +206,45 @@ impl ExecutionPlan for RemoteExec {
     }
 }
 
-/// The plan in which the rows that only this process can read are there already.
-fn with_rows_of_this_process(
-    plan: Arc<dyn ExecutionPlan>,
+/// Reads the rows that only this process can read.
+struct OwnRows {
     context: Arc<TaskContext>,
-) -> BoxFuture<'static, DfResult<Arc<dyn ExecutionPlan>>> {
-    Box::pin(async move {
-        if plan.is::<EmptyExec>() || plan.is::<PlaceholderRowExec>() {
-            return Ok(plan);
-        }
-        // What divides rows among processes, or brings them together, is the other side's to do.
-        let exchanges =
-            plan.is::<RepartitionExec>() || plan.is::<CoalescePartitionsExec>() || plan.is::<SortPreservingMergeExec>();
-        if exchanges || travels(&plan) {
-            let mut children = Vec::with_capacity(plan.children().len());
-            let needed = plan.input_distribution_requirements();
-            for (child, needed) in plan.children().into_iter().zip(needed.per_child_distributions()) {
-                let child = with_rows_of_this_process(child.clone(), context.clone()).await?;
-                children.push(if matches!(needed, Distribution::SinglePartition) { in_one_partition(child)? } else { child });
+    /// Parts of the plan that have been read, and their rows. A part may occur several times and is read once: it could give other rows
+    /// the next time.
+    read: Vec<(Arc<dyn ExecutionPlan>, Arc<dyn ExecutionPlan>)>,
+}
+
+impl OwnRows {
+    /// The plan in which these rows are there already.
+    fn put_into(&mut self, plan: Arc<dyn ExecutionPlan>) -> BoxFuture<'_, DfResult<Arc<dyn ExecutionPlan>>> {
+        Box::pin(async move {
+            if plan.is::<EmptyExec>() || plan.is::<PlaceholderRowExec>() {
+                return Ok(plan);
             }
-            return replace_children_if_necessary(plan, children);
-        }
-        let (schema, partitions) = (plan.schema(), collect_partitioned(plan, context).await?);
-        Ok(MemorySourceConfig::try_new_exec(&partitions, schema, None)? as _)
-    })
+            // What divides rows among processes, or brings them together, is the other side's to do.
+            let exchanges =
+                plan.is::<RepartitionExec>() || plan.is::<CoalescePartitionsExec>() || plan.is::<SortPreservingMergeExec>();
+            if exchanges || travels(&plan) {
+                let mut children = Vec::with_capacity(plan.children().len());
+                let needed = plan.input_distribution_requirements();
+                for (child, needed) in plan.children().into_iter().zip(needed.per_child_distributions()) {
+                    let child = self.put_into(child.clone()).await?;
+                    children.push(if matches!(needed, Distribution::SinglePartition) { in_one_partition(child)? } else { child });
+                }
+                return replace_children_if_necessary(plan, children);
+            }
+            let with_known = plan.clone().transform_down(|node| {
+                Ok(match self.read.iter().find(|(read, _)| Arc::ptr_eq(read, &node)) {
+                    Some((_, rows)) => Transformed::new(rows.clone(), true, TreeNodeRecursion::Jump),
+                    None => Transformed::no(node),
+                })
+            })?;
+            let (schema, partitions) = (plan.schema(), collect_partitioned(with_known.data, self.context.clone()).await?);
+            let rows: Arc<dyn ExecutionPlan> = MemorySourceConfig::try_new_exec(&partitions, schema, None)?;
+            self.read.push((plan, rows.clone()));
+            Ok(rows)
+        })
+    }
 }
 
 /// Rows in memory as one partition, in the order of their partitions: who brings partitions together otherwise keeps no order.

@@ -20,7 +20,7 @@ pub(crate) enum Travelling {
 }
 
 /// The operators that reserve memory.
-const OPERATORS: [&str; 5] = ["AsOfLookup", "AsOfWindow", "AsOfEntities", "ResolveVersions", "the query"];
+const OPERATORS: [&str; 6] = ["AsOfLookup", "AsOfWindow", "AsOfEntities", "ResolveVersions", "PruneFacts", "the query"];
 
 impl Travelling {
     /// A copy of the error of this library in one of the engine, if there is one that can be copied.

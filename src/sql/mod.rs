@@ -85,7 +85,7 @@ mod view;
 pub(crate) use expressions::ExpressionCheck;
 pub(crate) use facts::{facts, no_facts};
 #[cfg(feature = "cluster")]
-pub(crate) use functions::OwnFunctions;
+pub(crate) use functions::{NamedFunctions, OwnFunctions};
 pub(crate) use information_schema::InformationSchema;
 pub(crate) use query::{QueryContext, has_subquery, plan_is_rowwise, query, query_with, table_rows};
 pub(crate) use row_times::{KNOWN_COLUMN, TimedRows, known_rows, rows_with_times};

@@ -94,9 +94,9 @@ pub(super) struct Execution<S> {
 }
 
 /// The spine, indexed by the keys of some fact tables.
-struct IndexedSpine {
-    keys: Keys,
-    index: Arc<SpineIndex>,
+pub(super) struct IndexedSpine {
+    pub(super) keys: Keys,
+    pub(super) index: Arc<SpineIndex>,
     /// The first and the last instant of rows that can see a fact, in ticks.
     instant_range: Option<(i64, i64)>,
 }
@@ -447,7 +447,7 @@ async fn read_partition<S>(
 }
 
 /// Numbers the entities of the spine and indexes its instants.
-fn index_spine<S: CreateOperator>(
+pub(super) fn index_spine<S>(
     input: &PhysicalFactInput<S>,
     at: usize,
     spine: &[RecordBatch],

@@ -31,6 +31,7 @@ mod operator;
 mod output;
 mod partitioned;
 mod planner;
+mod prune_facts;
 mod resolve_versions;
 mod restore_order;
 mod restricted;

@@ -13,7 +13,9 @@
 //!           NumberRows                    one partition
 //!             spine
 //!         Repartition: by the keys of the facts
-//!           facts
+//!           PruneFacts                  if this process has the rows of the spine
+//!             Coalesce: keys and instants of the spine
+//!             facts
 //! ```
 //!
 //! The spine is shuffled again for tables with other keys, and not for an operator over it with the same keys. An entity is never divided:
@@ -25,7 +27,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Schema};
 use datafusion::{
     common::{
-        Result as DfResult,
+        DFSchema, Result as DfResult,
         tree_node::{TreeNode, TreeNodeRecursion},
     },
     physical_expr::{
@@ -34,6 +36,7 @@ use datafusion::{
     },
     physical_plan::{
         ExecutionPlan, Partitioning,
+        coalesce_partitions::CoalescePartitionsExec,
         filter::FilterExec,
         projection::ProjectionExec,
         repartition::RepartitionExec,
@@ -48,7 +51,8 @@ use super::{
     full_rows::AllColumns,
     number_rows::NumberRowsExec,
     operator::CreateOperator,
-    resolve_versions::{AskedVersions, REPLACED_FROM, ResolveVersionsExec},
+    prune_facts::{Needed, PruneFactsExec},
+    resolve_versions::{AskedFacts, REPLACED_FROM, ResolveVersionsExec},
     restore_order::{RestoreOrderExec, by_number},
     spec::{LookupSpec, WindowSpec},
 };
@@ -120,6 +124,8 @@ type Keys = Vec<(usize, DataType)>;
 struct Steps {
     plan: Arc<dyn ExecutionPlan>,
     divided_by: Option<Keys>,
+    /// The spine below all operators, if this process has its rows; and how many columns it has without the number.
+    own_spine: Option<(Arc<dyn ExecutionPlan>, usize)>,
 }
 
 /// Is the order of the spine that of the result?
@@ -148,7 +154,9 @@ impl Steps {
             None => {
                 let spine = partitioned(operator.spine.clone(), partitions)?;
                 let plan = if order == Order::Kept { Arc::new(NumberRowsExec::new(spine)) } else { spine };
-                Self { plan, divided_by: None }
+                // The same part of the plan, since rows that are read twice can be others.
+                let own_spine = (!travels(&plan)).then(|| (plan.clone(), width));
+                Self { plan, divided_by: None, own_spine }
             }
         };
         // By number of the input, where its columns are in the result of the steps so far.
@@ -172,6 +180,10 @@ impl Steps {
                     };
                     (resolved, Arc::new(input))
                 };
+                let of_table = match &steps.own_spine {
+                    Some(spine) => pruned(operator, i, spine, of_table)?,
+                    None => of_table,
+                };
                 let keys: Keys = input.fact_keys.iter().copied().zip(input.key_types.iter().cloned()).collect();
                 facts.push(divided(of_table, &keys, partitions)?);
                 inputs.push(input);
@@ -187,12 +199,12 @@ impl Steps {
             asked.facts = together.iter().filter_map(|&i| asked.facts.get(i).cloned()).collect();
             let schema = Arc::new(Schema::new_with_metadata(fields, spine.schema().metadata().clone()));
             let step = AsOfExec::new(spine, operator.at_position, facts, inputs, Mode::ByPartition, schema, Arc::new(asked))?;
-            steps = Self { plan: Arc::new(step), divided_by: Some(keys) };
+            steps = Self { plan: Arc::new(step), divided_by: Some(keys), own_spine: steps.own_spine };
         }
         // The columns of the operator in their order, and the number, which comes right after those of the spine.
         let number = (order == Order::Kept).then_some(width);
         let columns = (0..width).chain(outputs.into_iter().flatten()).chain(number);
-        Ok(Self { plan: projected(steps.plan, columns)?, divided_by: steps.divided_by })
+        Ok(Self { plan: projected(steps.plan, columns)?, ..steps })
     }
 
     /// The rows so far, divided by these keys.
@@ -240,14 +252,43 @@ fn with_versions<S: CreateOperator>(
     let (input, schema) = (&operator.fact_inputs[i], facts.schema());
     let identity: Keys = input.identity.iter().map(|&p| (p, schema.field(p).data_type().clone())).collect();
     let facts = divided(facts, &identity, partitions)?;
-    let asked = AskedVersions {
-        spine: operator.asked.spine.clone(),
-        at: operator.asked.at.clone(),
-        facts: operator.asked.facts[i].clone(),
-    };
+    let asked =
+        AskedFacts { spine: operator.asked.spine.clone(), at: operator.asked.at.clone(), facts: operator.asked.facts[i].clone() };
     let logical = input.logical.of_spec(());
     let planned = PhysicalFactInput::plan(&asked.spine, &asked.at, &asked.facts, &logical, schema)?;
     Ok(Arc::new(ResolveVersionsExec::new(facts, Arc::new(planned), Arc::new(asked))))
+}
+
+/// The facts without those that no row of the spine can be given. Only the keys and instants of the spine are sent to the tasks that read
+/// facts.
+fn pruned<S: CreateOperator>(
+    operator: &AsOfExec<S>,
+    i: usize,
+    (spine, width): &(Arc<dyn ExecutionPlan>, usize),
+    facts: Arc<dyn ExecutionPlan>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let input = &operator.fact_inputs[i];
+    let mut positions = input.spine_keys.clone();
+    positions.push(operator.at_position);
+    positions.sort_unstable();
+    positions.dedup();
+    // Keys that an operator below has found are not there yet.
+    if positions.last().is_some_and(|&last| last >= *width) {
+        return Ok(facts);
+    }
+    let of_spine = &operator.asked.spine;
+    let fields = positions.iter().map(|&p| {
+        let (qualifier, field) = of_spine.qualified_field(p);
+        (qualifier.cloned(), field.clone())
+    });
+    let of_spine = DFSchema::new_with_metadata(fields.collect(), of_spine.metadata().clone())?;
+    let asked = AskedFacts { spine: Arc::new(of_spine), at: operator.asked.at.clone(), facts: operator.asked.facts[i].clone() };
+    let logical = input.logical.of_spec(());
+    let planned = PhysicalFactInput::plan(&asked.spine, &asked.at, &asked.facts, &logical, facts.schema())?;
+    let spec = &input.logical.spec;
+    let needed = Needed { newest: spec.needs_newest_alone(), look_back_us: spec.look_back_us() };
+    let spine = Arc::new(CoalescePartitionsExec::new(projected(spine.clone(), positions)?));
+    Ok(Arc::new(PruneFactsExec::new(spine, facts, Arc::new(planned), Arc::new(asked), needed)?))
 }
 
 /// The rows divided by a hash of these columns, in these types. A key that its type cannot hold is found nowhere.

@@ -50,9 +50,9 @@ pub(super) fn replaced_ticks(chunks: &[FactChunk], position: usize) -> Vec<Optio
     chunks.iter().flat_map(of_chunk).collect()
 }
 
-/// By which names the columns were found.
+/// By which names the columns of one fact table, and those of the spine that find its facts, were found.
 #[derive(Debug)]
-pub(super) struct AskedVersions {
+pub(super) struct AskedFacts {
     pub(super) spine: DFSchemaRef,
     pub(super) at: SpineTime,
     pub(super) facts: DFSchemaRef,
@@ -63,14 +63,14 @@ pub(super) struct AskedVersions {
 pub(super) struct ResolveVersionsExec {
     facts: Arc<dyn ExecutionPlan>,
     pub(super) input: Arc<PhysicalFactInput<()>>,
-    pub(super) asked: Arc<AskedVersions>,
+    pub(super) asked: Arc<AskedFacts>,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
 
 impl ResolveVersionsExec {
-    pub(super) fn new(facts: Arc<dyn ExecutionPlan>, input: Arc<PhysicalFactInput<()>>, asked: Arc<AskedVersions>) -> Self {
+    pub(super) fn new(facts: Arc<dyn ExecutionPlan>, input: Arc<PhysicalFactInput<()>>, asked: Arc<AskedFacts>) -> Self {
         let of_facts = facts.schema();
         let added = Arc::new(Field::new(REPLACED_FROM, DataType::Int64, true));
         let fields: Vec<_> = of_facts.fields().iter().cloned().chain([added]).collect();

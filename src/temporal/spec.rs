@@ -34,6 +34,9 @@ pub(crate) trait OperatorSpec: Debug + Clone + PartialEq + Eq + Hash + Send + Sy
     /// A fact that lies longer than this before an instant does not matter to it; `None` if every fact may.
     fn look_back_us(&self) -> Option<i64>;
 
+    /// Does an instant need the newest fact alone that it sees?
+    fn needs_newest_alone(&self) -> bool;
+
     /// The fact columns that each output reads.
     fn columns_read(&self) -> Vec<Vec<&str>>;
 
@@ -175,6 +178,10 @@ impl OperatorSpec for LookupSpec {
         self.max_age_us
     }
 
+    fn needs_newest_alone(&self) -> bool {
+        true
+    }
+
     fn columns_read(&self) -> Vec<Vec<&str>> {
         self.columns.iter().map(|column| vec![column.fact.as_str()]).collect()
     }
@@ -230,6 +237,10 @@ impl OperatorSpec for WindowSpec {
 
     fn look_back_us(&self) -> Option<i64> {
         self.columns.iter().map(|column| column.length.at_most_us()).try_fold(0, |longest, length| Some(longest.max(length?)))
+    }
+
+    fn needs_newest_alone(&self) -> bool {
+        false
     }
 
     fn columns_read(&self) -> Vec<Vec<&str>> {

@@ -28,7 +28,8 @@ use super::{
     full_rows::{AllColumns, FullRows},
     number_rows::NumberRowsExec,
     operator::CreateOperator,
-    resolve_versions::{AskedVersions, ResolveVersionsExec},
+    prune_facts::{Needed, PruneFactsExec},
+    resolve_versions::{AskedFacts, ResolveVersionsExec},
     restore_order::RestoreOrderExec,
     spec::{LookupColumn, LookupSpec, WindowColumn, WindowInput, WindowSpec},
     time_decoder::Direction,
@@ -54,6 +55,8 @@ struct Operator {
     versions: Option<Question>,
     #[prost(bool, optional, tag = "5")]
     restore_order: Option<bool>,
+    #[prost(message, optional, tag = "6")]
+    prune: Option<Question>,
 }
 
 /// A lookup or window, by partition.
@@ -144,7 +147,11 @@ pub(crate) fn encode(node: &dyn ExecutionPlan, carrier: &dyn Carrier) -> DfResul
     } else if let Some(window) = node.downcast_ref::<AsOfExec<WindowSpec>>() {
         Operator { window: Some(encoded(window, carrier)?), ..Operator::default() }
     } else if let Some(versions) = node.downcast_ref::<ResolveVersionsExec>() {
-        Operator { versions: Some(encoded_versions(versions)?), ..Operator::default() }
+        let asked = asked_of(&versions.input.logical, ())?;
+        Operator { versions: Some(encoded_facts(&versions.asked, asked)?), ..Operator::default() }
+    } else if let Some(prune) = node.downcast_ref::<PruneFactsExec>() {
+        let asked = asked_of(&prune.input.logical, prune.needed)?;
+        Operator { prune: Some(encoded_facts(&prune.asked, asked)?), ..Operator::default() }
     } else if node.is::<NumberRowsExec>() {
         Operator { number_rows: Some(true), ..Operator::default() }
     } else if node.is::<RestoreOrderExec>() {
@@ -168,7 +175,15 @@ pub(crate) fn decode(
     match operator {
         Operator { lookup: Some(lookup), .. } => decoder.operator::<LookupSpec>(lookup, first, facts),
         Operator { window: Some(window), .. } => decoder.operator::<WindowSpec>(window, first, facts),
-        Operator { versions: Some(versions), .. } => decoded_versions(versions, first),
+        Operator { versions: Some(versions), .. } => {
+            let (asked, input, ()) = decoded_facts(versions, first)?;
+            Ok(Arc::new(ResolveVersionsExec::new(first.clone(), input, asked)))
+        }
+        Operator { prune: Some(prune), .. } => {
+            let [facts] = facts else { return Err(flawed(&"the number of fact tables differs").into()) };
+            let (asked, input, needed): (_, _, Needed) = decoded_facts(prune, facts)?;
+            Ok(Arc::new(PruneFactsExec::new(first.clone(), facts.clone(), input, asked, needed)?))
+        }
         Operator { number_rows: Some(_), .. } => Ok(Arc::new(NumberRowsExec::new(first.clone()))),
         Operator { restore_order: Some(_), .. } => Ok(Arc::new(RestoreOrderExec::new(first.clone()))),
         Operator { .. } => Err(flawed(&"it is of another version").into()),
@@ -301,10 +316,10 @@ fn encoded<S: Travels>(operator: &AsOfExec<S>, carrier: &dyn Carrier) -> DfResul
     Ok(Question { spine: Some(spine.as_ref().try_into()?), at: at_text(at)?, explain: explain.clone(), inputs })
 }
 
-fn encoded_versions(operator: &ResolveVersionsExec) -> DfResult<Question> {
-    let AskedVersions { spine, at, facts } = operator.asked.as_ref();
-    let input =
-        Input { facts: Some(facts.as_ref().try_into()?), asked: asked_of(&operator.input.logical, ())?, ..Input::default() };
+/// A question about the facts of one table.
+fn encoded_facts(names: &AskedFacts, asked: String) -> DfResult<Question> {
+    let AskedFacts { spine, at, facts } = names;
+    let input = Input { facts: Some(facts.as_ref().try_into()?), asked, ..Input::default() };
     Ok(Question { spine: Some(spine.as_ref().try_into()?), at: at_text(at)?, explain: String::new(), inputs: vec![input] })
 }
 
@@ -402,16 +417,25 @@ impl Decoder<'_> {
     }
 }
 
-fn decoded_versions(message: Question, facts: &Arc<dyn ExecutionPlan>) -> DfResult<Arc<dyn ExecutionPlan>> {
+/// The facts of one table that a question is about, and what it asks of them.
+fn decoded_facts<A: DeserializeOwned>(
+    message: Question,
+    facts: &Arc<dyn ExecutionPlan>,
+) -> DfResult<(Arc<AskedFacts>, Arc<PhysicalFactInput<()>>, A)> {
     let [input] = message.inputs.as_slice() else { return Err(flawed(&"the number of fact tables differs").into()) };
-    let asked = AskedVersions {
+    let asked = AskedFacts {
         spine: Arc::new(columns(message.spine)?),
         at: at_of(&message.at)?,
         facts: Arc::new(columns(input.facts.clone())?),
     };
-    let logical = input_of(&input.asked, |(): ()| Ok(()))?;
+    let mut spec = None;
+    let logical = input_of(&input.asked, |asked: A| {
+        spec = Some(asked);
+        Ok(())
+    })?;
     let planned = PhysicalFactInput::plan(&asked.spine, &asked.at, &asked.facts, &logical, facts.schema())?;
-    Ok(Arc::new(ResolveVersionsExec::new(facts.clone(), Arc::new(planned), Arc::new(asked))))
+    let spec = spec.ok_or_else(|| flawed(&"what is asked of the facts is missing"))?;
+    Ok((Arc::new(asked), Arc::new(planned), spec))
 }
 
 fn at_of(text: &str) -> Result<SpineTime> {

@@ -76,6 +76,7 @@ mod parity_faults;
 mod parity_reports;
 mod presto;
 mod promises;
+mod pruned_facts;
 mod quality;
 mod quantiles;
 mod random_cases;

@@ -121,7 +121,7 @@ use datafusion::{execution::registry::FunctionRegistry, logical_expr::ScalarUDF,
 use datafusion_functions_nested::planner::{FieldAccessPlanner, NestedFunctionPlanner};
 
 #[cfg(feature = "cluster")]
-pub(crate) use own::OwnFunctions;
+pub(crate) use own::{NamedFunctions, OwnFunctions};
 
 use crate::error::Result;
 
