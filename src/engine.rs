@@ -2,11 +2,14 @@
 //! A session knows only the object stores, tables and functions that it is given.
 
 mod filter_pushdown;
+mod gather;
+mod own_rows;
 mod remote;
 mod runner;
 mod sql_depth;
 
-pub(crate) use remote::{hand_over, run_on, runner_of, travels};
+pub(crate) use gather::Gather;
+pub(crate) use remote::{Departure, hand_over, run_elsewhere, run_on, runner_of, travels};
 pub use runner::Runner;
 
 pub(crate) use filter_pushdown::restricted as restricted_filter_pushdown;

@@ -13,11 +13,12 @@ use datafusion::{
     physical_plan::{ExecutionPlan, stream::RecordBatchStreamAdapter},
 };
 use datafusion_proto::{physical_plan::AsExecutionPlan, protobuf::PhysicalPlanNode};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::future::BoxFuture;
 
 use crate::{
     ClusterError, LocalOptions, Processes, Status,
     address::Address,
+    held::Held,
     job::{Ended, Job},
     rows::{Lost, fetched},
     settings::of_job,
@@ -162,7 +163,7 @@ impl Shared {
         Ok(bytes)
     }
 
-    async fn rows(&self, plan: &Arc<dyn ExecutionPlan>, context: &TaskContext) -> Result<SendableRecordBatchStream> {
+    async fn rows(&self, plan: &Arc<dyn ExecutionPlan>, context: &TaskContext) -> Result<Vec<SendableRecordBatchStream>> {
         let (options, schema) = (&self.options, plan.schema());
         let bytes = self.encoded(plan)?;
         let timeout_s = options.request_timeout.as_secs().max(1);
@@ -174,8 +175,8 @@ impl Shared {
                 Ended::Lost(reason) => reason,
                 Ended::Rows(locations) => match fetched(locations, &schema, options).await? {
                     Ok(held) => {
-                        let rows = stream::iter(held).flat_map(|partition| partition.rows());
-                        return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)));
+                        let rows = |held: Held| Box::pin(RecordBatchStreamAdapter::new(schema.clone(), held.rows())) as _;
+                        return Ok(held.into_iter().map(rows).collect());
                     }
                     Err(Lost { executor, reason }) => format!("executor {executor} no longer gives its rows: {reason}"),
                 },
@@ -196,9 +197,12 @@ impl Runner for Cluster {
         self.shared.partitions
     }
 
-    fn run(&self, plan: Arc<dyn ExecutionPlan>, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let (shared, schema) = (self.shared.clone(), plan.schema());
-        let rows = stream::once(async move { shared.rows(&plan, &context).await }).try_flatten();
-        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
+    fn run(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        context: Arc<TaskContext>,
+    ) -> BoxFuture<'static, Result<Vec<SendableRecordBatchStream>>> {
+        let shared = self.shared.clone();
+        Box::pin(async move { shared.rows(&plan, &context).await })
     }
 }

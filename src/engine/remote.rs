@@ -4,31 +4,25 @@
 //! that a user made, the rows of a provider) is read here first, and its rows are sent along in the plan. Roots that act in this process,
 //! such as one that writes files, stay here.
 
-use std::{fmt, future::ready, sync::Arc};
+use std::{fmt, sync::Arc};
 
-use arrow::array::{RecordBatch, RecordBatchOptions};
 use datafusion::{
     catalog::Session,
     common::{
         Result as DfResult,
-        tree_node::{Transformed, TreeNode, TreeNodeRecursion},
+        tree_node::{TreeNode, TreeNodeRecursion},
     },
-    datasource::{memory::MemorySourceConfig, sink::DataSinkExec, source::DataSourceExec},
+    datasource::sink::DataSinkExec,
     execution::{SendableRecordBatchStream, TaskContext, context::QueryPlanner},
     logical_expr::LogicalPlan,
-    physical_expr::{Distribution, PhysicalExpr},
+    physical_expr::{EquivalenceProperties, PhysicalExpr},
     physical_plan::{
         ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning,
         PlanProperties, ReplaceChildrenOptions,
         analyze::AnalyzeExec,
-        coalesce_partitions::CoalescePartitionsExec,
-        collect_partitioned,
-        empty::EmptyExec,
         execution_plan::{Boundedness, EmissionType},
         explain::ExplainExec,
         metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet},
-        placeholder_row::PlaceholderRowExec,
-        repartition::RepartitionExec,
         replace_children_if_necessary,
         sorts::sort_preserving_merge::SortPreservingMergeExec,
         stream::RecordBatchStreamAdapter,
@@ -38,8 +32,8 @@ use datafusion::{
 };
 use futures::{StreamExt, TryStreamExt, future::BoxFuture, stream};
 
-use super::Runner;
-use crate::storage::is_pinned_scan;
+use super::{Gather, Runner, own_rows::OwnRows};
+use crate::{error::Error, storage::is_pinned_scan};
 
 /// The runner of a session, among the extensions of its settings.
 struct RunsOn(Arc<dyn Runner>);
@@ -81,7 +75,7 @@ impl QueryPlanner for RemotePlanner {
         Box::pin(async move {
             let planned = DefaultPhysicalPlanner::default().create_physical_plan(plan, state).await?;
             match runner_of(state.config()) {
-                Some(runner) => hand_over(planned, &runner),
+                Some(runner) => hand_over(planned, &runner, Departure::PLAIN),
                 None => Ok(planned),
             }
         })
@@ -99,36 +93,77 @@ pub(crate) fn travels(plan: &Arc<dyn ExecutionPlan>) -> bool {
     travels
 }
 
+/// What a planner says of the plans that it hands over.
+#[derive(Clone, Copy)]
+pub(crate) struct Departure {
+    /// Is a node the other side's to do, although this process has the rows below it?
+    pub(crate) is_left: fn(&dyn ExecutionPlan) -> bool,
+    /// Called with a plan that holds the rows of this process, just before it leaves: what only these rows tell can be put into it.
+    pub(crate) before: fn(&Arc<dyn ExecutionPlan>) -> DfResult<()>,
+}
+
+impl Departure {
+    /// Nothing is special about it.
+    const PLAIN: Self = Self { is_left: |_| false, before: |_| Ok(()) };
+}
+
 /// The plan, whose part that can leave this process runs there.
-pub(crate) fn hand_over(plan: Arc<dyn ExecutionPlan>, runner: &Arc<dyn Runner>) -> DfResult<Arc<dyn ExecutionPlan>> {
+pub(crate) fn hand_over(
+    plan: Arc<dyn ExecutionPlan>,
+    runner: &Arc<dyn Runner>,
+    departure: Departure,
+) -> DfResult<Arc<dyn ExecutionPlan>> {
     if !travels(&plan) || plan.is::<ExplainExec>() {
         return Ok(plan);
     }
     if plan.is::<AnalyzeExec>() || plan.is::<DataSinkExec>() {
-        let children = plan.children().into_iter().map(|child| hand_over(child.clone(), runner)).collect::<DfResult<Vec<_>>>()?;
+        let children =
+            plan.children().into_iter().map(|child| hand_over(child.clone(), runner, departure)).collect::<DfResult<Vec<_>>>()?;
         return replace_children_if_necessary(plan, children);
     }
-    Ok(Arc::new(RemoteExec::new(plan, runner.clone())))
+    // The last merge is done here: one step less, whose rows would be written and sent once more.
+    if let Some(merge) = plan.downcast_ref::<SortPreservingMergeExec>() {
+        let gather = Gather::Merged(merge.expr().clone(), merge.fetch());
+        return Ok(run_elsewhere(merge.input().clone(), gather, runner, departure));
+    }
+    Ok(run_elsewhere(plan, Gather::InTurn, runner, departure))
 }
 
-/// A plan that runs elsewhere.
+/// A plan that runs there, and whose partitions become one here.
+pub(crate) fn run_elsewhere(
+    plan: Arc<dyn ExecutionPlan>,
+    gather: Gather,
+    runner: &Arc<dyn Runner>,
+    departure: Departure,
+) -> Arc<dyn ExecutionPlan> {
+    Arc::new(RemoteExec::new(plan, gather, runner.clone(), departure))
+}
+
+/// A plan that runs elsewhere. It has one partition.
 struct RemoteExec {
     plan: Arc<dyn ExecutionPlan>,
+    gather: Gather,
     runner: Arc<dyn Runner>,
+    departure: Departure,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
 
 impl RemoteExec {
-    fn new(plan: Arc<dyn ExecutionPlan>, runner: Arc<dyn Runner>) -> Self {
+    fn new(plan: Arc<dyn ExecutionPlan>, gather: Gather, runner: Arc<dyn Runner>, departure: Departure) -> Self {
         let mut equivalences = plan.equivalence_properties().clone();
-        if plan.output_partitioning().partition_count() > 1 {
-            equivalences.clear_orderings();
-            equivalences.clear_per_partition_constants();
+        match &gather {
+            Gather::Merged(..) => equivalences.clear_per_partition_constants(),
+            Gather::InTurn if plan.output_partitioning().partition_count() > 1 => {
+                equivalences.clear_orderings();
+                equivalences.clear_per_partition_constants();
+            }
+            Gather::InTurn => {}
+            Gather::Beside(..) => equivalences = EquivalenceProperties::new(gather.schema(&plan.schema())),
         }
         let one_partition = Partitioning::UnknownPartitioning(1);
         let properties = PlanProperties::new(equivalences, one_partition, EmissionType::Final, Boundedness::Bounded);
-        Self { plan, runner, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
+        Self { plan, gather, runner, departure, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
     }
 }
 
@@ -140,7 +175,7 @@ impl fmt::Debug for RemoteExec {
 
 impl DisplayAs for RemoteExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RunElsewhere: partitions={}", self.runner.partitions())
+        write!(f, "RunElsewhere: partitions={}{:?}", self.runner.partitions(), self.gather)
     }
 }
 
@@ -165,7 +200,7 @@ impl ExecutionPlan for RemoteExec {
     }
 
     fn maintains_input_order(&self) -> Vec<bool> {
-        vec![self.plan.output_partitioning().partition_count() <= 1]
+        vec![matches!(self.gather, Gather::InTurn) && self.plan.output_partitioning().partition_count() <= 1]
     }
 
     fn benefits_from_input_partitioning(&self) -> Vec<bool> {
@@ -177,7 +212,7 @@ impl ExecutionPlan for RemoteExec {
         mut children: Vec<Arc<dyn ExecutionPlan>>,
         _: ReplaceChildrenOptions,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self::new(children.swap_remove(0), self.runner.clone())))
+        Ok(Arc::new(Self::new(children.swap_remove(0), self.gather.clone(), self.runner.clone(), self.departure)))
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> DfResult<Arc<dyn ExecutionPlan>> {
@@ -185,75 +220,30 @@ impl ExecutionPlan for RemoteExec {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
-        let (plan, runner, metrics) = (self.plan.clone(), self.runner.clone(), BaselineMetrics::new(&self.metrics, partition));
-        let rows = stream::once(async move {
-            let mut own_rows = OwnRows { context: context.clone(), read: Vec::new() };
-            let plan = own_rows.put_into(plan).await?;
-            runner.run(plan, context)
-        });
+        let (plan, gather, runner, departure) = (self.plan.clone(), self.gather.clone(), self.runner.clone(), self.departure);
+        let metrics = BaselineMetrics::new(&self.metrics, partition);
         let schema = self.plan.schema();
-        let rows = rows.try_flatten().and_then(move |batch| {
-            metrics.record_output(batch.num_rows());
-            // A plan that was planned again may know less of its columns.
-            let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-            ready(RecordBatch::try_new_with_options(schema.clone(), batch.columns().to_vec(), &options).map_err(Into::into))
+        let rows = stream::once(async move {
+            let mut own_rows = OwnRows::new(context.clone(), departure.is_left);
+            let own = match &gather {
+                Gather::Beside(_, rows) => own_rows.read_all(rows).await?,
+                Gather::InTurn | Gather::Merged(..) => Vec::new(),
+            };
+            let plan = own_rows.put_into(plan).await?;
+            if let Gather::Beside(_, rows) = &gather
+                && !own_rows.has_used(rows)
+            {
+                let reason = "the plan was changed so that the spine would be read twice".into();
+                return Err(Error::Internal { subject: "a plan for other processes".into(), reason }.into());
+            }
+            (departure.before)(&plan)?;
+            gather.rows(runner.run(plan, context.clone()).await?, own, &schema, &context)
         });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.plan.schema(), rows.boxed())))
+        let rows = rows.try_flatten().inspect_ok(move |batch| metrics.record_output(batch.num_rows()));
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows.boxed())))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
         Some(self.metrics.clone_inner())
-    }
-}
-
-/// Reads the rows that only this process can read.
-struct OwnRows {
-    context: Arc<TaskContext>,
-    /// Parts of the plan that have been read, and their rows. A part may occur several times and is read once: it could give other rows
-    /// the next time.
-    read: Vec<(Arc<dyn ExecutionPlan>, Arc<dyn ExecutionPlan>)>,
-}
-
-impl OwnRows {
-    /// The plan in which these rows are there already.
-    fn put_into(&mut self, plan: Arc<dyn ExecutionPlan>) -> BoxFuture<'_, DfResult<Arc<dyn ExecutionPlan>>> {
-        Box::pin(async move {
-            if plan.is::<EmptyExec>() || plan.is::<PlaceholderRowExec>() {
-                return Ok(plan);
-            }
-            // What divides rows among processes, or brings them together, is the other side's to do.
-            let exchanges =
-                plan.is::<RepartitionExec>() || plan.is::<CoalescePartitionsExec>() || plan.is::<SortPreservingMergeExec>();
-            if exchanges || travels(&plan) {
-                let mut children = Vec::with_capacity(plan.children().len());
-                let needed = plan.input_distribution_requirements();
-                for (child, needed) in plan.children().into_iter().zip(needed.per_child_distributions()) {
-                    let child = self.put_into(child.clone()).await?;
-                    children.push(if matches!(needed, Distribution::SinglePartition) { in_one_partition(child)? } else { child });
-                }
-                return replace_children_if_necessary(plan, children);
-            }
-            let with_known = plan.clone().transform_down(|node| {
-                Ok(match self.read.iter().find(|(read, _)| Arc::ptr_eq(read, &node)) {
-                    Some((_, rows)) => Transformed::new(rows.clone(), true, TreeNodeRecursion::Jump),
-                    None => Transformed::no(node),
-                })
-            })?;
-            let (schema, partitions) = (plan.schema(), collect_partitioned(with_known.data, self.context.clone()).await?);
-            let rows: Arc<dyn ExecutionPlan> = MemorySourceConfig::try_new_exec(&partitions, schema, None)?;
-            self.read.push((plan, rows.clone()));
-            Ok(rows)
-        })
-    }
-}
-
-/// Rows in memory as one partition, in the order of their partitions: who brings partitions together otherwise keeps no order.
-fn in_one_partition(plan: Arc<dyn ExecutionPlan>) -> DfResult<Arc<dyn ExecutionPlan>> {
-    let source = plan.downcast_ref::<DataSourceExec>();
-    match source.and_then(|source| source.data_source().downcast_ref::<MemorySourceConfig>()) {
-        Some(rows) if rows.partitions().len() > 1 => {
-            Ok(MemorySourceConfig::try_new_exec(&[rows.partitions().concat()], plan.schema(), None)? as _)
-        }
-        _ => Ok(plan),
     }
 }

@@ -7,6 +7,7 @@ use datafusion::{
     execution::{SendableRecordBatchStream, TaskContext},
     physical_plan::ExecutionPlan,
 };
+use futures::future::BoxFuture;
 
 /// Runs physical plans in other processes; [`FeatureStore::on`](crate::FeatureStore::on) hands them over.
 ///
@@ -16,10 +17,14 @@ pub trait Runner: fmt::Debug + Send + Sync + 'static {
     /// In how many tasks a step of a plan is divided.
     fn partitions(&self) -> usize;
 
-    /// Runs a plan and gives its rows: those of the first partition, then those of the second, and so on. Nothing runs before the
-    /// stream is polled, and what runs ends when it is dropped.
+    /// Runs a plan and gives the rows of each of its partitions, in their order. Nothing runs before the future is polled, and what runs ends
+    /// when the future and the streams are dropped.
     ///
     /// # Errors
-    /// Those of the plan, and those of the way to the other processes; also in the stream.
-    fn run(&self, plan: Arc<dyn ExecutionPlan>, context: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream>;
+    /// Those of the plan, and those of the way to the other processes; also in the streams.
+    fn run(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        context: Arc<TaskContext>,
+    ) -> BoxFuture<'static, DfResult<Vec<SendableRecordBatchStream>>>;
 }

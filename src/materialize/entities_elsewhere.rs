@@ -3,6 +3,8 @@
 //! Here, entities are found while facts are read, in one pass. On a cluster no process sees all facts, so it is a query: the different keys of
 //! the facts are a spine, whose rows all have the as-of as their instant, and lookups and windows are those of a training set. The rows,
 //! their order and their batches are the same.
+//!
+//! The keys are found first, and held by this process if they are not too many: then facts that no entity needs are neither read nor sent.
 
 use std::sync::Arc;
 
@@ -13,7 +15,8 @@ use arrow::{
 };
 use datafusion::{
     dataframe::DataFrame,
-    logical_expr::cast as cast_to,
+    datasource::{MemTable, provider_as_source},
+    logical_expr::{LogicalPlanBuilder, cast as cast_to},
     prelude::{Expr, ident, lit},
 };
 use futures::TryStreamExt;
@@ -37,6 +40,9 @@ use crate::{
 
 /// The column of the instants.
 const AT: &str = "__at";
+/// The most entities whose keys this process holds, and the most bytes of them.
+const MOST_HELD: usize = 1 << 22;
+const MOST_BYTES: usize = 128 << 20;
 
 /// The rows of a set at an instant, by all keys and by some of them, in the order of the groups of keys. `tables` are those of the set as of
 /// this instant.
@@ -88,7 +94,7 @@ type Output = (Field, Option<TimeScale>);
 
 impl EntityQuery<'_> {
     async fn rows(&self) -> Result<EntityRows> {
-        let mut spine = Spine::new(self.spine()?, AT);
+        let mut spine = Spine::new(held(self.keys()?).await?.with_column(AT, instant(self.as_of))?, AT);
         let lookups = self
             .sources
             .iter()
@@ -120,8 +126,8 @@ impl EntityQuery<'_> {
         buffered(rows.sort(order)?.select(columns)?, outputs).await
     }
 
-    /// The different keys of the facts, with the instant.
-    fn spine(&self) -> Result<DataFrame> {
+    /// The different keys of the facts.
+    fn keys(&self) -> Result<DataFrame> {
         let mut all: Option<DataFrame> = None;
         for &i in self.own {
             let on = self.on(i);
@@ -142,7 +148,7 @@ impl EntityQuery<'_> {
         }
         let all =
             all.ok_or_else(|| Error::Internal { subject: "a set of entities".into(), reason: "no source has its keys".into() })?;
-        Ok(all.distinct()?.with_column(AT, instant(self.as_of))?)
+        Ok(all.distinct()?)
     }
 
     /// The keys of a source and their columns, in the order of the keys that it shares with the rows.
@@ -195,6 +201,23 @@ impl EntityQuery<'_> {
         outputs.extend(event_times);
         Ok(outputs)
     }
+}
+
+/// The same rows in memory; if they are too many, the query as it is.
+async fn held(query: DataFrame) -> Result<DataFrame> {
+    let (mut batches, mut rows, mut bytes) = (Vec::new(), 0, 0);
+    let mut stream = query.clone().execute_stream().await?;
+    while let Some(batch) = stream.try_next().await? {
+        rows += batch.num_rows();
+        bytes += batch.get_array_memory_size();
+        if rows > MOST_HELD || bytes > MOST_BYTES {
+            return Ok(query);
+        }
+        batches.push(batch);
+    }
+    let table = provider_as_source(Arc::new(MemTable::try_new(stream.schema(), vec![batches])?));
+    let (state, _) = query.into_parts();
+    Ok(DataFrame::new(state, LogicalPlanBuilder::scan("keys", table, None)?.build()?))
 }
 
 /// The rows on this machine's disk, with their types, in the batches of a set of entities.

@@ -20,8 +20,9 @@ impl FeatureStore {
     /// use std::sync::Arc;
     /// use asof::{AsOf, FeatureStore, cluster::Runner};
     /// use datafusion::{
-    ///     error::Result, execution::{SendableRecordBatchStream, TaskContext}, physical_plan::{ExecutionPlan, execute_stream},
+    ///     error::Result, execution::{SendableRecordBatchStream, TaskContext}, physical_plan::{ExecutionPlan, execute_stream_partitioned},
     /// };
+    /// use futures::future::{BoxFuture, ready};
     ///
     /// #[derive(Debug, Clone)]
     /// struct Divided(usize);
@@ -31,8 +32,10 @@ impl FeatureStore {
     ///         self.0
     ///     }
     ///
-    ///     fn run(&self, plan: Arc<dyn ExecutionPlan>, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-    ///         execute_stream(plan, context)
+    ///     fn run(
+    ///         &self, plan: Arc<dyn ExecutionPlan>, context: Arc<TaskContext>,
+    ///     ) -> BoxFuture<'static, Result<Vec<SendableRecordBatchStream>>> {
+    ///         Box::pin(ready(execute_stream_partitioned(plan, context)))
     ///     }
     /// }
     ///

@@ -61,7 +61,7 @@ pub(crate) struct AsOfExec<S> {
     pub(super) fact_inputs: Vec<Arc<PhysicalFactInput<S>>>,
     pub(super) asked: Arc<Asked>,
     /// For each fact table the filter that skips facts which no row of the spine can see.
-    event_time_filters: Vec<Option<Arc<EventTimeFilter>>>,
+    pub(super) event_time_filters: Vec<Option<Arc<EventTimeFilter>>>,
     pub(super) mode: Mode,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
@@ -103,8 +103,8 @@ impl<S: CreateOperator> AsOfExec<S> {
         })
     }
 
-    /// The same operator with filters that skip facts which no row of the spine can see. They are set in this process, once it has read the
-    /// spine.
+    /// The same operator with filters that skip facts which no row of the spine can see. They are set once this process has read the spine;
+    /// one that is read elsewhere sets none.
     pub(super) fn with_event_time_filters(self) -> Self {
         let event_time_filters = self.fact_inputs.iter().map(|input| EventTimeFilter::of(input).map(Arc::new)).collect();
         Self { event_time_filters, ..self }

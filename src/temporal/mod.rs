@@ -8,6 +8,7 @@
 mod aggregate;
 mod budget;
 mod builders;
+mod elsewhere;
 mod entities;
 mod entity_facts;
 mod entity_keys;

@@ -63,6 +63,10 @@ use crate::{
 
 /// The plan with its operators divided among so many partitions.
 pub(super) fn partitioned(plan: Arc<dyn ExecutionPlan>, partitions: usize) -> DfResult<Arc<dyn ExecutionPlan>> {
+    // What runs here is not divided: sorts that share one budget starve each other.
+    if !travels(&plan) {
+        return Ok(plan);
+    }
     if let Some(sorted) = sorted_in_parts(&plan, partitions)? {
         return Ok(sorted);
     }
@@ -121,23 +125,23 @@ pub(super) fn can_travel(plan: &Arc<dyn ExecutionPlan>) -> DfResult<bool> {
 type Keys = Vec<(usize, DataType)>;
 
 /// An operator as steps: its columns, and if its order is kept, last the number of the row.
-struct Steps {
-    plan: Arc<dyn ExecutionPlan>,
+pub(super) struct Steps {
+    pub(super) plan: Arc<dyn ExecutionPlan>,
     divided_by: Option<Keys>,
-    /// The spine below all operators, if this process has its rows; and how many columns it has without the number.
-    own_spine: Option<(Arc<dyn ExecutionPlan>, usize)>,
+    /// The spine below all operators, if this process has its rows.
+    own_spine: Option<Arc<dyn ExecutionPlan>>,
 }
 
 /// Is the order of the spine that of the result?
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Order {
+pub(super) enum Order {
     Kept,
     Free,
 }
 
 impl Steps {
     /// The steps of an operator; `None` for other nodes.
-    fn of(node: &Arc<dyn ExecutionPlan>, partitions: usize, order: Order) -> Result<Option<Self>> {
+    pub(super) fn of(node: &Arc<dyn ExecutionPlan>, partitions: usize, order: Order) -> Result<Option<Self>> {
         if let Some(operator) = node.downcast_ref::<AsOfExec<LookupSpec>>() {
             return Self::of_operator(operator, partitions, order).map(Some);
         }
@@ -153,9 +157,9 @@ impl Steps {
             Some(steps) => steps,
             None => {
                 let spine = partitioned(operator.spine.clone(), partitions)?;
-                let plan = if order == Order::Kept { Arc::new(NumberRowsExec::new(spine)) } else { spine };
                 // The same part of the plan, since rows that are read twice can be others.
-                let own_spine = (!travels(&plan)).then(|| (plan.clone(), width));
+                let own_spine = (!travels(&spine)).then(|| spine.clone());
+                let plan = if order == Order::Kept { Arc::new(NumberRowsExec::new(spine)) } else { spine };
                 Self { plan, divided_by: None, own_spine }
             }
         };
@@ -264,7 +268,7 @@ fn with_versions<S: CreateOperator>(
 fn pruned<S: CreateOperator>(
     operator: &AsOfExec<S>,
     i: usize,
-    (spine, width): &(Arc<dyn ExecutionPlan>, usize),
+    spine: &Arc<dyn ExecutionPlan>,
     facts: Arc<dyn ExecutionPlan>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let input = &operator.fact_inputs[i];
@@ -273,7 +277,7 @@ fn pruned<S: CreateOperator>(
     positions.sort_unstable();
     positions.dedup();
     // Keys that an operator below has found are not there yet.
-    if positions.last().is_some_and(|&last| last >= *width) {
+    if positions.last().is_some_and(|&last| last >= spine.schema().fields().len()) {
         return Ok(facts);
     }
     let of_spine = &operator.asked.spine;
@@ -288,7 +292,8 @@ fn pruned<S: CreateOperator>(
     let spec = &input.logical.spec;
     let needed = Needed { newest: spec.needs_newest_alone(), look_back_us: spec.look_back_us() };
     let spine = Arc::new(CoalescePartitionsExec::new(projected(spine.clone(), positions)?));
-    Ok(Arc::new(PruneFactsExec::new(spine, facts, Arc::new(planned), Arc::new(asked), needed)?))
+    let event_times = operator.event_time_filters[i].clone();
+    Ok(Arc::new(PruneFactsExec::new(spine, facts, Arc::new(planned), Arc::new(asked), needed)?.with_event_times(event_times)))
 }
 
 /// The rows divided by a hash of these columns, in these types. A key that its type cannot hold is found nowhere.
@@ -302,7 +307,10 @@ fn divided(plan: Arc<dyn ExecutionPlan>, keys: &Keys, partitions: usize) -> DfRe
     Ok(Arc::new(RepartitionExec::try_new(plan, Partitioning::Hash(keys, partitions))?))
 }
 
-fn projected(plan: Arc<dyn ExecutionPlan>, columns: impl IntoIterator<Item = usize>) -> Result<Arc<dyn ExecutionPlan>> {
+pub(super) fn projected(
+    plan: Arc<dyn ExecutionPlan>,
+    columns: impl IntoIterator<Item = usize>,
+) -> Result<Arc<dyn ExecutionPlan>> {
     let schema = plan.schema();
     let columns = columns.into_iter().map(|position| {
         let name = schema.field(position).name();

@@ -22,17 +22,18 @@ use datafusion::{
 use futures::future::BoxFuture;
 
 use super::{
+    elsewhere::elsewhere,
     exec::{AsOfExec, Asked, Mode},
     fact_expression::FactExpressions,
     fact_input::{PhysicalFactInput, SpineTime},
     full_rows::{AllColumns, FullRows},
     node::AsOfNode,
     operator::CreateOperator,
-    partitioned::{can_travel, partitioned},
+    partitioned::can_travel,
     spec::{LookupSpec, OperatorSpec, WindowSpec},
 };
 use crate::{
-    engine::{Runner, hand_over, restricted_filter_pushdown, run_on, runner_of, travels},
+    engine::{Runner, restricted_filter_pushdown, run_on, runner_of, travels},
     error::{Error, Result},
 };
 
@@ -89,8 +90,7 @@ fn physical_plan<'f>(plan: &'f LogicalPlan, state: &'f dyn Session) -> BoxFuture
     Box::pin(async move {
         let plan = planned_here(plan, state).await?;
         match runner_of(state.config()) {
-            // What runs here is not divided: sorts that share one budget starve each other.
-            Some(runner) if travels(&plan) && can_travel(&plan)? => hand_over(partitioned(plan, runner.partitions())?, &runner),
+            Some(runner) if travels(&plan) && can_travel(&plan)? => elsewhere(plan, &runner),
             _ => Ok(plan),
         }
     })
@@ -160,7 +160,7 @@ async fn plan<S: CreateOperator>(
     };
     let mode = Mode::Whole(spine.output_ordering().cloned());
     let operator = AsOfExec::new(spine, at_position, facts, fact_inputs, mode, schema, Arc::new(asked))?;
-    Ok(Arc::new(if travels { operator } else { operator.with_event_time_filters() }))
+    Ok(Arc::new(operator.with_event_time_filters()))
 }
 
 /// Divides the scan below projections and filters among as many tasks as the session has, if `may_be` allows it.

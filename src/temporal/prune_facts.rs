@@ -16,7 +16,11 @@ use arrow::{
     datatypes::DataType,
 };
 use datafusion::{
-    common::{Result as DfResult, tree_node::TreeNodeRecursion},
+    common::{
+        Result as DfResult,
+        tree_node::{TreeNode, TreeNodeRecursion},
+    },
+    datasource::{memory::MemorySourceConfig, source::DataSourceExec},
     execution::{SendableRecordBatchStream, TaskContext},
     physical_expr::{Distribution, EquivalenceProperties, PhysicalExpr},
     physical_plan::{
@@ -33,6 +37,7 @@ use tokio::sync::OnceCell;
 
 use super::{
     budget::Budget,
+    event_time_filter::EventTimeFilter,
     execution::{IndexedSpine, file_context, index_spine},
     fact_chunk::FactChunk,
     fact_input::PhysicalFactInput,
@@ -67,6 +72,8 @@ pub(super) struct PruneFactsExec {
     pub(super) asked: Arc<AskedFacts>,
     pub(super) needed: Needed,
     at_position: usize,
+    /// The filter that the scan of the facts has. It is set before the plan leaves the process that has the spine.
+    event_times: Option<Arc<EventTimeFilter>>,
     /// The spine, once one of the partitions has read it; `None` if it is too large.
     index: Arc<OnceCell<Option<Arc<Indexed>>>>,
     properties: Arc<PlanProperties>,
@@ -99,8 +106,43 @@ impl PruneFactsExec {
             facts.properties().boundedness,
         );
         let (index, metrics) = (Arc::default(), ExecutionPlanMetricsSet::new());
-        Ok(Self { spine, facts, input, asked, needed, at_position, index, properties: Arc::new(properties), metrics })
+        let properties = Arc::new(properties);
+        Ok(Self { spine, facts, input, asked, needed, at_position, event_times: None, index, properties, metrics })
     }
+
+    /// The same operator over a scan that has this filter.
+    pub(super) fn with_event_times(self, event_times: Option<Arc<EventTimeFilter>>) -> Self {
+        Self { event_times, ..self }
+    }
+
+    /// Sets the filter on event times, if the rows of the spine are in the plan.
+    fn set_event_times(&self) -> Result<()> {
+        let Some(filter) = &self.event_times else { return Ok(()) };
+        let rows = self.spine.children().first().and_then(|rows| rows.downcast_ref::<DataSourceExec>());
+        let rows = rows.and_then(|rows| rows.data_source().downcast_ref::<MemorySourceConfig>());
+        let Some(rows) = rows else { return Ok(()) };
+        let mut range: Option<(i64, i64)> = None;
+        for batch in rows.partitions().iter().flatten() {
+            let (ticks, missing) = self.input.spine_decoder.instants(batch.column(self.at_position))?;
+            let known =
+                ticks.iter().enumerate().filter(|(row, _)| !missing.as_ref().is_some_and(|missing| missing.is_null(*row)));
+            range = known.fold(range, |range, (_, &tick)| {
+                Some(range.map_or((tick, tick), |(first, last)| (first.min(tick), last.max(tick))))
+            });
+        }
+        filter.set_spine_range(range)
+    }
+}
+
+/// Sets the filters on event times of a plan that holds the rows of its spines.
+pub(super) fn set_event_times(plan: &Arc<dyn ExecutionPlan>) -> DfResult<()> {
+    plan.apply(|node| {
+        if let Some(prune) = node.downcast_ref::<PruneFactsExec>() {
+            prune.set_event_times()?;
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })
+    .map(drop)
 }
 
 impl fmt::Debug for PruneFactsExec {
@@ -155,7 +197,8 @@ impl ExecutionPlan for PruneFactsExec {
         _: ReplaceChildrenOptions,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
         let (facts, spine) = (children.swap_remove(1), children.swap_remove(0));
-        Ok(Arc::new(Self::new(spine, facts, self.input.clone(), self.asked.clone(), self.needed)?))
+        let replaced = Self::new(spine, facts, self.input.clone(), self.asked.clone(), self.needed)?;
+        Ok(Arc::new(replaced.with_event_times(self.event_times.clone())))
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> DfResult<Arc<dyn ExecutionPlan>> {

@@ -19,12 +19,13 @@ use datafusion::{
     execution::{
         SendableRecordBatchStream, TaskContext,
         memory_pool::{GreedyMemoryPool, MemoryPool, MemoryReservation, UnboundedMemoryPool},
-        runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
+        runtime_env::RuntimeEnvBuilder,
     },
     parquet::{arrow::ArrowWriter, file::properties::WriterProperties},
-    physical_plan::{ExecutionPlan, execute_stream},
+    physical_plan::{ExecutionPlan, execute_stream_partitioned},
     prelude::{SessionContext, col, lit, random},
 };
+use futures::future::{BoxFuture, ready};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use crate::support::instant;
@@ -102,14 +103,22 @@ impl Runner for Divided {
         self.tasks
     }
 
-    fn run(&self, plan: Arc<dyn ExecutionPlan>, context: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
+    fn run(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        context: Arc<TaskContext>,
+    ) -> BoxFuture<'static, DfResult<Vec<SendableRecordBatchStream>>> {
         *self.last.lock().unwrap() = Some(plan.clone());
-        let Some(memory) = self.memory else { return execute_stream(plan, context) };
-        let runtime = RuntimeEnvBuilder::from_runtime_env(context.runtime_env().as_ref());
-        let pool = OnlyPruning { pool: GreedyMemoryPool::new(memory), others: UnboundedMemoryPool::default() };
-        let runtime: Arc<RuntimeEnv> = runtime.with_memory_pool(Arc::new(pool)).build_arc()?;
-        let limited = SessionContext::new_with_config_rt(context.session_config().clone(), runtime);
-        execute_stream(plan, limited.task_ctx())
+        let context = match self.memory {
+            None => context,
+            Some(memory) => {
+                let runtime = RuntimeEnvBuilder::from_runtime_env(context.runtime_env().as_ref());
+                let pool = OnlyPruning { pool: GreedyMemoryPool::new(memory), others: UnboundedMemoryPool::default() };
+                let runtime = runtime.with_memory_pool(Arc::new(pool)).build_arc().unwrap();
+                SessionContext::new_with_config_rt(context.session_config().clone(), runtime).task_ctx()
+            }
+        };
+        Box::pin(ready(execute_stream_partitioned(plan, context)))
     }
 }
 
@@ -216,7 +225,8 @@ async fn facts_that_no_row_needs_stay_where_they_are() {
             let there = ask(&store.on(&runner), in_memory(&spine), question).await.unwrap();
             assert_eq!(shown(&there), shown(&here), "{question:?} in {tasks} tasks");
             let (read, kept) = runner.pruned();
-            assert_eq!(read, 120_000);
+            // Half of the files are in the order of time, and rows after the last instant are not read.
+            assert!((60_000..110_000).contains(&read), "{question:?}: {read} facts read");
             // 43 of 300 entities are asked for, and a lookup needs a fact for each row and task.
             let most = match question {
                 Question::Lookup | Question::MaxAge => 900 * tasks,
@@ -238,7 +248,7 @@ async fn facts_of_the_same_times_all_pass() {
     assert_eq!(shown(&there), shown(&here));
     // Of three times rows see at most two as the newest.
     let (read, kept) = runner.pruned();
-    assert!(read == 900_000 && kept >= 150_000, "{kept} of {read}");
+    assert!(read >= 600_000 && kept >= 150_000, "{kept} of {read}");
 }
 
 /// With any memory for it the answer is right: what cannot be compared passes.

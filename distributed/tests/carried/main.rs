@@ -14,6 +14,7 @@ mod oracle;
 #[path = "../../../tests/it/random_cases.rs"]
 mod random_cases;
 
+mod functions;
 mod loopback;
 mod questions;
 mod sets;

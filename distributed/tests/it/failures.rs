@@ -10,7 +10,8 @@ use asof_distributed::{Cluster, ClusterError, LocalOptions, Options, status_of};
 use futures::StreamExt;
 
 use crate::support::{
-    QUERIES, alone, assert_same, cluster, cluster_error, on, plan, quick, run, session, shown, signal, temp, until, write_table,
+    QUERIES, alone, assert_same, cluster, cluster_error, on, plan, quick, run, session, shown, signal, streamed, temp, until,
+    write_table,
 };
 
 /// A query that runs for a long time: 30,000 rows of `t` against each other.
@@ -41,12 +42,12 @@ async fn a_dropped_stream_cancels_its_job() {
     let cluster = cluster(1).await;
     let context = session(data.path().to_str().unwrap(), 2).await;
     let planned = plan(&context, LONG).await;
-    let stream = cluster.run(planned.clone(), context.task_ctx()).unwrap();
+    let stream = streamed(&cluster, planned.clone(), context.task_ctx());
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(cluster.status().await.unwrap().jobs, 0, "nothing runs before the stream is polled");
     drop(stream);
 
-    let mut stream = cluster.run(planned, context.task_ctx()).unwrap();
+    let mut stream = streamed(&cluster, planned, context.task_ctx());
     let polled = tokio::spawn(async move { stream.next().await.map(drop) });
     until("the job runs", Duration::from_secs(60), async || cluster.status().await.unwrap().jobs == 1).await;
     polled.abort();
@@ -97,7 +98,7 @@ async fn a_killed_scheduler_is_a_clear_error_soon() {
     let cluster = cluster(1).await;
     let context = session(data.path().to_str().unwrap(), 2).await;
     let planned = plan(&context, LONG).await;
-    let mut stream = cluster.run(planned.clone(), context.task_ctx()).unwrap();
+    let mut stream = streamed(&cluster, planned.clone(), context.task_ctx());
     let polled = tokio::spawn(async move { stream.next().await });
     until("the job runs", Duration::from_secs(60), async || cluster.status().await.unwrap().jobs == 1).await;
     signal(cluster.processes().unwrap().scheduler(), "KILL");

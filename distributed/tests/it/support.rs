@@ -19,7 +19,10 @@ use datafusion::{
     physical_plan::ExecutionPlan,
     prelude::{ParquetReadOptions, SessionConfig, SessionContext},
 };
-use futures::TryStreamExt;
+use futures::{
+    StreamExt, TryStreamExt,
+    stream::{self, BoxStream},
+};
 use parquet::arrow::ArrowWriter;
 use tempfile::TempDir;
 
@@ -96,7 +99,16 @@ pub(crate) async fn on(cluster: &Cluster, context: &SessionContext, sql: &str) -
 }
 
 pub(crate) async fn run(cluster: &Cluster, plan: Arc<dyn ExecutionPlan>, context: Arc<TaskContext>) -> Result<Vec<RecordBatch>> {
-    cluster.run(plan, context)?.try_collect().await
+    streamed(cluster, plan, context).try_collect().await
+}
+
+/// The rows of a plan, partition after partition.
+pub(crate) fn streamed(
+    cluster: &Cluster,
+    plan: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+) -> BoxStream<'static, Result<RecordBatch>> {
+    stream::once(cluster.run(plan, context)).map_ok(|partitions| stream::iter(partitions).flatten()).try_flatten().boxed()
 }
 
 pub(crate) async fn alone(context: &SessionContext, sql: &str) -> Vec<RecordBatch> {
