@@ -1,7 +1,7 @@
 //! Ballista's engine on an executor, whose errors name the executor.
 //! Errors that make the scheduler try again keep their kind.
 
-use std::{any::Any, fmt, io, panic::AssertUnwindSafe, sync::Arc};
+use std::{any::Any, fmt, io, panic::AssertUnwindSafe, path::Path, sync::Arc};
 
 use asof::cluster::error_text;
 use async_trait::async_trait;
@@ -20,12 +20,13 @@ use datafusion::{
 };
 use futures::FutureExt;
 
-use crate::{checked_rows::with_checked_rows, error::TaskError};
+use crate::{checked_rows::with_checked_rows, error::TaskError, scratch::ensure};
 
 /// An engine whose errors name this executor.
 pub(crate) struct NamedEngine {
     pub(crate) inner: Arc<dyn ExecutionEngine>,
     pub(crate) executor: Arc<str>,
+    pub(crate) scratch: Arc<Path>,
 }
 
 impl ExecutionEngine for NamedEngine {
@@ -39,17 +40,19 @@ impl ExecutionEngine for NamedEngine {
         work_dir: &str,
         config: &SessionConfig,
     ) -> Result<Arc<dyn QueryStageExecutor>> {
+        let place = Place { executor: self.executor.clone(), scratch: self.scratch.clone() };
+        ensure(&place.scratch).map_err(|error| place.unusable(&error))?;
         let plan = with_checked_rows(plan)?;
         let stage = self.inner.create_query_stage_exec(job_id, stage_id, task_id, output_partitions, plan, work_dir, config);
-        let inner = stage.map_err(|error| named(error, &self.executor))?;
-        Ok(Arc::new(NamedStage { inner, executor: self.executor.clone() }))
+        let inner = stage.map_err(|error| place.named(error))?;
+        Ok(Arc::new(NamedStage { inner, place }))
     }
 }
 
 #[derive(Debug)]
 struct NamedStage {
     inner: Arc<dyn QueryStageExecutor>,
-    executor: Arc<str>,
+    place: Place,
 }
 
 impl fmt::Display for NamedStage {
@@ -62,8 +65,8 @@ impl fmt::Display for NamedStage {
 impl QueryStageExecutor for NamedStage {
     async fn execute_query_stage(&self, task_id: usize, context: Arc<TaskContext>) -> Result<Vec<ShuffleWritePartition>> {
         match AssertUnwindSafe(self.inner.execute_query_stage(task_id, context)).catch_unwind().await {
-            Ok(ended) => ended.map_err(|error| named(error, &self.executor)),
-            Err(panic) => Err(said(&self.executor, format!("a task panicked: {}", text_of(panic.as_ref())))),
+            Ok(ended) => ended.map_err(|error| self.place.named(error)),
+            Err(panic) => Err(self.place.said(format!("a task panicked: {}", text_of(panic.as_ref())))),
         }
     }
 
@@ -95,16 +98,38 @@ enum Cause {
     Other,
 }
 
-fn named(error: DataFusionError, executor: &Arc<str>) -> DataFusionError {
-    let message = || {
-        let (executor, means) = (executor.to_string(), means(&error));
-        TaskError { executor, message: error.to_string(), means }
-    };
-    match cause(&error) {
-        Cause::Ballista => error,
-        Cause::Broken => BallistaError::FetchFailed(executor.to_string(), 0, 0, error.to_string()).into_datafusion(),
-        Cause::Io(kind) => DataFusionError::IoError(io::Error::new(kind, message())),
-        Cause::Other => DataFusionError::External(Box::new(message())),
+/// Where a task runs: the executor, as errors name it, and its scratch folder.
+#[derive(Debug)]
+struct Place {
+    executor: Arc<str>,
+    scratch: Arc<Path>,
+}
+
+impl Place {
+    fn named(&self, error: DataFusionError) -> DataFusionError {
+        let (executor, message) = (self.executor.to_string(), error.to_string());
+        let task = || TaskError { executor: executor.clone(), message: message.clone(), means: means(&error) };
+        match cause(&error) {
+            Cause::Ballista => error,
+            Cause::Broken => self.lost(message),
+            // Somebody has removed spilled rows of the job.
+            Cause::Io(io::ErrorKind::NotFound) if message.contains(&*self.scratch.to_string_lossy()) => self.lost(message),
+            Cause::Io(kind) => DataFusionError::IoError(io::Error::new(kind, task())),
+            Cause::Other => DataFusionError::External(Box::new(task())),
+        }
+    }
+
+    /// Rows of the job are lost, so it is to run again.
+    fn lost(&self, message: String) -> DataFusionError {
+        BallistaError::FetchFailed(self.executor.to_string(), 0, 0, message).into_datafusion()
+    }
+
+    fn unusable(&self, error: &io::Error) -> DataFusionError {
+        self.said(format!("its scratch folder {} cannot be made again: {error}; restart it", self.scratch.display()))
+    }
+
+    fn said(&self, message: String) -> DataFusionError {
+        DataFusionError::External(Box::new(TaskError { executor: self.executor.to_string(), message, means: None }))
     }
 }
 
@@ -149,10 +174,6 @@ fn of_arrow(error: &ArrowError) -> Cause {
         ArrowError::ExternalError(inner) => inner.downcast_ref::<DataFusionError>().map_or(Cause::Other, cause),
         _ => Cause::Other,
     }
-}
-
-fn said(executor: &Arc<str>, message: String) -> DataFusionError {
-    DataFusionError::External(Box::new(TaskError { executor: executor.to_string(), message, means: None }))
 }
 
 fn text_of(panic: &(dyn Any + Send)) -> String {

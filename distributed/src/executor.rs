@@ -1,7 +1,12 @@
 //! An executor process: Ballista's executor with the codec and the object stores of asof.
 //! Credentials come from this process's environment and options; none comes with a plan.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use asof::{
     cluster::{Codec, object_stores},
@@ -21,7 +26,13 @@ use ballista_executor::{
     executor_process::{ExecutorProcessConfig, start_executor_process},
     health::ExecutorHealth,
 };
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::{
+    error::DataFusionError,
+    execution::{
+        disk_manager::{DiskManagerBuilder, DiskManagerMode},
+        runtime_env::RuntimeEnvBuilder,
+    },
+};
 use tokio::{net::TcpListener, time::Instant};
 
 use crate::{
@@ -29,6 +40,7 @@ use crate::{
     address::Address,
     connections::Connections,
     engine::NamedEngine,
+    scratch::{Scratch, ensure},
     status::ask,
     version::{user_agent, version},
 };
@@ -102,7 +114,7 @@ impl Default for ExecutorOptions {
 pub async fn run_executor(options: ExecutorOptions) -> Result<()> {
     let scheduler = Address::parse(&options.scheduler).map_err(general)?;
     check(&scheduler, Duration::from_secs(options.connect_timeout_s)).await.map_err(general)?;
-    let scratch = scratch_folder(&options)?;
+    let scratch = Scratch::new(options.scratch.as_deref())?;
     let ports = ports(&options).await?;
     let config = config(&options, &scheduler, ports, scratch.path())?;
     if let Some(port) = options.health_port {
@@ -137,18 +149,6 @@ async fn check(scheduler: &Address, wait: Duration) -> std::result::Result<(), C
     }
 }
 
-fn scratch_folder(options: &ExecutorOptions) -> Result<tempfile::TempDir> {
-    let mut folder = tempfile::Builder::new();
-    folder.prefix("asof-executor-");
-    match &options.scratch {
-        None => Ok(folder.tempdir()?),
-        Some(scratch) => {
-            std::fs::create_dir_all(scratch)?;
-            Ok(folder.tempdir_in(scratch)?)
-        }
-    }
-}
-
 /// Both ports, chosen now where they are 0: the executor tells them before it listens there.
 async fn ports(options: &ExecutorOptions) -> Result<(u16, u16)> {
     let rows: TcpListener = TcpListener::bind((options.bind_host.as_str(), options.port)).await?;
@@ -160,7 +160,7 @@ fn config(
     options: &ExecutorOptions,
     scheduler: &Address,
     (port, grpc_port): (u16, u16),
-    scratch: &std::path::Path,
+    scratch: &Path,
 ) -> Result<ExecutorProcessConfig> {
     let address: SocketAddr = format!("{}:{port}", options.bind_host)
         .parse()
@@ -170,10 +170,10 @@ fn config(
     let engine = NamedEngine {
         inner: Arc::new(DefaultExecutionEngine::with_client_pool(Arc::new(Connections::default()))),
         executor: format!("{executor_id} ({shown_host}:{port})").into(),
+        scratch: scratch.into(),
     };
     let codec = Codec::new(Arc::new(BallistaPhysicalExtensionCodec::default()), options.locations.clone());
     let agent: EndpointOverrideFn = Arc::new(|endpoint| Ok(endpoint.user_agent(user_agent())?));
-    let work_dir = scratch.to_string_lossy().into_owned();
     Ok(ExecutorProcessConfig {
         executor_id,
         bind_host: options.bind_host.clone(),
@@ -184,7 +184,7 @@ fn config(
         scheduler_port: scheduler.port,
         scheduler_connect_timeout_seconds: 5,
         vcores: options.vcores,
-        work_dir: Some(work_dir.clone()),
+        work_dir: Some(scratch.to_string_lossy().into_owned()),
         grpc_max_decoding_message_size: options.max_message_bytes,
         grpc_max_encoding_message_size: options.max_message_bytes,
         grpc_server_config: GrpcServerConfig { timeout_seconds: GRPC_TIMEOUT_S, ..GrpcServerConfig::default() },
@@ -193,7 +193,7 @@ fn config(
         // Each keeps footers of files beside the bounded memory. A job has a session of its own, so few are in use at a time.
         session_runtime_cache_capacity: 4,
         override_execution_engine: Some(Arc::new(engine)),
-        override_runtime_producer: Some(runtimes(options.locations.clone(), work_dir)),
+        override_runtime_producer: Some(runtimes(options.locations.clone(), scratch.into())),
         override_physical_codec: Some(Arc::new(codec)),
         override_create_grpc_client_endpoint: Some(agent),
         ..ExecutorProcessConfig::default()
@@ -201,10 +201,14 @@ fn config(
 }
 
 /// Runtimes whose object stores are those of this process. Ballista bounds their memory.
-fn runtimes(locations: Locations, scratch: String) -> RuntimeProducer {
+fn runtimes(locations: Locations, scratch: PathBuf) -> RuntimeProducer {
     Arc::new(move |_| {
-        let runtime = RuntimeEnvBuilder::new().with_temp_file_path(scratch.clone());
-        runtime.with_object_store_registry(object_stores(locations.clone())).build_arc()
+        let runtime = || RuntimeEnvBuilder::new().with_object_store_registry(object_stores(locations.clone()));
+        let made = ensure(&scratch).map_err(DataFusionError::IoError);
+        let made = made.and_then(|()| runtime().with_temp_file_path(scratch.clone()).build_arc());
+        // Ballista asks for a runtime before it decodes a task, and would reject the job without a reason. The task says it.
+        let without_disk = || DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
+        made.or_else(|_| runtime().with_disk_manager_builder(without_disk()).build_arc())
     })
 }
 

@@ -33,6 +33,7 @@ mod losses;
 mod no_stores;
 mod rows;
 mod scheduler;
+mod scratch;
 mod settings;
 mod signals;
 mod status;
