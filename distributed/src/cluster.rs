@@ -162,6 +162,12 @@ impl Shared {
         Ok(bytes)
     }
 
+    /// Whether the scheduler has executors whose scratch folder is not full.
+    async fn others_have_room(&self) -> Result<bool, ClusterError> {
+        let status = ask(&self.scheduler, self.options.request_timeout).await?;
+        Ok(status.executors.iter().any(|executor| !executor.is_full))
+    }
+
     async fn rows(&self, plan: &Arc<dyn ExecutionPlan>, context: &TaskContext) -> Result<SendableRecordBatchStream> {
         let (options, schema) = (&self.options, plan.schema());
         let bytes = self.encoded(plan)?;
@@ -170,20 +176,26 @@ impl Shared {
         let mut attempt = 1;
         loop {
             let mut job = Job::submit(&self.scheduler, options, bytes.clone(), settings.clone()).await?;
-            let reason = match job.ended(options, self.processes.as_ref()).await? {
-                Ended::Lost(reason) => reason,
+            let lost = |reason: String| {
+                let error = ClusterError::Lost { reason: reason.clone(), attempts: attempt };
+                (format!("an executor was lost: {reason}"), error.into())
+            };
+            let (reason, error) = match job.ended(options, self.processes.as_ref()).await? {
+                Ended::Lost(reason) => lost(reason),
+                Ended::Full(error) if self.others_have_room().await? => (error.to_string(), error),
+                Ended::Full(error) => return Err(error),
                 Ended::Rows(locations) => match fetched(locations, &schema, options).await? {
                     Ok(held) => {
                         let rows = stream::iter(held).flat_map(|partition| partition.rows());
                         return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)));
                     }
-                    Err(Lost { executor, reason }) => format!("executor {executor} no longer gives its rows: {reason}"),
+                    Err(Lost { executor, reason }) => lost(format!("executor {executor} no longer gives its rows: {reason}")),
                 },
             };
             if attempt >= options.attempts {
-                return Err(ClusterError::Lost { reason, attempts: attempt }.into());
+                return Err(error);
             }
-            log::warn!("a job runs again, because an executor was lost: {reason}");
+            log::warn!("a job runs again, because {reason}");
             drop(job);
             tokio::time::sleep(PAUSE * attempt as u32).await;
             attempt += 1;

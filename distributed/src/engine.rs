@@ -20,7 +20,11 @@ use datafusion::{
 };
 use futures::FutureExt;
 
-use crate::{checked_rows::with_checked_rows, error::TaskError, scratch::ensure};
+use crate::{
+    checked_rows::with_checked_rows,
+    error::{FULL, TaskError},
+    scratch::ensure,
+};
 
 /// An engine whose errors name this executor.
 pub(crate) struct NamedEngine {
@@ -93,6 +97,8 @@ enum Cause {
     Ballista,
     /// A connection that broke while rows came from another executor. Ballista takes it for a damaged file; the rows are lost.
     Broken,
+    /// The scratch folder is full.
+    Full,
     /// The task may be tried again.
     Io(io::ErrorKind),
     Other,
@@ -114,6 +120,7 @@ impl Place {
             Cause::Broken => self.lost(message),
             // Somebody has removed spilled rows of the job.
             Cause::Io(io::ErrorKind::NotFound) if message.contains(&*self.scratch.to_string_lossy()) => self.lost(message),
+            Cause::Full => self.full(&message),
             Cause::Io(kind) => DataFusionError::IoError(io::Error::new(kind, task())),
             Cause::Other => DataFusionError::External(Box::new(task())),
         }
@@ -124,7 +131,20 @@ impl Place {
         BallistaError::FetchFailed(self.executor.to_string(), 0, 0, message).into_datafusion()
     }
 
+    /// No other try on this executor helps, so it is not an error of input or output that the scheduler tries again.
+    fn full(&self, message: &str) -> DataFusionError {
+        let scratch = self.scratch.display();
+        let message = format!(
+            "its scratch folder {scratch} is full: {message}; free space there, or give it a larger one with `--scratch`, and run again"
+        );
+        let task = TaskError { executor: self.executor.to_string(), message, means: Some(FULL.to_owned()) };
+        DataFusionError::External(Box::new(task))
+    }
+
     fn unusable(&self, error: &io::Error) -> DataFusionError {
+        if is_full(error.kind()) {
+            return self.full(&error.to_string());
+        }
         self.said(format!("its scratch folder {} cannot be made again: {error}; restart it", self.scratch.display()))
     }
 
@@ -151,13 +171,30 @@ fn means(error: &DataFusionError) -> Option<String> {
 }
 
 fn cause(error: &DataFusionError) -> Cause {
+    match of_root(error) {
+        Cause::Io(kind) if is_full(kind) => Cause::Full,
+        Cause::Other if says_full(&error.to_string()) => Cause::Full,
+        cause => cause,
+    }
+}
+
+fn is_full(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
+}
+
+/// Writers of shuffle files pass some errors on as text: ENOSPC, EDQUOT, EFBIG.
+fn says_full(text: &str) -> bool {
+    cfg!(target_os = "linux") && [28, 122, 27].iter().any(|code| text.contains(&format!("(os error {code})")))
+}
+
+fn of_root(error: &DataFusionError) -> Cause {
     match error.find_root() {
         DataFusionError::IoError(cause) => Cause::Io(cause.kind()),
         DataFusionError::ArrowError(inner, _) => of_arrow(inner),
         DataFusionError::External(inner) => match inner.downcast_ref::<BallistaError>() {
             Some(BallistaError::FetchFailed(..) | BallistaError::Cancelled) => Cause::Ballista,
             Some(BallistaError::IoError(cause)) => Cause::Io(cause.kind()),
-            Some(BallistaError::DataFusionError(inner)) => cause(inner),
+            Some(BallistaError::DataFusionError(inner)) => of_root(inner),
             Some(BallistaError::ArrowError(inner)) => of_arrow(inner),
             _ => Cause::Other,
         },
@@ -171,7 +208,8 @@ fn of_arrow(error: &ArrowError) -> Cause {
         |text: &str| ["h2 protocol error", "transport error", "hyper::Error"].iter().any(|said| text.contains(said));
     match error {
         ArrowError::IpcError(text) if is_of_transport(text) => Cause::Broken,
-        ArrowError::ExternalError(inner) => inner.downcast_ref::<DataFusionError>().map_or(Cause::Other, cause),
+        ArrowError::IoError(_, error) if is_full(error.kind()) => Cause::Full,
+        ArrowError::ExternalError(inner) => inner.downcast_ref::<DataFusionError>().map_or(Cause::Other, of_root),
         _ => Cause::Other,
     }
 }

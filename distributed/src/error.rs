@@ -12,6 +12,8 @@ const BEGIN: &str = "\u{2045}asof executor ";
 const SAYS: &str = "\u{204e}";
 const MEANS: &str = "\u{2051}";
 const END: &str = "\u{2046}";
+/// What a task means whose executor has no room for its files.
+pub(crate) const FULL: &str = "full";
 
 /// What Ballista puts before the message of a failed task.
 const NOISE: [&str; 10] = [
@@ -160,6 +162,12 @@ pub fn error_of(message: &str) -> DataFusionError {
     ClusterError::Job { executor: None, message: format!("{said}{hint}") }.into()
 }
 
+/// The name of the executor whose scratch folder was full, if that is what a failed job says.
+pub(crate) fn full_executor(message: &str) -> Option<String> {
+    let (executor, _, means) = said_by_executor(message)?;
+    (means == FULL).then(|| executor.split(" (").next().unwrap_or_default().to_owned())
+}
+
 /// The last executor that says something, what it says, and which error of asof it means: with retries, the last failure counts.
 fn said_by_executor(message: &str) -> Option<(String, String, String)> {
     let (_, rest) = message.rsplit_once(BEGIN)?;
@@ -238,6 +246,18 @@ mod tests {
         let text = format!("Job failed due to stage 1 failed: {:?}", DataFusionError::External(Box::new(task)));
         let error = asof::Error::from(error_of(&format!("{text:?}")));
         assert!(matches!(&error, asof::Error::FileChanged { path, .. } if path == "C:\\\"x\"\n.parquet"), "{error}");
+    }
+
+    #[test]
+    fn a_full_executor_is_told_by_name() {
+        let task = |means: Option<&str>| {
+            let task = TaskError { executor: "e-1 (h:1)".into(), message: "no room".into(), means: means.map(str::to_owned) };
+            format!("Job failed due to stage 1 failed: {:?}", DataFusionError::External(Box::new(task)))
+        };
+        assert_eq!(full_executor(&task(Some(FULL))).as_deref(), Some("e-1"));
+        assert_eq!(shown(&task(Some(FULL))), "executor e-1 (h:1): no room");
+        assert_eq!(full_executor(&task(None)), None);
+        assert_eq!(full_executor("Cancelled"), None);
     }
 
     #[test]

@@ -21,6 +21,7 @@ use axum::{
     routing::get,
 };
 use ballista_core::{
+    ConfigProducer,
     config::{BALLISTA_CLIENT_GRPC_MAX_MESSAGE_SIZE, BALLISTA_CLIENT_GRPC_TIMEOUT_SECONDS, TaskSchedulingPolicy},
     error::{BallistaError, Result},
     extension::SessionConfigExt,
@@ -42,6 +43,9 @@ use tokio::net::TcpListener;
 use tonic::service::RoutesBuilder;
 
 use crate::{
+    executors::Executors,
+    full::FullExecutors,
+    jobs::Jobs,
     losses::{self, Launcher, lose},
     no_stores,
     signals::asked_to_stop,
@@ -102,11 +106,6 @@ impl Default for SchedulerOptions {
 impl SchedulerOptions {
     fn config(&self, port: u16) -> SchedulerConfig {
         let max_message_bytes = self.max_message_bytes;
-        let producer = move || {
-            SessionConfig::new_with_ballista()
-                .set_str(BALLISTA_CLIENT_GRPC_MAX_MESSAGE_SIZE, &max_message_bytes.to_string())
-                .set_str(BALLISTA_CLIENT_GRPC_TIMEOUT_SECONDS, &LAUNCH_TIMEOUT_S.to_string())
-        };
         SchedulerConfig {
             external_host: self.external_host.clone(),
             bind_host: self.bind_host.clone(),
@@ -123,10 +122,25 @@ impl SchedulerOptions {
             // A step does not run again when it cannot fetch a file: its job does.
             stage_max_failures: 1,
             finished_job_data_clean_up_interval_seconds: self.keep_files_s,
-            override_session_builder: Some(Arc::new(no_stores::session)),
-            override_config_producer: Some(Arc::new(producer)),
+            override_config_producer: Some(self.settings()),
             ..SchedulerConfig::default()
         }
+    }
+
+    /// The settings of this scheduler as a client of executors.
+    fn settings(&self) -> ConfigProducer {
+        let max_message_bytes = self.max_message_bytes;
+        Arc::new(move || {
+            SessionConfig::new_with_ballista()
+                .set_str(BALLISTA_CLIENT_GRPC_MAX_MESSAGE_SIZE, &max_message_bytes.to_string())
+                .set_str(BALLISTA_CLIENT_GRPC_TIMEOUT_SECONDS, &LAUNCH_TIMEOUT_S.to_string())
+        })
+    }
+
+    /// Ballista's state of executors and jobs, with what this scheduler does otherwise.
+    fn cluster(&self, config: &SchedulerConfig, full: &Arc<FullExecutors>) -> BallistaCluster {
+        let jobs = Jobs::new(&config.scheduler_id, Arc::new(no_stores::session), self.settings(), full.clone());
+        BallistaCluster::new(Arc::new(Executors::new(full.clone())), Arc::new(jobs))
     }
 }
 
@@ -141,10 +155,11 @@ pub async fn run_scheduler(options: SchedulerOptions, listening: impl FnOnce(Soc
     let address = listener.local_addr()?;
     let config = Arc::new(options.config(address.port()));
     config.validate()?;
-    let cluster = BallistaCluster::new_from_config(&config).await?;
-    let server = server(cluster, config).await?;
+    let full = Arc::new(FullExecutors::default());
+    let server = server(options.cluster(&config, &full), config).await?;
     tokio::spawn(losses::watch(server.clone(), options.executor_timeout_s));
-    let shared = Arc::new(Shared { server, is_stopping: AtomicBool::new(false), executor_timeout_s: options.executor_timeout_s });
+    let shared =
+        Arc::new(Shared { server, full, is_stopping: AtomicBool::new(false), executor_timeout_s: options.executor_timeout_s });
     log::info!("asof {}: the scheduler listens at {address}", version());
     listening(address);
     let mut service = pin!(axum::serve(listener, routes(&shared, options.max_message_bytes as usize)).into_future());
@@ -174,6 +189,7 @@ async fn server(cluster: BallistaCluster, config: Arc<SchedulerConfig>) -> Resul
 
 struct Shared {
     server: Server,
+    full: Arc<FullExecutors>,
     is_stopping: AtomicBool,
     executor_timeout_s: u64,
 }
@@ -205,7 +221,8 @@ impl Shared {
         let alive = known.into_iter().filter_map(|(executor, heard, _)| {
             let is_alive = heard.is_some_and(|heard| now.saturating_sub(heard).as_secs() <= self.executor_timeout_s);
             let address = format!("{}:{}", executor.host, executor.port);
-            is_alive.then(|| ExecutorStatus::new(executor.id, address, executor.specification.vcores as usize))
+            let is_full = self.full.contains(&executor.id);
+            is_alive.then(|| ExecutorStatus::new(executor.id, address, executor.specification.vcores as usize, is_full))
         });
         Status::new(self.is_stopping.load(Ordering::SeqCst), alive.collect(), self.jobs())
     }

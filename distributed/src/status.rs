@@ -38,11 +38,13 @@ pub struct ExecutorStatus {
     pub address: String,
     /// How many partitions it works on at a time.
     pub vcores: usize,
+    /// Whether its scratch folder was full a short time ago, so that it gets no tasks if others can take them.
+    pub is_full: bool,
 }
 
 impl ExecutorStatus {
-    pub(crate) fn new(id: String, address: String, vcores: usize) -> Self {
-        Self { id, address, vcores }
+    pub(crate) fn new(id: String, address: String, vcores: usize, is_full: bool) -> Self {
+        Self { id, address, vcores, is_full }
     }
 }
 

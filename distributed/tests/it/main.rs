@@ -4,6 +4,7 @@
 
 mod damaged_scratch;
 mod failures;
+mod full;
 mod losses;
 mod plans;
 mod s3;
