@@ -24,6 +24,8 @@ use crate::{
     status::ask,
 };
 
+/// The bytes of a message around its plan: settings and names.
+const AROUND: usize = 16 << 10;
 /// A job waits so long before it runs again, and each time longer by as much.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -32,7 +34,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub struct Options {
     /// In how many tasks a step of a plan is divided; by default as many as the executors work on at a time when the cluster is connected.
     pub partitions: Option<usize>,
-    /// The largest plan, in bytes, with the rows that it carries. Scheduler and executors have limits of their own (`--max-message`).
+    /// The largest plan, in bytes, with the rows that it carries. The limit of the scheduler (`--max-message`) holds if it is smaller.
     pub max_message_bytes: usize,
     /// The memory for the rows of a result, in bytes; more goes to temporary files.
     pub memory_bytes: usize,
@@ -73,6 +75,8 @@ pub struct Cluster {
 struct Shared {
     scheduler: Address,
     partitions: usize,
+    /// The largest message of this program and its scheduler, and whose limit that is.
+    limit: (usize, String),
     options: Options,
     processes: Option<Processes>,
 }
@@ -118,7 +122,11 @@ impl Cluster {
         let status = ask(&scheduler, options.connect_timeout).await?;
         let vcores = status.executors.iter().map(|executor| executor.vcores).sum();
         let partitions = options.partitions.unwrap_or(vcores).max(1);
-        Ok(Self { shared: Arc::new(Shared { scheduler, partitions, options, processes }) })
+        let limit = match (options.max_message_bytes, status.max_message_bytes) {
+            (ours, theirs) if theirs < ours => (theirs, format!("the scheduler at {scheduler}")),
+            (ours, _) => (ours, "this program".to_owned()),
+        };
+        Ok(Self { shared: Arc::new(Shared { scheduler, partitions, limit, options, processes }) })
     }
 
     /// The URL of the scheduler, for other programs.
@@ -155,9 +163,9 @@ impl Shared {
         let codec = Codec::new(Arc::new(BallistaPhysicalExtensionCodec::default()), self.options.locations.clone());
         let mut bytes = Vec::new();
         PhysicalPlanNode::try_from_physical_plan(plan.clone(), &codec)?.try_encode(&mut bytes)?;
-        let limit = self.options.max_message_bytes;
-        if bytes.len() > limit {
-            return Err(ClusterError::TooLarge { bytes: bytes.len(), limit }.into());
+        let (needed, (limit, whose)) = (bytes.len() + AROUND, self.limit.clone());
+        if needed > limit {
+            return Err(ClusterError::TooLarge { bytes: needed, limit, whose }.into());
         }
         Ok(bytes)
     }

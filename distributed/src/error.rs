@@ -66,10 +66,19 @@ pub enum ClusterError {
     },
     /// A plan is too large for a message.
     TooLarge {
-        /// The size of the plan.
+        /// The size of the plan with its settings.
         bytes: usize,
-        /// The limit of [`Options::max_message_bytes`](crate::Options::max_message_bytes).
+        /// The largest message.
         limit: usize,
+        /// Whose limit that is.
+        whose: String,
+    },
+    /// A process cannot run with the value of an option.
+    InvalidOption {
+        /// The option, as a flag if it has one.
+        option: String,
+        /// What is wrong, and what to do.
+        reason: String,
     },
     /// No executor has been there for some time.
     NoExecutors {
@@ -107,11 +116,12 @@ impl fmt::Display for ClusterError {
                 write!(f, "{process} is asof {theirs}, this process is asof {ours}: run the same version everywhere")
             }
             Self::Start { process, reason } => write!(f, "{process} did not start: {reason}"),
-            Self::TooLarge { bytes, limit } => write!(
+            Self::TooLarge { bytes, limit, whose } => write!(
                 f,
-                "a plan of {bytes} bytes does not fit into a message of {limit} bytes: send fewer rows with it, or raise \
-                 `max_message_bytes` here and `--max-message` of the scheduler and the executors"
+                "a plan of {bytes} bytes does not fit into a message of {limit} bytes, the limit of {whose}: send fewer rows with \
+                 it, or raise that limit (`max_message_bytes` of a program, `--max-message` of the scheduler and the executors)"
             ),
+            Self::InvalidOption { option, reason } => write!(f, "{option}: {reason}"),
             Self::NoExecutors { scheduler, waited_s } => {
                 write!(f, "the scheduler at {scheduler} has had no executor for {waited_s} s: start one, then run again")
             }

@@ -41,7 +41,7 @@ use crate::{
     connections::Connections,
     engine::NamedEngine,
     scratch::{Scratch, ensure},
-    status::ask,
+    status::{Status, ask},
     version::{user_agent, version},
 };
 
@@ -113,7 +113,7 @@ impl Default for ExecutorOptions {
 /// When the scheduler does not answer or is of another version, and when an address or the scratch folder cannot be used.
 pub async fn run_executor(options: ExecutorOptions) -> Result<()> {
     let scheduler = Address::parse(&options.scheduler).map_err(general)?;
-    check(&scheduler, Duration::from_secs(options.connect_timeout_s)).await.map_err(general)?;
+    check(&scheduler, &options).await.map_err(general)?;
     let scratch = Scratch::new(options.scratch.as_deref())?;
     let ports = ports(&options).await?;
     let config = config(&options, &scheduler, ports, scratch.path())?;
@@ -136,17 +136,31 @@ async fn ready(State(health): State<ExecutorHealth>) -> (StatusCode, &'static st
     }
 }
 
-/// Waits for the scheduler, and refuses to work for one of another version.
-async fn check(scheduler: &Address, wait: Duration) -> std::result::Result<(), ClusterError> {
-    let started = Instant::now();
-    loop {
+/// Waits for the scheduler, and refuses to work for one of another version or with options that do not go with this executor's.
+async fn check(scheduler: &Address, options: &ExecutorOptions) -> std::result::Result<(), ClusterError> {
+    let (started, wait) = (Instant::now(), Duration::from_secs(options.connect_timeout_s));
+    let status = loop {
         match ask(scheduler, ANSWER).await {
             Err(ClusterError::Unreachable { .. }) if started.elapsed() < wait => {
                 tokio::time::sleep(Duration::from_millis(200)).await
             }
-            answer => return answer.map(drop),
+            answer => break answer?,
         }
+    };
+    goes_with(scheduler, &status, options)
+}
+
+fn goes_with(scheduler: &Address, status: &Status, options: &ExecutorOptions) -> std::result::Result<(), ClusterError> {
+    let invalid = |option: &str, reason: String| Err(ClusterError::InvalidOption { option: option.to_owned(), reason });
+    let (ours, theirs) = (options.max_message_bytes as usize, status.max_message_bytes);
+    if ours < theirs {
+        let reason = format!(
+            "this executor takes messages of {ours} bytes, and the scheduler at {scheduler} sends up to {theirs} bytes: \
+             give the executor `--max-message {theirs}`, or the scheduler `--max-message {ours}`"
+        );
+        return invalid("--max-message", reason);
     }
+    Ok(())
 }
 
 /// Both ports, chosen now where they are 0: the executor tells them before it listens there.

@@ -158,11 +158,16 @@ pub async fn run_scheduler(options: SchedulerOptions, listening: impl FnOnce(Soc
     let full = Arc::new(FullExecutors::default());
     let server = server(options.cluster(&config, &full), config).await?;
     tokio::spawn(losses::watch(server.clone(), options.executor_timeout_s));
-    let shared =
-        Arc::new(Shared { server, full, is_stopping: AtomicBool::new(false), executor_timeout_s: options.executor_timeout_s });
+    let shared = Arc::new(Shared {
+        server,
+        full,
+        is_stopping: AtomicBool::new(false),
+        executor_timeout_s: options.executor_timeout_s,
+        max_message_bytes: options.max_message_bytes as usize,
+    });
     log::info!("asof {}: the scheduler listens at {address}", version());
     listening(address);
-    let mut service = pin!(axum::serve(listener, routes(&shared, options.max_message_bytes as usize)).into_future());
+    let mut service = pin!(axum::serve(listener, routes(&shared)).into_future());
     let signal = tokio::select! {
         ended = &mut service => return ended.map_err(BallistaError::from),
         signal = asked_to_stop() => signal,
@@ -180,7 +185,11 @@ async fn server(cluster: BallistaCluster, config: Arc<SchedulerConfig>) -> Resul
     let physical = Codec::new(Arc::new(BallistaPhysicalExtensionCodec::default()), Locations::default());
     let codec = BallistaCodec::new(Arc::new(BallistaLogicalExtensionCodec::default()), Arc::new(physical));
     let (endpoint, itself) = (config.scheduler_endpoint(), Arc::new(OnceLock::new()));
-    let launcher = Arc::new(Launcher { endpoint: endpoint.clone(), server: itself.clone() });
+    let launcher = Arc::new(Launcher {
+        endpoint: endpoint.clone(),
+        max_message_bytes: config.grpc_client_max_message_size as usize,
+        server: itself.clone(),
+    });
     let mut server = Server::new_with_task_launcher(endpoint, cluster, codec, config, default_metrics_collector()?, launcher);
     server.init().await?;
     let _ = itself.set(server.clone());
@@ -192,6 +201,7 @@ struct Shared {
     full: Arc<FullExecutors>,
     is_stopping: AtomicBool,
     executor_timeout_s: u64,
+    max_message_bytes: usize,
 }
 
 impl Shared {
@@ -224,17 +234,17 @@ impl Shared {
             let is_full = self.full.contains(&executor.id);
             is_alive.then(|| ExecutorStatus::new(executor.id, address, executor.specification.vcores as usize, is_full))
         });
-        Status::new(self.is_stopping.load(Ordering::SeqCst), alive.collect(), self.jobs())
+        let mut executors: Vec<ExecutorStatus> = alive.collect();
+        executors.sort();
+        let (is_stopping, jobs) = (self.is_stopping.load(Ordering::SeqCst), self.jobs());
+        Status { is_stopping, executors, jobs, ..Status::new(self.max_message_bytes, self.executor_timeout_s) }
     }
 }
 
-fn routes(
-    shared: &Arc<Shared>,
-    max_message_bytes: usize,
-) -> axum::extract::connect_info::IntoMakeServiceWithConnectInfo<Router, SocketAddr> {
+fn routes(shared: &Arc<Shared>) -> axum::extract::connect_info::IntoMakeServiceWithConnectInfo<Router, SocketAddr> {
     let grpc = SchedulerGrpcServer::new(shared.server.clone())
-        .max_encoding_message_size(max_message_bytes)
-        .max_decoding_message_size(max_message_bytes);
+        .max_encoding_message_size(shared.max_message_bytes)
+        .max_decoding_message_size(shared.max_message_bytes);
     let mut services = RoutesBuilder::default();
     services.add_service(grpc);
     let own = Router::new()

@@ -26,6 +26,10 @@ pub struct Status {
     pub executors: Vec<ExecutorStatus>,
     /// How many jobs have not ended.
     pub jobs: usize,
+    /// The largest message that it takes and sends, in bytes.
+    pub max_message_bytes: usize,
+    /// An executor is lost after so many seconds of silence.
+    pub executor_timeout_s: u64,
 }
 
 /// An executor, as its scheduler knows it.
@@ -49,9 +53,10 @@ impl ExecutorStatus {
 }
 
 impl Status {
-    pub(crate) fn new(is_stopping: bool, mut executors: Vec<ExecutorStatus>, jobs: usize) -> Self {
-        executors.sort();
-        Self { version: version().to_owned(), is_stopping, executors, jobs }
+    /// The status of a scheduler without executors and jobs.
+    pub(crate) fn new(max_message_bytes: usize, executor_timeout_s: u64) -> Self {
+        let (version, executors) = (version().to_owned(), Vec::new());
+        Self { version, is_stopping: false, executors, jobs: 0, max_message_bytes, executor_timeout_s }
     }
 }
 

@@ -6,6 +6,7 @@ mod damaged_scratch;
 mod failures;
 mod full;
 mod losses;
+mod options;
 mod plans;
 mod s3;
 #[path = "../../../tests/it/s3_server.rs"]

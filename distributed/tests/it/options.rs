@@ -1,0 +1,53 @@
+//! Options that a process cannot run with: the error says which, and what to do.
+
+use std::process::{Command, Stdio};
+
+use asof_distributed::{Cluster, ClusterError};
+use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
+
+use crate::support::{alone, assert_same, cluster_error, on, plan, quick, run, session, shown, temp, write_table};
+
+/// What a process says that does not start.
+async fn refused(program: &'static str, arguments: &[&str]) -> String {
+    let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+    let ended = tokio::task::spawn_blocking(move || {
+        let mut command = Command::new("timeout");
+        command.args(["20", program]).args(arguments).stdin(Stdio::null());
+        command.output().unwrap()
+    });
+    let ended = ended.await.unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert!(!ended.status.success() && ended.status.code() != Some(124), "{said}");
+    said
+}
+
+const SCHEDULER: &str = env!("CARGO_BIN_EXE_asof-scheduler");
+const EXECUTOR: &str = env!("CARGO_BIN_EXE_asof-executor");
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_smaller_limit_of_a_scheduler_holds_before_anything_is_sent() {
+    let data = temp();
+    write_table(data.path());
+    let mut options = quick(1);
+    options.scheduler_arguments.push("--max-message=1048576".into());
+    let cluster = Cluster::local_with(options).await.unwrap();
+    let context = session(data.path().to_str().unwrap(), 2).await;
+    let text: ArrayRef = std::sync::Arc::new(StringArray::from_iter_values((0..2_000).map(|n| format!("{n:01000}"))));
+    context.register_batch("carried", RecordBatch::try_from_iter([("text", text)]).unwrap()).unwrap();
+    let planned = plan(&context, "SELECT max(text) FROM carried").await;
+    let error = run(&cluster, planned, context.task_ctx()).await.unwrap_err();
+    let ClusterError::TooLarge { limit: 1_048_576, whose, .. } = cluster_error(&error) else { panic!("{error}") };
+    assert!(whose.starts_with("the scheduler at 127.0.0.1:"), "{whose}");
+    let error = error.to_string();
+    assert!(error.contains("does not fit into a message of 1048576 bytes"), "{error}");
+    let sql = "SELECT count(*) n FROM t";
+    assert_same(&on(&cluster, &context, sql).await.unwrap(), &shown(&alone(&context, sql).await), sql);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_executor_with_a_smaller_limit_than_its_scheduler_does_not_start() {
+    let cluster = Cluster::local_with(quick(0)).await.unwrap();
+    let url = format!("--scheduler={}", cluster.url());
+    let said = refused(EXECUTOR, &["--bind-host=127.0.0.1", "--port=0", "--task-port=0", &url, "--max-message=1048576"]).await;
+    assert!(said.contains("--max-message") && said.contains("1048576") && said.contains("1073741824"), "{said}");
+}
