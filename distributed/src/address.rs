@@ -1,6 +1,8 @@
 //! Where a process listens: host and port.
 
-use std::fmt;
+use std::{fmt, io::ErrorKind};
+
+use tokio::net::TcpListener;
 
 use crate::ClusterError;
 
@@ -36,9 +38,34 @@ impl fmt::Display for Address {
     }
 }
 
+/// Listens at a port, which `flag` sets.
+pub(crate) async fn listen(host: &str, port: u16, flag: &str) -> Result<TcpListener, ClusterError> {
+    TcpListener::bind((host, port)).await.map_err(|error| {
+        let advice = match error.kind() {
+            ErrorKind::AddrInUse => "end the process that listens there, or choose another port",
+            ErrorKind::PermissionDenied => "choose a port above 1023, or run as a user who may listen there",
+            _ => "choose an address of this machine with `--bind-host`",
+        };
+        let address = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+        ClusterError::Listen { address, flag: flag.to_owned(), reason: format!("{error}; {advice}") }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn an_address_in_use_is_named_with_its_flag() {
+        let Ok(first) = listen("127.0.0.1", 0, "--port").await else { unreachable!() };
+        let Ok(address) = first.local_addr() else { unreachable!() };
+        let error = listen("127.0.0.1", address.port(), "--task-port").await.err().map(|error| error.to_string());
+        let error = error.unwrap_or_default();
+        assert!(error.starts_with(&format!("cannot listen at {address} (`--task-port`): ")), "{error}");
+        assert!(error.ends_with("choose another port"), "{error}");
+        let error = listen("203.0.113.1", 0, "--port").await.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains("`--bind-host`"), "{error}");
+    }
 
     #[test]
     fn urls_of_schedulers() {

@@ -4,6 +4,7 @@
 use std::{error::Error, fmt};
 
 use asof::cluster::error_of_text;
+use ballista_core::error::BallistaError;
 use datafusion::error::DataFusionError;
 
 /// Begins what an executor says of a task: the executor follows, then [`MEANS`], the error of asof as text if it is one, [`SAYS`], the
@@ -73,6 +74,15 @@ pub enum ClusterError {
         /// Whose limit that is.
         whose: String,
     },
+    /// A process cannot listen at an address.
+    Listen {
+        /// Host and port.
+        address: String,
+        /// The flag that sets the port.
+        flag: String,
+        /// What the system said, and what to do.
+        reason: String,
+    },
     /// A process cannot run with the value of an option.
     InvalidOption {
         /// The option, as a flag if it has one.
@@ -121,6 +131,7 @@ impl fmt::Display for ClusterError {
                 "a plan of {bytes} bytes does not fit into a message of {limit} bytes, the limit of {whose}: send fewer rows with \
                  it, or raise that limit (`max_message_bytes` of a program, `--max-message` of the scheduler and the executors)"
             ),
+            Self::Listen { address, flag, reason } => write!(f, "cannot listen at {address} (`{flag}`): {reason}"),
             Self::InvalidOption { option, reason } => write!(f, "{option}: {reason}"),
             Self::NoExecutors { scheduler, waited_s } => {
                 write!(f, "the scheduler at {scheduler} has had no executor for {waited_s} s: start one, then run again")
@@ -143,6 +154,11 @@ impl From<ClusterError> for DataFusionError {
     fn from(error: ClusterError) -> Self {
         DataFusionError::External(Box::new(error))
     }
+}
+
+/// As the functions that run a process return it.
+pub(crate) fn general(error: ClusterError) -> BallistaError {
+    BallistaError::General(error.to_string())
 }
 
 /// The error behind the text of a failed job: who failed, and the message without the scheduler's words around it.

@@ -33,13 +33,14 @@ use datafusion::{
         runtime_env::RuntimeEnvBuilder,
     },
 };
-use tokio::{net::TcpListener, time::Instant};
+use tokio::time::Instant;
 
 use crate::{
     ClusterError,
-    address::Address,
+    address::{Address, listen},
     connections::Connections,
     engine::NamedEngine,
+    error::general,
     scratch::{Scratch, ensure},
     status::{Status, ask},
     version::{user_agent, version},
@@ -118,7 +119,7 @@ pub async fn run_executor(options: ExecutorOptions) -> Result<()> {
     let ports = ports(&options).await?;
     let config = config(&options, &scheduler, ports, scratch.path())?;
     if let Some(port) = options.health_port {
-        let listener = TcpListener::bind((options.bind_host.as_str(), port)).await?;
+        let listener = listen(&options.bind_host, port, "--health-port").await.map_err(general)?;
         let routes = Router::new().route("/health", get(|| async { "ok\n" })).route("/ready", get(ready));
         tokio::spawn(axum::serve(listener, routes.with_state(config.health.clone())).into_future());
     }
@@ -165,8 +166,8 @@ fn goes_with(scheduler: &Address, status: &Status, options: &ExecutorOptions) ->
 
 /// Both ports, chosen now where they are 0: the executor tells them before it listens there.
 async fn ports(options: &ExecutorOptions) -> Result<(u16, u16)> {
-    let rows: TcpListener = TcpListener::bind((options.bind_host.as_str(), options.port)).await?;
-    let tasks = TcpListener::bind((options.bind_host.as_str(), options.task_port)).await?;
+    let rows = listen(&options.bind_host, options.port, "--port").await.map_err(general)?;
+    let tasks = listen(&options.bind_host, options.task_port, "--task-port").await.map_err(general)?;
     Ok((rows.local_addr()?.port(), tasks.local_addr()?.port()))
 }
 
@@ -224,8 +225,4 @@ fn runtimes(locations: Locations, scratch: PathBuf) -> RuntimeProducer {
         let without_disk = || DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
         made.or_else(|_| runtime().with_disk_manager_builder(without_disk()).build_arc())
     })
-}
-
-fn general(error: ClusterError) -> BallistaError {
-    BallistaError::General(error.to_string())
 }

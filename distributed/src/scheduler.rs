@@ -39,10 +39,11 @@ use ballista_scheduler::{
 use datafusion::prelude::SessionConfig;
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use prost::Message;
-use tokio::net::TcpListener;
 use tonic::service::RoutesBuilder;
 
 use crate::{
+    address::listen,
+    error::general,
     executors::Executors,
     full::FullExecutors,
     jobs::Jobs,
@@ -151,7 +152,7 @@ impl SchedulerOptions {
 /// # Errors
 /// When the address cannot be used, or the service fails.
 pub async fn run_scheduler(options: SchedulerOptions, listening: impl FnOnce(SocketAddr)) -> Result<()> {
-    let listener = TcpListener::bind((options.bind_host.as_str(), options.port)).await?;
+    let listener = listen(&options.bind_host, options.port, "--port").await.map_err(general)?;
     let address = listener.local_addr()?;
     let config = Arc::new(options.config(address.port()));
     config.validate()?;

@@ -25,6 +25,21 @@ const SCHEDULER: &str = env!("CARGO_BIN_EXE_asof-scheduler");
 const EXECUTOR: &str = env!("CARGO_BIN_EXE_asof-executor");
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_address_in_use_is_named_with_its_flag() {
+    let cluster = Cluster::local_with(quick(0)).await.unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, port) = (taken.local_addr().unwrap(), taken.local_addr().unwrap().port());
+    let said = refused(SCHEDULER, &["--bind-host=127.0.0.1", &format!("--port={port}")]).await;
+    assert!(said.contains(&format!("cannot listen at {address} (`--port`)")), "{said}");
+    for flag in ["--port", "--task-port", "--health-port"] {
+        let url = format!("--scheduler={}", cluster.url());
+        let arguments = ["--bind-host=127.0.0.1", "--port=0", "--task-port=0", &url, &format!("{flag}={port}")];
+        let said = refused(EXECUTOR, &arguments).await;
+        assert!(said.contains(&format!("cannot listen at {address} (`{flag}`)")), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_smaller_limit_of_a_scheduler_holds_before_anything_is_sent() {
     let data = temp();
     write_table(data.path());
