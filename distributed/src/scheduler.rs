@@ -21,22 +21,15 @@ use axum::{
     routing::get,
 };
 use ballista_core::{
-    ConfigProducer,
-    config::{BALLISTA_CLIENT_GRPC_MAX_MESSAGE_SIZE, BALLISTA_CLIENT_GRPC_TIMEOUT_SECONDS, TaskSchedulingPolicy},
     error::{BallistaError, Result},
-    extension::SessionConfigExt,
     serde::{
         BallistaCodec, BallistaLogicalExtensionCodec, BallistaPhysicalExtensionCodec,
         protobuf::{ExecutorStoppedParams, scheduler_grpc_server::SchedulerGrpcServer},
     },
 };
 use ballista_scheduler::{
-    cluster::BallistaCluster,
-    config::{SchedulerConfig, TaskDistributionPolicy},
-    metrics::default_metrics_collector,
-    scheduler_server::SchedulerServer,
+    cluster::BallistaCluster, config::SchedulerConfig, metrics::default_metrics_collector, scheduler_server::SchedulerServer,
 };
-use datafusion::prelude::SessionConfig;
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use prost::Message;
 use tonic::service::RoutesBuilder;
@@ -44,11 +37,9 @@ use tonic::service::RoutesBuilder;
 use crate::{
     address::listen,
     error::general,
-    executors::Executors,
     full::FullExecutors,
-    jobs::Jobs,
     losses::{self, Launcher, lose},
-    no_stores,
+    scheduler_options::SchedulerOptions,
     signals::asked_to_stop,
     status::{ExecutorStatus, STATUS_PATH, Status},
     version::{version, version_of_agent},
@@ -63,95 +54,17 @@ const STOPPED: &str = "ExecutorStopped";
 const FRAME: usize = 5;
 const SMALL: usize = 1 << 16;
 const SERVICE: &str = "/ballista.protobuf.SchedulerGrpc/";
-/// How long a plan may take on its way to an executor.
-const LAUNCH_TIMEOUT_S: u64 = 120;
 
 pub(crate) type Server = SchedulerServer<LogicalPlanNode, PhysicalPlanNode>;
-
-/// How a scheduler runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SchedulerOptions {
-    /// The address to listen at.
-    pub bind_host: String,
-    /// The port to listen at; 0 takes a free one.
-    pub port: u16,
-    /// The host under which executors reach this scheduler.
-    pub external_host: String,
-    /// The largest message, in bytes. A plan is one message, with the rows that it carries.
-    pub max_message_bytes: u32,
-    /// An executor that is not heard of for this many seconds is lost, and jobs run again without it.
-    pub executor_timeout_s: u64,
-    /// How long a stopping scheduler waits for jobs to end, in seconds.
-    pub drain_s: u64,
-    /// How often a task may fail by input or output before its job does.
-    pub attempts: usize,
-    /// How long the files of a finished job are kept on the executors if no client asks to remove them, in seconds.
-    pub keep_files_s: u64,
-}
-
-impl Default for SchedulerOptions {
-    fn default() -> Self {
-        Self {
-            bind_host: "127.0.0.1".into(),
-            port: 50050,
-            external_host: "localhost".into(),
-            max_message_bytes: 1 << 30,
-            executor_timeout_s: 20,
-            drain_s: 60,
-            attempts: 4,
-            keep_files_s: 300,
-        }
-    }
-}
-
-impl SchedulerOptions {
-    fn config(&self, port: u16) -> SchedulerConfig {
-        let max_message_bytes = self.max_message_bytes;
-        SchedulerConfig {
-            external_host: self.external_host.clone(),
-            bind_host: self.bind_host.clone(),
-            bind_port: port,
-            scheduling_policy: TaskSchedulingPolicy::PushStaged,
-            task_distribution: TaskDistributionPolicy::RoundRobin,
-            grpc_server_max_decoding_message_size: max_message_bytes,
-            grpc_server_max_encoding_message_size: max_message_bytes,
-            grpc_client_max_message_size: max_message_bytes,
-            // `losses` acts long before Ballista does.
-            executor_timeout_seconds: self.executor_timeout_s * 4 + 60,
-            no_executors_grace_period_seconds: self.executor_timeout_s * 4 + 60,
-            task_max_failures: self.attempts,
-            // A step does not run again when it cannot fetch a file: its job does.
-            stage_max_failures: 1,
-            finished_job_data_clean_up_interval_seconds: self.keep_files_s,
-            override_config_producer: Some(self.settings()),
-            ..SchedulerConfig::default()
-        }
-    }
-
-    /// The settings of this scheduler as a client of executors.
-    fn settings(&self) -> ConfigProducer {
-        let max_message_bytes = self.max_message_bytes;
-        Arc::new(move || {
-            SessionConfig::new_with_ballista()
-                .set_str(BALLISTA_CLIENT_GRPC_MAX_MESSAGE_SIZE, &max_message_bytes.to_string())
-                .set_str(BALLISTA_CLIENT_GRPC_TIMEOUT_SECONDS, &LAUNCH_TIMEOUT_S.to_string())
-        })
-    }
-
-    /// Ballista's state of executors and jobs, with what this scheduler does otherwise.
-    fn cluster(&self, config: &SchedulerConfig, full: &Arc<FullExecutors>) -> BallistaCluster {
-        let jobs = Jobs::new(&config.scheduler_id, Arc::new(no_stores::session), self.settings(), full.clone());
-        BallistaCluster::new(Arc::new(Executors::new(full.clone())), Arc::new(jobs))
-    }
-}
 
 /// Runs a scheduler until SIGTERM or SIGINT. `listening` is called with its address as soon as it answers.
 ///
 /// Then it takes no new jobs, waits until those that run have ended, at most [`SchedulerOptions::drain_s`], and returns.
 ///
 /// # Errors
-/// When the address cannot be used, or the service fails.
+/// When an option or the address cannot be used, or the service fails.
 pub async fn run_scheduler(options: SchedulerOptions, listening: impl FnOnce(SocketAddr)) -> Result<()> {
+    options.check().map_err(general)?;
     let listener = listen(&options.bind_host, options.port, "--port").await.map_err(general)?;
     let address = listener.local_addr()?;
     let config = Arc::new(options.config(address.port()));

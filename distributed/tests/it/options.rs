@@ -1,6 +1,9 @@
 //! Options that a process cannot run with: the error says which, and what to do.
 
-use std::process::{Command, Stdio};
+use std::{
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
 
 use asof_distributed::{Cluster, ClusterError};
 use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
@@ -37,6 +40,46 @@ async fn an_address_in_use_is_named_with_its_flag() {
         let said = refused(EXECUTOR, &arguments).await;
         assert!(said.contains(&format!("cannot listen at {address} (`{flag}`)")), "{said}");
     }
+}
+
+/// Each flag, with a value that cannot be used, and what the error says besides the flag.
+const UNUSABLE: [(&str, &str, &str, &str); 18] = [
+    (SCHEDULER, "--executor-timeout", "0", "1..=1000000"),
+    (SCHEDULER, "--executor-timeout", "18446744073709551615", "1..=1000000"),
+    (SCHEDULER, "--drain", "18446744073709551615", "0..=1000000"),
+    (SCHEDULER, "--attempts", "0", "1..=1000"),
+    (SCHEDULER, "--max-message", "0", "65536..=4294967295"),
+    (SCHEDULER, "--external-host", "http://h:1", "without a scheme"),
+    (SCHEDULER, "--bind-host", "", "is no host"),
+    (EXECUTOR, "--heartbeat", "0", "1..=1000000"),
+    (EXECUTOR, "--connect-timeout", "0", "1..=1000000"),
+    (EXECUTOR, "--max-message", "4095", "65536..=4294967295"),
+    (EXECUTOR, "--vcores", "1000000000", "0..=4096"),
+    (EXECUTOR, "--memory", "1KiB", "partitions at a time"),
+    (EXECUTOR, "--name", "", "is no name"),
+    (EXECUTOR, "--name", "a (b)", "is no name"),
+    (EXECUTOR, "--bind-host", "localhost", "is no IP address"),
+    (EXECUTOR, "--external-host", "h:1", "without a port"),
+    (EXECUTOR, "--health-port", "0", "1..=65535"),
+    (EXECUTOR, "--task-port", "50051", "is also the `--port`"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unusable_values_are_refused_at_once() {
+    let started = Instant::now();
+    for (program, flag, value, says) in UNUSABLE {
+        let said = refused(program, &[&format!("{flag}={value}")]).await;
+        assert!(said.contains(flag) && said.contains(says), "{flag}={value}: {said}");
+    }
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_executor_that_would_be_lost_between_its_signs_of_life_does_not_start() {
+    let cluster = Cluster::local_with(quick(0)).await.unwrap();
+    let url = format!("--scheduler={}", cluster.url());
+    let said = refused(EXECUTOR, &["--bind-host=127.0.0.1", "--port=0", "--task-port=0", &url, "--heartbeat=6"]).await;
+    assert!(said.contains("--heartbeat") && said.contains("every 6 s") && said.contains("--executor-timeout"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
