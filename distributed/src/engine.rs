@@ -22,6 +22,7 @@ use futures::FutureExt;
 
 use crate::{
     checked_rows::with_checked_rows,
+    envelope::Refused,
     error::{FULL, TaskError},
     scratch::ensure,
 };
@@ -45,6 +46,9 @@ impl ExecutionEngine for NamedEngine {
         config: &SessionConfig,
     ) -> Result<Arc<dyn QueryStageExecutor>> {
         let place = Place { executor: self.executor.clone(), scratch: self.scratch.clone() };
+        if let Some(refused) = plan.downcast_ref::<Refused>() {
+            return Err(place.said(refused.reason.clone()));
+        }
         ensure(&place.scratch).map_err(|error| place.unusable(&error))?;
         let plan = with_checked_rows(plan)?;
         let stage = self.inner.create_query_stage_exec(job_id, stage_id, task_id, output_partitions, plan, work_dir, config);

@@ -30,7 +30,7 @@ const NOISE: [&str; 10] = [
     "General(",
 ];
 
-/// What the scheduler says when an executor cannot decode its part of a plan.
+/// What the scheduler says when it cannot encode a part of a plan. Executors do not reject tasks: those that they cannot decode fail.
 const REJECTED: &str = "task could not be prepared or was rejected by executor";
 
 /// An error of a cluster, carried by [`DataFusionError::External`].
@@ -183,8 +183,7 @@ pub fn error_of(message: &str) -> DataFusionError {
     while let Some(rest) = NOISE.iter().find_map(|noise| said.strip_prefix(noise)) {
         said = rest;
     }
-    let hint =
-        if said.contains(REJECTED) { ": an executor could not read its part of the plan, and its log says why" } else { "" };
+    let hint = if said.contains(REJECTED) { ": the log of the scheduler says why" } else { "" };
     ClusterError::Job { executor: None, message: format!("{said}{hint}") }.into()
 }
 

@@ -36,6 +36,7 @@ use crate::{
     address::{Address, listen},
     connections::Connections,
     engine::NamedEngine,
+    envelope::Opener,
     error::general,
     executor_options::ExecutorOptions,
     scratch::{Scratch, ensure},
@@ -116,6 +117,7 @@ fn config(
         scratch: scratch.into(),
     };
     let codec = Codec::new(Arc::new(BallistaPhysicalExtensionCodec::default()), options.locations.clone());
+    let opener = Opener { inner: Arc::new(codec) };
     let agent: EndpointOverrideFn = Arc::new(|endpoint| Ok(endpoint.user_agent(user_agent())?));
     ExecutorProcessConfig {
         executor_id,
@@ -137,7 +139,7 @@ fn config(
         session_runtime_cache_capacity: 4,
         override_execution_engine: Some(Arc::new(engine)),
         override_runtime_producer: Some(runtimes(options.locations.clone(), scratch.into())),
-        override_physical_codec: Some(Arc::new(codec)),
+        override_physical_codec: Some(Arc::new(opener)),
         override_create_grpc_client_endpoint: Some(agent),
         ..ExecutorProcessConfig::default()
     }

@@ -23,6 +23,7 @@ mod checked_rows;
 mod cluster;
 mod connections;
 mod engine;
+mod envelope;
 mod error;
 mod executor;
 mod executor_options;

@@ -21,7 +21,10 @@ use ballista_scheduler::state::{executor_manager::ExecutorManager, task_manager:
 
 use prost::Message;
 
-use crate::scheduler::Server;
+use crate::{
+    envelope::{refusal, sealed},
+    scheduler::Server,
+};
 
 const LOOK: Duration = Duration::from_millis(250);
 /// The bytes of a message around its tasks, and around each task.
@@ -84,7 +87,9 @@ impl TaskLauncher for Launcher {
     ) -> Result<HashSet<JobId>> {
         let jobs: HashSet<JobId> = tasks.iter().map(|task| JobId::new(task.job_id.clone())).collect();
         let mut rejected = HashSet::new();
-        for message in messages(tasks, self.max_message_bytes.saturating_sub(AROUND)) {
+        let limit = self.max_message_bytes.saturating_sub(AROUND);
+        let tasks = tasks.into_iter().map(|task| in_envelope(task, limit)).collect();
+        for message in messages(tasks, limit) {
             match executors.launch_multi_task(&executor.id, message, self.endpoint.clone()).await {
                 Ok(more) => rejected.extend(more),
                 Err(error) => match self.server.get() {
@@ -99,6 +104,19 @@ impl TaskLauncher for Launcher {
         }
         Ok(rejected)
     }
+}
+
+/// A task whose plan travels in an envelope. One that does not fit into a message fails on the executor, with the reason.
+fn in_envelope(mut task: MultiTaskDefinition, limit: usize) -> MultiTaskDefinition {
+    task.plan = sealed(&task.plan);
+    let bytes = task.encoded_len() + AROUND_TASK;
+    if bytes > limit {
+        task.plan = refusal(&format!(
+            "its part of the plan, of {bytes} bytes, does not fit into a message of {limit} bytes: send fewer rows with it, or raise \
+             `--max-message` of the scheduler and the executors"
+        ));
+    }
+    task
 }
 
 /// The tasks, divided so that those of a message are not larger than the limit together. Each has its part of the plan.
@@ -133,6 +151,16 @@ mod tests {
         assert_eq!(sizes(250), [2, 1, 1]);
         assert_eq!(sizes(1), [1, 1, 1, 1]);
         assert!(messages(Vec::new(), 1).is_empty());
+    }
+
+    #[test]
+    fn a_task_that_fits_into_no_message_says_so() {
+        let task = MultiTaskDefinition { plan: vec![7; 5_000], job_id: "j".into(), ..Default::default() };
+        assert!(in_envelope(task.clone(), 6_000).plan.ends_with(&[7; 5_000]));
+        let refused = in_envelope(task, 4_000);
+        let said = String::from_utf8_lossy(&refused.plan).into_owned();
+        assert!(said.contains("does not fit into a message of 4000 bytes"), "{said}");
+        assert_eq!(refused.job_id, "j");
     }
 
     #[test]
