@@ -1,6 +1,10 @@
-//! The jobs that a scheduler knows, as Ballista keeps them; a job that ended because an executor is full is noted.
+//! The jobs that a scheduler knows. Ballista keeps the plan of a job that has ended, with the rows that it carries, for an hour. Here only
+//! its status stays, as long as its files. A job that ended because an executor is full is noted.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use async_trait::async_trait;
 use ballista_core::{
@@ -17,15 +21,25 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 
 use crate::{error::full_executor, full::FullExecutors};
 
-/// Ballista's jobs in memory.
+/// Ballista's jobs in memory, and the status of those that have ended.
 pub(crate) struct Jobs {
     inner: InMemoryJobState,
+    ended: Mutex<HashMap<JobId, JobStatus>>,
     full: Arc<FullExecutors>,
 }
 
 impl Jobs {
     pub(crate) fn new(scheduler: &str, sessions: SessionBuilder, settings: ConfigProducer, full: Arc<FullExecutors>) -> Self {
-        Self { inner: InMemoryJobState::new(scheduler, sessions, settings), full }
+        Self { inner: InMemoryJobState::new(scheduler, sessions, settings), ended: Mutex::default(), full }
+    }
+
+    fn ended(&self) -> MutexGuard<'_, HashMap<JobId, JobStatus>> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with_ended(&self, mut jobs: HashSet<JobId>) -> HashSet<JobId> {
+        jobs.extend(self.ended().keys().cloned());
+        jobs
     }
 }
 
@@ -44,15 +58,19 @@ impl JobState for Jobs {
     }
 
     async fn get_jobs(&self) -> Result<HashSet<JobId>> {
-        self.inner.get_jobs().await
+        Ok(self.with_ended(self.inner.get_jobs().await?))
     }
 
     async fn get_all_jobs(&self) -> Result<HashSet<JobId>> {
-        self.inner.get_all_jobs().await
+        Ok(self.with_ended(self.inner.get_all_jobs().await?))
     }
 
     async fn get_job_status(&self, job: &JobId) -> Result<Option<JobStatus>> {
-        self.inner.get_job_status(job).await
+        let ended = self.ended().get(job).cloned();
+        match ended {
+            Some(status) => Ok(Some(status)),
+            None => self.inner.get_job_status(job).await,
+        }
     }
 
     async fn get_execution_graph(&self, job: &JobId) -> Result<Option<ExecutionGraphBox>> {
@@ -60,12 +78,17 @@ impl JobState for Jobs {
     }
 
     async fn save_job(&self, job: &JobId, graph: &ExecutionGraphBox) -> Result<()> {
-        if let Some(Status::Failed(failed)) = &graph.status().status
-            && let Some(executor) = full_executor(&failed.error)
-        {
+        let executor = match &graph.status().status {
+            Some(Status::Successful(_)) => None,
+            Some(Status::Failed(failed)) => full_executor(&failed.error),
+            _ => return self.inner.save_job(job, graph).await,
+        };
+        if let Some(executor) = executor {
             self.full.add(&executor);
         }
-        self.inner.save_job(job, graph).await
+        self.ended().insert(job.clone(), graph.status().clone());
+        self.inner.save_job(job, graph).await?;
+        self.inner.remove_job(job).await
     }
 
     async fn fail_unscheduled_job(&self, job: &JobId, reason: String) -> Result<()> {
@@ -73,7 +96,12 @@ impl JobState for Jobs {
     }
 
     async fn remove_job(&self, job: &JobId) -> Result<()> {
-        self.inner.remove_job(job).await
+        let ended = self.ended().remove(job);
+        match ended {
+            Some(_) => Ok(()),
+            // It has not been planned.
+            None => self.inner.remove_job(job).await,
+        }
     }
 
     async fn try_acquire_job(&self, job: &JobId) -> Result<Option<ExecutionGraphBox>> {

@@ -92,6 +92,7 @@ impl SchedulerOptions {
             // A step does not run again when it cannot fetch a file: its job does.
             stage_max_failures: 1,
             finished_job_data_clean_up_interval_seconds: self.keep_files_s,
+            finished_job_state_clean_up_interval_seconds: self.keep_files_s,
             override_config_producer: Some(self.settings()),
             ..SchedulerConfig::default()
         }

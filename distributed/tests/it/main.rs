@@ -6,6 +6,7 @@ mod damaged_scratch;
 mod failures;
 mod full;
 mod losses;
+mod memory;
 mod options;
 mod plans;
 mod s3;
