@@ -51,6 +51,9 @@ struct Flags {
     /// End with the process that started this one
     #[arg(long, hide = true)]
     end_with_input: bool,
+    /// A folder to remove then
+    #[arg(long, hide = true)]
+    remove_with_input: Option<PathBuf>,
 }
 
 /// Reads `8GiB`, `512MiB`, `64KiB` or a number of bytes.
@@ -68,7 +71,7 @@ async fn main() -> ExitCode {
     let flags = Flags::parse();
     init_logs();
     if flags.end_with_input {
-        end_with_input();
+        end_with_input(flags.remove_with_input.clone());
     }
     let options = ExecutorOptions {
         scheduler: flags.scheduler,

@@ -36,6 +36,9 @@ struct Flags {
     /// End with the process that started this one
     #[arg(long, hide = true)]
     end_with_input: bool,
+    /// A folder to remove then
+    #[arg(long, hide = true)]
+    remove_with_input: Option<PathBuf>,
 }
 
 #[tokio::main]
@@ -43,7 +46,7 @@ async fn main() -> ExitCode {
     let flags = Flags::parse();
     init_logs();
     if flags.end_with_input {
-        end_with_input();
+        end_with_input(flags.remove_with_input.clone());
     }
     let options = SchedulerOptions {
         bind_host: flags.bind_host,

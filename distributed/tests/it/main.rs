@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::unwrap_used, missing_docs)]
 
 mod damaged_scratch;
+mod ended_programs;
 mod failures;
 mod full;
 mod losses;
