@@ -42,7 +42,8 @@ pub struct SchedulerOptions {
     pub drain_s: u64,
     /// How often a task may fail by input or output before its job does.
     pub attempts: usize,
-    /// How long the files of a finished job are kept on the executors if no client asks to remove them, in seconds.
+    /// How long the files of a finished job are kept on the executors if no client asks to remove them, and its status on the scheduler, in
+    /// seconds.
     pub keep_files_s: u64,
 }
 
