@@ -11,10 +11,15 @@ use crate::{
     support::{cluster, on, session, signal, temp, until, write_table},
 };
 
+/// Says that this process is the program of the test below.
+const PROGRAM: &str = "ASOF_TEST_PROGRAM";
+
 /// The program of the test below, in a process of its own: a job runs on a local cluster until a signal ends all.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a program for another test"]
 async fn a_program_with_a_local_cluster() {
+    if std::env::var_os(PROGRAM).is_none() {
+        return;
+    }
     let data = temp();
     write_table(data.path());
     let cluster = cluster(2).await;
@@ -33,7 +38,8 @@ async fn a_program_that_a_signal_ends_leaves_no_folder_of_its_cluster() {
     for name in ["TERM", "KILL"] {
         let folder = temp();
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--ignored", "--exact", "ended_programs::a_program_with_a_local_cluster"]).env("TMPDIR", folder.path());
+        command.args(["--exact", "ended_programs::a_program_with_a_local_cluster"]);
+        command.env(PROGRAM, "1").env("TMPDIR", folder.path());
         let mut program = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         // A job has made a folder in that of an executor.
         let works = |cluster: &PathBuf| {
