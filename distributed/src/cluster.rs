@@ -25,6 +25,8 @@ use crate::{
     status::ask,
 };
 
+/// The bytes of a message around its plan: settings and names.
+const AROUND: usize = 16 << 10;
 /// A job waits so long before it runs again, and each time longer by as much.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -33,7 +35,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub struct Options {
     /// In how many tasks a step of a plan is divided; by default as many as the executors work on at a time when the cluster is connected.
     pub partitions: Option<usize>,
-    /// The largest plan, in bytes, with the rows that it carries. Scheduler and executors have limits of their own (`--max-message`).
+    /// The largest plan, in bytes, with the rows that it carries. The limit of the scheduler (`--max-message`) holds if it is smaller.
     pub max_message_bytes: usize,
     /// The memory for the rows of a result, in bytes; more goes to temporary files.
     pub memory_bytes: usize,
@@ -74,6 +76,8 @@ pub struct Cluster {
 struct Shared {
     scheduler: Address,
     partitions: usize,
+    /// The largest message of this program and its scheduler, and whose limit that is.
+    limit: (usize, String),
     options: Options,
     processes: Option<Processes>,
 }
@@ -119,7 +123,11 @@ impl Cluster {
         let status = ask(&scheduler, options.connect_timeout).await?;
         let vcores = status.executors.iter().map(|executor| executor.vcores).sum();
         let partitions = options.partitions.unwrap_or(vcores).max(1);
-        Ok(Self { shared: Arc::new(Shared { scheduler, partitions, options, processes }) })
+        let limit = match (options.max_message_bytes, status.max_message_bytes) {
+            (ours, theirs) if theirs < ours => (theirs, format!("the scheduler at {scheduler}")),
+            (ours, _) => (ours, "this program".to_owned()),
+        };
+        Ok(Self { shared: Arc::new(Shared { scheduler, partitions, limit, options, processes }) })
     }
 
     /// The URL of the scheduler, for other programs.
@@ -156,11 +164,17 @@ impl Shared {
         let codec = Codec::new(Arc::new(BallistaPhysicalExtensionCodec::default()), self.options.locations.clone());
         let mut bytes = Vec::new();
         PhysicalPlanNode::try_from_physical_plan(plan.clone(), &codec)?.try_encode(&mut bytes)?;
-        let limit = self.options.max_message_bytes;
-        if bytes.len() > limit {
-            return Err(ClusterError::TooLarge { bytes: bytes.len(), limit }.into());
+        let (needed, (limit, whose)) = (bytes.len() + AROUND, self.limit.clone());
+        if needed > limit {
+            return Err(ClusterError::TooLarge { bytes: needed, limit, whose }.into());
         }
         Ok(bytes)
+    }
+
+    /// Whether the scheduler has executors whose scratch folder is not full.
+    async fn others_have_room(&self) -> Result<bool, ClusterError> {
+        let status = ask(&self.scheduler, self.options.request_timeout).await?;
+        Ok(status.executors.iter().any(|executor| !executor.is_full))
     }
 
     async fn rows(&self, plan: &Arc<dyn ExecutionPlan>, context: &TaskContext) -> Result<Vec<SendableRecordBatchStream>> {
@@ -171,20 +185,26 @@ impl Shared {
         let mut attempt = 1;
         loop {
             let mut job = Job::submit(&self.scheduler, options, bytes.clone(), settings.clone()).await?;
-            let reason = match job.ended(options, self.processes.as_ref()).await? {
-                Ended::Lost(reason) => reason,
+            let lost = |reason: String| {
+                let error = ClusterError::Lost { reason: reason.clone(), attempts: attempt };
+                (format!("an executor was lost: {reason}"), error.into())
+            };
+            let (reason, error) = match job.ended(options, self.processes.as_ref()).await? {
+                Ended::Lost(reason) => lost(reason),
+                Ended::Full(error) if self.others_have_room().await? => (error.to_string(), error),
+                Ended::Full(error) => return Err(error),
                 Ended::Rows(locations) => match fetched(locations, &schema, options).await? {
                     Ok(held) => {
                         let rows = |held: Held| Box::pin(RecordBatchStreamAdapter::new(schema.clone(), held.rows())) as _;
                         return Ok(held.into_iter().map(rows).collect());
                     }
-                    Err(Lost { executor, reason }) => format!("executor {executor} no longer gives its rows: {reason}"),
+                    Err(Lost { executor, reason }) => lost(format!("executor {executor} no longer gives its rows: {reason}")),
                 },
             };
             if attempt >= options.attempts {
-                return Err(ClusterError::Lost { reason, attempts: attempt }.into());
+                return Err(error);
             }
-            log::warn!("a job runs again, because an executor was lost: {reason}");
+            log::warn!("a job runs again, because {reason}");
             drop(job);
             tokio::time::sleep(PAUSE * attempt as u32).await;
             attempt += 1;

@@ -1,7 +1,7 @@
 //! Ballista's engine on an executor, whose errors name the executor.
 //! Errors that make the scheduler try again keep their kind.
 
-use std::{any::Any, fmt, io, panic::AssertUnwindSafe, sync::Arc};
+use std::{any::Any, fmt, io, panic::AssertUnwindSafe, path::Path, sync::Arc};
 
 use asof::cluster::error_text;
 use async_trait::async_trait;
@@ -20,12 +20,18 @@ use datafusion::{
 };
 use futures::FutureExt;
 
-use crate::{checked_rows::with_checked_rows, error::TaskError};
+use crate::{
+    checked_rows::with_checked_rows,
+    envelope::Refused,
+    error::{FULL, TaskError},
+    scratch::ensure,
+};
 
 /// An engine whose errors name this executor.
 pub(crate) struct NamedEngine {
     pub(crate) inner: Arc<dyn ExecutionEngine>,
     pub(crate) executor: Arc<str>,
+    pub(crate) scratch: Arc<Path>,
 }
 
 impl ExecutionEngine for NamedEngine {
@@ -39,17 +45,22 @@ impl ExecutionEngine for NamedEngine {
         work_dir: &str,
         config: &SessionConfig,
     ) -> Result<Arc<dyn QueryStageExecutor>> {
+        let place = Place { executor: self.executor.clone(), scratch: self.scratch.clone() };
+        if let Some(refused) = plan.downcast_ref::<Refused>() {
+            return Err(place.said(refused.reason.clone()));
+        }
+        ensure(&place.scratch).map_err(|error| place.unusable(&error))?;
         let plan = with_checked_rows(plan)?;
         let stage = self.inner.create_query_stage_exec(job_id, stage_id, task_id, output_partitions, plan, work_dir, config);
-        let inner = stage.map_err(|error| named(error, &self.executor))?;
-        Ok(Arc::new(NamedStage { inner, executor: self.executor.clone() }))
+        let inner = stage.map_err(|error| place.named(error))?;
+        Ok(Arc::new(NamedStage { inner, place }))
     }
 }
 
 #[derive(Debug)]
 struct NamedStage {
     inner: Arc<dyn QueryStageExecutor>,
-    executor: Arc<str>,
+    place: Place,
 }
 
 impl fmt::Display for NamedStage {
@@ -62,8 +73,8 @@ impl fmt::Display for NamedStage {
 impl QueryStageExecutor for NamedStage {
     async fn execute_query_stage(&self, task_id: usize, context: Arc<TaskContext>) -> Result<Vec<ShuffleWritePartition>> {
         match AssertUnwindSafe(self.inner.execute_query_stage(task_id, context)).catch_unwind().await {
-            Ok(ended) => ended.map_err(|error| named(error, &self.executor)),
-            Err(panic) => Err(said(&self.executor, format!("a task panicked: {}", text_of(panic.as_ref())))),
+            Ok(ended) => ended.map_err(|error| self.place.named(error)),
+            Err(panic) => Err(self.place.said(format!("a task panicked: {}", text_of(panic.as_ref())))),
         }
     }
 
@@ -90,21 +101,59 @@ enum Cause {
     Ballista,
     /// A connection that broke while rows came from another executor. Ballista takes it for a damaged file; the rows are lost.
     Broken,
+    /// The scratch folder is full.
+    Full,
     /// The task may be tried again.
     Io(io::ErrorKind),
     Other,
 }
 
-fn named(error: DataFusionError, executor: &Arc<str>) -> DataFusionError {
-    let message = || {
-        let (executor, means) = (executor.to_string(), means(&error));
-        TaskError { executor, message: error.to_string(), means }
-    };
-    match cause(&error) {
-        Cause::Ballista => error,
-        Cause::Broken => BallistaError::FetchFailed(executor.to_string(), 0, 0, error.to_string()).into_datafusion(),
-        Cause::Io(kind) => DataFusionError::IoError(io::Error::new(kind, message())),
-        Cause::Other => DataFusionError::External(Box::new(message())),
+/// Where a task runs: the executor, as errors name it, and its scratch folder.
+#[derive(Debug)]
+struct Place {
+    executor: Arc<str>,
+    scratch: Arc<Path>,
+}
+
+impl Place {
+    fn named(&self, error: DataFusionError) -> DataFusionError {
+        let (executor, message) = (self.executor.to_string(), error.to_string());
+        let task = || TaskError { executor: executor.clone(), message: message.clone(), means: means(&error) };
+        match cause(&error) {
+            Cause::Ballista => error,
+            Cause::Broken => self.lost(message),
+            // Somebody has removed spilled rows of the job.
+            Cause::Io(io::ErrorKind::NotFound) if message.contains(&*self.scratch.to_string_lossy()) => self.lost(message),
+            Cause::Full => self.full(&message),
+            Cause::Io(kind) => DataFusionError::IoError(io::Error::new(kind, task())),
+            Cause::Other => DataFusionError::External(Box::new(task())),
+        }
+    }
+
+    /// Rows of the job are lost, so it is to run again.
+    fn lost(&self, message: String) -> DataFusionError {
+        BallistaError::FetchFailed(self.executor.to_string(), 0, 0, message).into_datafusion()
+    }
+
+    /// No other try on this executor helps, so it is not an error of input or output that the scheduler tries again.
+    fn full(&self, message: &str) -> DataFusionError {
+        let scratch = self.scratch.display();
+        let message = format!(
+            "its scratch folder {scratch} is full: {message}; free space there, or give it a larger one with `--scratch`, and run again"
+        );
+        let task = TaskError { executor: self.executor.to_string(), message, means: Some(FULL.to_owned()) };
+        DataFusionError::External(Box::new(task))
+    }
+
+    fn unusable(&self, error: &io::Error) -> DataFusionError {
+        if is_full(error.kind()) {
+            return self.full(&error.to_string());
+        }
+        self.said(format!("its scratch folder {} cannot be made again: {error}; restart it", self.scratch.display()))
+    }
+
+    fn said(&self, message: String) -> DataFusionError {
+        DataFusionError::External(Box::new(TaskError { executor: self.executor.to_string(), message, means: None }))
     }
 }
 
@@ -126,13 +175,30 @@ fn means(error: &DataFusionError) -> Option<String> {
 }
 
 fn cause(error: &DataFusionError) -> Cause {
+    match of_root(error) {
+        Cause::Io(kind) if is_full(kind) => Cause::Full,
+        Cause::Other if says_full(&error.to_string()) => Cause::Full,
+        cause => cause,
+    }
+}
+
+fn is_full(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
+}
+
+/// Writers of shuffle files pass some errors on as text: ENOSPC, EDQUOT, EFBIG.
+fn says_full(text: &str) -> bool {
+    cfg!(target_os = "linux") && [28, 122, 27].iter().any(|code| text.contains(&format!("(os error {code})")))
+}
+
+fn of_root(error: &DataFusionError) -> Cause {
     match error.find_root() {
         DataFusionError::IoError(cause) => Cause::Io(cause.kind()),
         DataFusionError::ArrowError(inner, _) => of_arrow(inner),
         DataFusionError::External(inner) => match inner.downcast_ref::<BallistaError>() {
             Some(BallistaError::FetchFailed(..) | BallistaError::Cancelled) => Cause::Ballista,
             Some(BallistaError::IoError(cause)) => Cause::Io(cause.kind()),
-            Some(BallistaError::DataFusionError(inner)) => cause(inner),
+            Some(BallistaError::DataFusionError(inner)) => of_root(inner),
             Some(BallistaError::ArrowError(inner)) => of_arrow(inner),
             _ => Cause::Other,
         },
@@ -146,13 +212,10 @@ fn of_arrow(error: &ArrowError) -> Cause {
         |text: &str| ["h2 protocol error", "transport error", "hyper::Error"].iter().any(|said| text.contains(said));
     match error {
         ArrowError::IpcError(text) if is_of_transport(text) => Cause::Broken,
-        ArrowError::ExternalError(inner) => inner.downcast_ref::<DataFusionError>().map_or(Cause::Other, cause),
+        ArrowError::IoError(_, error) if is_full(error.kind()) => Cause::Full,
+        ArrowError::ExternalError(inner) => inner.downcast_ref::<DataFusionError>().map_or(Cause::Other, of_root),
         _ => Cause::Other,
     }
-}
-
-fn said(executor: &Arc<str>, message: String) -> DataFusionError {
-    DataFusionError::External(Box::new(TaskError { executor: executor.to_string(), message, means: None }))
 }
 
 fn text_of(panic: &(dyn Any + Send)) -> String {

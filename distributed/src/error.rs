@@ -4,6 +4,7 @@
 use std::{error::Error, fmt};
 
 use asof::cluster::error_of_text;
+use ballista_core::error::BallistaError;
 use datafusion::error::DataFusionError;
 
 /// Begins what an executor says of a task: the executor follows, then [`MEANS`], the error of asof as text if it is one, [`SAYS`], the
@@ -12,6 +13,8 @@ const BEGIN: &str = "\u{2045}asof executor ";
 const SAYS: &str = "\u{204e}";
 const MEANS: &str = "\u{2051}";
 const END: &str = "\u{2046}";
+/// What a task means whose executor has no room for its files.
+pub(crate) const FULL: &str = "full";
 
 /// What Ballista puts before the message of a failed task.
 const NOISE: [&str; 10] = [
@@ -27,7 +30,7 @@ const NOISE: [&str; 10] = [
     "General(",
 ];
 
-/// What the scheduler says when an executor cannot decode its part of a plan.
+/// What the scheduler says when it cannot encode a part of a plan. Executors do not reject tasks: those that they cannot decode fail.
 const REJECTED: &str = "task could not be prepared or was rejected by executor";
 
 /// An error of a cluster, carried by [`DataFusionError::External`].
@@ -64,10 +67,28 @@ pub enum ClusterError {
     },
     /// A plan is too large for a message.
     TooLarge {
-        /// The size of the plan.
+        /// The size of the plan with its settings.
         bytes: usize,
-        /// The limit of [`Options::max_message_bytes`](crate::Options::max_message_bytes).
+        /// The largest message.
         limit: usize,
+        /// Whose limit that is.
+        whose: String,
+    },
+    /// A process cannot listen at an address.
+    Listen {
+        /// Host and port.
+        address: String,
+        /// The flag that sets the port.
+        flag: String,
+        /// What the system said, and what to do.
+        reason: String,
+    },
+    /// A process cannot run with the value of an option.
+    InvalidOption {
+        /// The option, as a flag if it has one.
+        option: String,
+        /// What is wrong, and what to do.
+        reason: String,
     },
     /// No executor has been there for some time.
     NoExecutors {
@@ -105,11 +126,13 @@ impl fmt::Display for ClusterError {
                 write!(f, "{process} is asof {theirs}, this process is asof {ours}: run the same version everywhere")
             }
             Self::Start { process, reason } => write!(f, "{process} did not start: {reason}"),
-            Self::TooLarge { bytes, limit } => write!(
+            Self::TooLarge { bytes, limit, whose } => write!(
                 f,
-                "a plan of {bytes} bytes does not fit into a message of {limit} bytes: send fewer rows with it, or raise \
-                 `max_message_bytes` here and `--max-message` of the scheduler and the executors"
+                "a plan of {bytes} bytes does not fit into a message of {limit} bytes, the limit of {whose}: send fewer rows with \
+                 it, or raise that limit (`max_message_bytes` of a program, `--max-message` of the scheduler and the executors)"
             ),
+            Self::Listen { address, flag, reason } => write!(f, "cannot listen at {address} (`{flag}`): {reason}"),
+            Self::InvalidOption { option, reason } => write!(f, "{option}: {reason}"),
             Self::NoExecutors { scheduler, waited_s } => {
                 write!(f, "the scheduler at {scheduler} has had no executor for {waited_s} s: start one, then run again")
             }
@@ -131,6 +154,11 @@ impl From<ClusterError> for DataFusionError {
     fn from(error: ClusterError) -> Self {
         DataFusionError::External(Box::new(error))
     }
+}
+
+/// As the functions that run a process return it.
+pub(crate) fn general(error: ClusterError) -> BallistaError {
+    BallistaError::General(error.to_string())
 }
 
 /// The error behind the text of a failed job: who failed, and the message without the scheduler's words around it.
@@ -155,9 +183,14 @@ pub fn error_of(message: &str) -> DataFusionError {
     while let Some(rest) = NOISE.iter().find_map(|noise| said.strip_prefix(noise)) {
         said = rest;
     }
-    let hint =
-        if said.contains(REJECTED) { ": an executor could not read its part of the plan, and its log says why" } else { "" };
+    let hint = if said.contains(REJECTED) { ": the log of the scheduler says why" } else { "" };
     ClusterError::Job { executor: None, message: format!("{said}{hint}") }.into()
+}
+
+/// The name of the executor whose scratch folder was full, if that is what a failed job says.
+pub(crate) fn full_executor(message: &str) -> Option<String> {
+    let (executor, _, means) = said_by_executor(message)?;
+    (means == FULL).then(|| executor.split(" (").next().unwrap_or_default().to_owned())
 }
 
 /// The last executor that says something, what it says, and which error of asof it means: with retries, the last failure counts.
@@ -238,6 +271,18 @@ mod tests {
         let text = format!("Job failed due to stage 1 failed: {:?}", DataFusionError::External(Box::new(task)));
         let error = asof::Error::from(error_of(&format!("{text:?}")));
         assert!(matches!(&error, asof::Error::FileChanged { path, .. } if path == "C:\\\"x\"\n.parquet"), "{error}");
+    }
+
+    #[test]
+    fn a_full_executor_is_told_by_name() {
+        let task = |means: Option<&str>| {
+            let task = TaskError { executor: "e-1 (h:1)".into(), message: "no room".into(), means: means.map(str::to_owned) };
+            format!("Job failed due to stage 1 failed: {:?}", DataFusionError::External(Box::new(task)))
+        };
+        assert_eq!(full_executor(&task(Some(FULL))).as_deref(), Some("e-1"));
+        assert_eq!(shown(&task(Some(FULL))), "executor e-1 (h:1): no room");
+        assert_eq!(full_executor(&task(None)), None);
+        assert_eq!(full_executor("Cancelled"), None);
     }
 
     #[test]

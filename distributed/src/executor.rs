@@ -1,7 +1,12 @@
 //! An executor process: Ballista's executor with the codec and the object stores of asof.
 //! Credentials come from this process's environment and options; none comes with a plan.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use asof::{
     cluster::{Codec, object_stores},
@@ -9,11 +14,7 @@ use asof::{
 };
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 use ballista_core::{
-    RuntimeProducer,
-    error::{BallistaError, Result},
-    extension::EndpointOverrideFn,
-    ids::new_instance_id,
-    serde::BallistaPhysicalExtensionCodec,
+    RuntimeProducer, error::Result, extension::EndpointOverrideFn, ids::new_instance_id, serde::BallistaPhysicalExtensionCodec,
     utils::GrpcServerConfig,
 };
 use ballista_executor::{
@@ -21,14 +22,24 @@ use ballista_executor::{
     executor_process::{ExecutorProcessConfig, start_executor_process},
     health::ExecutorHealth,
 };
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use tokio::{net::TcpListener, time::Instant};
+use datafusion::{
+    error::DataFusionError,
+    execution::{
+        disk_manager::{DiskManagerBuilder, DiskManagerMode},
+        runtime_env::RuntimeEnvBuilder,
+    },
+};
+use tokio::time::Instant;
 
 use crate::{
     ClusterError,
-    address::Address,
+    address::{Address, listen},
     connections::Connections,
     engine::NamedEngine,
+    envelope::Opener,
+    error::general,
+    executor_options::ExecutorOptions,
+    scratch::{Scratch, ensure},
     status::ask,
     version::{user_agent, version},
 };
@@ -37,76 +48,22 @@ use crate::{
 const ANSWER: Duration = Duration::from_secs(5);
 const GRPC_TIMEOUT_S: u64 = 120;
 
-/// How an executor runs.
-#[derive(Clone, Debug)]
-pub struct ExecutorOptions {
-    /// The scheduler: `df://host:port`.
-    pub scheduler: String,
-    /// The name of this executor, which errors tell; a new one if it is `None`.
-    pub name: Option<String>,
-    /// The address to listen at.
-    pub bind_host: String,
-    /// The host under which others reach this executor; by default the address that the scheduler sees.
-    pub external_host: Option<String>,
-    /// The port that serves rows; 0 takes a free one.
-    pub port: u16,
-    /// The port that takes tasks; 0 takes a free one.
-    pub task_port: u16,
-    /// The port for `/health` and `/ready`, if any.
-    pub health_port: Option<u16>,
-    /// How many partitions it works on at a time; 0 is one for each processor.
-    pub vcores: usize,
-    /// The memory of all tasks together, in bytes; by default 70% of what this machine or container has.
-    pub memory_bytes: Option<u64>,
-    /// The folder for shuffle files and spilled rows; by default one for temporary files. The executor makes a folder of its own in it and
-    /// removes that one when it stops.
-    pub scratch: Option<PathBuf>,
-    /// Every so many seconds it tells the scheduler that it is alive.
-    pub heartbeat_s: u64,
-    /// How long it waits for the scheduler to be there, in seconds.
-    pub connect_timeout_s: u64,
-    /// The largest message, in bytes.
-    pub max_message_bytes: u32,
-    /// How it opens object stores.
-    pub locations: Locations,
-}
-
-impl Default for ExecutorOptions {
-    fn default() -> Self {
-        Self {
-            scheduler: "df://localhost:50050".into(),
-            name: None,
-            bind_host: "127.0.0.1".into(),
-            external_host: None,
-            port: 50051,
-            task_port: 50052,
-            health_port: None,
-            vcores: 0,
-            memory_bytes: None,
-            scratch: None,
-            heartbeat_s: 3,
-            connect_timeout_s: 60,
-            max_message_bytes: 1 << 30,
-            locations: Locations::default(),
-        }
-    }
-}
-
 /// Runs an executor until SIGTERM or SIGINT, or until its scheduler has been away for five heartbeats.
 ///
 /// Then it takes no new tasks, ends those that run, and returns. Its shuffle files are removed; tasks that still need them are run again
 /// elsewhere.
 ///
 /// # Errors
-/// When the scheduler does not answer or is of another version, and when an address or the scratch folder cannot be used.
+/// When an option, an address or the scratch folder cannot be used, and when the scheduler does not answer, is of another version, or has
+/// options that do not go with these.
 pub async fn run_executor(options: ExecutorOptions) -> Result<()> {
-    let scheduler = Address::parse(&options.scheduler).map_err(general)?;
-    check(&scheduler, Duration::from_secs(options.connect_timeout_s)).await.map_err(general)?;
-    let scratch = scratch_folder(&options)?;
-    let ports = ports(&options).await?;
-    let config = config(&options, &scheduler, ports, scratch.path())?;
+    let (scheduler, ip) = options.check().map_err(general)?;
+    check(&scheduler, &options).await.map_err(general)?;
+    let scratch = Scratch::new(options.scratch.as_deref())?;
+    let ports = ports(&options, ip).await?;
+    let config = config(&options, &scheduler, ip, ports, scratch.path());
     if let Some(port) = options.health_port {
-        let listener = TcpListener::bind((options.bind_host.as_str(), port)).await?;
+        let listener = listen(ip, port, "--health-port").await.map_err(general)?;
         let routes = Router::new().route("/health", get(|| async { "ok\n" })).route("/ready", get(ready));
         tokio::spawn(axum::serve(listener, routes.with_state(config.health.clone())).into_future());
     }
@@ -124,59 +81,47 @@ async fn ready(State(health): State<ExecutorHealth>) -> (StatusCode, &'static st
     }
 }
 
-/// Waits for the scheduler, and refuses to work for one of another version.
-async fn check(scheduler: &Address, wait: Duration) -> std::result::Result<(), ClusterError> {
-    let started = Instant::now();
-    loop {
+/// Waits for the scheduler, and refuses to work for one of another version or with options that do not go with this executor's.
+async fn check(scheduler: &Address, options: &ExecutorOptions) -> std::result::Result<(), ClusterError> {
+    let (started, wait) = (Instant::now(), Duration::from_secs(options.connect_timeout_s));
+    let status = loop {
         match ask(scheduler, ANSWER).await {
             Err(ClusterError::Unreachable { .. }) if started.elapsed() < wait => {
                 tokio::time::sleep(Duration::from_millis(200)).await
             }
-            answer => return answer.map(drop),
+            answer => break answer?,
         }
-    }
-}
-
-fn scratch_folder(options: &ExecutorOptions) -> Result<tempfile::TempDir> {
-    let mut folder = tempfile::Builder::new();
-    folder.prefix("asof-executor-");
-    match &options.scratch {
-        None => Ok(folder.tempdir()?),
-        Some(scratch) => {
-            std::fs::create_dir_all(scratch)?;
-            Ok(folder.tempdir_in(scratch)?)
-        }
-    }
+    };
+    options.goes_with(scheduler, &status)
 }
 
 /// Both ports, chosen now where they are 0: the executor tells them before it listens there.
-async fn ports(options: &ExecutorOptions) -> Result<(u16, u16)> {
-    let rows: TcpListener = TcpListener::bind((options.bind_host.as_str(), options.port)).await?;
-    let tasks = TcpListener::bind((options.bind_host.as_str(), options.task_port)).await?;
+async fn ports(options: &ExecutorOptions, ip: IpAddr) -> Result<(u16, u16)> {
+    let rows = listen(ip, options.port, "--port").await.map_err(general)?;
+    let tasks = listen(ip, options.task_port, "--task-port").await.map_err(general)?;
     Ok((rows.local_addr()?.port(), tasks.local_addr()?.port()))
 }
 
 fn config(
     options: &ExecutorOptions,
     scheduler: &Address,
+    ip: IpAddr,
     (port, grpc_port): (u16, u16),
-    scratch: &std::path::Path,
-) -> Result<ExecutorProcessConfig> {
-    let address: SocketAddr = format!("{}:{port}", options.bind_host)
-        .parse()
-        .map_err(|_| BallistaError::Configuration(format!("{:?} is not an IP address to listen at", options.bind_host)))?;
+    scratch: &Path,
+) -> ExecutorProcessConfig {
     let executor_id = options.name.clone().unwrap_or_else(new_instance_id);
-    let shown_host = options.external_host.clone().unwrap_or_else(|| address.ip().to_string());
+    let shown_host = options.external_host.clone().unwrap_or_else(|| shown(ip));
     let engine = NamedEngine {
         inner: Arc::new(DefaultExecutionEngine::with_client_pool(Arc::new(Connections::default()))),
         executor: format!("{executor_id} ({shown_host}:{port})").into(),
+        scratch: scratch.into(),
     };
     let codec = Codec::new(Arc::new(BallistaPhysicalExtensionCodec::default()), options.locations.clone());
+    let opener = Opener { inner: Arc::new(codec) };
     let agent: EndpointOverrideFn = Arc::new(|endpoint| Ok(endpoint.user_agent(user_agent())?));
-    let work_dir = scratch.to_string_lossy().into_owned();
-    Ok(ExecutorProcessConfig {
+    ExecutorProcessConfig {
         executor_id,
-        bind_host: options.bind_host.clone(),
+        bind_host: shown(ip),
         external_host: options.external_host.clone(),
         port,
         grpc_port,
@@ -184,30 +129,38 @@ fn config(
         scheduler_port: scheduler.port,
         scheduler_connect_timeout_seconds: 5,
         vcores: options.vcores,
-        work_dir: Some(work_dir.clone()),
+        work_dir: Some(scratch.to_string_lossy().into_owned()),
         grpc_max_decoding_message_size: options.max_message_bytes,
         grpc_max_encoding_message_size: options.max_message_bytes,
         grpc_server_config: GrpcServerConfig { timeout_seconds: GRPC_TIMEOUT_S, ..GrpcServerConfig::default() },
-        executor_heartbeat_interval_seconds: options.heartbeat_s.max(1),
+        executor_heartbeat_interval_seconds: options.heartbeat_s,
         memory_pool_size: options.memory_bytes,
         // Each keeps footers of files beside the bounded memory. A job has a session of its own, so few are in use at a time.
         session_runtime_cache_capacity: 4,
         override_execution_engine: Some(Arc::new(engine)),
-        override_runtime_producer: Some(runtimes(options.locations.clone(), work_dir)),
-        override_physical_codec: Some(Arc::new(codec)),
+        override_runtime_producer: Some(runtimes(options.locations.clone(), scratch.into())),
+        override_physical_codec: Some(Arc::new(opener)),
         override_create_grpc_client_endpoint: Some(agent),
         ..ExecutorProcessConfig::default()
-    })
+    }
+}
+
+/// An address as it stands before a port.
+fn shown(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    }
 }
 
 /// Runtimes whose object stores are those of this process. Ballista bounds their memory.
-fn runtimes(locations: Locations, scratch: String) -> RuntimeProducer {
+fn runtimes(locations: Locations, scratch: PathBuf) -> RuntimeProducer {
     Arc::new(move |_| {
-        let runtime = RuntimeEnvBuilder::new().with_temp_file_path(scratch.clone());
-        runtime.with_object_store_registry(object_stores(locations.clone())).build_arc()
+        let runtime = || RuntimeEnvBuilder::new().with_object_store_registry(object_stores(locations.clone()));
+        let made = ensure(&scratch).map_err(DataFusionError::IoError);
+        let made = made.and_then(|()| runtime().with_temp_file_path(scratch.clone()).build_arc());
+        // Ballista asks for a runtime before it decodes a task, and would reject the job without a reason. The task says it.
+        let without_disk = || DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
+        made.or_else(|_| runtime().with_disk_manager_builder(without_disk()).build_arc())
     })
-}
-
-fn general(error: ClusterError) -> BallistaError {
-    BallistaError::General(error.to_string())
 }

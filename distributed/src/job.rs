@@ -18,7 +18,14 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use crate::{ClusterError, Options, Processes, address::Address, error_of, losses::is_loss, status::ask, version::user_agent};
+use crate::{
+    ClusterError, Options, Processes,
+    address::Address,
+    error::{error_of, full_executor},
+    losses::is_loss,
+    status::ask,
+    version::user_agent,
+};
 
 pub(crate) type Client = SchedulerGrpcClient<Channel>;
 
@@ -56,6 +63,8 @@ pub(crate) enum Ended {
     Rows(Vec<PartitionLocation>),
     /// An executor was lost while it ran, so it may run again. What the scheduler said.
     Lost(String),
+    /// The scratch folder of an executor was full, so it may run again on others.
+    Full(DataFusionError),
 }
 
 /// A job that the scheduler has taken. When it is dropped before it has ended, it is cancelled; later, its files are removed.
@@ -126,7 +135,11 @@ impl Job {
                 }
                 Some(job_status::Status::Failed(job)) => {
                     self.has_ended = true;
-                    return if is_loss(&job.error) { Ok(Ended::Lost(job.error)) } else { Err(error_of(&job.error)) };
+                    return match job.error {
+                        error if is_loss(&error) => Ok(Ended::Lost(error)),
+                        error if full_executor(&error).is_some() => Ok(Ended::Full(error_of(&error))),
+                        error => Err(error_of(&error)),
+                    };
                 }
                 Some(_) => is_known = true,
                 None if is_known || started.elapsed() > UNKNOWN => {

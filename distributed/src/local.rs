@@ -130,7 +130,7 @@ impl Processes {
         command.env_clear().envs(SCHEDULER_ENVIRONMENT.iter().filter_map(|key| Some((key, std::env::var_os(key)?))));
         command.args(["--bind-host=127.0.0.1", "--external-host=127.0.0.1", "--port=0"]);
         command.arg("--address-file").arg(&address_file).arg(format!("--max-message={}", options.cluster.max_message_bytes));
-        let scheduler = Process::start("scheduler", command.args(&options.scheduler_arguments), &logs)?;
+        let scheduler = Process::start("scheduler", command.args(&options.scheduler_arguments), scratch.path(), &logs)?;
         let address = loop {
             if let Ok(text) = std::fs::read_to_string(&address_file) {
                 break Address::parse(&text)?;
@@ -163,7 +163,7 @@ impl Processes {
         command.arg(format!("--memory={}", options.executor_memory_bytes));
         command.arg(format!("--max-message={}", options.cluster.max_message_bytes));
         command.arg("--scratch").arg(self._scratch.path()).envs(options.executor_environment.iter().cloned());
-        Process::start(&name, command.args(&options.executor_arguments), &self.logs)
+        Process::start(&name, command.args(&options.executor_arguments), self._scratch.path(), &self.logs)
     }
 
     /// Waits until the scheduler knows all executors.
@@ -199,10 +199,11 @@ impl Processes {
 }
 
 impl Process {
-    fn start(name: &str, command: &mut Command, logs: &Path) -> Result<Self, ClusterError> {
+    fn start(name: &str, command: &mut Command, scratch: &Path, logs: &Path) -> Result<Self, ClusterError> {
         let log = File::create(log_of(logs, name)).map_err(|error| start_error(name, error.to_string()))?;
-        // It ends when its standard input does: with this process, whatever ends it.
-        command.arg("--end-with-input").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
+        // It ends when its standard input does: with this process, whatever ends it. If that is a signal, nobody else removes the folder.
+        command.arg("--end-with-input").arg("--remove-with-input").arg(scratch);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
         let spawned = command.spawn();
         let program = command.get_program().to_string_lossy();
         let child = spawned.map_err(|error| start_error(name, format!("{program}: {error}")))?;

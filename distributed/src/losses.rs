@@ -19,9 +19,17 @@ use ballista_core::{
 };
 use ballista_scheduler::state::{executor_manager::ExecutorManager, task_manager::TaskLauncher};
 
-use crate::scheduler::Server;
+use prost::Message;
+
+use crate::{
+    envelope::{refusal, sealed},
+    scheduler::Server,
+};
 
 const LOOK: Duration = Duration::from_millis(250);
+/// The bytes of a message around its tasks, and around each task.
+const AROUND: usize = 1 << 10;
+const AROUND_TASK: usize = 16;
 
 /// What the scheduler says of a job that [`lose`] has ended, and of one that could not fetch a shuffle file.
 const ENDED: &str = "Cancelled";
@@ -64,6 +72,8 @@ pub(crate) async fn watch(server: Server, timeout_s: u64) {
 #[derive(Default)]
 pub(crate) struct Launcher {
     pub(crate) endpoint: String,
+    /// The largest message that an executor takes.
+    pub(crate) max_message_bytes: usize,
     pub(crate) server: Arc<OnceLock<Server>>,
 }
 
@@ -76,23 +86,82 @@ impl TaskLauncher for Launcher {
         executors: &ExecutorManager,
     ) -> Result<HashSet<JobId>> {
         let jobs: HashSet<JobId> = tasks.iter().map(|task| JobId::new(task.job_id.clone())).collect();
-        match executors.launch_multi_task(&executor.id, tasks, self.endpoint.clone()).await {
-            Ok(rejected) => Ok(rejected),
-            Err(error) => match self.server.get() {
-                None => Ok(jobs),
-                // These jobs run, so they are among those that this ends.
-                Some(server) => {
-                    lose(server, &executor.id, &format!("it takes no tasks: {error}")).await;
-                    Ok(HashSet::new())
-                }
-            },
+        let mut rejected = HashSet::new();
+        let limit = self.max_message_bytes.saturating_sub(AROUND);
+        let tasks = tasks.into_iter().map(|task| in_envelope(task, limit)).collect();
+        for message in messages(tasks, limit) {
+            match executors.launch_multi_task(&executor.id, message, self.endpoint.clone()).await {
+                Ok(more) => rejected.extend(more),
+                Err(error) => match self.server.get() {
+                    None => return Ok(jobs),
+                    // These jobs run, so they are among those that this ends.
+                    Some(server) => {
+                        lose(server, &executor.id, &format!("it takes no tasks: {error}")).await;
+                        return Ok(HashSet::new());
+                    }
+                },
+            }
+        }
+        Ok(rejected)
+    }
+}
+
+/// A task whose plan travels in an envelope. One that does not fit into a message fails on the executor, with the reason.
+fn in_envelope(mut task: MultiTaskDefinition, limit: usize) -> MultiTaskDefinition {
+    task.plan = sealed(&task.plan);
+    let bytes = task.encoded_len() + AROUND_TASK;
+    if bytes > limit {
+        task.plan = refusal(&format!(
+            "its part of the plan, of {bytes} bytes, does not fit into a message of {limit} bytes: send fewer rows with it, or raise \
+             `--max-message` of the scheduler and the executors"
+        ));
+    }
+    task
+}
+
+/// The tasks, divided so that those of a message are not larger than the limit together. Each has its part of the plan.
+fn messages(tasks: Vec<MultiTaskDefinition>, limit: usize) -> Vec<Vec<MultiTaskDefinition>> {
+    let (mut messages, mut bytes): (Vec<Vec<_>>, usize) = (Vec::new(), 0);
+    for task in tasks {
+        let size = task.encoded_len() + AROUND_TASK;
+        match messages.last_mut() {
+            Some(message) if bytes + size <= limit => {
+                bytes += size;
+                message.push(task);
+            }
+            _ => {
+                bytes = size;
+                messages.push(vec![task]);
+            }
         }
     }
+    messages
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tasks_share_a_message_as_far_as_they_fit() {
+        let task = |bytes: usize| MultiTaskDefinition { plan: vec![0; bytes], ..Default::default() };
+        let sizes =
+            |limit: usize| -> Vec<usize> { messages([100, 100, 300, 10].map(task).into(), limit).iter().map(Vec::len).collect() };
+        assert_eq!(sizes(10_000), [4]);
+        assert_eq!(sizes(250), [2, 1, 1]);
+        assert_eq!(sizes(1), [1, 1, 1, 1]);
+        assert!(messages(Vec::new(), 1).is_empty());
+    }
+
+    #[test]
+    fn a_task_that_fits_into_no_message_says_so() {
+        let task = MultiTaskDefinition { plan: vec![7; 5_000], job_id: "j".into(), ..Default::default() };
+        assert!(in_envelope(task.clone(), 6_000).plan.ends_with(&[7; 5_000]));
+        let refused = in_envelope(task, 4_000);
+        let said = String::from_utf8_lossy(&refused.plan).into_owned();
+        assert!(said.contains("does not fit into a message of 4000 bytes"), "{said}");
+        assert_eq!(refused.job_id, "j");
+    }
 
     #[test]
     fn only_losses_are_run_again() {

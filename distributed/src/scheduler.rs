@@ -21,29 +21,25 @@ use axum::{
     routing::get,
 };
 use ballista_core::{
-    config::{BALLISTA_CLIENT_GRPC_MAX_MESSAGE_SIZE, BALLISTA_CLIENT_GRPC_TIMEOUT_SECONDS, TaskSchedulingPolicy},
     error::{BallistaError, Result},
-    extension::SessionConfigExt,
     serde::{
         BallistaCodec, BallistaLogicalExtensionCodec, BallistaPhysicalExtensionCodec,
         protobuf::{ExecutorStoppedParams, scheduler_grpc_server::SchedulerGrpcServer},
     },
 };
 use ballista_scheduler::{
-    cluster::BallistaCluster,
-    config::{SchedulerConfig, TaskDistributionPolicy},
-    metrics::default_metrics_collector,
-    scheduler_server::SchedulerServer,
+    cluster::BallistaCluster, config::SchedulerConfig, metrics::default_metrics_collector, scheduler_server::SchedulerServer,
 };
-use datafusion::prelude::SessionConfig;
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use prost::Message;
-use tokio::net::TcpListener;
 use tonic::service::RoutesBuilder;
 
 use crate::{
+    address::listen,
+    error::general,
+    full::FullExecutors,
     losses::{self, Launcher, lose},
-    no_stores,
+    scheduler_options::SchedulerOptions,
     signals::asked_to_stop,
     status::{ExecutorStatus, STATUS_PATH, Status},
     version::{version, version_of_agent},
@@ -58,96 +54,34 @@ const STOPPED: &str = "ExecutorStopped";
 const FRAME: usize = 5;
 const SMALL: usize = 1 << 16;
 const SERVICE: &str = "/ballista.protobuf.SchedulerGrpc/";
-/// How long a plan may take on its way to an executor.
-const LAUNCH_TIMEOUT_S: u64 = 120;
 
 pub(crate) type Server = SchedulerServer<LogicalPlanNode, PhysicalPlanNode>;
-
-/// How a scheduler runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SchedulerOptions {
-    /// The address to listen at.
-    pub bind_host: String,
-    /// The port to listen at; 0 takes a free one.
-    pub port: u16,
-    /// The host under which executors reach this scheduler.
-    pub external_host: String,
-    /// The largest message, in bytes. A plan is one message, with the rows that it carries.
-    pub max_message_bytes: u32,
-    /// An executor that is not heard of for this many seconds is lost, and jobs run again without it.
-    pub executor_timeout_s: u64,
-    /// How long a stopping scheduler waits for jobs to end, in seconds.
-    pub drain_s: u64,
-    /// How often a task may fail by input or output before its job does.
-    pub attempts: usize,
-    /// How long the files of a finished job are kept on the executors if no client asks to remove them, in seconds.
-    pub keep_files_s: u64,
-}
-
-impl Default for SchedulerOptions {
-    fn default() -> Self {
-        Self {
-            bind_host: "127.0.0.1".into(),
-            port: 50050,
-            external_host: "localhost".into(),
-            max_message_bytes: 1 << 30,
-            executor_timeout_s: 20,
-            drain_s: 60,
-            attempts: 4,
-            keep_files_s: 300,
-        }
-    }
-}
-
-impl SchedulerOptions {
-    fn config(&self, port: u16) -> SchedulerConfig {
-        let max_message_bytes = self.max_message_bytes;
-        let producer = move || {
-            SessionConfig::new_with_ballista()
-                .set_str(BALLISTA_CLIENT_GRPC_MAX_MESSAGE_SIZE, &max_message_bytes.to_string())
-                .set_str(BALLISTA_CLIENT_GRPC_TIMEOUT_SECONDS, &LAUNCH_TIMEOUT_S.to_string())
-        };
-        SchedulerConfig {
-            external_host: self.external_host.clone(),
-            bind_host: self.bind_host.clone(),
-            bind_port: port,
-            scheduling_policy: TaskSchedulingPolicy::PushStaged,
-            task_distribution: TaskDistributionPolicy::RoundRobin,
-            grpc_server_max_decoding_message_size: max_message_bytes,
-            grpc_server_max_encoding_message_size: max_message_bytes,
-            grpc_client_max_message_size: max_message_bytes,
-            // `losses` acts long before Ballista does.
-            executor_timeout_seconds: self.executor_timeout_s * 4 + 60,
-            no_executors_grace_period_seconds: self.executor_timeout_s * 4 + 60,
-            task_max_failures: self.attempts,
-            // A step does not run again when it cannot fetch a file: its job does.
-            stage_max_failures: 1,
-            finished_job_data_clean_up_interval_seconds: self.keep_files_s,
-            override_session_builder: Some(Arc::new(no_stores::session)),
-            override_config_producer: Some(Arc::new(producer)),
-            ..SchedulerConfig::default()
-        }
-    }
-}
 
 /// Runs a scheduler until SIGTERM or SIGINT. `listening` is called with its address as soon as it answers.
 ///
 /// Then it takes no new jobs, waits until those that run have ended, at most [`SchedulerOptions::drain_s`], and returns.
 ///
 /// # Errors
-/// When the address cannot be used, or the service fails.
+/// When an option or the address cannot be used, or the service fails.
 pub async fn run_scheduler(options: SchedulerOptions, listening: impl FnOnce(SocketAddr)) -> Result<()> {
-    let listener = TcpListener::bind((options.bind_host.as_str(), options.port)).await?;
+    options.check().map_err(general)?;
+    let listener = listen(&options.bind_host, options.port, "--port").await.map_err(general)?;
     let address = listener.local_addr()?;
     let config = Arc::new(options.config(address.port()));
     config.validate()?;
-    let cluster = BallistaCluster::new_from_config(&config).await?;
-    let server = server(cluster, config).await?;
+    let full = Arc::new(FullExecutors::default());
+    let server = server(options.cluster(&config, &full), config).await?;
     tokio::spawn(losses::watch(server.clone(), options.executor_timeout_s));
-    let shared = Arc::new(Shared { server, is_stopping: AtomicBool::new(false), executor_timeout_s: options.executor_timeout_s });
+    let shared = Arc::new(Shared {
+        server,
+        full,
+        is_stopping: AtomicBool::new(false),
+        executor_timeout_s: options.executor_timeout_s,
+        max_message_bytes: options.max_message_bytes as usize,
+    });
     log::info!("asof {}: the scheduler listens at {address}", version());
     listening(address);
-    let mut service = pin!(axum::serve(listener, routes(&shared, options.max_message_bytes as usize)).into_future());
+    let mut service = pin!(axum::serve(listener, routes(&shared)).into_future());
     let signal = tokio::select! {
         ended = &mut service => return ended.map_err(BallistaError::from),
         signal = asked_to_stop() => signal,
@@ -165,7 +99,11 @@ async fn server(cluster: BallistaCluster, config: Arc<SchedulerConfig>) -> Resul
     let physical = Codec::new(Arc::new(BallistaPhysicalExtensionCodec::default()), Locations::default());
     let codec = BallistaCodec::new(Arc::new(BallistaLogicalExtensionCodec::default()), Arc::new(physical));
     let (endpoint, itself) = (config.scheduler_endpoint(), Arc::new(OnceLock::new()));
-    let launcher = Arc::new(Launcher { endpoint: endpoint.clone(), server: itself.clone() });
+    let launcher = Arc::new(Launcher {
+        endpoint: endpoint.clone(),
+        max_message_bytes: config.grpc_client_max_message_size as usize,
+        server: itself.clone(),
+    });
     let mut server = Server::new_with_task_launcher(endpoint, cluster, codec, config, default_metrics_collector()?, launcher);
     server.init().await?;
     let _ = itself.set(server.clone());
@@ -174,8 +112,10 @@ async fn server(cluster: BallistaCluster, config: Arc<SchedulerConfig>) -> Resul
 
 struct Shared {
     server: Server,
+    full: Arc<FullExecutors>,
     is_stopping: AtomicBool,
     executor_timeout_s: u64,
+    max_message_bytes: usize,
 }
 
 impl Shared {
@@ -205,19 +145,20 @@ impl Shared {
         let alive = known.into_iter().filter_map(|(executor, heard, _)| {
             let is_alive = heard.is_some_and(|heard| now.saturating_sub(heard).as_secs() <= self.executor_timeout_s);
             let address = format!("{}:{}", executor.host, executor.port);
-            is_alive.then(|| ExecutorStatus::new(executor.id, address, executor.specification.vcores as usize))
+            let is_full = self.full.contains(&executor.id);
+            is_alive.then(|| ExecutorStatus::new(executor.id, address, executor.specification.vcores as usize, is_full))
         });
-        Status::new(self.is_stopping.load(Ordering::SeqCst), alive.collect(), self.jobs())
+        let mut executors: Vec<ExecutorStatus> = alive.collect();
+        executors.sort();
+        let (is_stopping, jobs) = (self.is_stopping.load(Ordering::SeqCst), self.jobs());
+        Status { is_stopping, executors, jobs, ..Status::new(self.max_message_bytes, self.executor_timeout_s) }
     }
 }
 
-fn routes(
-    shared: &Arc<Shared>,
-    max_message_bytes: usize,
-) -> axum::extract::connect_info::IntoMakeServiceWithConnectInfo<Router, SocketAddr> {
+fn routes(shared: &Arc<Shared>) -> axum::extract::connect_info::IntoMakeServiceWithConnectInfo<Router, SocketAddr> {
     let grpc = SchedulerGrpcServer::new(shared.server.clone())
-        .max_encoding_message_size(max_message_bytes)
-        .max_decoding_message_size(max_message_bytes);
+        .max_encoding_message_size(shared.max_message_bytes)
+        .max_decoding_message_size(shared.max_message_bytes);
     let mut services = RoutesBuilder::default();
     services.add_service(grpc);
     let own = Router::new()

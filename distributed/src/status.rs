@@ -26,6 +26,10 @@ pub struct Status {
     pub executors: Vec<ExecutorStatus>,
     /// How many jobs have not ended.
     pub jobs: usize,
+    /// The largest message that it takes and sends, in bytes.
+    pub max_message_bytes: usize,
+    /// An executor is lost after so many seconds of silence.
+    pub executor_timeout_s: u64,
 }
 
 /// An executor, as its scheduler knows it.
@@ -38,18 +42,21 @@ pub struct ExecutorStatus {
     pub address: String,
     /// How many partitions it works on at a time.
     pub vcores: usize,
+    /// Whether its scratch folder was full a short time ago, so that it gets no tasks if others can take them.
+    pub is_full: bool,
 }
 
 impl ExecutorStatus {
-    pub(crate) fn new(id: String, address: String, vcores: usize) -> Self {
-        Self { id, address, vcores }
+    pub(crate) fn new(id: String, address: String, vcores: usize, is_full: bool) -> Self {
+        Self { id, address, vcores, is_full }
     }
 }
 
 impl Status {
-    pub(crate) fn new(is_stopping: bool, mut executors: Vec<ExecutorStatus>, jobs: usize) -> Self {
-        executors.sort();
-        Self { version: version().to_owned(), is_stopping, executors, jobs }
+    /// The status of a scheduler without executors and jobs.
+    pub(crate) fn new(max_message_bytes: usize, executor_timeout_s: u64) -> Self {
+        let (version, executors) = (version().to_owned(), Vec::new());
+        Self { version, is_stopping: false, executors, jobs: 0, max_message_bytes, executor_timeout_s }
     }
 }
 

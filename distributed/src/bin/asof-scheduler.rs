@@ -2,8 +2,8 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use asof_distributed::{SchedulerOptions, end_with_input, init_logs, run_scheduler, version};
-use clap::Parser;
+use asof_distributed::{SchedulerOptions, end_with_input, init_logs, limits, run_scheduler, version};
+use clap::{Parser, builder::RangedU64ValueParser, value_parser};
 
 /// Takes the plans of asof, and gives their tasks to executors.
 #[derive(Parser)]
@@ -16,19 +16,19 @@ struct Flags {
     #[arg(long, env = "ASOF_PORT", default_value_t = 50050)]
     port: u16,
     /// The host under which executors reach this scheduler
-    #[arg(long, env = "ASOF_EXTERNAL_HOST", default_value = "localhost")]
+    #[arg(long, env = "ASOF_EXTERNAL_HOST", default_value = "localhost", value_parser = limits::host)]
     external_host: String,
     /// The largest message, in bytes: a plan with the rows that it carries
-    #[arg(long, env = "ASOF_MAX_MESSAGE", default_value_t = 1 << 30)]
+    #[arg(long, env = "ASOF_MAX_MESSAGE", default_value_t = 1 << 30, value_parser = RangedU64ValueParser::<u32>::new().range(limits::MESSAGE_BYTES))]
     max_message: u32,
     /// An executor that is not heard of for so many seconds is lost
-    #[arg(long, env = "ASOF_EXECUTOR_TIMEOUT", default_value_t = 20)]
+    #[arg(long, env = "ASOF_EXECUTOR_TIMEOUT", default_value_t = 20, value_parser = value_parser!(u64).range(limits::SECONDS))]
     executor_timeout: u64,
     /// A stopping scheduler waits so many seconds for jobs to end
-    #[arg(long, env = "ASOF_DRAIN", default_value_t = 60)]
+    #[arg(long, env = "ASOF_DRAIN", default_value_t = 60, value_parser = value_parser!(u64).range(limits::DRAIN_SECONDS))]
     drain: u64,
     /// How often a task may fail by input or output before its job does
-    #[arg(long, env = "ASOF_ATTEMPTS", default_value_t = 4)]
+    #[arg(long, env = "ASOF_ATTEMPTS", default_value_t = 4, value_parser = RangedU64ValueParser::<usize>::new().range(limits::ATTEMPTS))]
     attempts: usize,
     /// A file to write the address to, once the scheduler listens
     #[arg(long, hide = true)]
@@ -36,6 +36,9 @@ struct Flags {
     /// End with the process that started this one
     #[arg(long, hide = true)]
     end_with_input: bool,
+    /// A folder to remove then
+    #[arg(long, hide = true)]
+    remove_with_input: Option<PathBuf>,
 }
 
 #[tokio::main]
@@ -43,7 +46,7 @@ async fn main() -> ExitCode {
     let flags = Flags::parse();
     init_logs();
     if flags.end_with_input {
-        end_with_input();
+        end_with_input(flags.remove_with_input.clone());
     }
     let options = SchedulerOptions {
         bind_host: flags.bind_host,

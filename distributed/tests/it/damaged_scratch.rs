@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{QUERIES, alone, assert_same, cluster, on, session, shown, temp, write_table};
+use asof_distributed::Cluster;
+
+use crate::support::{QUERIES, alone, assert_same, cluster, on, quick, session, shown, temp, write_table};
 
 fn files(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
@@ -52,5 +54,21 @@ async fn a_damaged_shuffle_file_takes_no_rows_from_an_answer() {
     for sql in QUERIES {
         let expected = shown(&alone(&context, sql).await);
         assert_same(&on(&cluster, &context, sql).await.unwrap(), &expected, sql);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_executor_whose_scratch_folder_is_removed_goes_on() {
+    let (data, scratch) = (temp(), temp());
+    write_table(data.path());
+    let folder = scratch.path().join("of/executors");
+    let mut options = quick(1);
+    options.executor_arguments.push(format!("--scratch={}", folder.display()));
+    let cluster = Cluster::local_with(options).await.unwrap();
+    let context = session(data.path().to_str().unwrap(), 2).await;
+    for sql in QUERIES {
+        let expected = shown(&alone(&context, sql).await);
+        assert_same(&on(&cluster, &context, sql).await.unwrap(), &expected, sql);
+        fs::remove_dir_all(scratch.path().join("of")).unwrap();
     }
 }

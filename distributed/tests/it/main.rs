@@ -3,8 +3,12 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::unwrap_used, missing_docs)]
 
 mod damaged_scratch;
+mod ended_programs;
 mod failures;
+mod full;
 mod losses;
+mod memory;
+mod options;
 mod plans;
 mod s3;
 #[path = "../../../tests/it/s3_server.rs"]

@@ -86,6 +86,20 @@ async fn plans_over_s3_have_the_rows_of_one_process() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_executor_that_cannot_read_its_part_of_a_plan_names_itself_and_says_why() {
+    let server = server().await;
+    let mut environment = credentials(&server);
+    environment.push(("AWS_ALLOW_HTTP".into(), "perhaps".into()));
+    let cluster = Cluster::local_with(LocalOptions { executor_environment: environment, ..quick(1) }).await.unwrap();
+    let context = client(&server, cluster.partitions()).await;
+    let error = on(&cluster, &context, QUERIES[0]).await.unwrap_err();
+    let text = cluster_error(&error).to_string();
+    assert!(text.starts_with("executor executor-1 (127.0.0.1:"), "{text}");
+    assert!(text.contains("it cannot read its part of the plan: ") && text.contains("perhaps"), "{text}");
+    assert!(!text.contains(server.secret_key()), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_executor_without_credentials_names_itself_and_the_place() {
     let server = server().await;
     let mut environment = endpoint(&server);
