@@ -10,11 +10,11 @@ mod s3;
 #[path = "../../../tests/it/s3_server.rs"]
 mod s3_server;
 mod secrets;
+mod stores;
+mod stores_s3;
 mod support;
 mod vanishing;
 mod versions;
-
-mod stores;
 
 #[path = "../../../examples/data/flights.rs"]
 #[allow(unreachable_pub)]
