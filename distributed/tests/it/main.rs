@@ -4,6 +4,7 @@
 
 mod damaged_scratch;
 mod failures;
+mod killed_schedulers;
 mod losses;
 mod plans;
 mod s3;
