@@ -6,6 +6,7 @@ mod damaged_scratch;
 mod failures;
 mod killed_schedulers;
 mod losses;
+mod losses_of_stores;
 mod plans;
 mod s3;
 #[path = "../../../tests/it/s3_server.rs"]
