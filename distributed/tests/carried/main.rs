@@ -14,7 +14,9 @@ mod oracle;
 #[path = "../../../tests/it/random_cases.rs"]
 mod random_cases;
 
+mod cases_that_travel;
 mod loopback;
+#[path = "../questions/mod.rs"]
 mod questions;
 mod sets;
 

@@ -2,12 +2,25 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::unwrap_used, missing_docs)]
 
+#[path = "../../../tests/it/asking.rs"]
+mod asking;
+#[path = "../../../tests/it/case_arrow.rs"]
+mod case_arrow;
+#[path = "../../../tests/it/cases.rs"]
+mod cases;
+mod cases_on_clusters;
 mod damaged_scratch;
 mod failures;
 mod killed_schedulers;
 mod losses;
 mod losses_of_stores;
+#[path = "../../../tests/it/oracle.rs"]
+mod oracle;
 mod plans;
+#[path = "../questions/mod.rs"]
+mod questions;
+#[path = "../../../tests/it/random_cases.rs"]
+mod random_cases;
 mod s3;
 #[path = "../../../tests/it/s3_server.rs"]
 mod s3_server;
