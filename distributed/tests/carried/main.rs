@@ -14,8 +14,10 @@ mod oracle;
 #[path = "../../../tests/it/random_cases.rs"]
 mod random_cases;
 
+mod cases_that_travel;
 mod functions;
 mod loopback;
+#[path = "../questions/mod.rs"]
 mod questions;
 mod sets;
 

@@ -2,7 +2,10 @@
 
 use asof::{AsOf, FeatureStore, StoreOptions, temporal::Spine};
 use ballista_scheduler::planner::{DefaultDistributedPlanner, DistributedPlanner};
-use datafusion::{physical_plan::displayable, prelude::{SessionConfig, SessionContext}};
+use datafusion::{
+    physical_plan::displayable,
+    prelude::{SessionConfig, SessionContext},
+};
 
 use crate::{loopback::Loopback, worlds};
 

@@ -2,18 +2,12 @@
 
 use std::{
     fs::{self, OpenOptions},
-    path::{Path, PathBuf},
     time::Duration,
 };
 
 use asof_distributed::Cluster;
 
-use crate::support::{QUERIES, alone, assert_same, cluster, on, quick, session, shown, temp, write_table};
-
-fn files(dir: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
-    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
-}
+use crate::support::{QUERIES, alone, assert_same, cluster, on, quick, session, shown, temp, walk, write_table};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_shuffle_file_takes_no_rows_from_an_answer() {
@@ -32,7 +26,7 @@ async fn a_damaged_shuffle_file_takes_no_rows_from_an_answer() {
             let mut damaged = 0;
             for _ in 0..40 {
                 std::thread::sleep(Duration::from_millis(2 + round));
-                for file in files(&scratch).iter().filter(|file| !file.starts_with(&logs)) {
+                for file in walk(&scratch).iter().filter(|file| !file.starts_with(&logs)) {
                     let cut = || -> std::io::Result<()> {
                         let file = OpenOptions::new().write(true).open(file)?;
                         file.set_len(file.metadata()?.len() / 2)

@@ -44,20 +44,31 @@ pub(crate) fn credentials(server: &S3Server) -> Vec<(String, String)> {
     secrets.into_iter().chain(endpoint(server)).collect()
 }
 
+/// As [`credentials`], of somebody whom the server does not know: not those of the machine that the test runs on, and not those of an
+/// instance in a cloud.
+pub(crate) fn strangers(server: &S3Server) -> Vec<(String, String)> {
+    let nobody = [("AWS_ACCESS_KEY_ID", "AKIANOBODY"), ("AWS_SECRET_ACCESS_KEY", "no-secret")];
+    nobody.map(|(key, value)| (key.to_owned(), value.to_owned())).into_iter().chain(endpoint(server)).collect()
+}
+
 fn endpoint(server: &S3Server) -> Vec<(String, String)> {
     let place = [("AWS_ENDPOINT", server.endpoint()), ("AWS_REGION", "us-east-1".into()), ("AWS_ALLOW_HTTP", "true".into())];
     place.map(|(key, value)| (key.to_owned(), value)).into()
 }
 
-/// A session of the client, which plans with credentials of its own.
-pub(crate) async fn client(server: &S3Server, partitions: usize) -> SessionContext {
-    let locations = Locations::default()
+/// How the client reaches the server. Nothing of it travels.
+pub(crate) fn locations(server: &S3Server) -> Locations {
+    Locations::default()
         .option("aws_endpoint", server.endpoint())
         .option("aws_allow_http", "true")
         .option("aws_region", "us-east-1")
         .option("aws_access_key_id", server.access_key())
-        .option("aws_secret_access_key", server.secret_key());
-    let runtime = RuntimeEnvBuilder::new().with_object_store_registry(object_stores(locations)).build_arc().unwrap();
+        .option("aws_secret_access_key", server.secret_key())
+}
+
+/// A session of the client, which plans with credentials of its own.
+pub(crate) async fn client(server: &S3Server, partitions: usize) -> SessionContext {
+    let runtime = RuntimeEnvBuilder::new().with_object_store_registry(object_stores(locations(server))).build_arc().unwrap();
     let config = SessionConfig::new()
         .with_target_partitions(partitions)
         .with_round_robin_repartition(false)
@@ -102,11 +113,7 @@ async fn an_executor_that_cannot_read_its_part_of_a_plan_names_itself_and_says_w
 #[tokio::test(flavor = "multi_thread")]
 async fn an_executor_without_credentials_names_itself_and_the_place() {
     let server = server().await;
-    let mut environment = endpoint(&server);
-    // Not those of the machine that the test runs on, and not those of an instance in a cloud.
-    environment
-        .extend([("AWS_ACCESS_KEY_ID", "AKIANOBODY"), ("AWS_SECRET_ACCESS_KEY", "no-secret")].map(|(k, v)| (k.into(), v.into())));
-    let cluster = Cluster::local_with(LocalOptions { executor_environment: environment, ..quick(1) }).await.unwrap();
+    let cluster = Cluster::local_with(LocalOptions { executor_environment: strangers(&server), ..quick(1) }).await.unwrap();
     let context = client(&server, cluster.partitions()).await;
     let error = on(&cluster, &context, QUERIES[0]).await.unwrap_err();
     let text = cluster_error(&error).to_string();

@@ -4,15 +4,18 @@ use std::fs;
 
 use asof::{AsOf, Error, FeatureStore, StoreOptions};
 
-use crate::{support::cluster, worlds};
+use crate::{
+    support::{cluster, temp, walk},
+    worlds,
+};
 
-async fn open(root: &str) -> FeatureStore {
+pub(crate) async fn open(root: &str) -> FeatureStore {
     FeatureStore::open_with(root, StoreOptions::default().cache_in_memory()).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_on_a_cluster_makes_what_one_process_makes() {
-    let dir = crate::support::temp();
+    let dir = temp();
     let here = open(dir.path().join("root").to_str().unwrap()).await;
     worlds::fill(&here, dir.path(), 300).await;
     worlds::register(&here);
@@ -24,7 +27,7 @@ async fn a_store_on_a_cluster_makes_what_one_process_makes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fact_file_that_changes_is_an_error_that_names_it() {
-    let dir = crate::support::temp();
+    let dir = temp();
     let here = open(dir.path().join("root").to_str().unwrap()).await;
     worlds::fill(&here, dir.path(), 50).await;
     let cluster = cluster(1).await;
@@ -37,9 +40,4 @@ async fn a_fact_file_that_changes_is_an_error_that_names_it() {
     fs::write(file, bytes).unwrap();
     let error = Error::from(rows.collect().await.unwrap_err());
     assert!(matches!(&error, Error::FileChanged { table, .. } if table == "orders"), "{error}");
-}
-
-fn walk(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
-    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }

@@ -1,7 +1,9 @@
 //! Data, plans and clusters of the tests.
 
 use std::{
-    path::Path,
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
     process::Command,
     sync::Arc,
     time::{Duration, Instant},
@@ -44,6 +46,27 @@ pub(crate) fn temp() -> TempDir {
     tempfile::Builder::new().prefix("asof-distributed-test-").tempdir().unwrap()
 }
 
+/// The files in a folder and in those below it. Files may go while they are listed.
+pub(crate) fn walk(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}
+
+/// The files below a folder, by their paths from there, with hashes of their bytes.
+pub(crate) fn hashes_below(folder: &Path) -> BTreeMap<PathBuf, blake3::Hash> {
+    let hashed = |path: PathBuf| (path.strip_prefix(folder).unwrap().to_owned(), blake3::hash(&fs::read(&path).unwrap()));
+    walk(folder).into_iter().map(hashed).collect()
+}
+
+/// Copies a folder with all that is below it.
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
+    for file in walk(from) {
+        let copy = to.join(file.strip_prefix(from).unwrap());
+        fs::create_dir_all(copy.parent().unwrap()).unwrap();
+        fs::copy(file, copy).unwrap();
+    }
+}
+
 /// A file of the table `t`: ids that go on from file to file, a key, a value and a text.
 pub(crate) fn file_of(number: usize) -> Vec<u8> {
     let ids: Vec<i64> = (number * ROWS..(number + 1) * ROWS).map(|id| id as i64).collect();
@@ -64,7 +87,7 @@ pub(crate) fn file_of(number: usize) -> Vec<u8> {
 /// The files of the table `t` in a folder.
 pub(crate) fn write_table(folder: &Path) {
     for number in 0..FILES {
-        std::fs::write(folder.join(format!("part-{number}.parquet")), file_of(number)).unwrap();
+        fs::write(folder.join(format!("part-{number}.parquet")), file_of(number)).unwrap();
     }
 }
 
@@ -154,7 +177,7 @@ pub(crate) fn signal(process: u32, name: &str) {
 
 /// Whether a process runs; one that has ended and was not waited for does not.
 pub(crate) fn runs(process: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
@@ -164,6 +187,12 @@ pub(crate) async fn until(what: &str, wait: Duration, mut is_so: impl AsyncFnMut
         assert!(started.elapsed() < wait, "{what}: not within {wait:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// The error of the cluster behind one of a store.
+pub(crate) fn store_error(error: &asof::Error) -> &ClusterError {
+    let asof::Error::Query(inner) = error else { panic!("{error:?}") };
+    cluster_error(inner)
 }
 
 pub(crate) fn cluster_error(error: &DataFusionError) -> &ClusterError {
