@@ -14,6 +14,7 @@ use datafusion::{
 };
 use datafusion_proto::{physical_plan::AsExecutionPlan, protobuf::PhysicalPlanNode};
 use futures::future::BoxFuture;
+use prost::Message;
 
 use crate::{
     ClusterError, LocalOptions, Processes, Status,
@@ -162,8 +163,7 @@ impl Cluster {
 impl Shared {
     fn encoded(&self, plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<u8>> {
         let codec = Codec::new(Arc::new(BallistaPhysicalExtensionCodec::default()), self.options.locations.clone());
-        let mut bytes = Vec::new();
-        PhysicalPlanNode::try_from_physical_plan(plan.clone(), &codec)?.try_encode(&mut bytes)?;
+        let bytes = PhysicalPlanNode::try_from_physical_plan(plan.clone(), &codec)?.encode_to_vec();
         let (needed, (limit, whose)) = (bytes.len() + AROUND, self.limit.clone());
         if needed > limit {
             return Err(ClusterError::TooLarge { bytes: needed, limit, whose }.into());
@@ -179,12 +179,13 @@ impl Shared {
 
     async fn rows(&self, plan: &Arc<dyn ExecutionPlan>, context: &TaskContext) -> Result<Vec<SendableRecordBatchStream>> {
         let (options, schema) = (&self.options, plan.schema());
-        let bytes = self.encoded(plan)?;
+        let mut bytes = self.encoded(plan)?;
         let timeout_s = options.request_timeout.as_secs().max(1);
-        let settings = of_job(context.session_config(), self.partitions, options.max_message_bytes, timeout_s);
+        let is_local = self.processes.is_some();
+        let settings = of_job(context.session_config(), self.partitions, options.max_message_bytes, timeout_s, is_local);
         let mut attempt = 1;
         loop {
-            let mut job = Job::submit(&self.scheduler, options, bytes.clone(), settings.clone()).await?;
+            let mut job = Job::submit(&self.scheduler, options, std::mem::take(&mut bytes), settings.clone()).await?;
             let lost = |reason: String| {
                 let error = ClusterError::Lost { reason: reason.clone(), attempts: attempt };
                 (format!("an executor was lost: {reason}"), error.into())
@@ -208,6 +209,8 @@ impl Shared {
             drop(job);
             tokio::time::sleep(PAUSE * attempt as u32).await;
             attempt += 1;
+            // A plan can be large, and is seldom sent again.
+            bytes = self.encoded(plan)?;
         }
     }
 }

@@ -22,22 +22,24 @@ use datafusion_proto::{
 };
 use prost::Message;
 
-/// Stand before a plan, and before the reason why there is none.
-const PLAN: &[u8] = b"asof task plan:";
-const REFUSAL: &[u8] = b"asof task refusal:";
+/// Stand after a plan, and after the reason why there is none.
+const PLAN: &[u8] = b":asof task plan";
+const REFUSAL: &[u8] = b":asof task refusal";
 
 /// These bytes of a plan in an envelope.
-pub(crate) fn sealed(plan: &[u8]) -> Vec<u8> {
-    node(PLAN, plan)
+pub(crate) fn sealed(plan: Vec<u8>) -> Vec<u8> {
+    node(plan, PLAN)
 }
 
 /// An envelope that makes its task fail with this reason.
 pub(crate) fn refusal(reason: &str) -> Vec<u8> {
-    node(REFUSAL, reason.as_bytes())
+    node(reason.as_bytes().to_vec(), REFUSAL)
 }
 
-fn node(mark: &[u8], bytes: &[u8]) -> Vec<u8> {
-    let node = PhysicalExtensionNode { node: [mark, bytes].concat(), inputs: Vec::new() };
+/// The mark comes last: plans can be large, and are not copied for it.
+fn node(mut bytes: Vec<u8>, mark: &[u8]) -> Vec<u8> {
+    bytes.extend_from_slice(mark);
+    let node = PhysicalExtensionNode { node: bytes, inputs: Vec::new() };
     PhysicalPlanNode { physical_plan_type: Some(PhysicalPlanType::Extension(node)) }.encode_to_vec()
 }
 
@@ -55,10 +57,10 @@ impl PhysicalExtensionCodec for Opener {
         context: &TaskContext,
         converter: &dyn PhysicalProtoConverterExtension,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        if let Some(reason) = bytes.strip_prefix(REFUSAL) {
+        if let Some(reason) = bytes.strip_suffix(REFUSAL) {
             return Ok(Arc::new(Refused::new(String::from_utf8_lossy(reason).into_owned())));
         }
-        let Some(plan) = bytes.strip_prefix(PLAN) else {
+        let Some(plan) = bytes.strip_suffix(PLAN) else {
             return self.inner.try_decode(bytes, inputs, context, converter);
         };
         let context = PhysicalPlanDecodeContext::new(context, self.inner.as_ref());
@@ -150,8 +152,8 @@ mod tests {
         let plan: Arc<dyn ExecutionPlan> = Arc::new(EmptyExec::new(Arc::new(Schema::empty())));
         let codec = BallistaPhysicalExtensionCodec::default();
         let Ok(node) = PhysicalPlanNode::try_from_physical_plan(plan, &codec) else { unreachable!() };
-        assert!(opened(&sealed(&node.encode_to_vec())).is_ok_and(|plan| plan.name() == "EmptyExec"));
-        let said = reason(&sealed(b"no plan"));
+        assert!(opened(&sealed(node.encode_to_vec())).is_ok_and(|plan| plan.name() == "EmptyExec"));
+        let said = reason(&sealed(b"no plan".to_vec()));
         assert!(said.starts_with("it cannot read its part of the plan: "), "{said}");
         assert_eq!(reason(&refusal("it is too long")), "it is too long");
     }

@@ -108,7 +108,7 @@ impl TaskLauncher for Launcher {
 
 /// A task whose plan travels in an envelope. One that does not fit into a message fails on the executor, with the reason.
 fn in_envelope(mut task: MultiTaskDefinition, limit: usize) -> MultiTaskDefinition {
-    task.plan = sealed(&task.plan);
+    task.plan = sealed(std::mem::take(&mut task.plan));
     let bytes = task.encoded_len() + AROUND_TASK;
     if bytes > limit {
         task.plan = refusal(&format!(

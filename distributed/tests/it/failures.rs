@@ -5,7 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use asof::cluster::Runner;
 use asof_distributed::{Cluster, ClusterError, LocalOptions, Options, status_of};
 use futures::StreamExt;
 
