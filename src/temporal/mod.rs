@@ -33,6 +33,7 @@ mod output;
 mod partitioned;
 mod planner;
 mod prune_facts;
+mod pruner;
 mod resolve_versions;
 mod restore_order;
 mod restricted;
