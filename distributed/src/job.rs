@@ -185,7 +185,7 @@ impl Drop for Job {
             let told = if has_ended {
                 client.clean_job_data(CleanJobDataParams { job_id: job_id.clone(), remove_stage_ids: Vec::new() }).await.map(drop)
             } else {
-                client.cancel_job(CancelJobParams { job_id: job_id.clone() }).await.map(drop)
+                cancelled(&mut client, &job_id).await
             };
             let told = match told {
                 Ok(()) => client.remove_session(RemoveSessionParams { session_id }).await.map(drop),
@@ -195,6 +195,20 @@ impl Drop for Job {
                 log::debug!("job {job_id} was not tidied up: {status}");
             }
         });
+    }
+}
+
+/// Cancels a job until it has ended: a scheduler that is about to plan a job does not hear of it.
+async fn cancelled(client: &mut Client, job_id: &str) -> Result<(), tonic::Status> {
+    let started = Instant::now();
+    loop {
+        client.cancel_job(CancelJobParams { job_id: job_id.to_owned() }).await?;
+        tokio::time::sleep((started.elapsed() / 10).clamp(FIRST_LOOK, LAST_LOOK)).await;
+        let answer = client.get_job_status(GetJobStatusParams { job_id: job_id.to_owned() }).await?;
+        match answer.into_inner().status.and_then(|status| status.status) {
+            Some(job_status::Status::Queued(_) | job_status::Status::Running(_)) if started.elapsed() < UNKNOWN => {}
+            _ => return Ok(()),
+        }
     }
 }
 
