@@ -11,6 +11,7 @@ mod cases;
 mod cases_on_clusters;
 mod damaged_scratch;
 mod failures;
+mod frames;
 mod heavy_key;
 mod killed_schedulers;
 mod losses;
