@@ -10,12 +10,8 @@ use arrow::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    budget::Budget,
-    execution::IndexedSpine,
-    fact_chunk::FactChunk,
-    fact_input::PhysicalFactInput,
-    resolve_versions::replaced_ticks,
-    time_decoder::{Direction, FIRST_TICK},
+    budget::Budget, execution::IndexedSpine, fact_chunk::FactChunk, fact_input::PhysicalFactInput,
+    resolve_versions::replaced_ticks, time_decoder::Direction,
 };
 use crate::error::{Error, Result};
 
@@ -169,7 +165,7 @@ impl Pruner {
                 continue;
             }
             let instant = index.instant(slot as usize);
-            let is_too_old = self.look_back.is_some_and(|back| chunk.event[i] < instant.saturating_sub(back).max(FIRST_TICK));
+            let is_too_old = self.look_back.is_some_and(|back| chunk.event[i] < instant.saturating_sub(back));
             let is_replaced = replaced.as_ref().and_then(|replaced| replaced[i]).is_some_and(|replaced| replaced <= instant);
             if !is_too_old && !is_replaced {
                 seen.push((slot, i as u32));

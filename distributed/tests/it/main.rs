@@ -12,6 +12,7 @@ mod cases_on_clusters;
 mod damaged_scratch;
 mod ended_programs;
 mod failures;
+mod frames;
 mod full;
 mod heavy_key;
 mod killed_schedulers;
