@@ -13,6 +13,7 @@ mod damaged_scratch;
 mod failures;
 mod frames;
 mod heavy_key;
+mod joins;
 mod killed_schedulers;
 mod losses;
 mod losses_of_stores;
