@@ -44,7 +44,7 @@ pub(crate) fn runner_of(config: &SessionConfig) -> Option<Arc<dyn Runner>> {
 }
 
 /// Changes the settings for plans that run there. Filters that are found while a plan runs, and subqueries that run before it, do not leave
-/// the process that finds them.
+/// the process that finds them. No join reads its left side as a whole in each task: rows without a partner would be known to no task.
 pub(crate) fn run_on(config: &mut SessionConfig, runner: Arc<dyn Runner>) {
     let options = config.options_mut();
     options.execution.target_partitions = runner.partitions().max(1);
@@ -53,6 +53,9 @@ pub(crate) fn run_on(config: &mut SessionConfig, runner: Arc<dyn Runner>) {
     options.optimizer.enable_join_dynamic_filter_pushdown = false;
     options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
     options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
+    // Ballista divides such a join by its keys, but not what stands above it, which then reads one part of several.
+    options.optimizer.hash_join_single_partition_threshold = 0;
+    options.optimizer.hash_join_single_partition_threshold_rows = 0;
     config.set_extension(Arc::new(RunsOn(runner)));
 }
 

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::{
     stores::open,
-    support::{assert_same, cluster, shown, temp, until},
+    support::{assert_same, quick, shown, temp, until},
     worlds::{self, QUERIES, instant},
 };
 
@@ -33,10 +33,17 @@ pub(crate) struct Both {
 
 impl Both {
     pub(crate) async fn new() -> Self {
+        Self::with_partitions(None).await
+    }
+
+    /// Steps have so many tasks; by default as many as executors work on at a time.
+    pub(crate) async fn with_partitions(partitions: Option<usize>) -> Self {
         let dir = temp();
         let here = open(dir.path().join("root").to_str().unwrap()).await;
         worlds::fill(&here, dir.path(), 300).await;
-        let cluster = cluster(2).await;
+        let mut options = quick(2);
+        options.cluster.partitions = partitions;
+        let cluster = Cluster::local_with(options).await.unwrap();
         let elsewhere = here.on(&cluster);
         Self { dir, here, elsewhere, cluster }
     }

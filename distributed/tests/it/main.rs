@@ -15,6 +15,7 @@ mod failures;
 mod frames;
 mod full;
 mod heavy_key;
+mod joins;
 mod killed_schedulers;
 mod losses;
 mod losses_of_stores;
