@@ -102,12 +102,12 @@ pub(crate) struct Departure {
     /// Is a node the other side's to do, although this process has the rows below it?
     pub(crate) is_left: fn(&dyn ExecutionPlan) -> bool,
     /// Called with a plan that holds the rows of this process, just before it leaves: what only these rows tell can be put into it.
-    pub(crate) before: fn(&Arc<dyn ExecutionPlan>) -> DfResult<()>,
+    pub(crate) before: fn(Arc<dyn ExecutionPlan>) -> DfResult<Arc<dyn ExecutionPlan>>,
 }
 
 impl Departure {
     /// Nothing is special about it.
-    const PLAIN: Self = Self { is_left: |_| false, before: |_| Ok(()) };
+    const PLAIN: Self = Self { is_left: |_| false, before: Ok };
 }
 
 /// The plan, whose part that can leave this process runs there.
@@ -239,7 +239,7 @@ impl ExecutionPlan for RemoteExec {
                 let reason = "the plan was changed so that the spine would be read twice".into();
                 return Err(Error::Internal { subject: "a plan for other processes".into(), reason }.into());
             }
-            (departure.before)(&plan)?;
+            let plan = (departure.before)(plan)?;
             gather.rows(runner.run(plan, context.clone()).await?, own, &schema, &context)
         });
         let rows = rows.try_flatten().inspect_ok(move |batch| metrics.record_output(batch.num_rows()));

@@ -27,7 +27,7 @@ use super::{
     number_rows::NumberRowsExec,
     operator::CreateOperator,
     partitioned::{Order, Steps, partitioned, projected},
-    prune_facts::set_event_times,
+    prune_facts::before_it_leaves,
     restore_order::{RestoreOrderExec, by_number},
     spec::{LookupSpec, WindowSpec},
 };
@@ -37,7 +37,7 @@ use crate::{
 };
 
 /// Rows are numbered there, so that no numbers need to be sent.
-const DEPARTURE: Departure = Departure { is_left: |node| node.is::<NumberRowsExec>(), before: set_event_times };
+const DEPARTURE: Departure = Departure { is_left: |node| node.is::<NumberRowsExec>(), before: before_it_leaves };
 
 /// The plan, whose operators are divided and run elsewhere.
 pub(super) fn elsewhere(plan: Arc<dyn ExecutionPlan>, runner: &Arc<dyn Runner>) -> DfResult<Arc<dyn ExecutionPlan>> {

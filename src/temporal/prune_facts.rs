@@ -14,7 +14,7 @@ use arrow::array::RecordBatch;
 use datafusion::{
     common::{
         Result as DfResult,
-        tree_node::{TreeNode, TreeNodeRecursion},
+        tree_node::{Transformed, TreeNode, TreeNodeRecursion},
     },
     datasource::{memory::MemorySourceConfig, source::DataSourceExec},
     execution::{SendableRecordBatchStream, TaskContext},
@@ -91,12 +91,15 @@ impl PruneFactsExec {
         Self { event_times, ..self }
     }
 
-    /// Sets the filter on event times, if the rows of the spine are in the plan.
-    fn set_event_times(&self) -> Result<()> {
+    /// The rows of the spine, if they are in the plan.
+    fn own_rows(&self) -> Option<&MemorySourceConfig> {
+        let rows = self.spine.children().first().and_then(|rows| rows.downcast_ref::<DataSourceExec>())?;
+        rows.data_source().downcast_ref::<MemorySourceConfig>()
+    }
+
+    /// Sets the filter on event times.
+    fn set_event_times(&self, rows: &MemorySourceConfig) -> Result<()> {
         let Some(filter) = &self.event_times else { return Ok(()) };
-        let rows = self.spine.children().first().and_then(|rows| rows.downcast_ref::<DataSourceExec>());
-        let rows = rows.and_then(|rows| rows.data_source().downcast_ref::<MemorySourceConfig>());
-        let Some(rows) = rows else { return Ok(()) };
         let mut range: Option<(i64, i64)> = None;
         for batch in rows.partitions().iter().flatten() {
             let (ticks, missing) = self.input.spine_decoder.instants(batch.column(self.at_position))?;
@@ -110,15 +113,17 @@ impl PruneFactsExec {
     }
 }
 
-/// Sets the filters on event times of a plan that holds the rows of its spines.
-pub(super) fn set_event_times(plan: &Arc<dyn ExecutionPlan>) -> DfResult<()> {
-    plan.apply(|node| {
-        if let Some(prune) = node.downcast_ref::<PruneFactsExec>() {
-            prune.set_event_times()?;
-        }
-        Ok(TreeNodeRecursion::Continue)
-    })
-    .map(drop)
+/// A plan that holds the rows of its spines, before it leaves this process. Filters on event times are set; and a spine that is too large to
+/// be indexed by every task is not sent to them.
+pub(super) fn before_it_leaves(plan: Arc<dyn ExecutionPlan>) -> DfResult<Arc<dyn ExecutionPlan>> {
+    let left = plan.transform_up(|node| {
+        let Some(prune) = node.downcast_ref::<PruneFactsExec>() else { return Ok(Transformed::no(node)) };
+        let Some(rows) = prune.own_rows() else { return Ok(Transformed::no(node)) };
+        prune.set_event_times(rows)?;
+        let count: usize = rows.partitions().iter().flatten().map(RecordBatch::num_rows).sum();
+        Ok(if count > MOST_ROWS { Transformed::yes(prune.facts.clone()) } else { Transformed::no(node) })
+    })?;
+    Ok(left.data)
 }
 
 impl fmt::Debug for PruneFactsExec {
