@@ -96,13 +96,16 @@ pub(crate) fn travels(plan: &Arc<dyn ExecutionPlan>) -> bool {
     travels
 }
 
+/// Makes a plan of a plan.
+type Rewrite = fn(Arc<dyn ExecutionPlan>) -> DfResult<Arc<dyn ExecutionPlan>>;
+
 /// What a planner says of the plans that it hands over.
 #[derive(Clone, Copy)]
 pub(crate) struct Departure {
     /// Is a node the other side's to do, although this process has the rows below it?
     pub(crate) is_left: fn(&dyn ExecutionPlan) -> bool,
     /// Called with a plan that holds the rows of this process, just before it leaves: what only these rows tell can be put into it.
-    pub(crate) before: fn(Arc<dyn ExecutionPlan>) -> DfResult<Arc<dyn ExecutionPlan>>,
+    pub(crate) before: Rewrite,
 }
 
 impl Departure {
