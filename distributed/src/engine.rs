@@ -118,7 +118,7 @@ struct Place {
 impl Place {
     fn named(&self, error: DataFusionError) -> DataFusionError {
         let (executor, message) = (self.executor.to_string(), error.to_string());
-        let task = || TaskError { executor: executor.clone(), message: message.clone(), means: means(&error) };
+        let task = || TaskError { executor: executor.clone(), message: message.clone(), means: Some(means(&error)) };
         match cause(&error) {
             Cause::Ballista => error,
             Cause::Broken => self.lost(message),
@@ -157,21 +157,21 @@ impl Place {
     }
 }
 
-/// The error of asof that it is, as text.
-fn means(error: &DataFusionError) -> Option<String> {
+/// What asof has to know of it beside its message.
+fn means(error: &DataFusionError) -> String {
     let root = error.find_root();
-    let own = error_text(root);
-    own.or_else(|| match root {
-        DataFusionError::External(inner) => match inner.downcast_ref::<BallistaError>()? {
-            BallistaError::DataFusionError(inner) => means(inner),
+    let inner = match root {
+        DataFusionError::External(inner) => match inner.downcast_ref::<BallistaError>() {
+            Some(BallistaError::DataFusionError(inner)) => Some(inner.as_ref()),
             _ => None,
         },
         DataFusionError::ArrowError(inner, _) => match inner.as_ref() {
-            ArrowError::ExternalError(inner) => means(inner.downcast_ref()?),
+            ArrowError::ExternalError(inner) => inner.downcast_ref(),
             _ => None,
         },
         _ => None,
-    })
+    };
+    inner.map_or_else(|| error_text(root), means)
 }
 
 fn cause(error: &DataFusionError) -> Cause {

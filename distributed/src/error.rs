@@ -3,11 +3,11 @@
 
 use std::{error::Error, fmt};
 
-use asof::cluster::error_of_text;
+use asof::{ErrorKind, cluster::error_of_text};
 use ballista_core::error::BallistaError;
 use datafusion::error::DataFusionError;
 
-/// Begins what an executor says of a task: the executor follows, then [`MEANS`], the error of asof as text if it is one, [`SAYS`], the
+/// Begins what an executor says of a task: the executor follows, then [`MEANS`], what asof has to know of the error, [`SAYS`], the
 /// message, and [`END`]. Ballista cuts long messages, so the message comes last.
 const BEGIN: &str = "\u{2045}asof executor ";
 const SAYS: &str = "\u{204e}";
@@ -33,7 +33,7 @@ const NOISE: [&str; 10] = [
 /// What the scheduler says when it cannot encode a part of a plan. Executors do not reject tasks: those that they cannot decode fail.
 const REJECTED: &str = "task could not be prepared or was rejected by executor";
 
-/// An error of a cluster, carried by [`DataFusionError::External`].
+/// An error of a cluster: the cause of an [`asof::Error::Runner`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ClusterError {
@@ -150,9 +150,28 @@ impl fmt::Display for ClusterError {
 
 impl Error for ClusterError {}
 
+impl ClusterError {
+    /// The kind of error, and whether the same call can succeed later: something may be started, or come back.
+    fn class(&self) -> (ErrorKind, bool) {
+        match self {
+            Self::InvalidUrl { .. } | Self::InvalidOption { .. } => (ErrorKind::InvalidInput, false),
+            Self::TooLarge { .. } => (ErrorKind::ResourceLimit, false),
+            Self::Version { .. } | Self::Start { .. } | Self::Listen { .. } | Self::Job { .. } => (ErrorKind::Unavailable, false),
+            Self::Unreachable { .. } | Self::NoExecutors { .. } | Self::Lost { .. } => (ErrorKind::Unavailable, true),
+        }
+    }
+}
+
+impl From<ClusterError> for asof::Error {
+    fn from(error: ClusterError) -> Self {
+        let (kind, is_retryable) = error.class();
+        asof::Error::Runner { cause: Box::new(error), kind, is_retryable }
+    }
+}
+
 impl From<ClusterError> for DataFusionError {
     fn from(error: ClusterError) -> Self {
-        DataFusionError::External(Box::new(error))
+        asof::Error::from(error).into()
     }
 }
 
@@ -165,13 +184,16 @@ pub(crate) fn general(error: ClusterError) -> BallistaError {
 #[must_use]
 pub fn error_of(message: &str) -> DataFusionError {
     if let Some((executor, said, means)) = said_by_executor(message) {
-        return match error_of_text(&means).map(asof::Error::from) {
-            Some(asof::Error::Memory { operator, subject, needed, held, reason }) => {
+        let failed = ClusterError::Job { executor: Some(executor.clone()), message: said };
+        if means == FULL {
+            return asof::Error::Runner { cause: Box::new(failed), kind: ErrorKind::ResourceLimit, is_retryable: false }.into();
+        }
+        return match asof::Error::from(error_of_text(&means, failed)) {
+            asof::Error::Memory { operator, subject, needed, held, reason } => {
                 let reason = format!("{reason} (on executor {executor}, whose memory is its `--memory`)");
                 asof::Error::Memory { operator, subject, needed, held, reason }.into()
             }
-            Some(error) => error.into(),
-            None => ClusterError::Job { executor: Some(executor), message: said }.into(),
+            error => error.into(),
         };
     }
     let mut said = message.trim();
@@ -221,7 +243,7 @@ fn escaped(text: &str) -> String {
 pub(crate) struct TaskError {
     pub(crate) executor: String,
     pub(crate) message: String,
-    /// The error of asof that it is, as text.
+    /// What asof has to know of the error beside its message, or [`FULL`].
     pub(crate) means: Option<String>,
 }
 
@@ -245,8 +267,7 @@ mod tests {
     use super::*;
 
     fn shown(message: &str) -> String {
-        let DataFusionError::External(error) = error_of(message) else { return String::new() };
-        error.to_string()
+        asof::Error::from(error_of(message)).to_string()
     }
 
     #[test]
@@ -267,7 +288,7 @@ mod tests {
             asof::Error::FileChanged { table: "t".into(), path: "C:\\\"x\"\n.parquet".into(), change: "has changed".into() };
         let changed = DataFusionError::from(changed);
         let means = asof::cluster::error_text(&changed);
-        let task = TaskError { executor: "e-1".into(), message: changed.to_string(), means };
+        let task = TaskError { executor: "e-1".into(), message: changed.to_string(), means: Some(means) };
         let text = format!("Job failed due to stage 1 failed: {:?}", DataFusionError::External(Box::new(task)));
         let error = asof::Error::from(error_of(&format!("{text:?}")));
         assert!(matches!(&error, asof::Error::FileChanged { path, .. } if path == "C:\\\"x\"\n.parquet"), "{error}");

@@ -61,19 +61,15 @@ impl Gather {
         schema: &SchemaRef,
         context: &TaskContext,
     ) -> DfResult<SendableRecordBatchStream> {
-        let mut known = partitions.into_iter().map(|rows| with_schema(rows, schema));
+        let known = partitions.into_iter().map(|rows| with_schema(rows, schema));
         match self {
             Self::InTurn => {
                 let rows = stream::iter(known.collect::<Vec<_>>()).flatten();
                 Ok(Box::pin(RecordBatchStreamAdapter::new(schema.clone(), rows)))
             }
-            _ if known.len() == 0 => Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(schema), stream::empty()))),
             Self::Merged(order, fetch) => merged(known.collect(), order, *fetch, schema, context),
             Self::Beside(order, _) => {
-                let sorted = match known.len() {
-                    1 => known.next().unwrap_or_else(|| Box::pin(RecordBatchStreamAdapter::new(schema.clone(), stream::empty()))),
-                    _ => merged(known.collect(), order, None, schema, context)?,
-                };
+                let sorted = merged(known.collect(), order, None, schema, context)?;
                 let beside = self.schema(schema);
                 let rows = Beside { sorted, own: own.into(), taken: 0, number: 0, schema: beside.clone() };
                 Ok(Box::pin(RecordBatchStreamAdapter::new(beside, rows.into_stream())))
@@ -93,12 +89,16 @@ fn with_schema(rows: SendableRecordBatchStream, schema: &SchemaRef) -> SendableR
 }
 
 fn merged(
-    partitions: Vec<SendableRecordBatchStream>,
+    mut partitions: Vec<SendableRecordBatchStream>,
     order: &LexOrdering,
     fetch: Option<usize>,
     schema: &SchemaRef,
     context: &TaskContext,
 ) -> DfResult<SendableRecordBatchStream> {
+    if partitions.is_empty() || partitions.len() == 1 && fetch.is_none() {
+        let none = || Box::pin(RecordBatchStreamAdapter::new(schema.clone(), stream::empty())) as SendableRecordBatchStream;
+        return Ok(partitions.pop().unwrap_or_else(none));
+    }
     StreamingMergeBuilder::new()
         .with_streams(partitions)
         .with_schema(schema.clone())

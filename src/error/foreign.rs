@@ -91,7 +91,7 @@ pub(super) fn of_io(error: &io::Error) -> Class {
     }
 }
 
-pub(super) fn of_engine(error: &DataFusionError) -> Class {
+pub(crate) fn of_engine(error: &DataFusionError) -> Class {
     match error {
         DataFusionError::ArrowError(cause, _) => of_arrow(cause),
         DataFusionError::ParquetError(cause) => of_parquet(cause),

@@ -1,6 +1,8 @@
 //! What a program does about an error: kinds that stay the same when variants are added, and whether to try again.
 //! No error is made here.
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     Error,
     foreign::{Class, of_engine, of_io, of_store},
@@ -10,7 +12,8 @@ use super::{
 ///
 /// Variants of [`Error`] come and go; a program that handles kinds goes on working. See [`Error::kind`].
 #[non_exhaustive]
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
     /// What was asked for does not exist: a table, a version, a partition, a feature set, a materialization, a file.
     NotFound,
@@ -38,7 +41,7 @@ impl Error {
     /// [`Error::Shard`] and [`Error::Step`] have the kind of their cause (a step without one [`ErrorKind::InvalidInput`]),
     /// [`Error::Mistakes`] that of its mistakes ([`ErrorKind::InvalidInput`] if they differ), and [`Error::Query`],
     /// [`Error::Storage`], [`Error::Io`] and [`Error::System`] the kind of what the engine, the object store or the operating
-    /// system said.
+    /// system said. [`Error::Runner`] has the kind that the same error has in one process.
     ///
     /// ```
     /// use asof::{AsOf, Error, ErrorKind};
@@ -112,6 +115,7 @@ impl Error {
             Error::Storage(cause) => of_store(cause),
             Error::Io { cause, .. } | Error::System { cause, .. } => of_io(cause),
             Error::Query(cause) => of_engine(cause),
+            &Error::Runner { kind, is_retryable, .. } => Class { kind, is_retryable },
         }
     }
 }

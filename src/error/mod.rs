@@ -15,6 +15,8 @@ use datafusion::error::DataFusionError;
 
 pub use kind::ErrorKind;
 
+#[cfg(feature = "cluster")]
+pub(crate) use foreign::of_engine;
 pub(crate) use foreign::{Class, StoreFailure};
 pub(crate) use http::{HttpFault, of_http};
 pub(crate) use text::{in_one_line, panic_text, parser_text};
@@ -31,7 +33,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// A message names the table, file, column or row, and says what to do; show it to people with `Display`. It is complete: where
 /// another library's error is the cause, the message has that error's text, and `source()` returns nothing. A program that
 /// prints an error and then its sources therefore prints each text once. The cause itself is a field of the variant:
-/// [`Error::Query`], [`Error::Storage`], [`Error::Io`], [`Error::System`], [`Error::Step`], [`Error::Shard`],
+/// [`Error::Query`], [`Error::Runner`], [`Error::Storage`], [`Error::Io`], [`Error::System`], [`Error::Step`], [`Error::Shard`],
 /// [`Error::Mistakes`].
 ///
 /// Programs that handle errors rather than show them ask [`Error::kind`] and [`Error::is_retryable`], or match on a variant.
@@ -473,4 +475,14 @@ pub enum Error {
     /// rest, which may be a plan.
     #[error("query: {}", in_one_line(.0))]
     Query(Box<DataFusionError>),
+    /// The engine that runs a store's queries elsewhere could not run one; see [`cluster`](crate::cluster).
+    #[error("{cause}")]
+    Runner {
+        /// What that engine says.
+        cause: Box<dyn std::error::Error + Send + Sync>,
+        /// What [`Error::kind`] answers.
+        kind: ErrorKind,
+        /// What [`Error::is_retryable`] answers.
+        is_retryable: bool,
+    },
 }

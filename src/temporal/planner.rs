@@ -24,6 +24,7 @@ use futures::future::BoxFuture;
 use super::{
     elsewhere::elsewhere,
     exec::{AsOfExec, Asked, Mode},
+    explained::with_final_plan,
     fact_expression::FactExpressions,
     fact_input::{PhysicalFactInput, SpineTime},
     full_rows::{AllColumns, FullRows},
@@ -88,10 +89,15 @@ impl QueryPlanner for AsOfQueryPlanner {
 
 fn physical_plan<'f>(plan: &'f LogicalPlan, state: &'f dyn Session) -> BoxFuture<'f, DfResult<Arc<dyn ExecutionPlan>>> {
     Box::pin(async move {
-        let plan = planned_here(plan, state).await?;
-        match runner_of(state.config()) {
-            Some(runner) if travels(&plan) && can_travel(&plan)? => elsewhere(plan, &runner),
-            _ => Ok(plan),
+        let planned = planned_here(plan, state).await?;
+        let Some(runner) = runner_of(state.config()) else { return Ok(planned) };
+        match plan {
+            LogicalPlan::Explain(asked) if asked.logical_optimization_succeeded => {
+                let plan = physical_plan(&asked.plan, state).await?;
+                with_final_plan(planned, plan.as_ref(), asked, state.config_options())
+            }
+            _ if travels(&planned) && can_travel(&planned)? => elsewhere(planned, &runner),
+            _ => Ok(planned),
         }
     })
 }

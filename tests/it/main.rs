@@ -74,6 +74,7 @@ mod oracle;
 mod parity;
 mod parity_faults;
 mod parity_reports;
+mod plans_that_leave;
 mod presto;
 mod promises;
 mod pruned_facts;

@@ -5,12 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use asof::ErrorKind;
 use asof_distributed::{Cluster, ClusterError, LocalOptions, Options, status_of};
+use datafusion::physical_plan::collect;
 use futures::StreamExt;
 
 use crate::support::{
-    QUERIES, alone, assert_same, cluster, cluster_error, on, plan, quick, run, session, shown, signal, streamed, temp, until,
-    write_table,
+    QUERIES, alone, assert_same, class, cluster, cluster_error, on, plan, quick, run, session, shown, signal, streamed, temp,
+    until, write_table,
 };
 
 /// A query that runs for a long time: 30,000 rows of `t` against each other.
@@ -27,11 +29,15 @@ async fn the_message_of_a_failed_task_is_the_one_of_one_process() {
     assert!(executor.starts_with("executor-"), "{executor}");
     assert!(executor.contains("127.0.0.1:"), "{executor}");
     assert_eq!(message, "Arrow error: Divide by zero error");
+    assert_eq!(class(error), (ErrorKind::InvalidInput, false));
     // A file that has gone: an error that is tried again, and named all the same.
     let planned = plan(&context, QUERIES[0]).await;
     std::fs::remove_file(data.path().join("part-2.parquet")).unwrap();
-    let error = run(&cluster, planned, context.task_ctx()).await.unwrap_err().to_string();
-    assert!(error.contains("executor executor-") && error.contains("part-2.parquet"), "{error}");
+    let here = collect(planned.clone(), context.task_ctx()).await.unwrap_err();
+    let error = run(&cluster, planned, context.task_ctx()).await.unwrap_err();
+    let message = error.to_string();
+    assert!(message.contains("executor executor-") && message.contains("part-2.parquet"), "{message}");
+    assert_eq!(class(error), class(here));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -86,6 +92,7 @@ async fn without_executors_a_job_ends_with_an_error() {
     let started = Instant::now();
     let error = on(&cluster, &context, QUERIES[0]).await.unwrap_err();
     assert!(matches!(cluster_error(&error), ClusterError::NoExecutors { .. }), "{error}");
+    assert_eq!(class(error), (ErrorKind::Unavailable, true));
     assert!(started.elapsed() < Duration::from_secs(15));
     until("the job is cancelled", Duration::from_secs(5), async || cluster.status().await.unwrap().jobs == 0).await;
 }
@@ -108,6 +115,7 @@ async fn a_killed_scheduler_is_a_clear_error_soon() {
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     let again = run(&cluster, planned, context.task_ctx()).await.unwrap_err();
     assert!(matches!(cluster_error(&again), ClusterError::Unreachable { .. }), "{again}");
+    assert_eq!(class(again), (ErrorKind::Unavailable, true));
 }
 
 /// A process that a test starts by hand, as an operator does. It is ended with the test.

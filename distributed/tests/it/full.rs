@@ -6,9 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use asof::ErrorKind;
 use asof_distributed::{Cluster, ClusterError};
 
-use crate::support::{alone, assert_same, cluster_error, on, quick, session, shown, temp, until, write_table};
+use crate::support::{alone, assert_same, class, cluster_error, on, quick, session, shown, temp, until, write_table};
 
 /// Writes far more than 64 KiB in each task.
 const WIDE: &str = "SELECT id, k, v, name FROM t ORDER BY id";
@@ -72,4 +73,5 @@ async fn without_room_anywhere_the_error_names_executor_and_folder() {
     assert!(executor.starts_with("small ("), "{executor}");
     assert!(message.contains("is full: ") && message.contains("`--scratch`"), "{message}");
     assert!(message.contains(scratch.path().to_str().unwrap()), "{message}");
+    assert_eq!(class(error), (ErrorKind::ResourceLimit, false));
 }

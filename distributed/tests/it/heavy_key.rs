@@ -3,7 +3,7 @@
 use std::{fs::File, path::Path, sync::Arc};
 
 use asof::{
-    Aggregate, AsOf, Error, FeatureSet, FeatureStore, WindowLength,
+    Aggregate, AsOf, Error, ErrorKind, FeatureSet, FeatureStore, WindowLength,
     catalog::{FactTable, KnownAt},
 };
 use asof_distributed::{Cluster, ClusterError, LocalOptions};
@@ -111,10 +111,11 @@ async fn asked(here: &FeatureStore, memory_mib: u64) -> (usize, usize) {
             refused += 1;
         }
         // The sorts and groupings of DataFusion have an error of their own.
-        Some(error) => match store_error(&error) {
-            ClusterError::Job { executor: Some(_), message } if message.to_lowercase().contains("memory") => refused += 1,
-            _ => panic!("{memory_mib} MiB: {what}: {error:?}"),
-        },
+        Some(error) => {
+            assert_eq!(error.kind(), ErrorKind::ResourceLimit, "{memory_mib} MiB: {what}: {error:?}");
+            assert!(matches!(store_error(&error), ClusterError::Job { executor: Some(_), .. }), "{error:?}");
+            refused += 1;
+        }
     };
     println!("{memory_mib} MiB: at rest {:?} MiB", peaks());
     for sql in QUERIES {

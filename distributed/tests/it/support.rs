@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use asof::cluster::Runner;
+use asof::{ErrorKind, cluster::Runner};
 use asof_distributed::{Cluster, ClusterError, LocalOptions, Options};
 use datafusion::{
     arrow::{
@@ -191,11 +191,17 @@ pub(crate) async fn until(what: &str, wait: Duration, mut is_so: impl AsyncFnMut
 
 /// The error of the cluster behind one of a store.
 pub(crate) fn store_error(error: &asof::Error) -> &ClusterError {
-    let asof::Error::Query(inner) = error else { panic!("{error:?}") };
-    cluster_error(inner)
+    let asof::Error::Runner { cause, .. } = error else { panic!("{error:?}") };
+    cause.downcast_ref().unwrap_or_else(|| panic!("{error}"))
+}
+
+/// What a program does about an error: its kind, and whether it tries again.
+pub(crate) fn class(error: DataFusionError) -> (ErrorKind, bool) {
+    let error = asof::Error::from(error);
+    (error.kind(), error.is_retryable())
 }
 
 pub(crate) fn cluster_error(error: &DataFusionError) -> &ClusterError {
     let DataFusionError::External(inner) = error.find_root() else { panic!("{error}") };
-    inner.downcast_ref().unwrap_or_else(|| panic!("{error}"))
+    store_error(inner.downcast_ref().unwrap_or_else(|| panic!("{error}")))
 }
