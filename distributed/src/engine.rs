@@ -160,18 +160,13 @@ impl Place {
 /// What asof has to know of it beside its message.
 fn means(error: &DataFusionError) -> String {
     let root = error.find_root();
-    let inner = match root {
-        DataFusionError::External(inner) => match inner.downcast_ref::<BallistaError>() {
-            Some(BallistaError::DataFusionError(inner)) => Some(inner.as_ref()),
-            _ => None,
-        },
-        DataFusionError::ArrowError(inner, _) => match inner.as_ref() {
-            ArrowError::ExternalError(inner) => inner.downcast_ref(),
-            _ => None,
-        },
-        _ => None,
-    };
-    inner.map_or_else(|| error_text(root), means)
+    let DataFusionError::External(inner) = root else { return error_text(root) };
+    match inner.downcast_ref::<BallistaError>() {
+        Some(BallistaError::DataFusionError(inner)) => means(inner),
+        Some(BallistaError::ArrowError(inner)) => error_text(inner.as_ref()),
+        Some(BallistaError::IoError(inner)) => error_text(inner),
+        _ => error_text(inner.as_ref()),
+    }
 }
 
 fn cause(error: &DataFusionError) -> Cause {

@@ -5,7 +5,7 @@ use std::error::Error as StdError;
 use datafusion::error::DataFusionError;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Class, Error, ErrorKind, Travelling, of_engine};
+use crate::error::{Class, Error, ErrorKind, Travelling, of_chain};
 
 /// What is told of an error.
 #[derive(Serialize, Deserialize)]
@@ -17,7 +17,8 @@ enum Told {
     Kind { kind: ErrorKind, is_retryable: bool },
 }
 
-/// What [`error_of_text`] has to know of an error of a task beside its message: an error of this library that can be copied, or else its kind.
+/// What [`error_of_text`] has to know of an error of a task beside its message: an error of this library that can be
+/// copied, or else its kind. The errors of DataFusion, Arrow, Parquet, object stores and the operating system are known.
 ///
 /// ```
 /// use asof::{Error, ErrorKind, cluster::{error_of_text, error_text}};
@@ -32,9 +33,9 @@ enum Told {
 /// assert_eq!((error.kind(), error.to_string()), (ErrorKind::ResourceLimit, "executor e-1: no memory for a sort".into()));
 /// ```
 #[must_use]
-pub fn error_text(error: &DataFusionError) -> String {
-    let Class { kind, is_retryable } = of_engine(error);
-    let told = Travelling::in_query(error).map_or(Told::Kind { kind, is_retryable }, Told::Error);
+pub fn error_text(error: &(dyn StdError + Send + Sync + 'static)) -> String {
+    let Class { kind, is_retryable } = of_chain(error).unwrap_or(Class::lasting(ErrorKind::Unavailable));
+    let told = Travelling::in_any(error).map_or(Told::Kind { kind, is_retryable }, Told::Error);
     // Writing text and numbers as JSON does not fail.
     serde_json::to_string(&told).unwrap_or_default()
 }

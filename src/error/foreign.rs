@@ -91,7 +91,7 @@ pub(super) fn of_io(error: &io::Error) -> Class {
     }
 }
 
-pub(crate) fn of_engine(error: &DataFusionError) -> Class {
+pub(super) fn of_engine(error: &DataFusionError) -> Class {
     match error {
         DataFusionError::ArrowError(cause, _) => of_arrow(cause),
         DataFusionError::ParquetError(cause) => of_parquet(cause),
@@ -135,7 +135,7 @@ fn of_parquet(error: &ParquetError) -> Class {
 }
 
 /// The class of the first error in a chain that is known here.
-fn of_chain(error: &(dyn StdError + 'static)) -> Option<Class> {
+pub(crate) fn of_chain(error: &(dyn StdError + 'static)) -> Option<Class> {
     let mut next = Some(error);
     while let Some(cause) = next {
         let known = None

@@ -16,7 +16,7 @@ use datafusion::error::DataFusionError;
 pub use kind::ErrorKind;
 
 #[cfg(feature = "cluster")]
-pub(crate) use foreign::of_engine;
+pub(crate) use foreign::of_chain;
 pub(crate) use foreign::{Class, StoreFailure};
 pub(crate) use http::{HttpFault, of_http};
 pub(crate) use text::{in_one_line, panic_text, parser_text};

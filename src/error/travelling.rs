@@ -1,5 +1,6 @@
 //! Errors of a running query that can be copied: one that several tasks share, and one that has happened in another process.
 
+use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use parquet::errors::ParquetError;
 use serde::{Deserialize, Serialize};
@@ -25,7 +26,6 @@ const OPERATORS: [&str; 6] = ["AsOfLookup", "AsOfWindow", "AsOfEntities", "Resol
 impl Travelling {
     /// A copy of the error of this library in one of the engine, if there is one that can be copied.
     pub(crate) fn in_query(error: &DataFusionError) -> Option<Self> {
-        use arrow::error::ArrowError;
         match error {
             DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => Self::in_query(inner),
             DataFusionError::Shared(inner) => Self::in_query(inner),
@@ -34,19 +34,27 @@ impl Travelling {
                 ParquetError::External(inner) => Self::in_any(inner.as_ref()),
                 _ => None,
             },
-            DataFusionError::ArrowError(inner, _) => match inner.as_ref() {
-                ArrowError::ExternalError(inner) => Self::in_any(inner.as_ref()),
-                _ => None,
-            },
+            DataFusionError::ArrowError(inner, _) => Self::in_arrow(inner),
             _ => None,
         }
     }
 
-    fn in_any(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Option<Self> {
+    /// A copy of the error of this library that is this error, or within it.
+    pub(crate) fn in_any(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Option<Self> {
         match error.downcast_ref::<Error>() {
             Some(Error::Query(inner)) => Self::in_query(inner),
             Some(own) => Self::of(own),
-            None => Self::in_query(error.downcast_ref::<DataFusionError>()?),
+            None => match error.downcast_ref::<ArrowError>() {
+                Some(inner) => Self::in_arrow(inner),
+                None => Self::in_query(error.downcast_ref::<DataFusionError>()?),
+            },
+        }
+    }
+
+    fn in_arrow(error: &ArrowError) -> Option<Self> {
+        match error {
+            ArrowError::ExternalError(inner) => Self::in_any(inner.as_ref()),
+            _ => None,
         }
     }
 
