@@ -1,6 +1,7 @@
 //! DataFusion sessions as this library runs them: bounded memory with spilling, Parquet filters pushed down, UTC.
 //! A session knows only the object stores, tables and functions that it is given.
 
+mod explained;
 mod filter_pushdown;
 mod gather;
 mod own_rows;
@@ -8,6 +9,7 @@ mod remote;
 mod runner;
 mod sql_depth;
 
+pub(crate) use explained::with_final_plan;
 pub(crate) use gather::Gather;
 pub(crate) use remote::{Departure, hand_over, run_elsewhere, run_on, runner_of, travels};
 pub use runner::Runner;

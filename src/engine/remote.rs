@@ -32,7 +32,7 @@ use datafusion::{
 };
 use futures::{StreamExt, TryStreamExt, future::BoxFuture, stream};
 
-use super::{Gather, Runner, own_rows::OwnRows};
+use super::{Gather, Runner, explained::with_final_plan, own_rows::OwnRows};
 use crate::{error::Error, storage::is_pinned_scan};
 
 /// The runner of a session, among the extensions of its settings.
@@ -77,9 +77,13 @@ impl QueryPlanner for RemotePlanner {
     {
         Box::pin(async move {
             let planned = DefaultPhysicalPlanner::default().create_physical_plan(plan, state).await?;
-            match runner_of(state.config()) {
-                Some(runner) => hand_over(planned, &runner, Departure::PLAIN),
-                None => Ok(planned),
+            let Some(runner) = runner_of(state.config()) else { return Ok(planned) };
+            match plan {
+                LogicalPlan::Explain(asked) if asked.logical_optimization_succeeded => {
+                    let plan = self.create_physical_plan(&asked.plan, state).await?;
+                    with_final_plan(planned, plan.as_ref(), asked, state.config_options())
+                }
+                _ => hand_over(planned, &runner, Departure::PLAIN),
             }
         })
     }

@@ -16,7 +16,6 @@ mod entity_tiles;
 mod event_time_filter;
 mod exec;
 mod execution;
-mod explained;
 mod fact_chunk;
 mod fact_expression;
 mod fact_input;

@@ -24,7 +24,6 @@ use futures::future::BoxFuture;
 use super::{
     elsewhere::elsewhere,
     exec::{AsOfExec, Asked, Mode},
-    explained::with_final_plan,
     fact_expression::FactExpressions,
     fact_input::{PhysicalFactInput, SpineTime},
     full_rows::{AllColumns, FullRows},
@@ -34,7 +33,7 @@ use super::{
     spec::{LookupSpec, OperatorSpec, WindowSpec},
 };
 use crate::{
-    engine::{Runner, restricted_filter_pushdown, run_on, runner_of, travels},
+    engine::{Runner, restricted_filter_pushdown, run_on, runner_of, travels, with_final_plan},
     error::{Error, Result},
 };
 

@@ -61,7 +61,7 @@ async fn a_very_long_spine_is_not_sent_to_every_task() {
         let error = found.collect().await.unwrap_err();
         assert!(error.to_string().contains("only recorded"), "{error}");
         let plan = recorded.plan();
-        assert!(plan.contains("PartitionedLookup"), "{plan}");
+        assert!(plan.contains("AsOfLookup") && plan.contains("Hash([pickup_zone"), "{plan}");
         assert_eq!(plan.contains("PruneFacts"), is_pruned, "{rows} rows:\n{plan}");
     }
 }
@@ -75,7 +75,7 @@ async fn explain_shows_what_leaves() {
     let asof = "SELECT a.fare_amount, b.fare_amount FROM nyc_taxi a ASOF JOIN nyc_taxi b \
                 MATCH_CONDITION (a.pickup_at > b.pickup_at) ON a.pickup_zone = b.pickup_zone";
     for (sql, step) in
-        [("SELECT pickup_zone, count(*) FROM nyc_taxi GROUP BY pickup_zone", "AggregateExec"), (asof, "Partitioned")]
+        [("SELECT pickup_zone, count(*) FROM nyc_taxi GROUP BY pickup_zone", "AggregateExec"), (asof, "RestoreOrder")]
     {
         for explain in ["EXPLAIN", "EXPLAIN VERBOSE", "EXPLAIN FORMAT TREE"] {
             let explain = format!("{explain} {sql}");

@@ -22,7 +22,7 @@ use datafusion::{
         runtime_env::RuntimeEnvBuilder,
     },
     parquet::{arrow::ArrowWriter, file::properties::WriterProperties},
-    physical_plan::{ExecutionPlan, execute_stream_partitioned},
+    physical_plan::{ExecutionPlan, displayable, execute_stream_partitioned},
     prelude::{SessionContext, col, lit, random},
 };
 use futures::future::{BoxFuture, ready};
@@ -151,7 +151,7 @@ fn write_facts(dir: &Path, count: usize, entities: i64, same: bool) {
             ),
         ]);
         let batch = batch.unwrap();
-        let rows = WriterProperties::builder().set_max_row_group_row_count(Some(20_000)).build();
+        let rows = WriterProperties::builder().set_max_row_group_row_count(Some(5_000)).build();
         let out = File::create(dir.join(format!("{file}.parquet"))).unwrap();
         let mut writer = ArrowWriter::try_new(out, batch.schema(), Some(rows)).unwrap();
         writer.write(&batch).unwrap();
@@ -226,7 +226,8 @@ async fn facts_that_no_row_needs_stay_where_they_are() {
             assert_eq!(shown(&there), shown(&here), "{question:?} in {tasks} tasks");
             let (read, kept) = runner.pruned();
             // Half of the files are in the order of time, and rows after the last instant are not read.
-            assert!((60_000..110_000).contains(&read), "{question:?}: {read} facts read");
+            let plan = || displayable(runner.last.lock().unwrap().as_ref().unwrap().as_ref()).indent(true).to_string();
+            assert!((60_000..110_000).contains(&read), "{question:?} in {tasks} tasks: {read} facts read:\n{}", plan());
             // 43 of 300 entities are asked for, and a lookup needs a fact for each row and task.
             let most = match question {
                 Question::Lookup | Question::MaxAge => 900 * tasks,

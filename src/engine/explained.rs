@@ -14,7 +14,7 @@ use datafusion::{
 };
 
 /// The explanation, which ends with the plan that runs.
-pub(super) fn with_final_plan(
+pub(crate) fn with_final_plan(
     explained: Arc<dyn ExecutionPlan>,
     plan: &dyn ExecutionPlan,
     asked: &Explain,
