@@ -26,7 +26,7 @@ enum Told {
 ///
 /// let changed = Error::FileChanged { table: "trips".into(), path: "s3://b/f".into(), change: "has changed".into() };
 /// let text = error_text(&DataFusionError::from(changed));
-/// assert!(matches!(error_of_text(&text, "executor e-1: has changed").into(), Error::FileChanged { .. }));
+/// assert!(matches!(Error::from(error_of_text(&text, "executor e-1: has changed")), Error::FileChanged { .. }));
 ///
 /// let full = DataFusionError::ResourcesExhausted("no memory for a sort".into());
 /// let error = Error::from(error_of_text(&error_text(&full), "executor e-1: no memory for a sort"));
