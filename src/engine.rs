@@ -3,6 +3,7 @@
 
 mod explained;
 mod filter_pushdown;
+mod float_extremes;
 mod gather;
 mod own_rows;
 mod remote;
@@ -296,6 +297,7 @@ impl Engine {
             .with_runtime_env(Arc::new(runtime))
             .with_query_planner(Arc::new(remote::RemotePlanner))
             .with_default_features()
+            .with_optimizer_rule(Arc::new(float_extremes::FloatExtremes))
             .with_physical_optimizer_rules(filter_pushdown::rules())
             .build();
         Ok(SessionContext::new_with_state(state))

@@ -41,6 +41,7 @@ mod flights;
 #[path = "../../examples/data/flights.rs"]
 #[allow(unreachable_pub)]
 mod flights_data;
+mod float_groups;
 mod floats;
 mod gains;
 mod garbage;
