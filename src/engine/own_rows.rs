@@ -12,8 +12,8 @@ use datafusion::{
     execution::TaskContext,
     physical_expr::Distribution,
     physical_plan::{
-        ExecutionPlan, coalesce_partitions::CoalescePartitionsExec, collect_partitioned, empty::EmptyExec,
-        placeholder_row::PlaceholderRowExec, repartition::RepartitionExec, replace_children_if_necessary,
+        ExecutionPlan, ExecutionPlanProperties, Partitioning, coalesce_partitions::CoalescePartitionsExec, collect_partitioned,
+        empty::EmptyExec, placeholder_row::PlaceholderRowExec, repartition::RepartitionExec, replace_children_if_necessary,
         sorts::sort_preserving_merge::SortPreservingMergeExec,
     },
 };
@@ -81,12 +81,34 @@ impl OwnRows {
                 let mut children = Vec::with_capacity(plan.children().len());
                 let needed = plan.input_distribution_requirements();
                 for (child, needed) in plan.children().into_iter().zip(needed.per_child_distributions()) {
-                    let child = self.put_into(child.clone()).await?;
+                    let child = match needed {
+                        Distribution::SinglePartition | Distribution::UnspecifiedDistribution => {
+                            self.put_into(child.clone()).await?
+                        }
+                        // Which rows meet is decided by how all sides are divided, so this one is divided there, too.
+                        _ => self.put_below_division(child.clone()).await?,
+                    };
                     children.push(if matches!(needed, Distribution::SinglePartition) { in_one_partition(child)? } else { child });
                 }
                 return replace_children_if_necessary(plan, children);
             }
             self.read(plan).await
+        })
+    }
+
+    /// As [`OwnRows::put_into`], for a plan whose partitions are those of a hash: what stands above the node that divides it is the other
+    /// side's to do. Rows in several partitions that were not divided here would meet others than in one process.
+    fn put_below_division(&mut self, plan: Arc<dyn ExecutionPlan>) -> BoxFuture<'_, DfResult<Arc<dyn ExecutionPlan>>> {
+        Box::pin(async move {
+            let is_divided = matches!(plan.output_partitioning(), Partitioning::Hash(_, count) if *count > 1);
+            if !is_divided || plan.is::<RepartitionExec>() || travels(&plan) || plan.children().is_empty() {
+                return self.put_into(plan).await;
+            }
+            let mut children = Vec::with_capacity(plan.children().len());
+            for child in plan.children() {
+                children.push(self.put_below_division(child.clone()).await?);
+            }
+            replace_children_if_necessary(plan, children)
         })
     }
 }

@@ -6,6 +6,7 @@ use asof::FeatureStore;
 use datafusion::{
     arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray},
     common::JoinType,
+    functions_aggregate::expr_fn::max,
     prelude::{DataFrame, SessionContext, col, ident, lit},
 };
 
@@ -65,6 +66,39 @@ async fn joins_by_keys(both: &Both) {
             sorted(frame(store, TRIPS).await.join(few, kind, &["pickup_zone"], &["place"], None).unwrap())
         })
         .await;
+    }
+}
+
+/// Groups of rows that only the program has, on a side of a join: they are divided where the other side is.
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_of_rows_of_the_program_meet_groups_of_facts() {
+    for partitions in [None, Some(5)] {
+        let both = Both::with_partitions(partitions).await;
+        for kind in KINDS {
+            for are_zones_left in [false, true] {
+                both.compare(&format!("{kind}: groups, zones left: {are_zones_left}"), async |store| {
+                    let zones = in_memory(store).await.aggregate(vec![col("zone")], vec![max(col("name"))]).unwrap();
+                    let trips =
+                        frame(store, "SELECT pickup_zone, count(*) AS n, min(fare_amount) AS low FROM nyc_taxi GROUP BY 1").await;
+                    sorted(match are_zones_left {
+                        true => zones.join(trips, kind, &["zone"], &["pickup_zone"], None).unwrap(),
+                        false => trips.join(zones, kind, &["pickup_zone"], &["zone"], None).unwrap(),
+                    })
+                })
+                .await;
+            }
+        }
+        for join in ["FULL", "LEFT"] {
+            let sql = format!(
+                "SELECT a.shop, a.n, b.shop AS other, b.n AS m FROM (SELECT shop, count(*) AS n FROM orders GROUP BY shop) AS a {join} JOIN \
+                 (SELECT shop, count(*) AS n FROM orders WHERE at < '1999-01-01T00:00:00Z' GROUP BY shop) AS b ON a.shop = b.shop ORDER BY 1, 2, 3, 4"
+            );
+            both.compare(&sql, async |store| frame(store, &sql).await).await;
+        }
+        // No file of the second table is read.
+        let sql = "SELECT a.shop, a.n, b.place, b.n AS m FROM (SELECT shop, count(*) AS n FROM orders GROUP BY shop) AS a FULL JOIN \
+                   (SELECT k AS place, count(*) AS n FROM (VALUES (3), (3), (57)) AS v (k) GROUP BY k) AS b ON a.shop = b.place ORDER BY 1, 2, 3, 4";
+        both.compare(sql, async |store| frame(store, sql).await).await;
     }
 }
 
