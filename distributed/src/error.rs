@@ -175,6 +175,12 @@ impl From<ClusterError> for DataFusionError {
     }
 }
 
+/// A scheduler says that it takes no jobs for the time being.
+pub(crate) fn not_now(message: String) -> DataFusionError {
+    let cause = ClusterError::Job { executor: None, message };
+    asof::Error::Runner { cause: Box::new(cause), kind: ErrorKind::Unavailable, is_retryable: true }.into()
+}
+
 /// As the functions that run a process return it.
 pub(crate) fn general(error: ClusterError) -> BallistaError {
     BallistaError::General(error.to_string())

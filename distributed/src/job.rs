@@ -21,7 +21,7 @@ use tonic::{
 use crate::{
     ClusterError, Options, Processes,
     address::Address,
-    error::{error_of, full_executor},
+    error::{error_of, full_executor, not_now},
     losses::is_loss,
     status::ask,
     version::user_agent,
@@ -230,8 +230,11 @@ fn unreachable(scheduler: &Address, reason: &str) -> ClusterError {
 fn of_status(scheduler: &Address, status: &tonic::Status) -> DataFusionError {
     let is_said_by_scheduler =
         !matches!(status.code(), Code::Unavailable | Code::Unknown | Code::DeadlineExceeded | Code::Cancelled);
-    if is_said_by_scheduler || std::error::Error::source(status).is_none() && !status.message().is_empty() {
+    if is_said_by_scheduler {
         return error_of(status.message());
+    }
+    if std::error::Error::source(status).is_none() && !status.message().is_empty() {
+        return not_now(status.message().to_owned());
     }
     unreachable(scheduler, &chain(status)).into()
 }

@@ -5,7 +5,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -53,6 +53,8 @@ const STOPPED: &str = "ExecutorStopped";
 /// The bytes before a message of gRPC, and the most that a message of that kind may have.
 const FRAME: usize = 5;
 const SMALL: usize = 1 << 16;
+/// How long a stopping scheduler sees no job before it ends.
+const LINGER: Duration = Duration::from_millis(500);
 const SERVICE: &str = "/ballista.protobuf.SchedulerGrpc/";
 
 pub(crate) type Server = SchedulerServer<LogicalPlanNode, PhysicalPlanNode>;
@@ -76,6 +78,7 @@ pub async fn run_scheduler(options: SchedulerOptions, listening: impl FnOnce(Soc
         server,
         full,
         is_stopping: AtomicBool::new(false),
+        taking: AtomicUsize::new(0),
         executor_timeout_s: options.executor_timeout_s,
         max_message_bytes: options.max_message_bytes as usize,
     });
@@ -114,6 +117,8 @@ struct Shared {
     server: Server,
     full: Arc<FullExecutors>,
     is_stopping: AtomicBool,
+    /// How many jobs are on their way in.
+    taking: AtomicUsize,
     executor_timeout_s: u64,
     max_message_bytes: usize,
 }
@@ -123,20 +128,29 @@ impl Shared {
         self.server.pending_job_number() + self.server.running_job_number()
     }
 
+    /// The jobs that are to end before this process does.
+    fn left(&self) -> usize {
+        self.taking.load(Ordering::SeqCst) + self.jobs()
+    }
+
+    /// Takes no new jobs, and waits until there has been none for a while: one that was just taken is not among the pending ones at once,
+    /// and clients ask now and then how their job is, and hear that it has ended.
     async fn drain(&self, wait: Duration) {
         self.is_stopping.store(true, Ordering::SeqCst);
         let started = Instant::now();
-        while self.jobs() > 0 && started.elapsed() < wait {
+        let mut last_seen = started;
+        while last_seen.elapsed() < LINGER {
+            if self.left() > 0 {
+                if started.elapsed() >= wait {
+                    let (left, wait) = (self.left(), wait.as_secs());
+                    log::warn!("{left} jobs have not ended within {wait} s; the scheduler stops without them");
+                    return;
+                }
+                last_seen = Instant::now();
+            }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        match self.jobs() {
-            0 => {
-                // Clients ask now and then how their job is, and hear that it has ended.
-                tokio::time::sleep(Duration::from_millis(500)).await;
-                log::info!("all jobs have ended; the scheduler stops");
-            }
-            left => log::warn!("{left} jobs have not ended within {} s; the scheduler stops without them", wait.as_secs()),
-        }
+        log::info!("all jobs have ended; the scheduler stops");
     }
 
     async fn status(&self) -> Status {
@@ -198,10 +212,31 @@ async fn checked(State(shared): State<Arc<Shared>>, request: Request, next: Next
         log::warn!("{refusal}");
         return refused(tonic::Status::failed_precondition(refusal));
     }
-    if call.starts_with("Execute") && shared.is_stopping.load(Ordering::SeqCst) {
+    if !call.starts_with("Execute") {
+        return next.run(request).await;
+    }
+    // Counted first: who stops this process sees either the job or the refusal.
+    let _taking = Taking::one(&shared.taking);
+    if shared.is_stopping.load(Ordering::SeqCst) {
         return refused(tonic::Status::unavailable("the scheduler stops and takes no new jobs; run again when it is back"));
     }
     next.run(request).await
+}
+
+/// A job on its way in, until the answer to it is made or its client has gone.
+struct Taking<'a>(&'a AtomicUsize);
+
+impl<'a> Taking<'a> {
+    fn one(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Taking<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 async fn stopped(shared: &Shared, request: Request, next: Next) -> Response {

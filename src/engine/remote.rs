@@ -21,7 +21,6 @@ use datafusion::{
         PlanProperties, ReplaceChildrenOptions,
         analyze::AnalyzeExec,
         execution_plan::{Boundedness, EmissionType},
-        explain::ExplainExec,
         metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet},
         replace_children_if_necessary,
         sorts::sort_preserving_merge::SortPreservingMergeExec,
@@ -123,7 +122,7 @@ pub(crate) fn hand_over(
     runner: &Arc<dyn Runner>,
     departure: Departure,
 ) -> DfResult<Arc<dyn ExecutionPlan>> {
-    if !travels(&plan) || plan.is::<ExplainExec>() {
+    if !travels(&plan) {
         return Ok(plan);
     }
     if plan.is::<AnalyzeExec>() || plan.is::<DataSinkExec>() {
